@@ -1,0 +1,1 @@
+"""What every room stands on: errors, vectors, keys, run records. Imports nothing of ours."""

@@ -1,0 +1,97 @@
+"""The error tree. Every error names what was given, what was expected, and what to do.
+
+    FairyringError
+    ├── PlanError             a plan, or a part of one, does not make sense           (ValueError)
+    ├── PopulationError       the data of a population is wrong                       (ValueError)
+    │   └── DataUnavailable   a published set is not on this machine, or is damaged
+    ├── ModelError            a model cannot be trained this way                      (ValueError)
+    ├── TrainingDiverged      no client sent a finite update                          (ArithmeticError)
+    ├── RunError              a run folder cannot be used
+    │   ├── RunMismatch       it belongs to another plan, seed or population
+    │   ├── RunDamaged        it is half-written, or was changed
+    │   └── StorageError      it could not be written: full disk, no permission
+    └── MissingExtra          an optional package is not installed                    (ImportError)
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import Never
+
+
+class FairyringError(Exception):
+    """Root of the tree.
+
+    Args:
+        what: the thing that is wrong, as the user knows it (``"cohort"``, ``"column 'y'"``).
+        given: what was found.
+        expected: what would have been right.
+        do: the next thing to try.
+    """
+
+    def __init__(self, what: str, *, given: object, expected: str, do: str) -> None:
+        self.what, self.given, self.expected, self.do = what, given, expected, do
+        super().__init__(f"{what}: given {given}; expected {expected}. {do}")
+
+
+class PlanError(FairyringError, ValueError):
+    """A plan, or a part of one, does not make sense."""
+
+
+class PopulationError(FairyringError, ValueError):
+    """The data of a population is wrong."""
+
+
+class DataUnavailable(PopulationError):
+    """A published set is not on this machine, or is not what its checksum says."""
+
+
+class ModelError(FairyringError, ValueError):
+    """A model cannot be trained this way."""
+
+
+class TrainingDiverged(FairyringError, ArithmeticError):
+    """In some round no client sent a finite update."""
+
+
+class RunError(FairyringError):
+    """A run folder cannot be used."""
+
+
+class RunMismatch(RunError):
+    """A run folder belongs to another plan, seed or population."""
+
+
+class RunDamaged(RunError):
+    """A run folder is half-written, or was changed by something else."""
+
+
+class StorageError(RunError):
+    """A run folder could not be written."""
+
+
+class MissingExtra(FairyringError, ImportError):
+    """An optional package is not installed."""
+
+    def __init__(self, package: str, *, extra: str, purpose: str) -> None:
+        super().__init__(
+            purpose,
+            given=f"no package {package!r}",
+            expected=f"the extra {extra!r}",
+            do=f"Install it: pip install 'fairyring[{extra}]'.",
+        )
+
+
+def refuse_unknown(owner: str, given: Iterable[str], known: Iterable[str]) -> None:
+    """Raise `PlanError` if any of `given` is not one of `known`, with the nearest known name."""
+    known = list(known)
+    for name in given:
+        if name not in known:
+            near = get_close_matches(name, known, n=1)
+            hint = f"Did you mean {near[0]!r}?" if near else "Remove it."
+            _unknown(owner, name, known, hint)
+
+
+def _unknown(owner: str, name: str, known: list[str], hint: str) -> Never:
+    raise PlanError(
+        f"{owner} field {name!r}", given="an unknown field", expected=f"one of {', '.join(known)}", do=hint
+    )
