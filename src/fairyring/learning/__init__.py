@@ -1,0 +1,15 @@
+"""How clients learn and what the server makes of it: local training, algorithms, optimisers, the plan."""
+
+from fairyring.learning.algorithm import Algorithm as Algorithm
+from fairyring.learning.algorithms import averaging as averaging
+from fairyring.learning.algorithms import fednova as fednova
+from fairyring.learning.algorithms import fedprox as fedprox
+from fairyring.learning.algorithms import scaffold as scaffold
+from fairyring.learning.local import LocalTraining as LocalTraining
+from fairyring.learning.optimizers import fedadagrad as fedadagrad
+from fairyring.learning.optimizers import fedadam as fedadam
+from fairyring.learning.optimizers import fedavg as fedavg
+from fairyring.learning.optimizers import fedavgm as fedavgm
+from fairyring.learning.optimizers import fedyogi as fedyogi
+from fairyring.learning.plan import Plan as Plan
+from fairyring.learning.plan import override as override

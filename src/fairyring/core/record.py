@@ -1,0 +1,237 @@
+"""The run folder: everything a run leaves behind, written so that a crash at any moment loses no finished checkpoint.
+
+    run.json              what ran: versions, seed, machine, status, what was assumed
+    plan.json             the plan as plain values
+    population.json       the data, in numbers
+    metrics.jsonl         a line a round
+    clients.safetensors   what is known per client at the end
+    checkpoints/          round-000100.safetensors: the whole resumable state, the last two kept
+    clients/              the clients' own states, where an algorithm has them
+
+Every file but `metrics.jsonl` is written beside its place, flushed to the disk and renamed. `metrics.jsonl` is only
+appended to; what it holds past the checkpoint one resumes from is cut, since those rounds are run again.
+"""
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from fairyring.core.errors import RunDamaged, RunError, RunMismatch, StorageError
+
+CHECKPOINT = re.compile(r"round-(\d{6,})\.safetensors")
+KEPT = 2
+
+
+class RunFolder:
+    """A run folder open for writing."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def create(cls, path: str | os.PathLike[str]) -> "RunFolder":
+        """A new run folder.
+
+        Raises:
+            RunError: there is something at `path` already.
+            StorageError: it cannot be made.
+        """
+        folder = Path(path)
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise RunError(
+                f"run folder {folder}",
+                given="a path that is in use",
+                expected="a new or empty folder",
+                do="Choose another folder, or resume that run (resume=True, --resume).",
+            )
+        with _storage(folder):
+            (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+        return cls(folder)
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> "RunFolder":
+        """A run folder that exists.
+
+        Raises:
+            RunError: there is none at `path`.
+            RunDamaged: there is something, but not a run.
+        """
+        folder = Path(path)
+        if not folder.is_dir():
+            raise RunError(f"run folder {folder}", given="no such folder", expected="a run", do="Check the path, or start the run anew.")
+        if not (folder / "run.json").is_file():
+            raise RunDamaged(
+                f"run folder {folder}",
+                given="a folder without run.json",
+                expected="the folder of a run",
+                do="The run stopped before anything was saved: remove the folder and start it anew.",
+            )
+        return cls(folder)
+
+    def read(self, name: str) -> dict[str, Any]:
+        """A JSON file of the folder.
+
+        Raises:
+            RunDamaged: it is missing or not JSON.
+        """
+        path = self.path / name
+        try:
+            return msgspec.json.decode(path.read_bytes())
+        except (OSError, msgspec.DecodeError) as error:
+            raise RunDamaged(str(path), given=f"{error}", expected="a JSON object", do="Restore the file from a copy.") from error
+
+    def write(self, name: str, value: Mapping[str, Any]) -> None:
+        """Write a JSON file of the folder, whole or not at all."""
+        self._replace(self.path / name, msgspec.json.format(msgspec.json.encode(value), indent=2))
+
+    def write_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
+        """Write a safetensors file of the folder, whole or not at all."""
+        self._replace(self.path / name, _tensors(arrays, {}))
+
+    def append_metrics(self, records: Iterable[Mapping[str, Any]]) -> None:
+        """Add a line a record to metrics.jsonl."""
+        lines = b"".join(msgspec.json.encode(record) + b"\n" for record in records)
+        path = self.path / "metrics.jsonl"
+        with _storage(path), open(path, "ab") as file:
+            file.write(lines)
+
+    def metrics(self, *, upto: int | None = None) -> list[dict[str, Any]]:
+        """The rounds recorded so far, up to and with round `upto`; a last line that is cut short is left out."""
+        path = self.path / "metrics.jsonl"
+        if not path.exists():
+            return []
+        records = []
+        for line in path.read_bytes().split(b"\n"):
+            try:
+                record = msgspec.json.decode(line)
+            except msgspec.DecodeError:
+                continue
+            if upto is None or record["round"] <= upto:
+                records.append(record)
+        return records
+
+    def cut_metrics(self, upto: int) -> list[dict[str, Any]]:
+        """Drop recorded rounds after `upto`; returns those that stay."""
+        records = self.metrics(upto=upto)
+        self._replace(self.path / "metrics.jsonl", b"".join(msgspec.json.encode(r) + b"\n" for r in records))
+        return records
+
+    def checkpoint(self, round: int, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> None:
+        """Save the state after `round`; older checkpoints than the last two go."""
+        path = self.path / "checkpoints" / f"round-{round:06d}.safetensors"
+        with _storage(path), open(self.path / "metrics.jsonl", "ab") as file:
+            os.fsync(file.fileno())
+        self._replace(path, _tensors(arrays, {**facts, "round": round}))
+        for old in self._checkpoints()[:-KEPT]:
+            old.unlink(missing_ok=True)
+
+    def last_checkpoint(self, fingerprint: str) -> tuple[int, dict[str, np.ndarray], dict[str, Any]] | None:
+        """The newest checkpoint as `(round, arrays, facts)`; None if the run has none yet.
+
+        Raises:
+            RunDamaged: it cannot be read.
+            RunMismatch: it belongs to another plan.
+        """
+        found = self._checkpoints()
+        if not found:
+            return None
+        path = found[-1]
+        try:
+            with safetensors.safe_open(path, framework="numpy") as file:
+                facts = msgspec.json.decode(file.metadata()["fairyring"])
+                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (OSError, safetensors.SafetensorError, KeyError, TypeError, msgspec.DecodeError) as error:
+            earlier = f"Remove it to resume from {found[-2].name}." if len(found) > 1 else "Remove the folder and start anew."
+            raise RunDamaged(str(path), given=f"{error}", expected="a whole checkpoint", do=earlier) from error
+        if facts["fingerprint"] != fingerprint:
+            raise RunMismatch(
+                str(path),
+                given=f"a checkpoint of plan {facts['fingerprint'][:12]}",
+                expected=f"one of plan {fingerprint[:12]}",
+                do="Resume with the plan, population, seed and JAX version the run was started with, or start a new run folder.",
+            )
+        return facts["round"], arrays, facts
+
+    def _checkpoints(self) -> list[Path]:
+        folder = self.path / "checkpoints"
+        found = [p for p in folder.iterdir() if CHECKPOINT.fullmatch(p.name)] if folder.is_dir() else []
+        return sorted(found, key=lambda p: int(p.stem.split("-")[1]))
+
+    def _replace(self, path: Path, content: bytes) -> None:
+        replace_file(path, content)
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Put `content` at `path`, whole or not at all, whatever happens meanwhile."""
+    beside = path.with_name(path.name + ".part")
+    with _storage(path):
+        try:
+            with open(beside, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(beside, path)
+        except OSError:
+            beside.unlink(missing_ok=True)
+            raise
+        flush_folder(path.parent)
+
+
+def flush_folder(folder: Path) -> None:
+    """Make renames in `folder` last through a power cut, where the system can."""
+    if hasattr(os, "O_DIRECTORY"):
+        descriptor = os.open(folder, os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def flatten_state(tree: Any) -> dict[str, np.ndarray]:
+    """The leaves of a state as named arrays, in a fixed order."""
+    import jax
+
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return {f"{i:04d}{jax.tree_util.keystr(path)}": np.asarray(leaf) for i, (path, leaf) in enumerate(leaves)}
+
+
+def restore_state(tree: Any, arrays: Mapping[str, np.ndarray]) -> Any:
+    """A state shaped like `tree` from the arrays `flatten_state` made of one.
+
+    Raises:
+        RunMismatch: the arrays are those of a state of another shape.
+    """
+    import jax
+
+    expected = {name: (leaf.shape, leaf.dtype) for name, leaf in flatten_state(tree).items()}
+    given = {name: (leaf.shape, leaf.dtype) for name, leaf in arrays.items()}
+    if expected != given:
+        odd = sorted(set(expected.items()) ^ set(given.items()), key=str)[0]
+        raise RunMismatch("checkpoint", given=f"state {odd}", expected="the state of this plan", do="Resume with the plan of the run.")
+    return jax.tree_util.tree_unflatten(jax.tree_util.tree_structure(tree), [arrays[name] for name in expected])
+
+
+def _tensors(arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> bytes:
+    metadata = {"fairyring": msgspec.json.encode(facts).decode()}
+    return safetensors.numpy.save({k: np.ascontiguousarray(v).reshape(np.shape(v)) for k, v in arrays.items()}, metadata)
+
+
+@contextmanager
+def _storage(path: Path):
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(
+            str(path),
+            given=f"{error.strerror or error}",
+            expected="a folder with room to write in",
+            do="Free space or choose another folder; checkpoints saved before are whole, resume from them.",
+        ) from error

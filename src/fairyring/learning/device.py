@@ -1,0 +1,226 @@
+"""The device half of a round: one client's examples in, one encoded message out.
+
+A pure function of what the server sent, the client's rows, its own state and two keys. In simulation it is
+compiled into the engine's loop over clients; for real devices it is exported as it stands.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from fairyring.aggregation.contract import Bound, Message
+from fairyring.core.keys import Purpose
+from fairyring.core.vector import Layout
+from fairyring.learning.algorithm import Algorithm, Local
+from fairyring.learning.local import LocalTraining, Workload
+from fairyring.task import Task
+
+Tree = Any
+Columns = Mapping[str, jax.Array]
+Rewrite = Callable[[Callable], Callable]
+
+TINY = 1e-12
+
+
+class Broadcast(NamedTuple):
+    """What the server sends to the clients of a round."""
+
+    params: Tree
+    shared: Tree
+    round: jax.Array
+
+
+class Outcome(NamedTuple):
+    """What comes of one client's round: its message, its new state, and whether its update is finite."""
+
+    message: Message
+    mine: Tree
+    finite: jax.Array
+
+
+class _Progress(NamedTuple):
+    """What the loop over batches carries."""
+
+    params: Tree
+    optimizer: Tree
+    totals: jax.Array  # [2 + 2 metrics + 1]: (value, weight) of loss and each metric, then the examples' weights
+    gradient: Tree  # sum of uncorrected gradients, or ()
+    steps: jax.Array
+
+
+def device_half(
+    task: Task,
+    local: LocalTraining,
+    algorithm: Algorithm,
+    aggregation: Bound,
+    workload: Workload,
+    *,
+    rewrite: Rewrite = lambda objective: objective,
+) -> Callable[[Broadcast, Columns, jax.Array, jax.Array, Tree, jax.Array, jax.Array], Outcome]:
+    """The device half of a plan, as one traceable function.
+
+    Args:
+        task, local, algorithm: what is learned and how.
+        aggregation: the plan's stages, bound.
+        workload: the shapes to compile for.
+        rewrite: applied to the loss before its gradient is taken (how convolutions are lowered for a CPU).
+
+    Returns:
+        `update(broadcast, columns, start, size, mine, client_key, round_key) -> Outcome`. The client owns rows
+        `start : start + size` of every column (int32 scalars, `1 <= size <= workload.longest`).
+    """
+    batch_size = local.batch_size
+
+    def objective(params: Tree, batch: Columns, mask: jax.Array | None, key: jax.Array):
+        inputs = task.prepare(batch[task.inputs])
+        outputs = task.model.apply(params, inputs, key)
+        pairs = [task.loss(outputs, batch)]
+        pairs += [metric.measure(outputs, batch) for metric in task.metrics.values()]
+        rows = inputs.shape[0]
+        totals = []
+        for value, weight in pairs:
+            weight = jnp.broadcast_to(weight, (rows,)).astype(jnp.float32)
+            weight = weight if mask is None else weight * mask
+            totals += [jnp.sum(value * weight), jnp.sum(weight)]
+        loss = totals[0] / jnp.maximum(totals[1], TINY)
+        examples = batch["weight"] if "weight" in batch else jnp.ones((rows,), jnp.float32)
+        totals.append(jnp.sum(examples if mask is None else examples * mask))
+        return loss, jnp.stack(totals)
+
+    gradient_of = jax.grad(rewrite(objective), has_aux=True)
+
+    def update(
+        broadcast: Broadcast,
+        columns: Columns,
+        start: jax.Array,
+        size: jax.Array,
+        mine: Tree,
+        client_key: jax.Array,
+        round_key: jax.Array,
+    ) -> Outcome:
+        received, shared = broadcast.params, broadcast.shared
+        optimizer = local.optimizer_of(broadcast.round)
+        shuffle_key = jax.random.fold_in(client_key, int(Purpose.SHUFFLE))
+        model_key = jax.random.fold_in(client_key, int(Purpose.MODEL))
+
+        def step(progress: _Progress, places: jax.Array, mask: jax.Array | None) -> _Progress:
+            # Places past the client's end carry no weight; they repeat its own last example, never a neighbour's.
+            rows = start + jnp.minimum(places, size - 1)
+            batch = {name: column.at[rows].get(mode="clip") for name, column in columns.items()}
+            key = jax.random.fold_in(model_key, progress.steps)
+            gradient, totals = gradient_of(progress.params, batch, mask, key)
+            corrected = algorithm.correct(gradient, progress.params, received, shared, mine)
+            moves, state = optimizer.update(corrected, progress.optimizer, progress.params)
+            params = jax.tree.map(lambda w, m: w + m.astype(w.dtype), progress.params, moves)
+            total_gradient = progress.gradient
+            if algorithm.gradient:
+                total_gradient = jax.tree.map(jnp.add, total_gradient, gradient)
+            return _Progress(params, state, progress.totals + totals, total_gradient, progress.steps + 1)
+
+        def epoch(number: jax.Array, progress: _Progress) -> _Progress:
+            order = _order(jax.random.fold_in(shuffle_key, number), size, workload, local.shuffle)
+
+            def full(i: jax.Array, progress: _Progress) -> _Progress:
+                return step(progress, lax.dynamic_slice(order, (i * batch_size,), (batch_size,)), None)
+
+            batches = size // batch_size
+            progress = _blocks(batches, full, progress, workload)
+            left = size - batches * batch_size
+            for smaller, capacity in zip((0, *workload.tails), workload.tails, strict=False):
+                # A loop of at most one turn: unlike a conditional it updates the parameters in place.
+                def tail(_: jax.Array, progress: _Progress, capacity: int = capacity) -> _Progress:
+                    places = lax.dynamic_slice(order, (batches * batch_size,), (capacity,))
+                    mask = (jnp.arange(capacity) < left).astype(jnp.float32)
+                    return step(progress, places, mask)
+
+                turns = ((left > smaller) & (left <= capacity)).astype(jnp.int32)
+                progress = lax.fori_loop(0, turns, tail, progress)
+            return progress
+
+        def fixed(progress: _Progress) -> _Progress:
+            order = _order(jax.random.fold_in(shuffle_key, 0), size, workload, local.shuffle)
+            small = workload.smallest < batch_size
+            mask = (jnp.arange(batch_size) < size).astype(jnp.float32) if small else None
+
+            def wrapped(i: jax.Array, progress: _Progress) -> _Progress:
+                places = order[(i * batch_size + jnp.arange(batch_size)) % size]
+                return step(progress, places, mask)
+
+            return _blocks(jnp.int32(local.steps), wrapped, progress, workload)
+
+        progress = _Progress(
+            received,
+            optimizer.init(received),
+            jnp.zeros((2 * len(task.metrics) + 3,), jnp.float32),
+            jax.tree.map(jnp.zeros_like, received) if algorithm.gradient else (),
+            jnp.int32(0),
+        )
+        if local.steps is not None:
+            progress = fixed(progress)
+            weight = size.astype(jnp.float32)
+        else:
+            progress = epoch(jnp.int32(0), progress) if local.epochs == 1 else lax.fori_loop(0, local.epochs, epoch, progress)
+            weight = progress.totals[-1] / local.epochs
+
+        steps = progress.steps.astype(jnp.float32)
+        delta = jax.tree.map(jnp.subtract, progress.params, received)
+        mean_gradient = jax.tree.map(lambda g: g / steps, progress.gradient) if algorithm.gradient else None
+        report = algorithm.report(Local(delta, steps, mean_gradient), shared, mine)
+        vector = Layout.of(report.update).flatten(report.update)
+        means = progress.totals[:-1:2] / jnp.maximum(progress.totals[1::2], TINY)
+        side = jnp.concatenate([weight[None], means, *(jnp.reshape(s, (1,)) for s in report.side)])
+        # One reduction tells whether any coordinate is infinite or not a number.
+        finite = jnp.isfinite(jnp.sum(vector * 0.0) + jnp.sum(side * 0.0))
+        encode_key = jax.random.fold_in(client_key, int(Purpose.ENCODE))
+        return Outcome(aggregation.encode(Message(vector, side), encode_key, round_key), report.mine, finite)
+
+    return update
+
+
+def _blocks(count: jax.Array, body: Callable, carry: _Progress, workload: Workload) -> _Progress:
+    """`count` turns of `body(i, carry)`, several a loop iteration: a small step costs less than a loop's turn."""
+    width = workload.unroll
+    if width == 1:
+        return lax.fori_loop(0, count, body, carry)
+
+    def block(i: jax.Array, carry: _Progress) -> _Progress:
+        for j in range(width):
+            carry = body(i * width + j, carry)
+        return carry
+
+    blocks = count // width
+    carry = lax.fori_loop(0, blocks, block, carry)
+    return carry if workload.even else lax.fori_loop(blocks * width, count, body, carry)
+
+
+def _order(key: jax.Array, size: jax.Array, workload: Workload, shuffle: bool) -> jax.Array:
+    """A client's examples in the order of an epoch: int32 `[longest + largest tail]`, the first `size` of them valid.
+
+    Random bits are sorted, the places past `size` behind all others, in the smallest of a few lengths that
+    holds the client, so that a small client does not pay for sorting the largest one's length.
+    """
+    longest = workload.longest
+    spare = max(workload.tails, default=0)
+    places = jnp.arange(longest + spare, dtype=jnp.int32)
+    if not shuffle:
+        return places
+
+    def shuffled(length: int, order: jax.Array) -> jax.Array:
+        here = jnp.arange(length, dtype=jnp.int32)
+        bits = jax.random.bits(key, (length,))
+        # Clearing the lowest bit leaves the largest value to the places past the end.
+        bits = jnp.where(here < size, bits >> 1, jnp.uint32(0xFFFFFFFF))
+        _, drawn = lax.sort((bits, here), num_keys=1, is_stable=True)
+        return lax.dynamic_update_slice(order, drawn, (0,))
+
+    order, smaller = places, 0
+    for length in workload.orders:
+        turns = ((size > smaller) & (size <= length)).astype(jnp.int32)
+        if len(workload.orders) == 1:
+            return shuffled(length, order)
+        order = lax.fori_loop(0, turns, lambda _, o, length=length: shuffled(length, o), order)
+        smaller = length
+    return order

@@ -1,0 +1,155 @@
+"""What a client does with its examples in one round, and in which shapes that is compiled."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import optax
+
+from fairyring.core.errors import PlanError, refuse_unknown
+
+Optimizer = optax.GradientTransformation
+OptimizerOfRound = Callable[..., Optimizer]
+
+
+@dataclass(frozen=True)
+class LocalTraining:
+    """Local training: a fresh optimiser a round, over the client's own examples.
+
+    Args:
+        optimizer: any optax optimiser; or a function from the round's number (int32 scalar, 1 for the first) to
+            one, such as ``lambda r: optax.sgd(0.1 * 0.99**r)``. A schedule inside the optimiser counts local steps.
+        epochs: passes over the client's examples.
+        steps: in place of `epochs`, a fixed number of steps whatever the client's size; batches wrap around.
+        batch_size: examples a step. A client's last batch of an epoch holds what is left.
+        shuffle: a new order each epoch (with `steps`: each round).
+
+    Raises:
+        PlanError: a field is unknown or out of range.
+    """
+
+    optimizer: Optimizer | OptimizerOfRound
+    epochs: int | None = None
+    steps: int | None = None
+    batch_size: int = 10
+    shuffle: bool = True
+
+    def __new__(cls, *args: object, **fields: object) -> "LocalTraining":
+        refuse_unknown("LocalTraining", fields, cls.__dataclass_fields__)
+        return object.__new__(cls)
+
+    def __post_init__(self) -> None:
+        if self.epochs is None and self.steps is None:
+            object.__setattr__(self, "epochs", 1)
+        if self.epochs is not None and self.steps is not None:
+            raise PlanError(
+                "LocalTraining",
+                given=f"epochs={self.epochs} and steps={self.steps}",
+                expected="one of the two",
+                do="Give epochs for passes over each client's examples, or steps for a fixed number of steps.",
+            )
+        for name in ("epochs", "steps", "batch_size"):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+                raise PlanError(
+                    f"LocalTraining {name}", given=repr(value), expected="a whole number >= 1", do=f"Set {name}=1 or more."
+                )
+        if not isinstance(self.optimizer, optax.GradientTransformation) and not callable(self.optimizer):
+            raise PlanError(
+                "LocalTraining optimizer",
+                given=type(self.optimizer).__name__,
+                expected="an optax optimiser, or a function from the round to one",
+                do="Try optax.sgd(0.1).",
+            )
+
+    def optimizer_of(self, round: object) -> Optimizer:
+        """The optimiser of a round."""
+        if isinstance(self.optimizer, optax.GradientTransformation):
+            return self.optimizer
+        return self.optimizer(round)
+
+
+@dataclass(frozen=True)
+class Workload:
+    """The shapes in which the clients of a population are compiled: one program for all of them.
+
+    Full batches run in a loop whose length is a client's own, so they waste nothing. What is left of an epoch
+    runs in the smallest of a few capacities that holds it.
+
+    Attributes:
+        longest: examples of the largest client.
+        smallest: examples of the smallest client that has any.
+        tails: capacities, ascending, for the last partial batch of an epoch; empty if no client has one.
+        unroll: full batches a loop iteration.
+        even: every client's number of full batches is a multiple of `unroll`.
+    """
+
+    longest: int
+    smallest: int
+    tails: tuple[int, ...]
+    unroll: int = 1
+    even: bool = True
+
+    @classmethod
+    def of(cls, sizes: np.ndarray, local: LocalTraining, *, unroll: int = 1) -> "Workload":
+        """The shapes for clients of these sizes. `unroll` is the most full batches a loop iteration may hold."""
+        sizes = np.unique(sizes[sizes > 0])
+        longest, smallest = int(sizes[-1]), int(sizes[0])
+        if local.steps is not None:
+            width = next(u for u in range(min(unroll, local.steps), 0, -1) if local.steps % u == 0)
+            return cls(longest, smallest, (), width, True)
+        full = np.unique(sizes // local.batch_size)
+        if full[-1] == 0:
+            return cls(longest, smallest, _tails(sizes % local.batch_size))
+        width = next((u for u in range(unroll, 1, -1) if not np.any(full % u)), 0)
+        if not width:
+            width = max(1, min(unroll, int(np.median(full)) // 2))
+        return cls(longest, smallest, _tails(sizes % local.batch_size), width, not np.any(full % width))
+
+    @cached_property
+    def orders(self) -> tuple[int, ...]:
+        """Lengths, ascending by factors of four, in which an order of examples is shuffled."""
+        lengths = [self.longest]
+        while lengths[-1] > 256:
+            lengths.append(-(-lengths[-1] // 4))
+        return tuple(reversed(lengths))
+
+    def padding(self, sizes: np.ndarray, local: LocalTraining) -> float:
+        """Computed rows that hold no example, as a share of those that do."""
+        sizes = sizes[sizes > 0]
+        if local.steps is not None:
+            return 0.0
+        left = sizes % local.batch_size
+        capacity = np.array((0, *self.tails))
+        wasted = capacity[np.searchsorted(capacity, left)] - left
+        return float(wasted.sum() / sizes.sum())
+
+
+def _tails(left: np.ndarray, most: int = 4, tolerated: float = 0.5) -> tuple[int, ...]:
+    """The fewest capacities that waste at most `tolerated` rows an epoch on average over the sizes seen.
+
+    Each capacity is one more copy of the training step to compile, so few are better. An exact dynamic programme
+    over the distinct remainders: the best `k` capacities end at the largest remainder.
+    """
+    values = np.unique(left[left > 0])
+    if len(values) == 0:
+        return ()
+    if len(values) > 128:
+        values = np.unique(values[np.linspace(0, len(values) - 1, 128).astype(int)])
+    seen = left[left > 0]
+    capacity = values[np.searchsorted(values, seen)]
+    count = np.array([(capacity == v).sum() for v in values])
+    best = np.array([int((values[j] - values[: j + 1]) @ count[: j + 1]) for j in range(len(values))], float)
+    chosen: list[list[int]] = [[int(v)] for v in values]
+    for _ in range(most - 1):
+        if best[-1] <= tolerated * count.sum():
+            break
+        fresh, picks = best.copy(), list(chosen)
+        for j in range(1, len(values)):
+            for i in range(j):
+                cost = best[i] + int((values[j] - values[i + 1 : j + 1]) @ count[i + 1 : j + 1])
+                if cost < fresh[j]:
+                    fresh[j], picks[j] = cost, [*chosen[i], int(values[j])]
+        best, chosen = fresh, picks
+    return tuple(chosen[-1])

@@ -1,0 +1,251 @@
+"""The plan: everything about a training run that is decided before any data is seen."""
+
+import hashlib
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import msgspec
+import optax
+
+from fairyring.aggregation import chain, weight_by_examples
+from fairyring.aggregation.contract import Bound, Message, Side, Signal, Stage
+from fairyring.core.errors import PlanError, refuse_unknown
+from fairyring.core.vector import Layout
+from fairyring.learning.algorithm import Algorithm, Local
+from fairyring.learning.algorithms import averaging
+from fairyring.learning.cohort import Cohort, as_cohort
+from fairyring.learning.local import LocalTraining
+from fairyring.learning.optimizers import fedavg
+from fairyring.learning.server import ServerState, first_state, server_half
+from fairyring.task import Task
+
+Tree = Any
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A federated training run: what is learned, how clients train, what travels, what the server makes of it.
+
+    Args:
+        task: what is learned.
+        local: what a client does with its examples in a round.
+        cohort: clients a round, or a rule such as `cohort.poisson(0.01, most=200)`.
+        aggregation: the stages an update goes through; without it the mean weighted by examples. A chain without
+            a weighting stage counts every client once.
+        server: any optax optimiser, fed with minus the mean delta.
+        algorithm: `fedprox`, `scaffold`, `fednova`; without it plain averaging.
+
+    Raises:
+        PlanError: a field is unknown, of the wrong kind, or the parts do not fit together.
+    """
+
+    task: Task
+    local: LocalTraining
+    cohort: int | Cohort
+    aggregation: Stage = field(default_factory=lambda: chain(weight_by_examples()))
+    server: optax.GradientTransformation = field(default_factory=fedavg)
+    algorithm: Algorithm = field(default_factory=averaging)
+
+    def __new__(cls, *args: object, **given: object) -> "Plan":
+        refuse_unknown("Plan", given, cls.__dataclass_fields__)
+        return object.__new__(cls)
+
+    def __post_init__(self) -> None:
+        kinds = {
+            "task": (Task, "a task, such as fr.classification(model)"),
+            "local": (LocalTraining, "fr.LocalTraining(...)"),
+            "aggregation": (Stage, "a stage, such as fr.chain(fr.clip(1.0))"),
+            "server": (optax.GradientTransformation, "an optax optimiser, such as optax.sgd(1.0)"),
+            "algorithm": (Algorithm, "an algorithm, such as fr.fedprox(0.01)"),
+        }
+        for name, (kind, expected) in kinds.items():
+            value = getattr(self, name)
+            if not isinstance(value, kind):
+                raise PlanError(f"Plan {name}", given=repr(value)[:80], expected=expected, do=f"Give {name}= one of those.")
+        object.__setattr__(self, "cohort", as_cohort(self.cohort))
+        _ = self.bound  # a chain that cannot work is refused here, not in round one
+
+    @cached_property
+    def params_shape(self) -> Tree:
+        """The model's parameters as shapes and dtypes."""
+        return jax.eval_shape(self.task.model.init, jax.random.key(0))
+
+    @cached_property
+    def layout(self) -> Layout:
+        """Layout of the model's parameters in a flat vector."""
+        return Layout.of(self.params_shape)
+
+    @cached_property
+    def update_layout(self) -> Layout:
+        """Layout of what a client reports: for most algorithms that of the parameters."""
+
+        def report(params: Tree) -> Tree:
+            gradient = params if self.algorithm.gradient else None
+            local = Local(params, jnp.float32(1), gradient)
+            return self.algorithm.report(local, self.algorithm.shared(params), self.algorithm.mine(params)).update
+
+        return Layout.of(jax.eval_shape(report, self.params_shape))
+
+    @property
+    def sides(self) -> tuple[Side, ...]:
+        """What travels beside an update, before the first stage: the number of examples, the means of loss and metrics."""
+        metrics = (Side(name, metric.bound) for name, metric in self.task.metrics.items())
+        return (
+            Side("weight", math.inf),
+            Side("loss", self.task.loss_bound),
+            *metrics,
+            *self.algorithm.sides,
+        )
+
+    @cached_property
+    def bound(self) -> Bound:
+        """The stages, bound to this plan's update."""
+        signal = Signal(self.update_layout.size, self.cohort.most, self.sides)
+        stage = self.aggregation if self.aggregation.weighting else chain(self.aggregation)
+        return stage.bind(signal)
+
+    @property
+    def bytes_up(self) -> int:
+        """Bytes one client sends in a round."""
+        return self.bound.signal.bytes
+
+    @property
+    def bytes_down(self) -> int:
+        """Bytes one client receives in a round: the model, and the algorithm's shared state."""
+        shared = jax.eval_shape(self.algorithm.shared, self.params_shape)
+        return 4 * (self.layout.size + sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shared)))
+
+    def first_state(self, key: jax.Array) -> ServerState:
+        """The server's state before the first round."""
+        return first_state(self.task.model.init(key), self.server, self.algorithm)
+
+    def describe(self) -> dict[str, Any]:
+        """The plan as nested plain values, for a person and for the run folder."""
+        return {
+            "task": self.task.name,
+            "parameters": self.layout.size,
+            "local": {
+                "optimizer": describe_optimizer(self.local.optimizer),
+                **{f.name: getattr(self.local, f.name) for f in fields(self.local) if f.name != "optimizer"},
+            },
+            "cohort": {"rule": type(self.cohort).__name__.lower(), **_plain(self.cohort)},
+            "aggregation": self.aggregation.name,
+            "server": describe_optimizer(self.server),
+            "algorithm": self.algorithm.name,
+            "bytes_up": self.bytes_up,
+            "bytes_down": self.bytes_down,
+        }
+
+    def fingerprint(self) -> str:
+        """A digest of what the plan computes: two plans that differ in a learning rate differ here.
+
+        It is taken over the plan's description and the traced programs of task, optimisers and stages, and so is
+        comparable only within one version of JAX.
+        """
+        params = self.params_shape
+        key = jax.eval_shape(lambda: jax.random.key(0))
+        message = jax.eval_shape(
+            self.bound.encode,
+            Message(
+                jax.ShapeDtypeStruct((self.update_layout.size,), jnp.float32),
+                jax.ShapeDtypeStruct((len(self.sides),), jnp.float32),
+            ),
+            key,
+            key,
+        )
+        state = jax.eval_shape(self.first_state, key)
+        count = jax.ShapeDtypeStruct((), jnp.int32)
+
+        def local_step(params: Tree, round: jax.Array) -> Tree:
+            optimizer = self.local.optimizer_of(round)
+            received, shared, mine = params, self.algorithm.shared(params), self.algorithm.mine(params)
+            corrected = self.algorithm.correct(params, params, received, shared, mine)
+            return optimizer.update(corrected, optimizer.init(params), params)
+
+        advance = server_half(self.server, self.algorithm, self.bound, self.update_layout, 1)
+        texts = [
+            str(jax.make_jaxpr(self.task.model.init)(key)),
+            str(jax.make_jaxpr(local_step)(params, count)),
+            str(jax.make_jaxpr(self.bound.encode)(
+                Message(jnp.zeros(self.update_layout.size), jnp.zeros(len(self.sides))), jax.random.key(0), jax.random.key(0)
+            )),
+            str(jax.make_jaxpr(advance)(state, message, count, key)),
+            msgspec.json.encode(self.describe()).decode(),
+        ]
+        text = re.sub(r"0x[0-9a-f]+", "0x", "\n".join(texts))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def describe_optimizer(optimizer: object) -> str:
+    """An optax optimiser in words, read from the functions it is made of: ``chain(trace(decay=0.9), scale(-0.1))``."""
+    update = getattr(optimizer, "update", optimizer)
+    name = getattr(update, "__qualname__", type(update).__name__).split(".<locals>")[0]
+    code, cells = getattr(update, "__code__", None), getattr(update, "__closure__", None) or ()
+    if code is None:
+        return name
+    parts = []
+    for variable, cell in zip(code.co_freevars, cells, strict=True):
+        try:
+            value = cell.cell_contents
+        except ValueError:  # a cell not filled yet
+            continue
+        if isinstance(value, bool | int | float | str):
+            parts.append(f"{variable}={value}")
+        elif isinstance(value, tuple | list) and value and all(callable(v) for v in value):
+            inner = [describe_optimizer(v) for v in value]
+            parts += [text for text in inner if text != "identity()"]
+        elif callable(value) and ".<locals>." in getattr(value, "__qualname__", ""):
+            parts.append(describe_optimizer(value))
+    if name == "chain" and len(parts) == 1:
+        return parts[0]
+    return f"{name}({', '.join(parts)})"
+
+
+def override(plan: Plan, settings: Mapping[str, str]) -> Plan:
+    """`plan` with some fields changed: ``{"local.batch_size": "5", "cohort": "20"}``.
+
+    Raises:
+        PlanError: an unknown field, or a value that does not fit it.
+    """
+    for path, text in settings.items():
+        plan = _override(plan, path.split("."), text, "Plan")
+    return plan
+
+
+def _override(owner: Any, path: list[str], text: str, name: str) -> Any:
+    known = [f.name for f in fields(owner)]
+    refuse_unknown(name, path[:1], known)
+    current = getattr(owner, path[0])
+    if len(path) > 1:
+        if not is_dataclass(current):
+            raise PlanError(
+                f"{name} field {path[0]!r}",
+                given=".".join(path),
+                expected="a field that has fields of its own",
+                do="Change it in the file.",
+            )
+        return replace(owner, **{path[0]: _override(current, path[1:], text, f"{name} {path[0]}")})
+    kinds: dict[str, Any] = {"epochs": int | None, "steps": int | None, "cohort": int}
+    kind = kinds.get(path[0], type(current))
+    if kind not in (int, float, bool, str, int | None):
+        raise PlanError(
+            f"{name} field {path[0]!r}",
+            given=text,
+            expected="a field that is a number, a switch or a word",
+            do="Change it in the file: it is code.",
+        )
+    try:
+        value = msgspec.convert(None if text == "none" else text, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise PlanError(f"{name} field {path[0]!r}", given=repr(text), expected=str(kind), do=str(error)) from None
+    return replace(owner, **{path[0]: value})
+
+
+def _plain(value: Any) -> dict[str, Any]:
+    return {f.name: getattr(value, f.name) for f in fields(value)}

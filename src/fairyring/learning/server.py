@@ -1,0 +1,68 @@
+"""The server half of a round: the sum of the reports in, the next model out."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from fairyring.aggregation.contract import Bound, Message
+from fairyring.core.vector import Layout
+from fairyring.learning.algorithm import Algorithm
+
+Tree = Any
+
+
+class ServerState(NamedTuple):
+    """All that the server carries from round to round: the model, its optimiser, the algorithm's extra state."""
+
+    params: Tree
+    optimizer: Tree
+    shared: Tree
+
+
+def first_state(params: Tree, server: optax.GradientTransformation, algorithm: Algorithm) -> ServerState:
+    """The state before the first round."""
+    return ServerState(params, server.init(params), algorithm.shared(params))
+
+
+def server_half(
+    server: optax.GradientTransformation,
+    algorithm: Algorithm,
+    aggregation: Bound,
+    update: Layout,
+    clients: int,
+) -> Callable[[ServerState, Message, jax.Array, jax.Array], tuple[ServerState, jax.Array]]:
+    """The server half of a plan, as one traceable function.
+
+    Args:
+        server: the optimiser.
+        algorithm: what the update means.
+        aggregation: the plan's stages, bound.
+        update: layout of a client's update.
+        clients: how many clients the population has.
+
+    Returns:
+        `advance(state, sum, reported, round_key) -> (state, side)`: `sum` is the sum of `reported` (int32) messages;
+        `side` is the decoded side, `[weight, metric means...]`. With no report the state stays as it is.
+    """
+
+    def advance(
+        state: ServerState, total: Message, reported: jax.Array, round_key: jax.Array
+    ) -> tuple[ServerState, jax.Array]:
+        mean = aggregation.decode(total, round_key)
+        extra = len(algorithm.sides)
+        split = mean.side.shape[0] - extra
+        sides = tuple(mean.side[split + i] for i in range(extra))
+        fraction = reported.astype(jnp.float32) / clients
+        delta, shared = algorithm.apply(update.unflatten(mean.vector), sides, state.shared, fraction)
+        gradient = jax.tree.map(jnp.negative, delta)
+        moves, optimizer = server.update(gradient, state.optimizer, state.params)
+        params = jax.tree.map(lambda w, m: w + m.astype(w.dtype), state.params, moves)
+        following = ServerState(params, optimizer, shared)
+        heard = reported > 0
+        kept = jax.tree.map(lambda new, old: jnp.where(heard, new, old), following, state)
+        return kept, mean.side[:split]
+
+    return advance

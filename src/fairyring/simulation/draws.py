@@ -1,0 +1,140 @@
+"""Who is sampled in a round, and who vanishes before reporting: drawn from the address of the round alone."""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fairyring.core.errors import PlanError
+from fairyring.core.keys import Purpose, of_client, of_round, root, shared
+from fairyring.learning.cohort import Cohort, Fixed, Poisson, Uniform, Weighted
+from fairyring.population import Population
+
+
+class Draw(NamedTuple):
+    """The clients of one round, as indices into the population: all sampled ones, and those that stay to report."""
+
+    round: int
+    sampled: np.ndarray
+    staying: np.ndarray
+
+
+class Draws:
+    """Draws cohorts. Clients without examples are never drawn.
+
+    Args:
+        rule: the plan's cohort.
+        population: the clients.
+        seed: of the run.
+        dropout: probability that a sampled client vanishes before it reports.
+
+    Raises:
+        PlanError: the rule does not fit the population, or `dropout` is outside [0, 1).
+    """
+
+    def __init__(self, rule: Cohort, population: Population, seed: int, dropout: float = 0.0) -> None:
+        if not 0 <= dropout < 1:
+            raise PlanError("dropout", given=dropout, expected="a number in [0, 1)", do="Give the share of sampled clients that vanish.")
+        self.rule, self.dropout, self.root = rule, dropout, root(seed)
+        self.eligible = np.flatnonzero(np.asarray(population.sizes) > 0)
+        self._check(population)
+        if isinstance(rule, Weighted):
+            weights = np.asarray(population.attributes[rule.by], float)[self.eligible]
+            with np.errstate(divide="ignore"):
+                self.log_weights = np.log(weights)
+        few = isinstance(rule, Uniform) and rule.size * 4 <= len(self.eligible)
+        # Enough draws with replacement to hold `size` distinct ones, or a number for every client.
+        self._width = 2 * rule.size + 32 if few else len(self.eligible)
+        self._block = max(1, min(64, (1 << 22) // max(1, self._width)))  # rounds drawn at a time
+        self._at, self._drawn = -1, np.zeros((0, 0, 2), np.uint32)
+
+    def of(self, number: int) -> Draw:
+        """The draw of round `number` (1 for the first)."""
+        if not isinstance(self.rule, Fixed):
+            block, place = divmod(number - 1, self._block)
+            if block != self._at:
+                rounds = jnp.arange(self._block, dtype=jnp.int32) + (1 + block * self._block)
+                self._drawn = np.asarray(_bits(self.root, rounds, self._width))
+                self._at = block
+            sampled = self._sample(self._drawn[place])
+        else:
+            members = np.array(self.rule.rounds[(number - 1) % len(self.rule.rounds)], np.int64)
+            sampled = members[np.isin(members, self.eligible)]
+        return Draw(number, sampled, self._stay(number, sampled))
+
+    def _sample(self, bits: np.ndarray) -> np.ndarray:
+        rule, eligible = self.rule, self.eligible
+        assert not isinstance(rule, Fixed)
+        wide = (bits[:, 0].astype(np.uint64) << np.uint64(32)) | bits[:, 1]
+        unit = (wide >> np.uint64(11)).astype(np.float64) * 2.0**-53
+        if isinstance(rule, Poisson):
+            chosen = np.flatnonzero(unit < rule.rate)[: rule.most]
+        elif isinstance(rule, Weighted):
+            score = self.log_weights - np.log(-np.log(np.maximum(unit, 1e-300)))
+            chosen = np.argpartition(-score, rule.size - 1)[: rule.size]
+        elif len(unit) < len(eligible):
+            places = (unit * len(eligible)).astype(np.int64)
+            _, first = np.unique(places, return_index=True)
+            chosen = places[np.sort(first)[: rule.size]]
+            if len(chosen) < rule.size:  # too many repeats: as rare as it is unwelcome
+                rest = np.setdiff1d(np.arange(len(eligible)), chosen)
+                chosen = np.concatenate([chosen, rest[: rule.size - len(chosen)]])
+        else:
+            chosen = np.argsort(wide, kind="stable")[: rule.size]
+        return np.sort(eligible[chosen])
+
+    def _stay(self, number: int, sampled: np.ndarray) -> np.ndarray:
+        if not self.dropout or len(sampled) == 0:
+            return sampled
+        room = 1 << (len(sampled) - 1).bit_length()  # a few shapes, so a few compilations
+        padded = np.zeros(room, np.uint32)
+        padded[: len(sampled)] = sampled
+        draw = np.asarray(_leaves(self.root, number, padded))[: len(sampled)]
+        return sampled[draw >= self.dropout]
+
+    def _check(self, population: Population) -> None:
+        rule, clients = self.rule, len(self.eligible)
+        if isinstance(rule, Weighted):
+            if rule.by not in population.attributes:
+                raise PlanError(
+                    "weighted cohort",
+                    given=f"by={rule.by!r}",
+                    expected=f"one of the client attributes {sorted(population.attributes)}",
+                    do="Give the population that attribute.",
+                )
+            weights = np.asarray(population.attributes[rule.by], float)[self.eligible]
+            if not np.all(np.isfinite(weights)) or np.any(weights < 0):
+                raise PlanError(
+                    f"client attribute {rule.by!r}", given="negative or not finite values", expected="weights >= 0", do="Mend the attribute."
+                )
+            clients = int(np.count_nonzero(weights))
+        if isinstance(rule, Fixed):
+            outside = [c for members in rule.rounds for c in members if not 0 <= c < len(population)]
+            if outside:
+                raise PlanError(
+                    "fixed cohort", given=f"client {outside[0]}", expected=f"clients 0 to {len(population) - 1}", do="Give indices into the population."
+                )
+            return
+        if isinstance(rule, Uniform | Weighted) and rule.size > clients:
+            raise PlanError(
+                "cohort",
+                given=f"{rule.size} clients a round",
+                expected=f"at most {clients}, the clients that have examples",
+                do=f"Set cohort={clients} or less.",
+            )
+
+
+@partial(jax.jit, static_argnums=2)
+def _bits(root: jax.Array, rounds: jax.Array, width: int) -> jax.Array:
+    """64 random bits, as two words, for each of `width` places in each round: uint32 `[rounds, width, 2]`."""
+    return jax.lax.map(
+        lambda round: jax.random.bits(shared(of_round(root, round), Purpose.COHORT), (width, 2)), rounds
+    )
+
+
+@jax.jit
+def _leaves(root: jax.Array, round: jax.Array, clients: jax.Array) -> jax.Array:
+    key = of_round(root, round)
+    return jax.vmap(lambda client: jax.random.uniform(of_client(key, client, Purpose.DROPOUT)))(clients)

@@ -1,0 +1,130 @@
+"""A model judged on a population: over all examples, and client by client."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from fairyring.core.errors import PopulationError
+from fairyring.population import Population
+from fairyring.simulation.columns import bytes_of, columns_of
+from fairyring.task import Task
+
+Tree = Any
+BATCH = 128
+PIECE_BYTES = 64 << 20
+HELD_BYTES = 256 << 20
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a model does on a population.
+
+    Attributes:
+        means: loss and each metric over all examples.
+        clients: loss and each metric client by client, float32 `[clients]`; NaN for a client without examples.
+        examples: examples of each client, `[clients]`.
+    """
+
+    means: dict[str, float]
+    clients: dict[str, np.ndarray]
+    examples: np.ndarray
+
+    def worst_decile(self, metric: str) -> float:
+        """The metric averaged over the tenth of the clients it is lowest for."""
+        values = self.clients[metric]
+        values = np.sort(values[np.isfinite(values)])
+        return float(values[: max(1, len(values) // 10)].mean())
+
+
+class Evaluator:
+    """Judges models of one task on one population; compiled once.
+
+    Args:
+        task: what is learned.
+        population: the clients to judge on.
+        devices: to run on.
+        rewrite: how the model is rewritten for the devices.
+    """
+
+    def __init__(
+        self, task: Task, population: Population, devices: list[jax.Device], rewrite: Callable[[Callable], Callable]
+    ) -> None:
+        if population.examples == 0:
+            raise PopulationError(
+                "population to evaluate on", given="no examples", expected="at least one", do="Give a population with examples."
+            )
+        self.task, self.population = task, population
+        self.columns = columns_of(task, population)
+        self.mesh = Mesh(np.array(devices), ("device",))
+        self.sizes = np.asarray(population.sizes)
+        judge = rewrite(self._judge)
+
+        def scanned(params: Tree, columns: Mapping[str, jax.Array]) -> jax.Array:
+            return lax.map(lambda batch: judge(params, batch), {n: c[0] for n, c in columns.items()})[None]
+
+        self._scan = jax.jit(
+            jax.shard_map(
+                scanned, mesh=self.mesh, in_specs=(P(), P("device")), out_specs=P("device"), check_vma=False
+            )
+        )
+        usual = bytes_of(population, self.columns)
+        row = max(1, usual // population.examples)
+        step = BATCH * self.mesh.size
+        self._rows = min(-(-population.examples // step) * step, max(1, PIECE_BYTES // (row * step)) * step)
+        self._held = list(self._pieces()) if usual <= HELD_BYTES else None
+
+    def _judge(self, params: Tree, batch: Mapping[str, jax.Array]) -> jax.Array:
+        """Value and weight of the loss and each metric, for every example of a batch: `[2 (1 + metrics), rows]`."""
+        outputs = self.task.model.apply(params, self.task.prepare(batch[self.task.inputs]), None)
+        pairs = [self.task.loss(outputs, batch), *(m.measure(outputs, batch) for m in self.task.metrics.values())]
+        rows = batch[self.task.inputs].shape[0]
+        return jnp.stack([jnp.broadcast_to(v, (rows,)).astype(jnp.float32) for pair in pairs for v in pair])
+
+    def __call__(self, params: Tree) -> Evaluation:
+        """Judge `params`."""
+        names = ["loss", *self.task.metrics]
+        sums = np.zeros((2 * len(names), len(self.population)))
+        for columns, clients in self._held if self._held is not None else self._pieces():
+            judged = np.asarray(self._scan(params, columns))
+            judged = np.moveaxis(judged, 2, 0).reshape(2 * len(names), -1)[:, : len(clients)].astype(np.float64)
+            for i in range(len(names)):
+                value, weight = judged[2 * i], judged[2 * i + 1]
+                sums[2 * i] += np.bincount(clients, value * weight, len(self.population))
+                sums[2 * i + 1] += np.bincount(clients, weight, len(self.population))
+        means, by_client = {}, {}
+        with np.errstate(invalid="ignore", divide="ignore"):
+            for i, name in enumerate(names):
+                means[name] = float(sums[2 * i].sum() / sums[2 * i + 1].sum())
+                by_client[name] = (sums[2 * i] / sums[2 * i + 1]).astype(np.float32)
+        return Evaluation(means, by_client, self.sizes)
+
+    def _pieces(self):
+        """All rows, as many at a time as fit: columns `[devices, batches, BATCH, ...]`, and whose they are."""
+        ends = np.cumsum(self.sizes)
+        begin = 0
+        while begin < len(ends):
+            before = ends[begin - 1] if begin else 0
+            end = max(begin + 1, int(np.searchsorted(ends, before + self._rows, "right")))
+            rows, offsets = self.population.gather(np.arange(begin, end))
+            owner = np.repeat(np.arange(begin, end), np.diff(offsets))
+            for cut in range(0, len(owner), self._rows):
+                yield self._piece(rows, owner, cut)
+            begin = end
+
+    def _piece(self, rows: Mapping[str, np.ndarray], owner: np.ndarray, cut: int):
+        here = owner[cut : cut + self._rows]
+        shape = (self.mesh.size, self._rows // (self.mesh.size * BATCH), BATCH)
+        columns = {}
+        for name in self.columns:
+            column = rows[name][cut : cut + self._rows]
+            full = np.zeros((self._rows, *column.shape[1:]), column.dtype)
+            full[: len(here)] = column
+            columns[name] = full.reshape(*shape, *column.shape[1:])
+        return jax.device_put(columns, NamedSharding(self.mesh, P("device"))), here

@@ -1,0 +1,92 @@
+"""What a simulation returns."""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fairyring.core.record import RunFolder, flatten_state
+from fairyring.learning.plan import Plan
+from fairyring.learning.server import ServerState
+from fairyring.population import Population
+from fairyring.simulation.evaluate import Evaluation, Evaluator
+from fairyring.simulation.target import target
+
+
+@dataclass
+class Run:
+    """A finished (or stopped) run.
+
+    Attributes:
+        plan: what ran.
+        state: the server's state at the end: model, optimiser, what the algorithm keeps.
+        metrics: a record a round, as in the run folder's metrics.jsonl.
+        header: what run.json holds: seed, versions, machine, status, what was assumed.
+        participation: how often each client reported, `[clients]`.
+        examples: each client's examples, `[clients]`.
+        tested: the last evaluation on the test population, if there was one.
+        folder: the run folder, if there is one.
+    """
+
+    plan: Plan
+    state: ServerState
+    metrics: list[dict[str, Any]]
+    header: dict[str, Any]
+    population: dict[str, Any]
+    participation: np.ndarray
+    examples: np.ndarray
+    tested: Evaluation | None = None
+    folder: Path | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def params(self) -> Any:
+        """The trained parameters."""
+        return self.state.params
+
+    @property
+    def rounds(self) -> int:
+        """How many rounds were run."""
+        return len(self.metrics)
+
+    def evaluate(self, population: Population) -> Evaluation:
+        """Judge the trained model on a population: over all its examples, and client by client."""
+        on = target(self.plan.layout.size)
+        return Evaluator(self.plan.task, population, on.devices, on.rewrite)(self.params)
+
+    def save(self, folder: str | os.PathLike[str]) -> Path:
+        """Write the run folder of a run that had none; it can be reported on and resumed like any other.
+
+        Raises:
+            RunError: there is something at `folder` already.
+            StorageError: it cannot be written.
+        """
+        record = RunFolder.create(folder)
+        write_head(record, self.header, self.plan, self.population)
+        record.append_metrics(self.metrics)
+        record.checkpoint(self.rounds, checkpoint_arrays(self.state, self.participation), self.facts)
+        record.write_arrays("clients.safetensors", self.client_arrays())
+        self.folder = record.path
+        return record.path
+
+    def client_arrays(self) -> dict[str, np.ndarray]:
+        """What is known per client: participation and examples in training, each metric on the test population."""
+        arrays = {"participation": self.participation, "examples": np.asarray(self.examples, np.int32)}
+        if self.tested is not None:
+            arrays["test.examples"] = np.asarray(self.tested.examples, np.int32)
+            arrays |= {f"test.{name}": values for name, values in self.tested.clients.items()}
+        return arrays
+
+
+def write_head(record: RunFolder, header: dict[str, Any], plan: Plan, population: dict[str, Any]) -> None:
+    """The files of a run folder that are known before the first round."""
+    record.write("plan.json", plan.describe())
+    record.write("population.json", population)
+    record.write("run.json", header)
+
+
+def checkpoint_arrays(state: ServerState, participation: np.ndarray) -> dict[str, np.ndarray]:
+    """The arrays of a checkpoint."""
+    return {f"server/{name}": leaf for name, leaf in flatten_state(state).items()} | {"participation": participation}

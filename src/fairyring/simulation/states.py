@@ -1,0 +1,144 @@
+"""The clients' own states, a row a client in one memory-mapped file, safe against a crash at any moment.
+
+Between checkpoints new rows go to a journal named after the checkpoint they follow, never to the table. A checkpoint
+flushes the journal and records its name and length; only after the checkpoint itself is on the disk are the rows
+moved into the table. Whoever resumes from a checkpoint finds either the journal it names, whose rows are moved
+(again: the same rows to the same places), or none, because they were moved already. Any other journal holds rounds
+that will be run again, and is dropped.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import jax
+import numpy as np
+
+from fairyring.core.errors import RunDamaged
+from fairyring.core.record import flush_folder
+
+Tree = Any
+
+
+class ClientStates:
+    """States of all clients, each a pytree like `example`.
+
+    Args:
+        clients: how many.
+        example: the state of a client before its first round.
+        folder: where the table and the journal are kept; None keeps them in memory for this run only.
+    """
+
+    def __init__(self, clients: int, example: Tree, folder: Path | None) -> None:
+        leaves, self.treedef = jax.tree.flatten(jax.tree.map(np.asarray, example))
+        fields = [("client", np.int64)] + [(f"leaf{i}", leaf.dtype, leaf.shape) for i, leaf in enumerate(leaves)]
+        self.record = np.dtype(fields)
+        self.row = np.dtype([("seen", np.bool_), *fields[1:]])
+        self.leaves, self.clients, self.folder = leaves, clients, folder
+        self.dirty: dict[int, int] = {}  # client -> its newest place in the journal
+        self.length = 0
+        if folder is None:
+            self.table = np.zeros(clients, self.row)
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "states.bin"
+        if not path.exists():
+            with open(path, "wb") as file:
+                file.truncate(max(1, clients) * self.row.itemsize)  # sparse: unseen clients take no room
+        elif path.stat().st_size != max(1, clients) * self.row.itemsize:
+            raise RunDamaged(
+                str(path),
+                given=f"{path.stat().st_size} bytes",
+                expected=f"{clients} states of {self.row.itemsize} bytes",
+                do="Resume with the plan and population of the run.",
+            )
+        self.table = np.memmap(path, self.row, "r+", shape=(max(1, clients),))
+        self.base = 0
+
+    @property
+    def facts(self) -> dict[str, int]:
+        """What a checkpoint must remember of the journal."""
+        return {"journal": self.base, "journal_rows": self.length} if self.folder else {}
+
+    def begin(self, round: int) -> None:
+        """Start an empty journal of what follows the checkpoint of `round`; any other is dropped."""
+        if self.folder is None:
+            return
+        for old in self.folder.glob("journal-*.bin"):
+            old.unlink()
+        self.base, self.length = round, 0
+        self.dirty.clear()
+        self.journal = open(self._journal(round), "wb+")  # noqa: SIM115  lives as long as the run
+        flush_folder(self.folder)
+
+    def read(self, clients: np.ndarray, room: int) -> Tree:
+        """States of `clients`, as a pytree of arrays `[room, ...]`; places past the clients hold the first state."""
+        stacked = [np.broadcast_to(leaf, (room, *leaf.shape)).copy() for leaf in self.leaves]
+        for place, client in enumerate(clients):
+            if client in self.dirty:
+                row = self._journalled(self.dirty[int(client)])
+            elif self.table[client]["seen"]:
+                row = self.table[client]
+            else:
+                continue
+            for i, leaf in enumerate(stacked):
+                leaf[place] = row[f"leaf{i}"]
+        return jax.tree.unflatten(self.treedef, stacked)
+
+    def write(self, clients: np.ndarray, states: Tree) -> None:
+        """New states of `clients`; the first `len(clients)` rows of `states`."""
+        rows = np.zeros(len(clients), self.record)
+        rows["client"] = clients
+        for i, leaf in enumerate(jax.tree.leaves(states)):
+            rows[f"leaf{i}"] = np.asarray(leaf)[: len(clients)]
+        if self.folder is None:
+            self._settle(rows)
+            return
+        self.journal.write(rows.tobytes())
+        for i, client in enumerate(clients):
+            self.dirty[int(client)] = self.length + i
+        self.length += len(clients)
+
+    def flush(self) -> None:
+        """Make the journal last: to be called before a checkpoint that holds `facts` is saved."""
+        if self.folder is not None:
+            self.journal.flush()
+            os.fsync(self.journal.fileno())
+
+    def settle(self, round: int) -> None:
+        """Move the journal into the table, once the checkpoint of `round` is saved, and begin the next."""
+        if self.folder is not None:
+            self._move(self.journal, self.length)
+            self.journal.close()
+            self.begin(round)
+
+    def recover(self, facts: Mapping[str, int], round: int) -> None:
+        """Bring the table to the checkpoint of `round`, whose facts are given, whatever a crash left behind."""
+        if self.folder is None:
+            return
+        path = self._journal(facts["journal"])
+        if path.exists():
+            with open(path, "rb") as journal:
+                self._move(journal, facts["journal_rows"])
+        self.begin(round)
+
+    def _journal(self, round: int) -> Path:
+        assert self.folder is not None
+        return self.folder / f"journal-{round:06d}.bin"
+
+    def _move(self, journal: BinaryIO, length: int) -> None:
+        for begin in range(0, length, 4096):
+            count = min(4096, length - begin)
+            journal.seek(begin * self.record.itemsize)
+            self._settle(np.frombuffer(journal.read(count * self.record.itemsize), self.record))
+        self.table.flush()
+
+    def _settle(self, rows: np.ndarray) -> None:
+        for row in rows:  # in order: a client's later state replaces its earlier one
+            self.table[row["client"]] = (True, *(row[f"leaf{i}"] for i in range(len(self.leaves))))
+
+    def _journalled(self, place: int) -> np.void:
+        self.journal.flush()
+        self.journal.seek(place * self.record.itemsize)
+        return np.frombuffer(self.journal.read(self.record.itemsize), self.record)[0]

@@ -1,0 +1,40 @@
+"""Stopping a run when its evaluations no longer get better."""
+
+import math
+from dataclasses import dataclass
+
+from fairyring.core.errors import PlanError
+
+
+@dataclass(frozen=True)
+class EarlyStopping:
+    """Stop when `metric` on the test population has not improved for `patience` evaluations.
+
+    Args:
+        metric: ``"loss"`` or a metric of the task.
+        patience: evaluations without improvement before stopping.
+        by: the least change that counts as improvement.
+        target: stop as soon as the metric reaches this value; None for no such value.
+    """
+
+    metric: str = "loss"
+    patience: int = 5
+    by: float = 0.0
+    target: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.patience < 1:
+            raise PlanError("early stopping patience", given=self.patience, expected="a whole number >= 1", do="Set patience=5.")
+
+    def judge(self, history: list[float]) -> bool:
+        """Whether to stop, given the metric at every evaluation so far."""
+        sign = 1.0 if self.metric == "loss" else -1.0
+        if history and self.target is not None and sign * history[-1] <= sign * self.target:
+            return True
+        best, waited = math.inf, 0
+        for value in history:
+            if sign * value < best - self.by:
+                best, waited = sign * value, 0
+            else:
+                waited += 1
+        return waited >= self.patience

@@ -1,0 +1,52 @@
+"""What the devices at hand ask of the engine."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+
+from fairyring.core.errors import PlanError
+from fairyring.lowering import fast_on_cpu
+
+SMALL_MODEL = 400_000  # parameters; below, a loop's turn costs as much as a training step
+
+
+class Target(NamedTuple):
+    """Devices, and how programs are shaped for them.
+
+    Attributes:
+        devices: clients are shared among them.
+        rewrite: applied to a loss before its gradient is taken.
+        together: clients vectorised together.
+        unroll: full batches a loop iteration.
+    """
+
+    devices: list[jax.Device]
+    rewrite: Callable[[Callable], Callable]
+    together: int
+    unroll: int
+
+
+def target(parameters: int, *, devices: int | None = None, together: int | None = None) -> Target:
+    """The target for a model of so many parameters.
+
+    Args:
+        devices: use at most so many; all of this machine's without it.
+        together: clients vectorised together; by default 1 on a CPU, where one client's matrices fill a core, and
+            16 on an accelerator, where they do not.
+
+    Raises:
+        PlanError: less than one device or client.
+    """
+    for name, value in (("devices", devices), ("together", together)):
+        if value is not None and value < 1:
+            raise PlanError(name, given=value, expected="a whole number >= 1", do=f"Leave out {name}= for the default.")
+    found = jax.local_devices()
+    on_cpu = found[0].platform == "cpu"
+    width = together or (1 if on_cpu else 16)
+    return Target(
+        found[: devices or len(found)],
+        fast_on_cpu if on_cpu else lambda loss: loss,
+        width,
+        8 if on_cpu and width == 1 and parameters < SMALL_MODEL else 1,
+    )
