@@ -394,7 +394,13 @@ class Population:
             "clients": len(self),
             "examples": self.examples,
             "skipped": len(self) - len(owning),
-            "sizes": {"min": int(least), "p10": p10, "median": median, "p90": p90, "max": int(most)},
+            "sizes": {
+                "min": int(least),
+                "p10": round(p10, 1),
+                "median": round(median, 1),
+                "p90": round(p90, 1),
+                "max": int(most),
+            },
         }
         if test is not None:
             summary["test"] = {k: v for k, v in test.describe().items() if k != "test"}

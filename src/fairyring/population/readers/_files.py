@@ -6,6 +6,7 @@ import os
 import urllib.request
 import zlib
 from functools import lru_cache
+from http.client import HTTPException
 from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
@@ -65,10 +66,8 @@ def what_to_do(dataset: Dataset) -> str:
     place = folders(dataset)[0]
     by_hand = f"put {', '.join(f.name for f in dataset.files)} into {place}"
     if all(file.url for file in dataset.files):
-        steps = (
-            f"Run: fairyring data {dataset.name} --fetch. Without a network, get the files elsewhere from "
-        )
-        steps += f"{', '.join(str(f.url) for f in dataset.files)} and {by_hand}."
+        steps = f"With a network, fairyring.population.fetch({dataset.name!r}) gets them. Without one, get "
+        steps += f"{', '.join(str(f.url) for f in dataset.files)} on another machine and {by_hand}."
     else:
         page = f" ({dataset.page})" if dataset.page else ""
         steps = f"Get it from {dataset.source}{page} and {by_hand}. {dataset.how}"
@@ -86,18 +85,22 @@ def fetch(dataset: Dataset, into: Path | None = None) -> list[Path]:
         DataUnavailable: no network, no public address, another checksum, or no room.
     """
     folder = cache() / dataset.folder if into is None else into
+    homeless = []
     for file in dataset.files:
         target = folder / file.name
         if target.is_file() and checksum(target) == file.sha256:
             continue
         if file.url is None:
-            raise DataUnavailable(
-                f"data {dataset.name!r}",
-                given=f"no public address of {file.name}",
-                expected="a file that can be fetched",
-                do=what_to_do(dataset),
-            )
-        _download(dataset, file, target)
+            homeless.append(file.name)
+        else:
+            _download(dataset, file, target)
+    if homeless:
+        raise DataUnavailable(
+            f"data {dataset.name!r}",
+            given=f"no public address of {', '.join(homeless)}",
+            expected=f"files that can be fetched, or are in {folder}",
+            do=what_to_do(dataset),
+        )
     return [folder / file.name for file in dataset.files]
 
 
@@ -118,7 +121,7 @@ def _download(dataset: Dataset, file: File, target: Path) -> None:
                 "again.",
             )
         os.replace(partial, target)
-    except OSError as error:
+    except (OSError, HTTPException) as error:
         reason = getattr(error, "reason", None) or error
         raise DataUnavailable(
             f"data {dataset.name!r}, {file.url}",

@@ -11,7 +11,7 @@ from fairyring.population.readers._prepare import held_out, one_of
 from fairyring.population.readers.dataset import Dataset, File, Splits
 
 VOCABULARY = "\n !\"&'(),-.0123456789:;>?ABCDEFGHIJKLMNOPQRSTUVWXYZ[]abcdefghijklmnopqrstuvwxyz}"
-"""The 80 characters of the LEAF benchmark (Caldas et al. 2018); the token of a character is its place here."""
+"""The 80 characters of the LEAF benchmark (Caldas et al. 2018); a character's token is its place here."""
 
 DATASET = Dataset(
     name="shakespeare",
