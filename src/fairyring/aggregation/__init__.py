@@ -1,0 +1,35 @@
+"""How an update travels: stages on the device, the sum, and their inverses on the server.
+
+examples -> local training -> delta -> weight -> clip -> rotate -> quantize -> secure sum -> back again
+"""
+
+from fairyring.aggregation.clipping import clip
+from fairyring.aggregation.composition import chain, complete
+from fairyring.aggregation.contract import Bound, Message, Properties, Side, Signal, Stage
+from fairyring.aggregation.modular import secure_sum
+from fairyring.aggregation.quantization import quantize
+from fairyring.aggregation.rotation import rotate
+from fairyring.aggregation.selection import top_k
+from fairyring.aggregation.sketching import count_sketch
+from fairyring.aggregation.subsampling import random_k
+from fairyring.aggregation.weighting import weight_by_examples, weight_uniformly
+
+__all__ = [
+    "Bound",
+    "Message",
+    "Properties",
+    "Side",
+    "Signal",
+    "Stage",
+    "chain",
+    "clip",
+    "complete",
+    "count_sketch",
+    "quantize",
+    "random_k",
+    "rotate",
+    "secure_sum",
+    "top_k",
+    "weight_by_examples",
+    "weight_uniformly",
+]

@@ -1,16 +1,20 @@
 """The one contract of this room: what travels, what is known of it beforehand, and what a stage is.
 
-A stage is a pair of pure functions. `encode` runs on the device, on one client's message; `decode` runs on the
-server, on the **sum** of the messages of a round. Stages are composed with `chain`: encode in order, decode in
-reverse. What is known before any data is seen (length, bounds, bits) is a `Signal`; a stage is bound to the
-signal it receives and says what it sends, so that a chain that cannot work is refused when a plan is made.
+A stage is a pair of pure functions. `encode` runs on the device, on one client's message; `decode` runs on
+the server, on the **sum** of the messages of a round. Stages are composed with `chain`: encode in order,
+decode in reverse. What is known before any data is seen (length, bounds, bits) is a `Signal`; a stage is
+bound to the signal it receives and says what it sends, so that a chain that cannot work is refused when a
+plan is made.
 """
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import jax
+
+from fairyring.core.errors import PlanError
 
 
 class Message(NamedTuple):
@@ -25,7 +29,7 @@ class Message(NamedTuple):
 
 
 class Side(NamedTuple):
-    """A coordinate beside the update. Its value lies in `[0, bound]`; `bound` is `inf` where none is known."""
+    """A coordinate beside the update, in `[0, bound]`; `bound` is `inf` where none is known."""
 
     name: str
     bound: float
@@ -35,28 +39,33 @@ class Side(NamedTuple):
 class Signal:
     """What is known of a message at one point of a chain, before any data.
 
+    Bounds hold for one client's message, up to float32 rounding (relative 1e-5).
+
     Attributes:
         dimension: length of the vector.
         cohort: the most messages that will ever be summed.
-        side: the coordinates beside the update; `side[0]` is the weight.
-        l2: bound on the vector's Euclidean norm, or None.
+        side: the coordinates beside the update; `side[0]` is the number of examples until a weighting stage
+            has turned it into the weight. A side coordinate travels as float32.
+        l2: bound on the vector's Euclidean norm, or None. Always guaranteed.
         linf: bound on the size of a coordinate, or None.
+        linf_failure: probability, over the shared randomness of a round, that one message breaks `linf`;
+            0 where `linf` is guaranteed.
         bits: bits a vector coordinate takes on the wire.
-        side_bits: bits a side coordinate takes on the wire.
-        extra_bits: bits on the wire that belong to no coordinate.
-        integer: the vector holds whole numbers (int32).
+        nonzero: the most coordinates that are not zero, where that is fewer than all: the message then
+            travels as (index, value) pairs.
+        integer: the vector holds whole numbers (int32, or uint32 under a modulus).
         modulus_bits: sums are taken modulo `2**modulus_bits` (uint32), or None.
         summable: messages of this form can be added under masks.
     """
 
     dimension: int
     cohort: int
-    side: tuple[Side, ...] = (Side("weight", float("inf")),)
+    side: tuple[Side, ...] = (Side("examples", math.inf),)
     l2: float | None = None
     linf: float | None = None
-    bits: float = 32.0
-    side_bits: float = 32.0
-    extra_bits: float = 0.0
+    linf_failure: float = 0.0
+    bits: int = 32
+    nonzero: int | None = None
     integer: bool = False
     modulus_bits: int | None = None
     summable: bool = True
@@ -66,10 +75,23 @@ class Signal:
         return replace(self, **changes)
 
     @property
+    def index_bits(self) -> int:
+        """Bits an index takes on the wire where only `nonzero` coordinates travel."""
+        return max(1, (self.dimension - 1).bit_length())
+
+    @property
+    def vector_bytes(self) -> int:
+        """Length of one encoded vector on the wire."""
+        if self.nonzero is None:
+            bits = self.dimension * self.bits
+        else:
+            bits = self.nonzero * (self.index_bits + self.bits)
+        return -(-bits // 8)
+
+    @property
     def bytes(self) -> int:
-        """Length of one encoded message on the wire."""
-        bits = self.dimension * self.bits + len(self.side) * self.side_bits + self.extra_bits
-        return -(-int(bits) // 8)
+        """Length of one encoded message on the wire; `wire.pack` makes exactly this many."""
+        return self.vector_bytes + 4 * len(self.side)
 
 
 class Bound(NamedTuple):
@@ -87,6 +109,26 @@ class Bound(NamedTuple):
     decode: Callable[[Message, jax.Array], Message]
 
 
+class Properties(NamedTuple):
+    """What a stage promises; every claim is tested by the one battery all stages go through.
+
+    Attributes:
+        unbiased: the expected decoded sum is the sum (of what lies within the stated bounds).
+        linear: with the round key fixed, decoding a sum of encodings gives the sum of the decodings.
+        lossless: decoding an encoding gives the vector back, up to float32 rounding.
+        summable: its messages can be added under masks.
+    """
+
+    unbiased: bool
+    linear: bool
+    lossless: bool
+    summable: bool = True
+
+    def then(self, other: "Properties") -> "Properties":
+        """What holds of one stage followed by another: what holds of both."""
+        return Properties(*(mine and theirs for mine, theirs in zip(self, other, strict=True)))
+
+
 @dataclass(frozen=True)
 class Stage:
     """One step of aggregation.
@@ -96,12 +138,59 @@ class Stage:
         bind: `Signal -> Bound`; raises `PlanError` where the stage cannot follow what came before.
         weighting: this stage decides the weight of a client.
         settings: the numbers that define the stage, for the plan's record.
+        properties: what it promises.
+        parts: the stages of a chain, in order; empty for a single stage.
     """
 
     name: str
     bind: Callable[[Signal], Bound]
     weighting: bool = False
     settings: tuple[tuple[str, Any], ...] = ()
+    properties: Properties = field(default=Properties(unbiased=False, linear=False, lossless=False))
+    parts: tuple["Stage", ...] = ()
 
     def __repr__(self) -> str:
         return self.name
+
+
+def require_real(signal: Signal, stage: str) -> None:
+    """Raise `PlanError` unless the vector still holds real numbers."""
+    if signal.modulus_bits is not None:
+        raise PlanError(
+            f"a chain with {stage} after secure_sum",
+            given=f"a vector modulo 2^{signal.modulus_bits}",
+            expected="secure_sum as the last stage",
+            do=f"Move {stage} before secure_sum.",
+        )
+    if signal.integer:
+        raise PlanError(
+            f"a chain with {stage} after quantize",
+            given="a vector of whole numbers",
+            expected="a vector of real numbers",
+            do=f"Move {stage} before quantize.",
+        )
+
+
+def require_positive(stage: str, setting: str, value: float) -> float:
+    """`value` as a float; raises `PlanError` unless it is a finite number above 0."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise PlanError(
+            f"{stage} {setting}",
+            given=repr(value),
+            expected="a finite number above 0",
+            do=f"Give {setting} as a number, such as 1.0.",
+        )
+    return float(value)
+
+
+def require_whole(stage: str, setting: str, value: int, low: int, high: int | None = None) -> int:
+    """`value`; raises `PlanError` unless it is an int in `[low, high]`."""
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if not whole or value < low or (high is not None and value > high):
+        raise PlanError(
+            f"{stage} {setting}",
+            given=repr(value),
+            expected=f"a whole number from {low}" + ("" if high is None else f" to {high}"),
+            do=f"Choose {setting} in that range.",
+        )
+    return value

@@ -5,6 +5,7 @@
     ├── PopulationError       the data of a population is wrong                       (ValueError)
     │   └── DataUnavailable   a published set is not on this machine, or is damaged
     ├── ModelError            a model cannot be trained this way                      (ValueError)
+    ├── WireError             bytes are not one message of this plan                  (ValueError)
     ├── TrainingDiverged      no client sent a finite update                          (ArithmeticError)
     ├── RunError              a run folder cannot be used
     │   ├── RunMismatch       it belongs to another plan, seed or population
@@ -47,6 +48,10 @@ class DataUnavailable(PopulationError):
 
 class ModelError(FairyringError, ValueError):
     """A model cannot be trained this way."""
+
+
+class WireError(FairyringError, ValueError):
+    """Bytes are not one message of this plan, or a message does not have the form of the plan's messages."""
 
 
 class TrainingDiverged(FairyringError, ArithmeticError):

@@ -1,0 +1,32 @@
+"""How many coordinates a sparsifying stage keeps."""
+
+from fairyring.aggregation.contract import require_whole
+from fairyring.core.errors import PlanError
+
+
+def check_count(stage: str, k: int | None, fraction: float | None) -> None:
+    """Raise `PlanError` unless one of `k` (whole, at least 1) and `fraction` (in `(0, 1]`) is given."""
+    if (k is None) == (fraction is None):
+        raise PlanError(
+            stage,
+            given="both k and fraction" if k is not None else "neither k nor fraction",
+            expected="exactly one of them",
+            do=f"Write {stage}(fraction=0.1) or {stage}(k=1000).",
+        )
+    if k is not None:
+        require_whole(stage, "k", k, 1)
+    elif isinstance(fraction, bool) or not isinstance(fraction, int | float) or not 0 < fraction <= 1:
+        raise PlanError(
+            f"{stage} fraction", given=repr(fraction), expected="a number in (0, 1]", do="Choose 0.1 or so."
+        )
+
+
+def count_of(stage: str, k: int | None, fraction: float | None, dimension: int) -> int:
+    """The number of coordinates kept of `dimension`; raises `PlanError` if `k` is more than that."""
+    if k is None:
+        return max(1, round((fraction or 0.0) * dimension))
+    if k > dimension:
+        raise PlanError(
+            f"{stage} k", given=k, expected=f"at most the {dimension} coordinates there are", do="Use fewer."
+        )
+    return k

@@ -1,0 +1,61 @@
+"""Bounding what one client can contribute."""
+
+import jax
+import jax.numpy as jnp
+
+from fairyring.aggregation.contract import (
+    Bound,
+    Message,
+    Properties,
+    Signal,
+    Stage,
+    require_positive,
+    require_real,
+)
+
+
+def clip(norm: float) -> Stage:
+    """Scale the vector down to Euclidean norm `norm` where it is longer (McMahan et al. 2018, DP-FedAvg).
+
+    The direction is kept, and a shorter vector passes unchanged: the error is `max(0, |x| - norm)`. What a
+    longer one loses is lost (biased). Before a weighting stage it bounds a client's update, after it the
+    weighted update. The norm is computed against the largest coordinate, so it neither overflows nor
+    vanishes.
+
+    Args:
+        norm: the largest Euclidean norm, in units of the model's parameters.
+
+    Raises:
+        PlanError: `norm` is not a finite number above 0.
+    """
+    norm = require_positive("clip", "norm", norm)
+    name = f"clip({norm:g})"
+
+    def encode(message: Message, client_key: jax.Array, round_key: jax.Array) -> Message:
+        return Message(message.vector * _shrink(message.vector, norm), message.side)
+
+    def decode(total: Message, round_key: jax.Array) -> Message:
+        return total
+
+    def bind(signal: Signal) -> Bound:
+        require_real(signal, name)
+        l2 = norm if signal.l2 is None else min(norm, signal.l2)
+        certain = signal.linf is None or signal.linf >= l2
+        out = signal.but(
+            l2=l2,
+            linf=l2 if certain else signal.linf,
+            linf_failure=0.0 if certain else signal.linf_failure,
+        )
+        return Bound(out, encode, decode)
+
+    properties = Properties(unbiased=False, linear=False, lossless=False)
+    return Stage(name, bind, False, (("norm", norm),), properties)
+
+
+def _shrink(vector: jax.Array, norm: float) -> jax.Array:
+    largest = jnp.max(jnp.abs(vector), initial=0.0)
+    unit = vector * jnp.where(largest > 0, 1.0 / jnp.maximum(largest, 1e-37), 0.0)
+    length = jnp.sqrt(jnp.vdot(unit, unit))  # of the vector, in units of its largest coordinate
+    # norm / largest may be inf for a tiny vector, which is then not shrunk.
+    allowed = norm / jnp.maximum(largest, 1e-37)
+    return jnp.minimum(1.0, allowed / jnp.maximum(length, 1.0))

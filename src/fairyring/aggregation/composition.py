@@ -1,0 +1,72 @@
+"""Stages one after the other."""
+
+import jax
+
+from fairyring.aggregation.contract import Bound, Message, Properties, Signal, Stage
+from fairyring.aggregation.weighting import weight_uniformly
+from fairyring.core.errors import PlanError
+
+
+def chain(*stages: Stage) -> Stage:
+    """Compose stages, as `optax.chain` composes transformations: encode in order, decode in reverse.
+
+    A chain within a chain counts as its stages. Stage `i` draws from `fold_in(key, i)`, so no two stages
+    share random numbers. Without stages it is the plain float32 sum.
+
+    Raises:
+        PlanError: something is not a stage, or two stages decide the weight; when bound to a signal: a stage
+            cannot follow the one before it.
+    """
+    parts: list[Stage] = []
+    for stage in stages:
+        if not isinstance(stage, Stage):
+            raise PlanError(
+                "chain",
+                given=getattr(stage, "__name__", repr(stage)),
+                expected="stages",
+                do="Call the function that makes the stage, such as clip(0.5).",
+            )
+        parts.extend(stage.parts or ((stage,) if not _is_empty_chain(stage) else ()))
+    weightings = [part for part in parts if part.weighting]
+    if len(weightings) > 1:
+        raise PlanError(
+            "chain",
+            given=" and ".join(map(repr, weightings)),
+            expected="one stage that decides the weight of a client",
+            do="Remove one of them.",
+        )
+
+    def bind(signal: Signal) -> Bound:
+        bounds: list[Bound] = []
+        for part in parts:
+            bounds.append(part.bind(bounds[-1].signal if bounds else signal))
+
+        def encode(message: Message, client_key: jax.Array, round_key: jax.Array) -> Message:
+            for place, bound in enumerate(bounds):
+                here = jax.random.fold_in(client_key, place), jax.random.fold_in(round_key, place)
+                message = bound.encode(message, *here)
+            return message
+
+        def decode(total: Message, round_key: jax.Array) -> Message:
+            for place in reversed(range(len(bounds))):
+                total = bounds[place].decode(total, jax.random.fold_in(round_key, place))
+            return total
+
+        return Bound(bounds[-1].signal if bounds else signal, encode, decode)
+
+    properties = Properties(unbiased=True, linear=True, lossless=True)
+    for part in parts:
+        properties = properties.then(part.properties)
+    settings = tuple((part.name.partition("(")[0], dict(part.settings)) for part in parts)
+    return Stage(
+        f"chain({', '.join(map(repr, parts))})", bind, bool(weightings), settings, properties, tuple(parts)
+    )
+
+
+def complete(stage: Stage) -> Stage:
+    """`stage` as a whole aggregation: one without a weighting stage counts every client once."""
+    return chain(stage) if stage.weighting else chain(weight_uniformly(), stage)
+
+
+def _is_empty_chain(stage: Stage) -> bool:
+    return stage.name == "chain()"

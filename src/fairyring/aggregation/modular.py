@@ -1,0 +1,126 @@
+"""The sum a server may see: whole numbers modulo 2^b, with everything that travels inside one vector."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fairyring.aggregation._draws import sixteen_bits
+from fairyring.aggregation.contract import Bound, Message, Properties, Signal, Stage, require_whole
+from fairyring.core.errors import PlanError
+
+_FINEST = 1 << 24  # a float32 tells no more values apart in [0, bound]
+
+
+def secure_sum(modulus_bits: int = 32) -> Stage:
+    """The ideal secure sum: messages become uint32 vectors that add modulo `2^modulus_bits`.
+
+    This is what secure aggregation computes computes and no more: the masked protocol adds masks that cancel in this
+    very sum, behind this very encoding. It **protects nothing by itself** in a simulation; it shows that the
+    plan works within the protocol's arithmetic, to the last bit.
+
+    The quantised vector is taken modulo `2^b`. Side coordinates (weight, means) follow it in the same vector
+    `[dimension + len(side)]`, as fixed-point numbers: `[0, bound]` in `min(2^24, floor((2^b - 1) / cohort))`
+    levels with stochastic rounding, so a sum is right on average and within `cohort * bound / levels`. That
+    no sum can overflow is proved when the plan is made. On the wire a coordinate takes `modulus_bits` bits.
+
+    Decoding reads only the low `modulus_bits` bits, so a plain wrapping sum of uint32 may be given to it.
+
+    Args:
+        modulus_bits: `b`, 16 to 32.
+
+    Raises:
+        PlanError: `modulus_bits` is out of range; when bound to a signal: the vector is not quantised,
+            cannot be summed under masks, a side coordinate has no bound, or a sum might overflow (the error
+            names the modulus, bits or cohort that would do).
+    """
+    require_whole("secure_sum", "modulus_bits", modulus_bits, 16, 32)
+    name = f"secure_sum({'' if modulus_bits == 32 else f'modulus_bits={modulus_bits}'})"
+    mask = np.uint32((1 << modulus_bits) - 1)
+    spare = np.int32(32 - modulus_bits)
+
+    def bind(signal: Signal) -> Bound:
+        _check(signal, name, modulus_bits)
+        levels = min(_FINEST, int(mask) // signal.cohort)
+        bounds = np.asarray([side.bound for side in signal.side], np.float32)
+        to_levels = np.asarray([levels / s.bound if s.bound > 0 else 0.0 for s in signal.side], np.float32)
+
+        def encode(message: Message, client_key: jax.Array, round_key: jax.Array) -> Message:
+            # Beyond its bound a coordinate would overflow into its neighbours' meaning.
+            exact = jnp.minimum(jnp.clip(message.side, 0.0, bounds) * to_levels, float(levels))
+            low = jnp.floor(exact)
+            up = (exact - low) * 65536.0 > sixteen_bits(client_key, len(bounds)).astype(jnp.float32) + 0.5
+            side = jnp.minimum(low.astype(jnp.uint32) + up.astype(jnp.uint32), np.uint32(levels))
+            vector = message.vector.astype(jnp.uint32) & mask
+            return Message(jnp.concatenate([vector, side]), jnp.zeros((0,), jnp.float32))
+
+        def decode(total: Message, round_key: jax.Array) -> Message:
+            vector = total.vector[: signal.dimension]
+            # Shifting the sign bit up and back extends it.
+            signed = jax.lax.bitcast_convert_type(vector << spare.astype(np.uint32), jnp.int32) >> spare
+            side = (total.vector[signal.dimension :] & mask).astype(jnp.float32)
+            return Message(signed, side * (bounds / np.float32(levels)))
+
+        out = signal.but(
+            dimension=signal.dimension + len(signal.side),
+            side=(),
+            l2=None,
+            linf=None,
+            bits=modulus_bits,
+            modulus_bits=modulus_bits,
+        )
+        return Bound(out, encode, decode)
+
+    properties = Properties(unbiased=True, linear=False, lossless=False)
+    return Stage(name, bind, False, (("modulus_bits", modulus_bits),), properties)
+
+
+def _check(signal: Signal, name: str, modulus_bits: int) -> None:
+    if signal.modulus_bits is not None:
+        raise PlanError(name, given="a second secure_sum", expected="one, at the end", do="Remove one.")
+    if not signal.integer or signal.linf is None:
+        raise PlanError(
+            name,
+            given="a vector of real numbers",
+            expected="a quantised vector",
+            do="Add quantize(bits=8) before secure_sum.",
+        )
+    if not signal.summable:
+        raise PlanError(
+            name,
+            given="messages whose coordinates differ from client to client (top_k)",
+            expected="messages that can be added under masks",
+            do="Use random_k or count_sketch in place of top_k, or leave secure_sum out.",
+        )
+    for side in signal.side:
+        if not math.isfinite(side.bound):
+            first = "weight_by_examples(bound=...) or weight_uniformly() first"
+            raise PlanError(
+                f"{name}, coordinate {side.name!r}",
+                given="no bound",
+                expected="a known largest value for everything that travels",
+                do=f"Use {first}, and give the metric a bound if it has none.",
+            )
+    largest = signal.cohort * int(signal.linf)
+    if largest >= 1 << (modulus_bits - 1):
+        needed = largest.bit_length() + 1
+        fits = ((1 << (modulus_bits - 1)) - 1) // int(signal.linf)
+        levels = ((1 << (modulus_bits - 1)) - 1) // signal.cohort
+        bits = (levels + 1).bit_length() if levels else 0  # the most with 2^(bits-1) - 1 <= levels
+        ways = [f"modulus_bits={needed}"] if needed <= 32 else []
+        ways += [f"quantize(bits={bits})"] if bits >= 2 else []
+        ways += [f"a cohort of at most {fits}"] if fits else []
+        raise PlanError(
+            name,
+            given=f"{signal.cohort} clients of {int(signal.linf)} levels either side",
+            expected=f"a sum below 2^{modulus_bits - 1}, so that it cannot wrap around",
+            do=f"Use {' or '.join(ways) or 'fewer bits and a larger modulus'}.",
+        )
+    if signal.side and signal.cohort > (1 << modulus_bits) - 1:
+        raise PlanError(
+            name,
+            given=f"a cohort of {signal.cohort}",
+            expected=f"at most {(1 << modulus_bits) - 1}",
+            do="Use a larger modulus or a smaller cohort.",
+        )

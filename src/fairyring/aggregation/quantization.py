@@ -1,0 +1,85 @@
+"""Real numbers as few bits each, right on average."""
+
+import jax
+import jax.numpy as jnp
+
+from fairyring.aggregation._draws import sixteen_bits
+from fairyring.aggregation.contract import (
+    Bound,
+    Message,
+    Properties,
+    Signal,
+    Stage,
+    require_positive,
+    require_real,
+    require_whole,
+)
+from fairyring.core.errors import PlanError
+
+
+def quantize(bits: int = 8, bound: float | None = None) -> Stage:
+    """Uniform quantisation with stochastic rounding (Suresh et al. 2017; Alistarh et al. 2017).
+
+    The range `[-bound, bound]` has `2 L + 1` levels, `L = 2^(bits-1) - 1`, one `step = bound / L` apart. A
+    value
+    goes to one of the two levels around it, with probabilities that make it right on average: the error of
+    one coordinate is below one step, its variance at most `step^2 / 4`, its bias at most `2^-17` steps
+    (sixteen random bits a coordinate). Zero stays zero. **Values beyond the range are clamped** to it, and
+    only there the result is biased.
+
+    Rounding is integer arithmetic after one multiplication, so it gives the same bits wherever it is
+    compiled.
+
+    Args:
+        bits: bits a coordinate takes on the wire, 2 to 16.
+        bound: half the range. By default what the chain knows of a coordinate's size: after `clip` alone that
+            is the clip norm, after `rotate` far less.
+
+    Raises:
+        PlanError: `bits` or `bound` is out of range; when bound to a signal: no range is known, or the sum of
+            a cohort's levels does not fit into 32 bits.
+    """
+    require_whole("quantize", "bits", bits, 2, 16)
+    if bound is not None:
+        bound = require_positive("quantize", "bound", bound)
+    name = f"quantize(bits={bits}{'' if bound is None else f', bound={bound:g}'})"
+    levels = (1 << (bits - 1)) - 1
+
+    def bind(signal: Signal) -> Bound:
+        require_real(signal, name)
+        limit = signal.linf if bound is None else bound
+        if limit is None or limit <= 0:
+            raise PlanError(
+                name,
+                given="a vector of unknown range",
+                expected="a bound on the size of a coordinate",
+                do="Put clip(norm), best followed by rotate(), before it, or give quantize(bound=...); "
+                "after weight_by_examples the range is known only with a bound.",
+            )
+        if signal.cohort * levels >= 1 << 31:
+            raise PlanError(
+                name,
+                given=f"{signal.cohort} clients of {levels} levels",
+                expected="a sum below 2^31",
+                do=f"Use a cohort of at most {((1 << 31) - 1) // levels}, or fewer bits.",
+            )
+        step = limit / levels
+
+        def encode(message: Message, client_key: jax.Array, round_key: jax.Array) -> Message:
+            # In 65536ths of a step. The only rounding of floats, and the largest value is exact in float32.
+            fine = jax.lax.round(message.vector * (65536.0 / step), jax.lax.RoundingMethod.TO_NEAREST_EVEN)
+            fine = jnp.clip(fine, -levels * 65536.0, levels * 65536.0).astype(jnp.int32)
+            return Message((fine + sixteen_bits(client_key, signal.dimension)) >> 16, message.side)
+
+        def decode(total: Message, round_key: jax.Array) -> Message:
+            return Message(total.vector.astype(jnp.float32) * step, total.side)
+
+        root = (signal.dimension if signal.nonzero is None else signal.nonzero) ** 0.5
+        l2 = levels * root
+        if signal.l2 is not None:
+            l2 = min(l2, signal.l2 / step + (1 + 2.0**-16) * root)
+        out = signal.but(bits=bits, integer=True, l2=l2, linf=float(levels), linf_failure=0.0)
+        return Bound(out, encode, decode)
+
+    properties = Properties(unbiased=True, linear=False, lossless=False)
+    return Stage(name, bind, False, (("bits", bits), ("bound", bound)), properties)

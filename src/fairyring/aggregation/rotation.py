@@ -1,0 +1,120 @@
+"""Spreading a vector evenly over its coordinates before it is quantised or thinned out."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fairyring.aggregation._draws import signs
+from fairyring.aggregation.contract import Bound, Message, Properties, Signal, Stage, require_real
+from fairyring.core.errors import PlanError
+
+_LARGEST = 1 << 18
+
+
+def rotate(block: int | None = None, *, failure: float = 1e-6) -> Stage:
+    """Random Hadamard rotation, block by block (Suresh et al. 2017; Kairouz, Liu, Steinke 2021).
+
+    The vector is padded with zeros to whole blocks, signs are flipped at random (shared by the round), and
+    each block is multiplied by a normalised Hadamard matrix. Norms are kept; coordinates become nearly equal
+    in size, so that a quantiser's range is far smaller: about `|x| sqrt(2 ln(2 D / failure) / block)` in
+    place of `|x|`. The matrix is the Kronecker product of two Hadamard matrices, up to an order of
+    coordinates within the block, applied as two matrix products; the decoded vector differs by float32
+    rounding only.
+
+    Args:
+        block: length of a block, a power of two from 2 to 2^18. Larger blocks spread better and pad more. By
+            default the largest up to 4096 that pads at most a sixteenth (or 63 coordinates).
+        failure: probability, over the round's signs, that some coordinate of one message lies beyond the
+            bound stated as `signal.linf` (a quantiser clamps it). With 0 the guaranteed bound is stated,
+            which knows nothing of the signs and is hardly better than none.
+
+    Raises:
+        PlanError: `block` is not such a power of two, or `failure` is not in `[0, 1)`.
+    """
+    if block is not None and (
+        isinstance(block, bool)
+        or not isinstance(block, int)
+        or not 2 <= block <= _LARGEST
+        or block & (block - 1)
+    ):
+        raise PlanError(
+            "rotate block",
+            given=repr(block),
+            expected="a power of two from 2 to 2^18",
+            do="Choose 1024 or 4096, or leave it out.",
+        )
+    if isinstance(failure, bool) or not isinstance(failure, int | float) or not 0 <= failure < 1:
+        raise PlanError(
+            "rotate failure",
+            given=repr(failure),
+            expected="a probability in [0, 1)",
+            do="Leave it out, or give 0 for the guaranteed bound.",
+        )
+    name = f"rotate({'' if block is None else f'block={block}'})"
+
+    def bind(signal: Signal) -> Bound:
+        require_real(signal, name)
+        length = block or _fitting(signal.dimension)
+        padded = -(-signal.dimension // length) * length
+        outer = 1 << ((length.bit_length() - 1) // 2)
+        factors = (outer, length // outer)
+
+        def encode(message: Message, client_key: jax.Array, round_key: jax.Array) -> Message:
+            x = jnp.pad(message.vector, (0, padded - signal.dimension)) * signs(round_key, padded)
+            return Message(_hadamard(x, *factors), message.side)
+
+        def decode(total: Message, round_key: jax.Array) -> Message:
+            x = _hadamard(total.vector, *reversed(factors)) * signs(round_key, padded)
+            return Message(x[: signal.dimension], total.side)
+
+        linf, risk = _spread(signal, length, padded, failure)
+        out = signal.but(dimension=padded, linf=linf, linf_failure=risk, nonzero=None, summable=True)
+        return Bound(out, encode, decode)
+
+    properties = Properties(unbiased=True, linear=True, lossless=True)
+    return Stage(name, bind, False, (("block", block), ("failure", failure)), properties)
+
+
+def _fitting(dimension: int) -> int:
+    """The largest power of two up to 4096 whose padding is at most a sixteenth, or 63 coordinates."""
+    length = 4096
+    while length > 2 and -dimension % length > max(dimension // 16, 63):
+        length //= 2
+    while length > 2 and length // 2 >= dimension:
+        length //= 2
+    return length
+
+
+def _spread(signal: Signal, block: int, padded: int, failure: float) -> tuple[float | None, float]:
+    """The stated bound on a rotated coordinate and the probability that it is broken."""
+    # The norm of one block, which is all that one rotated coordinate sees.
+    norms = [math.inf if signal.l2 is None else signal.l2]
+    norms.append(math.inf if signal.linf is None else signal.linf * math.sqrt(block))
+    norm = min(norms)
+    if math.isinf(norm):
+        return None, 0.0
+    inherited = signal.linf_failure if norms[1] < norms[0] else 0.0
+    if failure == 0:
+        return norm, inherited
+    # Hoeffding for a sum of independent signs, over all coordinates.
+    probable = norm * math.sqrt(2 * math.log(2 * padded / failure) / block)
+    return (probable, failure + inherited) if probable < norm else (norm, inherited)
+
+
+def _hadamard(x: jax.Array, rows: int, columns: int) -> jax.Array:
+    """Each block of `x`, as a matrix `[rows, columns]`, becomes `H X^T H`, `[columns, rows]`: its own inverse
+    with the factors swapped. Leaving out the second transposition leaves the coordinates in another order and
+    saves a pass over memory; with factors up to 64 both products are compute-bound."""
+    y = x.reshape(-1, columns) @ _matrix(columns)
+    y = jnp.swapaxes(y.reshape(-1, rows, columns), 1, 2).reshape(-1, rows) @ _matrix(rows)
+    return y.reshape(-1)
+
+
+def _matrix(order: int) -> np.ndarray:
+    """The symmetric, orthogonal Hadamard matrix of Sylvester, float32 `[order, order]`."""
+    matrix = np.ones((1, 1), np.float32)
+    while len(matrix) < order:
+        matrix = np.kron(np.asarray([[1, 1], [1, -1]], np.float32), matrix)
+    return matrix / np.float32(math.sqrt(order))

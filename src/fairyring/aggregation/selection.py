@@ -1,0 +1,45 @@
+"""Sending the largest coordinates only."""
+
+import jax
+import jax.numpy as jnp
+
+from fairyring.aggregation._counts import check_count, count_of
+from fairyring.aggregation.contract import Bound, Message, Properties, Signal, Stage, require_real
+
+
+def top_k(k: int | None = None, *, fraction: float | None = None) -> Stage:
+    """Send the client's `k` largest coordinates as (index, value) pairs (Aji, Heafield 2017).
+
+    `|x - sent|^2 <= (1 - k/d) |x|^2`; what is left out is lost (biased). Each client chooses other
+    coordinates and the choice tells about its data, so **messages cannot be added under masks**:
+    `secure_sum` refuses them. In between the vector stays `[dimension]` with zeros, which a quantiser keeps;
+    only the wire is shorter. For sums under masks use `random_k` or `count_sketch`.
+
+    Args:
+        k: how many coordinates to send.
+        fraction: or which part of them, in `(0, 1]`.
+
+    Raises:
+        PlanError: not exactly one of `k` and `fraction` is given, or it is out of range; when bound to a
+            signal: `k` is larger than the dimension.
+    """
+    check_count("top_k", k, fraction)
+    name = f"top_k({f'k={k}' if k is not None else f'fraction={fraction:g}'})"
+
+    def decode(total: Message, round_key: jax.Array) -> Message:
+        return total
+
+    def bind(signal: Signal) -> Bound:
+        require_real(signal, name)
+        count = count_of("top_k", k, fraction, signal.dimension)
+
+        def encode(message: Message, client_key: jax.Array, round_key: jax.Array) -> Message:
+            _, index = jax.lax.top_k(jnp.abs(message.vector), count)
+            kept = jnp.zeros_like(message.vector).at[index].set(message.vector[index], unique_indices=True)
+            return Message(kept, message.side)
+
+        nonzero = count if signal.nonzero is None else min(count, signal.nonzero)
+        return Bound(signal.but(nonzero=nonzero, summable=False), encode, decode)
+
+    properties = Properties(unbiased=False, linear=False, lossless=False, summable=False)
+    return Stage(name, bind, False, (("k", k), ("fraction", fraction)), properties)

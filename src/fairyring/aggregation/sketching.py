@@ -1,0 +1,122 @@
+"""A vector folded into a small table from which each coordinate can be estimated."""
+
+import math
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+from fairyring.aggregation._draws import below, signs
+from fairyring.aggregation.contract import (
+    Bound,
+    Message,
+    Properties,
+    Signal,
+    Stage,
+    require_real,
+    require_whole,
+)
+from fairyring.core.errors import PlanError
+
+
+def count_sketch(
+    rows: int, columns: int, *, estimate: Literal["mean", "median"] = "mean", failure: float = 1e-6
+) -> Stage:
+    """CountSketch (Charikar, Chen, Farach-Colton 2002), its hashes shared by the round.
+
+    Each row of the table adds every coordinate, with a random sign, into one of `columns` cells; sketches of
+    clients add up to the sketch of the sum, also under masks. The estimate of one row is right on average
+    with a mean squared error of at most `|x|^2 / columns` a coordinate; the mean of the rows divides that by
+    `rows`. The median of the rows is right on average too and resists a few heavy coordinates, but is not
+    linear in the sketch.
+
+    The hash cuts the vector into runs of `columns` and turns each run by a random distance: two coordinates
+    of one run never collide, two of different runs collide with probability `1 / columns`, which is all the
+    bound needs, and a row costs one pass over the vector without scattered writes.
+
+    Args:
+        rows, columns: shape of the table, each at least 1.
+        estimate: ``"mean"`` or ``"median"`` of the rows.
+        failure: probability, over the round's signs, that some cell of one message lies beyond
+            `signal.linf`; 0 states the guaranteed bound.
+
+    Raises:
+        PlanError: a setting is out of range.
+    """
+    require_whole("count_sketch", "rows", rows, 1)
+    require_whole("count_sketch", "columns", columns, 1)
+    if estimate not in ("mean", "median"):
+        raise PlanError(
+            "count_sketch estimate", given=repr(estimate), expected="'mean' or 'median'", do="Choose one."
+        )
+    if isinstance(failure, bool) or not isinstance(failure, int | float) or not 0 <= failure < 1:
+        raise PlanError(
+            "count_sketch failure",
+            given=repr(failure),
+            expected="a probability in [0, 1)",
+            do="Leave it out.",
+        )
+    name = f"count_sketch({rows}, {columns}{'' if estimate == 'mean' else ', estimate=' + repr(estimate)})"
+
+    def bind(signal: Signal) -> Bound:
+        require_real(signal, name)
+        runs = -(-signal.dimension // columns)
+
+        def turns(round_key: jax.Array) -> tuple[jax.Array, jax.Array]:
+            """Key of the signs of each row `[rows]`, and how far each run is turned: int32 `[rows, runs]`."""
+            distance = below(jax.random.fold_in(round_key, 0), jnp.full((rows * runs,), columns, jnp.int32))
+            keys = jax.vmap(lambda row: jax.random.fold_in(round_key, row))(jnp.arange(1, rows + 1))
+            return keys, distance.reshape(rows, runs)
+
+        def turn(run: jax.Array, distance: jax.Array) -> jax.Array:
+            return jax.lax.dynamic_slice(jnp.concatenate([run, run]), (columns - distance,), (columns,))
+
+        def encode(message: Message, client_key: jax.Array, round_key: jax.Array) -> Message:
+            x = jnp.pad(message.vector, (0, runs * columns - signal.dimension)).reshape(runs, columns)
+
+            def row(_: None, shared: tuple[jax.Array, jax.Array]) -> tuple[None, jax.Array]:
+                key, distances = shared
+                signed = x * signs(key, runs * columns).reshape(runs, columns)
+
+                def add(table: jax.Array, run: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
+                    return table + turn(*run), None
+
+                return None, jax.lax.scan(add, jnp.zeros((columns,), jnp.float32), (signed, distances))[0]
+
+            return Message(jax.lax.scan(row, None, turns(round_key))[1].reshape(-1), message.side)
+
+        def decode(total: Message, round_key: jax.Array) -> Message:
+            keys, distances = turns(round_key)
+
+            def row(shared: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
+                cells, key, back = shared
+                runs_back = jax.lax.map(lambda distance: turn(cells, columns - distance), back)
+                return runs_back.reshape(-1) * signs(key, runs * columns)
+
+            estimates = jax.lax.map(row, (total.vector.reshape(rows, columns), keys, distances))
+            combine = jnp.mean if estimate == "mean" else jnp.median
+            return Message(combine(estimates, axis=0)[: signal.dimension], total.side)
+
+        linf, risk = _cell_bound(signal, runs, rows * columns, failure)
+        l2 = None if signal.l2 is None else signal.l2 * math.sqrt(rows * runs)
+        out = signal.but(
+            dimension=rows * columns, l2=l2, linf=linf, linf_failure=risk, nonzero=None, summable=True
+        )
+        return Bound(out, encode, decode)
+
+    linear = estimate == "mean"
+    settings = (("rows", rows), ("columns", columns), ("estimate", estimate), ("failure", failure))
+    return Stage(name, bind, False, settings, Properties(unbiased=True, linear=linear, lossless=False))
+
+
+def _cell_bound(signal: Signal, runs: int, cells: int, failure: float) -> tuple[float | None, float]:
+    """The stated bound on a cell (one coordinate a run, signed) and the probability that it is broken."""
+    by_norm = math.inf if signal.l2 is None else signal.l2
+    by_size = math.inf if signal.linf is None else signal.linf * math.sqrt(runs)
+    norm = min(by_norm, by_size)  # of the coordinates that meet in one cell
+    if math.isinf(norm):
+        return None, 0.0
+    inherited = signal.linf_failure if by_size < by_norm else 0.0
+    certain = norm * math.sqrt(runs)
+    probable = norm * math.sqrt(2 * math.log(2 * cells / failure)) if failure else math.inf
+    return (probable, failure + inherited) if probable < certain else (certain, inherited)

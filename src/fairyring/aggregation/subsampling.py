@@ -1,0 +1,60 @@
+"""Sending a random part of the coordinates, the same part for every client of a round."""
+
+import jax
+import jax.numpy as jnp
+
+from fairyring.aggregation._counts import check_count, count_of
+from fairyring.aggregation._draws import below
+from fairyring.aggregation.contract import Bound, Message, Properties, Signal, Stage, require_real
+
+
+def random_k(k: int | None = None, *, fraction: float | None = None) -> Stage:
+    """Send `k` random coordinates, chosen anew each round with the round's shared key (Konecny et al. 2016).
+
+    The vector is cut into `k` strata of equal length `s` (to within one) and one coordinate of each is
+    chosen, uniformly. The server multiplies it by the length of its stratum, so the result is right on
+    average, with `E|decoded - x|^2 = sum over coordinates of (s - 1) x^2`, that is at most `(ceil(d/k) - 1)
+    |x|^2`: the same as for `k` coordinates drawn without strata. All clients send the same coordinates, so
+    messages stay short and add up under masks, and no index travels. Put `rotate()` before it.
+
+    Strata need no permutation of all coordinates: `k` draws and a gather. The choice depends on the round
+    only, so a compiler may lift it out of a loop over clients; recomputing it costs `k` cipher blocks.
+
+    Args:
+        k: how many coordinates to send.
+        fraction: or which part of them, in `(0, 1]`.
+
+    Raises:
+        PlanError: not exactly one of `k` and `fraction` is given, or it is out of range; when bound to a
+            signal: `k` is larger than the dimension.
+    """
+    check_count("random_k", k, fraction)
+    name = f"random_k({f'k={k}' if k is not None else f'fraction={fraction:g}'})"
+
+    def bind(signal: Signal) -> Bound:
+        require_real(signal, name)
+        count = count_of("random_k", k, fraction, signal.dimension)
+        short, longer = divmod(signal.dimension, count)  # the first `longer` strata have one coordinate more
+
+        def chosen(round_key: jax.Array) -> tuple[jax.Array, jax.Array]:
+            """The chosen coordinate of each stratum and the stratum's length: int32 `[count]` each."""
+            stratum = jnp.arange(count, dtype=jnp.int32)
+            size = short + (stratum < longer).astype(jnp.int32)
+            return stratum * short + jnp.minimum(stratum, longer) + below(round_key, size), size
+
+        def encode(message: Message, client_key: jax.Array, round_key: jax.Array) -> Message:
+            index, _ = chosen(round_key)
+            vector = message.vector.at[index].get(mode="promise_in_bounds", indices_are_sorted=True)
+            return Message(vector, message.side)
+
+        def decode(total: Message, round_key: jax.Array) -> Message:
+            index, size = chosen(round_key)
+            vector = jnp.zeros((signal.dimension,), jnp.float32)
+            scaled = total.vector * size.astype(jnp.float32)
+            vector = vector.at[index].set(scaled, unique_indices=True, indices_are_sorted=True)
+            return Message(vector, total.side)
+
+        return Bound(signal.but(dimension=count, nonzero=None, summable=True), encode, decode)
+
+    properties = Properties(unbiased=True, linear=True, lossless=False)
+    return Stage(name, bind, False, (("k", k), ("fraction", fraction)), properties)

@@ -1,0 +1,197 @@
+"""What may be a column, an id or an attribute; each bad one refused with its name, row and remedy."""
+
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+import numpy as np
+
+from fairyring.core.errors import PopulationError
+
+_NUMERIC = "biuf"
+_BLOCK = 1 << 22  # values looked at together when a column is checked, so that a mapped file stays on disk
+
+
+def as_columns(given: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """`given` as numeric arrays `[rows, ...]` of one length. Arrays, mapped ones too, are not copied.
+
+    Raises:
+        PopulationError: there is no column, no row, a value is not a number, lengths differ, or rows of one
+            column have different shapes.
+    """
+    if not isinstance(given, Mapping) or not given:
+        raise PopulationError(
+            "columns",
+            given=f"{type(given).__name__} {given!r:.60}",
+            expected="a mapping from column names to arrays, with at least one column",
+            do="Pass something like {'x': images, 'y': labels}.",
+        )
+    columns = {str(name): _as_column(str(name), value) for name, value in given.items()}
+    first, *others = columns
+    for name in others:
+        if len(columns[name]) != len(columns[first]):
+            raise PopulationError(
+                f"column {name!r}",
+                given=f"{len(columns[name])} rows",
+                expected=f"{len(columns[first])} rows, as in column {first!r}",
+                do="Give every column one value an example.",
+            )
+    if not len(columns[first]):
+        raise PopulationError(
+            "population",
+            given="columns without a row",
+            expected="at least one example",
+            do="Check what was read, or the filter before it.",
+        )
+    return columns
+
+
+def _as_column(name: str, value: Any) -> np.ndarray:
+    try:
+        array = value if isinstance(value, np.ndarray) else np.asarray(value)
+    except ValueError:
+        array = np.asarray([None], dtype=object)
+    if array.dtype.kind == "O":
+        raise PopulationError(
+            f"column {name!r}",
+            given="rows of different shapes, or values that are not numbers",
+            expected="numbers, the same shape in every row",
+            do="Pad or cut the rows to one shape; encode text and missing values as numbers.",
+        )
+    if array.dtype.kind not in _NUMERIC:
+        raise PopulationError(
+            f"column {name!r}",
+            given=f"values of type {array.dtype}",
+            expected="booleans, integers or floating-point numbers",
+            do="Encode it as numbers (np.unique(values, return_inverse=True)), or leave it out.",
+        )
+    if array.ndim == 0:
+        raise PopulationError(
+            f"column {name!r}",
+            given=f"the single value {array!r}",
+            expected="one value a row",
+            do="Give an array whose first axis counts the examples.",
+        )
+    if 0 in array.shape[1:]:
+        raise PopulationError(
+            f"column {name!r}",
+            given=f"rows of shape {array.shape[1:]}, which hold nothing",
+            expected="at least one number a row",
+            do="Leave the column out.",
+        )
+    return array
+
+
+def check_finite(columns: Mapping[str, np.ndarray]) -> None:
+    """Raise `PopulationError` at the first NaN or infinity, naming its column and row."""
+    for name, column in columns.items():
+        if column.dtype.kind != "f":
+            continue
+        step = max(1, _BLOCK // max(1, int(np.prod(column.shape[1:]))))
+        for start in range(0, len(column), step):
+            finite = np.isfinite(column[start : start + step])
+            if not finite.all():
+                row = start + int(np.argwhere(~finite)[0][0])
+                bad = np.asarray(column[row])
+                raise PopulationError(
+                    f"column {name!r}, row {row}",
+                    given=bad[~np.isfinite(bad)].ravel()[0] if bad.ndim else bad[()],
+                    expected="finite numbers",
+                    do="Drop these rows, or fill missing values before the population is made.",
+                )
+
+
+def as_ids(given: Any, what: str = "client ids") -> np.ndarray:
+    """Client names as a one-dimensional array of integers or strings (never objects).
+
+    Raises:
+        PopulationError: not one-dimensional, or neither integers nor strings.
+    """
+    array = np.asarray(given)
+    if array.dtype.kind == "O":
+        kinds = {type(value) for value in array.ravel().tolist()}
+        if kinds <= {str}:
+            array = array.astype(str)
+        elif kinds <= {int}:
+            array = array.astype(np.int64)
+    if array.ndim != 1 or array.dtype.kind not in "iuUb":
+        missing = [i for i, v in enumerate(array.ravel()[:1_000_000].tolist()) if v is None or v != v]
+        raise PopulationError(
+            what,
+            given=f"no name at row {missing[0]}" if missing else f"an array {array.dtype} {array.shape}",
+            expected="one integer or one string each",
+            do="Drop or name the rows without a client; turn other types into strings with astype(str).",
+        )
+    return array.astype(np.int64) if array.dtype.kind == "b" else array
+
+
+def check_unique(ids: np.ndarray, what: str = "client ids") -> None:
+    """Raise `PopulationError` if an id stands twice in `ids`."""
+    values, counts = np.unique(ids, return_counts=True)
+    if len(values) != len(ids):
+        raise PopulationError(
+            what,
+            given=f"{values[counts > 1][0]!r} {int(counts.max())} times",
+            expected="every client once",
+            do="Remove the repetitions.",
+        )
+
+
+def as_attributes(given: Mapping[str, Any] | None, clients: int) -> dict[str, np.ndarray]:
+    """Attributes as arrays `[clients, ...]` of numbers or strings."""
+    attributes = {}
+    for name, value in (given or {}).items():
+        array = np.asarray(value)
+        if array.dtype.kind == "O" and all(isinstance(v, str) for v in array.ravel().tolist()):
+            array = array.astype(str)
+        if array.ndim == 0 or len(array) != clients or array.dtype.kind not in _NUMERIC + "U":
+            raise PopulationError(
+                f"attribute {name!r}",
+                given=f"an array {array.dtype} {array.shape}",
+                expected=f"{clients} numbers or strings, one a client",
+                do="Order attributes as the clients are ordered (see ids).",
+            )
+        attributes[str(name)] = array
+    return attributes
+
+
+def refuse_unknown_name(what: str, name: object, known: Iterable[str]) -> None:
+    """Raise `PopulationError` if `name` is not one of `known`, with the nearest known name."""
+    known = list(known)
+    if name in known:
+        return
+    near = get_close_matches(str(name), known, n=1)
+    raise PopulationError(
+        what,
+        given=repr(name),
+        expected=f"one of {', '.join(known)}" if known else "none: there are no names here",
+        do=f"Did you mean {near[0]!r}?" if near else "Choose one of these.",
+    )
+
+
+def whole_number(what: str, value: object, least: int) -> int:
+    """`value` as an int of at least `least`, or `PopulationError`."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise PopulationError(
+            what, given=repr(value), expected=f"a whole number of at least {least}", do="Change it."
+        )
+    return int(value)
+
+
+def share(what: str, value: object) -> float:
+    """`value` as a float strictly between 0 and 1, or `PopulationError`."""
+    if isinstance(value, bool) or not isinstance(value, int | float | np.floating) or not 0 < value < 1:
+        raise PopulationError(
+            what,
+            given=repr(value),
+            expected="a number between 0 and 1, both excluded",
+            do="Give the share of the first part, such as 0.8.",
+        )
+    return float(value)
+
+
+def positive(what: str, value: object) -> float:
+    """`value` as a finite float above 0, or `PopulationError`."""
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not 0 < value < np.inf:
+        raise PopulationError(what, given=repr(value), expected="a finite number above 0", do="Change it.")
+    return float(value)

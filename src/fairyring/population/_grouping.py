@@ -1,0 +1,75 @@
+"""Rows in any order brought together client by client: one stable sort, or none where they are in order."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from fairyring.core.errors import PopulationError
+from fairyring.population._columns import as_ids, check_unique, refuse_unknown_name
+
+
+def split_off_client(columns: Mapping[str, Any], client: Any) -> tuple[dict[str, Any], Any]:
+    """The data columns, and who owns each row. `client` names a column, which is then no data column, or is
+    the owners themselves."""
+    if not isinstance(client, str):
+        return dict(columns), client
+    refuse_unknown_name("client column", client, columns)
+    return {name: value for name, value in columns.items() if name != client}, columns[client]
+
+
+def owners(client: Any, rows: int, clients: Any = None) -> tuple[np.ndarray, np.ndarray]:
+    """Ids of the clients, and for each row the index of its client, int64 `[rows]`.
+
+    Ids are sorted, or in the order of `clients` where that is given; then some may own no row.
+
+    Raises:
+        PopulationError: the number of owners is not `rows`, or one of them is not in `clients`.
+    """
+    values = as_ids(client, "client of each row")
+    if len(values) != rows:
+        raise PopulationError(
+            "client of each row",
+            given=f"{len(values)} values",
+            expected=f"{rows}, one a row",
+            do="Give one client for every example.",
+        )
+    if clients is None:
+        ids, owner = np.unique(values, return_inverse=True)
+        return ids, owner.astype(np.int64, copy=False)
+    ids = as_ids(clients)
+    check_unique(ids)
+    if not len(ids) or (ids.dtype.kind == "U") != (values.dtype.kind == "U"):
+        raise PopulationError(
+            "clients",
+            given=f"{len(ids)} ids of type {ids.dtype}",
+            expected=f"every client that owns a row, named by {values.dtype} as the rows name it",
+            do="List all clients, those without examples too.",
+        )
+    order = np.argsort(ids, kind="stable")
+    place = np.minimum(np.searchsorted(ids, values, sorter=order), len(ids) - 1)
+    owner = order[place]
+    strangers = np.flatnonzero(ids[owner] != values)
+    if len(strangers):
+        raise PopulationError(
+            f"client of row {strangers[0]}",
+            given=repr(values[strangers[0]].item()),
+            expected="one of the ids in clients",
+            do="Add it to clients, or drop its rows.",
+        )
+    return ids, owner.astype(np.int64, copy=False)
+
+
+def by_owner(
+    columns: Mapping[str, np.ndarray], owner: np.ndarray, clients: int
+) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
+    """Columns with the rows of each client together, and `starts`, `sizes` int64 `[clients]`.
+
+    The order of rows within a client is kept. Columns already in order are not copied.
+    """
+    sizes = np.bincount(owner, minlength=clients).astype(np.int64)
+    starts = np.cumsum(sizes) - sizes
+    if len(owner) > 1 and np.any(owner[1:] < owner[:-1]):
+        order = np.argsort(owner, kind="stable")
+        return {name: np.take(np.asarray(c), order, axis=0) for name, c in columns.items()}, starts, sizes
+    return dict(columns), starts, sizes

@@ -1,0 +1,161 @@
+"""A population whose clients are loaded by a function when they are asked for, one at a time."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+
+from fairyring.core.errors import PopulationError
+from fairyring.population._columns import (
+    as_attributes,
+    as_columns,
+    as_ids,
+    check_finite,
+    check_unique,
+    refuse_unknown_name,
+    share,
+    whole_number,
+)
+from fairyring.population.population import Population, draw_within, first_part
+
+Rows = dict[str, np.ndarray]
+
+
+class LazyPopulation(Population):
+    """See `Population.from_function`.
+
+    `starts` are those that the rows would have if they were stored; a view keeps the indices that the
+    function knows its clients by.
+    """
+
+    def __init__(
+        self,
+        clients: int | Sequence[Any],
+        load: Callable[[int], Mapping[str, Any]],
+        *,
+        sizes: Any = None,
+        example: Mapping[str, Any] | None = None,
+        attributes: Mapping[str, Any] | None = None,
+    ) -> None:
+        ids = np.arange(whole_number("clients", clients, 1)) if isinstance(clients, int) else as_ids(clients)
+        check_unique(ids)
+        self._load = load
+        self._known_as = np.arange(len(ids))
+        counted = np.asarray([self._count(i) for i in range(len(ids))] if sizes is None else sizes)
+        if counted.shape != ids.shape or counted.dtype.kind not in "iu" or (counted < 0).any():
+            raise PopulationError(
+                "sizes",
+                given=f"an array {counted.dtype} {counted.shape}",
+                expected=f"{len(ids)} whole numbers of at least 0, one a client",
+                do="Say how many examples each client has, or leave sizes out to have them counted.",
+            )
+        counted = counted.astype(np.int64)
+        self._settle(np.cumsum(counted) - counted, counted, ids, as_attributes(attributes, len(ids)))
+        self._columns = self._schema(example)
+
+    def _count(self, i: int) -> int:
+        columns = self._load(i)
+        return len(next(iter(columns.values()))) if columns else 0
+
+    def _schema(self, example: Mapping[str, Any] | None) -> Rows:
+        """Columns without a row, for their names, row shapes and types."""
+        if example is None:
+            first = int(np.flatnonzero(self.sizes)[0])
+            return {name: column[:0] for name, column in as_columns(self._load(first)).items()}
+        rows = as_columns({name: np.asarray(value)[None] for name, value in example.items()})
+        return {name: column[:0] for name, column in rows.items()}
+
+    @property
+    def columns(self) -> Mapping[str, np.ndarray]:
+        raise PopulationError(
+            "columns",
+            given="a population whose clients are loaded by a function",
+            expected="one whose rows are stored",
+            do="Use gather(clients), or in_memory() if all rows fit.",
+        )
+
+    @property
+    def stored(self) -> bool:
+        return False
+
+    def client(self, i: int) -> Rows:
+        """The columns of client `i`, loaded and checked."""
+        [i] = self._indices([i])
+        if not self.sizes[i]:
+            return dict(self._columns)
+        try:
+            rows = as_columns(self._load(int(self._known_as[i])))
+            self._compare(rows, int(self.sizes[i]))
+            check_finite(rows)
+        except PopulationError as error:
+            raise PopulationError(
+                f"client {self.ids[i]}, {error.what}", given=error.given, expected=error.expected, do=error.do
+            ) from error
+        return {name: rows[name] for name in self._columns}
+
+    def _compare(self, rows: Rows, size: int) -> None:
+        for name in rows:
+            refuse_unknown_name("column", name, self._columns)
+        for name, expected in self._columns.items():
+            wanted = f"{expected.dtype} {(size, *expected.shape[1:])}"
+            given = f"{rows[name].dtype} {rows[name].shape}" if name in rows else "nothing"
+            if given != wanted:
+                raise PopulationError(
+                    f"column {name!r}",
+                    given=given,
+                    expected=wanted,
+                    do="Let the function give every client the columns, types and row shapes of the example, "
+                    "and as many rows as sizes says.",
+                )
+
+    def gather(self, clients: Any) -> tuple[Rows, np.ndarray]:
+        """As `Population.gather`; the function is called once for each of `clients`."""
+        clients = self._indices(clients)
+        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(self.sizes[clients])])
+        gathered = {
+            name: np.empty((int(offsets[-1]), *column.shape[1:]), column.dtype)
+            for name, column in self._columns.items()
+        }
+        for j, i in enumerate(clients):
+            for name, column in self.client(i).items():
+                gathered[name][offsets[j] : offsets[j + 1]] = column
+        return gathered, offsets
+
+    def rows(self) -> tuple[Rows, np.ndarray]:
+        owner = np.repeat(np.arange(len(self)), self.sizes)
+        return self.gather(np.arange(len(self)))[0], owner
+
+    def _view(self, clients: np.ndarray) -> Self:
+        view = object.__new__(type(self))
+        view._columns, view._load = self._columns, self._load
+        view._known_as = self._known_as[clients]
+        sizes = self.sizes[clients]
+        attributes = {name: values[clients] for name, values in self.attributes.items()}
+        view._settle(np.cumsum(sizes) - sizes, sizes, self.ids[clients], attributes)
+        return view
+
+    def split_within(self, fraction: float, seed: int | None) -> tuple[Population, Population]:
+        """As `Population.split_within`; both parts stay lazy."""
+        fraction = share("fraction", fraction)
+        seed = None if seed is None else whole_number("seed", seed, 0)
+        first = first_part(self.sizes, fraction)
+        return (
+            self._part_of_each(first, lambda i: self._drawn(i, fraction, seed)),
+            self._part_of_each(self.sizes - first, lambda i: ~self._drawn(i, fraction, seed)),
+        )
+
+    def _drawn(self, i: int, fraction: float, seed: int | None) -> np.ndarray:
+        size = self.sizes[i : i + 1]
+        if seed is None:
+            return np.arange(size[0]) < first_part(size, fraction)[0]
+        own = np.random.SeedSequence([seed, int(self._known_as[i])]).generate_state(2, np.uint64)
+        return draw_within(size, np.zeros(size[0], np.int64), fraction, int(own[0]))
+
+    def _part_of_each(self, sizes: np.ndarray, drawn: Callable[[int], np.ndarray]) -> Population:
+        def load(i: int) -> Rows:
+            mask = drawn(i)
+            return {name: column[mask] for name, column in self.client(i).items()}
+
+        example = {name: np.zeros(c.shape[1:], c.dtype) for name, c in self._columns.items()}
+        ids = self.ids
+        return LazyPopulation(ids, load, sizes=sizes, example=example, attributes=self.attributes)

@@ -1,0 +1,131 @@
+"""Tables of other libraries as columns: Parquet files, Hugging Face data sets. Both are imported on use."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fairyring.core.errors import MissingExtra, PopulationError
+from fairyring.population._columns import refuse_unknown_name
+
+
+def read_parquet(path: Path, client: str, columns: Sequence[str] | None) -> dict[str, Any]:
+    """The client column and the data columns of a Parquet file or folder, as arrays."""
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError:
+        raise MissingExtra("pyarrow", extra="data", purpose="reading Parquet files") from None
+    if not path.exists():
+        raise PopulationError(
+            f"file {path}",
+            given="nothing there",
+            expected="a Parquet file or a folder of them",
+            do="Check the path.",
+        )
+    try:
+        known = pq.ParquetDataset(path).schema.names
+        names = _wanted(known, client, columns)
+        table = pq.read_table(path, columns=names)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise PopulationError(
+            f"file {path}",
+            given=str(error).splitlines()[0],
+            expected="a Parquet file or a folder of them",
+            do="Check how it was written.",
+        ) from error
+    return {name: _from_arrow(name, table.column(name).combine_chunks()) for name in names}
+
+
+def _wanted(known: Sequence[str], client: str, columns: Sequence[str] | None) -> list[str]:
+    refuse_unknown_name("client column", client, known)
+    if columns is None:
+        return list(known)
+    for name in columns:
+        refuse_unknown_name("column", name, known)
+    return [name for name in known if name in columns or name == client]
+
+
+def _from_arrow(name: str, array: Any) -> np.ndarray:
+    """An Arrow array as numpy: numbers, strings, or nested lists of equal lengths as further axes."""
+    import pyarrow as pa
+
+    if isinstance(array, pa.ChunkedArray):
+        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
+    shape: list[int] = [len(array)]
+    rows_a_value = 1
+    while True:
+        if array.null_count:
+            row = int(np.flatnonzero(np.asarray(array.is_null()))[0]) // rows_a_value
+            raise PopulationError(
+                f"column {name!r}, row {row}",
+                given="no value",
+                expected="a value in every row",
+                do="Drop these rows, or fill missing values before the population is made.",
+            )
+        if not _is_list(array.type):
+            break
+        lengths = (
+            np.asarray(array.value_lengths())
+            if not _is_fixed(array.type)
+            else np.array([array.type.list_size])
+        )
+        if len(lengths) and lengths.min() != lengths.max():
+            raise PopulationError(
+                f"column {name!r}",
+                given=f"rows of {lengths.min()} to {lengths.max()} values",
+                expected="the same number of values in every row",
+                do="Pad or cut the rows to one length.",
+            )
+        width = int(lengths[0]) if len(lengths) else 0
+        shape.append(width)
+        rows_a_value *= max(1, width)
+        array = array.flatten()
+    if isinstance(array.type, pa.DictionaryType):
+        array = array.dictionary_decode()
+    values = array.to_numpy(zero_copy_only=False)
+    return values.reshape(shape) if len(shape) > 1 else values
+
+
+def _is_fixed(kind: Any) -> bool:
+    import pyarrow as pa
+
+    return pa.types.is_fixed_size_list(kind)
+
+
+def _is_list(kind: Any) -> bool:
+    import pyarrow as pa
+
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or _is_fixed(kind)
+
+
+def read_table(dataset: Any, client: str, columns: Sequence[str] | None) -> dict[str, Any]:
+    """The client column and the data columns of a Hugging Face data set, or of what looks like one."""
+    names = getattr(dataset, "column_names", None)
+    if isinstance(names, Mapping) or (isinstance(dataset, Mapping) and _are_splits(dataset)):
+        raise PopulationError(
+            "dataset",
+            given=f"the splits {', '.join(map(str, names or dataset))}",
+            expected="one of them",
+            do="Choose one: dataset['train'].",
+        )
+    if names is None:
+        if not isinstance(dataset, Mapping) and not hasattr(dataset, "to_dict"):
+            raise PopulationError(
+                "dataset",
+                given=type(dataset).__name__,
+                expected="column_names and access by name, to_dict(), or a mapping of columns",
+                do="Convert it to arrays and use Population.from_arrays.",
+            )
+        table = dataset if isinstance(dataset, Mapping) else dataset.to_dict()
+        return {name: np.asarray(table[name]) for name in _wanted(list(table), client, columns)}
+    wanted = _wanted(list(names), client, columns)
+    if hasattr(dataset, "with_format"):
+        # The whole slice, not column by column: only so does every version give arrays with their shapes.
+        dataset = dataset.with_format("numpy", columns=wanted)[:]
+    return {name: np.asarray(dataset[name]) for name in wanted}
+
+
+def _are_splits(dataset: Mapping[str, Any]) -> bool:
+    return bool(dataset) and all(hasattr(split, "column_names") for split in dataset.values())

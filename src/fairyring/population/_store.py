@@ -1,0 +1,194 @@
+"""A population as a folder: `population.json` and one `.npy` file a column.
+
+    population.json           format, version, names of columns and attributes, counts
+    starts.npy, sizes.npy     int64 [clients]
+    ids.npy                   integers or strings [clients]
+    columns/000.npy, ...      [examples, ...] in the order population.json names them; client after client
+    attributes/000.npy, ...   [clients, ...]
+
+Names are in the JSON only, so that a column may be called anything. Values are checked when a population is
+saved; opening looks at shapes and runs, and maps the columns.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+from uuid import uuid4
+
+import numpy as np
+
+from fairyring.core.errors import PopulationError, StorageError
+from fairyring.population._columns import check_finite
+
+if TYPE_CHECKING:
+    from fairyring.population.population import Population
+
+_FORMAT, _VERSION = "fairyring.population", 1
+_BLOCK = 32 << 20  # bytes of rows in memory while a population is written
+
+Parts = tuple[dict[str, np.ndarray], np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]
+
+
+def save(population: "Population", folder: Path) -> Path:
+    """Write `population` beside `folder` under another name, then rename: whole or not at all."""
+    if folder.exists():
+        raise PopulationError(
+            f"folder {folder}",
+            given="something that exists",
+            expected="a new folder",
+            do="Choose another name, or remove it first.",
+        )
+    partial = folder.with_name(f".{folder.name}.{uuid4().hex[:8]}.partial")
+    try:
+        (partial / "columns").mkdir(parents=True)
+        (partial / "attributes").mkdir()
+        _write(population, partial)
+        partial.rename(folder)
+    except OSError as error:
+        raise StorageError(
+            f"population in {folder}",
+            given=f"{error.strerror or error}",
+            expected=f"{_bytes(population):,} bytes that can be written",
+            do="Free space or choose another folder; nothing was left behind.",
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return folder
+
+
+def _bytes(population: "Population") -> int:
+    return population.examples * _row_bytes(population)
+
+
+def _row_bytes(population: "Population") -> int:
+    return sum(int(np.prod(population.shape(n))) * population.dtype(n).itemsize for n in population.names)
+
+
+def _write(population: "Population", folder: Path) -> None:
+    sizes = np.asarray(population.sizes, np.int64)
+    small = {"starts": np.cumsum(sizes) - sizes, "sizes": sizes, "ids": np.asarray(population.ids)}
+    small |= {f"attributes/{i:03}": np.asarray(a) for i, a in enumerate(population.attributes.values())}
+    for name, array in small.items():
+        with (folder / f"{name}.npy").open("wb") as file:
+            _write_header(file, array.shape, array.dtype)
+            _append(file, array)
+            _sync(file)
+    with ExitStack() as files:
+        columns = {}
+        for i, name in enumerate(population.names):
+            columns[name] = files.enter_context((folder / "columns" / f"{i:03}.npy").open("wb"))
+            _write_header(
+                columns[name], (population.examples, *population.shape(name)), population.dtype(name)
+            )
+        for clients in _blocks(sizes, max(1, _BLOCK // _row_bytes(population))):
+            block, _ = population.gather(clients)
+            check_finite(block)
+            for name, file in columns.items():
+                _append(file, block[name])
+        for file in columns.values():
+            _sync(file)
+    manifest = {
+        "format": _FORMAT,
+        "version": _VERSION,
+        "clients": len(population),
+        "examples": population.examples,
+        "columns": list(population.names),
+        "attributes": list(population.attributes),
+    }
+    with (folder / "population.json").open("wb") as file:
+        file.write(json.dumps(manifest, indent=2).encode() + b"\n")
+        _sync(file)
+
+
+def _blocks(sizes: np.ndarray, rows: int) -> Iterator[np.ndarray]:
+    """Indices of clients in order, as many at a time as own about `rows` rows together."""
+    ends = np.cumsum(sizes)
+    first = 0
+    while first < len(sizes):
+        reached = ends[first - 1] if first else 0
+        last = max(first + 1, int(np.searchsorted(ends, reached + rows, side="right")))
+        yield np.arange(first, last)
+        first = last
+
+
+def _write_header(file: BinaryIO, shape: tuple[int, ...], dtype: np.dtype) -> None:
+    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
+
+
+def _append(file: BinaryIO, array: np.ndarray) -> None:
+    # Written through the file, not through a map of it: a full disk is then an error and no signal.
+    file.write(np.ascontiguousarray(array).view(np.uint8).reshape(-1).data if array.size else b"")
+
+
+def _sync(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def read(folder: Path) -> Parts:
+    """The parts of the population in `folder`, columns memory-mapped."""
+    manifest = _manifest(folder)
+    clients, examples = manifest["clients"], manifest["examples"]
+    columns = {
+        name: _array(folder / "columns" / f"{i:03}.npy", examples, mapped=True)
+        for i, name in enumerate(manifest["columns"])
+    }
+    attributes = {
+        name: _array(folder / "attributes" / f"{i:03}.npy", clients)
+        for i, name in enumerate(manifest["attributes"])
+    }
+    starts, sizes, ids = (_array(folder / f"{name}.npy", clients) for name in ("starts", "sizes", "ids"))
+    return columns, starts, sizes, ids, attributes
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    path = folder / "population.json"
+    try:
+        manifest = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise PopulationError(
+            f"folder {folder}",
+            given="no population.json",
+            expected="a folder written by Population.save",
+            do="Check the path; for Parquet use Population.from_parquet.",
+        ) from None
+    except (OSError, ValueError) as error:
+        raise _damaged(path, str(error)) from None
+    wanted = {"clients": int, "examples": int, "columns": list, "attributes": list}
+    if not isinstance(manifest, dict) or manifest.get("format") != _FORMAT:
+        raise _damaged(path, "another format")
+    if manifest.get("version") != _VERSION:
+        raise PopulationError(
+            str(path),
+            given=f"version {manifest.get('version')!r}",
+            expected=f"version {_VERSION}",
+            do="Open it with the version of fairyring that wrote it, or save it again.",
+        )
+    for name, kind in wanted.items():
+        if not isinstance(manifest.get(name), kind):
+            raise _damaged(path, f"{name} {manifest.get(name)!r}")
+    return manifest
+
+
+def _array(path: Path, rows: int, *, mapped: bool = False) -> np.ndarray:
+    try:
+        array = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise _damaged(path, str(error)) from None
+    if array.ndim == 0 or len(array) != rows:
+        raise _damaged(path, f"shape {array.shape} instead of {rows} rows")
+    return array
+
+
+def _damaged(path: Path, found: str) -> PopulationError:
+    return PopulationError(
+        str(path),
+        given=found,
+        expected="a file as Population.save wrote it",
+        do="The folder was changed or only partly copied; save the population again.",
+    )

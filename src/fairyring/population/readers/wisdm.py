@@ -1,0 +1,76 @@
+"""WISDM: what a person is doing, from the accelerometer of the phone in the pocket."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+
+from fairyring.core.errors import DataUnavailable
+from fairyring.population.population import Population
+from fairyring.population.readers._prepare import one_of, standardised
+from fairyring.population.readers.dataset import Dataset, File, Splits
+
+ACTIVITIES = ("Walking", "Jogging", "Upstairs", "Downstairs", "Sitting", "Standing")
+
+DATASET = Dataset(
+    name="wisdm",
+    title="WISDM Activity Prediction 1.1, transformed",
+    source="WISDM Lab, Fordham University",
+    page="https://www.cis.fordham.edu/wisdm/dataset.php",
+    licence="free to use; its readme.txt goes with every copy, and the paper is to be cited",
+    citation="J. R. Kwapisz, G. M. Weiss, S. A. Moore. Activity Recognition using Cell Phone Accelerometers. "
+    "SensorKDD, 2010.",
+    clients="one of 36 people",
+    shapes={"x": "float32 [43], standardised", "y": f"int32, 0..5: {', '.join(ACTIVITIES)}"},
+    how="The published ARFF, from the archive of version 1.1: 5,418 windows of ten seconds. Features are "
+    "standardised with the means and deviations of the training rows alone; a missing value ('?', a peak "
+    "distance where there is no peak) becomes the training mean. split='users': people whose number is "
+    "divisible by 4 are held out; split='time': the last fifth of each person's windows.",
+    folder="wisdm",
+    files=(
+        File(
+            "WISDM_ar_v1.1_transformed.arff",
+            "8cb3fbbad6398ac4b817cc7b98f387efa89ac24b26d1270a5e7a1049a8f9c31a",
+        ),
+    ),
+)
+
+
+def read(paths: list[Path], *, split: str = "users") -> Splits:
+    one_of("split", split, ("users", "time"))
+    user, x, y = read_arff(paths[0])
+    order = np.argsort(user, kind="stable")
+    user, x, y = user[order], x[order], y[order]
+    test = user % 4 == 0 if split == "users" else _last_fifth(user)
+    columns = {"x": standardised(x, ~test), "y": y}
+    parts = (
+        Population.from_arrays({name: column[rows] for name, column in columns.items()}, client=user[rows])
+        for rows in (~test, test)
+    )
+    return Splits(*parts)
+
+
+def _last_fifth(user: np.ndarray) -> np.ndarray:
+    _, first, sizes = np.unique(user, return_index=True, return_counts=True)
+    rank = np.arange(len(user)) - np.repeat(first, sizes)
+    return rank >= np.repeat(np.rint(0.8 * sizes), sizes)
+
+
+def read_arff(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """User int64 `[rows]`, features float64 `[rows, 43]` with NaN where missing, activity int32 `[rows]`."""
+    with path.open(newline="", encoding="ascii") as file:
+        lines = (line.strip() for line in file)
+        for line in lines:
+            if line.lower() == "@data":
+                break
+        rows = [row for row in csv.reader(line for line in lines if line) if row]
+    if not rows or {len(row) for row in rows} != {46} or {row[45] for row in rows} - set(ACTIVITIES):
+        raise DataUnavailable(
+            str(path),
+            given=f"{len(rows)} rows that are not of this set",
+            expected="UNIQUE_ID, user, 43 features and an activity in every row",
+            do="Get WISDM_ar_v1.1_transformed.arff again.",
+        )
+    user = np.array([int(row[1]) for row in rows])
+    x = np.array([[np.nan if value == "?" else float(value) for value in row[2:45]] for row in rows])
+    return user, x, np.array([ACTIVITIES.index(row[45]) for row in rows], np.int32)
