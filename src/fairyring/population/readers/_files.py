@@ -9,6 +9,7 @@ from functools import lru_cache
 from http.client import HTTPException
 from pathlib import Path
 from typing import BinaryIO
+from urllib.error import HTTPError
 from uuid import uuid4
 
 from fairyring.core.errors import DataUnavailable
@@ -122,6 +123,8 @@ def _download(dataset: Dataset, file: File, target: Path) -> None:
             )
         os.replace(partial, target)
     except (OSError, HTTPException) as error:
+        if isinstance(error, HTTPError):
+            error.close()
         reason = getattr(error, "reason", None) or error
         raise DataUnavailable(
             f"data {dataset.name!r}, {file.url}",
