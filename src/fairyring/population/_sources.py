@@ -126,13 +126,13 @@ def read_table(dataset: Any, client: str, columns: Sequence[str] | None) -> dict
     formatted = getattr(dataset, "with_format", None)
     if formatted is None:
         return {name: np.asarray(dataset[name]) for name in wanted}
-    # Through Arrow: the library's numpy format makes every integer int64 and every float float32.
+    # Through Arrow: the library's numpy format makes every integer int64, every float float32.
     table = formatted("arrow", columns=wanted)[:]
     return {name: _decoded(formatted, name, table.column(name)) for name in wanted}
 
 
 def _decoded(formatted: Any, name: str, column: Any) -> np.ndarray:
-    """A column of a data set as an array; what Arrow keeps encoded, such as images, decoded by the library."""
+    """A column of a data set as an array; what Arrow keeps encoded (images) decoded by the library."""
     import pyarrow as pa
 
     if pa.types.is_struct(column.type):

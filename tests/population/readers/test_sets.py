@@ -121,8 +121,10 @@ def test_wisdm_people_are_different_or_later():
     assert train.examples + test.examples == 5418
     assert set(test.ids % 4) == {0}
     assert 0 not in train.ids % 4
-    later = loaded("wisdm", split="time")
+    later = loaded("wisdm", split="within")
     assert len(later.train) == len(later.test) == 36
+    counts = [np.bincount(p.client(3)["y"], minlength=6) for p in later]
+    np.testing.assert_allclose(counts[1], (counts[0] + counts[1]) * 0.2, atol=0.51)
     assert abs(later.test.examples / 5418 - 0.2) < 0.01
 
 
@@ -179,7 +181,7 @@ def test_hospitals_are_clients_and_missing_values_are_flagged():
         ("digits", {"clients": 5000}, "at most"),
         ("shakespeare", {"split": "acts"}, "'time' or 'speakers'"),
         ("heart-disease", {"hospital": "mayo"}, "'cleveland' or"),
-        ("wisdm", {"split": "user"}, "'users' or 'time'"),
+        ("wisdm", {"split": "user"}, "'users' or 'within'"),
         ("arabic-speech-commands", {"held_out": "train"}, "'test' or 'validation'"),
     ],
 )

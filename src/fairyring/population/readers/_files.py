@@ -3,13 +3,10 @@
 import gzip
 import hashlib
 import os
-import urllib.request
 import zlib
 from functools import lru_cache
-from http.client import HTTPException
 from pathlib import Path
 from typing import BinaryIO
-from urllib.error import HTTPError
 from uuid import uuid4
 
 from fairyring.core.errors import DataUnavailable
@@ -106,6 +103,11 @@ def fetch(dataset: Dataset, into: Path | None = None) -> list[Path]:
 
 
 def _download(dataset: Dataset, file: File, target: Path) -> None:
+    # Imported here: the rest of the room needs no network, and these take longer to load than all of it.
+    import urllib.request
+    from http.client import HTTPException
+    from urllib.error import HTTPError
+
     partial = target.with_name(f".{target.name}.{uuid4().hex[:8]}.partial")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
