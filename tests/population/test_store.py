@@ -75,6 +75,32 @@ def test_a_full_disk_leaves_nothing_behind(population, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+KILLED = """
+import os, signal, sys
+import numpy as np
+from fairyring.population import Population, _store
+append, left = _store._append, int(sys.argv[2])
+def append_or_die(file, array):
+    global left
+    left -= 1
+    if left < 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    append(file, array)
+_store._append = append_or_die
+Population.from_arrays({"x": np.arange(9.0), "y": np.arange(9)}, client=np.arange(9)).save(sys.argv[1])
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends a POSIX signal")
+@pytest.mark.parametrize("appended", [0, 4, 5])
+def test_killed_while_saving_it_is_there_whole_or_not_at_all(tmp_path, appended):
+    done = subprocess.run([sys.executable, "-c", KILLED, tmp_path / "p", str(appended)], check=False)
+    assert (done.returncode == 0) == (appended == 5)
+    assert (tmp_path / "p").exists() == (appended == 5)
+    if appended == 5:
+        assert Population.open(tmp_path / "p").examples == 9
+
+
 def _no_manifest(folder):
     (folder / "population.json").unlink()
 
@@ -149,8 +175,9 @@ for _ in range(10):
     cohort = rng.choice(len(population), 1000, replace=False)
     (columns, offsets), gathering = timed(lambda: population.gather(cohort))
 assert columns["x"].shape == (50_000, 8) and population.examples == 50_000_000
+used = resident() - before
 _, hashing = timed(population.fingerprint)
-print(opening, opened, gathering, hashing, resident() - before)
+print(opening, opened, gathering, hashing, used)
 """
 
 
