@@ -31,12 +31,12 @@ _STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "fairyring",
     "font.family": "sans-serif",
-    "font.size": 9.5,
+    "font.size": 10.5,
     "text.color": INK,
     "axes.edgecolor": RULE,
     "axes.labelcolor": MUTED,
     "axes.titlecolor": INK,
-    "axes.titlesize": 10.5,
+    "axes.titlesize": 11.5,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
     "axes.titlepad": 12,
@@ -57,7 +57,7 @@ _STYLE: dict[str, Any] = {
     "ytick.left": False,
     "xtick.major.size": 3,
     "legend.frameon": False,
-    "legend.fontsize": 9.0,
+    "legend.fontsize": 10.0,
     "lines.solid_capstyle": "round",
     "lines.solid_joinstyle": "round",
     "figure.facecolor": "none",
@@ -77,10 +77,10 @@ def curves(
 
     def draw(ax: "Axes") -> None:
         few = ".-" if len(rounds) < 3 else "-"
-        ax.plot(rounds, training, few, color=WARM, linewidth=1.3, label="training (clients of the round)")
+        ax.plot(rounds, training, few, color=WARM, linewidth=1.3, label="training")
         if evaluations:
             at, values = zip(*evaluations, strict=True)
-            ax.plot(at, values, ".-", color=ACCENT, linewidth=2, markersize=5, label="held-out data")
+            ax.plot(at, values, ".-", color=ACCENT, linewidth=2, markersize=5, label="held-out")
         ax.set_title(title)
         ax.set_xlabel("round")
         _round_axis(ax, int(rounds[-1]))
@@ -115,7 +115,7 @@ def distribution(name: str, values: np.ndarray, worst: np.ndarray) -> str:
         )
         if units.is_share(name):
             _percent(ax.xaxis)
-        ax.set_title(f"{name.replace('_', ' ')} of each client")
+        ax.set_title(f"{name.replace('_', ' ').capitalize()} of each client")
         ax.set_xlabel(f"{name.replace('_', ' ')} on the client's own data")
         _count_axis(ax, "clients")
         ax.legend(loc="upper right" if units.less_is_better(name) else "upper left", handlelength=1.0)
@@ -143,13 +143,16 @@ def traffic(rounds: np.ndarray, up: np.ndarray, down: np.ndarray, *, cumulative:
     """Bytes by round in both directions, `[rounds]` each."""
 
     def draw(ax: "Axes") -> None:
-        for values, colour, label in ((down, WARM, "down: model to clients"), (up, ACCENT, "up: reports to server")):
+        for values, colour, label in (
+            (down, WARM, "down: model to clients"),
+            (up, ACCENT, "up: reports to server"),
+        ):
             shown = np.nancumsum(values) if cumulative else values
             ax.plot(rounds, shown, ".-" if len(rounds) < 3 else "-", color=colour, linewidth=1.8, label=label)
         ax.set_title("Since the start" if cumulative else "In each round")
         ax.set_xlabel("round")
         _round_axis(ax, int(rounds[-1]))
-        ax.set_ylim(bottom=0, top=ax.get_ylim()[1] * (1.0 if cumulative else 1.25))
+        ax.set_ylim(bottom=0, top=ax.get_ylim()[1] * (1.0 if cumulative else 1.45))
         _byte_ticks(ax)
         ax.legend(loc="upper left", handlelength=1.4)
 
@@ -160,14 +163,16 @@ def pace(rounds: np.ndarray, seconds: np.ndarray) -> str:
     """Seconds each round took, `[rounds]`, with their median."""
 
     def draw(ax: "Axes") -> None:
-        from matplotlib.ticker import FuncFormatter
+        from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
         ax.plot(rounds, seconds, ".", color=ACCENT, markersize=4, alpha=0.75, markeredgewidth=0)
         median = float(np.nanmedian(seconds))
         ax.axhline(median, color=WARM, linewidth=1.3, label=f"median {units.duration(median)}")
         # The first round holds the compilation; a logarithm keeps the others visible beside it.
-        if np.nanmax(seconds) > 20 * median > 0:
+        if np.nanmax(seconds) > 5 * median > 0:
             ax.set_yscale("log")
+            ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            ax.yaxis.set_minor_locator(NullLocator())
         else:
             ax.set_ylim(bottom=0)
         ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: units.duration(v)))
@@ -243,14 +248,14 @@ def _round_axis(ax: "Axes", last: int) -> None:
 def _whole(axis: Any) -> None:
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-    axis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
+    axis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
     axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.0f}"))
 
 
 def _percent(axis: Any) -> None:
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-    axis.set_major_locator(MaxNLocator(nbins=6))
+    axis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]))
     axis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:.3g} %"))
 
 
@@ -259,6 +264,6 @@ def _byte_ticks(ax: "Axes") -> None:
 
     top = max(ax.get_ylim()[1], 1.0)
     unit = 1024.0 ** int(np.log(top) / np.log(1024))
-    ticks = MaxNLocator(nbins=5).tick_values(0, top / unit) * unit
+    ticks = MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]).tick_values(0, top / unit) * unit
     ax.yaxis.set_major_locator(FixedLocator([t for t in ticks if 0 <= t <= top]))
     ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: units.size(v)))

@@ -14,7 +14,17 @@ import numpy as np
 
 from fairyring.core.errors import RunDamaged, RunError
 
-_COUNTS = {"round", "clients", "sampled", "dropped", "nonfinite", "examples", "bytes_up", "bytes_down", "seconds"}
+_COUNTS = {
+    "round",
+    "clients",
+    "sampled",
+    "dropped",
+    "nonfinite",
+    "examples",
+    "bytes_up",
+    "bytes_down",
+    "seconds",
+}
 
 
 @dataclass(frozen=True)

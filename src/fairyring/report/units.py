@@ -26,7 +26,7 @@ def metric(name: str, value: float | None) -> str:
 
 
 def number(value: float) -> str:
-    """Four significant digits, thousands separated, no exponent for everyday sizes."""
+    """At most four significant digits, thousands separated, no exponent for everyday sizes."""
     if not math.isfinite(value):
         return "not finite"
     size = abs(value)
@@ -35,12 +35,13 @@ def number(value: float) -> str:
     if float(value).is_integer():
         return f"{value:,.0f}"
     decimals = max(0, 3 - math.floor(math.log10(size))) if size else 0
-    return f"{value:,.{decimals}f}"
+    text = f"{value:,.{decimals}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def count(value: int | float, noun: str = "", plural: str = "") -> str:
     """``1 client``, ``1,437 clients``."""
-    text = f"{int(value):,}"
+    text = f"{round(value):,}"
     return f"{text} {noun if value == 1 else plural or noun + 's'}" if noun else text
 
 
