@@ -9,6 +9,7 @@ from fairyring.cli._plan_file import PlanFile, settings_from
 from fairyring.cli._terminal import LiveProgress, screen, summarise
 from fairyring.core.errors import MissingExtra, PlanError
 
+_DEMO = Path(__file__).with_name("demo_plan.py")
 _OF_A_RUN = {
     "run.json",
     "plan.json",
@@ -87,7 +88,7 @@ def demo(out: Path) -> None:
         "and no client's images leave it.\n",
         highlight=False,
     )
-    train(Path(__file__).with_name("demo_plan.py"), run=out)
+    train(_DEMO, run=out)
 
 
 def _report(folder: Path) -> tuple[Path | None, str]:
