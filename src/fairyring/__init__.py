@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from fairyring.population import load as load
     from fairyring.population import partition as partition
     from fairyring.report import write_report as write_report
+    from fairyring.simulation import EarlyStopping as EarlyStopping
+    from fairyring.simulation import Evaluation as Evaluation
     from fairyring.simulation import Run as Run
     from fairyring.simulation import simulate as simulate
     from fairyring.task import Metric as Metric
@@ -60,6 +62,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DataUnavailable",
+    "EarlyStopping",
+    "Evaluation",
     "FairyringError",
     "LocalTraining",
     "Metric",
@@ -136,7 +140,7 @@ _ROOMS = {
         "override",
         "scaffold",
     ),
-    "simulation": ("Run", "simulate"),
+    "simulation": ("EarlyStopping", "Evaluation", "Run", "simulate"),
     "report": ("write_report",),
 }
 _MODULES = {"partition", "cohort", "zoo"}

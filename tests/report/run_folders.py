@@ -17,6 +17,8 @@ RUN: dict[str, Any] = {
     "machine": {"cpu": "Intel Xeon", "cores": 2, "memory_gib": 7.8, "system": "Linux 6.1 x86_64"},
     "started": "2026-11-21T20:41:42+00:00",
     "seconds": 21.4,
+    "compile_seconds": 3.2,
+    "dropout": 0.05,
     "assumptions": [
         {
             "kind": "assumed",

@@ -43,8 +43,8 @@ def train(
 ) -> None:
     """Train the plan of a Python file on its population.
 
-    The file defines `plan` and `population`, and may define `test` (a population to evaluate on), `rounds`, `seed`
-    and `evaluate_every`.
+    The file defines `plan` and `population`, and may define `test` (a population to evaluate on), `rounds`, `seed`,
+    `evaluate_every`, `dropout` and `stop`, the arguments of `simulate`.
 
     Parameters
     ----------

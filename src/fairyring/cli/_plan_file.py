@@ -24,6 +24,8 @@ class PlanFile:
     rounds: int | None = None
     seed: int | None = None
     evaluate_every: int | None = None
+    dropout: float | None = None
+    stop: Any = None
 
     @classmethod
     def read(cls, path: Path) -> "PlanFile":

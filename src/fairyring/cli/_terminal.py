@@ -1,5 +1,6 @@
 """What is written to the terminal: errors, progress, the closing summary. Plain lines where it is no terminal."""
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -7,7 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.panel import Panel
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
@@ -48,28 +50,36 @@ class LiveProgress(AbstractContextManager["LiveProgress"]):
     def __init__(self, console: Console, rounds: int) -> None:
         self.console, self.rounds = console, rounds
         self.seen = self.clients = self.last = 0
+        self.training = 0.0
         self.held_out: Mapping[str, float] = {}
-        self.started = self.first = time.perf_counter()
+        self.first = time.perf_counter()
         self.bar = Progress(
             TextColumn("round {task.completed:.0f}/{task.total:.0f}"),
             BarColumn(bar_width=None, complete_style="cyan", finished_style="cyan"),
-            TextColumn("{task.fields[state]}"),
+            TextColumn("{task.fields[left]}"),
             console=console,
-            disable=not console.is_terminal,
             expand=True,
         )
-        self.task = self.bar.add_task("", total=rounds, state="compiling …")
+        self.task = self.bar.add_task("", total=rounds, left="compiling …")
+        self.state = Text("", style="dim")
+        self.live = Live(
+            get_renderable=lambda: Group(self.bar.get_renderable(), self.state),
+            console=console,
+            refresh_per_second=8,
+        )
 
     def __enter__(self) -> Self:
-        self.bar.start()
-        if not self.console.is_terminal:
-            self._print(f"Training {units.count(self.rounds, 'round')}; the first compiles the program.")
+        if self.console.is_terminal:
+            self.live.start()
+        else:
+            self._print(f"Training {units.count(self.rounds, 'round')}; the program is compiled first.")
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.bar.stop()
+        if self.console.is_terminal:
+            self.live.stop()
 
     def __call__(self, record: Mapping[str, Any]) -> None:
         now = time.perf_counter()
@@ -78,14 +88,16 @@ class LiveProgress(AbstractContextManager["LiveProgress"]):
         self.seen += 1
         self.last = record["round"]
         self.clients += record.get("clients", 0)
+        self.training += record.get("seconds") or 0.0
         self.held_out = record.get("test") or self.held_out
-        state = "  ".join(self._state(record, now))
-        self.bar.update(self.task, completed=self.last, state=state)
+        state, left = "  ".join(self._state(record)), self._left(now)
+        self.bar.update(self.task, completed=self.last, left=left)
+        self.state = Text(state, style="dim")
         due = self.last % max(1, self.rounds // _LINES) == 0 or self.last == self.rounds or self.seen == 1
         if not self.console.is_terminal and due:
-            self._print(f"round {self.last}/{self.rounds}  {state}")
+            self._print(f"round {self.last}/{self.rounds}  {state}{'  ' if left else ''}{left}")
 
-    def _state(self, record: Mapping[str, Any], now: float) -> list[str]:
+    def _state(self, record: Mapping[str, Any]) -> list[str]:
         parts = [
             f"{name.replace('_', ' ')} {units.metric(name, record[name])}"
             for name in trained(record)
@@ -94,12 +106,16 @@ class LiveProgress(AbstractContextManager["LiveProgress"]):
         name = headline(self.held_out)
         if name:
             parts.append(f"held-out {name.replace('_', ' ')} {units.metric(name, self.held_out[name])}")
-        parts.append(f"{units.count(self.clients / max(now - self.started, 1e-9))} clients/s")
-        if self.seen > 1 and self.last < self.rounds:
-            # The first round compiles; the time of those after it tells what is to come.
-            left = (self.rounds - self.last) * (now - self.first) / (self.seen - 1)
-            parts.append(f"{units.duration(left)} left")
+        if self.training:
+            parts.append(f"{units.count(self.clients / self.training)} clients/s")
         return parts
+
+    def _left(self, now: float) -> str:
+        """Time left, once there is a round after the one that compiled to tell it from."""
+        if self.seen < 2 or self.last >= self.rounds:
+            return ""
+        seconds = math.ceil((self.rounds - self.last) * (now - self.first) / (self.seen - 1))
+        return f"{seconds} s left" if seconds < 60 else f"{units.duration(seconds)} left"
 
     def _print(self, line: str) -> None:
         self.console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -47,9 +47,8 @@ def train(
             do="Add rounds = 100 to it, or give --rounds 100.",
         )
     folder = Path("runs") / file.stem if run is None else run
-    options: dict[str, Any] = {}
-    if given.evaluate_every is not None:
-        options["evaluate_every"] = given.evaluate_every
+    optional = {name: getattr(given, name) for name in ("evaluate_every", "dropout", "stop")}
+    options: dict[str, Any] = {name: value for name, value in optional.items() if value is not None}
     console = screen()
     progress = LiveProgress(console, rounds)
     try:
@@ -84,8 +83,8 @@ def demo(out: Path) -> None:
     """Train the demonstration into `out`, replacing an earlier demonstration there."""
     _clear(out)
     screen().print(
-        "Handwritten digits over 100 simulated clients, each with mostly a few digits. One model for all,\n"
-        "and no client's images leave it.\n",
+        "Handwritten digits over 100 simulated clients, each with mostly a few of the\n"
+        "ten digits: one model for all, and no image leaves its client.\n",
         highlight=False,
     )
     train(_DEMO, run=out)

@@ -7,15 +7,12 @@ import optax
 
 import fairyring as fr
 
-digits = fr.load("digits")
-train, held_out = digits.split_within(0.8, seed=0)
-
-population = fr.partition.dirichlet(train.rows()[0], clients=100, label="y", alpha=0.3, seed=0)
-test = fr.partition.uniform(held_out.rows()[0], clients=20, seed=0)
+population, test = fr.load("digits", clients=100, alpha=0.3)
 
 plan = fr.Plan(
-    fr.classification(fr.zoo.two_nn(64, 10)),
-    local=fr.LocalTraining(optax.sgd(0.1), epochs=5, batch_size=10),
+    fr.classification(fr.zoo.two_nn(features=64, hidden=200, classes=10)),
+    local=fr.LocalTraining(optax.sgd(0.1), epochs=1, batch_size=10),
     cohort=20,
+    server=fr.fedavgm(momentum=0.9),
 )
-rounds = 60
+rounds = 100

@@ -165,10 +165,10 @@ def pace(rounds: np.ndarray, seconds: np.ndarray) -> str:
     def draw(ax: "Axes") -> None:
         from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-        ax.plot(rounds, seconds, ".", color=ACCENT, markersize=4, alpha=0.75, markeredgewidth=0)
+        ax.plot(rounds, seconds, ".", color=ACCENT, markersize=6, markeredgewidth=0)
         median = float(np.nanmedian(seconds))
         ax.axhline(median, color=WARM, linewidth=1.3, label=f"median {units.duration(median)}")
-        # The first round holds the compilation; a logarithm keeps the others visible beside it.
+        # One slow round would press the others onto the axis; a logarithm keeps them visible.
         if np.nanmax(seconds) > 5 * median > 0:
             ax.set_yscale("log")
             ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
@@ -266,4 +266,4 @@ def _byte_ticks(ax: "Axes") -> None:
     unit = 1024.0 ** int(np.log(top) / np.log(1024))
     ticks = MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]).tick_values(0, top / unit) * unit
     ax.yaxis.set_major_locator(FixedLocator([t for t in ticks if 0 <= t <= top]))
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: units.size(v)))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: units.size(v).replace(".0 ", " ")))

@@ -150,8 +150,14 @@ def _result(folder: RunFolder) -> tuple[str | None, float | None, int | None]:
     if folder.evaluations:
         at, values = folder.evaluations[-1]
         if name in values:
-            return name, number(values[name]), at
+            return name, _finite_or_nan(values[name]), at
     return name, number(folder.rounds[-1].get(name)), None
+
+
+def _finite_or_nan(value: object) -> float:
+    """JSON has no NaN: a metric that was measured and not finite is recorded as null."""
+    found = number(value)
+    return math.nan if found is None else found
 
 
 def _seconds_of(folder: RunFolder) -> float | None:

@@ -221,12 +221,15 @@ def pace(folder: RunFolder) -> str:
     speed = f" That is {units.count(clients / total)} clients" if total and clients else ""
     if speed and examples:
         speed += f" and {units.count(examples / total)} examples"
+    slowest = int(np.nanargmax(seconds))
     caption = (
-        f"Median {units.duration(float(np.nanmedian(seconds)))}; the first round took {units.duration(float(seconds[0]))}, "
-        "compilation included."
+        f"Median {units.duration(float(np.nanmedian(seconds)))}; the slowest, round "
+        f"{units.count(folder.rounds[slowest]['round'])}, took {units.duration(float(seconds[slowest]))}."
     )
+    compiling = number(folder.run.get("compile_seconds"))
+    before = f" Compiling the program before them took {units.duration(compiling)}." if compiling else ""
     body = paragraph(
-        f"The rounds took {units.duration(total)} in all.{speed + ' a second.' if speed else ''}"
+        f"The rounds took {units.duration(total)} in all.{speed + ' a second.' if speed else ''}{before}"
     )
     drawn = figure(figures.pace(folder.column("round"), seconds), caption, title)
     return section("pace", title, body + pair([drawn]))
@@ -265,6 +268,7 @@ def assumptions(folder: RunFolder) -> str:
 
 def provenance(folder: RunFolder) -> str:
     run, machine = folder.run, mapping(folder.run.get("machine"))
+    dropout = number(run.get("dropout"))
     rows = [
         ("Seed", run.get("seed")),
         ("Fingerprint", run.get("fingerprint")),
@@ -274,6 +278,7 @@ def provenance(folder: RunFolder) -> str:
             f"{units.count(len(folder.rounds))} of {units.count(run['rounds'])}" if "rounds" in run else None,
         ),
         ("Started", run.get("started")),
+        ("Simulated dropout", units.share(dropout) if dropout is not None else None),
         ("Processor", machine.get("cpu")),
         ("Cores", machine.get("cores")),
         (
