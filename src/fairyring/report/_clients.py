@@ -1,6 +1,5 @@
 """How a metric is spread over clients, and whom the model serves worst."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -16,7 +15,7 @@ class Spread:
     Attributes:
         name: of the metric.
         values: float64 `[clients]`, those with examples and a finite value.
-        worst: bool `[clients]`, the worst decile: `ceil(clients / 10)` of them, ties broken by position.
+        worst: bool `[clients]`, the worst decile: a tenth of them, at least one; ties broken by position.
         worst_mean: mean over the worst decile.
         by_client: mean with every client counting the same.
         by_example: mean with every example counting the same.
@@ -51,7 +50,7 @@ def spread(name: str, clients: Mapping[str, np.ndarray]) -> Spread | None:
     shown, weight = values[kept].astype(np.float64), examples[kept].astype(np.float64)
     order = np.argsort(-shown if units.less_is_better(name) else shown, kind="stable")
     worst = np.zeros(len(shown), dtype=bool)
-    worst[order[: math.ceil(len(shown) / 10)]] = True
+    worst[order[: max(1, len(shown) // 10)]] = True
     low, middle, high = (float(q) for q in np.percentile(shown, [25, 50, 75]))
     return Spread(
         name,
