@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 
 from fairyring.core.errors import PlanError
-from fairyring.lowering._pass import lower_for_cpu
+from fairyring.lowering import lower_for_cpu
 
 SMALL_MODEL = 400_000  # parameters; below, a loop's turn costs as much as a training step
 
