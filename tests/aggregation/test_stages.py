@@ -60,7 +60,9 @@ def test_signs_are_fair_and_independent() -> None:
 @pytest.mark.parametrize("block", [2, 8, 64, 512])
 def test_rotation_is_a_hadamard_matrix_up_to_the_order_of_rows(block: int) -> None:
     bound = rotate(block=block).bind(Signal(block, 1, SIDES))
-    rows = jax.vmap(lambda x: bound.encode(Message(x, side(1, 1)), KEY, ROUND).vector)(jnp.eye(block))
+    rows = jax.jit(jax.vmap(lambda x: bound.encode(Message(x, side(1, 1)), KEY, ROUND).vector))(
+        jnp.eye(block)
+    )
     turned = np.asarray(rows).T * np.asarray(signs(ROUND, block)) * math.sqrt(block)
     wanted = hadamard(block)
     np.testing.assert_allclose(sorted(turned.round().tolist()), sorted(wanted.tolist()))
@@ -72,7 +74,7 @@ def test_rotation_keeps_norms_and_states_a_bound_that_few_rounds_break() -> None
     bound = rotate(block=256, failure=0.05).bind(signal)
     assert bound.signal.linf_failure == 0.05
     spike = Message(jnp.zeros(1000).at[:300].set(1 / math.sqrt(300)), side(1, 1))
-    turned = jax.vmap(lambda key: bound.encode(spike, KEY, key).vector)(jax.random.split(ROUND, 400))
+    turned = jax.jit(jax.vmap(lambda key: bound.encode(spike, KEY, key).vector))(jax.random.split(ROUND, 400))
     np.testing.assert_allclose(np.linalg.norm(turned, axis=1), 1.0, rtol=1e-5)
     broken = (np.abs(turned).max(axis=1) > bound.signal.linf).mean()
     assert broken <= 0.05 + 5 * math.sqrt(0.05 * 0.95 / 400)
@@ -131,7 +133,7 @@ def test_a_chain_in_a_chain_is_its_stages() -> None:
     nested = chain(chain(), weight_uniformly(), chain(chain(clip(0.5)), rotate()), quantize(4))
     assert flat.parts == flat.parts
     assert [p.name for p in nested.parts] == [p.name for p in flat.parts]
-    one, other = (stage.bind(signal).encode(sent, KEY, ROUND) for stage in (flat, nested))
+    one, other = (jax.jit(stage.bind(signal).encode)(sent, KEY, ROUND) for stage in (flat, nested))
     np.testing.assert_array_equal(one.vector, other.vector)
 
 
@@ -144,7 +146,8 @@ def test_stages_of_one_chain_draw_different_signs() -> None:
 
 def test_random_k_takes_one_coordinate_of_each_stratum_evenly() -> None:
     bound = random_k(4).bind(Signal(10, 1, SIDES))  # strata of 3, 3, 2, 2
-    places = jax.vmap(lambda key: bound.encode(Message(jnp.arange(10.0), side(1, 1)), KEY, key).vector)
+    sent = Message(jnp.arange(10.0), side(1, 1))
+    places = jax.jit(jax.vmap(lambda key: bound.encode(sent, KEY, key).vector))
     got = np.asarray(places(jax.random.split(ROUND, 3000))).astype(int)
     for column, stratum in enumerate(([0, 1, 2], [3, 4, 5], [6, 7], [8, 9])):
         counts = np.bincount(got[:, column], minlength=10)
@@ -166,8 +169,8 @@ def test_a_sketch_keeps_a_heavy_coordinate_and_the_median_keeps_it_better() -> N
     errors = {}
     for estimate in ("mean", "median"):
         bound = count_sketch(7, 100, estimate=estimate).bind(Signal(2000, 1, SIDES))
-        sent = bound.encode(Message(jnp.asarray(x, jnp.float32), side(1, 1)), KEY, ROUND)
-        errors[estimate] = np.abs(np.asarray(bound.decode(sent, ROUND).vector) - x)
+        sent = jax.jit(bound.encode)(Message(jnp.asarray(x, jnp.float32), side(1, 1)), KEY, ROUND)
+        errors[estimate] = np.abs(np.asarray(jax.jit(bound.decode)(sent, ROUND).vector) - x)
     assert errors["median"][[77, 1500]].max() < 10
     assert errors["median"].max() < errors["mean"].max() / 5
 
