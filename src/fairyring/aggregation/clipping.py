@@ -32,7 +32,7 @@ def clip(norm: float) -> Stage:
     name = f"clip({norm:g})"
 
     def encode(message: Message, client_key: jax.Array, round_key: jax.Array) -> Message:
-        return Message(message.vector * _shrink(message.vector, norm), message.side)
+        return Message(_shortened(message.vector, norm), message.side)
 
     def decode(total: Message, round_key: jax.Array) -> Message:
         return total
@@ -52,10 +52,11 @@ def clip(norm: float) -> Stage:
     return Stage(name, bind, False, (("norm", norm),), properties)
 
 
-def _shrink(vector: jax.Array, norm: float) -> jax.Array:
+def _shortened(vector: jax.Array, norm: float) -> jax.Array:
+    """`vector`, at most `norm` long."""
     largest = jnp.max(jnp.abs(vector), initial=0.0)
-    unit = vector * jnp.where(largest > 0, 1.0 / jnp.maximum(largest, 1e-37), 0.0)
-    length = jnp.sqrt(jnp.vdot(unit, unit))  # of the vector, in units of its largest coordinate
-    # norm / largest may be inf for a tiny vector, which is then not shrunk.
-    allowed = norm / jnp.maximum(largest, 1e-37)
-    return jnp.minimum(1.0, allowed / jnp.maximum(length, 1.0))
+    # In two steps, because the reciprocal of the largest floats is flushed to zero.
+    first = jnp.where(largest > 2.0**64, 2.0**-64, 1.0)
+    unit = vector * first / jnp.where(largest > 0, largest * first, 1.0)
+    longest = norm / jnp.maximum(jnp.sqrt(jnp.vdot(unit, unit)), 1.0)  # in units of the largest coordinate
+    return jnp.where(largest > longest, unit * longest, vector)

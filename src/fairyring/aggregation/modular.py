@@ -16,7 +16,7 @@ _FINEST = 1 << 24  # a float32 tells no more values apart in [0, bound]
 def secure_sum(modulus_bits: int = 32) -> Stage:
     """The ideal secure sum: messages become uint32 vectors that add modulo `2^modulus_bits`.
 
-    This is what secure aggregation computes computes and no more: the masked protocol adds masks that cancel in this
+    This is what secure aggregation computes and no more: the masked protocol adds masks that cancel in this
     very sum, behind this very encoding. It **protects nothing by itself** in a simulation; it shows that the
     plan works within the protocol's arithmetic, to the last bit.
 

@@ -8,6 +8,8 @@ message has exactly one form in bytes, or, where fewer coordinates are nonzero t
 chooses: the first zeros fill up.
 """
 
+from typing import Any, cast
+
 import numpy as np
 
 from fairyring.aggregation.contract import Message, Signal
@@ -77,7 +79,7 @@ def unpack(data: bytes, signal: Signal) -> Message:
     vector = words.view(_dtype(signal))
     if signal.integer:
         _check_range(vector, signal)
-    return Message(vector, side)  # type: ignore[arg-type]  # NumPy in place of JAX arrays, as documented
+    return Message(cast(Any, vector), cast(Any, side))
 
 
 def _dtype(signal: Signal) -> np.dtype:
