@@ -128,6 +128,8 @@ def histogram(key: str, title: str, xlabel: str, values: np.ndarray, noun: str =
 
     def draw(ax: "Axes") -> None:
         low, high = int(values.min()), int(values.max())
+        if high - low < 4:  # values nearly alike make a narrow figure, not two slabs
+            low, high = max(0, low - 3), high + 3
         step = max(1, -(-(high - low + 1) // 30))
         edges = np.arange(low, high + step + 1, step) - 0.5
         _bars(ax, edges, [np.histogram(values, edges)[0]], [ACCENT], None)
