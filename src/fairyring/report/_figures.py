@@ -27,7 +27,7 @@ _VARIABLES = dict(
         strict=True,
     )
 )
-_STYLE: dict[str, Any] = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "fairyring",
     "font.family": "sans-serif",
@@ -266,6 +266,6 @@ def _byte_ticks(ax: "Axes") -> None:
 
     top = max(ax.get_ylim()[1], 1.0)
     unit = 1024.0 ** int(np.log(top) / np.log(1024))
-    ticks = MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]).tick_values(0, top / unit) * unit
+    ticks = np.asarray(MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]).tick_values(0, top / unit)) * unit
     ax.yaxis.set_major_locator(FixedLocator([t for t in ticks if 0 <= t <= top]))
     ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: units.size(v).replace(".0 ", " ")))
