@@ -145,12 +145,15 @@ def traffic(rounds: np.ndarray, up: np.ndarray, down: np.ndarray, *, cumulative:
     """Bytes by round in both directions, `[rounds]` each."""
 
     def draw(ax: "Axes") -> None:
-        for values, colour, label in (
-            (down, WARM, "down: model to clients"),
-            (up, ACCENT, "up: reports to server"),
-        ):
+        lines = (
+            (down, WARM, 3.6, "down: model to clients"),  # wide, so that it shows beneath an equal one
+            (up, ACCENT, 1.5, "up: reports to server"),
+        )
+        for values, colour, width, label in lines:
             shown = np.nancumsum(values) if cumulative else values
-            ax.plot(rounds, shown, ".-" if len(rounds) < 3 else "-", color=colour, linewidth=1.8, label=label)
+            ax.plot(
+                rounds, shown, ".-" if len(rounds) < 3 else "-", color=colour, linewidth=width, label=label
+            )
         ax.set_title("Since the start" if cumulative else "In each round")
         ax.set_xlabel("round")
         _round_axis(ax, int(rounds[-1]))
