@@ -44,10 +44,11 @@ RUN: dict[str, Any] = {
 }
 PLAN: dict[str, Any] = {
     "task": {"name": "classification", "model": "two hidden layers, 64-200-200-10"},
-    "local": {"optimizer": "sgd(0.1)", "epochs": 5, "batch_size": 10},
+    "local": {"optimizer": "sgd(0.1)", "epochs": 1, "batch_size": 10, "shuffle": True},
     "aggregation": ["weight_by_examples()", "clip(10.0)"],
     "server": "sgd(1.0)",
     "cohort": 10,
+    "bytes_up": 222_848,
     "dropout": 0.05,
     "privacy": None,
 }

@@ -125,6 +125,21 @@ def test_numbers_are_those_of_the_folder(finished: tuple[Path, str, Page]) -> No
     assert not missing
 
 
+def test_the_plan_is_shown_field_by_field(finished: tuple[Path, str, Page]) -> None:
+    _, text, _ = finished
+    shown = dict(re.findall(r'<th scope="row">([^<]*)</th><td>([^<]*)</td>', text.replace("\u00a0", " ")))
+    expected = {
+        "local.epochs": "1",
+        "local.shuffle": "yes",
+        "local.optimizer": "sgd(0.1)",
+        "cohort": "10",
+        "dropout": "0.05",
+        "privacy": "none",
+        "bytes_up": "218 KiB",
+    }
+    assert {name: shown[name] for name in expected} == expected
+
+
 def test_every_round_is_in_the_table(finished: tuple[Path, str, Page]) -> None:
     folder, text, _ = finished
     table = text[text.index('<table class="rounds">') :]

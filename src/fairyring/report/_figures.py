@@ -27,7 +27,7 @@ _VARIABLES = dict(
         strict=True,
     )
 )
-_STYLE: dict[str, Any] = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "fairyring",
     "font.family": "sans-serif",
@@ -128,6 +128,8 @@ def histogram(key: str, title: str, xlabel: str, values: np.ndarray, noun: str =
 
     def draw(ax: "Axes") -> None:
         low, high = int(values.min()), int(values.max())
+        if high - low < 4:  # values nearly alike make a narrow figure, not two slabs
+            low, high = max(0, low - 3), high + 3
         step = max(1, -(-(high - low + 1) // 30))
         edges = np.arange(low, high + step + 1, step) - 0.5
         _bars(ax, edges, [np.histogram(values, edges)[0]], [ACCENT], None)
@@ -143,12 +145,15 @@ def traffic(rounds: np.ndarray, up: np.ndarray, down: np.ndarray, *, cumulative:
     """Bytes by round in both directions, `[rounds]` each."""
 
     def draw(ax: "Axes") -> None:
-        for values, colour, label in (
-            (down, WARM, "down: model to clients"),
-            (up, ACCENT, "up: reports to server"),
-        ):
+        lines = (
+            (down, WARM, 3.6, "down: model to clients"),  # wide, so that it shows beneath an equal one
+            (up, ACCENT, 1.5, "up: reports to server"),
+        )
+        for values, colour, width, label in lines:
             shown = np.nancumsum(values) if cumulative else values
-            ax.plot(rounds, shown, ".-" if len(rounds) < 3 else "-", color=colour, linewidth=1.8, label=label)
+            ax.plot(
+                rounds, shown, ".-" if len(rounds) < 3 else "-", color=colour, linewidth=width, label=label
+            )
         ax.set_title("Since the start" if cumulative else "In each round")
         ax.set_xlabel("round")
         _round_axis(ax, int(rounds[-1]))
@@ -264,6 +269,6 @@ def _byte_ticks(ax: "Axes") -> None:
 
     top = max(ax.get_ylim()[1], 1.0)
     unit = 1024.0 ** int(np.log(top) / np.log(1024))
-    ticks = MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]).tick_values(0, top / unit) * unit
+    ticks = np.asarray(MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]).tick_values(0, top / unit)) * unit
     ax.yaxis.set_major_locator(FixedLocator([t for t in ticks if 0 <= t <= top]))
     ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: units.size(v).replace(".0 ", " ")))

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
+from fairyring.report import units
+
 _UNIT = re.compile(r"(\d) (?=(?:%|[KMGT]iB|B|ms|s|min|h)(?![\w]))")
 
 
@@ -52,12 +54,17 @@ def flat(tree: Any, path: str = "") -> Iterable[tuple[str, str]]:
     elif isinstance(tree, list):
         yield path, ", ".join(map(str, tree)) or "none"
     else:
-        yield (
-            path,
-            {None: "none", True: "yes", False: "no"}.get(tree, str(tree))
-            if not isinstance(tree, Mapping)
-            else "none",
-        )
+        yield path, _plain(path, tree)
+
+
+def _plain(path: str, value: Any) -> str:
+    if value is None or value == {}:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return units.size(value) if path.rpartition(".")[2].startswith("bytes_") else units.count(value)
+    return str(value)
 
 
 def when(started: Any) -> str:

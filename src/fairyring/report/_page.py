@@ -125,7 +125,7 @@ def _stats(folder: RunFolder) -> Iterable[str]:
         yield stat(
             "Worst decile",
             units.metric(served.name, served.worst_mean),
-            "mean of the worst-served tenth",
+            "mean over the worst tenth",
             "warm",
         )
     else:

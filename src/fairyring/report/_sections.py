@@ -177,10 +177,14 @@ def participation(folder: RunFolder) -> str:
     if folder.rounds:
         sampled, dropped = (np.nansum(folder.column(c)) for c in ("sampled", "dropped"))
         if sampled:
+            lost = (
+                f"{units.count(dropped)} of them ({units.share(dropped / sampled)})"
+                if dropped
+                else "none of them"
+            )
             body += paragraph(
                 f"Over all rounds {units.count(sampled, 'client')} {'was' if sampled == 1 else 'were'} asked (a client "
-                f"counts each time) and {units.count(dropped)} of them ({units.share(dropped / sampled)}) dropped out "
-                "before reporting."
+                f"counts each time) and {lost} dropped out before reporting."
             )
     return section("participation", title, body + pair(parts))
 
@@ -239,7 +243,7 @@ def plan(folder: RunFolder) -> str:
     title = "The plan"
     if not folder.plan:
         return section("plan", title, absent("The plan was not recorded."))
-    intro = "<p>Everything that decided how this model was trained. Each field can be changed with <code>--set</code>.</p>"
+    intro = "<p>Everything that decided how this model was trained. Its numbers and switches can be changed with <code>--set</code>.</p>"
     return section("plan", title, intro + table(flat(folder.plan)))
 
 
