@@ -1,1 +1,167 @@
-"""fairyring."""
+"""fairyring: a population of small devices learns together while its data stays apart.
+
+The public names are here; each is fetched from its room when it is first used, so that `import fairyring` stays
+quick and brings in no JAX.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from fairyring._version import __version__
+from fairyring.core.errors import (
+    DataUnavailable,
+    FairyringError,
+    MissingExtra,
+    ModelError,
+    PlanError,
+    PopulationError,
+    RunDamaged,
+    RunError,
+    RunMismatch,
+    StorageError,
+    TrainingDiverged,
+    WireError,
+)
+from fairyring.core.threads import one_device_a_core
+
+if TYPE_CHECKING:
+    from fairyring.aggregation import chain as chain
+    from fairyring.aggregation import clip as clip
+    from fairyring.aggregation import count_sketch as count_sketch
+    from fairyring.aggregation import quantize as quantize
+    from fairyring.aggregation import random_k as random_k
+    from fairyring.aggregation import rotate as rotate
+    from fairyring.aggregation import secure_sum as secure_sum
+    from fairyring.aggregation import top_k as top_k
+    from fairyring.aggregation import weight_by_examples as weight_by_examples
+    from fairyring.aggregation import weight_uniformly as weight_uniformly
+    from fairyring.learning import LocalTraining as LocalTraining
+    from fairyring.learning import Plan as Plan
+    from fairyring.learning import cohort as cohort
+    from fairyring.learning import fedadagrad as fedadagrad
+    from fairyring.learning import fedadam as fedadam
+    from fairyring.learning import fedavg as fedavg
+    from fairyring.learning import fedavgm as fedavgm
+    from fairyring.learning import fednova as fednova
+    from fairyring.learning import fedprox as fedprox
+    from fairyring.learning import fedyogi as fedyogi
+    from fairyring.learning import override as override
+    from fairyring.learning import scaffold as scaffold
+    from fairyring.population import Population as Population
+    from fairyring.population import load as load
+    from fairyring.population import partition as partition
+    from fairyring.report import write_report as write_report
+    from fairyring.simulation import EarlyStopping as EarlyStopping
+    from fairyring.simulation import Evaluation as Evaluation
+    from fairyring.simulation import EarlyStopping as EarlyStopping
+    from fairyring.simulation import Evaluation as Evaluation
+    from fairyring.simulation import Run as Run
+    from fairyring.simulation import simulate as simulate
+    from fairyring.task import Metric as Metric
+    from fairyring.task import classification as classification
+    from fairyring.task import multi_label as multi_label
+    from fairyring.task import next_token as next_token
+    from fairyring.task import regression as regression
+    from fairyring.task import zoo as zoo
+
+__all__ = [
+    "DataUnavailable",
+    "EarlyStopping",
+    "Evaluation",
+    "FairyringError",
+    "LocalTraining",
+    "Metric",
+    "MissingExtra",
+    "ModelError",
+    "Plan",
+    "PlanError",
+    "Population",
+    "PopulationError",
+    "Run",
+    "RunDamaged",
+    "RunError",
+    "RunMismatch",
+    "StorageError",
+    "TrainingDiverged",
+    "WireError",
+    "__version__",
+    "chain",
+    "classification",
+    "clip",
+    "cohort",
+    "count_sketch",
+    "fedadagrad",
+    "fedadam",
+    "fedavg",
+    "fedavgm",
+    "fednova",
+    "fedprox",
+    "fedyogi",
+    "load",
+    "multi_label",
+    "next_token",
+    "override",
+    "partition",
+    "quantize",
+    "random_k",
+    "regression",
+    "rotate",
+    "scaffold",
+    "secure_sum",
+    "simulate",
+    "top_k",
+    "weight_by_examples",
+    "weight_uniformly",
+    "write_report",
+    "zoo",
+]
+
+_ROOMS = {
+    "population": ("Population", "load", "partition"),
+    "task": ("Metric", "classification", "multi_label", "next_token", "regression", "zoo"),
+    "aggregation": (
+        "chain",
+        "clip",
+        "count_sketch",
+        "quantize",
+        "random_k",
+        "rotate",
+        "secure_sum",
+        "top_k",
+        "weight_by_examples",
+        "weight_uniformly",
+    ),
+    "learning": (
+        "LocalTraining",
+        "Plan",
+        "cohort",
+        "fedadagrad",
+        "fedadam",
+        "fedavg",
+        "fedavgm",
+        "fednova",
+        "fedprox",
+        "fedyogi",
+        "override",
+        "scaffold",
+    ),
+    "simulation": ("EarlyStopping", "Evaluation", "Run", "simulate"),
+    "report": ("write_report",),
+}
+one_device_a_core()
+
+_MODULES = {"partition", "cohort", "zoo"}
+_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ROOM_OF:
+        raise AttributeError(f"module 'fairyring' has no attribute {name!r}")
+    room = f"fairyring.{_ROOM_OF[name]}"
+    value = import_module(f"{room}.{name}") if name in _MODULES else getattr(import_module(room), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

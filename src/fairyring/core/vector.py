@@ -71,7 +71,5 @@ class Layout:
 
     def unflatten(self, vector: jax.Array) -> Any:
         """The tree whose leaves lie in `vector` `[size]`, each in its own dtype."""
-        leaves = [
-            vector[s.offset : s.offset + s.size].reshape(s.shape).astype(s.dtype) for s in self.slots
-        ]
+        leaves = [vector[s.offset : s.offset + s.size].reshape(s.shape).astype(s.dtype) for s in self.slots]
         return jax.tree_util.tree_unflatten(self.treedef, leaves)

@@ -69,17 +69,17 @@ def device_half(
         rewrite: applied to the loss before its gradient is taken (how convolutions are lowered for a CPU).
 
     Returns:
-        `update(broadcast, columns, start, size, mine, client_key, round_key) -> Outcome`. The client owns rows
-        `start : start + size` of every column (int32 scalars, `1 <= size <= workload.longest`).
+        `update(broadcast, columns, start, size, mine, client_key, shared_key) -> Outcome`. The client owns rows
+        `start : start + size` of every column (int32 scalars, `1 <= size <= workload.longest`). `client_key` is the
+        client's in this round, `shared_key` that of the stages, the same for all clients.
     """
     batch_size = local.batch_size
 
     def objective(params: Tree, batch: Columns, mask: jax.Array | None, key: jax.Array):
-        inputs = task.prepare(batch[task.inputs])
-        outputs = task.model.apply(params, inputs, key)
+        outputs = task.forward(params, batch, key)
         pairs = [task.loss(outputs, batch)]
         pairs += [metric.measure(outputs, batch) for metric in task.metrics.values()]
-        rows = inputs.shape[0]
+        rows = batch[task.inputs].shape[0]
         totals = []
         for value, weight in pairs:
             weight = jnp.broadcast_to(weight, (rows,)).astype(jnp.float32)
@@ -99,7 +99,7 @@ def device_half(
         size: jax.Array,
         mine: Tree,
         client_key: jax.Array,
-        round_key: jax.Array,
+        shared_key: jax.Array,
     ) -> Outcome:
         received, shared = broadcast.params, broadcast.shared
         optimizer = local.optimizer_of(broadcast.round)
@@ -175,7 +175,7 @@ def device_half(
         # One reduction tells whether any coordinate is infinite or not a number.
         finite = jnp.isfinite(jnp.sum(vector * 0.0) + jnp.sum(side * 0.0))
         encode_key = jax.random.fold_in(client_key, int(Purpose.ENCODE))
-        return Outcome(aggregation.encode(Message(vector, side), encode_key, round_key), report.mine, finite)
+        return Outcome(aggregation.encode(Message(vector, side), encode_key, shared_key), report.mine, finite)
 
     return update
 

@@ -6,14 +6,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import msgspec
 import optax
 
-from fairyring.aggregation import chain, weight_by_examples
+from fairyring.aggregation import chain, complete, weight_by_examples
 from fairyring.aggregation.contract import Bound, Message, Side, Signal, Stage
 from fairyring.core.errors import PlanError, refuse_unknown
 from fairyring.core.vector import Layout
@@ -24,6 +24,9 @@ from fairyring.learning.local import LocalTraining
 from fairyring.learning.optimizers import fedavg
 from fairyring.learning.server import ServerState, first_state, server_half
 from fairyring.task import Task
+
+if TYPE_CHECKING:
+    from fairyring.learning.program import Program
 
 Tree = Any
 
@@ -107,8 +110,7 @@ class Plan:
     def bound(self) -> Bound:
         """The stages, bound to this plan's update."""
         signal = Signal(self.update_layout.size, self.cohort.most, self.sides)
-        stage = self.aggregation if self.aggregation.weighting else chain(self.aggregation)
-        return stage.bind(signal)
+        return complete(self.aggregation).bind(signal)
 
     @property
     def bytes_up(self) -> int:
@@ -124,6 +126,12 @@ class Plan:
     def first_state(self, key: jax.Array) -> ServerState:
         """The server's state before the first round."""
         return first_state(self.task.model.init(key), self.server, self.algorithm)
+
+    def program(self, columns: Mapping[str, tuple[tuple[int, ...], Any]], examples: int) -> "Program":
+        """The device half as an exported program: see `fairyring.learning.program.program`."""
+        from fairyring.learning.program import program
+
+        return program(self, columns, examples)
 
     def describe(self) -> dict[str, Any]:
         """The plan as nested plain values, for a person and for the run folder."""

@@ -44,14 +44,14 @@ def server_half(
         clients: how many clients the population has.
 
     Returns:
-        `advance(state, sum, reported, round_key) -> (state, side)`: `sum` is the sum of `reported` (int32) messages;
+        `advance(state, sum, reported, shared_key) -> (state, side)`: `sum` is the sum of `reported` (int32) messages;
         `side` is the decoded side, `[weight, metric means...]`. With no report the state stays as it is.
     """
 
     def advance(
-        state: ServerState, total: Message, reported: jax.Array, round_key: jax.Array
+        state: ServerState, total: Message, reported: jax.Array, shared_key: jax.Array
     ) -> tuple[ServerState, jax.Array]:
-        mean = aggregation.decode(total, round_key)
+        mean = aggregation.decode(total, shared_key)
         extra = len(algorithm.sides)
         split = mean.side.shape[0] - extra
         sides = tuple(mean.side[split + i] for i in range(extra))

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fairyring.population._mapped import release
+
 if TYPE_CHECKING:
     from fairyring.population.population import Population
 
@@ -35,6 +37,8 @@ def fingerprint(population: "Population") -> str:
         rows = np.unique(np.linspace(0, population.sizes[owning[place]] - 1, _ROWS).astype(np.int64))
         for name in names:
             _add(digest, columns[name][rows])
+    if population.stored:
+        release(population.columns)
     return digest.hexdigest()
 
 

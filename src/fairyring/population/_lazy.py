@@ -30,7 +30,7 @@ class LazyPopulation(Population):
 
     def __init__(
         self,
-        clients: int | Sequence[Any],
+        clients: int | Sequence[Any] | np.ndarray,
         load: Callable[[int], Mapping[str, Any]],
         *,
         sizes: Any = None,

@@ -53,6 +53,8 @@ def _from_arrow(name: str, array: Any) -> np.ndarray:
 
     if isinstance(array, pa.ChunkedArray):
         array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
+    if isinstance(array, pa.ExtensionArray):
+        array = array.storage
     shape: list[int] = [len(array)]
     rows_a_value = 1
     while True:
@@ -121,10 +123,21 @@ def read_table(dataset: Any, client: str, columns: Sequence[str] | None) -> dict
         table = dataset if isinstance(dataset, Mapping) else dataset.to_dict()
         return {name: np.asarray(table[name]) for name in _wanted(list(table), client, columns)}
     wanted = _wanted(list(names), client, columns)
-    if hasattr(dataset, "with_format"):
-        # The whole slice, not column by column: only so does every version give arrays with their shapes.
-        dataset = dataset.with_format("numpy", columns=wanted)[:]
-    return {name: np.asarray(dataset[name]) for name in wanted}
+    formatted = getattr(dataset, "with_format", None)
+    if formatted is None:
+        return {name: np.asarray(dataset[name]) for name in wanted}
+    # Through Arrow: the library's numpy format makes every integer int64, every float float32.
+    table = formatted("arrow", columns=wanted)[:]
+    return {name: _decoded(formatted, name, table.column(name)) for name in wanted}
+
+
+def _decoded(formatted: Any, name: str, column: Any) -> np.ndarray:
+    """A column of a data set as an array; what Arrow keeps encoded (images) decoded by the library."""
+    import pyarrow as pa
+
+    if pa.types.is_struct(column.type):
+        return np.asarray(formatted("numpy", columns=[name])[:][name])
+    return _from_arrow(name, column.combine_chunks())
 
 
 def _are_splits(dataset: Mapping[str, Any]) -> bool:

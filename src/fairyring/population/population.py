@@ -14,7 +14,7 @@ from typing import Any, Self
 import numpy as np
 
 from fairyring.core.errors import PopulationError
-from fairyring.population import _fingerprint, _grouping, _sources, _store
+from fairyring.population import _fingerprint, _grouping, _mapped, _sources, _store
 from fairyring.population._columns import (
     as_attributes,
     as_columns,
@@ -148,7 +148,7 @@ class Population:
     @classmethod
     def from_function(
         cls,
-        clients: int | Sequence[Any],
+        clients: int | Sequence[Any] | np.ndarray,
         load: Callable[[int], Mapping[str, Any]],
         *,
         sizes: Any = None,
@@ -235,10 +235,15 @@ class Population:
         offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
         run = _one_run(starts, sizes)
         if run is not None:
-            return {name: np.array(column[run]) for name, column in self._columns.items()}, offsets
-        rows = np.repeat(starts - offsets[:-1], sizes) + np.arange(offsets[-1])
-        # mode="clip" spares numpy a second buffer; the indices are known to be inside.
-        gathered = {n: np.take(np.asarray(c), rows, axis=0, mode="clip") for n, c in self._columns.items()}
+            gathered = {name: np.array(column[run]) for name, column in self._columns.items()}
+        else:
+            rows = np.repeat(starts - offsets[:-1], sizes) + np.arange(offsets[-1])
+            # mode="clip" spares numpy a second buffer; the indices are known to be inside.
+            gathered = {
+                name: np.take(np.asarray(column), rows, axis=0, mode="clip")
+                for name, column in self._columns.items()
+            }
+        _mapped.release(self._columns)
         return gathered, offsets
 
     def rows(self) -> tuple[dict[str, np.ndarray], np.ndarray]:

@@ -2,5 +2,5 @@
 
 from fairyring.simulation.evaluate import Evaluation as Evaluation
 from fairyring.simulation.run import Run as Run
-from fairyring.simulation.simulate import simulate as simulate
+from fairyring.simulation.driver import simulate as simulate
 from fairyring.simulation.stopping import EarlyStopping as EarlyStopping

@@ -1,15 +1,8 @@
-"""Which columns of a population a task reads, and how much room they take."""
+"""How much room columns of a population take."""
 
 import math
 
 from fairyring.population import Population
-from fairyring.task import Task
-
-
-def columns_of(task: Task, population: Population) -> tuple[str, ...]:
-    """The columns a task reads from a population: its own, and the sample weights if there are any."""
-    own = tuple(task.columns)
-    return (*own, "weight") if "weight" in population.columns and "weight" not in own else own
 
 
 def bytes_of(population: Population, columns: tuple[str, ...]) -> int:

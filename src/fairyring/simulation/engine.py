@@ -20,7 +20,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from fairyring.aggregation.contract import Message
-from fairyring.core.keys import of_round
+from fairyring.core.keys import Purpose, of_round, shared
 from fairyring.learning.device import Broadcast, device_half
 from fairyring.learning.local import Workload
 from fairyring.learning.plan import Plan
@@ -128,12 +128,13 @@ class Engine:
     ) -> tuple[Tree, Tree, jax.Array]:
         """Work through a device's clients; returns the sums, the clients' states, and who was finite."""
         width = self.together
+        stages_key = shared(round_key, Purpose.SHARED)
         finite = jnp.ones(members.ids.shape, bool)
 
         def one(i: jax.Array, mine: Tree):
             old = jax.tree.map(lambda states: states[i], mine)
             key = jax.random.fold_in(round_key, members.ids[i])
-            outcome = self.update(broadcast, columns, members.starts[i], members.sizes[i], old, key, round_key)
+            outcome = self.update(broadcast, columns, members.starts[i], members.sizes[i], old, key, stages_key)
             new = jax.tree.map(lambda n, o: jnp.where(outcome.finite, n, o), outcome.mine, old)
             message = jax.tree.map(lambda m: jnp.where(outcome.finite, m, jnp.zeros_like(m)), outcome.message)
             return message, new, outcome.finite
@@ -183,7 +184,7 @@ class Engine:
             here = jax.tree.map(lambda m: m[i], members)
             sums, _, ok = self._clients(broadcast, columns, here, (), round_key, zero)
             total, heard = lax.psum(sums, AXIS)
-            state, values = self.advance(state, total, heard, round_key)
+            state, values = self.advance(state, total, heard, shared(round_key, Purpose.SHARED))
             return state, side.at[i].set(values), reported.at[i].set(heard), finite.at[i].set(ok)
 
         carry = (
@@ -209,7 +210,9 @@ class Engine:
     def _finish(self, state: ServerState, sums: Tree, number: jax.Array, root: jax.Array):
         """The server's half of a round whose clients were accumulated."""
         total, heard = lax.psum(jax.tree.map(lambda s: s[0], sums), AXIS)
-        state, side = self.advance(state, total, heard, of_round(root, number))
+        state, side = self.advance(
+            state, total, heard, shared(of_round(root, number), Purpose.SHARED)
+        )
         return state, (side, heard)
 
 

@@ -13,7 +13,7 @@ from jax.sharding import PartitionSpec as P
 
 from fairyring.core.errors import PopulationError
 from fairyring.population import Population
-from fairyring.simulation.columns import bytes_of, columns_of
+from fairyring.simulation.columns import bytes_of
 from fairyring.task import Task
 
 Tree = Any
@@ -61,7 +61,7 @@ class Evaluator:
                 "population to evaluate on", given="no examples", expected="at least one", do="Give a population with examples."
             )
         self.task, self.population = task, population
-        self.columns = columns_of(task, population)
+        self.columns = task.reads(population)
         self.mesh = Mesh(np.array(devices), ("device",))
         self.sizes = np.asarray(population.sizes)
         judge = rewrite(self._judge)
@@ -82,7 +82,7 @@ class Evaluator:
 
     def _judge(self, params: Tree, batch: Mapping[str, jax.Array]) -> jax.Array:
         """Value and weight of the loss and each metric, for every example of a batch: `[2 (1 + metrics), rows]`."""
-        outputs = self.task.model.apply(params, self.task.prepare(batch[self.task.inputs]), None)
+        outputs = self.task.forward(params, batch, None)
         pairs = [self.task.loss(outputs, batch), *(m.measure(outputs, batch) for m in self.task.metrics.values())]
         rows = batch[self.task.inputs].shape[0]
         return jnp.stack([jnp.broadcast_to(v, (rows,)).astype(jnp.float32) for pair in pairs for v in pair])

@@ -10,7 +10,7 @@ that will be run again, and is dropped.
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import jax
 import numpy as np
@@ -69,7 +69,7 @@ class ClientStates:
             old.unlink()
         self.base, self.length = round, 0
         self.dirty.clear()
-        self.journal = open(self._journal(round), "wb+")  # noqa: SIM115  lives as long as the run
+        self._journal(round).touch()
         flush_folder(self.folder)
 
     def read(self, clients: np.ndarray, room: int) -> Tree:
@@ -95,7 +95,8 @@ class ClientStates:
         if self.folder is None:
             self._settle(rows)
             return
-        self.journal.write(rows.tobytes())
+        with open(self._journal(self.base), "ab") as journal:
+            journal.write(rows.tobytes())
         for i, client in enumerate(clients):
             self.dirty[int(client)] = self.length + i
         self.length += len(clients)
@@ -103,14 +104,13 @@ class ClientStates:
     def flush(self) -> None:
         """Make the journal last: to be called before a checkpoint that holds `facts` is saved."""
         if self.folder is not None:
-            self.journal.flush()
-            os.fsync(self.journal.fileno())
+            with open(self._journal(self.base), "ab") as journal:
+                os.fsync(journal.fileno())
 
     def settle(self, round: int) -> None:
         """Move the journal into the table, once the checkpoint of `round` is saved, and begin the next."""
         if self.folder is not None:
-            self._move(self.journal, self.length)
-            self.journal.close()
+            self._move(self._journal(self.base), self.length)
             self.begin(round)
 
     def recover(self, facts: Mapping[str, int], round: int) -> None:
@@ -119,19 +119,18 @@ class ClientStates:
             return
         path = self._journal(facts["journal"])
         if path.exists():
-            with open(path, "rb") as journal:
-                self._move(journal, facts["journal_rows"])
+            self._move(path, facts["journal_rows"])
         self.begin(round)
 
     def _journal(self, round: int) -> Path:
         assert self.folder is not None
         return self.folder / f"journal-{round:06d}.bin"
 
-    def _move(self, journal: BinaryIO, length: int) -> None:
-        for begin in range(0, length, 4096):
-            count = min(4096, length - begin)
-            journal.seek(begin * self.record.itemsize)
-            self._settle(np.frombuffer(journal.read(count * self.record.itemsize), self.record))
+    def _move(self, journal: Path, length: int) -> None:
+        with open(journal, "rb") as file:
+            for begin in range(0, length, 4096):
+                count = min(4096, length - begin)
+                self._settle(np.frombuffer(file.read(count * self.record.itemsize), self.record))
         self.table.flush()
 
     def _settle(self, rows: np.ndarray) -> None:
@@ -139,6 +138,6 @@ class ClientStates:
             self.table[row["client"]] = (True, *(row[f"leaf{i}"] for i in range(len(self.leaves))))
 
     def _journalled(self, place: int) -> np.void:
-        self.journal.flush()
-        self.journal.seek(place * self.record.itemsize)
-        return np.frombuffer(self.journal.read(self.record.itemsize), self.record)[0]
+        with open(self._journal(self.base), "rb") as journal:
+            journal.seek(place * self.record.itemsize)
+            return np.frombuffer(journal.read(self.record.itemsize), self.record)[0]

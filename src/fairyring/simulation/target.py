@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 
 from fairyring.core.errors import PlanError
-from fairyring.lowering import fast_on_cpu
+from fairyring.lowering import lower_for_cpu
 
 SMALL_MODEL = 400_000  # parameters; below, a loop's turn costs as much as a training step
 
@@ -46,7 +46,7 @@ def target(parameters: int, *, devices: int | None = None, together: int | None 
     width = together or (1 if on_cpu else 16)
     return Target(
         found[: devices or len(found)],
-        fast_on_cpu if on_cpu else lambda loss: loss,
+        lower_for_cpu if on_cpu else lambda loss: loss,
         width,
         8 if on_cpu and width == 1 and parameters < SMALL_MODEL else 1,
     )

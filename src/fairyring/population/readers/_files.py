@@ -3,10 +3,8 @@
 import gzip
 import hashlib
 import os
-import urllib.request
 import zlib
 from functools import lru_cache
-from http.client import HTTPException
 from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
@@ -105,6 +103,11 @@ def fetch(dataset: Dataset, into: Path | None = None) -> list[Path]:
 
 
 def _download(dataset: Dataset, file: File, target: Path) -> None:
+    # Imported here: the rest of the room needs no network, and these take longer to load than all of it.
+    import urllib.request
+    from http.client import HTTPException
+    from urllib.error import HTTPError
+
     partial = target.with_name(f".{target.name}.{uuid4().hex[:8]}.partial")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -122,6 +125,8 @@ def _download(dataset: Dataset, file: File, target: Path) -> None:
             )
         os.replace(partial, target)
     except (OSError, HTTPException) as error:
+        if isinstance(error, HTTPError):
+            error.close()
         reason = getattr(error, "reason", None) or error
         raise DataUnavailable(
             f"data {dataset.name!r}, {file.url}",

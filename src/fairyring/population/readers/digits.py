@@ -1,6 +1,7 @@
 """scikit-learn's digits, dealt among clients with skewed labels: small, embedded, no file needed."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -36,7 +37,7 @@ def read(
         from sklearn.datasets import load_digits
     except ImportError:
         raise MissingExtra("scikit-learn", extra="data", purpose="the digits") from None
-    bunch = load_digits()
+    bunch: Any = load_digits()
     grey = np.rint(bunch.images * (255 / 16)).astype(np.uint8)
     columns = {"x": images(grey), "y": bunch.target.astype(np.int32)}
     test = held_out(columns["y"], test_share, seed)

@@ -20,7 +20,8 @@ DATASET = Dataset(
     licence="MIT",
     citation="H. Xiao, K. Rasul, R. Vollgraf. Fashion-MNIST: a Novel Image Dataset for Benchmarking Machine "
     "Learning Algorithms. arXiv:1708.07747, 2017.",
-    clients="none in the data: rows are dealt by partition.dirichlet (alpha) or, with alpha=None, uniformly",
+    clients="none in the data: rows are dealt by partition.dirichlet (alpha) or, with alpha=None, uniformly; "
+    "the 10,000 test images among test_clients others",
     shapes={"x": "uint8 [28, 28, 1]", "y": "int32, article 0..9"},
     how="The published IDX files, 60,000 training and 10,000 test images. On Debian: apt install "
     "dataset-fashion-mnist.",

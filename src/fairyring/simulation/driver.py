@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from fairyring._version import __version__
 from fairyring.core.errors import PlanError, RunMismatch, TrainingDiverged
 from fairyring.core.keys import NOBODY, Purpose, of_client, of_round, root
 from fairyring.core.record import RunFolder, restore_state
@@ -21,7 +22,6 @@ from fairyring.learning.device import Broadcast
 from fairyring.learning.local import Workload
 from fairyring.learning.plan import Plan
 from fairyring.population import Population
-from fairyring.simulation.columns import columns_of
 from fairyring.simulation.draws import Draw, Draws
 from fairyring.simulation.engine import Engine
 from fairyring.simulation.evaluate import Evaluation, Evaluator
@@ -128,14 +128,14 @@ class _Simulation:
             plan, workload, len(population), on.devices, rewrite=on.rewrite, together=on.together
         )
         mine = jax.eval_shape(plan.algorithm.mine, plan.params_shape)
-        self.feed = feed(population, columns_of(plan.task, population), self.engine, mine=mine, capacity=self.capacity)
+        self.feed = feed(population, plan.task.reads(population), self.engine, mine=mine, capacity=self.capacity)
         self.evaluator = Evaluator(plan.task, test, on.devices, on.rewrite) if test is not None else None
         first = plan.first_state(of_client(of_round(self.root, 0), NOBODY, Purpose.INIT))
         self.prints = {"plan": plan.fingerprint(), "population": population.fingerprint()}
         text = f"{self.prints['plan']} {self.prints['population']} {seed} {dropout}"
         self.fingerprint = hashlib.sha256(text.encode()).hexdigest()
         self.header = {
-            "fairyring": version("fairyring"),
+            "fairyring": __version__,
             "status": "running",
             "seed": seed,
             "rounds": rounds,

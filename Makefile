@@ -1,0 +1,67 @@
+# make demo    train on handwritten digits over 100 clients and write runs/demo/report.html
+# make test    every test
+# make check   the quick part of the tests, before a commit
+# make lint types docs examples bench clean
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMPS := $(addprefix $(VENV)/.installed-,demo test dev)
+NAME   ?=
+ARGS   ?=
+
+.PHONY: demo test check lint format types docs examples bench constraints clean
+
+demo: $(VENV)/.installed-demo
+	$(BIN)/fairyring demo
+
+test: $(VENV)/.installed-test
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest -q -x -m "not slow" $(ARGS)
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(VENV)/.installed-dev
+	$(BIN)/basedpyright --pythonpath $(BIN)/python
+
+docs: $(VENV)/.installed-dev
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+examples: $(VENV)/.installed-test
+	$(BIN)/python -m pytest tests/test_examples.py $(ARGS)
+
+bench: $(VENV)/.installed-demo
+	$(BIN)/fairyring bench $(NAME) $(ARGS)
+
+# Each stamp says which extras are in the environment; one that needs more adds to it.
+$(VENV)/.installed-demo: EXTRAS := data,report
+$(VENV)/.installed-test: EXTRAS := data,export,flax,report,test
+$(VENV)/.installed-dev: EXTRAS := dev
+
+$(STAMPS): pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
+	@touch $@
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+# Pins everything for Python 3.11 on Linux, without naming a registry. Needs pip-tools in the environment.
+constraints:
+	$(BIN)/pip-compile --quiet --upgrade --all-extras --no-emit-index-url --no-emit-find-links --no-header \
+	    --no-annotate --strip-extras --output-file constraints.txt pyproject.toml
+	sed -i '/^fairyring @/d' constraints.txt
+
+clean:
+	rm -rf $(VENV) build dist docs/_build docs/jupyter_execute .pytest_cache .ruff_cache .hypothesis
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

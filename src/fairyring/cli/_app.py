@@ -1,0 +1,145 @@
+"""The commands and their options. What they do is imported when they are called, so that `--help` is instant."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+from fairyring._version import __version__
+from fairyring.core.errors import FairyringError
+
+app = App(
+    name="fairyring",
+    help="Federated learning: a population of small devices learns together while its data stays apart.",
+    version=__version__,
+)
+
+
+@app.command
+def demo(*, out: Path = Path("runs/demo")) -> None:
+    """Train on handwritten digits spread over 100 clients, and write a report.
+
+    Parameters
+    ----------
+    out:
+        Run folder. An earlier demo there is replaced.
+    """
+    from fairyring.cli import _train
+
+    _train.demo(out)
+
+
+@app.command
+def train(
+    file: Path,
+    /,
+    *,
+    settings: Annotated[tuple[str, ...], Parameter(name="--set", negative=())] = (),
+    run: Path | None = None,
+    resume: Annotated[bool, Parameter(negative=())] = False,
+    rounds: int | None = None,
+    seed: int | None = None,
+) -> None:
+    """Train the plan of a Python file on its population.
+
+    The file defines `plan` and `population`, and may define `test` (a population to evaluate on), `rounds`, `seed`,
+    `evaluate_every`, `dropout` and `stop`, the arguments of `simulate`.
+
+    Parameters
+    ----------
+    file:
+        The Python file.
+    settings:
+        NAME=VALUE overrides a field of the plan, such as local.batch_size=5. May be repeated.
+    run:
+        Run folder; runs/ and the file's name if not given.
+    resume:
+        Go on with the run in the run folder, to the same bits as if it had not been stopped.
+    rounds:
+        Rounds to train, in place of the file's.
+    seed:
+        Seed of all of the run's randomness, in place of the file's.
+    """
+    from fairyring.cli import _train
+
+    _train.train(file, settings=settings, run=run, resume=resume, rounds=rounds, seed=seed)
+
+
+@app.command
+def report(run: Path, /, *, out: Path | None = None) -> None:
+    """Write the report of a run: one HTML file that opens without a network.
+
+    Parameters
+    ----------
+    run:
+        Run folder, of a run in any state.
+    out:
+        The HTML file; report.html in the run folder if not given.
+    """
+    from fairyring.cli._terminal import screen
+    from fairyring.report import write_report
+
+    screen().print(f"Report: {write_report(run, out)}", highlight=False, soft_wrap=True, markup=False)
+
+
+@app.command
+def data(name: str | None = None, /, *, fetch: Annotated[bool, Parameter(negative=())] = False) -> None:
+    """List the published data sets, or tell what one is, where it comes from and whether it is here.
+
+    Parameters
+    ----------
+    name:
+        One of the sets.
+    fetch:
+        Download it where its source allows that, and check it.
+    """
+    from fairyring.cli import _data
+
+    _data.show(name, fetch=fetch)
+
+
+@app.command
+def bench(
+    name: str | None = None, /, *arguments: Annotated[str, Parameter(allow_leading_hyphen=True)]
+) -> int | None:
+    """List the benchmarks, or run one.
+
+    Parameters
+    ----------
+    name:
+        One of the benchmarks.
+    arguments:
+        Handed to it as they are.
+    """
+    from fairyring.cli import _bench
+
+    return _bench.bench(name, arguments)
+
+
+@app.meta.default
+def _launch(
+    *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
+    debug: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
+    """Run a command.
+
+    Parameters
+    ----------
+    debug:
+        Show the traceback of an error.
+    """
+    from fairyring.cli._terminal import show_error
+
+    try:
+        return app(tokens, result_action="return_value") or 0
+    except FairyringError as error:
+        if debug:
+            raise
+        show_error(error)
+        return 2
+
+
+def launch(tokens: Sequence[str] | None) -> int:
+    """Parse `tokens` and run the command; returns the exit status."""
+    return app.meta(tokens, result_action="return_value") or 0

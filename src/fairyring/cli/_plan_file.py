@@ -1,0 +1,112 @@
+"""A Python file that defines a plan and a population."""
+
+import importlib.util
+import sys
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from fairyring.core.errors import FairyringError, PlanError
+
+_MODULE = "fairyring_plan_file"
+
+
+@dataclass(frozen=True)
+class PlanFile:
+    """What a file defines: `plan` and `population`, and the rest if it likes."""
+
+    plan: Any
+    population: Any
+    test: Any = None
+    rounds: int | None = None
+    seed: int | None = None
+    evaluate_every: int | None = None
+    dropout: float | None = None
+    stop: Any = None
+
+    @classmethod
+    def read(cls, path: Path) -> "PlanFile":
+        """Run the file and take what it defines.
+
+        Raises:
+            PlanError: there is no such file, it fails, or it defines no plan or no population.
+        """
+        module = _run(path)
+        found = {name: getattr(module, name) for name in cls.__dataclass_fields__ if hasattr(module, name)}
+        for name, example in (
+            ("plan", "plan = fr.Plan(...)"),
+            ("population", "population = fr.Population.from_arrays(...)"),
+        ):
+            if name not in found:
+                raise PlanError(
+                    str(path),
+                    given=f"a file that defines no {name!r}",
+                    expected="a file that defines 'plan' and 'population'",
+                    do=f"Add a line such as {example}.",
+                )
+        for name in ("rounds", "seed", "evaluate_every"):
+            value = found.get(name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+                raise PlanError(
+                    f"{path}, {name}",
+                    given=repr(value),
+                    expected="a whole number",
+                    do=f"Set {name} = 100, say.",
+                )
+        return cls(**found)
+
+
+def settings_from(words: Sequence[str]) -> dict[str, str]:
+    """``["local.batch_size=5"]`` as ``{"local.batch_size": "5"}``.
+
+    Raises:
+        PlanError: a word has no name or no ``=``.
+    """
+    settings = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not name.strip() or not equals:
+            raise PlanError(
+                "--set", given=repr(word), expected="NAME=VALUE", do="Write it as --set local.batch_size=5."
+            )
+        settings[name.strip()] = value.strip()
+    return settings
+
+
+def _run(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise PlanError(str(path), given="no such file", expected="a Python file", do="Check the path.")
+    spec = importlib.util.spec_from_file_location(_MODULE, path)
+    if spec is None or spec.loader is None:
+        raise PlanError(
+            str(path), given=f"a file named *{path.suffix}", expected="a Python file", do="Name it *.py."
+        )
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[_MODULE] = module  # dataclasses look up the module that defines them
+    sys.path.insert(0, str(path.parent.resolve()))  # a file may import its neighbours, as under `python FILE`
+    try:
+        spec.loader.exec_module(module)
+    except FairyringError as error:
+        error.add_note(_place(path, error))
+        raise
+    except Exception as error:
+        raise PlanError(
+            _place(path, error),
+            given=f"{type(error).__name__}: {error}",
+            expected="a file that runs without an error",
+            do="Correct it there; --debug shows the whole traceback.",
+        ) from error
+    finally:
+        sys.path.remove(str(path.parent.resolve()))
+    return module
+
+
+def _place(path: Path, error: Exception) -> str:
+    """The file, and the deepest of its lines that the error came through."""
+    if isinstance(error, SyntaxError) and error.filename == str(path):
+        return f"{path}, line {error.lineno}"
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
+    return f"{path}, line {frames[-1].lineno}" if frames else str(path)

@@ -1,0 +1,192 @@
+"""What is written to the terminal: errors, progress, the closing summary. Plain lines where it is no terminal."""
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.panel import Panel
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+from fairyring.core.errors import FairyringError
+from fairyring.report import units
+
+_LINES = 20  # of progress, where there is no terminal to redraw
+
+
+def screen() -> Console:
+    """Standard output."""
+    return Console()
+
+
+def show_error(error: FairyringError) -> None:
+    """An error as a short panel on standard error: what, given, expected, what to do."""
+    body = Table.grid(padding=(0, 2))
+    body.add_column(style="dim", no_wrap=True)
+    body.add_column(overflow="fold")
+    for label, words in (("given", error.given), ("expected", error.expected), ("do", error.do)):
+        body.add_row(label, Text(str(words)))
+    for note in getattr(error, "__notes__", ()):
+        body.add_row("where", Text(note))
+    title = Text(f" {error.what} ", style="bold red", overflow="fold")
+    Console(stderr=True).print(Panel(body, title=title, title_align="left", border_style="red"))
+
+
+class LiveProgress(AbstractContextManager["LiveProgress"]):
+    """Progress of a run: give it each round's record as the round ends.
+
+    Args:
+        console: where to write.
+        rounds: the run's planned number of rounds.
+    """
+
+    def __init__(self, console: Console, rounds: int) -> None:
+        self.console, self.rounds = console, rounds
+        self.seen = self.clients = self.last = 0
+        self.training = 0.0
+        self.held_out: Mapping[str, float] = {}
+        self.first = time.perf_counter()
+        self.bar = Progress(
+            TextColumn("round {task.completed:.0f}/{task.total:.0f}"),
+            BarColumn(bar_width=None, complete_style="cyan", finished_style="cyan"),
+            TextColumn("{task.fields[left]}"),
+            console=console,
+            expand=True,
+        )
+        self.task = self.bar.add_task("", total=rounds, left="compiling …")
+        self.state = Text("", style="dim")
+        self.live = Live(
+            get_renderable=lambda: Group(self.bar.get_renderable(), self.state),
+            console=console,
+            refresh_per_second=8,
+        )
+
+    def __enter__(self) -> Self:
+        if self.console.is_terminal:
+            self.live.start()
+        else:
+            self._print(f"Training {units.count(self.rounds, 'round')}; the program is compiled first.")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self.console.is_terminal:
+            self.live.stop()
+
+    def __call__(self, record: Mapping[str, Any]) -> None:
+        now = time.perf_counter()
+        if not self.seen:
+            self.first = now
+        self.seen += 1
+        self.last = record["round"]
+        self.clients += record.get("clients", 0)
+        self.training += record.get("seconds") or 0.0
+        self.held_out = record.get("test") or self.held_out
+        state, left = "  ".join(self._state(record)), self._left(now)
+        self.bar.update(self.task, completed=self.last, left=left)
+        self.state = Text(state, style="dim")
+        due = self.last % max(1, self.rounds // _LINES) == 0 or self.last == self.rounds or self.seen == 1
+        if not self.console.is_terminal and due:
+            self._print(f"round {self.last}/{self.rounds}  {state}{'  ' if left else ''}{left}")
+
+    def _state(self, record: Mapping[str, Any]) -> list[str]:
+        parts = [
+            f"{name.replace('_', ' ')} {units.metric(name, record[name])}"
+            for name in trained(record)
+            if record[name] is not None
+        ]
+        name = headline(self.held_out)
+        if name:
+            parts.append(f"held-out {name.replace('_', ' ')} {units.metric(name, self.held_out[name])}")
+        if self.training:
+            parts.append(f"{units.count(self.clients / self.training)} clients/s")
+        return parts
+
+    def _left(self, now: float) -> str:
+        """Time left, once there is a round after the one that compiled to tell it from."""
+        if self.seen < 2 or self.last >= self.rounds:
+            return ""
+        seconds = math.ceil((self.rounds - self.last) * (now - self.first) / (self.seen - 1))
+        return f"{seconds} s left" if seconds < 60 else f"{units.duration(seconds)} left"
+
+    def _print(self, line: str) -> None:
+        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def trained(record: Mapping[str, Any]) -> list[str]:
+    """Names of what was measured in training, the loss and the headline metric only."""
+    names = ["loss"] if "loss" in record else []
+    return names + (["accuracy"] if "accuracy" in record else [])
+
+
+def headline(values: Mapping[str, Any]) -> str | None:
+    """The metric that stands for an evaluation."""
+    if "accuracy" in values:
+        return "accuracy"
+    return next((name for name in values if name != "loss"), next(iter(values), None))
+
+
+def summarise(
+    console: Console,
+    records: Sequence[Mapping[str, Any]],
+    facts: Mapping[str, Any],
+    folder: Path,
+    page: Path | None,
+) -> None:
+    """The closing summary of a run.
+
+    Args:
+        console: where to write.
+        records: the run's metrics, a record a round.
+        facts: the run's `run.json`.
+        folder: the run folder.
+        page: its report, if one was written.
+    """
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for label, words in _facts(records, facts):
+        table.add_row(label, Text(words))
+    table.add_row("run", Text(str(folder)))
+    if page:
+        table.add_row("report", Text(str(page), style="bold"))
+    console.print()
+    console.print(table, soft_wrap=not console.is_terminal)
+    exposed = [a for a in facts.get("assumptions", ()) if a.get("kind") == "not_private"]
+    console.print()
+    console.print(Text("Not yet private about this run", style="bold yellow"))
+    if not exposed:
+        console.print(Text("  The run states nothing; take nothing about it as private."))
+    for entry in exposed:
+        console.print(Text.assemble("  ", (f"{entry['title']}. ", "bold"), entry["text"]), soft_wrap=True)
+
+
+def _facts(records: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    rows = [("rounds", units.count(len(records)))]
+    if not records:
+        return rows
+    last = records[-1]
+    trained_to = ", ".join(f"{n.replace('_', ' ')} {units.metric(n, last[n])}" for n in trained(last))
+    if trained_to:
+        rows.append(("training", trained_to))
+    tested = next((r for r in reversed(records) if r.get("test")), None)
+    if tested:
+        values = ", ".join(f"{n.replace('_', ' ')} {units.metric(n, v)}" for n, v in tested["test"].items())
+        rows.append(("held-out", f"{values} (round {tested['round']})"))
+    seconds, clients = facts.get("seconds"), sum(r.get("clients", 0) for r in records)
+    if seconds:
+        rows.append(("time", f"{units.duration(seconds)}, {units.count(clients / seconds)} clients/s"))
+    up, down = (sum(r.get(c, 0) for r in records) for c in ("bytes_up", "bytes_down"))
+    rows.append(("travelled", f"{units.size(up)} up, {units.size(down)} down"))
+    left_out = sum(r.get("nonfinite", 0) for r in records)
+    if left_out:
+        rows.append(("left out", f"{units.count(left_out, 'update')} with a number that is not finite"))
+    return rows

@@ -1,0 +1,112 @@
+"""`train` and `demo`: read a file, simulate, show progress, sum up, report. The demo is a file like any other."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fairyring.cli._plan_file import PlanFile, settings_from
+from fairyring.cli._terminal import LiveProgress, screen, summarise
+from fairyring.core.errors import MissingExtra, PlanError
+
+_DEMO = Path(__file__).with_name("demo_plan.py")
+_OF_A_RUN = {
+    "run.json",
+    "plan.json",
+    "population.json",
+    "metrics.jsonl",
+    "clients.safetensors",
+    "report.html",
+    "checkpoints",
+    "clients",
+}
+
+
+def train(
+    file: Path,
+    *,
+    settings: Sequence[str] = (),
+    run: Path | None = None,
+    resume: bool = False,
+    rounds: int | None = None,
+    seed: int | None = None,
+) -> None:
+    """Train the plan of `file`; see the command of the same name."""
+    changes = settings_from(settings)
+    given = PlanFile.read(file)
+    from fairyring.learning import override
+    from fairyring.simulation import simulate
+
+    plan = override(given.plan, changes) if changes else given.plan
+    rounds = given.rounds if rounds is None else rounds
+    if rounds is None:
+        raise PlanError(
+            str(file),
+            given="no number of rounds",
+            expected="one",
+            do="Add rounds = 100 to it, or give --rounds 100.",
+        )
+    folder = Path("runs") / file.stem if run is None else run
+    optional = {name: getattr(given, name) for name in ("evaluate_every", "dropout", "stop")}
+    options: dict[str, Any] = {name: value for name, value in optional.items() if value is not None}
+    console = screen()
+    progress = LiveProgress(console, rounds)
+    try:
+        with progress:
+            done = simulate(
+                plan,
+                given.population,
+                rounds=rounds,
+                seed=seed if seed is not None else given.seed or 0,
+                test=given.test,
+                run=str(folder),
+                resume=resume,
+                on_round=progress,
+                **options,
+            )
+    except KeyboardInterrupt:
+        console.print(
+            f"Stopped after round {progress.last}. Go on with: fairyring train {file} --run {folder} --resume",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
+        raise SystemExit(130) from None
+    facts = json.loads((folder / "run.json").read_text("utf-8"))
+    page, hint = _report(folder)
+    summarise(console, done.metrics, facts, folder, page)
+    if hint:
+        console.print(f"\n{hint}", markup=False)
+
+
+def demo(out: Path) -> None:
+    """Train the demonstration into `out`, replacing an earlier demonstration there."""
+    _clear(out)
+    screen().print(
+        "Handwritten digits over 100 simulated clients, each with mostly a few of the\n"
+        "ten digits: one model for all, and no image leaves its client.\n",
+        highlight=False,
+    )
+    train(_DEMO, run=out)
+
+
+def _report(folder: Path) -> tuple[Path | None, str]:
+    from fairyring.report import write_report
+
+    try:
+        return write_report(folder), ""
+    except MissingExtra as error:
+        return None, f"No report was written: {error.do}"
+
+
+def _clear(folder: Path) -> None:
+    """Remove an earlier run, and nothing that a run does not write."""
+    if not folder.is_dir() or {entry.name for entry in folder.iterdir()} - _OF_A_RUN:
+        return
+    for entry in folder.iterdir():
+        if entry.is_dir():
+            for inner in entry.iterdir():
+                inner.unlink()
+            entry.rmdir()
+        else:
+            entry.unlink()

@@ -1,0 +1,125 @@
+"""The device half as a program of its own: what a real device runs, without JAX.
+
+The program takes flat arrays and raw key words, so that a device needs to know nothing of pytrees or of JAX's keys.
+Its numbers are those of the simulation, because it is the same function.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import export
+
+from fairyring.core.errors import PlanError
+from fairyring.core.vector import Layout
+from fairyring.learning.device import Broadcast, device_half
+from fairyring.learning.local import Workload
+from fairyring.learning.plan import Plan
+from fairyring.lowering import lower_for_cpu
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One argument of a program: its name, shape and NumPy dtype."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+
+@dataclass(frozen=True)
+class Program:
+    """An exported device half.
+
+    Attributes:
+        exported: what `jax.export` made; promised to load for months, not for ever.
+        arguments: what the program takes, in order.
+        results: what it gives: the encoded vector, the side values (none under a secure sum), the client's new
+            state where the algorithm has one, and whether the update is finite.
+    """
+
+    exported: export.Exported
+    arguments: tuple[Argument, ...]
+    results: tuple[Argument, ...]
+
+    def stablehlo(self) -> str:
+        """The program as StableHLO text, for a compiler such as IREE."""
+        return self.exported.mlir_module()
+
+    def serialize(self) -> bytes:
+        """The program as `jax.export` stores it."""
+        return bytes(self.exported.serialize())
+
+
+def program(plan: Plan, columns: Mapping[str, tuple[tuple[int, ...], Any]], examples: int) -> Program:
+    """Export the device half of a plan: local training and the stages, up to the vector that is summed.
+
+    Args:
+        plan: whose device half.
+        columns: name -> (shape of a row, dtype) of each column the task reads.
+        examples: rows a device's columns hold; a device with fewer fills up with anything finite.
+
+    Returns:
+        A program of `params` float32 `[parameters]`, `shared` float32 (where the algorithm has any), `round` int32,
+        `size` int32, the columns, `mine` float32 (where clients have a memory), `client_key` and `shared_key`
+        uint32 `[2]`, the raw words of the keys of this client and of this round's stages.
+
+    Raises:
+        PlanError: `examples` is not a whole number of at least 1.
+    """
+    if isinstance(examples, bool) or not isinstance(examples, int) or examples < 1:
+        raise PlanError("program examples", given=examples, expected="a whole number >= 1", do="Give the most examples a device holds.")
+    shapes = plan.params_shape
+    layouts = {
+        "params": plan.layout,
+        "shared": Layout.of(jax.eval_shape(plan.algorithm.shared, shapes)),
+        "mine": Layout.of(jax.eval_shape(plan.algorithm.mine, shapes)),
+    }
+    # Any size up to `examples` may come, so the last batch may hold any number of rows: one capacity, one copy.
+    tails = () if plan.local.steps is not None else (min(plan.local.batch_size, examples),)
+    update = device_half(
+        plan.task, plan.local, plan.algorithm, plan.bound, Workload(examples, 1, tails), rewrite=lower_for_cpu
+    )
+    kinds: list[tuple[str, tuple[int, ...], Any]] = [
+        ("params", (layouts["params"].size,), jnp.float32),
+        ("shared", (layouts["shared"].size,), jnp.float32),
+        ("round", (), jnp.int32),
+        ("size", (), jnp.int32),
+        *((name, (examples, *shape), dtype) for name, (shape, dtype) in columns.items()),
+        ("mine", (layouts["mine"].size,), jnp.float32),
+        ("client_key", (2,), jnp.uint32),
+        ("shared_key", (2,), jnp.uint32),
+    ]
+    used = [kind for kind in kinds if kind[1] != (0,)]
+
+    def device(*values: jax.Array) -> dict[str, jax.Array]:
+        given = dict(zip((name for name, _, _ in used), values, strict=True))
+        trees = {n: layout.unflatten(given.get(n, jnp.zeros(0))) for n, layout in layouts.items()}
+        outcome = update(
+            Broadcast(trees["params"], trees["shared"], given["round"]),
+            {name: given[name] for name in columns},
+            jnp.int32(0),
+            given["size"],
+            trees["mine"],
+            jax.random.wrap_key_data(given["client_key"]),
+            jax.random.wrap_key_data(given["shared_key"]),
+        )
+        named = {
+            "vector": outcome.message.vector,
+            "side": outcome.message.side,
+            "mine": layouts["mine"].flatten(outcome.mine),
+            "finite": outcome.finite,
+        }
+        return {name: value for name, value in named.items() if value.shape != (0,)}
+
+    arguments = [jax.ShapeDtypeStruct(shape, dtype) for _, shape, dtype in used]
+    results = jax.eval_shape(device, *arguments)
+    ordered: Callable = jax.jit(lambda *values: tuple(device(*values)[name] for name in results))
+    return Program(
+        export.export(ordered)(*arguments),
+        tuple(Argument(name, shape, np.dtype(dtype)) for name, shape, dtype in used),
+        tuple(Argument(name, value.shape, np.dtype(value.dtype)) for name, value in results.items()),
+    )

@@ -1,0 +1,90 @@
+"""Which form a convolution takes on a CPU, and the way there from any layout."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from fairyring.lowering._depthwise import depthwise, grouped
+from fairyring.lowering._direct import direct
+from fairyring.lowering._winograd import winograd as winograd_form
+
+_LARGEST_KERNEL = 49  # taps; every tap of a larger one would be a separate operation
+
+
+def fast_form_exists(
+    lhs: jax.ShapeDtypeStruct,
+    rhs: jax.ShapeDtypeStruct,
+    *,
+    lhs_dilation: Sequence[int],
+    rhs_dilation: Sequence[int],
+    padding: Sequence[tuple[int, int]],
+    batch_group_count: int,
+    dimension_numbers: lax.ConvDimensionNumbers,
+    preferred_element_type: object | None,
+    **_: object,
+) -> bool:
+    """Whether `convolve` takes a `conv_general_dilated` with these operands and parameters."""
+    spatial = [rhs.shape[axis] for axis in dimension_numbers.rhs_spec[2:]]
+    taps = 1
+    for size in spatial:
+        taps *= size
+    return (
+        lhs.dtype == rhs.dtype == jnp.float32
+        and preferred_element_type in (None, jnp.float32)
+        and len(spatial) in (1, 2)
+        and 0 < taps <= _LARGEST_KERNEL
+        and batch_group_count == 1
+        and all(d == 1 for d in (*lhs_dilation, *rhs_dilation))
+        and all(low >= 0 and high >= 0 for low, high in padding)
+        and 0 not in lhs.shape
+        and 0 not in rhs.shape
+        and all(
+            lhs.shape[axis] + low + high >= size
+            for axis, (low, high), size in zip(dimension_numbers.lhs_spec[2:], padding, spatial, strict=True)
+        )
+    )
+
+
+def convolve(
+    lhs: jax.Array,
+    rhs: jax.Array,
+    *,
+    window_strides: Sequence[int],
+    padding: Sequence[tuple[int, int]],
+    dimension_numbers: lax.ConvDimensionNumbers,
+    feature_group_count: int,
+    winograd: int,
+    **_: object,
+) -> jax.Array:
+    """`lax.conv_general_dilated` for what `fast_form_exists`, with its parameters as a jaxpr holds them."""
+    spec = dimension_numbers
+    x = lhs.transpose(_last(spec.lhs_spec))
+    w = rhs.transpose((*spec.rhs_spec[2:], spec.rhs_spec[1], spec.rhs_spec[0]))
+    strides, edges = tuple(window_strides), list(padding)
+    line = len(strides) == 1
+    if line:
+        x, w, strides, edges = x[:, :, None], w[:, None], (*strides, 1), [*edges, (0, 0)]
+    x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *((*edge, 0) for edge in edges), (0, 0, 0)])
+    y = _form(x, w, strides, feature_group_count, winograd)
+    if line:
+        y = y[:, :, 0]
+    back = [0] * y.ndim
+    for source, target in enumerate(_last(spec.out_spec)):
+        back[target] = source
+    return y.transpose(back)
+
+
+def _form(x: jax.Array, w: jax.Array, strides: tuple[int, int], groups: int, winograd: int) -> jax.Array:
+    if groups > 1:
+        return depthwise(x, w, strides) if w.shape[2] == 1 else grouped(x, w, groups, strides)
+    c, o = w.shape[2:]
+    if winograd and w.shape[:2] == (3, 3) and strides == (1, 1) and min(c, o) >= 16:
+        return winograd_form(x, w, winograd)
+    return direct(x, w, strides)
+
+
+def _last(spec: Sequence[int]) -> tuple[int, ...]:
+    """Axes in the order batch, space, channels, from a specification in the order batch, channels, space."""
+    return (spec[0], *spec[2:], spec[1])

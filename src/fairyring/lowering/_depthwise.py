@@ -1,0 +1,63 @@
+"""Convolutions in groups of channels: one channel a group as multiply-adds, larger groups as batched products."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+from fairyring.lowering._direct import taps, untap
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def depthwise(x: jax.Array, w: jax.Array, strides: tuple[int, int]) -> jax.Array:
+    """Each channel of `x` `[n, h, w, c]` with its own filters `w` `[k, k, 1, c * m]`: `[n, h', w', c * m]`."""
+    c, m = x.shape[3], w.shape[3] // x.shape[3]
+    pieces = taps(x, w.shape[:2], _out(x, w, strides), strides)
+    filters = w.reshape(-1, c, m)
+    if m == 1:
+        return _sum([piece * f[:, 0] for piece, f in zip(pieces, filters, strict=True)])
+    y = _sum([piece[..., None] * f for piece, f in zip(pieces, filters, strict=True)])
+    return y.reshape(*y.shape[:3], c * m)
+
+
+def _forward(
+    x: jax.Array, w: jax.Array, strides: tuple[int, int]
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return depthwise(x, w, strides), (x, w)
+
+
+def _backward(
+    strides: tuple[int, int], residuals: tuple[jax.Array, jax.Array], g: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    x, w = residuals
+    c, m = x.shape[3], w.shape[3] // x.shape[3]
+    g = g.reshape(*g.shape[:3], c, m)
+    pieces = [(g * f).sum(-1) for f in w.reshape(-1, c, m)]
+    dx = untap(pieces, x.shape, w.shape[:2], strides)
+    dw = [(t[..., None] * g).sum((0, 1, 2)) for t in taps(x, w.shape[:2], g.shape[1:3], strides)]
+    return dx, jnp.stack(dw).reshape(w.shape)
+
+
+depthwise.defvjp(_forward, _backward)
+
+
+def grouped(x: jax.Array, w: jax.Array, groups: int, strides: tuple[int, int]) -> jax.Array:
+    """`groups` convolutions side by side: `x` `[n, h, w, c]`, `w` `[k, k, c / groups, o]`: `[n, h', w', o]`."""
+    kh, kw, c, o = w.shape
+    pieces = taps(x, (kh, kw), _out(x, w, strides), strides)
+    n, h, v = pieces[0].shape[:3]
+    windows = jnp.stack([p.reshape(-1, groups, c) for p in pieces], axis=2)  # rows, groups, taps, channels
+    windows = windows.transpose(1, 0, 2, 3).reshape(groups, n * h * v, kh * kw * c)
+    filters = w.reshape(kh * kw * c, groups, o // groups).transpose(1, 0, 2)
+    return (windows @ filters).transpose(1, 0, 2).reshape(n, h, v, o)
+
+
+def _out(x: jax.Array, w: jax.Array, strides: tuple[int, int]) -> tuple[int, int]:
+    return (x.shape[1] - w.shape[0]) // strides[0] + 1, (x.shape[2] - w.shape[1]) // strides[1] + 1
+
+
+def _sum(terms: list[jax.Array]) -> jax.Array:
+    total = terms[0]
+    for term in terms[1:]:
+        total = total + term
+    return total

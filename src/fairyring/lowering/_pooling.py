@@ -1,0 +1,85 @@
+"""Max-pooling over windows that do not overlap, with a gradient that is one pass over memory."""
+
+import itertools
+import math
+from collections.abc import Sequence
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+_LARGEST_WINDOW = 64  # places; each is a slice of its own
+
+
+def pools_side_by_side(
+    operand: jax.ShapeDtypeStruct,
+    *,
+    window_dimensions: Sequence[int],
+    window_strides: Sequence[int],
+    padding: Sequence[tuple[int, int]],
+    base_dilation: Sequence[int],
+    window_dilation: Sequence[int],
+) -> bool:
+    """Whether `max_pool` is the same as `reduce_window_max` with these parameters."""
+    return (
+        tuple(window_dimensions) == tuple(window_strides)
+        and math.prod(window_dimensions) <= _LARGEST_WINDOW
+        and all(edge == (0, 0) for edge in padding)
+        and all(d == 1 for d in (*base_dilation, *window_dilation))
+        and all(d >= w for d, w in zip(operand.shape, window_dimensions, strict=True))
+        and jnp.issubdtype(operand.dtype, jnp.floating)
+    )
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1,))
+def max_pool(x: jax.Array, window: tuple[int, ...]) -> jax.Array:
+    """The largest value in each window of `x`; windows lie side by side, and what fills none is left out.
+
+    The gradient goes to one element of each window, the first in row-major order that equals the maximum, which
+    is what XLA's own `select_and_scatter` does. (The derivative of `jnp.max` would share it among ties, and after
+    a ReLU most windows tie.) A window that holds a NaN passes its gradient to its last element.
+    """
+    top, *rest = _members(x, window)
+    for member in rest:
+        top = jnp.maximum(top, member)
+    return top
+
+
+def _forward(x: jax.Array, window: tuple[int, ...]) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    top = max_pool(x, window)
+    last = math.prod(window) - 1
+    winner = jnp.full(top.shape, last, jnp.uint8)
+    for index, member in reversed(list(enumerate(_members(x, window)))[:-1]):
+        winner = jnp.where(member == top, jnp.asarray(index, winner.dtype), winner)
+    return top, (winner, x)
+
+
+def _backward(
+    window: tuple[int, ...], residuals: tuple[jax.Array, jax.Array], g: jax.Array
+) -> tuple[jax.Array]:
+    winner, x = residuals
+    # [d0 / w0, w0, d1 / w1, w1, ...]: the odd axes run inside a window.
+    blocks = tuple(itertools.chain.from_iterable(zip(g.shape, window, strict=True)))
+    outer = tuple(range(0, 2 * g.ndim, 2))
+    place = jnp.zeros((), winner.dtype)
+    for axis, size in enumerate(window):
+        along = lax.broadcasted_iota(winner.dtype, blocks, 2 * axis + 1)
+        place = place * jnp.asarray(size, winner.dtype) + along if size > 1 else place
+    chosen = lax.broadcast_in_dim(winner, blocks, outer) == place
+    spread = jnp.where(chosen, lax.broadcast_in_dim(g, blocks, outer), jnp.zeros((), g.dtype))
+    spread = spread.reshape([n * w for n, w in zip(g.shape, window, strict=True)])
+    short = [(0, d - s, 0) for d, s in zip(x.shape, spread.shape, strict=True)]
+    return (lax.pad(spread, jnp.zeros((), g.dtype), short),)
+
+
+max_pool.defvjp(_forward, _backward)
+
+
+def _members(x: jax.Array, window: tuple[int, ...]) -> list[jax.Array]:
+    """For each place in a window, in row-major order, the elements of `x` in that place."""
+    whole = [d // w * w for d, w in zip(x.shape, window, strict=True)]
+    return [
+        lax.slice(x, start, [s + n - w + 1 for s, n, w in zip(start, whole, window, strict=True)], window)
+        for start in itertools.product(*(range(w) for w in window))
+    ]

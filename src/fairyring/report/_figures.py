@@ -1,0 +1,269 @@
+"""The figures, as SVG to be written into a page.
+
+Colours are CSS variables and type is the page's, so that a figure follows the page between light, dark and
+paper. Nothing here touches matplotlib's global state beyond a context, and nothing depends on time or chance:
+the same run gives the same bytes.
+"""
+
+import io
+import re
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fairyring.core.errors import MissingExtra
+from fairyring.report import units
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# A colour no one would choose stands for each variable of the page until the SVG is written.
+INK, MUTED, RULE, ACCENT, WARM, SOFT, PAPER = (f"#0101{i:02x}" for i in range(1, 8))
+_VARIABLES = dict(
+    zip(
+        (INK, MUTED, RULE, ACCENT, WARM, SOFT, PAPER),
+        ("ink", "muted", "rule", "accent", "warm", "soft", "paper"),
+        strict=True,
+    )
+)
+_STYLE: dict[str, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "fairyring",
+    "font.family": "sans-serif",
+    "font.size": 10.5,
+    "text.color": INK,
+    "axes.edgecolor": RULE,
+    "axes.labelcolor": MUTED,
+    "axes.titlecolor": INK,
+    "axes.titlesize": 11.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.titlepad": 12,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.spines.left": False,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "axes.linewidth": 0.9,
+    "axes.xmargin": 0.02,
+    "grid.color": RULE,
+    "grid.linewidth": 0.7,
+    "xtick.color": RULE,
+    "ytick.color": RULE,
+    "xtick.labelcolor": MUTED,
+    "ytick.labelcolor": MUTED,
+    "ytick.left": False,
+    "xtick.major.size": 3,
+    "legend.frameon": False,
+    "legend.fontsize": 10.0,
+    "lines.solid_capstyle": "round",
+    "lines.solid_joinstyle": "round",
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "savefig.facecolor": "none",
+}
+
+
+def curves(
+    title: str,
+    name: str,
+    rounds: np.ndarray,
+    training: np.ndarray,
+    evaluations: Sequence[tuple[int, float]],
+) -> str:
+    """A metric by round: training, `[rounds]`, and `(round, value)` on held-out data."""
+
+    def draw(ax: "Axes") -> None:
+        few = ".-" if len(rounds) < 3 else "-"
+        ax.plot(rounds, training, few, color=WARM, linewidth=1.3, label="training")
+        if evaluations:
+            at, values = zip(*evaluations, strict=True)
+            ax.plot(at, values, ".-", color=ACCENT, linewidth=2, markersize=5, label="held-out")
+        ax.set_title(title)
+        ax.set_xlabel("round")
+        _round_axis(ax, int(rounds[-1]))
+        if units.is_share(name):
+            _percent(ax.yaxis)
+        finite = [v for v in (*training, *(v for _, v in evaluations)) if np.isfinite(v)]
+        if units.less_is_better(name) and finite and min(finite) >= 0:
+            ax.set_ylim(bottom=0)
+        best = "upper right" if units.less_is_better(name) else "lower right"
+        ax.legend(loc=best, handlelength=1.4)
+
+    return _svg(f"curve-{name}", draw)
+
+
+def distribution(name: str, values: np.ndarray, worst: np.ndarray) -> str:
+    """How a metric is spread over clients; `worst` `[clients]` marks the worst decile."""
+
+    def draw(ax: "Axes") -> None:
+        low, high = (0.0, 1.0) if units.is_share(name) else (float(values.min()), float(values.max()))
+        if high <= low:
+            low, high = low - 0.5, high + 0.5
+        if units.is_share(name):
+            # Start at the last multiple of 10 % below everybody, so that the spread fills the figure.
+            low = min(np.floor(10 * float(values.min())) / 10, 0.9)
+        edges = np.linspace(low, high, 21)
+        _bars(
+            ax,
+            edges,
+            [np.histogram(values[~worst], edges)[0], np.histogram(values[worst], edges)[0]],
+            [ACCENT, WARM],
+            ["nine in ten", "worst decile"],
+        )
+        if units.is_share(name):
+            _percent(ax.xaxis)
+        ax.set_title(f"{name.replace('_', ' ').capitalize()} of each client")
+        ax.set_xlabel(f"{name.replace('_', ' ')} on the client's own data")
+        _count_axis(ax, "clients")
+        ax.legend(loc="upper right" if units.less_is_better(name) else "upper left", handlelength=1.0)
+
+    return _svg(f"spread-{name}", draw)
+
+
+def histogram(key: str, title: str, xlabel: str, values: np.ndarray, noun: str = "clients") -> str:
+    """Whole numbers, counted."""
+
+    def draw(ax: "Axes") -> None:
+        low, high = int(values.min()), int(values.max())
+        step = max(1, -(-(high - low + 1) // 30))
+        edges = np.arange(low, high + step + 1, step) - 0.5
+        _bars(ax, edges, [np.histogram(values, edges)[0]], [ACCENT], None)
+        ax.set_title(title)
+        ax.set_xlabel(xlabel)
+        _whole(ax.xaxis)
+        _count_axis(ax, noun)
+
+    return _svg(key, draw)
+
+
+def traffic(rounds: np.ndarray, up: np.ndarray, down: np.ndarray, *, cumulative: bool) -> str:
+    """Bytes by round in both directions, `[rounds]` each."""
+
+    def draw(ax: "Axes") -> None:
+        for values, colour, label in (
+            (down, WARM, "down: model to clients"),
+            (up, ACCENT, "up: reports to server"),
+        ):
+            shown = np.nancumsum(values) if cumulative else values
+            ax.plot(rounds, shown, ".-" if len(rounds) < 3 else "-", color=colour, linewidth=1.8, label=label)
+        ax.set_title("Since the start" if cumulative else "In each round")
+        ax.set_xlabel("round")
+        _round_axis(ax, int(rounds[-1]))
+        ax.set_ylim(bottom=0, top=ax.get_ylim()[1] * (1.0 if cumulative else 1.45))
+        _byte_ticks(ax)
+        ax.legend(loc="upper left", handlelength=1.4)
+
+    return _svg("traffic-sum" if cumulative else "traffic", draw)
+
+
+def pace(rounds: np.ndarray, seconds: np.ndarray) -> str:
+    """Seconds each round took, `[rounds]`, with their median."""
+
+    def draw(ax: "Axes") -> None:
+        from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+        ax.plot(rounds, seconds, ".", color=ACCENT, markersize=6, markeredgewidth=0)
+        median = float(np.nanmedian(seconds))
+        ax.axhline(median, color=WARM, linewidth=1.3, label=f"median {units.duration(median)}")
+        # One slow round would press the others onto the axis; a logarithm keeps them visible.
+        if np.nanmax(seconds) > 5 * median > 0:
+            ax.set_yscale("log")
+            ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            ax.yaxis.set_minor_locator(NullLocator())
+        else:
+            ax.set_ylim(bottom=0)
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: units.duration(v)))
+        ax.set_title("Time of each round")
+        ax.set_xlabel("round")
+        _round_axis(ax, int(rounds[-1]))
+        ax.legend(loc="upper right", handlelength=1.4)
+
+    return _svg("pace", draw)
+
+
+def _svg(key: str, draw: Callable[["Axes"], None]) -> str:
+    try:
+        import matplotlib as mpl
+        from matplotlib.backends.backend_svg import FigureCanvasSVG
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingExtra("matplotlib", extra="report", purpose="figures of a report") from error
+
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(_STYLE)
+        figure = Figure(figsize=(5.4, 3.1), layout="constrained")
+        draw(figure.add_subplot())
+        written = io.StringIO()
+        FigureCanvasSVG(figure).print_svg(
+            written, metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
+        )
+    svg = written.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg).replace("xlink:href=", "href=")
+    # Every figure of the page shares one space of ids.
+    svg = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{re.sub(r'[^a-z0-9-]', '-', key.lower())}-", svg)
+    svg = re.sub(r'<svg [^>]*?(viewBox="[^"]*")[^>]*>', r'<svg \1 aria-hidden="true">', svg, count=1)
+    for colour, variable in _VARIABLES.items():
+        svg = svg.replace(colour, f"var(--{variable})")
+    return svg
+
+
+def _bars(
+    ax: "Axes",
+    edges: np.ndarray,
+    stacks: list[np.ndarray],
+    colours: list[str],
+    labels: list[str] | None,
+) -> None:
+    bottom = np.zeros(len(edges) - 1)
+    for index, (heights, colour) in enumerate(zip(stacks, colours, strict=True)):
+        ax.bar(
+            edges[:-1],
+            heights,
+            width=np.diff(edges) * 0.88,
+            align="edge",
+            bottom=bottom,
+            color=colour,
+            label=labels[index] if labels else None,
+        )
+        bottom = bottom + heights
+    ax.set_ylim(0, max(1.0, float(bottom.max()) * (1.25 if labels else 1.08)))
+
+
+def _count_axis(ax: "Axes", noun: str) -> None:
+    ax.set_ylabel(noun)
+    _whole(ax.yaxis)
+
+
+def _round_axis(ax: "Axes", last: int) -> None:
+    _whole(ax.xaxis)
+    ax.set_xlim(0 if last > 3 else 0.5, max(last, 1) + (0.02 * last if last > 3 else 0.5))
+
+
+def _whole(axis: Any) -> None:
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+    axis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
+    axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.0f}"))
+
+
+def _percent(axis: Any) -> None:
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+    axis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]))
+    axis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:.3g} %"))
+
+
+def _byte_ticks(ax: "Axes") -> None:
+    from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
+
+    top = max(ax.get_ylim()[1], 1.0)
+    unit = 1024.0 ** int(np.log(top) / np.log(1024))
+    ticks = MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]).tick_values(0, top / unit) * unit
+    ax.yaxis.set_major_locator(FixedLocator([t for t in ticks if 0 <= t <= top]))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: units.size(v).replace(".0 ", " ")))

@@ -1,0 +1,179 @@
+"""The page: a run's story from its headline down to its fingerprint, in words a non-specialist can read.
+
+Every string that comes from a run passes through `escaped`; figures and the style sheet are ours.
+"""
+
+import math
+from collections.abc import Iterable
+from importlib import resources
+
+import numpy as np
+
+from fairyring.report import _sections as sections
+from fairyring.report import units
+from fairyring.report._folder import RunFolder
+from fairyring.report._html import escaped, mapping, mark, number, stat, when, words
+
+_ORDER = (
+    sections.learning,
+    sections.served,
+    sections.participation,
+    sections.traffic,
+    sections.pace,
+    sections.plan,
+    sections.assumptions,
+    sections.provenance,
+)
+
+
+def page(folder: RunFolder) -> str:
+    """The whole report as one HTML document without any outside reference."""
+    style = resources.files("fairyring.report").joinpath("_style.css").read_text("utf-8")
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
+<meta name="generator" content="fairyring {escaped(folder.run.get("fairyring", ""))}">
+<link rel="icon" href="data:,">
+<title>{escaped(_what(folder))} · fairyring</title>
+<style>
+{style}</style>
+</head>
+<body>
+<main>
+{_headline(folder)}
+{"".join(part(folder) for part in _ORDER)}
+<footer>Made by fairyring {escaped(folder.run.get("fairyring", ""))} from the run folder
+<code>{escaped(folder.path.name)}</code>. This file holds everything it shows and loads nothing.</footer>
+</main>
+</body>
+</html>
+"""
+
+
+def _headline(folder: RunFolder) -> str:
+    run, clients = folder.run, folder.population.get("clients")
+    done, planned = len(folder.rounds), run.get("rounds")
+    name, value, at = _result(folder)
+    finished = run.get("status") == "finished"
+
+    if not done:
+        title = "No round has finished yet"
+    elif name is None or value is None:
+        title = f"Trained for {units.count(done, 'round')}"
+    elif not math.isfinite(value):
+        title = f"After {units.count(done, 'round')} the {words(name)} is not a finite number"
+    else:
+        where = "on held-out data" if at else "in training"
+        title = f"{units.metric(name, value)} {words(name)} {where} after {units.count(at or done, 'round')}"
+
+    lead = []
+    if clients:
+        examples = folder.population.get("examples")
+        holding = f" holding {units.count(examples, 'example')}" if examples else ""
+        each = folder.column("clients")
+        part = (
+            f"; in a typical round {units.count(float(np.nanmedian(each)))} of them took part"
+            if done and np.isfinite(each).any()
+            else ""
+        )
+        lead.append(
+            f"{units.count(clients, 'simulated client')}{holding} trained one model together{part}. "
+            "Each worked on its own examples and sent back only the change to the model."
+        )
+    skipped = folder.population.get("skipped")
+    if skipped:
+        lead.append(
+            f"{units.count(skipped, 'client')} without examples {'was' if skipped == 1 else 'were'} left out."
+        )
+    notes = []
+    if not finished:
+        state = {"running": "had not finished when this report was made", "stopped": "was stopped"}.get(
+            str(run.get("status")), "has an unknown status"
+        )
+        of = f" of {units.count(planned)}" if isinstance(planned, int) else ""
+        notes.append(f"This run {state}: {units.count(done)}{of} rounds are recorded.")
+    bad = int(np.nansum(folder.column("nonfinite"))) if done else 0
+    if bad:
+        notes.append(
+            f"{units.count(bad, 'update')} that held a number that is not finite {'was' if bad == 1 else 'were'} left out."
+        )
+    notes += folder.remarks
+
+    return f"""<header><div>
+<p class="kicker">{escaped(_what(folder))}{when(run.get("started"))}</p>
+<h1>{escaped(title)}</h1>
+<p class="lead">{escaped(" ".join(lead))}</p>
+</div>{mark()}</header>
+{"".join(f'<p class="note">{escaped(note)}</p>' for note in notes)}
+<dl class="stats">{"".join(_stats(folder))}</dl>
+"""
+
+
+def _stats(folder: RunFolder) -> Iterable[str]:
+    run, done = folder.run, len(folder.rounds)
+    name, value, at = _result(folder)
+    yield stat(
+        (f"Held-out {words(name)}" if at else f"Training {words(name)}") if name else "Result",
+        units.metric(name or "", value),
+        f"at round {units.count(at or done)}" if name else "no metric was recorded",
+    )
+    served = sections.spread_of(folder)
+    if served:
+        yield stat(
+            "Worst decile",
+            units.metric(served.name, served.worst_mean),
+            "mean of the worst-served tenth",
+            "warm",
+        )
+    else:
+        yield stat("Worst decile", "–", "no evaluation per client yet")
+    seconds = _seconds_of(folder)
+    machine = mapping(run.get("machine"))
+    cores = machine.get("cores")
+    yield stat(
+        "Training time",
+        units.duration(seconds) if seconds is not None else "–",
+        f"on {units.count(cores, 'core')}" if isinstance(cores, int) else "machine not recorded",
+    )
+    up, down = (float(np.nansum(folder.column(c))) for c in ("bytes_up", "bytes_down"))
+    yield stat("Travelled", units.size(up + down), f"{units.size(up)} up, {units.size(down)} down")
+
+
+def _result(folder: RunFolder) -> tuple[str | None, float | None, int | None]:
+    """Name and last value of the headline metric, and the round of its evaluation (None: from training)."""
+    name = folder.headline_metric
+    if name is None:
+        return None, None, None
+    if folder.evaluations:
+        at, values = folder.evaluations[-1]
+        if name in values:
+            return name, _finite_or_nan(values[name]), at
+    return name, number(folder.rounds[-1].get(name)), None
+
+
+def _finite_or_nan(value: object) -> float:
+    """JSON has no NaN: a metric that was measured and not finite is recorded as null."""
+    found = number(value)
+    return math.nan if found is None else found
+
+
+def _seconds_of(folder: RunFolder) -> float | None:
+    recorded = number(folder.run.get("seconds"))
+    if recorded:
+        return recorded
+    seconds = folder.column("seconds")
+    return float(np.nansum(seconds)) if np.isfinite(seconds).any() else None
+
+
+def _what(folder: RunFolder) -> str:
+    """What was learned, in a few words: the task's name, and the model's if the plan tells."""
+    task = folder.plan.get("task")
+    if isinstance(task, dict):
+        name, model = task.get("name"), task.get("model")
+        model = model.get("name") if isinstance(model, dict) else model
+        if name:
+            return f"{name}, {model}" if isinstance(model, str) else str(name)
+    return task if isinstance(task, str) and task else f"Run {folder.path.name}"

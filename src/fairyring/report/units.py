@@ -1,0 +1,73 @@
+"""Numbers as a person reads them: every one with its unit, none with false precision."""
+
+import math
+
+_LESS_IS_BETTER = ("loss", "error", "mse", "mae", "rmse", "perplexity")
+_SHARES = ("accuracy", "precision", "recall", "f1", "share", "top_5", "top5", "exact_match", "hamming")
+
+
+def is_share(metric: str) -> bool:
+    """Whether a metric of this name is a share of something, shown in per cent."""
+    return any(word in metric.lower() for word in _SHARES)
+
+
+def less_is_better(metric: str) -> bool:
+    """Whether a smaller value of a metric of this name is the better one."""
+    return metric.lower().endswith(_LESS_IS_BETTER)
+
+
+def metric(name: str, value: float | None) -> str:
+    """A metric's value: ``94.6 %`` for a share, ``0.2312`` for anything else."""
+    if value is None:
+        return "–"
+    if not math.isfinite(value):
+        return "not finite"
+    return share(value) if is_share(name) else number(value)
+
+
+def number(value: float) -> str:
+    """At most four significant digits, thousands separated, no exponent for everyday sizes."""
+    if not math.isfinite(value):
+        return "not finite"
+    size = abs(value)
+    if size and (size < 1e-3 or size >= 1e9):
+        return f"{value:.3g}"
+    if float(value).is_integer():
+        return f"{value:,.0f}"
+    decimals = max(0, 3 - math.floor(math.log10(size))) if size else 0
+    text = f"{value:,.{decimals}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def count(value: int | float, noun: str = "", plural: str = "") -> str:
+    """``1 client``, ``1,437 clients``."""
+    text = f"{round(value):,}"
+    return f"{text} {noun if value == 1 else plural or noun + 's'}" if noun else text
+
+
+def share(value: float) -> str:
+    """A part of one, in per cent with one decimal: ``94.6 %``."""
+    return f"{100 * value:.1f} %"
+
+
+def size(value: float) -> str:
+    """Bytes, in the binary unit that leaves one to four digits: ``812 B``, ``3.4 MiB``."""
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if abs(value) < 1024 or unit == "TiB":
+            return f"{value:.0f} {unit}" if unit == "B" or abs(value) >= 100 else f"{value:.1f} {unit}"
+        value /= 1024
+    raise AssertionError("unreachable")
+
+
+def duration(seconds: float) -> str:
+    """``3.1 ms``, ``41.2 s``, ``3 min 05 s``, ``2 h 10 min``."""
+    if not math.isfinite(seconds):
+        return "unknown"
+    if seconds < 1:
+        return f"{1000 * seconds:.3g} ms" if seconds else "0 s"
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600:,} h {whole % 3600 // 60:02d} min"

@@ -1,0 +1,8 @@
+"""Models as people bring them, each made into the one form of `fairyring.task.model`. One framework a file."""
+
+from fairyring.task.adapters.any_model import as_model
+from fairyring.task.adapters.equinox_module import from_equinox
+from fairyring.task.adapters.functions import from_functions
+from fairyring.task.adapters.nnx_module import from_nnx
+
+__all__ = ["as_model", "from_equinox", "from_functions", "from_nnx"]

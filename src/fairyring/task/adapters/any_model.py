@@ -1,0 +1,61 @@
+"""Whatever a person brings as a model, told apart and adapted."""
+
+import inspect
+import sys
+from typing import Any
+
+from fairyring.core.errors import ModelError
+from fairyring.task.adapters._factory import parameters_of
+from fairyring.task.adapters.equinox_module import from_equinox
+from fairyring.task.adapters.functions import from_functions
+from fairyring.task.adapters.nnx_module import from_nnx
+from fairyring.task.model import Model
+
+
+def as_model(model: Any) -> Model:
+    """The `Model` of whatever is given.
+
+    Args:
+        model: a `Model`; a pair of functions `(init, apply)` (see `from_functions`); an Equinox module or a
+            factory `key -> module` (see `from_equinox`); a Flax NNX module or a factory `rngs -> module` (see
+            `from_nnx`). A factory is told apart by its class or by its parameter, `key` or `rngs`; with a
+            parameter of another name it gets a key.
+
+    Raises:
+        ModelError: it is none of these, or cannot be trained.
+        MissingExtra: the framework it asks for is not installed.
+    """
+    if isinstance(model, Model):
+        return model
+    if isinstance(model, tuple | list) and len(model) == 2 and all(callable(part) for part in model):
+        return from_functions(*model)
+    if _is_a(model, "equinox", "Module"):
+        return from_equinox(model)
+    if _is_a(model, "flax.nnx", "Module"):
+        return from_nnx(model)
+    if callable(model) and not hasattr(model, "apply"):
+        parameters = parameters_of(model)
+        if "rngs" in parameters:
+            return from_nnx(model)
+        if "key" in parameters or sum(_required(p) for p in parameters.values()) == 1:
+            return from_equinox(model)
+    raise ModelError(
+        "model",
+        given=type(model).__name__ if not isinstance(model, type) else f"the class {model.__name__}",
+        expected="functions (init, apply), an Equinox or Flax NNX module, or a factory of one",
+        do=(
+            "A factory has one parameter, `key` (Equinox) or `rngs` (NNX). For anything else write two functions, "
+            "as in (lambda key: net.init(key, example), net.apply)."
+        ),
+    )
+
+
+def _required(parameter: inspect.Parameter) -> bool:
+    kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return parameter.default is inspect.Parameter.empty and parameter.kind not in kinds
+
+
+def _is_a(model: Any, package: str, name: str) -> bool:
+    """Is `model` an instance of a class of a package? One that was never imported made no instance."""
+    module = sys.modules.get(package)
+    return module is not None and isinstance(model, getattr(module, name))

@@ -1,0 +1,83 @@
+"""Convolutions over images `[B, height, width, channels]`, and pooling."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from fairyring.task.zoo.layers.initialise import Initialiser, glorot_uniform, he_normal
+
+
+class Convolution(eqx.Module):
+    """A `size` x `size` convolution with bias, one XLA operation.
+
+    Its gradient as autodiff writes it is slow on a CPU; the engine lowers it there, for these as for any
+    other model's convolutions.
+    """
+
+    weight: jax.Array
+    bias: jax.Array
+    stride: int = eqx.field(static=True)
+    padding: str = eqx.field(static=True)
+
+    def __init__(
+        self,
+        channels: int,
+        filters: int,
+        size: int,
+        *,
+        key: jax.Array,
+        stride: int = 1,
+        padding: str = "VALID",
+        initialise: Initialiser = glorot_uniform,
+    ) -> None:
+        self.weight = initialise(key, (size, size, channels, filters), jnp.float32)
+        self.bias = jnp.zeros((filters,), jnp.float32)
+        self.stride = stride
+        self.padding = padding
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        out = jax.lax.conv_general_dilated(
+            x,
+            self.weight,
+            (self.stride, self.stride),
+            self.padding,
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )
+        return out + self.bias
+
+
+class Depthwise(eqx.Module):
+    """A `size` x `size` convolution of each channel by itself, same padding, no bias.
+
+    Written as a sum over the kernel's places of shifted images. There is no matrix product in it to win, and
+    so its gradient is as plain as itself.
+    """
+
+    weight: jax.Array
+    stride: int = eqx.field(static=True)
+
+    def __init__(self, channels: int, size: int, *, key: jax.Array, stride: int = 1) -> None:
+        self.weight = he_normal(key, (size * size, channels), jnp.float32).reshape(size, size, channels)
+        self.stride = stride
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        size, stride = self.weight.shape[0], self.stride
+        batch, height, width, channels = x.shape
+        rows, columns = -(-height // stride), -(-width // stride)
+        spare = (size - 1) // 2, size // 2
+        x = jnp.pad(x, ((0, 0), spare, spare, (0, 0)))
+        out = jnp.zeros((batch, rows, columns, channels), x.dtype)
+        for i in range(size):
+            for j in range(size):
+                end = (batch, i + (rows - 1) * stride + 1, j + (columns - 1) * stride + 1, channels)
+                shifted = jax.lax.slice(x, (0, i, j, 0), end, (1, stride, stride, 1))
+                out = out + shifted * self.weight[i, j]
+        return out
+
+
+def max_pool(x: jax.Array, size: int = 2) -> jax.Array:
+    """The largest of each `size` x `size` square, squares not overlapping; an incomplete edge is dropped."""
+    batch, height, width, channels = x.shape
+    rows, columns = height // size, width // size
+    x = x[:, : rows * size, : columns * size]
+    return x.reshape(batch, rows, size, columns, size, channels).max(axis=(2, 4))

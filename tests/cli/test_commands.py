@@ -1,0 +1,96 @@
+"""Commands that need no training: help, version, report, bench, and how errors look."""
+
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import fairyring
+from tests.report.run_folders import make_run_folder
+
+COMMANDS = ["demo", "train", "report", "data", "bench"]
+
+
+def test_version(call: Callable) -> None:
+    assert call("--version").out.strip() == fairyring.__version__
+
+
+def test_help_names_every_command_and_each_has_its_own(call: Callable) -> None:
+    text = call("--help").out
+    assert [name for name in COMMANDS if not re.search(rf"\b{name}\b", text)] == []
+    for name in COMMANDS:
+        assert f"fairyring {name}" in call(name, "--help").out
+
+
+def test_starts_quickly_and_without_jax() -> None:
+    code = (
+        "import sys; from fairyring.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "print({'jax', 'matplotlib', 'numpy'} & set(sys.modules) or 'light')"
+    )
+    times = []
+    for _ in range(3):
+        started = time.perf_counter()
+        out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+        times.append(time.perf_counter() - started)
+        assert out.splitlines()[-1] == "light"
+    assert min(times) < 1.0
+
+
+def test_report_writes_the_file_and_says_where(call: Callable, tmp_path: Path) -> None:
+    folder = make_run_folder(tmp_path / "run", rounds=3)
+    called = call("report", folder)
+    assert called.status == 0
+    assert called.out.strip() == f"Report: {folder / 'report.html'}"
+    assert (folder / "report.html").read_text("utf-8").startswith("<!doctype html>")
+    assert call("report", folder, "--out", tmp_path / "other.html").status == 0
+    assert (tmp_path / "other.html").is_file()
+
+
+def test_an_error_is_a_short_panel_on_standard_error(call: Callable, tmp_path: Path) -> None:
+    called = call("report", tmp_path / "nowhere")
+    assert called.status == 2
+    assert called.out == ""
+    assert "Traceback" not in called.err
+    for words in ("nowhere", "given", "no such folder", "expected", "do", "runs/demo"):
+        assert words in called.err
+    assert len(called.err.splitlines()) <= 8
+
+
+def test_brackets_in_an_error_are_not_markup(call: Callable, tmp_path: Path) -> None:
+    assert "[bold]x" in call("report", tmp_path / "[bold]x").err
+
+
+def test_debug_shows_the_traceback(call: Callable, tmp_path: Path) -> None:
+    with pytest.raises(fairyring.RunError):
+        call("report", tmp_path / "nowhere", "--debug")
+
+
+def test_an_unknown_command_is_refused(call: Callable) -> None:
+    called = call("trian")
+    assert called.status != 0
+    assert "trian" in called.out + called.err
+
+
+def test_bench_lists_questions_and_runs_one(
+    call: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "benchmarks"
+    folder.mkdir()
+    (folder / "speed.py").write_text(
+        '"""How fast is a round?\n\nMore."""\nimport sys\nprint("ran", *sys.argv[1:])\nsys.exit(3)\n'
+    )
+    (folder / "_machine.py").write_text('"""Not a benchmark."""\n')
+    monkeypatch.setattr("fairyring.cli._bench._folder", lambda: folder)
+    listed = call("bench").out
+    assert re.search(r"speed\s+How fast is a round\?", listed)
+    assert "_machine" not in listed
+    assert call("bench", "speed", "--rounds", "5").status == 3
+    wrong = call("bench", "sped")
+    assert wrong.status == 2
+    assert "one of speed" in wrong.err

@@ -1,0 +1,77 @@
+"""The command line on the real engine."""
+
+import importlib
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from safetensors.numpy import load_file
+
+pytest.importorskip("sklearn")
+if not hasattr(importlib.import_module("fairyring.simulation"), "simulate"):
+    pytest.skip("the engine is not part of this tree", allow_module_level=True)
+
+FILE = """
+import jax.numpy as jnp
+import numpy as np
+import optax
+import fairyring as fr
+
+rng = np.random.default_rng(0)
+x = rng.normal(size=(400, 5)).astype(np.float32)
+y = (x @ rng.normal(size=(5, 3))).argmax(1).astype(np.int32)
+population = fr.partition.uniform({"x": x, "y": y}, clients=20, seed=0)
+test = population
+plan = fr.Plan(
+    fr.classification(fr.zoo.logistic_regression(5, 3)),
+    local=fr.LocalTraining(optax.sgd(0.1), epochs=1, batch_size=5),
+    cohort=5,
+)
+rounds = 8
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "small.py"
+    path.write_text(FILE)
+    return path
+
+
+def last_state(run: Path) -> dict:
+    return load_file(sorted((run / "checkpoints").glob("*.safetensors"))[-1])
+
+
+def test_train_report_and_a_changed_field(call: Callable, file: Path, tmp_path: Path) -> None:
+    called = call("train", file, "--run", tmp_path / "a", "--set", "local.batch_size=4")
+    assert called.status == 0, called.err
+    assert "Not yet private about this run" in called.out
+    page = (tmp_path / "a" / "report.html").read_text("utf-8")
+    assert re.search(r"local\.batch_size</th><td>4<", page)
+    wrong = call("train", file, "--run", tmp_path / "b", "--set", "local.batchsize=4")
+    assert wrong.status == 2
+    assert "batch_size" in wrong.err
+
+
+def test_a_run_in_use_is_refused_and_a_resumed_one_ends_in_the_same_bits(
+    call: Callable, file: Path, tmp_path: Path
+) -> None:
+    assert call("train", file, "--run", tmp_path / "whole").status == 0
+    refused = call("train", file, "--run", tmp_path / "whole")
+    assert refused.status == 2
+    assert "--resume" in refused.err
+    assert call("train", file, "--run", tmp_path / "parts", "--rounds", 4).status == 0
+    assert call("train", file, "--run", tmp_path / "parts", "--resume").status == 0
+    whole, parts = last_state(tmp_path / "whole"), last_state(tmp_path / "parts")
+    assert whole.keys() == parts.keys()
+    assert all(whole[name].tobytes() == parts[name].tobytes() for name in whole)
+
+
+@pytest.mark.slow
+def test_the_demo_reaches_what_it_promises(call: Callable, tmp_path: Path) -> None:
+    called = call("demo", "--out", tmp_path / "demo")
+    assert called.status == 0, called.err
+    accuracy = re.findall(r"held-out\s+.*?accuracy ([\d.]+) % \(round", called.out)
+    assert float(accuracy[-1]) >= 93.0
+    assert (tmp_path / "demo" / "report.html").is_file()

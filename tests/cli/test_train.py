@@ -1,0 +1,220 @@
+"""`train` and `demo`: what is read from a file, what reaches the engine, what is shown."""
+
+import importlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from fairyring.core.errors import PlanError
+from tests.report.run_folders import make_run_folder
+
+FILE = """
+from fairyring_neighbour import size
+plan, population, test = ("plan",), ["population"], ["test"]
+rounds, seed, evaluate_every = 12, 7, 3
+if __name__ == "__main__":
+    raise AssertionError("only run as a program")
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    (tmp_path / "fairyring_neighbour.py").write_text("size = 3\n")
+    path = tmp_path / "mine.py"
+    path.write_text(FILE)
+    return path
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """Stands in for the engine: notes what it is asked, and leaves a run folder behind."""
+    asked: list[dict[str, Any]] = []
+
+    def simulate(plan: Any, population: Any, **options: Any) -> SimpleNamespace:
+        asked.append({"plan": plan, "population": population, **options})
+        folder = make_run_folder(Path(options["run"]), rounds=options["rounds"], evaluate_every=5)
+        records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        for record in records:
+            options["on_round"](record)
+        return SimpleNamespace(metrics=records, folder=folder)
+
+    def override(plan: Any, settings: dict[str, str]) -> Any:
+        if "cohrt" in settings:
+            raise PlanError(
+                "Plan field 'cohrt'", given="unknown", expected="cohort", do="Did you mean 'cohort'?"
+            )
+        return (*plan, settings)
+
+    monkeypatch.setattr(importlib.import_module("fairyring.simulation"), "simulate", simulate, raising=False)
+    monkeypatch.setattr(importlib.import_module("fairyring.learning"), "override", override, raising=False)
+    return asked
+
+
+def test_the_file_says_what_is_trained(call: Callable, engine: list, file: Path, tmp_path: Path) -> None:
+    called = call("train", file, "--run", tmp_path / "run")
+    assert called.status == 0
+    (asked,) = engine
+    assert asked["plan"] == ("plan",)
+    assert asked["population"] == ["population"]
+    assert asked["test"] == ["test"]
+    assert (asked["rounds"], asked["seed"], asked["evaluate_every"], asked["resume"]) == (12, 7, 3, False)
+
+
+def test_options_go_before_the_file(call: Callable, engine: list, file: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    called = call(
+        "train",
+        file,
+        "--run",
+        run,
+        "--rounds",
+        4,
+        "--seed",
+        0,
+        "--resume",
+        "--set",
+        "cohort=5",
+        "--set",
+        "local.batch_size = 2",
+    )
+    assert called.status == 0
+    (asked,) = engine
+    assert (asked["rounds"], asked["seed"], asked["resume"], asked["run"]) == (4, 0, True, str(run))
+    assert asked["plan"] == ("plan", {"cohort": "5", "local.batch_size": "2"})
+
+
+def test_the_run_folder_is_named_after_the_file(
+    call: Callable, engine: list, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert call("train", "mine.py").status == 0
+    assert engine[0]["run"] == "runs/mine"
+    assert (tmp_path / "runs" / "mine" / "report.html").is_file()
+
+
+def test_progress_in_plain_lines_and_a_closing_summary(
+    call: Callable, engine: list, file: Path, tmp_path: Path
+) -> None:
+    out = call("train", file, "--run", tmp_path / "run", "--rounds", 200).out
+    lines = [line for line in out.splitlines() if line.startswith("round ")]
+    assert 20 <= len(lines) <= 22
+    assert lines[0].startswith("round 1/200  loss ")
+    assert lines[-1].startswith("round 200/200  loss ")
+    assert all("clients/s" in line and "accuracy" in line for line in lines)
+    assert " left" in lines[5]
+    assert " left" not in lines[-1]
+    assert "\x1b" not in out
+    last = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
+    assert f"accuracy {100 * last['test']['accuracy']:.1f} % (round 200)" in out
+    assert str(tmp_path / "run" / "report.html") in out.replace("\n", "")
+    closing = out[out.index("Not yet private") :]
+    assert "Updates in the clear" in closing
+    assert "No differential privacy" in closing
+    assert "An honest server" not in closing
+
+
+def test_the_demo_trains_its_file_and_replaces_only_an_earlier_demo(
+    call: Callable, engine: list, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fairyring.cli._train._DEMO", file)
+    out = tmp_path / "demo"
+    for _ in range(2):
+        assert call("demo", "--out", out).status == 0
+        (out / "checkpoints").mkdir()
+        (out / "checkpoints" / "round-000060.safetensors").write_bytes(b"old")
+    assert not engine[0]["resume"]
+    assert (out / "report.html").is_file()
+    (out / "thesis.txt").write_text("mine")
+    call("demo", "--out", out)
+    assert (out / "thesis.txt").read_text() == "mine"
+    assert (out / "checkpoints" / "round-000060.safetensors").is_file()
+
+
+def test_an_interrupt_says_how_to_go_on(
+    call: Callable, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def simulate(*_: Any, on_round: Callable, **__: Any) -> None:
+        on_round({"round": 1, "clients": 2, "loss": 1.0})
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(importlib.import_module("fairyring.simulation"), "simulate", simulate, raising=False)
+    monkeypatch.setattr(importlib.import_module("fairyring.learning"), "override", None, raising=False)
+    called = call("train", file, "--run", tmp_path / "run")
+    assert called.status == 130
+    assert (
+        f"Stopped after round 1. Go on with: fairyring train {file} --run {tmp_path / 'run'} --resume"
+        in called.out
+    )
+
+
+def test_nothing_measured_and_nothing_finite_still_sums_up(
+    call: Callable, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def simulate(*_: Any, on_round: Callable, run: str, **__: Any) -> SimpleNamespace:
+        make_run_folder(Path(run), rounds=1, run={"assumptions": []})
+        records = [{"round": 1, "clients": 0, "loss": None, "test": {"loss": None}, "nonfinite": 3}]
+        on_round(records[0])
+        return SimpleNamespace(metrics=records)
+
+    monkeypatch.setattr(importlib.import_module("fairyring.simulation"), "simulate", simulate, raising=False)
+    monkeypatch.setattr(importlib.import_module("fairyring.learning"), "override", None, raising=False)
+    called = call("train", file, "--run", tmp_path / "run")
+    assert called.status == 0
+    assert "3 updates with a number that is not finite" in called.out
+    assert "take nothing about it as private" in called.out
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("population = 1\nrounds = 2\n", ["defines no 'plan'", "plan = fr.Plan(...)"]),
+        ("plan = 1\nrounds = 2\n", ["defines no 'population'"]),
+        ("plan = population = 1\n", ["no number of rounds", "--rounds 100"]),
+        ("plan = population = 1\nrounds = 'ten'\n", ["mine.py, rounds", "'ten'", "a whole number"]),
+        ("plan = 1\nboom = 1 / 0\n", ["mine.py, line 2", "ZeroDivisionError: division by zero"]),
+        ("plan = 1\nplan = (\n", ["mine.py, line 2", "SyntaxError"]),
+        ("import no_such_module_at_all\n", ["mine.py, line 1", "ModuleNotFoundError"]),
+        (
+            "def f():\n    raise fr.PlanError('cohort', given=0, expected='>= 1', do='Set it.')\n"
+            "import fairyring as fr\nf()\n",
+            ["cohort", "given", "0", "mine.py, line 2"],
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_said_plainly(
+    call: Callable, engine: list, tmp_path: Path, text: str, words: list[str]
+) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(text)
+    called = call("train", path, "--run", tmp_path / "run")
+    assert called.status == 2
+    assert [w for w in words if w not in called.err] == []
+    assert "Traceback" not in called.err
+    assert engine == []
+
+
+@pytest.mark.parametrize(
+    ("tokens", "words"),
+    [
+        (["--set", "cohort"], "NAME=VALUE"),
+        (["--set", "=5"], "NAME=VALUE"),
+        (["--set", "cohrt=5"], "Did you mean 'cohort'?"),
+    ],
+)
+def test_a_wrong_setting_is_refused(
+    call: Callable, engine: list, file: Path, tmp_path: Path, tokens: list[str], words: str
+) -> None:
+    called = call("train", file, "--run", tmp_path / "run", *tokens)
+    assert called.status == 2
+    assert words in called.err
+    assert engine == []
+
+
+def test_no_such_file(call: Callable, tmp_path: Path) -> None:
+    called = call("train", tmp_path / "absent.py")
+    assert called.status == 2
+    assert "no such file" in called.err

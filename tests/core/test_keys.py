@@ -1,0 +1,34 @@
+import jax
+import numpy as np
+
+from fairyring.core.keys import NOBODY, Purpose, of_client, of_round, root, shared
+
+
+def words(key):
+    return tuple(np.asarray(jax.random.key_data(key)).tolist())
+
+
+def test_addresses_do_not_collide():
+    seen = set()
+    for seed in range(3):
+        for round in range(4):
+            key = of_round(root(seed), round)
+            for client in range(5):
+                seen |= {words(of_client(key, client, purpose)) for purpose in Purpose}
+            seen |= {words(shared(key, purpose)) for purpose in Purpose}
+    assert len(seen) == 3 * 4 * 6 * len(Purpose)
+
+
+def test_an_address_is_a_chain_of_fold_ins():
+    """What a device computes from raw key words must be this, for good."""
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.fold_in(jax.random.key(3), 7), 11), int(Purpose.SHUFFLE))
+    assert words(of_client(of_round(root(3), 7), 11, Purpose.SHUFFLE)) == words(key)
+    assert words(shared(of_round(root(3), 7), Purpose.SHARED)) == words(
+        jax.random.fold_in(jax.random.fold_in(of_round(root(3), 7), NOBODY), int(Purpose.SHARED))
+    )
+
+
+def test_purposes_never_change():
+    assert {p.name: p.value for p in Purpose} == {
+        "INIT": 0, "COHORT": 1, "DROPOUT": 2, "SHUFFLE": 3, "MODEL": 4, "ENCODE": 5, "SHARED": 6,
+    }  # fmt: skip

@@ -1,0 +1,297 @@
+"""The report says what the run folder says, stands alone, and copes with every part that may be missing."""
+
+import builtins
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from fairyring.core.errors import MissingExtra, RunDamaged, RunError, StorageError
+from fairyring.report import write_report
+
+from .run_folders import make_run_folder
+
+SECTIONS = ["learning", "clients", "participation", "traffic", "pace", "plan", "assumptions", "provenance"]
+VOID = {"meta", "link", "br", "img", "hr", "input"}
+
+
+class Page(HTMLParser):
+    """Parses strictly: every tag must be closed by its own, in order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.tags: set[str] = set()
+        self.words: list[str] = []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        if tag not in VOID:
+            self.open.append(tag)
+        for name, value in attrs:
+            if name == "id":
+                self.ids.append(value or "")
+            if name in ("src", "href", "action", "srcset", "data") or name.endswith(":href"):
+                self.links.append(value or "")
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] not in ("style",):
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return re.sub(r"\s+", " ", "".join(self.words))
+
+
+def report_of(folder: Path) -> tuple[str, Page]:
+    text = write_report(folder).read_text("utf-8")
+    return text, Page(text)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, Page]:
+    folder = make_run_folder(tmp_path_factory.mktemp("runs") / "digits")
+    return (folder, *report_of(folder))
+
+
+def test_holds_every_section_in_order(finished: tuple[Path, str, Page]) -> None:
+    _, text, _page = finished
+    places = [text.index(f'<section id="{name}">') for name in SECTIONS]
+    assert places == sorted(places)
+    assert text.count("<svg ") == 10  # nine figures and the mark
+
+
+def test_ids_are_unique_and_every_local_link_has_its_target(finished: tuple[Path, str, Page]) -> None:
+    _, text, page = finished
+    assert len(set(page.ids)) == len(page.ids)
+    targets = {link[1:] for link in page.links if link.startswith("#")} | set(
+        re.findall(r"url\(#([^)]+)\)", text)
+    )
+    assert targets
+    assert targets <= set(page.ids)
+
+
+def test_loads_nothing(finished: tuple[Path, str, Page]) -> None:
+    _, text, page = finished
+    assert "http:" not in text
+    assert "https:" not in text
+    assert "@import" not in text
+    assert not page.tags & {"script", "iframe", "img", "object", "embed"}
+    assert all(link.startswith(("#", "data:")) for link in page.links)
+    assert not re.search(r"url\((?!#)", text)
+
+
+def test_numbers_are_those_of_the_folder(finished: tuple[Path, str, Page]) -> None:
+    folder, _, page = finished
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    arrays = load_file(folder / "clients.safetensors")
+    accuracy = np.sort(arrays["test.accuracy"].astype(np.float64))
+    up, down = (sum(r[c] for r in records) / 2**20 for c in ("bytes_up", "bytes_down"))
+    expected = [
+        f"{100 * records[-1]['test']['accuracy']:.1f} % accuracy on held-out data after 60 rounds",
+        f"the 10 clients it serves worst, get {100 * accuracy[:10].mean():.1f} % on average",
+        f"{100 * accuracy.mean():.1f} % on average with every client counting the same",
+        f"{100 * np.average(arrays['test.accuracy'], weights=arrays['test.examples']):.1f} % with every example",
+        f"the median is {100 * np.median(accuracy):.1f} %",
+        f"Clients received {down:.0f} MiB and sent {up:.0f} MiB in all",
+        f"one report takes {222_848 / 2**10:.0f} KiB",
+        f"{arrays['participation'].min()} to {arrays['participation'].max()}",
+        f"{sum(r['sampled'] for r in records)} clients were asked",
+        f"{sum(r['dropped'] for r in records)} of them",
+        f"{sum(r['clients'] for r in records) / sum(r['seconds'] for r in records):.0f} clients",
+        "4f1c09a77be2d5e3",
+        "local.batch_size",
+        "weight_by_examples(), clip(10.0)",
+        "2 clients without examples were left out",
+        "No noise was added",
+    ]
+    missing = [words for words in expected if words not in page.text]
+    assert not missing
+
+
+def test_every_round_is_in_the_table(finished: tuple[Path, str, Page]) -> None:
+    folder, text, _ = finished
+    table = text[text.index('<table class="rounds">') :]
+    rows = re.findall(r"<tr>(<td>.*?)</tr>", table[: table.index("</table>")])
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert len(rows) == len(records)
+    for row, record in zip(rows, records, strict=True):
+        assert row.startswith(f"<td>{record['round']}</td><td>{record['clients']}</td>")
+        assert f"{100 * record['accuracy']:.1f}" in row
+
+
+def test_same_folder_same_bytes(finished: tuple[Path, str, Page]) -> None:
+    folder, text, _ = finished
+    assert write_report(folder).read_text("utf-8") == text
+
+
+def test_names_from_a_run_are_text_and_never_markup(tmp_path: Path) -> None:
+    attack = '"><script>alert(1)</script><img src=x onerror=alert(2)>'
+    folder = make_run_folder(
+        tmp_path / "run",
+        rounds=4,
+        plan={"task": {"name": attack}, attack: attack},
+        run={
+            "seed": attack,
+            "assumptions": [{"kind": attack, "title": attack, "text": attack}],
+            "fairyring": attack,
+        },
+    )
+    metrics = folder / "metrics.jsonl"
+    metrics.write_text(metrics.read_text().replace('"accuracy"', json.dumps(attack)))
+    text, page = report_of(folder)
+    assert "<script" not in text
+    assert "<img" not in text
+    assert "script" not in page.tags
+    assert "&lt;script&gt;" in text
+
+
+def test_an_unfinished_run_says_how_far_it_got(tmp_path: Path) -> None:
+    folder = make_run_folder(tmp_path / "run", rounds=7, run={"status": "running", "rounds": 100})
+    (folder / "clients.safetensors").unlink()
+    _, page = report_of(folder)
+    assert "had not finished when this report was made: 7 of 100 rounds" in page.text
+    assert "no evaluation per client yet" in page.text
+    assert "Participation is counted when a run ends" in page.text
+
+
+def test_a_run_without_evaluation_shows_training_only(tmp_path: Path) -> None:
+    folder = make_run_folder(tmp_path / "run", rounds=6, test_clients=0)
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    for record in lines:
+        record.pop("test", None)
+    (folder / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    _, page = report_of(folder)
+    assert "has not been evaluated on held-out data" in page.text
+    assert f"{100 * lines[-1]['accuracy']:.1f} % accuracy in training after 6 rounds" in page.text
+
+
+def test_a_run_without_rounds(tmp_path: Path) -> None:
+    folder = make_run_folder(tmp_path / "run", rounds=1, run={"status": "running", "seconds": None})
+    (folder / "metrics.jsonl").unlink()
+    (folder / "clients.safetensors").unlink()
+    _, page = report_of(folder)
+    assert "No round has finished yet" in page.text
+    assert "No bytes have been recorded" in page.text
+    assert [name for name in SECTIONS if name not in page.ids] == []
+
+
+def test_a_gap_for_what_is_not_finite(tmp_path: Path) -> None:
+    folder = make_run_folder(tmp_path / "run", rounds=12)
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    lines[4]["loss"], lines[5]["loss"], lines[5]["nonfinite"] = float("nan"), float("inf"), 3
+    lines[-1]["test"]["accuracy"] = float("nan")
+    (folder / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    arrays = load_file(folder / "clients.safetensors")
+    arrays["test.accuracy"][:4] = np.nan
+    save_file(arrays, folder / "clients.safetensors")
+    _text, page = report_of(folder)
+    assert "In 2 rounds the training loss is not a finite number" in page.text
+    assert "3 updates that held a number that is not finite were left out" in page.text
+    assert "After 12 rounds the accuracy is not a finite number" in page.text
+    assert "4 clients without examples or without a finite accuracy are not counted" in page.text
+    assert "nan" not in page.text.lower().replace("finance", "")
+
+
+@pytest.mark.parametrize("name", ["plan.json", "population.json", "clients.safetensors"])
+@pytest.mark.parametrize("how", ["missing", "torn"])
+def test_a_missing_or_torn_part_costs_a_sentence(tmp_path: Path, name: str, how: str) -> None:
+    folder = make_run_folder(tmp_path / "run", rounds=3)
+    part = folder / name
+    if how == "missing":
+        part.unlink()
+    else:
+        part.write_bytes(part.read_bytes()[:-10])
+    _, page = report_of(folder)
+    if how == "torn":
+        assert f"{name} could not be read" in page.text
+    elif name != "clients.safetensors":
+        assert f"There is no {name}" in page.text
+    assert [name for name in SECTIONS if name not in page.ids] == []
+
+
+def test_a_torn_last_line_is_left_out(tmp_path: Path) -> None:
+    folder = make_run_folder(tmp_path / "run", rounds=5)
+    metrics = folder / "metrics.jsonl"
+    metrics.write_text(metrics.read_text()[:-40])
+    _, page = report_of(folder)
+    assert "One line of metrics.jsonl could not be read" in page.text
+    assert "4 of 5" in page.text
+
+
+@pytest.mark.parametrize(("rounds", "clients", "test_clients"), [(1, 10, 1), (2, 10, 3), (2500, 40, 25)])
+def test_small_and_long_runs(tmp_path: Path, rounds: int, clients: int, test_clients: int) -> None:
+    folder = make_run_folder(
+        tmp_path / "run", rounds=rounds, clients=clients, test_clients=test_clients, evaluate_every=100
+    )
+    text, page = report_of(folder)
+    assert len(text) < 1_000_000
+    assert len(re.findall(r"<tr><td>", text)) <= 102
+    worst = {1: "the one client it serves worst, gets", 3: "the one client", 25: "the 2 clients"}[
+        test_clients
+    ]
+    assert worst in page.text
+
+
+def test_a_metric_to_be_small_has_its_worst_at_the_top(tmp_path: Path) -> None:
+    folder = make_run_folder(tmp_path / "run", rounds=3)
+    text = (folder / "metrics.jsonl").read_text().replace('"accuracy"', '"squared_error"')
+    (folder / "metrics.jsonl").write_text(text)
+    error = np.arange(100, dtype=np.float32)
+    save_file(
+        {"test.examples": np.ones(100, np.int32), "test.squared_error": error}, folder / "clients.safetensors"
+    )
+    _, page = report_of(folder)
+    assert "the 10 clients it serves worst, get 94.5 on average" in page.text
+    assert "worst-served client is at 99, the best at 0" in page.text
+
+
+def test_refuses_what_is_no_run_folder(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="no such folder"):
+        write_report(tmp_path / "nowhere")
+    with pytest.raises(RunError, match=r"no run\.json"):
+        write_report(tmp_path)
+    (tmp_path / "run.json").write_text("{")
+    with pytest.raises(RunDamaged):
+        write_report(tmp_path)
+
+
+def test_a_report_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
+    folder = make_run_folder(tmp_path / "run", rounds=2)
+    with pytest.raises(StorageError, match="expected a file that can be written"):
+        write_report(folder, tmp_path / "no" / "such" / "place.html")
+    (folder / "old").mkdir()
+    with pytest.raises(StorageError):
+        write_report(folder, folder / "old")
+    assert sorted(p.name for p in folder.glob(".*")) == []
+
+
+def test_without_matplotlib_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = make_run_folder(tmp_path / "run", rounds=2)
+    real = builtins.__import__
+
+    def refuse(name: str, *args: object, **kwargs: object) -> object:
+        if name.split(".")[0] == "matplotlib":
+            raise ImportError(name)
+        return real(name, *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(builtins, "__import__", refuse)
+    with pytest.raises(MissingExtra, match=r"fairyring\[report\]"):
+        write_report(folder)
+    assert not (folder / "report.html").exists()

@@ -1,0 +1,64 @@
+"""Numbers with units, at the edges where they change."""
+
+import math
+
+import pytest
+
+from fairyring.report import units
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0"),
+        (5.81, "5.81"),
+        (0.23117, "0.2312"),
+        (1234.56, "1,235"),
+        (1e-5, "1e-05"),
+        (-2.5, "-2.5"),
+        (math.nan, "not finite"),
+    ],
+)
+def test_number(value: float, text: str) -> None:
+    assert units.number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0 B"),
+        (812, "812 B"),
+        (1024, "1.0 KiB"),
+        (222_848, "218 KiB"),
+        (2**20, "1.0 MiB"),
+        (5 * 2**40, "5.0 TiB"),
+        (2**51, "2048 TiB"),
+    ],
+)
+def test_size(value: float, text: str) -> None:
+    assert units.size(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0 s"),
+        (0.0031, "3.1 ms"),
+        (41.23, "41.2 s"),
+        (59.97, "1 min 00 s"),
+        (185, "3 min 05 s"),
+        (7800, "2 h 10 min"),
+        (math.inf, "unknown"),
+    ],
+)
+def test_duration(value: float, text: str) -> None:
+    assert units.duration(value) == text
+
+
+def test_share_and_metric() -> None:
+    assert units.metric("accuracy", 0.9463) == "94.6 %"
+    assert units.metric("loss", 0.9463) == "0.9463"
+    assert units.metric("accuracy", math.nan) == "not finite"
+    assert units.metric("accuracy", None) == "–"
+    assert units.count(1, "client") == "1 client"
+    assert units.count(1437, "client") == "1,437 clients"

@@ -1,0 +1,121 @@
+"""The result depends on plan, data and seed alone."""
+
+import numpy as np
+import optax
+import pytest
+
+import fairyring as fr
+import fairyring.simulation.feed as feeding
+from tests.learning.linear import people, task
+
+SIZES = [7, 12, 0, 4, 9, 31, 2, 5, 8, 8, 3]
+INTEGER = fr.chain(fr.clip(0.5), fr.quantize(bits=12), fr.secure_sum())
+REAL = fr.chain(fr.weight_by_examples())
+
+
+def trained(aggregation, *, cohort=6, population=None, algorithm=None, rounds=7, **options):
+    extra = {"algorithm": algorithm} if algorithm else {}
+    plan = fr.Plan(
+        task(),
+        local=fr.LocalTraining(optax.sgd(0.3), epochs=2, batch_size=4),
+        aggregation=aggregation,
+        cohort=cohort,
+        **extra,
+    )
+    run = fr.simulate(plan, population or people(SIZES), rounds=rounds, seed=5, **options)
+    return np.concatenate([np.ravel(leaf) for leaf in (run.params["w"], run.params["b"])]), run
+
+
+def test_same_seed_same_bits_other_seed_others():
+    first, again = (trained(REAL)[0] for _ in range(2))
+    np.testing.assert_array_equal(first, again)
+    plan_seed_changed, _ = trained(REAL, dropout=0.4)
+    assert np.abs(first - plan_seed_changed).max() > 1e-4
+
+
+@pytest.mark.parametrize("aggregation", [INTEGER, REAL], ids=["integer", "real"])
+def test_the_number_of_devices_does_not_matter(aggregation):
+    one, _ = trained(aggregation, devices=1)
+    two, _ = trained(aggregation, devices=2)
+    if aggregation is INTEGER:
+        np.testing.assert_array_equal(one, two)
+    np.testing.assert_allclose(one, two, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("aggregation", [INTEGER, REAL], ids=["integer", "real"])
+def test_fetching_rows_piece_by_piece_does_not_matter(aggregation, monkeypatch):
+    held, _ = trained(aggregation)
+    monkeypatch.setattr(feeding, "RESIDENT_BYTES", 0)
+    whole, _ = trained(aggregation)
+    monkeypatch.setattr(feeding, "PIECE_BYTES", 31 * 24)  # the largest client alone
+    pieces, _ = trained(aggregation)
+    for other in (whole, pieces):
+        if aggregation is INTEGER:
+            np.testing.assert_array_equal(held, other)
+        np.testing.assert_allclose(held, other, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("aggregation", [INTEGER, REAL], ids=["integer", "real"])
+def test_cohort_order_does_not_matter(aggregation):
+    cohorts = [[0, 1, 3, 4, 5], [9, 8, 7, 5], [10, 1, 6]]
+    backwards = [members[::-1] for members in cohorts]
+    there, _ = trained(aggregation, cohort=fr.cohort.fixed(cohorts))
+    back, _ = trained(aggregation, cohort=fr.cohort.fixed(backwards))
+    if aggregation is INTEGER:
+        np.testing.assert_array_equal(there, back)
+    np.testing.assert_allclose(there, back, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("together", [2, 5])
+def test_vectorising_over_clients_does_not_matter(together):
+    looped, _ = trained(REAL)
+    block, run = trained(REAL, together=together)
+    np.testing.assert_allclose(looped, block, rtol=2e-5, atol=1e-6)
+    assert all(record["clients"] == 6 for record in run.metrics)
+
+
+def test_vectorising_over_clients_that_remember():
+    looped, first = trained(fr.chain(), algorithm=fr.scaffold())
+    block, second = trained(fr.chain(), algorithm=fr.scaffold(), together=3)
+    np.testing.assert_allclose(looped, block, rtol=2e-5, atol=1e-6)
+    np.testing.assert_array_equal(first.participation, second.participation)
+
+
+def test_rounds_in_one_call_are_rounds_one_by_one(monkeypatch):
+    from fairyring.simulation import driver
+
+    many, _ = trained(REAL, rounds=20)
+    monkeypatch.setattr(driver, "ROUNDS_A_CALL", 1)
+    single, _ = trained(REAL, rounds=20)
+    np.testing.assert_array_equal(many, single)
+
+
+def test_a_longer_run_begins_with_the_shorter_one():
+    _, short = trained(REAL, rounds=4)
+    _, long = trained(REAL, rounds=9)
+    drop = {"seconds"}
+    for a, b in zip(short.metrics, long.metrics, strict=False):
+        assert {k: v for k, v in a.items() if k not in drop} == {k: v for k, v in b.items() if k not in drop}
+
+
+def test_one_program_for_clients_of_all_sizes(monkeypatch):
+    """Sizes from 1 to 300, Poisson cohorts of changing size: the engine compiles each of its programs once."""
+    from fairyring.simulation import driver
+
+    engines = []
+
+    class Watched(driver.Engine):
+        def __init__(self, *args, **options):
+            super().__init__(*args, **options)
+            engines.append(self)
+
+    monkeypatch.setattr(driver, "Engine", Watched)
+    rng = np.random.default_rng(0)
+    population = people(rng.integers(1, 300, size=60).tolist())
+    for limit in (1 << 30, 0):
+        monkeypatch.setattr(feeding, "RESIDENT_BYTES", limit)
+        trained(REAL, cohort=fr.cohort.poisson(0.2, most=40), population=population, rounds=30)
+    held, streamed = engines
+    assert held.rounds._cache_size() == 1
+    assert streamed.accumulate._cache_size() == 1
+    assert streamed.finish._cache_size() == 1

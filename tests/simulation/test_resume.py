@@ -1,0 +1,202 @@
+"""Killed at any moment, a run goes on to the same bits."""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import msgspec
+import numpy as np
+import pytest
+import safetensors.numpy
+
+import fairyring as fr
+from tests.learning.linear import people
+from tests.simulation.training import plan_of
+
+ROUNDS = 60
+KILLS = 4
+
+
+def start(folder, name, *more):
+    command = [sys.executable, "-m", "tests.simulation.training", str(folder), name, str(ROUNDS), *more]
+    cache = {"JAX_COMPILATION_CACHE_DIR": str(folder.parent / "cache"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2"}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, **cache})
+
+
+def result(folder):
+    """What must agree: final state, metrics but for times, and what is known per client."""
+    final = folder / "checkpoints" / f"round-{ROUNDS:06d}.safetensors"
+    lines = [msgspec.json.decode(line) for line in (folder / "metrics.jsonl").read_bytes().splitlines()]
+    for line in lines:
+        del line["seconds"]
+    clients = (folder / "clients.safetensors").read_bytes()
+    states = folder / "clients" / "states.bin"
+    table = states.read_bytes() if states.exists() else b""
+    arrays = {name: array.tobytes() for name, array in safetensors.numpy.load_file(final).items()}
+    return arrays, lines, clients, table
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["averaging", "scaffold"])
+def test_killed_at_random_moments(tmp_path, name):
+    whole = tmp_path / "whole"
+    with start(whole, name) as process:
+        process.communicate()
+    assert process.returncode == 0
+    expected = result(whole)
+    assert [line["round"] for line in expected[1]] == list(range(1, ROUNDS + 1))
+
+    chance = random.Random(7)
+    broken, more = tmp_path / "broken", []
+    for _ in range(KILLS):
+        with start(broken, name, *more) as process:
+            for _ in range(chance.randrange(1, 12)):  # let some rounds pass, then strike anywhere
+                process.stdout.readline()
+            time.sleep(chance.random() * 0.02)
+            process.kill()
+        assert process.returncode == -signal.SIGKILL
+        more = ["resume"]
+    with start(broken, name, *more) as process:
+        process.communicate()
+    assert process.returncode == 0
+    assert result(broken) == expected
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    """A run that stopped after 6 of 9 rounds, and one that was never interrupted."""
+    folder = tmp_path_factory.mktemp("runs")
+    options = {"checkpoint_every": 3, "seed": 11, "dropout": 0.2}
+    population = people([7, 12, 4, 9, 31, 2, 5, 8])
+    fr.simulate(plan_of("scaffold"), population, rounds=6, run=folder / "short", **options)
+    whole = fr.simulate(plan_of("scaffold"), population, rounds=9, run=folder / "whole", **options)
+    return folder, whole, population, options
+
+
+def copy_of(stopped, tmp_path):
+    folder, _, population, options = stopped
+    shutil.copytree(folder / "short", tmp_path / "run")
+    return tmp_path / "run", population, options
+
+
+def test_going_on_gives_the_same_bits(stopped, tmp_path):
+    run, population, options = copy_of(stopped, tmp_path)
+    resumed = fr.simulate(plan_of("scaffold"), population, rounds=9, run=run, resume=True, **options)
+    np.testing.assert_array_equal(resumed.params["w"], stopped[1].params["w"])
+    np.testing.assert_array_equal(resumed.participation, stopped[1].participation)
+    assert [r["round"] for r in resumed.metrics] == list(range(1, 10))
+
+
+def test_a_crash_between_checkpoint_and_table(stopped, tmp_path):
+    """The checkpoint is saved, its journal not yet moved: the rows are moved on resuming, twice changes nothing."""
+    from fairyring.simulation.states import ClientStates
+
+    example = {"w": np.zeros((2,), np.float32)}
+    before = ClientStates(4, example, tmp_path / "clients")
+    before.begin(0)
+    before.write(np.array([1, 3]), {"w": np.array([[1, 2], [3, 4]], np.float32)})
+    before.flush()
+    facts = before.facts
+    after = ClientStates(4, example, tmp_path / "clients")
+    after.recover(facts, 5)
+    np.testing.assert_array_equal(after.read(np.array([3, 0, 1]), 4)["w"], [[3, 4], [0, 0], [1, 2], [0, 0]])
+    # Rounds after that checkpoint, lost in a crash, leave no trace.
+    after.write(np.array([1]), {"w": np.array([[9, 9]], np.float32)})
+    np.testing.assert_array_equal(after.read(np.array([1]), 1)["w"], [[9, 9]])
+    after.flush()
+    again = ClientStates(4, example, tmp_path / "clients")
+    again.recover(facts, 5)
+    np.testing.assert_array_equal(again.read(np.array([1]), 1)["w"], [[1, 2]])
+
+
+def test_another_plan_is_refused(stopped, tmp_path):
+    run, population, options = copy_of(stopped, tmp_path)
+    with pytest.raises(fr.RunMismatch, match="another plan"):
+        fr.simulate(plan_of("averaging"), population, rounds=9, run=run, resume=True, **options)
+
+
+def test_another_learning_rate_population_or_seed_is_refused(stopped, tmp_path):
+    import dataclasses
+
+    import optax
+
+    run, population, options = copy_of(stopped, tmp_path)
+    plan = plan_of("scaffold")
+    faster = dataclasses.replace(plan, local=dataclasses.replace(plan.local, optimizer=optax.sgd(0.21)))
+    assert plan.fingerprint() == plan_of("scaffold").fingerprint()
+    with pytest.raises(fr.RunMismatch, match="another plan"):
+        fr.simulate(faster, population, rounds=9, run=run, resume=True, **options)
+    with pytest.raises(fr.RunMismatch, match="another population"):
+        fr.simulate(plan, people([7, 12, 4, 9, 31, 2, 5, 9]), rounds=9, run=run, resume=True, **options)
+    with pytest.raises(fr.RunMismatch, match="another seed"):
+        fr.simulate(plan, population, rounds=9, run=run, resume=True, **(options | {"seed": 12}))
+
+
+def test_a_damaged_checkpoint_is_named_and_the_earlier_one_serves(stopped, tmp_path):
+    run, population, options = copy_of(stopped, tmp_path)
+    last = run / "checkpoints" / "round-000006.safetensors"
+    last.write_bytes(last.read_bytes()[:-7])
+    with pytest.raises(fr.RunDamaged, match=r"round-000006.*round-000003"):
+        fr.simulate(plan_of("scaffold"), population, rounds=9, run=run, resume=True, **options)
+
+
+def test_a_half_written_metrics_line_is_run_again(stopped, tmp_path):
+    run, population, options = copy_of(stopped, tmp_path)
+    with open(run / "metrics.jsonl", "ab") as file:
+        file.write(b'{"round": 7, "loss": 0.')
+    resumed = fr.simulate(plan_of("scaffold"), population, rounds=9, run=run, resume=True, **options)
+    assert [r["round"] for r in resumed.metrics] == list(range(1, 10))
+    np.testing.assert_array_equal(resumed.params["w"], stopped[1].params["w"])
+
+
+def test_a_folder_that_is_no_run(tmp_path):
+    population = people([3, 4, 5, 6, 7])
+    with pytest.raises(fr.RunError, match="no such folder"):
+        fr.simulate(plan_of("averaging"), population, rounds=2, run=tmp_path / "none", resume=True)
+    (tmp_path / "half").mkdir()
+    with pytest.raises(fr.RunDamaged, match=r"without run\.json"):
+        fr.simulate(plan_of("averaging"), population, rounds=2, run=tmp_path / "half", resume=True)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").write_text("years of work")
+    with pytest.raises(fr.RunError, match="in use"):
+        fr.simulate(plan_of("averaging"), population, rounds=2, run=tmp_path / "full")
+    assert (tmp_path / "full" / "thesis.tex").read_text() == "years of work"
+
+
+def test_a_full_disk_keeps_what_was_saved(tmp_path, monkeypatch):
+    import errno
+    import os
+
+    population = people([3, 4, 5, 6, 7])
+    fsync = os.fsync
+
+    def full(descriptor):
+        name = os.readlink(f"/proc/self/fd/{descriptor}")
+        if "round-000004" in name:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    options = {"run": tmp_path / "run", "checkpoint_every": 2, "rounds": 6}
+    with pytest.raises(fr.StorageError, match=r"No space left.*Free space"):
+        fr.simulate(plan_of("averaging"), population, **options)
+    assert not list((tmp_path / "run").rglob("*.part"))
+    monkeypatch.undo()
+    resumed = fr.simulate(plan_of("averaging"), population, resume=True, **options)
+    whole = fr.simulate(plan_of("averaging"), population, rounds=6)
+    np.testing.assert_array_equal(resumed.params["w"], whole.params["w"])
+
+
+def test_a_run_saved_afterwards_can_be_resumed(tmp_path):
+    population = people([3, 4, 5, 6, 7])
+    first = fr.simulate(plan_of("averaging"), population, rounds=3, seed=2)
+    first.save(tmp_path / "run")
+    resumed = fr.simulate(plan_of("averaging"), population, rounds=5, seed=2, run=tmp_path / "run", resume=True)
+    whole = fr.simulate(plan_of("averaging"), population, rounds=5, seed=2)
+    np.testing.assert_array_equal(resumed.params["w"], whole.params["w"])
+    with pytest.raises(fr.RunError, match="in use"):
+        first.save(tmp_path / "run")

@@ -1,0 +1,55 @@
+"""Every example runs as a reader would run it, and says at least what is expected of it."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+# What an example prints -> the least and the most it may say. Wide enough for another machine's rounding.
+EXPECTED = {
+    "digits": {"held-out accuracy": (0.93, 1.0)},
+    "hospitals": {"held-out accuracy": (0.74, 0.92)},
+    "multi_label": {"label_accuracy": (0.92, 1.0), "exact_match": (0.78, 1.0)},
+    "next_character": {"held-out accuracy": (0.27, 0.6), "always a space": (0.15, 0.18)},
+    "own_data": {"held-out accuracy": (0.85, 1.0), "worst tenth of the people": (0.6, 1.0)},
+    "own_flax_model": {"held-out accuracy": (0.85, 1.0)},
+    "regression": {"held-out loss": (0.3, 0.65), "held-out mae": (0.4, 0.7)},
+    "scaffold": {r"FedAvg\s+held-out accuracy": (0.75, 0.91), r"SCAFFOLD\s+held-out accuracy": (0.88, 1.0)},
+    "secure_sum": {
+        r"floats\s+216 KiB up\s+held-out accuracy": (0.92, 1.0),
+        r"8 bits.*held-out accuracy": (0.92, 1.0),
+    },
+}
+NEEDS_DATA = {"hospitals": "heart-disease", "next_character": "shakespeare"}
+NEEDS_PACKAGE = {"own_flax_model": "flax", "digits": "sklearn", "regression": "sklearn"}
+
+
+def test_every_example_is_run() -> None:
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == set(EXPECTED)
+
+
+@pytest.mark.parametrize("name", sorted(EXPECTED))
+def test_example(name: str, tmp_path: Path) -> None:
+    if name in NEEDS_PACKAGE:
+        pytest.importorskip(NEEDS_PACKAGE[name])
+    if name in NEEDS_DATA and not (Path(os.environ.get("FAIRYRING_DATA", "")) / NEEDS_DATA[name]).is_dir():
+        pytest.skip(f"FAIRYRING_DATA has no {NEEDS_DATA[name]}")
+    ran = subprocess.run(
+        [sys.executable, str(EXAMPLES / f"{name}.py")],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert ran.returncode == 0, ran.stderr
+    for label, (least, most) in EXPECTED[name].items():
+        found = re.search(rf"{label} ([\d.]+)", ran.stdout)
+        assert found, f"{name} does not print {label}:\n{ran.stdout}"
+        assert least <= float(found[1]) <= most
+    assert list(tmp_path.iterdir()) == [], "an example leaves nothing behind"

@@ -1,0 +1,230 @@
+"""The rules of the house that a machine can check. ARCHITECTURE.md says why each is there."""
+
+import ast
+import re
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import fairyring
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "fairyring"
+LEVELS = [
+    {"core"},
+    {"population", "task", "aggregation", "lowering"},
+    {"learning"},
+    {"simulation"},
+    {"report"},
+    {"cli"},
+]
+LEVEL_OF = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
+MODULES = sorted(SOURCE.rglob("*.py"))
+# Written in pieces, so that this file does not contain what it looks for.
+REGISTRIES = [
+    "pypi" + ".org",
+    "python" + "hosted.org",
+    "npm" + "js.org",
+    "conda" + ".anaconda",
+    "/opt/" + "pypi",
+    "/opt/" + "wheels",
+]
+PLACES = ["/" + "root/", "/" + "home/", "/work/" + "shared", "/tmp/" + "wt"]
+
+
+@cache
+def tracked() -> list[Path]:
+    """Files of the repository: those git knows or would add; all of them where there is no git."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    if listed.returncode == 0:
+        paths = [ROOT / name for name in listed.stdout.split("\0") if name]
+    else:
+        paths = [
+            p for p in ROOT.rglob("*") if not any(part.startswith(".") for part in p.relative_to(ROOT).parts)
+        ]
+    return [path for path in paths if path.is_file()]
+
+
+def texts() -> list[tuple[str, str]]:
+    found = []
+    for path in tracked():
+        content = path.read_bytes()
+        if b"\0" not in content:
+            found.append((str(path.relative_to(ROOT)), content.decode("utf-8")))
+    assert len(found) > 20
+    return found
+
+
+def imports(path: Path) -> list[tuple[int, str]]:
+    """`(line, module)` of every fairyring module imported anywhere in a file, but for type checkers only."""
+    tree = ast.parse(path.read_text("utf-8"))
+    found: list[tuple[int, str]] = []
+
+    def visit(node: ast.AST) -> None:
+        if (
+            isinstance(node, ast.If)
+            and ast.unparse(node.test) == "TYPE_CHECKING"
+            and path == SOURCE / "__init__.py"
+        ):
+            return
+        if isinstance(node, ast.Import):
+            found.extend((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: a relative import hides which room it enters"
+            found.extend((node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
+        for child in ast.iter_child_nodes(node):
+            visit(child)
+
+    visit(tree)
+    return [(line, name) for line, name in found if name.split(".")[0] == "fairyring"]
+
+
+def room_of(path: Path) -> str | None:
+    parts = path.relative_to(SOURCE).parts
+    return parts[0] if len(parts) > 1 else None
+
+
+def test_every_room_has_a_level() -> None:
+    rooms = {path.name for path in SOURCE.iterdir() if (path / "__init__.py").is_file()}
+    assert rooms == set(LEVEL_OF)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(SOURCE)))
+def test_imports_run_downwards(path: Path) -> None:
+    room = room_of(path)
+    for line, name in imports(path):
+        parts = name.split(".")
+        other = parts[1] if len(parts) > 1 else None
+        if other not in LEVEL_OF or other == room:
+            continue
+        if (
+            room is None
+        ):  # the front door: it knows only errors, and the command line for `python -m fairyring`
+            allowed = "cli" if path.name == "__main__.py" else "core"
+            assert other == allowed, f"{path}:{line} imports {name} when fairyring is imported"
+            continue
+        assert LEVEL_OF[other] < LEVEL_OF[room], f"{path}:{line}: {room} may not import {name}"
+        private = [part for part in parts[2:] if part.startswith("_")]
+        assert not private, f"{path}:{line}: {name} is private to its room"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(SOURCE)))
+def test_no_pickle_eval_or_exec(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
+            assert not {n.split(".")[0] for n in names} & {
+                "pickle",
+                "cPickle",
+                "dill",
+                "cloudpickle",
+                "joblib",
+                "marshal",
+                "shelve",
+            }
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            assert node.func.id not in {"eval", "exec"}, f"{path}:{node.lineno}"
+        if isinstance(node, ast.keyword) and node.arg == "allow_pickle":
+            assert isinstance(node.value, ast.Constant), f"{path}:{node.value.lineno}"
+            assert node.value.value is False, f"{path}:{node.value.lineno}"
+
+
+def test_files_stay_readable() -> None:
+    long = {
+        name: text.count("\n") for name, text in texts() if name.endswith(".py") and text.count("\n") >= 800
+    }
+    assert not long
+
+
+def test_no_registry_and_no_place_of_one_machine() -> None:
+    found = [(name, word) for name, text in texts() for word in REGISTRIES + PLACES if word in text]
+    assert not found
+
+
+def test_no_lock_file_with_addresses() -> None:
+    names = {path.name for path in tracked()}
+    assert not names & {"uv.lock", "pylock.toml", "poetry.lock", "Pipfile.lock", "package-lock.json"}
+
+
+def test_constraints_pin_everything_and_nothing_else() -> None:
+    lines = (ROOT / "constraints.txt").read_text("utf-8").splitlines()
+    assert lines
+    assert [line for line in lines if not re.fullmatch(r"[a-z0-9._-]+==[^\s;@]+", line)] == []
+    pinned = {line.split("==")[0] for line in lines}
+    asked = re.findall(r'"([a-z][a-z0-9-]*)>=', (ROOT / "pyproject.toml").read_text("utf-8"))
+    assert set(asked) - {"hatchling"} <= pinned
+
+
+def test_import_is_quick_and_brings_in_no_jax() -> None:
+    # The best of three, in a fresh interpreter each: a busy machine is not what is measured.
+    code = (
+        "import sys, time; t = time.perf_counter(); import fairyring; t = time.perf_counter() - t;"
+        "heavy = sorted({'jax', 'numpy', 'optax', 'equinox', 'flax', 'matplotlib', 'rich'} & set(sys.modules));"
+        "print(t, *heavy)"
+    )
+    runs = [
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+        for _ in range(3)
+    ]
+    times, heavy = [float(run.split()[0]) for run in runs], runs[0].split()[1:]
+    assert heavy == []
+    assert min(times) < 0.3
+
+
+def test_public_names_are_the_same_everywhere() -> None:
+    tree = ast.parse((SOURCE / "__init__.py").read_text("utf-8"))
+    guarded = [n for n in tree.body if isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING"]
+    for_checkers = {
+        alias.asname or alias.name
+        for n in guarded
+        for i in n.body
+        if isinstance(i, ast.ImportFrom)
+        for alias in i.names
+    }
+    eager = {
+        alias.name
+        for n in tree.body
+        if isinstance(n, ast.ImportFrom) and n.module and n.module.startswith("fairyring")
+        for alias in n.names
+    }
+    assert for_checkers == set(fairyring._ROOM_OF)
+    assert set(fairyring.__all__) == for_checkers | eager
+    assert fairyring.__all__ == sorted(fairyring.__all__)
+
+
+@pytest.mark.parametrize("name", sorted(set(fairyring.__all__) - {"__version__"}))
+def test_public_names_resolve_and_are_documented(name: str) -> None:
+    value = getattr(fairyring, name)
+    text = (value.__doc__ or "").strip()
+    assert len(text) > 20, f"fairyring.{name} has no docstring"
+    assert not text.startswith(f"{name}("), f"fairyring.{name} has only the docstring dataclass made"
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'federate'"):
+        _ = fairyring.federate
+    assert "Plan" in dir(fairyring)
+
+
+def test_the_api_page_lists_every_public_name() -> None:
+    page = (ROOT / "docs" / "api.md").read_text("utf-8")
+    missing = [
+        name for name in fairyring.__all__ if name != "__version__" and not re.search(rf"\b{name}\b", page)
+    ]
+    assert not missing
+
+
+def test_the_readme_is_short_and_its_commands_exist() -> None:
+    text = (ROOT / "README.md").read_text("utf-8")
+    assert len(re.sub(r"```.*?```", "", text, flags=re.DOTALL).split()) < 700
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), flags=re.MULTILINE))
+    named = set(re.findall(r"\bmake ([a-z]+)", text))
+    assert {"demo", "test"} <= named <= targets
