@@ -28,7 +28,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "peers"))
 
-from work import LEARNING_RATE, WORKS, Work, data  # noqa: E402
+from work import LEARNING_RATE, WORKS, Work, data
 
 LANES = 16  # float32 in the widest vector
 FLAGS = {
@@ -97,7 +97,8 @@ def network(work: Work, aligned: bool) -> tuple[Any, Callable]:
     height, width, channels = work.shape
     flat = 64 * ((height - 4) // 2) * ((width - 4) // 2)
     kernels = [
-        (rng.normal(size=(3, 3, a, b)) / np.sqrt(9 * a)).astype(np.float32) for a, b in ((channels, 32), (32, 64))
+        (rng.normal(size=(3, 3, a, b)) / np.sqrt(9 * a)).astype(np.float32)
+        for a, b in ((channels, 32), (32, 64))
     ]
     params = {
         "conv": [(kernel, np.zeros(kernel.shape[-1], np.float32)) for kernel in kernels],
@@ -187,7 +188,9 @@ def measure(work: Work, variant: str, devices: int, seconds: float) -> dict[str,
     rng = np.random.default_rng(1)
 
     def call() -> tuple[float, float]:
-        cohorts = np.stack([rng.permutation(work.clients)[: work.cohort] for _ in range(rounds)]).astype(np.int32)
+        cohorts = np.stack([rng.permutation(work.clients)[: work.cohort] for _ in range(rounds)]).astype(
+            np.int32
+        )
         cohorts = jax.device_put(cohorts[:, : share * devices], NamedSharding(mesh, P_device))
         key = jax.device_put(jax.random.key(int(rng.integers(1 << 30))), everywhere)
         wall, cpu = time.perf_counter(), time.process_time()

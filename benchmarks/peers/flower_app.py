@@ -6,7 +6,6 @@ from functools import lru_cache
 import torch
 from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
-
 from torch_models import model, tensors
 from work import LEARNING_RATE, WORKS, data
 

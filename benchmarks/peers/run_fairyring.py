@@ -28,7 +28,8 @@ def main() -> None:
     work = WORKS[options.work]
     x, y = data(work)
     people = fr.Population.from_arrays(
-        {"x": x.reshape(-1, *work.shape), "y": y.reshape(-1)}, client=np.repeat(np.arange(work.clients), work.examples)
+        {"x": x.reshape(-1, *work.shape), "y": y.reshape(-1)},
+        client=np.repeat(np.arange(work.clients), work.examples),
     )
     networks = {
         "lr": lambda: zoo.logistic_regression(784, work.classes),
@@ -53,13 +54,20 @@ def main() -> None:
 
     run = fr.simulate(plan, people, rounds=options.warmup + options.rounds, seed=0, devices=options.threads)
     seconds = [row["seconds"] for row in run.metrics[options.warmup :]]
-    first = fr.simulate(plan, people, rounds=0, seed=0).params
+    first = task.model.init(jax.random.key(0))  # another draw of the same kind as the run starts from
     settings = f"{options.threads} XLA devices, JAX {jax.__version__}"
     print(
         json.dumps(
             line(
-                work, "fairyring", fr.__version__, options.threads, 1, options.warmup, seconds,
-                (loss_of(first), loss_of(run.params)), settings,
+                work,
+                "fairyring",
+                fr.__version__,
+                options.threads,
+                1,
+                options.warmup,
+                seconds,
+                (loss_of(first), loss_of(run.params)),
+                settings,
             )
         ),
         flush=True,

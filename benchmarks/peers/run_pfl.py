@@ -123,7 +123,9 @@ def main() -> None:
         ),
         backend,
         learner,
-        NNTrainHyperParams(local_num_epochs=1, local_learning_rate=LEARNING_RATE, local_batch_size=work.batch),
+        NNTrainHyperParams(
+            local_num_epochs=1, local_learning_rate=LEARNING_RATE, local_batch_size=work.batch
+        ),
         NNEvalHyperParams(local_batch_size=work.examples),
         callbacks=[clock],
         send_metrics_to_platform=False,
@@ -131,12 +133,21 @@ def main() -> None:
     last = loss_of(network, x_judged, y_judged)
     if rank == 0:
         seconds = np.diff(clock.times)[options.warmup - 1 :].tolist()
-        settings = f"optimizer={options.optimizer} compile={options.compile} channels_last={options.channels_last}"
+        settings = (
+            f"optimizer={options.optimizer} compile={options.compile} channels_last={options.channels_last}"
+        )
         print(
             json.dumps(
                 line(
-                    work, "pfl", version("pfl"), options.threads, processes, options.warmup, seconds,
-                    (first, last), settings,
+                    work,
+                    "pfl",
+                    version("pfl"),
+                    options.threads,
+                    processes,
+                    options.warmup,
+                    seconds,
+                    (first, last),
+                    settings,
                 )
             )
         )

@@ -1,8 +1,9 @@
 """The four models in PyTorch, for both peers."""
 
+from itertools import pairwise
+
 import torch
 from torch import nn
-
 from work import Work
 
 
@@ -26,7 +27,7 @@ def model(work: Work) -> nn.Sequential:
         )
     widths = (work.shape[0], *work.hidden)
     layers: list[nn.Module] = []
-    for before, after in zip(widths, widths[1:], strict=False):
+    for before, after in pairwise(widths):
         layers += [nn.Linear(before, after), nn.ReLU()]
     return nn.Sequential(*layers, nn.Linear(widths[-1], work.classes))
 
