@@ -1,0 +1,78 @@
+"""One work in fairyring: `python run_fairyring.py --work lr`.
+
+`fairyring.simulate` with its own defaults: one XLA device a core. Rounds are run several to a call of the compiled
+program, so a round's seconds are its share of the call.
+"""
+
+import argparse
+import json
+
+import jax
+import numpy as np
+import optax
+from work import LEARNING_RATE, SERVER_LEARNING_RATE, WORKS, data, judged, line
+
+import fairyring as fr
+from fairyring.task import zoo
+
+arguments = argparse.ArgumentParser()
+arguments.add_argument("--work", required=True)
+arguments.add_argument("--rounds", type=int, default=10)
+arguments.add_argument("--warmup", type=int, default=2)
+arguments.add_argument("--threads", type=int, default=2, help="cores, one XLA device each")
+options = arguments.parse_args()
+
+
+def main() -> None:
+    """Run and print."""
+    work = WORKS[options.work]
+    x, y = data(work)
+    people = fr.Population.from_arrays(
+        {"x": x.reshape(-1, *work.shape), "y": y.reshape(-1)},
+        client=np.repeat(np.arange(work.clients), work.examples),
+    )
+    networks = {
+        "lr": lambda: zoo.logistic_regression(784, work.classes),
+        "2nn": lambda: zoo.two_nn(784, work.classes),
+        "c1": zoo.c1,
+        "c2": zoo.c2,
+    }
+    task = fr.classification(networks[work.name]())
+    plan = fr.Plan(
+        task,
+        local=fr.LocalTraining(optax.sgd(LEARNING_RATE), epochs=1, batch_size=work.batch),
+        aggregation=fr.chain(fr.weight_by_examples()),
+        server=optax.sgd(SERVER_LEARNING_RATE),
+        cohort=work.cohort,
+    )
+    x_judged, y_judged = judged(work)
+
+    def loss_of(params) -> float:
+        outputs = task.model.apply(params, task.prepare(x_judged), None)
+        value, _ = task.loss(outputs, {"x": x_judged, "y": y_judged})
+        return float(value.mean())
+
+    run = fr.simulate(plan, people, rounds=options.warmup + options.rounds, seed=0, devices=options.threads)
+    seconds = [row["seconds"] for row in run.metrics[options.warmup :]]
+    first = task.model.init(jax.random.key(0))  # another draw of the same kind as the run starts from
+    settings = f"{options.threads} XLA devices, JAX {jax.__version__}"
+    print(
+        json.dumps(
+            line(
+                work,
+                "fairyring",
+                fr.__version__,
+                options.threads,
+                1,
+                options.warmup,
+                seconds,
+                (loss_of(first), loss_of(run.params)),
+                settings,
+            )
+        ),
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    main()
