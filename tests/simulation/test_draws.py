@@ -26,6 +26,17 @@ def test_a_cohort_that_is_most_of_the_population():
     assert np.abs(counts - 500).max() < 5 * np.sqrt(600 * 5 / 36)
 
 
+@pytest.mark.parametrize("clients", [8, 9, 30, 36, 37, 200])
+def test_small_cohorts_of_populations_of_any_size(clients):
+    draws = Draws(fr.cohort.uniform(2), people([1] * clients), seed=1)
+    counts = np.zeros(clients)
+    for number in range(1, 1001):
+        sampled = draws.of(number).sampled
+        assert len(set(sampled)) == 2
+        counts[sampled] += 1
+    assert np.abs(counts - 2000 / clients).max() < 5 * np.sqrt(2000 / clients)
+
+
 def test_poisson_rates_and_independence():
     draws = Draws(fr.cohort.poisson(0.3, most=50), people([1] * 50), seed=4)
     taken = np.zeros((1000, 50))

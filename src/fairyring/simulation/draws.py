@@ -44,9 +44,10 @@ class Draws:
             weights = np.asarray(population.attributes[rule.by], float)[self.eligible]
             with np.errstate(divide="ignore"):
                 self.log_weights = np.log(weights)
-        few = isinstance(rule, Uniform) and rule.size * 4 <= len(self.eligible)
-        # Enough draws with replacement to hold `size` distinct ones, or a number for every client.
-        self._width = 2 * rule.size + 32 if few else len(self.eligible)
+        self._width = len(self.eligible)  # a number for every client
+        if isinstance(rule, Uniform) and rule.size * 4 <= self._width:
+            # Draws with replacement, enough to hold `size` distinct ones.
+            self._width = min(self._width, 2 * rule.size + 32)
         self._block = max(1, min(64, (1 << 22) // max(1, self._width)))  # rounds drawn at a time
         self._at, self._drawn = -1, np.zeros((0, 0, 2), np.uint32)
 
