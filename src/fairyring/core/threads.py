@@ -14,16 +14,13 @@ def available_cores() -> int:
 
 
 def one_device_a_core() -> None:
-    """Ask JAX for one CPU device a core, and XLA for the schedule that keeps a training step in cache.
+    """Ask JAX for one CPU device a core.
 
     On a CPU, clients sharded over one XLA device a core run faster than one device with as many threads: the
     matrices of one client are too small to share.
     """
-    flags = os.environ.get("XLA_FLAGS", "")
-    if "xla_force_host_platform_device_count" not in flags:
+    if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(available_cores()))
-    if "xla_cpu_scheduler_type" not in flags:
-        os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_scheduler_type=CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED".strip()
     if "jax" in sys.modules and "JAX_NUM_CPU_DEVICES" in os.environ:
         import jax
 

@@ -125,7 +125,14 @@ class _Simulation:
         self.capacity = min(ROUNDS_A_CALL, max(1, (1 << 20) // plan.cohort.most), rounds)
         workload = Workload.of(sizes, plan.local, unroll=on.unroll)
         self.engine = Engine(
-            plan, workload, len(population), on.devices, rewrite=on.rewrite, together=on.together
+            plan,
+            workload,
+            len(population),
+            on.devices,
+            rewrite=on.rewrite,
+            align=on.align,
+            together=on.together,
+            options=on.options,
         )
         mine = jax.eval_shape(plan.algorithm.mine, plan.params_shape)
         self.feed = feed(population, plan.task.reads(population), self.engine, mine=mine, capacity=self.capacity)

@@ -21,7 +21,7 @@ from jax.sharding import PartitionSpec as P
 
 from fairyring.aggregation.contract import Message
 from fairyring.core.keys import Purpose, of_round, shared
-from fairyring.learning.device import Broadcast, device_half
+from fairyring.learning.device import Align, Broadcast, device_half
 from fairyring.learning.local import Workload
 from fairyring.learning.plan import Plan
 from fairyring.learning.server import ServerState, server_half
@@ -52,7 +52,9 @@ class Engine:
         clients: how many clients the population has.
         devices: to run on; clients are shared among them.
         rewrite: how a loss is rewritten for the devices before its gradient is taken.
+        align: how dense layers are stored between training steps.
         together: clients vectorised together: 1 on a CPU, many on an accelerator.
+        options: of the compiler.
     """
 
     def __init__(
@@ -63,12 +65,14 @@ class Engine:
         devices: list[jax.Device],
         *,
         rewrite: Callable[[Callable], Callable],
+        align: Align | None = None,
         together: int = 1,
+        options: Mapping[str, str | int] | None = None,
     ) -> None:
         self.mesh = Mesh(np.array(devices), (AXIS,))
         self.plan, self.together = plan, together
         self.update = device_half(
-            plan.task, plan.local, plan.algorithm, plan.bound, workload, rewrite=rewrite
+            plan.task, plan.local, plan.algorithm, plan.bound, workload, rewrite=rewrite, align=align
         )
         self.advance = server_half(plan.server, plan.algorithm, plan.bound, plan.update_layout, clients)
         per_device = -(-plan.cohort.most // len(devices))
@@ -76,7 +80,8 @@ class Engine:
         spread, alike = P(AXIS), P()
         members = Members(*(P(None, AXIS),) * 4)
         wrap = partial(jax.shard_map, mesh=self.mesh, check_vma=False)
-        self.rounds = jax.jit(
+        compiled = partial(jax.jit, compiler_options=dict(options or {}))
+        self.rounds = compiled(
             wrap(
                 self._rounds,
                 in_specs=(alike, alike, members, alike, alike, alike),
@@ -84,7 +89,7 @@ class Engine:
             ),
             donate_argnums=0,
         )
-        self.accumulate = jax.jit(
+        self.accumulate = compiled(
             wrap(
                 self._accumulate,
                 in_specs=(spread, alike, spread, Members(*(spread,) * 4), spread, alike),
@@ -92,7 +97,7 @@ class Engine:
             ),
             donate_argnums=(0, 4),
         )
-        self.finish = jax.jit(
+        self.finish = compiled(
             wrap(self._finish, in_specs=(alike, spread, alike, alike), out_specs=(alike, alike)),
         )
 

@@ -1,14 +1,21 @@
 """What the devices at hand ask of the engine."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
 
 from fairyring.core.errors import PlanError
-from fairyring.lowering import lower_for_cpu
+from fairyring.lowering import Storage, align_dense, lower_for_cpu
 
 SMALL_MODEL = 400_000  # parameters; below, a loop's turn costs as much as a training step
+
+# XLA's other schedules keep more of a training step alive than fits in cache, and its loops keep to vectors half as
+# wide as the machine's.
+OPTIONS: Mapping[str, str | int] = {
+    "xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED",
+    "xla_cpu_prefer_vector_width": 512,
+}
 
 
 class Target(NamedTuple):
@@ -17,14 +24,18 @@ class Target(NamedTuple):
     Attributes:
         devices: clients are shared among them.
         rewrite: applied to a loss before its gradient is taken.
+        align: how dense layers are stored between training steps; None for as they are.
         together: clients vectorised together.
         unroll: full batches a loop iteration.
+        options: of the compiler, for programs of training steps.
     """
 
     devices: list[jax.Device]
     rewrite: Callable[[Callable], Callable]
+    align: Callable[..., Storage] | None
     together: int
     unroll: int
+    options: Mapping[str, str | int]
 
 
 def target(parameters: int, *, devices: int | None = None, together: int | None = None) -> Target:
@@ -47,6 +58,8 @@ def target(parameters: int, *, devices: int | None = None, together: int | None 
     return Target(
         found[: devices or len(found)],
         lower_for_cpu if on_cpu else lambda loss: loss,
+        align_dense if on_cpu and width == 1 else None,
         width,
         8 if on_cpu and width == 1 and parameters < SMALL_MODEL else 1,
+        OPTIONS if on_cpu else {},
     )

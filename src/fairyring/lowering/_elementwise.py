@@ -1,0 +1,93 @@
+"""Whether a function treats the elements of its arrays one by one, so that zeros may be stored beside them."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from jax.extend import core
+
+Tree = Any
+Transform = Callable[[Tree], Tree]
+
+# fmt: off
+_ELEMENTWISE = {
+    "abs", "add", "add_any", "and", "clamp", "convert_element_type", "copy", "copy_p", "cos", "div",
+    "eq", "exp", "exp2", "expm1", "ge", "gt", "integer_pow", "is_finite", "le", "log", "log1p",
+    "logistic", "lt", "max", "min", "mul", "ne", "neg", "not", "or", "pow", "rsqrt", "select_n", "sign",
+    "sin", "sqrt", "square", "squeeze", "stop_gradient", "sub", "tanh", "xor", "broadcast_in_dim",
+    "reduce_sum", "jit", "cond",
+}
+# fmt: on
+STEPS = 3
+
+
+def keeps_padding(
+    init: Transform, update: Callable[..., tuple[Tree, Tree]], params: Tree, pad: Transform
+) -> bool:
+    """Whether an optimiser on padded parameters does on the true ones what it does without padding, and keeps zeros.
+
+    Three things must hold. `init` and `update` consist of operations element by element, of scalars, and of sums;
+    they are the same operations with the same constants for padded shapes (a mean, divided by the number of
+    elements, is not); and on random numbers, padded with zeros, a few steps agree and leave the zeros exactly zero.
+    Whatever cannot be traced like this does not keep padding.
+
+    Args:
+        init: parameters -> state.
+        update: (gradient, state, parameters) -> (updates, state), like optax's.
+        params: shapes and dtypes.
+        pad: a tree like `params` -> the same with zeros appended to some leaves.
+    """
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype), params)
+    padded = jax.eval_shape(pad, shapes)
+
+    def steps(params: Tree, gradients: list[Tree]) -> list[Tree]:
+        state, moves = init(params), []
+        for gradient in gradients:
+            move, state = update(gradient, state, params)
+            params = jax.tree.map(lambda w, m: w + m, params, move)
+            moves.append(move)
+        return moves
+
+    try:
+        programs = [jax.make_jaxpr(steps)(tree, [tree] * STEPS).jaxpr for tree in (shapes, padded)]
+        if not _same(*programs) or not all(name in _ELEMENTWISE for name, _ in _operations(programs[0])):
+            return False
+        with jax.ensure_compile_time_eval():
+            leaves, treedef = jax.tree.flatten(shapes)
+            rng = np.random.default_rng(0)
+
+            def numbers() -> Tree:
+                return treedef.unflatten([rng.normal(size=s.shape).astype(s.dtype) for s in leaves])
+
+            start, gradients = numbers(), [numbers() for _ in range(STEPS)]
+            expected = [pad(move) for move in jax.jit(steps)(start, gradients)]
+            got = jax.jit(steps)(pad(start), [pad(gradient) for gradient in gradients])
+            pairs = zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True)
+            return all(_agree(np.asarray(a), np.asarray(b)) for a, b in pairs)
+    except (TypeError, ValueError, jax.errors.JAXTypeError):
+        return False
+
+
+def _agree(got: np.ndarray, expected: np.ndarray) -> bool:
+    zero = expected == 0
+    return bool(np.all(got[zero] == 0) and np.allclose(got, expected, rtol=1e-4, atol=1e-6))
+
+
+def _operations(jaxpr: core.Jaxpr) -> Iterator[tuple[str, list[Any]]]:
+    """The operations of a program with their constant operands, those of inner programs included."""
+    for eqn in jaxpr.eqns:
+        yield (
+            eqn.primitive.name,
+            [np.asarray(a.val).tolist() for a in eqn.invars if isinstance(a, core.Literal)],
+        )
+        for value in eqn.params.values():
+            for inner in value if isinstance(value, tuple) else (value,):
+                if isinstance(inner, core.ClosedJaxpr):
+                    yield from _operations(inner.jaxpr)
+
+
+def _same(one: core.Jaxpr, other: core.Jaxpr) -> bool:
+    if any(var.aval.shape for jaxpr in (one, other) for var in jaxpr.constvars):
+        return False
+    return list(_operations(one)) == list(_operations(other))

@@ -1,0 +1,137 @@
+"""A client's round with aligned dense layers, against the same round without."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import fairyring as fr
+from fairyring.core.keys import of_round
+from fairyring.learning.device import Broadcast, device_half
+from fairyring.learning.local import Workload
+from fairyring.learning.program import program
+from fairyring.lowering import align_dense
+from fairyring.task import zoo
+
+
+def message_of(plan, size, columns, align):
+    """The outcome of one client's round, from states that are not zero."""
+    workload = Workload.of(np.array([size]), plan.local)
+    update = device_half(plan.task, plan.local, plan.algorithm, plan.bound, workload, align=align)
+    params = plan.task.model.init(jax.random.key(0))
+    filled = [
+        jax.tree.map(lambda leaf: 0.01 * jnp.cos(leaf), state(params))
+        for state in (plan.algorithm.shared, plan.algorithm.mine)
+    ]
+    key = of_round(jax.random.key(3), 1)
+    return jax.jit(update, compiler_options={"xla_backend_optimization_level": 0})(
+        Broadcast(params, filled[0], jnp.int32(2)),
+        columns,
+        jnp.int32(0),
+        jnp.int32(size),
+        filled[1],
+        key,
+        key,
+    )
+
+
+def assert_alignment_changes_nothing(size, features, hidden, classes, *, aligned=True, **choices):
+    batch_size = choices.pop("batch_size", 4)
+    optimizer = choices.pop("optimizer", optax.sgd(0.1))
+    plan = fr.Plan(
+        fr.classification(zoo.two_nn(features, hidden, classes)),
+        local=fr.LocalTraining(optimizer, batch_size=batch_size, **choices.pop("local", {})),
+        aggregation=fr.chain(),
+        cohort=2,
+        **choices,
+    )
+    rng = np.random.default_rng(0)
+    columns = {
+        "x": jnp.asarray(rng.normal(size=(size, features)).astype(np.float32)),
+        "y": jnp.asarray(rng.integers(0, classes, size).astype(np.int32)),
+    }
+    used = []
+
+    def align(*args, **kwargs):
+        used.append(align_dense(*args, **kwargs))
+        return used[-1]
+
+    got, expected = (message_of(plan, size, columns, how) for how in (align, None))
+    assert used[-1].padded == aligned
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
+        assert a.shape == b.shape
+        assert np.allclose(a, b, rtol=1e-3, atol=2e-5)
+
+
+@settings(max_examples=4, deadline=None)
+@given(
+    size=st.sampled_from([1, 3, 8, 13]),
+    batch_size=st.sampled_from([1, 4, 20]),
+    hidden=st.integers(17, 31),
+    classes=st.integers(2, 40),
+)
+def test_shapes(size, batch_size, hidden, classes):
+    assert_alignment_changes_nothing(size, 9, hidden, classes, batch_size=batch_size)
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        optax.sgd(0.1, momentum=0.9),
+        optax.adam(1e-2),
+        optax.adamw(1e-2),
+        optax.chain(optax.clip_by_global_norm(0.1), optax.sgd(0.1)),
+        lambda r: optax.sgd(0.1 * 0.5**r),
+    ],
+)
+def test_optimisers(optimizer):
+    assert_alignment_changes_nothing(10, 9, 20, 17, optimizer=optimizer)
+
+
+def test_an_optimiser_that_mixes_elements_is_not_padded():
+    optimizer = optax.chain(optax.centralize(), optax.sgd(0.1))
+    assert_alignment_changes_nothing(10, 9, 20, 17, optimizer=optimizer, aligned=False)
+
+
+@pytest.mark.parametrize("algorithm", [fr.fedprox(0.5), fr.scaffold(), fr.fednova(momentum=0.5)])
+def test_algorithms(algorithm):
+    assert_alignment_changes_nothing(10, 9, 20, 17, algorithm=algorithm, local={"epochs": 2})
+
+
+def test_a_correction_that_mixes_elements_is_not_padded():
+    def correct(gradient, params, received, shared, mine):
+        return jax.tree.map(lambda g: g - jnp.mean(g), gradient)
+
+    algorithm = fr.fedprox(0.5)._replace(correct=correct)
+    assert_alignment_changes_nothing(10, 9, 20, 17, algorithm=algorithm, aligned=False, local={"steps": 3})
+
+
+def test_the_order_of_an_epoch_is_a_fair_permutation():
+    from fairyring.learning.device import PACKED, _order
+
+    counts = np.zeros((5, 5))
+    workload = Workload(7, 1, (3,))
+    draw = jax.jit(jax.vmap(lambda key: _order(key, jnp.int32(5), workload, True)))
+    orders = np.asarray(draw(jax.random.split(jax.random.key(0), 4000)))
+    assert orders.shape == (4000, 10)
+    assert (np.sort(orders[:, :5]) == np.arange(5)).all()
+    for place in range(5):
+        counts[place] = np.bincount(orders[:, place], minlength=5)
+    assert np.abs(counts - 800).max() < 5 * np.sqrt(800 * 0.8)
+    for longest in (1, 2, PACKED, PACKED + 1):
+        order = np.asarray(_order(jax.random.key(1), jnp.int32(longest), Workload(longest, 1, ()), True))
+        assert (np.sort(order) == np.arange(longest)).all()
+
+
+def test_the_exported_program_is_the_plain_one():
+    plan = fr.Plan(
+        fr.classification(zoo.two_nn(9, 20, 17)),
+        local=fr.LocalTraining(optax.sgd(0.1)),
+        aggregation=fr.chain(),
+        cohort=2,
+    )
+    exported = program(plan, {"x": ((9,), np.float32), "y": ((), np.int32)}, 6)
+    assert {r.name: r.shape for r in exported.results}["vector"] == (plan.layout.size,)
