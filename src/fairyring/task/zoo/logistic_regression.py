@@ -12,7 +12,7 @@ from fairyring.task.zoo.layers import Dense
 
 
 class LogisticRegression(eqx.Module):
-    """Logits of multinomial logistic regression: `[B, ...]`, flattened to `[B, features]` -> `[B, classes]`."""
+    """Multinomial logistic regression: `[B, ...]`, flattened to `[B, features]` -> logits `[B, classes]`."""
 
     batched: ClassVar[bool] = True
     out: Dense
