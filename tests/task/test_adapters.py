@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
+
 from fairyring.core.errors import MissingExtra, ModelError
 from fairyring.core.vector import Layout
 from fairyring.task import Model, as_model, classification, from_equinox, from_functions, from_nnx
-from flax import nnx
 
 FEATURES, HIDDEN, CLASSES = 5, 7, 3
 

@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
 from fairyring.core.errors import ModelError, PlanError, PopulationError
 from fairyring.task import classification, multi_label, next_token, regression, zoo
 

@@ -4,14 +4,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from fairyring.core.errors import PlanError
-from fairyring.task import Metric, clamp, classification, multi_label, next_token, regression
-from fairyring.task.classification import is_first
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.special import log_softmax
 from sklearn.metrics import f1_score
+
+from fairyring.core.errors import PlanError
+from fairyring.task import Metric, clamp, classification, multi_label, next_token, regression
+from fairyring.task.classification import is_first
 
 MODEL = (lambda key: {"w": jnp.ones(3)}, lambda params, x: x)
 PARAMS = {"w": jnp.ones(3)}

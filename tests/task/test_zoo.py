@@ -8,6 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from fairyring.core.errors import ModelError
 from fairyring.core.vector import Layout
 from fairyring.task import classification, next_token, zoo
@@ -15,8 +18,6 @@ from fairyring.task.zoo.layers import LSTM, Attention, Depthwise, GroupNorm, Lay
 from fairyring.task.zoo.layers.dropout import quantised
 from fairyring.task.zoo.layers.recurrent import recur
 from fairyring.task.zoo.transformer import Transformer
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 KEY = jax.random.key(0)
 

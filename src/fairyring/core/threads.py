@@ -23,7 +23,9 @@ def one_device_a_core() -> None:
     if "xla_force_host_platform_device_count" not in flags:
         os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(available_cores()))
     if "xla_cpu_scheduler_type" not in flags:
-        os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_scheduler_type=CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED".strip()
+        os.environ["XLA_FLAGS"] = (
+            f"{flags} --xla_cpu_scheduler_type=CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED".strip()
+        )
     if "jax" in sys.modules and "JAX_NUM_CPU_DEVICES" in os.environ:
         import jax
 

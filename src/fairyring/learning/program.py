@@ -71,7 +71,12 @@ def program(plan: Plan, columns: Mapping[str, tuple[tuple[int, ...], Any]], exam
         PlanError: `examples` is not a whole number of at least 1.
     """
     if isinstance(examples, bool) or not isinstance(examples, int) or examples < 1:
-        raise PlanError("program examples", given=examples, expected="a whole number >= 1", do="Give the most examples a device holds.")
+        raise PlanError(
+            "program examples",
+            given=examples,
+            expected="a whole number >= 1",
+            do="Give the most examples a device holds.",
+        )
     shapes = plan.params_shape
     layouts = {
         "params": plan.layout,

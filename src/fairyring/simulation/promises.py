@@ -36,18 +36,34 @@ def assumptions(plan: Plan, dropout: float) -> list[dict[str, str]]:
         "No noise was added: nothing bounds what the trained model tells about one client.",
     )
     if "clip" not in plan.aggregation.name:
-        say("not_private", "No bound on one client's influence", "Updates are not clipped: one client can move the model at will.")
-    rule = plan.cohort
+        say(
+            "not_private",
+            "No bound on one client's influence",
+            "Updates are not clipped: one client can move the model at will.",
+        )
+    rule = plan.rule
     how = {
         Uniform: "drawn uniformly without replacement",
         Poisson: "drawn independently with one probability",
         Weighted: "drawn in proportion to a client attribute",
         Fixed: "those of a fixed list",
     }[type(rule)]
-    say("assumed", "Who takes part", f"The clients of a round were {how}; real devices come when they are idle, charging and on free network.")
+    say(
+        "assumed",
+        "Who takes part",
+        f"The clients of a round were {how}; real devices come when they are idle, charging and on free network.",
+    )
     if dropout:
-        say("assumed", "Who drops out", f"Each sampled client vanished with probability {dropout}, independently of its data.")
+        say(
+            "assumed",
+            "Who drops out",
+            f"Each sampled client vanished with probability {dropout}, independently of its data.",
+        )
     else:
-        say("assumed", "Nobody drops out", "Every sampled client reported; real devices vanish, and not at random.")
+        say(
+            "assumed",
+            "Nobody drops out",
+            "Every sampled client reported; real devices vanish, and not at random.",
+        )
     say("assumed", "Clients are honest", "Every client trained as told on its true examples.")
     return said
