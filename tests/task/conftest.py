@@ -1,8 +1,9 @@
 """A population in a dozen lines, so that this room is tested without the room next to it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
@@ -33,3 +34,12 @@ class People:
 @pytest.fixture
 def people() -> Callable[..., Any]:
     return People
+
+
+@pytest.fixture(autouse=True)
+def quick_compilation() -> Iterator[None]:
+    """These tests compile hundreds of tiny programs and run each once."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)

@@ -41,10 +41,13 @@ SMALL = {
     "logistic_regression": (zoo.logistic_regression(64, 4), "image"),
     "two_nn": (zoo.two_nn(64, 16, 4), "image"),
     "cnn": (zoo.cnn((8, 8, 1), 4, filters=(4, 8), hidden=16), "image"),
-    "mobilenet": (zoo.mobilenet((8, 8, 1), 4, widths=(8, 16, 16), groups=4), "image"),
-    "lstm": (zoo.lstm(9, embedding=6, units=16, layers=2, projection=12), "text"),
-    "transformer": (zoo.transformer(9, 12, width=16, heads=2, rate=0.1), "text"),
-    "transformer pooled": (zoo.transformer(256, 64, width=16, heads=2, causal=False, classes=4), "flat"),
+    "mobilenet": (zoo.mobilenet((8, 8, 1), 4, widths=(8, 16), groups=4), "image"),
+    "lstm": (zoo.lstm(9, embedding=6, units=16, layers=1, projection=12), "text"),
+    "transformer": (zoo.transformer(9, 12, width=16, layers=1, heads=2, rate=0.1), "text"),
+    "transformer pooled": (
+        zoo.transformer(256, 64, width=16, layers=1, heads=2, causal=False, classes=4),
+        "flat",
+    ),
 }
 RANDOM = {"cnn", "transformer"}
 
@@ -95,7 +98,7 @@ def test_it_learns_and_is_pure(name, people):
     assert np.allclose(outputs[0], outputs[1]) == (name not in RANDOM)
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", ["two_nn", "cnn", "mobilenet", "lstm", "transformer"])
 def test_clients_can_be_vmapped(name):
     model, kind = SMALL[name]
     x = jnp.asarray(tiny(kind)["x"][:4])
@@ -123,7 +126,7 @@ def test_parameters_of_the_zoo_are_the_module_itself():
 
 
 def test_a_causal_transformer_does_not_look_ahead():
-    model = zoo.transformer(9, 12, width=16, heads=2)
+    model = zoo.transformer(9, 12, width=16, layers=1, heads=2)
     params = jax.jit(model.init)(KEY)
     x = jnp.arange(12)[None] % 9
     apply = jax.jit(lambda x: model.apply(params, x, None))
@@ -224,7 +227,7 @@ def test_attention_against_equinox(causal):
     x = jax.random.normal(KEY, (3, 5, 8))
     mask = np.tril(np.ones((5, 5), bool)) if causal else None
     expected = jax.jit(jax.vmap(lambda one: theirs(one, one, one, mask)))(x)
-    np.testing.assert_allclose(jax.jit(ours)(x), expected, atol=1e-5)
+    np.testing.assert_allclose(ours(x), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -123,8 +123,8 @@ class Column:
 
 
 Rule = Callable[[Mapping[str, Column], Callable[[], Any]], None]
-"""`(columns, outputs) -> None`, raises. `outputs()` has the model's shape `[B, ...]` and dtype, but no values; a
-rule looks at columns first, since a model's own complaint about wrong ones is harder to read."""
+"""`(columns, outputs) -> None`, raises. `outputs()` has a shape `[B, ...]` and a dtype, but no values.
+A rule looks at columns first, since a model's own complaint about wrong ones is harder to read."""
 
 _EXAMPLES = 3  # rows in the batch that shapes are found with: no size a model is likely to have
 

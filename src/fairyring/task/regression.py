@@ -28,8 +28,8 @@ def regression(
     """Learn numbers: mean squared error, and mean absolute error as the metric `mae`.
 
     The value of an example is the mean over its numbers. An error has no largest value, so `mae` has no
-    bound; where integers are summed, give `metrics={"mae": clamp(task.metrics["mae"], 10.0)}`. The root of the mean
-    squared error and R² are not means over examples, and so are left to whoever has the predictions.
+    bound; where integers are summed, give `metrics={"mae": clamp(task.metrics["mae"], 10.0)}`. The root of
+    the mean squared error and R² are no means over examples, and so are left to whoever has the predictions.
 
     Args:
         model: see `as_model`. Outputs `[B, ...]` of the shape of the labels; `[B]` and `[B, 1]` go together.

@@ -26,8 +26,8 @@ class Task:
         name: as a plan's record shows it.
         model: the model.
         loss: `(outputs, batch) -> (value [B], weight [B])`. The value is an example's mean loss; the weight
-            is 1, or the number of its tokens, times the column `weight` where the population has one. The loss
-            of a client is the weighted mean of its examples'.
+            is 1, or the number of its tokens, times the column `weight` where the population has one. The
+            loss of a client is the weighted mean of its examples'.
         metrics: name -> `Metric`.
         inputs: the column the model reads.
         columns: the columns that must be there.

@@ -60,7 +60,9 @@ def lstm(
     projection: int | None = None,
 ) -> Model:
     """An LSTM language model. `projection`: width of a dense layer (linear) before the logits, or None."""
-    return from_equinox(partial(LSTMLanguageModel, vocabulary, embedding, units, layers, projection))
+    return from_equinox(
+        partial(LSTMLanguageModel, vocabulary, embedding, units, layers, projection), traced=True
+    )
 
 
 def c3() -> Model:

@@ -81,4 +81,4 @@ def mobilenet(
     groups: int = 8,
 ) -> Model:
     """A small MobileNet. `widths`: channels after the stem and each block; a wider block halves the image."""
-    return from_equinox(partial(MobileNet, image, classes, widths, groups))
+    return from_equinox(partial(MobileNet, image, classes, widths, groups), traced=True)

@@ -116,5 +116,6 @@ def transformer(
             causal=causal,
             classes=classes,
             rate=rate,
-        )
+        ),
+        traced=True,
     )
