@@ -276,3 +276,13 @@ def test_neighbouring_units_are_dropped_independently(rate):
 def test_impossible_sizes_are_refused(make, says):
     with pytest.raises(ModelError, match=says):
         make()
+
+
+@pytest.mark.parametrize("rate", [0.5, 0.25, 0.1])
+def test_an_examples_dropped_units_do_not_depend_on_the_rows_after_it(rate):
+    """A batch padded to some capacity must train as the batch itself: capacities differ between populations."""
+    from fairyring.task.zoo.layers.dropout import dropout
+
+    x = jnp.ones((7, 5, 3))
+    few, many = (dropout(x[:rows], rate, jax.random.key(3)) for rows in (4, 7))
+    np.testing.assert_array_equal(few, many[:4])
