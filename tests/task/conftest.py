@@ -14,6 +14,8 @@ class People:
     def __init__(self, columns: dict[str, np.ndarray], sizes: list[int] | None = None) -> None:
         rows = len(next(iter(columns.values())))
         self.columns = columns
+        self.names = tuple(columns)
+        self.stored = True
         self.sizes = np.array([rows] if sizes is None else sizes, np.int64)
         self.starts = np.concatenate([[0], np.cumsum(self.sizes)[:-1]]).astype(np.int64)
         self.ids = np.array([f"client-{i}" for i in range(len(self.sizes))])

@@ -178,6 +178,24 @@ def test_what_a_batch_must_carry_depends_on_the_population(people):
     assert task.reads(people(columns(weight=np.ones(ROWS), other=np.ones(ROWS)))) == ("x", "y", "weight")
 
 
+def test_populations_loaded_by_a_function_are_sampled(people):
+    population = people(columns(y=put(np.zeros(ROWS, int), 11, 7)), [1] * ROWS)
+    loaded, population.stored = dict(population.columns), False
+    del population.columns
+    asked = []
+
+    def client(i):
+        asked.append(i)
+        return {name: column[i : i + 1] for name, column in loaded.items()}
+
+    population.client = client
+    population.shape, population.dtype = (lambda n: loaded[n].shape[1:]), (lambda n: loaded[n].dtype)
+    with pytest.raises(PopulationError, match="given 7 in row 0 of client 'client-11'"):
+        classification(linear()).check(population)
+    assert asked == list(range(ROWS))
+    assert classification(linear(8)).check(population).rows == ROWS
+
+
 def test_stored_populations_are_sampled_and_say_so(people, tmp_path):
     clients, each = 400, 10
     y = np.lib.format.open_memmap(tmp_path / "y.npy", "w+", np.uint8, (clients * each,))

@@ -23,7 +23,9 @@ SAMPLE_ROWS = 512
 class HasExamples(Protocol):
     """What is needed of a population here."""
 
-    columns: Mapping[str, Any]
+    columns: Mapping[str, np.ndarray]  # asked for only where `stored`
+    names: tuple[str, ...]
+    stored: bool
     starts: np.ndarray
     sizes: np.ndarray
     ids: np.ndarray
@@ -159,11 +161,11 @@ def examine(task: Any, population: HasExamples) -> Examined:
 
 
 def _require_columns(task: Any, population: HasExamples) -> None:
-    missing = [name for name in task.columns if name not in population.columns]
+    missing = [name for name in task.columns if name not in population.names]
     if missing:
         raise PopulationError(
             f"column {missing[0]!r}",
-            given=f"columns {', '.join(population.columns) or 'none'}",
+            given=f"columns {', '.join(population.names) or 'none'}",
             expected=f"columns {', '.join(task.columns)} for {task.name}",
             do="Rename the column, or name the one to read (inputs=, labels=).",
         )
@@ -173,8 +175,8 @@ def _rows(population: HasExamples, names: tuple[str, ...]) -> Rows:
     """All rows where that is cheap (they lie in memory), a sample of clients elsewhere. Nothing is copied."""
     sizes, ids = np.asarray(population.sizes), population.ids
     clients = np.flatnonzero(sizes)
-    stored = {name: population.columns[name] for name in names}
-    in_memory = all(isinstance(c, np.ndarray) and not isinstance(c, np.memmap) for c in stored.values())
+    stored = {name: population.columns[name] for name in names} if population.stored else {}
+    in_memory = population.stored and not any(isinstance(c, np.memmap) for c in stored.values())
     if in_memory and 0 < sizes.sum() <= WHOLE_ROWS:
         starts, sizes = np.asarray(population.starts)[clients], sizes[clients]
         ends, edges = starts + sizes, np.concatenate([[0], np.cumsum(sizes)])

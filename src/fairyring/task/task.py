@@ -52,7 +52,7 @@ class Task:
 
     def reads(self, population: Any) -> tuple[str, ...]:
         """The columns a batch must carry: all of `columns`, and those of `optional` the population has."""
-        return self.columns + tuple(name for name in self.optional if name in population.columns)
+        return self.columns + tuple(name for name in self.optional if name in population.names)
 
     def forward(self, params: Any, batch: Batch, key: jax.Array | None) -> Any:
         """The model's outputs for a batch: in training with a key, in evaluation with None."""
