@@ -125,9 +125,9 @@ class _Simulation:
                 expected=f"a test population and one of {['loss', *plan.task.metrics]}",
                 do="Give test=, and a metric of the task.",
             )
-        plan.task.check(population)
+        examined = {"training": plan.task.check(population)}
         if test is not None:
-            plan.task.check(test)
+            examined["test"] = plan.task.check(test)
         self.plan, self.population, self.rounds, self.seed = plan, population, rounds, seed
         self.test, self.stop, self.on_round = test, stop, on_round
         self.evaluate_every = evaluate_every or max(1, rounds // 20)
@@ -171,7 +171,7 @@ class _Simulation:
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": 0.0,
             "compile_seconds": 0.0,
-            "assumptions": assumptions(plan, dropout),
+            "assumptions": assumptions(plan, dropout, examined),
         }
         self.summary = {
             **population.describe(),

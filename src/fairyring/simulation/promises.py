@@ -1,10 +1,13 @@
 """What a simulated run assumes, and what was not private about it: said in the summary and in the report."""
 
+from collections.abc import Mapping
+
 from fairyring.learning.cohort import Fixed, Poisson, Uniform, Weighted
 from fairyring.learning.plan import Plan
+from fairyring.task.examine import Examined
 
 
-def assumptions(plan: Plan, dropout: float) -> list[dict[str, str]]:
+def assumptions(plan: Plan, dropout: float, examined: Mapping[str, Examined]) -> list[dict[str, str]]:
     """Statements about a plan in simulation, each with a title, a text and a kind (assumed, private, not_private)."""
     signal = plan.bound.signal
     said = []
@@ -65,5 +68,8 @@ def assumptions(plan: Plan, dropout: float) -> list[dict[str, str]]:
             "Nobody drops out",
             "Every sampled client reported; real devices vanish, and not at random.",
         )
+    for name, found in examined.items():
+        if not found.whole:
+            say("assumed", f"The {name} examples are sound", f"Before training {found}; the others are taken on trust.")
     say("assumed", "Clients are honest", "Every client trained as told on its true examples.")
     return said
