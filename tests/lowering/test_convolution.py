@@ -155,3 +155,12 @@ def test_one_spatial_axis():
 def test_unknown_winograd_is_refused():
     with pytest.raises(PlanError, match="0, 2 or 4"):
         lower_for_cpu(jnp.sin, winograd=3)
+
+
+@pytest.mark.parametrize("multiplier", [1, 2])
+@pytest.mark.parametrize(
+    ("kernel", "strides", "padding"),
+    [((3, 3), (1, 1), ((1, 1), (1, 1))), ((3, 2), (2, 3), ((0, 1), (2, 0))), ((1, 5), (3, 1), ((0, 0), (0, 0)))],
+)
+def test_depthwise(multiplier, kernel, strides, padding):
+    check((2, 9, 8), kernel, strides, padding, 1, multiplier, 6, LAYOUTS[0], 4, 1e-5)
