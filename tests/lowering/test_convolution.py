@@ -160,7 +160,11 @@ def test_unknown_winograd_is_refused():
 @pytest.mark.parametrize("multiplier", [1, 2])
 @pytest.mark.parametrize(
     ("kernel", "strides", "padding"),
-    [((3, 3), (1, 1), ((1, 1), (1, 1))), ((3, 2), (2, 3), ((0, 1), (2, 0))), ((1, 5), (3, 1), ((0, 0), (0, 0)))],
+    [
+        ((3, 3), (1, 1), ((1, 1), (1, 1))),
+        ((3, 2), (2, 3), ((0, 1), (2, 0))),
+        ((1, 5), (3, 1), ((0, 0), (0, 0))),
+    ],
 )
 def test_depthwise(multiplier, kernel, strides, padding):
     check((2, 9, 8), kernel, strides, padding, 1, multiplier, 6, LAYOUTS[0], 4, 1e-5)
