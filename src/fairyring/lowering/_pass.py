@@ -25,7 +25,7 @@ _ENTERED = (
 )
 
 
-def lower_for_cpu(fn: Callable[..., Any], *, winograd: int = 2) -> Callable[..., Any]:
+def lower_for_cpu(fn: Callable[..., Any], *, winograd: int = 4) -> Callable[..., Any]:
     """`fn`, with its convolutions, max-pools and random bits in forms that are fast on a CPU, forward and backward.
 
     `fn` is traced to a jaxpr, and the jaxpr is evaluated with these replaced:
@@ -41,15 +41,16 @@ def lower_for_cpu(fn: Callable[..., Any], *, winograd: int = 2) -> Callable[...,
 
     Args:
         fn: a function of pytrees of arrays, returning pytrees of arrays.
-        winograd: 2 for F(2, 3) (relative error about 1e-6, like the direct form), 4 for F(4, 3) (about 1e-5,
-            faster), 0 for the direct form everywhere.
+        winograd: 4 for F(4, 3) (relative error of a convolution about 1e-5), 2 for F(2, 3) (about 1e-6, like the
+            direct form; slower), 0 for the direct form everywhere. Trained on MNIST, loss curves with 4 differ from
+            those with 0 no more than those with 2 do, and four times less than those of another seed.
 
     Raises:
         PlanError: `winograd` is none of these.
     """
     if winograd not in (0, 2, 4):
         raise PlanError(
-            "winograd", given=repr(winograd), expected="0, 2 or 4", do="Leave it out for the default, 2."
+            "winograd", given=repr(winograd), expected="0, 2 or 4", do="Leave it out for the default, 4."
         )
 
     @wraps(fn)

@@ -16,12 +16,14 @@ from jax import lax
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = 0x1BD11BDA
 _BLOCK = 1 << 14  # numbers drawn at a time; they stay in the first cache
+_FEWEST = 1 << 10  # numbers a key, of many keys, for which a loop over the keys is worth its turns
 
 
 def draws_threefry_bits(key: jax.ShapeDtypeStruct, *, bit_width: int, shape: Sequence[int]) -> bool:
     """Whether `threefry_bits` is the same as `random_bits` with these parameters."""
     return (
-        key.shape == ()
+        (key.shape == () or math.prod(shape) >= _FEWEST)
+        and 0 not in key.shape
         and str(key.dtype) == "key<fry>"
         and bit_width == 32
         and 0 < math.prod(shape) < 2**32
@@ -30,11 +32,14 @@ def draws_threefry_bits(key: jax.ShapeDtypeStruct, *, bit_width: int, shape: Seq
 
 
 def threefry_bits(key: jax.Array, shape: Sequence[int]) -> jax.Array:
-    """The uint32 bits of `shape` that `jax.random.bits` draws from `key`, each from its own position.
+    """The uint32 bits `[*key.shape, *shape]` that `jax.random.bits` draws from each key, each from its own position.
 
     They are drawn a block at a time. A loop is the one thing XLA fuses into nothing: the rounds, fused into each
     user of the bits, would be computed once a use and not in vector registers.
     """
+    if key.shape:
+        each = lax.map(lambda one: threefry_bits(one, shape), key.reshape(-1))
+        return each.reshape(*key.shape, *shape)
     size = math.prod(shape)
     block = -(-size // 2) if size <= 2 * _BLOCK else _BLOCK
     first, second = jax.random.key_data(key)

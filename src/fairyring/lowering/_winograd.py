@@ -8,13 +8,16 @@ what lies between them is (m + 2)^2 products of [tiles, channels] with [channels
 Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016 (arXiv:1509.09308).
 """
 
-from functools import cache, partial
+from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+
+from fairyring.lowering._blocks import in_blocks
 
 
 class _Transforms(NamedTuple):
@@ -68,42 +71,50 @@ def winograd(x: jax.Array, w: jax.Array, m: int) -> jax.Array:
     h, v = x.shape[1] - 2, x.shape[2] - 2
     p, q = -(-h // m), -(-v // m)
     x = jnp.pad(x, ((0, 0), (0, (p + 1) * m - h - 2), (0, (q + 1) * m - v - 2), (0, 0)))
-    return _whole_tiles(x, w, m)[:, :h, :v]
+    return in_blocks(x, w, _Tiles(m))[:, :h, :v]
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _whole_tiles(x: jax.Array, w: jax.Array, m: int) -> jax.Array:
-    return _forward(x, w, m)[0]
+@dataclass(frozen=True)
+class _Tiles:
+    """F(m, 3) of an input `[n, (p + 1) * m, (q + 1) * m, c]` to an output `[n, p * m, q * m, o]`."""
+
+    m: int
+
+    def prepare(self, w: jax.Array) -> jax.Array:
+        return (_transforms(self.m).weight @ w.reshape(9, -1)).reshape(-1, *w.shape[2:])
+
+    def finish(self, filters: jax.Array) -> jax.Array:
+        return (_transforms(self.m).weight.T @ filters.reshape(len(filters), -1)).reshape(
+            3, 3, *filters.shape[1:]
+        )
+
+    def forward(self, x: jax.Array, filters: jax.Array) -> tuple[jax.Array, jax.Array]:
+        m, t = self.m, _transforms(self.m)
+        n, h, v, c = x.shape
+        tiles = (t.input @ _cut(x, m)).reshape(len(filters), -1, c)
+        products = jnp.einsum("atc,aco->ato", tiles, filters)
+        y = t.output @ products.reshape(len(filters), -1)
+        return _untile(y.reshape(m, m, n, h // m - 1, v // m - 1, -1)), tiles
+
+    def backward(
+        self, tiles: jax.Array, filters: jax.Array, g: jax.Array, shape: tuple[int, ...]
+    ) -> tuple[jax.Array, jax.Array]:
+        m, t = self.m, _transforms(self.m)
+        n, h, v, o = g.shape
+        products = (t.output.T @ _tile(g, m)).reshape(len(filters), -1, o)
+        df = jnp.einsum("atc,ato->aco", tiles, products)
+        dtiles = jnp.einsum("ato,aco->atc", products, filters)
+        dx = t.input.T @ dtiles.reshape(len(filters), -1)
+        return _uncut(dx.reshape(m + 2, m + 2, n, h // m, v // m, -1), m), df
+
+    def example_bytes(self, x: jax.Array, w: jax.Array) -> int:
+        tiles = (x.shape[1] // self.m - 1) * (x.shape[2] // self.m - 1)
+        return 4 * (self.m + 2) ** 2 * tiles * (w.shape[2] + w.shape[3])
 
 
-def _forward(x: jax.Array, w: jax.Array, m: int) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    t = _transforms(m)
-    n, h, v, c = x.shape
-    p, q = h // m - 1, v // m - 1
-    u = (t.input @ _cut(x, m)).reshape(len(t.input), -1, c)
-    f = (t.weight @ w.reshape(9, -1)).reshape(len(t.weight), *w.shape[2:])
-    products = jnp.einsum("atc,aco->ato", u, f)
-    y = t.output @ products.reshape(len(products), -1)
-    return _untile(y.reshape(m, m, n, p, q, -1)), (u, f)
-
-
-def _backward(m: int, residuals: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
-    u, f = residuals
-    t = _transforms(m)
-    n, h, v, o = g.shape
-    products = (t.output.T @ _tile(g, m)).reshape(len(u), -1, o)
-    df = jnp.einsum("atc,ato->aco", u, products)
-    dw = (t.weight.T @ df.reshape(len(df), -1)).reshape(3, 3, *f.shape[1:])
-    du = jnp.einsum("ato,aco->atc", products, f)
-    columns = t.input.T @ du.reshape(len(du), -1)
-    return _uncut(columns.reshape(m + 2, m + 2, n, h // m, v // m, -1), m), dw
-
-
-_whole_tiles.defvjp(_forward, _backward)
-
-
-# What XLA makes of one transpose or of (m + 2)^2 strided slices is slow, and fused into a neighbour slower still. Two
-# moves of long runs of memory, one axis of tiles at a time and held apart, are several times faster.
+# How tiles are moved decides the speed. XLA's CPU backend makes slow loops of one transpose or of (m + 2)^2 strided
+# slices, and slower ones where it fuses them into a neighbour. It fuses nothing into or out of a concatenation, so
+# each move is two stacks of long runs of memory, one axis of tiles at a time.
 
 
 def _untile(y: jax.Array) -> jax.Array:
