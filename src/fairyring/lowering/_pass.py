@@ -38,6 +38,7 @@ def lower_for_cpu(fn: Callable[..., Any], *, winograd: int = 4) -> Callable[...,
     Everything else is bound unchanged, custom derivatives included, as are convolutions with dilation, other
     types or larger kernels. The result composes with `jax.grad`, `jit`, `vmap`, `scan` and `jax.export`; lower
     first, differentiate after: `jax.grad(lower_for_cpu(loss))`. Reverse mode only, like anything with a custom vjp.
+    Inside `jax.shard_map` it needs `check_vma=False`: a jaxpr evaluated again carries no record of mesh axes.
 
     Args:
         fn: a function of pytrees of arrays, returning pytrees of arrays.
