@@ -53,8 +53,6 @@ if TYPE_CHECKING:
     from fairyring.report import write_report as write_report
     from fairyring.simulation import EarlyStopping as EarlyStopping
     from fairyring.simulation import Evaluation as Evaluation
-    from fairyring.simulation import EarlyStopping as EarlyStopping
-    from fairyring.simulation import Evaluation as Evaluation
     from fairyring.simulation import Run as Run
     from fairyring.simulation import simulate as simulate
     from fairyring.task import Metric as Metric

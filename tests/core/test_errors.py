@@ -6,8 +6,16 @@ from fairyring.core import errors
 
 
 def test_the_tree_at_the_top_of_the_file_is_the_tree():
-    drawn = {line.split()[0] for line in errors.__doc__.replace("├──", "").replace("└──", "").replace("│", "").splitlines() if line.strip() and line.split()[0].isidentifier()}
-    real = {name for name, value in vars(errors).items() if inspect.isclass(value) and issubclass(value, Exception)}
+    drawn = {
+        line.split()[0]
+        for line in errors.__doc__.replace("├──", "").replace("└──", "").replace("│", "").splitlines()
+        if line.strip() and line.split()[0].isidentifier()
+    }
+    real = {
+        name
+        for name, value in vars(errors).items()
+        if inspect.isclass(value) and issubclass(value, Exception)
+    }
     assert real <= drawn
 
 

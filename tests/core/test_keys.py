@@ -21,7 +21,9 @@ def test_addresses_do_not_collide():
 
 def test_an_address_is_a_chain_of_fold_ins():
     """What a device computes from raw key words must be this, for good."""
-    key = jax.random.fold_in(jax.random.fold_in(jax.random.fold_in(jax.random.key(3), 7), 11), int(Purpose.SHUFFLE))
+    key = jax.random.fold_in(
+        jax.random.fold_in(jax.random.fold_in(jax.random.key(3), 7), 11), int(Purpose.SHUFFLE)
+    )
     assert words(of_client(of_round(root(3), 7), 11, Purpose.SHUFFLE)) == words(key)
     assert words(shared(of_round(root(3), 7), Purpose.SHARED)) == words(
         jax.random.fold_in(jax.random.fold_in(of_round(root(3), 7), NOBODY), int(Purpose.SHARED))

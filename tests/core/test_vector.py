@@ -11,8 +11,9 @@ from fairyring.core.vector import Layout
 shapes = st.lists(st.integers(0, 4), max_size=3).map(tuple)
 trees = st.recursive(
     shapes.map(lambda shape: np.arange(np.prod(shape, dtype=int), dtype=np.float32).reshape(shape)),
-    lambda inner: st.dictionaries(st.text("abc", min_size=1, max_size=2), inner, max_size=3)
-    | st.tuples(inner, inner),
+    lambda inner: (
+        st.dictionaries(st.text("abc", min_size=1, max_size=2), inner, max_size=3) | st.tuples(inner, inner)
+    ),
     max_leaves=8,
 )
 

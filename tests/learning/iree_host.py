@@ -8,19 +8,21 @@ that a test which passes has shown that the device half stands alone.
 
 How such a program is made (JAX 0.10.2, iree-base-compiler 3.13.0):
 
-    half = jax.jit(half, keep_unused=True)     # keys are raw uint32[2] arguments, wrapped by wrap_key_data
-    inside exported = jax.export.export(half, platforms=["cpu"])(*shapes) program =
-    iree.compiler.compile_str(
+    half = jax.jit(half, keep_unused=True)  # or an argument that a plan does not use leaves the signature
+    exported = jax.export.export(half, platforms=["cpu"])(*shapes)  # keys: raw uint32[2], wrapped inside
+    program = iree.compiler.compile_str(
         exported.mlir_module(),
         input_type="stablehlo",
         target_backends=["llvm-cpu"],
-        extra_args=["--iree-llvmcpu-target-cpu=host", "--iree-hal-indirect-command-buffers=false"],
+        extra_args=["--iree-llvmcpu-target-cpu=host"],
     )
 
-The exported function is called `main`. Without `keep_unused` an argument that a plan does not use (the
-round's key, say) vanishes from the signature. With indirect command buffers, the default, a program that
-sorts fails on its first call ("indirect buffer reference slot 0 is out of range"). Loops whose trip count is
-an argument, gathers by index, sorting, Threefry, top-k and stochastic rounding all compile and run.
+The exported function is called `main`. Loops whose trip count is an argument, gathers by index, Threefry,
+top-k and stochastic rounding compile and run. Sorting does too in every quantised program tried, but an
+unquantised program that sorts may fail on its first call ("indirect buffer reference slot 0 is out of
+range", a regression of IREE 3.12, its issue 24753): shuffle by something other than a sort, or try `--iree-
+hal-indirect-command-buffers=false`, which cures some programs and breaks others. IREE 3.11 does not compile
+these programs.
 """
 
 import importlib.abc

@@ -30,7 +30,9 @@ def people(sizes, seed=0):
     rng = np.random.default_rng(seed)
     owner = np.repeat(np.arange(len(sizes)), sizes)
     x = rng.normal(size=(len(owner), FEATURES)).astype(np.float32)
-    rule = rng.normal(size=(FEATURES, CLASSES)) + 0.5 * rng.normal(size=(len(sizes), FEATURES, CLASSES))[owner]
+    rule = (
+        rng.normal(size=(FEATURES, CLASSES)) + 0.5 * rng.normal(size=(len(sizes), FEATURES, CLASSES))[owner]
+    )
     y = np.argmax(np.einsum("nf,nfc->nc", x, rule), axis=1).astype(np.int32)
     return fr.Population.from_arrays({"x": x, "y": y}, client=owner, clients=np.arange(len(sizes)))
 

@@ -12,7 +12,9 @@ RATE, BATCH, ROUNDS = 0.3, 4, 5
 EVERYBODY = [[0, 1, 2, 3]]
 
 
-def simulated(algorithm=None, aggregation=None, epochs=2, cohorts=None, population=None, optimizer=None, rounds=ROUNDS):
+def simulated(
+    algorithm=None, aggregation=None, epochs=2, cohorts=None, population=None, optimizer=None, rounds=ROUNDS
+):
     population = population or people(SIZES)
     parts = {} if algorithm is None else {"algorithm": algorithm}
     plan = fr.Plan(
@@ -109,9 +111,7 @@ def test_scaffold_is_the_papers_option_two():
                 g = mapped(lambda g, ci, c: g - ci + c, gradient(local, bx, by), mine[i], c)
                 local = mapped(lambda p, g: p - RATE * g, local, g)
                 steps += 1
-            new = mapped(
-                lambda ci, c, x0, yi, k=steps: ci - c + (x0 - yi) / (k * RATE), mine[i], c, w, local
-            )
+            new = mapped(lambda ci, c, x0, yi, k=steps: ci - c + (x0 - yi) / (k * RATE), mine[i], c, w, local)
             moves.append(mapped(np.subtract, local, w))
             changes.append(mapped(np.subtract, new, mine[i]))
             mine[i] = new
@@ -160,7 +160,11 @@ def test_fednova_is_the_papers(momentum):
 def test_server_optimisers_follow_minus_the_mean_delta(server, step):
     population = people([8])
     plan = fr.Plan(
-        task(), local=fr.LocalTraining(optax.sgd(RATE), batch_size=8), cohort=1, server=server, aggregation=fr.chain()
+        task(),
+        local=fr.LocalTraining(optax.sgd(RATE), batch_size=8),
+        cohort=1,
+        server=server,
+        aggregation=fr.chain(),
     )
     run = fr.simulate(plan, population, rounds=4, seed=3)
     _, w, ((x, y),) = simulated(cohorts=[[0]], population=population, rounds=1)

@@ -56,7 +56,9 @@ def test_poisson_is_cut_at_its_bound():
 def test_weights_decide():
     population = people([1] * 5)
     population = fr.Population.from_arrays(
-        {n: population.columns[n] for n in ("x", "y")}, client=np.arange(5), attributes={"speed": [1.0, 1, 2, 4, 0]}
+        {n: population.columns[n] for n in ("x", "y")},
+        client=np.arange(5),
+        attributes={"speed": [1.0, 1, 2, 4, 0]},
     )
     draws = Draws(fr.cohort.weighted(1, by="speed"), population, seed=4)
     counts = sum(np.bincount(draws.of(n).sampled, minlength=5) for n in range(1, 4001))

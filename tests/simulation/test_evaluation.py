@@ -53,7 +53,9 @@ def test_sample_weights_count(trained):
     columns = {**{name: test.columns[name] for name in ("x", "y")}, "weight": weight}
     weighted = fr.Population.from_arrays(columns, client=np.arange(12) // 6)
     loss = np.concatenate([reference(trained.params, test.client(i))[0] for i in range(2)])
-    assert trained.evaluate(weighted).means["loss"] == pytest.approx((loss * weight).sum() / weight.sum(), rel=1e-5)
+    assert trained.evaluate(weighted).means["loss"] == pytest.approx(
+        (loss * weight).sum() / weight.sum(), rel=1e-5
+    )
 
 
 def test_early_stopping():
@@ -69,7 +71,9 @@ def test_early_stopping():
 def test_callbacks_see_every_round_in_order_with_its_evaluation():
     seen = []
     plan = fr.Plan(task(), local=fr.LocalTraining(optax.sgd(0.1), batch_size=4), cohort=2)
-    run = fr.simulate(plan, people([9, 9]), test=people([9]), rounds=7, evaluate_every=3, on_round=seen.append)
+    run = fr.simulate(
+        plan, people([9, 9]), test=people([9]), rounds=7, evaluate_every=3, on_round=seen.append
+    )
     assert seen == run.metrics
     assert [r["round"] for r in seen if "test" in r] == [3, 6, 7]
     assert run.evaluate(people([9])).means == seen[-1]["test"]

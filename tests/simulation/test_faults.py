@@ -20,7 +20,10 @@ def plan(**changes):
     [
         (lambda: fr.Plan(task(), LOCAL, 3, agregation=None), "Did you mean 'aggregation'"),
         (lambda: fr.LocalTraining(optax.sgd(0.1), batchsize=3), "Did you mean 'batch_size'"),
-        (lambda: fr.LocalTraining(optax.sgd(0.1), batch_size=0), "batch_size: given 0; expected a whole number >= 1"),
+        (
+            lambda: fr.LocalTraining(optax.sgd(0.1), batch_size=0),
+            "batch_size: given 0; expected a whole number >= 1",
+        ),
         (lambda: fr.LocalTraining(optax.sgd(0.1), epochs=1, steps=2), "one of the two"),
         (lambda: fr.LocalTraining(0.1), "an optax optimiser"),
         (lambda: plan(cohort=0), "cohort size: given 0"),
@@ -84,7 +87,9 @@ def poisoned(clients):
 
 
 @pytest.mark.parametrize(
-    "aggregation", [fr.chain(), fr.chain(fr.clip(0.5), fr.quantize(bits=8), fr.secure_sum())], ids=["real", "integer"]
+    "aggregation",
+    [fr.chain(), fr.chain(fr.clip(0.5), fr.quantize(bits=8), fr.secure_sum())],
+    ids=["real", "integer"],
 )
 def test_a_client_that_is_not_finite_is_left_out_and_counted(aggregation):
     everybody = plan(cohort=fr.cohort.fixed([[0, 1, 2, 3]]), aggregation=aggregation)
@@ -103,7 +108,9 @@ def test_a_run_in_which_no_client_is_finite_stops_and_says_where(tmp_path):
     always = fr.cohort.fixed([[0, 1], [0, 1], [2]])
     with pytest.raises(fr.TrainingDiverged, match=r"round 3: .* any of 1 clients \(first: 2\)"):
         fr.simulate(plan(cohort=always), poisoned([2]), rounds=9, run=tmp_path / "run", checkpoint_every=1)
-    saved = [msgspec.json.decode(line) for line in (tmp_path / "run" / "metrics.jsonl").read_bytes().splitlines()]
+    saved = [
+        msgspec.json.decode(line) for line in (tmp_path / "run" / "metrics.jsonl").read_bytes().splitlines()
+    ]
     assert [r["round"] for r in saved] == [1, 2]
 
 

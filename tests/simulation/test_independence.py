@@ -119,3 +119,20 @@ def test_one_program_for_clients_of_all_sizes(monkeypatch):
     assert held.rounds._cache_size() == 1
     assert streamed.accumulate._cache_size() == 1
     assert streamed.finish._cache_size() == 1
+
+
+def test_where_rows_lie_does_not_matter(tmp_path):
+    """In memory, in a memory-mapped file, or made by a function client by client."""
+    stored = people(SIZES)
+    expected, _ = trained(INTEGER, population=stored)
+    stored.save(tmp_path / "people")
+    mapped, _ = trained(INTEGER, population=fr.Population.open(tmp_path / "people"))
+    lazy = fr.Population.from_function(
+        len(SIZES),
+        lambda i: {name: np.array(column) for name, column in stored.client(i).items()},
+        sizes=SIZES,
+        example={"x": np.zeros(5, np.float32), "y": np.int32(0)},
+    )
+    made, _ = trained(INTEGER, population=lazy)
+    np.testing.assert_array_equal(expected, mapped)
+    np.testing.assert_array_equal(expected, made)

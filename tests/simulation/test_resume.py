@@ -23,7 +23,10 @@ KILLS = 4
 
 def start(folder, name, *more):
     command = [sys.executable, "-m", "tests.simulation.training", str(folder), name, str(ROUNDS), *more]
-    cache = {"JAX_COMPILATION_CACHE_DIR": str(folder.parent / "cache"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2"}
+    cache = {
+        "JAX_COMPILATION_CACHE_DIR": str(folder.parent / "cache"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
+    }
     return subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, **cache})
 
 
@@ -195,7 +198,9 @@ def test_a_run_saved_afterwards_can_be_resumed(tmp_path):
     population = people([3, 4, 5, 6, 7])
     first = fr.simulate(plan_of("averaging"), population, rounds=3, seed=2)
     first.save(tmp_path / "run")
-    resumed = fr.simulate(plan_of("averaging"), population, rounds=5, seed=2, run=tmp_path / "run", resume=True)
+    resumed = fr.simulate(
+        plan_of("averaging"), population, rounds=5, seed=2, run=tmp_path / "run", resume=True
+    )
     whole = fr.simulate(plan_of("averaging"), population, rounds=5, seed=2)
     np.testing.assert_array_equal(resumed.params["w"], whole.params["w"])
     with pytest.raises(fr.RunError, match="in use"):

@@ -1,6 +1,6 @@
 """Run by the kill tests in a process of its own: a run that can be killed and resumed.
 
-    python -m tests.simulation.training FOLDER ALGORITHM ROUNDS [resume]
+python -m tests.simulation.training FOLDER ALGORITHM ROUNDS [resume]
 """
 
 import sys

@@ -1,17 +1,17 @@
 """The error tree. Every error names what was given, what was expected, and what to do.
 
-    FairyringError
-    ├── PlanError             a plan, or a part of one, does not make sense           (ValueError)
-    ├── PopulationError       the data of a population is wrong                       (ValueError)
-    │   └── DataUnavailable   a published set is not on this machine, or is damaged
-    ├── ModelError            a model cannot be trained this way                      (ValueError)
-    ├── WireError             bytes are not one message of this plan                  (ValueError)
-    ├── TrainingDiverged      no client sent a finite update                          (ArithmeticError)
-    ├── RunError              a run folder cannot be used
-    │   ├── RunMismatch       it belongs to another plan, seed or population
-    │   ├── RunDamaged        it is half-written, or was changed
-    │   └── StorageError      it could not be written: full disk, no permission
-    └── MissingExtra          an optional package is not installed                    (ImportError)
+FairyringError
+├── PlanError             a plan, or a part of one, does not make sense           (ValueError)
+├── PopulationError       the data of a population is wrong                       (ValueError)
+│   └── DataUnavailable   a published set is not on this machine, or is damaged
+├── ModelError            a model cannot be trained this way                      (ValueError)
+├── WireError             bytes are not one message of this plan                  (ValueError)
+├── TrainingDiverged      no client sent a finite update                          (ArithmeticError)
+├── RunError              a run folder cannot be used
+│   ├── RunMismatch       it belongs to another plan, seed or population
+│   ├── RunDamaged        it is half-written, or was changed
+│   └── StorageError      it could not be written: full disk, no permission
+└── MissingExtra          an optional package is not installed                    (ImportError)
 """
 
 from collections.abc import Iterable

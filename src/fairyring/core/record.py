@@ -66,7 +66,12 @@ class RunFolder:
         """
         folder = Path(path)
         if not folder.is_dir():
-            raise RunError(f"run folder {folder}", given="no such folder", expected="a run", do="Check the path, or start the run anew.")
+            raise RunError(
+                f"run folder {folder}",
+                given="no such folder",
+                expected="a run",
+                do="Check the path, or start the run anew.",
+            )
         if not (folder / "run.json").is_file():
             raise RunDamaged(
                 f"run folder {folder}",
@@ -86,7 +91,9 @@ class RunFolder:
         try:
             return msgspec.json.decode(path.read_bytes())
         except (OSError, msgspec.DecodeError) as error:
-            raise RunDamaged(str(path), given=f"{error}", expected="a JSON object", do="Restore the file from a copy.") from error
+            raise RunDamaged(
+                str(path), given=f"{error}", expected="a JSON object", do="Restore the file from a copy."
+            ) from error
 
     def write(self, name: str, value: Mapping[str, Any]) -> None:
         """Write a JSON file of the folder, whole or not at all."""
@@ -149,8 +156,14 @@ class RunFolder:
                 facts = msgspec.json.decode(file.metadata()["fairyring"])
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (OSError, safetensors.SafetensorError, KeyError, TypeError, msgspec.DecodeError) as error:
-            earlier = f"Remove it to resume from {found[-2].name}." if len(found) > 1 else "Remove the folder and start anew."
-            raise RunDamaged(str(path), given=f"{error}", expected="a whole checkpoint", do=earlier) from error
+            earlier = (
+                f"Remove it to resume from {found[-2].name}."
+                if len(found) > 1
+                else "Remove the folder and start anew."
+            )
+            raise RunDamaged(
+                str(path), given=f"{error}", expected="a whole checkpoint", do=earlier
+            ) from error
         if facts["fingerprint"] != fingerprint:
             raise RunMismatch(
                 str(path),
@@ -215,13 +228,22 @@ def restore_state(tree: Any, arrays: Mapping[str, np.ndarray]) -> Any:
     given = {name: (leaf.shape, leaf.dtype) for name, leaf in arrays.items()}
     if expected != given:
         odd = sorted(set(expected.items()) ^ set(given.items()), key=str)[0]
-        raise RunMismatch("checkpoint", given=f"state {odd}", expected="the state of this plan", do="Resume with the plan of the run.")
-    return jax.tree_util.tree_unflatten(jax.tree_util.tree_structure(tree), [arrays[name] for name in expected])
+        raise RunMismatch(
+            "checkpoint",
+            given=f"state {odd}",
+            expected="the state of this plan",
+            do="Resume with the plan of the run.",
+        )
+    return jax.tree_util.tree_unflatten(
+        jax.tree_util.tree_structure(tree), [arrays[name] for name in expected]
+    )
 
 
 def _tensors(arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> bytes:
     metadata = {"fairyring": msgspec.json.encode(facts).decode()}
-    return safetensors.numpy.save({k: np.ascontiguousarray(v).reshape(np.shape(v)) for k, v in arrays.items()}, metadata)
+    return safetensors.numpy.save(
+        {k: np.ascontiguousarray(v).reshape(np.shape(v)) for k, v in arrays.items()}, metadata
+    )
 
 
 @contextmanager

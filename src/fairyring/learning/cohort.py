@@ -70,7 +70,9 @@ def poisson(rate: float, *, most: int) -> Poisson:
         PlanError: a rate outside (0, 1].
     """
     if not 0 < rate <= 1:
-        raise PlanError("poisson rate", given=rate, expected="a number in (0, 1]", do="Try cohort size / population size.")
+        raise PlanError(
+            "poisson rate", given=rate, expected="a number in (0, 1]", do="Try cohort size / population size."
+        )
     return Poisson(float(rate), _whole("poisson most", most))
 
 
@@ -95,13 +97,20 @@ def fixed(rounds: Sequence[Sequence[int]]) -> Fixed:
                 do="Remove repeated clients and empty rounds.",
             )
     if not lists:
-        raise PlanError("fixed cohorts", given="no rounds", expected="at least one", do="Give a list of lists of clients.")
+        raise PlanError(
+            "fixed cohorts", given="no rounds", expected="at least one", do="Give a list of lists of clients."
+        )
     return Fixed(lists)
 
 
 def _whole(what: str, value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise PlanError(what, given=repr(value), expected="a whole number >= 1", do="Give how many clients take part in a round.")
+        raise PlanError(
+            what,
+            given=repr(value),
+            expected="a whole number >= 1",
+            do="Give how many clients take part in a round.",
+        )
     return value
 
 

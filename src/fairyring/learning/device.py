@@ -33,7 +33,7 @@ class Broadcast(NamedTuple):
 
     params: Tree
     shared: Tree
-    round: jax.Array
+    round: Any  # int32 scalar
 
 
 class Outcome(NamedTuple):
@@ -49,7 +49,9 @@ class _Progress(NamedTuple):
 
     params: Tree
     optimizer: Tree
-    totals: jax.Array  # [2 + 2 metrics + 1]: (value, weight) of loss and each metric, then the examples' weights
+    totals: (
+        jax.Array
+    )  # [2 + 2 metrics + 1]: (value, weight) of loss and each metric, then the examples' weights
     gradient: Tree  # sum of uncorrected gradients, or ()
     steps: jax.Array
 
@@ -178,8 +180,12 @@ def device_half(
             progress = fixed(progress)
             weight = size.astype(jnp.float32)
         else:
-            progress = epoch(jnp.int32(0), progress) if local.epochs == 1 else lax.fori_loop(0, local.epochs, epoch, progress)
-            weight = progress.totals[-1] / local.epochs
+            progress = (
+                epoch(jnp.int32(0), progress)
+                if local.epochs == 1
+                else lax.fori_loop(0, local.epochs, epoch, progress)
+            )
+            weight = progress.totals[-1] / (local.epochs or 1)
 
         steps = progress.steps.astype(jnp.float32)
         delta = _apart(

@@ -53,7 +53,10 @@ class LocalTraining:
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise PlanError(
-                    f"LocalTraining {name}", given=repr(value), expected="a whole number >= 1", do=f"Set {name}=1 or more."
+                    f"LocalTraining {name}",
+                    given=repr(value),
+                    expected="a whole number >= 1",
+                    do=f"Set {name}=1 or more.",
                 )
         if not isinstance(self.optimizer, optax.GradientTransformation) and not callable(self.optimizer):
             raise PlanError(

@@ -20,6 +20,7 @@ from fairyring.core.vector import Layout
 from fairyring.learning.algorithm import Algorithm, Local
 from fairyring.learning.algorithms import averaging
 from fairyring.learning.cohort import Cohort, as_cohort
+from fairyring.learning.describe import describe_optimizer
 from fairyring.learning.local import LocalTraining
 from fairyring.learning.optimizers import fedavg
 from fairyring.learning.server import ServerState, first_state, server_half
@@ -70,9 +71,19 @@ class Plan:
         for name, (kind, expected) in kinds.items():
             value = getattr(self, name)
             if not isinstance(value, kind):
-                raise PlanError(f"Plan {name}", given=repr(value)[:80], expected=expected, do=f"Give {name}= one of those.")
+                raise PlanError(
+                    f"Plan {name}",
+                    given=repr(value)[:80],
+                    expected=expected,
+                    do=f"Give {name}= one of those.",
+                )
         object.__setattr__(self, "cohort", as_cohort(self.cohort))
         _ = self.bound  # a chain that cannot work is refused here, not in round one
+
+    @property
+    def rule(self) -> Cohort:
+        """The cohort as a rule."""
+        return as_cohort(self.cohort)
 
     @cached_property
     def params_shape(self) -> Tree:
@@ -91,7 +102,9 @@ class Plan:
         def report(params: Tree) -> Tree:
             gradient = params if self.algorithm.gradient else None
             local = Local(params, jnp.float32(1), gradient)
-            return self.algorithm.report(local, self.algorithm.shared(params), self.algorithm.mine(params)).update
+            return self.algorithm.report(
+                local, self.algorithm.shared(params), self.algorithm.mine(params)
+            ).update
 
         return Layout.of(jax.eval_shape(report, self.params_shape))
 
@@ -109,8 +122,18 @@ class Plan:
     @cached_property
     def bound(self) -> Bound:
         """The stages, bound to this plan's update."""
-        signal = Signal(self.update_layout.size, self.cohort.most, self.sides)
+        signal = Signal(self.update_layout.size, self.rule.most, self.sides)
         return complete(self.aggregation).bind(signal)
+
+    @cached_property
+    def message_shape(self) -> Message:
+        """One client's encoded message as shapes and dtypes."""
+
+        def encoded(key: jax.Array) -> Message:
+            message = Message(jnp.zeros(self.update_layout.size), jnp.zeros(len(self.sides)))
+            return self.bound.encode(message, key, key)
+
+        return jax.eval_shape(encoded, jax.random.key(0))
 
     @property
     def bytes_up(self) -> int:
@@ -142,7 +165,7 @@ class Plan:
                 "optimizer": describe_optimizer(self.local.optimizer),
                 **{f.name: getattr(self.local, f.name) for f in fields(self.local) if f.name != "optimizer"},
             },
-            "cohort": {"rule": type(self.cohort).__name__.lower(), **_plain(self.cohort)},
+            "cohort": {"rule": type(self.rule).__name__.lower(), **_plain(self.rule)},
             "aggregation": self.aggregation.name,
             "server": describe_optimizer(self.server),
             "algorithm": self.algorithm.name,
@@ -158,15 +181,7 @@ class Plan:
         """
         params = self.params_shape
         key = jax.eval_shape(lambda: jax.random.key(0))
-        message = jax.eval_shape(
-            self.bound.encode,
-            Message(
-                jax.ShapeDtypeStruct((self.update_layout.size,), jnp.float32),
-                jax.ShapeDtypeStruct((len(self.sides),), jnp.float32),
-            ),
-            key,
-            key,
-        )
+        message = self.message_shape
         state = jax.eval_shape(self.first_state, key)
         count = jax.ShapeDtypeStruct((), jnp.int32)
 
@@ -180,39 +195,18 @@ class Plan:
         texts = [
             str(jax.make_jaxpr(self.task.model.init)(key)),
             str(jax.make_jaxpr(local_step)(params, count)),
-            str(jax.make_jaxpr(self.bound.encode)(
-                Message(jnp.zeros(self.update_layout.size), jnp.zeros(len(self.sides))), jax.random.key(0), jax.random.key(0)
-            )),
+            str(
+                jax.make_jaxpr(self.bound.encode)(
+                    Message(jnp.zeros(self.update_layout.size), jnp.zeros(len(self.sides))),
+                    jax.random.key(0),
+                    jax.random.key(0),
+                )
+            ),
             str(jax.make_jaxpr(advance)(state, message, count, key)),
             msgspec.json.encode(self.describe()).decode(),
         ]
         text = re.sub(r"0x[0-9a-f]+", "0x", "\n".join(texts))
         return hashlib.sha256(text.encode()).hexdigest()
-
-
-def describe_optimizer(optimizer: object) -> str:
-    """An optax optimiser in words, read from the functions it is made of: ``chain(trace(decay=0.9), scale(-0.1))``."""
-    update = getattr(optimizer, "update", optimizer)
-    name = getattr(update, "__qualname__", type(update).__name__).split(".<locals>")[0]
-    code, cells = getattr(update, "__code__", None), getattr(update, "__closure__", None) or ()
-    if code is None:
-        return name
-    parts = []
-    for variable, cell in zip(code.co_freevars, cells, strict=True):
-        try:
-            value = cell.cell_contents
-        except ValueError:  # a cell not filled yet
-            continue
-        if isinstance(value, bool | int | float | str):
-            parts.append(f"{variable}={value}")
-        elif isinstance(value, tuple | list) and value and all(callable(v) for v in value):
-            inner = [describe_optimizer(v) for v in value]
-            parts += [text for text in inner if text != "identity()"]
-        elif callable(value) and ".<locals>." in getattr(value, "__qualname__", ""):
-            parts.append(describe_optimizer(value))
-    if name == "chain" and len(parts) == 1:
-        return parts[0]
-    return f"{name}({', '.join(parts)})"
 
 
 def override(plan: Plan, settings: Mapping[str, str]) -> Plan:
@@ -229,7 +223,7 @@ def override(plan: Plan, settings: Mapping[str, str]) -> Plan:
 def _override(owner: Any, path: list[str], text: str, name: str) -> Any:
     known = [f.name for f in fields(owner)]
     refuse_unknown(name, path[:1], known)
-    current = getattr(owner, path[0])
+    current: Any = getattr(owner, path[0])
     if len(path) > 1:
         if not is_dataclass(current):
             raise PlanError(
@@ -251,7 +245,9 @@ def _override(owner: Any, path: list[str], text: str, name: str) -> Any:
     try:
         value = msgspec.convert(None if text == "none" else text, kind, strict=False)
     except msgspec.ValidationError as error:
-        raise PlanError(f"{name} field {path[0]!r}", given=repr(text), expected=str(kind), do=str(error)) from None
+        raise PlanError(
+            f"{name} field {path[0]!r}", given=repr(text), expected=str(kind), do=str(error)
+        ) from None
     return replace(owner, **{path[0]: value})
 
 

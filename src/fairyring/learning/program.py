@@ -4,7 +4,7 @@ The program takes flat arrays and raw key words, so that a device needs to know 
 Its numbers are those of the simulation, because it is the same function.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,7 +71,12 @@ def program(plan: Plan, columns: Mapping[str, tuple[tuple[int, ...], Any]], exam
         PlanError: `examples` is not a whole number of at least 1.
     """
     if isinstance(examples, bool) or not isinstance(examples, int) or examples < 1:
-        raise PlanError("program examples", given=examples, expected="a whole number >= 1", do="Give the most examples a device holds.")
+        raise PlanError(
+            "program examples",
+            given=examples,
+            expected="a whole number >= 1",
+            do="Give the most examples a device holds.",
+        )
     shapes = plan.params_shape
     layouts = {
         "params": plan.layout,
@@ -95,7 +100,7 @@ def program(plan: Plan, columns: Mapping[str, tuple[tuple[int, ...], Any]], exam
     ]
     used = [kind for kind in kinds if kind[1] != (0,)]
 
-    def device(*values: jax.Array) -> dict[str, jax.Array]:
+    def device(*values: jax.Array) -> tuple[jax.Array, ...]:
         given = dict(zip((name for name, _, _ in used), values, strict=True))
         trees = {n: layout.unflatten(given.get(n, jnp.zeros(0))) for n, layout in layouts.items()}
         outcome = update(
@@ -107,19 +112,20 @@ def program(plan: Plan, columns: Mapping[str, tuple[tuple[int, ...], Any]], exam
             jax.random.wrap_key_data(given["client_key"]),
             jax.random.wrap_key_data(given["shared_key"]),
         )
-        named = {
-            "vector": outcome.message.vector,
-            "side": outcome.message.side,
-            "mine": layouts["mine"].flatten(outcome.mine),
-            "finite": outcome.finite,
-        }
-        return {name: value for name, value in named.items() if value.shape != (0,)}
+        mine = layouts["mine"].flatten(outcome.mine)
+        return (outcome.message.vector, outcome.message.side, mine, outcome.finite)
 
     arguments = [jax.ShapeDtypeStruct(shape, dtype) for _, shape, dtype in used]
-    results = jax.eval_shape(device, *arguments)
-    ordered: Callable = jax.jit(lambda *values: tuple(device(*values)[name] for name in results))
+    shapes_out = jax.eval_shape(device, *arguments)
+    names = ("vector", "side", "mine", "finite")
+    given_back = [(n, i, s) for i, (n, s) in enumerate(zip(names, shapes_out, strict=True)) if s.shape != (0,)]
+    exported = export.export(
+        # A device passes every argument, also one that this plan's program makes no use of.
+        jax.jit(lambda *values: tuple(device(*values)[i] for _, i, _ in given_back), keep_unused=True),
+        platforms=["cpu"],
+    )(*arguments)
     return Program(
-        export.export(ordered)(*arguments),
+        exported,
         tuple(Argument(name, shape, np.dtype(dtype)) for name, shape, dtype in used),
-        tuple(Argument(name, value.shape, np.dtype(value.dtype)) for name, value in results.items()),
+        tuple(Argument(name, shape.shape, np.dtype(shape.dtype)) for name, _, shape in given_back),
     )

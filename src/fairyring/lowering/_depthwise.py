@@ -4,6 +4,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from fairyring.lowering._direct import taps, untap
 
@@ -31,9 +32,19 @@ def _backward(
 ) -> tuple[jax.Array, jax.Array]:
     x, w = residuals
     c, m = x.shape[3], w.shape[3] // x.shape[3]
-    g = g.reshape(*g.shape[:3], c, m)
-    pieces = [(g * f).sum(-1) for f in w.reshape(-1, c, m)]
-    dx = untap(pieces, x.shape, w.shape[:2], strides)
+    if m == 1:
+        # The transpose of a depthwise convolution is another, of the spread-out cotangent with the turned filters:
+        # one fused pass, where adding up padded pieces is many.
+        edges = [
+            (k - 1, d - (n - 1) * s - 1, s - 1)
+            for k, d, n, s in zip(w.shape[:2], x.shape[1:3], g.shape[1:3], strides, strict=True)
+        ]
+        spread = lax.pad(g, jnp.zeros((), g.dtype), [(0, 0, 0), *edges, (0, 0, 0)])
+        dx = depthwise(spread, w[::-1, ::-1], (1, 1))
+        g = g[..., None]
+    else:
+        g = g.reshape(*g.shape[:3], c, m)
+        dx = untap([(g * f).sum(-1) for f in w.reshape(-1, c, m)], x.shape, w.shape[:2], strides)
     dw = [(t[..., None] * g).sum((0, 1, 2)) for t in taps(x, w.shape[:2], g.shape[1:3], strides)]
     return dx, jnp.stack(dw).reshape(w.shape)
 

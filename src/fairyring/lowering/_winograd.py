@@ -8,13 +8,16 @@ what lies between them is (m + 2)^2 products of [tiles, channels] with [channels
 Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016 (arXiv:1509.09308).
 """
 
-from functools import cache, partial
+from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+
+from fairyring.lowering._blocks import in_blocks
 
 
 class _Transforms(NamedTuple):
@@ -66,64 +69,89 @@ def winograd(x: jax.Array, w: jax.Array, m: int) -> jax.Array:
         m: side of an output tile, 2 or 4. Relative error in float32 is about 1e-6 for 2 and 1e-5 for 4.
     """
     h, v = x.shape[1] - 2, x.shape[2] - 2
-    tall, wide = -(-h // m) * m, -(-v // m) * m
-    x = jnp.pad(x, ((0, 0), (0, tall - h), (0, wide - v), (0, 0)))
-    return _whole_tiles(x, w, m)[:, :h, :v]
+    p, q = -(-h // m), -(-v // m)
+    x = jnp.pad(x, ((0, 0), (0, (p + 1) * m - h - 2), (0, (q + 1) * m - v - 2), (0, 0)))
+    return in_blocks(x, w, _Tiles(m))[:, :h, :v]
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _whole_tiles(x: jax.Array, w: jax.Array, m: int) -> jax.Array:
-    return _forward(x, w, m)[0]
+@dataclass(frozen=True)
+class _Tiles:
+    """F(m, 3) of an input `[n, (p + 1) * m, (q + 1) * m, c]` to an output `[n, p * m, q * m, o]`."""
+
+    m: int
+
+    def prepare(self, w: jax.Array) -> jax.Array:
+        return (_transforms(self.m).weight @ w.reshape(9, -1)).reshape(-1, *w.shape[2:])
+
+    def finish(self, filters: jax.Array) -> jax.Array:
+        return (_transforms(self.m).weight.T @ filters.reshape(len(filters), -1)).reshape(
+            3, 3, *filters.shape[1:]
+        )
+
+    def forward(self, x: jax.Array, filters: jax.Array) -> tuple[jax.Array, jax.Array]:
+        m, t = self.m, _transforms(self.m)
+        n, h, v, c = x.shape
+        tiles = (t.input @ _cut(x, m)).reshape(len(filters), -1, c)
+        products = jnp.einsum("atc,aco->ato", tiles, filters)
+        y = t.output @ products.reshape(len(filters), -1)
+        return _untile(y.reshape(m, m, n, h // m - 1, v // m - 1, -1)), tiles
+
+    def backward(
+        self, tiles: jax.Array, filters: jax.Array, g: jax.Array, shape: tuple[int, ...]
+    ) -> tuple[jax.Array, jax.Array]:
+        m, t = self.m, _transforms(self.m)
+        n, h, v, o = g.shape
+        products = (t.output.T @ _tile(g, m)).reshape(len(filters), -1, o)
+        df = jnp.einsum("atc,ato->aco", tiles, products)
+        dtiles = jnp.einsum("ato,aco->atc", products, filters)
+        dx = t.input.T @ dtiles.reshape(len(filters), -1)
+        return _uncut(dx.reshape(m + 2, m + 2, n, h // m, v // m, -1), m), df
+
+    def example_bytes(self, x: jax.Array, w: jax.Array) -> int:
+        tiles = (x.shape[1] // self.m - 1) * (x.shape[2] // self.m - 1)
+        return 4 * (self.m + 2) ** 2 * tiles * (w.shape[2] + w.shape[3])
 
 
-def _forward(x: jax.Array, w: jax.Array, m: int) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    t = _transforms(m)
+# How tiles are moved decides the speed. XLA's CPU backend makes slow loops of one transpose or of (m + 2)^2 strided
+# slices, and slower ones where it fuses them into a neighbour. It fuses nothing into or out of a concatenation, so
+# each move is two stacks of long runs of memory, one axis of tiles at a time.
+
+
+def _untile(y: jax.Array) -> jax.Array:
+    """Tiles `[m, m, n, p, q, o]` side by side: `[n, p * m, q * m, o]`."""
+    m, _, n, p, q, o = y.shape
+    halves = [half.transpose(2, 3, 0, 4, 1, 5) for half in (y[:, :, : n // 2], y[:, :, n // 2 :])]
+    return jnp.concatenate(halves).reshape(n, p * m, q * m, o)
+
+
+def _tile(y: jax.Array, m: int) -> jax.Array:
+    """The m x m tiles of `y` `[n, p * m, q * m, o]` as columns: `[m^2, n * p * q * o]`."""
+    n, h, v, o = y.shape
+    blocks = y.reshape(n * h // m, m, v * o)
+    rows = jnp.stack([blocks[:, i] for i in range(m)]).reshape(m, n * h // m * (v // m), m * o)
+    places = [rows[:, :, j * o : (j + 1) * o] for j in range(m)]
+    return jnp.stack(places, axis=1).reshape(m * m, -1)
+
+
+def _cut(x: jax.Array, m: int) -> jax.Array:
+    """The overlapping (m + 2) x (m + 2) tiles of `x` `[n, (p + 1) * m, (q + 1) * m, c]` as columns.
+
+    The last m - 2 rows and columns of `x` are in no tile. Returns `[(m + 2)^2, n * p * q * c]`.
+    """
     n, h, v, c = x.shape
-    tiles = (n, (h - 2) // m, (v - 2) // m)
-    u = (t.input @ _cut(x, tiles, m)).reshape(len(t.input), -1, c)
-    f = (t.weight @ w.reshape(9, -1)).reshape(len(t.weight), *w.shape[2:])
-    products = jnp.einsum("atc,aco->ato", u, f)
-    y = t.output @ products.reshape(len(products), -1)
-    y = y.reshape(m, m, *tiles, -1).transpose(2, 3, 0, 4, 1, 5)
-    return y.reshape(n, h - 2, v - 2, -1), (u, f)
+    p, q = h // m - 1, v // m - 1
+    blocks = x.reshape(n, p + 1, m, v * c)
+    rows = jnp.stack([blocks[:, i // m : i // m + p, i % m] for i in range(m + 2)])
+    rows = rows.reshape(m + 2, n, p, v, c)
+    places = [rows[:, :, :, j : j + (q - 1) * m + 1 : m] for j in range(m + 2)]
+    return jnp.stack(places, axis=1).reshape((m + 2) ** 2, -1)
 
 
-def _backward(m: int, residuals: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
-    u, f = residuals
-    t = _transforms(m)
-    n, h, v, o = g.shape
-    tiles = (n, h // m, v // m)
-    g = g.reshape(n, tiles[1], m, tiles[2], m, o).transpose(2, 4, 0, 1, 3, 5).reshape(m * m, -1)
-    products = (t.output.T @ g).reshape(len(u), -1, o)
-    df = jnp.einsum("atc,ato->aco", u, products)
-    dw = (t.weight.T @ df.reshape(len(df), -1)).reshape(3, 3, *f.shape[1:])
-    du = jnp.einsum("ato,aco->atc", products, f)
-    dx = _uncut(t.input.T @ du.reshape(len(du), -1), tiles, f.shape[1], m)
-    return dx, dw
-
-
-_whole_tiles.defvjp(_forward, _backward)
-
-
-def _cut(x: jax.Array, tiles: tuple[int, int, int], m: int) -> jax.Array:
-    """The overlapping (m + 2) x (m + 2) tiles of `x` `[n, h, w, c]` as columns: `[(m + 2)^2, n * tiles * c]`."""
-    _, p, q = tiles
-    places = [
-        x[:, i : i + (p - 1) * m + 1 : m, j : j + (q - 1) * m + 1 : m].reshape(1, -1)
-        for i in range(m + 2)
-        for j in range(m + 2)
-    ]
-    return jnp.concatenate(places)
-
-
-def _uncut(columns: jax.Array, tiles: tuple[int, int, int], c: int, m: int) -> jax.Array:
-    """The transpose of `_cut`: overlapping tiles added up, `[n, h, w, c]`."""
-    n, p, q = tiles
-    d = columns.reshape(m + 2, m + 2, n, p, q, c)
-    d = _overlap(d, 0, 3, m)
-    d = _overlap(d, 1, 4, m)  # [m, m, n, p + 1, q + 1, c]
-    d = d.transpose(2, 3, 0, 4, 1, 5).reshape(n, (p + 1) * m, (q + 1) * m, c)
-    return d[:, : p * m + 2, : q * m + 2]
+def _uncut(d: jax.Array, m: int) -> jax.Array:
+    """The transpose of `_cut`: overlapping tiles `[m + 2, m + 2, n, p, q, c]` added up."""
+    d = _overlap(_overlap(d, 0, 3, m), 1, 4, m)  # [m, m, n, p + 1, q + 1, c]
+    n, p, q, c = d.shape[2:]
+    return d.transpose(2, 3, 0, 4, 1, 5).reshape(n, p * m, q * m, c)
 
 
 def _overlap(d: jax.Array, inside: int, along: int, m: int) -> jax.Array:

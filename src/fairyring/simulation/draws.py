@@ -36,7 +36,12 @@ class Draws:
 
     def __init__(self, rule: Cohort, population: Population, seed: int, dropout: float = 0.0) -> None:
         if not 0 <= dropout < 1:
-            raise PlanError("dropout", given=dropout, expected="a number in [0, 1)", do="Give the share of sampled clients that vanish.")
+            raise PlanError(
+                "dropout",
+                given=dropout,
+                expected="a number in [0, 1)",
+                do="Give the share of sampled clients that vanish.",
+            )
         self.rule, self.dropout, self.root = rule, dropout, root(seed)
         self.eligible = np.flatnonzero(np.asarray(population.sizes) > 0)
         self._check(population)
@@ -108,14 +113,20 @@ class Draws:
             weights = np.asarray(population.attributes[rule.by], float)[self.eligible]
             if not np.all(np.isfinite(weights)) or np.any(weights < 0):
                 raise PlanError(
-                    f"client attribute {rule.by!r}", given="negative or not finite values", expected="weights >= 0", do="Mend the attribute."
+                    f"client attribute {rule.by!r}",
+                    given="negative or not finite values",
+                    expected="weights >= 0",
+                    do="Mend the attribute.",
                 )
             clients = int(np.count_nonzero(weights))
         if isinstance(rule, Fixed):
             outside = [c for members in rule.rounds for c in members if not 0 <= c < len(population)]
             if outside:
                 raise PlanError(
-                    "fixed cohort", given=f"client {outside[0]}", expected=f"clients 0 to {len(population) - 1}", do="Give indices into the population."
+                    "fixed cohort",
+                    given=f"client {outside[0]}",
+                    expected=f"clients 0 to {len(population) - 1}",
+                    do="Give indices into the population.",
                 )
             return
         if isinstance(rule, Uniform | Weighted) and rule.size > clients:

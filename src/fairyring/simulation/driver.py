@@ -30,7 +30,7 @@ from fairyring.simulation.promises import assumptions
 from fairyring.simulation.run import Run, checkpoint_arrays, write_head
 from fairyring.simulation.states import ClientStates
 from fairyring.simulation.stopping import EarlyStopping
-from fairyring.simulation.target import target
+from fairyring.simulation.target import Device, target
 
 ROUNDS_A_CALL = 64
 CALL_SECONDS = 0.5  # a call of the compiled program takes about so long, so that progress is seen
@@ -94,11 +94,30 @@ class _Simulation:
     """One run while it is running."""
 
     def __init__(
-        self, plan, population, rounds, seed, test, evaluate_every, run, resume, checkpoint_every, dropout, stop, on_round, on
+        self,
+        plan,
+        population,
+        rounds,
+        seed,
+        test,
+        evaluate_every,
+        run,
+        resume,
+        checkpoint_every,
+        dropout,
+        stop,
+        on_round,
+        on,
     ) -> None:
-        for name, value in (("rounds", rounds), ("evaluate_every", evaluate_every), ("checkpoint_every", checkpoint_every)):
+        for name, value in (
+            ("rounds", rounds),
+            ("evaluate_every", evaluate_every),
+            ("checkpoint_every", checkpoint_every),
+        ):
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-                raise PlanError(name, given=repr(value), expected="a whole number >= 1", do=f"Set {name}=1 or more.")
+                raise PlanError(
+                    name, given=repr(value), expected="a whole number >= 1", do=f"Set {name}=1 or more."
+                )
         if stop is not None and (test is None or stop.metric not in ("loss", *plan.task.metrics)):
             raise PlanError(
                 "early stopping",
@@ -106,14 +125,14 @@ class _Simulation:
                 expected=f"a test population and one of {['loss', *plan.task.metrics]}",
                 do="Give test=, and a metric of the task.",
             )
-        plan.task.check(population)
+        examined = {"training": plan.task.check(population)}
         if test is not None:
-            plan.task.check(test)
+            examined["test"] = plan.task.check(test)
         self.plan, self.population, self.rounds, self.seed = plan, population, rounds, seed
         self.test, self.stop, self.on_round = test, stop, on_round
         self.evaluate_every = evaluate_every or max(1, rounds // 20)
         self.checkpoint_every = checkpoint_every
-        self.draws = Draws(plan.cohort, population, seed, dropout)
+        self.draws = Draws(plan.rule, population, seed, dropout)
         self.root = root(seed)
         self.metrics: list[dict[str, Any]] = []
         self.participation = np.zeros(len(population), np.int32)
@@ -122,7 +141,7 @@ class _Simulation:
         self.seconds = 0.0
         sizes = np.asarray(population.sizes)
         self.sizes = sizes
-        self.capacity = min(ROUNDS_A_CALL, max(1, (1 << 20) // plan.cohort.most), rounds)
+        self.capacity = min(ROUNDS_A_CALL, max(1, (1 << 20) // plan.rule.most), rounds)
         workload = Workload.of(sizes, plan.local, unroll=on.unroll)
         self.engine = Engine(
             plan,
@@ -135,7 +154,9 @@ class _Simulation:
             options=on.options,
         )
         mine = jax.eval_shape(plan.algorithm.mine, plan.params_shape)
-        self.feed = feed(population, plan.task.reads(population), self.engine, mine=mine, capacity=self.capacity)
+        self.feed = feed(
+            population, plan.task.reads(population), self.engine, mine=mine, capacity=self.capacity
+        )
         self.evaluator = Evaluator(plan.task, test, on.devices, on.rewrite) if test is not None else None
         first = plan.first_state(of_client(of_round(self.root, 0), NOBODY, Purpose.INIT))
         self.prints = {"plan": plan.fingerprint(), "population": population.fingerprint()}
@@ -157,7 +178,7 @@ class _Simulation:
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": 0.0,
             "compile_seconds": 0.0,
-            "assumptions": assumptions(plan, dropout),
+            "assumptions": assumptions(plan, dropout, examined),
         }
         self.summary = {
             **population.describe(),
@@ -172,7 +193,12 @@ class _Simulation:
 
     def _open(self, run: Any, resume: bool, first: Any) -> None:
         if run is None and resume:
-            raise PlanError("resume", given="no run folder", expected="run=, the folder of the run", do="Give run= the folder to resume.")
+            raise PlanError(
+                "resume",
+                given="no run folder",
+                expected="run=, the folder of the run",
+                do="Give run= the folder to resume.",
+            )
         own = jax.tree.map(np.asarray, self.plan.algorithm.mine(first.params))
         has_states = bool(jax.tree.leaves(own))
         path = Path(run) / "clients" if run is not None else None
@@ -207,7 +233,11 @@ class _Simulation:
         versions = {k: v for k, v in header["versions"].items() if self.header["versions"].get(k) != v}
         for name, value in given.items():
             if saved[name] != value:
-                also = f" (the run was made with {versions}, which alone can change a plan's fingerprint)" if versions else ""
+                also = (
+                    f" (the run was made with {versions}, which alone can change a plan's fingerprint)"
+                    if versions
+                    else ""
+                )
                 raise RunMismatch(
                     f"run folder {self.folder.path if self.folder else ''}",
                     given=f"a run of another {name}: {str(saved[name])[:12]}",
@@ -253,7 +283,9 @@ class _Simulation:
             for record in records:
                 record["seconds"] = each
             self.round += len(draws)
-            due = self.test is not None and (self.round % self.evaluate_every == 0 or self.round == self.rounds)
+            due = self.test is not None and (
+                self.round % self.evaluate_every == 0 or self.round == self.rounds
+            )
             if due:
                 records[-1]["test"] = self._evaluate()
             self.metrics += records
@@ -345,7 +377,9 @@ class _Simulation:
             bad: list[np.ndarray] = []
             for piece in self.feed.pieces(draw.staying):
                 mine = self._fetch(piece.clients)
-                sums, mine, finite = self.engine.accumulate(sums, broadcast, piece.columns, piece.members, mine, key)
+                sums, mine, finite = self.engine.accumulate(
+                    sums, broadcast, piece.columns, piece.members, mine, key
+                )
                 self._store(piece.clients, mine)
                 waiting.append((piece.clients, finite))
                 if len(waiting) > 2:  # fetch the next piece while this one is computed, but no further ahead
@@ -416,8 +450,10 @@ def _faulty(parts: list[np.ndarray], finite: jax.Array) -> list[np.ndarray]:
     return [part[~ok[d, : len(part)]] for d, part in enumerate(parts)]
 
 
-def _machine(devices: list[jax.Device]) -> dict[str, Any]:
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30 if hasattr(os, "sysconf") else None
+def _machine(devices: list[Device]) -> dict[str, Any]:
+    memory = (
+        os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30 if hasattr(os, "sysconf") else None
+    )
     return {
         "cpu": _processor(),
         "cores": available_cores(),

@@ -25,22 +25,24 @@ from fairyring.learning.device import Align, Broadcast, device_half
 from fairyring.learning.local import Workload
 from fairyring.learning.plan import Plan
 from fairyring.learning.server import ServerState, server_half
+from fairyring.simulation.target import Device
 
 Tree = Any
+Array = Any  # of NumPy before a program is called, of JAX within
 AXIS = "device"
 
 
 class Members(NamedTuple):
     """The clients a device works through: int32, the last axis is the device's clients.
 
-    Client `ids[i]` owns rows `starts[i] : starts[i] + sizes[i]` of the columns at hand; only the first `count`
-    places are used.
+    Client `ids[i]` owns rows `starts[i] : starts[i] + sizes[i]` of the columns at hand; only the first `used`
+    places count.
     """
 
-    ids: jax.Array
-    starts: jax.Array
-    sizes: jax.Array
-    count: jax.Array
+    ids: Array
+    starts: Array
+    sizes: Array
+    used: Array
 
 
 class Engine:
@@ -62,7 +64,7 @@ class Engine:
         plan: Plan,
         workload: Workload,
         clients: int,
-        devices: list[jax.Device],
+        devices: list[Device],
         *,
         rewrite: Callable[[Callable], Callable],
         align: Align | None = None,
@@ -75,16 +77,16 @@ class Engine:
             plan.task, plan.local, plan.algorithm, plan.bound, workload, rewrite=rewrite, align=align
         )
         self.advance = server_half(plan.server, plan.algorithm, plan.bound, plan.update_layout, clients)
-        per_device = -(-plan.cohort.most // len(devices))
+        per_device = -(-plan.rule.most // len(devices))
         self.room = -(-per_device // together) * together  # places for clients on a device
         spread, alike = P(AXIS), P()
-        members = Members(*(P(None, AXIS),) * 4)
+        many, one = (Members(*(spec,) * 4) for spec in (P(None, AXIS), spread))
         wrap = partial(jax.shard_map, mesh=self.mesh, check_vma=False)
         compiled = partial(jax.jit, compiler_options=dict(options or {}))
         self.rounds = compiled(
             wrap(
                 self._rounds,
-                in_specs=(alike, alike, members, alike, alike, alike),
+                in_specs=(alike, alike, many, alike, alike, alike),
                 out_specs=(alike, alike, alike, P(None, AXIS)),
             ),
             donate_argnums=0,
@@ -92,7 +94,7 @@ class Engine:
         self.accumulate = compiled(
             wrap(
                 self._accumulate,
-                in_specs=(spread, alike, spread, Members(*(spread,) * 4), spread, alike),
+                in_specs=(spread, alike, spread, one, spread, alike),
                 out_specs=(spread, spread, spread),
             ),
             donate_argnums=(0, 4),
@@ -116,20 +118,23 @@ class Engine:
 
     def nothing(self) -> Tree:
         """The sums before a round's first client, one a device."""
-        zero = self._zero(self.plan.params_shape)
+        zero = self._sums
         zeros = jax.tree.map(lambda leaf: np.zeros((self.devices, *leaf.shape), leaf.dtype), zero)
         return self.spread(zeros)
 
-    def _zero(self, params: Tree) -> tuple[Message, jax.ShapeDtypeStruct]:
-        signal = Message(
-            jax.ShapeDtypeStruct((self.plan.update_layout.size,), jnp.float32),
-            jax.ShapeDtypeStruct((len(self.plan.sides),), jnp.float32),
-        )
-        key = jax.eval_shape(lambda: jax.random.key(0))
-        return jax.eval_shape(self.plan.bound.encode, signal, key, key), jax.ShapeDtypeStruct((), jnp.int32)
+    @property
+    def _sums(self) -> tuple[Message, jax.ShapeDtypeStruct]:
+        """The sum of messages and the number of them, as shapes."""
+        return self.plan.message_shape, jax.ShapeDtypeStruct((), jnp.int32)
 
     def _clients(
-        self, broadcast: Broadcast, columns: Mapping, members: Members, mine: Tree, round_key: jax.Array, sums: Tree
+        self,
+        broadcast: Broadcast,
+        columns: Mapping,
+        members: Members,
+        mine: Tree,
+        round_key: jax.Array,
+        sums: Tree,
     ) -> tuple[Tree, Tree, jax.Array]:
         """Work through a device's clients; returns the sums, the clients' states, and who was finite."""
         width = self.together
@@ -139,7 +144,9 @@ class Engine:
         def one(i: jax.Array, mine: Tree):
             old = jax.tree.map(lambda states: states[i], mine)
             key = jax.random.fold_in(round_key, members.ids[i])
-            outcome = self.update(broadcast, columns, members.starts[i], members.sizes[i], old, key, stages_key)
+            outcome = self.update(
+                broadcast, columns, members.starts[i], members.sizes[i], old, key, stages_key
+            )
             new = jax.tree.map(lambda n, o: jnp.where(outcome.finite, n, o), outcome.mine, old)
             message = jax.tree.map(lambda m: jnp.where(outcome.finite, m, jnp.zeros_like(m)), outcome.message)
             return message, new, outcome.finite
@@ -154,12 +161,14 @@ class Engine:
         def block(b: jax.Array, carry: tuple[Tree, Tree, jax.Array]):
             (total, reported), mine, finite = carry
             places = b * width + jnp.arange(width)
-            real = places < members.count
+            real = places < members.used
             messages, new, ok = jax.vmap(lambda i: one(i, mine))(places)
             counted = ok & real
 
             def summed(m: jax.Array) -> jax.Array:
-                return jnp.sum(jnp.where(counted.reshape(-1, *(1,) * (m.ndim - 1)), m, 0), axis=0, dtype=m.dtype)
+                return jnp.sum(
+                    jnp.where(counted.reshape(-1, *(1,) * (m.ndim - 1)), m, 0), axis=0, dtype=m.dtype
+                )
 
             total = jax.tree.map(lambda t, m: t + summed(m), total, messages)
             mine = jax.tree.map(lambda states, state: states.at[places].set(state), mine, new)
@@ -167,11 +176,17 @@ class Engine:
             return (total, reported), mine, finite.at[places].set(ok | ~real)
 
         if width == 1:
-            return lax.fori_loop(0, members.count, single, (sums, mine, finite))
-        return lax.fori_loop(0, -(-members.count // width), block, (sums, mine, finite))
+            return lax.fori_loop(0, members.used, single, (sums, mine, finite))
+        return lax.fori_loop(0, -(-members.used // width), block, (sums, mine, finite))
 
     def _rounds(
-        self, state: ServerState, columns: Mapping, members: Members, first: jax.Array, count: jax.Array, root: jax.Array
+        self,
+        state: ServerState,
+        columns: Mapping,
+        members: Members,
+        first: jax.Array,
+        count: jax.Array,
+        root: jax.Array,
     ):
         """`count` whole rounds; the first axis of `members` is the round.
 
@@ -179,7 +194,7 @@ class Engine:
         """
         members = jax.tree.map(lambda m: m[:, 0], members)
         capacity, room = members.ids.shape
-        zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), self._zero(state.params))
+        zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), self._sums)
         sides = 2 + len(self.plan.task.metrics)
 
         def body(i: jax.Array, carry):
@@ -202,11 +217,17 @@ class Engine:
         return state, side, reported, finite[:, None]
 
     def _accumulate(
-        self, sums: Tree, broadcast: Broadcast, columns: Mapping, members: Members, mine: Tree, round_key: jax.Array
+        self,
+        sums: Tree,
+        broadcast: Broadcast,
+        columns: Mapping,
+        members: Members,
+        mine: Tree,
+        round_key: jax.Array,
     ):
         """Add some clients of a round to the sums; every argument but `broadcast` is a device's own part."""
         sums = jax.tree.map(lambda s: s[0], sums)
-        here = Members(members.ids[0], members.starts[0], members.sizes[0], members.count[0])
+        here = Members(members.ids[0], members.starts[0], members.sizes[0], members.used[0])
         columns = {name: column[0] for name, column in columns.items()}
         own = jax.tree.map(lambda s: s[0], mine)
         sums, own, finite = self._clients(broadcast, columns, here, own, round_key, sums)
@@ -215,9 +236,7 @@ class Engine:
     def _finish(self, state: ServerState, sums: Tree, number: jax.Array, root: jax.Array):
         """The server's half of a round whose clients were accumulated."""
         total, heard = lax.psum(jax.tree.map(lambda s: s[0], sums), AXIS)
-        state, side = self.advance(
-            state, total, heard, shared(of_round(root, number), Purpose.SHARED)
-        )
+        state, side = self.advance(state, total, heard, shared(of_round(root, number), Purpose.SHARED))
         return state, (side, heard)
 
 

@@ -14,6 +14,7 @@ from jax.sharding import PartitionSpec as P
 from fairyring.core.errors import PopulationError
 from fairyring.population import Population
 from fairyring.simulation.columns import bytes_of
+from fairyring.simulation.target import Device
 from fairyring.task import Task
 
 Tree = Any
@@ -54,11 +55,18 @@ class Evaluator:
     """
 
     def __init__(
-        self, task: Task, population: Population, devices: list[jax.Device], rewrite: Callable[[Callable], Callable]
+        self,
+        task: Task,
+        population: Population,
+        devices: list[Device],
+        rewrite: Callable[[Callable], Callable],
     ) -> None:
         if population.examples == 0:
             raise PopulationError(
-                "population to evaluate on", given="no examples", expected="at least one", do="Give a population with examples."
+                "population to evaluate on",
+                given="no examples",
+                expected="at least one",
+                do="Give a population with examples.",
             )
         self.task, self.population = task, population
         self.columns = task.reads(population)
@@ -83,7 +91,10 @@ class Evaluator:
     def _judge(self, params: Tree, batch: Mapping[str, jax.Array]) -> jax.Array:
         """Value and weight of the loss and each metric, for every example of a batch: `[2 (1 + metrics), rows]`."""
         outputs = self.task.forward(params, batch, None)
-        pairs = [self.task.loss(outputs, batch), *(m.measure(outputs, batch) for m in self.task.metrics.values())]
+        pairs = [
+            self.task.loss(outputs, batch),
+            *(m.measure(outputs, batch) for m in self.task.metrics.values()),
+        ]
         rows = batch[self.task.inputs].shape[0]
         return jnp.stack([jnp.broadcast_to(v, (rows,)).astype(jnp.float32) for pair in pairs for v in pair])
 
@@ -93,7 +104,9 @@ class Evaluator:
         sums = np.zeros((2 * len(names), len(self.population)))
         for columns, clients in self._held if self._held is not None else self._pieces():
             judged = np.asarray(self._scan(params, columns))
-            judged = np.moveaxis(judged, 2, 0).reshape(2 * len(names), -1)[:, : len(clients)].astype(np.float64)
+            judged = (
+                np.moveaxis(judged, 2, 0).reshape(2 * len(names), -1)[:, : len(clients)].astype(np.float64)
+            )
             for i in range(len(names)):
                 value, weight = judged[2 * i], judged[2 * i + 1]
                 sums[2 * i] += np.bincount(clients, value * weight, len(self.population))

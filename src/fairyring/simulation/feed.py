@@ -25,7 +25,9 @@ class Piece(NamedTuple):
 class Resident:
     """A population whose every row lies on every device; a round is a matter of indices."""
 
-    def __init__(self, population: Population, columns: tuple[str, ...], engine: Engine, capacity: int) -> None:
+    def __init__(
+        self, population: Population, columns: tuple[str, ...], engine: Engine, capacity: int
+    ) -> None:
         every = np.arange(len(population))
         rows, offsets = population.gather(every)
         self.engine, self.capacity = engine, capacity
@@ -60,7 +62,9 @@ class Streamed:
         self.sizes = np.asarray(population.sizes)
         example = population.client(int(np.argmax(self.sizes)))
         self.kinds = {name: (example[name].shape[1:], example[name].dtype) for name in columns}
-        row = sum(int(np.prod(shape, dtype=np.int64)) * dtype.itemsize for shape, dtype in self.kinds.values())
+        row = sum(
+            int(np.prod(shape, dtype=np.int64)) * dtype.itemsize for shape, dtype in self.kinds.values()
+        )
         seen = self.sizes[self.sizes > 0]
         usual = int(engine.room * seen.mean() * 1.25) + 1
         self.rows = max(int(seen.max()), min(usual, PIECE_BYTES // max(1, row)))

@@ -89,4 +89,6 @@ def write_head(record: RunFolder, header: dict[str, Any], plan: Plan, population
 
 def checkpoint_arrays(state: ServerState, participation: np.ndarray) -> dict[str, np.ndarray]:
     """The arrays of a checkpoint."""
-    return {f"server/{name}": leaf for name, leaf in flatten_state(state).items()} | {"participation": participation}
+    return {f"server/{name}": leaf for name, leaf in flatten_state(state).items()} | {
+        "participation": participation
+    }

@@ -32,7 +32,9 @@ class ClientStates:
 
     def __init__(self, clients: int, example: Tree, folder: Path | None) -> None:
         leaves, self.treedef = jax.tree.flatten(jax.tree.map(np.asarray, example))
-        fields = [("client", np.int64)] + [(f"leaf{i}", leaf.dtype, leaf.shape) for i, leaf in enumerate(leaves)]
+        fields = [("client", np.int64)] + [
+            (f"leaf{i}", leaf.dtype, leaf.shape) for i, leaf in enumerate(leaves)
+        ]
         self.record = np.dtype(fields)
         self.row = np.dtype([("seen", np.bool_), *fields[1:]])
         self.leaves, self.clients, self.folder = leaves, clients, folder
@@ -131,7 +133,8 @@ class ClientStates:
             for begin in range(0, length, 4096):
                 count = min(4096, length - begin)
                 self._settle(np.frombuffer(file.read(count * self.record.itemsize), self.record))
-        self.table.flush()
+        if isinstance(self.table, np.memmap):
+            self.table.flush()
 
     def _settle(self, rows: np.ndarray) -> None:
         for row in rows:  # in order: a client's later state replaces its earlier one

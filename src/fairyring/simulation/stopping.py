@@ -24,7 +24,12 @@ class EarlyStopping:
 
     def __post_init__(self) -> None:
         if self.patience < 1:
-            raise PlanError("early stopping patience", given=self.patience, expected="a whole number >= 1", do="Set patience=5.")
+            raise PlanError(
+                "early stopping patience",
+                given=self.patience,
+                expected="a whole number >= 1",
+                do="Set patience=5.",
+            )
 
     def judge(self, history: list[float]) -> bool:
         """Whether to stop, given the metric at every evaluation so far."""

@@ -1,13 +1,14 @@
 """What the devices at hand ask of the engine."""
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 
 from fairyring.core.errors import PlanError
 from fairyring.lowering import Storage, align_dense, lower_for_cpu
 
+Device = Any  # jax.Device, which type checkers take for a variable
 SMALL_MODEL = 400_000  # parameters; below, a loop's turn costs as much as a training step
 
 # XLA's other schedules keep more of a training step alive than fits in cache, and its loops keep to vectors half as
@@ -30,7 +31,7 @@ class Target(NamedTuple):
         options: of the compiler, for programs of training steps.
     """
 
-    devices: list[jax.Device]
+    devices: list[Device]
     rewrite: Callable[[Callable], Callable]
     align: Callable[..., Storage] | None
     together: int
@@ -51,7 +52,9 @@ def target(parameters: int, *, devices: int | None = None, together: int | None 
     """
     for name, value in (("devices", devices), ("together", together)):
         if value is not None and value < 1:
-            raise PlanError(name, given=value, expected="a whole number >= 1", do=f"Leave out {name}= for the default.")
+            raise PlanError(
+                name, given=value, expected="a whole number >= 1", do=f"Leave out {name}= for the default."
+            )
     found = jax.local_devices()
     on_cpu = found[0].platform == "cpu"
     width = together or (1 if on_cpu else 16)

@@ -1,4 +1,4 @@
-"""What is learned: models as people bring them, losses, metrics, and a small zoo of models (`fairyring.task.zoo`)."""
+"""What is learned: models as people bring them, losses and metrics, a small zoo (`fairyring.task.zoo`)."""
 
 from fairyring.task.adapters import as_model, from_equinox, from_functions, from_nnx
 from fairyring.task.classification import classification

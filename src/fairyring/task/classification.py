@@ -59,7 +59,7 @@ def classification(
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """`-log softmax(logits)[label]`: logits `[..., classes]`, labels `[...]` whole numbers -> float32 `[...]`."""
+    """`-log softmax(logits)[label]`: logits `[..., classes]`, whole numbers `[...]` -> float32 `[...]`."""
     logits = logits.astype(jnp.float32)
     # A comparison instead of a gather: its gradient fuses with the softmax's, a gather's is a scatter.
     right = jnp.arange(logits.shape[-1]) == labels[..., None].astype(jnp.int32)
@@ -79,13 +79,13 @@ def is_first(logits: jax.Array, labels: jax.Array) -> jax.Array:
 
 
 def _labels_fit(labels: str, classes: int | None) -> Rule:
-    def rule(columns: Mapping[str, Column], outputs: Any) -> None:
+    def rule(columns: Mapping[str, Column], outputs: Callable[[], Any]) -> None:
         column = columns[labels]
         column.require_integers(do="Number the classes from 0.")
         column.require_shape(
             (), do="Give one label an example: the argmax of a one-hot row, or use multi_label."
         )
-        shape = getattr(outputs, "shape", None)
+        shape = getattr(outputs(), "shape", None)
         if shape is None or len(shape) != 2:
             raise ModelError(
                 "model",

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Protocol
 
 import jax
@@ -12,6 +13,8 @@ from fairyring.task.metric import Measure
 
 WHOLE_ROWS = 5_000_000
 """Up to so many rows in memory are all looked at."""
+MANY_CLIENTS = 20_000
+"""A selection (rows not in the clients' order) of more clients than this is not walked through."""
 SAMPLE_CLIENTS = 128
 SAMPLE_ROWS = 512
 """Otherwise so many clients, spread evenly, and at most so many rows of each."""
@@ -20,7 +23,9 @@ SAMPLE_ROWS = 512
 class HasExamples(Protocol):
     """What is needed of a population here."""
 
-    columns: Mapping[str, Any]
+    columns: Mapping[str, np.ndarray]  # asked for only where `stored`
+    names: tuple[str, ...]
+    stored: bool
     starts: np.ndarray
     sizes: np.ndarray
     ids: np.ndarray
@@ -54,6 +59,28 @@ class Examined:
 
 
 @dataclass(frozen=True)
+class Rows:
+    """The rows that are looked at.
+
+    Attributes:
+        clients: whose they are, `[k]`, in order.
+        edges: `[k + 1]`; the rows of `clients[j]` are `edges[j]` to `edges[j + 1]`, counted over all parts.
+        parts: the values by column, in one piece or one for each client.
+        ids: the names of all clients.
+    """
+
+    clients: np.ndarray
+    edges: np.ndarray
+    parts: tuple[Mapping[str, np.ndarray], ...]
+    ids: np.ndarray
+
+    def locate(self, row: int) -> str:
+        """A row, as a person finds it."""
+        j = int(np.searchsorted(self.edges, row, side="right")) - 1
+        return f"row {row - self.edges[j]} of client {self.ids[self.clients[j]].item()!r}"
+
+
+@dataclass(frozen=True)
 class Column:
     """One column as a rule sees it.
 
@@ -61,29 +88,29 @@ class Column:
         name: its name.
         shape: of one row.
         dtype: of its values.
-        parts: pairs (client, the values looked at `[n, ...]`).
-        ids: the clients' own names.
+        rows: where its values are.
     """
 
     name: str
     shape: tuple[int, ...]
     dtype: np.dtype
-    parts: tuple[tuple[int, np.ndarray], ...]
-    ids: np.ndarray
+    rows: Rows
 
     def require(self, good: Callable[[np.ndarray], np.ndarray], *, expected: str, do: str) -> None:
         """Refuse the column at the first value that is not good, naming client and row."""
-        for client, values in self.parts:
+        before = 0
+        for part in self.rows.parts:
+            values = part[self.name]
             fine = good(values)
             if not fine.all():
                 row = int(np.argwhere(~fine)[0][0])
-                bad = values[~fine].ravel()[0].item()
                 raise PopulationError(
                     f"column {self.name!r}",
-                    given=f"{bad!r} in row {row} of client {self.ids[client].item()!r}",
+                    given=f"{values[~fine].ravel()[0].item()!r} in {self.rows.locate(before + row)}",
                     expected=expected,
                     do=do,
                 )
+            before += len(values)
 
     def require_integers(self, *, do: str) -> None:
         """Refuse anything but whole numbers (or booleans)."""
@@ -97,8 +124,9 @@ class Column:
             raise PopulationError(f"column {self.name!r}", given=given, expected=f"shape {shape}", do=do)
 
 
-Rule = Callable[[Mapping[str, Column], Any], None]
-"""`(columns, outputs) -> None`, raises; `outputs` has shape `[B, ...]` and dtype, but no values."""
+Rule = Callable[[Mapping[str, Column], Callable[[], Any]], None]
+"""`(columns, outputs) -> None`, raises. `outputs()` has a shape `[B, ...]` and a dtype, but no values.
+A rule looks at columns first, since a model's own complaint about wrong ones is harder to read."""
 
 _EXAMPLES = 3  # rows in the batch that shapes are found with: no size a model is likely to have
 
@@ -115,66 +143,59 @@ def examine(task: Any, population: HasExamples) -> Examined:
                 expected="numbers",
                 do="Encode text and categories as whole numbers first.",
             )
-    looked_at = _rows(population, [name for name in names if name != task.inputs])
-    outputs = _outputs(task, population, names)
+    rows = _rows(population, names)
     columns = {
-        name: Column(
-            name,
-            tuple(population.shape(name)),
-            np.dtype(population.dtype(name)),
-            tuple((client, rows[name]) for client, rows in looked_at if name in rows),
-            population.ids,
-        )
+        name: Column(name, tuple(population.shape(name)), np.dtype(population.dtype(name)), rows)
         for name in names
     }
     if "weight" in columns and "weight" in task.optional:
         _check_weight(columns["weight"])
+    outputs = cache(lambda: _outputs(task, population, names))
     for rule in task.rules:
         rule(columns, outputs)
     batch = _batch(population, names)
-    _check_measure("loss", task.loss, outputs, batch)
+    _check_measure("loss", task.loss, outputs(), batch)
     for name, metric in task.metrics.items():
-        _check_measure(f"metric {name!r}", metric.measure, outputs, batch)
-    return Examined(sum(_length(rows) for _, rows in looked_at), int(np.sum(population.sizes)))
+        _check_measure(f"metric {name!r}", metric.measure, outputs(), batch)
+    return Examined(int(rows.edges[-1]), int(np.sum(population.sizes)))
 
 
 def _require_columns(task: Any, population: HasExamples) -> None:
-    missing = [name for name in task.columns if name not in population.columns]
+    missing = [name for name in task.columns if name not in population.names]
     if missing:
         raise PopulationError(
             f"column {missing[0]!r}",
-            given=f"columns {', '.join(population.columns) or 'none'}",
+            given=f"columns {', '.join(population.names) or 'none'}",
             expected=f"columns {', '.join(task.columns)} for {task.name}",
             do="Rename the column, or name the one to read (inputs=, labels=).",
         )
 
 
-def _rows(population: HasExamples, names: list[str]) -> list[tuple[int, dict[str, np.ndarray]]]:
-    """Pairs (client, values by column): everything where that is cheap, a sample elsewhere."""
-    sizes = np.asarray(population.sizes)
+def _rows(population: HasExamples, names: tuple[str, ...]) -> Rows:
+    """All rows where that is cheap (they lie in memory), a sample of clients elsewhere. Nothing is copied."""
+    sizes, ids = np.asarray(population.sizes), population.ids
     clients = np.flatnonzero(sizes)
-    stored = [population.columns[name] for name in names]
-    in_memory = all(isinstance(c, np.ndarray) and not isinstance(c, np.memmap) for c in stored)
-    if in_memory and sizes.sum() <= WHOLE_ROWS:
-        starts = np.asarray(population.starts)
-        return (
-            [
-                (int(i), {n: c[starts[i] : starts[i] + sizes[i]] for n, c in zip(names, stored, strict=True)})
-                for i in clients
-            ]
-            if names
-            else [(int(i), {"": np.empty(sizes[i], bool)}) for i in clients]
-        )
-    picked = clients[np.unique(np.linspace(0, len(clients) - 1, SAMPLE_CLIENTS).astype(int))]
-    sample = []
-    for i in picked:
-        rows = population.client(int(i))
-        sample.append((int(i), {n: np.asarray(rows[n][:SAMPLE_ROWS]) for n in names or list(rows)[:1]}))
-    return sample
-
-
-def _length(rows: Mapping[str, np.ndarray]) -> int:
-    return len(next(iter(rows.values())))
+    stored = {name: population.columns[name] for name in names} if population.stored else {}
+    in_memory = population.stored and not any(isinstance(c, np.memmap) for c in stored.values())
+    if in_memory and 0 < sizes.sum() <= WHOLE_ROWS:
+        starts, sizes = np.asarray(population.starts)[clients], sizes[clients]
+        ends, edges = starts + sizes, np.concatenate([[0], np.cumsum(sizes)])
+        if (ends[:-1] == starts[1:]).all():
+            return Rows(clients, edges, ({n: c[starts[0] : ends[-1]] for n, c in stored.items()},), ids)
+        if len(clients) <= MANY_CLIENTS:
+            pieces = [{n: c[a:b] for n, c in stored.items()} for a, b in zip(starts, ends, strict=True)]
+            return Rows(clients, edges, tuple(pieces), ids)
+    clients = (
+        clients[np.unique(np.linspace(0, len(clients) - 1, SAMPLE_CLIENTS).astype(int))]
+        if len(clients)
+        else clients
+    )
+    pieces = []
+    for client in clients:
+        own = population.client(int(client))
+        pieces.append({name: np.asarray(own[name][:SAMPLE_ROWS]) for name in names})
+    lengths = [len(next(iter(piece.values()))) for piece in pieces]
+    return Rows(clients, np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]), tuple(pieces), ids)
 
 
 def _batch(population: HasExamples, names: tuple[str, ...]) -> dict[str, jax.ShapeDtypeStruct]:
@@ -204,8 +225,8 @@ def _outputs(task: Any, population: HasExamples, names: tuple[str, ...]) -> Any:
         raise ModelError(
             f"model on column {task.inputs!r}",
             given=(
-                f"examples of shape {x.shape[1:]}, {population.dtype(task.inputs)}, of which the model sees {seen}; "
-                f"it answers {type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+                f"examples of shape {x.shape[1:]}, {population.dtype(task.inputs)}, of which the model sees "
+                f"{seen}; it answers {type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
             ),
             expected="inputs the model accepts",
             do="Give the model the shape of the data, or reshape them in `prepare` (it receives a batch).",

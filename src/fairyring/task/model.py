@@ -14,8 +14,8 @@ class Model(NamedTuple):
 
     Attributes:
         init: `key -> params`, a pytree of float32 arrays.
-        apply: `(params, x, key) -> outputs` on a batch, `x` `[B, ...]`. With a key the model trains (dropout is
-            on, drawn from the key); with None it is evaluated, and the same input gives the same output.
+        apply: `(params, x, key) -> outputs` on a batch, `x` `[B, ...]`. With a key the model trains (dropout
+            is on, drawn from the key); with None it is evaluated, and the same input gives the same output.
     """
 
     init: Callable[[jax.Array], Params]

@@ -26,9 +26,10 @@ def multi_label(
     """Learn which of L labels an example has: sigmoid cross-entropy on logits `[B, L]`.
 
     Metrics, a label counting as predicted where its logit is above 0: `label_accuracy`, the share of labels
-    that are right; `exact_match`, whether all are; `f1`, the F1 score of an example, 2 tp / (2 tp + fp + fn), 1
-    where it has no label and none is predicted. All are means over examples (so scikit-learn's `average="samples"`);
-    F1 over a whole population (micro, macro) is not one, and so cannot be added up client by client.
+    that are right; `exact_match`, whether all are; `f1`, the F1 score of an example, 2 tp / (2 tp + fp + fn),
+    1 where it has no label and none is predicted. All are means over examples (scikit-learn's
+    `average="samples"`); F1 over a whole population (micro, macro) is not one, and so cannot be added up
+    client by client.
 
     Args:
         model: see `as_model`. Its outputs are logits `[B, L]`, no sigmoid.
@@ -61,8 +62,8 @@ def multi_label(
         named = predicted.sum(axis=1) + there.sum(axis=1)
         return jnp.where(named == 0, 1.0, 2.0 * right / jnp.maximum(named, 1))
 
-    def rule(found: Mapping[str, Column], outputs: Any) -> None:
-        column, shape = found[labels], getattr(outputs, "shape", ())
+    def rule(found: Mapping[str, Column], outputs: Callable[[], Any]) -> None:
+        column, shape = found[labels], getattr(outputs(), "shape", ())
         if len(shape) != 2:
             raise ModelError(
                 "model",

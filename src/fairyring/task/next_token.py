@@ -37,8 +37,8 @@ def next_token(
             inputs moved on by one, and a sequence of T tokens has T - 1 of them.
         padding: targets equal to this token do not count.
         prepare: applied to a batch of inputs inside the compiled program. Default: whole numbers to int32.
-        metrics: more metrics, name -> `Metric` or function `(outputs, batch) -> value [B]`. A function's value is
-            weighted as an example, not by its tokens; give a `Metric` for the other.
+        metrics: more metrics, name -> `Metric` or function `(outputs, batch) -> value [B]`. A function's
+            value is weighted as an example, not by its tokens; give a `Metric` for the other.
         columns: columns that these metrics read besides.
         name: as the plan's record shows it.
 
@@ -65,7 +65,7 @@ def next_token(
         logits, targets = aligned(logits, batch)
         return mean_over_tokens(is_first(logits, targets).astype(jnp.float32), targets, batch)
 
-    def rule(found: Mapping[str, Column], outputs: Any) -> None:
+    def rule(found: Mapping[str, Column], outputs: Callable[[], Any]) -> None:
         tokens = found[inputs]
         tokens.require_integers(do="Encode the text as token numbers first.")
         if len(tokens.shape) != 1 or tokens.shape[0] < (2 if labels is None else 1):
@@ -75,7 +75,10 @@ def next_token(
                 expected="shape (T,), with T of at least 2" if labels is None else "shape (T,)",
                 do="Store sequences of equal length, padded where they are shorter.",
             )
-        shape = getattr(outputs, "shape", ())
+        if labels is not None:
+            found[labels].require_integers(do="Encode the targets as token numbers.")
+            found[labels].require_shape(tokens.shape, do="Give one target for each place of the inputs.")
+        shape = getattr(outputs(), "shape", ())
         if len(shape) != 3 or shape[1] != tokens.shape[0]:
             raise ModelError(
                 "model",
@@ -83,9 +86,6 @@ def next_token(
                 expected=f"logits of shape (B, {tokens.shape[0]}, vocabulary)",
                 do="Return logits for every place of the sequence.",
             )
-        if labels is not None:
-            found[labels].require_integers(do="Encode the targets as token numbers.")
-            found[labels].require_shape(tokens.shape, do="Give one target for each place of the inputs.")
         for column in (tokens,) if labels is None else (tokens, found[labels]):
             column.require(
                 lambda values: (values >= 0) & (values < shape[2]),

@@ -27,9 +27,9 @@ def regression(
 ) -> Task:
     """Learn numbers: mean squared error, and mean absolute error as the metric `mae`.
 
-    The value of an example is the mean over its numbers. An error has no largest value, so `mae` has no bound;
-    where integers are summed, give `metrics={"mae": clamp(task.metrics["mae"], 10.0)}`. The root of the mean
-    squared error and R² are not means over examples, and so are left to whoever has the predictions.
+    The value of an example is the mean over its numbers. An error has no largest value, so `mae` has no
+    bound; where integers are summed, give `metrics={"mae": clamp(task.metrics["mae"], 10.0)}`. The root of
+    the mean squared error and R² are no means over examples, and so are left to whoever has the predictions.
 
     Args:
         model: see `as_model`. Outputs `[B, ...]` of the shape of the labels; `[B]` and `[B, 1]` go together.
@@ -53,8 +53,8 @@ def regression(
 
         return measure
 
-    def rule(found: Mapping[str, Column], outputs: Any) -> None:
-        shape, wanted = getattr(outputs, "shape", None), found[labels].shape
+    def rule(found: Mapping[str, Column], outputs: Callable[[], Any]) -> None:
+        shape, wanted = getattr(outputs(), "shape", None), found[labels].shape
         if shape is None or _without_ones(shape[1:]) != _without_ones(wanted):
             raise ModelError(
                 "model",

@@ -25,17 +25,17 @@ class Task:
     Attributes:
         name: as a plan's record shows it.
         model: the model.
-        loss: `(outputs, batch) -> (value [B], weight [B])`. The value is an example's mean loss; the weight is
-            1, or the number of its tokens, times the column `weight` where the population has one. The loss
-            of a client is the weighted mean of its examples'.
+        loss: `(outputs, batch) -> (value [B], weight [B])`. The value is an example's mean loss; the weight
+            is 1, or the number of its tokens, times the column `weight` where the population has one. The
+            loss of a client is the weighted mean of its examples'.
         metrics: name -> `Metric`.
         inputs: the column the model reads.
         columns: the columns that must be there.
         optional: the columns that count where they are there.
-        prepare: `x -> x`, applied to the inputs inside the compiled program, so that data are stored and moved
-            small.
-        loss_bound: where a sum of integers carries the loss of a client, larger ones are cut to this. Training
-            itself never sees the cut.
+        prepare: `x -> x`, applied to the inputs inside the compiled program, so that data are stored and
+            moved small.
+        loss_bound: where a sum of integers carries the loss of a client, larger ones are cut to this.
+            Training itself never sees the cut.
         rules: what `check` asks of the examples besides.
     """
 
@@ -52,7 +52,7 @@ class Task:
 
     def reads(self, population: Any) -> tuple[str, ...]:
         """The columns a batch must carry: all of `columns`, and those of `optional` the population has."""
-        return self.columns + tuple(name for name in self.optional if name in population.columns)
+        return self.columns + tuple(name for name in self.optional if name in population.names)
 
     def forward(self, params: Any, batch: Batch, key: jax.Array | None) -> Any:
         """The model's outputs for a batch: in training with a key, in evaluation with None."""
@@ -61,8 +61,8 @@ class Task:
     def check(self, population: Any) -> Examined:
         """Find out now what would go wrong later.
 
-        Columns, their types and shapes, and the model's answer to them are checked without computing anything.
-        Values (labels, weights) are checked in all rows where they lie in memory, else in a sample.
+        Columns, their types and shapes, and the model's answer to them are checked without computing
+        anything. Values (labels, weights) are checked in all rows where they lie in memory, else in a sample.
 
         Returns:
             How many rows were looked at; its text says so where it was not all.

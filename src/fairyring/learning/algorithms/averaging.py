@@ -29,9 +29,7 @@ def fedprox(mu: float) -> Algorithm:
         PlanError: `mu` is negative or not finite.
     """
     if not (math.isfinite(mu) and mu >= 0):
-        raise PlanError(
-            "fedprox mu", given=mu, expected="a finite number >= 0", do="Try fedprox(mu=0.01)."
-        )
+        raise PlanError("fedprox mu", given=mu, expected="a finite number >= 0", do="Try fedprox(mu=0.01).")
 
     def correct(gradient, params, received, shared, mine):
         return jax.tree.map(lambda g, w, w0: g + mu * (w - w0), gradient, params, received)

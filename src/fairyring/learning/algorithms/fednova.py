@@ -26,7 +26,10 @@ def fednova(*, momentum: float = 0.0, most_steps: float = math.inf) -> Algorithm
     """
     if not 0 <= momentum < 1:
         raise PlanError(
-            "fednova momentum", given=momentum, expected="a number in [0, 1)", do="Give the clients' SGD momentum."
+            "fednova momentum",
+            given=momentum,
+            expected="a number in [0, 1)",
+            do="Give the clients' SGD momentum.",
         )
 
     def effective(steps: jax.Array) -> jax.Array:

@@ -21,7 +21,7 @@ def require_parameters(params: Any) -> None:
                 f"parameter {jax.tree_util.keystr(path) or '(the whole tree)'}",
                 given=getattr(leaf, "dtype", type(leaf).__name__),
                 expected="an array of real floating-point numbers",
-                do="Keep constants, integers and settings out of the parameters; train complex numbers as two reals.",
+                do="Keep constants and integers out of the parameters; train complex numbers as two reals.",
             )
     if not any(leaf.size for _, leaf in leaves):
         raise ModelError(

@@ -12,9 +12,9 @@ def refuse_batch_normalisation(layer: str) -> Never:
         given=f"batch normalisation ({layer})",
         expected="normalisation that does not depend on the batch",
         do=(
-            "Its running statistics would carry one client's data to the others, outside clipping and noise, and "
-            "the mean of the clients' means and variances is not that of the population, so the averaged model "
-            "would be evaluated with wrong ones. Use GroupNorm or LayerNorm."
+            "Its running statistics would carry one client's data to the others, outside clipping and noise, "
+            "and the mean of the clients' means and variances is not that of the population, so the averaged "
+            "model would be evaluated with wrong ones. Use GroupNorm or LayerNorm."
         ),
     )
 

@@ -44,8 +44,8 @@ def as_model(model: Any) -> Model:
         given=type(model).__name__ if not isinstance(model, type) else f"the class {model.__name__}",
         expected="functions (init, apply), an Equinox or Flax NNX module, or a factory of one",
         do=(
-            "A factory has one parameter, `key` (Equinox) or `rngs` (NNX). For anything else write two functions, "
-            "as in (lambda key: net.init(key, example), net.apply)."
+            "A factory has one parameter, `key` (Equinox) or `rngs` (NNX). For anything else write two "
+            "functions, as in (lambda key: net.init(key, example), net.apply)."
         ),
     )
 

@@ -69,7 +69,7 @@ def cnn(
     rates: tuple[float, float] = (0.25, 0.5),
 ) -> Model:
     """The CNN for images of another size: `image` is (height, width, channels), `rates` the two dropouts'."""
-    return from_equinox(partial(CNN, image, classes, filters, hidden, rates))
+    return from_equinox(partial(CNN, image, classes, filters, hidden, rates), traced=True)
 
 
 def c1() -> Model:

@@ -12,7 +12,7 @@ from fairyring.task.zoo.layers import Dense
 
 
 class LogisticRegression(eqx.Module):
-    """Logits of multinomial logistic regression: `[B, ...]`, flattened to `[B, features]` -> `[B, classes]`."""
+    """Multinomial logistic regression: `[B, ...]`, flattened to `[B, features]` -> logits `[B, classes]`."""
 
     batched: ClassVar[bool] = True
     out: Dense
@@ -26,4 +26,4 @@ class LogisticRegression(eqx.Module):
 
 def logistic_regression(features: int = 784, classes: int = 62) -> Model:
     """Multinomial logistic regression on flattened inputs, `features` numbers an example."""
-    return from_equinox(partial(LogisticRegression, features, classes))
+    return from_equinox(partial(LogisticRegression, features, classes), traced=True)

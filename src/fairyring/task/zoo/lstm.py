@@ -60,7 +60,9 @@ def lstm(
     projection: int | None = None,
 ) -> Model:
     """An LSTM language model. `projection`: width of a dense layer (linear) before the logits, or None."""
-    return from_equinox(partial(LSTMLanguageModel, vocabulary, embedding, units, layers, projection))
+    return from_equinox(
+        partial(LSTMLanguageModel, vocabulary, embedding, units, layers, projection), traced=True
+    )
 
 
 def c3() -> Model:
@@ -69,5 +71,5 @@ def c3() -> Model:
 
 
 def c4() -> Model:
-    """Next character of Shakespeare (McMahan et al. 2017): 2 x LSTM 256, 80 characters, 817,872 parameters."""
+    """Next character of Shakespeare (McMahan et al. 2017): 2 x LSTM 256, 80 tokens, 817,872 parameters."""
     return lstm(80, embedding=8, units=256, layers=2)

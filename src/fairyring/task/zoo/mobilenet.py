@@ -33,7 +33,7 @@ class Separable(eqx.Module):
 
 
 class MobileNet(eqx.Module):
-    """Depthwise separable convolutions (Howard et al. 2017) with GroupNorm in the place of batch normalisation.
+    """Depthwise separable convolutions (Howard et al. 2017) with GroupNorm instead of batch normalisation.
 
     Images `[B, height, width]` or `[B, height, width, channels]` -> logits `[B, classes]`. A block that
     widens also halves the image; the mean over what is left goes to the logits.
@@ -81,4 +81,4 @@ def mobilenet(
     groups: int = 8,
 ) -> Model:
     """A small MobileNet. `widths`: channels after the stem and each block; a wider block halves the image."""
-    return from_equinox(partial(MobileNet, image, classes, widths, groups))
+    return from_equinox(partial(MobileNet, image, classes, widths, groups), traced=True)

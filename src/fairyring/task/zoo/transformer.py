@@ -41,8 +41,8 @@ class Block(eqx.Module):
 class Transformer(eqx.Module):
     """A pre-norm transformer (Vaswani et al. 2017; Xiong et al. 2020) with learned positions.
 
-    Tokens `[B, T]`, T at most `length`, -> logits `[B, T, vocabulary]`; with `classes`, the mean over places goes to
-    logits `[B, classes]` instead. `causal`: no place looks ahead, as `next_token` needs.
+    Tokens `[B, T]`, T at most `length`, -> logits `[B, T, vocabulary]`; with `classes`, the mean over places
+    goes to logits `[B, classes]` instead. `causal`: no place looks ahead, as `next_token` needs.
     """
 
     batched: ClassVar[bool] = True
@@ -104,7 +104,7 @@ def transformer(
     classes: int | None = None,
     rate: float = 0.0,
 ) -> Model:
-    """A small transformer: a language model, or with `classes` a classifier of sequences (then `causal=False`)."""
+    """A small transformer: a language model, or with `classes` a classifier (then give `causal=False`)."""
     return from_equinox(
         partial(
             Transformer,
@@ -116,5 +116,6 @@ def transformer(
             causal=causal,
             classes=classes,
             rate=rate,
-        )
+        ),
+        traced=True,
     )

@@ -34,4 +34,4 @@ class TwoNN(eqx.Module):
 
 def two_nn(features: int = 784, hidden: int = 200, classes: int = 62) -> Model:
     """A perceptron with two hidden layers of `hidden` ReLU units on flattened inputs."""
-    return from_equinox(partial(TwoNN, features, hidden, classes))
+    return from_equinox(partial(TwoNN, features, hidden, classes), traced=True)

@@ -9,7 +9,7 @@ from fairyring.core.errors import ModelError
 
 
 def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
-    """Zero each unit with probability `rate` and scale the rest up; without a key, `x` unchanged.
+    """Zero each unit of `x` `[B, ...]` with probability `rate` and scale the rest up; without a key, `x` unchanged.
 
     Drawing a 32-bit word for each unit costs as much as a small layer. Here a unit takes the fewest bits that
     state the rate exactly: one for 0.5, two for 0.25, at most eight. Other rates are rounded to a multiple
@@ -21,12 +21,13 @@ def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
     bits, threshold = quantised(rate)
     if key is None or threshold == 0:
         return x
-    units = math.prod(x.shape)
+    rows, units = x.shape[0], math.prod(x.shape[1:])
     per_word = 32 // bits
-    words = jax.random.bits(key, (-(-units // per_word),), jnp.uint32)
+    # Row by row, so that an example's units do not depend on how many rows, or padded ones, follow.
+    words = jax.random.bits(key, (rows, -(-units // per_word)), jnp.uint32)
     shifts = jnp.arange(0, 32, bits, dtype=jnp.uint32)
-    drawn = (words[None, :] >> shifts[:, None]) & jnp.uint32(2**bits - 1)
-    keep = (drawn >= threshold).reshape(-1)[:units].reshape(x.shape)
+    drawn = (words[:, None, :] >> shifts[None, :, None]) & jnp.uint32(2**bits - 1)
+    keep = (drawn >= threshold).reshape(rows, -1)[:, :units].reshape(x.shape)
     return jnp.where(keep, x * (1.0 / (1.0 - threshold / 2**bits)), 0.0)
 
 

@@ -8,7 +8,7 @@ import jax
 Initialiser = Callable[[jax.Array, tuple[int, ...], Any], jax.Array]
 
 glorot_uniform: Initialiser = jax.nn.initializers.glorot_uniform()
-"""Glorot & Bengio 2010, the default of Keras for dense, convolutional and recurrent kernels (biases are zero)."""
+"""Glorot & Bengio 2010, the default of Keras for dense, convolutional and recurrent kernels."""
 
 he_normal: Initialiser = jax.nn.initializers.he_normal()
 """He et al. 2015, for convolutions in front of ReLU."""

@@ -11,8 +11,8 @@ from fairyring.task.zoo.layers.initialise import glorot_uniform, orthogonal
 class LSTM(eqx.Module):
     """A layer of `units` LSTM cells over time: `[T, B, features]` -> `[T, B, units]`, from a zero state.
 
-    Gates lie in the order input, forget, candidate, output, as in Keras. Weights start as there: Glorot for the
-    inputs, orthogonal for the state, zero biases but 1 for the forget gate (Jozefowicz et al. 2015).
+    Gates lie in the order input, forget, candidate, output, as in Keras. Weights start as there: Glorot for
+    the inputs, orthogonal for the state, zero biases but 1 for the forget gate (Jozefowicz et al. 2015).
     """
 
     inputs: jax.Array
@@ -35,8 +35,8 @@ def recur(driven: jax.Array, recurrent: jax.Array) -> jax.Array:
     """The states of LSTM cells driven by `driven` `[T, B, 4 units]`: float `[T, B, units]`.
 
     Autodiff would add up the gradient of `recurrent` `[units, 4 units]` at every time step, which moves more
-    memory than the step itself. Here the steps backwards only give the gradients of the gates, and the matrix's
-    gradient is one product over all times: 2.2 times faster on a CPU.
+    memory than the step itself. Here the steps backwards only give the gradients of the gates, and the
+    matrix's gradient is one product over all times: 2.2 times faster on a CPU.
     """
     zero = jnp.zeros((driven.shape[1], recurrent.shape[0]), driven.dtype)
 

@@ -1,0 +1,149 @@
+"""How good are federated models, beside the same model trained centrally on the same examples?
+
+    FAIRYRING_DATA=... python benchmarks/accuracy.py [2nn] [c2] [shakespeare]
+
+Each work is run federated and centrally (one client that owns everything, as many passes over the data as the
+federated run makes), and judged on people whose examples nobody trained on. Prints the machine and a table.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import optax
+
+import fairyring as fr
+
+
+@dataclass(frozen=True)
+class Work:
+    """One comparison. `target` is the accuracy the federated run is to reach."""
+
+    load: Callable[[], Any]
+    task: Callable[[], Any]
+    rounds: int
+    cohort: int
+    local: fr.LocalTraining
+    central: fr.LocalTraining
+    target: float
+
+
+def mnist() -> Any:
+    """MNIST by writer; the test writers are none of the training writers."""
+    return fr.load("mnist-writers")
+
+
+def shakespeare() -> Any:
+    """Shakespeare's speakers; the last fifth of each one's lines is held out."""
+    return fr.load("shakespeare", split="time")
+
+
+WORKS = {
+    "2nn": Work(
+        mnist,
+        lambda: fr.classification(fr.zoo.two_nn(classes=10)),
+        rounds=100,
+        cohort=50,
+        local=fr.LocalTraining(optax.sgd(0.1), epochs=5, batch_size=10),
+        central=fr.LocalTraining(optax.sgd(0.1), batch_size=10),
+        target=0.965,
+    ),
+    "c2": Work(
+        mnist,
+        lambda: fr.classification(fr.zoo.cnn((28, 28, 1), classes=10)),
+        rounds=100,
+        cohort=50,
+        local=fr.LocalTraining(optax.sgd(0.1), epochs=1, batch_size=20),
+        central=fr.LocalTraining(optax.sgd(0.1), batch_size=20),
+        target=0.98,
+    ),
+    "shakespeare": Work(
+        shakespeare,
+        lambda: fr.next_token(fr.zoo.c4()),
+        rounds=60,
+        cohort=20,
+        local=fr.LocalTraining(optax.sgd(1.0), epochs=1, batch_size=10),
+        central=fr.LocalTraining(optax.sgd(1.0), batch_size=10),
+        target=0.0,  # set from the bigram baseline
+    ),
+}
+
+
+def pooled(people: fr.Population) -> fr.Population:
+    """All examples in the hands of one client."""
+    rows, _ = people.rows()
+    return fr.Population.from_arrays(rows, client=np.zeros(people.examples, np.int32))
+
+
+def baselines(train: fr.Population, test: fr.Population) -> dict[str, float]:
+    """Accuracy of always guessing the most frequent next character, and the most frequent one after the last."""
+    seen, asked = train.rows()[0], test.rows()[0]
+    x, y = seen["x"].ravel().astype(int), seen["y"].ravel().astype(int)
+    size = int(max(x.max(), y.max())) + 1
+    pairs = np.zeros((size, size), np.int64)
+    np.add.at(pairs, (x, y), 1)
+    after, right = asked["x"].ravel().astype(int), asked["y"].ravel()
+    return {
+        "unigram": float(np.mean(right == pairs.sum(axis=0).argmax())),
+        "bigram": float(np.mean(right == pairs.argmax(axis=1)[after])),
+    }
+
+
+def measure(name: str, seed: int) -> dict[str, Any]:
+    """Run one work both ways."""
+    work = WORKS[name]
+    data = work.load()
+    plan = fr.Plan(work.task(), local=work.local, cohort=work.cohort)
+    federated = fr.simulate(plan, data.train, test=data.test, rounds=work.rounds, evaluate_every=10, seed=seed)
+    passes = sum(record["examples"] for record in federated.metrics) * (work.local.epochs or 1) / data.train.examples
+    one = fr.Plan(work.task(), local=work.central, cohort=1)
+    central = fr.simulate(one, pooled(data.train), test=data.test, rounds=max(1, round(passes)), seed=seed)
+    curve = {r["round"]: r["test"]["accuracy"] for r in federated.metrics if "test" in r}
+    result = {
+        "work": name,
+        "rounds": work.rounds,
+        "federated": federated.tested.means["accuracy"],
+        "best": max(curve.values()),
+        "worst_decile": federated.tested.worst_decile("accuracy"),
+        "central": central.tested.means["accuracy"],
+        "passes": round(passes, 2),
+        "seconds": round(federated.header["seconds"], 1),
+        "central_seconds": round(central.header["seconds"], 1),
+        "target": work.target,
+        "curve": curve,
+    }
+    if name == "shakespeare":
+        result |= baselines(data.train, data.test)
+        result["target"] = result["bigram"]
+    return result | {"machine": federated.header["machine"]}
+
+
+def main() -> None:
+    """Run the works asked for and print."""
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments.add_argument("work", nargs="*", choices=[*WORKS, []], default=list(WORKS))
+    arguments.add_argument("--seed", type=int, default=0)
+    options = arguments.parse_args()
+    results = []
+    for name in options.work or WORKS:
+        began = time.perf_counter()
+        result = measure(name, options.seed)
+        if not results:
+            machine = result["machine"]
+            print(f"{machine['cpu']}, {machine['cores']} cores, {machine['system']}; seed {options.seed}")
+            print(f"{'work':13}{'federated':>10}{'worst 10%':>10}{'central':>9}{'target':>8}{'passes':>8}{'seconds':>9}")
+        print(
+            f"{name:13}{result['federated']:10.4f}{result['worst_decile']:10.4f}{result['central']:9.4f}"
+            f"{result['target']:8.4f}{result['passes']:8.1f}{time.perf_counter() - began:9.0f}",
+            flush=True,
+        )
+        results.append(result)
+    print(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main()

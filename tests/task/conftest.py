@@ -1,0 +1,47 @@
+"""A population in a dozen lines, so that this room is tested without the room next to it."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+
+class People:
+    """Rows of columns; client i owns `sizes[i]` rows one after the other."""
+
+    def __init__(self, columns: dict[str, np.ndarray], sizes: list[int] | None = None) -> None:
+        rows = len(next(iter(columns.values())))
+        self.columns = columns
+        self.names = tuple(columns)
+        self.stored = True
+        self.sizes = np.array([rows] if sizes is None else sizes, np.int64)
+        self.starts = np.concatenate([[0], np.cumsum(self.sizes)[:-1]]).astype(np.int64)
+        self.ids = np.array([f"client-{i}" for i in range(len(self.sizes))])
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def client(self, i: int) -> dict[str, np.ndarray]:
+        return {n: c[self.starts[i] : self.starts[i] + self.sizes[i]] for n, c in self.columns.items()}
+
+    def shape(self, column: str) -> tuple[int, ...]:
+        return self.columns[column].shape[1:]
+
+    def dtype(self, column: str) -> np.dtype:
+        return self.columns[column].dtype
+
+
+@pytest.fixture
+def people() -> Callable[..., Any]:
+    return People
+
+
+@pytest.fixture(autouse=True)
+def quick_compilation() -> Iterator[None]:
+    """These tests compile hundreds of tiny programs and run each once."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
