@@ -96,6 +96,10 @@ def test_an_optimiser_that_mixes_elements_is_not_padded():
     assert_alignment_changes_nothing(10, 9, 20, 17, optimizer=optimizer, aligned=False)
 
 
+def test_a_small_layer_of_a_large_model_is_not_padded():
+    assert_alignment_changes_nothing(10, 60, 32, 17, aligned=False)
+
+
 @pytest.mark.parametrize("algorithm", [fr.fedprox(0.5), fr.scaffold(), fr.fednova(momentum=0.5)])
 def test_algorithms(algorithm):
     assert_alignment_changes_nothing(10, 9, 20, 17, algorithm=algorithm, local={"epochs": 2})

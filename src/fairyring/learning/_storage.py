@@ -13,6 +13,9 @@ from fairyring.lowering import Storage, keeps_padding
 Tree = Any
 Align = Callable[..., Storage]
 
+# Taking padding out costs a pass over all parameters: not for a large model's small last layer.
+WORTHWHILE = 0.25
+
 
 def storage_for(
     align: Align | None,
@@ -35,9 +38,21 @@ def storage_for(
         return Storage.as_given(objective)
     params = _shapes(arguments[0])
     storage = align(objective, *arguments)
-    if not storage.padded or _keeps_padding(params, storage, local, algorithm, states):
+    if not storage.padded:
+        return storage
+    if _share(params, storage) >= WORTHWHILE and _keeps_padding(params, storage, local, algorithm, states):
         return storage
     return align(objective, *arguments, pad=False)
+
+
+def _share(params: Tree, storage: Storage) -> float:
+    """The share of the parameters that lie in padded leaves."""
+    pairs = list(
+        zip(*(jax.tree.leaves(t) for t in (params, jax.eval_shape(storage.pad, params))), strict=True)
+    )
+    return sum(true.size for true, kept in pairs if true.shape != kept.shape) / sum(
+        true.size for true, _ in pairs
+    )
 
 
 def _keeps_padding(

@@ -110,7 +110,8 @@ def device_half(
         shared_key: jax.Array,
     ) -> Outcome:
         example = {
-            name: jax.ShapeDtypeStruct((batch_size, *column.shape[1:]), column.dtype) for name, column in columns.items()
+            name: jax.ShapeDtypeStruct((batch_size, *column.shape[1:]), column.dtype)
+            for name, column in columns.items()
         }
         arguments = (broadcast.params, example, None, client_key)
         states = (broadcast.shared, mine)
@@ -118,7 +119,9 @@ def device_half(
         gradient_of = jax.grad(storage.fn, has_aux=True)
         received = storage.pad(broadcast.params)
         # What an algorithm corrects gradients with, beside them.
-        shared, own = (storage.pad(state) if storage.padded and jax.tree.leaves(state) else state for state in states)
+        shared, own = (
+            storage.pad(state) if storage.padded and jax.tree.leaves(state) else state for state in states
+        )
         optimizer = local.optimizer_of(broadcast.round)
         shuffle_key = jax.random.fold_in(client_key, int(Purpose.SHUFFLE))
         model_key = jax.random.fold_in(client_key, int(Purpose.MODEL))
