@@ -98,8 +98,14 @@ def measure(name: str, seed: int) -> dict[str, Any]:
     work = WORKS[name]
     data = work.load()
     plan = fr.Plan(work.task(), local=work.local, cohort=work.cohort)
-    federated = fr.simulate(plan, data.train, test=data.test, rounds=work.rounds, evaluate_every=10, seed=seed)
-    passes = sum(record["examples"] for record in federated.metrics) * (work.local.epochs or 1) / data.train.examples
+    federated = fr.simulate(
+        plan, data.train, test=data.test, rounds=work.rounds, evaluate_every=10, seed=seed
+    )
+    passes = (
+        sum(record["examples"] for record in federated.metrics)
+        * (work.local.epochs or 1)
+        / data.train.examples
+    )
     one = fr.Plan(work.task(), local=work.central, cohort=1)
     central = fr.simulate(one, pooled(data.train), test=data.test, rounds=max(1, round(passes)), seed=seed)
     curve = {r["round"]: r["test"]["accuracy"] for r in federated.metrics if "test" in r}
@@ -135,7 +141,9 @@ def main() -> None:
         if not results:
             machine = result["machine"]
             print(f"{machine['cpu']}, {machine['cores']} cores, {machine['system']}; seed {options.seed}")
-            print(f"{'work':13}{'federated':>10}{'worst 10%':>10}{'central':>9}{'target':>8}{'passes':>8}{'seconds':>9}")
+            print(
+                f"{'work':13}{'federated':>10}{'worst 10%':>10}{'central':>9}{'target':>8}{'passes':>8}{'seconds':>9}"
+            )
         print(
             f"{name:13}{result['federated']:10.4f}{result['worst_decile']:10.4f}{result['central']:9.4f}"
             f"{result['target']:8.4f}{result['passes']:8.1f}{time.perf_counter() - began:9.0f}",

@@ -69,9 +69,17 @@ def example(plan, name):
 def simulated(plan, given, params, round_key):
     """What the simulation computes for this client: the same half, at other rows of a larger table, other shapes."""
     update = device_half(
-        plan.task, plan.local, plan.algorithm, plan.bound, Workload.of(np.array([SIZE, 7, 40]), plan.local), rewrite=lower_for_cpu
+        plan.task,
+        plan.local,
+        plan.algorithm,
+        plan.bound,
+        Workload.of(np.array([SIZE, 7, 40]), plan.local),
+        rewrite=lower_for_cpu,
     )
-    columns = {name: jnp.concatenate([jnp.asarray(given[name])[::-1], jnp.asarray(given[name])]) for name in ("x", "y")}
+    columns = {
+        name: jnp.concatenate([jnp.asarray(given[name])[::-1], jnp.asarray(given[name])])
+        for name in ("x", "y")
+    }
     trees = {n: plan.layout.unflatten(jnp.asarray(given[n])) for n in ("shared", "mine")}
     if not plan.algorithm.gradient:
         trees = {"shared": (), "mine": ()}
@@ -108,7 +116,13 @@ def test_the_exported_half_is_the_simulations(name):
     given, kinds, params, round_key = example(plan, name)
     program = plan.program(kinds, ROOM)
     again = jax.export.deserialize(bytearray(program.serialize()))
-    values = dict(zip((r.name for r in program.results), again.call(*(given[a.name] for a in program.arguments)), strict=True))
+    values = dict(
+        zip(
+            (r.name for r in program.results),
+            again.call(*(given[a.name] for a in program.arguments)),
+            strict=True,
+        )
+    )
     outcome = simulated(plan, given, params, round_key)
     agree(plan, np.asarray(values["vector"]), values.get("side"), outcome)
     assert bool(values["finite"])

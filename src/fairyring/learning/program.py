@@ -118,7 +118,9 @@ def program(plan: Plan, columns: Mapping[str, tuple[tuple[int, ...], Any]], exam
     arguments = [jax.ShapeDtypeStruct(shape, dtype) for _, shape, dtype in used]
     shapes_out = jax.eval_shape(device, *arguments)
     names = ("vector", "side", "mine", "finite")
-    given_back = [(n, i, s) for i, (n, s) in enumerate(zip(names, shapes_out, strict=True)) if s.shape != (0,)]
+    given_back = [
+        (n, i, s) for i, (n, s) in enumerate(zip(names, shapes_out, strict=True)) if s.shape != (0,)
+    ]
     exported = export.export(
         # A device passes every argument, also one that this plan's program makes no use of.
         jax.jit(lambda *values: tuple(device(*values)[i] for _, i, _ in given_back), keep_unused=True),

@@ -70,6 +70,10 @@ def assumptions(plan: Plan, dropout: float, examined: Mapping[str, Examined]) ->
         )
     for name, found in examined.items():
         if not found.whole:
-            say("assumed", f"The {name} examples are sound", f"Before training {found}; the others are taken on trust.")
+            say(
+                "assumed",
+                f"The {name} examples are sound",
+                f"Before training {found}; the others are taken on trust.",
+            )
     say("assumed", "Clients are honest", "Every client trained as told on its true examples.")
     return said
