@@ -41,7 +41,8 @@ def test_fedavg_is_the_papers():
             local = dict(w)
             for bx, by in batches(x, y, BATCH, 2):
                 local = mapped(lambda p, g: p - RATE * g, local, gradient(local, bx, by))
-            new = mapped(lambda n, p, share=len(y) / total: n + share * p, new, local)
+            share = len(y) / total
+            new = mapped(lambda n, p, share=share: n + share * p, new, local)
         w = new
     close(run.params, w)
 
@@ -83,7 +84,8 @@ def test_fedprox_is_the_papers():
             for bx, by in batches(x, y, BATCH, 2):
                 g = mapped(lambda g, p, p0: g + mu * (p - p0), gradient(local, bx, by), local, w)
                 local = mapped(lambda p, g: p - RATE * g, local, g)
-            new = mapped(lambda n, p, share=len(y) / total: n + share * p, new, local)
+            share = len(y) / total
+            new = mapped(lambda n, p, share=share: n + share * p, new, local)
         w = new
     close(run.params, w)
     assert np.abs(np.asarray(run.params["w"]) - np.asarray(plain.params["w"])).max() > 1e-3
@@ -143,7 +145,8 @@ def test_fednova_is_the_papers(momentum):
             shares.append(len(y) / total)
         effective = sum(s * t for s, t in zip(shares, taus, strict=True))
         for share, direction in zip(shares, directions, strict=True):
-            w = mapped(lambda p, d, s=share: p + effective * s * d, w, direction)
+            pull = effective * share
+            w = mapped(lambda p, d, pull=pull: p + pull * d, w, direction)
     close(run.params, w, rtol=1e-4, atol=1e-5)
 
 

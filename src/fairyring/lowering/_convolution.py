@@ -1,6 +1,7 @@
 """Which form a convolution takes on a CPU, and the way there from any layout."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +15,8 @@ _LARGEST_KERNEL = 49  # taps; every tap of a larger one would be a separate oper
 
 
 def fast_form_exists(
-    lhs: jax.ShapeDtypeStruct,
-    rhs: jax.ShapeDtypeStruct,
+    lhs: Any,
+    rhs: Any,
     *,
     lhs_dilation: Sequence[int],
     rhs_dilation: Sequence[int],
@@ -76,7 +77,7 @@ def convolve(
     return y.transpose(back)
 
 
-def _form(x: jax.Array, w: jax.Array, strides: tuple[int, int], groups: int, winograd: int) -> jax.Array:
+def _form(x: jax.Array, w: jax.Array, strides: tuple[int, ...], groups: int, winograd: int) -> jax.Array:
     if groups > 1:
         return depthwise(x, w, strides) if w.shape[2] == 1 else grouped(x, w, groups, strides)
     c, o = w.shape[2:]

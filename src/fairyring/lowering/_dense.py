@@ -131,11 +131,12 @@ def _uses(jaxpr: core.Jaxpr, leaves: dict[core.Var, int]) -> Iterator[tuple[int,
 
 def _weight_place(eqn: core.JaxprEqn) -> int | None:
     """Which operand of a product of float32 matrices can be a dense layer's weight: 0, 1 or None."""
-    if eqn.primitive is not primitives.dot_general_p or any(
-        len(a.aval.shape) != 2 or a.aval.dtype != jnp.float32 for a in eqn.invars
-    ):
+    if eqn.primitive is not primitives.dot_general_p:
         return None
-    if eqn.params["precision"] is not None or eqn.outvars[0].aval.dtype != jnp.float32:
+    avals: list[Any] = [atom.aval for atom in (*eqn.invars, *eqn.outvars)]
+    if any(len(aval.shape) != 2 for aval in avals[:2]) or any(aval.dtype != jnp.float32 for aval in avals):
+        return None
+    if eqn.params["precision"] is not None:
         return None
     return {(((1,), (0,)), ((), ())): 1, (((1,), (1,)), ((), ())): 0}.get(
         _frozen(eqn.params["dimension_numbers"])

@@ -1,6 +1,7 @@
 """Convolutions in groups of channels: one channel a group as multiply-adds, larger groups as batched products."""
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ from fairyring.lowering._direct import taps, untap
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
-def depthwise(x: jax.Array, w: jax.Array, strides: tuple[int, int]) -> jax.Array:
+def depthwise(x: jax.Array, w: jax.Array, strides: tuple[int, ...]) -> jax.Array:
     """Each channel of `x` `[n, h, w, c]` with its own filters `w` `[k, k, 1, c * m]`: `[n, h', w', c * m]`."""
     c, m = x.shape[3], w.shape[3] // x.shape[3]
     pieces = taps(x, w.shape[:2], _out(x, w, strides), strides)
@@ -22,13 +23,13 @@ def depthwise(x: jax.Array, w: jax.Array, strides: tuple[int, int]) -> jax.Array
 
 
 def _forward(
-    x: jax.Array, w: jax.Array, strides: tuple[int, int]
+    x: jax.Array, w: jax.Array, strides: tuple[int, ...]
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     return depthwise(x, w, strides), (x, w)
 
 
 def _backward(
-    strides: tuple[int, int], residuals: tuple[jax.Array, jax.Array], g: jax.Array
+    strides: tuple[int, ...], residuals: tuple[jax.Array, jax.Array], g: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     x, w = residuals
     c, m = x.shape[3], w.shape[3] // x.shape[3]
@@ -40,7 +41,7 @@ def _backward(
             for k, d, n, s in zip(w.shape[:2], x.shape[1:3], g.shape[1:3], strides, strict=True)
         ]
         spread = lax.pad(g, jnp.zeros((), g.dtype), [(0, 0, 0), *edges, (0, 0, 0)])
-        dx = depthwise(spread, w[::-1, ::-1], (1, 1))
+        dx: Any = depthwise(spread, w[::-1, ::-1], (1, 1))
         g = g[..., None]
     else:
         g = g.reshape(*g.shape[:3], c, m)
@@ -52,7 +53,7 @@ def _backward(
 depthwise.defvjp(_forward, _backward)
 
 
-def grouped(x: jax.Array, w: jax.Array, groups: int, strides: tuple[int, int]) -> jax.Array:
+def grouped(x: jax.Array, w: jax.Array, groups: int, strides: tuple[int, ...]) -> jax.Array:
     """`groups` convolutions side by side: `x` `[n, h, w, c]`, `w` `[k, k, c / groups, o]`: `[n, h', w', o]`."""
     kh, kw, c, o = w.shape
     pieces = taps(x, (kh, kw), _out(x, w, strides), strides)
@@ -63,7 +64,7 @@ def grouped(x: jax.Array, w: jax.Array, groups: int, strides: tuple[int, int]) -
     return (windows @ filters).transpose(1, 0, 2).reshape(n, h, v, o)
 
 
-def _out(x: jax.Array, w: jax.Array, strides: tuple[int, int]) -> tuple[int, int]:
+def _out(x: jax.Array, w: jax.Array, strides: tuple[int, ...]) -> tuple[int, ...]:
     return (x.shape[1] - w.shape[0]) // strides[0] + 1, (x.shape[2] - w.shape[1]) // strides[1] + 1
 
 

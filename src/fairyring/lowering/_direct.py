@@ -17,7 +17,7 @@ _ROWS = (((0,), (0,)), ((), ()))  # contract the rows of two matrices
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
-def direct(x: jax.Array, w: jax.Array, strides: tuple[int, int]) -> jax.Array:
+def direct(x: jax.Array, w: jax.Array, strides: tuple[int, ...]) -> jax.Array:
     """Cross-correlate `x` `[n, h, w, c]` with `w` `[k, k, c, o]`, no padding: `[n, h', w', o]`."""
     if w.shape[:2] == (1, 1):
         x = x[:, :: strides[0], :: strides[1]]
@@ -26,13 +26,13 @@ def direct(x: jax.Array, w: jax.Array, strides: tuple[int, int]) -> jax.Array:
 
 
 def _forward(
-    x: jax.Array, w: jax.Array, strides: tuple[int, int]
+    x: jax.Array, w: jax.Array, strides: tuple[int, ...]
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     return direct(x, w, strides), (x, w)
 
 
 def _backward(
-    strides: tuple[int, int], residuals: tuple[jax.Array, jax.Array], g: jax.Array
+    strides: tuple[int, ...], residuals: tuple[jax.Array, jax.Array], g: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     x, w = residuals
     return input_gradient(g, w, x.shape, strides), weight_gradient(x, g, w.shape, strides)
@@ -42,7 +42,7 @@ direct.defvjp(_forward, _backward)
 
 
 def taps(
-    x: jax.Array, kernel: tuple[int, int], out: tuple[int, int], strides: tuple[int, int]
+    x: jax.Array, kernel: tuple[int, ...], out: tuple[int, ...], strides: tuple[int, ...]
 ) -> list[jax.Array]:
     """For each offset of the kernel, row by row, what of `x` `[n, h, w, c]` it is multiplied with: `[n, *out, c]`."""
     return [
@@ -57,7 +57,7 @@ def taps(
 
 
 def untap(
-    pieces: list[jax.Array], shape: tuple[int, ...], kernel: tuple[int, int], strides: tuple[int, int]
+    pieces: list[jax.Array], shape: tuple[int, ...], kernel: tuple[int, ...], strides: tuple[int, ...]
 ) -> jax.Array:
     """The transpose of `taps`: add each piece back where it was taken from, into zeros of `shape`."""
     out, total = pieces[0].shape[1:3], None
@@ -72,7 +72,7 @@ def untap(
     return total
 
 
-def input_gradient(g: jax.Array, w: jax.Array, shape: tuple[int, ...], strides: tuple[int, int]) -> jax.Array:
+def input_gradient(g: jax.Array, w: jax.Array, shape: tuple[int, ...], strides: tuple[int, ...]) -> jax.Array:
     """The gradient with respect to an input of `shape`, from the cotangent `g` of the output."""
     kernel, c, o = w.shape[:2], w.shape[2], w.shape[3]
     windows = g.reshape(-1, o) @ w.reshape(-1, o).T
@@ -81,7 +81,7 @@ def input_gradient(g: jax.Array, w: jax.Array, shape: tuple[int, ...], strides: 
 
 
 def weight_gradient(
-    x: jax.Array, g: jax.Array, shape: tuple[int, ...], strides: tuple[int, int]
+    x: jax.Array, g: jax.Array, shape: tuple[int, ...], strides: tuple[int, ...]
 ) -> jax.Array:
     """The gradient with respect to weights of `shape`, from the input and the cotangent of the output."""
     c, o = shape[2:]

@@ -88,6 +88,7 @@ def _operations(jaxpr: core.Jaxpr) -> Iterator[tuple[str, list[Any]]]:
 
 
 def _same(one: core.Jaxpr, other: core.Jaxpr) -> bool:
-    if any(var.aval.shape for jaxpr in (one, other) for var in jaxpr.constvars):
+    avals: list[Any] = [var.aval for jaxpr in (one, other) for var in jaxpr.constvars]
+    if any(aval.shape for aval in avals):
         return False
     return list(_operations(one)) == list(_operations(other))

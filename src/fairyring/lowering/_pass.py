@@ -73,14 +73,17 @@ def _evaluate(jaxpr: core.Jaxpr, consts: Sequence[Any], args: Sequence[Any], win
     for eqn in jaxpr.eqns:
         operands = [read(atom) for atom in eqn.invars]
         with eqn.ctx.manager:
+            out: Any
             if not _concerns(eqn):
                 out = eqn.primitive.bind(*operands, **eqn.primitive.get_bind_params(eqn.params))
             elif eqn.primitive is primitives.conv_general_dilated_p:
                 out = convolve(*operands, **eqn.params, winograd=winograd)
             elif eqn.primitive is primitives.reduce_window_max_p:
-                out = max_pool(*operands, tuple(eqn.params["window_dimensions"]))
+                (operand,) = operands
+                out = max_pool(operand, tuple(eqn.params["window_dimensions"]))
             elif eqn.primitive is primitives.random_bits_p:
-                out = threefry_bits(*operands, eqn.params["shape"])
+                (key,) = operands
+                out = threefry_bits(key, eqn.params["shape"])
             else:
                 out = _enter(eqn, operands, winograd)
         values.update(zip(eqn.outvars, out if eqn.primitive.multiple_results else [out], strict=True))

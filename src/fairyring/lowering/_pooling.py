@@ -4,6 +4,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ _LARGEST_WINDOW = 64  # places; each is a slice of its own
 
 
 def pools_side_by_side(
-    operand: jax.ShapeDtypeStruct,
+    operand: Any,
     *,
     window_dimensions: Sequence[int],
     window_strides: Sequence[int],
@@ -47,7 +48,7 @@ def max_pool(x: jax.Array, window: tuple[int, ...]) -> jax.Array:
 
 
 def _forward(x: jax.Array, window: tuple[int, ...]) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    top = max_pool(x, window)
+    top: Any = max_pool(x, window)
     last = math.prod(window) - 1
     winner = jnp.full(top.shape, last, jnp.uint8)
     for index, member in reversed(list(enumerate(_members(x, window)))[:-1]):

@@ -8,6 +8,7 @@ Salmon, Moraes, Dror and Shaw, "Parallel Random Numbers: As Easy as 1, 2, 3", SC
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,15 +20,16 @@ _BLOCK = 1 << 14  # numbers drawn at a time; they stay in the first cache
 _FEWEST = 1 << 10  # numbers a key, of many keys, for which a loop over the keys is worth its turns
 
 
-def draws_threefry_bits(key: jax.ShapeDtypeStruct, *, bit_width: int, shape: Sequence[int]) -> bool:
+def draws_threefry_bits(key: Any, *, bit_width: int, shape: Sequence[int]) -> bool:
     """Whether `threefry_bits` is the same as `random_bits` with these parameters."""
+    config: Any = jax.config
     return (
         (key.shape == () or math.prod(shape) >= _FEWEST)
         and 0 not in key.shape
         and str(key.dtype) == "key<fry>"
         and bit_width == 32
         and 0 < math.prod(shape) < 2**32
-        and jax.config.jax_threefry_partitionable
+        and config.jax_threefry_partitionable
     )
 
 

@@ -10,7 +10,7 @@ Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016 (
 
 from dataclasses import dataclass
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,9 +23,9 @@ from fairyring.lowering._blocks import in_blocks
 class _Transforms(NamedTuple):
     """What is applied to flattened tiles: input `[a^2, a^2]`, weights `[a^2, 9]`, output `[m^2, a^2]`, a = m + 2."""
 
-    input: np.ndarray
-    weight: np.ndarray
-    output: np.ndarray
+    input: Any
+    weight: Any
+    output: Any
 
 
 _MATRICES = {
@@ -71,7 +71,8 @@ def winograd(x: jax.Array, w: jax.Array, m: int) -> jax.Array:
     h, v = x.shape[1] - 2, x.shape[2] - 2
     p, q = -(-h // m), -(-v // m)
     x = jnp.pad(x, ((0, 0), (0, (p + 1) * m - h - 2), (0, (q + 1) * m - v - 2), (0, 0)))
-    return in_blocks(x, w, _Tiles(m))[:, :h, :v]
+    y: Any = in_blocks(x, w, _Tiles(m))
+    return y[:, :h, :v]
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ class _Tiles:
 # each move is two stacks of long runs of memory, one axis of tiles at a time.
 
 
-def _untile(y: jax.Array) -> jax.Array:
+def _untile(y: Any) -> jax.Array:
     """Tiles `[m, m, n, p, q, o]` side by side: `[n, p * m, q * m, o]`."""
     m, _, n, p, q, o = y.shape
     halves = [half.transpose(2, 3, 0, 4, 1, 5) for half in (y[:, :, : n // 2], y[:, :, n // 2 :])]
@@ -147,7 +148,7 @@ def _cut(x: jax.Array, m: int) -> jax.Array:
     return jnp.stack(places, axis=1).reshape((m + 2) ** 2, -1)
 
 
-def _uncut(d: jax.Array, m: int) -> jax.Array:
+def _uncut(d: Any, m: int) -> jax.Array:
     """The transpose of `_cut`: overlapping tiles `[m + 2, m + 2, n, p, q, c]` added up."""
     d = _overlap(_overlap(d, 0, 3, m), 1, 4, m)  # [m, m, n, p + 1, q + 1, c]
     n, p, q, c = d.shape[2:]

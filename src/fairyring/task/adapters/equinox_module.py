@@ -1,7 +1,6 @@
 """A model as an Equinox module."""
 
 import inspect
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -120,6 +119,6 @@ def _require_module(template: Any) -> None:
         )
 
 
-def _takes_key(template: Callable[..., Any]) -> bool:
+def _takes_key(template: Any) -> bool:
     parameters = inspect.signature(template.__call__).parameters
     return "key" in parameters or any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
