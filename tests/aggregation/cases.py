@@ -3,7 +3,6 @@
 import math
 
 import numpy as np
-from battery import COHORT, DIMENSION, REAL, UNKNOWN, WHOLE, Case
 
 from fairyring.aggregation import (
     chain,
@@ -18,6 +17,7 @@ from fairyring.aggregation import (
     weight_by_examples,
     weight_uniformly,
 )
+from tests.aggregation.battery import COHORT, DIMENSION, REAL, UNKNOWN, WHOLE, Case
 
 FLOATS = 4 * DIMENSION  # bytes of the plain vector
 SIDES = 4 * 3  # bytes of three side coordinates

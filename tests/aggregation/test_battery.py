@@ -3,10 +3,10 @@
 from collections.abc import Callable
 
 import pytest
-from battery import CHECKS, Case
-from cases import CASES
 
 import fairyring.aggregation as room
+from tests.aggregation.battery import CHECKS, Case
+from tests.aggregation.cases import CASES
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__.removeprefix("check_"))

@@ -3,14 +3,14 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-import battery
 import jax
 import jax.numpy as jnp
 import pytest
-from battery import Case
-from cases import CASES
 
 from fairyring.aggregation import Bound, Message, Signal
+from tests.aggregation import battery
+from tests.aggregation.battery import Case
+from tests.aggregation.cases import CASES
 
 KNOWN = {case.name: case for case in CASES}
 
