@@ -8,6 +8,10 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMPS := $(addprefix $(VENV)/.installed-,demo test dev)
 NAME   ?=
+# What `make check` runs: the tests that compile little, of every room.
+QUICK  := tests/core tests/population tests/aggregation/test_wire.py tests/aggregation/test_refusals.py \
+          tests/task/test_losses.py tests/task/test_check.py tests/learning/test_workload.py \
+          tests/learning/test_algorithms.py tests/simulation/test_draws.py tests/report tests/test_house.py
 ARGS   ?=
 
 .PHONY: demo test check lint format types docs examples bench constraints clean
@@ -16,12 +20,12 @@ demo: $(VENV)/.installed-demo
 	$(BIN)/fairyring demo
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest -q -x -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -n auto -q -x -m "not slow" $(QUICK) $(ARGS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -1,5 +1,8 @@
+import os
+
 import numpy as np
 import optax
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -55,3 +58,15 @@ def test_equal_clients_take_one_exact_tail():
     load = Workload.of(np.full(9, 50), local, unroll=8)
     assert (load.tails, load.unroll, load.even) == ((10,), 2, True)
     assert load.padding(np.full(9, 50), local) == 0
+
+
+def test_little_is_padded_on_mnist_by_writer():
+    """The real sizes of 539 writers, at the batch sizes of the benchmarks: one program, little waste."""
+    if not os.environ.get("FAIRYRING_DATA"):
+        pytest.skip("needs FAIRYRING_DATA")
+    sizes = np.asarray(fr.load("mnist-writers").train.sizes)
+    for batch_size in (10, 20, 64):
+        local = fr.LocalTraining(optax.sgd(0.1), batch_size=batch_size)
+        load = Workload.of(sizes, local, unroll=8)
+        assert load.padding(sizes, local) < 0.05
+        assert len(load.tails) <= 4

@@ -1,0 +1,63 @@
+"""How long until the first round is done? From the start of Python, compilation included.
+
+    python benchmarks/first_round.py [--repeats 3]
+
+Each work runs in a fresh process without a compilation cache. Prints the machine, and for each work the median
+seconds from the start of the process to the end of round one, beside the 10 s it may take.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+
+LIMIT = 10.0
+PROGRAM = """
+import json, sys
+import numpy as np
+import optax
+import fairyring as fr
+
+name, shape, classes = sys.argv[1], tuple(json.loads(sys.argv[2])), int(sys.argv[3])
+models = {"lr": fr.zoo.logistic_regression, "2nn": fr.zoo.two_nn, "c1": fr.zoo.c1, "c2": fr.zoo.c2}
+rng = np.random.default_rng(0)
+x = rng.normal(size=(100 * 50, *shape)).astype(np.float32)
+y = rng.integers(0, classes, len(x)).astype(np.int32)
+people = fr.Population.from_arrays({"x": x, "y": y}, client=np.repeat(np.arange(100), 50))
+local = fr.LocalTraining(optax.sgd(0.1), batch_size=20 if name == "c2" else 10)
+plan = fr.Plan(fr.classification(models[name]()), local, cohort=20)
+run = fr.simulate(plan, people, rounds=1)
+print(json.dumps({"compile": run.header["compile_seconds"], "round": run.header["seconds"]}))
+"""
+WORKS = {"lr": ([784], 62), "2nn": ([784], 62), "c1": ([32, 32, 3], 10), "c2": ([28, 28, 1], 62)}
+
+
+def main() -> None:
+    """Time each work and print."""
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments.add_argument("--repeats", type=int, default=3)
+    options = arguments.parse_args()
+    print(f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; seconds")
+    print(f"{'work':6}{'first round':>13}{'compile':>10}{'round':>8}{'limit':>8}")
+    for name, (shape, classes) in WORKS.items():
+        turns = []
+        for _ in range(options.repeats):
+            began = time.perf_counter()
+            command = [sys.executable, "-c", PROGRAM, name, json.dumps(shape), str(classes)]
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+            turns.append((time.perf_counter() - began, json.loads(done.stdout.splitlines()[-1])))
+        total = statistics.median(seconds for seconds, _ in turns)
+        inner = {key: statistics.median(turn[key] for _, turn in turns) for key in ("compile", "round")}
+        verdict = "met" if total <= LIMIT else "missed"
+        print(
+            f"{name:6}{total:13.2f}{inner['compile']:10.2f}{inner['round']:8.2f}{LIMIT:8.1f}  {verdict}",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
