@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import export
 
-from fairyring.core.errors import PlanError
+from fairyring.core.errors import MissingExtra, PlanError
 from fairyring.core.vector import Layout
 from fairyring.learning.device import Broadcast, device_half
 from fairyring.learning.local import Workload
@@ -50,8 +50,15 @@ class Program:
         return self.exported.mlir_module()
 
     def serialize(self) -> bytes:
-        """The program as `jax.export` stores it."""
-        return bytes(self.exported.serialize())
+        """The program as `jax.export` stores it.
+
+        Raises:
+            MissingExtra: flatbuffers is not installed.
+        """
+        try:
+            return bytes(self.exported.serialize())
+        except ImportError:
+            raise MissingExtra("flatbuffers", extra="export", purpose="a stored program") from None
 
 
 def program(plan: Plan, columns: Mapping[str, tuple[tuple[int, ...], Any]], examples: int) -> Program:
