@@ -136,3 +136,15 @@ def test_where_rows_lie_does_not_matter(tmp_path):
     made, _ = trained(INTEGER, population=lazy)
     np.testing.assert_array_equal(expected, mapped)
     np.testing.assert_array_equal(expected, made)
+
+
+def test_work_is_shared_by_examples():
+    from fairyring.simulation.engine import share
+
+    sizes = np.array([5, 900, 5, 5, 300, 300, 290, 5])
+    parts = share(np.arange(8), sizes, 2)
+    assert sorted(np.concatenate(parts).tolist()) == list(range(8))
+    assert abs(sizes[parts[0]].sum() - sizes[parts[1]].sum()) <= 20
+    alike = share(np.arange(7), np.full(7, 50), 3)
+    assert sorted(map(len, alike)) == [2, 2, 3]
+    assert [len(part) for part in share(np.arange(1), np.array([4]), 2)] == [1, 0]

@@ -8,6 +8,7 @@ All numbers that change from round to round (how many clients, which, how many r
 never part of its shape, so a plan is compiled once.
 """
 
+import heapq
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
@@ -77,8 +78,8 @@ class Engine:
             plan.task, plan.local, plan.algorithm, plan.bound, workload, rewrite=rewrite, align=align
         )
         self.advance = server_half(plan.server, plan.algorithm, plan.bound, plan.update_layout, clients)
-        per_device = -(-plan.rule.most // len(devices))
-        self.room = -(-per_device // together) * together  # places for clients on a device
+        # Places for clients on a device: all of them, should one client be as large as the others together.
+        self.room = -(-plan.rule.most // together) * together
         spread, alike = P(AXIS), P()
         many, one = (Members(*(spec,) * 4) for spec in (P(None, AXIS), spread))
         wrap = partial(jax.shard_map, mesh=self.mesh, check_vma=False)
@@ -241,7 +242,7 @@ class Engine:
 
 
 def share(ids: np.ndarray, sizes: np.ndarray, devices: int) -> list[np.ndarray]:
-    """Places of the clients each device gets, about equal in number and examples: the largest dealt out first, to and fro.
+    """Places of the clients each device gets, about equal in examples: the largest first, to whoever has least.
 
     Args:
         ids: clients, `[n]`.
@@ -249,6 +250,10 @@ def share(ids: np.ndarray, sizes: np.ndarray, devices: int) -> list[np.ndarray]:
         devices: how many devices.
     """
     order = np.lexsort((ids, -sizes))
-    turn, place = np.divmod(np.arange(len(order)), devices)
-    device = np.where(turn % 2 == 0, place, devices - 1 - place)
-    return [order[device == d] for d in range(devices)]
+    loads = [(0, device) for device in range(devices)]
+    dealt: list[list[int]] = [[] for _ in range(devices)]
+    for place, size in zip(order.tolist(), sizes[order].tolist(), strict=True):
+        load, device = loads[0]
+        dealt[device].append(place)
+        heapq.heapreplace(loads, (load + size, device))
+    return [np.array(places, np.int64) for places in dealt]

@@ -66,7 +66,7 @@ class Streamed:
             int(np.prod(shape, dtype=np.int64)) * dtype.itemsize for shape, dtype in self.kinds.values()
         )
         seen = self.sizes[self.sizes > 0]
-        usual = int(engine.room * seen.mean() * 1.25) + 1
+        usual = int(engine.room / engine.devices * seen.mean() * 1.25) + 1
         self.rows = max(int(seen.max()), min(usual, PIECE_BYTES // max(1, row)))
         room = min(engine.room, max(1, PIECE_BYTES // max(1, mine_bytes)))
         self.room = -(-room // engine.together) * engine.together
