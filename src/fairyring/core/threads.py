@@ -7,6 +7,8 @@ no effect where the user's own environment already says something.
 import os
 import sys
 
+PATIENCE = "xla_cpu_collective_call_terminate_timeout_seconds"
+
 
 def available_cores() -> int:
     """Cores this process may use."""
@@ -14,12 +16,16 @@ def available_cores() -> int:
 
 
 def one_device_a_core() -> None:
-    """Ask JAX for one CPU device a core.
+    """Ask JAX for one CPU device a core, and for patience where one waits for another.
 
     On a CPU, clients sharded over one XLA device a core run faster than one device with as many threads: the
-    matrices of one client are too small to share.
+    matrices of one client are too small to share. At the end of a round the devices wait for each other; by
+    itself XLA ends the process after 40 seconds of that, which one large client among small ones can take.
     """
-    if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+    flags = os.environ.get("XLA_FLAGS", "")
+    if PATIENCE not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} --{PATIENCE}={1 << 20}".strip()
+    if "xla_force_host_platform_device_count" not in flags:
         os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(available_cores()))
     if "jax" in sys.modules and "JAX_NUM_CPU_DEVICES" in os.environ:
         import jax

@@ -16,8 +16,6 @@ SMALL_MODEL = 400_000  # parameters; below, a loop's turn costs as much as a tra
 OPTIONS: Mapping[str, str | int] = {
     "xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED",
     "xla_cpu_prefer_vector_width": 512,
-    # A device that has less to do waits for the others at the end of a round; XLA would take it for stuck.
-    "xla_cpu_collective_call_terminate_timeout_seconds": 1 << 20,
 }
 
 
