@@ -141,7 +141,7 @@ class _Simulation:
         self.seconds = 0.0
         sizes = np.asarray(population.sizes)
         self.sizes = sizes
-        self.capacity = min(ROUNDS_A_CALL, max(1, (1 << 20) // plan.rule.most), rounds)
+        self.capacity = min(ROUNDS_A_CALL, max(1, (1 << 17) // plan.rule.most), rounds)
         workload = Workload.of(sizes, plan.local, unroll=on.unroll)
         self.engine = Engine(
             plan,
