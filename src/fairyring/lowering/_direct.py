@@ -1,11 +1,12 @@
 """A convolution whose gradients are matrix products.
 
-XLA's forward convolution is near the machine's matrix-product rate on a CPU; the two convolutions that automatic
-differentiation writes for its gradients are not. Here the gradients are written out instead: with `u` the k x k
-windows of the input, the output is `u @ w`, so the weight's gradient is `u.T @ g` and the input's is `g @ w.T`
-with the windows added back where they came from.
+XLA's forward convolution is near the machine's matrix-product rate on a CPU, except over few channels; the two
+convolutions that automatic differentiation writes for its gradients are not. Here the gradients are written out
+instead: with `u` the k x k windows of the input, the output is `u @ w`, so the weight's gradient is `u.T @ g` and
+the input's is `g @ w.T` with the windows added back where they came from.
 """
 
+import math
 from functools import partial
 
 import jax
@@ -14,6 +15,7 @@ from jax import lax
 
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 _ROWS = (((0,), (0,)), ((), ()))  # contract the rows of two matrices
+_FEW = 32  # numbers in a window, of an image's colours, that are multiplied and added in one pass over the output
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -22,6 +24,8 @@ def direct(x: jax.Array, w: jax.Array, strides: tuple[int, ...]) -> jax.Array:
     if w.shape[:2] == (1, 1):
         x = x[:, :: strides[0], :: strides[1]]
         return (x.reshape(-1, x.shape[3]) @ w[0, 0]).reshape(*x.shape[:3], w.shape[3])
+    if math.prod(w.shape[:3]) <= _FEW:
+        return _summed(x, w, strides)
     return lax.conv_general_dilated(x, w, strides, "VALID", dimension_numbers=DIMENSIONS)
 
 
@@ -39,6 +43,33 @@ def _backward(
 
 
 direct.defvjp(_forward, _backward)
+
+
+def _summed(x: jax.Array, w: jax.Array, strides: tuple[int, ...]) -> jax.Array:
+    """The convolution as a sum of products, which XLA makes one loop of."""
+    kernel = w.shape[:2]
+    out = tuple((x.shape[1 + a] - kernel[a]) // strides[a] + 1 for a in range(2))
+    products = [
+        piece[..., channel, None] * tap[channel]
+        for piece, tap in zip(taps(x, kernel, out, strides), w.reshape(-1, *w.shape[2:]), strict=True)
+        for channel in range(w.shape[2])
+    ]
+    return sum(products[1:], start=products[0])
+
+
+def _windows(
+    x: jax.Array, kernel: tuple[int, ...], out: tuple[int, ...], strides: tuple[int, ...]
+) -> jax.Array:
+    """The windows of `x` `[n, h, w, c]`, `[n, *out, k * k * c]`: one axis at a time, in longer runs of memory."""
+
+    def along(x: jax.Array, axis: int) -> jax.Array:
+        last = (out[axis - 1] - 1) * strides[axis - 1] + 1
+        pieces = [
+            lax.slice_in_dim(x, i, i + last, strides[axis - 1], axis) for i in range(kernel[axis - 1])
+        ]
+        return jnp.concatenate(pieces, axis=-1)
+
+    return along(along(x, 2), 1)
 
 
 def taps(
@@ -85,9 +116,10 @@ def weight_gradient(
 ) -> jax.Array:
     """The gradient with respect to weights of `shape`, from the input and the cotangent of the output."""
     c, o = shape[2:]
-    pieces, flat = taps(x, shape[:2], g.shape[1:3], strides), g.reshape(-1, o)
+    flat = g.reshape(-1, o)
     if c < 8:
-        windows = jnp.concatenate(pieces, axis=-1).reshape(len(flat), -1)
-        return lax.dot_general(windows, flat, _ROWS).reshape(shape)
+        windows = _windows(x, shape[:2], g.shape[1:3], strides)
+        return lax.dot_general(windows.reshape(len(flat), -1), flat, _ROWS).reshape(shape)
+    pieces = taps(x, shape[:2], g.shape[1:3], strides)
     # A product for each tap: the windows, k * k times the input, are never laid out in memory.
     return jnp.stack([lax.dot_general(piece.reshape(-1, c), flat, _ROWS) for piece in pieces]).reshape(shape)

@@ -25,9 +25,10 @@ def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
     per_word = 32 // bits
     # Row by row, so that an example's units do not depend on how many rows, or padded ones, follow.
     words = jax.random.bits(key, (rows, -(-units // per_word)), jnp.uint32)
-    shifts = jnp.arange(0, 32, bits, dtype=jnp.uint32)
-    drawn = (words[:, None, :] >> shifts[None, :, None]) & jnp.uint32(2**bits - 1)
-    keep = (drawn >= threshold).reshape(rows, -1)[:, :units].reshape(x.shape)
+    # Concatenated, which XLA fuses into nothing: fused into each use of the mask, the shifts would be found again
+    # for every unit, by divisions.
+    parts = [(words >> shift) & jnp.uint32(2**bits - 1) >= threshold for shift in range(0, 32, bits)]
+    keep = jnp.concatenate(parts, axis=1)[:, :units].reshape(x.shape)
     return jnp.where(keep, x * (1.0 / (1.0 - threshold / 2**bits)), 0.0)
 
 
