@@ -19,7 +19,7 @@ from jax.extend.core import primitives
 Tree = Any
 
 LANES = 16  # float32 in the widest vector
-MOST_ROWS = 16  # of a batch; above, a product of matrices is as fast as a sum of outer products
+MOST_ROWS = 20  # of a batch; above, a product of matrices is as fast as a sum of outer products
 
 
 class Storage(NamedTuple):
