@@ -32,8 +32,8 @@ def main() -> None:
         client=np.repeat(np.arange(work.clients), work.examples),
     )
     networks = {
-        "lr": lambda: zoo.logistic_regression(784, work.classes),
-        "2nn": lambda: zoo.two_nn(784, work.classes),
+        "lr": lambda: zoo.logistic_regression(features=784, classes=work.classes),
+        "2nn": lambda: zoo.two_nn(features=784, hidden=200, classes=work.classes),
         "c1": zoo.c1,
         "c2": zoo.c2,
     }
@@ -52,6 +52,7 @@ def main() -> None:
         value, _ = task.loss(outputs, {"x": x_judged, "y": y_judged})
         return float(value.mean())
 
+    work.same_model(sum(leaf.size for leaf in jax.tree.leaves(task.model.init(jax.random.key(0)))))
     run = fr.simulate(plan, people, rounds=options.warmup + options.rounds, seed=0, devices=options.threads)
     seconds = [row["seconds"] for row in run.metrics[options.warmup :]]
     first = task.model.init(jax.random.key(0))  # another draw of the same kind as the run starts from

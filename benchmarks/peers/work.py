@@ -6,6 +6,7 @@ runs. Examples are drawn from a seed: each class is a random pattern under noise
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -44,6 +45,23 @@ class Work:
     def examples_a_round(self) -> int:
         """Examples all clients of a cohort train on in one round."""
         return self.cohort * self.examples
+
+    @property
+    def parameters(self) -> int:
+        """Numbers in the model, weights and biases."""
+        widths, before = (self.shape[0], *self.hidden, self.classes), 0
+        if self.convolutional:
+            height, width, channels = self.shape
+            widths = (64 * ((height - 4) // 2) * ((width - 4) // 2), 128, self.classes)
+            before = (9 * channels + 1) * 32 + (9 * 32 + 1) * 64
+        return before + sum((a + 1) * b for a, b in pairwise(widths))
+
+    def same_model(self, parameters: int) -> None:
+        """Stop where a system's model is not the work's: speeds of different models say nothing."""
+        if parameters != self.parameters:
+            raise SystemExit(
+                f"{self.name}: the model has {parameters} parameters, the work's {self.parameters}"
+            )
 
 
 WORKS = {

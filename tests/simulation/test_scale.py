@@ -86,9 +86,13 @@ MEMORY = """
 @pytest.mark.slow
 @pytest.mark.parametrize("resident", [1 << 30, 0], ids=["resident", "streamed"])
 def test_memory_does_not_grow_with_the_cohort(resident):
-    few = measured(MEMORY.format(cohort=10, rounds=6, resident=resident))
+    """The same number of local trainings, in many small rounds and in a few large ones.
+
+    The allocator's arenas fill over the first tens of thousands of trainings, whoever does them.
+    """
+    few = measured(MEMORY.format(cohort=10, rounds=6000, resident=resident))
     many = measured(MEMORY.format(cohort=10_000, rounds=6, resident=resident))
-    assert many["peak"] < 1.2 * few["peak"]
+    assert many["peak"] < 1.1 * few["peak"]
 
 
 @pytest.mark.slow

@@ -64,9 +64,7 @@ def _windows(
 
     def along(x: jax.Array, axis: int) -> jax.Array:
         last = (out[axis - 1] - 1) * strides[axis - 1] + 1
-        pieces = [
-            lax.slice_in_dim(x, i, i + last, strides[axis - 1], axis) for i in range(kernel[axis - 1])
-        ]
+        pieces = [lax.slice_in_dim(x, i, i + last, strides[axis - 1], axis) for i in range(kernel[axis - 1])]
         return jnp.concatenate(pieces, axis=-1)
 
     return along(along(x, 2), 1)

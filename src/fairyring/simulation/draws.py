@@ -53,7 +53,7 @@ class Draws:
         if isinstance(rule, Uniform) and rule.size * 4 <= self._width:
             # Draws with replacement, enough to hold `size` distinct ones.
             self._width = min(self._width, 2 * rule.size + 32)
-        self._block = max(1, min(64, (1 << 22) // max(1, self._width)))  # rounds drawn at a time
+        self._block = max(1, min(64, (1 << 17) // max(1, self._width)))  # rounds drawn at a time
         self._at, self._drawn = -1, np.zeros((0, 0, 2), np.uint32)
 
     def of(self, number: int) -> Draw:

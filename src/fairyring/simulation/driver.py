@@ -141,7 +141,7 @@ class _Simulation:
         self.seconds = 0.0
         sizes = np.asarray(population.sizes)
         self.sizes = sizes
-        self.capacity = min(ROUNDS_A_CALL, max(1, (1 << 17) // plan.rule.most), rounds)
+        self.capacity = min(ROUNDS_A_CALL, max(1, (1 << 15) // plan.rule.most), rounds)
         workload = Workload.of(sizes, plan.local, unroll=on.unroll)
         self.engine = Engine(
             plan,
@@ -382,7 +382,7 @@ class _Simulation:
                 )
                 self._store(piece.clients, mine)
                 waiting.append((piece.clients, finite))
-                if len(waiting) > 2:  # fetch the next piece while this one is computed, but no further ahead
+                if len(waiting) > 1:  # fetch the next piece while this one is computed, but no further ahead
                     bad += _faulty(*waiting.pop(0))
             for pair in waiting:
                 bad += _faulty(*pair)

@@ -11,7 +11,7 @@ from fairyring.simulation.columns import bytes_of
 from fairyring.simulation.engine import Engine, Members, share
 
 RESIDENT_BYTES = 1 << 30  # all devices together; larger populations are streamed
-PIECE_BYTES = 4 << 20  # rows of one piece on one device; three pieces are on their way at a time
+PIECE_BYTES = 2 << 20  # rows of one piece on one device; two pieces are on their way at a time
 
 
 class Piece(NamedTuple):
