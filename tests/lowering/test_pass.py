@@ -132,7 +132,7 @@ def test_a_flax_module():
     x = jax.random.normal(jax.random.key(3), (5, 12, 12, 1))
     near(jax.jit(jax.grad(lower_for_cpu(loss)))(params, x), jax.jit(jax.grad(loss))(params, x))
     program = text(lower_for_cpu(loss), params, x)
-    assert program.count("conv_general_dilated") == 1  # the first layer's forward pass: one input channel
+    assert "conv_general_dilated" not in program
     assert "reduce_window" not in program
 
 
@@ -156,5 +156,5 @@ def test_an_equinox_module():
     x = jax.random.normal(jax.random.key(3), (5, 1, 12, 12))
     near(jax.jit(jax.grad(lower_for_cpu(loss)))(params, x), jax.jit(jax.grad(loss))(params, x))
     program = text(lower_for_cpu(loss), params, x)
-    assert program.count("conv_general_dilated") == 1  # the first layer's forward pass: one input channel
+    assert "conv_general_dilated" not in program
     assert "reduce_window" not in program

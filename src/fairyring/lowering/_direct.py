@@ -49,12 +49,13 @@ def _summed(x: jax.Array, w: jax.Array, strides: tuple[int, ...]) -> jax.Array:
     """The convolution as a sum of products, which XLA makes one loop of."""
     kernel = w.shape[:2]
     out = tuple((x.shape[1 + a] - kernel[a]) // strides[a] + 1 for a in range(2))
-    products = [
-        piece[..., channel, None] * tap[channel]
-        for piece, tap in zip(taps(x, kernel, out, strides), w.reshape(-1, *w.shape[2:]), strict=True)
-        for channel in range(w.shape[2])
-    ]
-    return sum(products[1:], start=products[0])
+    total: jax.Array | None = None
+    for piece, tap in zip(taps(x, kernel, out, strides), w.reshape(-1, *w.shape[2:]), strict=True):
+        for channel in range(w.shape[2]):
+            product = piece[..., channel, None] * tap[channel]
+            total = product if total is None else total + product
+    assert total is not None
+    return total
 
 
 def _windows(
