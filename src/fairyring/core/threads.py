@@ -7,7 +7,10 @@ no effect where the user's own environment already says something.
 import os
 import sys
 
-PATIENCE = "xla_cpu_collective_call_terminate_timeout_seconds"
+PATIENCE = (
+    "xla_cpu_collective_call_warn_stuck_timeout_seconds",
+    "xla_cpu_collective_call_terminate_timeout_seconds",
+)
 
 
 def available_cores() -> int:
@@ -20,11 +23,13 @@ def one_device_a_core() -> None:
 
     On a CPU, clients sharded over one XLA device a core run faster than one device with as many threads: the
     matrices of one client are too small to share. At the end of a round the devices wait for each other; by
-    itself XLA ends the process after 40 seconds of that, which one large client among small ones can take.
+    itself XLA calls that stuck after 20 seconds and ends the process after 40, which one large client among small
+    ones can take.
     """
     flags = os.environ.get("XLA_FLAGS", "")
-    if PATIENCE not in flags:
-        os.environ["XLA_FLAGS"] = f"{flags} --{PATIENCE}={1 << 20}".strip()
+    patient = [f"--{name}={1 << 20}" for name in PATIENCE if name not in flags]
+    if patient:
+        os.environ["XLA_FLAGS"] = " ".join([flags, *patient]).strip()
     if "xla_force_host_platform_device_count" not in flags:
         os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(available_cores()))
     if "jax" in sys.modules and "JAX_NUM_CPU_DEVICES" in os.environ:
