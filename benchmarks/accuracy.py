@@ -4,10 +4,11 @@
     FAIRYRING_DATA=... python benchmarks/accuracy.py 2nn --choose
 
 Each work is run federated and centrally (one client that owns everything, as many passes over the data as the
-federated run makes, but at most 10 for the CNN), and judged on examples that nobody trained on. Prints the machine and a table.
+federated run makes, but at most 10 for the CNN), and judged on examples that nobody trained on. Prints the machine and
+a table.
 
-Settings are chosen with `--choose`, which judges each of a work's choices on a fifth of its training clients, held out
-for that; the test examples take no part.
+`--choose` judges each of a work's choices of settings on a fifth of its training clients, held out for that; the test
+examples take no part. Only the 2NN has choices.
 """
 
 import argparse
@@ -129,8 +130,11 @@ def baselines(train: fr.Population, test: fr.Population) -> dict[str, float]:
 
 
 def choose(name: str, seed: int) -> None:
-    """Judge each choice of settings on held-out training clients, and print them from the best on."""
+    """Judge each choice of settings on held-out training clients; print them and the best."""
     work = WORKS[name]
+    if not work.choices:
+        print(f"{name}: no choices of settings")
+        return
     train, held_out = work.load().train.split_clients(0.8, seed)
     judged = []
     for choice in work.choices:
