@@ -1,14 +1,9 @@
-"""Shared by all tests: two CPU devices, whatever the machine has, so that sharing work among devices is tested."""
+"""Shared by all tests."""
 
-import os
-
-os.environ.setdefault("JAX_NUM_CPU_DEVICES", "2")
 import tempfile
 
 import jax
 import pytest
-
-import fairyring  # noqa: F401  asks JAX for its devices before anything starts it
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -22,7 +22,6 @@ from fairyring.core.errors import (
     TrainingDiverged,
     WireError,
 )
-from fairyring.core.threads import one_device_a_core as _one_device_a_core
 
 if TYPE_CHECKING:
     from fairyring.aggregation import chain as chain
@@ -146,7 +145,6 @@ _ROOMS = {
     "simulation": ("EarlyStopping", "Evaluation", "Run", "simulate"),
     "report": ("write_report",),
 }
-_one_device_a_core()
 
 _MODULES = {"partition", "cohort", "zoo"}
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}

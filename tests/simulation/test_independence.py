@@ -81,15 +81,6 @@ def test_vectorising_over_clients_that_remember():
     np.testing.assert_array_equal(first.participation, second.participation)
 
 
-def test_rounds_in_one_call_are_rounds_one_by_one(monkeypatch):
-    from fairyring.simulation import driver
-
-    many, _ = trained(REAL, rounds=20)
-    monkeypatch.setattr(driver, "ROUNDS_A_CALL", 1)
-    single, _ = trained(REAL, rounds=20)
-    np.testing.assert_array_equal(many, single)
-
-
 def test_a_longer_run_begins_with_the_shorter_one():
     _, short = trained(REAL, rounds=4)
     _, long = trained(REAL, rounds=9)
@@ -98,7 +89,7 @@ def test_a_longer_run_begins_with_the_shorter_one():
         assert {k: v for k, v in a.items() if k not in drop} == {k: v for k, v in b.items() if k not in drop}
 
 
-def test_one_program_for_clients_of_all_sizes(monkeypatch):
+def test_one_program_for_clients_of_all_sizes(monkeypatch, no_cache):
     """Sizes from 1 to 300, Poisson cohorts of changing size: the engine compiles each of its programs once."""
     from fairyring.simulation import driver
 
@@ -114,11 +105,10 @@ def test_one_program_for_clients_of_all_sizes(monkeypatch):
     population = people(rng.integers(1, 300, size=60).tolist())
     for limit in (1 << 30, 0):
         monkeypatch.setattr(feeding, "RESIDENT_BYTES", limit)
-        trained(REAL, cohort=fr.cohort.poisson(0.2, most=40), population=population, rounds=30)
-    held, streamed = engines
-    assert held.rounds._cache_size() == 1
-    assert streamed.accumulate._cache_size() == 1
-    assert streamed.finish._cache_size() == 1
+        trained(REAL, cohort=fr.cohort.poisson(0.2, most=40), population=population, rounds=30, devices=2)
+    assert len(engines) == 2
+    for engine in engines:
+        assert engine.accumulate.compilations == engine.finish.compilations == 1
 
 
 def test_where_rows_lie_does_not_matter(tmp_path):

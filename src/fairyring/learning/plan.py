@@ -140,7 +140,7 @@ class Plan:
         """Bytes one client sends in a round."""
         return self.bound.signal.bytes
 
-    @property
+    @cached_property
     def bytes_down(self) -> int:
         """Bytes one client receives in a round: the model, and the algorithm's shared state."""
         shared = jax.eval_shape(self.algorithm.shared, self.params_shape)

@@ -4,6 +4,7 @@ import hashlib
 import os
 import platform
 import time
+from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -14,27 +15,29 @@ import jax
 import numpy as np
 
 from fairyring._version import __version__
+from fairyring.core.cores import available_cores
 from fairyring.core.errors import PlanError, RunMismatch, TrainingDiverged
 from fairyring.core.keys import NOBODY, Purpose, of_client, of_round, root
 from fairyring.core.record import RunFolder, restore_state
-from fairyring.core.threads import available_cores
 from fairyring.learning.device import Broadcast
 from fairyring.learning.local import Workload
 from fairyring.learning.plan import Plan
+from fairyring.learning.server import ServerState
 from fairyring.population import Population
 from fairyring.simulation.draws import Draw, Draws
 from fairyring.simulation.engine import Engine
 from fairyring.simulation.evaluate import Evaluation, Evaluator
-from fairyring.simulation.feed import Resident, Streamed, feed
+from fairyring.simulation.feed import feed
+from fairyring.simulation.program import Device, handed
 from fairyring.simulation.promises import assumptions
 from fairyring.simulation.run import Run, checkpoint_arrays, write_head
 from fairyring.simulation.states import ClientStates
 from fairyring.simulation.stopping import EarlyStopping
-from fairyring.simulation.target import Device, target
+from fairyring.simulation.target import target
 
-ROUNDS_A_CALL = 64
-CALL_SECONDS = 0.5  # a call of the compiled program takes about so long, so that progress is seen
 CHECKPOINT_SECONDS = 10.0
+
+Tree = Any
 
 
 def simulate(
@@ -72,7 +75,7 @@ def simulate(
         dropout: probability that a sampled client vanishes before it reports.
         stop: when to stop early.
         on_round: called with every round's record.
-        devices: use at most so many devices.
+        devices: on a CPU, use so many cores; elsewhere at most so many accelerators. All without it.
         together: clients vectorised together on a device.
 
     Returns:
@@ -141,23 +144,11 @@ class _Simulation:
         self.seconds = 0.0
         sizes = np.asarray(population.sizes)
         self.sizes = sizes
-        self.capacity = min(ROUNDS_A_CALL, max(1, (1 << 15) // plan.rule.most), rounds)
-        workload = Workload.of(sizes, plan.local, unroll=on.unroll)
-        self.engine = Engine(
-            plan,
-            workload,
-            len(population),
-            on.devices,
-            rewrite=on.rewrite,
-            align=on.align,
-            together=on.together,
-            options=on.options,
-        )
+        self.engine = Engine(plan, Workload.of(sizes, plan.local, unroll=on.unroll), len(population), on)
+        self.roots = [jax.device_put(self.root, device) for device in on.devices]
         mine = jax.eval_shape(plan.algorithm.mine, plan.params_shape)
-        self.feed = feed(
-            population, plan.task.reads(population), self.engine, mine=mine, capacity=self.capacity
-        )
-        self.evaluator = Evaluator(plan.task, test, on.devices, on.rewrite) if test is not None else None
+        self.feed = feed(population, plan.task.reads(population), self.engine, mine=mine)
+        self.evaluator = Evaluator(plan.task, test, on) if test is not None else None
         first = plan.first_state(of_client(of_round(self.root, 0), NOBODY, Purpose.INIT))
         self.prints = {"plan": plan.fingerprint(), "population": population.fingerprint()}
         text = f"{self.prints['plan']} {self.prints['population']} {seed} {dropout}"
@@ -211,7 +202,7 @@ class _Simulation:
                 self.round, arrays, facts = found
                 self.participation = arrays.pop("participation")
                 stripped = {name.removeprefix("server/"): array for name, array in arrays.items()}
-                self.state = self.engine.alike(restore_state(first, stripped))
+                self.state = self._placed(restore_state(first, stripped))
                 self.metrics = self.folder.cut_metrics(self.round)
                 self.seconds = facts["seconds"]
                 if self.states is not None:
@@ -225,7 +216,11 @@ class _Simulation:
             self.states = ClientStates(len(self.population), own, path) if has_states else None
         if self.states is not None:
             self.states.begin(0)
-        self.state = self.engine.alike(first)
+        self.state = self._placed(first)
+
+    def _placed(self, state: ServerState) -> ServerState:
+        """`state` on the first device, where the server is."""
+        return jax.device_put(state, self.engine.devices[0])
 
     def _same(self, header: dict[str, Any]) -> None:
         given = {**self.prints, "seed": self.seed, "dropout": self.header["dropout"]}
@@ -266,57 +261,34 @@ class _Simulation:
         began = time.perf_counter()
         self._warm()
         self.header["compile_seconds"] = round(time.perf_counter() - began, 3)
-        pace = 1  # rounds a call
         saved = time.perf_counter()
         stopped = self._stops()
         while self.round < self.rounds and not stopped:
-            until = self._next_pause()
-            numbers = range(self.round + 1, min(until, self.round + pace) + 1)
-            draws = [self.draws.of(number) for number in numbers]
             began = time.perf_counter()
-            records = self._run(draws)
-            spent = time.perf_counter() - began
-            each = spent / len(draws)
-            if spent < CALL_SECONDS / 2:
-                pace = min(2 * pace, self.capacity)
-            self.seconds += spent
-            for record in records:
-                record["seconds"] = each
-            self.round += len(draws)
+            record = self._run(self.draws.of(self.round + 1))
+            record["seconds"] = time.perf_counter() - began
+            self.seconds += record["seconds"]
+            self.round += 1
             due = self.test is not None and (
                 self.round % self.evaluate_every == 0 or self.round == self.rounds
             )
             if due:
-                records[-1]["test"] = self._evaluate()
-            self.metrics += records
+                record["test"] = self._evaluate()
+            self.metrics.append(record)
             if self.folder is not None:
-                self.folder.append_metrics(records)
+                self.folder.append_metrics([record])
             if self._checkpoint_due(saved):
                 self._checkpoint()
                 saved = time.perf_counter()
-            for record in records:
-                if self.on_round is not None:
-                    self.on_round(record)
+            if self.on_round is not None:
+                self.on_round(record)
             stopped = due and self._stops()
         return self._end()
 
     def _warm(self) -> None:
-        """Compile: a call of no rounds."""
-        if self.round >= self.rounds:
-            return
-        if isinstance(self.feed, Resident):
-            self._call([])
-        else:
-            self._stream([Draw(self.round, np.zeros(0, np.int64), np.zeros(0, np.int64))])
-
-    def _next_pause(self) -> int:
-        """The next round after which something other than a round is due."""
-        pauses = [self.rounds]
-        if self.test is not None:
-            pauses.append((self.round // self.evaluate_every + 1) * self.evaluate_every)
-        if self.checkpoint_every is not None:
-            pauses.append((self.round // self.checkpoint_every + 1) * self.checkpoint_every)
-        return min(pauses)
+        """Compile: a round of nobody, whose outcome is dropped."""
+        if self.round < self.rounds:
+            self._train(Draw(self.round, np.zeros(0, np.int64), np.zeros(0, np.int64)))
 
     def _checkpoint_due(self, saved: float) -> bool:
         if self.round == self.rounds:
@@ -325,87 +297,66 @@ class _Simulation:
             return self.round % self.checkpoint_every == 0
         return time.perf_counter() - saved > CHECKPOINT_SECONDS
 
-    def _run(self, draws: list[Draw]) -> list[dict[str, Any]]:
-        side, reported, faulty = self._call(draws) if isinstance(self.feed, Resident) else self._stream(draws)
+    def _run(self, draw: Draw) -> dict[str, Any]:
+        """A round: the next state, and the round's record."""
+        self.state, side, heard, faulty = self._train(draw)
+        staying = len(draw.staying)
+        if staying and not heard:
+            self._diverged(draw)
+        self.participation[np.setdiff1d(draw.staying, faulty, assume_unique=True)] += 1
         names = ["loss", *self.plan.task.metrics]
-        records = []
-        for i, draw in enumerate(draws):
-            staying, heard = len(draw.staying), int(reported[i])
-            if staying and not heard:
-                self._diverged(draw)
-            self.participation[np.setdiff1d(draw.staying, faulty[i], assume_unique=True)] += 1
-            means = {name: float(side[i, 1 + j]) if heard else float("nan") for j, name in enumerate(names)}
-            records.append(
-                {
-                    "round": draw.round,
-                    **means,
-                    "clients": heard,
-                    "sampled": len(draw.sampled),
-                    "dropped": len(draw.sampled) - staying,
-                    "nonfinite": staying - heard,
-                    "examples": int(self.sizes[draw.staying].sum()),
-                    "bytes_up": staying * self.plan.bytes_up,
-                    "bytes_down": len(draw.sampled) * self.plan.bytes_down,
-                }
-            )
-        return records
+        means = {name: float(side[1 + j]) if heard else float("nan") for j, name in enumerate(names)}
+        return {
+            "round": draw.round,
+            **means,
+            "clients": heard,
+            "sampled": len(draw.sampled),
+            "dropped": len(draw.sampled) - staying,
+            "nonfinite": staying - heard,
+            "examples": int(self.sizes[draw.staying].sum()),
+            "bytes_up": staying * self.plan.bytes_up,
+            "bytes_down": len(draw.sampled) * self.plan.bytes_down,
+        }
 
-    def _call(self, draws: list[Draw]) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
-        """Whole rounds in one call of the compiled program."""
-        assert isinstance(self.feed, Resident)
-        members, dealt = self.feed.rounds([draw.staying for draw in draws])
-        first = draws[0].round if draws else 0
-        self.state, side, reported, finite = self.engine.rounds(
-            self.state, self.feed.columns, members, np.int32(first), np.int32(len(draws)), self.root
-        )
-        ok = np.asarray(finite)
-        faulty = []
-        for r, parts in enumerate(dealt):
-            bad = [part[~ok[r, d, : len(part)]] for d, part in enumerate(parts)]
-            faulty.append(np.concatenate(bad))
-        return np.asarray(side), np.asarray(reported), faulty
-
-    def _stream(self, draws: list[Draw]) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
-        """Rounds whose clients are fetched piece by piece."""
-        assert isinstance(self.feed, Streamed)
-        sides, counts, faulty = [], [], []
-        for draw in draws:
-            sums = self.engine.nothing()
-            broadcast = Broadcast(self.state.params, self.state.shared, np.int32(draw.round))
-            key = of_round(self.root, draw.round)
-            waiting: list[tuple[list[np.ndarray], jax.Array]] = []
-            bad: list[np.ndarray] = []
-            for piece in self.feed.pieces(draw.staying):
-                mine = self._fetch(piece.clients)
-                sums, mine, finite = self.engine.accumulate(
-                    sums, broadcast, piece.columns, piece.members, mine, key
+    def _train(self, draw: Draw) -> tuple[ServerState, np.ndarray, int, np.ndarray]:
+        """The state after a round, its side, how many reported, and whose update was not finite."""
+        engine, number = self.engine, np.int32(draw.round)
+        own = Broadcast(self.state.params, self.state.shared, number)
+        sent = [own, *(handed(own, device) for device in engine.devices[1:])]
+        sums = [engine.nothing(place) for place in range(len(sent))]
+        waiting: deque[list[tuple[np.ndarray, Tree, jax.Array]]] = deque()
+        bad: list[np.ndarray] = []
+        for pieces in self.feed.pieces(draw.staying):
+            judged = []
+            for place, piece in reversed(list(enumerate(pieces))):
+                mine = self._fetch(piece.clients, place)
+                sums[place], mine, finite = engine.accumulate(
+                    place, sums[place], sent[place], piece.columns, piece.members, mine, self.roots[place]
                 )
-                self._store(piece.clients, mine)
-                waiting.append((piece.clients, finite))
-                if len(waiting) > 1:  # fetch the next piece while this one is computed, but no further ahead
-                    bad += _faulty(*waiting.pop(0))
-            for pair in waiting:
-                bad += _faulty(*pair)
-            self.state, (side, heard) = self.engine.finish(self.state, sums, np.int32(draw.round), self.root)
-            sides.append(np.asarray(side))
-            counts.append(int(heard))
-            faulty.append(np.concatenate(bad) if bad else np.zeros(0, np.int64))
-        return np.stack(sides), np.array(counts), faulty
+                judged.append((piece.clients, mine, finite))
+            waiting.append(judged)
+            if len(waiting) > 1:  # fetch the next piece while this one is computed, but no further ahead
+                bad += self._settle(waiting.popleft())
+        for judged in waiting:
+            bad += self._settle(judged)
+        parts = (sums[0], *(handed(part, engine.devices[0]) for part in sums[1:]))
+        state, side, heard = engine.finish(0, self.state, parts, number, self.roots[0])
+        return state, np.asarray(side), int(heard), np.concatenate(bad)
 
-    def _fetch(self, parts: list[np.ndarray]) -> Any:
-        assert isinstance(self.feed, Streamed)
+    def _fetch(self, clients: np.ndarray, place: int) -> Tree:
+        """States of a piece's clients, on their device."""
         if self.states is None:
             return ()
-        stacks = [self.states.read(part, self.feed.room) for part in parts]
-        return self.engine.spread(jax.tree.map(lambda *leaves: np.stack(leaves), *stacks))
+        return jax.device_put(self.states.read(clients, self.feed.room), self.engine.devices[place])
 
-    def _store(self, parts: list[np.ndarray], mine: Any) -> None:
-        if self.states is None:
-            return
-        fetched = jax.tree.map(np.asarray, mine)
-        for d, part in enumerate(parts):
-            if len(part):
-                self.states.write(part, jax.tree.map(lambda leaf, d=d: leaf[d], fetched))
+    def _settle(self, judged: list[tuple[np.ndarray, Tree, jax.Array]]) -> list[np.ndarray]:
+        """Keep the new states of a piece's clients on every device; returns those whose update was not finite."""
+        bad = []
+        for clients, mine, finite in judged:
+            if self.states is not None and len(clients):
+                self.states.write(clients, jax.tree.map(np.asarray, mine))
+            bad.append(clients[~np.asarray(finite)[: len(clients)]])
+        return bad
 
     def _diverged(self, draw: Draw) -> None:
         clients = [self.population.ids[c] for c in draw.staying[:5]]
@@ -445,11 +396,6 @@ class _Simulation:
         return result
 
 
-def _faulty(parts: list[np.ndarray], finite: jax.Array) -> list[np.ndarray]:
-    ok = np.asarray(finite)
-    return [part[~ok[d, : len(part)]] for d, part in enumerate(parts)]
-
-
 def _machine(devices: list[Device]) -> dict[str, Any]:
     memory = (
         os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30 if hasattr(os, "sysconf") else None
@@ -459,7 +405,7 @@ def _machine(devices: list[Device]) -> dict[str, Any]:
         "cores": available_cores(),
         "memory_gib": round(memory, 1) if memory else None,
         "system": f"{platform.system()} {platform.machine()}",
-        "devices": [f"{device.device_kind} {device.id}" for device in devices],
+        "devices": [device.device_kind for device in devices],
     }
 
 

@@ -1,6 +1,7 @@
 """A model judged on a population: over all examples, and client by client."""
 
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,13 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.sharding import Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
 
 from fairyring.core.errors import PopulationError
 from fairyring.population import Population
 from fairyring.simulation.columns import bytes_of
-from fairyring.simulation.target import Device
+from fairyring.simulation.program import Program, handed
+from fairyring.simulation.target import Target
 from fairyring.task import Task
 
 Tree = Any
@@ -50,17 +50,10 @@ class Evaluator:
     Args:
         task: what is learned.
         population: the clients to judge on.
-        devices: to run on.
-        rewrite: how the model is rewritten for the devices.
+        target: the devices, and how programs are shaped for them.
     """
 
-    def __init__(
-        self,
-        task: Task,
-        population: Population,
-        devices: list[Device],
-        rewrite: Callable[[Callable], Callable],
-    ) -> None:
+    def __init__(self, task: Task, population: Population, target: Target) -> None:
         if population.examples == 0:
             raise PopulationError(
                 "population to evaluate on",
@@ -70,22 +63,18 @@ class Evaluator:
             )
         self.task, self.population = task, population
         self.columns = task.reads(population)
-        self.mesh = Mesh(np.array(devices), ("device",))
+        self.devices = target.devices
         self.sizes = np.asarray(population.sizes)
-        judge = rewrite(self._judge)
+        judge = target.rewrite(self._judge)
 
         def scanned(params: Tree, columns: Mapping[str, jax.Array]) -> jax.Array:
-            return lax.map(lambda batch: judge(params, batch), {n: c[0] for n, c in columns.items()})[None]
+            return lax.map(lambda batch: judge(params, batch), columns)
 
-        self._scan = jax.jit(
-            jax.shard_map(
-                scanned, mesh=self.mesh, in_specs=(P(), P("device")), out_specs=P("device"), check_vma=False
-            )
-        )
+        self._scan = Program(scanned, self.devices)
         usual = bytes_of(population, self.columns)
         row = max(1, usual // population.examples)
-        step = BATCH * self.mesh.size
-        self._rows = min(-(-population.examples // step) * step, max(1, PIECE_BYTES // (row * step)) * step)
+        share = -(-population.examples // (len(self.devices) * BATCH)) * BATCH
+        self._rows = min(share, max(1, PIECE_BYTES // (row * BATCH)) * BATCH)
         self._held = list(self._pieces()) if usual <= HELD_BYTES else None
 
     def _judge(self, params: Tree, batch: Mapping[str, jax.Array]) -> jax.Array:
@@ -102,15 +91,23 @@ class Evaluator:
         """Judge `params`."""
         names = ["loss", *self.task.metrics]
         sums = np.zeros((2 * len(names), len(self.population)))
-        for columns, clients in self._held if self._held is not None else self._pieces():
-            judged = np.asarray(self._scan(params, columns))
-            judged = (
-                np.moveaxis(judged, 2, 0).reshape(2 * len(names), -1)[:, : len(clients)].astype(np.float64)
-            )
+
+        def count(judged: jax.Array, clients: np.ndarray) -> None:
+            flat = np.moveaxis(np.asarray(judged), 1, 0).reshape(2 * len(names), -1)
+            flat = flat[:, : len(clients)].astype(np.float64)
             for i in range(len(names)):
-                value, weight = judged[2 * i], judged[2 * i + 1]
+                value, weight = flat[2 * i], flat[2 * i + 1]
                 sums[2 * i] += np.bincount(clients, value * weight, len(self.population))
                 sums[2 * i + 1] += np.bincount(clients, weight, len(self.population))
+
+        given = [handed(params, device) for device in self.devices]
+        waiting: deque[tuple[jax.Array, np.ndarray]] = deque()
+        for place, columns, clients in self._held if self._held is not None else self._pieces():
+            waiting.append((self._scan(place, given[place], columns), clients))
+            if len(waiting) > 2 * len(self.devices):  # rows are fetched no further ahead
+                count(*waiting.popleft())
+        for judged in waiting:
+            count(*judged)
         means, by_client = {}, {}
         with np.errstate(invalid="ignore", divide="ignore"):
             for i, name in enumerate(names):
@@ -118,26 +115,26 @@ class Evaluator:
                 by_client[name] = (sums[2 * i] / sums[2 * i + 1]).astype(np.float32)
         return Evaluation(means, by_client, self.sizes)
 
-    def _pieces(self):
-        """All rows, as many at a time as fit: columns `[devices, batches, BATCH, ...]`, and whose they are."""
+    def _pieces(self) -> Iterator[tuple[int, Mapping[str, jax.Array], np.ndarray]]:
+        """All rows, as many at a time as fit: the device, columns `[batches, BATCH, ...]`, and whose they are."""
         ends = np.cumsum(self.sizes)
-        begin = 0
+        begin = number = 0
         while begin < len(ends):
             before = ends[begin - 1] if begin else 0
             end = max(begin + 1, int(np.searchsorted(ends, before + self._rows, "right")))
             rows, offsets = self.population.gather(np.arange(begin, end))
             owner = np.repeat(np.arange(begin, end), np.diff(offsets))
             for cut in range(0, len(owner), self._rows):
-                yield self._piece(rows, owner, cut)
+                place = number % len(self.devices)
+                yield place, self._piece(rows, cut, place), owner[cut : cut + self._rows]
+                number += 1
             begin = end
 
-    def _piece(self, rows: Mapping[str, np.ndarray], owner: np.ndarray, cut: int):
-        here = owner[cut : cut + self._rows]
-        shape = (self.mesh.size, self._rows // (self.mesh.size * BATCH), BATCH)
+    def _piece(self, rows: Mapping[str, np.ndarray], cut: int, place: int) -> Mapping[str, jax.Array]:
         columns = {}
         for name in self.columns:
             column = rows[name][cut : cut + self._rows]
             full = np.zeros((self._rows, *column.shape[1:]), column.dtype)
-            full[: len(here)] = column
-            columns[name] = full.reshape(*shape, *column.shape[1:])
-        return jax.device_put(columns, NamedSharding(self.mesh, P("device"))), here
+            full[: len(column)] = column
+            columns[name] = full.reshape(-1, BATCH, *column.shape[1:])
+        return jax.device_put(columns, self.devices[place])

@@ -53,8 +53,7 @@ class Run:
 
     def evaluate(self, population: Population) -> Evaluation:
         """Judge the trained model on a population: over all its examples, and client by client."""
-        on = target(self.plan.layout.size)
-        return Evaluator(self.plan.task, population, on.devices, on.rewrite)(self.params)
+        return Evaluator(self.plan.task, population, target(self.plan.layout.size))(self.params)
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Write the run folder of a run that had none; it can be reported on and resumed like any other.

@@ -1,14 +1,15 @@
 """What the devices at hand ask of the engine."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 
+from fairyring.core.cores import available_cores, core_devices
 from fairyring.core.errors import PlanError
 from fairyring.lowering import Storage, align_dense, lower_for_cpu
+from fairyring.simulation.program import Device
 
-Device = Any  # jax.Device, which type checkers take for a variable
 SMALL_MODEL = 400_000  # parameters; below, a loop's turn costs as much as a training step
 
 # XLA's other schedules keep more of a training step alive than fits in cache, and its loops keep to vectors half as
@@ -43,7 +44,7 @@ def target(parameters: int, *, devices: int | None = None, together: int | None 
     """The target for a model of so many parameters.
 
     Args:
-        devices: use at most so many; all of this machine's without it.
+        devices: on a CPU, use so many cores; elsewhere at most so many accelerators. All without it.
         together: clients vectorised together; by default 1 on a CPU, where one client's matrices fill a core, and
             16 on an accelerator, where they do not.
 
@@ -59,7 +60,7 @@ def target(parameters: int, *, devices: int | None = None, together: int | None 
     on_cpu = found[0].platform == "cpu"
     width = together or (1 if on_cpu else 16)
     return Target(
-        found[: devices or len(found)],
+        core_devices(devices or available_cores()) if on_cpu else found[:devices],
         lower_for_cpu if on_cpu else lambda loss: loss,
         align_dense if on_cpu and width == 1 else None,
         width,

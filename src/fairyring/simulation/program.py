@@ -1,0 +1,76 @@
+"""Programs that run on each of some devices by itself, compiled once."""
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pickle import PicklingError
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental.serialize_executable import deserialize_and_load, serialize
+
+Tree = Any
+Device = Any  # jax.Device, which type checkers take for a variable
+
+
+class Program:
+    """A function compiled for the device that calls it first, and loaded on the others.
+
+    Args:
+        function: of arrays; the same shapes at each call.
+        devices: all of one kind.
+        options: of the compiler.
+        donate: places of the arguments whose memory the results may take.
+
+    Attributes:
+        compilations: how often it was compiled so far.
+    """
+
+    def __init__(
+        self,
+        function: Callable,
+        devices: list[Device],
+        *,
+        options: Mapping[str, str | int] | None = None,
+        donate: tuple[int, ...] = (),
+    ) -> None:
+        self.devices, self.compilations = devices, 0
+        self._jitted = jax.jit(function, donate_argnums=donate, compiler_options=dict(options or {}))
+        self._loaded: dict[int, Callable] = {}
+        self._packed: tuple[Any, ...] | None = None
+
+    def __call__(self, place: int, *arguments: Tree) -> Tree:
+        """Start the program on device `place`; returns at once, with arrays that are on their way.
+
+        Args:
+            place: which device.
+            arguments: arrays on that device, or NumPy arrays.
+        """
+        if place not in self._loaded:
+            self._loaded[place] = self._load(self.devices[place], arguments)
+        return self._loaded[place](*arguments)
+
+    def _load(self, device: Device, arguments: tuple[Tree, ...]) -> Callable:
+        if self._packed is not None:
+            return deserialize_and_load(*self._packed, backend=device.client, execution_devices=[device])
+        with jax.default_device(device):
+            compiled = self._jitted.lower(*arguments).compile()
+        self.compilations += 1
+        # What comes from JAX's cache of compiled programs cannot be packed again; but the other devices find it there.
+        cache = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]
+        if len(self.devices) > 1 and cache is None:
+            # A program that calls back into Python, as jax.debug.print does, is compiled for each device.
+            with suppress(AttributeError, PicklingError, TypeError, ValueError):
+                self._packed = serialize(compiled)
+        return compiled
+
+
+def handed(tree: Tree, device: Device) -> Tree:
+    """`tree` of another device, as a program on `device` takes it. CPU devices read each other's memory."""
+    return jax.tree.map(np.asarray, tree) if device.platform == "cpu" else jax.device_put(tree, device)
+
+
+def everywhere(tree: Tree, devices: list[Device]) -> list[Tree]:
+    """`tree` put on each device, to stay. CPU devices all read the same memory."""
+    first = jax.device_put(tree, devices[0])
+    return [first, *(jax.device_put(handed(first, device), device) for device in devices[1:])]

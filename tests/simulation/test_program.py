@@ -1,0 +1,77 @@
+"""A program compiled once runs on every device by itself."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fairyring.core.cores import core_devices
+from fairyring.simulation.program import Program, everywhere, handed
+
+
+def test_compiled_once_and_the_same_on_every_device(no_cache):
+    devices = core_devices(3)
+    table = np.arange(100, dtype=np.float32)  # a constant within the program
+
+    def ranked(x):
+        return jnp.sort(jnp.sin(x) * table)
+
+    program = Program(ranked, devices)
+    x = np.random.default_rng(0).normal(size=100).astype(np.float32)
+    results = [program(place, x) for place in (2, 0, 1)]
+    assert program.compilations == 1
+    assert [r.device for r in results] == [devices[2], devices[0], devices[1]]
+    for result in results:
+        np.testing.assert_array_equal(result, results[0])
+    np.testing.assert_allclose(results[0], np.sort(np.sin(x) * table), rtol=1e-5)
+
+
+def test_memory_may_be_given_away(no_cache):
+    devices = core_devices(2)
+    program = Program(lambda total, x: total + x, devices, donate=(0,))
+    for place, device in enumerate(devices):
+        total = jax.device_put(np.full(1000, 3, np.float32), device)
+        after = program(place, total, np.float32(place))
+        assert total.is_deleted()
+        np.testing.assert_array_equal(after, np.full(1000, 3 + place, np.float32))
+
+
+def test_a_program_that_calls_back_into_python_is_compiled_for_each_device(no_cache):
+    seen = []
+
+    def told(x):
+        jax.debug.callback(lambda value: seen.append(float(value)), x)
+        return x + 1
+
+    program = Program(told, core_devices(2))
+    assert [float(program(place, np.float32(place))) for place in range(2)] == [1, 2]
+    jax.effects_barrier()
+    assert sorted(seen) == [0, 1]
+    assert program.compilations == 2
+
+
+def test_with_jaxs_own_cache_of_programs(tmp_path):
+    before = jax.config.jax_compilation_cache_dir, jax.config.jax_persistent_cache_min_compile_time_secs
+    try:
+        jax.config.update("jax_compilation_cache_dir", str(tmp_path))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        for _ in range(2):  # into the cache, and out of it
+            program = Program(lambda x: jnp.cumsum(x * 3), core_devices(2))
+            for place in range(2):
+                np.testing.assert_array_equal(program(place, np.ones(4, np.float32)), [3, 6, 9, 12])
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before[0])
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", before[1])
+
+
+def test_cores_read_one_memory_and_changes_to_one_copy_stay_there():
+    devices = core_devices(2)
+    x = np.arange(6, dtype=np.float32)
+    for copy, device in zip(everywhere(x, devices), devices, strict=True):
+        assert copy.device == device
+        np.testing.assert_array_equal(copy, x)
+    doubled = Program(lambda x: x * 2, devices)
+    first = doubled(0, x)
+    given = handed(first, devices[1])
+    assert np.shares_memory(given, np.asarray(first))
+    np.testing.assert_array_equal(doubled(1, given), x * 4)
+    np.testing.assert_array_equal(first, x * 2)
