@@ -2,8 +2,9 @@
 
     python benchmarks/limit.py [--work lr --work c2] [--seconds 3] [--devices 2]
 
-Each device loops over its half of a cohort's clients: from the same weights, one epoch of SGD on batches gathered by
-a fresh permutation, and then the weights are dropped. No aggregation, no server, no metrics. Two loops are timed:
+Each core loops over its part of a cohort's clients: from the same weights, one epoch of SGD on batches gathered by a
+fresh permutation, and then the weights are dropped. No aggregation, no server, no metrics. The cores are fairyring's
+own devices of one thread (JAX's are slower). Two loops are timed, and `engine`, a simulation of the same work:
 
 - `plain`: `jax.grad` of the textbook model, a tree map of `w - 0.1 g`, and for the CNNs fairyring's lowered
   convolutions. It is what the engine is held against: a round may cost at most 1.1 times as much.
@@ -11,7 +12,8 @@ a fresh permutation, and then the weights are dropped. No aggregation, no server
   because XLA's loops and Eigen's products are up to three times slower on rows of 62 or 200 than of 64 or 208; and a
   weight's gradient is a sum of outer products, which fuses with its update into one pass over the weights.
 
-Prints a table, then one line of JSON. Each work runs in a process of its own, with XLA's flags set before JAX starts.
+Prints a table with what a round costs by the median against the plain loop, then one line of JSON. Each loop runs in a
+process of its own, with XLA's flags set before JAX starts.
 """
 
 import argparse
@@ -127,13 +129,11 @@ def network(work: Work, aligned: bool) -> tuple[Any, Callable]:
 def measure(work: Work, variant: str, devices: int, seconds: float) -> dict[str, Any]:
     """Time one loop in this process."""
     import jax
-
-    jax.config.update("jax_num_cpu_devices", devices)
     import jax.numpy as jnp
     import numpy as np
     from jax import lax
-    from jax.sharding import Mesh, NamedSharding
-    from jax.sharding import PartitionSpec as P
+
+    from fairyring.core.cores import core_devices
 
     params, apply = network(work, variant == "aligned")
     rounds, share = ROUNDS_A_CALL[work.name], work.cohort // devices
@@ -174,27 +174,22 @@ def measure(work: Work, variant: str, devices: int, seconds: float) -> dict[str,
 
         clients = rounds_clients.reshape(-1)
         kept, _ = lax.scan(client, jnp.float32(0), (jnp.arange(clients.shape[0]), clients))
-        return kept[None]
+        return kept
 
-    mesh = Mesh(jax.devices(), "device")
-    everywhere, P_device = NamedSharding(mesh, P()), P(None, "device")
-    program = jax.jit(
-        jax.shard_map(
-            train, mesh=mesh, in_specs=(P(), P(), P(), P_device, P()), out_specs=P("device"), check_vma=False
-        )
-    )
+    program = jax.jit(train)
     x, y = data(work)
-    fixed = jax.device_put((params, x.reshape(-1, *work.shape), y.reshape(-1)), everywhere)
+    cores = core_devices(devices)
+    fixed = [jax.device_put((params, x.reshape(-1, *work.shape), y.reshape(-1)), core) for core in cores]
     rng = np.random.default_rng(1)
 
     def call() -> tuple[float, float]:
-        cohorts = np.stack([rng.permutation(work.clients)[: work.cohort] for _ in range(rounds)]).astype(
-            np.int32
-        )
-        cohorts = jax.device_put(cohorts[:, : share * devices], NamedSharding(mesh, P_device))
-        key = jax.device_put(jax.random.key(int(rng.integers(1 << 30))), everywhere)
+        cohorts = np.stack([rng.permutation(work.clients)[: share * devices] for _ in range(rounds)])
+        parts = np.split(cohorts.astype(np.int32), devices, axis=1)
+        key = jax.random.key(int(rng.integers(1 << 30)))
+        given = [jax.device_put((part, key), core) for part, core in zip(parts, cores, strict=True)]
         wall, cpu = time.perf_counter(), time.process_time()
-        jax.block_until_ready(program(*fixed, cohorts, key))
+        # The first core is this thread's own: it begins last.
+        jax.block_until_ready([program(*fixed[i], *given[i]) for i in reversed(range(devices))])
         return time.perf_counter() - wall, time.process_time() - cpu
 
     began = time.perf_counter()
@@ -220,36 +215,59 @@ def measure(work: Work, variant: str, devices: int, seconds: float) -> dict[str,
     }
 
 
+def engine(work: Work, devices: int, seconds: float) -> dict[str, Any]:
+    """Time the same work in `fairyring.simulate`, in a process of its own."""
+    command = [sys.executable, str(Path(__file__).parent / "peers" / "run_fairyring.py"), "--work", work.name]
+    command += ["--threads", str(devices), "--rounds"]
+    few = json.loads(_output([*command, "5"]))
+    ran = json.loads(_output([*command, str(max(5, round(seconds / min(few["seconds_per_round"]))))]))
+    return {
+        "work": work.name,
+        "variant": "engine",
+        "devices": devices,
+        "calls": ran["rounds"],
+        "best": round(work.examples_a_round / min(ran["seconds_per_round"])),
+        "median": round(ran["examples_per_second"]),
+    }
+
+
+def _output(command: list[str], **environment: str) -> str:
+    done = subprocess.run(
+        command, env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True, check=True
+    )
+    return done.stdout.splitlines()[-1]
+
+
 def main() -> None:
     """Time the loops asked for, each in a process of its own, and print."""
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--work", action="append", choices=list(WORKS))
-    arguments.add_argument("--variant", action="append", choices=list(FLAGS))
+    arguments.add_argument("--variant", action="append", choices=[*FLAGS, "engine"])
     arguments.add_argument("--devices", type=int, default=2)
     arguments.add_argument("--seconds", type=float, default=3.0, help="least time to measure a loop")
     arguments.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     options = arguments.parse_args()
-    works, variants = options.work or list(WORKS), options.variant or list(FLAGS)
+    works, variants = options.work or list(WORKS), options.variant or [*FLAGS, "engine"]
     if options.here:
         print(json.dumps(measure(WORKS[works[0]], variants[0], options.devices, options.seconds)))
         return
     print(f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; examples a second")
-    print(f"{'work':6}{'loop':10}{'best':>12}{'median':>12}{'by cpu time':>14}")
+    print(f"{'work':6}{'loop':10}{'best':>12}{'median':>12}{'cost':>8}")
     results = []
     for name in works:
+        plain = None
         for variant in variants:
-            command = [sys.executable, __file__, "--here", "--work", name, "--variant", variant]
-            command += ["--devices", str(options.devices), "--seconds", str(options.seconds)]
-            flags = f"{FLAGS[variant]} {os.environ.get('XLA_FLAGS', '')}".strip()
-            ran = subprocess.run(
-                command, env={**os.environ, "XLA_FLAGS": flags}, stdout=subprocess.PIPE, text=True, check=True
-            )
-            result = json.loads(ran.stdout.splitlines()[-1])
+            if variant == "engine":
+                result = engine(WORKS[name], options.devices, options.seconds)
+            else:
+                command = [sys.executable, __file__, "--here", "--work", name, "--variant", variant]
+                command += ["--devices", str(options.devices), "--seconds", str(options.seconds)]
+                flags = f"{FLAGS[variant]} {os.environ.get('XLA_FLAGS', '')}".strip()
+                result = json.loads(_output(command, XLA_FLAGS=flags))
             results.append(result)
-            print(
-                f"{name:6}{variant:10}{result['best']:12,}{result['median']:12,}{result['by_cpu_time']:14,}",
-                flush=True,
-            )
+            plain = result["median"] if variant == "plain" else plain
+            cost = f"{plain / result['median']:8.2f}" if plain else ""
+            print(f"{name:6}{variant:10}{result['best']:12,}{result['median']:12,}{cost}", flush=True)
     print(json.dumps(results))
 
 

@@ -1,7 +1,6 @@
 """One work in fairyring: `python run_fairyring.py --work lr`.
 
-`fairyring.simulate` with its own defaults: one XLA device a core. Rounds are run several to a call of the compiled
-program, so a round's seconds are its share of the call.
+`fairyring.simulate` with its own defaults.
 """
 
 import argparse
@@ -19,7 +18,7 @@ arguments = argparse.ArgumentParser()
 arguments.add_argument("--work", required=True)
 arguments.add_argument("--rounds", type=int, default=10)
 arguments.add_argument("--warmup", type=int, default=2)
-arguments.add_argument("--threads", type=int, default=2, help="cores, one XLA device each")
+arguments.add_argument("--threads", type=int, default=2, help="cores")
 options = arguments.parse_args()
 
 
@@ -56,7 +55,7 @@ def main() -> None:
     run = fr.simulate(plan, people, rounds=options.warmup + options.rounds, seed=0, devices=options.threads)
     seconds = [row["seconds"] for row in run.metrics[options.warmup :]]
     first = task.model.init(jax.random.key(0))  # another draw of the same kind as the run starts from
-    settings = f"{options.threads} XLA devices, JAX {jax.__version__}"
+    settings = f"{options.threads} cores, JAX {jax.__version__}"
     print(
         json.dumps(
             line(
