@@ -220,7 +220,7 @@ def _outputs(task: Any, population: HasExamples, names: tuple[str, ...]) -> Any:
         try:
             ready = jax.eval_shape(task.prepare, x)
             seen = f"{ready.dtype} of shape {ready.shape[1:]}"
-        except Exception:
+        except Exception:  # it is the user's own too, and the error above is the one to tell
             seen = "nothing: `prepare` itself fails"
         raise ModelError(
             f"model on column {task.inputs!r}",
