@@ -7,8 +7,8 @@ Each work is run federated and centrally (one client that owns everything, as ma
 federated run makes, but at most 10 for the CNN), and judged on examples that nobody trained on. Prints the machine and
 a table.
 
-`--choose` judges each of a work's choices of settings on a fifth of its training clients, held out for that; the test
-examples take no part. Only the 2NN has choices.
+`--choose` judges each of a work's choices of settings, and of the central run's learning rate, on a fifth of its training
+clients, held out for that; the test examples take no part. Only the 2NN has choices.
 """
 
 import argparse
@@ -41,6 +41,8 @@ class Work:
     optimizer: Callable[[float], optax.GradientTransformation] = optax.sgd  # local
     most_passes: int = 100  # of the central run
     choices: tuple[dict[str, float], ...] = ()
+    central_rate: float | None = None  # without it the federated run's
+    central_rates: tuple[float, ...] = ()  # choices of it
 
     def plan(self) -> fr.Plan:
         """The federated plan."""
@@ -49,8 +51,22 @@ class Work:
 
     def central(self) -> fr.Plan:
         """The same model, loss, optimiser and batch for one client that owns everything."""
-        return fr.Plan(
-            self.task(), local=fr.LocalTraining(self.optimizer(self.rate), batch_size=self.batch), cohort=1
+        optimizer = self.optimizer(self.central_rate or self.rate)
+        return fr.Plan(self.task(), local=fr.LocalTraining(optimizer, batch_size=self.batch), cohort=1)
+
+    def passes(self, federated: fr.Run, train: fr.Population) -> float:
+        """How often a federated run went through the training examples."""
+        return sum(r["examples"] for r in federated.metrics) * self.epochs / train.examples
+
+    def run_centrally(self, train: fr.Population, test: fr.Population, passes: float, seed: int) -> fr.Run:
+        """The central run: about so many passes, a round each."""
+        return fr.simulate(
+            self.central(),
+            pooled(train),
+            test=test,
+            rounds=min(self.most_passes, max(1, round(passes))),
+            seed=seed,
+            devices=1,  # a second one would only wait
         )
 
 
@@ -83,6 +99,8 @@ WORKS = {
         server_rate=2.0,
         target=0.965,
         choices=choices((5,), (0.1, 0.2), (1.0, 1.5, 2.0)),
+        central_rate=0.1,
+        central_rates=(0.02, 0.05, 0.1, 0.2),
     ),
     "c2": Work(
         mnist,
@@ -136,16 +154,20 @@ def choose(name: str, seed: int) -> None:
         print(f"{name}: no choices of settings")
         return
     train, held_out = work.load().train.split_clients(0.8, seed)
-    judged = []
+    judged, passes = [], 0.0
     for choice in work.choices:
-        plan = replace(work, **choice).plan()
+        tried = replace(work, **choice)
         run = fr.simulate(
-            plan, train, test=held_out, rounds=work.rounds, evaluate_every=work.rounds, seed=seed
+            tried.plan(), train, test=held_out, rounds=work.rounds, evaluate_every=work.rounds, seed=seed
         )
+        passes = tried.passes(run, train)
         judged.append((run.tested.means["accuracy"], choice))
         print(f"{judged[-1][0]:.4f}  {choice}", flush=True)
     accuracy, best = max(judged, key=lambda pair: pair[0])
     print(f"best of {len(judged)} on held-out training clients, seed {seed}: {best} ({accuracy:.4f})")
+    for rate in work.central_rates:
+        run = replace(work, central_rate=rate).run_centrally(train, held_out, passes, seed)
+        print(f"{run.tested.means['accuracy']:.4f}  central, rate {rate}", flush=True)
 
 
 def measure(name: str, seed: int) -> dict[str, Any]:
@@ -155,15 +177,8 @@ def measure(name: str, seed: int) -> dict[str, Any]:
     federated = fr.simulate(
         work.plan(), data.train, test=data.test, rounds=work.rounds, evaluate_every=10, seed=seed
     )
-    passes = sum(r["examples"] for r in federated.metrics) * work.epochs / data.train.examples
-    central = fr.simulate(
-        work.central(),
-        pooled(data.train),
-        test=data.test,
-        rounds=min(work.most_passes, max(1, round(passes))),
-        seed=seed,
-        devices=1,  # a second one would only wait
-    )
+    passes = work.passes(federated, data.train)
+    central = work.run_centrally(data.train, data.test, passes, seed)
     curve = {r["round"]: r["test"]["accuracy"] for r in federated.metrics if "test" in r}
     result = {
         "work": name,

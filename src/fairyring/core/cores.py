@@ -21,20 +21,23 @@ def core_devices(count: int) -> list[Any]:
     each operation, which costs a third of the machine. So each device here is an XLA client of its own, with a pool
     of one thread, and its programs are compiled whole.
 
+    The first device runs in the thread that calls it, which returns when the work is done; the others work in threads
+    of their own. Whoever shares work among them calls the first last, and no core has two threads to run.
+
     They are not among `jax.devices()`: what else a process does with JAX is left as it is.
     """
     while len(_devices) < count:
-        _devices.append(_one_thread_device())
+        _devices.append(_one_thread_device(own_thread=bool(_devices)))
     return _devices[:count]
 
 
-def _one_thread_device() -> Any:
+def _one_thread_device(*, own_thread: bool) -> Any:
     from jaxlib import xla_client
 
     before = os.environ.get(POOL)
     os.environ[POOL] = "1"
     try:
-        return xla_client.make_cpu_client(asynchronous=bool(_devices), num_devices=1).local_devices()[0]
+        return xla_client.make_cpu_client(asynchronous=own_thread, num_devices=1).local_devices()[0]
     finally:
         if before is None:
             del os.environ[POOL]

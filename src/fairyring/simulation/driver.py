@@ -328,7 +328,7 @@ class _Simulation:
         bad: list[np.ndarray] = []
         for pieces in self.feed.pieces(draw.staying):
             judged = []
-            for place, piece in reversed(list(enumerate(pieces))):
+            for place, piece in reversed(list(enumerate(pieces))):  # the first core is this thread's own
                 mine = self._fetch(piece.clients, place)
                 sums[place], mine, finite = engine.accumulate(
                     place, sums[place], sent[place], piece.columns, piece.members, mine, self.roots[place]

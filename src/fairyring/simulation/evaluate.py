@@ -117,15 +117,15 @@ class Evaluator:
 
     def _pieces(self) -> Iterator[tuple[int, Mapping[str, jax.Array], np.ndarray]]:
         """All rows, as many at a time as fit: the device, columns `[batches, BATCH, ...]`, and whose they are."""
-        ends = np.cumsum(self.sizes)
+        ends, devices = np.cumsum(self.sizes), len(self.devices)
         begin = number = 0
         while begin < len(ends):
             before = ends[begin - 1] if begin else 0
-            end = max(begin + 1, int(np.searchsorted(ends, before + self._rows, "right")))
+            end = max(begin + 1, int(np.searchsorted(ends, before + devices * self._rows, "right")))
             rows, offsets = self.population.gather(np.arange(begin, end))
             owner = np.repeat(np.arange(begin, end), np.diff(offsets))
             for cut in range(0, len(owner), self._rows):
-                place = number % len(self.devices)
+                place = (-1 - number) % devices  # the last one first: the first core is this thread's own
                 yield place, self._piece(rows, cut, place), owner[cut : cut + self._rows]
                 number += 1
             begin = end

@@ -40,7 +40,7 @@ class Program:
         self._packed: tuple[Any, ...] | None = None
 
     def __call__(self, place: int, *arguments: Tree) -> Tree:
-        """Start the program on device `place`; returns at once, with arrays that are on their way.
+        """Start the program on device `place`; returns arrays that may still be on their way.
 
         Args:
             place: which device.
