@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from pickle import PicklingError
 from typing import Any
 
 import jax
@@ -59,8 +58,9 @@ class Program:
         # What comes from JAX's cache of compiled programs cannot be packed again; but the other devices find it there.
         cache = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]
         if len(self.devices) > 1 and cache is None:
-            # A program that calls back into Python, as jax.debug.print does, is compiled for each device.
-            with suppress(AttributeError, PicklingError, TypeError, ValueError):
+            # A program that calls back into Python, as jax.debug.print does, cannot be packed, which JAX says in
+            # several ways: it is compiled for each device.
+            with suppress(Exception):
                 self._packed = serialize(compiled)
         return compiled
 
