@@ -18,8 +18,8 @@ def core_devices(count: int) -> list[Any]:
 
     A client's matrices are too small to share among cores. JAX's own CPU devices share one pool of threads, and XLA
     cuts every larger operation in pieces for that pool: with a device a core, cores then wait for each other within
-    each operation, which costs a third of the machine. So each device here is an XLA client of its own, with a pool
-    of one thread, and its programs are compiled whole.
+    each operation. So each device here is an XLA client of its own, with a pool of one thread, and its programs are
+    compiled whole.
 
     The first device runs in the thread that calls it, which returns when the work is done; the others work in threads
     of their own. Whoever shares work among them calls the first last, and no core has two threads to run.

@@ -286,8 +286,9 @@ class _Simulation:
         return self._end()
 
     def _warm(self) -> None:
-        """Compile: a round of nobody, whose outcome is dropped."""
+        """Compile: the next draw, and a round of nobody; what comes of them is dropped."""
         if self.round < self.rounds:
+            self.draws.of(self.round + 1)
             self._train(Draw(self.round, np.zeros(0, np.int64), np.zeros(0, np.int64)))
 
     def _checkpoint_due(self, saved: float) -> bool:
