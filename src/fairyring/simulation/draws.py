@@ -55,9 +55,15 @@ class Draws:
             self._width = min(self._width, 2 * rule.size + 32)
         self._block = max(1, min(64, (1 << 17) // max(1, self._width)))  # rounds drawn at a time
         self._at, self._drawn = -1, np.zeros((0, 0, 2), np.uint32)
+        self._last: Draw | None = None
 
     def of(self, number: int) -> Draw:
-        """The draw of round `number` (1 for the first)."""
+        """The draw of round `number` (1 for the first). The last one is kept: asking again costs nothing."""
+        if self._last is None or self._last.round != number:
+            self._last = self._draw(number)
+        return self._last
+
+    def _draw(self, number: int) -> Draw:
         if not isinstance(self.rule, Fixed):
             block, place = divmod(number - 1, self._block)
             if block != self._at:

@@ -286,9 +286,8 @@ class _Simulation:
         return self._end()
 
     def _warm(self) -> None:
-        """Compile: the next draw, and a round of nobody; what comes of them is dropped."""
+        """Compile: a round of nobody, whose result is dropped."""
         if self.round < self.rounds:
-            self.draws.of(self.round + 1)
             self._train(Draw(self.round, np.zeros(0, np.int64), np.zeros(0, np.int64)))
 
     def _checkpoint_due(self, saved: float) -> bool:
@@ -338,6 +337,7 @@ class _Simulation:
             waiting.append(judged)
             if len(waiting) > 1:  # fetch the next piece while this one is computed, but no further ahead
                 bad += self._settle(waiting.popleft())
+        self.draws.of(draw.round + 1)  # while other devices are still at work
         for judged in waiting:
             bad += self._settle(judged)
         parts = (sums[0], *(handed(part, engine.devices[0]) for part in sums[1:]))
