@@ -8,12 +8,13 @@ message has exactly one form in bytes, or, where fewer coordinates are nonzero t
 chooses: the first zeros fill up.
 """
 
-from typing import Any, cast
+from typing import Any, Never, cast
 
 import numpy as np
 
 from fairyring.aggregation.contract import Message, Signal
 from fairyring.core.errors import WireError
+from fairyring.core.packing import pack_words, unpack_words
 
 
 def pack(message: Message, signal: Signal) -> bytes:
@@ -40,7 +41,7 @@ def pack(message: Message, signal: Signal) -> bytes:
         _check_range(vector, signal)
     words = vector.view(np.uint32)
     if signal.nonzero is None:
-        body = _pack_words(words, signal.bits)
+        body = pack_words(words, signal.bits)
     else:
         index = _places(vector, signal)
         bits = np.concatenate([_to_bits(index, signal.index_bits), _to_bits(words[index], signal.bits)])
@@ -62,7 +63,10 @@ def unpack(data: bytes, signal: Signal) -> Message:
     body = np.frombuffer(data, np.uint8, signal.vector_bytes)
     side = np.frombuffer(data, "<f4", len(signal.side), signal.vector_bytes).astype(np.float32)
     if signal.nonzero is None:
-        words = _unpack_words(body, signal.bits, signal.dimension)
+        try:
+            words = unpack_words(body.data, signal.bits, signal.dimension, np.uint32)
+        except ValueError:
+            _refuse("message", "stray bits after the last value", "zeros")
     else:
         bits = np.unpackbits(body, bitorder="little")
         middle = signal.nonzero * signal.index_bits
@@ -114,23 +118,6 @@ def _signed(words: np.ndarray, signal: Signal) -> np.ndarray:
     return ((words << np.uint32(spare)).view(np.int32) >> np.int32(spare)).view(np.uint32)
 
 
-def _pack_words(words: np.ndarray, width: int) -> bytes:
-    if width % 8 == 0:
-        return words.astype("<u4").view(np.uint8).reshape(-1, 4)[:, : width // 8].tobytes()
-    return np.packbits(_to_bits(words, width), bitorder="little").tobytes()
-
-
-def _unpack_words(body: np.ndarray, width: int, count: int) -> np.ndarray:
-    if width % 8 == 0:
-        whole = np.zeros((count, 4), np.uint8)
-        whole[:, : width // 8] = body.reshape(count, width // 8)
-        return whole.reshape(-1).view("<u4").astype(np.uint32)
-    bits = np.unpackbits(body, bitorder="little")
-    if bits[count * width :].any():
-        _refuse("message", "stray bits after the last value", "zeros")
-    return _from_bits(bits[: count * width], width)
-
-
 def _to_bits(words: np.ndarray, width: int) -> np.ndarray:
     """The low `width` bits of each word, least significant first: uint8 `[len(words) * width]`."""
     whole = words.astype("<u4").view(np.uint8).reshape(-1, 4)
@@ -145,5 +132,5 @@ def _from_bits(bits: np.ndarray, width: int) -> np.ndarray:
     return whole.reshape(-1).view("<u4").astype(np.uint32)
 
 
-def _refuse(what: str, given: str, expected: str) -> None:
+def _refuse(what: str, given: str, expected: str) -> Never:
     raise WireError(what, given=given, expected=expected, do="Encode and pack it with the same plan.")

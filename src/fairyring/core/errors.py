@@ -6,6 +6,9 @@ FairyringError
 │   └── DataUnavailable   a published set is not on this machine, or is damaged
 ├── ModelError            a model cannot be trained this way                      (ValueError)
 ├── WireError             bytes are not one message of this plan                  (ValueError)
+├── SecureSumError        a secure sum did not go as agreed
+│   ├── MessageRefused    one message of it is not what may come now              (ValueError)
+│   └── SessionAborted    a party has left the session for good; no sum comes of it
 ├── TrainingDiverged      no client sent a finite update                          (ArithmeticError)
 ├── RunError              a run folder cannot be used
 │   ├── RunMismatch       it belongs to another plan, seed or population
@@ -52,6 +55,26 @@ class ModelError(FairyringError, ValueError):
 
 class WireError(FairyringError, ValueError):
     """Bytes are not one message of this plan, or a message does not have the form of the plan's messages."""
+
+
+class SecureSumError(FairyringError):
+    """A secure sum did not go as agreed.
+
+    Attributes:
+        stage: where it was, as the party that says so names it.
+    """
+
+    def __init__(self, stage: str, *, given: object, expected: str, do: str) -> None:
+        self.stage = str(stage)
+        super().__init__(f"secure sum, {self.stage}", given=given, expected=expected, do=do)
+
+
+class MessageRefused(SecureSumError, ValueError):
+    """A message is malformed, forged, repeated with other content or out of turn; whoever got it goes on as before."""
+
+
+class SessionAborted(SecureSumError):
+    """A party has left a session for good, and will send nothing more in it; no sum comes of it."""
 
 
 class TrainingDiverged(FairyringError, ArithmeticError):

@@ -1,0 +1,77 @@
+"""Whole numbers of a few bits each as bytes without gaps, least significant bit first.
+
+Bits left over in the last byte are zero, so that a vector has exactly one form in bytes.
+"""
+
+import numpy as np
+
+GROUP = 64  # words packed together: whatever their width, they end on a word's border
+
+
+def packed_size(count: int, bits: int) -> int:
+    """Bytes that `count` words of `bits` bits take."""
+    return -(-count * bits // 8)
+
+
+def pack_words(words: np.ndarray, bits: int) -> bytes:
+    """The low `bits` bits (1 to 64) of unsigned words `[n]`, one after the other."""
+    size = words.dtype.itemsize
+    if bits == 8 * size:
+        return words.astype(words.dtype.newbyteorder("<"), copy=False).tobytes()
+    if bits % 8 == 0 and bits < 8 * size:
+        whole = words.astype(words.dtype.newbyteorder("<"), copy=False).view(np.uint8).reshape(-1, size)
+        return whole[:, : bits // 8].tobytes()
+    groups = -(-len(words) // GROUP)
+    columns = np.zeros((GROUP, groups), np.uint64)
+    columns.T.flat[: len(words)] = words
+    columns &= _low(bits)
+    packed = np.zeros((bits, groups), np.uint64)
+    for j, at, shift, spills in _places(bits):
+        packed[at] |= columns[j] << shift
+        if spills:
+            packed[at + 1] |= columns[j] >> (np.uint64(64) - shift)
+    return packed.T.astype("<u8").tobytes()[: packed_size(len(words), bits)]
+
+
+def unpack_words(
+    data: bytes | memoryview, bits: int, count: int, dtype: type[np.unsignedinteger]
+) -> np.ndarray:
+    """The `count` words of `bits` bits that `data` holds, as `dtype`: the inverse of `pack_words`.
+
+    Raises:
+        ValueError: `data` has another length than `packed_size(count, bits)`, or stray bits at its end.
+    """
+    if len(data) != packed_size(count, bits):
+        raise ValueError(
+            f"{len(data)} bytes where {packed_size(count, bits)} hold {count} words of {bits} bits"
+        )
+    body, size = np.frombuffer(data, np.uint8), np.dtype(dtype).itemsize
+    if bits == 8 * size:
+        return body.view(np.dtype(dtype).newbyteorder("<")).astype(dtype)
+    if bits % 8 == 0 and bits < 8 * size:
+        whole = np.zeros((count, size), np.uint8)
+        whole[:, : bits // 8] = body.reshape(count, bits // 8)
+        return whole.reshape(-1).view(np.dtype(dtype).newbyteorder("<")).astype(dtype, copy=False)
+    if count * bits % 8 and body[-1] >> (count * bits % 8):
+        raise ValueError("stray bits after the last word")
+    groups = -(-count // GROUP)
+    whole = np.zeros(groups * bits * 8, np.uint8)
+    whole[: len(body)] = body
+    packed = np.ascontiguousarray(whole.view("<u8").reshape(groups, bits).T)
+    columns = np.zeros((GROUP, groups), dtype)
+    for j, at, shift, spills in _places(bits):
+        word = packed[at] >> shift
+        if spills:
+            word |= packed[at + 1] << (np.uint64(64) - shift)
+        columns[j] = word & _low(bits)
+    return columns.T.reshape(-1)[:count].copy()
+
+
+def _places(bits: int) -> list[tuple[int, int, np.uint64, bool]]:
+    """For each word of a group: its place, the 64-bit word it starts in, its shift there, and whether it spills over."""
+    starts = [(j, *divmod(j * bits, 64)) for j in range(GROUP)]
+    return [(j, at, np.uint64(shift), shift + bits > 64) for j, at, shift in starts]
+
+
+def _low(bits: int) -> np.uint64:
+    return np.uint64((1 << bits) - 1)

@@ -1,0 +1,36 @@
+"""Secure aggregation: a server learns the sum of many devices' vectors, and of each alone nothing.
+
+The masked protocol is SecAgg+ (Bell et al. 2020), signed, with a consistency round. Both parties are state machines that
+know no socket, clock or file: messages in, messages out.
+"""
+
+from fairyring.secagg.device import Device
+from fairyring.secagg.graph import GraphParameters, complete_graph, graph_parameters, session_graph
+from fairyring.secagg.identity import Anyone, Enrolled, Identity, Policy
+from fairyring.secagg.log import FileLog, Log, MemoryLog, Record
+from fairyring.secagg.server import Outgoing, Result, Server
+from fairyring.secagg.terms import Session, Terms
+from fairyring.secagg.transcript import Transcript, verify
+
+__all__ = [
+    "Anyone",
+    "Device",
+    "Enrolled",
+    "FileLog",
+    "GraphParameters",
+    "Identity",
+    "Log",
+    "MemoryLog",
+    "Outgoing",
+    "Policy",
+    "Record",
+    "Result",
+    "Server",
+    "Session",
+    "Terms",
+    "Transcript",
+    "complete_graph",
+    "graph_parameters",
+    "session_graph",
+    "verify",
+]

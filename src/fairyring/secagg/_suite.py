@@ -1,0 +1,98 @@
+"""The cryptography everything here is made of, each use under a name of its own.
+
+X25519 (RFC 7748), Ed25519 (RFC 8032), HKDF-SHA256 (RFC 5869), AES-256-GCM, SHA-256, from `cryptography`. What is
+hashed, signed or derived carries its purpose, so that nothing made for one can pass for another.
+"""
+
+import hashlib
+from collections.abc import Iterable
+
+from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+PROTOCOL = b"fairyring/masked"
+KEY_BYTES = 32
+SIGNATURE_BYTES = 64
+TAG_BYTES = 16
+# Every AES-GCM key here encrypts one message, ever, so the nonce need not differ.
+_NONCE = bytes(12)
+
+
+def digest(purpose: str, *parts: bytes | memoryview) -> bytes:
+    """SHA-256 of `parts` for a purpose, 32 bytes. Parts are told apart by their lengths."""
+    state = hashlib.sha256(PROTOCOL + b"/" + purpose.encode() + b"\0")
+    for part in parts:
+        state.update(len(part).to_bytes(8, "little"))
+        state.update(part)
+    return state.digest()
+
+
+def derive(secret: bytes, salt: bytes, *info: bytes) -> bytes:
+    """HKDF-SHA256 of a secret, 32 bytes; `info` is joined with lengths, as in `digest`."""
+    joined = PROTOCOL + b"".join(len(part).to_bytes(8, "little") + part for part in info)
+    return HKDF(SHA256(), KEY_BYTES, salt, joined).derive(secret)
+
+
+class KeyPair:
+    """An X25519 key pair.
+
+    Args:
+        private: the 32 bytes of its private key.
+    """
+
+    def __init__(self, private: bytes) -> None:
+        # Kept as an object: loading a key computes its public half, which costs as much as an agreement.
+        self._key = X25519PrivateKey.from_private_bytes(private)
+        self.public = self._key.public_key().public_bytes_raw()
+
+    def agree(self, public: bytes) -> bytes:
+        """The secret shared with the owner of another public key, 32 bytes.
+
+        Raises:
+            ValueError: `public` is a point of low order, which makes a secret anyone knows.
+        """
+        return self._key.exchange(X25519PublicKey.from_public_bytes(public))
+
+    def __repr__(self) -> str:
+        return f"KeyPair({self.public.hex()[:8]})"
+
+
+def verified(identity: bytes, signature: bytes, payload: bytes) -> bool:
+    """Whether `signature` is of `payload` by the Ed25519 key `identity`."""
+    try:
+        Ed25519PublicKey.from_public_bytes(identity).verify(signature, payload)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+def seal(key: bytes, plaintext: bytes, bound_to: bytes) -> bytes:
+    """AES-256-GCM under a key that is never used again; `bound_to` is authenticated with it."""
+    return AESGCM(key).encrypt(_NONCE, plaintext, bound_to)
+
+
+def unseal(key: bytes, ciphertext: bytes, bound_to: bytes) -> bytes | None:
+    """The inverse of `seal`; None if anything was changed."""
+    try:
+        return AESGCM(key).decrypt(_NONCE, ciphertext, bound_to)
+    except InvalidTag:
+        return None
+
+
+def bitmap(members: Iterable[int], count: int) -> bytes:
+    """A set of places below `count` as bits, least significant first."""
+    bits = bytearray(-(-count // 8))
+    for member in members:
+        bits[member >> 3] |= 1 << (member & 7)
+    return bytes(bits)
+
+
+def members(bits: bytes, count: int) -> list[int] | None:
+    """The places in a bitmap, ascending; None if it has another length or bits past `count`."""
+    if len(bits) != -(-count // 8) or (count % 8 and bits[-1] >> (count % 8)):
+        return None
+    return [place for place in range(count) if bits[place >> 3] >> (place & 7) & 1]

@@ -1,0 +1,236 @@
+"""Who shares masks and secrets with whom: the neighbour graph of SecAgg+, and how dense it must be.
+
+Bell, Bonawitz, Gascón, Lepoint, Raykova: "Secure single-server aggregation with (poly)logarithmic overhead" (2020),
+with the bounds of its appendix for 40 bits of security and 20 bits of correctness.
+"""
+
+import hashlib
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from fairyring.core.errors import PlanError
+from fairyring.secagg._suite import derive
+
+Threat = Literal["semi_honest", "semi_malicious"]
+
+SECURITY_BITS = 40
+CORRECTNESS_BITS = 20
+MOST_RATES = 0.9  # together
+COMPLETE_UP_TO = 60
+
+
+class GraphParameters(NamedTuple):
+    """Each device's number of neighbours, and how many of them it takes to recover a secret of its."""
+
+    degree: int
+    threshold: int
+
+
+def graph_parameters(
+    clients: int, adversarial_rate: float, dropout_rate: float, adversary: Threat = "semi_honest"
+) -> GraphParameters:
+    """The smallest degree, and a threshold for it, at which the sum is secret and is recovered.
+
+    With a random graph of this degree, but for a chance of 2^-40 no honest device is cut off from the others, and no
+    neighbourhood holds a threshold of adversaries; but for one of 2^-20 every neighbourhood keeps a threshold of
+    devices that stay.
+
+    Args:
+        clients: devices in a session.
+        adversarial_rate: the share of them that work together with the server.
+        dropout_rate: the share that may vanish.
+        adversary: `"semi_honest"`: the server follows the protocol and looks at all it sees. `"semi_malicious"`: it
+            may also show different devices different sets of survivors.
+
+    Raises:
+        PlanError: no degree below `clients` will do; the nearest rates that would are named.
+    """
+    _check(clients, adversarial_rate, dropout_rate, adversary)
+    found = _search(clients, adversarial_rate, dropout_rate, adversary)
+    if found is None:
+        raise PlanError(
+            "secure sum",
+            given=f"{clients} devices, of which {adversarial_rate:.0%} may be adversaries and {dropout_rate:.0%} may "
+            f"vanish ({adversary})",
+            expected="rates for which a neighbour graph is both secure and able to recover",
+            do=_nearest(clients, adversarial_rate, dropout_rate, adversary),
+        )
+    return found
+
+
+def complete_graph(
+    clients: int, adversarial_rate: float, dropout_rate: float, adversary: Threat = "semi_honest"
+) -> GraphParameters:
+    """Everyone a neighbour of everyone: for small cohorts, where nothing is left to chance.
+
+    The threshold is one above what all adversaries hold together; under a semi-malicious server, one above what they
+    and half of the others do, so that no two sets of survivors can both reach it.
+
+    Raises:
+        PlanError: as `graph_parameters`.
+    """
+    _check(clients, adversarial_rate, dropout_rate, adversary)
+    degree, adversaries = clients - 1, math.floor(adversarial_rate * clients)
+    threshold = max(_against(adversaries, degree, adversary) + 1, 2)
+    staying = degree - math.floor(dropout_rate * clients)
+    if threshold > staying:
+        raise PlanError(
+            "secure sum",
+            given=f"{clients} devices, of which {adversarial_rate:.0%} may be adversaries and {dropout_rate:.0%} may "
+            f"vanish ({adversary})",
+            expected=f"at least {threshold} neighbours that stay; there may be only {max(staying, 0)}",
+            do="Lower adversarial_rate or dropout_rate, or let more devices take part.",
+        )
+    return GraphParameters(degree, threshold)
+
+
+def session_graph(
+    clients: int, adversarial_rate: float, dropout_rate: float, adversary: Threat
+) -> GraphParameters:
+    """The parameters both sides compute for a session of `clients` devices: the complete graph for up to 60."""
+    choose = complete_graph if clients <= COMPLETE_UP_TO else graph_parameters
+    return choose(clients, adversarial_rate, dropout_rate, adversary)
+
+
+class Ring:
+    """The neighbour graph of a session: devices in an order nobody chose, each beside those around it.
+
+    Args:
+        root: the session's root, a hash of everyone's advert.
+        beacon: public randomness from after the adverts were frozen, or nothing.
+        adverts: the adverts' hashes, by index.
+        degree: neighbours of each.
+    """
+
+    def __init__(self, root: bytes, beacon: bytes, adverts: Sequence[bytes], degree: int) -> None:
+        key = derive(root + beacon, root, b"ring")
+        order = sorted(range(len(adverts)), key=lambda i: hashlib.sha256(key + adverts[i]).digest())
+        self._order, self.degree = order, degree
+        self._at = {index: at for at, index in enumerate(order)}
+
+    def neighbours(self, index: int) -> list[int]:
+        """Indices of a device's neighbours, by their place in its neighbourhood (the first at place 1)."""
+        n, at = len(self._order), self._at[index]
+        after = -(-self.degree // 2)
+        offsets = [*range(1, after + 1), *range(n - (self.degree - after), n)]
+        return [self._order[(at + offset) % n] for offset in offsets]
+
+    def place(self, holder: int, owner: int) -> int:
+        """The place, 1 to `degree`, of one device in the neighbourhood of another: where it holds shares."""
+        n = len(self._order)
+        offset = (self._at[holder] - self._at[owner]) % n
+        return offset if offset <= -(-self.degree // 2) else offset - (n - 1 - self.degree)
+
+
+def _check(clients: int, adversarial_rate: float, dropout_rate: float, adversary: str) -> None:
+    if isinstance(clients, bool) or not isinstance(clients, int) or clients < 2:
+        raise PlanError(
+            "secure sum clients", given=repr(clients), expected="at least 2 devices", do="Let more take part."
+        )
+    for name, rate in (("adversarial_rate", adversarial_rate), ("dropout_rate", dropout_rate)):
+        if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate < 1:
+            raise PlanError(
+                f"secure sum {name}", given=repr(rate), expected="a share in [0, 1)", do=f"Set {name}=0.1."
+            )
+    if adversary not in ("semi_honest", "semi_malicious"):
+        raise PlanError(
+            "secure sum threat",
+            given=repr(adversary),
+            expected="'semi_honest' or 'semi_malicious'",
+            do="Choose what the server is trusted with.",
+        )
+    if _weighed(adversarial_rate, dropout_rate, adversary) > MOST_RATES + 1e-12:
+        factor = MOST_RATES / _weighed(adversarial_rate, dropout_rate, adversary)
+        a, d = (math.floor(rate * factor * 1000) / 1000 for rate in (adversarial_rate, dropout_rate))
+        bound = f"adversarial_rate + {'' if adversary == 'semi_honest' else '2 * '}dropout_rate"
+        raise PlanError(
+            "secure sum",
+            given=f"adversarial_rate={adversarial_rate:g} and dropout_rate={dropout_rate:g} ({adversary})",
+            expected=f"{bound} of at most {MOST_RATES}",
+            do=f"The nearest that can work are adversarial_rate={a:g} and dropout_rate={d:g}.",
+        )
+
+
+def _weighed(adversarial_rate: float, dropout_rate: float, adversary: str) -> float:
+    return adversarial_rate + (1 if adversary == "semi_honest" else 2) * dropout_rate
+
+
+@lru_cache(maxsize=256)
+def _search(
+    clients: int, adversarial_rate: float, dropout_rate: float, adversary: Threat
+) -> GraphParameters | None:
+    n = clients
+    adversaries, dropped = math.floor(adversarial_rate * n), math.floor(dropout_rate * n)
+    staying = math.ceil((1 - dropout_rate) * n)
+    # log2(i!) for i = 0..n
+    factorial = np.concatenate([[0.0], np.cumsum(np.log2(np.arange(1, n + 1)))])
+    for degree in range(2, n, 2):
+        if not _connected(n, degree, adversaries + dropped, factorial):
+            continue
+        most = _most_adversaries(n, adversaries, degree, factorial)
+        most = _against(most, degree, adversary)
+        least = _fewest_staying(n, staying, degree, factorial)
+        if most < least:
+            return GraphParameters(degree, max(most + 1, 2))
+    return None
+
+
+def _against(adversaries: int, degree: int, adversary: Threat) -> int:
+    """Shares an adversary may come by: what it holds, and what a lying server gets from the honest."""
+    if adversary == "semi_honest":
+        return adversaries
+    return math.ceil((adversaries + degree - 1.25) / 2)
+
+
+def _connected(n: int, k: int, bad: int, factorial: np.ndarray) -> bool:
+    """Whether, but for a chance of 2^-41, no part of the honest devices that stay is cut off from the rest."""
+    if k > bad or k >= n - 1:
+        return True
+    logarithm = math.log2(n * (n - k - 1) / 2)
+    logarithm += factorial[bad] - factorial[bad - k] + factorial[n - k] - factorial[n]
+    return bool(logarithm < -(SECURITY_BITS + 1))
+
+
+def _hypergeometric(n: int, marked: int, k: int, factorial: np.ndarray) -> np.ndarray:
+    """Chances that 0, 1, .. k of `k` drawn without replacement from `n` are among the `marked`: `[k + 1]`."""
+    x = np.arange(k + 1)
+    possible = (x <= marked) & (k - x <= n - marked)
+    y = x[possible]
+
+    def choose(a: int, b: np.ndarray) -> np.ndarray:
+        return factorial[a] - factorial[b] - factorial[a - b]
+
+    chances = np.zeros(k + 1)
+    total = factorial[n] - factorial[k] - factorial[n - k]
+    chances[possible] = np.exp2(choose(marked, y) + choose(n - marked, k - y) - total)
+    return chances
+
+
+def _most_adversaries(n: int, adversaries: int, k: int, factorial: np.ndarray) -> int:
+    """The least `x` such that more than `x` adversaries in a neighbourhood have a chance of at most 2^-41 / n."""
+    chances = _hypergeometric(n, adversaries, k, factorial)
+    above = np.append(np.cumsum(chances[::-1])[::-1][1:], 0.0)  # of more than x, summed from the small end
+    return int(np.argmax(above <= 2.0 ** -(SECURITY_BITS + 1) / n))
+
+
+def _fewest_staying(n: int, staying: int, k: int, factorial: np.ndarray) -> int:
+    """The least `x` such that at most `x` neighbours stay with a chance of at least 2^-20 / n."""
+    chances = _hypergeometric(n, staying, k, factorial)
+    return int(np.argmax(np.cumsum(chances) >= 2.0**-CORRECTNESS_BITS / n))
+
+
+def _nearest(clients: int, adversarial_rate: float, dropout_rate: float, adversary: Threat) -> str:
+    """The largest part of both rates that works, in words."""
+    low, high = 0.0, 1.0
+    for _ in range(10):
+        middle = (low + high) / 2
+        if _search(clients, adversarial_rate * middle, dropout_rate * middle, adversary) is not None:
+            low = middle
+        else:
+            high = middle
+    a, d = (math.floor(rate * low * 1000) / 1000 for rate in (adversarial_rate, dropout_rate))
+    return f"The nearest that work are adversarial_rate={a:g} and dropout_rate={d:g}; or let more devices take part."

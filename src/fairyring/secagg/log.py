@@ -1,0 +1,135 @@
+"""The log a party's state is a fold of: what it accepted, in order, kept before it answers."""
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from fairyring.core.errors import RunDamaged, StorageError
+
+
+class Record(NamedTuple):
+    """One entry: what it is, and its bytes."""
+
+    kind: str
+    data: bytes
+
+
+class Log(Protocol):
+    """An append-only list of records."""
+
+    def append(self, kind: str, data: bytes) -> int:
+        """Keep a record; it is safe when this returns. Returns its number, from 0."""
+        ...
+
+    def read(self, number: int) -> Record:
+        """A record by its number."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Record]: ...
+
+
+class MemoryLog:
+    """A log that lasts as long as the process."""
+
+    def __init__(self, records: list[Record] | None = None) -> None:
+        self._records = list(records or [])
+
+    def append(self, kind: str, data: bytes) -> int:
+        self._records.append(Record(kind, data))
+        return len(self._records) - 1
+
+    def read(self, number: int) -> Record:
+        return self._records[number]
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __iter__(self) -> Iterator[Record]:
+        return iter(list(self._records))
+
+    def __repr__(self) -> str:
+        return f"MemoryLog({len(self._records)} records)"
+
+
+class FileLog:
+    """A log in an SQLite file that only its owner may read.
+
+    Args:
+        path: of the file; it is made if there is none.
+        durable: whether a record outlasts a power cut. Without it, it outlasts the process being killed.
+
+    Raises:
+        StorageError: the file cannot be opened or written.
+        RunDamaged: it is not a log.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, durable: bool = True) -> None:
+        self.path = Path(path)
+        try:
+            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+            self._database = sqlite3.connect(self.path, isolation_level=None)
+        except (OSError, sqlite3.OperationalError) as error:
+            raise self._unwritable(error) from error
+        try:
+            self._database.execute("PRAGMA journal_mode=WAL")
+            self._database.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+            # What is deleted from a page is overwritten: a log holds a session's root secret.
+            self._database.execute("PRAGMA secure_delete=ON")
+            self._database.execute(
+                "CREATE TABLE IF NOT EXISTS records (number INTEGER PRIMARY KEY, kind TEXT NOT NULL, data BLOB NOT NULL)"
+            )
+            self._length = self._database.execute("SELECT count(*) FROM records").fetchone()[0]
+        except sqlite3.DatabaseError as error:
+            self._database.close()
+            raise RunDamaged(
+                str(self.path),
+                given=f"{error}",
+                expected="a log",
+                do="Restore it from a copy, or begin a new one.",
+            ) from error
+
+    def append(self, kind: str, data: bytes) -> int:
+        try:
+            self._database.execute("INSERT INTO records VALUES (?, ?, ?)", (self._length, kind, data))
+        except sqlite3.Error as error:
+            raise self._unwritable(error) from error
+        self._length += 1
+        return self._length - 1
+
+    def read(self, number: int) -> Record:
+        row = self._database.execute("SELECT kind, data FROM records WHERE number = ?", (number,)).fetchone()
+        if row is None:
+            raise IndexError(number)
+        return Record(*row)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[Record]:
+        for number in range(self._length):
+            yield self.read(number)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()
+
+    def erase(self) -> None:
+        """Remove the log, once its session is over and its secrets are of no more use."""
+        self.close()
+        for suffix in ("", "-wal", "-shm"):
+            self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+
+    def __repr__(self) -> str:
+        return f"FileLog({self.path.name!r}, {self._length} records)"
+
+    def _unwritable(self, error: Exception) -> StorageError:
+        return StorageError(
+            str(self.path),
+            given=f"{error}",
+            expected="a file that can be written",
+            do="Free space or choose another place; what was appended before is whole.",
+        )

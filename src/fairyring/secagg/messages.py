@@ -1,0 +1,199 @@
+"""The messages of a secure sum, their one form in bytes, and the most bytes each may take.
+
+MessagePack arrays, the first element saying which message it is. A message is decoded only if it is not longer than
+anyone could honestly make it, and only if encoding it again gives the same bytes. What is signed or hashed is made of
+the fields as they came.
+
+    device                                server
+      Advertise ---------------------->            fresh keys, signed
+                <---------------------- Roster     everyone's hashes, the neighbours' adverts
+      Shares    ---------------------->            sealed for each neighbour
+                <---------------------- Mailbox    what the neighbours sealed
+      MaskedInput -------------------->            the vector and all masks
+                <---------------------- Survivors  whose input came
+      Consistency -------------------->            signed: this set, and no other
+                <---------------------- Signatures enough neighbours signed the same
+      Unmask    ---------------------->            one share of each neighbour
+"""
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from fairyring.core.errors import MessageRefused
+from fairyring.secagg._suite import SIGNATURE_BYTES, TAG_BYTES, digest
+from fairyring.secagg.shamir import SHARE_BYTES
+from fairyring.secagg.terms import Digest
+
+Key = Digest
+Signature = Annotated[bytes, Meta(min_length=SIGNATURE_BYTES, max_length=SIGNATURE_BYTES)]
+Index = Annotated[int, Meta(ge=0, lt=1 << 32)]
+
+SEALED_BYTES = 2 * SHARE_BYTES + TAG_BYTES
+# A device's share of one neighbour's secret; nothing where it holds none.
+Share = Annotated[bytes, Meta(max_length=SHARE_BYTES)]
+Sealed = Annotated[bytes, Meta(max_length=SEALED_BYTES)]
+
+
+class _Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    def __repr__(self) -> str:
+        return type(self).__name__  # what it holds may be somebody's secret
+
+
+class Advertise(_Message, tag="advertise", frozen=True):
+    """A device's keys for one session."""
+
+    identity: Key
+    encryption_key: Key
+    masking_key: Key
+    nonce: Key
+    commitment: Key  # to the seed of its self-mask
+    signature: Signature
+
+    def payload(self, context: bytes) -> bytes:
+        """What is signed."""
+        fields = (self.identity, self.encryption_key, self.masking_key, self.nonce, self.commitment)
+        return digest("advertise", context, *fields)
+
+    def hash(self, context: bytes) -> bytes:
+        """By which the roster names it."""
+        return digest("advert", context, self.payload(context), self.signature)
+
+
+class Roster(_Message, tag="roster", frozen=True):
+    """Who takes part: the hashes of all adverts, ascending and joined, and the adverts of the device's neighbours."""
+
+    hashes: bytes
+    beacon: Annotated[bytes, Meta(max_length=64)]
+    neighbours: tuple[Advertise, ...]
+
+
+class Shares(_Message, tag="shares", frozen=True):
+    """For each neighbour, by its place, sealed shares of the sender's two secrets."""
+
+    root: Digest
+    sender: Index
+    sealed: tuple[Sealed, ...]
+    signature: Signature
+
+    def payload(self, context: bytes) -> bytes:
+        return digest("shares", context, self.root, _number(self.sender), *self.sealed)
+
+
+class Mailbox(_Message, tag="mailbox", frozen=True):
+    """What each neighbour, by its place, sealed for the receiver; nothing from those that have vanished."""
+
+    root: Digest
+    sealed: tuple[Sealed, ...]
+
+
+class MaskedInput(_Message, tag="masked_input", frozen=True):
+    """A device's vector under its masks, packed."""
+
+    root: Digest
+    sender: Index
+    vector: bytes
+    signature: Signature
+
+    def payload(self, context: bytes) -> bytes:
+        return digest("masked_input", context, self.root, _number(self.sender), self.vector)
+
+
+class Survivors(_Message, tag="survivors", frozen=True):
+    """Whose input came: a bitmap over the roster."""
+
+    root: Digest
+    survivors: bytes
+
+    def payload(self, context: bytes) -> bytes:
+        return digest("survivors", context, self.root, self.survivors)
+
+
+class Consistency(_Message, tag="consistency", frozen=True):
+    """A device's signature of the one set of survivors it was told."""
+
+    root: Digest
+    sender: Index
+    signature: Signature
+
+
+class Signatures(_Message, tag="signatures", frozen=True):
+    """Signatures of the set of survivors by the receiver's neighbours, by place; empty where one did not sign."""
+
+    root: Digest
+    survivors: bytes
+    signatures: tuple[Annotated[bytes, Meta(max_length=SIGNATURE_BYTES)], ...]
+
+
+class Unmask(_Message, tag="unmask", frozen=True):
+    """For each neighbour, by place, one share: of its self-mask if it survived, of its masking key if it vanished."""
+
+    root: Digest
+    sender: Index
+    shares: tuple[Share, ...]
+    signature: Signature
+
+    def payload(self, context: bytes) -> bytes:
+        return digest("unmask", context, self.root, _number(self.sender), *self.shares)
+
+
+FromDevice = Advertise | Shares | MaskedInput | Consistency | Unmask
+FromServer = Roster | Mailbox | Survivors | Signatures
+
+_FRAME = 256  # more than all that surrounds the parts whose lengths vary
+
+
+def encode(message: _Message) -> bytes:
+    """The one form of a message in bytes."""
+    return msgspec.msgpack.encode(message)
+
+
+def decode(data: bytes, kind: Any, most: int, stage: str) -> Any:
+    """The message `data` holds.
+
+    Args:
+        data: as it came.
+        kind: one of the messages, or a union of them.
+        most: the longest it may be.
+        stage: of the party that got it, for the error.
+
+    Raises:
+        MessageRefused: it is too long, not such a message, or not in its one form.
+    """
+    if len(data) > most:
+        raise MessageRefused(
+            stage, given=f"{len(data)} bytes", expected=f"at most {most}", do="Do not send it again."
+        )
+    try:
+        message = msgspec.msgpack.decode(data, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise MessageRefused(
+            stage,
+            given=f"bytes that are no message ({type(error).__name__})",
+            expected="a message of this protocol",
+            do="Send what `encode` makes.",
+        ) from None
+    if msgspec.msgpack.encode(message) != data:
+        raise MessageRefused(
+            stage,
+            given=f"{message!r} in an unusual form",
+            expected="the one form `encode` makes",
+            do="Send what `encode` makes.",
+        )
+    return message
+
+
+def decode_kept(data: bytes, kind: Any) -> Any:
+    """A message this party has accepted before, from its own log."""
+    return msgspec.msgpack.decode(data, type=kind)
+
+
+def most_bytes(vector_bytes: int, devices: int, degree: int) -> int:
+    """The longest message of a session with so many devices and neighbours: what a decoder accepts."""
+    adverts = degree * (5 * 34 + 66 + 16)
+    return _FRAME + max(vector_bytes, 32 * devices + adverts, degree * (SEALED_BYTES + 3))
+
+
+def _number(value: int) -> bytes:
+    return value.to_bytes(8, "little")

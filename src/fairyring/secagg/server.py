@@ -1,0 +1,598 @@
+"""The server's machine: it freezes who takes part, carries messages, and learns one sum.
+
+Its state is a fold of its log: what is accepted is in the log before it is acknowledged, and a set is there before
+anyone hears of it. So a server that is killed at any point ends in the same sum or a clean end, and never tells a
+second story. Masked vectors stay in the log until the sum is made; memory does not grow with their number.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fairyring.core.cores import available_cores
+from fairyring.core.errors import MessageRefused, PlanError, RunDamaged, RunMismatch, SessionAborted
+from fairyring.core.packing import unpack_words
+from fairyring.secagg import shamir
+from fairyring.secagg._rule import Rule
+from fairyring.secagg._suite import KeyPair, bitmap, digest, verified
+from fairyring.secagg.device import pair_mask, self_mask
+from fairyring.secagg.graph import GraphParameters, Ring
+from fairyring.secagg.identity import Anyone, Policy
+from fairyring.secagg.keystream import apply_masks, word_of
+from fairyring.secagg.log import Log
+from fairyring.secagg.messages import (
+    Advertise,
+    Consistency,
+    FromDevice,
+    Mailbox,
+    MaskedInput,
+    Roster,
+    Shares,
+    Signatures,
+    Survivors,
+    Unmask,
+    decode,
+    decode_kept,
+    encode,
+    most_bytes,
+)
+from fairyring.secagg.terms import Session
+from fairyring.secagg.transcript import Transcript, result_hash
+
+
+class Stage(StrEnum):
+    """What the server is waiting for."""
+
+    ADVERTISING = "advertising"
+    SHARING = "sharing"
+    MASKING = "masking"
+    CONFIRMING = "confirming"
+    UNMASKING = "unmasking"
+    DONE = "done"
+    ABORTED = "aborted"
+
+
+# The only place that says what may follow what. "close" ends a stage: what has come by then is all that counts.
+TRANSITIONS: Mapping[tuple[Stage, str], Rule] = MappingProxyType(
+    {
+        (Stage.ADVERTISING, "advertise"): Rule("_advertised", Stage.ADVERTISING),
+        (Stage.ADVERTISING, "close"): Rule("_freeze_roster", Stage.SHARING, "roster"),
+        (Stage.SHARING, "shares"): Rule("_shared", Stage.SHARING),
+        (Stage.SHARING, "close"): Rule("_freeze_holders", Stage.MASKING, "mailbox"),
+        (Stage.MASKING, "masked_input"): Rule("_masked", Stage.MASKING),
+        (Stage.MASKING, "close"): Rule("_freeze_survivors", Stage.CONFIRMING, "survivors"),
+        (Stage.CONFIRMING, "consistency"): Rule("_confirmed", Stage.CONFIRMING),
+        (Stage.CONFIRMING, "close"): Rule("_freeze_signers", Stage.UNMASKING, "signatures"),
+        (Stage.UNMASKING, "unmask"): Rule("_unmasked", Stage.UNMASKING),
+        (Stage.UNMASKING, "close"): Rule("_finish", Stage.DONE),
+    }
+)
+
+_KINDS = {
+    Advertise: "advertise",
+    Shares: "shares",
+    MaskedInput: "masked_input",
+    Consistency: "consistency",
+    Unmask: "unmask",
+}
+_MASKS_AT_A_TIME = 128  # ciphers that are open at once
+_TRIES = 16  # sets of shares tried where some are wrong
+
+
+class Outgoing(NamedTuple):
+    """A message for a device."""
+
+    to: bytes  # its identity
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a session ends in.
+
+    Attributes:
+        sum: of the survivors' vectors modulo `2**modulus_bits`: unsigned `[terms.length]`.
+        count: how many were summed.
+        transcript: what anyone may check afterwards.
+    """
+
+    sum: np.ndarray
+    count: int
+    transcript: Transcript
+
+
+class Server:
+    """The server of one session.
+
+    Args:
+        session: what is summed.
+        log: of this session; what it holds is taken up again.
+        policy: who may take part.
+
+    Attributes:
+        stage: what it waits for.
+        result: the result, once it is done; None before.
+
+    Raises:
+        RunMismatch, RunDamaged: the log is of another session, or is not one it wrote.
+    """
+
+    def __init__(self, session: Session, log: Log, *, policy: Policy | None = None) -> None:
+        self.session, self._log, self._policy = session, log, policy or Anyone()
+        self.stage, self.result = Stage.ADVERTISING, None
+        self._seen: dict[str, dict[bytes, bytes]] = {kind: {} for kind in _KINDS.values()}
+        self._barred: dict[str, set[bytes]] = {kind: set() for kind in _KINDS.values()}
+        self._adverts: dict[bytes, Advertise] = {}
+        self._roster: list[Advertise] = []
+        self._index: dict[bytes, int] = {}
+        self._hashes: list[bytes] = []
+        self._beacon = self._root = b""
+        self._graph = GraphParameters(0, 0)
+        self._ring: Ring | None = None
+        self._sealed: dict[int, tuple[bytes, ...]] = {}
+        self._holders: set[int] = set()
+        self._inputs: dict[int, int] = {}  # device -> number of its record
+        self._survivors: list[int] = []
+        self._signed: dict[int, bytes] = {}
+        self._askable: list[int] = []
+        self._shares: dict[int, tuple[bytes, ...]] = {}
+        if len(log) == 0:
+            log.append("begin", session.context)
+        for number, (kind, data) in enumerate(log):
+            self._again(number, kind, data)
+
+    def receive(self, data: bytes) -> list[Outgoing]:
+        """Take a message from a device; it is accepted when this returns.
+
+        The same bytes again get the same answer: whatever the server has announced to that device since, or nothing
+        yet. A second message of a kind with other content bars its sender from the stage: both are refused.
+
+        Raises:
+            MessageRefused: malformed, forged, out of turn, or in conflict with one before. The session goes on.
+            SessionAborted: the session has ended without a sum.
+        """
+        self._check_alive()
+        devices = len(self._roster) or self.session.terms.most
+        degree = self._graph.degree or self.session.terms.most - 1
+        message = decode(
+            data, FromDevice, most_bytes(self.session.terms.vector_bytes, devices, degree), self.stage
+        )
+        kind = _KINDS[type(message)]
+        sender, payload = self._verify(message)
+        seen = self._seen[kind].get(sender)
+        mark = payload + message.signature  # as good as the bytes, and hashed already
+        if seen == mark and sender not in self._barred[kind]:
+            return self._answer(kind, sender)
+        if (self.stage, kind) not in TRANSITIONS:
+            raise self._refusal(f"{message!r}", self._awaited(), "It came too late, or too early.")
+        if sender in self._barred[kind]:
+            raise self._refusal(
+                f"{message!r} of a device that contradicted itself", "one story", "It is barred."
+            )
+        conflict = seen is not None
+        if not conflict:
+            self._check(kind, message, sender)
+        self._take(kind, message, sender, mark, self._log.append(kind, data))
+        if conflict:
+            raise self._refusal(
+                f"another {message!r} than before",
+                "one a session",
+                "Both are refused: it cannot be told which counts.",
+            )
+        return []
+
+    def close(self, beacon: bytes = b"") -> Iterator[Outgoing]:
+        """End the stage: what has come is all that counts. Returns what is announced.
+
+        Args:
+            beacon: public randomness that nobody could know when the adverts came, up to 64 bytes; only where the
+                stage is `ADVERTISING`.
+
+        Raises:
+            SessionAborted: too few are left, or what is left does not make a sum.
+        """
+        self._check_alive()
+        if (self.stage, "close") not in TRANSITIONS:
+            raise self._refusal("the end of a stage", self._awaited(), "The session is over.")
+        if len(beacon) > 64 or (beacon and self.stage != Stage.ADVERTISING):
+            raise self._refusal("a beacon", "at most 64 bytes, for the roster", "Leave it out.")
+        self._close(beacon, keep=True)
+        return self.announcements()
+
+    def announcements(self) -> Iterator[Outgoing]:
+        """What was announced at the end of the last stage, once more: for a server that was restarted."""
+        make = self._announcement()
+        for index in self._receivers():
+            yield Outgoing(self._roster[index].identity, make(index))
+
+    @property
+    def waiting_for(self) -> int:
+        """How many more messages may still come in this stage."""
+        expected = {
+            Stage.ADVERTISING: self.session.terms.most,
+            Stage.SHARING: len(self._roster),
+            Stage.MASKING: len(self._holders),
+            Stage.CONFIRMING: len(self._survivors),
+            Stage.UNMASKING: len(self._askable),
+        }.get(self.stage, 0)
+        kind = next((kind for stage, kind in TRANSITIONS if stage == self.stage), None)
+        return expected - (len(self._seen[kind]) if kind is not None else 0)
+
+    # -- the fold -------------------------------------------------------------------------------------------
+
+    def _again(self, number: int, kind: str, data: bytes) -> None:
+        """Take in an event of the log."""
+        if kind == "begin":
+            if data != self.session.context:
+                raise RunMismatch(
+                    "a server's log",
+                    given="one of another session",
+                    expected="one of this plan, round and model",
+                    do="Begin a new log for a new session.",
+                )
+        elif kind == "aborted":
+            self.stage = Stage.ABORTED
+        elif kind == "close":
+            size = data[0]
+            self._close(data[1 : 1 + size], keep=False, frozen=data[1 + size :])
+        else:
+            message = decode_kept(data, FromDevice)
+            sender = (
+                message.identity if isinstance(message, Advertise) else self._roster[message.sender].identity
+            )
+            self._take(kind, message, sender, self._payload(message) + message.signature, number)
+
+    def _take(self, kind: str, message: Any, sender: bytes, mark: bytes, number: int) -> None:
+        """Take in a message that is in the log."""
+        if sender in self._seen[kind]:
+            if self._seen[kind][sender] != mark:
+                self._barred[kind].add(sender)
+        else:
+            self._seen[kind][sender] = mark
+        getattr(self, TRANSITIONS[self.stage, kind].handler)(message, number, sender in self._barred[kind])
+
+    def _close(self, beacon: bytes, *, keep: bool, frozen: bytes = b"") -> None:
+        rule = TRANSITIONS[self.stage, "close"]
+        try:
+            if rule.then == Stage.SHARING:
+                self._beacon = beacon
+            settled = getattr(self, rule.handler)()
+        except (SessionAborted, PlanError) as error:
+            if keep:
+                self._log.append("aborted", str(error).encode())
+            self.stage = Stage.ABORTED
+            if isinstance(error, SessionAborted):
+                raise
+            raise SessionAborted(
+                Stage.ABORTED, given=error.given, expected=error.expected, do=error.do
+            ) from error
+        if keep:
+            self._log.append("close", bytes([len(beacon)]) + beacon + settled)
+        elif settled != frozen:
+            raise RunDamaged(
+                "a server's log",
+                given=f"another set at the end of {self.stage}",
+                expected="the set its own records give",
+                do="Begin a new session: this log was changed.",
+            )
+        self.stage = Stage(rule.then)
+
+    def _check_alive(self) -> None:
+        if self.stage == Stage.ABORTED:
+            raise SessionAborted(
+                self.stage,
+                given="a session that has ended without a sum",
+                expected="one that goes on",
+                do="Begin a new session.",
+            )
+
+    def _awaited(self) -> str:
+        kinds = [kind for stage, kind in TRANSITIONS if stage == self.stage and kind != "close"]
+        return kinds[0] if kinds else "nothing more"
+
+    def _refusal(self, given: str, expected: str, do: str) -> MessageRefused:
+        return MessageRefused(self.stage, given=given, expected=expected, do=do)
+
+    def _give_up(self, given: str, expected: str) -> SessionAborted:
+        return SessionAborted(
+            self.stage, given=given, expected=expected, do="No sum is released. Begin a new session."
+        )
+
+    # -- messages from devices -------------------------------------------------------------------------------
+
+    def _payload(self, message: Any) -> bytes:
+        """What a message's signature is of."""
+        if isinstance(message, Consistency):
+            return self._survivors_message().payload(self.session.context)
+        return message.payload(self.session.context)
+
+    def _verify(self, message: Any) -> tuple[bytes, bytes]:
+        """The identity a message is signed by, and what was signed; raises unless it is a member's."""
+        if isinstance(message, Advertise):
+            identity = message.identity
+        else:
+            if not self._roster or message.sender >= len(self._roster) or message.root != self._root:
+                raise self._refusal(
+                    f"{message!r} of another session", "one of this roster", "Send it where it belongs."
+                )
+            identity = self._roster[message.sender].identity
+            if isinstance(message, Consistency) and not self._survivors:
+                raise self._refusal(f"{message!r}", self._awaited(), "It came too early.")
+        payload = self._payload(message)
+        if not verified(identity, message.signature, payload):
+            raise self._refusal(
+                f"{message!r} with a forged signature", "one by its sender", "Do not send it again."
+            )
+        return identity, payload
+
+    def _check(self, kind: str, message: Any, sender: bytes) -> None:
+        """What else must hold of a message before it is accepted."""
+        if isinstance(message, Advertise):
+            if not self._policy.admits(sender):
+                raise self._refusal(
+                    "a device that may not take part", "one the policy admits", "Enrol it first."
+                )
+            if len(self._adverts) >= self.session.terms.most:
+                raise self._refusal(
+                    "one device more", f"at most {self.session.terms.most}", "Wait for another session."
+                )
+            return
+        if kind == "masked_input" and message.sender not in self._holders:
+            raise self._refusal(
+                "the input of a device that sent no shares", "one that did", "Wait for another session."
+            )
+        if kind == "consistency" and message.sender not in self._inputs:
+            raise self._refusal(
+                "a signature by no survivor", "one by a survivor", "Wait for another session."
+            )
+        if kind == "unmask" and message.sender not in self._askable:
+            raise self._refusal(
+                "shares nobody asked for", "those of a device that was asked", "Send nothing."
+            )
+        sizes = {
+            "shares": lambda: (
+                [len(s) for s in message.sealed] == [2 * shamir.SHARE_BYTES + 16] * self._graph.degree
+            ),
+            "masked_input": lambda: len(message.vector) == self.session.terms.vector_bytes,
+            "unmask": lambda: [len(s) for s in message.shares] == self._share_sizes(message.sender),
+        }
+        if kind in sizes and not sizes[kind]():
+            raise self._refusal(
+                f"{message!r} of another size", "what the session's numbers give", "Send it whole."
+            )
+        if kind == "masked_input":
+            try:
+                self._words(message)
+            except ValueError as error:
+                raise self._refusal(f"{message!r}: {error}", "a packed vector", "Send it whole.") from None
+
+    def _advertised(self, advert: Advertise, number: int, barred: bool) -> None:
+        self._adverts.pop(advert.identity, None)
+        if not barred:
+            self._adverts[advert.identity] = advert
+
+    def _shared(self, message: Shares, number: int, barred: bool) -> None:
+        self._sealed.pop(message.sender, None)
+        if not barred:
+            self._sealed[message.sender] = message.sealed
+
+    def _masked(self, message: MaskedInput, number: int, barred: bool) -> None:
+        self._inputs.pop(message.sender, None)
+        if not barred:
+            self._inputs[message.sender] = number
+
+    def _confirmed(self, message: Consistency, number: int, barred: bool) -> None:
+        self._signed.pop(message.sender, None)
+        if not barred:
+            self._signed[message.sender] = message.signature
+
+    def _unmasked(self, message: Unmask, number: int, barred: bool) -> None:
+        self._shares.pop(message.sender, None)
+        if not barred:
+            self._shares[message.sender] = message.shares
+
+    # -- the end of each stage: what is settled, as bytes for the log ----------------------------------------
+
+    def _freeze_roster(self) -> bytes:
+        context, adverts = self.session.context, self._adverts.values()
+        for name in ("encryption_key", "masking_key"):
+            if len({getattr(advert, name) for advert in adverts}) != len(adverts):
+                raise self._give_up(f"the same {name} of two devices", "devices that differ")
+        devices = len(adverts)
+        self._enough(devices, "devices")
+        self._roster = sorted(adverts, key=lambda advert: advert.hash(context))
+        self._hashes = [advert.hash(context) for advert in self._roster]
+        self._index = {advert.identity: index for index, advert in enumerate(self._roster)}
+        self._graph = self.session.terms.graph(devices)
+        self._root = digest("roster", context, self._beacon, *self._hashes)
+        self._ring = Ring(self._root, self._beacon, self._hashes, self._graph.degree)
+        return self._root
+
+    def _freeze_holders(self) -> bytes:
+        self._holders = set(self._sealed)
+        self._enough(len(self._holders), "devices that sent shares")
+        return bitmap(self._holders, len(self._roster))
+
+    def _freeze_survivors(self) -> bytes:
+        self._survivors = sorted(self._inputs)
+        self._enough(len(self._survivors), "devices whose input came")
+        return bitmap(self._survivors, len(self._roster))
+
+    def _freeze_signers(self) -> bytes:
+        threshold = self._graph.threshold
+        self._askable = [
+            index
+            for index in self._survivors
+            if index in self._signed
+            and sum(neighbour in self._signed for neighbour in self._neighbours(index)) >= threshold
+        ]
+        if len(self._askable) < threshold:
+            raise self._give_up(
+                f"{len(self._askable)} devices that can tell others agree", f"at least {threshold}"
+            )
+        return bitmap(self._askable, len(self._roster))
+
+    def _finish(self) -> bytes:
+        total = self._total()
+        terms = self.session.terms
+        count = len(self._survivors)
+        word = word_of(terms.modulus_bits)
+        expected = (self.session.check * word(count % (1 << terms.modulus_bits))) & self.session.mask
+        if not np.array_equal(total[terms.length :], expected):
+            raise self._give_up(
+                "a sum whose check numbers are wrong: some device trained from another model, or lied",
+                "masks that cancel",
+            )
+        vector = total[: terms.length].copy()
+        transcript = Transcript(
+            terms,
+            self.session.round,
+            self.session.model,
+            self._beacon,
+            tuple(encode(advert) for advert in self._roster),
+            bitmap(self._holders, len(self._roster)),
+            bitmap(self._survivors, len(self._roster)),
+            tuple(sorted(self._signed.items())),
+            count,
+            result_hash(self.session, self._root, vector),
+        )
+        self.result = Result(vector, count, transcript)
+        return transcript.result
+
+    def _enough(self, devices: int, what: str) -> None:
+        if devices < self.session.terms.fewest:
+            raise self._give_up(f"{devices} {what}", f"at least {self.session.terms.fewest}")
+
+    # -- the sum --------------------------------------------------------------------------------------------
+
+    def _total(self) -> np.ndarray:
+        """The sum of the survivors' inputs with all masks taken out, check numbers and all."""
+        terms, context, root = self.session.terms, self.session.context, self._root
+        alive = set(self._survivors)
+        masks = []
+        for owner in self._survivors:
+            seed = self._recovered(
+                owner, lambda s, o=owner: digest("commitment", s) == self._roster[o].commitment
+            )
+            masks.append((self_mask(seed, root, context), -1))
+        for owner in sorted(self._holders - alive):
+            near = [index for index in self._neighbours(owner) if index in alive]
+            if not near:
+                continue  # nobody's input holds a mask with it
+            keys = KeyPair(
+                self._recovered(owner, lambda s, o=owner: KeyPair(s).public == self._roster[o].masking_key)
+            )
+            for index in near:
+                mask = pair_mask(keys.agree(self._roster[index].masking_key), root, context)
+                masks.append((mask, -1 if index < owner else 1))
+        total = np.zeros(terms.words, word_of(terms.modulus_bits))
+        for index in self._survivors:
+            message = decode_kept(self._log.read(self._inputs[index]).data, MaskedInput)
+            np.add(total, self._words(message), out=total)
+        for start in range(0, len(masks), _MASKS_AT_A_TIME):
+            apply_masks(total, masks[start : start + _MASKS_AT_A_TIME], threads=available_cores())
+        total &= self.session.mask
+        return total
+
+    def _recovered(self, owner: int, right: Any) -> bytes:
+        """A secret of a device from its neighbours' shares; `right(secret)` tells whether it is the one."""
+        shares = {}
+        for place, holder in enumerate(self._neighbours(owner), start=1):
+            given = self._shares.get(holder)
+            if given is not None:
+                share = given[self._place(owner, holder) - 1]
+                if share:
+                    shares[place] = share
+        places, threshold = list(shares), self._graph.threshold
+        if len(places) < threshold:
+            raise self._give_up(
+                f"{len(places)} shares of a device's secret", f"at least {threshold}: too many have vanished"
+            )
+        # Some device may have given a wrong share: other sets may do without it.
+        for first in range(min(len(places) - threshold + 1, _TRIES)):
+            secret = shamir.reconstruct({place: shares[place] for place in places[first : first + threshold]})
+            if secret is not None and right(secret):
+                return secret
+        raise self._give_up("shares that do not give the committed secret", "honest shares")
+
+    def _words(self, message: MaskedInput) -> np.ndarray:
+        terms = self.session.terms
+        return unpack_words(message.vector, terms.modulus_bits, terms.words, word_of(terms.modulus_bits))
+
+    # -- what is announced -----------------------------------------------------------------------------------
+
+    def _answer(self, kind: str, sender: bytes) -> list[Outgoing]:
+        """What has been announced to a device since it sent a message of this kind."""
+        following = {
+            "advertise": Stage.SHARING,
+            "shares": Stage.MASKING,
+            "masked_input": Stage.CONFIRMING,
+            "consistency": Stage.UNMASKING,
+        }
+        index = self._index.get(sender)
+        if following.get(kind) != self.stage or index not in self._receivers():
+            return []
+        return [Outgoing(sender, self._announcement()(index))]
+
+    def _receivers(self) -> Sequence[int]:
+        """Whom this stage's message is for."""
+        return {
+            Stage.SHARING: range(len(self._roster)),
+            Stage.MASKING: sorted(self._holders),
+            Stage.CONFIRMING: self._survivors,
+            Stage.UNMASKING: self._askable,
+        }.get(self.stage, ())
+
+    def _announcement(self) -> Any:
+        """The function that makes this stage's message for a device."""
+        sealed, places = self._sealed, self._place
+
+        def roster(index: int) -> bytes:
+            neighbours = tuple(self._roster[other] for other in self._neighbours(index))
+            return encode(Roster(joined, self._beacon, neighbours))
+
+        def mailbox(index: int) -> bytes:
+            pairs = ((other, sealed.get(other)) for other in self._neighbours(index))
+            entries = tuple(given[places(index, other) - 1] if given else b"" for other, given in pairs)
+            return encode(Mailbox(self._root, entries))
+
+        def survivors(index: int) -> bytes:
+            return same
+
+        def signatures(index: int) -> bytes:
+            near = tuple(self._signed.get(other, b"") for other in self._neighbours(index))
+            return encode(Signatures(self._root, stayed, near))
+
+        joined = b"".join(self._hashes)
+        same, stayed = b"", b""
+        if self.stage in (Stage.CONFIRMING, Stage.UNMASKING):
+            same = encode(self._survivors_message())
+            stayed = bitmap(self._survivors, len(self._roster))
+        return {
+            Stage.SHARING: roster,
+            Stage.MASKING: mailbox,
+            Stage.CONFIRMING: survivors,
+            Stage.UNMASKING: signatures,
+        }.get(self.stage)
+
+    def _survivors_message(self) -> Survivors:
+        return Survivors(self._root, bitmap(self._survivors, len(self._roster)))
+
+    def _neighbours(self, index: int) -> list[int]:
+        assert self._ring is not None
+        return self._ring.neighbours(index)
+
+    def _place(self, holder: int, owner: int) -> int:
+        assert self._ring is not None
+        return self._ring.place(holder, owner)
+
+    def _share_sizes(self, sender: int) -> list[int]:
+        """Lengths of the shares a device owes, by place."""
+        return [shamir.SHARE_BYTES if index in self._holders else 0 for index in self._neighbours(sender)]
+
+    def __repr__(self) -> str:
+        return f"Server({self.stage}, {len(self._roster) or len(self._adverts)} devices)"

@@ -1,0 +1,128 @@
+"""What all parties of a secure sum know before it begins, and what is derived from it."""
+
+import functools
+import math
+from typing import Annotated
+
+import msgspec
+import numpy as np
+from msgspec import Meta
+
+from fairyring.core.errors import PlanError
+from fairyring.core.packing import packed_size
+from fairyring.secagg._suite import digest
+from fairyring.secagg.graph import GraphParameters, Threat, session_graph
+from fairyring.secagg.keystream import random_bytes, word_of
+
+Digest = Annotated[bytes, Meta(min_length=32, max_length=32)]
+
+CHECK_BITS = 64
+FEWEST = 3  # of two, each learns the other's input from the sum
+
+
+class Terms(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The agreement behind a plan's secure sums, the same every round. A device takes it from its plan, signed.
+
+    Attributes:
+        plan: digest of the plan, 32 bytes.
+        length: numbers in each device's vector.
+        modulus_bits: sums are taken modulo `2**modulus_bits`, 16 to 64.
+        fewest: a sum of fewer devices is never released.
+        most: a session of more devices is refused, since its sum might overflow.
+        threat: what the server is trusted with.
+        adversarial_rate: the share of devices that may work together with it.
+        dropout_rate: the share of devices that may vanish.
+
+    Raises:
+        PlanError: the terms make no sense, or no neighbour graph serves `most` devices at these rates.
+    """
+
+    plan: Digest
+    length: Annotated[int, Meta(ge=1, le=1 << 40)]
+    modulus_bits: Annotated[int, Meta(ge=16, le=64)]
+    fewest: Annotated[int, Meta(ge=FEWEST)]
+    most: Annotated[int, Meta(ge=FEWEST)]
+    threat: Threat = "semi_honest"
+    adversarial_rate: float = 0.1
+    dropout_rate: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name, value, low, high in (
+            ("length", self.length, 1, 1 << 40),
+            ("modulus_bits", self.modulus_bits, 16, 64),
+            ("minimum_cohort", self.fewest, FEWEST, self.most),
+        ):
+            if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+                raise PlanError(
+                    f"secure sum {name}",
+                    given=repr(value),
+                    expected=f"a whole number from {low} to {high}",
+                    do=f"Choose {name} in that range"
+                    + (": a sum of two tells each the other's input." if name == "minimum_cohort" else "."),
+                )
+        self.graph(self.most)
+
+    def graph(self, devices: int) -> GraphParameters:
+        """Degree and threshold of a session of so many devices, which every device computes for itself.
+
+        Raises:
+            PlanError: there is none.
+        """
+        return session_graph(devices, self.adversarial_rate, self.dropout_rate, self.threat)
+
+    @property
+    def checks(self) -> int:
+        """Check numbers that follow the vector: enough for a chance of 2^-64 that a wrong sum passes."""
+        return math.ceil(CHECK_BITS / self.modulus_bits)
+
+    @property
+    def words(self) -> int:
+        """Numbers in a masked vector: the vector and the check numbers."""
+        return self.length + self.checks
+
+    @property
+    def vector_bytes(self) -> int:
+        """Length of a masked vector on the wire."""
+        return packed_size(self.words, self.modulus_bits)
+
+    def says(self) -> str:
+        """What the server learns, and under which assumption: a sentence for people."""
+        server = {
+            "semi_honest": "a server that follows the protocol and looks at all it sees",
+            "semi_malicious": "a server that follows the protocol but may tell devices different stories of who stayed",
+        }[self.threat]
+        return (
+            f"The server learns the sum of at least {self.fewest} devices' vectors modulo 2^{self.modulus_bits}, and who "
+            f"took part. This holds against {server}, together with up to {self.adversarial_rate:.0%} of the devices. "
+            f"The sum is recovered if up to {self.dropout_rate:.0%} of them vanish. "
+            "What the sum itself tells is for differential privacy to bound."
+        )
+
+
+class Session:
+    """One secure sum: the terms, a round and the model it is about.
+
+    Devices that were given another plan, round or model derive other masks, which do not cancel.
+
+    Args:
+        terms: the agreement.
+        round: number of the round, from 0 to 2^64 - 1.
+        model: digest of the model the round starts from, 32 bytes.
+    """
+
+    def __init__(self, terms: Terms, round: int, model: bytes) -> None:
+        self.terms, self.round, self.model = terms, round, model
+        plan = digest("terms", msgspec.msgpack.encode(msgspec.to_builtins(terms, builtin_types=(bytes,))))
+        self.context = digest("context", plan, round.to_bytes(8, "little"), model)
+
+    @functools.cached_property
+    def check(self) -> np.ndarray:
+        """The check numbers each device adds: `[terms.checks]`, whose sum the server knows."""
+        word = word_of(self.terms.modulus_bits)
+        stream = random_bytes(digest("check", self.context), self.terms.checks * np.dtype(word).itemsize)
+        return np.frombuffer(stream, np.dtype(word).newbyteorder("<")).astype(word) & self.mask
+
+    @property
+    def mask(self) -> np.unsignedinteger:
+        """All ones in the bits of the modulus."""
+        return word_of(self.terms.modulus_bits)((1 << self.terms.modulus_bits) - 1)

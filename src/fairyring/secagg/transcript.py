@@ -1,0 +1,127 @@
+"""What a session leaves for anyone to check afterwards, without a secret in it."""
+
+from typing import Annotated
+
+import msgspec
+import numpy as np
+from msgspec import Meta
+
+from fairyring.core.errors import PlanError, SecureSumError
+from fairyring.core.packing import pack_words
+from fairyring.secagg._suite import digest, members, verified
+from fairyring.secagg.graph import Ring
+from fairyring.secagg.messages import Advertise, Index, Signature, Survivors, decode
+from fairyring.secagg.terms import Digest, Session, Terms
+
+
+class Transcript(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A session as anyone may check it.
+
+    Attributes:
+        terms, round, model: what was summed.
+        beacon: the public randomness of its roster.
+        adverts: everyone's advert, as it came, by index.
+        holders: who sent shares: a bitmap over the adverts.
+        survivors: whose vectors are in the sum.
+        signatures: `(index, signature)`: who signed that set.
+        count: how many vectors are in the sum.
+        result: digest of the sum.
+    """
+
+    terms: Terms
+    round: Annotated[int, Meta(ge=0, lt=1 << 64)]
+    model: Digest
+    beacon: Annotated[bytes, Meta(max_length=64)]
+    adverts: tuple[bytes, ...]
+    holders: bytes
+    survivors: bytes
+    signatures: tuple[tuple[Index, Signature], ...]
+    count: int
+    result: Digest
+
+    @property
+    def session(self) -> Session:
+        """The session it is of."""
+        return Session(self.terms, self.round, self.model)
+
+
+def result_hash(session: Session, root: bytes, vector: np.ndarray) -> bytes:
+    """Digest of a sum `[terms.length]`, bound to its session."""
+    return digest("result", session.context, root, pack_words(vector, session.terms.modulus_bits))
+
+
+def verify(transcript: Transcript, vector: np.ndarray | None = None) -> None:
+    """Check a transcript: hashes, signatures, sets, thresholds, and the sum itself where it is given.
+
+    What is shown is that identities signed one set of survivors, that enough neighbours of each did, and that the sum is
+    the one the server stated then. It does not show that the identities are different people's.
+
+    Args:
+        transcript: what the server published.
+        vector: the sum, `[terms.length]`.
+
+    Raises:
+        SecureSumError: something does not hold; the error says what.
+    """
+    session = transcript.session
+    terms, context = transcript.terms, session.context
+    adverts = [decode(data, Advertise, 1 << 10, "transcript") for data in transcript.adverts]
+    devices = len(adverts)
+    _require(terms.fewest <= devices <= terms.most, f"{devices} devices", f"{terms.fewest} to {terms.most}")
+    hashes = [advert.hash(context) for advert in adverts]
+    _require(hashes == sorted(set(hashes)), "adverts out of order or repeated", "hashes that ascend")
+    _require(
+        len({advert.identity for advert in adverts}) == devices, "an identity twice", "devices that differ"
+    )
+    for advert in adverts:
+        _require(
+            verified(advert.identity, advert.signature, advert.payload(context)),
+            "an advert with a forged signature",
+            "one signed by its identity, for this plan, round and model",
+        )
+    try:
+        graph = terms.graph(devices)
+    except PlanError as error:
+        raise SecureSumError("transcript", given=error.given, expected=error.expected, do=error.do) from error
+    root = digest("roster", context, transcript.beacon, *hashes)
+    ring = Ring(root, transcript.beacon, hashes, graph.degree)
+    sets = members(transcript.holders, devices), members(transcript.survivors, devices)
+    _require(None not in sets, "a malformed set", "a bit a device")
+    holders, survivors = (set(s or ()) for s in sets)
+    _require(survivors <= holders, "a survivor that sent no shares", "survivors among those that did")
+    _require(len(survivors) == transcript.count, f"a count of {transcript.count}", f"{len(survivors)}")
+    _require(len(survivors) >= terms.fewest, f"{len(survivors)} survivors", f"at least {terms.fewest}")
+    payload = Survivors(root, transcript.survivors).payload(context)
+    signed = set()
+    for index, signature in transcript.signatures:
+        _require(index in survivors and index not in signed, "a signature by no survivor", "one a survivor")
+        _require(
+            verified(adverts[index].identity, signature, payload),
+            "a forged signature of the survivors",
+            "one by its device",
+        )
+        signed.add(index)
+    for index in survivors:
+        # Its self-mask came off only if a threshold of its neighbours answered, each of whom wanted as many signatures.
+        near = sum(other in signed for other in ring.neighbours(index))
+        _require(
+            near >= graph.threshold,
+            f"{near} neighbours of a survivor that signed",
+            f"at least {graph.threshold}",
+        )
+    if vector is not None:
+        _require(
+            result_hash(session, root, vector) == transcript.result,
+            "another sum",
+            "the sum the server stated",
+        )
+
+
+def _require(holds: bool, given: str, expected: str) -> None:
+    if not holds:
+        raise SecureSumError(
+            "transcript",
+            given=given,
+            expected=expected,
+            do="Do not trust this session: it was changed, or never was.",
+        )
