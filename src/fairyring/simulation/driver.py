@@ -5,29 +5,34 @@ import os
 import platform
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import jax
+import msgspec
 import numpy as np
 
 from fairyring._version import __version__
 from fairyring.core.cores import available_cores
 from fairyring.core.errors import PlanError, RunMismatch, TrainingDiverged
 from fairyring.core.keys import NOBODY, Purpose, of_client, of_round, root
-from fairyring.core.record import RunFolder, restore_state
+from fairyring.core.packing import pack_words
+from fairyring.core.record import KEPT, RunFolder, restore_state
+from fairyring.core.vector import digest
 from fairyring.learning.device import Broadcast
 from fairyring.learning.local import Workload
 from fairyring.learning.plan import Plan
 from fairyring.learning.server import ServerState
 from fairyring.population import Population
+from fairyring.secagg import Traffic
 from fairyring.simulation.draws import Draw, Draws
 from fairyring.simulation.engine import Engine
 from fairyring.simulation.evaluate import Evaluation, Evaluator
-from fairyring.simulation.feed import feed
+from fairyring.simulation.feed import Piece, feed
+from fairyring.simulation.masked import MaskedSums, Summed
 from fairyring.simulation.program import Device, handed
 from fairyring.simulation.promises import assumptions
 from fairyring.simulation.run import Run, checkpoint_arrays, write_head
@@ -36,6 +41,12 @@ from fairyring.simulation.stopping import EarlyStopping
 from fairyring.simulation.target import target
 
 CHECKPOINT_SECONDS = 10.0
+TRANSCRIPTS = "secure_sum"
+EXHIBIT = "exhibit.safetensors"
+EXHIBITED = 1 << 16  # numbers of a vector that are shown
+ABORTED_IDEAL = "masking", "fewer clients reported than a sum may be of"
+
+SecureSum = Literal["ideal", "protocol"]
 
 Tree = Any
 
@@ -52,6 +63,7 @@ def simulate(
     resume: bool = False,
     checkpoint_every: int | None = None,
     dropout: float = 0.0,
+    secure_sum: SecureSum = "ideal",
     stop: EarlyStopping | None = None,
     on_round: Callable[[dict[str, Any]], object] | None = None,
     devices: int | None = None,
@@ -72,7 +84,12 @@ def simulate(
         run: a new folder to keep the run in; without it nothing is written.
         resume: go on with the run in folder `run`, to the same bits as one that was never interrupted.
         checkpoint_every: rounds between checkpoints; without it about every ten seconds, and at the end.
-        dropout: probability that a sampled client vanishes before it reports.
+        dropout: probability that a sampled client vanishes before it reports; under the masked protocol, at any point
+            of it, and with the same probability also after its input is in.
+        secure_sum: how a plan's `secure_sum()` is computed. `"ideal"`: integers are added, which protects nothing.
+            `"protocol"`: every client and the server run the masked protocol with real messages, checked and
+            counted. The model is bitwise the same, unless clients that vanish after their input leave too few to
+            unmask it: such a round is recorded as aborted and changes nothing.
         stop: when to stop early.
         on_round: called with every round's record.
         devices: on a CPU, use so many cores; elsewhere at most so many accelerators. All without it.
@@ -87,10 +104,21 @@ def simulate(
         RunError: the run folder cannot be used.
     """
     simulation = _Simulation(
-        plan, population, rounds, seed, test, evaluate_every, run, resume, checkpoint_every, dropout, stop, on_round,
-        target(plan.layout.size, devices=devices, together=together),
+        plan, population, rounds, seed, test, evaluate_every, run, resume, checkpoint_every, dropout, secure_sum, stop,
+        on_round, target(plan.layout.size, devices=devices, together=together),
     )  # fmt: skip
     return simulation.go()
+
+
+class _Done(NamedTuple):
+    """A round that has been run."""
+
+    state: ServerState
+    side: np.ndarray
+    heard: int
+    faulty: np.ndarray  # clients whose update was not finite
+    traffic: Traffic | None  # of all clients, where it was counted
+    aborted: tuple[str, str] | None  # the stage at which a secure sum ended without one, and why
 
 
 class _Simulation:
@@ -108,6 +136,7 @@ class _Simulation:
         resume,
         checkpoint_every,
         dropout,
+        secure_sum,
         stop,
         on_round,
         on,
@@ -128,6 +157,14 @@ class _Simulation:
                 expected=f"a test population and one of {['loss', *plan.task.metrics]}",
                 do="Give test=, and a metric of the task.",
             )
+        if secure_sum not in ("ideal", "protocol") or (secure_sum == "protocol" and plan.terms is None):
+            raise PlanError(
+                "secure_sum",
+                given=repr(secure_sum)
+                + ("" if plan.bound.signal.masking else ", for a plan without a secure sum"),
+                expected="'ideal', or 'protocol' for a plan whose aggregation ends in secure_sum()",
+                do="End the plan's chain with quantize(...) and secure_sum().",
+            )
         examined = {"training": plan.task.check(population)}
         if test is not None:
             examined["test"] = plan.task.check(test)
@@ -135,6 +172,7 @@ class _Simulation:
         self.test, self.stop, self.on_round = test, stop, on_round
         self.evaluate_every = evaluate_every or max(1, rounds // 20)
         self.checkpoint_every = checkpoint_every
+        self.masked = MaskedSums(plan.terms) if secure_sum == "protocol" else None
         self.draws = Draws(plan.rule, population, seed, dropout)
         self.root = root(seed)
         self.metrics: list[dict[str, Any]] = []
@@ -169,7 +207,8 @@ class _Simulation:
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": 0.0,
             "compile_seconds": 0.0,
-            "assumptions": assumptions(plan, dropout, examined),
+            "secure_sum": secure_sum if plan.bound.signal.masking else None,
+            "assumptions": assumptions(plan, dropout, examined, secure_sum),
         }
         self.summary = {
             **population.describe(),
@@ -177,6 +216,7 @@ class _Simulation:
         }
         self.folder: RunFolder | None = None
         self.round = 0
+        self.exhibited = False
         self._open(run, resume, first)
         self.first_round = self.round
 
@@ -299,50 +339,123 @@ class _Simulation:
 
     def _run(self, draw: Draw) -> dict[str, Any]:
         """A round: the next state, and the round's record."""
-        self.state, side, heard, faulty = self._train(draw)
+        done = self._train(draw) if self.masked is None else self._train_masked(draw)
+        self.state = done.state
         staying = len(draw.staying)
-        if staying and not heard:
+        if staying and len(done.faulty) == staying:
             self._diverged(draw)
-        self.participation[np.setdiff1d(draw.staying, faulty, assume_unique=True)] += 1
+        self.participation[np.setdiff1d(draw.staying, done.faulty, assume_unique=True)] += 1
+        counts = done.heard >= self.plan.fewest
         names = ["loss", *self.plan.task.metrics]
-        means = {name: float(side[1 + j]) if heard else float("nan") for j, name in enumerate(names)}
+        means = {name: float(done.side[1 + j]) if counts else float("nan") for j, name in enumerate(names)}
+        aborted = done.aborted or (None if counts else ABORTED_IDEAL)
         return {
             "round": draw.round,
             **means,
-            "clients": heard,
+            "clients": done.heard if counts else 0,
             "sampled": len(draw.sampled),
             "dropped": len(draw.sampled) - staying,
-            "nonfinite": staying - heard,
+            "nonfinite": len(done.faulty),
+            **({"aborted": aborted} if aborted and self.plan.fewest > 1 else {}),
             "examples": int(self.sizes[draw.staying].sum()),
-            "bytes_up": staying * self.plan.bytes_up,
-            "bytes_down": len(draw.sampled) * self.plan.bytes_down,
+            "bytes_up": staying * self.plan.bytes_up if done.traffic is None else done.traffic.up,
+            "bytes_down": len(draw.sampled) * self.plan.bytes_down
+            if done.traffic is None
+            else len(draw.sampled) * (self.plan.bytes_down - self.plan.traffic.down) + done.traffic.down,
         }
 
-    def _train(self, draw: Draw) -> tuple[ServerState, np.ndarray, int, np.ndarray]:
-        """The state after a round, its side, how many reported, and whose update was not finite."""
-        engine, number = self.engine, np.int32(draw.round)
-        own = Broadcast(self.state.params, self.state.shared, number)
-        sent = [own, *(handed(own, device) for device in engine.devices[1:])]
-        sums = [engine.nothing(place) for place in range(len(sent))]
+    def _train(self, draw: Draw) -> _Done:
+        """A round whose updates are added as they are."""
+        sent = self._sent(draw)
+        sums = [self.engine.nothing(place) for place in range(len(sent))]
         waiting: deque[list[tuple[np.ndarray, Tree, jax.Array]]] = deque()
         bad: list[np.ndarray] = []
         for pieces in self.feed.pieces(draw.staying):
-            judged = []
-            for place, piece in reversed(list(enumerate(pieces))):  # the first core is this thread's own
-                mine = self._fetch(piece.clients, place)
-                sums[place], mine, finite = engine.accumulate(
-                    place, sums[place], sent[place], piece.columns, piece.members, mine, self.roots[place]
-                )
-                judged.append((piece.clients, mine, finite))
-            waiting.append(judged)
+            waiting.append(self._accumulate(pieces, sums, sent))
             if len(waiting) > 1:  # fetch the next piece while this one is computed, but no further ahead
                 bad += self._settle(waiting.popleft())
         self.draws.of(draw.round + 1)  # while other devices are still at work
         for judged in waiting:
             bad += self._settle(judged)
-        parts = (sums[0], *(handed(part, engine.devices[0]) for part in sums[1:]))
-        state, side, heard = engine.finish(0, self.state, parts, number, self.roots[0])
-        return state, np.asarray(side), int(heard), np.concatenate(bad)
+        return self._finish(draw, sums, np.concatenate(bad))
+
+    def _train_masked(self, draw: Draw) -> _Done:
+        """A round whose updates go through the masked protocol, each as a message of its own."""
+        assert self.masked is not None
+        sent, bad = self._sent(draw), []
+        model = digest(jax.tree.leaves((self.state.params, self.state.shared)))
+        self.draws.of(draw.round + 1)
+
+        def vectors() -> Iterator[tuple[int, np.ndarray | None]]:
+            width = len(sent)
+            for first in range(0, len(draw.staying), width):
+                for pieces in self.feed.pieces(draw.staying[first : first + width]):
+                    sums = [self.engine.nothing(place) for place in range(width)]
+                    judged = self._accumulate(pieces, sums, sent)
+                    faulty = np.concatenate(self._settle(judged))
+                    bad.append(faulty)
+                    for place, piece in enumerate(pieces):
+                        for client in piece.clients.tolist():  # one, or none
+                            yield client, None if client in faulty else np.asarray(sums[place][0].vector)
+
+        summed = self.masked.run(draw, self.draws.leaving(draw), model, vectors())
+        total = [self.engine.nothing(place) for place in range(len(sent))]
+        if summed.vector is not None:
+            message = total[0][0]._replace(vector=summed.vector)
+            total[0] = jax.device_put((message, np.int32(summed.count)), self.engine.devices[0])
+        self._keep(draw.round, summed)
+        return self._finish(
+            draw, total, np.concatenate([np.zeros(0, np.int64), *bad]), summed.traffic, summed.aborted
+        )
+
+    def _keep(self, number: int, summed: Summed) -> None:
+        """Write what anyone may check of a round's secure sum."""
+        if self.folder is None:
+            return
+        if summed.transcript is not None and summed.vector is not None:
+            name = TRANSCRIPTS + "/round-{:06d}.{}"
+            bits = summed.transcript.terms.modulus_bits
+            self.folder.write_bytes(name.format(number, "msgpack"), msgspec.msgpack.encode(summed.transcript))
+            self.folder.write_bytes(name.format(number, "sum"), pack_words(summed.vector, bits))
+            self.folder.remove(name.format(number - KEPT, "sum"))
+        if summed.exhibit is not None and not self.exhibited:
+            shown = {
+                "clear": summed.exhibit.clear[:EXHIBITED],
+                "received": summed.exhibit.received[:EXHIBITED],
+            }
+            self.folder.write_arrays(EXHIBIT, shown)
+            self.exhibited = True
+
+    def _sent(self, draw: Draw) -> list[Broadcast]:
+        """What the clients on each device receive."""
+        own = Broadcast(self.state.params, self.state.shared, np.int32(draw.round))
+        return [own, *(handed(own, device) for device in self.engine.devices[1:])]
+
+    def _accumulate(
+        self, pieces: list[Piece], sums: list[Tree], sent: list[Broadcast]
+    ) -> list[tuple[np.ndarray, Tree, jax.Array]]:
+        """Start a piece on every device; `sums` are replaced. Returns `(clients, new states, who was finite)` of each."""
+        judged = []
+        for place, piece in reversed(list(enumerate(pieces))):  # the first core is this thread's own
+            mine = self._fetch(piece.clients, place)
+            sums[place], mine, finite = self.engine.accumulate(
+                place, sums[place], sent[place], piece.columns, piece.members, mine, self.roots[place]
+            )
+            judged.append((piece.clients, mine, finite))
+        return judged
+
+    def _finish(
+        self,
+        draw: Draw,
+        sums: list[Tree],
+        faulty: np.ndarray,
+        traffic: Traffic | None = None,
+        aborted: tuple[str, str] | None = None,
+    ) -> _Done:
+        """The server's half of a round."""
+        parts = (sums[0], *(handed(part, self.engine.devices[0]) for part in sums[1:]))
+        state, side, heard = self.engine.finish(0, self.state, parts, np.int32(draw.round), self.roots[0])
+        return _Done(state, np.asarray(side), int(heard), faulty, traffic, aborted)
 
     def _fetch(self, clients: np.ndarray, place: int) -> Tree:
         """States of a piece's clients, on their device."""
