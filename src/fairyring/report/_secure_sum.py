@@ -59,8 +59,8 @@ def _exhibit(clear: np.ndarray, received: np.ndarray, bits: int) -> str:
     parts = [
         figure(
             figures.picture("clear", "One client's update, in the clear", signed[:_SHOWN], -largest, largest),
-            f"The quantised update of one client of this simulation: {units.count(len(signed))} numbers, "
-            "its weight and its metrics the last of them. Its structure is what attacks feed on.",
+            f"The quantised update of one client of this simulation: {units.count(len(signed))} numbers. "
+            "Its structure is what attacks feed on.",
             "One client's update in the clear",
         ),
         figure(

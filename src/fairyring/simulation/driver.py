@@ -4,12 +4,11 @@ import hashlib
 import os
 import platform
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
 import msgspec
@@ -21,20 +20,18 @@ from fairyring.core.errors import PlanError, RunMismatch, TrainingDiverged
 from fairyring.core.keys import NOBODY, Purpose, of_client, of_round, root
 from fairyring.core.packing import pack_words
 from fairyring.core.record import KEPT, RunFolder, restore_state
-from fairyring.core.vector import digest
-from fairyring.learning.device import Broadcast
 from fairyring.learning.local import Workload
 from fairyring.learning.plan import Plan
 from fairyring.learning.server import ServerState
 from fairyring.population import Population
-from fairyring.secagg import Traffic
 from fairyring.simulation.draws import Draw, Draws
 from fairyring.simulation.engine import Engine
 from fairyring.simulation.evaluate import Evaluation, Evaluator
-from fairyring.simulation.feed import Piece, feed
+from fairyring.simulation.feed import feed
 from fairyring.simulation.masked import MaskedSums, Summed
-from fairyring.simulation.program import Device, handed
+from fairyring.simulation.program import Device
 from fairyring.simulation.promises import assumptions
+from fairyring.simulation.rounds import Rounds
 from fairyring.simulation.run import Run, checkpoint_arrays, write_head
 from fairyring.simulation.states import ClientStates
 from fairyring.simulation.stopping import EarlyStopping
@@ -110,17 +107,6 @@ def simulate(
     return simulation.go()
 
 
-class _Done(NamedTuple):
-    """A round that has been run."""
-
-    state: ServerState
-    side: np.ndarray
-    heard: int
-    faulty: np.ndarray  # clients whose update was not finite
-    traffic: Traffic | None  # of all clients, where it was counted
-    aborted: tuple[str, str] | None  # the stage at which a secure sum ended without one, and why
-
-
 class _Simulation:
     """One run while it is running."""
 
@@ -172,7 +158,6 @@ class _Simulation:
         self.test, self.stop, self.on_round = test, stop, on_round
         self.evaluate_every = evaluate_every or max(1, rounds // 20)
         self.checkpoint_every = checkpoint_every
-        self.masked = MaskedSums(plan.terms) if secure_sum == "protocol" else None
         self.draws = Draws(plan.rule, population, seed, dropout)
         self.root = root(seed)
         self.metrics: list[dict[str, Any]] = []
@@ -183,9 +168,8 @@ class _Simulation:
         sizes = np.asarray(population.sizes)
         self.sizes = sizes
         self.engine = Engine(plan, Workload.of(sizes, plan.local, unroll=on.unroll), len(population), on)
-        self.roots = [jax.device_put(self.root, device) for device in on.devices]
         mine = jax.eval_shape(plan.algorithm.mine, plan.params_shape)
-        self.feed = feed(population, plan.task.reads(population), self.engine, mine=mine)
+        rows = feed(population, plan.task.reads(population), self.engine, mine=mine)
         self.evaluator = Evaluator(plan.task, test, on) if test is not None else None
         first = plan.first_state(of_client(of_round(self.root, 0), NOBODY, Purpose.INIT))
         self.prints = {"plan": plan.fingerprint(), "population": population.fingerprint()}
@@ -218,7 +202,8 @@ class _Simulation:
         self.round = 0
         self.exhibited = False
         self._open(run, resume, first)
-        self.first_round = self.round
+        masks = MaskedSums(plan.terms) if secure_sum == "protocol" and plan.terms else None
+        self.each = Rounds(self.engine, rows, self.draws, self.root, self.states, masks)
 
     # -- the run folder -----------------------------------------------------------------------------------
 
@@ -263,8 +248,14 @@ class _Simulation:
         return jax.device_put(state, self.engine.devices[0])
 
     def _same(self, header: dict[str, Any]) -> None:
-        given = {**self.prints, "seed": self.seed, "dropout": self.header["dropout"]}
-        saved = {**header["fingerprints"], "seed": header["seed"], "dropout": header["dropout"]}
+        given = {
+            **self.prints,
+            **{name: self.header[name] for name in ("seed", "dropout", "secure_sum")},
+        }
+        saved = {
+            **header["fingerprints"],
+            **{name: header.get(name) for name in given if name not in self.prints},
+        }
         versions = {k: v for k, v in header["versions"].items() if self.header["versions"].get(k) != v}
         for name, value in given.items():
             if saved[name] != value:
@@ -326,9 +317,9 @@ class _Simulation:
         return self._end()
 
     def _warm(self) -> None:
-        """Compile: a round of nobody, whose result is dropped."""
+        """Compile."""
         if self.round < self.rounds:
-            self._train(Draw(self.round, np.zeros(0, np.int64), np.zeros(0, np.int64)))
+            self.each.warm(self.state, self.round)
 
     def _checkpoint_due(self, saved: float) -> bool:
         if self.round == self.rounds:
@@ -339,7 +330,7 @@ class _Simulation:
 
     def _run(self, draw: Draw) -> dict[str, Any]:
         """A round: the next state, and the round's record."""
-        done = self._train(draw) if self.masked is None else self._train_masked(draw)
+        done = self.each.run(self.state, draw)
         self.state = done.state
         staying = len(draw.staying)
         if staying and len(done.faulty) == staying:
@@ -348,7 +339,9 @@ class _Simulation:
         counts = done.heard >= self.plan.fewest
         names = ["loss", *self.plan.task.metrics]
         means = {name: float(done.side[1 + j]) if counts else float("nan") for j, name in enumerate(names)}
-        aborted = done.aborted or (None if counts else ABORTED_IDEAL)
+        aborted = (done.summed.aborted if done.summed else None) or (None if counts else ABORTED_IDEAL)
+        if done.summed is not None:
+            self._keep(draw.round, done.summed)
         return {
             "round": draw.round,
             **means,
@@ -363,50 +356,6 @@ class _Simulation:
             if done.traffic is None
             else len(draw.sampled) * (self.plan.bytes_down - self.plan.traffic.down) + done.traffic.down,
         }
-
-    def _train(self, draw: Draw) -> _Done:
-        """A round whose updates are added as they are."""
-        sent = self._sent(draw)
-        sums = [self.engine.nothing(place) for place in range(len(sent))]
-        waiting: deque[list[tuple[np.ndarray, Tree, jax.Array]]] = deque()
-        bad: list[np.ndarray] = []
-        for pieces in self.feed.pieces(draw.staying):
-            waiting.append(self._accumulate(pieces, sums, sent))
-            if len(waiting) > 1:  # fetch the next piece while this one is computed, but no further ahead
-                bad += self._settle(waiting.popleft())
-        self.draws.of(draw.round + 1)  # while other devices are still at work
-        for judged in waiting:
-            bad += self._settle(judged)
-        return self._finish(draw, sums, np.concatenate(bad))
-
-    def _train_masked(self, draw: Draw) -> _Done:
-        """A round whose updates go through the masked protocol, each as a message of its own."""
-        assert self.masked is not None
-        sent, bad = self._sent(draw), []
-        model = digest(jax.tree.leaves((self.state.params, self.state.shared)))
-        self.draws.of(draw.round + 1)
-
-        def vectors() -> Iterator[tuple[int, np.ndarray | None]]:
-            width = len(sent)
-            for first in range(0, len(draw.staying), width):
-                for pieces in self.feed.pieces(draw.staying[first : first + width]):
-                    sums = [self.engine.nothing(place) for place in range(width)]
-                    judged = self._accumulate(pieces, sums, sent)
-                    faulty = np.concatenate(self._settle(judged))
-                    bad.append(faulty)
-                    for place, piece in enumerate(pieces):
-                        for client in piece.clients.tolist():  # one, or none
-                            yield client, None if client in faulty else np.asarray(sums[place][0].vector)
-
-        summed = self.masked.run(draw, self.draws.leaving(draw), model, vectors())
-        total = [self.engine.nothing(place) for place in range(len(sent))]
-        if summed.vector is not None:
-            message = total[0][0]._replace(vector=summed.vector)
-            total[0] = jax.device_put((message, np.int32(summed.count)), self.engine.devices[0])
-        self._keep(draw.round, summed)
-        return self._finish(
-            draw, total, np.concatenate([np.zeros(0, np.int64), *bad]), summed.traffic, summed.aborted
-        )
 
     def _keep(self, number: int, summed: Summed) -> None:
         """Write what anyone may check of a round's secure sum."""
@@ -425,52 +374,6 @@ class _Simulation:
             }
             self.folder.write_arrays(EXHIBIT, shown)
             self.exhibited = True
-
-    def _sent(self, draw: Draw) -> list[Broadcast]:
-        """What the clients on each device receive."""
-        own = Broadcast(self.state.params, self.state.shared, np.int32(draw.round))
-        return [own, *(handed(own, device) for device in self.engine.devices[1:])]
-
-    def _accumulate(
-        self, pieces: list[Piece], sums: list[Tree], sent: list[Broadcast]
-    ) -> list[tuple[np.ndarray, Tree, jax.Array]]:
-        """Start a piece on every device; `sums` are replaced. Returns `(clients, new states, who was finite)` of each."""
-        judged = []
-        for place, piece in reversed(list(enumerate(pieces))):  # the first core is this thread's own
-            mine = self._fetch(piece.clients, place)
-            sums[place], mine, finite = self.engine.accumulate(
-                place, sums[place], sent[place], piece.columns, piece.members, mine, self.roots[place]
-            )
-            judged.append((piece.clients, mine, finite))
-        return judged
-
-    def _finish(
-        self,
-        draw: Draw,
-        sums: list[Tree],
-        faulty: np.ndarray,
-        traffic: Traffic | None = None,
-        aborted: tuple[str, str] | None = None,
-    ) -> _Done:
-        """The server's half of a round."""
-        parts = (sums[0], *(handed(part, self.engine.devices[0]) for part in sums[1:]))
-        state, side, heard = self.engine.finish(0, self.state, parts, np.int32(draw.round), self.roots[0])
-        return _Done(state, np.asarray(side), int(heard), faulty, traffic, aborted)
-
-    def _fetch(self, clients: np.ndarray, place: int) -> Tree:
-        """States of a piece's clients, on their device."""
-        if self.states is None:
-            return ()
-        return jax.device_put(self.states.read(clients, self.feed.room), self.engine.devices[place])
-
-    def _settle(self, judged: list[tuple[np.ndarray, Tree, jax.Array]]) -> list[np.ndarray]:
-        """Keep the new states of a piece's clients on every device; returns those whose update was not finite."""
-        bad = []
-        for clients, mine, finite in judged:
-            if self.states is not None and len(clients):
-                self.states.write(clients, jax.tree.map(np.asarray, mine))
-            bad.append(clients[~np.asarray(finite)[: len(clients)]])
-        return bad
 
     def _diverged(self, draw: Draw) -> None:
         clients = [self.population.ids[c] for c in draw.staying[:5]]
