@@ -107,15 +107,18 @@ class Drive:
 
     Attributes:
         steps: seconds of each step, a number a device.
-        server: seconds of the server in all.
-        finish: seconds of the server's last step, in which masks come off.
+        stages: seconds of the server in each of its stages, with what ends it.
         wall: seconds from the first message to the sum.
     """
 
     steps: dict[str, list[float]] = field(default_factory=lambda: {step: [] for step in STEPS})
-    server: float = 0.0
-    finish: float = 0.0
+    stages: dict[str, float] = field(default_factory=dict)
     wall: float = 0.0
+
+    @property
+    def server(self) -> float:
+        """Seconds of the server in all."""
+        return sum(self.stages.values())
 
 
 def drive(terms: Terms, dropped: float = 0.0, record: BinaryIO | None = None) -> Drive:
@@ -143,21 +146,21 @@ def drive(terms: Terms, dropped: float = 0.0, record: BinaryIO | None = None) ->
         took.steps[name].append(clock() - began)
         return message
 
+    def timed(work: Callable[[], Any]) -> Any:
+        stage, began = str(server.stage), clock()
+        done = work()
+        took.stages[stage] = took.stages.get(stage, 0.0) + clock() - began
+        return done
+
     def deliver(message: bytes) -> None:
         if record is not None:
             record.write(MESSAGE + len(message).to_bytes(8, "little") + message)
-        began = clock()
-        server.receive(message)
-        took.server += clock() - began
+        timed(lambda: server.receive(message))
 
     def close() -> list[tuple[bytes, bytes]]:
         if record is not None:
             record.write(CLOSE)
-        began = clock()
-        announced = list(server.close())
-        took.finish = clock() - began
-        took.server += took.finish
-        return announced
+        return timed(lambda: list(server.close()))
 
     began = clock()
     for device in devices.values():
@@ -333,7 +336,8 @@ def server(table: Table, sessions: Sessions) -> None:
     for dropped, rate, target in ((0.0, 0.1, 1.5), (0.1, 0.1, 2.5), (0.3, 0.3, 4.0)):
         took = sessions.of("semi_honest", rate, dropped)
         degree, threshold = terms_of(sessions.devices, 1, "semi_honest", rate).graph(sessions.devices)
-        note = f"of it at the end {took.finish:.2f}; degree {degree}, threshold {threshold}"
+        stages = ", ".join(f"{stage} {seconds:.2f}" for stage, seconds in took.stages.items())
+        note = f"{stages}; degree {degree}, threshold {threshold}"
         table.row(
             f"server: {sessions.devices} devices, {dropped:.0%} vanish, 10^5", took.server, target, "s", note
         )
