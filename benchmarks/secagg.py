@@ -369,8 +369,10 @@ def memory(table: Table, quick: bool) -> None:
     if not Path("/proc/self/clear_refs").exists():
         print("memory: only where /proc tells a process's peak")
         return
-    # Many short vectors, whose number must not show; and few long ones, which must not pile up.
-    sizes = [(100, 10**4), (200, 10**4)] if quick else [(250, 10**5), (1000, 10**5), (16, 1 << 24)]
+    # More and more devices, whose number must not show; and few long vectors, which must not pile up.
+    sizes = (
+        [(100, 10**4), (200, 10**4)] if quick else [(250, 10**5), (1000, 10**5), (4000, 10**3), (16, 1 << 24)]
+    )
     for devices, length in sizes:
         terms = terms_of(devices, length, "semi_honest")
         with tempfile.TemporaryDirectory() as folder:
