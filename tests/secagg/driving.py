@@ -6,8 +6,18 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from fairyring.core.errors import SessionAborted
-from fairyring.secagg import Device, GraphParameters, Identity, Log, MemoryLog, Outgoing, Record, Server
-from fairyring.secagg import Session, Terms
+from fairyring.secagg import (
+    Device,
+    GraphParameters,
+    Identity,
+    Log,
+    MemoryLog,
+    Outgoing,
+    Record,
+    Server,
+    Session,
+    Terms,
+)
 from fairyring.secagg.keystream import word_of
 
 # The events of a device after it has advertised: what one that vanishes "at" an event never acts on.
@@ -183,7 +193,8 @@ class Play:
             self._restore("server")
             self._start_server()
             # What the log says was settled is announced again; what it does not is settled now.
-            out = self._close() if self.server.stage == stage else list(self.server.announcements())
+            again = self.server.stage in (stage, "aborted")
+            out = self._close() if again else list(self.server.announcements())
         for to, data in out:
             told = self.told.setdefault((self.number[to], self.server.stage), data)
             assert told == data, "a second story"

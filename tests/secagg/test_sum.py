@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from fairyring.core.errors import SessionAborted
 from fairyring.secagg import Terms, verify
-from tests.secagg.driving import EVENTS, Play, foretold, plain_sum, small_terms, vectors_of
+from tests.secagg.driving import EVENTS, Play, foretold, small_terms, vectors_of
 
 BITS = (16, 17, 20, 24, 26, 31, 32, 33, 40, 48, 53, 63, 64)
 
