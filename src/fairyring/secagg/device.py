@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fairyring.core.errors import MessageRefused, PlanError, RunMismatch, SessionAborted
+from fairyring.core.errors import MessageRefused, PlanError, RunDamaged, RunMismatch, SessionAborted
 from fairyring.core.packing import pack_words
 from fairyring.secagg import shamir
 from fairyring.secagg._rule import Rule
@@ -131,6 +131,7 @@ class Device:
 
     Raises:
         RunMismatch: the log is of another session.
+        RunDamaged: it is not one a device wrote.
     """
 
     def __init__(
@@ -233,13 +234,12 @@ class Device:
         try:
             memory, answer = getattr(self, rule.handler)(self._memory, event if event is not None else data)
         except (SessionAborted, PlanError) as error:
+            stage = self.stage
             self._log.append("aborted", str(error).encode())
             self._memory = replace(self._memory, stage=Stage.ABORTED, keys=None, held={})
             if isinstance(error, SessionAborted):
                 raise
-            raise SessionAborted(
-                Stage.ABORTED, given=error.given, expected=error.expected, do=error.do
-            ) from error
+            raise SessionAborted(stage, given=error.given, expected=error.expected, do=error.do) from error
         # A masked input is kept, and not what it was made of.
         self._log.append(kind, answer if kind == "vector" else data)
         self._take(kind, data, replace(memory, stage=rule.then), answer)
@@ -249,10 +249,14 @@ class Device:
         """Take in an event of the log."""
         if kind == "aborted":
             self._memory = replace(self._memory, stage=Stage.ABORTED, keys=None, held={})
-        elif kind == "vector":
-            self._take(kind, b"", replace(self._memory, stage=Stage.MASKED), data)
+            return
+        rule = TRANSITIONS.get((self.stage, kind))
+        if rule is None or (kind == "start" and len(data) != 64):
+            raise _damaged(f"{kind!r} where a device is {self.stage}")
+        if kind == "vector":
+            decode_kept(data, MaskedInput)
+            self._take(kind, b"", replace(self._memory, stage=rule.then), data)
         else:
-            rule = TRANSITIONS[self.stage, kind]
             event = data
             if kind == "start":
                 if data[:32] != self.session.context:
@@ -264,7 +268,12 @@ class Device:
                     )
             else:
                 event = decode_kept(data, FromServer)
-            memory, answer = getattr(self, rule.handler)(self._memory, event)
+                if type(event).__name__.lower() != kind:
+                    raise _damaged(f"{event!r} under the name {kind!r}")
+            try:
+                memory, answer = getattr(self, rule.handler)(self._memory, event)
+            except (SessionAborted, PlanError) as error:
+                raise _damaged(f"a {kind} it would not have accepted") from error
             self._take(kind, data, replace(memory, stage=rule.then), answer)
 
     def _take(self, kind: str, data: bytes, memory: _Memory, answer: bytes | None) -> None:
@@ -520,6 +529,15 @@ def pair_mask(agreed: bytes, root: bytes, context: bytes) -> bytes:
 def _signed(message: Any, identity: Identity, payload: bytes) -> Any:
     fields = {name: getattr(message, name) for name in message.__struct_fields__}
     return type(message)(**fields | {"signature": identity.sign(payload)})
+
+
+def _damaged(given: str) -> RunDamaged:
+    return RunDamaged(
+        "a device's log",
+        given=given,
+        expected="what its own records, and its policy, lead to",
+        do="Begin a new session: this log was changed.",
+    )
 
 
 def _known(value: Any) -> Any:

@@ -82,15 +82,14 @@ class FileLog:
             self._database.execute(
                 "CREATE TABLE IF NOT EXISTS records (number INTEGER PRIMARY KEY, kind TEXT NOT NULL, data BLOB NOT NULL)"
             )
-            self._length = self._database.execute("SELECT count(*) FROM records").fetchone()[0]
+            query = "SELECT count(kind), count(data), coalesce(max(number) + 1, 0) FROM records"
+            kinds, datas, self._length = self._database.execute(query).fetchone()
         except sqlite3.DatabaseError as error:
             self._database.close()
-            raise RunDamaged(
-                str(self.path),
-                given=f"{error}",
-                expected="a log",
-                do="Restore it from a copy, or begin a new one.",
-            ) from error
+            raise self._damaged(error) from error
+        if not kinds == datas == self._length:
+            self._database.close()
+            raise self._damaged(f"{kinds} of {self._length} records")
 
     def append(self, kind: str, data: bytes) -> int:
         try:
@@ -101,7 +100,11 @@ class FileLog:
         return self._length - 1
 
     def read(self, number: int) -> Record:
-        row = self._database.execute("SELECT kind, data FROM records WHERE number = ?", (number,)).fetchone()
+        query = "SELECT kind, data FROM records WHERE number = ?"
+        try:
+            row = self._database.execute(query, (number,)).fetchone()
+        except sqlite3.DatabaseError as error:
+            raise self._damaged(error) from error
         if row is None:
             raise IndexError(number)
         return Record(*row)
@@ -125,6 +128,14 @@ class FileLog:
 
     def __repr__(self) -> str:
         return f"FileLog({self.path.name!r}, {self._length} records)"
+
+    def _damaged(self, given: object) -> RunDamaged:
+        return RunDamaged(
+            str(self.path),
+            given=f"{given}",
+            expected="a log",
+            do="Restore it from a copy, or begin a new one.",
+        )
 
     def _unwritable(self, error: Exception) -> StorageError:
         return StorageError(

@@ -21,7 +21,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from fairyring.core.errors import MessageRefused
+from fairyring.core.errors import MessageRefused, RunDamaged
 from fairyring.secagg._suite import SIGNATURE_BYTES, TAG_BYTES, digest
 from fairyring.secagg.shamir import SHARE_BYTES
 from fairyring.secagg.terms import Digest
@@ -185,8 +185,20 @@ def decode(data: bytes, kind: Any, most: int, stage: str) -> Any:
 
 
 def decode_kept(data: bytes, kind: Any) -> Any:
-    """A message this party has accepted before, from its own log."""
-    return msgspec.msgpack.decode(data, type=kind)
+    """A message this party has accepted before, from its own log.
+
+    Raises:
+        RunDamaged: it is none.
+    """
+    try:
+        return msgspec.msgpack.decode(data, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise RunDamaged(
+            "a log of a secure sum",
+            given=f"a record that is no message ({type(error).__name__})",
+            expected="what was accepted",
+            do="Begin a new session: this log was changed.",
+        ) from None
 
 
 def most_bytes(vector_bytes: int, devices: int, degree: int) -> int:

@@ -226,6 +226,8 @@ class Server:
 
     def _again(self, number: int, kind: str, data: bytes) -> None:
         """Take in an event of the log."""
+        if (kind == "begin") != (number == 0):
+            raise _damaged(f"{kind!r} as its record {number}", "'begin' first, and once")
         if kind == "begin":
             if data != self.session.context:
                 raise RunMismatch(
@@ -236,14 +238,20 @@ class Server:
                 )
         elif kind == "aborted":
             self.stage = Stage.ABORTED
+        elif (self.stage, kind) not in TRANSITIONS:
+            raise _damaged(f"{kind!r} while {self.stage}", "what may come in that stage")
         elif kind == "close":
-            size = data[0]
-            self._close(data[1 : 1 + size], keep=False, frozen=data[1 + size :])
+            size = data[0] if data else 0
+            try:
+                self._close(data[1 : 1 + size], keep=False, frozen=data[1 + size :])
+            except SessionAborted as error:
+                raise _damaged("a set its records do not give", "the set its own records give") from error
         else:
             message = decode_kept(data, FromDevice)
-            sender = (
-                message.identity if isinstance(message, Advertise) else self._roster[message.sender].identity
-            )
+            advert = isinstance(message, Advertise)
+            if _KINDS[type(message)] != kind or not (advert or message.sender < len(self._roster)):
+                raise _damaged(f"{message!r} as {kind!r}", "a member's message under its own name")
+            sender = message.identity if advert else self._roster[message.sender].identity
             self._take(kind, message, sender, self._payload(message) + message.signature, number)
 
     def _take(self, kind: str, message: Any, sender: bytes, mark: bytes, number: int) -> None:
@@ -264,21 +272,14 @@ class Server:
         except (SessionAborted, PlanError) as error:
             if keep:
                 self._log.append("aborted", str(error).encode())
-            self.stage = Stage.ABORTED
+            stage, self.stage = self.stage, Stage.ABORTED
             if isinstance(error, SessionAborted):
                 raise
-            raise SessionAborted(
-                Stage.ABORTED, given=error.given, expected=error.expected, do=error.do
-            ) from error
+            raise SessionAborted(stage, given=error.given, expected=error.expected, do=error.do) from error
         if keep:
             self._log.append("close", bytes([len(beacon)]) + beacon + settled)
         elif settled != frozen:
-            raise RunDamaged(
-                "a server's log",
-                given=f"another set at the end of {self.stage}",
-                expected="the set its own records give",
-                do="Begin a new session: this log was changed.",
-            )
+            raise _damaged(f"another set at the end of {self.stage}", "the set its own records give")
         self.stage = Stage(rule.then)
 
     def _check_alive(self) -> None:
@@ -596,3 +597,9 @@ class Server:
 
     def __repr__(self) -> str:
         return f"Server({self.stage}, {len(self._roster) or len(self._adverts)} devices)"
+
+
+def _damaged(given: str, expected: str) -> RunDamaged:
+    return RunDamaged(
+        "a server's log", given=given, expected=expected, do="Begin a new session: this log was changed."
+    )

@@ -61,6 +61,9 @@ class Terms(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                     + (": a sum of two tells each the other's input." if name == "minimum_cohort" else "."),
                 )
         self.graph(self.most)
+        for name in ("adversarial_rate", "dropout_rate"):
+            # 0 and 0.0 have different forms in bytes, and so would be of different sessions.
+            msgspec.structs.force_setattr(self, name, float(getattr(self, name)))
 
     def graph(self, devices: int) -> GraphParameters:
         """Degree and threshold of a session of so many devices, which every device computes for itself.
