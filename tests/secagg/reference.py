@@ -8,6 +8,7 @@ import hashlib
 import hmac
 import math
 import struct
+from decimal import Decimal
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -141,7 +142,7 @@ def interpolate(points: dict[int, bytes]) -> int:
 
 def complete(devices: int, adversarial: float, threat: str) -> tuple[int, int]:
     """Degree and threshold of the complete graph."""
-    degree, against = devices - 1, math.floor(adversarial * devices)
+    degree, against = devices - 1, int(Decimal(str(adversarial)) * devices)
     if threat == "semi_malicious":
         against = math.ceil((against + degree - 1.25) / 2)
     return degree, max(against + 1, 2)
