@@ -66,20 +66,23 @@ def test_an_infeasible_request_names_rates_that_are_feasible(
     clients: int, adversarial: float, dropout: float, threat: Any
 ) -> None:
     for choose in (graph_parameters, complete_graph):
+        error = found = None
         try:
             found = choose(clients, adversarial, dropout, threat)
-        except PlanError as error:
-            if "rate=" in error.do:
-                nearest = named(error)
-                assert nearest[0] <= adversarial
-                assert nearest[1] <= dropout
-                choose(clients, *nearest, threat)
-            else:
-                assert "more devices" in error.do
-                with pytest.raises(PlanError):
-                    choose(clients, 0.0, 0.0, threat)
-        else:
+        except PlanError as refused:
+            error = refused
+        if found is not None:
             assert 2 <= found.threshold <= found.degree < clients
+        elif error is not None and "rate=" in error.do:
+            nearest = named(error)
+            assert nearest[0] <= adversarial
+            assert nearest[1] <= dropout
+            choose(clients, *nearest, threat)
+        else:
+            assert error is not None
+            assert "more devices" in error.do
+            with pytest.raises(PlanError):
+                choose(clients, 0.0, 0.0, threat)
 
 
 @pytest.mark.parametrize(
