@@ -11,6 +11,7 @@ from fairyring._version import __version__
 from fairyring.core.errors import (
     DataUnavailable,
     FairyringError,
+    MessageRefused,
     MissingExtra,
     ModelError,
     PlanError,
@@ -18,6 +19,8 @@ from fairyring.core.errors import (
     RunDamaged,
     RunError,
     RunMismatch,
+    SecureSumError,
+    SessionAborted,
     StorageError,
     TrainingDiverged,
     WireError,
@@ -53,7 +56,9 @@ if TYPE_CHECKING:
     from fairyring.simulation import EarlyStopping as EarlyStopping
     from fairyring.simulation import Evaluation as Evaluation
     from fairyring.simulation import Run as Run
+    from fairyring.simulation import Verified as Verified
     from fairyring.simulation import simulate as simulate
+    from fairyring.simulation import verify_run as verify_run
     from fairyring.task import Metric as Metric
     from fairyring.task import classification as classification
     from fairyring.task import multi_label as multi_label
@@ -67,6 +72,7 @@ __all__ = [
     "Evaluation",
     "FairyringError",
     "LocalTraining",
+    "MessageRefused",
     "Metric",
     "MissingExtra",
     "ModelError",
@@ -78,8 +84,11 @@ __all__ = [
     "RunDamaged",
     "RunError",
     "RunMismatch",
+    "SecureSumError",
+    "SessionAborted",
     "StorageError",
     "TrainingDiverged",
+    "Verified",
     "WireError",
     "__version__",
     "chain",
@@ -107,6 +116,7 @@ __all__ = [
     "secure_sum",
     "simulate",
     "top_k",
+    "verify_run",
     "weight_by_examples",
     "weight_uniformly",
     "write_report",
@@ -142,7 +152,7 @@ _ROOMS = {
         "override",
         "scaffold",
     ),
-    "simulation": ("EarlyStopping", "Evaluation", "Run", "simulate"),
+    "simulation": ("EarlyStopping", "Evaluation", "Run", "Verified", "simulate", "verify_run"),
     "report": ("write_report",),
 }
 

@@ -36,6 +36,23 @@ class Side(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Masking:
+    """Under which assumptions a sum is secret, and when it is not released at all.
+
+    Attributes:
+        threat: what the server is trusted with: `"semi_honest"` or `"semi_malicious"`.
+        adversarial_rate: the share of clients that may work together with it.
+        dropout_rate: the share of clients that may vanish.
+        minimum_cohort: a sum of fewer clients is never released; None to leave that to the plan.
+    """
+
+    threat: str = "semi_honest"
+    adversarial_rate: float = 0.1
+    dropout_rate: float = 0.1
+    minimum_cohort: int | None = None
+
+
+@dataclass(frozen=True)
 class Signal:
     """What is known of a message at one point of a chain, before any data.
 
@@ -56,6 +73,7 @@ class Signal:
         integer: the vector holds whole numbers (int32, or uint32 under a modulus).
         modulus_bits: sums are taken modulo `2**modulus_bits` (uint32), or None.
         summable: messages of this form can be added under masks.
+        masking: how they are, once a secure sum is in the chain.
     """
 
     dimension: int
@@ -69,6 +87,7 @@ class Signal:
     integer: bool = False
     modulus_bits: int | None = None
     summable: bool = True
+    masking: Masking | None = None
 
     def but(self, **changes: Any) -> "Signal":
         """This signal with some fields changed."""

@@ -1,24 +1,33 @@
 """The sum a server may see: whole numbers modulo 2^b, with everything that travels inside one vector."""
 
 import math
+from dataclasses import asdict
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from fairyring.aggregation._draws import sixteen_bits
-from fairyring.aggregation.contract import Bound, Message, Properties, Signal, Stage, require_whole
+from fairyring.aggregation.contract import Bound, Masking, Message, Properties, Signal, Stage, require_whole
 from fairyring.core.errors import PlanError
 
 _FINEST = 1 << 24  # a float32 tells no more values apart in [0, bound]
 
 
-def secure_sum(modulus_bits: int = 32) -> Stage:
-    """The ideal secure sum: messages become uint32 vectors that add modulo `2^modulus_bits`.
+def secure_sum(
+    modulus_bits: int = 32,
+    *,
+    threat: str = "semi_honest",
+    adversarial_rate: float = 0.1,
+    dropout_rate: float = 0.1,
+    minimum_cohort: int | None = None,
+) -> Stage:
+    """Show the server only the sum: messages become uint32 vectors that add modulo `2^modulus_bits`, under masks.
 
-    This is what secure aggregation computes and no more: the masked protocol adds masks that cancel in this
-    very sum, behind this very encoding. It **protects nothing by itself** in a simulation; it shows that the
-    plan works within the protocol's arithmetic, to the last bit.
+    This stage is the encoding, and the statement of what is promised; the masks are the protocol's
+    (`fairyring.secagg`), which runs behind it: with real messages in `simulate(..., secure_sum="protocol")`, and on
+    devices. In a simulation without it the integers are added as they are, which gives the same sums, to the last bit,
+    and **protects nothing**.
 
     The quantised vector is taken modulo `2^b`. Side coordinates (weight, means) follow it in the same vector
     `[dimension + len(side)]`, as fixed-point numbers: `[0, bound]` in `min(2^24, floor((2^b - 1) / cohort))`
@@ -29,14 +38,24 @@ def secure_sum(modulus_bits: int = 32) -> Stage:
 
     Args:
         modulus_bits: `b`, 16 to 32.
+        threat: what the server is trusted with: `"semi_honest"` (it follows the protocol and looks at all it sees) or
+            `"semi_malicious"` (it may also tell clients different stories of who stayed).
+        adversarial_rate: the share of clients that may work together with it.
+        dropout_rate: the share of clients that may vanish before the sum is lost.
+        minimum_cohort: a sum of fewer clients is never released, at least 3; without it half the cohort, or a quarter
+            of the most clients of a Poisson cohort.
 
     Raises:
         PlanError: `modulus_bits` is out of range; when bound to a signal: the vector is not quantised,
             cannot be summed under masks, a side coordinate has no bound, or a sum might overflow (the error
-            names the modulus, bits or cohort that would do).
+            names the modulus, bits or cohort that would do). When a plan is made: no neighbour graph is both secure
+            and able to recover at these rates (the error names the nearest that would do).
     """
     require_whole("secure_sum", "modulus_bits", modulus_bits, 16, 32)
-    name = f"secure_sum({'' if modulus_bits == 32 else f'modulus_bits={modulus_bits}'})"
+    masking = Masking(threat, adversarial_rate, dropout_rate, minimum_cohort)
+    settings = {"modulus_bits": modulus_bits, **asdict(masking)}
+    usual = {"modulus_bits": 32, **asdict(Masking())}
+    name = f"secure_sum({', '.join(f'{k}={v!r}' for k, v in settings.items() if v != usual[k])})"
     mask = np.uint32((1 << modulus_bits) - 1)
     spare = np.int32(32 - modulus_bits)
 
@@ -69,11 +88,12 @@ def secure_sum(modulus_bits: int = 32) -> Stage:
             linf=None,
             bits=modulus_bits,
             modulus_bits=modulus_bits,
+            masking=masking,
         )
         return Bound(out, encode, decode)
 
     properties = Properties(unbiased=True, linear=False, lossless=False)
-    return Stage(name, bind, False, (("modulus_bits", modulus_bits),), properties)
+    return Stage(name, bind, False, tuple(settings.items()), properties)
 
 
 def _check(signal: Signal, name: str, modulus_bits: int) -> None:

@@ -44,7 +44,7 @@ def train(
     """Train the plan of a Python file on its population.
 
     The file defines `plan` and `population`, and may define `test` (a population to evaluate on), `rounds`, `seed`,
-    `evaluate_every`, `dropout` and `stop`, the arguments of `simulate`.
+    `evaluate_every`, `dropout`, `secure_sum` and `stop`, the arguments of `simulate`.
 
     Parameters
     ----------
@@ -81,6 +81,20 @@ def report(run: Path, /, *, out: Path | None = None) -> None:
     from fairyring.report import write_report
 
     screen().print(f"Report: {write_report(run, out)}", highlight=False, soft_wrap=True, markup=False)
+
+
+@app.command
+def verify(run: Path, /) -> None:
+    """Check the secure sums of a run from its folder alone: hashes, signatures, sets, thresholds, sums.
+
+    Parameters
+    ----------
+    run:
+        Run folder of a run with secure_sum = "protocol".
+    """
+    from fairyring.cli import _verify
+
+    _verify.verify(run)
 
 
 @app.command

@@ -25,6 +25,7 @@ class PlanFile:
     seed: int | None = None
     evaluate_every: int | None = None
     dropout: float | None = None
+    secure_sum: str | None = None
     stop: Any = None
 
     @classmethod

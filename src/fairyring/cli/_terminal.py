@@ -186,7 +186,20 @@ def _facts(records: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -> li
         rows.append(("time", f"{units.duration(seconds)}, {units.count(clients / seconds)} clients/s"))
     up, down = (sum(r.get(c, 0) for r in records) for c in ("bytes_up", "bytes_down"))
     rows.append(("travelled", f"{units.size(up)} up, {units.size(down)} down"))
+    if facts.get("secure_sum") == "protocol":
+        summed = [r["clients"] for r in records if "aborted" not in r]
+        rows.append(("secure sum", _secure(summed, len(records) - len(summed))))
     left_out = sum(r.get("nonfinite", 0) for r in records)
     if left_out:
         rows.append(("left out", f"{units.count(left_out, 'update')} with a number that is not finite"))
     return rows
+
+
+def _secure(summed: Sequence[int], aborted: int) -> str:
+    """What became of a run's secure sums."""
+    words = f"{units.count(len(summed), 'sum')} under masks"
+    if summed:
+        words += f", the smallest of {units.count(min(summed), 'client')}"
+    if aborted:
+        words += f"; {units.count(aborted, 'round')} without one"
+    return f"{words}; check with fairyring verify"

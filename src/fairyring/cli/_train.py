@@ -19,6 +19,8 @@ _OF_A_RUN = {
     "report.html",
     "checkpoints",
     "clients",
+    "secure_sum",
+    "exhibit.safetensors",
 }
 
 
@@ -47,7 +49,7 @@ def train(
             do="Add rounds = 100 to it, or give --rounds 100.",
         )
     folder = Path("runs") / file.stem if run is None else run
-    optional = {name: getattr(given, name) for name in ("evaluate_every", "dropout", "stop")}
+    optional = {name: getattr(given, name) for name in ("evaluate_every", "dropout", "secure_sum", "stop")}
     options: dict[str, Any] = {name: value for name, value in optional.items() if value is not None}
     console = screen()
     progress = LiveProgress(console, rounds)

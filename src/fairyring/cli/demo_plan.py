@@ -14,5 +14,9 @@ plan = fr.Plan(
     local=fr.LocalTraining(optax.sgd(0.1), epochs=1, batch_size=10),
     cohort=20,
     server=fr.fedavgm(momentum=0.9),
+    # An update is kept short, rounded to 10 bits a number, and added to the others under masks.
+    aggregation=fr.chain(fr.clip(2.0), fr.quantize(bits=10), fr.secure_sum(modulus_bits=16)),
 )
+secure_sum = "protocol"  # every message of the masked protocol is made, sent and checked
+dropout = 0.05  # of the clients asked vanish at some point
 rounds = 100

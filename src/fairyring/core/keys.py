@@ -22,6 +22,7 @@ class Purpose(IntEnum):
     MODEL = 4  # dropout and other randomness inside a model
     ENCODE = 5  # stochastic rounding and other randomness of one client's stages
     SHARED = 6  # randomness all clients of a round share: rotation signs, sketch hashes
+    LEAVING = 7  # at which point of a secure sum a client vanishes
 
 
 NOBODY = 0xFFFFFFFF  # the client part of an address that concerns the whole round

@@ -7,6 +7,7 @@
     clients.safetensors   what is known per client at the end
     checkpoints/          round-000100.safetensors: the whole resumable state, the last two kept
     clients/              the clients' own states, where an algorithm has them
+    secure_sum/           a transcript a round of the masked protocol, where it ran, and the last two sums
 
 Every file but `metrics.jsonl` is written beside its place, flushed to the disk and renamed. `metrics.jsonl` is only
 appended to; what it holds past the checkpoint one resumes from is cut, since those rounds are run again.
@@ -102,6 +103,17 @@ class RunFolder:
     def write_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
         """Write a safetensors file of the folder, whole or not at all."""
         self._replace(self.path / name, _tensors(arrays, {}))
+
+    def write_bytes(self, name: str, content: bytes) -> None:
+        """Write a file of the folder, or of a folder in it, whole or not at all."""
+        path = self.path / name
+        with _storage(path):
+            path.parent.mkdir(exist_ok=True)
+        self._replace(path, content)
+
+    def remove(self, name: str) -> None:
+        """Remove a file of the folder, if it is there."""
+        (self.path / name).unlink(missing_ok=True)
 
     def append_metrics(self, records: Iterable[Mapping[str, Any]]) -> None:
         """Add a line a record to metrics.jsonl."""

@@ -5,12 +5,15 @@ The order is fixed and part of the wire format: leaves in the order of `jax.tree
 order, one after the other, as float32.
 """
 
+import hashlib
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fairyring.core.errors import ModelError
 
@@ -73,3 +76,17 @@ class Layout:
         """The tree whose leaves lie in `vector` `[size]`, each in its own dtype."""
         leaves = [vector[s.offset : s.offset + s.size].reshape(s.shape).astype(s.dtype) for s in self.slots]
         return jax.tree_util.tree_unflatten(self.treedef, leaves)
+
+
+def digest(leaves: Iterable[Any]) -> bytes:
+    """SHA-256 of arrays, one after the other, with their dtypes and shapes: 32 bytes.
+
+    By it devices know that they were all given the same model.
+    """
+    state = hashlib.sha256(b"fairyring/model\0")
+    for leaf in leaves:
+        array = np.asarray(leaf)
+        little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+        state.update(f"{little.dtype.str} {array.shape};".encode())
+        state.update(little.reshape(-1).view(np.uint8).data)
+    return state.digest()

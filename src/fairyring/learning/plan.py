@@ -19,11 +19,12 @@ from fairyring.core.errors import PlanError, refuse_unknown
 from fairyring.core.vector import Layout
 from fairyring.learning.algorithm import Algorithm, Local
 from fairyring.learning.algorithms import averaging
-from fairyring.learning.cohort import Cohort, as_cohort
+from fairyring.learning.cohort import Cohort, Poisson, as_cohort
 from fairyring.learning.describe import describe_optimizer
 from fairyring.learning.local import LocalTraining
 from fairyring.learning.optimizers import fedavg
 from fairyring.learning.server import ServerState, first_state, server_half
+from fairyring.secagg import FEWEST, Terms, Traffic, traffic
 from fairyring.task import Task
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ class Plan:
                 )
         object.__setattr__(self, "cohort", as_cohort(self.cohort))
         _ = self.bound  # a chain that cannot work is refused here, not in round one
+        self._terms(bytes(32))
 
     @property
     def rule(self) -> Cohort:
@@ -135,16 +137,63 @@ class Plan:
 
         return jax.eval_shape(encoded, jax.random.key(0))
 
+    @cached_property
+    def terms(self) -> Terms | None:
+        """What clients and server agree on for this plan's secure sums; None without a secure sum.
+
+        They name the plan by its fingerprint.
+        """
+        return self._terms(bytes.fromhex(self.fingerprint())) if self.bound.signal.masking else None
+
+    def _terms(self, plan: bytes) -> Terms | None:
+        signal, most = self.bound.signal, self.rule.most
+        masking = signal.masking
+        if masking is None or signal.modulus_bits is None:
+            return None
+        fewest = masking.minimum_cohort
+        if fewest is None:
+            fewest = max(FEWEST, most // (4 if isinstance(self.rule, Poisson) else 2))
+        if most < FEWEST:
+            raise PlanError(
+                "secure_sum",
+                given=f"a cohort of {most}",
+                expected=f"at least {FEWEST} clients: of two, each learns the other's update from the sum",
+                do=f"Set cohort={FEWEST} or more.",
+            )
+        return Terms(
+            plan,
+            signal.dimension,
+            signal.modulus_bits,
+            fewest,
+            most,
+            masking.threat,  # pyright: ignore[reportArgumentType] checked there
+            float(masking.adversarial_rate),
+            float(masking.dropout_rate),
+        )
+
+    @property
+    def fewest(self) -> int:
+        """Fewer reports than this change nothing: 1, or what a secure sum asks for."""
+        terms = self._terms(bytes(32))
+        return terms.fewest if terms else 1
+
+    @cached_property
+    def traffic(self) -> Traffic:
+        """The most bytes one client sends and receives in a round's secure sum, of the largest cohort; 0 without one."""
+        terms = self._terms(bytes(32))
+        return traffic(terms, terms.most) if terms else Traffic(0, 0)
+
     @property
     def bytes_up(self) -> int:
         """Bytes one client sends in a round."""
-        return self.bound.signal.bytes
+        return self.traffic.up or self.bound.signal.bytes
 
     @cached_property
     def bytes_down(self) -> int:
-        """Bytes one client receives in a round: the model, and the algorithm's shared state."""
+        """Bytes one client receives in a round: the model, the algorithm's shared state, what a secure sum takes."""
         shared = jax.eval_shape(self.algorithm.shared, self.params_shape)
-        return 4 * (self.layout.size + sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shared)))
+        sent = self.layout.size + sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shared))
+        return 4 * sent + self.traffic.down
 
     def first_state(self, key: jax.Array) -> ServerState:
         """The server's state before the first round."""
@@ -169,8 +218,26 @@ class Plan:
             "aggregation": self.aggregation.name,
             "server": describe_optimizer(self.server),
             "algorithm": self.algorithm.name,
+            "secure_sum": self._promise(),
             "bytes_up": self.bytes_up,
             "bytes_down": self.bytes_down,
+        }
+
+    def _promise(self) -> dict[str, Any] | None:
+        """What a secure sum promises, for a person; None without one."""
+        terms = self._terms(bytes(32))
+        if terms is None:
+            return None
+        degree, threshold = terms.graph(terms.most)
+        return {
+            "says": terms.says(),
+            "modulus_bits": terms.modulus_bits,
+            "threat": terms.threat,
+            "adversarial_rate": terms.adversarial_rate,
+            "dropout_rate": terms.dropout_rate,
+            "minimum_cohort": terms.fewest,
+            "degree": degree,
+            "threshold": threshold,
         }
 
     def fingerprint(self) -> str:

@@ -189,6 +189,37 @@ def pace(rounds: np.ndarray, seconds: np.ndarray) -> str:
     return _svg("pace", draw)
 
 
+def picture(key: str, title: str, values: np.ndarray, low: float, high: float) -> str:
+    """Numbers `[n]` as squares from dark (`low`) to light (`high`), row by row."""
+
+    def draw(ax: "Axes") -> None:
+        width = max(1, int(np.sqrt(len(values) * 1.9)))
+        rows = len(values) // width
+        square = np.asarray(values[: rows * width], np.float64).reshape(rows, width)
+        ax.imshow(square, cmap="gray", vmin=low, vmax=high, aspect="auto", interpolation="nearest")
+        ax.set_title(title)
+        ax.set_axis_off()
+
+    return _svg(key, draw)
+
+
+def density(key: str, title: str, values: np.ndarray, low: float, high: float) -> str:
+    """How numbers `[n]` between `low` and `high` are spread."""
+
+    def draw(ax: "Axes") -> None:
+        edges = np.linspace(low, high, 65)
+        counts = np.histogram(np.asarray(values, np.float64), edges)[0]
+        ax.stairs(counts / max(1, len(values)), np.arange(65) / 64, fill=True, color=ACCENT)
+        ax.set_title(title)
+        ax.set_xlabel("from the lowest to the highest number the modulus allows")
+        ax.set_xlim(0, 1)
+        ax.xaxis.set_ticks([])
+        ax.set_ylim(bottom=0)
+        _percent(ax.yaxis)
+
+    return _svg(key, draw)
+
+
 def _svg(key: str, draw: Callable[["Axes"], None]) -> str:
     try:
         import matplotlib as mpl

@@ -20,6 +20,7 @@ _COUNTS = {
     "sampled",
     "dropped",
     "nonfinite",
+    "aborted",
     "examples",
     "bytes_up",
     "bytes_down",
@@ -38,6 +39,7 @@ class RunFolder:
         population: `population.json`, empty if it is missing.
         rounds: one record a finished round, in order.
         clients: per-client arrays by name, empty until a run has ended.
+        exhibit: one client's vector and what the server received of it, where a secure sum ran with real messages.
         remarks: sentences on what is missing or could not be read.
     """
 
@@ -47,6 +49,7 @@ class RunFolder:
     population: dict[str, Any]
     rounds: list[dict[str, Any]]
     clients: dict[str, np.ndarray]
+    exhibit: dict[str, np.ndarray]
     remarks: list[str] = field(default_factory=list)
 
     @classmethod
@@ -81,6 +84,7 @@ class RunFolder:
             _json(path / "population.json", remarks),
             _lines(path / "metrics.jsonl", remarks),
             _arrays(path / "clients.safetensors", remarks),
+            _arrays(path / "exhibit.safetensors", remarks),
             remarks,
         )
 

@@ -13,11 +13,13 @@ from fairyring.report import _sections as sections
 from fairyring.report import units
 from fairyring.report._folder import RunFolder
 from fairyring.report._html import escaped, mapping, mark, number, stat, when, words
+from fairyring.report._secure_sum import secure_sum
 
 _ORDER = (
     sections.learning,
     sections.served,
     sections.participation,
+    secure_sum,
     sections.traffic,
     sections.pace,
     sections.plan,

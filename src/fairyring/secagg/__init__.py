@@ -9,10 +9,12 @@ from fairyring.secagg.graph import GraphParameters, complete_graph, graph_parame
 from fairyring.secagg.identity import Anyone, Enrolled, Identity, Policy
 from fairyring.secagg.log import FileLog, Log, MemoryLog, Record
 from fairyring.secagg.server import Outgoing, Result, Server
-from fairyring.secagg.terms import Session, Terms
+from fairyring.secagg.terms import FEWEST, Session, Terms
+from fairyring.secagg.traffic import Traffic, traffic
 from fairyring.secagg.transcript import Transcript, verify
 
 __all__ = [
+    "FEWEST",
     "Anyone",
     "Device",
     "Enrolled",
@@ -28,9 +30,11 @@ __all__ = [
     "Server",
     "Session",
     "Terms",
+    "Traffic",
     "Transcript",
     "complete_graph",
     "graph_parameters",
     "session_graph",
+    "traffic",
     "verify",
 ]

@@ -109,7 +109,7 @@ class Session:
 
     Args:
         terms: the agreement.
-        round: number of the round, from 0 to 2^64 - 1.
+        round: number of the round, from 0 to 2^63 - 1.
         model: digest of the model the round starts from, 32 bytes.
     """
 

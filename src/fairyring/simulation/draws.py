@@ -1,5 +1,6 @@
 """Who is sampled in a round, and who vanishes before reporting: drawn from the address of the round alone."""
 
+from enum import IntEnum
 from functools import partial
 from typing import NamedTuple
 
@@ -8,9 +9,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from fairyring.core.errors import PlanError
-from fairyring.core.keys import Purpose, of_client, of_round, root, shared
+from fairyring.core.keys import Purpose, of_round, root, shared
 from fairyring.learning.cohort import Cohort, Fixed, Poisson, Uniform, Weighted
 from fairyring.population import Population
+
+
+class Leaving(IntEnum):
+    """The points of a secure sum, in order, before which a client may vanish: the first three before its input."""
+
+    BEFORE_ADVERT = 0
+    BEFORE_SHARES = 1
+    BEFORE_INPUT = 2
+    BEFORE_SIGNATURE = 3
+    BEFORE_UNMASKING = 4
 
 
 class Draw(NamedTuple):
@@ -76,6 +87,27 @@ class Draws:
             sampled = members[np.isin(members, self.eligible)]
         return Draw(number, sampled, self._stay(number, sampled))
 
+    def leaving(self, draw: Draw) -> dict[int, Leaving]:
+        """At which point of a secure sum clients of a draw vanish; those that stay to the end are not named.
+
+        Who drops out before reporting does so at any of the points before its input; of the others each may still
+        vanish afterwards, with the same probability, which costs nothing while enough are left to unmask.
+        """
+        if not self.dropout or len(draw.sampled) == 0:
+            return {}
+        *early, before_signature, before_unmasking = Leaving
+        gone = np.setdiff1d(draw.sampled, draw.staying)
+        places = (self._leaving(draw.round, gone) * len(early)).astype(int)
+        points = {client: early[place] for client, place in zip(gone.tolist(), places.tolist(), strict=True)}
+        for client, unit in zip(draw.staying.tolist(), self._leaving(draw.round, draw.staying), strict=True):
+            if unit < self.dropout:
+                points[client] = before_signature if unit < self.dropout / 2 else before_unmasking
+        return points
+
+    def _leaving(self, number: int, clients: np.ndarray) -> np.ndarray:
+        """A number in [0, 1) for each client."""
+        return _uniform(self.root, number, clients, Purpose.LEAVING)
+
     def _sample(self, bits: np.ndarray) -> np.ndarray:
         rule, eligible = self.rule, self.eligible
         assert not isinstance(rule, Fixed)
@@ -100,10 +132,7 @@ class Draws:
     def _stay(self, number: int, sampled: np.ndarray) -> np.ndarray:
         if not self.dropout or len(sampled) == 0:
             return sampled
-        room = 1 << (len(sampled) - 1).bit_length()  # a few shapes, so a few compilations
-        padded = np.zeros(room, np.uint32)
-        padded[: len(sampled)] = sampled
-        draw = np.asarray(_leaves(self.root, number, padded))[: len(sampled)]
+        draw = _uniform(self.root, number, sampled, Purpose.DROPOUT)
         return sampled[draw >= self.dropout]
 
     def _check(self, population: Population) -> None:
@@ -152,7 +181,16 @@ def _bits(root: jax.Array, rounds: jax.Array, width: int) -> jax.Array:
     )
 
 
+def _uniform(root: jax.Array, number: int, clients: np.ndarray, purpose: Purpose) -> np.ndarray:
+    """A number in [0, 1) for each client, for one purpose in one round: float32 `[clients]`."""
+    room = 1 << max(0, len(clients) - 1).bit_length()  # a few shapes, so a few compilations
+    padded = np.zeros(room, np.uint32)
+    padded[: len(clients)] = clients
+    return np.asarray(_padded_uniform(root, number, padded, np.int32(purpose)))[: len(clients)]
+
+
 @jax.jit
-def _leaves(root: jax.Array, round: jax.Array, clients: jax.Array) -> jax.Array:
+def _padded_uniform(root: jax.Array, round: jax.Array, clients: jax.Array, purpose: jax.Array) -> jax.Array:
     key = of_round(root, round)
-    return jax.vmap(lambda client: jax.random.uniform(of_client(key, client, Purpose.DROPOUT)))(clients)
+    keys = jax.vmap(lambda client: jax.random.fold_in(jax.random.fold_in(key, client), purpose))(clients)
+    return jax.vmap(jax.random.uniform)(keys)

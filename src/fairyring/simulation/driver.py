@@ -4,22 +4,22 @@ import hashlib
 import os
 import platform
 import time
-from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
+import msgspec
 import numpy as np
 
 from fairyring._version import __version__
 from fairyring.core.cores import available_cores
 from fairyring.core.errors import PlanError, RunMismatch, TrainingDiverged
 from fairyring.core.keys import NOBODY, Purpose, of_client, of_round, root
-from fairyring.core.record import RunFolder, restore_state
-from fairyring.learning.device import Broadcast
+from fairyring.core.packing import pack_words
+from fairyring.core.record import KEPT, RunFolder, restore_state
 from fairyring.learning.local import Workload
 from fairyring.learning.plan import Plan
 from fairyring.learning.server import ServerState
@@ -28,14 +28,22 @@ from fairyring.simulation.draws import Draw, Draws
 from fairyring.simulation.engine import Engine
 from fairyring.simulation.evaluate import Evaluation, Evaluator
 from fairyring.simulation.feed import feed
-from fairyring.simulation.program import Device, handed
+from fairyring.simulation.masked import MaskedSums, Summed
+from fairyring.simulation.program import Device
 from fairyring.simulation.promises import assumptions
+from fairyring.simulation.rounds import Rounds
 from fairyring.simulation.run import Run, checkpoint_arrays, write_head
 from fairyring.simulation.states import ClientStates
 from fairyring.simulation.stopping import EarlyStopping
 from fairyring.simulation.target import target
 
 CHECKPOINT_SECONDS = 10.0
+TRANSCRIPTS = "secure_sum"
+EXHIBIT = "exhibit.safetensors"
+EXHIBITED = 1 << 16  # numbers of a vector that are shown
+ABORTED_IDEAL = "masking", "fewer clients reported than a sum may be of"
+
+SecureSum = Literal["ideal", "protocol"]
 
 Tree = Any
 
@@ -52,6 +60,7 @@ def simulate(
     resume: bool = False,
     checkpoint_every: int | None = None,
     dropout: float = 0.0,
+    secure_sum: SecureSum = "ideal",
     stop: EarlyStopping | None = None,
     on_round: Callable[[dict[str, Any]], object] | None = None,
     devices: int | None = None,
@@ -72,7 +81,12 @@ def simulate(
         run: a new folder to keep the run in; without it nothing is written.
         resume: go on with the run in folder `run`, to the same bits as one that was never interrupted.
         checkpoint_every: rounds between checkpoints; without it about every ten seconds, and at the end.
-        dropout: probability that a sampled client vanishes before it reports.
+        dropout: probability that a sampled client vanishes before it reports; under the masked protocol, at any point
+            of it, and with the same probability also after its input is in.
+        secure_sum: how a plan's `secure_sum()` is computed. `"ideal"`: integers are added, which protects nothing.
+            `"protocol"`: every client and the server run the masked protocol with real messages, checked and
+            counted. The model is bitwise the same, unless clients that vanish after their input leave too few to
+            unmask it: such a round is recorded as aborted and changes nothing.
         stop: when to stop early.
         on_round: called with every round's record.
         devices: on a CPU, use so many cores; elsewhere at most so many accelerators. All without it.
@@ -87,8 +101,8 @@ def simulate(
         RunError: the run folder cannot be used.
     """
     simulation = _Simulation(
-        plan, population, rounds, seed, test, evaluate_every, run, resume, checkpoint_every, dropout, stop, on_round,
-        target(plan.layout.size, devices=devices, together=together),
+        plan, population, rounds, seed, test, evaluate_every, run, resume, checkpoint_every, dropout, secure_sum, stop,
+        on_round, target(plan.layout.size, devices=devices, together=together),
     )  # fmt: skip
     return simulation.go()
 
@@ -108,6 +122,7 @@ class _Simulation:
         resume,
         checkpoint_every,
         dropout,
+        secure_sum,
         stop,
         on_round,
         on,
@@ -128,6 +143,14 @@ class _Simulation:
                 expected=f"a test population and one of {['loss', *plan.task.metrics]}",
                 do="Give test=, and a metric of the task.",
             )
+        if secure_sum not in ("ideal", "protocol") or (secure_sum == "protocol" and plan.terms is None):
+            raise PlanError(
+                "secure_sum",
+                given=repr(secure_sum)
+                + ("" if plan.bound.signal.masking else ", for a plan without a secure sum"),
+                expected="'ideal', or 'protocol' for a plan whose aggregation ends in secure_sum()",
+                do="End the plan's chain with quantize(...) and secure_sum().",
+            )
         examined = {"training": plan.task.check(population)}
         if test is not None:
             examined["test"] = plan.task.check(test)
@@ -145,9 +168,8 @@ class _Simulation:
         sizes = np.asarray(population.sizes)
         self.sizes = sizes
         self.engine = Engine(plan, Workload.of(sizes, plan.local, unroll=on.unroll), len(population), on)
-        self.roots = [jax.device_put(self.root, device) for device in on.devices]
         mine = jax.eval_shape(plan.algorithm.mine, plan.params_shape)
-        self.feed = feed(population, plan.task.reads(population), self.engine, mine=mine)
+        rows = feed(population, plan.task.reads(population), self.engine, mine=mine)
         self.evaluator = Evaluator(plan.task, test, on) if test is not None else None
         first = plan.first_state(of_client(of_round(self.root, 0), NOBODY, Purpose.INIT))
         self.prints = {"plan": plan.fingerprint(), "population": population.fingerprint()}
@@ -169,7 +191,8 @@ class _Simulation:
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": 0.0,
             "compile_seconds": 0.0,
-            "assumptions": assumptions(plan, dropout, examined),
+            "secure_sum": secure_sum if plan.bound.signal.masking else None,
+            "assumptions": assumptions(plan, dropout, examined, secure_sum),
         }
         self.summary = {
             **population.describe(),
@@ -177,8 +200,10 @@ class _Simulation:
         }
         self.folder: RunFolder | None = None
         self.round = 0
+        self.exhibited = False
         self._open(run, resume, first)
-        self.first_round = self.round
+        masks = MaskedSums(plan.terms) if secure_sum == "protocol" and plan.terms else None
+        self.each = Rounds(self.engine, rows, self.draws, self.root, self.states, masks)
 
     # -- the run folder -----------------------------------------------------------------------------------
 
@@ -223,8 +248,14 @@ class _Simulation:
         return jax.device_put(state, self.engine.devices[0])
 
     def _same(self, header: dict[str, Any]) -> None:
-        given = {**self.prints, "seed": self.seed, "dropout": self.header["dropout"]}
-        saved = {**header["fingerprints"], "seed": header["seed"], "dropout": header["dropout"]}
+        given = {
+            **self.prints,
+            **{name: self.header[name] for name in ("seed", "dropout", "secure_sum")},
+        }
+        saved = {
+            **header["fingerprints"],
+            **{name: header.get(name) for name in given if name not in self.prints},
+        }
         versions = {k: v for k, v in header["versions"].items() if self.header["versions"].get(k) != v}
         for name, value in given.items():
             if saved[name] != value:
@@ -286,9 +317,9 @@ class _Simulation:
         return self._end()
 
     def _warm(self) -> None:
-        """Compile: a round of nobody, whose result is dropped."""
+        """Compile."""
         if self.round < self.rounds:
-            self._train(Draw(self.round, np.zeros(0, np.int64), np.zeros(0, np.int64)))
+            self.each.warm(self.state, self.round)
 
     def _checkpoint_due(self, saved: float) -> bool:
         if self.round == self.rounds:
@@ -299,65 +330,50 @@ class _Simulation:
 
     def _run(self, draw: Draw) -> dict[str, Any]:
         """A round: the next state, and the round's record."""
-        self.state, side, heard, faulty = self._train(draw)
+        done = self.each.run(self.state, draw)
+        self.state = done.state
         staying = len(draw.staying)
-        if staying and not heard:
+        if staying and len(done.faulty) == staying:
             self._diverged(draw)
-        self.participation[np.setdiff1d(draw.staying, faulty, assume_unique=True)] += 1
+        self.participation[np.setdiff1d(draw.staying, done.faulty, assume_unique=True)] += 1
+        counts = done.heard >= self.plan.fewest
         names = ["loss", *self.plan.task.metrics]
-        means = {name: float(side[1 + j]) if heard else float("nan") for j, name in enumerate(names)}
+        means = {name: float(done.side[1 + j]) if counts else float("nan") for j, name in enumerate(names)}
+        aborted = (done.summed.aborted if done.summed else None) or (None if counts else ABORTED_IDEAL)
+        if done.summed is not None:
+            self._keep(draw.round, done.summed)
         return {
             "round": draw.round,
             **means,
-            "clients": heard,
+            "clients": done.heard if counts else 0,
             "sampled": len(draw.sampled),
             "dropped": len(draw.sampled) - staying,
-            "nonfinite": staying - heard,
+            "nonfinite": len(done.faulty),
+            **({"aborted": aborted} if aborted and self.plan.fewest > 1 else {}),
             "examples": int(self.sizes[draw.staying].sum()),
-            "bytes_up": staying * self.plan.bytes_up,
-            "bytes_down": len(draw.sampled) * self.plan.bytes_down,
+            "bytes_up": staying * self.plan.bytes_up if done.traffic is None else done.traffic.up,
+            "bytes_down": len(draw.sampled) * self.plan.bytes_down
+            if done.traffic is None
+            else len(draw.sampled) * (self.plan.bytes_down - self.plan.traffic.down) + done.traffic.down,
         }
 
-    def _train(self, draw: Draw) -> tuple[ServerState, np.ndarray, int, np.ndarray]:
-        """The state after a round, its side, how many reported, and whose update was not finite."""
-        engine, number = self.engine, np.int32(draw.round)
-        own = Broadcast(self.state.params, self.state.shared, number)
-        sent = [own, *(handed(own, device) for device in engine.devices[1:])]
-        sums = [engine.nothing(place) for place in range(len(sent))]
-        waiting: deque[list[tuple[np.ndarray, Tree, jax.Array]]] = deque()
-        bad: list[np.ndarray] = []
-        for pieces in self.feed.pieces(draw.staying):
-            judged = []
-            for place, piece in reversed(list(enumerate(pieces))):  # the first core is this thread's own
-                mine = self._fetch(piece.clients, place)
-                sums[place], mine, finite = engine.accumulate(
-                    place, sums[place], sent[place], piece.columns, piece.members, mine, self.roots[place]
-                )
-                judged.append((piece.clients, mine, finite))
-            waiting.append(judged)
-            if len(waiting) > 1:  # fetch the next piece while this one is computed, but no further ahead
-                bad += self._settle(waiting.popleft())
-        self.draws.of(draw.round + 1)  # while other devices are still at work
-        for judged in waiting:
-            bad += self._settle(judged)
-        parts = (sums[0], *(handed(part, engine.devices[0]) for part in sums[1:]))
-        state, side, heard = engine.finish(0, self.state, parts, number, self.roots[0])
-        return state, np.asarray(side), int(heard), np.concatenate(bad)
-
-    def _fetch(self, clients: np.ndarray, place: int) -> Tree:
-        """States of a piece's clients, on their device."""
-        if self.states is None:
-            return ()
-        return jax.device_put(self.states.read(clients, self.feed.room), self.engine.devices[place])
-
-    def _settle(self, judged: list[tuple[np.ndarray, Tree, jax.Array]]) -> list[np.ndarray]:
-        """Keep the new states of a piece's clients on every device; returns those whose update was not finite."""
-        bad = []
-        for clients, mine, finite in judged:
-            if self.states is not None and len(clients):
-                self.states.write(clients, jax.tree.map(np.asarray, mine))
-            bad.append(clients[~np.asarray(finite)[: len(clients)]])
-        return bad
+    def _keep(self, number: int, summed: Summed) -> None:
+        """Write what anyone may check of a round's secure sum."""
+        if self.folder is None:
+            return
+        if summed.transcript is not None and summed.vector is not None:
+            name = TRANSCRIPTS + "/round-{:06d}.{}"
+            bits = summed.transcript.terms.modulus_bits
+            self.folder.write_bytes(name.format(number, "msgpack"), msgspec.msgpack.encode(summed.transcript))
+            self.folder.write_bytes(name.format(number, "sum"), pack_words(summed.vector, bits))
+            self.folder.remove(name.format(number - KEPT, "sum"))
+        if summed.exhibit is not None and not self.exhibited:
+            shown = {
+                "clear": summed.exhibit.clear[:EXHIBITED],
+                "received": summed.exhibit.received[:EXHIBITED],
+            }
+            self.folder.write_arrays(EXHIBIT, shown)
+            self.exhibited = True
 
     def _diverged(self, draw: Draw) -> None:
         clients = [self.population.ids[c] for c in draw.staying[:5]]

@@ -138,7 +138,8 @@ class Engine:
     ) -> tuple[ServerState, jax.Array, jax.Array]:
         """The server's half of a round: the state, `[side...]`, and how many reported."""
         total, heard = jax.tree.map(lambda *leaves: sum(leaves[1:], leaves[0]), *parts)
-        state, side = self.advance(state, total, heard, shared(of_round(root, number), Purpose.SHARED))
+        counted = jnp.where(heard >= self.plan.fewest, heard, 0)  # a sum of too few is not released
+        state, side = self.advance(state, total, counted, shared(of_round(root, number), Purpose.SHARED))
         return state, side, heard
 
 

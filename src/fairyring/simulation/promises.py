@@ -7,7 +7,9 @@ from fairyring.learning.plan import Plan
 from fairyring.task.examine import Examined
 
 
-def assumptions(plan: Plan, dropout: float, examined: Mapping[str, Examined]) -> list[dict[str, str]]:
+def assumptions(
+    plan: Plan, dropout: float, examined: Mapping[str, Examined], secure_sum: str = "ideal"
+) -> list[dict[str, str]]:
     """Statements about a plan in simulation, each with a title, a text and a kind (assumed, private, not_private)."""
     signal = plan.bound.signal
     said = []
@@ -25,6 +27,14 @@ def assumptions(plan: Plan, dropout: float, examined: Mapping[str, Examined]) ->
             "not_private",
             "The server sees every update",
             "Updates are added in the clear. An update can be turned back into examples; a secure sum hides each one.",
+        )
+    elif secure_sum == "protocol" and plan.terms is not None:
+        say("private", "The server sees only sums", plan.terms.says())
+        say(
+            "assumed",
+            "One process played all parties",
+            "Every message of the masked protocol was made, sent and checked as between real devices; but the secrets of "
+            "all of them were in this process.",
         )
     else:
         say(

@@ -1,0 +1,94 @@
+"""What the server saw of one client, beside what the client meant: the section on the secure sum."""
+
+import numpy as np
+
+from fairyring.report import _figures as figures
+from fairyring.report import units
+from fairyring.report._folder import RunFolder
+from fairyring.report._html import absent, escaped, figure, mapping, pair, paragraph, section
+from fairyring.report._uniformity import Uniformity, uniformity
+
+_SHOWN = 1 << 14  # numbers of a vector that are drawn
+_TITLE = "What the server saw"
+
+
+def secure_sum(folder: RunFolder) -> str:
+    """The section, or nothing for a plan without a secure sum."""
+    promise = mapping(folder.plan.get("secure_sum"))
+    if not promise:
+        return ""
+    if folder.run.get("secure_sum") != "protocol":
+        body = absent(
+            "This plan ends in a secure sum, which this run computed in its ideal form: the numbers are those of the "
+            "masked protocol, the protection is not. With secure_sum='protocol' every message is made and checked."
+        )
+        return section("secure-sum", _TITLE, body)
+    body = paragraph(str(promise.get("says", ""))) + _sessions(folder)
+    clear, received = (folder.exhibit.get(name) for name in ("clear", "received"))
+    bits = promise.get("modulus_bits")
+    if clear is None or received is None or not isinstance(bits, int):
+        return section("secure-sum", _TITLE, body + absent("No client's input was kept to be shown."))
+    return section("secure-sum", _TITLE, body + _exhibit(clear, received, bits))
+
+
+def _sessions(folder: RunFolder) -> str:
+    summed = [r for r in folder.rounds if "aborted" not in r]
+    aborted = [r for r in folder.rounds if "aborted" in r]
+    if not folder.rounds:
+        return ""
+    words = f"{units.count(len(summed), 'sum')} {'was' if len(summed) == 1 else 'were'} released"
+    if summed:
+        words += f", the smallest of {units.count(min(r.get('clients', 0) for r in summed), 'client')}"
+    text = f"<p>{escaped(words)}. <code>fairyring verify</code> checks the transcript of each.</p>"
+    if aborted:
+        reasons: dict[str, int] = {}
+        for record in aborted:
+            stage, why = record["aborted"][:2]
+            reasons[f"{stage}: {why}"] = reasons.get(f"{stage}: {why}", 0) + 1
+        counted = [(units.count(n, "round"), why) for why, n in reasons.items()]
+        listed = "".join(f"<li>{escaped(f'{rounds}, {why}')}</li>" for rounds, why in counted)
+        text += f"<p>Ended without a sum, and changed nothing:</p><ul>{listed}</ul>"
+    return text
+
+
+def _exhibit(clear: np.ndarray, received: np.ndarray, bits: int) -> str:
+    half = 1 << (bits - 1)
+    signed = (clear.astype(np.int64) + half) % (2 * half) - half
+    largest = max(1.0, float(np.quantile(np.abs(signed[:_SHOWN]), 0.99)))
+    before, after = uniformity(clear, bits), uniformity(received, bits)
+    parts = [
+        figure(
+            figures.picture("clear", "One client's update, in the clear", signed[:_SHOWN], -largest, largest),
+            f"The quantised update of one client of this simulation: {units.count(len(signed))} numbers. "
+            "Its structure is what attacks feed on.",
+            "One client's update in the clear",
+        ),
+        figure(
+            figures.picture("received", "What the server received from it", received[:_SHOWN], 0, 2 * half),
+            "The same numbers under their masks, from the message the server got.",
+            "What the server received",
+        ),
+        figure(
+            figures.density("clear-spread", "Spread in the clear", clear, 0, 2 * half),
+            f"Are all byte values equally frequent? {_verdict(before)}",
+            "Spread of the clear numbers",
+        ),
+        figure(
+            figures.density("received-spread", "Spread as received", received, 0, 2 * half),
+            f"The same test of what was received: {_verdict(after)}",
+            "Spread of the received numbers",
+        ),
+    ]
+    return pair(parts[:2]) + pair(parts[2:])
+
+
+def _verdict(found: Uniformity) -> str:
+    chance = "below 1 in a million" if found.p < 1e-6 else f"{found.p:.2g}"
+    told = (
+        "they are told from random bytes at once."
+        if found.p < 1e-6
+        else "they are not told from random bytes."
+        if found.p > 0.001
+        else "they would seldom be so by chance."
+    )
+    return f"Chi-square {units.number(found.statistic)} over 256 values of {units.count(found.bytes, 'byte')}, p {chance}: {told}"

@@ -1,0 +1,66 @@
+"""How many bytes a device sends and receives in a secure sum."""
+
+from typing import NamedTuple
+
+from fairyring.secagg._suite import SIGNATURE_BYTES
+from fairyring.secagg.messages import (
+    SEALED_BYTES,
+    Advertise,
+    Consistency,
+    Mailbox,
+    MaskedInput,
+    Roster,
+    Shares,
+    Signatures,
+    Survivors,
+    Unmask,
+    encode,
+)
+from fairyring.secagg.shamir import SHARE_BYTES
+from fairyring.secagg.terms import Terms
+
+
+class Traffic(NamedTuple):
+    """Bytes of one device in one session, from its advert to its last answer."""
+
+    up: int
+    down: int
+
+
+def traffic(terms: Terms, devices: int) -> Traffic:
+    """The bytes of a device that stays to the end, none of whose neighbours vanish.
+
+    Of messages encoded with the largest index; a smaller index takes up to four bytes less in each message up.
+
+    Raises:
+        PlanError: the terms allow no session of so many devices.
+    """
+    degree = terms.graph(devices).degree
+    root, signature, last = bytes(32), bytes(SIGNATURE_BYTES), devices - 1
+    everyone = bytes(-(-devices // 8))
+    advert = Advertise(root, root, root, root, root, signature)
+    sealed = (bytes(SEALED_BYTES),) * degree
+    # A vector is not made for its length: its header is that of any other as long.
+    vector = (
+        len(encode(MaskedInput(root, last, b"", signature)))
+        + _header(terms.vector_bytes)
+        + terms.vector_bytes
+    )
+    up = (
+        advert,
+        Shares(root, last, sealed, signature),
+        Consistency(root, last, signature),
+        Unmask(root, last, (bytes(SHARE_BYTES),) * degree, signature),
+    )
+    down = (
+        Roster(root * devices, b"", (advert,) * degree),
+        Mailbox(root, sealed),
+        Survivors(root, everyone),
+        Signatures(root, everyone, (signature,) * degree),
+    )
+    return Traffic(vector + sum(len(encode(m)) for m in up), sum(len(encode(m)) for m in down))
+
+
+def _header(length: int) -> int:
+    """Bytes MessagePack puts before so many, beyond the two it puts before none."""
+    return 0 if length < 1 << 8 else 1 if length < 1 << 16 else 3

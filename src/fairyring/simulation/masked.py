@@ -1,0 +1,197 @@
+"""A round's secure sum as real devices and a real server would run it: every message made, sent and checked."""
+
+import tempfile
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fairyring.core.errors import SessionAborted
+from fairyring.core.packing import unpack_words
+from fairyring.secagg import (
+    Device,
+    FileLog,
+    Identity,
+    Log,
+    MemoryLog,
+    Outgoing,
+    Server,
+    Session,
+    Terms,
+    Traffic,
+    Transcript,
+)
+from fairyring.secagg.keystream import word_of
+from fairyring.secagg.messages import MaskedInput, decode_kept
+from fairyring.simulation.draws import Draw, Leaving
+
+# Masked vectors of a round that are held in memory; more lie in a temporary file until they are summed.
+HELD_BYTES = 256 << 20
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """One client's vector beside what the server received from it: uint32 `[length]` each. Only a simulation has both."""
+
+    clear: np.ndarray
+    received: np.ndarray
+
+
+@dataclass(frozen=True)
+class Summed:
+    """What came of a round's secure sum.
+
+    Attributes:
+        vector: the sum, uint32 `[length]`; None where the session was aborted.
+        count: how many vectors are in it.
+        traffic: bytes of all devices together, without the model.
+        aborted: the stage at which the server gave up, and why; None where it did not.
+        transcript: what anyone may check; None where the session was aborted.
+        exhibit: of the first client that sent its input; None where nobody did.
+    """
+
+    vector: np.ndarray | None
+    count: int
+    traffic: Traffic
+    aborted: tuple[str, str] | None
+    transcript: Transcript | None
+    exhibit: Exhibit | None
+
+
+class MaskedSums:
+    """Runs the masked protocol for simulated clients, round after round.
+
+    Every client has an identity of its own for the run. Identities, sessions' secrets and masks are from the operating
+    system's entropy: they differ from run to run, and the sums do not.
+
+    Args:
+        terms: the plan's.
+    """
+
+    def __init__(self, terms: Terms) -> None:
+        self.terms = terms
+        self._identities: dict[int, Identity] = {}
+
+    def run(
+        self,
+        draw: Draw,
+        leaving: Mapping[int, Leaving],
+        model: bytes,
+        vectors: Iterable[tuple[int, np.ndarray | None]],
+    ) -> Summed:
+        """One session.
+
+        Args:
+            draw: who was sampled, and who stays.
+            leaving: at which point a client vanishes.
+            model: digest of the model sent out.
+            vectors: `(client, vector)` of those that stay, in any order: uint32 `[length]`, or None for a client
+                that has none to give and vanishes. They are asked for once all shares are out.
+        """
+        with ExitStack() as stack:
+            return _Round(self, draw, leaving, model, self._log(len(draw.sampled), stack)).run(vectors)
+
+    def identity(self, client: int) -> Identity:
+        """A client's, made when it is first asked for."""
+        if client not in self._identities:
+            self._identities[client] = Identity.generate()
+        return self._identities[client]
+
+    def _log(self, devices: int, stack: ExitStack) -> Log:
+        if devices * self.terms.vector_bytes <= HELD_BYTES:
+            return MemoryLog()
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="fairyring-"))
+        log = FileLog(Path(folder) / "server.sqlite", durable=False)
+        stack.callback(log.close)
+        return log
+
+
+class _Round:
+    """One session while it runs."""
+
+    def __init__(
+        self, sums: MaskedSums, draw: Draw, leaving: Mapping[int, Leaving], model: bytes, log: Log
+    ) -> None:
+        session = Session(sums.terms, draw.round, model)
+        self.terms, self.leaving = sums.terms, leaving
+        self.server = Server(session, log)
+        self.clients: dict[bytes, int] = {}
+        self.devices: dict[int, Device] = {}
+        for client in draw.sampled.tolist():
+            identity = sums.identity(client)
+            self.clients[identity.public] = client
+            self.devices[client] = Device(session, identity, MemoryLog())
+        self.up = self.down = 0
+        self.exhibit: Exhibit | None = None
+
+    def run(self, vectors: Iterable[tuple[int, np.ndarray | None]]) -> Summed:
+        try:
+            for client, device in self.devices.items():
+                if self._here(client, Leaving.BEFORE_ADVERT):
+                    self._send(device.start())
+            self._step(self.server.close(), Leaving.BEFORE_SHARES)
+            ready = self._mail(self.server.close())
+            for client, vector in vectors:
+                if client in ready and vector is not None and self._here(client, Leaving.BEFORE_INPUT):
+                    self._contribute(client, vector)
+            self._step(self.server.close(), Leaving.BEFORE_SIGNATURE)
+            self._step(self.server.close(), Leaving.BEFORE_UNMASKING)
+            list(self.server.close())
+        except SessionAborted as error:
+            for _ in vectors:  # clients train all the same
+                pass
+            stage = error.stage, f"{error.given}; expected {error.expected}"
+            return Summed(None, 0, Traffic(self.up, self.down), stage, None, self.exhibit)
+        result = self.server.result
+        assert result is not None
+        vector = result.sum.astype(np.uint32)
+        return Summed(
+            vector, result.count, Traffic(self.up, self.down), None, result.transcript, self.exhibit
+        )
+
+    def _step(self, announced: Iterable[Outgoing], point: Leaving) -> None:
+        """Hand out what the server announced, and hand in what is answered."""
+        for to, data in announced:
+            client = self.clients[to]
+            if self._here(client, point):
+                answer = self._give(client, data)
+                if answer is not None:
+                    self._send(answer)
+
+    def _mail(self, announced: Iterable[Outgoing]) -> set[int]:
+        """Hand out the mailboxes; returns who is ready to give its input."""
+        ready = set()
+        for to, data in announced:
+            client = self.clients[to]
+            if self._here(client, Leaving.BEFORE_INPUT):
+                self._give(client, data)
+                if self.devices[client].stage == "ready":
+                    ready.add(client)
+        return ready
+
+    def _give(self, client: int, data: bytes) -> bytes | None:
+        self.down += len(data)
+        try:
+            return self.devices[client].receive(data)
+        except SessionAborted:
+            return None  # it has left, as one that vanished
+
+    def _send(self, data: bytes) -> None:
+        self.up += len(data)
+        self.server.receive(data)
+
+    def _contribute(self, client: int, vector: np.ndarray) -> None:
+        data = self.devices[client].contribute(vector)
+        self._send(data)
+        if self.exhibit is None:
+            terms = self.terms
+            packed = decode_kept(data, MaskedInput).vector
+            words = unpack_words(packed, terms.modulus_bits, terms.words, word_of(terms.modulus_bits))
+            self.exhibit = Exhibit(vector.copy(), words[: terms.length].astype(np.uint32))
+
+    def _here(self, client: int, point: Leaving) -> bool:
+        """Whether a client is still there at a point."""
+        gone = self.leaving.get(client)
+        return gone is None or point < gone

@@ -1,0 +1,162 @@
+"""One round: clients in, the next state out, with updates added as they are or under masks."""
+
+from collections import deque
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from fairyring.core.vector import digest
+from fairyring.learning.device import Broadcast
+from fairyring.learning.server import ServerState
+from fairyring.secagg import Traffic
+from fairyring.simulation.draws import Draw, Draws
+from fairyring.simulation.engine import Engine
+from fairyring.simulation.feed import Piece, Resident, Streamed
+from fairyring.simulation.masked import MaskedSums, Summed
+from fairyring.simulation.program import handed
+from fairyring.simulation.states import ClientStates
+
+Tree = Any
+
+
+class Done(NamedTuple):
+    """A round that has been run.
+
+    Attributes:
+        state: the server's, after it.
+        side: `[weight, means...]` of the reports.
+        heard: how many reports are in it.
+        faulty: clients whose update was not finite.
+        summed: what came of its secure sum, where the masked protocol ran.
+    """
+
+    state: ServerState
+    side: np.ndarray
+    heard: int
+    faulty: np.ndarray
+    summed: Summed | None = None
+
+    @property
+    def traffic(self) -> Traffic | None:
+        """Bytes of all clients' secure sum, where they were counted."""
+        return self.summed.traffic if self.summed else None
+
+
+class Rounds:
+    """Runs rounds on the engine.
+
+    Args:
+        engine: the compiled plan.
+        feed: brings clients' rows to the devices.
+        draws: of the run.
+        root: key of the run.
+        states: what clients remember, or None.
+        masks: runs the masked protocol, or None to add updates as they are.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        feed: Resident | Streamed,
+        draws: Draws,
+        root: jax.Array,
+        states: ClientStates | None,
+        masks: MaskedSums | None,
+    ) -> None:
+        self.engine, self.feed, self.draws, self.states, self.masks = engine, feed, draws, states, masks
+        self.roots = [jax.device_put(root, device) for device in engine.devices]
+
+    def run(self, state: ServerState, draw: Draw) -> Done:
+        """A round from `state`."""
+        sent = self._sent(state, draw)
+        if self.masks is None:
+            return self._plain(state, draw, sent)
+        return self._masked(state, draw, sent, self.masks)
+
+    def warm(self, state: ServerState, number: int) -> None:
+        """Compile all that rounds after round `number` need: a round of nobody, whose result is dropped."""
+        nobody = np.zeros(0, np.int64)
+        draw = Draw(number, nobody, nobody)
+        self._plain(state, draw, self._sent(state, draw))
+
+    def _plain(self, state: ServerState, draw: Draw, sent: list[Broadcast]) -> Done:
+        sums = self._nothing()
+        waiting: deque[list[tuple[np.ndarray, Tree, jax.Array]]] = deque()
+        bad: list[np.ndarray] = []
+        for pieces in self.feed.pieces(draw.staying):
+            waiting.append(self._accumulate(pieces, sums, sent))
+            if len(waiting) > 1:  # fetch the next piece while this one is computed, but no further ahead
+                bad += self._settle(waiting.popleft())
+        self.draws.of(draw.round + 1)  # while other devices are still at work
+        for judged in waiting:
+            bad += self._settle(judged)
+        return self._finish(state, draw, sums, np.concatenate(bad))
+
+    def _masked(self, state: ServerState, draw: Draw, sent: list[Broadcast], masks: MaskedSums) -> Done:
+        model = digest(jax.tree.leaves((state.params, state.shared)))
+        bad = [np.zeros(0, np.int64)]
+        summed = masks.run(draw, self.draws.leaving(draw), model, self._one_by_one(draw, sent, bad))
+        sums = self._nothing()
+        if summed.vector is not None:
+            message = sums[0][0]._replace(vector=summed.vector)
+            sums[0] = jax.device_put((message, np.int32(summed.count)), self.engine.devices[0])
+        return self._finish(state, draw, sums, np.concatenate(bad))._replace(summed=summed)
+
+    def _one_by_one(
+        self, draw: Draw, sent: list[Broadcast], bad: list[np.ndarray]
+    ) -> Iterator[tuple[int, np.ndarray | None]]:
+        """Each client's encoded update, None where it is not finite: a sum of one, by the same program as a sum of all."""
+        width = len(sent)
+        for first in range(0, len(draw.staying), width):
+            for pieces in self.feed.pieces(draw.staying[first : first + width]):
+                sums = self._nothing()
+                faulty = np.concatenate(self._settle(self._accumulate(pieces, sums, sent)))
+                bad.append(faulty)
+                for place, piece in enumerate(pieces):
+                    for client in piece.clients.tolist():  # one, or none
+                        yield client, None if client in faulty else np.asarray(sums[place][0].vector)
+
+    def _nothing(self) -> list[Tree]:
+        """The sum of no messages, on every device."""
+        return [self.engine.nothing(place) for place in range(len(self.engine.devices))]
+
+    def _sent(self, state: ServerState, draw: Draw) -> list[Broadcast]:
+        """What the clients on each device receive."""
+        own = Broadcast(state.params, state.shared, np.int32(draw.round))
+        return [own, *(handed(own, device) for device in self.engine.devices[1:])]
+
+    def _accumulate(
+        self, pieces: list[Piece], sums: list[Tree], sent: list[Broadcast]
+    ) -> list[tuple[np.ndarray, Tree, jax.Array]]:
+        """Start a piece on every device; `sums` are replaced. Returns `(clients, new states, who was finite)` of each."""
+        judged = []
+        for place, piece in reversed(list(enumerate(pieces))):  # the first core is this thread's own
+            mine = self._fetch(piece.clients, place)
+            sums[place], mine, finite = self.engine.accumulate(
+                place, sums[place], sent[place], piece.columns, piece.members, mine, self.roots[place]
+            )
+            judged.append((piece.clients, mine, finite))
+        return judged
+
+    def _finish(self, state: ServerState, draw: Draw, sums: list[Tree], faulty: np.ndarray) -> Done:
+        """The server's half of a round."""
+        parts = (sums[0], *(handed(part, self.engine.devices[0]) for part in sums[1:]))
+        state, side, heard = self.engine.finish(0, state, parts, np.int32(draw.round), self.roots[0])
+        return Done(state, np.asarray(side), int(heard), faulty)
+
+    def _fetch(self, clients: np.ndarray, place: int) -> Tree:
+        """States of a piece's clients, on their device."""
+        if self.states is None:
+            return ()
+        return jax.device_put(self.states.read(clients, self.feed.room), self.engine.devices[place])
+
+    def _settle(self, judged: list[tuple[np.ndarray, Tree, jax.Array]]) -> list[np.ndarray]:
+        """Keep the new states of a piece's clients on every device; returns those whose update was not finite."""
+        bad = []
+        for clients, mine, finite in judged:
+            if self.states is not None and len(clients):
+                self.states.write(clients, jax.tree.map(np.asarray, mine))
+            bad.append(clients[~np.asarray(finite)[: len(clients)]])
+        return bad

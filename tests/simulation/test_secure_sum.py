@@ -1,0 +1,290 @@
+"""The masked protocol behind a plan: the same bits as adding integers, and everything else it says of itself."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import msgspec
+import numpy as np
+import optax
+import pytest
+
+import fairyring as fr
+from fairyring.secagg import Transcript
+from fairyring.simulation import masked
+from fairyring.simulation.draws import Draws, Leaving
+from fairyring.simulation.rounds import Rounds
+from tests.learning.linear import people, task
+
+SIZES = [7, 12, 4, 9, 31, 2, 5, 8]
+
+
+def plan(cohort: Any = 6, bits: int = 24, clip: float = 0.5, quantized: int = 12, **options: Any) -> fr.Plan:
+    algorithm = options.pop("algorithm", None)
+    chain = fr.chain(fr.clip(clip), fr.quantize(bits=quantized), fr.secure_sum(bits, **options))
+    return fr.Plan(
+        task(),
+        local=fr.LocalTraining(optax.sgd(0.2), epochs=1, batch_size=4),
+        server=fr.fedavgm(0.7),
+        cohort=cohort,
+        aggregation=chain,
+        **({"algorithm": algorithm} if algorithm else {}),
+    )
+
+
+def run(given: fr.Plan, mode: str, **options: Any) -> fr.Run:
+    settings = {"rounds": 4, "seed": 5} | options
+    return fr.simulate(given, people(SIZES), secure_sum=mode, **settings)  # type: ignore[arg-type]
+
+
+def same_state(a: fr.Run, b: fr.Run) -> bool:
+    pairs = zip(jax.tree.leaves(a.state), jax.tree.leaves(b.state), strict=True)
+    return all(np.array_equal(np.asarray(x), np.asarray(y)) for x, y in pairs)
+
+
+@pytest.mark.parametrize(
+    ("given", "options"),
+    [
+        (plan(), {}),
+        (plan(bits=17), {"devices": 1}),
+        (plan(cohort=8, bits=32, dropout_rate=0.3, minimum_cohort=3), {"dropout": 0.15}),
+        (plan(bits=16, quantized=10, threat="semi_malicious"), {"together": 2}),
+        (plan(cohort=fr.cohort.poisson(0.8, most=8), minimum_cohort=3), {"dropout": 0.1}),
+        (plan(algorithm=fr.scaffold(), clip=5.0), {"dropout": 0.1}),
+    ],
+    ids=["plain", "17 bits, one core", "dropouts", "lying server, two together", "poisson", "scaffold"],
+)
+def test_the_protocol_gives_bitwise_the_model_of_adding_integers(given, options):
+    ideal, protocol = run(given, "ideal", **options), run(given, "protocol", **options)
+    assert not any("aborted" in record for record in protocol.metrics)
+    assert same_state(ideal, protocol)
+    for a, b in zip(ideal.metrics, protocol.metrics, strict=True):
+        timed = {"seconds", "bytes_up", "bytes_down"}
+        assert {k: v for k, v in a.items() if k not in timed} == {
+            k: v for k, v in b.items() if k not in timed
+        }
+        if not options.get("dropout"):
+            assert a["bytes_up"] == b["bytes_up"]
+    assert np.array_equal(ideal.participation, protocol.participation)
+
+
+def test_bytes_are_known_beforehand_to_the_last_one():
+    """Where nobody vanishes and indices take one byte, as with up to 128 clients."""
+    given = plan()
+    record = run(given, "protocol").metrics[0]
+    assert record["bytes_up"] == 6 * given.bytes_up
+    assert record["bytes_down"] == 6 * given.bytes_down
+
+
+def test_masks_differ_between_runs_and_sums_do_not(tmp_path):
+    first, second = (tmp_path / name for name in ("first", "second"))
+    a, b = run(plan(), "protocol", run=first), run(plan(), "protocol", run=second)
+    assert same_state(a, b)
+    shown = [(path / "exhibit.safetensors").read_bytes() for path in (first, second)]
+    assert shown[0] != shown[1]
+    sums = [(path / "secure_sum" / "round-000004.sum").read_bytes() for path in (first, second)]
+    assert sums[0] == sums[1]
+
+
+@pytest.mark.parametrize("mode", ["ideal", "protocol"])
+def test_a_sum_of_too_few_is_not_released_and_changes_nothing(mode):
+    given = plan(cohort=8, minimum_cohort=8, dropout_rate=0.3)
+    done = run(given, mode, dropout=0.5, rounds=3)
+    started = run(given, mode, dropout=0.5, rounds=1)
+    assert [record["clients"] for record in done.metrics] == [0, 0, 0]
+    assert all(record["aborted"][0] in ("masking", "sharing", "advertising") for record in done.metrics)
+    assert all(np.isnan(record["loss"]) for record in done.metrics)
+    assert same_state(done, started)
+
+
+def test_too_many_that_vanish_after_their_input_end_the_session_and_say_where(monkeypatch):
+    everybody = {client: Leaving.BEFORE_UNMASKING for client in range(8)}
+    monkeypatch.setattr(Draws, "leaving", lambda self, draw: everybody)
+    done = run(plan(), "protocol", rounds=1)
+    assert done.metrics[0]["clients"] == 0
+    assert done.metrics[0]["aborted"][0] == "unmasking"
+    assert "vanished" in done.metrics[0]["aborted"][1]
+
+
+def test_a_client_that_is_not_finite_gives_nothing_and_the_others_sum(monkeypatch):
+    real = Rounds._settle
+
+    def settle(self, judged):
+        bad = real(self, judged)
+        return [
+            np.concatenate([b, clients[clients == 2]]) for b, (clients, *_) in zip(bad, judged, strict=True)
+        ]
+
+    monkeypatch.setattr(Rounds, "_settle", settle)
+    done = run(plan(cohort=fr.cohort.fixed([[0, 1, 2, 3, 4]])), "protocol", rounds=2)
+    assert [(r["clients"], r["nonfinite"]) for r in done.metrics] == [(4, 1), (4, 1)]
+    assert done.participation.tolist() == [2, 2, 0, 2, 2, 0, 0, 0]
+
+
+def test_large_cohorts_keep_their_inputs_in_a_file(monkeypatch):
+    monkeypatch.setattr(masked, "HELD_BYTES", 10)
+    used = []
+    real = masked.FileLog
+    monkeypatch.setattr(masked, "FileLog", lambda *a, **k: used.append(a) or real(*a, **k))
+    assert same_state(run(plan(), "ideal", rounds=2), run(plan(), "protocol", rounds=2))
+    assert len(used) == 2
+    assert not any(path.exists() for (path,) in used)
+
+
+# -- what is refused ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"cohort": 2}, "at least 3 clients"),
+        ({"minimum_cohort": 2}, "minimum_cohort: given 2"),
+        ({"minimum_cohort": 7}, "from 3 to 6"),
+        ({"threat": "malicious"}, "'semi_honest' or 'semi_malicious'"),
+        ({"adversarial_rate": 0.5, "dropout_rate": 0.5}, "adversarial_rate=0.45 and dropout_rate=0.45"),
+        ({"dropout_rate": 1.0}, r"dropout_rate: given 1.0; expected a share in \[0, 1\)"),
+        ({"cohort": 10, "threat": "semi_malicious", "dropout_rate": 0.4}, "at least 6 neighbours that stay"),
+        ({"bits": 16, "quantized": 16}, "cannot wrap around"),
+    ],
+)
+def test_plans_whose_secure_sum_cannot_hold_are_refused_when_made(options, message):
+    with pytest.raises(fr.PlanError, match=message):
+        plan(**options)
+
+
+def test_simulations_that_make_no_sense():
+    with pytest.raises(fr.PlanError, match="'ideal', or 'protocol'"):
+        run(plan(), "masked")
+    bare = fr.Plan(task(), local=fr.LocalTraining(optax.sgd(0.1), batch_size=4), cohort=3)
+    with pytest.raises(fr.PlanError, match="for a plan without a secure sum"):
+        run(bare, "protocol")
+
+
+def test_a_run_goes_on_as_it_began_and_to_the_same_bits(tmp_path):
+    whole = run(plan(), "protocol", run=tmp_path / "whole", rounds=6, dropout=0.1)
+    run(plan(), "protocol", run=tmp_path / "parts", rounds=3, dropout=0.1, checkpoint_every=2)
+    with pytest.raises(fr.RunMismatch, match="another secure_sum: protocol"):
+        run(plan(), "ideal", run=tmp_path / "parts", resume=True, rounds=6, dropout=0.1)
+    parts = run(plan(), "protocol", run=tmp_path / "parts", resume=True, rounds=6, dropout=0.1)
+    assert same_state(whole, parts)
+    assert fr.verify_run(tmp_path / "parts").rounds == 6
+
+
+# -- the plan and the run say what is promised ----------------------------------------------------------------
+
+
+def test_the_plan_states_what_the_server_learns_and_under_which_assumption():
+    promise = plan(threat="semi_malicious", adversarial_rate=0.2, dropout_rate=0.1).describe()["secure_sum"]
+    assert "sum of at least 3 devices' vectors modulo 2^24" in promise["says"]
+    assert "different stories" in promise["says"]
+    assert "20% of the devices" in promise["says"]
+    assert (promise["degree"], promise["threshold"]) == (5, 4)
+
+
+def test_terms_name_the_plan_and_change_with_it():
+    assert plan().terms == plan().terms
+    assert plan().terms.plan == bytes.fromhex(plan().fingerprint())
+    for other in (
+        plan(clip=0.6),
+        plan(threat="semi_malicious"),
+        plan(dropout_rate=0.2),
+        plan(minimum_cohort=4),
+    ):
+        assert other.terms.plan != plan().terms.plan
+    plain = fr.Plan(task(), local=fr.LocalTraining(optax.sgd(0.1), batch_size=4), cohort=3)
+    assert plain.terms is None
+
+
+def test_a_run_says_what_was_private_about_it():
+    kinds = {
+        mode: {a["title"]: a["kind"] for a in run(plan(), mode, rounds=1).header["assumptions"]}
+        for mode in ("ideal", "protocol")
+    }
+    assert kinds["ideal"]["The secure sum is simulated in its ideal form"] == "not_private"
+    assert kinds["protocol"]["The server sees only sums"] == "private"
+    assert kinds["protocol"]["One process played all parties"] == "assumed"
+
+
+# -- who vanishes when --------------------------------------------------------------------------------------
+
+
+def test_clients_vanish_at_every_point_and_before_their_input_exactly_those_that_drop_out():
+    population = people([3] * 400)
+    draws = Draws(fr.cohort.uniform(200), population, 3, 0.3)
+    seen = {point: 0 for point in Leaving}
+    for number in range(1, 6):
+        draw = draws.of(number)
+        leaving = draws.leaving(draw)
+        early = {client for client, point in leaving.items() if point <= Leaving.BEFORE_INPUT}
+        assert early == set(draw.sampled.tolist()) - set(draw.staying.tolist())
+        again = Draws(fr.cohort.uniform(200), population, 3, 0.3)
+        assert again.leaving(again.of(number)) == leaving
+        for point in leaving.values():
+            seen[point] += 1
+    staying, early = 700, 300  # expected of a thousand
+    assert all(abs(seen[point] - early / 3) < 45 for point in list(Leaving)[:3])
+    assert all(abs(seen[point] - 0.15 * staying) < 45 for point in list(Leaving)[3:])
+
+
+def test_nobody_vanishes_without_dropout():
+    draws = Draws(fr.cohort.uniform(3), people(SIZES), 3)
+    assert draws.leaving(draws.of(1)) == {}
+
+
+# -- checking a run afterwards ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("kept") / "run"
+    run(plan(), "protocol", run=folder, rounds=4, dropout=0.1, checkpoint_every=1)
+    return folder
+
+
+@pytest.fixture
+def copy(kept, tmp_path) -> Path:
+    return Path(shutil.copytree(kept, tmp_path / "run"))
+
+
+def test_a_run_is_verified_from_its_folder_alone(kept):
+    found = fr.verify_run(kept)
+    assert (found.rounds, found.aborted, found.sums, found.models) == (4, (), (3, 4), (4,))
+    assert found.fewest >= 3
+    assert "modulo 2^24" in found.says
+
+
+def transcript(folder: Path, number: int) -> Path:
+    return folder / "secure_sum" / f"round-{number:06d}.msgpack"
+
+
+def changed(folder: Path, number: int, **fields: Any) -> None:
+    path = transcript(folder, number)
+    given = msgspec.msgpack.decode(path.read_bytes(), type=Transcript)
+    path.write_bytes(msgspec.msgpack.encode(msgspec.structs.replace(given, **fields)))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda f: changed(f, 2, model=bytes(32)), "forged|order"),
+        (lambda f: changed(f, 4, survivors=b"\x07"), "count|forged|no survivor|neighbours"),
+        (lambda f: changed(f, 3, signatures=()), "neighbours of a survivor that signed"),
+        (lambda f: changed(f, 3, result=bytes(32)), "the sum the server stated"),
+        (lambda f: changed(f, 1, count=3), "number of clients"),
+        (lambda f: shutil.copy(transcript(f, 1), transcript(f, 2)), "round 1"),
+        (lambda f: (f / "secure_sum" / "round-000004.sum").write_bytes(b"\1" * 54), "sum|hold"),
+        (lambda f: transcript(f, 2).unlink(), "No such file"),
+        (lambda f: transcript(f, 2).write_bytes(b"\xff"), "Restore it"),
+    ],
+)
+def test_what_was_changed_afterwards_is_found(copy, damage, message):
+    damage(copy)
+    with pytest.raises((fr.SecureSumError, fr.RunDamaged), match=message):
+        fr.verify_run(copy)
+
+
+def test_a_run_whose_updates_were_added_in_the_clear_has_nothing_to_verify(tmp_path):
+    run(plan(), "ideal", run=tmp_path / "run", rounds=1)
+    with pytest.raises(fr.RunError, match="not summed by the masked protocol"):
+        fr.verify_run(tmp_path / "run")
