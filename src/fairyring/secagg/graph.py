@@ -50,7 +50,8 @@ def graph_parameters(
         PlanError: no degree below `clients` will do; the nearest rates that would are named.
     """
     _check(clients, adversarial_rate, dropout_rate, adversary)
-    return _found(_search, clients, adversarial_rate, dropout_rate, adversary)
+    expected = "rates for which a neighbour graph is both secure and able to recover"
+    return _found(_search, clients, adversarial_rate, dropout_rate, adversary, expected)
 
 
 def complete_graph(
@@ -65,7 +66,9 @@ def complete_graph(
         PlanError: as `graph_parameters`.
     """
     _check(clients, adversarial_rate, dropout_rate, adversary)
-    return _found(_complete, clients, adversarial_rate, dropout_rate, adversary)
+    threshold, staying = _ends(clients, adversarial_rate, dropout_rate, adversary)
+    expected = f"at least {threshold} neighbours that stay; there may be only {max(staying, 0)}"
+    return _found(_complete, clients, adversarial_rate, dropout_rate, adversary, expected)
 
 
 def session_graph(
@@ -131,6 +134,7 @@ def _found(
     adversarial_rate: float,
     dropout_rate: float,
     adversary: Threat,
+    expected: str,
 ) -> GraphParameters:
     """What `choose` chooses; an error that names the nearest rates that would do, where there is nothing to choose."""
     within = _weighed(adversarial_rate, dropout_rate, adversary) <= MOST_RATES + 1e-12
@@ -160,9 +164,7 @@ def _found(
         "secure sum",
         given=f"{clients} devices, of which {adversarial_rate:.1%} may be adversaries and {dropout_rate:.1%} may vanish "
         f"({adversary})",
-        expected="rates for which a neighbour graph is both secure and able to recover"
-        if within
-        else f"{bound} of at most {MOST_RATES}",
+        expected=expected if within else f"{bound} of at most {MOST_RATES}",
         do=do,
     )
 
@@ -179,10 +181,14 @@ def _part(rate: float, clients: int) -> int:
 def _complete(
     clients: int, adversarial_rate: float, dropout_rate: float, adversary: Threat
 ) -> GraphParameters | None:
-    degree = clients - 1
-    threshold = max(_against(_part(adversarial_rate, clients), degree, adversary) + 1, 2)
-    staying = degree - _part(dropout_rate, clients)
-    return GraphParameters(degree, threshold) if threshold <= staying else None
+    threshold, staying = _ends(clients, adversarial_rate, dropout_rate, adversary)
+    return GraphParameters(clients - 1, threshold) if threshold <= staying else None
+
+
+def _ends(clients: int, adversarial_rate: float, dropout_rate: float, adversary: Threat) -> tuple[int, int]:
+    """The threshold of the complete graph, and how many neighbours stay."""
+    threshold = max(_against(_part(adversarial_rate, clients), clients - 1, adversary) + 1, 2)
+    return threshold, clients - 1 - _part(dropout_rate, clients)
 
 
 @lru_cache(maxsize=256)
