@@ -19,7 +19,7 @@ from tests.secagg.driving import Play, identity, small_terms, vectors_of
 @cache
 def published() -> tuple[Transcript, np.ndarray, Play]:
     """Of five devices; one never sent shares, one sent no input."""
-    terms = small_terms(5, dropout=0.4)
+    terms = small_terms(5, dropout=0.3)
     play = Play(terms, vectors_of(5, terms), {1: "vector", 3: "roster"}).run()
     assert play.server.result is not None
     return play.server.result.transcript, play.server.result.sum, play
@@ -45,7 +45,7 @@ CHANGES: dict[str, Callable[[Transcript, Play], dict[str, Any]]] = {
     "most": lambda t, p: {"terms": terms_with(t, most=6)},
     "threat": lambda t, p: {"terms": terms_with(t, threat="semi_malicious")},
     "adversarial rate": lambda t, p: {"terms": terms_with(t, adversarial_rate=0.01)},
-    "dropout rate": lambda t, p: {"terms": terms_with(t, dropout_rate=0.39)},
+    "dropout rate": lambda t, p: {"terms": terms_with(t, dropout_rate=0.29)},
     "round": lambda t, p: {"round": 2},
     "model": lambda t, p: {"model": flipped(t.model)},
     "beacon": lambda t, p: {"beacon": b"x"},
