@@ -8,6 +8,7 @@ import hashlib
 import hmac
 import math
 import struct
+from decimal import Decimal
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -141,7 +142,7 @@ def interpolate(points: dict[int, bytes]) -> int:
 
 def complete(devices: int, adversarial: float, threat: str) -> tuple[int, int]:
     """Degree and threshold of the complete graph."""
-    degree, against = devices - 1, math.floor(adversarial * devices)
+    degree, against = devices - 1, int(Decimal(str(adversarial)) * devices)
     if threat == "semi_malicious":
         against = math.ceil((against + degree - 1.25) / 2)
     return degree, max(against + 1, 2)
@@ -234,7 +235,7 @@ def session(case: dict[str, Any]) -> dict[str, Any]:
     alive = {i for i in range(count) if i != silent}
     said: list[dict[str, bytes]] = [{} for _ in range(count)]
     heard: list[dict[str, bytes]] = [{} for _ in range(count)]
-    survivors = bitmap(alive, count)
+    holders, survivors = bitmap(set(range(count)), count), bitmap(alive, count)
     agreed_on = digest("survivors", context, root, survivors)
     signatures = {i: sign(who[i]["signing"], agreed_on) for i in alive}
     number = [struct.pack("<Q", i) for i in range(count)]
@@ -275,7 +276,7 @@ def session(case: dict[str, Any]) -> dict[str, Any]:
         "threshold": threshold,
         "check": check,
         "sum": result,
-        "result": digest("result", context, root, bits_of(result, bits)).hex(),
+        "result": digest("result", context, root, holders, survivors, bits_of(result, bits)).hex(),
         "said": [{k: v.hex() for k, v in said[numbers.index(i)].items()} for i in range(count)],
         "heard": [{k: v.hex() for k, v in heard[numbers.index(i)].items()} for i in range(count)],
     }

@@ -6,7 +6,7 @@ with the bounds of its appendix for 40 bits of security and 20 bits of correctne
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
@@ -50,16 +50,8 @@ def graph_parameters(
         PlanError: no degree below `clients` will do; the nearest rates that would are named.
     """
     _check(clients, adversarial_rate, dropout_rate, adversary)
-    found = _search(clients, adversarial_rate, dropout_rate, adversary)
-    if found is None:
-        raise PlanError(
-            "secure sum",
-            given=f"{clients} devices, of which {adversarial_rate:.0%} may be adversaries and {dropout_rate:.0%} may "
-            f"vanish ({adversary})",
-            expected="rates for which a neighbour graph is both secure and able to recover",
-            do=_nearest(clients, adversarial_rate, dropout_rate, adversary),
-        )
-    return found
+    expected = "rates for which a neighbour graph is both secure and able to recover"
+    return _found(_search, clients, adversarial_rate, dropout_rate, adversary, expected)
 
 
 def complete_graph(
@@ -74,18 +66,9 @@ def complete_graph(
         PlanError: as `graph_parameters`.
     """
     _check(clients, adversarial_rate, dropout_rate, adversary)
-    degree, adversaries = clients - 1, math.floor(adversarial_rate * clients)
-    threshold = max(_against(adversaries, degree, adversary) + 1, 2)
-    staying = degree - math.floor(dropout_rate * clients)
-    if threshold > staying:
-        raise PlanError(
-            "secure sum",
-            given=f"{clients} devices, of which {adversarial_rate:.0%} may be adversaries and {dropout_rate:.0%} may "
-            f"vanish ({adversary})",
-            expected=f"at least {threshold} neighbours that stay; there may be only {max(staying, 0)}",
-            do="Lower adversarial_rate or dropout_rate, or let more devices take part.",
-        )
-    return GraphParameters(degree, threshold)
+    threshold, staying = _ends(clients, adversarial_rate, dropout_rate, adversary)
+    expected = f"at least {threshold} neighbours that stay; there may be only {max(staying, 0)}"
+    return _found(_complete, clients, adversarial_rate, dropout_rate, adversary, expected)
 
 
 def session_graph(
@@ -143,20 +126,69 @@ def _check(clients: int, adversarial_rate: float, dropout_rate: float, adversary
             expected="'semi_honest' or 'semi_malicious'",
             do="Choose what the server is trusted with.",
         )
-    if _weighed(adversarial_rate, dropout_rate, adversary) > MOST_RATES + 1e-12:
-        factor = MOST_RATES / _weighed(adversarial_rate, dropout_rate, adversary)
-        a, d = (math.floor(rate * factor * 1000) / 1000 for rate in (adversarial_rate, dropout_rate))
-        bound = f"adversarial_rate + {'' if adversary == 'semi_honest' else '2 * '}dropout_rate"
-        raise PlanError(
-            "secure sum",
-            given=f"adversarial_rate={adversarial_rate:g} and dropout_rate={dropout_rate:g} ({adversary})",
-            expected=f"{bound} of at most {MOST_RATES}",
-            do=f"The nearest that can work are adversarial_rate={a:g} and dropout_rate={d:g}.",
-        )
+
+
+def _found(
+    choose: Callable[[int, float, float, Threat], GraphParameters | None],
+    clients: int,
+    adversarial_rate: float,
+    dropout_rate: float,
+    adversary: Threat,
+    expected: str,
+) -> GraphParameters:
+    """What `choose` chooses; an error that names the nearest rates that would do, where there is nothing to choose."""
+    within = _weighed(adversarial_rate, dropout_rate, adversary) <= MOST_RATES + 1e-12
+    found = choose(clients, adversarial_rate, dropout_rate, adversary) if within else None
+    if found is not None:
+        return found
+    bound = f"adversarial_rate + {'' if adversary == 'semi_honest' else '2 * '}dropout_rate"
+
+    def scaled(part: int) -> tuple[float, float]:
+        """Thousandths of both rates, rounded down to what is printed."""
+        a, d = (math.floor(rate * part) / 1000 for rate in (adversarial_rate, dropout_rate))
+        return a, d
+
+    def works(part: int) -> bool:
+        a, d = scaled(part)
+        return _weighed(a, d, adversary) <= MOST_RATES and choose(clients, a, d, adversary) is not None
+
+    do = "Let more devices take part: at no rates do so few make a secure sum."
+    if works(0):
+        low, high = 0, 1000
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if works(middle) else (low, middle)
+        a, d = scaled(low)
+        do = f"The nearest that work are adversarial_rate={a:g} and dropout_rate={d:g}; or let more devices take part."
+    raise PlanError(
+        "secure sum",
+        given=f"{clients} devices, of which {adversarial_rate:.1%} may be adversaries and {dropout_rate:.1%} may vanish "
+        f"({adversary})",
+        expected=expected if within else f"{bound} of at most {MOST_RATES}",
+        do=do,
+    )
 
 
 def _weighed(adversarial_rate: float, dropout_rate: float, adversary: str) -> float:
     return adversarial_rate + (1 if adversary == "semi_honest" else 2) * dropout_rate
+
+
+def _part(rate: float, clients: int) -> int:
+    """`floor(rate * clients)`, where 0.29 of 100 are 29, though the nearest float is a little less."""
+    return math.floor(rate * clients + 1e-9)
+
+
+def _complete(
+    clients: int, adversarial_rate: float, dropout_rate: float, adversary: Threat
+) -> GraphParameters | None:
+    threshold, staying = _ends(clients, adversarial_rate, dropout_rate, adversary)
+    return GraphParameters(clients - 1, threshold) if threshold <= staying else None
+
+
+def _ends(clients: int, adversarial_rate: float, dropout_rate: float, adversary: Threat) -> tuple[int, int]:
+    """The threshold of the complete graph, and how many neighbours stay."""
+    threshold = max(_against(_part(adversarial_rate, clients), clients - 1, adversary) + 1, 2)
+    return threshold, clients - 1 - _part(dropout_rate, clients)
 
 
 @lru_cache(maxsize=256)
@@ -164,8 +196,8 @@ def _search(
     clients: int, adversarial_rate: float, dropout_rate: float, adversary: Threat
 ) -> GraphParameters | None:
     n = clients
-    adversaries, dropped = math.floor(adversarial_rate * n), math.floor(dropout_rate * n)
-    staying = math.ceil((1 - dropout_rate) * n)
+    adversaries, dropped = _part(adversarial_rate, n), _part(dropout_rate, n)
+    staying = n - dropped
     # log2(i!) for i = 0..n
     factorial = np.concatenate([[0.0], np.cumsum(np.log2(np.arange(1, n + 1)))])
     for degree in range(2, n, 2):
@@ -221,16 +253,3 @@ def _fewest_staying(n: int, staying: int, k: int, factorial: np.ndarray) -> int:
     """The least `x` such that at most `x` neighbours stay with a chance of at least 2^-20 / n."""
     chances = _hypergeometric(n, staying, k, factorial)
     return int(np.argmax(np.cumsum(chances) >= 2.0**-CORRECTNESS_BITS / n))
-
-
-def _nearest(clients: int, adversarial_rate: float, dropout_rate: float, adversary: Threat) -> str:
-    """The largest part of both rates that works, in words."""
-    low, high = 0.0, 1.0
-    for _ in range(10):
-        middle = (low + high) / 2
-        if _search(clients, adversarial_rate * middle, dropout_rate * middle, adversary) is not None:
-            low = middle
-        else:
-            high = middle
-    a, d = (math.floor(rate * low * 1000) / 1000 for rate in (adversarial_rate, dropout_rate))
-    return f"The nearest that work are adversarial_rate={a:g} and dropout_rate={d:g}; or let more devices take part."

@@ -15,6 +15,9 @@ class Record(NamedTuple):
     kind: str
     data: bytes
 
+    def __repr__(self) -> str:
+        return f"Record({self.kind!r}, {len(self.data)} bytes)"  # a device's first is its root secret
+
 
 class Log(Protocol):
     """An append-only list of records."""

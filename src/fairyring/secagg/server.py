@@ -450,17 +450,17 @@ class Server:
                 "masks that cancel",
             )
         vector = total[: terms.length].copy()
+        sets = bitmap(self._holders, len(self._roster)), bitmap(self._survivors, len(self._roster))
         transcript = Transcript(
             terms,
             self.session.round,
             self.session.model,
             self._beacon,
             tuple(encode(advert) for advert in self._roster),
-            bitmap(self._holders, len(self._roster)),
-            bitmap(self._survivors, len(self._roster)),
+            *sets,
             tuple(sorted(self._signed.items())),
             count,
-            result_hash(self.session, self._root, vector),
+            result_hash(self.session, self._root, *sets, vector),
         )
         self.result = Result(vector, count, transcript)
         return transcript.result

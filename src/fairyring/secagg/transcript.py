@@ -25,7 +25,7 @@ class Transcript(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         survivors: whose vectors are in the sum.
         signatures: `(index, signature)`: who signed that set.
         count: how many vectors are in the sum.
-        result: digest of the sum.
+        result: digest of the sum, and of both sets.
     """
 
     terms: Terms
@@ -45,9 +45,10 @@ class Transcript(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return Session(self.terms, self.round, self.model)
 
 
-def result_hash(session: Session, root: bytes, vector: np.ndarray) -> bytes:
-    """Digest of a sum `[terms.length]`, bound to its session."""
-    return digest("result", session.context, root, pack_words(vector, session.terms.modulus_bits))
+def result_hash(session: Session, root: bytes, holders: bytes, survivors: bytes, vector: np.ndarray) -> bytes:
+    """Digest of a sum `[terms.length]`, bound to its session and to the sets it came of."""
+    packed = pack_words(vector, session.terms.modulus_bits)
+    return digest("result", session.context, root, holders, survivors, packed)
 
 
 def verify(transcript: Transcript, vector: np.ndarray | None = None) -> None:
@@ -111,7 +112,7 @@ def verify(transcript: Transcript, vector: np.ndarray | None = None) -> None:
         )
     if vector is not None:
         _require(
-            result_hash(session, root, vector) == transcript.result,
+            result_hash(session, root, transcript.holders, transcript.survivors, vector) == transcript.result,
             "another sum",
             "the sum the server stated",
         )
