@@ -336,6 +336,11 @@ class Server:
                 raise self._refusal(
                     "a device that may not take part", "one the policy admits", "Enrol it first."
                 )
+            for name in ("encryption_key", "masking_key"):
+                if any(getattr(message, name) == getattr(other, name) for other in self._adverts.values()):
+                    raise self._refusal(
+                        f"a device with another's {name}", "keys of its own", "It is not let in."
+                    )
             if len(self._adverts) >= self.session.terms.most:
                 raise self._refusal(
                     "one device more", f"at most {self.session.terms.most}", "Wait for another session."
@@ -400,9 +405,6 @@ class Server:
 
     def _freeze_roster(self) -> bytes:
         context, adverts = self.session.context, self._adverts.values()
-        for name in ("encryption_key", "masking_key"):
-            if len({getattr(advert, name) for advert in adverts}) != len(adverts):
-                raise self._give_up(f"the same {name} of two devices", "devices that differ")
         devices = len(adverts)
         self._enough(devices, "devices")
         self._roster = sorted(adverts, key=lambda advert: advert.hash(context))
