@@ -87,9 +87,13 @@ class Run:
         self.terms = terms_of(devices, threat, adversarial, dropout)
         self.threat, self.adversarial = threat, adversarial
         self.session = Session(self.terms, seed & 0xFFFF, bytes(32))
-        self.all = [Watched(number, self.session, seed) for number in range(devices)]
-        self.corrupt, self.honest = self.all[:held], self.all[held:]
+        given = [self.session] * devices
         self.seen: Counter[str] = Counter()
+        if self.dice.random() < 0.06:  # one is told of another model
+            self.seen["two models"] += 1
+            given[self.dice.randrange(devices)] = Session(self.terms, seed & 0xFFFF, b"\1" * 32)
+        self.all = [Watched(number, session, seed) for number, session in enumerate(given)]
+        self.corrupt, self.honest = self.all[:held], self.all[held:]
         # How often it deviates, and at which event most.
         self.heat = self.dice.choice((0.0, 0.03, 0.1, 0.3))
         self.focus = self.dice.choice(STAGES)

@@ -39,6 +39,8 @@ def reached(seen: Counter[str], runs: int) -> None:
         assert seen[what] > runs / 4, (what, seen)
     for what in ("restart", "replay", "nonsense", "contribute again", "two rosters"):
         assert seen[what] > runs / 20, (what, seen)
+    assert seen["two models"] > runs / 50
+    assert seen["false advert"] > runs / 100
     for stage in ("roster", "mailbox", "survivors", "signatures"):
         assert seen[f"changed {stage}"] > runs / 100, (stage, seen)
 
