@@ -24,6 +24,7 @@ EXPECTED = {
     "secure_sum": {
         r"floats\s+216 KiB up\s+held-out accuracy": (0.92, 1.0),
         r"8 bits.*held-out accuracy": (0.92, 1.0),
+        r"under masks  the same bits: True, clients in the last sum": (10, 20),
     },
 }
 NEEDS_DATA = {"hospitals": "heart-disease", "next_character": "shakespeare"}

@@ -33,18 +33,29 @@ def pack_words(words: np.ndarray, bits: int) -> bytes:
     return packed.T.astype("<u8").tobytes()[: packed_size(len(words), bits)]
 
 
+def check_packed(data: bytes | memoryview, bits: int, count: int) -> None:
+    """Make sure that `data` is `count` words of `bits` bits in their one form, without unpacking it.
+
+    Raises:
+        ValueError: it has another length than `packed_size(count, bits)`, or stray bits at its end.
+    """
+    if len(data) != packed_size(count, bits):
+        raise ValueError(
+            f"{len(data)} bytes where {packed_size(count, bits)} hold {count} words of {bits} bits"
+        )
+    if count * bits % 8 and data[-1] >> (count * bits % 8):
+        raise ValueError("stray bits after the last word")
+
+
 def unpack_words(
     data: bytes | memoryview, bits: int, count: int, dtype: type[np.unsignedinteger]
 ) -> np.ndarray:
     """The `count` words of `bits` bits that `data` holds, as `dtype`: the inverse of `pack_words`.
 
     Raises:
-        ValueError: `data` has another length than `packed_size(count, bits)`, or stray bits at its end.
+        ValueError: as `check_packed`.
     """
-    if len(data) != packed_size(count, bits):
-        raise ValueError(
-            f"{len(data)} bytes where {packed_size(count, bits)} hold {count} words of {bits} bits"
-        )
+    check_packed(data, bits, count)
     body, size = np.frombuffer(data, np.uint8), np.dtype(dtype).itemsize
     if bits == 8 * size:
         return body.view(np.dtype(dtype).newbyteorder("<")).astype(dtype)
@@ -52,8 +63,6 @@ def unpack_words(
         whole = np.zeros((count, size), np.uint8)
         whole[:, : bits // 8] = body.reshape(count, bits // 8)
         return whole.reshape(-1).view(np.dtype(dtype).newbyteorder("<")).astype(dtype, copy=False)
-    if count * bits % 8 and body[-1] >> (count * bits % 8):
-        raise ValueError("stray bits after the last word")
     groups = -(-count // GROUP)
     whole = np.zeros(groups * bits * 8, np.uint8)
     whole[: len(body)] = body

@@ -433,7 +433,7 @@ class Device:
             masks.append((key, 1 if roll.index < other else -1))
         apply_masks(masked, masks)
         unsigned = MaskedInput(
-            roll.root, roll.index, pack_words(masked, session.terms.modulus_bits), bytes(64)
+            roll.root, roll.index, memoryview(pack_words(masked, session.terms.modulus_bits)), bytes(64)
         )
         return memory, encode(_signed(unsigned, self.identity, unsigned.payload(session.context)))
 

@@ -93,7 +93,7 @@ class MaskedInput(_Message, tag="masked_input", frozen=True):
 
     root: Digest
     sender: Index
-    vector: bytes
+    vector: memoryview  # of the message it came in: it is not copied
     signature: Signature
 
     def payload(self, context: bytes) -> bytes:
@@ -144,7 +144,7 @@ FromServer = Roster | Mailbox | Survivors | Signatures
 _FRAME = 256  # more than all that surrounds the parts whose lengths vary
 
 
-def encode(message: _Message) -> bytes:
+def encode(message: _Message | bytes) -> bytes:
     """The one form of a message in bytes."""
     return msgspec.msgpack.encode(message)
 
@@ -174,7 +174,7 @@ def decode(data: bytes, kind: Any, most: int, stage: str) -> Any:
             expected="a message of this protocol",
             do="Send what `encode` makes.",
         ) from None
-    if msgspec.msgpack.encode(message) != data:
+    if not _usual(message, data):
         raise MessageRefused(
             stage,
             given=f"{message!r} in an unusual form",
@@ -182,6 +182,21 @@ def decode(data: bytes, kind: Any, most: int, stage: str) -> Any:
             do="Send what `encode` makes.",
         )
     return message
+
+
+def _usual(message: Any, data: bytes) -> bool:
+    """Whether bytes are the one form of the message they were decoded to."""
+    if not isinstance(message, MaskedInput):
+        return encode(message) == data
+    # Without a copy of the vector: what is before it, its length, and what is behind it.
+    fields = message.root, message.sender
+    empty = encode(MaskedInput(*fields, memoryview(b""), message.signature))
+    tail = len(encode(message.signature))
+    head = empty[: -tail - len(encode(b""))]
+    length = len(message.vector)
+    width = 1 if length < 1 << 8 else 2 if length < 1 << 16 else 4
+    size = {1: b"\xc4", 2: b"\xc5", 4: b"\xc6"}[width] + length.to_bytes(width, "big")
+    return data[: len(head) + len(size)] == head + size and data[-tail:] == empty[-tail:]
 
 
 def decode_kept(data: bytes, kind: Any) -> Any:

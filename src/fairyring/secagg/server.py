@@ -15,7 +15,7 @@ import numpy as np
 
 from fairyring.core.cores import available_cores
 from fairyring.core.errors import MessageRefused, PlanError, RunDamaged, RunMismatch, SessionAborted
-from fairyring.core.packing import unpack_words
+from fairyring.core.packing import check_packed, unpack_words
 from fairyring.secagg import shamir
 from fairyring.secagg._rule import Rule
 from fairyring.secagg._suite import KeyPair, bitmap, digest, low_order, verified
@@ -80,7 +80,6 @@ _KINDS = {
     Unmask: "unmask",
 }
 _MASKS_AT_A_TIME = 128  # ciphers that are open at once
-_TRIES = 16  # sets of shares tried where some are wrong
 
 
 class Outgoing(NamedTuple):
@@ -337,6 +336,11 @@ class Server:
                 raise self._refusal(
                     "a device that may not take part", "one the policy admits", "Enrol it first."
                 )
+            for name in ("encryption_key", "masking_key"):
+                if any(getattr(message, name) == getattr(other, name) for other in self._adverts.values()):
+                    raise self._refusal(
+                        f"a device with another's {name}", "keys of its own", "It is not let in."
+                    )
             if len(self._adverts) >= self.session.terms.most:
                 raise self._refusal(
                     "one device more", f"at most {self.session.terms.most}", "Wait for another session."
@@ -368,8 +372,9 @@ class Server:
                 f"{message!r} of another size", "what the session's numbers give", "Send it whole."
             )
         if kind == "masked_input":
+            terms = self.session.terms
             try:
-                self._words(message)
+                check_packed(message.vector, terms.modulus_bits, terms.words)
             except ValueError as error:
                 raise self._refusal(f"{message!r}: {error}", "a packed vector", "Send it whole.") from None
 
@@ -402,9 +407,6 @@ class Server:
 
     def _freeze_roster(self) -> bytes:
         context, adverts = self.session.context, self._adverts.values()
-        for name in ("encryption_key", "masking_key"):
-            if len({getattr(advert, name) for advert in adverts}) != len(adverts):
-                raise self._give_up(f"the same {name} of two devices", "devices that differ")
         devices = len(adverts)
         self._enough(devices, "devices")
         self._roster = sorted(adverts, key=lambda advert: advert.hash(context))
@@ -422,6 +424,7 @@ class Server:
 
     def _freeze_survivors(self) -> bytes:
         self._survivors = sorted(self._inputs)
+        self._sealed.clear()  # all mailboxes are out
         self._enough(len(self._survivors), "devices whose input came")
         return bitmap(self._survivors, len(self._roster))
 
@@ -515,9 +518,10 @@ class Server:
             raise self._give_up(
                 f"{len(places)} shares of a device's secret", f"at least {threshold}: too many have vanished"
             )
-        # Some device may have given a wrong share: other sets may do without it.
-        for first in range(min(len(places) - threshold + 1, _TRIES)):
-            secret = shamir.reconstruct({place: shares[place] for place in places[first : first + threshold]})
+        # A device may have given a wrong share. Each set leaves out the next few, all around, so that one does without it.
+        for first in range(0, len(places), max(1, len(places) - threshold)):
+            chosen = [places[(first + i) % len(places)] for i in range(threshold)]
+            secret = shamir.reconstruct({place: shares[place] for place in chosen})
             if secret is not None and right(secret):
                 return secret
         raise self._give_up("shares that do not give the committed secret", "honest shares")

@@ -42,7 +42,7 @@ def traffic(terms: Terms, devices: int) -> Traffic:
     sealed = (bytes(SEALED_BYTES),) * degree
     # A vector is not made for its length: its header is that of any other as long.
     vector = (
-        len(encode(MaskedInput(root, last, b"", signature)))
+        len(encode(MaskedInput(root, last, memoryview(b""), signature)))
         + _header(terms.vector_bytes)
         + terms.vector_bytes
     )
