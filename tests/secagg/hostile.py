@@ -87,14 +87,18 @@ class Run:
         self.terms = terms_of(devices, threat, adversarial, dropout)
         self.threat, self.adversarial = threat, adversarial
         self.session = Session(self.terms, seed & 0xFFFF, bytes(32))
-        self.all = [Watched(number, self.session, seed) for number in range(devices)]
-        self.corrupt, self.honest = self.all[:held], self.all[held:]
+        given = [self.session] * devices
         self.seen: Counter[str] = Counter()
+        if self.dice.random() < 0.06:  # one is told of another model
+            self.seen["two models"] += 1
+            given[self.dice.randrange(devices)] = Session(self.terms, seed & 0xFFFF, b"\1" * 32)
+        self.all = [Watched(number, session, seed) for number, session in enumerate(given)]
+        self.corrupt, self.honest = self.all[:held], self.all[held:]
         # How often it deviates, and at which event most.
         self.heat = self.dice.choice((0.0, 0.03, 0.1, 0.3))
         self.focus = self.dice.choice(STAGES)
-        self.two_stories = self.dice.random() < 0.6
-        self.messages: list[bytes] = []
+        self.two_stories = self.dice.random() < 0.5
+        self.messages: list[tuple[int, bytes]] = []  # device, what it was given
         self.views: list[View] = []
         self.view: dict[int, View] = {}
         self.silent: set[int] = set()
@@ -108,7 +112,7 @@ class Run:
         for stage in STAGES:
             order = list(self.all)
             self.dice.shuffle(order)
-            if self.dice.random() < 0.15:
+            if self.dice.random() < 0.05:
                 self.silent.add(self.dice.randrange(len(self.all)))
             for one in order:
                 if one.number not in self.silent:
@@ -125,7 +129,7 @@ class Run:
         if self.corrupt and dice.random() < 0.1:
             adverts[0] = self._false_advert(adverts)
         self.views = [View(self.session, adverts)]
-        if dice.random() < 0.2:
+        if dice.random() < 0.15:
             self.seen["two rosters"] += 1
             kind = dice.randrange(3)
             if kind == 0 and len(adverts) > 3:
@@ -174,7 +178,7 @@ class Run:
         self._deliver(one, data)
 
     def _deliver(self, one: Watched, data: bytes) -> None:
-        self.messages.append(data)
+        self.messages.append((one.number, data))
         one.receive(data, self.seen)
         if one.unmasked and self.threat == "semi_malicious":
             self.together |= check_together(self.honest, self._allowed)
@@ -323,7 +327,9 @@ class Run:
                 one.restart()
             elif kind == 1 and self.messages:
                 self.seen["replay"] += 1
-                self._deliver(one, dice.choice(self.messages[-12:]))
+                mine = [data for to, data in self.messages if to == one.number]
+                others = [data for _, data in self.messages[-12:]]
+                self._deliver(one, dice.choice(mine if mine and dice.random() < 0.6 else others))
             elif kind == 2:
                 self.seen["contribute again"] += 1
                 self._contribute(one)

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from fairyring.core.errors import FairyringError, MessageRefused, SessionAborted
+from fairyring.core.errors import MessageRefused, SessionAborted
 from fairyring.secagg import Enrolled, MemoryLog, Server, verify
 from fairyring.secagg.messages import Advertise, Consistency, MaskedInput, Shares, Unmask, decode_kept, encode
 from tests.secagg.driving import EVENTS, Play, identity, small_terms, vectors_of
@@ -183,19 +183,3 @@ def test_a_beacon_may_only_come_with_the_roster_and_is_short() -> None:
     list(play.server.close(b"from after the adverts"))
     with pytest.raises(MessageRefused, match="a beacon"):
         play.server.close(b"now")
-
-
-def test_the_session_ends_where_two_devices_have_one_key() -> None:
-    terms = small_terms(3)
-    play = Play(terms, vectors_of(3, terms))
-    adverts = [decode_kept(play.devices[i].start(), Advertise) for i in range(3)]
-    a, b = adverts[:2]
-    false = Advertise(b.identity, a.encryption_key, b.masking_key, b.nonce, b.commitment, bytes(64))
-    signature = play.identities[1].sign(false.payload(play.session.context))
-    adverts[1] = Advertise(*(getattr(false, n) for n in false.__struct_fields__[:-1]), signature)
-    for advert in adverts:
-        play.server.receive(encode(advert))
-    with pytest.raises(SessionAborted, match="encryption_key"):
-        play.server.close()
-    with pytest.raises(FairyringError):
-        play.server.close()

@@ -33,12 +33,14 @@ def played(first: int, count: int) -> Counter[str]:
 def reached(seen: Counter[str], runs: int) -> None:
     """That the runs were not all over before they began."""
     assert seen["runs"] == runs
-    assert seen["runs with an unmasking"] > runs / 5
-    assert seen["runs checked together"] > runs / 8
+    assert seen["runs with an unmasking"] > runs / 4
+    assert seen["runs checked together"] > runs / 6
     for what in ("shares", "masked_input", "consistency", "MessageRefused", "SessionAborted"):
         assert seen[what] > runs / 4, (what, seen)
     for what in ("restart", "replay", "nonsense", "contribute again", "two rosters"):
         assert seen[what] > runs / 20, (what, seen)
+    assert seen["two models"] > runs / 50
+    assert seen["false advert"] > runs / 100
     for stage in ("roster", "mailbox", "survivors", "signatures"):
         assert seen[f"changed {stage}"] > runs / 100, (stage, seen)
 

@@ -116,7 +116,7 @@ def changed(draw: Any, kind: str) -> bytes:
 
 
 @pytest.mark.parametrize("kind", MESSAGES)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.data())
 def test_a_server_takes_nothing_but_the_honest_bytes(kind: str, data: st.DataObject) -> None:
     server = server_before(kind)
@@ -130,7 +130,7 @@ def test_a_server_takes_nothing_but_the_honest_bytes(kind: str, data: st.DataObj
 
 
 @pytest.mark.parametrize("kind", ANSWERS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.data())
 def test_a_device_takes_nothing_that_says_otherwise(kind: str, data: st.DataObject) -> None:
     device = device_before(kind)

@@ -11,7 +11,7 @@ import pytest
 from fairyring.core import errors
 from fairyring.core.packing import pack_words, unpack_words
 from fairyring.secagg import Device, Identity, MemoryLog, Server, Session, Terms, verify
-from fairyring.secagg._suite import KeyPair, derive, digest
+from fairyring.secagg._suite import KeyPair, derive, digest, low_order
 from fairyring.secagg.device import _Keys, pair_mask, self_mask
 from fairyring.secagg.keystream import apply_masks, random_bytes, word_of
 from fairyring.secagg.messages import Advertise, MaskedInput, encode
@@ -181,6 +181,9 @@ def test_both_derive_the_context_and_the_check_numbers(row: dict[str, Any]) -> N
 def test_no_agreement_is_made_with_a_key_of_low_order(public: str) -> None:
     with pytest.raises(ValueError, match=r".*"):
         KeyPair(b"\1" * 32).agree(raw(public))
+    assert low_order(raw(public))
+    assert low_order(raw(public)[:-1] + bytes([raw(public)[-1] ^ 0x80]))
+    assert not low_order(KeyPair(b"\1" * 32).public)
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,17 @@ SIGNATURE_BYTES = 64
 TAG_BYTES = 16
 # Every AES-GCM key here encrypts one message, ever, so the nonce need not differ.
 _NONCE = bytes(12)
+_P = 2**255 - 19
+# Every form of the points with which any key agrees on zero: those of order 1, 2, 4 and 8, and of the twist.
+_LOW_ORDER = {
+    0,
+    1,
+    0x00B8495F16056286FDB1329CEB8D09DA6AC49FF1FAE35616AEB8413B7C7AEBE0,
+    0x57119FD0DD4E22D8868E1C58C45C44045BEF839C55B1D0B1248C50A3BC959C5F,
+    _P - 1,
+    _P,
+    _P + 1,
+}
 
 
 def digest(purpose: str, *parts: bytes | memoryview) -> bytes:
@@ -59,6 +70,11 @@ class KeyPair:
 
     def __repr__(self) -> str:
         return f"KeyPair({self.public.hex()[:8]})"
+
+
+def low_order(public: bytes) -> bool:
+    """Whether an X25519 public key is one that keeps no secret; its highest bit does not count."""
+    return int.from_bytes(public, "little") & ((1 << 255) - 1) in _LOW_ORDER
 
 
 def verified(identity: bytes, signature: bytes, payload: bytes) -> bool:

@@ -18,7 +18,7 @@ from fairyring.core.errors import MessageRefused, PlanError, RunDamaged, RunMism
 from fairyring.core.packing import pack_words
 from fairyring.secagg import shamir
 from fairyring.secagg._rule import Rule
-from fairyring.secagg._suite import KeyPair, derive, digest, members, seal, unseal, verified
+from fairyring.secagg._suite import KeyPair, derive, digest, low_order, members, seal, unseal, verified
 from fairyring.secagg.graph import GraphParameters, Ring
 from fairyring.secagg.identity import Anyone, Identity, Policy
 from fairyring.secagg.keystream import apply_masks, random_bytes, word_of
@@ -383,6 +383,11 @@ class Device:
                 self._policy.admits(advert.identity),
                 "a neighbour that may not take part",
                 "one the policy admits",
+            )
+            self._require(
+                not (low_order(advert.encryption_key) or low_order(advert.masking_key)),
+                "a key of low order",
+                "a key that keeps a secret",
             )
         everyone = (own, *roster.neighbours)
         for name in ("identity", "encryption_key", "masking_key"):

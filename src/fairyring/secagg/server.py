@@ -18,7 +18,7 @@ from fairyring.core.errors import MessageRefused, PlanError, RunDamaged, RunMism
 from fairyring.core.packing import check_packed, unpack_words
 from fairyring.secagg import shamir
 from fairyring.secagg._rule import Rule
-from fairyring.secagg._suite import KeyPair, bitmap, digest, verified
+from fairyring.secagg._suite import KeyPair, bitmap, digest, low_order, verified
 from fairyring.secagg.device import pair_mask, self_mask
 from fairyring.secagg.graph import GraphParameters, Ring
 from fairyring.secagg.identity import Anyone, Policy
@@ -345,6 +345,8 @@ class Server:
                 raise self._refusal(
                     "one device more", f"at most {self.session.terms.most}", "Wait for another session."
                 )
+            if low_order(message.encryption_key) or low_order(message.masking_key):
+                raise self._refusal("a key of low order", "a key that keeps a secret", "Make another.")
             return
         if kind == "masked_input" and message.sender not in self._holders:
             raise self._refusal(
