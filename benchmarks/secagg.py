@@ -46,8 +46,7 @@ from cryptography.hazmat.primitives.ciphers.algorithms import AES256
 from cryptography.hazmat.primitives.ciphers.modes import CTR
 
 from fairyring.secagg import Device, FileLog, Identity, MemoryLog, Server, Session, Terms, shamir
-from fairyring.secagg._suite import KeyPair
-from fairyring.secagg.device import pair_mask
+from fairyring.secagg._suite import KeyPair, pair_mask
 from fairyring.secagg.keystream import BLOCK_BYTES, apply_masks, random_bytes, word_of
 from fairyring.secagg.messages import Advertise, Roster, Signatures, Survivors, decode_kept, encode
 

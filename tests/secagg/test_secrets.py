@@ -9,8 +9,8 @@ import pytest
 
 from fairyring.core.errors import SecureSumError
 from fairyring.secagg import Device, FileLog, Identity, MemoryLog, Record
-from fairyring.secagg._suite import KeyPair
-from fairyring.secagg.device import _Keys, self_mask
+from fairyring.secagg._steps import Keys
+from fairyring.secagg._suite import KeyPair, self_mask
 from fairyring.secagg.messages import (
     Advertise,
     Mailbox,
@@ -28,7 +28,7 @@ from tests.secagg.hostile import Run
 def secrets_of(number: int, seed: int) -> list[bytes]:
     """What of a device nobody else may know."""
     root = root_secret(number, seed)
-    keys = _Keys.of(root)
+    keys = Keys.of(root)
     return [root, keys.seed, keys.masking_secret, fixed("identity", number)]
 
 
@@ -50,7 +50,7 @@ def everything(play: Play) -> list[Any]:
     found: list[Any] = [play.server, play.session, play.session.terms, *play.identities, *play.logs.values()]
     for device in play.devices.values():
         found += [device, device.session, device.identity, device._memory]
-        found += [_Keys.of(root_secret(0)), _Keys.of(root_secret(0)).encryption, device._memory.roll]
+        found += [Keys.of(root_secret(0)), Keys.of(root_secret(0)).encryption, device._memory.roll]
     kinds = Advertise | Shares | MaskedInput | Unmask
     found += [decode_kept(data, kinds) for (_, event), data in play.sent.items() if event != "survivors"]
     if play.server.result is not None:

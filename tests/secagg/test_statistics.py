@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from fairyring.secagg.device import pair_mask, self_mask
+from fairyring.secagg._suite import pair_mask, self_mask
 from fairyring.secagg.keystream import apply_masks, random_bytes
 from tests.secagg.driving import Play, small_terms
 

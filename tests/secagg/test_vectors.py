@@ -11,8 +11,8 @@ import pytest
 from fairyring.core import errors
 from fairyring.core.packing import pack_words, unpack_words
 from fairyring.secagg import Device, Identity, MemoryLog, Server, Session, Terms, verify
-from fairyring.secagg._suite import KeyPair, derive, digest, low_order
-from fairyring.secagg.device import _Keys, pair_mask, self_mask
+from fairyring.secagg._steps import Keys
+from fairyring.secagg._suite import KeyPair, derive, digest, low_order, pair_mask, self_mask
 from fairyring.secagg.keystream import apply_masks, random_bytes, word_of
 from fairyring.secagg.messages import Advertise, MaskedInput, encode
 from fairyring.secagg.shamir import reconstruct, share
@@ -136,7 +136,7 @@ def test_both_derive_the_keys(row: dict[str, Any]) -> None:
     private, root, context = raw(row["private"]), raw(row["root"]), raw(row["context"])
     agreed = KeyPair(private).agree(raw(row["other_public"]))
     ends = [row[end].to_bytes(8, "little") for end in ("sender", "receiver")]
-    keys = _Keys.of(private)
+    keys = Keys.of(private)
     ours = {
         "agreed": agreed,
         "pair_mask": pair_mask(agreed, root, context),

@@ -48,6 +48,16 @@ def derive(secret: bytes, salt: bytes, *info: bytes) -> bytes:
     return HKDF(SHA256(), KEY_BYTES, salt, joined).derive(secret)
 
 
+def self_mask(seed: bytes, root: bytes, context: bytes) -> bytes:
+    """The key of a device's own mask."""
+    return derive(seed, root, b"self", context)
+
+
+def pair_mask(agreed: bytes, root: bytes, context: bytes) -> bytes:
+    """The key of the mask two neighbours share."""
+    return derive(agreed, root, b"mask", context)
+
+
 class KeyPair:
     """An X25519 key pair.
 

@@ -6,39 +6,21 @@ that is killed at any point goes on with the same bytes. Nothing is sent before 
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from enum import StrEnum
-from itertools import pairwise
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from fairyring.core.errors import MessageRefused, PlanError, RunDamaged, RunMismatch, SessionAborted
-from fairyring.core.packing import pack_words
-from fairyring.secagg import shamir
 from fairyring.secagg._rule import Rule
-from fairyring.secagg._suite import KeyPair, derive, digest, low_order, members, seal, unseal, verified
-from fairyring.secagg.graph import GraphParameters, Ring
+from fairyring.secagg._steps import Broken, Memory, Steps
+from fairyring.secagg._suite import digest
 from fairyring.secagg.identity import Anyone, Identity, Policy
-from fairyring.secagg.keystream import apply_masks, random_bytes, word_of
+from fairyring.secagg.keystream import word_of
 from fairyring.secagg.log import Log
-from fairyring.secagg.messages import (
-    Advertise,
-    Consistency,
-    FromServer,
-    Mailbox,
-    MaskedInput,
-    Roster,
-    Shares,
-    Signatures,
-    Survivors,
-    Unmask,
-    decode,
-    decode_kept,
-    encode,
-    most_bytes,
-)
+from fairyring.secagg.messages import FromServer, MaskedInput, decode, decode_kept, most_bytes
 from fairyring.secagg.terms import Session
 
 
@@ -58,63 +40,14 @@ class Stage(StrEnum):
 # The only place that says what may follow what. Any check that fails leads to ABORTED.
 TRANSITIONS: Mapping[tuple[Stage, str], Rule] = MappingProxyType(
     {
-        (Stage.NEW, "start"): Rule("_advertise", Stage.ADVERTISED, "advertise"),
-        (Stage.ADVERTISED, "roster"): Rule("_share", Stage.SHARED, "shares"),
-        (Stage.SHARED, "mailbox"): Rule("_open", Stage.READY),
-        (Stage.READY, "vector"): Rule("_mask", Stage.MASKED, "masked_input"),
-        (Stage.MASKED, "survivors"): Rule("_sign", Stage.SIGNED, "consistency"),
-        (Stage.SIGNED, "signatures"): Rule("_unmask", Stage.DONE, "unmask"),
+        (Stage.NEW, "start"): Rule("advertise", Stage.ADVERTISED, "advertise"),
+        (Stage.ADVERTISED, "roster"): Rule("share", Stage.SHARED, "shares"),
+        (Stage.SHARED, "mailbox"): Rule("open", Stage.READY),
+        (Stage.READY, "vector"): Rule("mask", Stage.MASKED, "masked_input"),
+        (Stage.MASKED, "survivors"): Rule("sign", Stage.SIGNED, "consistency"),
+        (Stage.SIGNED, "signatures"): Rule("unmask", Stage.DONE, "unmask"),
     }
 )
-
-
-class _Keys(NamedTuple):
-    """A device's secrets of one session, all from its root secret."""
-
-    encryption: KeyPair
-    masking: KeyPair
-    masking_secret: bytes
-    seed: bytes
-    nonce: bytes
-    root: bytes
-
-    @classmethod
-    def of(cls, root: bytes) -> "_Keys":
-        names = b"encryption", b"masking", b"seed", b"nonce"
-        encryption, masking, seed, nonce = (derive(root, b"", name) for name in names)
-        return cls(KeyPair(encryption), KeyPair(masking), masking, seed, nonce, root)
-
-    def coefficients(self, of: bytes, threshold: int) -> bytes:
-        return random_bytes(derive(self.root, b"", b"shares", of), (threshold - 1) * shamir.COEFFICIENT_BYTES)
-
-    def __repr__(self) -> str:
-        return "_Keys"
-
-
-@dataclass(frozen=True, repr=False)
-class _Roll:
-    """What a device has learned from the roster."""
-
-    root: bytes
-    index: int
-    devices: int
-    graph: GraphParameters
-    indices: tuple[int, ...]  # of the neighbours, by place
-    adverts: tuple[Advertise, ...]
-
-
-@dataclass(frozen=True, repr=False)
-class _Memory:
-    """A device's state between events."""
-
-    stage: Stage = Stage.NEW
-    keys: _Keys | None = None
-    advert: Advertise | None = None
-    roll: _Roll | None = None
-    held: Mapping[int, tuple[bytes, bytes]] = field(
-        default_factory=dict
-    )  # place -> shares of seed, masking key
-    survivors: bytes = b""
 
 
 class Device:
@@ -145,20 +78,17 @@ class Device:
         entropy: Callable[[int], bytes] = os.urandom,
     ) -> None:
         self.session, self.identity, self._log, self._entropy = session, identity, log, entropy
-        self._policy = policy or Anyone()
-        self._fewest = max(session.terms.fewest, floor)
-        self._memory = _Memory()
+        self._steps = Steps(session, identity, policy or Anyone(), max(session.terms.fewest, floor))
+        self._stage, self._memory = Stage.NEW, Memory()
         self._answers: dict[str, tuple[bytes, bytes | None]] = {}  # event -> digest of it, the answer
         self._input: int | None = None  # number of the record that is the masked input: it is not held twice
-        # A neighbour's key -> the secret agreed with it, which serves both directions.
-        self._envelopes: dict[bytes, bytes] = {}
         for number, (kind, data) in enumerate(log):
             self._again(number, kind, data)
 
     @property
     def stage(self) -> Stage:
         """Where the device is."""
-        return self._memory.stage
+        return self._stage
 
     def start(self) -> bytes:
         """The first message; the same when asked again."""
@@ -232,30 +162,35 @@ class Device:
                 self.stage, given=f"{kind}", expected=self._awaited(), do="Send each message in its turn."
             )
         try:
-            memory, answer = getattr(self, rule.handler)(self._memory, event if event is not None else data)
-        except (SessionAborted, PlanError) as error:
-            stage = self.stage
-            self._log.append("aborted", str(error).encode())
-            self._memory = replace(self._memory, stage=Stage.ABORTED, keys=None, held={})
-            if isinstance(error, SessionAborted):
-                raise
-            raise SessionAborted(stage, given=error.given, expected=error.expected, do=error.do) from error
+            memory, answer = getattr(self._steps, rule.handler)(
+                self._memory, data if event is None else event
+            )
+        except (Broken, PlanError) as error:
+            left = SessionAborted(
+                self.stage,
+                given=error.given,
+                expected=error.expected,
+                do="The device has left: the server or a neighbour does not keep to the protocol, or too many vanished.",
+            )
+            self._log.append("aborted", str(left).encode())
+            self._leave()
+            raise left from None
         # A masked input is kept, and not what it was made of.
         number = self._log.append(kind, answer if kind == "vector" else data)
-        self._take(number, kind, data, replace(memory, stage=rule.then), answer)
+        self._take(number, kind, data, rule, memory, answer)
         return answer
 
     def _again(self, number: int, kind: str, data: bytes) -> None:
         """Take in an event of the log."""
         if kind == "aborted":
-            self._memory = replace(self._memory, stage=Stage.ABORTED, keys=None, held={})
+            self._leave()
             return
         rule = TRANSITIONS.get((self.stage, kind))
         if rule is None or (kind == "start" and len(data) != 64):
             raise _damaged(f"{kind!r} where a device is {self.stage}")
         if kind == "vector":
             decode_kept(data, MaskedInput)
-            self._take(number, kind, b"", replace(self._memory, stage=rule.then), None)
+            self._take(number, kind, b"", rule, self._memory, None)
         else:
             event = data
             if kind == "start":
@@ -271,13 +206,21 @@ class Device:
                 if type(event).__name__.lower() != kind:
                     raise _damaged(f"{event!r} under the name {kind!r}")
             try:
-                memory, answer = getattr(self, rule.handler)(self._memory, event)
-            except (SessionAborted, PlanError) as error:
+                memory, answer = getattr(self._steps, rule.handler)(self._memory, event)
+            except (Broken, PlanError) as error:
                 raise _damaged(f"a {kind} it would not have accepted") from error
-            self._take(number, kind, data, replace(memory, stage=rule.then), answer)
+            self._take(number, kind, data, rule, memory, answer)
 
-    def _take(self, number: int, kind: str, data: bytes, memory: _Memory, answer: bytes | None) -> None:
-        self._memory = memory
+    def _leave(self) -> None:
+        """Be in the session no longer, and know none of its secrets."""
+        self._stage, self._memory = Stage.ABORTED, replace(self._memory, keys=None, held={})
+        self._steps.forget()
+
+    def _take(
+        self, number: int, kind: str, data: bytes, rule: Rule, memory: Memory, answer: bytes | None
+    ) -> None:
+        """Take in an event that is in the log."""
+        self._stage, self._memory = Stage(rule.then), memory
         if kind == "vector":
             self._input = number
         else:
@@ -296,247 +239,8 @@ class Device:
         kinds = [kind for stage, kind in TRANSITIONS if stage == self.stage]
         return kinds[0] if kinds else "nothing more"
 
-    def _require(self, holds: object, given: str, expected: str) -> None:
-        if not holds:
-            raise SessionAborted(
-                self.stage,
-                given=given,
-                expected=expected,
-                do="The device has left: the server or a neighbour does not keep to the protocol, or too many vanished.",
-            )
-
-    # -- what follows from each event ------------------------------------------------------------------------
-
-    def _advertise(self, memory: _Memory, start: bytes) -> tuple[_Memory, bytes]:
-        keys = _Keys.of(start[32:])
-        unsigned = Advertise(
-            self.identity.public,
-            keys.encryption.public,
-            keys.masking.public,
-            keys.nonce,
-            digest("commitment", keys.seed),
-            bytes(64),
-        )
-        advert = _signed(unsigned, self.identity, unsigned.payload(self.session.context))
-        return replace(memory, keys=keys, advert=advert), encode(advert)
-
-    def _share(self, memory: _Memory, roster: Roster) -> tuple[_Memory, bytes]:
-        keys = _known(memory.keys)
-        roll = self._roll(memory, roster)
-        places = range(1, roll.graph.degree + 1)
-        shares = zip(
-            *(
-                shamir.share(
-                    secret, places, roll.graph.threshold, keys.coefficients(name, roll.graph.threshold)
-                )
-                for secret, name in ((keys.seed, b"seed"), (keys.masking_secret, b"masking"))
-            ),
-            strict=True,
-        )
-        sealed = tuple(
-            seal(self._envelope(keys, roll, advert.encryption_key, roll.index, to), b"".join(pair), roll.root)
-            for to, advert, pair in zip(roll.indices, roll.adverts, shares, strict=True)
-        )
-        unsigned = Shares(roll.root, roll.index, sealed, bytes(64))
-        answer = _signed(unsigned, self.identity, unsigned.payload(self.session.context))
-        return replace(memory, roll=roll), encode(answer)
-
-    def _roll(self, memory: _Memory, roster: Roster) -> _Roll:
-        """What the roster says, once it is all checked."""
-        context, own = self.session.context, _known(memory.advert)
-        self._require(len(roster.hashes) % 32 == 0, "a roster of broken hashes", "hashes of 32 bytes")
-        hashes = [roster.hashes[i : i + 32] for i in range(0, len(roster.hashes), 32)]
-        devices = len(hashes)
-        self._require(
-            self._fewest <= devices <= self.session.terms.most,
-            f"a roster of {devices}",
-            f"{self._fewest} to {self.session.terms.most} devices",
-        )
-        self._require(
-            all(a < b for a, b in pairwise(hashes)),
-            "a roster out of order or with repeats",
-            "hashes that ascend",
-        )
-        mine = own.hash(context)
-        self._require(mine in hashes, "a roster without this device", "its own advert, once")
-        graph = self.session.terms.graph(devices)
-        root = digest("roster", context, roster.beacon, *hashes)
-        index = hashes.index(mine)
-        indices = tuple(Ring(root, roster.beacon, hashes, graph.degree).neighbours(index))
-        self._require(
-            len(roster.neighbours) == graph.degree,
-            f"{len(roster.neighbours)} neighbours",
-            f"{graph.degree}, as the terms ask of {devices} devices",
-        )
-        for place, advert in zip(indices, roster.neighbours, strict=True):
-            self._require(
-                advert.hash(context) == hashes[place],
-                "a neighbour off the ring",
-                "the neighbours the root gives",
-            )
-            self._require(
-                verified(advert.identity, advert.signature, advert.payload(context)),
-                "a neighbour's advert with a forged signature",
-                "one signed by its identity, for this session",
-            )
-            self._require(
-                self._policy.admits(advert.identity),
-                "a neighbour that may not take part",
-                "one the policy admits",
-            )
-            self._require(
-                not (low_order(advert.encryption_key) or low_order(advert.masking_key)),
-                "a key of low order",
-                "a key that keeps a secret",
-            )
-        everyone = (own, *roster.neighbours)
-        for name in ("identity", "encryption_key", "masking_key"):
-            self._require(
-                len({getattr(advert, name) for advert in everyone}) == len(everyone),
-                f"the same {name} twice",
-                "devices that differ",
-            )
-        return _Roll(root, index, devices, graph, indices, roster.neighbours)
-
-    def _open(self, memory: _Memory, mailbox: Mailbox) -> tuple[_Memory, None]:
-        keys, roll = _known(memory.keys), _known(memory.roll)
-        self._require(mailbox.root == roll.root, "a mailbox of another roster", "one of this session")
-        self._require(
-            len(mailbox.sealed) == roll.graph.degree, "a mailbox of another size", "an entry a neighbour"
-        )
-        held: dict[int, tuple[bytes, bytes]] = {}
-        for place, sealed in enumerate(mailbox.sealed):
-            if not sealed:
-                continue
-            advert, sender = roll.adverts[place], roll.indices[place]
-            envelope = self._envelope(keys, roll, advert.encryption_key, sender, roll.index)
-            opened = unseal(envelope, sealed, roll.root)
-            # All are opened before anything private is sent: leaving later would tell which one could not be.
-            self._require(
-                opened is not None and len(opened) == 2 * shamir.SHARE_BYTES,
-                "shares that were changed on their way",
-                "what the neighbour sealed",
-            )
-            held[place] = (_known(opened)[: shamir.SHARE_BYTES], _known(opened)[shamir.SHARE_BYTES :])
-        self._envelopes.clear()
-        self._require(
-            len(held) >= roll.graph.threshold,
-            f"shares of {len(held)} neighbours",
-            f"at least {roll.graph.threshold}",
-        )
-        return replace(memory, held=MappingProxyType(held)), None
-
-    def _mask(self, memory: _Memory, vector: np.ndarray) -> tuple[_Memory, bytes]:
-        keys, roll, session = _known(memory.keys), _known(memory.roll), self.session
-        masked = np.concatenate([vector, session.check])
-        masks = [(self_mask(keys.seed, roll.root, session.context), 1)]
-        for place in memory.held:
-            other, advert = roll.indices[place], roll.adverts[place]
-            key = pair_mask(self._agreed(keys.masking, advert.masking_key), roll.root, session.context)
-            masks.append((key, 1 if roll.index < other else -1))
-        apply_masks(masked, masks)
-        unsigned = MaskedInput(
-            roll.root, roll.index, memoryview(pack_words(masked, session.terms.modulus_bits)), bytes(64)
-        )
-        return memory, encode(_signed(unsigned, self.identity, unsigned.payload(session.context)))
-
-    def _sign(self, memory: _Memory, survivors: Survivors) -> tuple[_Memory, bytes]:
-        roll = _known(memory.roll)
-        self._require(survivors.root == roll.root, "survivors of another roster", "those of this session")
-        stayed = members(survivors.survivors, roll.devices)
-        self._require(stayed is not None, "a malformed set of survivors", "a bit a device")
-        alive = set(_known(stayed))
-        self._require(
-            roll.index in alive, "survivors without this device", "a set that holds it: its input was sent"
-        )
-        self._require(
-            len(alive) >= self._fewest, f"{len(alive)} survivors", f"at least {self._fewest} in a sum"
-        )
-        near = [place for place, index in enumerate(roll.indices) if index in alive]
-        self._require(
-            all(place in memory.held for place in near),
-            "a survivor that never sent its shares",
-            "only devices that did",
-        )
-        self._require(
-            len(near) >= roll.graph.threshold,
-            f"{len(near)} surviving neighbours",
-            f"at least {roll.graph.threshold}",
-        )
-        signature = self.identity.sign(survivors.payload(self.session.context))
-        answer = Consistency(roll.root, roll.index, signature)
-        return replace(memory, survivors=survivors.survivors), encode(answer)
-
-    def _unmask(self, memory: _Memory, given: Signatures) -> tuple[_Memory, bytes]:
-        roll, session = _known(memory.roll), self.session
-        self._require(
-            given.root == roll.root and given.survivors == memory.survivors,
-            "signatures of another set of survivors",
-            "the set this device signed",
-        )
-        self._require(
-            len(given.signatures) == roll.graph.degree, "signatures of another number", "a place a neighbour"
-        )
-        alive = set(members(memory.survivors, roll.devices) or ())
-        payload = Survivors(roll.root, memory.survivors).payload(session.context)
-        agreed = 0
-        for index, advert, signature in zip(roll.indices, roll.adverts, given.signatures, strict=True):
-            if not signature or index not in alive:
-                continue
-            self._require(
-                verified(advert.identity, signature, payload),
-                "a forged signature of the survivors",
-                "signatures by the neighbours",
-            )
-            agreed += 1
-            if agreed == roll.graph.threshold:
-                break
-        self._require(
-            agreed >= roll.graph.threshold,
-            f"{agreed} neighbours that signed the same set",
-            f"at least {roll.graph.threshold}",
-        )
-        # Of each neighbour one share, of one kind, once.
-        shares = tuple(
-            memory.held[place][0 if index in alive else 1] if place in memory.held else b""
-            for place, index in enumerate(roll.indices)
-        )
-        unsigned = Unmask(roll.root, roll.index, shares, bytes(64))
-        answer = _signed(unsigned, self.identity, unsigned.payload(session.context))
-        # Nothing secret is needed any more.
-        return replace(memory, keys=None, held={}), encode(answer)
-
-    def _envelope(self, keys: _Keys, roll: _Roll, other: bytes, sender: int, receiver: int) -> bytes:
-        """The key of the one message from `sender` to `receiver`."""
-        ends = sender.to_bytes(8, "little"), receiver.to_bytes(8, "little")
-        if other not in self._envelopes:
-            self._envelopes[other] = self._agreed(keys.encryption, other)
-        return derive(self._envelopes[other], roll.root, b"envelope", self.session.context, *ends)
-
-    def _agreed(self, keys: KeyPair, public: bytes) -> bytes:
-        try:
-            return keys.agree(public)
-        except ValueError:
-            self._require(False, "a key of low order", "a key that keeps a secret")
-            raise
-
     def __repr__(self) -> str:
         return f"Device({self.identity!r}, {self.stage})"
-
-
-def self_mask(seed: bytes, root: bytes, context: bytes) -> bytes:
-    """The key of a device's own mask."""
-    return derive(seed, root, b"self", context)
-
-
-def pair_mask(agreed: bytes, root: bytes, context: bytes) -> bytes:
-    """The key of the mask two neighbours share."""
-    return derive(agreed, root, b"mask", context)
-
-
-def _signed(message: Any, identity: Identity, payload: bytes) -> Any:
-    fields = {name: getattr(message, name) for name in message.__struct_fields__}
-    return type(message)(**fields | {"signature": identity.sign(payload)})
 
 
 def _damaged(given: str) -> RunDamaged:
@@ -546,8 +250,3 @@ def _damaged(given: str) -> RunDamaged:
         expected="what its own records, and its policy, lead to",
         do="Begin a new session: this log was changed.",
     )
-
-
-def _known(value: Any) -> Any:
-    assert value is not None
-    return value

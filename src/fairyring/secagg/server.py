@@ -13,16 +13,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fairyring.core.cores import available_cores
 from fairyring.core.errors import MessageRefused, PlanError, RunDamaged, RunMismatch, SessionAborted
-from fairyring.core.packing import check_packed, unpack_words
+from fairyring.core.packing import check_packed
 from fairyring.secagg import shamir
 from fairyring.secagg._rule import Rule
-from fairyring.secagg._suite import KeyPair, bitmap, digest, low_order, verified
-from fairyring.secagg.device import pair_mask, self_mask
+from fairyring.secagg._suite import bitmap, digest, low_order, verified
+from fairyring.secagg._unmasking import Known, Unrecovered, total
 from fairyring.secagg.graph import GraphParameters, Ring
 from fairyring.secagg.identity import Anyone, Policy
-from fairyring.secagg.keystream import apply_masks, word_of
+from fairyring.secagg.keystream import word_of
 from fairyring.secagg.log import Log
 from fairyring.secagg.messages import (
     Advertise,
@@ -79,7 +78,6 @@ _KINDS = {
     Consistency: "consistency",
     Unmask: "unmask",
 }
-_MASKS_AT_A_TIME = 128  # ciphers that are open at once
 
 
 class Outgoing(NamedTuple):
@@ -443,17 +441,17 @@ class Server:
         return bitmap(self._askable, len(self._roster))
 
     def _finish(self) -> bytes:
-        total = self._total()
+        summed = self._total()
         terms = self.session.terms
         count = len(self._survivors)
         word = word_of(terms.modulus_bits)
         expected = (self.session.check * word(count % (1 << terms.modulus_bits))) & self.session.mask
-        if not np.array_equal(total[terms.length :], expected):
+        if not np.array_equal(summed[terms.length :], expected):
             raise self._give_up(
                 "a sum whose check numbers are wrong: some device trained from another model, or lied",
                 "masks that cancel",
             )
-        vector = total[: terms.length].copy()
+        vector = summed[: terms.length].copy()
         sets = bitmap(self._holders, len(self._roster)), bitmap(self._survivors, len(self._roster))
         transcript = Transcript(
             terms,
@@ -473,62 +471,23 @@ class Server:
         if devices < self.session.terms.fewest:
             raise self._give_up(f"{devices} {what}", f"at least {self.session.terms.fewest}")
 
-    # -- the sum --------------------------------------------------------------------------------------------
-
     def _total(self) -> np.ndarray:
         """The sum of the survivors' inputs with all masks taken out, check numbers and all."""
-        terms, context, root = self.session.terms, self.session.context, self._root
-        alive = set(self._survivors)
-        masks = []
-        for owner in self._survivors:
-            seed = self._recovered(
-                owner, lambda s, o=owner: digest("commitment", s) == self._roster[o].commitment
-            )
-            masks.append((self_mask(seed, root, context), -1))
-        for owner in sorted(self._holders - alive):
-            near = [index for index in self._neighbours(owner) if index in alive]
-            if not near:
-                continue  # nobody's input holds a mask with it
-            keys = KeyPair(
-                self._recovered(owner, lambda s, o=owner: KeyPair(s).public == self._roster[o].masking_key)
-            )
-            for index in near:
-                mask = pair_mask(keys.agree(self._roster[index].masking_key), root, context)
-                masks.append((mask, -1 if index < owner else 1))
-        total = np.zeros(terms.words, word_of(terms.modulus_bits))
-        for index in self._survivors:
-            message = decode_kept(self._log.read(self._inputs[index]).data, MaskedInput)
-            np.add(total, self._words(message), out=total)
-        for start in range(0, len(masks), _MASKS_AT_A_TIME):
-            apply_masks(total, masks[start : start + _MASKS_AT_A_TIME], threads=available_cores())
-        total &= self.session.mask
-        return total
-
-    def _recovered(self, owner: int, right: Any) -> bytes:
-        """A secret of a device from its neighbours' shares; `right(secret)` tells whether it is the one."""
-        shares = {}
-        for place, holder in enumerate(self._neighbours(owner), start=1):
-            given = self._shares.get(holder)
-            if given is not None:
-                share = given[self._place(owner, holder) - 1]
-                if share:
-                    shares[place] = share
-        places, threshold = list(shares), self._graph.threshold
-        if len(places) < threshold:
-            raise self._give_up(
-                f"{len(places)} shares of a device's secret", f"at least {threshold}: too many have vanished"
-            )
-        # A device may have given a wrong share. Each set leaves out the next few, all around, so that one does without it.
-        for first in range(0, len(places), max(1, len(places) - threshold)):
-            chosen = [places[(first + i) % len(places)] for i in range(threshold)]
-            secret = shamir.reconstruct({place: shares[place] for place in chosen})
-            if secret is not None and right(secret):
-                return secret
-        raise self._give_up("shares that do not give the committed secret", "honest shares")
-
-    def _words(self, message: MaskedInput) -> np.ndarray:
-        terms = self.session.terms
-        return unpack_words(message.vector, terms.modulus_bits, terms.words, word_of(terms.modulus_bits))
+        assert self._ring is not None
+        known = Known(
+            self.session,
+            self._root,
+            self._graph.threshold,
+            self._ring,
+            self._roster,
+            self._holders,
+            self._survivors,
+            self._shares,
+        )
+        try:
+            return total(known, (self._log.read(self._inputs[index]).data for index in self._survivors))
+        except Unrecovered as error:
+            raise self._give_up(error.given, error.expected) from None
 
     # -- what is announced -----------------------------------------------------------------------------------
 

@@ -1,0 +1,348 @@
+"""What a device does in each step of a secure sum: every check it makes, and everything it sends."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fairyring.core.packing import pack_words
+from fairyring.secagg import shamir
+from fairyring.secagg._suite import (
+    KeyPair,
+    derive,
+    digest,
+    low_order,
+    members,
+    pair_mask,
+    seal,
+    self_mask,
+    unseal,
+    verified,
+)
+from fairyring.secagg.graph import GraphParameters, Ring
+from fairyring.secagg.identity import Identity, Policy
+from fairyring.secagg.keystream import apply_masks, random_bytes
+from fairyring.secagg.messages import (
+    Advertise,
+    Consistency,
+    Mailbox,
+    MaskedInput,
+    Roster,
+    Shares,
+    Signatures,
+    Survivors,
+    Unmask,
+    encode,
+)
+from fairyring.secagg.terms import Session
+
+
+class Keys(NamedTuple):
+    """A device's secrets of one session, all from its root secret."""
+
+    encryption: KeyPair
+    masking: KeyPair
+    masking_secret: bytes
+    seed: bytes
+    nonce: bytes
+    root: bytes
+
+    @classmethod
+    def of(cls, root: bytes) -> "Keys":
+        names = b"encryption", b"masking", b"seed", b"nonce"
+        encryption, masking, seed, nonce = (derive(root, b"", name) for name in names)
+        return cls(KeyPair(encryption), KeyPair(masking), masking, seed, nonce, root)
+
+    def coefficients(self, of: bytes, threshold: int) -> bytes:
+        return random_bytes(derive(self.root, b"", b"shares", of), (threshold - 1) * shamir.COEFFICIENT_BYTES)
+
+    def __repr__(self) -> str:
+        return "Keys"
+
+
+@dataclass(frozen=True, repr=False)
+class Roll:
+    """What a device has learned from the roster."""
+
+    root: bytes
+    index: int
+    devices: int
+    graph: GraphParameters
+    indices: tuple[int, ...]  # of the neighbours, by place
+    adverts: tuple[Advertise, ...]
+
+
+@dataclass(frozen=True, repr=False)
+class Memory:
+    """A device's state between events."""
+
+    keys: Keys | None = None
+    advert: Advertise | None = None
+    roll: Roll | None = None
+    # Place of a neighbour -> the shares of its seed and of its masking key.
+    held: Mapping[int, tuple[bytes, bytes]] = field(default_factory=dict)
+    survivors: bytes = b""
+
+
+class Broken(Exception):
+    """Something is not as it should be: a reason to leave the session.
+
+    Args:
+        given: what was found.
+        expected: what would have been right.
+    """
+
+    def __init__(self, given: str, expected: str) -> None:
+        self.given, self.expected = given, expected
+        super().__init__(given)
+
+
+class Steps:
+    """What follows from each event, for one device in one session: from its memory and the event, what it remembers and
+    answers. Nothing here changes anything.
+
+    Args:
+        session: what is summed.
+        identity: the device's.
+        policy: whom it accepts as neighbours.
+        fewest: the fewest devices it takes part with.
+    """
+
+    def __init__(self, session: Session, identity: Identity, policy: Policy, fewest: int) -> None:
+        self.session, self.identity, self._policy, self._fewest = session, identity, policy, fewest
+        # A neighbour's key -> the secret agreed with it, which serves both directions.
+        self._envelopes: dict[bytes, bytes] = {}
+
+    def forget(self) -> None:
+        """Let go of what was agreed with neighbours."""
+        self._envelopes.clear()
+
+    def advertise(self, memory: Memory, start: bytes) -> tuple[Memory, bytes]:
+        keys = Keys.of(start[32:])
+        unsigned = Advertise(
+            self.identity.public,
+            keys.encryption.public,
+            keys.masking.public,
+            keys.nonce,
+            digest("commitment", keys.seed),
+            bytes(64),
+        )
+        advert = _signed(unsigned, self.identity, unsigned.payload(self.session.context))
+        return replace(memory, keys=keys, advert=advert), encode(advert)
+
+    def share(self, memory: Memory, roster: Roster) -> tuple[Memory, bytes]:
+        keys = _known(memory.keys)
+        roll = self._roll(memory, roster)
+        places = range(1, roll.graph.degree + 1)
+        shares = zip(
+            *(
+                shamir.share(
+                    secret, places, roll.graph.threshold, keys.coefficients(name, roll.graph.threshold)
+                )
+                for secret, name in ((keys.seed, b"seed"), (keys.masking_secret, b"masking"))
+            ),
+            strict=True,
+        )
+        sealed = tuple(
+            seal(self._envelope(keys, roll, advert.encryption_key, roll.index, to), b"".join(pair), roll.root)
+            for to, advert, pair in zip(roll.indices, roll.adverts, shares, strict=True)
+        )
+        unsigned = Shares(roll.root, roll.index, sealed, bytes(64))
+        answer = _signed(unsigned, self.identity, unsigned.payload(self.session.context))
+        return replace(memory, roll=roll), encode(answer)
+
+    def _roll(self, memory: Memory, roster: Roster) -> Roll:
+        """What the roster says, once it is all checked."""
+        context, own = self.session.context, _known(memory.advert)
+        self._require(len(roster.hashes) % 32 == 0, "a roster of broken hashes", "hashes of 32 bytes")
+        hashes = [roster.hashes[i : i + 32] for i in range(0, len(roster.hashes), 32)]
+        devices = len(hashes)
+        self._require(
+            self._fewest <= devices <= self.session.terms.most,
+            f"a roster of {devices}",
+            f"{self._fewest} to {self.session.terms.most} devices",
+        )
+        self._require(
+            all(a < b for a, b in pairwise(hashes)),
+            "a roster out of order or with repeats",
+            "hashes that ascend",
+        )
+        mine = own.hash(context)
+        self._require(mine in hashes, "a roster without this device", "its own advert, once")
+        graph = self.session.terms.graph(devices)
+        root = digest("roster", context, roster.beacon, *hashes)
+        index = hashes.index(mine)
+        indices = tuple(Ring(root, roster.beacon, hashes, graph.degree).neighbours(index))
+        self._require(
+            len(roster.neighbours) == graph.degree,
+            f"{len(roster.neighbours)} neighbours",
+            f"{graph.degree}, as the terms ask of {devices} devices",
+        )
+        for place, advert in zip(indices, roster.neighbours, strict=True):
+            self._require(
+                advert.hash(context) == hashes[place],
+                "a neighbour off the ring",
+                "the neighbours the root gives",
+            )
+            self._require(
+                verified(advert.identity, advert.signature, advert.payload(context)),
+                "a neighbour's advert with a forged signature",
+                "one signed by its identity, for this session",
+            )
+            self._require(
+                self._policy.admits(advert.identity),
+                "a neighbour that may not take part",
+                "one the policy admits",
+            )
+            self._require(
+                not (low_order(advert.encryption_key) or low_order(advert.masking_key)),
+                "a key of low order",
+                "a key that keeps a secret",
+            )
+        everyone = (own, *roster.neighbours)
+        for name in ("identity", "encryption_key", "masking_key"):
+            self._require(
+                len({getattr(advert, name) for advert in everyone}) == len(everyone),
+                f"the same {name} twice",
+                "devices that differ",
+            )
+        return Roll(root, index, devices, graph, indices, roster.neighbours)
+
+    def open(self, memory: Memory, mailbox: Mailbox) -> tuple[Memory, None]:
+        keys, roll = _known(memory.keys), _known(memory.roll)
+        self._require(mailbox.root == roll.root, "a mailbox of another roster", "one of this session")
+        self._require(
+            len(mailbox.sealed) == roll.graph.degree, "a mailbox of another size", "an entry a neighbour"
+        )
+        held: dict[int, tuple[bytes, bytes]] = {}
+        for place, sealed in enumerate(mailbox.sealed):
+            if not sealed:
+                continue
+            advert, sender = roll.adverts[place], roll.indices[place]
+            envelope = self._envelope(keys, roll, advert.encryption_key, sender, roll.index)
+            opened = unseal(envelope, sealed, roll.root)
+            # All are opened before anything private is sent: leaving later would tell which one could not be.
+            self._require(
+                opened is not None and len(opened) == 2 * shamir.SHARE_BYTES,
+                "shares that were changed on their way",
+                "what the neighbour sealed",
+            )
+            held[place] = (_known(opened)[: shamir.SHARE_BYTES], _known(opened)[shamir.SHARE_BYTES :])
+        self._envelopes.clear()
+        self._require(
+            len(held) >= roll.graph.threshold,
+            f"shares of {len(held)} neighbours",
+            f"at least {roll.graph.threshold}",
+        )
+        return replace(memory, held=MappingProxyType(held)), None
+
+    def mask(self, memory: Memory, vector: np.ndarray) -> tuple[Memory, bytes]:
+        keys, roll, session = _known(memory.keys), _known(memory.roll), self.session
+        masked = np.concatenate([vector, session.check])
+        masks = [(self_mask(keys.seed, roll.root, session.context), 1)]
+        for place in memory.held:
+            other, advert = roll.indices[place], roll.adverts[place]
+            key = pair_mask(self._agreed(keys.masking, advert.masking_key), roll.root, session.context)
+            masks.append((key, 1 if roll.index < other else -1))
+        apply_masks(masked, masks)
+        unsigned = MaskedInput(
+            roll.root, roll.index, memoryview(pack_words(masked, session.terms.modulus_bits)), bytes(64)
+        )
+        return memory, encode(_signed(unsigned, self.identity, unsigned.payload(session.context)))
+
+    def sign(self, memory: Memory, survivors: Survivors) -> tuple[Memory, bytes]:
+        roll = _known(memory.roll)
+        self._require(survivors.root == roll.root, "survivors of another roster", "those of this session")
+        stayed = members(survivors.survivors, roll.devices)
+        self._require(stayed is not None, "a malformed set of survivors", "a bit a device")
+        alive = set(_known(stayed))
+        self._require(
+            roll.index in alive, "survivors without this device", "a set that holds it: its input was sent"
+        )
+        self._require(
+            len(alive) >= self._fewest, f"{len(alive)} survivors", f"at least {self._fewest} in a sum"
+        )
+        near = [place for place, index in enumerate(roll.indices) if index in alive]
+        self._require(
+            all(place in memory.held for place in near),
+            "a survivor that never sent its shares",
+            "only devices that did",
+        )
+        self._require(
+            len(near) >= roll.graph.threshold,
+            f"{len(near)} surviving neighbours",
+            f"at least {roll.graph.threshold}",
+        )
+        signature = self.identity.sign(survivors.payload(self.session.context))
+        answer = Consistency(roll.root, roll.index, signature)
+        return replace(memory, survivors=survivors.survivors), encode(answer)
+
+    def unmask(self, memory: Memory, given: Signatures) -> tuple[Memory, bytes]:
+        roll, session = _known(memory.roll), self.session
+        self._require(
+            given.root == roll.root and given.survivors == memory.survivors,
+            "signatures of another set of survivors",
+            "the set this device signed",
+        )
+        self._require(
+            len(given.signatures) == roll.graph.degree, "signatures of another number", "a place a neighbour"
+        )
+        alive = set(members(memory.survivors, roll.devices) or ())
+        payload = Survivors(roll.root, memory.survivors).payload(session.context)
+        agreed = 0
+        for index, advert, signature in zip(roll.indices, roll.adverts, given.signatures, strict=True):
+            if not signature or index not in alive:
+                continue
+            self._require(
+                verified(advert.identity, signature, payload),
+                "a forged signature of the survivors",
+                "signatures by the neighbours",
+            )
+            agreed += 1
+            if agreed == roll.graph.threshold:
+                break
+        self._require(
+            agreed >= roll.graph.threshold,
+            f"{agreed} neighbours that signed the same set",
+            f"at least {roll.graph.threshold}",
+        )
+        # Of each neighbour one share, of one kind, once.
+        shares = tuple(
+            memory.held[place][0 if index in alive else 1] if place in memory.held else b""
+            for place, index in enumerate(roll.indices)
+        )
+        unsigned = Unmask(roll.root, roll.index, shares, bytes(64))
+        answer = _signed(unsigned, self.identity, unsigned.payload(session.context))
+        # Nothing secret is needed any more.
+        return replace(memory, keys=None, held={}), encode(answer)
+
+    def _envelope(self, keys: Keys, roll: Roll, other: bytes, sender: int, receiver: int) -> bytes:
+        """The key of the one message from `sender` to `receiver`."""
+        ends = sender.to_bytes(8, "little"), receiver.to_bytes(8, "little")
+        if other not in self._envelopes:
+            self._envelopes[other] = self._agreed(keys.encryption, other)
+        return derive(self._envelopes[other], roll.root, b"envelope", self.session.context, *ends)
+
+    def _agreed(self, keys: KeyPair, public: bytes) -> bytes:
+        try:
+            return keys.agree(public)
+        except ValueError:
+            self._require(False, "a key of low order", "a key that keeps a secret")
+            raise
+
+    def _require(self, holds: object, given: str, expected: str) -> None:
+        if not holds:
+            raise Broken(given, expected)
+
+
+def _signed(message: Any, identity: Identity, payload: bytes) -> Any:
+    fields = {name: getattr(message, name) for name in message.__struct_fields__}
+    return type(message)(**fields | {"signature": identity.sign(payload)})
+
+
+def _known(value: Any) -> Any:
+    assert value is not None
+    return value

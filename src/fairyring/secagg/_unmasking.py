@@ -1,0 +1,117 @@
+"""The sum: masked inputs added up, and every mask taken out that did not cancel."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from fairyring.core.cores import available_cores
+from fairyring.core.packing import unpack_words
+from fairyring.secagg import shamir
+from fairyring.secagg._suite import KeyPair, digest, pair_mask, self_mask
+from fairyring.secagg.graph import Ring
+from fairyring.secagg.keystream import apply_masks, word_of
+from fairyring.secagg.messages import Advertise, MaskedInput, decode_kept
+from fairyring.secagg.terms import Session
+
+_MASKS_AT_A_TIME = 128  # ciphers that are open at once
+
+
+class Known(NamedTuple):
+    """What a server knows when all shares have come.
+
+    Attributes:
+        session, root, threshold, ring: of the session.
+        roster: adverts by index.
+        holders: who sent shares.
+        survivors: whose input came, ascending.
+        shares: what each device gave for its neighbours, by place.
+    """
+
+    session: Session
+    root: bytes
+    threshold: int
+    ring: Ring
+    roster: Sequence[Advertise]
+    holders: set[int]
+    survivors: Sequence[int]
+    shares: Mapping[int, Sequence[bytes]]
+
+
+class Unrecovered(Exception):
+    """A secret that is needed cannot be had.
+
+    Args:
+        given: what there is.
+        expected: what it takes.
+    """
+
+    def __init__(self, given: str, expected: str) -> None:
+        self.given, self.expected = given, expected
+        super().__init__(given)
+
+
+def total(known: Known, inputs: Iterable[bytes]) -> np.ndarray:
+    """The sum of the survivors' vectors modulo `2**modulus_bits`: `[terms.words]`, check numbers last.
+
+    Args:
+        known: see there.
+        inputs: the survivors' `MaskedInput` messages, in any order; one is held at a time.
+
+    Raises:
+        Unrecovered: too few shares of a secret, or none that give it.
+    """
+    terms = known.session.terms
+    masks = _left_over(known)
+    word = word_of(terms.modulus_bits)
+    added = np.zeros(terms.words, word)
+    for data in inputs:
+        packed = decode_kept(data, MaskedInput).vector
+        np.add(added, unpack_words(packed, terms.modulus_bits, terms.words, word), out=added)
+    for start in range(0, len(masks), _MASKS_AT_A_TIME):
+        apply_masks(added, masks[start : start + _MASKS_AT_A_TIME], threads=available_cores())
+    added &= known.session.mask
+    return added
+
+
+def _left_over(known: Known) -> list[tuple[bytes, int]]:
+    """The masks that did not cancel, as `apply_masks` takes them out: survivors' own, and those shared with the vanished."""
+    context, root, alive = known.session.context, known.root, set(known.survivors)
+    masks = []
+    for owner in known.survivors:
+        commitment = known.roster[owner].commitment
+        seed = _recovered(known, owner, lambda s, c=commitment: digest("commitment", s) == c)
+        masks.append((self_mask(seed, root, context), -1))
+    for owner in sorted(known.holders - alive):
+        near = [index for index in known.ring.neighbours(owner) if index in alive]
+        if not near:
+            continue  # nobody's input holds a mask with it
+        key = known.roster[owner].masking_key
+        keys = KeyPair(_recovered(known, owner, lambda s, k=key: KeyPair(s).public == k))
+        for index in near:
+            mask = pair_mask(keys.agree(known.roster[index].masking_key), root, context)
+            masks.append((mask, -1 if index < owner else 1))
+    return masks
+
+
+def _recovered(known: Known, owner: int, right: Callable[[bytes], bool]) -> bytes:
+    """A secret of a device from its neighbours' shares; `right(secret)` tells whether it is the one."""
+    shares = {}
+    for place, holder in enumerate(known.ring.neighbours(owner), start=1):
+        given = known.shares.get(holder)
+        if given is not None:
+            share = given[known.ring.place(owner, holder) - 1]
+            if share:
+                shares[place] = share
+    places, threshold = list(shares), known.threshold
+    if len(places) < threshold:
+        raise Unrecovered(
+            f"{len(places)} shares of a device's secret", f"at least {threshold}: too many have vanished"
+        )
+    # A device may have given a wrong share. Each set leaves out the next few, all around, so that one does without it.
+    for first in range(0, len(places), max(1, len(places) - threshold)):
+        chosen = [places[(first + i) % len(places)] for i in range(threshold)]
+        secret = shamir.reconstruct({place: shares[place] for place in chosen})
+        if secret is not None and right(secret):
+            return secret
+    raise Unrecovered("shares that do not give the committed secret", "honest shares")
