@@ -171,7 +171,7 @@ class Plan:
             float(masking.dropout_rate),
         )
 
-    @property
+    @cached_property
     def fewest(self) -> int:
         """Fewer reports than this change nothing: 1, or what a secure sum asks for."""
         terms = self._terms(bytes(32))

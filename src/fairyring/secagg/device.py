@@ -149,11 +149,11 @@ class Device:
         self._fewest = max(session.terms.fewest, floor)
         self._memory = _Memory()
         self._answers: dict[str, tuple[bytes, bytes | None]] = {}  # event -> digest of it, the answer
-        self._envelopes: dict[
-            bytes, bytes
-        ] = {}  # neighbour's key -> agreed secret: it serves both directions
-        for kind, data in log:
-            self._again(kind, data)
+        self._input: int | None = None  # number of the record that is the masked input: it is not held twice
+        # A neighbour's key -> the secret agreed with it, which serves both directions.
+        self._envelopes: dict[bytes, bytes] = {}
+        for number, (kind, data) in enumerate(log):
+            self._again(number, kind, data)
 
     @property
     def stage(self) -> Stage:
@@ -207,8 +207,8 @@ class Device:
             SessionAborted: the device had left the session.
         """
         self._check_alive()
-        if "vector" in self._answers:
-            return self._answers["vector"][1] or b""
+        if self._input is not None:
+            return self._log.read(self._input).data
         terms = self.session.terms
         word = word_of(terms.modulus_bits)
         given = np.asarray(vector)
@@ -241,11 +241,11 @@ class Device:
                 raise
             raise SessionAborted(stage, given=error.given, expected=error.expected, do=error.do) from error
         # A masked input is kept, and not what it was made of.
-        self._log.append(kind, answer if kind == "vector" else data)
-        self._take(kind, data, replace(memory, stage=rule.then), answer)
+        number = self._log.append(kind, answer if kind == "vector" else data)
+        self._take(number, kind, data, replace(memory, stage=rule.then), answer)
         return answer
 
-    def _again(self, kind: str, data: bytes) -> None:
+    def _again(self, number: int, kind: str, data: bytes) -> None:
         """Take in an event of the log."""
         if kind == "aborted":
             self._memory = replace(self._memory, stage=Stage.ABORTED, keys=None, held={})
@@ -255,7 +255,7 @@ class Device:
             raise _damaged(f"{kind!r} where a device is {self.stage}")
         if kind == "vector":
             decode_kept(data, MaskedInput)
-            self._take(kind, b"", replace(self._memory, stage=rule.then), data)
+            self._take(number, kind, b"", replace(self._memory, stage=rule.then), None)
         else:
             event = data
             if kind == "start":
@@ -274,11 +274,14 @@ class Device:
                 memory, answer = getattr(self, rule.handler)(self._memory, event)
             except (SessionAborted, PlanError) as error:
                 raise _damaged(f"a {kind} it would not have accepted") from error
-            self._take(kind, data, replace(memory, stage=rule.then), answer)
+            self._take(number, kind, data, replace(memory, stage=rule.then), answer)
 
-    def _take(self, kind: str, data: bytes, memory: _Memory, answer: bytes | None) -> None:
+    def _take(self, number: int, kind: str, data: bytes, memory: _Memory, answer: bytes | None) -> None:
         self._memory = memory
-        self._answers[kind] = (digest("seen", data), answer)
+        if kind == "vector":
+            self._input = number
+        else:
+            self._answers[kind] = (digest("seen", data), answer)
 
     def _check_alive(self) -> None:
         if self.stage == Stage.ABORTED:
