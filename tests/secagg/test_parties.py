@@ -166,3 +166,18 @@ def test_a_device_counts_the_survivors_and_its_neighbours_among_them() -> None:
     places = [play.server._index[identity(i).public] for i in range(4)]
     with pytest.raises(SessionAborted, match="2 survivors"):
         play.devices[0].receive(encode(Survivors(play.server._root, bitmap(places[:2], 4))))
+
+
+def test_a_device_signs_no_set_in_which_too_few_of_its_neighbours_stayed() -> None:
+    # Three devices would make a sum, but two neighbours are no threshold.
+    terms = small_terms(6, threat="semi_malicious", dropout=0.2)
+    assert terms.graph(6).threshold == 3
+    play = Play(terms, vectors_of(6, terms))
+    play.advertise()
+    for event in ("roster", "mailbox"):
+        play.deliver(event)
+    play.contribute()
+    places = [play.server._index[identity(i).public] for i in range(6)]
+    with pytest.raises(SessionAborted, match="2 surviving neighbours"):
+        play.devices[0].receive(encode(Survivors(play.server._root, bitmap(places[:3], 6))))
+    assert play.devices[1].receive(encode(Survivors(play.server._root, bitmap(places[:4], 6))))
