@@ -40,11 +40,11 @@ def test_masks_of_another_model_leave_noise_which_the_check_numbers_show(bits: i
     for event in ("roster", "mailbox"):
         play.deliver(event)
     device, own = play.devices[victim], play.session
-    device.session = Session(terms, own.round, OTHER)
+    device._steps.session = Session(terms, own.round, OTHER)
     made = decode_kept(device.contribute(play.vectors[victim]), MaskedInput)
     signature = play.identities[victim].sign(made.payload(own.context))
     play.server.receive(encode(MaskedInput(made.root, made.sender, made.vector, signature)))
-    device.session = own
+    device._steps.session = own
     play.contribute()
     play.deliver("survivors")
     play.deliver("signatures")
