@@ -75,3 +75,24 @@ def test_the_demo_reaches_what_it_promises(call: Callable, tmp_path: Path) -> No
     accuracy = re.findall(r"held-out\s+.*?accuracy ([\d.]+) % \(round", called.out)
     assert float(accuracy[-1]) >= 93.0
     assert (tmp_path / "demo" / "report.html").is_file()
+
+
+def test_a_file_may_ask_for_the_masked_protocol_and_its_run_is_verified(
+    call: Callable, file: Path, tmp_path: Path
+) -> None:
+    clear = call("train", file, "--run", tmp_path / "clear")
+    assert clear.status == 0, clear.err
+    refused = call("verify", tmp_path / "clear")
+    assert refused.status == 2
+    assert "not summed by the masked protocol" in refused.err
+    chain = "aggregation=fr.chain(fr.clip(1.0), fr.quantize(bits=10), fr.secure_sum(16)),\n    cohort=5"
+    file.write_text(FILE.replace("cohort=5", chain) + 'secure_sum = "protocol"\n')
+    masked = call("train", file, "--run", tmp_path / "masked", "--rounds", 3)
+    assert masked.status == 0, masked.err
+    assert "3 sums under masks, the smallest of 5 clients" in masked.out
+    found = call("verify", tmp_path / "masked")
+    assert found.status == 0, found.err
+    assert "3 rounds checked: every transcript holds." in found.out
+    assert "of rounds 2, 3" in found.out
+    (tmp_path / "masked" / "secure_sum" / "round-000003.sum").write_bytes(b"")
+    assert call("verify", tmp_path / "masked").status == 2
