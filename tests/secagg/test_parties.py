@@ -2,8 +2,8 @@
 
 import pytest
 
-from fairyring.core.errors import MessageRefused, SessionAborted
-from fairyring.secagg import Device, Enrolled, Identity, MemoryLog
+from fairyring.core.errors import MessageRefused, PlanError, SessionAborted
+from fairyring.secagg import Device, Enrolled, Identity, MemoryLog, Session
 from fairyring.secagg._suite import bitmap
 from fairyring.secagg.messages import Advertise, Roster, Shares, Survivors, decode_kept, encode
 from tests.secagg.driving import EVENTS, Play, identity, root_secret, small_terms, vectors_of
@@ -181,3 +181,9 @@ def test_a_device_signs_no_set_in_which_too_few_of_its_neighbours_stayed() -> No
     with pytest.raises(SessionAborted, match="2 surviving neighbours"):
         play.devices[0].receive(encode(Survivors(play.server._root, bitmap(places[:3], 6))))
     assert play.devices[1].receive(encode(Survivors(play.server._root, bitmap(places[:4], 6))))
+
+
+@pytest.mark.parametrize(("number", "model"), [(-1, bytes(32)), (1 << 63, bytes(32)), (1, bytes(31))])
+def test_a_session_is_of_a_round_and_a_model(number: int, model: bytes) -> None:
+    with pytest.raises(PlanError, match="secure sum (round|model)"):
+        Session(small_terms(3), number, model)

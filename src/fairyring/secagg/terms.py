@@ -111,9 +111,20 @@ class Session:
         terms: the agreement.
         round: number of the round, from 0 to 2^63 - 1.
         model: digest of the model the round starts from, 32 bytes.
+
+    Raises:
+        PlanError: the round or the digest is none.
     """
 
     def __init__(self, terms: Terms, round: int, model: bytes) -> None:
+        for name, holds in (("round", 0 <= round < 1 << 63), ("model", len(model) == 32)):
+            if not holds:
+                raise PlanError(
+                    f"secure sum {name}",
+                    given=repr(round) if name == "round" else f"{len(model)} bytes",
+                    expected="a number from 0 to 2^63 - 1" if name == "round" else "a digest of 32 bytes",
+                    do="Give the round's own.",
+                )
         self.terms, self.round, self.model = terms, round, model
         plan = digest("terms", msgspec.msgpack.encode(msgspec.to_builtins(terms, builtin_types=(bytes,))))
         self.context = digest("context", plan, round.to_bytes(8, "little"), model)
