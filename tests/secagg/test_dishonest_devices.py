@@ -63,7 +63,7 @@ def test_a_device_with_anothers_key_is_not_let_in_and_the_others_go_on(name):
     fields = fresh | {name: getattr(theirs, name), "identity": stranger.public}
     copied = msgspec.structs.replace(own, **fields)
     signed = msgspec.structs.replace(copied, signature=stranger.sign(copied.payload(play.session.context)))
-    with pytest.raises(MessageRefused, match=f"another's {name}"):
+    with pytest.raises(MessageRefused, match="another's key"):
         play.server.receive(encode(signed))
     for event in ("roster", "mailbox"):
         play.deliver(event)

@@ -20,6 +20,7 @@ SIGNATURE_BYTES = 64
 TAG_BYTES = 16
 # Every AES-GCM key here encrypts one message, ever, so the nonce need not differ.
 _NONCE = bytes(12)
+_JOINED = 4096  # longer parts are hashed where they lie
 _P = 2**255 - 19
 # Every form of the points with which any key agrees on zero: those of order 1, 2, 4 and 8, and of the twist.
 _LOW_ORDER = {
@@ -35,10 +36,17 @@ _LOW_ORDER = {
 
 def digest(purpose: str, *parts: bytes | memoryview) -> bytes:
     """SHA-256 of `parts` for a purpose, 32 bytes. Parts are told apart by their lengths."""
-    state = hashlib.sha256(PROTOCOL + b"/" + purpose.encode() + b"\0")
+    state = hashlib.sha256()
+    pieces: list[bytes | memoryview] = [PROTOCOL, b"/", purpose.encode(), b"\0"]
     for part in parts:
-        state.update(len(part).to_bytes(8, "little"))
-        state.update(part)
+        pieces.append(len(part).to_bytes(8, "little"))
+        if len(part) > _JOINED:
+            state.update(b"".join(pieces))
+            state.update(part)
+            pieces = []
+        else:
+            pieces.append(part)
+    state.update(b"".join(pieces))
     return state.digest()
 
 

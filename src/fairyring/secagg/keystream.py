@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext
 from cryptography.hazmat.primitives.ciphers.algorithms import AES256
 from cryptography.hazmat.primitives.ciphers.modes import CTR
 
-BLOCK_BYTES = 1 << 19
+BLOCK_BYTES = 1 << 18
 _ZEROS = bytes(BLOCK_BYTES)
 _CIPHER_BLOCK = 16
 

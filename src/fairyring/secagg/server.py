@@ -124,6 +124,7 @@ class Server:
         self._seen: dict[str, dict[bytes, bytes]] = {kind: {} for kind in _KINDS.values()}
         self._barred: dict[str, set[bytes]] = {kind: set() for kind in _KINDS.values()}
         self._adverts: dict[bytes, Advertise] = {}
+        self._keys: set[bytes] = set()  # of all adverts
         self._roster: list[Advertise] = []
         self._index: dict[bytes, int] = {}
         self._hashes: list[bytes] = []
@@ -134,6 +135,7 @@ class Server:
         self._holders: set[int] = set()
         self._inputs: dict[int, int] = {}  # device -> number of its record
         self._survivors: list[int] = []
+        self._agreed = b""  # what devices sign of that set
         self._signed: dict[int, bytes] = {}
         self._askable: list[int] = []
         self._shares: dict[int, tuple[bytes, ...]] = {}
@@ -305,7 +307,7 @@ class Server:
     def _payload(self, message: Any) -> bytes:
         """What a message's signature is of."""
         if isinstance(message, Consistency):
-            return self._survivors_message().payload(self.session.context)
+            return self._agreed
         return message.payload(self.session.context)
 
     def _verify(self, message: Any) -> tuple[bytes, bytes]:
@@ -334,11 +336,8 @@ class Server:
                 raise self._refusal(
                     "a device that may not take part", "one the policy admits", "Enrol it first."
                 )
-            for name in ("encryption_key", "masking_key"):
-                if any(getattr(message, name) == getattr(other, name) for other in self._adverts.values()):
-                    raise self._refusal(
-                        f"a device with another's {name}", "keys of its own", "It is not let in."
-                    )
+            if not self._keys.isdisjoint((message.encryption_key, message.masking_key)):
+                raise self._refusal("a device with another's key", "keys of its own", "It is not let in.")
             if len(self._adverts) >= self.session.terms.most:
                 raise self._refusal(
                     "one device more", f"at most {self.session.terms.most}", "Wait for another session."
@@ -377,9 +376,12 @@ class Server:
                 raise self._refusal(f"{message!r}: {error}", "a packed vector", "Send it whole.") from None
 
     def _advertised(self, advert: Advertise, number: int, barred: bool) -> None:
-        self._adverts.pop(advert.identity, None)
+        known = self._adverts.pop(advert.identity, None)
+        if known is not None:
+            self._keys -= {known.encryption_key, known.masking_key}
         if not barred:
             self._adverts[advert.identity] = advert
+            self._keys |= {advert.encryption_key, advert.masking_key}
 
     def _shared(self, message: Shares, number: int, barred: bool) -> None:
         self._sealed.pop(message.sender, None)
@@ -422,6 +424,7 @@ class Server:
 
     def _freeze_survivors(self) -> bytes:
         self._survivors = sorted(self._inputs)
+        self._agreed = self._survivors_message().payload(self.session.context)
         self._sealed.clear()  # all mailboxes are out
         self._enough(len(self._survivors), "devices whose input came")
         return bitmap(self._survivors, len(self._roster))

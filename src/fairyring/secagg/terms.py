@@ -109,7 +109,7 @@ class Session:
 
     Args:
         terms: the agreement.
-        round: number of the round, from 0 to 2^63 - 1.
+        round: number of the round, from 0 to 2^64 - 1.
         model: digest of the model the round starts from, 32 bytes.
 
     Raises:
@@ -117,12 +117,12 @@ class Session:
     """
 
     def __init__(self, terms: Terms, round: int, model: bytes) -> None:
-        for name, holds in (("round", 0 <= round < 1 << 63), ("model", len(model) == 32)):
+        for name, holds in (("round", 0 <= round < 1 << 64), ("model", len(model) == 32)):
             if not holds:
                 raise PlanError(
                     f"secure sum {name}",
                     given=repr(round) if name == "round" else f"{len(model)} bytes",
-                    expected="a number from 0 to 2^63 - 1" if name == "round" else "a digest of 32 bytes",
+                    expected="a number from 0 to 2^64 - 1" if name == "round" else "a digest of 32 bytes",
                     do="Give the round's own.",
                 )
         self.terms, self.round, self.model = terms, round, model

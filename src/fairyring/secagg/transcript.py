@@ -29,7 +29,7 @@ class Transcript(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     terms: Terms
-    round: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
+    round: Annotated[int, Meta(ge=0)]
     model: Digest
     beacon: Annotated[bytes, Meta(max_length=64)]
     adverts: tuple[bytes, ...]
