@@ -45,6 +45,10 @@ from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES256
 from cryptography.hazmat.primitives.ciphers.modes import CTR
 
+sys.path.insert(0, str(Path(__file__).resolve().parent / "peers"))
+
+from timing import median_seconds
+
 from fairyring.secagg import Device, FileLog, Identity, MemoryLog, Server, Session, Terms, shamir
 from fairyring.secagg._suite import KeyPair, pair_mask
 from fairyring.secagg.keystream import BLOCK_BYTES, apply_masks, random_bytes, word_of
@@ -84,17 +88,6 @@ class Table:
 def terms_of(devices: int, length: int, threat: str, dropout: float = 0.1, bits: int = 32) -> Terms:
     """Terms of a benchmark's session."""
     return Terms(bytes(32), length, bits, 3, devices, threat, 0.1, dropout)  # pyright: ignore[reportArgumentType]
-
-
-def median_seconds(work: Callable[[], object], repeats: int) -> float:
-    """The median time of `work`, after one call that is not counted."""
-    work()
-    times = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - began)
-    return statistics.median(times)
 
 
 # -- a whole session -------------------------------------------------------------------------------------------

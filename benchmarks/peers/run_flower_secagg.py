@@ -11,9 +11,6 @@ import argparse
 import json
 import os
 import random
-import statistics
-import time
-from collections.abc import Callable
 from importlib.metadata import version
 
 import numpy as np
@@ -34,20 +31,10 @@ from flwr.supercore.primitives.asymmetric import (
     private_key_to_bytes,
     public_key_to_bytes,
 )
+from timing import median_seconds
 
 # The defaults of SecAggPlusWorkflow.
 MODULUS, QUANTIZATION, CLIPPING = 1 << 32, 1 << 22, 8.0
-
-
-def median_ms(work: Callable[[], object], repeats: int) -> float:
-    """The median time of `work`, after one call that is not counted."""
-    work()
-    times = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - began)
-    return 1e3 * statistics.median(times)
 
 
 def main() -> None:
@@ -86,13 +73,13 @@ def main() -> None:
     wire = [ndarray_to_bytes(array) for array in parameters_mod(mask(), MODULUS)]
     told = {
         "version": version("flwr"),
-        "mask a neighbour: expand and add, ms": median_ms(mask, 25),
-        "agree on a mask's key with a neighbour, ms": median_ms(agree, 99),
-        "share a device's two secrets, ms": median_ms(share, options.repeats),
-        "join the shares of a self-mask's seed, ms": median_ms(
-            lambda: join(seed_shares, seed), options.repeats
-        ),
-        "join the shares of a masking key, ms": median_ms(lambda: join(key_shares, own), options.repeats),
+        "mask a neighbour: expand and add, ms": 1e3 * median_seconds(mask, 25),
+        "agree on a mask's key with a neighbour, ms": 1e3 * median_seconds(agree, 99),
+        "share a device's two secrets, ms": 1e3 * median_seconds(share, options.repeats),
+        "join the shares of a self-mask's seed, ms": 1e3
+        * median_seconds(lambda: join(seed_shares, seed), options.repeats),
+        "join the shares of a masking key, ms": 1e3
+        * median_seconds(lambda: join(key_shares, own), options.repeats),
         "masked vector on the wire, bytes a number": sum(map(len, wire)) / options.length,
     }
     print(json.dumps(told), flush=True)

@@ -196,3 +196,37 @@ def test_a_damaged_log_that_tells_another_end_is_refused() -> None:
     assert kind == "close"
     with pytest.raises(RunDamaged, match="another set"):
         Server(play.session, MemoryLog([*records[:-1], Record(kind, data[:-1] + bytes([data[-1] ^ 1]))]))
+
+
+def test_a_file_that_another_process_holds_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "g.log"
+    FileLog(path).close()
+    holder = sqlite3.connect(path, isolation_level=None)
+    holder.execute("PRAGMA locking_mode=EXCLUSIVE")
+    holder.execute("BEGIN EXCLUSIVE")
+    real = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda *given, **named: real(*given, timeout=0.05, **named))
+    try:
+        with pytest.raises(StorageError, match="locked"):
+            FileLog(path)
+    finally:
+        holder.close()
+
+
+def test_a_bit_that_changed_within_a_masked_vector_is_found_when_the_server_starts_again() -> None:
+    terms = small_terms(4, length=50)
+    play = Play(terms, vectors_of(4, terms))
+    play.advertise()
+    play.deliver("roster")
+    play.deliver("mailbox")
+    play.contribute()
+    records = list(play.logs["server"])
+    at = next(i for i, record in enumerate(records) if record.kind == "masked_input")
+    data = bytearray(records[at].data)
+    data[len(data) // 2] ^= 1
+    Server(play.session, MemoryLog(records))
+    records[at] = Record("masked_input", bytes(data))
+    with pytest.raises(RunDamaged, match="did not sign"):
+        Server(play.session, MemoryLog(records))

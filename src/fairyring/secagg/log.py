@@ -89,7 +89,7 @@ class FileLog:
             kinds, datas, self._length = self._database.execute(query).fetchone()
         except sqlite3.DatabaseError as error:
             self._database.close()
-            raise self._damaged(error) from error
+            raise self._unwritable(error) if _busy(error) else self._damaged(error) from error
         if not kinds == datas == self._length:
             self._database.close()
             raise self._damaged(f"{kinds} of {self._length} records")
@@ -103,14 +103,16 @@ class FileLog:
         return self._length - 1
 
     def read(self, number: int) -> Record:
-        query = "SELECT kind, data FROM records WHERE number = ?"
+        query = "SELECT kind FROM records WHERE number = ?"
         try:
             row = self._database.execute(query, (number,)).fetchone()
+            if row is None:
+                raise IndexError(number)
+            # Not as part of the row, of which SQLite would make a copy of its own.
+            with self._database.blobopen("records", "data", number, readonly=True) as blob:
+                return Record(row[0], blob.read())
         except sqlite3.DatabaseError as error:
-            raise self._damaged(error) from error
-        if row is None:
-            raise IndexError(number)
-        return Record(*row)
+            raise self._unwritable(error) if _busy(error) else self._damaged(error) from error
 
     def __len__(self) -> int:
         return self._length
@@ -147,3 +149,8 @@ class FileLog:
             expected="a file that can be written",
             do="Free space or choose another place; what was appended before is whole.",
         )
+
+
+def _busy(error: sqlite3.Error) -> bool:
+    """Whether another process holds the file: it is not damaged then."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)

@@ -251,7 +251,11 @@ class Server:
             if _KINDS[type(message)] != kind or not (advert or message.sender < len(self._roster)):
                 raise _damaged(f"{message!r} as {kind!r}", "a member's message under its own name")
             sender = message.identity if advert else self._roster[message.sender].identity
-            self._take(kind, message, sender, self._payload(message) + message.signature, number)
+            payload = self._payload(message)
+            # What lay on a disk may have changed: a wrong bit of a vector would be a wrong number in the sum.
+            if not verified(sender, message.signature, payload):
+                raise _damaged(f"{message!r} that its sender did not sign", "what was accepted")
+            self._take(kind, message, sender, payload + message.signature, number)
 
     def _take(self, kind: str, message: Any, sender: bytes, mark: bytes, number: int) -> None:
         """Take in a message that is in the log."""
