@@ -13,7 +13,7 @@ from jax import lax
 from fairyring.core.errors import PopulationError
 from fairyring.population import Population
 from fairyring.simulation.columns import bytes_of
-from fairyring.simulation.program import Program, handed
+from fairyring.core.program import Program, handed
 from fairyring.simulation.target import Target
 from fairyring.task import Task
 
