@@ -19,12 +19,12 @@ from jax import lax
 
 from fairyring.aggregation import Message
 from fairyring.core.keys import Purpose, of_round, shared
+from fairyring.core.program import Program
 from fairyring.learning.device import Broadcast, device_half
 from fairyring.learning.local import Workload
 from fairyring.learning.plan import Plan
 from fairyring.learning.server import ServerState, server_half
 from fairyring.privacy.canaries import canary
-from fairyring.core.program import Program
 from fairyring.simulation.target import Target
 
 Tree = Any

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from fairyring.core.program import handed
 from fairyring.core.vector import digest
 from fairyring.learning.device import Broadcast
 from fairyring.learning.server import ServerState
@@ -15,7 +16,6 @@ from fairyring.simulation.draws import Draw, Draws
 from fairyring.simulation.engine import Engine
 from fairyring.simulation.feed import Piece, Resident, Streamed
 from fairyring.simulation.masked import MaskedSums, Summed
-from fairyring.core.program import handed
 from fairyring.simulation.spending import RoundNoise
 from fairyring.simulation.states import ClientStates
 
