@@ -28,7 +28,7 @@ class Program:
 
     def __init__(
         self,
-        function: Callable,
+        function: Callable[..., Tree],
         devices: list[Device],
         *,
         options: Mapping[str, str | int] | None = None,
@@ -36,7 +36,7 @@ class Program:
     ) -> None:
         self.devices, self.compilations = devices, 0
         self._jitted = jax.jit(function, donate_argnums=donate, compiler_options=dict(options or {}))
-        self.loaded: dict[int, Callable] = {}
+        self.loaded: dict[int, Callable[..., Tree]] = {}
         self._packed: tuple[Any, ...] | None = None
 
     def __call__(self, place: int, *arguments: Tree) -> Tree:
@@ -50,7 +50,7 @@ class Program:
             self.loaded[place] = self._load(self.devices[place], arguments)
         return self.loaded[place](*arguments)
 
-    def _load(self, device: Device, arguments: tuple[Tree, ...]) -> Callable:
+    def _load(self, device: Device, arguments: tuple[Tree, ...]) -> Callable[..., Tree]:
         if self._packed is not None:
             return deserialize_and_load(*self._packed, backend=device.client, execution_devices=[device])
         with jax.default_device(device):
