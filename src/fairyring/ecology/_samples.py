@@ -20,8 +20,8 @@ def sample(name: str, values: npt.ArrayLike, *, least: int = 1) -> Floats:
     return found
 
 
-def array(name: str, values: npt.ArrayLike, *, axes: int) -> Floats:
-    """Finite numbers as float64 with so many axes; anything else is refused."""
+def array(name: str, values: npt.ArrayLike, *, axes: int, missing: float | None = None) -> Floats:
+    """Finite numbers as float64 with so many axes, NaN replaced where it has a meaning; anything else is refused."""
     try:
         found = np.asarray(values, np.float64)
     except (TypeError, ValueError):
@@ -32,6 +32,8 @@ def array(name: str, values: npt.ArrayLike, *, axes: int) -> Floats:
         raise EcologyError(
             name, given=f"shape {found.shape}", expected=f"{axes} axes", do="See the shapes in the docstring."
         )
+    if missing is not None:
+        found = np.where(np.isnan(found), missing, found)
     if not np.isfinite(found).all():
         raise EcologyError(
             name,
