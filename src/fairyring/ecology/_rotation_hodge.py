@@ -77,7 +77,7 @@ def cyclic_test(
     Args:
         outcomes: `[n, n, replicates]`, or as nested sequences with a number of replicates for each pair:
             `outcomes[i][j]` holds, for each world in which i met j, by how much i beat j. `outcomes[j][i]` may be the
-            same worlds from the other side (the exact negatives, in the same order: taken once), other worlds (taken
+            same worlds from the other side (exact negatives in the same order, which count once), other worlds (taken
             with the sign turned), or empty. NaN is a world that does not exist. Two worlds a pair at least.
         seed: of the resampling.
         resamples: how many.

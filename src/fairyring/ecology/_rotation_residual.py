@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -21,17 +22,22 @@ class GradientFit:
     incidence: Floats
     weights: Floats
 
+    @cached_property
+    def _factors(self) -> tuple[Floats, Floats, Floats]:
+        root = np.sqrt(self.weights)
+        # One node's potential is free: without its column the rest have full rank on a connected graph.
+        q, r = np.linalg.qr(self.incidence[:, 1:] * root[:, None])
+        return root, q, r
+
     def potentials(self, flows: Floats) -> Floats:
         """`[nodes]`, with mean 0."""
-        root = np.sqrt(self.weights)
-        found = np.linalg.lstsq(self.incidence * root[:, None], flows * root)[0]
+        root, q, r = self._factors
+        found = np.concatenate([[0.0], np.linalg.solve(r, q.T @ (flows * root))])
         return found - found.mean()
 
     def remover(self) -> Floats:
         """`[edges, edges]`: takes flows to what no potential explains, so scaled that its squares sum to the energy."""
-        root = np.sqrt(self.weights)
-        # One node's potential is free: without its column the rest have full rank on a connected graph.
-        q = np.linalg.qr(self.incidence[:, 1:] * root[:, None])[0]
+        root, q, _ = self._factors
         return (np.eye(len(root)) - q @ q.T) * root
 
     def energy(self, flows: Floats) -> float:
