@@ -1,0 +1,241 @@
+"""Statistics over worlds, against enumeration, closed forms and SciPy."""
+
+import itertools
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import beta, binom, bootstrap, norm
+
+from fairyring.core.errors import EcologyError
+from fairyring.ecology import statistics as s
+
+few = st.lists(st.integers(0, 4), min_size=1, max_size=5)
+
+
+def every_deal(a: list[int], b: list[int]) -> list[float]:
+    """U of every division of the values, by definition."""
+    both, found = a + b, []
+    for chosen in itertools.combinations(range(len(both)), len(a)):
+        first = [both[i] for i in chosen]
+        second = [both[i] for i in range(len(both)) if i not in chosen]
+        found.append(sum((x > y) + (x == y) / 2 for x in first for y in second))
+    return found
+
+
+@settings(max_examples=60, deadline=None)
+@given(few, few)
+def test_the_rank_test_counts_every_deal_also_where_values_tie(a: list[int], b: list[int]) -> None:
+    found, deals = s.mann_whitney(a, b), every_deal(a, b)
+    u = sum((x > y) + (x == y) / 2 for x in a for y in b)
+    assert found.u == u
+    assert found.p == pytest.approx(sum(one >= u for one in deals) / len(deals), rel=1e-12)
+    assert found.delta == pytest.approx(sum(np.sign(x - y) for x in a for y in b) / (len(a) * len(b)))
+    assert found.delta == pytest.approx(s.cliffs_delta(a, b), abs=1e-15)
+    assert s.cliffs_delta(b, a) == pytest.approx(-found.delta, abs=1e-15)
+    assert found.least_p == 1 / len(deals)
+    assert found.method == ("exact" if len(set(a + b)) == len(a + b) else "exact with ties")
+
+
+def test_ties_that_hardly_matter_hardly_change_p() -> None:
+    """One tie among 32 worlds: the shift algorithm comes close to SciPy's exact p of the broken tie, on both sides."""
+    rng = np.random.default_rng(1)
+    a, b = rng.normal(0.5, 1, 16), rng.normal(0, 1, 16)
+    near = np.argmin(np.abs(b - a[3]))
+    below, tied, above = b.copy(), b.copy(), b.copy()
+    below[near], tied[near], above[near] = a[3] - 1e-9, a[3], a[3] + 1e-9
+    p = [s.mann_whitney(a, one).p for one in (below, tied, above)]
+    assert p[0] < p[1] < p[2]
+    assert [s.mann_whitney(a, one).method for one in (below, tied)] == ["exact", "exact with ties"]
+
+
+def test_many_worlds_are_dealt_at_random() -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(0.2, 1, 90), rng.normal(0, 1, 90)
+    found = s.mann_whitney(a, b, seed=4)
+    z = (found.u - 4050) / math.sqrt(90 * 90 * 181 / 12)
+    assert found.method == "permutation"
+    assert found.p == pytest.approx(norm.sf(z), abs=0.005)
+    assert s.mann_whitney(a + 9, b).p == found.least_p == 1e-5
+    assert s.mann_whitney(a, b, seed=4) == found
+
+
+def test_separate_worlds_have_the_least_p() -> None:
+    found = s.mann_whitney(np.arange(8) + 10.0, np.arange(8))
+    assert (found.p, found.delta) == (pytest.approx(1 / math.comb(16, 8)), 1.0)
+    assert found.p == pytest.approx(found.least_p)
+
+
+def test_the_interval_is_scipys_and_moves_with_its_values() -> None:
+    x = np.random.default_rng(3).gamma(2.0, size=20)
+    ours = s.bca_interval(x, seed=5)
+    theirs = bootstrap((x,), np.mean, method="BCa", n_resamples=9999, rng=np.random.default_rng(6))
+    assert ours.method == "BCa"
+    assert ours.low == pytest.approx(theirs.confidence_interval.low, abs=0.03)
+    assert ours.high == pytest.approx(theirs.confidence_interval.high, abs=0.03)
+    moved = s.bca_interval(1e6 + 1e-3 * x, seed=5)
+    assert (moved.low - 1e6) * 1e3 == pytest.approx(ours.low, abs=1e-5)
+    assert s.bca_interval(x, seed=5) == ours
+    assert s.bca_interval(x, seed=7) != ours
+
+
+def test_intervals_cover_the_mean_about_as_often_as_they_say() -> None:
+    """Of 300 skewed samples of 20; the BCa interval of so few covers a little less than it says."""
+    rng = np.random.default_rng(0)
+    samples = rng.gamma(2.0, 0.5, (300, 20))
+    both = [s.bca_interval(x, 0.95, seed=i, resamples=499) for i, x in enumerate(samples)]
+    lower = [s.bootstrap_lower_bound(x, 0.95, seed=i, resamples=499) for i, x in enumerate(samples)]
+    assert 0.89 <= np.mean([one.holds(1.0) for one in both]) <= 0.97
+    assert 0.91 <= np.mean([one.low <= 1.0 for one in lower]) <= 0.98
+    assert all(math.isinf(one.high) for one in lower)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.sampled_from([0.0, 0.0, 1.0, -2.5, 1e-30, 7e8]), min_size=3, max_size=9), st.booleans())
+def test_no_sample_has_an_interval_that_is_no_number(x: list[float], one_sided: bool) -> None:
+    found = s.bootstrap_lower_bound(x, resamples=199) if one_sided else s.bca_interval(x, resamples=199)
+    slack = 1e-9 * max(map(abs, x))
+    assert min(x) - slack <= found.low <= found.estimate + slack
+    assert one_sided or found.low <= found.high <= max(x) + slack
+    assert found.method != "too few"
+
+
+def test_degenerate_samples_say_so() -> None:
+    same = s.bca_interval([0.7] * 6)
+    assert (same.low, same.high, same.method) == (0.7, 0.7, "constant")
+    assert s.bootstrap_lower_bound([0.7] * 6).low == 0.7
+    assert s.bca_interval([0.1 + 0.2, 0.3, 0.3]).method == "constant"  # they differ by rounding alone
+    two = s.bca_interval([1.0, 2.0])
+    assert (two.estimate, two.low, two.high, two.method) == (1.5, -math.inf, math.inf, "too few")
+    assert s.bootstrap_lower_bound([1.0, 2.0]).low == -math.inf
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=6), st.floats(0.001, 0.999))
+def test_holm_rejects_what_its_steps_reject(p: list[float], level: float) -> None:
+    adjusted = s.holm(p)
+    order, rejecting = sorted(range(len(p)), key=lambda i: p[i]), True
+    for step, i in enumerate(order):
+        scaled = p[i] * (len(p) - step)
+        rejecting = rejecting and scaled <= level
+        assert (adjusted[i] <= level) == rejecting
+        assert p[i] <= adjusted[i] <= 1
+
+
+def test_holm_by_hand() -> None:
+    assert s.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx((0.03, 0.06, 0.06, 0.02))
+    assert s.holm([]) == ()
+
+
+@given(st.integers(0, 12), st.integers(0, 12), st.integers(0, 3))
+def test_signs_are_counted_exactly(up: int, down: int, none: int) -> None:
+    if up + down + none == 0:
+        return
+    found = s.sign_fraction([0.3] * up + [-2.0] * down + [0.0] * none)
+    n = up + down
+    assert (found.positive, found.negative, found.zero) == (up, down, none)
+    if n == 0:
+        assert math.isnan(found.fraction)
+        assert (found.p, found.low, found.high) == (1.0, 0.0, 1.0)
+        return
+    assert found.fraction == up / n
+    assert found.p == pytest.approx(min(1.0, 2 * binom.cdf(min(up, down), n, 0.5)))
+    assert found.low == pytest.approx(beta.ppf(0.025, up, down + 1) if up else 0.0)
+    assert found.high == pytest.approx(beta.ppf(0.975, up + 1, down) if down else 1.0)
+
+
+def test_an_upper_bound_of_none_is_the_rule_of_three() -> None:
+    assert s.clopper_pearson(0, 16, 0.95, side="upper") == pytest.approx((0.0, 1 - 0.05 ** (1 / 16)))
+
+
+@given(st.lists(st.integers(-3, 3), min_size=1, max_size=7))
+def test_flipped_signs_are_all_counted(x: list[int]) -> None:
+    sums = [
+        abs(sum(a * b for a, b in zip(x, signs, strict=True)))
+        for signs in itertools.product((1, -1), repeat=len(x))
+    ]
+    assert s.sign_flip_p(x) == pytest.approx(sum(one >= abs(sum(x)) for one in sums) / len(sums))
+
+
+def test_drawn_signs_agree_with_all_of_them() -> None:
+    x = np.random.default_rng(2).normal(0.45, 1, 12)
+    signs = np.array(list(itertools.product((1, -1), repeat=12)))
+    exact = np.mean(np.abs(signs @ x) >= abs(x.sum()) - 1e-12)
+    assert s.sign_flip_p(x) == pytest.approx(exact)
+    assert s.sign_flip_p([*x, 1e-9], seed=1) == pytest.approx(exact, abs=0.015)  # a 13th that adds nothing
+    assert s.sign_flip_p(np.full(40, 2.0)) == 1e-4
+
+
+def test_overlap_by_hand() -> None:
+    assert s.overlap([2, 0], [0, 5]) == s.overlap([2, 0], [0, 5], "schoener") == 0.0
+    assert s.overlap([1, 3], [2, 6]) == pytest.approx(1.0)
+    assert s.overlap([1, 1], [1, 0]) == pytest.approx(1 / math.sqrt(2))
+    assert s.overlap([1, 1, 2], [4, 0, 0], "schoener") == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize("kind", ["pianka", "schoener"])
+@pytest.mark.parametrize("paired", [True, False])
+def test_parted_niches_are_told_from_one_population_named_twice(kind: str, paired: bool) -> None:
+    rng = np.random.default_rng(0)
+    left, right = [5, 3, 1, 1], [2, 3, 2, 3]
+
+    def worlds(alpha: list[int], count: int = 10) -> np.ndarray:
+        return np.array([rng.multinomial(300, rng.dirichlet(np.multiply(alpha, 2))) for _ in range(count)])
+
+    def p(a: list[int], b: list[int]) -> float:
+        found = s.niche_overlap(worlds(a), worlds(b), kind=kind, paired=paired, resamples=399)
+        assert 0 <= found.overlap <= 1
+        assert found.worlds == (10 if paired else 20)
+        return found.p
+
+    drift = np.array([p(left, left) for _ in range(60)])
+    assert (drift <= 0.05).mean() <= 0.14  # binomial: 60 at .05 exceed it once in 500
+    assert drift.mean() == pytest.approx(0.5, abs=0.13)
+    assert np.mean([p(left, right) <= 0.05 for _ in range(20)]) >= 0.8
+
+
+def test_disjoint_niches_have_the_least_p_of_their_jars() -> None:
+    rng = np.random.default_rng(0)
+    a, b = np.zeros((6, 4)), np.zeros((6, 4))
+    a[:, :2], b[:, 2:] = rng.integers(1, 9, (6, 2)), rng.integers(1, 9, (6, 2))
+    found = s.niche_overlap(a, b)
+    assert found.overlap == 0.0
+    assert found.p == 2 / 2**6
+    assert found.expected > 0.3
+
+
+def test_refusals() -> None:
+    for call, named in [
+        (lambda: s.bca_interval([]), "values"),
+        (lambda: s.bca_interval([1.0, math.nan]), "finite"),
+        (lambda: s.bca_interval([[1.0]]), "axes"),
+        (lambda: s.bca_interval(["a"]), "numbers"),
+        (lambda: s.bca_interval([1.0], 1.0), "confidence"),
+        (lambda: s.bca_interval([1.0], seed=-1), "seed"),
+        (lambda: s.bca_interval([1.0], seed=0.5), "seed"),  # pyright: ignore[reportArgumentType]
+        (lambda: s.bca_interval([1.0], resamples=10), "resamples"),
+        (lambda: s.mann_whitney([], [1.0]), "first group"),
+        (lambda: s.cliffs_delta([1.0], [math.inf]), "second group"),
+        (lambda: s.holm([0.2, 1.2]), "p-values"),
+        (lambda: s.clopper_pearson(3, 2), "clopper_pearson"),
+        (lambda: s.clopper_pearson(1, 2, side="lower"), "side"),
+        (lambda: s.overlap([1, 2], [1, 2, 3]), "bins"),
+        (lambda: s.overlap([1, -2], [1, 2]), "use of the first"),
+        (lambda: s.overlap([1, 2], [0, 0]), "niche"),
+        (lambda: s.overlap([1], [1], "jaccard"), "kind"),
+        (lambda: s.niche_overlap([[1, 2]], [[1, 2], [1, 2]]), "same jars"),
+    ]:
+        with pytest.raises(EcologyError, match=named):
+            call()
+
+
+def test_importing_them_brings_in_neither_scipy_nor_jax() -> None:
+    code = (
+        "import sys, fairyring.ecology.statistics, fairyring.ecology.decisions, fairyring.ecology.rotation;"
+        "print({'scipy', 'jax'} & set(sys.modules))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "set()"
