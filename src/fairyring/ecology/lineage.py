@@ -107,6 +107,13 @@ class Lineage:
         done = (self.died >= 0) & (self.born > after)
         return float((self.died - self.born)[done].mean()) if done.any() else float("nan")
 
+    def generation_length(self, *, after: int = 0) -> float:
+        """Steps, on average, from a parent's birth to a child's, of children born after a step; NaN without any."""
+        child = (self.parent >= 0) & (self.born > after)
+        return (
+            float((self.born[child] - self.born[self.parent[child]]).mean()) if child.any() else float("nan")
+        )
+
     def count(self, labels: np.ndarray, steps: int) -> np.ndarray:
         """How many of each label lived at the end of each step, int32 `[labels, steps + 1]`, from the start on.
 

@@ -217,15 +217,19 @@ class World:
 
     def knobs(self) -> dict[str, np.ndarray]:
         """The numbers that a compiled world takes as arguments: they may change while it runs."""
+        numbers = self._numbers() | {
+            "scrambled": int(self.control == "scrambled"),
+            "blind": int(self.control == "blind"),
+        }
         return {
             name: np.asarray(value, np.int32 if isinstance(value, int) else np.float32)
-            for name, value in self._numbers().items()
+            for name, value in numbers.items()
         }
 
     def structure(self) -> Self:
         """These settings with every knob at its default: two worlds of one structure run the same program."""
         defaults = {f.name: 0 if f.type is int else f.default for f in dataclasses.fields(self)}
-        return dataclasses.replace(self, **{name: defaults[name] for name in self._numbers()})
+        return dataclasses.replace(self, control="none", **{name: defaults[name] for name in self._numbers()})
 
     def described(self) -> dict[str, Any]:
         """These settings as plain values, for reports and run files."""

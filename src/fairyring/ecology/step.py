@@ -71,8 +71,7 @@ def make_step(settings: World) -> Callable[[State, Array, Mapping[str, Array], A
         felt = Sensed(food=food, change=change, signal=signal, energy=state.energy, knobs=knobs)
         sensed = sensed_state(senses, felt)
         sensed, food, change, signal, memory = _hold((sensed, food, change, signal, memory))
-        if settings.control == "blind":
-            sensed = _somebody_elses(key, sensed, alive)
+        sensed = jax.lax.cond(knobs["blind"] > 0, lambda: _somebody_elses(key, sensed, alive), lambda: sensed)
 
         # Learning and choosing.
         number = jnp.arange(places, dtype=jnp.int32)
@@ -170,12 +169,13 @@ def make_step(settings: World) -> Callable[[State, Array, Mapping[str, Array], A
         heading, _ = drawn.words(key, HEADING, FEW)
         east, north = drawn.words(key, PLACE, FEW)
         inherited = _mutated(key, genomes[source], knobs)
+        redrawn = rank < births * knobs["scrambled"]
         fresh = jax.lax.cond(
-            (newcomers > 0) | (settings.control == "scrambled"),
+            newcomers + births * knobs["scrambled"] > 0,
             lambda: drawn.normal(drawn.words(key, GENOME, inherited.size)[0]).reshape(inherited.shape),
             lambda: jnp.zeros_like(inherited),
         )
-        genome = fresh if settings.control == "scrambled" else jnp.where(child[:, None], inherited, fresh)
+        genome = jnp.where((child & ~redrawn)[:, None], inherited, fresh)
         parent_mind = jax.tree.map(lambda rows: jnp.where(_column(child, rows), rows[source], 0), mind)
         born_mind = policy.born(genome, parent_mind, settings.actions, knobs)
         hx, hy = motion.turned(jnp.ones(FEW), jnp.zeros(FEW), drawn.unit(heading, 24))
