@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from fairyring.core.errors import EcologyError, MissingExtra
 from fairyring.ecology.live import messages
 from fairyring.ecology.live.loop import Loop
-from fairyring.ecology.live.pages import Page, answer, greet
+from fairyring.ecology.live.pages import Page, answer, greeting
 from fairyring.ecology.scene import Scene
 
 FILES = {
@@ -78,7 +78,7 @@ def application(loop: Loop, scene: Scene, host: str, on_start: Callable[[], None
         page = Page(asyncio.get_running_loop())
         pages.add(page)
         loop.join(page)
-        greet(loop, page, session)
+        loop.do(greeting(loop, page, session), page.tell)
         sending = asyncio.create_task(_send(socket, page))
         try:
             while True:

@@ -75,7 +75,7 @@ export function plot(canvas, xs, series, { lines = [], top = 0 } = {}) {
   pen.clearRect(0, 0, wide, high);
   const most = Math.max(top, ...series.flatMap(({ values }) => values.filter(Number.isFinite)), 1e-9);
   const base = high - 1.5 * sharp;
-  const room = base - 4 * sharp;
+  const room = base - 14 * sharp; // the largest value is written above
   const up = (value) => base - (room * value) / most;
   const from = xs[0];
   const span = Math.max(1e-9, xs.at(-1) - from);

@@ -150,7 +150,7 @@ export class Dish {
     const part = calm.matches ? 1 : 0.12;
     camera.x = this.wrap(camera.x + dx * part);
     camera.y = this.wrap(camera.y + dy * part);
-    camera.zoom *= Math.exp(dz * part);
+    camera.zoom = Math.abs(dz) < 2e-3 ? aim.zoom : camera.zoom * Math.exp(dz * part);
     return true;
   }
 
@@ -170,8 +170,8 @@ export class Dish {
       this.image = this.fieldPen.createImageData(size, size);
       this.image.data.fill(255);
     }
-    const red = this.brightnesses(frame.mostFood);
-    const blue = this.brightnesses(frame.mostSignal);
+    const red = brightnesses(frame.mostFood, palette.foodGlow);
+    const blue = brightnesses(frame.mostSignal, palette.signalGlow);
     const pixel = this.image.data;
     for (let row = 0, at = 0; row < size; row++) {
       const y = this.wrap(fromY + row);
@@ -186,13 +186,6 @@ export class Dish {
     }
     this.fieldPen.putImageData(this.image, 0, 0);
     this.pen.drawImage(this.field, (fromX - left) * pixels, (fromY - top) * pixels, size * pixels, size * pixels);
-  }
-
-  /** How bright each of the 256 bytes of a field is. */
-  brightnesses(most) {
-    const bright = new Float32Array(256);
-    for (let q = 0; q < 256; q++) bright[q] = 1 - Math.exp((-most * (q / 255) ** 2) / this.palette.glow);
-    return bright;
   }
 
   /** Where one is to be seen, in cells; `part` of the way from the frame before. */
@@ -220,7 +213,6 @@ export class Dish {
     this.draft(pixels);
     const { sheet, side } = this.sprites;
     const half = canvas.width / 2;
-    this.path(pixels, half);
     const perEnergy = (BRIGHTNESSES * frame.mostEnergy) / 255 / palette.sated;
     for (let i = 0; i < frame.n; i++) {
       const { x, y } = this.glide(i, part);
@@ -232,6 +224,7 @@ export class Dish {
       const column = Math.round((frame.direction[i] * HEADINGS) / 256) % HEADINGS;
       pen.drawImage(sheet, column * side, row * side, side, side, cx - shown / 2, cy - shown / 2, shown, shown);
     }
+    this.path(pixels, half);
     const mine = this.watching === null ? null : this.seen(this.watching, part);
     if (mine) this.ring(mine, Math.max(2.2 * pixels, 9), "rgb(255 255 255 / 90%)", pixels);
   }
@@ -278,7 +271,9 @@ export class Dish {
 
   /** A sheet of bodies: a column a heading, a row a brightness, first of runs and then of tumbles. */
   draft(pixels) {
-    const size = Math.min(SHARPEST, 2 ** (Math.ceil(2 * Math.log2(pixels)) / 2));
+    // While it comes closer, steps of a half octave are good enough; what stays is drawn to the pixel, and copied fastest.
+    const still = this.camera.zoom === this.aim.zoom;
+    const size = Math.min(SHARPEST, still ? pixels : 2 ** (Math.ceil(2 * Math.log2(pixels)) / 2));
     if (this.spritesFor === size) return;
     this.spritesFor = size;
     const side = Math.ceil(SPRITE * size);
@@ -299,6 +294,13 @@ export class Dish {
     }
     this.sprites = { sheet, side };
   }
+}
+
+/** How bright each of the 256 bytes of a field is. */
+function brightnesses(most, glow) {
+  const bright = new Float32Array(256);
+  for (let q = 0; q < 256; q++) bright[q] = 1 - Math.exp((-most * (q / 255) ** 2) / glow);
+  return bright;
 }
 
 function mix(a, b, part) {

@@ -6,6 +6,7 @@ done on its thread, between two calls of `advance`, so a scene needs no locks.
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,7 +17,8 @@ from fairyring.ecology.live.history import History
 from fairyring.ecology.live.messages import Refused, State, Tell, refusal
 from fairyring.ecology.scene import Frame, Life, Scene
 
-CHUNK = 64  # steps between two looks at what is asked, when the world goes as fast as it can
+CHUNK = 64  # most steps between two looks at what is asked, when the world goes as fast as it can
+SLOW, QUICK = 0.025, 0.006  # seconds: a chunk that takes longer is halved, one that takes less is doubled
 BACKLOG = 256  # of things asked and not yet done
 
 log = logging.getLogger(__name__)
@@ -53,6 +55,8 @@ class Loop:
         self._asking: set[Viewer] = set()
         self._state = State(paused=True, speed=1)
         self._version = 0
+        self._chunk = CHUNK
+        self._slow = 0
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="fairyring-world", daemon=True)
 
@@ -133,6 +137,12 @@ class Loop:
             self._wake.notify()
         self.tell(self._state)
 
+    def forget(self, viewer: Viewer) -> None:
+        """What he has seen does not count: the next frame he asks for comes at once."""
+        with self._wake:
+            if viewer in self._viewers:
+                self._viewers[viewer] = (-1, self._viewers[viewer][1])
+
     def changed(self) -> None:
         """Whatever was seen is out of date (on the loop's thread, from a job)."""
         self._version += 1
@@ -184,8 +194,19 @@ class Loop:
         return [viewer for viewer in self._asking if self._viewers[viewer][0] != self._version]
 
     def _advance(self) -> None:
-        self._scene.advance(self._state.speed or CHUNK)
+        steps = self._state.speed or self._chunk
+        began = time.perf_counter()
+        self._scene.advance(steps)
         self.changed()
+        if self._state.speed:
+            return
+        took = time.perf_counter() - began
+        # Twice in a row: the first call with a new number of steps may have compiled.
+        self._slow = self._slow + 1 if took > SLOW else 0
+        if self._slow > 1 and steps > 1:
+            self._chunk, self._slow = steps // 2, 0
+        elif took < QUICK and steps < CHUNK:
+            self._chunk = 2 * steps
 
     def _answer(self) -> None:
         with self._wake:

@@ -23,15 +23,17 @@ let socket = null;
 let session = null;
 let retry = 500;
 let dish = null;
+let frames = []; // come, and not yet shown
 let asked = false;
-let next = 0; // when the next frame may be asked for
+let due = 0; // when the next frame may be shown
+let pause = 0; // before which nothing is asked
 let state = { paused: true, speed: 1 };
 let chosen = 3; // of SPEEDS
 let life = null;
 let energies = [];
 let painting = false;
 let marks = []; // [time, step] of recent frames
-let frames = 0;
+let shown = 0; // frames in all
 
 const send = (kind, fields = {}) => {
   if (socket?.readyState === WebSocket.OPEN) socket.send(JSON.stringify({ kind, ...fields }));
@@ -82,8 +84,9 @@ function heard(message) {
       break;
     case "error":
       banner(`${message.what}: ${message.given}. Expected ${message.expected}. ${message.do}`, 6000);
-      // A frame that was asked for may be what went wrong.
-      setTimeout(() => (asked = false), 1000);
+      // A frame that was asked for may be what went wrong, and may go wrong again.
+      asked = false;
+      pause = performance.now() + 1000;
       break;
   }
 }
@@ -104,37 +107,49 @@ function hello(message) {
   setBrush(painting);
   showLife({ step: 0, life: null });
   if (again && watched !== undefined && message.points.length) send("watch", { uid: watched });
+  frames = [];
   asked = false;
-  next = 0;
+  due = 0;
   document.body.dataset.connected = "yes";
 }
 
 function seen(data) {
-  const now = performance.now();
   asked = false;
-  const frame = decode(data);
-  const { slow, steps } = SPEEDS[chosen];
-  dish.show(frame, now, steps && slow > 1 && !state.paused ? slow * FRAME : 0);
-  course.add(frame);
-  frames += 1;
-  marks.push([now, frame.step]);
-  while (marks.length > 2 && now - marks[0][0] > 1000) marks.shift();
-  document.body.dataset.step = frame.step;
-  document.body.dataset.frames = frames;
-  $("step").textContent = number(frame.step);
-  later("panels", showPanels);
+  frames.push(decode(data));
+  ask();
+}
+
+/** Ask for the next frame while this one is shown, so that the way there and back costs no time; at most two wait here. */
+function ask() {
+  const ahead = SPEEDS[chosen].steps === 0 ? 0 : 1;
+  if (asked || frames.length > ahead || performance.now() < pause) return;
+  asked = true;
+  send("next");
 }
 
 function tick(now) {
   requestAnimationFrame(tick);
   if (dish === null) return;
-  dish.draw(now);
   // A little early is in time: the next call is a whole frame away.
-  if (!asked && now >= next - 4) {
-    asked = true;
-    next = Math.max(next + SPEEDS[chosen].slow * FRAME, now);
-    send("next");
+  if (frames.length && (state.paused || now >= due - 4)) {
+    due = Math.max(due + SPEEDS[chosen].slow * FRAME, now);
+    show(frames.shift(), now);
   }
+  ask();
+  dish.draw(now);
+}
+
+function show(frame, now) {
+  const { slow, steps } = SPEEDS[chosen];
+  dish.show(frame, now, steps && slow > 1 && !state.paused ? slow * FRAME : 0);
+  course.add(frame);
+  shown += 1;
+  marks.push([now, frame.step]);
+  while (marks.length > 2 && now - marks[0][0] > 1000) marks.shift();
+  document.body.dataset.step = frame.step;
+  document.body.dataset.frames = shown;
+  $("step").textContent = number(frame.step);
+  later("panels", showPanels);
 }
 
 function showPanels() {
@@ -156,7 +171,7 @@ function showPanels() {
   const colours = ["--alive", "--food", "--newcomers"];
   plot($("course-turnover"), at, rates.map((values, i) => ({ values, colour: colours[i] })));
   ["births", "deaths", "newcomers"].forEach((name, i) => {
-    $(`now-${name}`).textContent = at.length ? number(rates[i].at(-1)) : "–";
+    $(`now-${name}`).textContent = at.length ? Number(rates[i].at(-1).toPrecision(2)) : "–";
   });
   $("axis-from").textContent = `step ${number(xs[0])}`;
   $("axis-to").textContent = `step ${number(xs.at(-1))}`;
@@ -251,7 +266,7 @@ function showState() {
 
 function setSpeed(index) {
   chosen = Math.min(SPEEDS.length - 1, Math.max(0, index));
-  next = 0;
+  due = 0;
   if (SPEEDS[chosen].steps !== state.speed) send("speed", { steps: SPEEDS[chosen].steps });
   showState();
 }

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from fairyring.ecology.live import frames, messages, palette
 from fairyring.ecology.live.loop import Loop
@@ -45,8 +46,8 @@ class Page:
             log.debug("nobody to show a frame to")
 
 
-def greet(loop: Loop, page: Page, session: str) -> None:
-    """Tell a page what it must know before its first frame."""
+def greeting(loop: Loop, page: Page, session: str) -> Callable[[Scene], None]:
+    """A job: tell a page what it must know before its first frame, which comes whether it has seen it or not."""
 
     def hello(scene: Scene) -> None:
         page.tell(
@@ -61,7 +62,8 @@ def greet(loop: Loop, page: Page, session: str) -> None:
                     "hungry": palette.HUNGRY,
                     "fed": palette.FED,
                     "tumbling": palette.TUMBLING,
-                    "glow": palette.GLOW,
+                    "foodGlow": palette.FOOD_GLOW,
+                    "signalGlow": palette.SIGNAL_GLOW,
                     "sated": palette.SATED,
                 },
                 points=loop.history.points,
@@ -70,8 +72,9 @@ def greet(loop: Loop, page: Page, session: str) -> None:
         )
         page.tell(messages.Knobs(list(scene.knobs().values())))
         page.tell(loop.state)
+        loop.forget(page)
 
-    loop.do(hello, page.tell)
+    return hello
 
 
 def answer(loop: Loop, page: Page, ask: messages.Ask, session: str) -> None:
@@ -127,7 +130,7 @@ def answer(loop: Loop, page: Page, ask: messages.Ask, session: str) -> None:
                 loop.begin_again(scene, seed)
                 for viewer in loop.viewers():
                     if isinstance(viewer, Page):
-                        greet(loop, viewer, session)
+                        greeting(loop, viewer, session)(scene)
 
             loop.do(restart, page.tell)
 
