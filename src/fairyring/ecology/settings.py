@@ -208,12 +208,8 @@ class World:
 
         The mean concentration of food that nobody eats is `food_influx / (food_decay * width²)`.
         """
-        mean = self.food_influx / (self.food_decay * self.width**2) if self.food_decay else float("inf")
-        return (
-            min(self.uptake_rate * mean, self.uptake_limit) / self.basal_cost
-            if self.basal_cost
-            else float("inf")
-        )
+        cost = self.basal_cost * self.food_decay * self.width**2
+        return self.uptake_rate * self.food_influx / cost if cost else float("inf")
 
     def knobs(self) -> dict[str, np.ndarray]:
         """The numbers that a compiled world takes as arguments: they may change while it runs."""
