@@ -8,6 +8,7 @@ agent and step (Steele, Lea and Flood's SplitMix64), the sources' influx kept un
 
 import json
 import math
+import os
 import time
 
 import ecology_world as world
@@ -210,7 +211,7 @@ def turn_over(state, x, y, hx, hy, energy, memory, tables, alive):
             x[i], y[i], hx[i], hy[i] = x[alive], y[alive], hx[alive], hy[alive]
             energy[i], memory[i] = energy[alive], memory[alive]
             tables[i] = tables[alive]
-    grown, most = alive, min(alive + world.BIRTHS, world.CAPACITY)
+    grown, most = alive, min(alive + world.BIRTHS, len(tables))
     for i in range(alive):
         if energy[i] >= DIVIDE_AT and grown < most:
             energy[i] *= HALF
@@ -233,7 +234,7 @@ def live(state, sources, fields, influx, agents, tables, alive, population):
     """All steps of one world; what is alive after each goes to `population`."""
     x, y, hx, hy, energy, memory = agents[0], agents[1], agents[2], agents[3], agents[4], agents[5]
     food, spare = fields[0], fields[1]
-    cell, crowd = np.empty(world.CAPACITY, np.int32), np.zeros(W * W, np.int32)
+    cell, crowd = np.empty(len(tables), np.int32), np.zeros(W * W, np.int32)
     chosen, eaten = np.zeros(W * W, np.int32), np.zeros(W * W, F32)
     for step in range(population.shape[0]):
         jumped = False
@@ -280,13 +281,13 @@ def found(state, sources, fields, influx, agents, tables):
 
 def run(asked: world.Options) -> dict:
     """The line of one run."""
-    numba.set_num_threads(min(asked.threads, numba.config.NUMBA_NUM_THREADS))
+    numba.set_num_threads(min(asked.threads, os.cpu_count() or 1))
     many = asked.worlds
     states = np.random.default_rng(asked.seed).integers(0, 2**64, (many, 1), np.uint64)
     sources = np.zeros((many, world.SOURCES, 2), F32)
     fields, influxes = np.zeros((many, 2, W + 2, W + 2), F32), np.zeros((many, W, W), F32)
-    agents = np.zeros((many, 6, world.CAPACITY), F32)
-    tables = np.zeros((many, world.CAPACITY, world.STATES * world.ACTIONS), F32)
+    agents = np.zeros((many, 6, asked.capacity), F32)
+    tables = np.zeros((many, asked.capacity, world.STATES * world.ACTIONS), F32)
     every = states, sources, fields, influxes, agents, tables
     alive = np.array([found(*(part[w] for part in every)) for w in range(many)])
     before, timed = (np.zeros((many, steps), np.int32) for steps in (asked.warmup, asked.steps))
@@ -304,7 +305,7 @@ def run(asked: world.Options) -> dict:
 
 def main() -> None:
     """Run and print."""
-    for asked in world.runs(__doc__.splitlines()[0], worlds=16):
+    for asked in world.runs((__doc__ or "").splitlines()[0], worlds=16):
         print(json.dumps(run(asked)), flush=True)
 
 

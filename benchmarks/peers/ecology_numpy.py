@@ -24,8 +24,8 @@ class Ecology:
         tables: `[alive, 9, 2]`.
     """
 
-    def __init__(self, rng: np.random.Generator) -> None:
-        self.rng = rng
+    def __init__(self, rng: np.random.Generator, capacity: int) -> None:
+        self.rng, self.capacity = rng, capacity
         self.sources = rng.random((world.SOURCES, 2)) * W
         self.influx = self.pour()
         self.food = np.full((W, W), world.FOOD_AT_START, F32)
@@ -133,7 +133,7 @@ class Ecology:
 
     def divide(self) -> None:
         """Those with enough energy give half of it to a child with a mutated table."""
-        room = min(world.BIRTHS, world.CAPACITY - self.alive)
+        room = min(world.BIRTHS, self.capacity - self.alive)
         parents = np.flatnonzero(self.energy >= world.DIVIDE_AT)[:room]
         if not len(parents):
             return
@@ -165,7 +165,7 @@ class Ecology:
 
 def run(asked: world.Options) -> dict:
     """The line of one run."""
-    worlds = [Ecology(np.random.default_rng([asked.seed, w])) for w in range(asked.worlds)]
+    worlds = [Ecology(np.random.default_rng([asked.seed, w]), asked.capacity) for w in range(asked.worlds)]
     population = np.zeros((asked.worlds, asked.warmup + asked.steps), np.int32)
     seconds = 0.0
     for w, ecology in enumerate(worlds):
@@ -182,7 +182,7 @@ def run(asked: world.Options) -> dict:
 
 def main() -> None:
     """Run and print."""
-    for asked in world.runs(__doc__.splitlines()[0]):
+    for asked in world.runs((__doc__ or "").splitlines()[0]):
         print(json.dumps(run(asked)), flush=True)
 
 

@@ -34,7 +34,8 @@ class Options:
         worlds: how many.
         warmup: steps before the clock starts.
         steps: steps on the clock.
-        seed: of the first world.
+        seed: of all worlds.
+        capacity: the most alive in a world.
         threads: cores it may use.
     """
 
@@ -42,6 +43,7 @@ class Options:
     warmup: int
     steps: int
     seed: int
+    capacity: int
     threads: int
 
 
@@ -52,11 +54,11 @@ def runs(title: str, *, worlds: int = 1, warmup: int = 500, steps: int = 2000) -
     arguments.add_argument("--warmup", type=int, default=warmup)
     arguments.add_argument("--steps", type=int, default=steps)
     arguments.add_argument("--seed", type=int, default=0)
+    arguments.add_argument("--capacity", type=int, default=CAPACITY)
     arguments.add_argument("--threads", type=int, default=2, help="cores, where a system can use several")
     asked = arguments.parse_args()
-    return [
-        Options(many, asked.warmup, asked.steps, asked.seed, asked.threads) for many in asked.worlds
-    ]
+    rest = asked.warmup, asked.steps, asked.seed, asked.capacity, asked.threads
+    return [Options(many, *rest) for many in asked.worlds]
 
 
 def tumble_contrast(tables: np.ndarray) -> float:
@@ -95,6 +97,7 @@ def line(
         "system": system,
         "version": version,
         "worlds": asked.worlds,
+        "capacity": asked.capacity,
         "threads": asked.threads,
         "warmup": asked.warmup,
         "steps": asked.steps,
