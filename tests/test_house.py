@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "fairyring"
 LEVELS = [
     {"core"},
-    {"population", "task", "aggregation", "lowering", "secagg"},
+    {"population", "task", "aggregation", "lowering", "secagg", "ecology"},
     {"privacy"},
     {"learning"},
     {"simulation"},

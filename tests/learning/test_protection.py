@@ -13,6 +13,7 @@ import pytest
 import fairyring as fr
 from fairyring.core.errors import PlanError
 from fairyring.learning.protection import fewest_with, honest_of
+from fairyring.learning.server import server_half
 from fairyring.privacy.accounting import Accountant
 from fairyring.privacy.participation import AtMost, FixedSize, PoissonSampled
 from tests.learning.linear import task
@@ -330,3 +331,22 @@ def test_an_update_is_sent_in_units_of_the_norm_and_comes_back_in_its_own():
         Local({"w": jnp.array([0.15, 0.2])}, jnp.float32(1), None), shared, algorithm.mine(delta)
     )
     assert [float(side) for side in short.side] == [1.0]
+
+
+def test_a_secret_count_is_kept_from_the_algorithm():
+    told = {}
+    for rule in (fr.cohort.poisson(0.25, most=40), 12):
+        made = plan(fr.gaussian_noise(1.0), privacy=COUNTED, cohort=rule, algorithm=fr.scaffold())
+        assert made.secret_rate == (None if rule == 12 else 0.25)
+        noted = []
+        algorithm = made.algorithm._replace(
+            apply=lambda update, sides, shared, share, noted=noted: (
+                noted.append(share) or (update["model"], shared)
+            )
+        )
+        advance = server_half(made.server, algorithm, made.bound, made.update_layout, 100, made.secret_rate)
+        state = made.first_state(jax.random.key(0))
+        total = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), made.message_shape)
+        advance(state, total, jnp.int32(7), jax.random.key(1))
+        told[type(rule).__name__] = float(noted[0])
+    assert told == {"Poisson": 0.25, "int": pytest.approx(0.07)}

@@ -12,7 +12,7 @@ import fairyring as fr
 from fairyring.privacy.accounting import Accountant
 from fairyring.privacy.ledger import Ledger
 from fairyring.privacy.participation import AtMost
-from fairyring.simulation.spending import Spell
+from fairyring.simulation.spending import RoundNoise
 from tests.simulation.private_runs import DELTA, plan, run
 
 AFFORDED = 8  # releases
@@ -23,11 +23,11 @@ def die() -> None:
 
 
 def deadly(owner: type, name: str, number: int, *, before: bool) -> None:
-    """Let `Ledger.reserve` or `Spell.release` kill the process in one round, before or after its work."""
+    """Let `Ledger.reserve` or `RoundNoise.release` kill the process in one round, before or after its work."""
     real = getattr(owner, name)
 
     def method(self: Any, *arguments: Any, **options: Any) -> Any:
-        round = self.round if owner is Spell else arguments[0]
+        round = self.round if owner is RoundNoise else arguments[0]
         if before and round == number:
             die()
         result = real(self, *arguments, **options)
@@ -46,9 +46,9 @@ def main(folder: str, place: str, number: int, resume: bool) -> None:
     if place == "reserved":
         deadly(Ledger, "reserve", number, before=False)
     if place == "computed":
-        deadly(Spell, "release", number, before=True)
+        deadly(RoundNoise, "release", number, before=True)
     if place == "released":
-        deadly(Spell, "release", number, before=False)
+        deadly(RoundNoise, "release", number, before=False)
 
     def told(record: dict[str, Any]) -> None:
         if place == "told" and record["round"] == number:

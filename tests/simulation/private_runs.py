@@ -15,8 +15,8 @@ from scipy import stats
 import fairyring as fr
 from fairyring.aggregation.contract import Stage
 from fairyring.privacy.ledger import History, Ledger
-from fairyring.simulation import driver
-from fairyring.simulation.spending import LEDGER, Spell
+from fairyring.simulation import assembly
+from fairyring.simulation.spending import LEDGER, RoundNoise
 from fairyring.task import Task
 
 FEATURES, CLASSES = 60, 4
@@ -99,17 +99,17 @@ class Releases:
         self.noisy: list[np.ndarray] = []
         self.clients: list[int] = []
         self.numbers: list[int] = []
-        real = Spell.release
+        real = RoundNoise.release
 
-        def release(spell: Spell, total: np.ndarray, clients: int, *, shared: bool) -> np.ndarray:
-            noisy = real(spell, total, clients, shared=shared)
+        def release(noise: RoundNoise, total: np.ndarray, clients: int, *, shared: bool) -> np.ndarray:
+            noisy = real(noise, total, clients, shared=shared)
             self.totals.append(np.array(total))
             self.noisy.append(np.array(noisy))
             self.clients.append(clients)
-            self.numbers.append(spell.number)
+            self.numbers.append(noise.number)
             return noisy
 
-        patch.setattr(Spell, "release", release)
+        patch.setattr(RoundNoise, "release", release)
 
     def noise(self, bits: int = 32) -> np.ndarray:
         """What was added to each sum, int64 `[rounds, length]`, of sums modulo `2^bits`."""
@@ -139,7 +139,7 @@ def compiled_once() -> Iterator[None]:
     """A plan is compiled once a module, for all its runs: what a program computes depends on its arguments alone."""
     engines: dict[Any, Any] = {}
     prints: dict[int, tuple[fr.Plan, str]] = {}
-    engine, fingerprint = driver.Engine, fr.Plan.fingerprint
+    engine, fingerprint = assembly.Engine, fr.Plan.fingerprint
 
     def kept(given: fr.Plan, workload: Any, clients: int, target: Any) -> Any:
         key = id(given), clients, str(workload)
@@ -153,6 +153,6 @@ def compiled_once() -> Iterator[None]:
         return prints[id(given)][1]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(driver, "Engine", kept)
+        patch.setattr(assembly, "Engine", kept)
         patch.setattr(fr.Plan, "fingerprint", known)
         yield

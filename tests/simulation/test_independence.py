@@ -91,16 +91,16 @@ def test_a_longer_run_begins_with_the_shorter_one():
 
 def test_one_program_for_clients_of_all_sizes(monkeypatch, no_cache):
     """Sizes from 1 to 300, Poisson cohorts of changing size: the engine compiles each of its programs once."""
-    from fairyring.simulation import driver
+    from fairyring.simulation import assembly
 
     engines = []
 
-    class Watched(driver.Engine):
+    class Watched(assembly.Engine):
         def __init__(self, *args, **options):
             super().__init__(*args, **options)
             engines.append(self)
 
-    monkeypatch.setattr(driver, "Engine", Watched)
+    monkeypatch.setattr(assembly, "Engine", Watched)
     rng = np.random.default_rng(0)
     population = people(rng.integers(1, 300, size=60).tolist())
     for limit in (1 << 30, 0):

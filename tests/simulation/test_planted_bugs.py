@@ -16,7 +16,7 @@ import fairyring as fr
 from fairyring.aggregation.contract import Bound, Message, Signal, Stage
 from fairyring.core.errors import PlanError
 from fairyring.privacy.source import NoiseSource
-from fairyring.simulation.spending import Spell
+from fairyring.simulation.spending import RoundNoise
 from tests.simulation.private_runs import compiled_once, people, plan, run
 
 FEATURES = 250
@@ -190,13 +190,13 @@ def test_noise_used_twice_where_one_round_was_tried_again_with_others(population
 
 
 def test_noise_that_never_reaches_the_sum(population, monkeypatch):
-    real = Spell.release
+    real = RoundNoise.release
 
-    def forgotten(spell, total, clients, *, shared):
-        real(spell, total, clients, shared=shared)
+    def forgotten(noise, total, clients, *, shared):
+        real(noise, total, clients, shared=shared)
         return total
 
-    monkeypatch.setattr(Spell, "release", forgotten)
+    monkeypatch.setattr(RoundNoise, "release", forgotten)
     found = audit(CENTRAL, population)
     assert not found["holds"]
     assert found["lower"] > 5 * found["claimed"]

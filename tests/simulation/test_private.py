@@ -18,7 +18,7 @@ from fairyring.learning.protection import honest_of
 from fairyring.privacy.accounting import Accountant
 from fairyring.privacy.participation import AtMost, PoissonSampled
 from fairyring.privacy.release import Release
-from fairyring.simulation.claims import RARE, _beyond, _enough, check_claims
+from fairyring.simulation.claims import RARE, check_claims, enough, probability_beyond
 from fairyring.simulation.draws import Draws, Leaving
 from fairyring.simulation.spending import SECRET
 from tests.simulation.private_runs import (
@@ -355,10 +355,10 @@ def test_more_rounds_than_the_noise_was_calibrated_for():
 
 def test_the_advice_for_a_poisson_bound_is_enough_and_no_more():
     for clients, rate in ((40, 0.25), (350, 0.1), (10_000, 0.01)):
-        most = _enough(clients, rate)
-        assert _beyond(clients, rate, most) <= RARE < _beyond(clients, rate, most - 1)
+        most = enough(clients, rate)
+        assert probability_beyond(clients, rate, most) <= RARE < probability_beyond(clients, rate, most - 1)
     for most in (5, 10, 20, 39):
-        assert _beyond(40, 0.25, most) == pytest.approx(binom.sf(most, 40, 0.25), rel=1e-6)
+        assert probability_beyond(40, 0.25, most) == pytest.approx(binom.sf(most, 40, 0.25), rel=1e-6)
 
 
 # -- taking turns ---------------------------------------------------------------------------------------------

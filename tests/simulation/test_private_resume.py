@@ -17,7 +17,7 @@ from fairyring.core.errors import BudgetSpent, LedgerDamaged, LedgerMismatch, Pr
 from fairyring.privacy.accounting import Accountant
 from fairyring.privacy.ledger import Ledger, Promise
 from fairyring.privacy.participation import AtMost
-from fairyring.simulation.spending import LEDGER, SECRET, Spell
+from fairyring.simulation.spending import LEDGER, SECRET, RoundNoise
 from tests.simulation.private_runs import (
     DELTA,
     Releases,
@@ -234,25 +234,25 @@ def test_the_plan_of_another_promise(copy):
 def test_a_round_that_fell_between_reserve_and_release_counts_and_is_made_anew(tmp_path, monkeypatch):
     """With a reservation of its own, and so with noise of its own: what may have been seen of the first stays hidden."""
     drawn = []
-    real = Spell.release
+    real = RoundNoise.release
 
-    def release(spell, total, clients, *, shared):
-        noisy = real(spell, total, clients, shared=shared)
-        if spell.round == 3:
-            drawn.append((spell.number, np.array(noisy - total)))
+    def release(noise, total, clients, *, shared):
+        noisy = real(noise, total, clients, shared=shared)
+        if noise.round == 3:
+            drawn.append((noise.number, np.array(noisy - total)))
         return noisy
 
-    def crash(spell, total, clients, *, shared):
-        if spell.round == 3:
-            drawn.append((spell.number, spell._drawn.result()))
+    def crash(noise, total, clients, *, shared):
+        if noise.round == 3:
+            drawn.append((noise.number, noise._drawn.result()))
             raise Interrupted
-        return real(spell, total, clients, shared=shared)
+        return real(noise, total, clients, shared=shared)
 
     folder = tmp_path / "run"
-    monkeypatch.setattr(Spell, "release", crash)
+    monkeypatch.setattr(RoundNoise, "release", crash)
     with pytest.raises(Interrupted):
         run(CENTRAL, ROUNDS, run=folder, checkpoint_every=1)
-    monkeypatch.setattr(Spell, "release", release)
+    monkeypatch.setattr(RoundNoise, "release", release)
     made = resume(CENTRAL, folder)
     (first, lost), (second, used) = drawn
     assert second != first

@@ -56,12 +56,19 @@ def weight_uniformly() -> Stage:
     """Count every client once, whatever the number of its examples."""
 
     def bind(signal: Signal) -> Bound:
-        return _bind(signal, "weight_uniformly()", jnp.ones_like, 1.0)
+        return _bind(signal, "weight_uniformly()", jnp.ones_like, 1.0, uniform=True)
 
     return Stage("weight_uniformly()", bind, True, (), _PROPERTIES)
 
 
-def _bind(signal: Signal, name: str, weight: Callable[[jax.Array], jax.Array], largest: float) -> Bound:
+def _bind(
+    signal: Signal,
+    name: str,
+    weight: Callable[[jax.Array], jax.Array],
+    largest: float,
+    *,
+    uniform: bool = False,
+) -> Bound:
     require_real(signal, name)
     if not signal.side:
         raise PlanError(
@@ -89,7 +96,7 @@ def _bind(signal: Signal, name: str, weight: Callable[[jax.Array], jax.Array], l
         side=sides,
         l2=signal.l2 * largest if known and signal.l2 is not None else None,
         linf=signal.linf * largest if known and signal.linf is not None else None,
-        uniform=name == "weight_uniformly()",
+        uniform=uniform,
     )
     return Bound(out, encode, decode)
 

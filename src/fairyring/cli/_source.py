@@ -17,9 +17,10 @@ class Source(msgspec.Struct, frozen=True):
     file: str
     settings: dict[str, str]
 
-    def write(self, run: Path) -> None:
-        """Note it in a run folder."""
-        RunFolder.open(run).write(NAME, msgspec.to_builtins(self))
+    def note(self, run: Path) -> None:
+        """Note it in a run folder, if a run has got as far as having one."""
+        if (run / "run.json").is_file():
+            RunFolder.open(run).write(NAME, msgspec.to_builtins(self))
 
     @classmethod
     def read(cls, run: Path) -> Self:

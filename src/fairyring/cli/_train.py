@@ -63,6 +63,7 @@ def train(
     options: dict[str, Any] = {name: value for name, value in optional.items() if value is not None}
     console = screen()
     progress = LiveProgress(console, rounds)
+    source = Source(str(file.resolve()), dict(changes))
     try:
         with progress:
             done = simulate(
@@ -84,7 +85,8 @@ def train(
             soft_wrap=True,
         )
         raise SystemExit(130) from None
-    Source(str(file.resolve()), dict(changes)).write(folder)
+    finally:
+        source.note(folder)
     facts = json.loads((folder / "run.json").read_text("utf-8"))
     page, hint = _report(folder)
     summarise(console, done.metrics, facts, folder, page)

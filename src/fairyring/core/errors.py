@@ -13,6 +13,7 @@ FairyringError
 │   ├── BudgetSpent       the next release would spend more than was promised; it does not happen
 │   ├── LedgerMismatch    a ledger is of another plan
 │   └── LedgerDamaged     a ledger was changed, cut or put back to an older copy
+├── EcologyError          settings of a world, or what is asked of its inhabitants, do not make sense (ValueError)
 ├── TrainingDiverged      no client sent a finite update                          (ArithmeticError)
 ├── RunError              a run folder cannot be used
 │   ├── RunMismatch       it belongs to another plan, seed or population
@@ -95,6 +96,10 @@ class LedgerMismatch(PrivacyError):
 
 class LedgerDamaged(PrivacyError):
     """A ledger was changed, cut, or put back to an older copy: nothing more is released on its word."""
+
+
+class EcologyError(FairyringError, ValueError):
+    """The settings of a world, or what is asked of its inhabitants, do not make sense."""
 
 
 class TrainingDiverged(FairyringError, ArithmeticError):

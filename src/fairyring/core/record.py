@@ -194,12 +194,20 @@ class RunFolder:
         replace_file(path, content)
 
 
-def replace_file(path: Path, content: bytes) -> None:
-    """Put `content` at `path`, whole or not at all, whatever happens meanwhile."""
+def replace_file(path: Path, content: bytes, *, mode: int = 0o666) -> None:
+    """Put `content` at `path`, whole or not at all, whatever happens meanwhile.
+
+    Args:
+        path: of the file.
+        content: of it.
+        mode: who may read it, less the process's own mask; 0o600 for its owner alone.
+    """
     beside = path.with_name(path.name + ".part")
     with _storage(path):
         try:
-            with open(beside, "wb") as file:
+            beside.unlink(missing_ok=True)  # one left behind may be open to others
+            descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+            with open(descriptor, "wb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())

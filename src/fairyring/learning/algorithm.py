@@ -49,6 +49,7 @@ class Algorithm(NamedTuple):
         apply: `(mean update, mean sides, shared, fraction) -> (mean delta, shared)`, on the server; `fraction` is
             the share of all clients that reported.
         gradient: `Local.gradient` is wanted.
+        in_clips: updates travel in units of a clip norm that the algorithm keeps.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Algorithm(NamedTuple):
     apply: Callable[[Tree, tuple[jax.Array, ...], Tree, jax.Array], tuple[Tree, Tree]]
     sides: tuple[Side, ...] = ()
     gradient: bool = False
+    in_clips: bool = False
 
 
 def keeps_nothing(params: Tree) -> tuple[()]:

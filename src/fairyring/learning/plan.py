@@ -90,12 +90,12 @@ class Plan:
         self._terms(bytes(32))
 
     def _check_clip(self) -> None:
-        """A clip norm that adapts is the unit updates travel in: their stage is clip(1)."""
-        stages = [part.name for part in self.aggregation.parts or (self.aggregation,)]
-        if self.algorithm.name.startswith("adaptive_clip") and "clip(1)" not in stages:
+        """Where updates travel in units of a clip norm, the stage that clips them is clip(1)."""
+        parts = self.aggregation.parts or (self.aggregation,)
+        if self.algorithm.in_clips and not any(dict(part.settings).get("norm") == 1.0 for part in parts):
             raise PlanError(
-                "adaptive_clip",
-                given=f"the stages {', '.join(stages)}",
+                self.algorithm.name,
+                given=f"the stages {', '.join(map(repr, parts))}",
                 expected="clip(1.0) among them: updates travel in units of the clip norm that adapts",
                 do="Use fr.chain(fr.clip(1.0), ...).",
             )
@@ -148,6 +148,11 @@ class Plan:
     def protection(self) -> Protection | None:
         """What is promised to every device, and with which noise; None without a budget."""
         return self._calibrated[0]
+
+    @property
+    def secret_rate(self) -> float | None:
+        """The rate of a Poisson cohort whose size is a secret, for a promise rests on that; None for any other."""
+        return self.rule.rate if self.privacy is not None and isinstance(self.rule, Poisson) else None
 
     @cached_property
     def _calibrated(self) -> tuple[Protection | None, Bound]:
@@ -288,6 +293,10 @@ class Plan:
         It is taken over the plan's description and the traced programs of task, optimisers and stages, and so is
         comparable only within one version of JAX.
         """
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
         params = self.params_shape
         key = jax.eval_shape(lambda: jax.random.key(0))
         message = self.message_shape
@@ -300,7 +309,9 @@ class Plan:
             corrected = self.algorithm.correct(params, params, received, shared, mine)
             return optimizer.update(corrected, optimizer.init(params), params)
 
-        advance = server_half(self.server, self.algorithm, self.bound, self.update_layout, 1)
+        advance = server_half(
+            self.server, self.algorithm, self.bound, self.update_layout, 1, self.secret_rate
+        )
         texts = [
             str(jax.make_jaxpr(self.task.model.init)(key)),
             str(jax.make_jaxpr(local_step)(params, count)),

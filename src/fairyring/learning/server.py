@@ -33,6 +33,7 @@ def server_half(
     aggregation: Bound,
     update: Layout,
     clients: int,
+    rate: float | None = None,
 ) -> Callable[[ServerState, Message, jax.Array, jax.Array], tuple[ServerState, jax.Array, jax.Array]]:
     """The server half of a plan, as one traceable function.
 
@@ -42,6 +43,7 @@ def server_half(
         aggregation: the plan's stages, bound.
         update: layout of a client's update.
         clients: how many clients the population has.
+        rate: the share of them that reports on average, to be told the algorithm where how many really did is a secret.
 
     Returns:
         `advance(state, sum, reported, shared_key) -> (state, side, mean)`: `sum` is the sum of `reported` (int32)
@@ -56,7 +58,7 @@ def server_half(
         extra = len(algorithm.sides)
         split = mean.side.shape[0] - extra
         sides = tuple(mean.side[split + i] for i in range(extra))
-        fraction = reported.astype(jnp.float32) / clients
+        fraction = reported.astype(jnp.float32) / clients if rate is None else jnp.float32(rate)
         delta, shared = algorithm.apply(update.unflatten(mean.vector), sides, state.shared, fraction)
         gradient = jax.tree.map(jnp.negative, delta)
         moves, optimizer = server.update(gradient, state.optimizer, state.params)

@@ -26,7 +26,7 @@ from fairyring.privacy.reconstruction import (
     not_better_than_blind,
     score,
 )
-from fairyring.simulation.trial import Trial
+from fairyring.simulation.assembly import Trial
 
 Tree = Any
 _MOST = 2000  # examples a reconstruction is compared with, and that the blind guess is the mean of
@@ -80,7 +80,11 @@ def reconstruct(plan: Plan, population: Population, *, seed: int = 0, targets: i
     Raises:
         PlanError: the task's inputs are no real numbers, or there is no attack for it.
     """
-    trial = Trial(plan, population, rounds=targets, seed=seed)
+    with Trial(plan, population, seed=seed) as trial:
+        return _reconstruct(trial, plan, population, seed, targets)
+
+
+def _reconstruct(trial: Trial, plan: Plan, population: Population, seed: int, targets: int) -> Reconstruction:
     params = trial.state.params
     attack = _Attack(plan, population, params, seed)
     found: dict[str, list[np.ndarray]] = {"truth": [], "bare": [], "protected": [], "blind": []}
@@ -186,18 +190,21 @@ class _Attack:
         return np.clip(image, self.low, self.high)
 
     def _classes(self, examples: np.ndarray) -> int:
-        outputs = jax.eval_shape(
-            lambda x: self.plan.task.model.apply(self.params, x, None), jnp.asarray(examples)
+        """How many classes there are; the loss must be the cross-entropy of logits, which gradient matching assumes."""
+        task, client = self.plan.task, np.array([0])
+        logits = task.model.apply(self.params, jnp.asarray(examples[:1]), None)
+        if getattr(logits, "ndim", 0) == 2:
+            rows, _ = self.population.gather(client)
+            batch = {name: jnp.asarray(column[:1]) for name, column in rows.items()}
+            value, _ = task.loss(logits, batch)
+            if np.isclose(float(value[0]), -np.asarray(jax.nn.log_softmax(logits))[0], rtol=1e-4).any():
+                return logits.shape[1]
+        raise PlanError(
+            "audit",
+            given=f"a task {task.name!r} whose model has no dense first layer",
+            expected="a classification, whose loss gradient matching knows",
+            do="Audit with canaries alone.",
         )
-        shape = getattr(outputs, "shape", ())
-        if len(shape) != 2 or not self.plan.task.name.startswith("classification"):
-            raise PlanError(
-                "audit",
-                given=f"a task {self.plan.task.name!r} whose model has no dense first layer",
-                expected="a classification, where gradient matching knows the loss",
-                do="Audit with canaries alone.",
-            )
-        return shape[1]
 
     def _soft_gradient(self) -> Callable[[jax.Array, jax.Array], jax.Array]:
         plan, params = self.plan, self.params

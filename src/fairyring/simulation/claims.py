@@ -1,13 +1,11 @@
 """Whether this driver can keep what a plan's promise claims of who takes part."""
 
-from math import exp, lgamma, log, log1p
-
 from fairyring.core.errors import PlanError
 from fairyring.learning.plan import Plan
 from fairyring.privacy.participation import FixedSize, PoissonSampled
 from fairyring.simulation.draws import Draws
 
-RARE = 1e-9  # probability of a round that a Poisson cohort's bound would cut short
+RARE = 1e-9  # probability of a round that shows how many took part where that is a secret
 
 
 def check_claims(plan: Plan, draws: Draws, rounds: int) -> None:
@@ -31,33 +29,26 @@ def check_claims(plan: Plan, draws: Draws, rounds: int) -> None:
             do=f"Set population={clients}.",
         )
     if isinstance(participation, PoissonSampled):
-        beyond = _beyond(clients, participation.rate, plan.rule.most)
+        most, rate = plan.rule.most, participation.rate
+        beyond = probability_beyond(clients, rate, most)
         if beyond > RARE:
             raise PlanError(
                 "poisson most",
-                given=f"{plan.rule.most}, which a round of {clients} clients exceeds with probability {beyond:.2g}",
+                given=f"{most}, which a round of {clients} clients exceeds with probability {beyond:.2g}",
                 expected=f"a bound exceeded with probability below {RARE:g}: a cohort that is cut is no Poisson sample",
-                do=f"Set most={_enough(clients, participation.rate)}.",
+                do=f"Set most={enough(clients, rate)}.",
             )
 
 
-def _beyond(clients: int, rate: float, most: int) -> float:
+def probability_beyond(clients: int, rate: float, most: int) -> float:
     """Probability that a binomial number of clients is above `most`."""
-    if most >= clients:
-        return 0.0
-    if rate >= 1:
-        return 1.0
-    start = lgamma(clients + 1)
-    return sum(
-        exp(start - lgamma(k + 1) - lgamma(clients - k + 1) + k * log(rate) + (clients - k) * log1p(-rate))
-        for k in range(most + 1, clients + 1)
-    )
+    from scipy.special import bdtrc  # scipy.stats takes a second to import
+
+    return float(bdtrc(most, clients, rate)) if most < clients else 0.0
 
 
-def _enough(clients: int, rate: float) -> int:
+def enough(clients: int, rate: float) -> int:
     """The least bound that is exceeded rarely enough."""
-    low, high = int(clients * rate), clients
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (middle + 1, high) if _beyond(clients, rate, middle) > RARE else (low, middle)
-    return low
+    from scipy.stats import binom
+
+    return int(binom.isf(RARE, clients, rate))

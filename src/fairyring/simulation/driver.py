@@ -11,29 +11,24 @@ from pathlib import Path
 from typing import Any, Literal
 
 import jax
-import msgspec
 import numpy as np
 
 from fairyring._version import __version__
-from fairyring.core.cores import available_cores
 from fairyring.core.errors import BudgetSpent, PlanError, RunMismatch, TrainingDiverged
-from fairyring.core.keys import NOBODY, Purpose, of_client, of_round, root, shared
-from fairyring.core.packing import pack_words
-from fairyring.core.record import KEPT, RunFolder, restore_state
-from fairyring.learning.local import Workload
+from fairyring.core.keys import Purpose, root, shared
+from fairyring.core.record import RunFolder, restore_state
 from fairyring.learning.plan import Plan
 from fairyring.learning.server import ServerState
 from fairyring.population import Population
 from fairyring.privacy.canaries import Audit, Canaries
 from fairyring.privacy.participation import AtMost
+from fairyring.simulation.assembly import assemble
 from fairyring.simulation.audit_in_run import SCORES, audited, check_audit, scores_of
 from fairyring.simulation.claims import check_claims
 from fairyring.simulation.draws import Draw, Draws
-from fairyring.simulation.engine import Engine
 from fairyring.simulation.evaluate import Evaluation, Evaluator
-from fairyring.simulation.feed import feed
-from fairyring.simulation.masked import MaskedSums, Summed
-from fairyring.simulation.program import Device
+from fairyring.simulation.machine import machine
+from fairyring.simulation.masked import MaskedSums
 from fairyring.simulation.promises import assumptions
 from fairyring.simulation.rounds import Rounds
 from fairyring.simulation.run import Run, checkpoint_arrays, write_head
@@ -41,11 +36,9 @@ from fairyring.simulation.spending import Spending, check_entropy
 from fairyring.simulation.states import ClientStates
 from fairyring.simulation.stopping import EarlyStopping
 from fairyring.simulation.target import target
+from fairyring.simulation.transcripts import Transcripts
 
 CHECKPOINT_SECONDS = 10.0
-TRANSCRIPTS = "secure_sum"
-EXHIBIT = "exhibit.safetensors"
-EXHIBITED = 1 << 16  # numbers of a vector that are shown
 ABORTED_IDEAL = "masking", "fewer clients reported than a sum may be of"
 
 SecureSum = Literal["ideal", "protocol"]
@@ -190,11 +183,8 @@ class _Simulation:
         self.seconds = 0.0
         sizes = np.asarray(population.sizes)
         self.sizes = sizes
-        self.engine = Engine(plan, Workload.of(sizes, plan.local, unroll=on.unroll), len(population), on)
-        mine = jax.eval_shape(plan.algorithm.mine, plan.params_shape)
-        rows = feed(population, plan.task.reads(population), self.engine, mine=mine)
+        self.engine, rows, first, own = assemble(plan, population, self.root, on)
         self.evaluator = Evaluator(plan.task, test, on) if test is not None else None
-        first = plan.first_state(of_client(of_round(self.root, 0), NOBODY, Purpose.INIT))
         self.prints = {"plan": plan.fingerprint(), "population": population.fingerprint()}
         text = f"{self.prints['plan']} {self.prints['population']} {seed} {dropout}"
         text += f" {canaries} canaries" if canaries else ""
@@ -211,7 +201,7 @@ class _Simulation:
                 "python": platform.python_version(),
                 **{name: version(name) for name in ("jax", "jaxlib", "numpy", "optax")},
             },
-            "machine": _machine(on.devices),
+            "machine": machine(on.devices),
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": 0.0,
             "compile_seconds": 0.0,
@@ -224,27 +214,27 @@ class _Simulation:
             **population.describe(),
             "test": test.describe() if test is not None else None,
         }
-        self.folder: RunFolder | None = None
-        self.round = 0
-        self.exhibited = False
-        self.head: dict[str, Any] | None = None
-        self._open(run, resume, first)
-        self.spending = None
-        if plan.protection is not None:
-            place = self.folder.path if self.folder else None
-            self.spending = Spending(plan, place, resume, entropy, self.head)
         self.audit = None
         if audit is not None and plan.protection is not None:
             directions = shared(self.root, Purpose.CANARY)
             known = isinstance(plan.protection.participation, AtMost)
             taking_part = Canaries(self.draws.canaries, audit.confidence)
             self.audit = Audit(plan.update_layout.size, directions, taking_part, known=known)
+        self.folder: RunFolder | None = None
+        self.round = 0
+        self.head: dict[str, Any] | None = None
+        self._open(run, resume, first, own)
+        self.spending = None
+        if plan.protection is not None:
+            place = self.folder.path if self.folder else None
+            self.spending = Spending(plan, place, resume, entropy, self.head)
+        self.transcripts = Transcripts(self.folder, self.spending) if self.folder else None
         masks = MaskedSums(plan.terms) if secure_sum == "protocol" and plan.terms else None
         self.each = Rounds(self.engine, rows, self.draws, self.root, self.states, masks)
 
     # -- the run folder -----------------------------------------------------------------------------------
 
-    def _open(self, run: Any, resume: bool, first: Any) -> None:
+    def _open(self, run: Any, resume: bool, first: ServerState, own: Tree) -> None:
         if run is None and resume:
             raise PlanError(
                 "resume",
@@ -252,7 +242,6 @@ class _Simulation:
                 expected="run=, the folder of the run",
                 do="Give run= the folder to resume.",
             )
-        own = jax.tree.map(np.asarray, self.plan.algorithm.mine(first.params))
         has_states = bool(jax.tree.leaves(own))
         path = Path(run) / "clients" if run is not None else None
         if run is not None and resume:
@@ -384,10 +373,10 @@ class _Simulation:
 
     def _run(self, draw: Draw) -> dict[str, Any]:
         """A round: the next state, and the round's record."""
-        spell = None
+        noise = None
         if self.spending is not None:
-            spell = self.spending.begin(draw.round, len(draw.staying) + len(draw.canaries))
-        done = self.each.run(self.state, draw, spell)
+            noise = self.spending.begin(draw.round, len(draw.staying) + len(draw.canaries))
+        done = self.each.run(self.state, draw, noise)
         self.state = done.state
         if self.audit is not None and done.mean is not None:
             # The mean is a sum over its weight, and a canary's part in it so much the smaller.
@@ -406,8 +395,8 @@ class _Simulation:
                 if side.name in means
             }
         aborted = (done.summed.aborted if done.summed else None) or (None if counts else ABORTED_IDEAL)
-        if done.summed is not None:
-            self._keep(draw.round, done.summed)
+        if done.summed is not None and self.transcripts is not None:
+            self.transcripts.keep(draw.round, done.summed)
         return {
             "round": draw.round,
             **means,
@@ -424,24 +413,6 @@ class _Simulation:
             if done.traffic is None
             else len(draw.sampled) * (self.plan.bytes_down - self.plan.traffic.down) + done.traffic.down,
         }
-
-    def _keep(self, number: int, summed: Summed) -> None:
-        """Write what anyone may check of a round's secure sum."""
-        if self.folder is None:
-            return
-        if summed.transcript is not None and summed.vector is not None:
-            name = TRANSCRIPTS + "/round-{:06d}.{}"
-            bits = summed.transcript.terms.modulus_bits
-            self.folder.write_bytes(name.format(number, "msgpack"), msgspec.msgpack.encode(summed.transcript))
-            if self.spending is None or self.spending.complete:  # no sum is kept that lacks noise
-                self.folder.write_bytes(name.format(number, "sum"), pack_words(summed.vector, bits))
-            self.folder.remove(name.format(number - KEPT, "sum"))
-        if summed.exhibit is not None and not self.exhibited:
-            shown = {"received": summed.exhibit.received[:EXHIBITED]}
-            if self.spending is None:  # where something is promised to a client, its own vector stays with it
-                shown["clear"] = summed.exhibit.clear[:EXHIBITED]
-            self.folder.write_arrays(EXHIBIT, shown)
-            self.exhibited = True
 
     def _diverged(self, draw: Draw) -> None:
         clients = [self.population.ids[c] for c in draw.staying[:5]]
@@ -502,25 +473,3 @@ class _Simulation:
             self.folder.write("run.json", self.header)
             self.folder.write_arrays("clients.safetensors", result.client_arrays())
         return result
-
-
-def _machine(devices: list[Device]) -> dict[str, Any]:
-    memory = (
-        os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30 if hasattr(os, "sysconf") else None
-    )
-    return {
-        "cpu": _processor(),
-        "cores": available_cores(),
-        "memory_gib": round(memory, 1) if memory else None,
-        "system": f"{platform.system()} {platform.machine()}",
-        "devices": [device.device_kind for device in devices],
-    }
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()

@@ -19,12 +19,12 @@ from jax import lax
 
 from fairyring.aggregation import Message
 from fairyring.core.keys import Purpose, of_round, shared
+from fairyring.core.program import Program
 from fairyring.learning.device import Broadcast, device_half
 from fairyring.learning.local import Workload
 from fairyring.learning.plan import Plan
 from fairyring.learning.server import ServerState, server_half
 from fairyring.privacy.canaries import canary
-from fairyring.simulation.program import Program
 from fairyring.simulation.target import Target
 
 Tree = Any
@@ -77,7 +77,9 @@ class Engine:
             rewrite=target.rewrite,
             align=target.align,
         )
-        self.advance = server_half(plan.server, plan.algorithm, plan.bound, plan.update_layout, clients)
+        self.advance = server_half(
+            plan.server, plan.algorithm, plan.bound, plan.update_layout, clients, plan.secret_rate
+        )
         self.room = -(-plan.rule.most // self.together) * self.together
         self.nothing = Program(self._nothing, self.devices)
         self.accumulate = Program(self._accumulate, self.devices, options=target.options, donate=(0, 4))

@@ -11,9 +11,9 @@ import numpy as np
 from jax import lax
 
 from fairyring.core.errors import PopulationError
+from fairyring.core.program import Program, handed
 from fairyring.population import Population
 from fairyring.simulation.columns import bytes_of
-from fairyring.simulation.program import Program, handed
 from fairyring.simulation.target import Target
 from fairyring.task import Task
 

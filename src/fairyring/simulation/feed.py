@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from fairyring.core.program import everywhere
 from fairyring.population import Population
 from fairyring.simulation.columns import bytes_of
 from fairyring.simulation.engine import Engine, Members, share
-from fairyring.simulation.program import everywhere
 
 RESIDENT_BYTES = 1 << 30  # cores share them, accelerators hold them each; larger populations are streamed
 PIECE_BYTES = 2 << 20  # rows of one piece on one device; two pieces are on their way at a time

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from fairyring.core.program import handed
 from fairyring.core.vector import digest
 from fairyring.learning.device import Broadcast
 from fairyring.learning.server import ServerState
@@ -15,8 +16,7 @@ from fairyring.simulation.draws import Draw, Draws
 from fairyring.simulation.engine import Engine
 from fairyring.simulation.feed import Piece, Resident, Streamed
 from fairyring.simulation.masked import MaskedSums, Summed
-from fairyring.simulation.program import handed
-from fairyring.simulation.spending import Spell
+from fairyring.simulation.spending import RoundNoise
 from fairyring.simulation.states import ClientStates
 
 Tree = Any
@@ -71,12 +71,12 @@ class Rounds:
         self.engine, self.feed, self.draws, self.states, self.masks = engine, feed, draws, states, masks
         self.roots = [jax.device_put(root, device) for device in engine.devices]
 
-    def run(self, state: ServerState, draw: Draw, spell: Spell | None = None) -> Done:
-        """A round from `state`; of a private plan, with the noise of `spell`."""
+    def run(self, state: ServerState, draw: Draw, noise: RoundNoise | None = None) -> Done:
+        """A round from `state`; of a private plan, with the noise of `noise`."""
         sent = self._sent(state, draw)
         if self.masks is None:
-            return self._plain(state, draw, sent, spell)
-        return self._masked(state, draw, sent, self.masks, spell)
+            return self._plain(state, draw, sent, noise)
+        return self._masked(state, draw, sent, self.masks, noise)
 
     def warm(self, state: ServerState, number: int) -> None:
         """Compile all that rounds after round `number` need: a round of nobody, whose result is dropped."""
@@ -87,7 +87,7 @@ class Rounds:
             sums = self.engine.add_up(0, tuple(self._nothing()))
             self.engine.finish_noisy(0, state, sums, np.int32(number), self.roots[0])
 
-    def _plain(self, state: ServerState, draw: Draw, sent: list[Broadcast], spell: Spell | None) -> Done:
+    def _plain(self, state: ServerState, draw: Draw, sent: list[Broadcast], noise: RoundNoise | None) -> Done:
         sums = self._nothing()
         waiting: deque[list[tuple[np.ndarray, Tree, jax.Array]]] = deque()
         bad: list[np.ndarray] = []
@@ -100,23 +100,28 @@ class Rounds:
             bad += self._settle(judged)
         if len(draw.canaries):
             sums[0] = self._plant(sums[0], draw, draw.canaries)
-        return self._finish(state, draw, sums, np.concatenate(bad), spell, shared=False)
+        return self._finish(state, draw, sums, np.concatenate(bad), noise, shared=False)
 
     def _masked(
-        self, state: ServerState, draw: Draw, sent: list[Broadcast], masks: MaskedSums, spell: Spell | None
+        self,
+        state: ServerState,
+        draw: Draw,
+        sent: list[Broadcast],
+        masks: MaskedSums,
+        noise: RoundNoise | None,
     ) -> Done:
         model = digest(jax.tree.leaves((state.params, state.shared)))
         bad = [np.zeros(0, np.int64)]
         vectors = self._one_by_one(draw, sent, bad)
-        if spell is not None:
+        if noise is not None:
             bits = masks.terms.modulus_bits
-            vectors = ((c, None if v is None else spell.share(c, bits, v)) for c, v in vectors)
+            vectors = ((c, None if v is None else noise.share(c, bits, v)) for c, v in vectors)
         summed = masks.run(draw, self.draws.leaving(draw), model, vectors)
         sums = self._nothing()
         if summed.vector is not None:
             message = sums[0][0]._replace(vector=summed.vector)
             sums[0] = jax.device_put((message, np.int32(summed.count)), self.engine.devices[0])
-        done = self._finish(state, draw, sums, np.concatenate(bad), spell, shared=True)
+        done = self._finish(state, draw, sums, np.concatenate(bad), noise, shared=True)
         return done._replace(summed=summed)
 
     def _one_by_one(
@@ -170,19 +175,19 @@ class Rounds:
         draw: Draw,
         sums: list[Tree],
         faulty: np.ndarray,
-        spell: Spell | None,
+        noise: RoundNoise | None,
         *,
         shared: bool,
     ) -> Done:
         """The server's half of a round; `shared`: the clients' shares of noise are in the sums."""
         parts = (sums[0], *(handed(part, self.engine.devices[0]) for part in sums[1:]))
-        if spell is not None:
+        if noise is not None:
             total, heard = self.engine.add_up(0, parts)
             clients, mean = int(heard), None
             if clients < self.engine.plan.fewest or not clients:
-                spell.cancel()
+                noise.cancel()
                 return Done(state, np.full(len(self.engine.plan.sides), np.nan), clients, faulty)
-            vector = spell.release(np.asarray(total.vector), clients, shared=shared)
+            vector = noise.release(np.asarray(total.vector), clients, shared=shared)
             noisy = jax.device_put((total._replace(vector=vector), heard), self.engine.devices[0])
             state, side, _, mean = self.engine.finish_noisy(
                 0, state, noisy, np.int32(draw.round), self.roots[0]

@@ -1,17 +1,16 @@
 """What a run spends of its budget: each round reserved before it starts, its noise, and what really happened."""
 
 import hashlib
-import os
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fairyring.core.errors import PlanError, PrivacyError, StorageError
+from fairyring.core.errors import PlanError, PrivacyError
 from fairyring.core.noise import Noise
+from fairyring.core.record import replace_file
 from fairyring.learning.plan import Plan
 from fairyring.learning.protection import Protection
 from fairyring.privacy.accounting import Accountant, Spent
@@ -82,7 +81,7 @@ class Spending:
         """By all releases so far."""
         return self.accountant.spent(self.ledger.counts())
 
-    def begin(self, round: int, clients: int) -> "Spell":
+    def begin(self, round: int, clients: int) -> "RoundNoise":
         """Reserve a round, and start drawing its noise.
 
         Args:
@@ -97,7 +96,7 @@ class Spending:
         if number is None:
             number = self.ledger.reserve(round, self.protection.release)
         self._numbers[round] = number
-        return Spell(self, round, number, again, clients)
+        return RoundNoise(self, round, number, again, clients)
 
     def draw(self, round: int, number: int, clients: int) -> "Future[np.ndarray]":
         """The noise of a sum of so many clients, being drawn beside what else is going on."""
@@ -115,7 +114,8 @@ class Spending:
             return {}
         sigma = self.noise.sigma
         if self.noise.distributed:
-            sigma *= (max(clients, self.noise.shares) / self.noise.shares) ** 0.5
+            shares = clients + max(0, self.noise.shares - self.protection.shares_of(clients))
+            sigma *= (shares / self.noise.shares) ** 0.5
         if self.noise.bands:
             sigma *= float(np.linalg.norm(coefficients(self.noise.bands)))
         noise = sigma / self.noise.scale / max(weight, 1e-9)
@@ -143,7 +143,7 @@ class Spending:
             self._secret.unlink(missing_ok=True)
 
 
-class Spell:
+class RoundNoise:
     """One round's noise, from its reservation to its release."""
 
     def __init__(self, spending: Spending, round: int, number: int, again: bool, clients: int) -> None:
@@ -237,19 +237,5 @@ def _root(path: Path | None, resume: bool, entropy: bytes | None) -> bytes:
         return path.read_bytes()
     root = entropy if entropy is not None else fresh()
     if path is not None:
-        try:
-            with suppress(FileNotFoundError):
-                path.unlink()
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(root)
-                file.flush()
-                os.fsync(descriptor)
-        except OSError as error:
-            raise StorageError(
-                str(path),
-                given=f"{error.strerror}",
-                expected="a file to write",
-                do="Free space, or choose another folder.",
-            ) from error
+        replace_file(path, root, mode=0o600)
     return root

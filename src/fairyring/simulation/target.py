@@ -7,8 +7,8 @@ import jax
 
 from fairyring.core.cores import available_cores, core_devices
 from fairyring.core.errors import PlanError
+from fairyring.core.program import Device
 from fairyring.lowering import Storage, align_dense, lower_for_cpu
-from fairyring.simulation.program import Device
 
 SMALL_MODEL = 400_000  # parameters; below, a loop's turn costs as much as a training step
 

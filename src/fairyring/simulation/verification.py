@@ -14,7 +14,7 @@ from fairyring.core.record import RunFolder
 from fairyring.core.vector import digest
 from fairyring.secagg import Transcript, verify
 from fairyring.secagg.keystream import word_of
-from fairyring.simulation.driver import TRANSCRIPTS
+from fairyring.simulation.transcripts import TRANSCRIPTS
 
 
 @dataclass(frozen=True)

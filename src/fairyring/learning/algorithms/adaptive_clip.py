@@ -18,7 +18,8 @@ def adaptive_clip(
 
     Updates travel in units of C, so the plan's stage is `clip(1.0)` whatever C is, and noise is in units of C with
     it. Each client also sends whether its update was at most C long; this bit is a side value, clipped, summed and made
-    noisy as everything else. After a round `C <- C exp(-rate (share - quantile))`, where `share` is the noisy mean of
+    noisy as everything else: its noise is a part of the stage's `side_share`, where the paper splits the noise by a number
+    of its own. After a round `C <- C exp(-rate (share - quantile))`, where `share` is the noisy mean of
     the bits: the paper's geometric update. C changes only between rounds and is sent to the clients with the model.
 
     Args:
@@ -72,4 +73,5 @@ def adaptive_clip(
         apply,
         (*inner.sides, Side("within_clip", 1.0)),
         inner.gradient,
+        in_clips=True,
     )

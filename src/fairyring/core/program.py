@@ -23,11 +23,12 @@ class Program:
 
     Attributes:
         compilations: how often it was compiled so far.
+        loaded: the compiled program of each place that has it.
     """
 
     def __init__(
         self,
-        function: Callable,
+        function: Callable[..., Tree],
         devices: list[Device],
         *,
         options: Mapping[str, str | int] | None = None,
@@ -35,7 +36,7 @@ class Program:
     ) -> None:
         self.devices, self.compilations = devices, 0
         self._jitted = jax.jit(function, donate_argnums=donate, compiler_options=dict(options or {}))
-        self._loaded: dict[int, Callable] = {}
+        self.loaded: dict[int, Callable[..., Tree]] = {}
         self._packed: tuple[Any, ...] | None = None
 
     def __call__(self, place: int, *arguments: Tree) -> Tree:
@@ -45,11 +46,11 @@ class Program:
             place: which device.
             arguments: arrays on that device, or NumPy arrays.
         """
-        if place not in self._loaded:
-            self._loaded[place] = self._load(self.devices[place], arguments)
-        return self._loaded[place](*arguments)
+        if place not in self.loaded:
+            self.loaded[place] = self._load(self.devices[place], arguments)
+        return self.loaded[place](*arguments)
 
-    def _load(self, device: Device, arguments: tuple[Tree, ...]) -> Callable:
+    def _load(self, device: Device, arguments: tuple[Tree, ...]) -> Callable[..., Tree]:
         if self._packed is not None:
             return deserialize_and_load(*self._packed, backend=device.client, execution_devices=[device])
         with jax.default_device(device):

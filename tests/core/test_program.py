@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fairyring.core.cores import core_devices
-from fairyring.simulation.program import Program, everywhere, handed
+from fairyring.core.program import Program, everywhere, handed
 
 
 def test_compiled_once_and_the_same_on_every_device(no_cache):

@@ -1,0 +1,139 @@
+"""Evolution in several worlds at once: the experiment of this room."""
+
+import dataclasses
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+
+import numpy as np
+
+from fairyring.core.errors import EcologyError
+from fairyring.ecology.running import Inhabited, advance, world_key
+from fairyring.ecology.settings import World
+from fairyring.ecology.state import AMOUNTS, NUMBERS
+
+SAVED = 20.0  # seconds between two versions of a run's file
+
+
+@dataclass(frozen=True)
+class Evolution:
+    """What became of some worlds.
+
+    Attributes:
+        settings: of each of them.
+        seed: of all of them.
+        numbers: of the worlds; a world is addressed by seed and number, whatever others there are.
+        worlds: as they are now, with their histories.
+        seconds: that running took, compiling apart; of all sittings together.
+        compiling: seconds of that.
+    """
+
+    settings: World
+    seed: int
+    numbers: tuple[int, ...]
+    worlds: tuple[Inhabited, ...]
+    seconds: float = 0.0
+    compiling: float = 0.0
+
+    @property
+    def steps(self) -> int:
+        """Steps that every world has made."""
+        return min(world.steps for world in self.worlds)
+
+    @property
+    def metrics(self) -> dict[str, np.ndarray]:
+        """By name `[worlds, steps]`: counts as int32, energies and flows as float32. See `NUMBERS` and `AMOUNTS`."""
+        named = {}
+        for names, field in ((NUMBERS, "numbers"), (AMOUNTS, "amounts")):
+            rows = np.stack([getattr(world, field)[: self.steps] for world in self.worlds])
+            named |= {name: rows[:, :, i] for i, name in enumerate(names) if name != "short"}
+        return named
+
+    @property
+    def agent_steps(self) -> int:
+        """Steps of everybody together."""
+        return sum(int(world.numbers[:, 0].sum()) for world in self.worlds)
+
+    def until(
+        self,
+        steps: int,
+        *,
+        out: str | os.PathLike[str] | None = None,
+        cores: int | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> "Evolution":
+        """These worlds run on until each has made `steps` steps: to the same bits as if they never had stopped.
+
+        Args: as of `evolve`.
+        """
+        from fairyring.ecology.run_file import save
+
+        whole, saved = max(0, sum(steps - world.steps for world in self.worlds)), monotonic()
+
+        def watch(worlds: Sequence[Inhabited], made: int) -> None:
+            nonlocal saved
+            if progress is not None:
+                progress(made, whole)
+            if out is not None and monotonic() - saved > SAVED:
+                save(dataclasses.replace(self, worlds=tuple(worlds)), out)
+                saved = monotonic()
+
+        heard = progress is not None or out is not None
+        worlds, pace = advance(self.settings, self.worlds, steps, cores=cores, watch=watch if heard else None)
+        after = dataclasses.replace(
+            self,
+            worlds=tuple(worlds),
+            seconds=self.seconds + pace.running,
+            compiling=self.compiling + pace.compiling,
+        )
+        if out is not None:
+            save(after, out)
+        return after
+
+
+def evolve(
+    settings: World,
+    worlds: int | Sequence[int] = 16,
+    steps: int = 8000,
+    seed: int = 0,
+    *,
+    out: str | os.PathLike[str] | None = None,
+    cores: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Evolution:
+    """Let worlds evolve, each by itself.
+
+    The unit of replication is a world: individuals of one are relatives and neighbours.
+
+    Args:
+        settings: a `World1` or a `World2`.
+        worlds: how many, or their numbers. World 7 of a seed is the same world alone and among others, to the bit.
+        steps: of each.
+        seed: of all chance.
+        out: a file to keep the run in; it is saved now and then, and can be gone on with (`load`, `Evolution.until`).
+        cores: how many to use; all by default. It changes nothing but the time.
+        progress: called now and then with steps made and steps to make, of all worlds together.
+
+    Raises:
+        EcologyError: no worlds, a negative number.
+        RunError: `out` is there already.
+        StorageError: it cannot be written.
+    """
+    numbers = tuple(range(worlds)) if isinstance(worlds, int) else tuple(int(n) for n in worlds)
+    if not numbers or min(numbers) < 0 or len(set(numbers)) < len(numbers):
+        raise EcologyError(
+            "worlds",
+            given=worlds,
+            expected="one or more different numbers from 0",
+            do="Ask for at least one.",
+        )
+    if steps < 0:
+        raise EcologyError("steps", given=steps, expected="a number from 0", do="Correct it.")
+    if out is not None:
+        from fairyring.ecology.run_file import refuse_existing
+
+        refuse_existing(Path(out))
+    start = tuple(Inhabited.new(settings, world_key(seed, number)) for number in numbers)
+    return Evolution(settings, seed, numbers, start).until(steps, out=out, cores=cores, progress=progress)

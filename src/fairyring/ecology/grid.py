@@ -1,0 +1,78 @@
+"""Concentrations on a torus of cells: how they spread, where they come from, and what is felt of them at a place.
+
+Cell `[i, j]` covers x in [i, i + 1) and y in [j, j + 1).
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+Array = Any  # jax.Array, which type checkers take for a variable
+
+
+def spread(field: Array, decay: Array, diffusion: Array) -> Array:
+    """A step of decay and of diffusion to the four neighbours: `X (1 - k - 4 D) + D * sum of neighbours`.
+
+    All that leaves a cell arrives in another, so the sum falls by the decay alone. A point spreads with variance 2 D
+    a step in each direction.
+    """
+    wide = jnp.concatenate([field[-1:], field, field[:1]])
+    wide = jnp.concatenate([wide[:, -1:], wide, wide[:, :1]], 1)
+    wide = jax.lax.optimization_barrier(wide)
+    around = wide[:-2, 1:-1] + wide[2:, 1:-1] + wide[1:-1, :-2] + wide[1:-1, 2:]
+    return wide[1:-1, 1:-1] * (1 - decay - 4 * diffusion) + diffusion * around
+
+
+def influx(places: Array, total: Array, width: float, cells: int) -> Array:
+    """What sources give in a step, `[cells, cells]`: each an equal share of `total`, as a Gaussian about its place.
+
+    Args:
+        places: of the sources, `[sources, 2]`.
+        total: of all of them.
+        width: the Gaussian's standard deviation.
+        cells: a side of the torus.
+    """
+    centres = jnp.arange(cells, dtype=jnp.float32)[:, None] + 0.5
+
+    def bells(at: Array) -> Array:
+        away = jnp.abs(centres - at)  # [cells, sources]
+        away = jnp.minimum(away, cells - away)
+        bell = jnp.exp(-0.5 * (away / width) ** 2)
+        return bell / bell.sum(0)  # sums to one, so nothing is lost between the cells
+
+    one, other = jax.lax.optimization_barrier((bells(places[:, 0]), bells(places[:, 1]).T))
+    return (total / places.shape[0]) * (one @ other)
+
+
+def felt(field: Array, x: Array, y: Array) -> Array:
+    """The concentration at places, between the centres of the four nearest cells (bilinear).
+
+    Sensing by the nearest cell alone would show a bacterium that crosses cells a staircase, and nothing on a stair.
+    """
+    cells = field.shape[0]
+    flat = field.reshape(-1)
+    u, v = x - 0.5, y - 0.5
+    left, low = jnp.floor(u), jnp.floor(v)
+    a, b = u - left, v - low
+    i, j = left.astype(jnp.int32), low.astype(jnp.int32)
+    i0, j0 = jnp.where(i < 0, cells - 1, i), jnp.where(j < 0, cells - 1, j)
+    i1, j1 = jnp.where(i + 1 == cells, 0, i + 1), jnp.where(j + 1 == cells, 0, j + 1)
+
+    def at(i, j):
+        return flat.at[i * cells + j].get(mode="promise_in_bounds")
+
+    near = at(i0, j0) * (1 - b) + at(i0, j1) * b
+    far = at(i1, j0) * (1 - b) + at(i1, j1) * b
+    return near * (1 - a) + far * a
+
+
+def cell(x: Array, y: Array, cells: int) -> Array:
+    """Index of the cell of each place, int32, row by row."""
+    return x.astype(jnp.int32) * cells + y.astype(jnp.int32)
+
+
+def wrapped(x: Array, cells: int) -> Array:
+    """A coordinate that left the torus by less than its width, back on it; always below `cells`."""
+    x = x - cells * jnp.floor(x * (1.0 / cells))
+    return jnp.where(x >= cells, 0.0, x)  # -1e-9 + 128 is 128 in float32

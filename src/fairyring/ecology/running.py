@@ -1,0 +1,254 @@
+"""Worlds run on the cores of this machine: a world is a program's state, a core takes one world after another.
+
+All worlds run the same compiled program one by one, so what a world does cannot depend on how many others there are. On a CPU that
+is also the fastest way: a world's arrays fit a core's cache, and cores do not wait for each other.
+"""
+
+import dataclasses
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fairyring.core.cores import available_cores, core_devices
+from fairyring.core.program import Program
+from fairyring.ecology.lineage import Lineage
+from fairyring.ecology.log import happenings
+from fairyring.ecology.settings import World
+from fairyring.ecology.state import AMOUNTS, NUMBERS, Log, State, founded, resized, snapshot
+from fairyring.ecology.step import FEW, make_step
+
+CHUNK = 128  # steps a call; more would not be faster, fewer are for those who watch
+DECODED = 2048  # steps whose logs are read at once
+# XLA drops optimisation barriers before it fuses, unless this pass is left out. Then the step's barriers hold, and it
+# is several times as fast. Where there is no such pass the step is slower and the same to the last bits but a few.
+OPTIONS = {"xla_disable_hlo_passes": "cse_barrier_expander"}
+
+
+@dataclass(frozen=True)
+class Inhabited:
+    """A world and its history so far.
+
+    Attributes:
+        key: of this world, uint32 `[2]`.
+        state: its state; arrays of NumPy.
+        lineage: everybody who ever lived in it.
+        numbers: int32 `[steps, len(NUMBERS)]`.
+        amounts: float32 `[steps, len(AMOUNTS)]`.
+    """
+
+    key: np.ndarray
+    state: State
+    lineage: Lineage
+    numbers: np.ndarray
+    amounts: np.ndarray
+
+    @classmethod
+    def new(cls, settings: World, key: Any, state: State | None = None) -> "Inhabited":
+        """A world at its start: with founders, or in a given state whose inhabitants are in the first places."""
+        state = founded(settings, key) if state is None else state
+        return cls(
+            key=np.asarray(jax.random.key_data(key)),
+            state=state,
+            lineage=Lineage.founded(int(np.asarray(state.alive).sum()), settings.capacity),
+            numbers=np.zeros((0, len(NUMBERS)), np.int32),
+            amounts=np.zeros((0, len(AMOUNTS)), np.float32),
+        )
+
+    @property
+    def steps(self) -> int:
+        """Steps made so far."""
+        return len(self.numbers)
+
+    def living(self) -> np.ndarray:
+        """Places of those alive."""
+        return np.flatnonzero(self.state.alive)
+
+    def uids(self) -> np.ndarray:
+        """Numbers of those alive, in the order of `living`."""
+        return self.lineage.holder[self.living()]
+
+    def genomes(self) -> np.ndarray:
+        """Genomes of those alive, `[population, genes]`."""
+        return np.asarray(self.state.genomes)[self.living()]
+
+    def minds(self) -> Any:
+        """Minds of those alive, arrays `[population, ...]`."""
+        places = self.living()
+        return jax.tree.map(lambda rows: np.asarray(rows)[places], self.state.mind)
+
+
+def world_key(seed: int, world: int) -> Any:
+    """The key of a world of a seed."""
+    return jax.random.fold_in(jax.random.key(seed), world)
+
+
+@dataclass
+class Pace:
+    """How long running took: `compiling` seconds apart from `running` seconds."""
+
+    compiling: float = 0.0
+    running: float = 0.0
+
+
+def advance(
+    settings: World,
+    worlds: Sequence[Inhabited],
+    steps: int,
+    *,
+    cores: int | None = None,
+    watch: Callable[[Sequence[Inhabited], int], None] | None = None,
+    every: float = 0.5,
+) -> tuple[list[Inhabited], Pace]:
+    """Run each world until it has made `steps` steps in all.
+
+    Args:
+        settings: of all of them.
+        worlds: with which to go on; they are not changed.
+        steps: at the end of which each stops; a world that made as many already stays as it is.
+        cores: how many to use; all by default.
+        watch: called now and then with the worlds as they are and how many steps were made in this call.
+        every: how often, in seconds.
+
+    Returns:
+        The worlds, and how long it took.
+    """
+    now, pace = list(worlds), Pace()
+    todo = [i for i, world in enumerate(now) if world.steps < steps]
+    if not todo:
+        return now, pace
+    devices = core_devices(min(len(todo), cores or available_cores()))
+    programs = _Programs(settings, len(devices))
+    start = time.perf_counter()
+    programs.load(settings)
+    pace.compiling = time.perf_counter() - start
+    before = sum(world.steps for world in now)
+    queue, turn, stop = iter(todo), threading.Lock(), threading.Event()
+
+    def work(place: int) -> None:
+        while not stop.is_set():
+            with turn:
+                i = next(queue, None)
+            if i is None:
+                return
+            for world in _chunks(programs, place, settings, now[i], steps):
+                now[i] = world
+                if stop.is_set():
+                    return
+
+    start = time.perf_counter()
+    with ThreadPoolExecutor(len(devices)) as pool:
+        running = {pool.submit(work, place) for place in range(len(devices))}
+        try:
+            while running:
+                done, running = wait(running, timeout=every if watch else None, return_when=FIRST_EXCEPTION)
+                for job in done:
+                    job.result()
+                if watch is not None:
+                    watch(list(now), sum(world.steps for world in now) - before)
+        finally:
+            stop.set()
+    pace.running = time.perf_counter() - start
+    return now, pace
+
+
+def _chunks(programs: "_Programs", place: int, settings: World, world: Inhabited, steps: int):
+    """The world after each stretch of steps whose logs were read, up to the last one."""
+    knobs = settings.knobs()
+    state, pending, made = world.state, [], world.steps
+    while made < steps:
+        now = min(CHUNK, steps - made)
+        state, logs = programs.run(place, state, world.key, knobs, now)
+        pending.append(jax.tree.map(lambda rows, now=now: np.asarray(rows)[:now], logs))
+        made += now
+        if made == steps or sum(len(log.numbers) for log in pending) >= DECODED:
+            yield (world := _recorded(settings, world, state, pending))
+            pending = []
+
+
+def _recorded(settings: World, world: Inhabited, state: State, logs: list[Log]) -> Inhabited:
+    def whole(rows: list[np.ndarray]) -> np.ndarray:
+        width = max(row.shape[1] for row in rows)
+        return np.concatenate([np.pad(row, ((0, 0), (0, width - row.shape[1]))) for row in rows])
+
+    died, divided, born = (
+        whole([getattr(log, name) for log in logs]) for name in ("died", "divided", "born")
+    )
+    return dataclasses.replace(
+        world,
+        state=resized(snapshot(state), settings.capacity),
+        lineage=world.lineage.after(happenings(world.steps + 1, died, divided, born)),
+        numbers=np.concatenate([world.numbers, *(log.numbers for log in logs)]),
+        amounts=np.concatenate([world.amounts, *(log.amounts for log in logs)]),
+    )
+
+
+class _Programs:
+    """The compiled step of worlds of one structure, for all places and for half of them.
+
+    The lowest places are filled first. While the upper half is empty a program for half as many makes the same steps, to
+    the same bits, in less time; a step that finds too few places says so, and is made again by the other.
+    """
+
+    def __init__(self, settings: World, cores: int) -> None:
+        self.capacity = settings.capacity
+        half = -(-settings.capacity // 64) * 32
+        self.sizes = [half, settings.capacity] if half >= 512 else [settings.capacity]
+        self._of = {size: compiled(settings.structure(), size, cores) for size in self.sizes}
+
+    def load(self, settings: World) -> None:
+        """Compile each size's program, at the same time, and load it on each core."""
+        state = founded(dataclasses.replace(settings, founders=0), jax.random.key(0))
+
+        def ready(size: int) -> None:
+            program, key = self._of[size], np.zeros(2, np.uint32)
+            for place in range(len(program.devices)):
+                if place not in program.loaded:
+                    program(place, resized(state, size), key, settings.knobs(), np.int32(size), np.int32(0))
+
+        with ThreadPoolExecutor(len(self.sizes)) as pool:
+            list(pool.map(ready, self.sizes))
+
+    def run(
+        self, place: int, state: State, key: np.ndarray, knobs: Mapping[str, np.ndarray], steps: int
+    ) -> tuple[State, Log]:
+        alive = np.asarray(state.alive)
+        high = int(np.flatnonzero(alive)[-1]) + 1 if alive.any() else 0
+        size = self._size(high)
+        while True:
+            fitting = state if len(alive) == size else resized(snapshot(state), size)
+            after, logs = self._of[size](place, fitting, key, knobs, np.int32(self.capacity), np.int32(steps))
+            if size == self.capacity or not np.asarray(logs.numbers)[:steps, NUMBERS.index("short")].any():
+                return after, logs
+            size = self.capacity
+
+    def _size(self, high: int) -> int:
+        return next(size for size in self.sizes if high * 1.1 + FEW <= size or size == self.capacity)
+
+
+@lru_cache(maxsize=32)
+def compiled(structure: World, places: int, cores: int) -> Program:
+    """The program that makes up to `CHUNK` steps of a world with so many places: `(state, key, knobs, capacity, steps)
+    -> (state, logs [CHUNK, ...])`."""
+    step = make_step(structure)
+
+    def chunk(state: State, key: Any, knobs: Any, most: Any, steps: Any) -> tuple[State, Log]:
+        shapes = jax.eval_shape(step, state, key, knobs, most)[1]
+        logs = jax.tree.map(lambda s: jnp.zeros((CHUNK, *s.shape), s.dtype), shapes)
+
+        def one(i: Any, carried: tuple[State, Log]) -> tuple[State, Log]:
+            state, logs = carried
+            state, log = step(state, key, knobs, most)
+            put = jax.lax.dynamic_update_index_in_dim
+            return state, jax.tree.map(lambda rows, row: put(rows, row, i, 0), logs, log)
+
+        return jax.lax.fori_loop(0, steps, one, (state, logs))
+
+    return Program(chunk, core_devices(cores), options=OPTIONS)

@@ -1,0 +1,316 @@
+"""One step of a world, as one function of its state: synchronous, so nobody's turn comes first.
+
+    sources, spreading, decay -> sensing -> (learning) choosing -> moving or tumbling -> emitting -> eating, by share
+    -> energy -> meeting, conjugation -> deaths -> births -> newcomers -> rewards
+
+What is rare (births, newcomers, conjugations) is done for at most `FEW` at a time. What many add to one cell are whole
+numbers, so the order does not matter. Barriers stand where XLA would otherwise work out the same thing again in each
+place that needs it: it fuses whatever leads to a value into all its readers.
+
+Chance has an address: seed, world, step, place. So a world alone, among others, resumed, or in fewer places gives the same bits.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from fairyring.ecology import chance as drawn
+from fairyring.ecology import grid, motion, selection
+from fairyring.ecology.events import Happened, values
+from fairyring.ecology.senses import Sensed
+from fairyring.ecology.senses import state as sensed_state
+from fairyring.ecology.settings import World
+from fairyring.ecology.state import Log, State
+
+Array = Any  # jax.Array, which type checkers take for a variable
+Key = tuple[Array, Array]
+FEW = 64
+# What a random number is for, within a step: part of its address. Add, never renumber.
+JUMP, LANDING, SHUFFLE, CHOICE, LEARNING, TIE, ENTRY, HEADING, PLACE, MUTATION, GENOME = range(1, 12)
+_hold = jax.lax.optimization_barrier
+
+
+def make_step(settings: World) -> Callable[[State, Array, Mapping[str, Array], Array], tuple[State, Log]]:
+    """The step of worlds of one structure.
+
+    Args:
+        settings: the numbers in it do not matter, but for shapes.
+
+    Returns:
+        `step(state, key data uint32 [2], knobs, most) -> (state, log)`, traceable; `most` is the capacity that counts
+        where the state has fewer places.
+    """
+    cells, senses, policy = settings.width, settings.senses, settings.policy
+    two_chemicals = "signal" in settings.chemicals()
+    events = settings.events
+
+    def step(state: State, key: Array, knobs: Mapping[str, Array], most: Array) -> tuple[State, Log]:
+        places = state.alive.shape[0]
+        bits = (settings.capacity - 1).bit_length()
+        key = drawn.folded((key[0], key[1]), state.step)
+        alive = state.alive
+
+        # Sources, spreading, decay.
+        sources = _jumping(key, state.places, knobs["source_lifetime"], cells)
+        fields = {
+            name: grid.spread(field, knobs[f"{name}_decay"], knobs[f"{name}_diffusion"])
+            for name, field in state.fields.items()
+        }
+        fields["food"] = fields["food"] + grid.influx(
+            sources, knobs["food_influx"], knobs["source_spread"], cells
+        )
+        fields = _hold(fields)
+
+        # Sensing.
+        food = grid.felt(fields["food"], state.x, state.y)
+        signal = grid.felt(fields["signal"], state.x, state.y) if two_chemicals else food * 0
+        change = (food - state.memory) / (food + state.memory + 1e-3)
+        memory = state.memory + (food - state.memory) / knobs["memory"]
+        felt = Sensed(food=food, change=change, signal=signal, energy=state.energy, knobs=knobs)
+        sensed = sensed_state(senses, felt)
+        sensed, food, change, signal, memory = _hold((sensed, food, change, signal, memory))
+        if settings.control == "blind":
+            sensed = _somebody_elses(key, sensed, alive)
+
+        # Learning and choosing.
+        number = jnp.arange(places, dtype=jnp.int32)
+        first, second = drawn.words(key, CHOICE, places)
+        coin, priority = drawn.unit(first, 20), (first & 0xFFF).astype(jnp.int32)
+        chance, meeting = drawn.unit(second, 16), (second & 0xFFFF).astype(jnp.float32) * 2.0**-16
+        if policy.reward is None:
+            spare, luck = priority, chance
+        else:
+            third, fourth = drawn.words(key, LEARNING, places)
+            coin, spare, luck = (
+                drawn.unit(third, 20),
+                (third & 0xFFF).astype(jnp.int32),
+                drawn.unit(fourth, 24),
+            )
+        action, mind = policy.act(state.genomes, state.mind, sensed, settings.actions, coin, spare, knobs)
+        tumbled, emitted = (action & 1) > 0, (action & 2) > 0
+        tumbled, emitted, chance, meeting, priority, mind = _hold(
+            (tumbled, emitted, chance, meeting, priority, mind)
+        )
+
+        # Moving or tumbling.
+        turn = jnp.where(tumbled, chance, motion.swerve(chance, knobs["turning"]))
+        ux, uy = motion.turned(state.ux, state.uy, turn)
+        pace = knobs["speed"] * jnp.where(tumbled & settings.dwell, 0.0, 1.0)
+        x, y = grid.wrapped(state.x + pace * ux, cells), grid.wrapped(state.y + pace * uy, cells)
+        here = grid.cell(x, y, cells)
+        x, y, ux, uy, here = _hold((x, y, ux, uy, here))
+
+        # Emitting.
+        emitted = emitted & alive
+        if two_chemicals:
+            drops = (
+                jnp.zeros(cells * cells, jnp.int32)
+                .at[here]
+                .add(emitted.astype(jnp.int32), mode="promise_in_bounds")
+            )
+            fields["signal"] = fields["signal"] + knobs["emission"] * drops.reshape(cells, cells)
+
+        # Eating: all in a cell ask for the same, and share what there is.
+        count = (
+            jnp.zeros(cells * cells, jnp.int32)
+            .at[here]
+            .add(alive.astype(jnp.int32), mode="promise_in_bounds")
+        )
+        count = _hold(count)
+        there = fields["food"].reshape(-1)
+        mouths = jnp.maximum(count, 1).astype(jnp.float32)
+        each = jnp.minimum(jnp.minimum(knobs["uptake_rate"] * there, knobs["uptake_limit"]), there / mouths)
+        each = _hold(each)
+        eaten = each * count
+        fields["food"] = jnp.maximum(there - eaten, 0.0).reshape(cells, cells)
+        uptake = each.at[here].get(mode="promise_in_bounds")
+
+        # Energy. Nobody owes any: who cannot pay for the step ends it at zero, and dies.
+        bill = knobs["basal_cost"] + (knobs["emission_cost"] * emitted if two_chemicals else 0.0)
+        energy = state.energy + uptake
+        paid = jnp.where(alive, jnp.minimum(bill, energy), 0.0)
+        energy = energy - paid
+        uptake, energy, paid = _hold((uptake, energy, paid))
+
+        # Meeting: in each cell one of those in it, whom the others meet.
+        mask = (drawn.words(key, TIE, 1)[0] & ((1 << bits) - 1)).astype(jnp.int32)
+        lot = _hold(jnp.where(alive, (priority << bits) | (number ^ mask), -1))
+        chosen = jnp.full(cells * cells, -1, jnp.int32).at[here].max(lot, mode="promise_in_bounds")
+        partner = (chosen.at[here].get(mode="promise_in_bounds") & ((1 << bits) - 1)) ^ mask
+        meets = alive & (partner != number)
+        takes = selection.packed(meets & (meeting < knobs["conjugation"]))
+        conjugations = selection.count(takes)
+        genomes = _conjugated(key, state.genomes, selection.first(takes, FEW), partner)
+
+        # Deaths.
+        dies = alive & (energy <= 0)
+        alive = alive & ~dies
+        died = selection.packed(dies)
+
+        # Births, then newcomers, in the lowest free places.
+        ready = selection.packed(alive & (energy >= knobs["division_energy"]))
+        free = selection.packed(~alive)
+        able = selection.count(ready)
+        living = places - selection.count(free)
+        room = jnp.minimum(most - living, FEW)
+        births = jnp.minimum(able, room)
+        newcomers = jnp.clip(knobs["minimum"] - living - births, 0, room - births)
+        fills = births + newcomers
+        slots, parents = selection.first(free, FEW), selection.first(ready, FEW)
+        rank = jnp.arange(FEW)
+        child, filled = rank < births, rank < fills
+        short = fills > places - living
+        parents = jnp.where(child, parents, places)
+        slots = jnp.where(filled, slots, places + rank)  # out of bounds, so nothing is written there
+        source = jnp.minimum(parents, places - 1)
+        divided = jnp.zeros(places, bool).at[parents].set(True, mode="drop")
+        energy = jnp.where(divided, energy * 0.5, energy)
+        heading, _ = drawn.words(key, HEADING, FEW)
+        east, north = drawn.words(key, PLACE, FEW)
+        inherited = _mutated(key, genomes[source], knobs)
+        fresh = jax.lax.cond(
+            (newcomers > 0) | (settings.control == "scrambled"),
+            lambda: drawn.normal(drawn.words(key, GENOME, inherited.size)[0]).reshape(inherited.shape),
+            lambda: jnp.zeros_like(inherited),
+        )
+        genome = fresh if settings.control == "scrambled" else jnp.where(child[:, None], inherited, fresh)
+        parent_mind = jax.tree.map(lambda rows: jnp.where(_column(child, rows), rows[source], 0), mind)
+        born_mind = policy.born(genome, parent_mind, settings.actions, knobs)
+        hx, hy = motion.turned(jnp.ones(FEW), jnp.zeros(FEW), drawn.unit(heading, 24))
+
+        def put(rows: Array, of_child: Array, of_newcomer: Array) -> Array:
+            new = jnp.where(child, of_child, of_newcomer)
+            return rows.at[slots].set(new, mode="drop", unique_indices=True, indices_are_sorted=True)
+
+        x, y = (
+            put(x, x[source], drawn.unit(east, 24) * cells),
+            put(y, y[source], drawn.unit(north, 24) * cells),
+        )
+        ux, uy = put(ux, hx, hx), put(uy, hy, hy)
+        memory = put(memory, memory[source], jnp.zeros(FEW))
+        energy = put(energy, energy[source], jnp.broadcast_to(knobs["start_energy"], FEW))
+        genomes = genomes.at[slots].set(genome, mode="drop", unique_indices=True, indices_are_sorted=True)
+        if policy.reward is not None:
+            happened = Happened(
+                uptake=uptake / knobs["uptake_limit"],
+                energy=energy,
+                food=food,
+                change=change,
+                signal=signal,
+                tumbled=tumbled,
+                emitted=emitted,
+                neighbours=count.at[here].get(mode="promise_in_bounds") - 1,
+                deaths=_deaths(here, dies, cells),
+                divided=divided,
+                alive=~dies,
+                chance=luck,
+                knobs=knobs,
+            )
+            mind = policy.reward(genomes, mind, values(events, happened), knobs)
+        mind = jax.tree.map(
+            lambda rows, new: rows.at[slots].set(
+                new, mode="drop", unique_indices=True, indices_are_sorted=True
+            ),
+            mind,
+            born_mind,
+        )
+        arrived = jnp.zeros(places, bool).at[slots].set(True, mode="drop")
+        alive = alive | arrived
+        log = Log(
+            died=died,
+            divided=selection.packed(divided),
+            born=selection.packed(arrived),
+            numbers=jnp.stack(
+                [
+                    living + fills,
+                    births,
+                    selection.count(died),
+                    newcomers,
+                    able - births,
+                    meets.sum(dtype=jnp.int32),
+                    jnp.minimum(conjugations, FEW),
+                    jnp.maximum(conjugations - FEW, 0),
+                    (tumbled & state.alive).sum(dtype=jnp.int32),
+                    emitted.sum(dtype=jnp.int32),
+                    short.astype(jnp.int32),
+                ]
+            ),
+            amounts=jnp.stack(
+                [
+                    fields["food"].sum(),
+                    fields["signal"].sum() if two_chemicals else jnp.float32(0),
+                    eaten.sum(),
+                    _exact_sum(paid),
+                    _exact_sum(jnp.where(alive, energy, 0.0)),
+                    knobs["emission"] * emitted.sum() if two_chemicals else jnp.float32(0),
+                ]
+            ),
+        )
+        after = State(
+            step=state.step + 1,
+            fields=fields,
+            places=sources,
+            alive=alive,
+            x=x,
+            y=y,
+            ux=ux,
+            uy=uy,
+            energy=energy,
+            memory=memory,
+            tumbled=tumbled,
+            emitted=emitted,
+            genomes=genomes,
+            mind=mind,
+        )
+        return after, log
+
+    return step
+
+
+def _column(flags: Array, rows: Array) -> Array:
+    return flags.reshape(-1, *[1] * (rows.ndim - 1))
+
+
+def _jumping(key: Key, places: Array, lifetime: Array, cells: int) -> Array:
+    n = places.shape[0]
+    lot, _ = drawn.words(key, JUMP, n)
+    where = jnp.stack([drawn.unit(word, 24) for word in drawn.words(key, LANDING, n)], 1)
+    return jnp.where(drawn.unit(lot, 24)[:, None] * lifetime < 1, where * cells, places)
+
+
+def _somebody_elses(key: Key, sensed: Array, alive: Array) -> Array:
+    """Observations passed round among the living by a random number of places: each has its distribution, and no one
+    the same neighbour twice."""
+    n = alive.sum()
+    rank = jnp.cumsum(alive) - 1
+    turn = (drawn.unit(drawn.words(key, SHUFFLE, 1)[0][0], 24) * n).astype(jnp.int32)
+    listed = jnp.zeros_like(sensed).at[jnp.where(alive, rank, sensed.shape[0])].set(sensed, mode="drop")
+    return listed[(rank + turn) % jnp.maximum(n, 1)]
+
+
+def _conjugated(key: Key, genomes: Array, takers: Array, partner: Array) -> Array:
+    """One entry of the partner's genome, as it was before the step, for each taker."""
+    places, genes = genomes.shape
+    taker = jnp.minimum(takers, places - 1)
+    entry = (drawn.unit(drawn.words(key, ENTRY, FEW)[0], 24) * genes).astype(jnp.int32)
+    given = genomes[partner[taker], entry]
+    return genomes.at[takers, entry].set(given, mode="drop", unique_indices=True)
+
+
+def _mutated(key: Key, genomes: Array, knobs: Mapping[str, Array]) -> Array:
+    coin, size = drawn.words(key, MUTATION, genomes.size)
+    hit = drawn.unit(coin, 24) < knobs["mutation_rate"]
+    moved = jnp.where(hit, knobs["mutation_scale"] * drawn.normal(size), 0.0)
+    return genomes + moved.reshape(genomes.shape)
+
+
+def _deaths(here: Array, dies: Array, cells: int) -> Array:
+    count = jnp.zeros(cells * cells, jnp.int32).at[here].add(dies.astype(jnp.int32), mode="promise_in_bounds")
+    return count.at[here].get(mode="promise_in_bounds")
+
+
+def _exact_sum(values: Array) -> Array:
+    """A sum that is the same in any order and over any number of empty places: in whole thousandths, nearly."""
+    return jnp.round(values * 1024).astype(jnp.int32).sum().astype(jnp.float32) / 1024

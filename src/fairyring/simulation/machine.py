@@ -1,0 +1,32 @@
+"""The machine a run is made on, for its record."""
+
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+from fairyring.core.cores import available_cores
+from fairyring.core.program import Device
+
+
+def machine(devices: list[Device]) -> dict[str, Any]:
+    """Processor, cores, memory, system, and the devices a run computes on."""
+    memory = (
+        os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30 if hasattr(os, "sysconf") else None
+    )
+    return {
+        "cpu": _processor(),
+        "cores": available_cores(),
+        "memory_gib": round(memory, 1) if memory else None,
+        "system": f"{platform.system()} {platform.machine()}",
+        "devices": [device.device_kind for device in devices],
+    }
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()

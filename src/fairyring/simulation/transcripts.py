@@ -1,0 +1,40 @@
+"""What a run keeps of its secure sums, so that anybody can check them and a report can show one."""
+
+import msgspec
+
+from fairyring.core.packing import pack_words
+from fairyring.core.record import KEPT, RunFolder
+from fairyring.simulation.masked import Summed
+from fairyring.simulation.spending import Spending
+
+TRANSCRIPTS = "secure_sum"
+EXHIBIT = "exhibit.safetensors"
+EXHIBITED = 1 << 16  # numbers of a vector that are shown
+
+
+class Transcripts:
+    """Writes them into a run folder.
+
+    Args:
+        folder: of the run.
+        spending: of a private plan; None where nothing is promised to a client.
+    """
+
+    def __init__(self, folder: RunFolder, spending: Spending | None) -> None:
+        self.folder, self.spending, self._exhibited = folder, spending, False
+
+    def keep(self, round: int, summed: Summed) -> None:
+        """Write what may be kept of a round's secure sum."""
+        if summed.transcript is not None and summed.vector is not None:
+            name = TRANSCRIPTS + "/round-{:06d}.{}"
+            bits = summed.transcript.terms.modulus_bits
+            self.folder.write_bytes(name.format(round, "msgpack"), msgspec.msgpack.encode(summed.transcript))
+            if self.spending is None or self.spending.complete:  # no sum is kept that lacks noise
+                self.folder.write_bytes(name.format(round, "sum"), pack_words(summed.vector, bits))
+            self.folder.remove(name.format(round - KEPT, "sum"))
+        if summed.exhibit is not None and not self._exhibited:
+            shown = {"received": summed.exhibit.received[:EXHIBITED]}
+            if self.spending is None:  # where something is promised to a client, its own vector stays with it
+                shown["clear"] = summed.exhibit.clear[:EXHIBITED]
+            self.folder.write_arrays(EXHIBIT, shown)
+            self._exhibited = True
