@@ -4,8 +4,7 @@
     python benchmarks/ecology.py [--quick] [--part speed ...] [--system numba ...] [--repeats 3] [--json FILE]
 
 - `speed`: live agent-steps a second (the sum over worlds and steps of the number alive, over seconds of running,
-  compilation apart) of 2,000 steps at 1 to 40 worlds, after 500 steps that settle the population. fairyring's clock has
-  those 500 on it as well. numba runs a thread a world: at 1 world its figure is one thread's. NumPy and Mesa run one
+  compilation apart) of 2,000 steps at 1 to 40 worlds, after 500 steps that settle the population. numba runs a thread a world: at 1 world its figure is one thread's. NumPy and Mesa run one
   world after the other on one core, Mesa fewer steps. Ratios are to numba at the same number of worlds and to the one
   world of Mesa, in this run.
 - `agreement`: is it the same world? Each system's mean population over steps 1,000 to 2,000, over worlds of its own
@@ -162,10 +161,7 @@ class Benchmark:
                 row = (
                     f"  {NAMES[system] + ' ' + line['version']:36}{line['worlds']:7}{alive:8.1f}{error:7.1f}"
                 )
-                if line["contrast"]:
-                    row += "{:10.3f}{:7.3f}".format(*mean_and_error(line["contrast"]))
-                else:
-                    row += f"{'-':>10}{'-':>7}"
+                row += "{:10.3f}{:7.3f}".format(*mean_and_error(line["contrast"]))
                 if "numba" in told and system != "numba":
                     apart = alive / told["numba"][0] - 1
                     doubt = math.hypot(error, told["numba"][1]) / told["numba"][0]
@@ -210,7 +206,10 @@ class Benchmark:
         """Kernels a step in fairyring."""
         for line in turn("fairyring", "kernels"):
             self.lines.append({"part": "kernels", **line})
-            print(f"\nkernels a step, fairyring {line['version']}: {line['kernels']}", flush=True)
+            print(
+                f"\nkernels a step, fairyring {line['version']}: {line['kernels']}, {line['opcodes']}",
+                flush=True,
+            )
 
 
 def mean_and_error(values: list[float]) -> tuple[float, float]:

@@ -78,7 +78,7 @@ def line(
     asked: Options,
     seconds: float,
     population: np.ndarray,
-    contrast: list[float] | None,
+    contrast: list[float],
 ) -> dict:
     """What each `ecology_*.py` prints, as one line of JSON.
 
@@ -88,7 +88,7 @@ def line(
         asked: what it ran.
         seconds: on the clock, compilation apart.
         population: alive at the end of each step, `[worlds, warmup + steps]`.
-        contrast: tumble contrast of each world at the end, where it is known.
+        contrast: tumble contrast of each world at the end.
     """
     alive_steps = int(population[:, asked.warmup :].sum())
     first, last = SETTLED
@@ -106,5 +106,5 @@ def line(
         "agent_steps_per_second": round(alive_steps / seconds),
         "population": round(float(population[:, asked.warmup :].mean()), 1),
         "settled": settled,
-        "contrast": None if contrast is None else [round(value, 3) for value in contrast],
+        "contrast": [round(value, 3) for value in contrast],
     }
