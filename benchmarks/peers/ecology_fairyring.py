@@ -4,6 +4,7 @@
 """
 
 import json
+import time
 
 import ecology_world as world
 
@@ -15,12 +16,14 @@ def measured(asked: world.Options) -> dict:
     """The line of one run."""
     settings = World1(capacity=asked.capacity)
     warm = evolve(settings, worlds=asked.worlds, steps=asked.warmup, seed=asked.seed, cores=asked.threads)
+    worked = time.process_time()
     run = warm.until(asked.warmup + asked.steps, cores=asked.threads)
+    cpu_seconds = time.process_time() - worked
     contrast = [
         world.tumble_contrast(one.genomes().reshape(-1, world.STATES, world.ACTIONS)) for one in run.worlds
     ]
     seconds, population = run.seconds - warm.seconds, run.metrics["population"]
-    return world.line("fairyring", fairyring.__version__, asked, seconds, population, contrast)
+    return world.line("fairyring", fairyring.__version__, asked, seconds, cpu_seconds, population, contrast)
 
 
 def main() -> None:

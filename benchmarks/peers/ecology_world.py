@@ -77,6 +77,7 @@ def line(
     version: str,
     asked: Options,
     seconds: float,
+    cpu_seconds: float,
     population: np.ndarray,
     contrast: list[float],
 ) -> dict:
@@ -87,6 +88,7 @@ def line(
         version: of it.
         asked: what it ran.
         seconds: on the clock, compilation apart.
+        cpu_seconds: of all threads together in that time.
         population: alive at the end of each step, `[worlds, warmup + steps]`.
         contrast: tumble contrast of each world at the end.
     """
@@ -102,8 +104,10 @@ def line(
         "warmup": asked.warmup,
         "steps": asked.steps,
         "seconds": round(seconds, 4),
+        "cpu_seconds": round(cpu_seconds, 4),
         "agent_steps": alive_steps,
         "agent_steps_per_second": round(alive_steps / seconds),
+        "agent_steps_per_cpu_second": round(alive_steps / cpu_seconds),
         "population": round(float(population[:, asked.warmup :].mean()), 1),
         "settled": settled,
         "contrast": [round(value, 3) for value in contrast],
