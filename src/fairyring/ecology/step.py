@@ -146,7 +146,7 @@ def make_step(settings: World) -> Callable[[State, Array, Mapping[str, Array], A
 
         # Deaths.
         dies = alive & (energy <= 0)
-        alive = alive & ~dies
+        stayed = alive = alive & ~dies
         died = selection.packed(dies)
 
         # Births, then newcomers, in the lowest free places.
@@ -259,8 +259,8 @@ def make_step(settings: World) -> Callable[[State, Array, Mapping[str, Array], A
             uy=uy,
             energy=energy,
             memory=memory,
-            tumbled=tumbled,
-            emitted=emitted,
+            tumbled=tumbled & stayed,  # who was just born did nothing, whoever had the place before
+            emitted=emitted & stayed,
             genomes=genomes,
             mind=mind,
         )
