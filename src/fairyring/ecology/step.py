@@ -312,5 +312,12 @@ def _deaths(here: Array, dies: Array, cells: int) -> Array:
 
 
 def _exact_sum(values: Array) -> Array:
-    """A sum that is the same in any order and over any number of empty places: in whole thousandths, nearly."""
-    return jnp.round(values * 1024).astype(jnp.int32).sum().astype(jnp.float32) / 1024
+    """A sum that is the same in any order and over any number of empty places: of whole parts of 2**-22.
+
+    Their upper and lower bits are summed apart, so that neither sum leaves 32 bits. Coarser parts would round the
+    same cost of everybody the same way.
+    """
+    upper = jnp.floor(values * 1024)
+    lower = jnp.round((values * 1024 - upper) * 4096)
+    upper, lower = (part.astype(jnp.int32).sum().astype(jnp.float32) for part in (upper, lower))
+    return (upper + lower / 4096) / 1024
