@@ -281,11 +281,11 @@ def _jumping(key: Key, places: Array, lifetime: Array, cells: int) -> Array:
 
 
 def _somebody_elses(key: Key, sensed: Array, alive: Array) -> Array:
-    """Observations passed round among the living by a random number of places: each has its distribution, and no one
-    the same neighbour twice."""
+    """Observations passed round among the living by a random number of places, all but 0 of them as likely: each is
+    still observed by one, and nobody has its own."""
     n = alive.sum()
     rank = jnp.cumsum(alive) - 1
-    turn = (drawn.unit(drawn.words(key, SHUFFLE, 1)[0][0], 24) * n).astype(jnp.int32)
+    turn = 1 + (drawn.unit(drawn.words(key, SHUFFLE, 1)[0][0], 24) * (n - 1)).astype(jnp.int32)
     listed = jnp.zeros_like(sensed).at[jnp.where(alive, rank, sensed.shape[0])].set(sensed, mode="drop")
     return listed[(rank + turn) % jnp.maximum(n, 1)]
 
