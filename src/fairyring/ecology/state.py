@@ -118,7 +118,7 @@ def _minds(settings: World, minds: Any, genomes: np.ndarray) -> Any:
     """The founders' minds put in the first places."""
     n = len(genomes)
     knobs = {name: jnp.asarray(value) for name, value in settings.knobs().items()}
-    parents = jax.tree.map(lambda rows: jnp.zeros_like(rows[:n]), minds)
+    parents = settings.policy.empty(n, settings.states, settings.actions)
     born = settings.policy.born(jnp.asarray(genomes), parents, settings.actions, knobs)
 
     def put(rows: np.ndarray, new: Any) -> np.ndarray:

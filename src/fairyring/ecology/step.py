@@ -176,7 +176,11 @@ def make_step(settings: World) -> Callable[[State, Array, Mapping[str, Array], A
             lambda: jnp.zeros_like(inherited),
         )
         genome = fresh if settings.control == "scrambled" else jnp.where(child[:, None], inherited, fresh)
-        parent_mind = jax.tree.map(lambda rows: jnp.where(_column(child, rows), rows[source], 0), mind)
+        parent_mind = jax.tree.map(
+            lambda rows, none: jnp.where(_column(child, rows), rows[source], none),
+            mind,
+            policy.empty(FEW, settings.states, settings.actions),
+        )
         born_mind = policy.born(genome, parent_mind, settings.actions, knobs)
         hx, hy = motion.turned(jnp.ones(FEW), jnp.zeros(FEW), drawn.unit(heading, 24))
 
