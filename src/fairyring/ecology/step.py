@@ -198,7 +198,7 @@ def make_step(settings: World) -> Callable[[State, Array, Mapping[str, Array], A
         genomes = genomes.at[slots].set(genome, mode="drop", unique_indices=True, indices_are_sorted=True)
         if policy.reward is not None:
             happened = Happened(
-                uptake=uptake / knobs["uptake_limit"],
+                uptake=uptake / jnp.maximum(knobs["uptake_limit"], 1e-30),  # where none can eat: 0, not 0 / 0
                 energy=energy,
                 food=food,
                 change=change,
