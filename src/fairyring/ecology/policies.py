@@ -36,7 +36,6 @@ class Policy:
             (action, mind)`; `coin` is uniform in [0, 1), `spare` are 12 random bits more.
         reward: `(genomes, mind, events, knobs) -> mind`, after the step, `events` a list of `[capacity]`; None where
             nothing is learned in life.
-        learns: what of a genome is: a table of preferences, or rewards.
     """
 
     name: str
