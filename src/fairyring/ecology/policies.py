@@ -74,7 +74,6 @@ def tables() -> Policy:
     )
 
 
-@cache
 def q_learning(heredity: Heredity = "retention") -> Policy:
     """Learning in life from inherited rewards (Watkins 1989): a genome is a reward for each event.
 
@@ -96,6 +95,11 @@ def q_learning(heredity: Heredity = "retention") -> Policy:
             expected="'rewards', 'retention', 'evolved values' or 'lamarck'",
             do="Choose one of them.",
         )
+    return _learner(heredity)
+
+
+@cache  # one of each, so that worlds of the same heredity are equal and run the same program
+def _learner(heredity: Heredity) -> Policy:
     evolved = heredity == "evolved values"
 
     def empty(capacity, states, actions):
