@@ -6,7 +6,7 @@ on less than float32 can tell, the step is called close and nobody compares it.
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
 
@@ -16,29 +16,12 @@ import numpy as np
 from fairyring.ecology import chance, step
 from fairyring.ecology.settings import World
 from fairyring.ecology.state import State
+from tests.ecology.oracle_minds import Cell, Tally, by_table, first_values, happened, learned, sensed
 
-CLOSE = 1e-5
 _WORDS = 1 << 13
 
 _folded = jax.jit(chance.folded)
 _words = jax.jit(chance.words, static_argnums=2)
-
-
-@dataclass
-class Cell:
-    """A bacterium."""
-
-    x: float
-    y: float
-    angle: float
-    energy: float
-    memory: float
-    genome: list[float]
-    tumbled: bool = False
-    emitted: bool = False
-    values: list[list[float]] = field(default_factory=list)  # [states][actions], where it learns
-    last: tuple[int, int] | None = None  # state and action of the step before
-    reward: float = 0.0
 
 
 @dataclass
@@ -49,28 +32,6 @@ class Plain:
     fields: dict[str, list[list[float]]]
     sources: list[tuple[float, float]]
     cells: dict[int, Cell]
-
-
-@dataclass
-class Tally:
-    """What a step did."""
-
-    died: list[int] = field(default_factory=list)
-    divided: list[int] = field(default_factory=list)
-    born: list[int] = field(default_factory=list)
-    numbers: dict[str, int] = field(default_factory=dict)
-    amounts: dict[str, float] = field(default_factory=dict)
-    close: bool = False
-
-    def less(self, one: float, other: float) -> bool:
-        """`one < other`, and whether that is too close to tell."""
-        self.close |= abs(one - other) < CLOSE * max(1.0, abs(one), abs(other))
-        return one < other
-
-    def whole(self, number: float) -> int:
-        """The whole part, and whether that is too close to tell."""
-        self.close |= abs(number - round(number)) < CLOSE
-        return math.floor(number)
 
 
 class Chance:
@@ -155,7 +116,7 @@ def advance(world: Plain, settings: World, key: np.ndarray, *, heredity: str = "
         if "signal" in fields:
             feels["signal"] = _between(fields["signal"], c.x, c.y)
         felt[place] = feels
-        observed[place] = _sensed(s, knob, feels, tally)
+        observed[place] = sensed(s, knob, feels, tally)
     if s.control == "blind" and len(order) > 1:
         turn = 1 + tally.whole(unit(luck.pair(step.SHUFFLE, 0)[0], 24) * (len(order) - 1))
         observed = {p: observed[order[(i + turn) % len(order)]] for i, p in enumerate(order)}
@@ -170,10 +131,10 @@ def advance(world: Plain, settings: World, key: np.ndarray, *, heredity: str = "
         if learns:
             third, fourth = luck.pair(step.LEARNING, place)
             coin, fresh_luck[place] = unit(third, 20), unit(fourth, 24)
-            action = _learned(values, c, observed[place], third & 0xFFF, coin, knob, tally)
+            action = learned(values, c, observed[place], third & 0xFFF, coin, knob, tally)
             last = (observed[place], action)
         else:
-            action = _by_table(c.genome, observed[place], s.actions, coin, knob["beta"], tally)
+            action = by_table(c.genome, observed[place], s.actions, coin, knob["beta"], tally)
         tumbled, emitted = action % 2 == 1, action >= 2
         if tumbled:
             angle = c.angle + 2 * math.pi * unit(second, 16)
@@ -183,7 +144,8 @@ def advance(world: Plain, settings: World, key: np.ndarray, *, heredity: str = "
         if not (tumbled and s.dwell):
             x = (x + knob["speed"] * math.cos(angle)) % size
             y = (y + knob["speed"] * math.sin(angle)) % size
-            tally.whole(x), tally.whole(y)
+            for at in (x, y):  # which cell it is in
+                tally.whole(at)
         memory = c.memory + (felt[place]["food"] - c.memory) / knob["memory"]
         after[place] = Cell(
             x, y, angle, c.energy, memory, list(c.genome), tumbled, emitted, values, last, c.reward
@@ -255,14 +217,14 @@ def advance(world: Plain, settings: World, key: np.ndarray, *, heredity: str = "
         if s.control != "scrambled":
             child.genome = [_mutated(gene, luck, n * s.genes + g, knob) for g, gene in enumerate(p.genome)]
         if learns:
-            child.values = _first_values(s, child.genome, p.values, heredity, knob)
+            child.values = first_values(s, child.genome, p.values, heredity, knob)
         children[free[n]] = child
     for n in range(len(tally.divided), len(tally.divided) + newcomers):
         x, y = (unit(word, 24) * size for word in luck.pair(step.PLACE, n))
         child = _fresh(s, luck, n, x, y, knob["start_energy"], 0.0)
         if learns:
             nothing = [[0.0] * s.actions for _ in range(s.states)]
-            child.values = _first_values(s, child.genome, nothing, heredity, knob)
+            child.values = first_values(s, child.genome, nothing, heredity, knob)
         children[free[n]] = child
 
     # Rewards, of those who lived through the step.
@@ -271,7 +233,7 @@ def advance(world: Plain, settings: World, key: np.ndarray, *, heredity: str = "
             cell = (int(c.x), int(c.y))
             c.reward = 0.0
             for gene, event in zip(c.genome, s.events, strict=False):
-                c.reward += gene * _happened(
+                c.reward += gene * happened(
                     event.name, c, felt[place], uptake[place], fresh_luck[place], knob, tally,
                     others=len(crowd[cell]) - 1, deaths=died_in.get(cell, 0), divided=place in tally.divided,
                 )  # fmt: skip
@@ -339,59 +301,6 @@ def _between(rows: list[list[float]], x: float, y: float) -> float:
     return total
 
 
-def _sensed(settings: World, knob: dict[str, Any], felt: dict[str, float], tally: Tally) -> int:
-    """The state, as text says it: senses in their order, the last counts fastest."""
-    digits = {}
-    low, high = (not tally.less(felt["food"], knob[name]) for name in ("level_low", "level_high"))
-    digits["food"] = 2 if high else 1 if low else 0
-    threshold = knob["change_threshold"]
-    falling, rising = tally.less(felt["change"], -threshold), tally.less(threshold, felt["change"])
-    digits["change"] = 0 if falling else 2 if rising else 1
-    if "signal_threshold" in knob:
-        digits["signal"] = int(tally.less(knob["signal_threshold"], felt["signal"]))
-    index = 0
-    for sense in settings.senses:
-        index = index * len(sense.labels) + digits[sense.name]
-    return index
-
-
-def _by_table(genome: list[float], state: int, actions: int, coin: float, beta: float, tally: Tally) -> int:
-    """The softmax's actions laid end to end, and where the coin falls: tumbling first of two, running of more."""
-    odds = [math.exp(beta * genome[state * actions + a]) for a in range(actions)]
-    if actions == 2:
-        return 1 if tally.less(coin, odds[1] / sum(odds)) else 0
-    action, upto = 0, odds[0]
-    while action < actions - 1 and not tally.less(coin, upto / sum(odds)):
-        action += 1
-        upto += odds[action]
-    return action
-
-
-def _learned(
-    values: list[list[float]],
-    c: Cell,
-    state: int,
-    spare: int,
-    coin: float,
-    knob: dict[str, Any],
-    tally: Tally,
-) -> int:
-    """Q-learning's update of `values` in place, and its next action."""
-    if c.last is not None:
-        before, did = c.last
-        values[before][did] += knob["alpha"] * (
-            c.reward + knob["gamma"] * max(values[state]) - values[before][did]
-        )
-    actions = len(values[state])
-    if coin < knob["epsilon"]:
-        return (spare // 4) % actions
-    tried = [(spare + k) % actions for k in range(actions)]
-    best = max(values[state])
-    for value in values[state]:
-        tally.close |= 0 < best - value < CLOSE
-    return next(a for a in tried if values[state][a] == best)
-
-
 def _fresh(s: World, luck: Chance, n: int, x: float, y: float, energy: float, memory: float) -> Cell:
     angle = 2 * math.pi * unit(luck.pair(step.HEADING, n)[0], 24)
     genome = [normal(luck.pair(step.GENOME, n * s.genes + g)[0]) for g in range(s.genes)]
@@ -401,56 +310,3 @@ def _fresh(s: World, luck: Chance, n: int, x: float, y: float, energy: float, me
 def _mutated(gene: float, luck: Chance, index: int, knob: dict[str, Any]) -> float:
     coin, size = luck.pair(step.MUTATION, index)
     return gene + knob["mutation_scale"] * normal(size) if unit(coin, 24) < knob["mutation_rate"] else gene
-
-
-def _first_values(
-    s: World, genome: list[float], parents: list[list[float]], heredity: str, knob: dict[str, Any]
-) -> list[list[float]]:
-    if heredity == "evolved values":
-        own = genome[len(s.events) :]
-        return [own[k * s.actions : (k + 1) * s.actions] for k in range(s.states)]
-    share = {"rewards": 0.0, "retention": knob["retention"], "lamarck": 1.0}[heredity]
-    return [[share * value for value in row] for row in parents]
-
-
-def _happened(
-    name: str,
-    c: Cell,
-    felt: dict[str, float],
-    uptake: float,
-    luck: float,
-    knob: dict[str, Any],
-    tally: Tally,
-    *,
-    others: int,
-    deaths: int,
-    divided: bool,
-) -> float:
-    match name:
-        case "alive":
-            return 1.0
-        case "eat":
-            return uptake / knob["uptake_limit"]
-        case "hungry":
-            return float(tally.less(c.energy, 0.6))
-        case "sated":
-            return float(tally.less(1.4, c.energy))
-        case "signal":
-            return float(tally.less(knob["signal_threshold"], felt["signal"]))
-        case "emitted":
-            return float(c.emitted)
-        case "encounter":
-            return float(others > 0)
-        case "divided":
-            return float(divided)
-        case "near death":
-            return float(tally.less(c.energy, 0.15))
-        case "dummy":
-            return float(tally.less(luck, 0.1))
-        case "food rising":
-            return float(tally.less(knob["change_threshold"], felt["change"]))
-        case "death":
-            return 0.0  # whoever is asked lives
-        case "death nearby":
-            return float(deaths > 0)
-    raise AssertionError(name)

@@ -35,8 +35,8 @@ def compare(state: State, log: Log, expected: oracle.Plain, tally: oracle.Tally)
     places, cells = sorted(expected.cells), [expected.cells[p] for p in sorted(expected.cells)]
 
     def same(now: np.ndarray, then: list[Any], atol: float = 1e-5) -> None:
-        then = np.asarray(then, float).reshape(len(cells), *now.shape[1:])
-        np.testing.assert_allclose(now[places], then, rtol=1e-5, atol=atol)
+        expect = np.asarray(then, float).reshape(len(cells), *now.shape[1:])
+        np.testing.assert_allclose(now[places], expect, rtol=1e-5, atol=atol)
 
     same(state.x, [c.x for c in cells])
     same(state.y, [c.y for c in cells])

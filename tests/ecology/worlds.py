@@ -97,3 +97,12 @@ def rich(settings: World, rng: np.random.Generator, *, share: float = 0.6) -> St
         genomes=given(rng.normal(0, 1, (n, settings.genes))),
         mind=mind,
     )
+
+
+def same_bits(one: Any, other: Any) -> None:
+    """Raise unless two trees of arrays are the same to the bit."""
+    leaves, others = jax.tree.flatten_with_path(one)[0], jax.tree.flatten_with_path(other)[0]
+    assert [path for path, _ in leaves] == [path for path, _ in others]
+    for (path, a), (_, b) in zip(leaves, others, strict=True):
+        np.testing.assert_array_equal(np.asarray(a), np.asarray(b), err_msg=jax.tree_util.keystr(path))
+        assert np.asarray(a).tobytes() == np.asarray(b).tobytes(), path
