@@ -415,7 +415,15 @@ def test_the_page_is_served_under_this_machines_names_only() -> None:
         ):
             assert get("/", name)[0] == 421
         assert get("/../server.py", "localhost")[0] == 404
-        for path in ("/page.js", "/page.css", "/dish.js", "/frames.js", "/panels.js", "/course.js"):
+        for path in (
+            "/page.js",
+            "/page.css",
+            "/panels.css",
+            "/dish.js",
+            "/frames.js",
+            "/panels.js",
+            "/course.js",
+        ):
             status, _, body = get(path, "localhost")
             assert (status, len(body) > 500) == (200, True)
             # Nothing is fetched from elsewhere.

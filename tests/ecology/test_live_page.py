@@ -178,7 +178,7 @@ def test_whoever_is_clicked_tells_its_life_and_is_ringed(visit: Callable[..., An
                 > 150
             )
         )
-        page.locator("#life-ancestors button").click()
+        page.locator("#life-parent button").click()
         until(lambda: page.locator("#life-title").text_content() == "Bacterium 0")
         assert page.locator("#life-offspring").text_content() == "1"
         page.keyboard.press("Escape")

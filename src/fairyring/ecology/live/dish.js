@@ -12,12 +12,13 @@ const TRAIL = 240;
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
 export class Dish {
-  /** `palette` is palette.py's; `width` the world's, in cells. */
-  constructor(canvas, width, palette) {
+  /** `palette` is palette.py's, `width` the world's in cells, `divides` the energy at which one divides. */
+  constructor(canvas, width, palette, divides) {
     this.canvas = canvas;
     this.pen = canvas.getContext("2d", { alpha: false });
     this.width = width;
     this.palette = palette;
+    this.divides = divides;
     this.field = document.createElement("canvas");
     this.frame = null;
     this.before = null;
@@ -209,12 +210,12 @@ export class Dish {
   }
 
   bodies(pixels, part) {
-    const { frame, palette, pen, canvas } = this;
+    const { frame, pen, canvas } = this;
     this.draft(pixels);
     const { sheet, side, across } = this.sprites;
     const shown = across * pixels;
     const half = canvas.width / 2;
-    const perEnergy = (BRIGHTNESSES * frame.mostEnergy) / 255 / palette.sated;
+    const perEnergy = (BRIGHTNESSES * frame.mostEnergy) / 255 / this.divides;
     const mine = this.watching === null ? undefined : this.places.get(this.watching);
     // Whom one watches is drawn once more, above the rest.
     for (let j = 0; j < frame.n + (mine === undefined ? 0 : 1); j++) {

@@ -13,7 +13,8 @@ const SPEEDS = [
   { steps: 1, slow: 2, says: "1 step in 2 frames" },
   { steps: 1, slow: 1, says: "1 step a frame" },
   ...[2, 4, 8, 16, 32, 64].map((steps) => ({ steps, slow: 1, says: `${steps} steps a frame` })),
-  { steps: 0, slow: 2, says: "as fast as it goes" },
+  // Steps cannot be seen there; fewer frames leave more of a small machine to the world.
+  { steps: 0, slow: 2.4, says: "as fast as it goes" },
 ];
 const BRUSH = { radius: 4, amount: 0.35 };
 const FRAME = 1000 / 60;
@@ -40,15 +41,15 @@ const send = (kind, fields = {}) => {
 };
 const knobs = new Knobs($("knobs"), (name, value) => later(`turn ${name}`, () => send("turn", { name, value })));
 
-// The last of many of a kind, at most every 60 ms.
+// The last of many of a kind, at most every so many milliseconds.
 const waiting = new Map();
-function later(kind, call) {
+function later(kind, call, after = 60) {
   if (!waiting.has(kind)) {
     setTimeout(() => {
       const last = waiting.get(kind);
       waiting.delete(kind);
       last();
-    }, 60);
+    }, after);
   }
   waiting.set(kind, call);
 }
@@ -97,7 +98,8 @@ function hello(message) {
   session = message.session;
   retry = 500;
   dish?.close();
-  dish = new Dish($("dish"), message.width, message.palette);
+  dish = new Dish($("dish"), message.width, message.palette, message.divides);
+  $("divides").textContent = number(message.divides);
   for (const name of ["food", "signal", "fed", "tumbling", "background"]) {
     document.documentElement.style.setProperty(`--dish-${name}`, `rgb(${message.palette[name].join(" ")})`);
   }
@@ -149,7 +151,7 @@ function show(frame, now) {
   document.body.dataset.step = frame.step;
   document.body.dataset.frames = shown;
   $("step").textContent = number(frame.step);
-  later("panels", showPanels);
+  later("panels", showPanels, 120);
 }
 
 function showPanels() {
@@ -246,12 +248,13 @@ function drawLife(step) {
   if ($("life-ancestors").dataset.of !== `${life.uid} ${line}`) {
     // Made anew only when it is another line: what has the focus keeps it.
     $("life-ancestors").dataset.of = `${life.uid} ${line}`;
+    $("life-parent").replaceChildren(...words.parent);
     $("life-ancestors").replaceChildren(...words.ancestors);
   }
   $("life-energy").textContent = number(life.energy);
   const xs = energies.map(([at]) => at);
   const values = energies.map(([, energy]) => energy);
-  plot($("life-course"), xs, [{ values, colour: "--alive", fill: true }], { lines: [2], top: 2.3 });
+  plot($("life-course"), xs, [{ values, colour: "--alive", fill: true }], { lines: [dish.divides], top: 1.1 * dish.divides });
   if (dish.frame) drawMind($("life-mind"), dish.frame.mind, { mean: life.mind.flat(), small: true });
 }
 

@@ -177,16 +177,18 @@ export function sayLife(life, step, watch) {
     born: `Its line began with ${number(life.founder)}.`,
   }[life.origin];
   const state = life.died === null ? "It is alive." : `It died at step ${number(life.died)}.`;
-  const ancestors = life.ancestors.slice(0, 6).flatMap((uid, i) => [
-    i ? ", " : "",
-    element("button", { type: "button", className: "link", textContent: number(uid), onclick: () => watch(uid) }),
-  ]);
+  const link = (uid) =>
+    element("button", { type: "button", className: "link", textContent: number(uid), onclick: () => watch(uid) });
+  const [parent, ...before] = life.ancestors.slice(0, 6);
   const rest = life.forebears - Math.min(6, life.ancestors.length);
   return {
     says: `${state} ${origin}`,
     age: `${number(age)} steps, since step ${number(life.born)}`,
     generation: number(life.generation),
     offspring: number(life.offspring),
-    ancestors: ancestors.length ? [...ancestors, rest > 0 ? ` and ${number(rest)} before` : ""] : ["none"],
+    parent: parent === undefined ? ["none"] : [link(parent)],
+    ancestors: before.length
+      ? [...before.flatMap((uid, i) => [i ? ", " : "", link(uid)]), rest > 0 ? ` and ${number(rest)} more` : ""]
+      : ["nobody"],
   };
 }
