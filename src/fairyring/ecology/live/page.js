@@ -40,7 +40,6 @@ const send = (kind, fields = {}) => {
   if (socket?.readyState === WebSocket.OPEN) socket.send(JSON.stringify({ kind, ...fields }));
 };
 const knobs = new Knobs($("knobs"), (name, value) => later(`turn ${name}`, () => send("turn", { name, value })));
-
 // The last of many of a kind, at most every so many milliseconds.
 const waiting = new Map();
 function later(kind, call, after = 60) {
@@ -179,8 +178,8 @@ function showPanels() {
   $("axis-from").textContent = `step ${number(xs[0])}`;
   $("axis-to").textContent = `step ${number(xs.at(-1))}`;
   showMind(frame.mind);
-  $("bar-cells").textContent = `${dish.camera.zoom > 1.8 ? 8 : 16} cells`;
   const cells = dish.camera.zoom > 1.8 ? 8 : 16;
+  $("bar-cells").textContent = `${cells} cells`;
   $("bar").style.width = `${((cells * dish.camera.zoom) / dish.width) * $("dish").clientWidth}px`;
   const blue = frame.signal === null ? "" : `, ${number(frame.signalInAll)} units of signal`;
   $("dish").ariaLabel =
@@ -309,10 +308,11 @@ function say(text) {
   $("said").textContent = text;
 }
 
-const toggle = () => {
+function toggle() {
   send("pause", { on: !state.paused });
   say(state.paused ? "It runs." : "It stands.");
-};
+}
+
 const step = () => send("step");
 const letGo = () => send("watch", { uid: -1 });
 
