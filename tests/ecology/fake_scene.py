@@ -194,7 +194,8 @@ class FakeScene:
 
     def frame(self) -> Frame:
         slots = np.flatnonzero(self._alive)
-        minds = self._mind[slots]
+        # Of nobody there is no mean.
+        minds = self._mind[slots] if len(slots) else np.full((1, *self._shape), np.nan, np.float32)
         counts = Counts(
             population=len(slots),
             **self._counts,

@@ -230,7 +230,8 @@ export class Dish {
       const column = Math.round((frame.direction[i] * HEADINGS) / 256) % HEADINGS;
       pen.drawImage(sheet, column * side, row * side, side, side, cx - shown / 2, cy - shown / 2, shown, shown);
     }
-    if (mine !== undefined) this.ring(this.glide(mine, part), Math.max(2.2 * pixels, 9), "rgb(255 255 255 / 90%)", pixels);
+    if (mine === undefined) this.cross(pixels, half);
+    else this.ring(this.glide(mine, part), Math.max(2.2 * pixels, 9), "rgb(255 255 255 / 90%)", pixels);
   }
 
   /** Where the one that is watched has been, fading in a few pieces. */
@@ -255,6 +256,25 @@ export class Dish {
       }
       pen.stroke();
     }
+  }
+
+  /** Where the one that was watched has died, at the end of its way. */
+  cross(pixels, half) {
+    if (this.watching === null || !this.trail.length) return;
+    this.path(pixels, half);
+    const { pen } = this;
+    const [x, y] = this.trail.at(-1);
+    const cx = half + this.around(x - this.camera.x) * pixels;
+    const cy = half + this.around(y - this.camera.y) * pixels;
+    const arm = Math.max(5, 0.8 * pixels);
+    pen.strokeStyle = "rgb(255 255 255 / 80%)";
+    pen.lineWidth = Math.max(1.5, this.canvas.width / 480);
+    pen.beginPath();
+    pen.moveTo(cx - arm, cy - arm);
+    pen.lineTo(cx + arm, cy + arm);
+    pen.moveTo(cx + arm, cy - arm);
+    pen.lineTo(cx - arm, cy + arm);
+    pen.stroke();
   }
 
   ring({ x, y }, radius, colour, pixels) {

@@ -232,7 +232,9 @@ function showLife(message) {
     }
   }
   if (life === null) return;
-  if (message.step !== energies.at(-1)?.[0]) energies.push([message.step, life.energy]);
+  // After its death the curve stands as it was.
+  const over = life.died !== null && energies.length && energies.at(-1)[0] >= life.died;
+  if (!over && message.step !== energies.at(-1)?.[0]) energies.push([message.step, life.energy]);
   if (energies.length > 600) energies = energies.filter((_, i) => i % 2 === 0);
   document.body.dataset.energy = life.energy;
   if (fresh) drawLife(message.step);
@@ -295,7 +297,6 @@ function restart() {
   send("restart", { seed });
   say(`The world begins again from seed ${seed}.`);
 }
-
 let hiding = 0;
 function banner(text, lasts = 0) {
   clearTimeout(hiding);
@@ -303,10 +304,7 @@ function banner(text, lasts = 0) {
   $("banner").hidden = !text;
   if (lasts) hiding = setTimeout(() => banner(""), lasts);
 }
-
-function say(text) {
-  $("said").textContent = text;
-}
+const say = (text) => ($("said").textContent = text);
 
 function toggle() {
   send("pause", { on: !state.paused });
