@@ -271,7 +271,9 @@ def _refuse(
         )
     names = [mix.name for mix in mixes]
     if not mixes or len(set(names)) < len(names):
-        raise EcologyError("mixes", given=names, expected="one or more, each with a name of its own", do="Rename.")
+        raise EcologyError(
+            "mixes", given=names, expected="one or more, each with a name of its own", do="Rename."
+        )
     for mix in mixes:
         if len(mix.shares) != len(mix.populations) or not mix.shares or min(mix.shares) <= 0:
             raise EcologyError(
