@@ -128,7 +128,9 @@ def contests(
         )
     gains, invasions = [], []
     for (first, second), pair in pairs.items():
-        even = np.concatenate([controls[name].even.shares() for name in (first, second)])
+        # Which label of a control is the first means nothing, so one population lends its first and the other its
+        # second: then a pair turned round is judged alike.
+        even = np.concatenate([controls[first].even.shares(), 1 - controls[second].even.shares()])
         rare = np.concatenate([controls[name].rare.shares() for name in (first, second)])
         final = pair.even.shares()
         gains += [_test(final, even), _test(1 - final, 1 - even)]
@@ -196,7 +198,7 @@ def relative_yield_total(
         # Rows of a jar are drawn by number, so that its labels stay together.
         yields = mixed[rows.astype(int)].mean(axis=axis - 1)  # the labels' axis comes last
         with np.errstate(divide="ignore", invalid="ignore"):
-            return sum(yields[..., i] / one.mean(axis=axis) for i, one in enumerate(each))
+            return np.sum([yields[..., i] / one.mean(axis=axis) for i, one in enumerate(each)], axis=0)
 
     estimate = float(total(np.arange(len(mixed)), *single))
     size = len(mixed)
@@ -304,7 +306,7 @@ def standing(
             i, j = place[one.first], place[one.second]
             sure[i, j], sure[j, i] = one.first_gains.holm <= LEVEL, one.second_gains.holm <= LEVEL
     return Standing(
-        order=tuple(names[i] for i in np.argsort(-np.array(hodge.potentials), kind="stable")),
+        order=tuple(str(names[i]) for i in np.argsort(-np.array(hodge.potentials), kind="stable")),
         cycles=_cycles(beats),
         triples=len(names) * (len(names) - 1) * (len(names) - 2) // 6,
         sure_cycles=None if sure is None else _cycles(sure),
@@ -319,7 +321,8 @@ def _cycles(beats: np.ndarray) -> int:
 
 
 def _test(final: np.ndarray, drift: np.ndarray) -> Test:
-    final, drift = final[np.isfinite(final)], drift[np.isfinite(drift)]
+    # Rounded, so that a share and what another leaves of 1 tie where they are the same.
+    final, drift = (np.round(rows[np.isfinite(rows)], 12) for rows in (final, drift))
     if not len(final) or not len(drift):
         raise EcologyError(
             "final shares",

@@ -36,7 +36,7 @@ class InvasionFitness:
         response: `[m]`.
         gradients: `[replicates, n, m, 2]`, a step and unit of emission and of response.
         growth: `[replicates, n, m, 4]`, of the log ratio of mutants to residents, a step; mutants with more and less
-            emission, with more and less response. NaN where nobody lived.
+            emission, with more and less response. NaN where all died within a tenth of the steps.
         population: `[n, m]`, mean number of inhabitants over the last third, in the jars of that resident.
         curl: what no landscape explains of it, with its null.
     """
@@ -94,10 +94,10 @@ def invasion_fitness(
     """Invasion fitness' gradient on a grid of residents, measured in jars.
 
     At each point four mutants, `delta` more and less in each trait, are put among the residents, each in jars of its own.
-    Fitness is the growth of ln(mutants / residents) a step, from a tenth of the steps on: the slope of its two ends. A
-    gradient is the difference of the two mutants of a trait over `2 delta`, so what rarity does to every mutant alike
-    (and the half that is added to counts) cancels. Mutants are not few in the limit: a share `rarity`, so that drift
-    leaves something to see.
+    Fitness is the growth of ln(mutants / residents) a step, from a tenth of the steps on: the slope of its two ends; where
+    all die out, until then. A gradient is the difference of the two mutants of a trait over `2 delta`, so what rarity
+    does to every mutant alike (and the half that is added to counts) cancels. Mutants are not few in the limit: they are
+    a share `rarity`, so that drift leaves something to see.
 
     Args:
         settings: a World2 whose policy is `tables()`, with the standard senses.
@@ -152,7 +152,7 @@ def invasion_fitness(
     if lasting.sum() < 2:
         raise EcologyError(
             "replicates",
-            given=f"{int(lasting.sum())} of {replicates} in which somebody lived with every resident",
+            given=f"{int(lasting.sum())} of {replicates} in which somebody lived on with every resident",
             expected="2 or more",
             do="Give them more food, or choose residents who can live.",
         )
@@ -212,9 +212,16 @@ def _clones(settings: World2, emission: float, response: float) -> Population:
 
 
 def _growth(jar: Jar) -> np.ndarray:
+    """Growth of the first label's log odds a step, `[replicates]`, until the last time that anybody lived."""
     first = jar.index(round(_SETTLED * int(jar.steps[-1])))
-    span = int(jar.steps[-1] - jar.steps[first])
-    return (jar.log_odds() - jar.log_odds(first)) / span
+    lived = jar.population > 0
+    grown = []
+    for replicate, there in enumerate(lived):
+        last = int(np.flatnonzero(there)[-1])
+        span = int(jar.steps[last] - jar.steps[first])
+        rise = jar.log_odds(last)[replicate] - jar.log_odds(first)[replicate] if span > 0 else np.nan
+        grown.append(rise / max(span, 1))
+    return np.array(grown)
 
 
 def _refuse(settings: World2) -> None:

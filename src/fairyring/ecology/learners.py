@@ -6,11 +6,13 @@ two directions, the world runs on for some steps, and what all have learned sinc
 moved the other way.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from fairyring.core.errors import EcologyError
@@ -19,6 +21,8 @@ from fairyring.ecology.running import Inhabited, advance
 from fairyring.ecology.senses import SIGNAL
 from fairyring.ecology.settings import World, World2
 
+_BATCH = 8  # replicates in memory at once, eight worlds each
+_LEARNING = 0x4C4A  # the part of the address that tells this chance from the world's own
 PARAMETERS = (
     "emission of the first half",
     "response of the first half",
@@ -87,29 +91,24 @@ def learning_jacobians(
         EcologyError: settings that do not learn, or fewer than four alive in a world.
     """
     _refuse(settings, worlds)
-    starts, halves = [], []
-    for world in worlds:
-        for number in range(replicates):
-            key = jax.random.fold_in(jax.random.wrap_key_data(world.key), 0x4C4A + seed)
-            key = jax.random.fold_in(key, number)
+    todo = [(world, number) for world in worlds for number in range(replicates)]
+    made = []
+    for first in range(0, len(todo), _BATCH):
+        starts, halves = [], []
+        for world, number in todo[first : first + _BATCH]:
+            key = jax.random.wrap_key_data(jnp.asarray(world.key))
+            key = jax.random.fold_in(jax.random.fold_in(key, _LEARNING + seed), number)
             draw = np.random.default_rng(np.asarray(jax.random.key_data(key)).tolist())
             half = draw.permutation(len(world.living())) % 2
-            halves.append(half)
             state = _packed(settings, world)
-            starts += [
-                Inhabited.new(settings, key, _moved(settings, state, half == part, trait, way * moved / 2))
-                for part in (0, 1)
-                for trait in (0, 1)
-                for way in (1, -1)
-            ]
-    made = []
-    for first in range(0, len(starts), 64):
-        batch = starts[first : first + 64]
-        after, _ = advance(settings, batch, steps, cores=cores)
-        for i, (before, then) in enumerate(zip(batch, after, strict=True)):
-            made.append(_learned(settings, before, then, halves[(first + i) // 8]))
+            for part, trait, way in itertools.product((0, 1), (0, 1), (1, -1)):
+                there = _moved(state, half == part, trait, way * moved / 2)
+                starts.append(Inhabited.new(settings, key, there))
+                halves.append(half)
+        ended, _ = advance(settings, starts, steps, cores=cores)
+        made += [_learned(*each) for each in zip(starts, ended, halves, strict=True)]
         if progress is not None:
-            progress((first + len(batch)) * steps, len(starts) * steps)
+            progress(min(first + _BATCH, len(todo)) * 8 * steps, len(todo) * 8 * steps)
     learned = np.array(made).reshape(len(worlds), replicates, 4, 2, 4)
     return np.swapaxes(learned[:, :, :, 0] - learned[:, :, :, 1], 2, 3) / moved
 
@@ -164,7 +163,7 @@ def judged(
     )
 
 
-def traits(settings: World2, values: np.ndarray) -> np.ndarray:
+def traits(values: np.ndarray) -> np.ndarray:
     """Emission and response of tables Q `[individuals, states * actions]`, as `learning_jacobians` has them: `[..., 2]`."""
     q = values.reshape(len(values), -1, 2, 4)  # states of the other senses, signal, actions
     emission = q[..., 2:].mean((1, 2, 3)) - q[..., :2].mean((1, 2, 3))
@@ -172,7 +171,7 @@ def traits(settings: World2, values: np.ndarray) -> np.ndarray:
     return np.stack([emission, tumble - run], -1)
 
 
-def _moved(settings: World2, state: Any, who: np.ndarray, trait: int, by: float) -> Any:
+def _moved(state: Any, who: np.ndarray, trait: int, by: float) -> Any:
     values = np.array(state.mind["values"])
     q = values.reshape(len(values), -1, 2, 4)
     places = np.flatnonzero(who)
@@ -185,13 +184,13 @@ def _moved(settings: World2, state: Any, who: np.ndarray, trait: int, by: float)
     return state._replace(mind={**state.mind, "values": values})
 
 
-def _learned(settings: World2, before: Inhabited, after: Inhabited, half: np.ndarray) -> np.ndarray:
+def _learned(before: Inhabited, after: Inhabited, half: np.ndarray) -> np.ndarray:
     """Change of emission and response of each half, over who lived through: founders are the first numbers."""
     uids, n = after.uids(), len(half)
     stayed = np.flatnonzero(uids < n)
-    was = traits(settings, np.asarray(before.state.mind["values"])[:n])
+    was = traits(np.asarray(before.state.mind["values"])[:n])
     now = np.full((n, 2), np.nan)
-    now[uids[stayed]] = traits(settings, after.minds()["values"][stayed])
+    now[uids[stayed]] = traits(after.minds()["values"][stayed])
     return np.concatenate([np.nanmean((now - was)[half == part], axis=0) for part in (0, 1)])
 
 

@@ -69,8 +69,8 @@ class JarStudy:
         outcomes: log odds at the end `[populations][populations][jars]`, upper triangle; NaN of a jar that died out.
         early_outcomes: the same at `early_step`.
         early_step: a sixth of the steps.
-        standing, early_standing: what ranking these make; None of fewer than three populations, or where a pair has
-            fewer than two jars that lived.
+        standing, early_standing: what ranking these make; None of fewer than three populations, where a pair has
+            fewer than two jars that lived, or where nobody was born or died yet.
         worlds: how many jars were run.
         seconds: of everything.
         found: in plain sentences.
@@ -264,7 +264,8 @@ def _standing(
     names: list[str], odds: list[list[list[float]]], found: list[Contest], seed: int
 ) -> Standing | None:
     lived = [np.isfinite(odds[i][j]).sum() for i, j in itertools.combinations(range(len(names)), 2)]
-    if len(names) < 3 or min(lived) < 2:
+    changed = any(np.nan_to_num(cell).any() for row in odds for cell in row)
+    if len(names) < 3 or min(lived) < 2 or not changed:
         return None
     return standing(names, odds, found, seed=seed)
 

@@ -25,6 +25,7 @@ from fairyring.ecology.statistics import sign_flip_p
 from fairyring.ecology.study_jars import JarStudy
 
 STRETCH = 64  # steps between two looks at a world's traits
+_LEAST = 33 * STRETCH  # fewer looks cannot be cut into 16 blocks
 BEHAVIOUR = ("emission", "response")
 REWARDS = ("reward for emitting", "reward for the signal")
 EMISSIONS, RESPONSES = (-3.0, -1.0, 1.0), (-2.0, 0.0, 2.0)  # residents' traits, log odds
@@ -130,7 +131,7 @@ def study_rotation(
         settings: of the worlds: a `World2` whose rewards include "emitted" and "signal", by default the plain one.
         worlds: how many are followed; 12, quick 6 (with fewer than 6, p cannot reach .05).
         settled: steps before traits are followed; 6,000, quick 1,000.
-        steps: for which they are; 12,288, quick 1,536; a multiple of 64.
+        steps: for which they are; 12,288, quick 2,560; a multiple of 64 from 2,112.
         evolved: worlds to go on with instead; they are settled as they are.
         invasion_replicates, invasion_steps: jars for each mutant, 30 and 1,000 steps; quick 4 and 300.
         learning_replicates: of each world; 6, quick 2.
@@ -143,17 +144,20 @@ def study_rotation(
     Raises:
         EcologyError: other settings, numbers that make no sense, or worlds that died out.
     """
-    settings = evolved.settings if evolved is not None else settings or World2()  # pyright: ignore[reportAssignmentType]
-    names = [event.name for event in settings.events]
-    if not isinstance(settings, World2) or not {"emitted", "signal"} <= set(names):
+    world = evolved.settings if evolved is not None else settings or World2()
+    if not isinstance(world, World2) or not {"emitted", "signal"} <= {event.name for event in world.events}:
         raise EcologyError(
             "settings",
-            given=type(settings).__name__,
+            given=type(world).__name__,
             expected="a World2 with rewards for 'emitted' and 'signal'",
             do="World2().",
         )
     worlds, settled = worlds or (6 if quick else 12), settled or (1000 if quick else 6000)
-    steps = steps or (1536 if quick else 12288)
+    steps = steps or (2560 if quick else 12288)
+    if steps < _LEAST or steps % STRETCH:
+        raise EcologyError(
+            "steps", given=steps, expected=f"a multiple of {STRETCH} from {_LEAST}", do=f"Take {_LEAST}."
+        )
     invasion_replicates = invasion_replicates or (4 if quick else 30)
     invasion_steps = invasion_steps or (300 if quick else 1000)
 
@@ -161,13 +165,13 @@ def study_rotation(
         return lambda made, whole: progress(what, made, whole) if progress is not None else None
 
     if evolved is None:
-        evolved = evolve(settings, worlds, settled, seed, cores=cores, progress=told("settling"))
+        evolved = evolve(world, worlds, settled, seed, cores=cores, progress=told("settling"))
     settled = evolved.steps
     followed, evolved = follow(evolved, steps, cores=cores, progress=told("following"))
     behaviour = _turning(BEHAVIOUR, followed[..., :2], seed)
     rewards = _turning(REWARDS, followed[..., 2:], seed)
     learnt = learning_jacobians(
-        settings,
+        world,
         evolved.worlds,
         replicates=learning_replicates or (2 if quick else 6),
         seed=seed,
@@ -175,7 +179,7 @@ def study_rotation(
         progress=told("learning"),
     )
     learning = judged(learnt.mean(1), steps=32, moved=0.1, seed=seed)
-    inherited = scaled(dataclasses.replace(settings, policy=tables(), control="none"), scale)
+    inherited = scaled(dataclasses.replace(world, policy=tables(), control="none"), scale)
     fitness = invasion_fitness(
         inherited,  # pyright: ignore[reportArgumentType] scaling keeps the kind of world
         EMISSIONS,
