@@ -107,6 +107,13 @@ class Lineage:
         done = (self.died >= 0) & (self.born > after)
         return float((self.died - self.born)[done].mean()) if done.any() else float("nan")
 
+    def generation_length(self, *, after: int = 0) -> float:
+        """Steps, on average, from a parent's birth to a child's, of children born after a step; NaN without any."""
+        child = (self.parent >= 0) & (self.born > after)
+        return (
+            float((self.born[child] - self.born[self.parent[child]]).mean()) if child.any() else float("nan")
+        )
+
     def count(self, labels: np.ndarray, steps: int) -> np.ndarray:
         """How many of each label lived at the end of each step, int32 `[labels, steps + 1]`, from the start on.
 
@@ -115,9 +122,9 @@ class Lineage:
             steps: the last step.
         """
         kinds = int(labels.max(initial=-1)) + 1
-        counts = np.zeros((kinds, steps + 2), np.int64)
-        known = labels >= 0
+        counts = np.zeros((kinds, steps + 1), np.int64)
+        known = (labels >= 0) & (self.born <= steps)
         np.add.at(counts, (labels[known], self.born[known]), 1)
-        gone = known & (self.died >= 0)
+        gone = known & (self.died >= 0) & (self.died <= steps)
         np.add.at(counts, (labels[gone], self.died[gone]), -1)
-        return np.cumsum(counts, 1)[:, : steps + 1].astype(np.int32)
+        return np.cumsum(counts, 1).astype(np.int32)

@@ -156,6 +156,16 @@ def _settings(path: Path, facts: dict[str, Any], given: World | None) -> World:
                 do="Hand in the settings the run was made with.",
             )
         return given
+    return settings_of(path, facts["kind"], told)
+
+
+def settings_of(path: Path, kind: str, told: dict[str, Any]) -> World:
+    """Settings from what `World.described` told of them.
+
+    Raises:
+        RunMismatch: senses, events or a policy that are not standard.
+        RunDamaged: values that are none.
+    """
     try:
         own = {"senses": tuple(_SENSES[name] for name in told["senses"]), "policy": _POLICIES[told["policy"]]}
         if "rewarded" in told:
@@ -167,14 +177,14 @@ def _settings(path: Path, facts: dict[str, Any], given: World | None) -> World:
             expected="standard senses, events and policy, or the settings",
             do="Hand in the settings the run was made with: load(path, settings).",
         ) from None
-    known = {f.name for f in dataclasses.fields(_KINDS[facts["kind"]])}
+    known = {f.name for f in dataclasses.fields(_KINDS[kind])}
     plain = {
         name: value
         for name, value in told.items()
         if name in known and name not in ("senses", "policy", "rewarded")
     }
     try:
-        return _KINDS[facts["kind"]](**plain, **own)
+        return _KINDS[kind](**plain, **own)
     except EcologyError as error:
         raise RunDamaged(
             str(path), given=str(error), expected="valid settings", do="Restore the file."

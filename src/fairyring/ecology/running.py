@@ -7,7 +7,7 @@ is also the fastest way: a world's arrays fit a core's cache, and cores do not w
 import dataclasses
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import lru_cache
@@ -85,9 +85,9 @@ class Inhabited:
         return jax.tree.map(lambda rows: np.asarray(rows)[places], self.state.mind)
 
 
-def world_key(seed: int, world: int) -> Any:
+def world_key(seed: int, number: int) -> Any:
     """The key of a world of a seed."""
-    return jax.random.fold_in(jax.random.key(seed), world)
+    return jax.random.fold_in(jax.random.key(seed), number)
 
 
 @dataclass
@@ -125,7 +125,7 @@ def advance(
     if not todo:
         return now, pace
     devices = core_devices(min(len(todo), cores or available_cores()))
-    programs = _Programs(settings, len(devices))
+    programs = Programs(settings, len(devices))
     start = time.perf_counter()
     programs.load(settings)
     pace.compiling = time.perf_counter() - start
@@ -133,12 +133,13 @@ def advance(
     queue, turn, stop = iter(todo), threading.Lock(), threading.Event()
 
     def work(place: int) -> None:
+        worker = Worker(settings, place, programs)
         while not stop.is_set():
             with turn:
                 i = next(queue, None)
             if i is None:
                 return
-            for world in _chunks(programs, place, settings, now[i], steps):
+            for world in worker.until(settings, now[i], steps):
                 now[i] = world
                 if stop.is_set():
                     return
@@ -159,38 +160,58 @@ def advance(
     return now, pace
 
 
-def _chunks(programs: "_Programs", place: int, settings: World, world: Inhabited, steps: int):
-    """The world after each stretch of steps whose logs were read, up to the last one."""
-    knobs = settings.knobs()
-    state, pending, made = world.state, [], world.steps
-    while made < steps:
-        now = min(CHUNK, steps - made)
-        state, logs = programs.run(place, state, world.key, knobs, now)
-        pending.append(jax.tree.map(lambda rows, now=now: np.asarray(rows)[:now], logs))
-        made += now
-        if made == steps or sum(len(log.numbers) for log in pending) >= DECODED:
-            yield (world := _recorded(settings, world, state, pending))
-            pending = []
+class Worker:
+    """One core, making steps of worlds of one structure.
+
+    Args:
+        settings: of the worlds; their numbers may change from call to call.
+        place: which core.
+        programs: shared with other workers; its own if None.
+    """
+
+    def __init__(self, settings: World, place: int, programs: "Programs | None" = None) -> None:
+        if programs is None:
+            programs = Programs(settings, place + 1)
+            programs.load(settings)
+        self._programs, self._place = programs, place
+
+    def run(self, settings: World, state: State, key: np.ndarray, steps: int) -> tuple[State, list[Log]]:
+        """Some steps: the state after, and their logs in NumPy, `CHUNK` steps of them at most in each."""
+        knobs, logs = settings.knobs(), []
+        for done in range(0, steps, CHUNK):
+            now = min(CHUNK, steps - done)
+            state, made = self._programs.run(self._place, state, key, knobs, now)
+            logs.append(jax.tree.map(lambda rows, now=now: np.asarray(rows)[:now], made))
+        return state, logs
+
+    def until(self, settings: World, world: Inhabited, steps: int) -> Iterator[Inhabited]:
+        """The world after each stretch of steps whose logs were read, up to the last one."""
+        while world.steps < steps:
+            state, logs = self.run(settings, world.state, world.key, min(DECODED, steps - world.steps))
+            yield (world := self.recorded(settings, world, state, logs))
+
+    def recorded(self, settings: World, world: Inhabited, state: State, logs: list[Log]) -> Inhabited:
+        """The world with what the logs say of the steps since, up to `state`."""
+        if not logs:
+            return dataclasses.replace(world, state=resized(snapshot(state), settings.capacity))
+
+        def whole(rows: list[np.ndarray]) -> np.ndarray:
+            width = max(row.shape[1] for row in rows)
+            return np.concatenate([np.pad(row, ((0, 0), (0, width - row.shape[1]))) for row in rows])
+
+        died, divided, born = (
+            whole([getattr(log, name) for log in logs]) for name in ("died", "divided", "born")
+        )
+        return dataclasses.replace(
+            world,
+            state=resized(snapshot(state), settings.capacity),
+            lineage=world.lineage.after(happenings(world.steps + 1, died, divided, born)),
+            numbers=np.concatenate([world.numbers, *(log.numbers for log in logs)]),
+            amounts=np.concatenate([world.amounts, *(log.amounts for log in logs)]),
+        )
 
 
-def _recorded(settings: World, world: Inhabited, state: State, logs: list[Log]) -> Inhabited:
-    def whole(rows: list[np.ndarray]) -> np.ndarray:
-        width = max(row.shape[1] for row in rows)
-        return np.concatenate([np.pad(row, ((0, 0), (0, width - row.shape[1]))) for row in rows])
-
-    died, divided, born = (
-        whole([getattr(log, name) for log in logs]) for name in ("died", "divided", "born")
-    )
-    return dataclasses.replace(
-        world,
-        state=resized(snapshot(state), settings.capacity),
-        lineage=world.lineage.after(happenings(world.steps + 1, died, divided, born)),
-        numbers=np.concatenate([world.numbers, *(log.numbers for log in logs)]),
-        amounts=np.concatenate([world.amounts, *(log.amounts for log in logs)]),
-    )
-
-
-class _Programs:
+class Programs:
     """The compiled step of worlds of one structure, for all places and for half of them.
 
     The lowest places are filled first. While the upper half is empty a program for half as many makes the same steps, to

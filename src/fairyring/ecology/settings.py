@@ -91,14 +91,18 @@ class World:
     def __post_init__(self) -> None:
         for name, (low, high) in self.limits().items():
             value = getattr(self, name)
-            if not isinstance(value, int | float) or not isfinite(value) or not low <= value <= high:
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not number or not isfinite(value) or not low <= value <= high:
                 upto = f"from {low:g} to {high:g}" if high < float("inf") else f"of at least {low:g}"
                 raise EcologyError(name, given=repr(value), expected=f"a number {upto}", do="Correct it.")
-        for name, whole in (
-            (f.name, getattr(self, f.name)) for f in dataclasses.fields(self) if f.type is int
-        ):
-            if not isinstance(whole, int):
-                raise EcologyError(name, given=repr(whole), expected="a whole number", do="Correct it.")
+        for field in dataclasses.fields(self):
+            name, value = field.name, getattr(self, field.name)
+            if field.type is int and not isinstance(value, int):
+                raise EcologyError(name, given=repr(value), expected="a whole number", do="Correct it.")
+            if field.type is bool and not isinstance(value, bool):
+                raise EcologyError(name, given=repr(value), expected="True or False", do="Correct it.")
+            if field.type is float:  # 30 and NumPy's 30.0 run the same program as 30.0, and are saved as it
+                object.__setattr__(self, name, float(value))
         self._together()
 
     def _together(self) -> None:
@@ -208,24 +212,24 @@ class World:
 
         The mean concentration of food that nobody eats is `food_influx / (food_decay * width²)`.
         """
-        mean = self.food_influx / (self.food_decay * self.width**2) if self.food_decay else float("inf")
-        return (
-            min(self.uptake_rate * mean, self.uptake_limit) / self.basal_cost
-            if self.basal_cost
-            else float("inf")
-        )
+        cost = self.basal_cost * self.food_decay * self.width**2
+        return self.uptake_rate * self.food_influx / cost if cost else float("inf")
 
     def knobs(self) -> dict[str, np.ndarray]:
         """The numbers that a compiled world takes as arguments: they may change while it runs."""
+        numbers = self._numbers() | {
+            "scrambled": int(self.control == "scrambled"),
+            "blind": int(self.control == "blind"),
+        }
         return {
             name: np.asarray(value, np.int32 if isinstance(value, int) else np.float32)
-            for name, value in self._numbers().items()
+            for name, value in numbers.items()
         }
 
     def structure(self) -> Self:
         """These settings with every knob at its default: two worlds of one structure run the same program."""
         defaults = {f.name: 0 if f.type is int else f.default for f in dataclasses.fields(self)}
-        return dataclasses.replace(self, **{name: defaults[name] for name in self._numbers()})
+        return dataclasses.replace(self, control="none", **{name: defaults[name] for name in self._numbers()})
 
     def described(self) -> dict[str, Any]:
         """These settings as plain values, for reports and run files."""

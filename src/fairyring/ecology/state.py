@@ -16,6 +16,9 @@ from fairyring.ecology.settings import World
 Array = Any  # jax.Array, which type checkers take for a variable
 
 
+FOUNDING = 0x7FFFFFFF  # the step part of the address of what happens before the first step
+
+
 class State(NamedTuple):
     """A struct of arrays; one place per bacterium, empty or not. Energies and concentrations are float32."""
 
@@ -84,19 +87,36 @@ def founded(settings: World, key: Array) -> State:
         settings: of the world.
         key: of this world.
     """
-    cells, n = settings.width, settings.founders
+    genome = jax.random.fold_in(jax.random.fold_in(key, FOUNDING), 1)
+    return settled(settings, key, np.asarray(jax.random.normal(genome, (settings.founders, settings.genes))))
+
+
+def settled(settings: World, key: Array, genomes: np.ndarray, minds: Any = None) -> State:
+    """A world at its start whose founders have given genomes; places and headings are of chance.
+
+    Args:
+        settings: of the world.
+        key: of this world.
+        genomes: float32 `[founders, genes]`, at most `capacity` of them.
+        minds: what they bring with them, arrays `[founders, ...]`; None: what one with such a genome is born with, of
+            parents that know nothing.
+    """
+    cells, n = settings.width, len(genomes)
     state = empty(settings, settings.capacity)
-    where, heading, genome, source = jax.random.split(jax.random.fold_in(key, FOUNDING), 4)
+    where, heading, source = jax.random.split(jax.random.fold_in(key, FOUNDING), 3)
     angle = np.asarray(jax.random.uniform(heading, (n,))) * np.float32(2 * np.pi)
+    x, y = np.asarray(jax.random.uniform(where, (2, n), maxval=cells))
+    food = settings.food_influx / settings.food_decay / cells**2 if settings.food_decay else 0.0
 
     def filled(old: np.ndarray, new: Any) -> np.ndarray:
-        out = old.copy()
+        out = np.array(old)
         out[:n] = new
         return out
 
-    x, y = np.asarray(jax.random.uniform(where, (2, n), maxval=cells))
-    food = settings.food_influx / settings.food_decay / cells**2 if settings.food_decay else 0.0
-    genomes = np.asarray(jax.random.normal(genome, (n, settings.genes)))
+    if minds is None:
+        knobs = {name: jnp.asarray(value) for name, value in settings.knobs().items()}
+        nobody = settings.policy.empty(n, settings.states, settings.actions)
+        minds = settings.policy.born(jnp.asarray(genomes), nobody, settings.actions, knobs)
     return state._replace(
         fields=state.fields | {"food": np.full((cells, cells), food, np.float32)},
         places=np.asarray(jax.random.uniform(source, (settings.sources, 2), maxval=cells)),
@@ -107,26 +127,8 @@ def founded(settings: World, key: Array) -> State:
         uy=filled(state.uy, np.sin(angle)),
         energy=filled(state.energy, settings.start_energy),
         genomes=filled(state.genomes, genomes),
-        mind=_minds(settings, state.mind, genomes),
+        mind=jax.tree.map(filled, state.mind, minds),
     )
-
-
-FOUNDING = 0x7FFFFFFF  # the step part of the address of what happens before the first step
-
-
-def _minds(settings: World, minds: Any, genomes: np.ndarray) -> Any:
-    """The founders' minds put in the first places."""
-    n = len(genomes)
-    knobs = {name: jnp.asarray(value) for name, value in settings.knobs().items()}
-    parents = jax.tree.map(lambda rows: jnp.zeros_like(rows[:n]), minds)
-    born = settings.policy.born(jnp.asarray(genomes), parents, settings.actions, knobs)
-
-    def put(rows: np.ndarray, new: Any) -> np.ndarray:
-        out = rows.copy()
-        out[:n] = np.asarray(new)
-        return out
-
-    return jax.tree.map(put, minds, born)
 
 
 _OF_EACH = ("alive", "x", "y", "ux", "uy", "energy", "memory", "tumbled", "emitted", "genomes", "mind")

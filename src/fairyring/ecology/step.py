@@ -71,8 +71,7 @@ def make_step(settings: World) -> Callable[[State, Array, Mapping[str, Array], A
         felt = Sensed(food=food, change=change, signal=signal, energy=state.energy, knobs=knobs)
         sensed = sensed_state(senses, felt)
         sensed, food, change, signal, memory = _hold((sensed, food, change, signal, memory))
-        if settings.control == "blind":
-            sensed = _somebody_elses(key, sensed, alive)
+        sensed = jax.lax.cond(knobs["blind"] > 0, lambda: _somebody_elses(key, sensed, alive), lambda: sensed)
 
         # Learning and choosing.
         number = jnp.arange(places, dtype=jnp.int32)
@@ -146,7 +145,7 @@ def make_step(settings: World) -> Callable[[State, Array, Mapping[str, Array], A
 
         # Deaths.
         dies = alive & (energy <= 0)
-        alive = alive & ~dies
+        stayed = alive = alive & ~dies
         died = selection.packed(dies)
 
         # Births, then newcomers, in the lowest free places.
@@ -170,13 +169,18 @@ def make_step(settings: World) -> Callable[[State, Array, Mapping[str, Array], A
         heading, _ = drawn.words(key, HEADING, FEW)
         east, north = drawn.words(key, PLACE, FEW)
         inherited = _mutated(key, genomes[source], knobs)
+        redrawn = rank < births * knobs["scrambled"]
         fresh = jax.lax.cond(
-            (newcomers > 0) | (settings.control == "scrambled"),
+            newcomers + births * knobs["scrambled"] > 0,
             lambda: drawn.normal(drawn.words(key, GENOME, inherited.size)[0]).reshape(inherited.shape),
             lambda: jnp.zeros_like(inherited),
         )
-        genome = fresh if settings.control == "scrambled" else jnp.where(child[:, None], inherited, fresh)
-        parent_mind = jax.tree.map(lambda rows: jnp.where(_column(child, rows), rows[source], 0), mind)
+        genome = jnp.where((child & ~redrawn)[:, None], inherited, fresh)
+        parent_mind = jax.tree.map(
+            lambda rows, none: jnp.where(_column(child, rows), rows[source], none),
+            mind,
+            policy.empty(FEW, settings.states, settings.actions),
+        )
         born_mind = policy.born(genome, parent_mind, settings.actions, knobs)
         hx, hy = motion.turned(jnp.ones(FEW), jnp.zeros(FEW), drawn.unit(heading, 24))
 
@@ -194,7 +198,7 @@ def make_step(settings: World) -> Callable[[State, Array, Mapping[str, Array], A
         genomes = genomes.at[slots].set(genome, mode="drop", unique_indices=True, indices_are_sorted=True)
         if policy.reward is not None:
             happened = Happened(
-                uptake=uptake / knobs["uptake_limit"],
+                uptake=uptake / jnp.maximum(knobs["uptake_limit"], 1e-30),  # where none can eat: 0, not 0 / 0
                 energy=energy,
                 food=food,
                 change=change,
@@ -259,8 +263,8 @@ def make_step(settings: World) -> Callable[[State, Array, Mapping[str, Array], A
             uy=uy,
             energy=energy,
             memory=memory,
-            tumbled=tumbled,
-            emitted=emitted,
+            tumbled=tumbled & stayed,  # who was just born did nothing, whoever had the place before
+            emitted=emitted & stayed,
             genomes=genomes,
             mind=mind,
         )
@@ -281,11 +285,11 @@ def _jumping(key: Key, places: Array, lifetime: Array, cells: int) -> Array:
 
 
 def _somebody_elses(key: Key, sensed: Array, alive: Array) -> Array:
-    """Observations passed round among the living by a random number of places: each has its distribution, and no one
-    the same neighbour twice."""
+    """Observations passed round among the living by a random number of places, all but 0 of them as likely: each is
+    still observed by one, and nobody has its own."""
     n = alive.sum()
     rank = jnp.cumsum(alive) - 1
-    turn = (drawn.unit(drawn.words(key, SHUFFLE, 1)[0][0], 24) * n).astype(jnp.int32)
+    turn = 1 + (drawn.unit(drawn.words(key, SHUFFLE, 1)[0][0], 24) * (n - 1)).astype(jnp.int32)
     listed = jnp.zeros_like(sensed).at[jnp.where(alive, rank, sensed.shape[0])].set(sensed, mode="drop")
     return listed[(rank + turn) % jnp.maximum(n, 1)]
 
@@ -312,5 +316,12 @@ def _deaths(here: Array, dies: Array, cells: int) -> Array:
 
 
 def _exact_sum(values: Array) -> Array:
-    """A sum that is the same in any order and over any number of empty places: in whole thousandths, nearly."""
-    return jnp.round(values * 1024).astype(jnp.int32).sum().astype(jnp.float32) / 1024
+    """A sum that is the same in any order and over any number of empty places: of whole parts of 2**-22.
+
+    Their upper and lower bits are summed apart, so that neither sum leaves 32 bits. Coarser parts would round the
+    same cost of everybody the same way.
+    """
+    upper = jnp.floor(values * 1024)
+    lower = jnp.round((values * 1024 - upper) * 4096)
+    upper, lower = (part.astype(jnp.int32).sum().astype(jnp.float32) for part in (upper, lower))
+    return (upper + lower / 4096) / 1024

@@ -1,0 +1,347 @@
+// The torus on a canvas: fields as glows, bacteria as small bodies, and what the hand does to them.
+
+import { tumbles } from "./frames.js";
+
+const HEADINGS = 40;
+const BRIGHTNESSES = 8;
+const LONG = 1.9; // cells from end to end
+const THICK = 0.74;
+const SPRITE = 3.8; // cells that a body with its glow and its tail fits into
+const SHARPEST = 22; // pixels a cell: nearer, bodies are stretched, for a sheet of them grows with the square
+const TRAIL = 240;
+const calm = matchMedia("(prefers-reduced-motion: reduce)");
+
+export class Dish {
+  /** `palette` is palette.py's; `width` the world's, in cells. */
+  constructor(canvas, width, palette) {
+    this.canvas = canvas;
+    this.pen = canvas.getContext("2d", { alpha: false });
+    this.width = width;
+    this.palette = palette;
+    this.field = document.createElement("canvas");
+    this.frame = null;
+    this.before = null;
+    this.places = new Map();
+    this.arrived = 0;
+    this.lasts = 0;
+    this.steps = 0;
+    this.camera = { x: width / 2, y: width / 2, zoom: 1 };
+    this.aim = { x: width / 2, y: width / 2, zoom: 1 };
+    this.watching = null;
+    this.following = false;
+    this.trail = [];
+    this.brush = null;
+    this.stale = true;
+    this.sprites = null;
+    this.spritesFor = 0;
+    this.resize();
+    this.observer = new ResizeObserver(() => this.resize());
+    this.observer.observe(canvas);
+  }
+
+  close() {
+    this.observer.disconnect();
+  }
+
+  resize() {
+    const sharp = Math.min(2, window.devicePixelRatio || 1);
+    const side = Math.max(64, Math.round(this.canvas.clientWidth * sharp));
+    if (side === this.canvas.width) return;
+    this.canvas.width = this.canvas.height = side;
+    this.stale = true;
+  }
+
+  /** Show a frame; where one step takes `lasts` milliseconds, bacteria glide through it instead of jumping. */
+  show(frame, now, lasts = 0) {
+    const near = this.frame !== null && frame.step - this.frame.step;
+    this.before = near === 1 && lasts > 0 ? { frame: this.frame, places: this.places } : null;
+    this.frame = frame;
+    this.steps = near || 0;
+    this.places = new Map();
+    for (let i = 0; i < frame.n; i++) this.places.set(frame.uid[i], i);
+    this.arrived = now;
+    this.lasts = lasts;
+    this.stale = true;
+    const mine = this.watching === null ? undefined : this.places.get(this.watching);
+    if (mine !== undefined) {
+      if (near < 0 || near > 8) this.trail = [];
+      if (near !== 0) this.trail.push([this.cells(frame.x[mine]), this.cells(frame.y[mine])]);
+      if (this.trail.length > TRAIL) this.trail.shift();
+    }
+  }
+
+  watch(uid) {
+    if (uid !== this.watching) this.trail = [];
+    this.watching = uid;
+    this.stale = true;
+    if (uid === null && this.following) this.whole();
+    this.following = uid !== null;
+  }
+
+  /** See all of it again. */
+  whole() {
+    this.following = false;
+    Object.assign(this.aim, { x: this.width / 2, y: this.width / 2, zoom: 1 });
+  }
+
+  closer(by) {
+    this.aim.zoom = Math.min(8, Math.max(1, this.aim.zoom * by));
+    if (this.aim.zoom === 1 && !this.following) this.whole();
+  }
+
+  pan(dx, dy) {
+    const scale = (this.camera.zoom * this.canvas.clientWidth) / this.width;
+    this.following = false;
+    this.camera.x = this.aim.x = this.wrap(this.camera.x - dx / scale);
+    this.camera.y = this.aim.y = this.wrap(this.camera.y - dy / scale);
+    this.stale = true;
+  }
+
+  /** Where in the world a place of the window is, in cells, and how many cells make a pixel there. */
+  place(event) {
+    const box = this.canvas.getBoundingClientRect();
+    const cells = this.width / this.camera.zoom;
+    return {
+      x: this.wrap(this.camera.x + ((event.clientX - box.left) / box.width - 0.5) * cells),
+      y: this.wrap(this.camera.y + ((event.clientY - box.top) / box.height - 0.5) * cells),
+      perPixel: cells / box.width,
+    };
+  }
+
+  cells(position) {
+    return (position * this.width) / 65536;
+  }
+
+  wrap(value) {
+    const wrapped = value % this.width;
+    return wrapped < 0 ? wrapped + this.width : wrapped;
+  }
+
+  /** From -width / 2 to width / 2. */
+  around(value) {
+    return this.wrap(value + this.width / 2) - this.width / 2;
+  }
+
+  /** Draw, if anything is new. */
+  draw(now) {
+    if (this.frame === null) return;
+    const gliding = this.before !== null && now - this.arrived < this.lasts + 40;
+    const moved = this.move();
+    if (!this.stale && !gliding && !moved) return;
+    this.stale = false;
+    const pixels = (this.canvas.width * this.camera.zoom) / this.width; // a cell
+    this.glow(pixels);
+    this.bodies(pixels, gliding ? Math.min(1, (now - this.arrived) / this.lasts) : 1);
+    if (this.brush) this.ring(this.brush, this.brush.radius * pixels, "rgb(255 120 120 / 80%)", pixels);
+  }
+
+  /** Let the camera come a little closer to where it should be; whether it has moved. */
+  move() {
+    const { camera, aim } = this;
+    // Faster than a few steps a frame there is nothing for the eye to follow: the ring still marks it.
+    if (this.following && this.steps <= 16) {
+      const at = this.seen(this.watching, 1);
+      if (at) Object.assign(aim, { x: at.x, y: at.y, zoom: Math.max(2.6, aim.zoom) });
+    }
+    const dx = this.around(aim.x - camera.x);
+    const dy = this.around(aim.y - camera.y);
+    const dz = Math.log(aim.zoom / camera.zoom);
+    if (Math.abs(dx) + Math.abs(dy) + Math.abs(dz) < 1e-3) return false;
+    const part = calm.matches ? 1 : 0.12;
+    camera.x = this.wrap(camera.x + dx * part);
+    camera.y = this.wrap(camera.y + dy * part);
+    camera.zoom = Math.abs(dz) < 2e-3 ? aim.zoom : camera.zoom * Math.exp(dz * part);
+    return true;
+  }
+
+  /** Both fields in one small image, which the canvas stretches smoothly. */
+  glow(pixels) {
+    const { frame, width, camera, palette } = this;
+    const { background, food, signal } = palette;
+    const across = width / camera.zoom;
+    const left = camera.x - across / 2;
+    const top = camera.y - across / 2;
+    const size = Math.ceil(across) + 3;
+    const fromX = Math.floor(left) - 1;
+    const fromY = Math.floor(top) - 1;
+    if (this.field.width !== size) {
+      this.field.width = this.field.height = size;
+      this.fieldPen = this.field.getContext("2d", { alpha: false });
+      this.image = this.fieldPen.createImageData(size, size);
+      this.image.data.fill(255);
+    }
+    const red = brightnesses(frame.mostFood, palette.foodGlow);
+    const blue = brightnesses(frame.mostSignal, palette.signalGlow);
+    const pixel = this.image.data;
+    for (let row = 0, at = 0; row < size; row++) {
+      const y = this.wrap(fromY + row);
+      for (let column = 0; column < size; column++, at += 4) {
+        const cell = this.wrap(fromX + column) * width + y;
+        const f = red[frame.food[cell]];
+        const s = frame.signal === null ? 0 : blue[frame.signal[cell]];
+        pixel[at] = background[0] + food[0] * f + signal[0] * s;
+        pixel[at + 1] = background[1] + food[1] * f + signal[1] * s;
+        pixel[at + 2] = background[2] + food[2] * f + signal[2] * s;
+      }
+    }
+    this.fieldPen.putImageData(this.image, 0, 0);
+    this.pen.drawImage(this.field, (fromX - left) * pixels, (fromY - top) * pixels, size * pixels, size * pixels);
+  }
+
+  /** Where one is to be seen, in cells; `part` of the way from the frame before. */
+  seen(uid, part) {
+    const i = this.places.get(uid);
+    if (i === undefined) return null;
+    return { i, ...this.glide(i, part) };
+  }
+
+  glide(i, part) {
+    const { frame, before } = this;
+    let x = this.cells(frame.x[i]);
+    let y = this.cells(frame.y[i]);
+    const then = before && part < 1 ? before.places.get(frame.uid[i]) : undefined;
+    if (then !== undefined) {
+      x -= this.around(x - this.cells(before.frame.x[then])) * (1 - part);
+      y -= this.around(y - this.cells(before.frame.y[then])) * (1 - part);
+    }
+    return { x, y };
+  }
+
+  bodies(pixels, part) {
+    const { frame, palette, pen, canvas } = this;
+    const shown = SPRITE * pixels;
+    this.draft(pixels);
+    const { sheet, side } = this.sprites;
+    const half = canvas.width / 2;
+    const perEnergy = (BRIGHTNESSES * frame.mostEnergy) / 255 / palette.sated;
+    for (let i = 0; i < frame.n; i++) {
+      const { x, y } = this.glide(i, part);
+      const cx = half + this.around(x - this.camera.x) * pixels;
+      const cy = half + this.around(y - this.camera.y) * pixels;
+      if (cx < -shown || cy < -shown || cx > canvas.width + shown || cy > canvas.width + shown) continue;
+      const bright = Math.min(BRIGHTNESSES - 1, (frame.energy[i] * perEnergy) | 0);
+      const row = tumbles(frame, i) * BRIGHTNESSES + bright;
+      const column = Math.round((frame.direction[i] * HEADINGS) / 256) % HEADINGS;
+      pen.drawImage(sheet, column * side, row * side, side, side, cx - shown / 2, cy - shown / 2, shown, shown);
+    }
+    this.path(pixels, half);
+    const mine = this.watching === null ? null : this.seen(this.watching, part);
+    if (mine) this.ring(mine, Math.max(2.2 * pixels, 9), "rgb(255 255 255 / 90%)", pixels);
+  }
+
+  /** Where the one that is watched has been, fading in a few pieces. */
+  path(pixels, half) {
+    const { pen, trail } = this;
+    if (this.watching === null || trail.length < 2) return;
+    const piece = Math.ceil(trail.length / 6);
+    pen.lineWidth = Math.max(1.2, 0.2 * pixels);
+    pen.lineJoin = "round";
+    for (let from = 0; from < trail.length - 1; from += piece) {
+      let [x, y] = trail[from];
+      let ax = half + this.around(x - this.camera.x) * pixels;
+      let ay = half + this.around(y - this.camera.y) * pixels;
+      pen.strokeStyle = `rgb(255 255 255 / ${(62 * (from + piece)) / (trail.length + piece)}%)`;
+      pen.beginPath();
+      pen.moveTo(ax, ay);
+      for (const [bx, by] of trail.slice(from + 1, from + piece + 1)) {
+        ax += this.around(bx - x) * pixels;
+        ay += this.around(by - y) * pixels;
+        pen.lineTo(ax, ay);
+        [x, y] = [bx, by];
+      }
+      pen.stroke();
+    }
+  }
+
+  ring({ x, y }, radius, colour, pixels) {
+    const { pen } = this;
+    const half = this.canvas.width / 2;
+    pen.strokeStyle = colour;
+    pen.lineWidth = Math.max(1.5, this.canvas.width / 480);
+    pen.beginPath();
+    pen.arc(
+      half + this.around(x - this.camera.x) * pixels,
+      half + this.around(y - this.camera.y) * pixels,
+      radius,
+      0,
+      2 * Math.PI,
+    );
+    pen.stroke();
+  }
+
+  /** A sheet of bodies: a column a heading, a row a brightness, first of runs and then of tumbles. */
+  draft(pixels) {
+    // While it comes closer, steps of a half octave are good enough; what stays is drawn to the pixel, and copied fastest.
+    const still = this.camera.zoom === this.aim.zoom;
+    const size = Math.min(SHARPEST, still ? pixels : 2 ** (Math.ceil(2 * Math.log2(pixels)) / 2));
+    if (this.spritesFor === size) return;
+    this.spritesFor = size;
+    const side = Math.ceil(SPRITE * size);
+    const sheet = document.createElement("canvas");
+    sheet.width = side * HEADINGS;
+    sheet.height = side * BRIGHTNESSES * 2;
+    const pen = sheet.getContext("2d");
+    const { hungry, fed, tumbling } = this.palette;
+    for (let row = 0; row < 2 * BRIGHTNESSES; row++) {
+      const bright = ((row % BRIGHTNESSES) + 0.5) / BRIGHTNESSES;
+      const tumbles = row >= BRIGHTNESSES;
+      const colour = mix(hungry, tumbles ? tumbling : fed, tumbles ? 0.4 + 0.6 * bright : bright);
+      for (let column = 0; column < HEADINGS; column++) {
+        pen.setTransform(size, 0, 0, size, (column + 0.5) * side, (row + 0.5) * side);
+        pen.rotate((2 * Math.PI * column) / HEADINGS);
+        body(pen, colour, bright, tumbles, size > 9);
+      }
+    }
+    this.sprites = { sheet, side };
+  }
+}
+
+/** How bright each of the 256 bytes of a field is. */
+function brightnesses(most, glow) {
+  const bright = new Float32Array(256);
+  for (let q = 0; q < 256; q++) bright[q] = 1 - Math.exp((-most * (q / 255) ** 2) / glow);
+  return bright;
+}
+
+function mix(a, b, part) {
+  return a.map((v, i) => Math.round(v + (b[i] - v) * part));
+}
+
+/** One body heading along x, in cells: long and thin where it runs; short, its flagella spread, where it tumbles. */
+function body(pen, colour, bright, tumbles, near) {
+  const long = tumbles ? LONG * 0.62 : LONG;
+  const thick = tumbles ? THICK * 1.12 : THICK;
+  const hue = colour.join(" ");
+  const reach = SPRITE / 2;
+  const light = pen.createRadialGradient(0, 0, 0, 0, 0, reach);
+  light.addColorStop(0, `rgb(${hue} / ${0.05 + 0.22 * bright})`);
+  light.addColorStop(1, `rgb(${hue} / 0)`);
+  pen.fillStyle = light;
+  pen.fillRect(-reach, -reach, SPRITE, SPRITE);
+  if (near) {
+    // Near enough to see what drives it: a bundle when it runs, strands when it tumbles.
+    pen.strokeStyle = `rgb(${hue} / 50%)`;
+    pen.lineWidth = 0.09;
+    for (const angle of tumbles ? [-2.2, -0.9, 0.9, 2.2] : [0]) {
+      pen.beginPath();
+      for (let t = 0; t <= 1; t += 0.1) {
+        const along = -long / 2 - 0.9 * t;
+        const aside = 0.15 * Math.sin(t * 9) * Math.min(1, 3 * t);
+        const [cos, sin] = [Math.cos(angle), Math.sin(angle)];
+        pen.lineTo(along * cos - aside * sin, along * sin + aside * cos);
+      }
+      pen.stroke();
+    }
+  }
+  const length = pen.createLinearGradient(-long / 2, 0, long / 2, 0);
+  length.addColorStop(0, `rgb(${mix(colour, [0, 0, 0], 0.34).join(" ")})`);
+  length.addColorStop(1, `rgb(${mix(colour, [255, 255, 255], 0.22 * bright).join(" ")})`);
+  pen.fillStyle = length;
+  // A thin dark rim keeps bodies apart where they crowd on bright food.
+  pen.strokeStyle = "rgb(4 10 8 / 55%)";
+  pen.lineWidth = 0.16;
+  pen.beginPath();
+  pen.roundRect(-long / 2, -thick / 2, long, thick, thick / 2);
+  pen.stroke();
+  pen.fill();
+}

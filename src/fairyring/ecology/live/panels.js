@@ -1,0 +1,192 @@
+// What is beside the world: what they inherit, the knobs, one life.
+
+import { number } from "./course.js";
+
+const EXPLAINED = {
+  rho: "What one that pays no heed to food eats for what it spends. Below 1 the blind starve: only those who find food can last.",
+  source_lifetime: "How long a patch of food stays before it appears elsewhere. Short: those who stay put lose.",
+  emission_cost: "What it costs to emit once. At 0 the chemical is free.",
+  minimum: "When fewer are alive, random newcomers are thrown in. At 0 they can die out.",
+};
+
+export const element = (name, fields = {}, ...children) => {
+  const made = Object.assign(document.createElement(name), fields);
+  made.append(...children);
+  return made;
+};
+
+/** Fill `into` with a table of probabilities as a heat map, or of rewards as signed bars; in place where it can. */
+export function drawMind(into, mind, { mean, spread = null, small = false }) {
+  const shape = JSON.stringify([mind.kind, mind.rows, mind.columns, small]);
+  if (into.dataset.shape !== shape) {
+    into.replaceChildren(...(mind.kind === "table" ? heat(mind, small) : bars(mind)));
+    into.dataset.shape = shape;
+  }
+  const cells = into.querySelectorAll("td[data-cell]");
+  if (mind.kind === "table") {
+    cells.forEach((cell, i) => {
+      const known = Number.isFinite(mean[i]);
+      cell.style.setProperty("--p", known ? Math.min(1, Math.max(0, mean[i])) : 0);
+      cell.classList.toggle("warm", mean[i] > 0.5);
+      cell.children[0].textContent = known ? mean[i].toFixed(2) : "–";
+      if (cell.children[1]) cell.children[1].textContent = known ? `± ${spread[i].toFixed(2)}` : "";
+    });
+    return;
+  }
+  const most = Math.max(1, ...mean.map((v, i) => Math.abs(v) + (spread ? spread[i] : 0)).filter(Number.isFinite));
+  cells.forEach((cell, i) => {
+    const value = Number.isFinite(mean[i]) ? mean[i] : 0;
+    const [bar, error] = cell.firstChild.children;
+    stretch(bar, Math.min(0, value) / most, Math.abs(value) / most);
+    bar.classList.toggle("minus", value < 0);
+    if (spread) stretch(error, (value - spread[i]) / most, (2 * spread[i]) / most);
+    else error.hidden = true;
+    cell.nextSibling.textContent = (value < 0 ? "−" : "+") + Math.abs(value).toFixed(2);
+  });
+}
+
+function stretch(bar, from, long) {
+  bar.style.setProperty("--from", from);
+  bar.style.setProperty("--long", long);
+}
+
+function heat(mind, small) {
+  const head = element("tr", {}, element("td"));
+  head.append(...mind.columns.map((name) => element("th", { scope: "col", textContent: name })));
+  const body = mind.rows.map((name) => {
+    const row = element("tr", {}, element("th", { scope: "row", textContent: name }));
+    for (const _ of mind.columns) {
+      const cell = element("td", {}, element("b"), ...(small ? [] : [element("small")]));
+      cell.dataset.cell = "";
+      row.append(cell);
+    }
+    return row;
+  });
+  const table = element("table", { className: small ? "heat small" : "heat" });
+  table.append(element("thead", {}, head), element("tbody", {}, ...body));
+  table.setAttribute("aria-label", "Chance of a tumble by how much food there is, down, and how it changes, across");
+  if (small) return [table];
+  const scale = element("p", { className: "heat-scale quiet" });
+  scale.append("0, always runs", element("i"), "1, always tumbles");
+  return [table, scale];
+}
+
+function bars(mind) {
+  const body = mind.rows.map((name) => {
+    const bar = element("span", { className: "bar" }, element("i"), element("s"));
+    const cell = element("td", {}, bar);
+    cell.dataset.cell = "";
+    return element("tr", {}, element("th", { scope: "row", textContent: name }), cell, element("td"));
+  });
+  const table = element("table", { className: "bars" }, element("tbody", {}, ...body));
+  table.setAttribute("aria-label", "What each event is worth to them");
+  return [table];
+}
+
+/** The two contrasts of a table, each `[name, value, what it means]`: empty of anything else. */
+export function contrasts(mind) {
+  if (mind.kind !== "table" || mind.columns.length !== 3 || mind.rows.length !== 3) return [];
+  const of = (cells) => cells.reduce((sum, cell) => sum + mind.mean[cell], 0) / 3;
+  const signed = (value) => (Number.isFinite(value) ? (value < 0 ? "−" : "+") + Math.abs(value).toFixed(2) : "–");
+  return [
+    ["falling − rising", signed(of([0, 3, 6]) - of([2, 5, 8])), "+ climbs, as E. coli"],
+    [`${mind.rows[2]} − ${mind.rows[0]}`, signed(of([6, 7, 8]) - of([0, 1, 2])), "+ stays at food"],
+  ];
+}
+
+/** The sliders. `turn(name, value)` is called while one is moved. */
+export class Knobs {
+  constructor(into, turn) {
+    this.into = into;
+    this.turn = turn;
+    this.rows = new Map();
+  }
+
+  show(knobs) {
+    if (knobs.map((knob) => knob.name).join() !== [...this.rows.keys()].join()) {
+      this.rows.clear();
+      this.into.replaceChildren(...knobs.map((knob) => this.row(knob)));
+    }
+    for (const knob of knobs) {
+      const row = this.rows.get(knob.name);
+      row.knob = knob;
+      // What a hand is on is not moved under it.
+      if (!row.held) row.slider.value = position(knob, knob.value) * 1000;
+      this.label(row, knob.value);
+    }
+  }
+
+  row(knob) {
+    const id = `knob-${knob.name}`;
+    const slider = element("input", { type: "range", id, min: 0, max: 1000, step: 1 });
+    const output = element("output");
+    output.htmlFor = id;
+    const track = element("div", { className: "track" }, slider);
+    const made = element(
+      "div",
+      { className: "knob" },
+      element("label", { htmlFor: id }, element("span", { textContent: knob.label }), output),
+      track,
+    );
+    if (knob.name === "rho" && knob.low < 1 && knob.high > 1) {
+      const one = element("span", { className: "one", title: "1" });
+      one.style.setProperty("--one", position(knob, 1));
+      track.append(one);
+    }
+    if (EXPLAINED[knob.name]) {
+      const words = element("p", { className: "quiet", id: `${id}-says`, textContent: EXPLAINED[knob.name] });
+      slider.setAttribute("aria-describedby", words.id);
+      made.append(words);
+    }
+    const row = { knob, slider, output, held: false };
+    this.rows.set(knob.name, row);
+    slider.addEventListener("input", () => {
+      row.held = true;
+      const value = at(row.knob, slider.value / 1000);
+      this.label(row, value);
+      this.turn(knob.name, value);
+    });
+    slider.addEventListener("change", () => (row.held = false));
+    return made;
+  }
+
+  label({ knob, slider, output }, value) {
+    output.textContent = `${number(value)} ${knob.unit}`.trim();
+    slider.setAttribute("aria-valuetext", output.textContent);
+  }
+}
+
+function position({ low, high, log }, value) {
+  const place = log ? Math.log(value / low) / Math.log(high / low) : (value - low) / (high - low);
+  return Math.min(1, Math.max(0, place));
+}
+
+function at({ low, high, log, unit }, place) {
+  const value = log ? low * (high / low) ** place : low + (high - low) * place;
+  // Bacteria and steps are whole; of the rest three digits are more than a hand can set.
+  const short = unit && high >= 50 ? Math.round(value) : Number(value.toPrecision(3));
+  return Math.min(high, Math.max(low, short));
+}
+
+/** The words of one life; `watch(uid)` is called when an ancestor is clicked. */
+export function sayLife(life, step, watch) {
+  const age = (life.died ?? step) - life.born;
+  const origin = {
+    founder: "It was there in the beginning.",
+    newcomer: "It was thrown in, because few were left.",
+    born: `Its line began with ${number(life.founder)}.`,
+  }[life.origin];
+  const state = life.died === null ? "It is alive." : `It died at step ${number(life.died)}.`;
+  const ancestors = life.ancestors.slice(0, 6).flatMap((uid, i) => [
+    i ? ", " : "",
+    element("button", { type: "button", className: "link", textContent: number(uid), onclick: () => watch(uid) }),
+  ]);
+  const rest = life.forebears - Math.min(6, life.ancestors.length);
+  return {
+    says: `${state} ${origin}`,
+    age: `${number(age)} steps, since step ${number(life.born)}`,
+    generation: number(life.generation),
+    offspring: number(life.offspring),
+    ancestors: ancestors.length ? [...ancestors, rest > 0 ? ` and ${number(rest)} before` : ""] : ["none"],
+  };
+}

@@ -1,0 +1,334 @@
+"""The experiments, whole: evolved worlds beside their controls, in the lab, and the decision.
+
+A study is a folder: `evolved.eco`, `scrambled.eco`, `blind.eco`, the runs, and `study.json`, what was found, in plain values. A run that
+is in the folder already is not made again, but gone on with where it stopped.
+"""
+
+import dataclasses
+import os
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import msgspec
+import numpy as np
+
+from fairyring._version import __version__
+from fairyring.core.cores import available_cores
+from fairyring.core.errors import EcologyError, RunMismatch
+from fairyring.core.record import replace_file
+from fairyring.ecology import decisions, statistics
+from fairyring.ecology.assay import Assay, assay
+from fairyring.ecology.evolution import Evolution, evolve
+from fairyring.ecology.restarts import persisted
+from fairyring.ecology.run_file import fingerprint, load
+from fairyring.ecology.settings import World, World1, World2
+from fairyring.ecology.study_rewards import adjusted, knock_outs, paired, relearning
+
+Told = Callable[[str, int, int], None]  # what is being done, how much of it, of how much
+ARMS = ("evolved", "scrambled", "blind")
+STEPS = 24_000
+LATE = 2000  # steps at the end over which populations are averaged
+# The signs of evolved rewards as the lecture shows them (Agüera y Arcas 2020): with large error bars, all populations viable.
+LECTURE = {"eat": 1, "encounter": 1, "hungry": -1, "near death": -1, "emitted": -1}
+
+
+def study_world1(
+    out: str | os.PathLike[str],
+    *,
+    settings: World1 | None = None,
+    worlds: int = 16,
+    controls: int = 16,
+    blind: int = 8,
+    steps: int = STEPS,
+    seed: int = 0,
+    told: Told | None = None,
+) -> dict[str, Any]:
+    """Whether chemotaxis evolves in world 1: evolved worlds beside worlds of scrambled heredity and blind ones.
+
+    Args:
+        out: folder of the study.
+        settings: of the evolved worlds.
+        worlds, controls, blind: how many of each arm; four or more.
+        steps: of each world.
+        seed: of all chance; each arm has worlds of its own.
+        told: called with what is being done and how far it is.
+
+    Returns:
+        What `study.json` holds: for each arm its worlds with their assays, the decision for each world, the decision for
+        the configuration, and the error rate of the decision on the scrambled worlds.
+
+    Raises:
+        EcologyError: too few worlds.
+        RunMismatch: the folder holds runs of other settings or another seed.
+    """
+    return _study("v1", Path(out), settings or World1(), (worlds, controls, blind), steps, seed, told)
+
+
+def study_world2(
+    out: str | os.PathLike[str],
+    *,
+    settings: World2 | None = None,
+    worlds: int = 16,
+    controls: int = 16,
+    blind: int = 8,
+    steps: int = STEPS,
+    seed: int = 0,
+    told: Told | None = None,
+) -> dict[str, Any]:
+    """Which rewards evolve in world 2, and what they are worth: as `study_world1`, and besides the viability of each evolved
+    world, the table of rewards over the viable ones, relearning, and the knock-out of each reward.
+
+    Args: as of `study_world1`.
+    """
+    return _study("v2", Path(out), settings or World2(), (worlds, controls, blind), steps, seed, told)
+
+
+def _study(
+    kind: str,
+    out: Path,
+    settings: World,
+    counts: tuple[int, int, int],
+    steps: int,
+    seed: int,
+    told: Told | None,
+) -> dict[str, Any]:
+    if min(counts) < 4:
+        raise EcologyError("worlds", given=counts, expected="four or more in each arm", do="Ask for more.")
+    out.mkdir(parents=True, exist_ok=True)
+    begun, say = time.perf_counter(), told or (lambda what, made, whole: None)
+    runs = {
+        arm: _run(out / f"{arm}.eco", _of_arm(settings, arm), count, steps, seed, say, arm)
+        for arm, count in zip(ARMS, counts, strict=True)
+    }
+    assays = {}
+    for arm, run in runs.items():
+        say(f"{arm} worlds in the lab", 0, len(run.worlds))
+        assays[arm] = assay(
+            run, seed=seed, progress=lambda made, whole, arm=arm: say(f"{arm} worlds in the lab", made, whole)
+        )
+    found = {
+        "study": kind,
+        "settings": settings.described(),
+        "rho": settings.rho,
+        "steps": steps,
+        "seed": seed,
+        "arms": {arm: _arm(runs[arm], assays[arm]) for arm in ARMS},
+        "decisions": _decisions(assays),
+        "versions": {"fairyring": __version__, "jax": jax.__version__, "numpy": np.__version__},
+        "machine": {"cores": available_cores(), "processor": platform.machine()},
+        "seconds": {arm: runs[arm].seconds for arm in ARMS},
+    }
+    if kind == "v2":
+        found |= _rewards(runs, assays, seed, say)
+    found["seconds"]["study"] = time.perf_counter() - begun
+    found = plain(found)
+    replace_file(out / "study.json", msgspec.json.format(msgspec.json.encode(found), indent=1))
+    return found
+
+
+def plain(value: Any) -> Any:
+    """A result as JSON has it: dataclasses as objects with their properties `met`, `verdict` and `why`, arrays as lists, what is
+    not finite as null."""
+    if dataclasses.is_dataclass(value):
+        named = {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        told = {name: getattr(value, name) for name in ("met", "verdict", "why") if hasattr(value, name)}
+        return named | plain(told)
+    if isinstance(value, dict):
+        return {key: plain(of) for key, of in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(of) for of in value]
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value
+
+
+def _of_arm(settings: World, arm: str) -> World:
+    return settings if arm == "evolved" else dataclasses.replace(settings, control=arm)
+
+
+def _run(path: Path, settings: World, worlds: int, steps: int, seed: int, say: Told, arm: str) -> Evolution:
+    """The arm's run: read, gone on with, or made. Arms share no world: each has numbers of its own."""
+    numbers = range(ARMS.index(arm) * 1000, ARMS.index(arm) * 1000 + worlds)
+
+    def progress(made: int, whole: int) -> None:
+        say(f"{arm} worlds, steps", made, whole)
+
+    if not path.exists():
+        return evolve(settings, numbers, steps, seed, out=path, progress=progress)
+    run = load(path, settings)
+    if run.seed != seed or run.numbers != tuple(numbers):
+        raise RunMismatch(
+            str(path),
+            given=f"a run of seed {run.seed} with {len(run.numbers)} worlds",
+            expected=f"seed {seed} and {worlds} worlds",
+            do="Choose another folder, or ask for the study that was begun in this one.",
+        )
+    return run.until(steps, out=path, progress=progress) if run.steps < steps else run
+
+
+def _arm(run: Evolution, assays: list[Assay | None]) -> dict[str, Any]:
+    """An arm's worlds, each a row of numbers; means over individuals are means of the lab."""
+    metrics, rows = run.metrics, []
+    for i, (number, world, lab) in enumerate(zip(run.numbers, run.worlds, assays, strict=True)):
+        late = {name: float(metrics[name][i, -LATE:].mean()) for name in metrics}
+        row = {
+            "world": number,
+            "population": late["population"],
+            "newcomers": late["newcomers"],
+            "tumbling": late["tumbles"] / max(late["population"], 1e-9),
+            "emission": late["emitters"] / max(late["population"], 1e-9),
+            "waiting": late["waiting"],
+            "lifetime": world.lineage.lifetime(after=run.steps // 2),
+            "generation_length": world.lineage.generation_length(after=run.steps // 2),
+            "generations": int(world.lineage.generation()[world.uids()].max(initial=0)),
+            "individuals": len(world.lineage),
+            "living": len(world.living()),
+        }
+        if lab is not None:
+            means = {f.name: getattr(lab, f.name) for f in dataclasses.fields(Assay)}
+            row["assay"] = {
+                name: _mean(rows) if name != "probabilities" else rows for name, rows in means.items()
+            }
+        rows.append(row)
+    thin = max(1, run.steps // 400)
+    return {
+        "hash": fingerprint(run),
+        "control": run.settings.control,
+        "worlds": rows,
+        "population": {"every": thin, "worlds": metrics["population"][:, ::thin]},
+    }
+
+
+def _mean(rows: np.ndarray) -> float:
+    known = rows[np.isfinite(rows)]
+    return float(known.mean()) if len(known) else float("nan")
+
+
+def _asked(lab: Assay) -> decisions.WorldAssay:
+    return decisions.WorldAssay(
+        index=lab.index, contrast=lab.contrast, index_without_sensor=lab.index_without_sensor
+    )
+
+
+def _decisions(assays: dict[str, list[Assay | None]]) -> dict[str, Any]:
+    """The stated decision for each world of each arm, for the configuration, and how often it errs."""
+    asked = {arm: [None if lab is None else _asked(lab) for lab in of] for arm, of in assays.items()}
+    controls = [each for each in asked["scrambled"] if each is not None]
+    blind = [each for each in asked["blind"] if each is not None]
+    evolved = [each for each in asked["evolved"] if each is not None]
+
+    def of(arm: str) -> list[decisions.Decision | None]:
+        return [
+            None
+            if each is None
+            else decisions.chemotaxis_in_world(each, [c for c in controls if c is not each])
+            for each in asked[arm]
+        ]
+
+    worlds = {arm: of(arm) for arm in ARMS}
+    return {
+        "worlds": worlds,
+        "passed": {arm: sum(d is not None and d.verdict for d in made) for arm, made in worlds.items()},
+        "configuration": decisions.chemotaxis_in_configuration(evolved, controls),
+        "against_blind": decisions.chemotaxis_in_configuration(evolved, blind),
+        "errors": decisions.error_rate(controls),
+    }
+
+
+def _rewards(
+    runs: dict[str, Evolution], assays: dict[str, list[Assay | None]], seed: int, say: Told
+) -> dict[str, Any]:
+    """What there is to say of world 2's rewards."""
+    run = runs["evolved"]
+    events = [event.name for event in run.settings.events]
+
+    def watch(what: str) -> Callable[[Any, int], None]:
+        return lambda worlds, made: say(what, made, 0)
+
+    lasted = persisted(run, seed=seed, watch=watch("closed restarts, steps"))
+    classes = []
+    for world, restarts in zip(run.worlds, lasted, strict=True):
+        length = world.lineage.generation_length(after=run.steps // 2)
+        numbers = world.numbers
+        classes.append(
+            decisions.viability(
+                numbers[:, 3],
+                length if np.isfinite(length) else 1.0,
+                restarts,
+                overflow=int(numbers[-LATE:, 4].sum()),
+                extinct=not len(world.living()),
+            )
+        )
+    viable = [i for i, of in enumerate(classes) if of == "viable"]
+    found: dict[str, Any] = {
+        "viability": {"classes": classes, "restarts_that_lasted": [sum(of) for of in lasted]}
+    }
+    rewards = {
+        arm: np.stack([_means(world.genomes()[:, : len(events)]) for world in of.worlds])
+        for arm, of in runs.items()
+    }
+    dummy = "dummy" if "dummy" in events else events[-1]
+    if len(viable) >= 3:
+        found["rewards"] = {
+            "events": events,
+            "worlds": rewards["evolved"][viable],
+            "table": decisions.reward_table(rewards["evolved"][viable], events, dummy, expected_sign=LECTURE),
+            "scrambled": decisions.reward_table(
+                rewards["scrambled"][np.isfinite(rewards["scrambled"]).all(1)], events, dummy
+            ),
+        }
+    late = {
+        arm: (
+            of.metrics["population"][:, -LATE:].mean(1),
+            of.metrics["emitters"][:, -LATE:].sum(1)
+            / np.maximum(of.metrics["population"][:, -LATE:].sum(1), 1),
+        )
+        for arm, of in runs.items()
+    }
+    found["against_controls"] = {
+        name: {arm: _apart(late["evolved"][i], late[arm][i]) for arm in ARMS[1:]}
+        for i, name in enumerate(("population", "emission"))
+    }
+    found["relearning"] = relearning(run, seed=seed, watch=watch("relearning, steps"))
+    found["knock_outs"] = knock_outs(run, seed=seed, watch=watch("knock-outs, steps"))
+    found["learned_in_life"] = _inherited(run, assays["evolved"], seed)
+    return found
+
+
+def _inherited(run: Evolution, labs: list[Assay | None], seed: int) -> Any:
+    """How much of what the lab sees is learned: the same individuals beside the same that know nothing."""
+    from fairyring.ecology.restarts import closed, colonies
+
+    settings = closed(run.settings)
+    naive = Evolution(settings, seed, run.numbers, tuple(colonies(run, settings, seed=seed, naive=True)))
+    with_it, without = (
+        np.array([np.nan if lab is None else _mean(lab.index) for lab in of])
+        for of in (labs, assay(naive, seed=seed))
+    )
+    return adjusted([paired("chemotactic index, with and without what was learned", with_it, without)])
+
+
+def _means(rows: np.ndarray) -> np.ndarray:
+    """Mean over individuals; NaN where there are none."""
+    return rows.mean(0) if len(rows) else np.full(rows.shape[1], np.nan)
+
+
+def _apart(ours: np.ndarray, theirs: np.ndarray) -> dict[str, Any]:
+    """Whether two arms differ, whichever is the larger."""
+    larger = statistics.cliffs_delta(ours, theirs) >= 0
+    test = statistics.mann_whitney(ours, theirs) if larger else statistics.mann_whitney(theirs, ours)
+    return {
+        "ours": ours,
+        "theirs": theirs,
+        "delta": test.delta if larger else -test.delta,
+        "p_two_sided": min(1.0, 2 * test.p),
+        "method": test.method,
+    }

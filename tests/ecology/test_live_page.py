@@ -1,0 +1,236 @@
+"""The page itself, in a real browser, before a small world."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from playwright import sync_api
+
+from tests.ecology.fake_scene import FakeScene, FakeSettings
+from tests.ecology.test_live import live, until
+
+CHROMIUM = shutil.which("chromium")
+if CHROMIUM is None:
+    pytest.skip("no chromium here", allow_module_level=True)
+
+WIDTH = 64
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with sync_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def visit(browser: Any) -> Iterator[Callable[..., Any]]:
+    """Open a page at an address and wait until it has drawn; what it throws fails the test."""
+    pages, thrown = [], []
+
+    def open_page(url: str, **options: Any) -> Any:
+        page = browser.new_page(
+            **{"viewport": {"width": 1000, "height": 700}, "reduced_motion": "reduce"} | options
+        )
+        page.on("pageerror", lambda error: thrown.append(error))
+        page.on("console", lambda said: thrown.append(said.text) if "Content Security" in said.text else None)
+        pages.append(page)
+        page.goto(url)
+        until(lambda: shown(page, "frames"))
+        return page
+
+    yield open_page
+    for page in pages:
+        page.close()
+    assert not thrown
+
+
+def shown(page: Any, name: str) -> int | None:
+    """What the page last wrote down about itself: the step it shows, the frames it has shown."""
+    value = page.evaluate(f"document.body.dataset.{name}")
+    return None if value is None else int(value)
+
+
+def world(*, rewards: bool = False) -> FakeScene:
+    """One bacterium at (48, 16) heading along x, food around (16, 48), and nothing anywhere else."""
+    scene = FakeScene(FakeSettings(width=WIDTH, capacity=64, founders=1, rewards=rewards))
+    scene._xy[0], scene._heading[0] = (48, 16), 0.0
+    scene.turn("minimum", 0)
+    scene.paint(16, 48, 6, 3.0)
+    scene.turned.clear()
+    scene.painted.clear()
+    return scene
+
+
+def colour(page: Any, x: float, y: float) -> tuple[int, int, int]:
+    """What is drawn at a place of the world, red, green and blue."""
+    # In the next animation frame: the page has drawn what it was sent.
+    red, green, blue, _ = page.evaluate(
+        """([x, y, width]) => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => {
+            const canvas = document.getElementById("dish");
+            const at = (v) => Math.floor((v * canvas.width) / width);
+            done([...canvas.getContext("2d").getImageData(at(x), at(y), 1, 1).data]);
+        })))""",
+        [x, y, WIDTH],
+    )
+    return red, green, blue
+
+
+def on_screen(page: Any, x: float, y: float) -> tuple[float, float]:
+    box = page.locator("#dish").bounding_box()
+    return box["x"] + x / WIDTH * box["width"], box["y"] + y / WIDTH * box["height"]
+
+
+def test_it_draws_food_red_bacteria_green_and_emptiness_dark(visit: Callable[..., Any]) -> None:
+    with live(world()) as served:
+        page = visit(served.url)
+        red, green, blue = colour(page, 16, 48)
+        assert red > 150
+        assert red > 2 * max(green, blue)
+        red, green, blue = colour(page, 48.4, 16)
+        assert green > 90
+        assert green > 1.3 * max(red, blue)
+        assert max(colour(page, 48, 48)) < 40
+        assert page.locator("#alive").text_content() == "1"
+
+
+def test_it_steps_runs_and_stands(visit: Callable[..., Any]) -> None:
+    scene = FakeScene(FakeSettings(width=WIDTH, capacity=256, founders=60))
+    with live(scene) as served:
+        page = visit(served.url)
+        assert scene.step == 0
+        page.click("#one")
+        until(lambda: shown(page, "step") == 1)
+        page.keyboard.press(".")
+        until(lambda: shown(page, "step") == 2)
+        assert scene.advanced == [1, 1]
+        page.locator("#dish").focus()
+        page.keyboard.press(" ")
+        until(lambda: scene.step > 10)
+        page.keyboard.press("ArrowRight")
+        until(lambda: 2 in scene.advanced)
+        page.locator("#speed").fill("10")
+        assert page.locator("#speed-is").text_content() == "as fast as it goes"
+        until(lambda: max(scene.advanced) > 2)
+        page.click("#play")
+        until(lambda: page.locator("#play").text_content() == "Play")
+        until(lambda: shown(page, "step") == scene.step)
+        then = scene.step
+        page.wait_for_timeout(150)
+        assert scene.step == then == shown(page, "step")
+        assert page.locator("#pace").text_content() == "0"
+        page.locator("#seed").fill("7")
+        page.get_by_role("button", name="Restart").click()
+        until(lambda: shown(page, "step") == 0)
+        assert scene.restarts == [7]
+
+
+def test_a_slider_turns_the_world_and_shows_what_it_became(visit: Callable[..., Any]) -> None:
+    scene = world(rewards=True)
+    with live(scene) as served:
+        page = visit(served.url)
+        for name, place, value, words in (
+            ("rho", "1000", 5.0, "5"),
+            ("emission_cost", "500", 0.05, "0.05 energy"),
+            ("source_lifetime", "0", 20.0, "20 steps"),
+        ):
+            page.locator(f"#knob-{name}").fill(place)
+            until(lambda name=name, value=value: scene.turned[-1:] == [(name, value)])
+            until(
+                lambda name=name, words=words: (
+                    page.locator(f"#knob-{name}").get_attribute("aria-valuetext") == words
+                )
+            )
+        # A page that comes later sees what the first has turned.
+        other = visit(served.url)
+        until(lambda: other.locator("#knob-rho").input_value() == "1000")
+        # Rewards are shown as signed bars, and the signal has a legend.
+        until(lambda: other.locator(".bars tbody tr").count() == 10)
+        assert other.locator("#signal-legend").is_visible()
+
+
+def test_whoever_is_clicked_tells_its_life_and_is_ringed(visit: Callable[..., Any]) -> None:
+    scene = world()
+    scene._energy[0] = 4.0
+    scene.advance(1)
+    scene._xy[:2], scene._tumbled[:2] = [(48, 16), (20, 20)], False
+    with live(scene) as served:
+        page = visit(served.url)
+        assert page.locator("#life-none").is_visible()
+        page.mouse.click(*on_screen(page, 20.6, 20.4))
+        page.locator("#life-is").wait_for()
+        assert page.locator("#life-title").text_content() == "Bacterium 1"
+        assert page.locator("#life-generation").text_content() == "1"
+        assert page.locator("#life-age").text_content() == "0 steps, since step 1"
+        assert page.locator("#life-mind td[data-cell]").count() == 9
+        # It is followed: the world is seen around it, and its ring a few cells away from the middle.
+        at = np.linspace(0, 2 * np.pi, 90)
+        radius = 2.2 * 2.6
+        until(
+            lambda: (
+                max(
+                    min(colour(page, 32 + radius * np.cos(a), 32 + radius * np.sin(a)))
+                    for a in at[:: len(at) // 6]
+                )
+                > 150
+            )
+        )
+        page.locator("#life-ancestors button").click()
+        until(lambda: page.locator("#life-title").text_content() == "Bacterium 0")
+        assert page.locator("#life-offspring").text_content() == "1"
+        page.keyboard.press("Escape")
+        page.locator("#life-none").wait_for()
+
+
+def test_food_is_painted_where_the_brush_is_drawn(visit: Callable[..., Any]) -> None:
+    scene = world()
+    with live(scene) as served:
+        page = visit(served.url)
+        assert max(colour(page, 40, 40)) < 40
+        page.keyboard.press("b")
+        assert page.locator("#brush").get_attribute("aria-pressed") == "true"
+        page.mouse.move(*on_screen(page, 30, 40))
+        page.mouse.down()
+        for x in (34, 37, 40):
+            page.mouse.move(*on_screen(page, x, 40))
+            page.wait_for_timeout(70)
+        page.mouse.up()
+        until(lambda: scene.painted and scene.painted[-1][0] == pytest.approx(40, abs=0.2))
+        assert scene.painted[0][:2] == pytest.approx((30, 40), abs=0.2)
+        until(lambda: colour(page, 40, 40)[0] > 80)
+        # Nobody was picked meanwhile, and without the brush nothing is painted.
+        assert page.locator("#life-none").is_visible()
+        page.click("#brush")
+        painted = len(scene.painted)
+        page.mouse.click(*on_screen(page, 10, 10))
+        page.wait_for_timeout(100)
+        assert len(scene.painted) == painted
+
+
+def test_it_comes_back_when_the_server_does(visit: Callable[..., Any]) -> None:
+    with live(world()) as served:
+        page = visit(served.url)
+    until(lambda: page.locator("#banner").is_visible())
+    assert "Trying again" in page.locator("#banner").text_content()
+    scene = world()
+    scene.advance(5)
+    with live(scene, port=served.port):
+        until(lambda: shown(page, "step") == 5)
+        assert page.locator("#banner").is_hidden()
+        page.click("#one")
+        until(lambda: shown(page, "step") == 6)
+
+
+def test_it_fits_a_phone_and_everything_has_a_name(visit: Callable[..., Any]) -> None:
+    with live(world()) as served:
+        page = visit(served.url, viewport={"width": 390, "height": 844})
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        nameless = page.evaluate(
+            """() => [...document.querySelectorAll("button, input, canvas")].filter((one) => !(
+                one.ariaLabel || one.textContent.trim() || [...(one.labels ?? [])].some((l) => l.textContent.trim())
+            )).map((one) => one.outerHTML)"""
+        )
+        assert nameless == []
