@@ -92,7 +92,8 @@ def test_nothing_mutates_and_no_genes_pass_unless_asked(made: dict[str, Jar]) ->
     still = jar(wild, (CLIMBER, TUMBLER), (0.5, 0.5), **ask)
     np.testing.assert_array_equal(still.counts[0], made["even"].counts[0])
     for what in ("mutation", "conjugation"):
-        asked = jar(wild, (CLIMBER, TUMBLER), (0.5, 0.5), **(ask | {what: True}))
+        more: dict[str, Any] = {what: True}
+        asked = jar(wild, (CLIMBER, TUMBLER), (0.5, 0.5), **ask, **more)
         assert (asked.counts != still.counts).any()
 
 
