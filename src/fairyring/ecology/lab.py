@@ -160,7 +160,8 @@ def _spread_out(key: Any, n: int, cells: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _still(settings: World, *, sensing: bool) -> World:
-    """Settings under which nothing changes but places and headings. Of the same structure, so the program is the same."""
+    """Settings under which nothing changes but places and headings. Of the same structure, so the program is the same; who
+    was blind stays blind."""
     still: dict[str, Any] = {
         f"{name}_{what}": 0.0 for name in settings.chemicals() for what in ("decay", "diffusion")
     }
@@ -178,7 +179,7 @@ def _still(settings: World, *, sensing: bool) -> World:
     if not sensing:
         still |= {"level_low": 1e30, "level_high": 1e30, "change_threshold": 1.0}
         still |= {"signal_threshold": 1e30} if "signal" in settings.chemicals() else {}
-    return dataclasses.replace(settings, control="none", **still)
+    return dataclasses.replace(settings, **still)
 
 
 @lru_cache(maxsize=4)

@@ -26,7 +26,7 @@ from fairyring.ecology.state import Log, State
 
 Array = Any  # jax.Array, which type checkers take for a variable
 Key = tuple[Array, Array]
-FEW = 64
+FEW, SOME = 64, 8
 # What a random number is for, within a step: part of its address. Add, never renumber.
 JUMP, LANDING, SHUFFLE, CHOICE, LEARNING, TIE, ENTRY, HEADING, PLACE, MUTATION, GENOME = range(1, 12)
 _hold = jax.lax.optimization_barrier
@@ -104,27 +104,29 @@ def make_step(settings: World) -> Callable[[State, Array, Mapping[str, Array], A
         # Emitting.
         emitted = emitted & alive
         if two_chemicals:
-            drops = (
-                jnp.zeros(cells * cells, jnp.int32)
-                .at[here]
-                .add(emitted.astype(jnp.int32), mode="promise_in_bounds")
-            )
-            fields["signal"] = fields["signal"] + knobs["emission"] * drops.reshape(cells, cells)
+            # Equal drops: their sum has no order.
+            heard = fields["signal"].reshape(-1)
+            heard = heard.at[jnp.where(emitted, here, cells * cells)].add(knobs["emission"], mode="drop")
+            fields["signal"] = heard.reshape(cells, cells)
 
-        # Eating: all in a cell ask for the same, and share what there is.
+        # Eating: all in a cell ask for the same, and share what there is. What is left there, each of them works out alike.
         count = (
             jnp.zeros(cells * cells, jnp.int32)
             .at[here]
             .add(alive.astype(jnp.int32), mode="promise_in_bounds")
         )
-        count = _hold(count)
+        mouths = count.at[here].get(mode="promise_in_bounds")
         there = fields["food"].reshape(-1)
-        mouths = jnp.maximum(count, 1).astype(jnp.float32)
-        each = jnp.minimum(jnp.minimum(knobs["uptake_rate"] * there, knobs["uptake_limit"]), there / mouths)
-        each = _hold(each)
-        eaten = each * count
-        fields["food"] = jnp.maximum(there - eaten, 0.0).reshape(cells, cells)
-        uptake = each.at[here].get(mode="promise_in_bounds")
+        found = there.at[here].get(mode="promise_in_bounds")
+        mouths, found = _hold((mouths, found))
+        sharing = jnp.maximum(mouths, 1).astype(jnp.float32)
+        uptake = jnp.minimum(
+            jnp.minimum(knobs["uptake_rate"] * found, knobs["uptake_limit"]), found / sharing
+        )
+        left = jnp.maximum(found - uptake * sharing, 0.0)
+        uptake, left = _hold((uptake, left))
+        there = there.at[jnp.where(alive, here, cells * cells)].set(left, mode="drop")
+        fields["food"] = there.reshape(cells, cells)
 
         # Energy. Nobody owes any: who cannot pay for the step ends it at zero, and dies.
         bill = knobs["basal_cost"] + (knobs["emission_cost"] * emitted if two_chemicals else 0.0)
@@ -168,7 +170,7 @@ def make_step(settings: World) -> Callable[[State, Array, Mapping[str, Array], A
         energy = jnp.where(divided, energy * 0.5, energy)
         heading, _ = drawn.words(key, HEADING, FEW)
         east, north = drawn.words(key, PLACE, FEW)
-        inherited = _mutated(key, genomes[source], knobs)
+        inherited = _mutated(key, genomes[source], births, knobs)
         redrawn = rank < births * knobs["scrambled"]
         fresh = jax.lax.cond(
             newcomers + births * knobs["scrambled"] > 0,
@@ -205,7 +207,7 @@ def make_step(settings: World) -> Callable[[State, Array, Mapping[str, Array], A
                 signal=signal,
                 tumbled=tumbled,
                 emitted=emitted,
-                neighbours=count.at[here].get(mode="promise_in_bounds") - 1,
+                neighbours=mouths - 1,
                 deaths=_deaths(here, dies, cells),
                 divided=divided,
                 alive=~dies,
@@ -245,7 +247,7 @@ def make_step(settings: World) -> Callable[[State, Array, Mapping[str, Array], A
                 [
                     fields["food"].sum(),
                     fields["signal"].sum() if two_chemicals else jnp.float32(0),
-                    eaten.sum(),
+                    _exact_sum(jnp.where(state.alive, uptake, 0.0)),
                     _exact_sum(paid),
                     _exact_sum(jnp.where(alive, energy, 0.0)),
                     knobs["emission"] * emitted.sum() if two_chemicals else jnp.float32(0),
@@ -303,11 +305,16 @@ def _conjugated(key: Key, genomes: Array, takers: Array, partner: Array) -> Arra
     return genomes.at[takers, entry].set(given, mode="drop", unique_indices=True)
 
 
-def _mutated(key: Key, genomes: Array, knobs: Mapping[str, Array]) -> Array:
-    coin, size = drawn.words(key, MUTATION, genomes.size)
-    hit = drawn.unit(coin, 24) < knobs["mutation_rate"]
-    moved = jnp.where(hit, knobs["mutation_scale"] * drawn.normal(size), 0.0)
-    return genomes + moved.reshape(genomes.shape)
+def _mutated(key: Key, genomes: Array, births: Array, knobs: Mapping[str, Array]) -> Array:
+    """The first `births` genomes with mutations; seldom are more than a few born in a step."""
+
+    def those(few: int) -> Array:
+        coin, size = drawn.words(key, MUTATION, few * genomes.shape[1])
+        hit = drawn.unit(coin, 24) < knobs["mutation_rate"]
+        moved = jnp.where(hit, knobs["mutation_scale"] * drawn.normal(size), 0.0).reshape(few, -1)
+        return jnp.concatenate([genomes[:few] + moved, genomes[few:]])
+
+    return jax.lax.cond(births > SOME, lambda: those(FEW), lambda: those(SOME))
 
 
 def _deaths(here: Array, dies: Array, cells: int) -> Array:
