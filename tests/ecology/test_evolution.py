@@ -1,6 +1,7 @@
 """A world is the same to the bit however it is run: alone or among others, in one go or not, on any cores, in any places."""
 
 import dataclasses
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from fairyring.core.errors import EcologyError, RunDamaged, RunError, RunMismatch, StorageError
-from fairyring.ecology import run_file, running
+from fairyring.ecology import evolution, run_file, running
 from fairyring.ecology.events import ALIVE, EAT, Event
 from fairyring.ecology.evolution import Evolution, evolve
 from fairyring.ecology.run_file import fingerprint, load, save
@@ -114,6 +115,7 @@ def test_twice_the_capacity_changes_nothing_while_there_is_room() -> None:
             worlds.same_bits(snapshot(state), resized(snapshot(wide), crowded.capacity))
 
 
+@pytest.mark.slow
 def test_a_program_for_half_the_places_makes_the_same_steps_and_hands_over_when_they_are_taken() -> None:
     boom = World1(width=128, capacity=1024, founders=380, food_influx=300.0, mutation_rate=0.5)
     run = evolve(boom, worlds=1, steps=200, seed=SEED, cores=1)
@@ -220,6 +222,26 @@ def test_a_run_goes_on_from_its_file_to_the_same_bits(run: Evolution, tmp_path: 
     assert load(path).steps == 190
     assert load(path).metrics["births"].shape == (3, 190)
     same(load(path).until(STEPS, cores=1), run)
+
+
+def test_a_run_that_was_interrupted_goes_on_from_what_was_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "run.fairyring"
+    whole = evolve(worlds.FIRST, worlds=6, steps=250, seed=SEED, cores=1)
+    monkeypatch.setattr(evolution, "SAVED", 0.0)
+    monkeypatch.setattr(evolution, "advance", functools.partial(running.advance, every=0.005))
+
+    def interrupt(made: int, of: int) -> None:
+        assert made <= of == 1500
+        if made >= 500 and path.exists():
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evolve(worlds.FIRST, worlds=6, steps=250, seed=SEED, out=path, progress=interrupt, cores=1)
+    saved = load(path)
+    assert saved.steps < 250
+    same(saved.until(250, cores=1), whole)
 
 
 def test_a_file_that_is_there_is_not_run_over(short_run: Evolution, tmp_path: Path) -> None:

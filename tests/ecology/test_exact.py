@@ -301,6 +301,17 @@ def test_the_dummy_event_depends_on_nothing() -> None:
         assert unrelated(rows[:, 0], column)
 
 
+def test_no_reward_for_the_dummy_event_evolves() -> None:
+    run = evolve(
+        dataclasses.replace(worlds.SECOND, mutation_rate=0.3), worlds=40, steps=300, seed=13, cores=1
+    )
+    dummy = [event.name for event in run.settings.events].index("dummy")
+    means = [inhabited.genomes()[:, dummy].mean() for inhabited in run.worlds]
+    assert run.metrics["births"].sum() > 1000
+    assert np.std(means) > 0.05  # it drifts
+    assert abs(np.mean(means)) < 3.5 * np.std(means) / np.sqrt(len(means))
+
+
 def test_newcomers_come_up_to_the_minimum_and_parents_wait_when_all_places_are_taken() -> None:
     world = dataclasses.replace(worlds.FIRST, minimum=90, conjugation=0.0)
     nobody = empty(world, world.capacity)
