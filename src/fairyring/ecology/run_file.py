@@ -82,6 +82,7 @@ def save(run: Evolution, path: str | os.PathLike[str]) -> None:
             f"{number}/lineage/{f.name}": getattr(world.lineage, f.name) for f in dataclasses.fields(Lineage)
         }
         arrays |= {f"{number}/{name}": getattr(world, name) for name in ("key", "numbers", "amounts")}
+    facts["sha256"] = _digest(arrays)
     metadata = {"fairyring": msgspec.json.encode(facts).decode()}
     content = safetensors.numpy.save(
         {k: np.ascontiguousarray(v).reshape(np.shape(v)) for k, v in arrays.items()}, metadata
@@ -115,6 +116,13 @@ def load(path: str | os.PathLike[str], settings: World | None = None) -> Evoluti
                 expected=f"format {FORMAT}",
                 do="Read it with that version, or make the run again: its settings and seed are in the file.",
             )
+        if facts["sha256"] != _digest(arrays):
+            raise RunDamaged(
+                str(path),
+                given="arrays that are not those that were saved",
+                expected="a file nobody changed",
+                do="Restore it from a copy, or make the run again.",
+            )
         found = _settings(path, facts, settings)
         worlds = tuple(_world(found, arrays, number) for number in facts["worlds"])
     except (safetensors.SafetensorError, msgspec.DecodeError, KeyError, OSError, TypeError) as error:
@@ -138,6 +146,14 @@ def fingerprint(run: Evolution) -> str:
         for name, rows in flatten_state(world.state).items():
             digest.update(name.encode())
             digest.update(np.ascontiguousarray(rows).tobytes())
+    return digest.hexdigest()
+
+
+def _digest(arrays: dict[str, np.ndarray]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        digest.update(f"{name} {arrays[name].dtype} {arrays[name].shape}".encode())
+        digest.update(np.ascontiguousarray(arrays[name]).tobytes())
     return digest.hexdigest()
 
 
