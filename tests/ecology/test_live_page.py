@@ -57,7 +57,7 @@ def shown(page: Any, name: str) -> int | None:
 def world(*, rewards: bool = False) -> FakeScene:
     """One bacterium at (48, 16) heading along x, food around (16, 48), and nothing anywhere else."""
     scene = FakeScene(FakeSettings(width=WIDTH, capacity=64, founders=1, rewards=rewards))
-    scene._xy[0], scene._heading[0] = (48, 16), 0.0
+    scene._xy[0], scene._heading[0] = np.array([48, 16]), 0.0
     scene.turn("minimum", 0)
     scene.paint(16, 48, 6, 3.0)
     scene.turned.clear()
@@ -156,7 +156,7 @@ def test_whoever_is_clicked_tells_its_life_and_is_ringed(visit: Callable[..., An
     scene = world()
     scene._energy[0] = 4.0
     scene.advance(1)
-    scene._xy[:2], scene._tumbled[:2] = [(48, 16), (20, 20)], False
+    scene._xy[:2], scene._tumbled[:2] = np.array([(48, 16), (20, 20)]), False
     with live(scene) as served:
         page = visit(served.url)
         assert page.locator("#life-none").is_visible()

@@ -58,8 +58,8 @@ export class Course {
   }
 }
 
-/** Draw curves over the same xs, from 0 up; the first may be filled. Series: `{ values, colour, fill }`. */
-export function plot(canvas, xs, series, { lines = [], top = 0 } = {}) {
+/** Draw curves over the same xs, from 0 up to the largest, which is written. Series: `{ values, colour, fill }`. */
+export function plot(canvas, xs, series, { lines = [], top = 0, unit = "" } = {}) {
   const sharp = Math.min(2, window.devicePixelRatio || 1);
   const wide = Math.round(canvas.clientWidth * sharp);
   const high = Math.round(canvas.clientHeight * sharp);
@@ -110,7 +110,7 @@ export function plot(canvas, xs, series, { lines = [], top = 0 } = {}) {
   pen.fillStyle = quiet;
   pen.font = `${10.5 * sharp}px ${style.fontFamily}`;
   pen.textBaseline = "top";
-  pen.fillText(number(most), 2 * sharp, 1 * sharp);
+  pen.fillText(`${number(most)} ${unit}`, 2 * sharp, 1 * sharp);
 }
 
 /** A number as short as it can be read: 12,480; 3.2; 0.041. */

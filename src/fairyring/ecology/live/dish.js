@@ -6,7 +6,7 @@ const HEADINGS = 40;
 const BRIGHTNESSES = 8;
 const LONG = 1.9; // cells from end to end
 const THICK = 0.74;
-const SPRITE = 3.8; // cells that a body with its glow and its tail fits into
+const [FAR, NEAR] = [3, 3.8]; // cells that a body and its glow fit into; near enough, its flagella too
 const SHARPEST = 22; // pixels a cell: nearer, bodies are stretched, for a sheet of them grows with the square
 const TRAIL = 240;
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
@@ -140,8 +140,8 @@ export class Dish {
     const { camera, aim } = this;
     // Faster than a few steps a frame there is nothing for the eye to follow: the ring still marks it.
     if (this.following && this.steps <= 16) {
-      const at = this.seen(this.watching, 1);
-      if (at) Object.assign(aim, { x: at.x, y: at.y, zoom: Math.max(2.6, aim.zoom) });
+      const mine = this.places.get(this.watching);
+      if (mine !== undefined) Object.assign(aim, this.glide(mine, 1), { zoom: Math.max(2.6, aim.zoom) });
     }
     const dx = this.around(aim.x - camera.x);
     const dy = this.around(aim.y - camera.y);
@@ -154,47 +154,48 @@ export class Dish {
     return true;
   }
 
-  /** Both fields in one small image, which the canvas stretches smoothly. */
+  /** Both fields in one small image, two pixels a cell, which the canvas stretches. */
   glow(pixels) {
     const { frame, width, camera, palette } = this;
     const { background, food, signal } = palette;
     const across = width / camera.zoom;
     const left = camera.x - across / 2;
     const top = camera.y - across / 2;
-    const size = Math.ceil(across) + 3;
-    const fromX = Math.floor(left) - 1;
-    const fromY = Math.floor(top) - 1;
+    const cells = Math.ceil(across) + 5; // two more on each side than can be seen
+    const fromX = Math.floor(left) - 2;
+    const fromY = Math.floor(top) - 2;
+    const size = 2 * (cells - 2);
     if (this.field.width !== size) {
       this.field.width = this.field.height = size;
       this.fieldPen = this.field.getContext("2d", { alpha: false });
       this.image = this.fieldPen.createImageData(size, size);
       this.image.data.fill(255);
     }
-    const red = brightnesses(frame.mostFood, palette.foodGlow);
-    const blue = brightnesses(frame.mostSignal, palette.signalGlow);
-    const pixel = this.image.data;
-    for (let row = 0, at = 0; row < size; row++) {
-      const y = this.wrap(fromY + row);
-      for (let column = 0; column < size; column++, at += 4) {
-        const cell = this.wrap(fromX + column) * width + y;
-        const f = red[frame.food[cell]];
-        const s = frame.signal === null ? 0 : blue[frame.signal[cell]];
-        pixel[at] = background[0] + food[0] * f + signal[0] * s;
-        pixel[at + 1] = background[1] + food[1] * f + signal[1] * s;
-        pixel[at + 2] = background[2] + food[2] * f + signal[2] * s;
+    const bright = (field, most, glow) => {
+      const shades = brightnesses(most, glow);
+      const part = new Float32Array(cells * cells);
+      for (let row = 0, at = 0; row < cells; row++) {
+        const y = this.wrap(fromY + row);
+        for (let column = 0; column < cells; column++) part[at++] = shades[field[this.wrap(fromX + column) * width + y]];
       }
+      return twice(part, cells);
+    };
+    const red = bright(frame.food, frame.mostFood, palette.foodGlow);
+    const blue = frame.signal && bright(frame.signal, frame.mostSignal, palette.signalGlow);
+    const pixel = this.image.data;
+    for (let i = 0, at = 0; i < red.length; i++, at += 4) {
+      const f = red[i];
+      const s = blue === null ? 0 : blue[i];
+      pixel[at] = background[0] + food[0] * f + signal[0] * s;
+      pixel[at + 1] = background[1] + food[1] * f + signal[1] * s;
+      pixel[at + 2] = background[2] + food[2] * f + signal[2] * s;
     }
     this.fieldPen.putImageData(this.image, 0, 0);
-    this.pen.drawImage(this.field, (fromX - left) * pixels, (fromY - top) * pixels, size * pixels, size * pixels);
+    const side = (size / 2) * pixels;
+    this.pen.drawImage(this.field, (fromX + 1 - left) * pixels, (fromY + 1 - top) * pixels, side, side);
   }
 
-  /** Where one is to be seen, in cells; `part` of the way from the frame before. */
-  seen(uid, part) {
-    const i = this.places.get(uid);
-    if (i === undefined) return null;
-    return { i, ...this.glide(i, part) };
-  }
-
+  /** Where bacterium i is to be seen, in cells; `part` of the way from the frame before. */
   glide(i, part) {
     const { frame, before } = this;
     let x = this.cells(frame.x[i]);
@@ -209,12 +210,16 @@ export class Dish {
 
   bodies(pixels, part) {
     const { frame, palette, pen, canvas } = this;
-    const shown = SPRITE * pixels;
     this.draft(pixels);
-    const { sheet, side } = this.sprites;
+    const { sheet, side, across } = this.sprites;
+    const shown = across * pixels;
     const half = canvas.width / 2;
     const perEnergy = (BRIGHTNESSES * frame.mostEnergy) / 255 / palette.sated;
-    for (let i = 0; i < frame.n; i++) {
+    const mine = this.watching === null ? undefined : this.places.get(this.watching);
+    // Whom one watches is drawn once more, above the rest.
+    for (let j = 0; j < frame.n + (mine === undefined ? 0 : 1); j++) {
+      const i = j < frame.n ? j : mine;
+      if (j === frame.n) this.path(pixels, half);
       const { x, y } = this.glide(i, part);
       const cx = half + this.around(x - this.camera.x) * pixels;
       const cy = half + this.around(y - this.camera.y) * pixels;
@@ -224,9 +229,7 @@ export class Dish {
       const column = Math.round((frame.direction[i] * HEADINGS) / 256) % HEADINGS;
       pen.drawImage(sheet, column * side, row * side, side, side, cx - shown / 2, cy - shown / 2, shown, shown);
     }
-    this.path(pixels, half);
-    const mine = this.watching === null ? null : this.seen(this.watching, part);
-    if (mine) this.ring(mine, Math.max(2.2 * pixels, 9), "rgb(255 255 255 / 90%)", pixels);
+    if (mine !== undefined) this.ring(this.glide(mine, part), Math.max(2.2 * pixels, 9), "rgb(255 255 255 / 90%)", pixels);
   }
 
   /** Where the one that is watched has been, fading in a few pieces. */
@@ -276,7 +279,9 @@ export class Dish {
     const size = Math.min(SHARPEST, still ? pixels : 2 ** (Math.ceil(2 * Math.log2(pixels)) / 2));
     if (this.spritesFor === size) return;
     this.spritesFor = size;
-    const side = Math.ceil(SPRITE * size);
+    const near = size > 9;
+    const across = near ? NEAR : FAR;
+    const side = Math.ceil(across * size);
     const sheet = document.createElement("canvas");
     sheet.width = side * HEADINGS;
     sheet.height = side * BRIGHTNESSES * 2;
@@ -289,10 +294,10 @@ export class Dish {
       for (let column = 0; column < HEADINGS; column++) {
         pen.setTransform(size, 0, 0, size, (column + 0.5) * side, (row + 0.5) * side);
         pen.rotate((2 * Math.PI * column) / HEADINGS);
-        body(pen, colour, bright, tumbles, size > 9);
+        body(pen, colour, bright, tumbles, near);
       }
     }
-    this.sprites = { sheet, side };
+    this.sprites = { sheet, side, across: side / size };
   }
 }
 
@@ -301,6 +306,29 @@ function brightnesses(most, glow) {
   const bright = new Float32Array(256);
   for (let q = 0; q < 256; q++) bright[q] = 1 - Math.exp((-most * (q / 255) ** 2) / glow);
   return bright;
+}
+
+/** A square of values at twice the density by quadratic splines, less a ring: straight lines would show as diamonds. */
+function twice(values, size) {
+  const [far, middle, near] = [0.03125, 0.6875, 0.28125];
+  const fine = 2 * (size - 2);
+  const rows = new Float32Array(fine * size);
+  for (let row = 1, at = 0; row < size - 1; row++) {
+    for (let half = 0; half < 2; half++) {
+      const [above, below] = half ? [far, near] : [near, far];
+      for (let i = row * size; i < (row + 1) * size; i++) {
+        rows[at++] = above * values[i - size] + middle * values[i] + below * values[i + size];
+      }
+    }
+  }
+  const all = new Float32Array(fine * fine);
+  for (let row = 0, at = 0; row < fine; row++) {
+    for (let i = row * size + 1; i < (row + 1) * size - 1; i++) {
+      all[at++] = near * rows[i - 1] + middle * rows[i] + far * rows[i + 1];
+      all[at++] = far * rows[i - 1] + middle * rows[i] + near * rows[i + 1];
+    }
+  }
+  return all;
 }
 
 function mix(a, b, part) {
@@ -312,12 +340,12 @@ function body(pen, colour, bright, tumbles, near) {
   const long = tumbles ? LONG * 0.62 : LONG;
   const thick = tumbles ? THICK * 1.12 : THICK;
   const hue = colour.join(" ");
-  const reach = SPRITE / 2;
+  const reach = (near ? NEAR : FAR) / 2;
   const light = pen.createRadialGradient(0, 0, 0, 0, 0, reach);
   light.addColorStop(0, `rgb(${hue} / ${0.05 + 0.22 * bright})`);
   light.addColorStop(1, `rgb(${hue} / 0)`);
   pen.fillStyle = light;
-  pen.fillRect(-reach, -reach, SPRITE, SPRITE);
+  pen.fillRect(-reach, -reach, 2 * reach, 2 * reach);
   if (near) {
     // Near enough to see what drives it: a bundle when it runs, strands when it tumbles.
     pen.strokeStyle = `rgb(${hue} / 50%)`;

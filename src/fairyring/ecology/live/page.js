@@ -163,13 +163,14 @@ function showPanels() {
   $("now-signal").textContent = number(frame.signalInAll);
   $("signal-legend").hidden = $("signal-key").hidden = frame.signal === null;
   const xs = course.steps();
-  plot($("course-alive"), xs, [{ values: course.values(1), colour: "--alive", fill: true }]);
+  plot($("course-alive"), xs, [{ values: course.values(1), colour: "--alive", fill: true }], { unit: "bacteria" });
   const field = [{ values: course.values(2), colour: "--food", fill: true }];
   if (frame.signal !== null) field.push({ values: course.values(3), colour: "--signal" });
-  plot($("course-food"), xs, field);
+  plot($("course-food"), xs, field, { unit: "units" });
   const { at, rates } = course.rates();
   const colours = ["--alive", "--food", "--newcomers"];
-  plot($("course-turnover"), at, rates.map((values, i) => ({ values, colour: colours[i] })));
+  const turnover = rates.map((values, i) => ({ values, colour: colours[i] }));
+  plot($("course-turnover"), at, turnover, { unit: "a step" });
   ["births", "deaths", "newcomers"].forEach((name, i) => {
     $(`now-${name}`).textContent = at.length ? Number(rates[i].at(-1).toPrecision(2)) : "–";
   });
