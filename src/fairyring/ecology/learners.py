@@ -1,0 +1,219 @@
+"""How the learning of some bends the learning of others: the Jacobian of what two halves of a population learn.
+
+Learners here have no parameters one could differentiate by: each has a table Q, and what it does next depends on it by jumps. So
+the Jacobian is measured. A population is cut in two halves at random, the tables of one half are moved a little along one of
+two directions, the world runs on for some steps, and what all have learned since is compared with what they learn when
+moved the other way.
+"""
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fairyring.core.errors import EcologyError
+from fairyring.ecology.rotation import antisymmetric_share
+from fairyring.ecology.running import Inhabited, advance
+from fairyring.ecology.senses import SIGNAL
+from fairyring.ecology.settings import World, World2
+
+_BATCH = 8  # replicates in memory at once, eight worlds each
+_LEARNING = 0x4C4A  # the part of the address that tells this chance from the world's own
+PARAMETERS = (
+    "emission of the first half",
+    "response of the first half",
+    "emission of the second half",
+    "response of the second half",
+)
+
+
+@dataclass(frozen=True)
+class LearningJacobian:
+    """How moving each half's tables changes what both halves then learn.
+
+    Attributes:
+        parameters: names, in the order of rows and columns.
+        jacobian: `[4][4]`, mean over replicates: rows what is learned, columns what was moved; per `steps`.
+        antisymmetric_share: `|A| / (|S| + |A|)` of it. All four are differences of Q, so of one unit.
+        null_share: mean of the same over transpositions: replicates turned round at random, which leaves noise alone.
+        p: chance of as large an antisymmetric part if each replicate were as likely transposed.
+        between: `|A|` of the blocks between halves alone, over `|S| + |A|` of the whole.
+        between_p: as `p`, of those blocks: of learners that turn about each other.
+        steps, moved, replicates: how it was measured.
+    """
+
+    parameters: tuple[str, ...]
+    jacobian: tuple[tuple[float, ...], ...]
+    antisymmetric_share: float
+    null_share: float
+    p: float
+    between: float
+    between_p: float
+    steps: int
+    moved: float
+    replicates: int
+
+
+def learning_jacobians(
+    settings: World2,
+    worlds: Sequence[Inhabited],
+    *,
+    steps: int = 32,
+    moved: float = 0.1,
+    replicates: int = 20,
+    seed: int = 0,
+    cores: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> np.ndarray:
+    """Central differences of what two halves learn, `[worlds, replicates, 4, 4]`, for `judged`.
+
+    `emission` is the mean over states of Q of emitting less Q of not; `response` the mean over states with the signal of
+    Q of tumbling less Q of running. Moving one by h is adding h / 2 to the one and taking it from the other, in everybody
+    of a half. What is learned is the change of these means from after the move to after `steps`, over those who live
+    through it and no others (children start with tables of their own). Both ways of a move share all chance numbers; each
+    replicate has its own, and cuts the halves anew. The world is otherwise its own: it goes on from where it was.
+
+    Args:
+        settings: of the worlds: a World2 that learns, with the signal as its last sense.
+        worlds: from whose present state to go on.
+        steps: after which is looked.
+        moved: h, in units of Q.
+        replicates: of each world.
+        seed: of all chance.
+        cores: how many to use; all by default.
+        progress: called with steps made and steps to make.
+
+    Raises:
+        EcologyError: settings that do not learn, or fewer than four alive in a world.
+    """
+    _refuse(settings, worlds)
+    todo = [(world, number) for world in worlds for number in range(replicates)]
+    made = []
+    for first in range(0, len(todo), _BATCH):
+        starts, halves = [], []
+        for world, number in todo[first : first + _BATCH]:
+            key = jax.random.wrap_key_data(jnp.asarray(world.key))
+            key = jax.random.fold_in(jax.random.fold_in(key, _LEARNING + seed), number)
+            draw = np.random.default_rng(np.asarray(jax.random.key_data(key)).tolist())
+            half = draw.permutation(len(world.living())) % 2
+            state = _packed(settings, world)
+            for part, trait, way in itertools.product((0, 1), (0, 1), (1, -1)):
+                there = _moved(state, half == part, trait, way * moved / 2)
+                starts.append(Inhabited.new(settings, key, there))
+                halves.append(half)
+        ended, _ = advance(settings, starts, steps, cores=cores)
+        made += [_learned(*each) for each in zip(starts, ended, halves, strict=True)]
+        if progress is not None:
+            progress(min(first + _BATCH, len(todo)) * 8 * steps, len(todo) * 8 * steps)
+    learned = np.array(made).reshape(len(worlds), replicates, 4, 2, 4)
+    return np.swapaxes(learned[:, :, :, 0] - learned[:, :, :, 1], 2, 3) / moved
+
+
+def judged(
+    jacobians: np.ndarray, *, steps: int, moved: float, seed: int = 0, resamples: int = 9999
+) -> LearningJacobian:
+    """How much of Jacobians turns, against their transposition.
+
+    If the field of learning had a potential, the mean Jacobian would be its own transpose, and noise as likely the one as
+    the other. Null: each replicate transposed or not, at random; the statistic is the norm of the antisymmetric part.
+
+    Args:
+        jacobians: `[replicates, 4, 4]`.
+        steps, moved: how they were measured.
+        seed: of the null.
+        resamples: of it.
+
+    Raises:
+        EcologyError: another shape, or a single replicate.
+    """
+    j = np.asarray(jacobians, float)
+    if j.ndim != 3 or j.shape[1:] != (4, 4) or len(j) < 2 or not np.isfinite(j).all():
+        raise EcologyError(
+            "jacobians", given=f"shape {j.shape}", expected="[2 or more, 4, 4], finite", do="Measure more."
+        )
+    mean = j.mean(0)
+    signs = np.random.default_rng(seed).choice((1.0, -1.0), (resamples, len(j)))
+    turning, straight = (j - np.swapaxes(j, 1, 2)) / 2, (j + np.swapaxes(j, 1, 2)) / 2
+    drawn = np.einsum("sr,rij->sij", signs, turning) / len(j)
+    apart = np.zeros((4, 4), bool)
+    apart[:2, 2:] = apart[2:, :2] = True
+    whole = np.linalg.norm(straight.mean(0))
+    sizes = np.sqrt((drawn**2).sum((1, 2)))
+    own, between = np.linalg.norm(turning.mean(0)), np.linalg.norm(turning.mean(0)[apart])
+    between_sizes = np.sqrt((drawn[:, apart] ** 2).sum(1))
+
+    def p(values: np.ndarray, seen: Any) -> float:
+        return float(((values >= seen * (1 - 1e-9)).sum() + 1) / (len(values) + 1))
+
+    return LearningJacobian(
+        PARAMETERS,
+        tuple(tuple(float(one) for one in row) for row in mean),
+        antisymmetric_share(mean),
+        float((sizes / (sizes + whole)).mean()),
+        p(sizes, own),
+        float(between / (own + whole)) if own + whole else 0.0,
+        p(between_sizes, between),
+        steps,
+        moved,
+        len(j),
+    )
+
+
+def traits(values: np.ndarray) -> np.ndarray:
+    """Emission and response of tables Q `[individuals, states * actions]`, as `learning_jacobians` has them: `[..., 2]`."""
+    q = values.reshape(len(values), -1, 2, 4)  # states of the other senses, signal, actions
+    emission = q[..., 2:].mean((1, 2, 3)) - q[..., :2].mean((1, 2, 3))
+    tumble, run = q[:, :, 1, 1::2].mean((1, 2)), q[:, :, 1, 0::2].mean((1, 2))
+    return np.stack([emission, tumble - run], -1)
+
+
+def _moved(state: Any, who: np.ndarray, trait: int, by: float) -> Any:
+    values = np.array(state.mind["values"])
+    q = values.reshape(len(values), -1, 2, 4)
+    places = np.flatnonzero(who)
+    if trait == 0:
+        q[places, :, :, 2:] += by / 2
+        q[places, :, :, :2] -= by / 2
+    else:
+        q[places, :, 1, 1::2] += by / 2
+        q[places, :, 1, 0::2] -= by / 2
+    return state._replace(mind={**state.mind, "values": values})
+
+
+def _learned(before: Inhabited, after: Inhabited, half: np.ndarray) -> np.ndarray:
+    """Change of emission and response of each half, over who lived through: founders are the first numbers."""
+    uids, n = after.uids(), len(half)
+    stayed = np.flatnonzero(uids < n)
+    was = traits(np.asarray(before.state.mind["values"])[:n])
+    now = np.full((n, 2), np.nan)
+    now[uids[stayed]] = traits(after.minds()["values"][stayed])
+    return np.concatenate([np.nanmean((now - was)[half == part], axis=0) for part in (0, 1)])
+
+
+def _packed(settings: World, world: Inhabited) -> Any:
+    """The world's state at step 0 with its inhabitants in the first places, in their order."""
+    state, living = world.state, world.living()
+    rest = np.setdiff1d(np.arange(settings.capacity), living)
+    order = np.concatenate([living, rest])
+    each = ("alive", "x", "y", "ux", "uy", "energy", "memory", "tumbled", "emitted", "genomes", "mind")
+    return state._replace(
+        step=np.int32(0),
+        **{name: jax.tree.map(lambda rows: np.asarray(rows)[order], getattr(state, name)) for name in each},
+    )
+
+
+def _refuse(settings: World2, worlds: Sequence[Inhabited]) -> None:
+    learns = isinstance(settings, World2) and settings.policy.reward is not None
+    if not learns or settings.senses[-1] != SIGNAL or settings.actions != 4:
+        raise EcologyError(
+            "settings", given=settings.policy.name, expected="a World2 that learns, its last sense the signal",
+            do="World2().",
+        )  # fmt: skip
+    if not worlds or min(len(world.living()) for world in worlds) < 4:
+        raise EcologyError(
+            "worlds", given=len(worlds), expected="some, with four alive or more", do="Take others."
+        )

@@ -1,0 +1,329 @@
+"""The study of rotation: four things that would not be so if bacteria climbed one hill, each beside its null.
+
+From weak to strong: cycles in who beats whom; two traits that turn in time; selection on two traits that has no potential;
+learning whose Jacobian is not its transpose. Each is told with what was measured and what it does not say.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from fairyring.core.errors import EcologyError
+from fairyring.ecology.competition import Standing
+from fairyring.ecology.evolution import Evolution, evolve
+from fairyring.ecology.invasion import SelectionJacobian, invasion_fitness, selection_jacobian
+from fairyring.ecology.jars import scaled
+from fairyring.ecology.learners import LearningJacobian, judged, learning_jacobians
+from fairyring.ecology.policies import tables
+from fairyring.ecology.rotation import TraitRotation, trait_rotation
+from fairyring.ecology.running import Inhabited
+from fairyring.ecology.settings import World2
+from fairyring.ecology.state import NUMBERS
+from fairyring.ecology.statistics import sign_flip_p
+from fairyring.ecology.study_jars import JarStudy
+
+STRETCH = 64  # steps between two looks at a world's traits
+_LEAST = 33 * STRETCH  # fewer looks cannot be cut into 16 blocks
+BEHAVIOUR = ("emission", "response")
+REWARDS = ("reward for emitting", "reward for the signal")
+EMISSIONS, RESPONSES = (-3.0, -1.0, 1.0), (-2.0, 0.0, 2.0)  # residents' traits, log odds
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Turning:
+    """Two traits in time.
+
+    Attributes:
+        traits: what they are.
+        rotation: of them, over worlds and in each, with the time-reversal null.
+        trend_p: of each trait, two-sided over worlds, that its second half lies where its first half did (signs flipped).
+            A small one says that the worlds were not at rest, and that the rotation is not to be read.
+        mean: of each trait over worlds and time.
+    """
+
+    traits: tuple[str, str]
+    rotation: TraitRotation
+    trend_p: tuple[float, float]
+    mean: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Curl:
+    """Invasion fitness over two traits, as plain numbers; see `InvasionFitness` and `InvasionCurl`.
+
+    Attributes:
+        emission, response: of the residents.
+        gradients: `[n][m][2]`, means over replicates, a step and log odds.
+        errors: their standard errors.
+        population: `[n][m]`, inhabitants.
+        share, p, null_share, mean_curl, mean_curl_error: of the field.
+        jacobian: of selection over the grid.
+        replicates: in which everybody's jars lived.
+    """
+
+    emission: tuple[float, ...]
+    response: tuple[float, ...]
+    gradients: list[list[list[float]]]
+    errors: list[list[list[float]]]
+    population: list[list[float]]
+    share: float
+    p: float | None
+    null_share: float | None
+    mean_curl: float
+    mean_curl_error: float | None
+    jacobian: SelectionJacobian
+    replicates: int
+
+
+@dataclass(frozen=True)
+class RotationStudy:
+    """What turns, as plain numbers.
+
+    Attributes:
+        seed, worlds, settled, steps: of the worlds whose traits were followed: after so many steps, for so many.
+        jars, early_jars: rankings of the study of jars; None without.
+        behaviour: what bacteria do: emission, the share of the living that emit; response, how far their tables prefer
+            tumbling more with the signal than without.
+        rewards: what they inherit, over its norm: the mean reward for emitting and for the signal.
+        curl: of invasion fitness, of hand-written tables.
+        learning: Jacobian of what two halves of the same worlds' populations learn.
+        found: in plain sentences.
+    """
+
+    seed: int
+    worlds: int
+    settled: int
+    steps: int
+    jars: Standing | None
+    early_jars: Standing | None
+    behaviour: Turning
+    rewards: Turning
+    curl: Curl
+    learning: LearningJacobian
+    found: tuple[str, ...]
+
+
+def study_rotation(
+    jar_study: JarStudy | None = None,
+    *,
+    settings: World2 | None = None,
+    worlds: int | None = None,
+    settled: int | None = None,
+    steps: int | None = None,
+    evolved: Evolution | None = None,
+    invasion_replicates: int | None = None,
+    invasion_steps: int | None = None,
+    learning_replicates: int | None = None,
+    scale: float = 0.5,
+    seed: int = 0,
+    quick: bool = False,
+    cores: int | None = None,
+    progress: Progress | None = None,
+) -> RotationStudy:
+    """Measure four kinds of rotation, each against a null without it.
+
+    Args:
+        jar_study: whose pairs are asked for cycles; without one they are not.
+        settings: of the worlds: a `World2` whose rewards include "emitted" and "signal", by default the plain one.
+        worlds: how many are followed; 12, quick 6 (with fewer than 6, p cannot reach .05).
+        settled: steps before traits are followed; 6,000, quick 1,000.
+        steps: for which they are; 12,288, quick 2,560; a multiple of 64 from 2,112.
+        evolved: worlds to go on with instead; they are settled as they are.
+        invasion_replicates, invasion_steps: jars for each mutant, 30 and 1,000 steps; quick 4 and 300.
+        learning_replicates: of each world; 6, quick 2.
+        scale: width of the invasion's jars over that of the world.
+        seed: of all chance.
+        quick: for a first look: fewer and shorter.
+        cores: how many to use; all by default.
+        progress: called with what is being done, how much of it is done, and how much there is.
+
+    Raises:
+        EcologyError: other settings, numbers that make no sense, or worlds that died out.
+    """
+    world = evolved.settings if evolved is not None else settings or World2()
+    if not isinstance(world, World2) or not {"emitted", "signal"} <= {event.name for event in world.events}:
+        raise EcologyError(
+            "settings",
+            given=type(world).__name__,
+            expected="a World2 with rewards for 'emitted' and 'signal'",
+            do="World2().",
+        )
+    worlds, settled = worlds or (6 if quick else 12), settled or (1000 if quick else 6000)
+    steps = steps or (2560 if quick else 12288)
+    if steps < _LEAST or steps % STRETCH:
+        raise EcologyError(
+            "steps", given=steps, expected=f"a multiple of {STRETCH} from {_LEAST}", do=f"Take {_LEAST}."
+        )
+    invasion_replicates = invasion_replicates or (4 if quick else 30)
+    invasion_steps = invasion_steps or (300 if quick else 1000)
+
+    def told(what: str) -> Callable[[int, int], None]:
+        return lambda made, whole: progress(what, made, whole) if progress is not None else None
+
+    if evolved is None:
+        evolved = evolve(world, worlds, settled, seed, cores=cores, progress=told("settling"))
+    settled = evolved.steps
+    followed, evolved = follow(evolved, steps, cores=cores, progress=told("following"))
+    behaviour = _turning(BEHAVIOUR, followed[..., :2], seed)
+    rewards = _turning(REWARDS, followed[..., 2:], seed)
+    learnt = learning_jacobians(
+        world,
+        evolved.worlds,
+        replicates=learning_replicates or (2 if quick else 6),
+        seed=seed,
+        cores=cores,
+        progress=told("learning"),
+    )
+    learning = judged(learnt.mean(1), steps=32, moved=0.1, seed=seed)
+    inherited = scaled(dataclasses.replace(world, policy=tables(), control="none"), scale)
+    fitness = invasion_fitness(
+        inherited,  # pyright: ignore[reportArgumentType] scaling keeps the kind of world
+        EMISSIONS,
+        RESPONSES,
+        founders=min(inherited.capacity // 2, 400),
+        steps=invasion_steps,
+        replicates=invasion_replicates,
+        seed=seed,
+        cores=cores,
+        progress=told("invasions"),
+    )
+    lasting = fitness.gradients[np.isfinite(fitness.gradients).all((1, 2, 3))]
+    curl = Curl(
+        EMISSIONS,
+        RESPONSES,
+        lasting.mean(0).tolist(),
+        (lasting.std(0, ddof=1) / np.sqrt(len(lasting))).tolist(),
+        fitness.population.tolist(),
+        fitness.curl.share,
+        fitness.curl.p,
+        fitness.curl.null_share,
+        fitness.curl.mean_curl,
+        fitness.curl.mean_curl_error,
+        selection_jacobian(fitness, seed=seed),
+        len(lasting),
+    )
+    standings = (jar_study.standing, jar_study.early_standing) if jar_study is not None else (None, None)
+    return RotationStudy(
+        seed,
+        len(evolved.worlds),
+        settled,
+        steps,
+        *standings,
+        behaviour,
+        rewards,
+        curl,
+        learning,
+        _sentences(standings, behaviour, rewards, curl, learning),
+    )
+
+
+def follow(
+    run: Evolution,
+    steps: int,
+    *,
+    cores: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[np.ndarray, Evolution]:
+    """Traits of the worlds' populations as they run on, looked at every `STRETCH` steps.
+
+    Args:
+        run: of a World2 that learns.
+        steps: for how long; a multiple of `STRETCH`.
+        cores: how many to use; all by default.
+        progress: called with steps made and steps to make.
+
+    Returns:
+        `[worlds, looks, 4]`: emission, the share of the living that emitted over the stretch; response, the mean over individuals
+        and states of the other senses of which motion is preferred with the signal less without (1 tumble, -1 run, 0
+        neither; halved); the mean rewards for emitting and for the signal, each genome over its norm. And the run.
+
+    Raises:
+        EcologyError: steps that are no such multiple, or a world that dies out.
+    """
+    if steps < STRETCH or steps % STRETCH:
+        raise EcologyError(
+            "steps", given=steps, expected=f"a multiple of {STRETCH}, above 0", do=f"Take {STRETCH * 16}."
+        )
+    names = [event.name for event in run.settings.events]
+    columns = [names.index("emitted"), names.index("signal")]
+    looks, now = [], run
+    for made in range(STRETCH, steps + 1, STRETCH):
+        now = now.until(run.steps + made, cores=cores)
+        looks.append([_look(world, columns) for world in now.worlds])
+        if progress is not None:
+            progress(made * len(now.worlds), steps * len(now.worlds))
+    return np.swapaxes(np.array(looks), 0, 1), now
+
+
+def _look(world: Inhabited, columns: list[int]) -> list[float]:
+    population, emitters = (
+        world.numbers[-STRETCH:, NUMBERS.index(name)].sum() for name in ("population", "emitters")
+    )
+    genomes = world.genomes()
+    if not len(genomes):
+        raise EcologyError(
+            "world",
+            given="nobody alive",
+            expected="a population to follow",
+            do="Take other seeds or settings.",
+        )
+    q = world.minds()["values"].reshape(len(genomes), -1, 2, 2, 2)  # state, signal, emitting, tumbling
+    motion = np.sign(q.max(3)[..., 1] - q.max(3)[..., 0])
+    rewards = genomes[:, columns] / np.maximum(np.linalg.norm(genomes, axis=1), 1e-9)[:, None]
+    response = (motion[:, :, 1] - motion[:, :, 0]).mean() / 2
+    return [emitters / population, float(response), *rewards.mean(0).tolist()]
+
+
+def _turning(names: tuple[str, str], traits: np.ndarray, seed: int) -> Turning:
+    half = traits.shape[1] // 2
+    moved = traits[:, half:].mean(1) - traits[:, :half].mean(1)
+    trend = (sign_flip_p(moved[:, 0], seed), sign_flip_p(moved[:, 1], seed))
+    mean = traits.mean((0, 1))
+    return Turning(names, trait_rotation(traits, seed=seed), trend, (float(mean[0]), float(mean[1])))
+
+
+def _sentences(
+    standings: tuple[Standing | None, Standing | None],
+    behaviour: Turning,
+    rewards: Turning,
+    curl: Curl,
+    learning: LearningJacobian,
+) -> tuple[str, ...]:
+    told = []
+    for when, one in zip(("at the end", "early on"), standings, strict=True):
+        if one is not None:
+            sure = (
+                "" if one.sure_cycles is None else f", {one.sure_cycles} of them beyond drift at every step"
+            )
+            told.append(
+                f"Jars {when}: {one.hodge.share:.3f} of the pairs' log odds is what no ranking explains; a ranking with "
+                f"this noise leaves {one.hodge.null_share:.3f} (p {one.hodge.p:.3g}). {one.cycles} of {one.triples} "
+                f"triples go round{sure}. A ranking bent where losers have died out is not additive and counts as cyclic."
+            )
+    for what, one in (("what they do", behaviour), ("what they inherit", rewards)):
+        interval, rest = one.rotation.mean, min(one.trend_p)
+        told.append(
+            f"{what.capitalize()}: {one.traits[0]} and {one.traits[1]} turn by {interval.estimate:.4f} a look "
+            f"({interval.low:.4f} to {interval.high:.4f}; time reversal p {one.rotation.p:.3g}). "
+            + (
+                "They were at rest as far as halves tell."
+                if rest > 0.05
+                else f"They were not at rest (p {rest:.3g})."
+            )
+        )
+    jacobian = curl.jacobian
+    told.append(
+        f"Selection on hand-written tables: {curl.share:.3f} of the field of invasion fitness has no potential; the fitted "
+        f"landscape with this noise leaves {curl.null_share:.3f} (p {curl.p:.3g}). Antisymmetric share of its Jacobian "
+        f"{jacobian.antisymmetric_share:.3f}, curl {jacobian.difference:.2g} (p {jacobian.p:.3g})."
+    )
+    told.append(
+        f"Learning of two halves of a population: antisymmetric share of its Jacobian {learning.antisymmetric_share:.3f}, "
+        f"with noise alone {learning.null_share:.3f} (p {learning.p:.3g}); between the halves {learning.between:.3f} "
+        f"(p {learning.between_p:.3g})."
+    )
+    return tuple(told)

@@ -1,0 +1,235 @@
+"""Jars: what is counted adds up, names alone decide nothing, and who finds food takes over from who does not."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+
+from fairyring.core.errors import EcologyError
+from fairyring.ecology.competition import (
+    Controls,
+    Pair,
+    contests,
+    log_odds,
+    relative_yield_total,
+    standing,
+)
+from fairyring.ecology.jars import STOPS, Jar, Mix, Population, jar, jars, niche_bins, scaled
+from fairyring.ecology.settings import World1, World2
+
+WORLD = World1(width=32, capacity=128, sources=2, food_influx=2.0, minimum=8, founders=40)
+RUN = {"founders": 40, "steps": 500}
+
+
+def climber(*, tumbling: tuple[float, float, float] = (0.5, 0.1, 0.02)) -> np.ndarray:
+    """A table that tumbles while food falls."""
+    p = np.array(tumbling)
+    table = np.zeros((3, 3, 2), np.float32)
+    table[:, :, 1] = np.log(p / (1 - p)) / WORLD.beta
+    return table.reshape(1, -1)
+
+
+CLIMBER = Population("climber", climber())
+TUMBLER = Population(
+    "tumbler", climber(tumbling=(0.99, 0.99, 0.99))
+)  # feels what it likes, and stays where it is
+
+
+@pytest.fixture(scope="module")
+def made() -> dict[str, Jar]:
+    even, rare = (0.5, 0.5), (0.05, 0.95)
+    a, b = CLIMBER, TUMBLER
+    mixes = [
+        Mix("even", (a, b), even),
+        Mix("a rare", (a, b), rare),
+        Mix("b rare", (b, a), rare),
+        *(Mix(f"{one.name} even", (one, one), even) for one in (a, b)),
+        *(Mix(f"{one.name} rare", (one, one), rare) for one in (a, b)),
+        *(Mix(f"{one.name} alone", (one,), (1.0,)) for one in (a, b)),
+    ]
+    return {one.name: one for one in jars(WORLD, mixes, replicates=12, **RUN)}
+
+
+@pytest.fixture(scope="module")
+def controls(made: dict[str, Jar]) -> dict[str, Controls]:
+    return {
+        one.name: Controls(*(made[f"{one.name} {kind}"] for kind in ("alone", "even", "rare")))
+        for one in (CLIMBER, TUMBLER)
+    }
+
+
+def test_labels_add_up_to_the_worlds_own_count_at_every_step() -> None:
+    mix = Mix("three", (CLIMBER, TUMBLER, CLIMBER), (0.5, 0.3, 0.2))
+    one = jars(WORLD, [mix], replicates=2, every=1, **RUN)[0]
+    assert one.counts.shape == (2, 3, 501)
+    assert one.steps.tolist() == list(range(501))
+    assert one.counts[0, :, 0].tolist() == [20, 12, 8]
+    np.testing.assert_array_equal(one.counts.sum(1), one.population)
+    assert (one.population != 40).any()
+    at = [round(stop * 500) for stop in STOPS]
+    np.testing.assert_array_equal(
+        one.use.sum(2), one.counts[:, :, at].sum(2)
+    )  # each was somewhere at each stop
+    assert one.use.shape == (2, 3, len(niche_bins(WORLD)))
+
+
+def test_a_replicate_is_the_same_alone_and_among_others(made: dict[str, Jar]) -> None:
+    alone = jar(WORLD, (CLIMBER, TUMBLER), (0.5, 0.5), name="even", replicates=1, cores=1, **RUN)
+    third = jars(WORLD, [Mix("even", (CLIMBER, TUMBLER), (0.5, 0.5))], replicates=[3], **RUN)[0]
+    for i, one in ((0, alone), (3, third)):
+        np.testing.assert_array_equal(one.counts[0], made["even"].counts[i])
+        np.testing.assert_array_equal(one.use[0], made["even"].use[i])
+    other = jar(WORLD, (CLIMBER, TUMBLER), (0.5, 0.5), name="even", replicates=1, seed=1, **RUN)
+    assert (other.counts != alone.counts).any()
+    assert (made["even"].counts[0] != made["even"].counts[1]).any()
+
+
+def test_nothing_mutates_and_no_genes_pass_unless_asked(made: dict[str, Jar]) -> None:
+    wild = dataclasses.replace(WORLD, mutation_rate=1.0, mutation_scale=5.0, conjugation=1.0)
+    ask = {"name": "even", "replicates": 1, **RUN}
+    still = jar(wild, (CLIMBER, TUMBLER), (0.5, 0.5), **ask)
+    np.testing.assert_array_equal(still.counts[0], made["even"].counts[0])
+    for what in ("mutation", "conjugation"):
+        asked = jar(wild, (CLIMBER, TUMBLER), (0.5, 0.5), **ask, **{what: True})
+        assert (asked.counts != still.counts).any()
+
+
+def test_who_climbs_excludes_who_does_not(made: dict[str, Jar], controls: dict[str, Controls]) -> None:
+    pair = Pair(made["even"], made["a rare"], made["b rare"])
+    found = contests({("climber", "tumbler"): pair}, controls)[0]
+    assert found.verdict == "climber excludes tumbler"
+    assert found.first_gains.mean > 0.8
+    assert found.first_gains.holm < 0.01
+    assert found.first_invades.mean > 0.2
+    assert found.second_invades.p > 0.5
+    assert found.overlap is not None
+    assert found.overlap.overlap < found.overlap.expected
+    turned = Pair(
+        dataclasses.replace(made["even"], counts=made["even"].counts[:, ::-1]), made["b rare"], made["a rare"]
+    )
+    other = contests({("tumbler", "climber"): turned}, controls)[0]
+    assert other.verdict == found.verdict
+    assert (other.second_gains.holm, other.first_gains.p) == (found.first_gains.holm, found.second_gains.p)
+    assert other.first_gone == found.second_gone
+
+
+def test_names_alone_decide_nothing(made: dict[str, Jar], controls: dict[str, Controls]) -> None:
+    """A population under two labels against its own drift: the same kind of jars, other replicates."""
+    a = Mix("again", (CLIMBER, CLIMBER), (0.5, 0.5))
+    rare = [Mix(f"again {i}", (CLIMBER, CLIMBER), (0.05, 0.95)) for i in range(2)]
+    even, first, second = jars(WORLD, [a, *rare], replicates=24, seed=2, **RUN)
+    found = contests({("climber", "climber"): Pair(even, first, second)}, controls)[0]
+    assert found.verdict == "undecided"
+    share = even.shares()
+    assert 0.02 < share.std() < 0.3  # it drifts
+    assert binomtest(int((share > 0.5).sum()), 24).pvalue > 0.005
+    assert abs(share.mean() - 0.5) < 3 * share.std() / np.sqrt(24)
+    assert first.shares().mean() == pytest.approx(0.05, abs=0.04)
+    assert found.relative_yield is not None
+    assert found.relative_yield.holds(1.0)
+    assert found.relative_yield.estimate == pytest.approx(1.0, abs=0.1)
+    # p values of parts of the neutral jars against the rest are neither all small nor all large.
+    p = []
+    for i in range(8):
+        part = np.arange(24) % 8 == i
+        cut = dataclasses.replace(even, counts=even.counts[part])
+        rest = dataclasses.replace(even, counts=even.counts[~part])
+        own = Controls(controls["climber"].alone, rest, first)
+        one = contests({("climber", "climber"): Pair(cut, first, second)}, {"climber": own})[0]
+        p.append(one.first_gains.p)
+    assert min(p) > 0.001
+    assert 0.25 < np.mean(p) < 0.75
+
+
+def planted(name: str, labels: tuple[str, ...], counts: np.ndarray) -> Jar:
+    """`[jars, labels]` that stay as they are."""
+    every = np.repeat(counts[:, :, None], 4, 2).astype(np.int32)
+    return Jar(name, labels, np.arange(4) * 10, every, every.sum(1), counts[:, :, None].astype(np.int64))
+
+
+def test_relative_yields_of_what_is_known() -> None:
+    rng = np.random.default_rng(0)
+    mixed = rng.integers(20, 60, (8, 2))
+    together, total = planted("ab", ("a", "b"), mixed), planted("a", ("a",), mixed.sum(1, keepdims=True))
+    one = relative_yield_total(together, total, total)
+    assert one is not None
+    assert one.estimate == pytest.approx(1.0)
+    assert one.low < 1 < one.high
+    apart = relative_yield_total(
+        together, *(planted("x", ("x",), mixed[:, i : i + 1]) for i in range(2))
+    )  # each as if the other were not there
+    assert apart is not None
+    assert apart.estimate == pytest.approx(2.0)
+    assert apart.low > 1.3
+    nobody = planted("a", ("a",), np.zeros((8, 1)))
+    assert relative_yield_total(together, nobody, total) is None
+    with pytest.raises(EcologyError, match="one a label"):
+        relative_yield_total(together, total)
+
+
+@pytest.mark.parametrize("cycle", [True, False])
+def test_rock_paper_scissors_is_found_and_a_ranking_is_not_taken_for_it(cycle: bool) -> None:
+    rng, names = np.random.default_rng(1), ("rock", "paper", "scissors")
+    alone = planted("x", ("x",), rng.integers(90, 110, (20, 1)))
+    split = rng.integers(40, 60, (20, 1))
+    drift = planted("xx", ("x", "x"), np.concatenate([split, 100 - split], 1))
+    few = rng.integers(2, 8, (20, 1))
+    rare = planted("xx", ("x", "x"), np.concatenate([few, 100 - few], 1))
+    winners = {
+        ("rock", "paper"): 0.2,
+        ("paper", "scissors"): 0.2,
+        ("rock", "scissors"): 0.8 if cycle else 0.06,
+    }
+    pairs = {}
+    for (a, b), share in winners.items():
+        n = rng.binomial(100, share, (20, 1))
+        even = planted(a + b, (a, b), np.concatenate([n, 100 - n], 1))
+        pairs[a, b] = Pair(even, rare, rare)
+    own = dict.fromkeys(names, Controls(alone, drift, rare))
+    found = standing(names, log_odds(names, pairs), contests(pairs, own), resamples=999)
+    if cycle:
+        assert (found.cycles, found.sure_cycles, found.triples) == (1, 1, 1)
+        assert found.hodge.share > 0.95
+        assert found.hodge.p == 1 / 1000
+    else:
+        assert (found.cycles, found.sure_cycles) == (0, 0)
+        assert found.order == ("scissors", "paper", "rock")
+        assert found.hodge.share < 0.02
+    turned = {(b, a): p for (a, b), p in pairs.items()}
+    flipped = log_odds(names, turned)
+    assert flipped[0][1] == [-x for x in log_odds(names, pairs)[0][1]]
+
+
+def test_a_smaller_world_has_the_same_densities() -> None:
+    for world in (World1(), World2()):
+        half = scaled(world, 0.5)
+        assert half.rho == pytest.approx(world.rho)
+        assert (half.width, half.capacity, half.founders, half.minimum) == (64, 512, 100, 16)
+        assert scaled(world, 1.0) == world
+    assert len(niche_bins(World2())) == 15
+
+
+@pytest.mark.parametrize(
+    ("mixes", "asked", "message"),
+    [
+        ([Mix("a", (CLIMBER,), (1.0,))] * 2, {}, "a name of its own"),
+        ([Mix("a", (CLIMBER,), (0.5, 0.5))], {}, "one above 0 for each"),
+        ([Mix("a", (CLIMBER, TUMBLER), (1.0, 0.0))], {}, "one above 0 for each"),
+        ([Mix("a", (Population("x", np.zeros((3, 4))),), (1.0,))], {}, r"\[1 or more, 18\]"),
+        ([Mix("a", (CLIMBER,), (1.0,))], {"steps": 505}, "Take 500"),
+        ([Mix("a", (CLIMBER,), (1.0,))], {"replicates": [1, 1]}, "different numbers"),
+        ([Mix("a", (CLIMBER,), (1.0,))], {"founders": 0}, "at least 1"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(mixes: list[Mix], asked: dict[str, object], message: str) -> None:
+    with pytest.raises(EcologyError, match=message):
+        jars(WORLD, mixes, **{**RUN, **asked})
+
+
+def test_pairs_need_controls(made: dict[str, Jar]) -> None:
+    pair = Pair(made["even"], made["a rare"], made["b rare"])
+    with pytest.raises(EcologyError, match="tumbler"):
+        contests({("climber", "tumbler"): pair}, {"climber": Controls(*[made["climber alone"]] * 3)})
+    with pytest.raises(EcologyError, match="all pairs"):
+        log_odds(("climber", "tumbler", "third"), {("climber", "tumbler"): pair})

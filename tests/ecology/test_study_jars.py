@@ -1,0 +1,162 @@
+"""The studies end to end on worlds of a few dozen bacteria, and what they say of what was planted."""
+
+import dataclasses
+
+import msgspec
+import numpy as np
+import pytest
+
+from fairyring.core.errors import EcologyError
+from fairyring.ecology.evolution import Evolution, evolve
+from fairyring.ecology.learners import judged, learning_jacobians, traits
+from fairyring.ecology.rotation import antisymmetric_share
+from fairyring.ecology.settings import World1, World2
+from fairyring.ecology.state import NUMBERS
+from fairyring.ecology.study_jars import study_jars
+from fairyring.ecology.study_rotation import follow, study_rotation
+
+ONE = World1(width=32, capacity=128, sources=2, food_influx=2.0, minimum=8, founders=40)
+TWO = World2(width=32, capacity=128, sources=2, food_influx=1.5, minimum=16, founders=60)
+
+
+@pytest.fixture(scope="module")
+def two() -> Evolution:
+    return evolve(TWO, 6, 64, seed=3)
+
+
+def planted(run: Evolution, tables: list[np.ndarray]) -> Evolution:
+    """The run's worlds with everybody in a world given one table."""
+    worlds = [
+        dataclasses.replace(
+            world, state=world.state._replace(genomes=np.tile(table, (run.settings.capacity, 1)))
+        )
+        for world, table in zip(run.worlds, tables, strict=True)
+    ]
+    return dataclasses.replace(run, worlds=tuple(worlds))
+
+
+def table(falling: float, flat: float, rising: float) -> np.ndarray:
+    p = np.array([falling, flat, rising])
+    rows = np.zeros((3, 3, 2), np.float32)
+    rows[:, :, 1] = np.log(p / (1 - p)) / ONE.beta
+    return rows.reshape(1, -1)
+
+
+def test_the_study_of_jars_ranks_what_was_planted() -> None:
+    run = planted(
+        evolve(ONE, 3, 16, seed=1), [table(0.5, 0.1, 0.02), table(0.1, 0.1, 0.1), table(0.99, 0.99, 0.99)]
+    )
+    seen: list[tuple[str, int, int]] = []
+    study = study_jars(
+        evolved=run,
+        populations=3,
+        jar_steps=400,
+        replicates=6,
+        founders=40,
+        scale=1.0,
+        progress=lambda *told: seen.append(told),
+    )
+    assert [(one.first, one.second) for one in study.contests] == [("0", "1"), ("0", "2"), ("1", "2")]
+    assert study.standing is not None
+    assert study.standing.order[0] == "0"
+    assert study.standing.cycles == 0
+    assert study.early_standing is None  # nobody was born or died so soon
+    assert "0 excludes 2" in [one.verdict for one in study.contests]
+    assert sum(study.verdicts.values()) == 3
+    assert study.worlds == (4 * 3 + 3 * 3) * 6
+    assert [one.name for one in study.populations] == ["0", "1", "2"]
+    climbing = study.contests[1]
+    assert climbing.blind is not None
+    assert climbing.first_gains.mean > climbing.blind + 0.1  # it is what it feels that makes it win
+    assert {what for what, _, _ in seen} == {"jars", "blind jars"}
+    told = msgspec.json.decode(msgspec.json.encode(msgspec.to_builtins(study)))
+    assert told["contests"][0]["verdict"] == study.contests[0].verdict
+    assert len(told["outcomes"][0][1]) == 6
+    assert len(study.found) == 4
+
+
+def test_the_study_of_jars_refuses_too_few() -> None:
+    run = evolve(ONE, 2, 0)
+    with pytest.raises(EcologyError, match="2 or more"):
+        study_jars(evolved=run, populations=1)
+    with pytest.raises(EcologyError, match="2 that live"):
+        study_jars(evolved=run, populations=3)
+
+
+def test_traits_are_followed_as_the_worlds_have_them(two: Evolution) -> None:
+    looks, after = follow(two, 128)
+    assert looks.shape == (6, 2, 4)
+    assert after.steps == two.steps + 128
+    numbers = after.worlds[4].numbers[-64:]
+    emitters, population = (numbers[:, NUMBERS.index(name)].sum() for name in ("emitters", "population"))
+    assert looks[4, 1, 0] == pytest.approx(emitters / population)
+    genomes = after.worlds[4].genomes()
+    signal = [event.name for event in TWO.events].index("signal")
+    assert looks[4, 1, 3] == pytest.approx((genomes[:, signal] / np.linalg.norm(genomes, axis=1)).mean())
+    assert (np.abs(looks[..., 1]) <= 1).all()
+    with pytest.raises(EcologyError, match="a multiple of 64"):
+        follow(two, 100)
+
+
+def test_who_learns_nothing_has_no_jacobian_and_who_learns_forgets(two: Evolution) -> None:
+    ask = {"worlds": two.worlds[:2], "steps": 16, "replicates": 2}
+    deaf = dataclasses.replace(TWO, alpha=0.0)
+    assert np.abs(learning_jacobians(deaf, **ask)).max() < 1e-6
+    made = learning_jacobians(TWO, **ask, moved=0.5)
+    assert made.shape == (2, 2, 4, 4)
+    own = made.mean((0, 1))
+    assert own[0, 0] < -0.02  # what was added to all is unlearned where they are
+    assert own[2, 2] < -0.02
+    again = learning_jacobians(TWO, worlds=two.worlds[1:2], steps=16, replicates=1, moved=0.5)
+    np.testing.assert_array_equal(again[0, 0], made[1, 0])  # alone as among others
+    with pytest.raises(EcologyError, match="learns"):
+        learning_jacobians(ONE, two.worlds)  # pyright: ignore[reportArgumentType] that is the point
+
+
+def test_tables_have_two_traits() -> None:
+    values = np.zeros((2, 18 * 4), np.float32)
+    q = values.reshape(2, 9, 2, 4)
+    q[0, :, :, 2:] = 0.5
+    q[1, :, 1, 1::2] = 0.25
+    np.testing.assert_allclose(traits(values), [[0.5, 0.0], [0.0, 0.25]], atol=1e-7)
+
+
+def test_a_turning_jacobian_is_told_from_noise() -> None:
+    """Two learners of whom each pursues what the other flees, beside forgetting; and the same without."""
+    rng = np.random.default_rng(0)
+    turn = np.diag([-0.3] * 4)
+    turn[0, 3], turn[3, 0] = 0.2, -0.2
+    found = judged(turn + 0.05 * rng.normal(size=(12, 4, 4)), steps=32, moved=0.1)
+    assert found.between_p < 0.01
+    assert found.p < 0.01
+    assert found.antisymmetric_share == pytest.approx(antisymmetric_share(turn), abs=0.1)
+    p = []
+    for i in range(40):
+        noise = np.diag([-0.3] * 4) + 0.05 * rng.normal(size=(12, 4, 4))
+        p.append(judged(noise, steps=32, moved=0.1, seed=i, resamples=499).p)
+    assert 0.3 < np.mean(p) < 0.7
+    assert np.mean(np.array(p) <= 0.05) <= 0.15
+
+
+def test_the_study_of_rotation_says_what_it_measured(two: Evolution) -> None:
+    study = study_rotation(
+        evolved=two,
+        steps=33 * 64,
+        invasion_replicates=3,
+        invasion_steps=120,
+        learning_replicates=1,
+        scale=1.0,
+    )
+    assert (study.worlds, study.settled, study.steps) == (6, 64, 2112)
+    assert len(study.behaviour.rotation.turning) == 6
+    assert study.behaviour.rotation.p >= 2 / 64
+    assert study.rewards.rotation.block == 2
+    assert np.shape(study.curl.gradients) == (3, 3, 2)
+    assert study.learning.replicates == 6  # worlds
+    assert len(study.found) == 4
+    assert study.jars is None
+    assert msgspec.json.decode(msgspec.json.encode(msgspec.to_builtins(study)))["curl"]["share"] >= 0
+    with pytest.raises(EcologyError, match="from 2112"):
+        study_rotation(evolved=two, steps=640)
+    with pytest.raises(EcologyError, match="World2"):
+        study_rotation(settings=ONE)  # pyright: ignore[reportArgumentType] that is the point
