@@ -5,7 +5,9 @@ from importlib import resources
 from typing import Any
 
 from fairyring.report import _ecology_chemotaxis as chemotaxis
+from fairyring.report import _ecology_jars as jars
 from fairyring.report import _ecology_rewards as rewards
+from fairyring.report import _ecology_rotation as rotation
 from fairyring.report import units
 from fairyring.report._ecology_data import ARMS, Study, damaged, p_value, three
 from fairyring.report._html import escaped, flat, mapping, mark, number, section, stat, table
@@ -26,6 +28,8 @@ h3 { margin-top: 1.6rem; }
 _SUBJECTS = {
     "v1": "World 1: a table from parent to child",
     "v2": "World 2: rewards from parent to child, learning in life",
+    "jars": "Jars: populations that evolved apart, together",
+    "rotation": "Rotation: is what is learned the optimum of anything?",
 }
 _Part = Callable[[Study], str]
 
@@ -91,8 +95,8 @@ def _lead(study: Study) -> str:
         f"Nobody wrote down what is to be optimised. In {units.count(counts['evolved'], 'world')}, each run for "
         f"{units.count(study.found['steps'], 'step')}, those that found food divided. By the same decision chemotaxis is in "
         f"{passed['scrambled'] or 'none'} of {units.count(counts['scrambled'], 'world')} with scrambled heredity and in "
-        f"{passed['blind'] or 'none'} of {units.count(counts['blind'], 'blind one')}. That it evolves in this configuration is "
-        f"{'decided: yes' if whole['verdict'] else 'not shown'}."
+        f"{passed['blind'] or 'none'} of {units.count(counts['blind'], 'blind one')}. That it "
+        f"{'evolves in this configuration is shown' if whole['verdict'] else 'evolves in this configuration is not shown'}."
     )
 
 
@@ -147,18 +151,13 @@ def _rewarded(study: Study) -> tuple[str, str, list[str]]:
 
 def _settings(study: Study) -> str:
     """Heredity, seeds, settings and the runs' whole hashes."""
-    rows = [
-        ("Heredity", study.heredity),
-        ("Seed", study.found.get("seed")),
-        ("Steps of each world", units.count(study.found["steps"])),
-    ]
-    for arm in ARMS:
-        of = study.found["arms"][arm]
+    rows = [("Heredity", study.heredity), ("Seed", study.found.get("seed"))]
+    if "steps" in study.found:
+        rows.append(("Steps of each world", units.count(study.found["steps"])))
+    rows += [(f"Run, {name}", whole) for name, whole in study.runs.items()]
+    for arm, of in mapping(study.found.get("arms")).items():
         numbers = [world["world"] for world in of["worlds"]]
-        rows += [
-            (f"Run, {arm}", of["hash"]),
-            (f"Worlds, {arm}", f"{len(numbers)}, numbers {min(numbers)} to {max(numbers)}"),
-        ]
+        rows.append((f"Worlds, {arm}", f"{len(numbers)}, numbers {min(numbers)} to {max(numbers)}"))
     intro = (
         "<p>A world is addressed by the seed and its number. The hash is of a run's settings, seed and last state; "
         "<code>fairyring ecology replay</code> lives a world through again and compares.</p>"
@@ -195,4 +194,6 @@ _OF: dict[str, tuple[Callable[[Study], tuple[str, str, list[str]]] | None, tuple
         _rewarded,
         (rewards.rewards, rewards.viability, rewards.worth, rewards.controls, *_CHEMOTAXIS),
     ),
+    "jars": (jars.headline, (jars.pairs, jars.alone, jars.ranking)),
+    "rotation": (rotation.headline, (rotation.verdicts, rotation.selection, jars.pairs, jars.alone)),
 }

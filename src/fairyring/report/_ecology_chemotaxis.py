@@ -15,7 +15,6 @@ from fairyring.report._ecology_data import (
     interval,
     judged,
     over_worlds,
-    p_value,
     three,
     trio,
 )
@@ -69,9 +68,9 @@ def _head(first: Mapping[str, Any] | None) -> list[str]:
     return [
         "world",
         f"index (mean{n})",
-        "its bound > controls' limit",
-        "its bound > least",
-        "contrast's bound > least",
+        "its bound (controls' limit)",
+        "its bound (least)",
+        "contrast's bound (least)",
         "index without sensor",
         "chemotaxis",
     ]
@@ -100,8 +99,8 @@ def _threshold(criterion: Mapping[str, Any]) -> str:
     above, below = (">", "<") if criterion["strict"] else ("≥", "≤")
     least, most = number(criterion["least"]), number(criterion["most"])
     if least is not None and most is not None:
-        return f"in {three(least)} … {three(most)}"
-    return f"{above} {three(least)}" if least is not None else f"{below} {three(most)}"
+        return f"({three(least)} … {three(most)})"
+    return f"({above} {three(least)})" if least is not None else f"({below} {three(most)})"
 
 
 def _failed(made: Sequence[Mapping[str, Any]]) -> str:
@@ -122,7 +121,7 @@ def _configuration(told: Mapping[str, Any]) -> str:
         one = mapping(told.get(name))
         if not one:
             continue
-        numbers = ", ".join(f"{c['name']} {three(c['compared'])} ({_threshold(c)})" for c in one["criteria"])
+        numbers = ", ".join(f"{c['name']} {three(c['compared'])} {_threshold(c)}" for c in one["criteria"])
         body += paragraph(
             f"{'Yes' if one['verdict'] else 'No'}: the indices of {units.count(one['units'], 'evolved world')} beside those of "
             f"{units.count(one['controls'], f'{words} world')}, one number a world: {numbers}."
@@ -144,13 +143,14 @@ def lab(study: Study) -> str:
         arms = {arm: study.column(arm, name) for arm in ARMS}
         told = {arm: over_worlds(values) for arm, values in arms.items()}
         n = "/".join(str(int(np.isfinite(values).sum())) for values in arms.values())
-        caption = (
-            f"{_WORDS[name][0].upper()}{_WORDS[name][1:]}. A dot a world (n = {n}); ring and bar: mean over worlds and its "
-            f"95 % BCa interval. {study.source()}"
-        )
+        caption = f"{_WORDS[name][0].upper()}{_WORDS[name][1:]}. n = {n} worlds. {study.source()}"
         drawn.append(figure(figures.dots(f"lab-{name}", title, arms, line), caption, title))
         rows.append([escaped(title), *(escaped(interval(told[arm])) for arm in ARMS)])
-    body = trio(drawn) + folded(
+    body = paragraph(
+        "A dot is a world: the mean over its individuals in the lab. Ring and bar are the mean over worlds and its 95 % BCa "
+        "interval. Scrambled worlds have selection without heredity; in blind ones everybody has somebody else's observation."
+    )
+    body += trio(drawn) + folded(
         "The means over worlds in numbers",
         grid(["mean [95 % BCa interval over worlds]", *ARMS], rows),
     )
@@ -209,7 +209,8 @@ def populations(study: Study) -> str:
     drawn = [
         figure(
             figures.populations(f"curve-{arm}", arm, of["every"], np.array(of["worlds"], float), top),
-            f"Population, a line a world, every {units.count(of['every'], 'step')}. {study.source([arm])}",
+            f"Population, a thin line a world, the thick one their mean; every {units.count(of['every'], 'step')}. "
+            f"{study.source([arm])}",
             f"Population of {arm} worlds",
         )
         for arm, of in curves.items()
@@ -239,8 +240,8 @@ def populations(study: Study) -> str:
     crowded = sum(world["waiting"] > 0 for world in study.worlds("evolved"))
     of = len(study.worlds("evolved"))
     told = (
-        f"Over the last steps, newcomers had to be thrown into {propped or 'none'} of the {of} evolved worlds (they were propped), "
-        f"and in {crowded or 'none'} parents found no place for a child (they were limited by capacity)."
+        f"Late in their lives, {propped or 'none'} of the {of} evolved worlds got newcomers (those are propped), and in "
+        f"{crowded or 'none'} did parents find no place for a child (those are limited by capacity)."
     )
     body = paragraph(told) + trio(drawn) + folded("The worlds in numbers", grid(head, rows))
     return section("populations", "Populations", body)

@@ -77,10 +77,17 @@ class Study:
         words = _HEREDITY.get(name, name)
         return f"{words} {settings['retention']:g}" if words == "rewards + retention" else words
 
-    def source(self, arms: Iterable[str] = ARMS) -> str:
+    @property
+    def runs(self) -> Mapping[str, str]:
+        """The hash of each run that the study was made from."""
+        if "arms" in self.found:
+            return {arm: self.found["arms"][arm]["hash"] for arm in ARMS}
+        return self.found["runs"]
+
+    def source(self, runs: Iterable[str] | None = None) -> str:
         """What every caption ends with: the heredity, and the runs a figure was drawn from."""
-        runs = ", ".join(f"{arm} {self.found['arms'][arm]['hash'][:12]}" for arm in arms)
-        return f"Heredity: {self.heredity}. Runs: {runs}."
+        hashes = ", ".join(f"{run} {self.runs[run][:12]}" for run in runs or self.runs)
+        return f"Heredity: {self.heredity}. {'Runs' if ',' in hashes else 'Run'}: {hashes}."
 
 
 def damaged(file: Path, given: str) -> RunDamaged:

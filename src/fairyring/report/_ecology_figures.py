@@ -1,13 +1,13 @@
 """The figures of a study: a dot a world, means with their intervals, curves, tables of tumbling."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fairyring.ecology.statistics import Interval
-from fairyring.report._ecology_data import over_worlds, three
-from fairyring.report._figures import ACCENT, INK, MUTED, PAPER, RULE, SOFT, WARM, _svg, _whole
+from fairyring.report._ecology_data import over_worlds
+from fairyring.report._figures import ACCENT, INK, MUTED, PAPER, RULE, WARM, _svg, _whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,7 +51,8 @@ def populations(key: str, arm: str, every: int, worlds: np.ndarray, top: float) 
     def draw(ax: "Axes") -> None:
         at = np.arange(worlds.shape[1]) * every
         for row in worlds:
-            ax.plot(at, row, color=COLOURS[arm], linewidth=0.7, alpha=0.6)
+            ax.plot(at, row, color=COLOURS[arm], linewidth=0.5, alpha=0.45)
+        ax.plot(at, worlds.mean(0), color=INK, linewidth=1.6)
         ax.set_title(f"{arm.capitalize()}, {len(worlds)} worlds")
         ax.set_xlabel("step")
         ax.set_ylim(0, top)
@@ -101,9 +102,10 @@ def forest(
     key: str,
     title: str,
     xlabel: str,
-    rows: Sequence[tuple[str, np.ndarray, Interval | Mapping[str, float | None] | None]],
+    rows: Sequence[tuple[str, np.ndarray, Interval | Mapping[str, Any] | None]],
     *,
     muted: Sequence[str] = (),
+    line: float = 0.0,
 ) -> str:
     """Things one below the other: a dot a world, and the mean with its interval.
 
@@ -112,10 +114,11 @@ def forest(
         title, xlabel: of it.
         rows: name, values `[worlds]`, and the mean with its interval.
         muted: names of rows that stand for nothing happening.
+        line: the value that says so.
     """
 
     def draw(ax: "Axes") -> None:
-        ax.axvline(0, color=INK, linewidth=0.9)
+        ax.axvline(line, color=INK, linewidth=0.9)
         for i, (name, values, mean) in enumerate(rows):
             colour, at = MUTED if name in muted else ACCENT, len(rows) - 1 - i
             known = np.sort(values[np.isfinite(values)])
@@ -178,28 +181,55 @@ def matrix(key: str, title: str, names: Sequence[str], values: np.ndarray, sure:
     return _svg(key, draw, (5.0, 4.2))
 
 
-def beside_null(key: str, title: str, xlabel: str, value: float, null: tuple[float, float, float]) -> str:
-    """A number beside what its null gives: low end, mean and high end of it."""
+def shares(key: str, title: str, xlabel: str, rows: Sequence[tuple[str, float, float | None]]) -> str:
+    """Shares in [0, 1], one below the other, each beside the mean that its null gives."""
 
     def draw(ax: "Axes") -> None:
-        low, mean, high = null
-        ax.axvspan(low, high, color=SOFT, linewidth=0)
-        ax.axvline(mean, color=MUTED, linewidth=1.2, linestyle=_HAIR)
-        ax.plot([value], [0], "o", color=WARM, markersize=11, markeredgewidth=0)
-        ax.annotate(three(value), (value, 0), (0, 12), textcoords="offset points", ha="center", color=INK)
-        ax.set_yticks([])
-        ax.grid(False)
-        ax.set_ylim(-1, 1.4)
+        for i, (_, value, null) in enumerate(reversed(rows)):
+            if null is not None:
+                ax.plot([null, value], [i, i], color=RULE, linewidth=2.2)
+                ax.plot([null], [i], "|", color=MUTED, markersize=14, markeredgewidth=2.2)
+            ax.plot([value], [i], "o", color=WARM, markersize=8, markeredgewidth=0)
+        ax.set_yticks(range(len(rows)), [name for name, _, _ in reversed(rows)])
+        ax.set_ylim(-0.6, len(rows) - 0.4)
+        ax.set_xlim(-0.02, 1.02)
+        ax.tick_params(axis="y", length=0, labelcolor=INK)
+        ax.grid(axis="x", color=RULE, linewidth=0.6)
+        ax.grid(axis="y", visible=False)
         ax.set_xlabel(xlabel)
         ax.set_title(title)
 
-    return _svg(key, draw, (5.4, 1.9))
+    return _svg(key, draw, (5.4, 1.1 + 0.42 * len(rows)))
+
+
+def field(
+    key: str, title: str, x: np.ndarray, y: np.ndarray, gradients: np.ndarray, names: tuple[str, str]
+) -> str:
+    """A vector `[n, m, 2]` at each place of a grid, `x` `[n]` by `y` `[m]`."""
+
+    def draw(ax: "Axes") -> None:
+        across, up = np.meshgrid(x, y, indexing="ij")
+        ax.plot(across, up, "o", color=MUTED, markersize=4, markeredgewidth=0)
+        longest = float(np.linalg.norm(gradients, axis=2).max()) or 1.0
+        reach = 0.75 * min(float(np.diff(x).min()), float(np.diff(y).min())) / longest
+        ax.quiver(
+            across, up, gradients[..., 0] * reach, gradients[..., 1] * reach, color=ACCENT, angles="xy",
+            scale_units="xy", scale=1, width=0.008,
+        )  # fmt: skip
+        ax.set_aspect("equal")
+        ax.margins(0.25)
+        ax.grid(axis="both", color=RULE, linewidth=0.6)
+        ax.set_xlabel(names[0])
+        ax.set_ylabel(names[1])
+        ax.set_title(title)
+
+    return _svg(key, draw, (5.0, 4.0))
 
 
 def _mean(
     ax: "Axes",
     at: float,
-    found: Interval | Mapping[str, float | None] | None,
+    found: Interval | Mapping[str, Any] | None,
     colour: str,
     *,
     across: bool = False,
@@ -207,14 +237,15 @@ def _mean(
     """A mean with its interval, upright or lying; without an interval where there are too few worlds for one."""
     if found is None:
         return
-    told = found if isinstance(found, Mapping) else vars(found)
-    mean, ends = told["estimate"], [told["low"], told["high"]]
-    if all(end is not None and np.isfinite(end) for end in ends):
-        ax.plot(*((ends, [at, at]) if across else ([at, at], ends)), color=colour, linewidth=2.2)
-    ax.plot(
-        *(([mean], [at]) if across else ([at], [mean])), "o", color=PAPER, markeredgecolor=colour,
-        markeredgewidth=2, markersize=6.5,
-    )  # fmt: skip
+    told: Mapping[str, Any] = found if isinstance(found, Mapping) else vars(found)
+    mean, low, high = (
+        np.nan if told[name] is None else float(told[name]) for name in ("estimate", "low", "high")
+    )
+    if np.isfinite([low, high]).all():
+        ends = np.array([low, high]), np.array([at, at])
+        ax.plot(*(ends if across else ends[::-1]), color=colour, linewidth=2.2)
+    x, y = (mean, at) if across else (at, mean)
+    ax.plot([x], [y], "o", color=PAPER, markeredgecolor=colour, markeredgewidth=2, markersize=6.5)
 
 
 def _spread(ordered: np.ndarray, step: float = 0.07) -> np.ndarray:

@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 
 from fairyring.report import _ecology_figures as figures
-from fairyring.report import units
-from fairyring.report._ecology_data import Study, grid, interval, judged, p_value, three
+from fairyring.report._ecology_data import Study, grid, interval, judged, p_value, three, trio
 from fairyring.report._html import absent, escaped, figure, mapping, pair, paragraph, section
 
 _LEVEL = 0.05
@@ -175,13 +174,8 @@ def controls(study: Study) -> str:
     )
     head = ["comparison", "Cliff's delta", "p", "method"]
     return section(
-        "controls", "Population and emission against controls", body + grid(head, rows) + trio_of(drawn)
+        "controls", "Population and emission against controls", body + grid(head, rows) + trio(drawn)
     )
-
-
-def trio_of(drawn: Sequence[str]) -> str:
-    """Two small figures beside each other."""
-    return f'<div class="trio">{"".join(drawn)}</div>'
 
 
 def worth(study: Study) -> str:
