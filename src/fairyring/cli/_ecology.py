@@ -79,6 +79,7 @@ def study(
     blind: int | None = None,
     steps: int | None = None,
     seed: int = 0,
+    settings: Settings = (),
     quick: Flag = False,
 ) -> None:
     """Make a whole experiment with its controls, and write DIR/study.json and DIR/report.html.
@@ -102,6 +103,8 @@ def study(
         Of each world.
     seed:
         Of all chance.
+    settings:
+        NAME=VALUE changes a setting of the worlds, such as food_influx=20. May be repeated.
     quick:
         Fewer and shorter worlds, for a first look.
     """
@@ -115,6 +118,7 @@ def study(
         blind=blind,
         steps=steps,
         seed=seed,
+        settings=settings,
         quick=quick,
     )
 

@@ -4,16 +4,16 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
-from fairyring.cli._ecology_words import Doing, columns, folder_for, number, one_world, say
+from fairyring.cli._ecology_words import Doing, changes, columns, folder_for, number, one_world, say
 from fairyring.core.errors import EcologyError, MissingExtra, RunMismatch
 from fairyring.core.record import replace_file
 from fairyring.ecology.evolution import Evolution, evolve
 from fairyring.ecology.run_file import fingerprint, load
-from fairyring.ecology.settings import World2
+from fairyring.ecology.settings import World, World1, World2, override
 from fairyring.ecology.statistics import clopper_pearson
 from fairyring.ecology.study import STEPS, plain, study_world1, study_world2
 from fairyring.ecology.study_jars import JarStudy, study_jars
@@ -24,6 +24,7 @@ _ARMS = (16, 16, 8)  # evolved, scrambled and blind worlds
 _QUICK_ARMS, _QUICK_STEPS = (8, 8, 4), 8000
 _POPULATIONS, _EVOLVING = 6, (8000, 2000)  # of jars: how many, and their steps, quick ones second
 _FOLLOWED, _SETTLING = (12, 6), (6000, 1000)  # worlds of rotation, and their steps before they are followed
+_Kind = TypeVar("_Kind", bound=World)
 _FIRST_FOLLOWED = 3000  # numbers of those worlds: they are not the twins of those in the jars
 
 
@@ -36,6 +37,7 @@ def study(
     blind: int | None,
     steps: int | None,
     seed: int,
+    settings: Sequence[str],
     quick: bool,
 ) -> None:
     """Make a study, write its report, and say its verdicts; see the command of the same name."""
@@ -47,15 +49,18 @@ def study(
                 often if asked is None else asked
                 for asked, often in zip((worlds, controls, blind), usual, strict=True)
             ]
-            found = (study_world1 if subject == "v1" else study_world2)(
-                folder,
-                worlds=arms[0],
-                controls=arms[1],
-                blind=arms[2],
-                steps=steps or (_QUICK_STEPS if quick else STEPS),
-                seed=seed,
-                told=doing,
-            )
+            common: dict[str, Any] = {
+                "worlds": arms[0],
+                "controls": arms[1],
+                "blind": arms[2],
+                "steps": steps or (_QUICK_STEPS if quick else STEPS),
+                "seed": seed,
+                "told": doing,
+            }
+            if subject == "v1":
+                found = study_world1(folder, settings=_settings(World1(), settings), **common)
+            else:
+                found = study_world2(folder, settings=_settings(World2(), settings), **common)
         else:
             if controls is not None or blind is not None:
                 raise EcologyError(
@@ -64,28 +69,42 @@ def study(
                     expected="v1 or v2: jars have all their controls, one of each population and pair",
                     do="Leave them out.",
                 )
-            found = _put_together(subject, folder, worlds, steps, seed, quick, doing)
+            world = _settings(World2(), settings)
+            found = _put_together(subject, folder, world, worlds, steps, seed, quick, doing)
     say()
     for line in _verdicts(found):
         say(line)
     _report(folder)
 
 
+def _settings(world: _Kind, words: Sequence[str]) -> _Kind:
+    changed = override(world, changes(words))
+    assert isinstance(changed, type(world))  # a change of fields keeps the kind
+    return changed
+
+
 def _put_together(
-    subject: str, folder: Path, worlds: int | None, steps: int | None, seed: int, quick: bool, doing: Doing
+    subject: str,
+    folder: Path,
+    world: World2,
+    worlds: int | None,
+    steps: int | None,
+    seed: int,
+    quick: bool,
+    doing: Doing,
 ) -> dict[str, Any]:
     """The studies of jars and of rotation; the latter holds the former, whose pairs are asked for cycles."""
     begun, rotating = perf_counter(), subject == "rotation"
     count = _POPULATIONS if rotating or worlds is None else worlds
     evolving = _EVOLVING[quick] if rotating or steps is None else steps
     folder_for(folder / "study.json")
-    people = _evolved(folder / "populations.eco", range(count), evolving, seed, doing)
+    people = _evolved(folder / "populations.eco", world, range(count), evolving, seed, doing)
     jars = study_jars(evolved=people, populations=count, seed=seed, quick=quick, progress=doing)
     runs = {"populations": people}
     found: dict[str, Any] = {"jars": jars}
     if rotating:
         many = range(_FIRST_FOLLOWED, _FIRST_FOLLOWED + (worlds or _FOLLOWED[quick]))
-        runs["followed"] = _evolved(folder / "followed.eco", many, _SETTLING[quick], seed, doing)
+        runs["followed"] = _evolved(folder / "followed.eco", world, many, _SETTLING[quick], seed, doing)
         found["rotation"] = study_rotation(
             jars, evolved=runs["followed"], steps=steps, seed=seed, quick=quick, progress=doing
         )
@@ -105,15 +124,15 @@ def _put_together(
     return found
 
 
-def _evolved(path: Path, numbers: range, steps: int, seed: int, doing: Doing) -> Evolution:
-    """The run in that file, gone on with where it stopped, or a new one of World2."""
+def _evolved(path: Path, world: World2, numbers: range, steps: int, seed: int, doing: Doing) -> Evolution:
+    """The run in that file, gone on with where it stopped, or a new one."""
 
     def progress(made: int, whole: int) -> None:
         doing(f"{path.stem}, steps", made, whole)
 
     if not path.exists():
-        return evolve(World2(), numbers, steps, seed, out=path, progress=progress)
-    run = load(path, World2())
+        return evolve(world, numbers, steps, seed, out=path, progress=progress)
+    run = load(path, world)
     if run.seed != seed or run.numbers != tuple(numbers) or run.steps > steps:
         raise RunMismatch(
             str(path),

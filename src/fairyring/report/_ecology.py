@@ -13,9 +13,10 @@ from fairyring.report._ecology_data import ARMS, Study, damaged, p_value, three
 from fairyring.report._html import escaped, flat, mapping, mark, number, section, stat, table
 
 _STYLE = """
-.grid th, .grid td { text-align: right; white-space: nowrap; padding: .26rem 0 .26rem 1.1rem; }
+.grid { font-size: .86rem; }
+.grid th, .grid td { text-align: right; white-space: nowrap; padding: .26rem 0 .26rem .8rem; }
 .grid th:first-child { text-align: left; padding-left: 0; width: auto; color: var(--ink); }
-.grid thead th { color: var(--muted); font-size: .82rem; white-space: normal; vertical-align: bottom; min-width: 5.2rem; }
+.grid thead th { color: var(--muted); font-size: .78rem; white-space: normal; vertical-align: bottom; min-width: 4.6rem; }
 .met span { color: var(--accent); } .unmet, .unmet span { color: var(--warm); }
 .grid { margin: .6rem 0 1.1rem; }
 .trio { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 17rem), 1fr)); gap: 1rem; margin: 1.2rem 0;
@@ -23,7 +24,8 @@ _STYLE = """
 .trio figure { max-width: 24rem; }
 figure figcaption { overflow-wrap: anywhere; }
 h3 { margin-top: 1.6rem; }
-@media (max-width: 44rem) { .grid { font-size: .84rem; } h1 { font-size: 1.6rem; } }
+section ul { max-width: 44rem; padding-left: 1.2rem; } section li { margin-bottom: .4rem; }
+@media (max-width: 44rem) { .grid { font-size: .8rem; } h1 { font-size: 1.6rem; } }
 """
 _SUBJECTS = {
     "v1": "World 1: a table from parent to child",
@@ -45,6 +47,7 @@ def page(study: Study) -> str:
         raise damaged(study.path / "study.json", f"a study of {study.kind!r}")
     try:
         title, lead, stats = headline(study)
+        warning = rewards.alarm(study)
         body = "".join(part(study) for part in (*parts, _settings, _provenance))
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise damaged(study.path / "study.json", f"{type(error).__name__}: {error}") from error
@@ -69,7 +72,7 @@ def page(study: Study) -> str:
 <h1>{escaped(title)}</h1>
 <p class="lead">{escaped(lead)}</p>
 </div>{mark()}</header>
-<dl class="stats">{"".join(stats)}</dl>
+{f'<p class="note alarm">{escaped(warning)}</p>' if warning else ""}<dl class="stats">{"".join(stats)}</dl>
 {body}<footer>Made by fairyring {version} from <code>study.json</code> of the study
 <code>{escaped(study.path.resolve().name)}</code>. This file holds everything it shows and loads nothing.</footer>
 </main>

@@ -144,7 +144,7 @@ def lab(study: Study) -> str:
         told = {arm: over_worlds(values) for arm, values in arms.items()}
         n = "/".join(str(int(np.isfinite(values).sum())) for values in arms.values())
         caption = f"{_WORDS[name][0].upper()}{_WORDS[name][1:]}. n = {n} worlds. {study.source()}"
-        drawn.append(figure(figures.dots(f"lab-{name}", title, arms, line), caption, title))
+        drawn.append(figure(figures.dots(f"lab-{name}", title, arms, told, line), caption, title))
         rows.append([escaped(title), *(escaped(interval(told[arm])) for arm in ARMS)])
     body = paragraph(
         "A dot is a world: the mean over its individuals in the lab. Ring and bar are the mean over worlds and its 95 % BCa "

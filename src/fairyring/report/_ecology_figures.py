@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fairyring.ecology.statistics import Interval
-from fairyring.report._ecology_data import over_worlds
 from fairyring.report._figures import ACCENT, INK, MUTED, PAPER, RULE, WARM, _svg, _whole
 
 if TYPE_CHECKING:
@@ -17,13 +16,20 @@ _SMALL = (3.7, 3.0)
 _HAIR = (0, (4, 3))
 
 
-def dots(key: str, title: str, arms: Mapping[str, np.ndarray], line: float | None = None) -> str:
-    """A number of each world by arm, and beside them the arm's mean with its 95 % BCa interval.
+def dots(
+    key: str,
+    title: str,
+    arms: Mapping[str, np.ndarray],
+    means: Mapping[str, Interval | None],
+    line: float | None = None,
+) -> str:
+    """A number of each world by arm, and beside them the arm's mean with its interval.
 
     Args:
         key: of the figure.
         title: what is measured.
         arms: by name `[worlds]`; NaN is not drawn.
+        means: of each arm.
         line: a value to compare with.
     """
 
@@ -36,7 +42,7 @@ def dots(key: str, title: str, arms: Mapping[str, np.ndarray], line: float | Non
                 at - 0.12 + _spread(known), known, "o", color=COLOURS[name], markersize=4.5, alpha=0.75,
                 markeredgewidth=0,
             )  # fmt: skip
-            _mean(ax, at + 0.27, over_worlds(known), COLOURS[name])
+            _mean(ax, at + 0.27, means[name], COLOURS[name])
         ax.set_xticks(range(len(arms)), list(arms))
         ax.set_xlim(-0.5, len(arms) - 0.4)
         ax.tick_params(axis="x", length=0)
@@ -126,7 +132,7 @@ def forest(
                 known, at + 0.1 + _spread(known, 0.035), "o", color=colour, markersize=3.6, alpha=0.55,
                 markeredgewidth=0,
             )  # fmt: skip
-            _mean(ax, at - 0.28, mean, colour if name in muted else WARM, across=True)
+            _mean(ax, at - 0.28 if len(known) else at, mean, colour if name in muted else WARM, across=True)
         ax.set_yticks(range(len(rows)), [name for name, _, _ in reversed(rows)])
         ax.set_ylim(-0.6, len(rows) - 0.4)
         ax.tick_params(axis="y", length=0, labelcolor=INK)
@@ -160,13 +166,15 @@ def matrix(key: str, title: str, names: Sequence[str], values: np.ndarray, sure:
                     continue
                 share = float(values[i, j])
                 colour = ACCENT if share >= 0.5 else WARM
-                frame = {"edgecolor": INK, "linewidth": 1.6} if sure[i, j] else {"linewidth": 0}
                 ax.add_patch(
                     Rectangle((j - 0.46, i - 0.46), 0.92, 0.92, facecolor="none" if share == 0.5 else colour,
                               alpha=0.06 + 1.1 * abs(share - 0.5), linewidth=0)
                 )  # fmt: skip
                 if sure[i, j]:
-                    ax.add_patch(Rectangle((j - 0.46, i - 0.46), 0.92, 0.92, facecolor="none", **frame))
+                    corner = (j - 0.46, i - 0.46)
+                    ax.add_patch(
+                        Rectangle(corner, 0.92, 0.92, facecolor="none", edgecolor=INK, linewidth=1.6)
+                    )
                 ax.text(j, i, f"{share:.2f}", ha="center", va="center", color=INK, fontsize=small)
         ax.set_xticks(range(len(names)), list(names))
         ax.set_yticks(range(len(names)), list(names))

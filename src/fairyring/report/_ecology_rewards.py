@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from fairyring.report import _ecology_figures as figures
-from fairyring.report._ecology_data import Study, grid, interval, judged, p_value, three, trio
+from fairyring.report._ecology_data import Study, grid, interval, judged, over_worlds, p_value, three, trio
 from fairyring.report._html import absent, escaped, figure, mapping, pair, paragraph, section
 
 _LEVEL = 0.05
@@ -35,10 +35,9 @@ def rewards(study: Study) -> str:
         "The unit of replication is a world. p is of the exact two-sided sign test over worlds, Holm's over all events but "
         "the dummy, an event without any consequence that shows what chance alone does."
     )
-    dummy = next((row for row in rows if row["null_holds"] is not None), None)
-    if dummy is not None and not dummy["null_holds"]:
-        alarm = "The interval of the dummy's reward does not contain 0: something besides selection moves rewards. Believe no row."
-        body += f'<p class="note alarm">{escaped(alarm)}</p>'
+    warning = alarm(study)
+    if warning:
+        body += f'<p class="note alarm">{escaped(warning)}</p>'
     body += grid(
         ["event", "mean [95 % BCa]", "positive in", "p", "p, Holm", "the lecture", "found"],
         [_row(row) for row in rows],
@@ -77,6 +76,17 @@ def rewards(study: Study) -> str:
             )
         )
     return section("rewards", title, body + pair(drawn))
+
+
+def alarm(study: Study) -> str | None:
+    """What must be said before all else: a null that does not hold."""
+    rows = mapping(study.found.get("rewards")).get("table", [])
+    if all(row["null_holds"] is not False for row in rows):
+        return None
+    return (
+        "The interval of the dummy's reward does not contain 0: something besides selection moves rewards. Believe no row of the "
+        "table of rewards."
+    )
 
 
 def _row(row: Mapping[str, Any]) -> list[str]:
@@ -160,9 +170,10 @@ def controls(study: Study) -> str:
         both = found[name]
         arms = {"evolved": np.array(next(iter(both.values()))["ours"], float)}
         arms |= {arm: np.array(of["theirs"], float) for arm, of in both.items()}
+        means = {arm: over_worlds(values) for arm, values in arms.items()}
         n = "/".join(str(len(values)) for values in arms.values())
         caption = f"A dot a world (n = {n}); ring and bar: mean over worlds and its 95 % BCa interval. {study.source()}"
-        drawn.append(figure(figures.dots(f"beside-{name}", words, arms), caption, words))
+        drawn.append(figure(figures.dots(f"beside-{name}", words, arms, means), caption, words))
         for arm, of in both.items():
             p = p_value(of["p_two_sided"])
             rows.append(

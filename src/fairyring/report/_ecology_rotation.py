@@ -1,10 +1,13 @@
 """Whether anything turns that would not if bacteria climbed one hill, as the report tells it: each number beside its null."""
 
+import dataclasses
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from fairyring.ecology.statistics import holm
 from fairyring.report import _ecology_figures as figures
 from fairyring.report import units
 from fairyring.report._ecology_data import Study, grid, interval, judged, p_value, three
@@ -12,85 +15,111 @@ from fairyring.report._ecology_jars import sentences
 from fairyring.report._html import escaped, figure, number, pair, paragraph, section, stat
 
 _LEVEL = 0.05
-_FOLLOWED, _JARS = ("followed",), ("populations",)
+_BEFORE = "only before Holm"
+_FOLLOWED = ("followed",)
+
+
+@dataclass(frozen=True)
+class _Measure:
+    """One measure of rotation.
+
+    Attributes:
+        name: of it.
+        value, null: what was measured and what its null gives, in words.
+        p: beside the null; None without.
+        holm: p adjusted for all measures of the page.
+        n: what was repeated, and how often.
+        moving: it is of traits that were not at rest, and not to be read.
+    """
+
+    name: str
+    value: str
+    null: str
+    p: float | None
+    n: str
+    moving: bool = False
+    holm: float | None = None
+
+    @property
+    def turns(self) -> bool:
+        """Whether it is beyond its null, all measures considered."""
+        return self.holm is not None and self.holm < _LEVEL and not self.moving
+
+    @property
+    def verdict(self) -> str:
+        """In a few words."""
+        if self.turns:
+            return "beyond its null"
+        if self.moving:
+            return "not at rest: not read"
+        alone = self.p is not None and self.p < _LEVEL
+        return _BEFORE if alone else "not shown"
 
 
 def headline(study: Study) -> tuple[str, str, list[str]]:
     """Title, lead and stats."""
     told = study.found["rotation"]
     rows = _measures(study)
-    turning = [name for name, *_, turns in rows if turns]
-    title = f"{len(turning) or 'None'} of {len(rows)} measures of rotation {'is' if len(turning) == 1 else 'are'} beyond {'its null' if len(turning) == 1 else 'their nulls'}"
+    turning, alone = (
+        [row.name for row in rows if row.turns],
+        [row.name for row in rows if row.verdict == _BEFORE],
+    )
+    some = f"{len(turning) or 'None'} of {len(rows)} measures of rotation"
+    title = f"{some} {'are beyond their nulls' if len(turning) > 1 else 'is beyond its null'}"
     lead = (
         "Where all climb one hill nothing turns: no cycles in who beats whom, no circling traits, a selection that has a potential, "
         f"learning whose Jacobian is its own transpose. Beyond the null: {', '.join(turning) or 'none of them'}."
     )
+    if alone:
+        lead += f" Only by itself, and not with all measures considered: {', '.join(alone)}."
     stats = []
     if told["jars"] is not None:
         hodge = told["jars"]["hodge"]
         note = f"null {three(hodge['null_share'])}, p {p_value(hodge['p'])}"
         stats.append(stat("Cyclic share of jars", three(hodge["share"]), note))
-    curl, learning = told["curl"], told["learning"]
-    stats += [
-        stat(
-            "Selection without potential",
-            three(curl["share"]),
-            f"null {three(curl['null_share'])}, p {p_value(curl['p'])}",
-        ),
-        stat(
-            "Learning, antisymmetric",
-            three(learning["antisymmetric_share"]),
-            f"null {three(learning['null_share'])}, p {p_value(learning['p'])}",
-        ),
-        stat("Worlds followed", units.count(told["worlds"]), f"for {units.count(told['steps'], 'step')}"),
-    ]
+    for name, one, key in (
+        ("Selection without potential", told["curl"], "share"),
+        ("Learning, antisymmetric", told["learning"], "antisymmetric_share"),
+    ):
+        note = f"null {three(one['null_share'])}, p {p_value(one['p'])}"
+        stats.append(stat(name, three(one[key]), note))
+    stats.append(
+        stat("Worlds followed", units.count(told["worlds"]), f"for {units.count(told['steps'], 'step')}")
+    )
     return title, lead, stats
 
 
-def _measures(study: Study) -> list[tuple[str, str, str, float | None, str, bool]]:
-    """Name, value, what the null gives, p, what was repeated, and whether it is beyond its null."""
+def _measures(study: Study) -> list[_Measure]:
     told, rows = study.found["rotation"], []
     for name, key in (("cycles in jars, at the end", "jars"), ("cycles in jars, early", "early_jars")):
         one = told.get(key)
         if one is not None:
-            hodge = one["hodge"]
-            unit = f"{study.found['jars']['replicates']} jars a pair"
-            rows.append((name, three(hodge["share"]), three(hodge["null_share"]), hodge["p"], unit))
+            n = f"{study.found['jars']['replicates']} jars"
+            rows.append(_share(name, one["hodge"], "share", n))
     for key, name in (("behaviour", "what they do turns"), ("rewards", "what they inherit turns")):
-        rotation = told[key]["rotation"]
-        rows.append((name, interval(rotation["mean"]), "0", rotation["p"], f"{told['worlds']} worlds"))
+        one = told[key]
+        moving = min(one["trend_p"]) < _LEVEL
+        value, n = interval(one["rotation"]["mean"]), f"{told['worlds']} worlds"
+        rows.append(_Measure(name, value, "0", one["rotation"]["p"], n, moving))
     curl, learning = told["curl"], told["learning"]
-    jars = f"{curl['replicates']} jars a mutant"
-    rows.append(("selection, no potential", three(curl["share"]), three(curl["null_share"]), curl["p"], jars))
-    jacobian = curl["jacobian"]
-    rows.append(
-        (
-            "selection, antisymmetric",
-            three(jacobian["antisymmetric_share"]),
-            three(jacobian["null_share"]),
-            jacobian["p"],
-            jars,
-        )
+    jars, repeated = f"{curl['replicates']} jars", f"{learning['replicates']} replicates"
+    rows += [
+        _share("selection, no potential", curl, "share", jars),
+        _share("selection, antisymmetric", curl["jacobian"], "antisymmetric_share", jars),
+        _share("learning, antisymmetric", learning, "antisymmetric_share", repeated),
+        _Measure(
+            "learning, between halves", three(learning["between"]), "–", learning["between_p"], repeated
+        ),
+    ]
+    known = [row for row in rows if row.p is not None]
+    adjusted = dict(
+        zip((row.name for row in known), holm([row.p for row in known if row.p is not None]), strict=True)
     )
-    rows.append(
-        (
-            "learning, antisymmetric",
-            three(learning["antisymmetric_share"]),
-            three(learning["null_share"]),
-            learning["p"],
-            f"{learning['replicates']} replicates",
-        )
-    )
-    rows.append(
-        (
-            "learning, between halves",
-            three(learning["between"]),
-            "turned round at random",
-            learning["between_p"],
-            f"{learning['replicates']} replicates",
-        )
-    )
-    return [(*row, row[3] is not None and row[3] < _LEVEL) for row in rows]
+    return [dataclasses.replace(row, holm=adjusted.get(row.name)) for row in rows]
+
+
+def _share(name: str, one: Mapping[str, Any], key: str, n: str) -> _Measure:
+    return _Measure(name, three(one[key]), three(one["null_share"]), one["p"], n)
 
 
 def verdicts(study: Study) -> str:
@@ -98,21 +127,23 @@ def verdicts(study: Study) -> str:
     told = study.found["rotation"]
     body = paragraph(
         "From weak to strong; each has a null in which nothing turns: the fitted ranking with the jars' noise; worlds' histories run "
-        "backwards; the fitted landscape with the jars' noise; replicates' Jacobians transposed at random. p-values are not adjusted "
-        "for there being several measures. Shares above 0 are what noise gives too: read them beside the null."
+        "backwards; the fitted landscape with the jars' noise; replicates' Jacobians transposed at random. p is Holm's over "
+        "all measures of this page for the verdict. Shares above 0 are what noise gives too: read them beside the null."
     )
     rows = [
         [
-            escaped(name),
-            escaped(value),
-            escaped(null),
-            p_value(p),
-            escaped(unit),
-            judged(True, "beyond its null") if turns else "not shown",
+            escaped(row.name),
+            judged(True, row.verdict) if row.turns else escaped(row.verdict),
+            escaped(row.value),
+            escaped(row.null),
+            p_value(row.p),
+            p_value(row.holm),
+            escaped(row.n),
         ]
-        for name, value, null, p, unit, turns in _measures(study)
+        for row in _measures(study)
     ]
-    body += grid(["measure", "value", "its null", "p", "n", "verdict"], rows) + sentences(told["found"])
+    head = ["measure", "verdict", "value", "its null, mean", "p", "p, Holm", "n"]
+    body += grid(head, rows) + "<h3>In the study's own words</h3>" + sentences(told["found"])
     shares = [
         (name, told[key]["hodge"]["share"], told[key]["hodge"]["null_share"])
         for name, key in (("jars, at the end", "jars"), ("jars, early", "early_jars"))
@@ -137,7 +168,7 @@ def verdicts(study: Study) -> str:
                 "turning a look",
                 [
                     (
-                        " and ".join(told[key]["traits"]),
+                        " and\n".join(told[key]["traits"]),
                         np.array(told[key]["rotation"]["turning"], float),
                         told[key]["rotation"]["mean"],
                     )
