@@ -1,7 +1,8 @@
 """Make the peers' virtual environments: `python benchmarks/peers/environments.py`.
 
-Each peer lives in its own, `benchmarks/.peers/pfl` and `benchmarks/.peers/flower`, so that neither its pins nor
-PyTorch touch ours. PyTorch comes first and alone; the peer then has to keep it.
+Each peer lives in its own, `benchmarks/.peers/pfl`, `benchmarks/.peers/flower` and `benchmarks/.peers/ecology` (numba
+and Mesa), so that neither its pins nor PyTorch touch ours. PyTorch, where a peer computes with it, and NumPy come first
+and alone; the peer then has to keep them.
 """
 
 import subprocess
@@ -11,8 +12,13 @@ import venv
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent / ".peers"
-TORCH = ["torch==2.13.0", "numpy==2.4.6"]
-PEERS = {"pfl": ["pfl==0.6.0"], "flower": ["flwr[simulation]==1.41.0", "ray==2.55.1"]}
+NUMPY = ["numpy==2.4.6"]
+TORCH = ["torch==2.13.0", *NUMPY]
+PEERS = {
+    "pfl": (TORCH, ["pfl==0.6.0"]),
+    "flower": (TORCH, ["flwr[simulation]==1.41.0", "ray==2.55.1"]),
+    "ecology": (NUMPY, ["numba==0.68.1", "mesa==3.3.1"]),
+}
 
 
 def python(peer: str) -> Path:
@@ -25,17 +31,19 @@ def make(peer: str) -> None:
     pip = [str(python(peer)), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     if not python(peer).exists():
         venv.create(ROOT / peer, with_pip=True)
-    subprocess.run([*pip, *TORCH], check=True)
+    first, own = PEERS[peer]
+    subprocess.run([*pip, *first], check=True)
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as constraints:
-        constraints.write("\n".join(TORCH))
+        constraints.write("\n".join(first))
         constraints.flush()
-        subprocess.run([*pip, "--constraint", constraints.name, *PEERS[peer]], check=True)
+        subprocess.run([*pip, "--constraint", constraints.name, *own], check=True)
 
 
 def main() -> None:
     """Make the environments named on the command line, or all."""
     for peer in sys.argv[1:] or PEERS:
-        print(f"{peer}: {', '.join(TORCH + PEERS[peer])}", flush=True)
+        first, own = PEERS[peer]
+        print(f"{peer}: {', '.join(first + own)}", flush=True)
         make(peer)
 
 

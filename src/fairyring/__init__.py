@@ -11,6 +11,7 @@ from fairyring._version import __version__
 from fairyring.core.errors import (
     BudgetSpent,
     DataUnavailable,
+    EcologyError,
     FairyringError,
     LedgerDamaged,
     LedgerMismatch,
@@ -31,6 +32,7 @@ from fairyring.core.errors import (
 )
 
 if TYPE_CHECKING:
+    from fairyring import ecology as ecology
     from fairyring import privacy as privacy
     from fairyring.aggregation import chain as chain
     from fairyring.aggregation import clip as clip
@@ -84,6 +86,7 @@ __all__ = [
     "BudgetSpent",
     "DataUnavailable",
     "EarlyStopping",
+    "EcologyError",
     "Evaluation",
     "FairyringError",
     "LedgerDamaged",
@@ -118,6 +121,7 @@ __all__ = [
     "correlated_noise",
     "count_sketch",
     "distributed_noise",
+    "ecology",
     "fedadagrad",
     "fedadam",
     "fedavg",
@@ -191,8 +195,8 @@ _ROOMS = {
     "report": ("write_report",),
 }
 
-_MODULES = {"partition", "cohort", "privacy", "zoo"}
-_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names} | {"privacy": ""}
+_MODULES = {"partition", "cohort", "ecology", "privacy", "zoo"}
+_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names} | {"ecology": "", "privacy": ""}
 
 
 def __getattr__(name: str) -> Any:

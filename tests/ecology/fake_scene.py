@@ -33,6 +33,7 @@ class FakeSettings:
     capacity: int = 2048
     founders: int = 400
     rewards: bool = False
+    division_energy: float = 2.0
 
 
 class FakeScene:
@@ -180,7 +181,7 @@ class FakeScene:
             self._lives[uid] = replace(self._lives[uid], died=self.step, energy=0.0)
             self._alive[slot] = False
             self._counts["deaths"] += 1
-        parents = slots[self._alive[slots] & (self._energy[slots] >= 2)]
+        parents = slots[self._alive[slots] & (self._energy[slots] >= self.settings.division_energy)]
         parents = parents[: self.settings.capacity - int(self._alive.sum())]
         if len(parents):
             self._energy[parents] /= 2
@@ -193,7 +194,8 @@ class FakeScene:
 
     def frame(self) -> Frame:
         slots = np.flatnonzero(self._alive)
-        minds = self._mind[slots]
+        # Of nobody there is no mean.
+        minds = self._mind[slots] if len(slots) else np.full((1, *self._shape), np.nan, np.float32)
         counts = Counts(
             population=len(slots),
             **self._counts,

@@ -1,5 +1,7 @@
 """Invasion fitness: the tables are what they say, costs show in the gradient, and what turns is told from what does not."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -86,7 +88,12 @@ def test_the_jacobian_of_selection_is_read_off_a_linear_field() -> None:
         ({"settings": World2()}, "policy=tables"),
     ],
 )
-def test_what_makes_no_sense_is_refused(asked: dict[str, object], message: str) -> None:
-    usual = {"settings": WORLD, "emission": (0.0, 1.0), "response": (0.0, 1.0), "founders": 40}
+def test_what_makes_no_sense_is_refused(asked: dict[str, Any], message: str) -> None:
+    usual: dict[str, Any] = {
+        "settings": WORLD,
+        "emission": (0.0, 1.0),
+        "response": (0.0, 1.0),
+        "founders": 40,
+    }
     with pytest.raises(EcologyError, match=message):
         invasion_fitness(**{**usual, **asked})

@@ -1,6 +1,7 @@
 """Jars: what is counted adds up, names alone decide nothing, and who finds food takes over from who does not."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from fairyring.ecology.jars import STOPS, Jar, Mix, Population, jar, jars, niche
 from fairyring.ecology.settings import World1, World2
 
 WORLD = World1(width=32, capacity=128, sources=2, food_influx=2.0, minimum=8, founders=40)
-RUN = {"founders": 40, "steps": 500}
+RUN: dict[str, Any] = {"founders": 40, "steps": 500}
 
 
 def climber(*, tumbling: tuple[float, float, float] = (0.5, 0.1, 0.02)) -> np.ndarray:
@@ -87,11 +88,12 @@ def test_a_replicate_is_the_same_alone_and_among_others(made: dict[str, Jar]) ->
 
 def test_nothing_mutates_and_no_genes_pass_unless_asked(made: dict[str, Jar]) -> None:
     wild = dataclasses.replace(WORLD, mutation_rate=1.0, mutation_scale=5.0, conjugation=1.0)
-    ask = {"name": "even", "replicates": 1, **RUN}
+    ask: dict[str, Any] = {"name": "even", "replicates": 1, **RUN}
     still = jar(wild, (CLIMBER, TUMBLER), (0.5, 0.5), **ask)
     np.testing.assert_array_equal(still.counts[0], made["even"].counts[0])
     for what in ("mutation", "conjugation"):
-        asked = jar(wild, (CLIMBER, TUMBLER), (0.5, 0.5), **ask, **{what: True})
+        more: dict[str, Any] = {what: True}
+        asked = jar(wild, (CLIMBER, TUMBLER), (0.5, 0.5), **ask, **more)
         assert (asked.counts != still.counts).any()
 
 
@@ -222,7 +224,7 @@ def test_a_smaller_world_has_the_same_densities() -> None:
         ([Mix("a", (CLIMBER,), (1.0,))], {"founders": 0}, "at least 1"),
     ],
 )
-def test_what_makes_no_sense_is_refused(mixes: list[Mix], asked: dict[str, object], message: str) -> None:
+def test_what_makes_no_sense_is_refused(mixes: list[Mix], asked: dict[str, Any], message: str) -> None:
     with pytest.raises(EcologyError, match=message):
         jars(WORLD, mixes, **{**RUN, **asked})
 

@@ -1,7 +1,10 @@
 """The wire format, the world's thread and the server: everything of the live page but the page."""
 
 import json
+import os
+import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -25,6 +28,7 @@ from fairyring.ecology.live.server import Live, serve
 from fairyring.ecology.scene import Counts, Frame, Life, Mind, Scene
 from tests.ecology.fake_scene import FakeScene, FakeSettings
 
+ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
 SMALL = FakeSettings(width=32, capacity=64, founders=20)
 
 
@@ -415,12 +419,39 @@ def test_the_page_is_served_under_this_machines_names_only() -> None:
         ):
             assert get("/", name)[0] == 421
         assert get("/../server.py", "localhost")[0] == 404
-        for path in ("/page.js", "/page.css", "/dish.js", "/frames.js", "/panels.js", "/course.js"):
+        for path in (
+            "/page.js",
+            "/page.css",
+            "/panels.css",
+            "/dish.js",
+            "/frames.js",
+            "/panels.js",
+            "/course.js",
+        ):
             status, _, body = get(path, "localhost")
             assert (status, len(body) > 500) == (200, True)
             # Nothing is fetched from elsewhere.
             assert b"http://" not in body.replace(b"http://www.w3.org/", b"")
             assert b"https://" not in body
+
+
+def test_it_serves_until_it_is_interrupted() -> None:
+    program = (
+        "from fairyring.ecology.live.server import serve\n"
+        "from tests.ecology.fake_scene import FakeScene\n"
+        "serve(FakeScene(), port=0, open_browser=False, on_start=lambda url: print(url, flush=True))\n"
+        "print('done')"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env=ENVIRONMENT
+    ) as server:
+        assert server.stdout is not None
+        port = int(server.stdout.readline().split(":")[2].strip("/\n"))
+        with look(port) as page:
+            assert see(page).step == 0
+            server.send_signal(signal.SIGINT)
+            assert server.wait(10) == 0
+        assert server.stdout.read() == "done\n"
 
 
 def test_a_port_that_is_taken_is_said() -> None:

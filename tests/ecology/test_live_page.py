@@ -178,7 +178,7 @@ def test_whoever_is_clicked_tells_its_life_and_is_ringed(visit: Callable[..., An
                 > 150
             )
         )
-        page.locator("#life-ancestors button").click()
+        page.locator("#life-parent button").click()
         until(lambda: page.locator("#life-title").text_content() == "Bacterium 0")
         assert page.locator("#life-offspring").text_content() == "1"
         page.keyboard.press("Escape")
@@ -234,3 +234,22 @@ def test_it_fits_a_phone_and_everything_has_a_name(visit: Callable[..., Any]) ->
             )).map((one) => one.outerHTML)"""
         )
         assert nameless == []
+
+
+def test_of_the_dead_the_page_says_when_and_marks_where(visit: Callable[..., Any]) -> None:
+    scene = world()
+    scene._energy[0] = 0.05
+    with live(scene) as served:
+        page = visit(served.url)
+        page.mouse.click(*on_screen(page, 48, 16))
+        page.locator("#life-is").wait_for()
+        for _ in range(4):
+            page.click("#one")
+        until(lambda: shown(page, "step") == 4)
+        until(lambda: page.locator("#life-says").text_content().startswith("It died at step 3."))
+        # A cross in the middle of the view, which has followed it, and no ring around.
+        until(lambda: min(colour(page, 32, 32)) > 150)
+        assert page.locator("#alive").text_content() == "0"
+        assert page.locator("#life-age").text_content() == "3 steps, since step 0"
+        # The table of nobody is empty.
+        until(lambda: page.locator("#mind-table td b").first.text_content() == "–")

@@ -1,6 +1,7 @@
 """The studies end to end on worlds of a few dozen bacteria, and what they say of what was planted."""
 
 import dataclasses
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -99,7 +100,7 @@ def test_traits_are_followed_as_the_worlds_have_them(two: Evolution) -> None:
 
 
 def test_who_learns_nothing_has_no_jacobian_and_who_learns_forgets(two: Evolution) -> None:
-    ask = {"worlds": two.worlds[:2], "steps": 16, "replicates": 2}
+    ask: dict[str, Any] = {"worlds": two.worlds[:2], "steps": 16, "replicates": 2}
     deaf = dataclasses.replace(TWO, alpha=0.0)
     assert np.abs(learning_jacobians(deaf, **ask)).max() < 1e-6
     made = learning_jacobians(TWO, **ask, moved=0.5)

@@ -19,8 +19,8 @@ from fairyring.ecology.lab import Arena, Tracks, watch
 from fairyring.ecology.running import Inhabited
 from fairyring.ecology.settings import World
 
-INDIVIDUALS, STEPS, SETTLING = 128, 1200, 400
-SLOPE = (5.0, 40.0)  # cells from the ridge's crest: where drift is measured
+INDIVIDUALS, STEPS, SETTLING = 512, 1200, 400
+SLOPE = (5.0, 50.0)  # cells from the ridge's crest: where drift is measured
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Assay:
 def assay(
     run: Evolution,
     *,
-    individuals: int = INDIVIDUALS,
+    individuals: int | None = None,
     steps: int = STEPS,
     settling: int = SETTLING,
     seed: int = 0,
@@ -71,7 +71,8 @@ def assay(
 
     Args:
         run: whose worlds as they are now.
-        individuals: how many are drawn of each, with replacement where fewer live.
+        individuals: how many are drawn of each, with replacement where fewer live; 512 by default, or as many as the
+            capacity allows.
         steps: how long each arena is watched, of which the first `settling` do not count for indices.
         settling: see `steps`.
         seed: of the lab's own chance.
@@ -81,6 +82,7 @@ def assay(
     Raises:
         EcologyError: no individuals, or nothing left of the steps after settling.
     """
+    individuals = min(INDIVIDUALS, run.settings.capacity) if individuals is None else individuals
     if individuals < 1 or individuals > run.settings.capacity or not 0 <= settling < steps:
         raise EcologyError(
             "assay",

@@ -52,7 +52,7 @@ class Controls:
 
 
 @dataclass(frozen=True)
-class Test:
+class Comparison:
     """A one-sided comparison with drift.
 
     Attributes:
@@ -91,10 +91,10 @@ class Contest:
 
     first: str
     second: str
-    first_gains: Test
-    second_gains: Test
-    first_invades: Test
-    second_invades: Test
+    first_gains: Comparison
+    second_gains: Comparison
+    first_invades: Comparison
+    second_invades: Comparison
     first_gone: float
     second_gone: float
     verdict: str
@@ -320,7 +320,7 @@ def _cycles(beats: np.ndarray) -> int:
     return int(np.trace(step @ step @ step)) // 3
 
 
-def _test(final: np.ndarray, drift: np.ndarray) -> Test:
+def _test(final: np.ndarray, drift: np.ndarray) -> Comparison:
     # Rounded, so that a share and what another leaves of 1 tie where they are the same.
     final, drift = (np.round(rows[np.isfinite(rows)], 12) for rows in (final, drift))
     if not len(final) or not len(drift):
@@ -331,18 +331,18 @@ def _test(final: np.ndarray, drift: np.ndarray) -> Test:
             do="Give the jars more food, or end them earlier.",
         )
     p = mann_whitney(final, drift).p
-    return Test(float(final.mean()), float(drift.mean()), p, p, len(final), len(drift))
+    return Comparison(float(final.mean()), float(drift.mean()), p, p, len(final), len(drift))
 
 
-def _adjusted(tests: Sequence[Test]) -> list[Test]:
+def _adjusted(tests: Sequence[Comparison]) -> list[Comparison]:
     adjusted = holm([test.p for test in tests])
     return [
-        Test(test.mean, test.drift, test.p, p, test.jars, test.controls)
+        Comparison(test.mean, test.drift, test.p, p, test.jars, test.controls)
         for test, p in zip(tests, adjusted, strict=True)
     ]
 
 
-def _verdict(first: str, second: str, gain: Sequence[Test], invade: Sequence[Test]) -> str:
+def _verdict(first: str, second: str, gain: Sequence[Comparison], invade: Sequence[Comparison]) -> str:
     gains, invades = ([test.holm <= LEVEL for test in tests] for tests in (gain, invade))
     if all(invades):
         return "coexist"

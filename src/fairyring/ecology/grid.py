@@ -73,6 +73,7 @@ def cell(x: Array, y: Array, cells: int) -> Array:
 
 
 def wrapped(x: Array, cells: int) -> Array:
-    """A coordinate that left the torus by less than its width, back on it; always below `cells`."""
+    """A coordinate that left the torus by less than its width, back on it: in [0, cells)."""
     x = x - cells * jnp.floor(x * (1.0 / cells))
-    return jnp.where(x >= cells, 0.0, x)  # -1e-9 + 128 is 128 in float32
+    # In float32 -1e-9 + 128 is 128, and 13.999999 / 14 is 1.
+    return jnp.where((x >= cells) | (x < 0), 0.0, x)

@@ -18,7 +18,7 @@ from fairyring.core.errors import EcologyError
 from fairyring.ecology.evolution import Evolution
 from fairyring.ecology.running import Inhabited, advance
 from fairyring.ecology.settings import World, World2
-from fairyring.ecology.state import State, founded
+from fairyring.ecology.state import State, settled
 
 STOPS = (0.1, 0.25, 0.5, 0.75, 1.0)  # of a jar's steps: when it is looked at where everybody is
 _BATCH = 48  # worlds in memory at once
@@ -339,23 +339,21 @@ def _key(seed: int, mix: Mix, number: int) -> Any:
 
 def _filled(settings: World, mix: Mix, key: Any) -> tuple[State, np.ndarray]:
     """A world at its start with individuals of the mix, and the label of each founder."""
-    state = founded(settings, key)
-    n = settings.founders
     draw = np.random.default_rng(np.asarray(jax.random.key_data(key)).tolist())
-    label = draw.permutation(np.repeat(np.arange(len(mix.shares)), _sizes(mix.shares, n)))
-    genomes, mind = np.array(state.genomes), jax.tree.map(np.array, state.mind)
-    for i, population in enumerate(mix.populations):
-        places = np.flatnonzero(label == i)
-        size = len(population.genomes)
-        pick = draw.choice(size, len(places), replace=len(places) > size)
-        genomes[places] = population.genomes[pick]
+    label = np.repeat(np.arange(len(mix.shares)), _sizes(mix.shares, settings.founders))
+    # Places are shuffled: where too many divide at once, the lowest places come first.
+    order = draw.permutation(settings.founders)
+    picks = [
+        draw.choice(len(one.genomes), count, replace=count > len(one.genomes))
+        for one, count in zip(mix.populations, np.bincount(label), strict=True)
+    ]
 
-        def put(rows: np.ndarray, own: np.ndarray, places: np.ndarray = places, pick: np.ndarray = pick):
-            rows[places] = np.asarray(own)[pick]
-            return rows
+    def drawn(*rows: np.ndarray) -> np.ndarray:
+        return np.concatenate([np.asarray(own)[pick] for own, pick in zip(rows, picks, strict=True)])[order]
 
-        mind = jax.tree.map(put, mind, population.minds)
-    return state._replace(genomes=genomes, mind=mind), label.astype(np.int32)
+    genomes = drawn(*(one.genomes for one in mix.populations))
+    minds = jax.tree.map(drawn, *(one.minds for one in mix.populations))
+    return settled(settings, key, genomes, minds), label[order].astype(np.int32)
 
 
 def _sizes(shares: Sequence[float], n: int) -> np.ndarray:

@@ -19,8 +19,11 @@ from fairyring.ecology.settings import World
 from fairyring.ecology.state import empty
 
 Shape = Literal["ridge", "patch", "flat"]
-WIDTH = 10.0  # cells, a ridge's or patch's standard deviation
-PEAK, FLOOR = 1.0, 0.01  # concentrations
+# Concentrations at the crest and half a torus of 128 cells away: between them nine in ten of the living are found. The
+# profile is what decay and diffusion make of a line or a point that feeds a field, an exponential, so there is a
+# slope everywhere. Far below, or where nothing changes, nobody lives for long; what a genome says of such places is hardly selected, and
+# an immortal one in the lab could stand still there for ever.
+PEAK, EDGE = 1.0, 0.03
 
 
 @dataclass(frozen=True)
@@ -66,12 +69,14 @@ class Tracks:
 
 
 def field(shape: Shape, cells: int) -> np.ndarray:
-    """A static field `[cells, cells]`: a Gaussian ridge along y, a Gaussian patch, both about the middle, or flat."""
+    """A static field `[cells, cells]`: a ridge along y or a patch, both about the middle, or flat."""
     away = np.abs(np.arange(cells) + 0.5 - cells / 2)
-    across = (away / WIDTH) ** 2
-    squares = {"ridge": across[:, None] + 0 * across, "patch": across[:, None] + across, "flat": None}[shape]
-    bump = 1.0 if squares is None else np.exp(-0.5 * squares)
-    return np.full((cells, cells), FLOOR, np.float32) + np.float32(PEAK) * np.asarray(bump, np.float32)
+    distances = {
+        "ridge": away[:, None] + 0 * away,
+        "patch": np.hypot(away[:, None], away),
+        "flat": np.zeros((cells, cells)),
+    }
+    return (PEAK * (EDGE / PEAK) ** (distances[shape] / (cells / 2))).astype(np.float32)
 
 
 def watch(
@@ -98,7 +103,7 @@ def watch(
     n, cells = len(genomes), settings.width
     still = _still(settings, sensing=arena.sensing)
     where, heading, run = jax.random.split(key, 3)
-    x, y = np.asarray(jax.random.uniform(where, (2, n), maxval=cells))
+    x, y = _spread_out(where, n, cells)
     angle = np.asarray(jax.random.uniform(heading, (n,))) * np.float32(2 * np.pi)
     food = field(arena.food, cells)
     signal = None if arena.signal is None else field(arena.signal, cells)
@@ -141,8 +146,22 @@ def watch(
     return Tracks(xs, ys, level, change, tumbled, emitted, dx, food, signal)
 
 
+def _spread_out(key: Any, n: int, cells: int) -> tuple[np.ndarray, np.ndarray]:
+    """Places, each anywhere, but along either axis one in each n-th of the way (a Latin hypercube; McKay et al. 1979):
+    some start far from the food and some near, in the same shares each time."""
+    at = []
+    for axis in jax.random.split(key, 2):
+        order, within = jax.random.split(axis)
+        each = jax.random.permutation(order, n) + jax.random.uniform(within, (n,))
+        at.append(
+            np.minimum(np.asarray(each * (cells / n)), np.float32(cells * (1 - 1e-6))).astype(np.float32)
+        )
+    return at[0], at[1]
+
+
 def _still(settings: World, *, sensing: bool) -> World:
-    """Settings under which nothing changes but places and headings. Of the same structure, so the program is the same."""
+    """Settings under which nothing changes but places and headings. Of the same structure, so the program is the same; who
+    was blind stays blind."""
     still: dict[str, Any] = {
         f"{name}_{what}": 0.0 for name in settings.chemicals() for what in ("decay", "diffusion")
     }
@@ -160,7 +179,7 @@ def _still(settings: World, *, sensing: bool) -> World:
     if not sensing:
         still |= {"level_low": 1e30, "level_high": 1e30, "change_threshold": 1.0}
         still |= {"signal_threshold": 1e30} if "signal" in settings.chemicals() else {}
-    return dataclasses.replace(settings, control="none", **still)
+    return dataclasses.replace(settings, **still)
 
 
 @lru_cache(maxsize=4)

@@ -122,9 +122,9 @@ class Lineage:
             steps: the last step.
         """
         kinds = int(labels.max(initial=-1)) + 1
-        counts = np.zeros((kinds, steps + 2), np.int64)
-        known = labels >= 0
+        counts = np.zeros((kinds, steps + 1), np.int64)
+        known = (labels >= 0) & (self.born <= steps)
         np.add.at(counts, (labels[known], self.born[known]), 1)
-        gone = known & (self.died >= 0)
+        gone = known & (self.died >= 0) & (self.died <= steps)
         np.add.at(counts, (labels[gone], self.died[gone]), -1)
-        return np.cumsum(counts, 1)[:, : steps + 1].astype(np.int32)
+        return np.cumsum(counts, 1).astype(np.int32)

@@ -36,7 +36,6 @@ class Policy:
             (action, mind)`; `coin` is uniform in [0, 1), `spare` are 12 random bits more.
         reward: `(genomes, mind, events, knobs) -> mind`, after the step, `events` a list of `[capacity]`; None where
             nothing is learned in life.
-        learns: what of a genome is: a table of preferences, or rewards.
     """
 
     name: str
@@ -75,7 +74,6 @@ def tables() -> Policy:
     )
 
 
-@cache
 def q_learning(heredity: Heredity = "retention") -> Policy:
     """Learning in life from inherited rewards (Watkins 1989): a genome is a reward for each event.
 
@@ -97,6 +95,11 @@ def q_learning(heredity: Heredity = "retention") -> Policy:
             expected="'rewards', 'retention', 'evolved values' or 'lamarck'",
             do="Choose one of them.",
         )
+    return _learner(heredity)
+
+
+@cache  # one of each, so that worlds of the same heredity are equal and run the same program
+def _learner(heredity: Heredity) -> Policy:
     evolved = heredity == "evolved values"
 
     def empty(capacity, states, actions):

@@ -82,6 +82,7 @@ def save(run: Evolution, path: str | os.PathLike[str]) -> None:
             f"{number}/lineage/{f.name}": getattr(world.lineage, f.name) for f in dataclasses.fields(Lineage)
         }
         arrays |= {f"{number}/{name}": getattr(world, name) for name in ("key", "numbers", "amounts")}
+    facts["sha256"] = _digest(arrays)
     metadata = {"fairyring": msgspec.json.encode(facts).decode()}
     content = safetensors.numpy.save(
         {k: np.ascontiguousarray(v).reshape(np.shape(v)) for k, v in arrays.items()}, metadata
@@ -115,6 +116,13 @@ def load(path: str | os.PathLike[str], settings: World | None = None) -> Evoluti
                 expected=f"format {FORMAT}",
                 do="Read it with that version, or make the run again: its settings and seed are in the file.",
             )
+        if facts["sha256"] != _digest(arrays):
+            raise RunDamaged(
+                str(path),
+                given="arrays that are not those that were saved",
+                expected="a file nobody changed",
+                do="Restore it from a copy, or make the run again.",
+            )
         found = _settings(path, facts, settings)
         worlds = tuple(_world(found, arrays, number) for number in facts["worlds"])
     except (safetensors.SafetensorError, msgspec.DecodeError, KeyError, OSError, TypeError) as error:
@@ -141,6 +149,14 @@ def fingerprint(run: Evolution) -> str:
     return digest.hexdigest()
 
 
+def _digest(arrays: dict[str, np.ndarray]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        digest.update(f"{name} {arrays[name].dtype} {arrays[name].shape}".encode())
+        digest.update(np.ascontiguousarray(arrays[name]).tobytes())
+    return digest.hexdigest()
+
+
 def _settings(path: Path, facts: dict[str, Any], given: World | None) -> World:
     told = facts["settings"]
     if given is not None:
@@ -156,6 +172,16 @@ def _settings(path: Path, facts: dict[str, Any], given: World | None) -> World:
                 do="Hand in the settings the run was made with.",
             )
         return given
+    return settings_of(path, facts["kind"], told)
+
+
+def settings_of(path: Path, kind: str, told: dict[str, Any]) -> World:
+    """Settings from what `World.described` told of them.
+
+    Raises:
+        RunMismatch: senses, events or a policy that are not standard.
+        RunDamaged: values that are none.
+    """
     try:
         own = {"senses": tuple(_SENSES[name] for name in told["senses"]), "policy": _POLICIES[told["policy"]]}
         if "rewarded" in told:
@@ -167,14 +193,14 @@ def _settings(path: Path, facts: dict[str, Any], given: World | None) -> World:
             expected="standard senses, events and policy, or the settings",
             do="Hand in the settings the run was made with: load(path, settings).",
         ) from None
-    known = {f.name for f in dataclasses.fields(_KINDS[facts["kind"]])}
+    known = {f.name for f in dataclasses.fields(_KINDS[kind])}
     plain = {
         name: value
         for name, value in told.items()
         if name in known and name not in ("senses", "policy", "rewarded")
     }
     try:
-        return _KINDS[facts["kind"]](**plain, **own)
+        return _KINDS[kind](**plain, **own)
     except EcologyError as error:
         raise RunDamaged(
             str(path), given=str(error), expected="valid settings", do="Restore the file."

@@ -147,7 +147,8 @@ class Scene(Protocol):
     One thread uses a scene at a time; it is not always the thread that made it.
 
     Attributes:
-        settings: of the world, with at least `width` (cells) and `capacity` (the most that can be alive).
+        settings: of the world, with at least `width` (cells), `capacity` (the most that can be alive) and
+            `division_energy` (from which on one divides).
         step: how many steps the world has taken since it was made or restarted.
     """
 

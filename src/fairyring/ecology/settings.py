@@ -91,14 +91,18 @@ class World:
     def __post_init__(self) -> None:
         for name, (low, high) in self.limits().items():
             value = getattr(self, name)
-            if not isinstance(value, int | float) or not isfinite(value) or not low <= value <= high:
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not number or not isfinite(value) or not low <= value <= high:
                 upto = f"from {low:g} to {high:g}" if high < float("inf") else f"of at least {low:g}"
                 raise EcologyError(name, given=repr(value), expected=f"a number {upto}", do="Correct it.")
-        for name, whole in (
-            (f.name, getattr(self, f.name)) for f in dataclasses.fields(self) if f.type is int
-        ):
-            if not isinstance(whole, int):
-                raise EcologyError(name, given=repr(whole), expected="a whole number", do="Correct it.")
+        for field in dataclasses.fields(self):
+            name, value = field.name, getattr(self, field.name)
+            if field.type is int and not isinstance(value, int):
+                raise EcologyError(name, given=repr(value), expected="a whole number", do="Correct it.")
+            if field.type is bool and not isinstance(value, bool):
+                raise EcologyError(name, given=repr(value), expected="True or False", do="Correct it.")
+            if field.type is float:  # 30 and NumPy's 30.0 run the same program as 30.0, and are saved as it
+                object.__setattr__(self, name, float(value))
         self._together()
 
     def _together(self) -> None:

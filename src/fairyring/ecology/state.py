@@ -115,7 +115,7 @@ def settled(settings: World, key: Array, genomes: np.ndarray, minds: Any = None)
 
     if minds is None:
         knobs = {name: jnp.asarray(value) for name, value in settings.knobs().items()}
-        nobody = jax.tree.map(lambda rows: jnp.zeros_like(rows[:n]), state.mind)
+        nobody = settings.policy.empty(n, settings.states, settings.actions)
         minds = settings.policy.born(jnp.asarray(genomes), nobody, settings.actions, knobs)
     return state._replace(
         fields=state.fields | {"food": np.full((cells, cells), food, np.float32)},

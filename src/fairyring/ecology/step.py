@@ -26,7 +26,7 @@ from fairyring.ecology.state import Log, State
 
 Array = Any  # jax.Array, which type checkers take for a variable
 Key = tuple[Array, Array]
-FEW = 64
+FEW, SOME = 64, 8
 # What a random number is for, within a step: part of its address. Add, never renumber.
 JUMP, LANDING, SHUFFLE, CHOICE, LEARNING, TIE, ENTRY, HEADING, PLACE, MUTATION, GENOME = range(1, 12)
 _hold = jax.lax.optimization_barrier
@@ -104,27 +104,29 @@ def make_step(settings: World) -> Callable[[State, Array, Mapping[str, Array], A
         # Emitting.
         emitted = emitted & alive
         if two_chemicals:
-            drops = (
-                jnp.zeros(cells * cells, jnp.int32)
-                .at[here]
-                .add(emitted.astype(jnp.int32), mode="promise_in_bounds")
-            )
-            fields["signal"] = fields["signal"] + knobs["emission"] * drops.reshape(cells, cells)
+            # Equal drops: their sum has no order.
+            heard = fields["signal"].reshape(-1)
+            heard = heard.at[jnp.where(emitted, here, cells * cells)].add(knobs["emission"], mode="drop")
+            fields["signal"] = heard.reshape(cells, cells)
 
-        # Eating: all in a cell ask for the same, and share what there is.
+        # Eating: all in a cell ask for the same, and share what there is. What is left there, each of them works out alike.
         count = (
             jnp.zeros(cells * cells, jnp.int32)
             .at[here]
             .add(alive.astype(jnp.int32), mode="promise_in_bounds")
         )
-        count = _hold(count)
+        mouths = count.at[here].get(mode="promise_in_bounds")
         there = fields["food"].reshape(-1)
-        mouths = jnp.maximum(count, 1).astype(jnp.float32)
-        each = jnp.minimum(jnp.minimum(knobs["uptake_rate"] * there, knobs["uptake_limit"]), there / mouths)
-        each = _hold(each)
-        eaten = each * count
-        fields["food"] = jnp.maximum(there - eaten, 0.0).reshape(cells, cells)
-        uptake = each.at[here].get(mode="promise_in_bounds")
+        found = there.at[here].get(mode="promise_in_bounds")
+        mouths, found = _hold((mouths, found))
+        sharing = jnp.maximum(mouths, 1).astype(jnp.float32)
+        uptake = jnp.minimum(
+            jnp.minimum(knobs["uptake_rate"] * found, knobs["uptake_limit"]), found / sharing
+        )
+        left = jnp.maximum(found - uptake * sharing, 0.0)
+        uptake, left = _hold((uptake, left))
+        there = there.at[jnp.where(alive, here, cells * cells)].set(left, mode="drop")
+        fields["food"] = there.reshape(cells, cells)
 
         # Energy. Nobody owes any: who cannot pay for the step ends it at zero, and dies.
         bill = knobs["basal_cost"] + (knobs["emission_cost"] * emitted if two_chemicals else 0.0)
@@ -145,7 +147,7 @@ def make_step(settings: World) -> Callable[[State, Array, Mapping[str, Array], A
 
         # Deaths.
         dies = alive & (energy <= 0)
-        alive = alive & ~dies
+        stayed = alive = alive & ~dies
         died = selection.packed(dies)
 
         # Births, then newcomers, in the lowest free places.
@@ -168,7 +170,7 @@ def make_step(settings: World) -> Callable[[State, Array, Mapping[str, Array], A
         energy = jnp.where(divided, energy * 0.5, energy)
         heading, _ = drawn.words(key, HEADING, FEW)
         east, north = drawn.words(key, PLACE, FEW)
-        inherited = _mutated(key, genomes[source], knobs)
+        inherited = _mutated(key, genomes[source], births, knobs)
         redrawn = rank < births * knobs["scrambled"]
         fresh = jax.lax.cond(
             newcomers + births * knobs["scrambled"] > 0,
@@ -176,7 +178,11 @@ def make_step(settings: World) -> Callable[[State, Array, Mapping[str, Array], A
             lambda: jnp.zeros_like(inherited),
         )
         genome = jnp.where((child & ~redrawn)[:, None], inherited, fresh)
-        parent_mind = jax.tree.map(lambda rows: jnp.where(_column(child, rows), rows[source], 0), mind)
+        parent_mind = jax.tree.map(
+            lambda rows, none: jnp.where(_column(child, rows), rows[source], none),
+            mind,
+            policy.empty(FEW, settings.states, settings.actions),
+        )
         born_mind = policy.born(genome, parent_mind, settings.actions, knobs)
         hx, hy = motion.turned(jnp.ones(FEW), jnp.zeros(FEW), drawn.unit(heading, 24))
 
@@ -194,14 +200,14 @@ def make_step(settings: World) -> Callable[[State, Array, Mapping[str, Array], A
         genomes = genomes.at[slots].set(genome, mode="drop", unique_indices=True, indices_are_sorted=True)
         if policy.reward is not None:
             happened = Happened(
-                uptake=uptake / knobs["uptake_limit"],
+                uptake=uptake / jnp.maximum(knobs["uptake_limit"], 1e-30),  # where none can eat: 0, not 0 / 0
                 energy=energy,
                 food=food,
                 change=change,
                 signal=signal,
                 tumbled=tumbled,
                 emitted=emitted,
-                neighbours=count.at[here].get(mode="promise_in_bounds") - 1,
+                neighbours=mouths - 1,
                 deaths=_deaths(here, dies, cells),
                 divided=divided,
                 alive=~dies,
@@ -241,7 +247,7 @@ def make_step(settings: World) -> Callable[[State, Array, Mapping[str, Array], A
                 [
                     fields["food"].sum(),
                     fields["signal"].sum() if two_chemicals else jnp.float32(0),
-                    eaten.sum(),
+                    _exact_sum(jnp.where(state.alive, uptake, 0.0)),
                     _exact_sum(paid),
                     _exact_sum(jnp.where(alive, energy, 0.0)),
                     knobs["emission"] * emitted.sum() if two_chemicals else jnp.float32(0),
@@ -259,8 +265,8 @@ def make_step(settings: World) -> Callable[[State, Array, Mapping[str, Array], A
             uy=uy,
             energy=energy,
             memory=memory,
-            tumbled=tumbled,
-            emitted=emitted,
+            tumbled=tumbled & stayed,  # who was just born did nothing, whoever had the place before
+            emitted=emitted & stayed,
             genomes=genomes,
             mind=mind,
         )
@@ -281,11 +287,11 @@ def _jumping(key: Key, places: Array, lifetime: Array, cells: int) -> Array:
 
 
 def _somebody_elses(key: Key, sensed: Array, alive: Array) -> Array:
-    """Observations passed round among the living by a random number of places: each has its distribution, and no one
-    the same neighbour twice."""
+    """Observations passed round among the living by a random number of places, all but 0 of them as likely: each is
+    still observed by one, and nobody has its own."""
     n = alive.sum()
     rank = jnp.cumsum(alive) - 1
-    turn = (drawn.unit(drawn.words(key, SHUFFLE, 1)[0][0], 24) * n).astype(jnp.int32)
+    turn = 1 + (drawn.unit(drawn.words(key, SHUFFLE, 1)[0][0], 24) * (n - 1)).astype(jnp.int32)
     listed = jnp.zeros_like(sensed).at[jnp.where(alive, rank, sensed.shape[0])].set(sensed, mode="drop")
     return listed[(rank + turn) % jnp.maximum(n, 1)]
 
@@ -299,11 +305,16 @@ def _conjugated(key: Key, genomes: Array, takers: Array, partner: Array) -> Arra
     return genomes.at[takers, entry].set(given, mode="drop", unique_indices=True)
 
 
-def _mutated(key: Key, genomes: Array, knobs: Mapping[str, Array]) -> Array:
-    coin, size = drawn.words(key, MUTATION, genomes.size)
-    hit = drawn.unit(coin, 24) < knobs["mutation_rate"]
-    moved = jnp.where(hit, knobs["mutation_scale"] * drawn.normal(size), 0.0)
-    return genomes + moved.reshape(genomes.shape)
+def _mutated(key: Key, genomes: Array, births: Array, knobs: Mapping[str, Array]) -> Array:
+    """The first `births` genomes with mutations; seldom are more than a few born in a step."""
+
+    def those(few: int) -> Array:
+        coin, size = drawn.words(key, MUTATION, few * genomes.shape[1])
+        hit = drawn.unit(coin, 24) < knobs["mutation_rate"]
+        moved = jnp.where(hit, knobs["mutation_scale"] * drawn.normal(size), 0.0).reshape(few, -1)
+        return jnp.concatenate([genomes[:few] + moved, genomes[few:]])
+
+    return jax.lax.cond(births > SOME, lambda: those(FEW), lambda: those(SOME))
 
 
 def _deaths(here: Array, dies: Array, cells: int) -> Array:
@@ -312,5 +323,12 @@ def _deaths(here: Array, dies: Array, cells: int) -> Array:
 
 
 def _exact_sum(values: Array) -> Array:
-    """A sum that is the same in any order and over any number of empty places: in whole thousandths, nearly."""
-    return jnp.round(values * 1024).astype(jnp.int32).sum().astype(jnp.float32) / 1024
+    """A sum that is the same in any order and over any number of empty places: of whole parts of 2**-22.
+
+    Their upper and lower bits are summed apart, so that neither sum leaves 32 bits. Coarser parts would round the
+    same cost of everybody the same way.
+    """
+    upper = jnp.floor(values * 1024)
+    lower = jnp.round((values * 1024 - upper) * 4096)
+    upper, lower = (part.astype(jnp.int32).sum().astype(jnp.float32) for part in (upper, lower))
+    return (upper + lower / 4096) / 1024

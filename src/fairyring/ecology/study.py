@@ -117,7 +117,8 @@ def _study(
         "steps": steps,
         "seed": seed,
         "arms": {arm: _arm(runs[arm], assays[arm]) for arm in ARMS},
-        "decisions": _decisions(assays),
+        "decisions": _decisions(assays)
+        | {"blind_sensing_again": _sensing_again(runs["blind"], assays, seed)},
         "versions": {"fairyring": __version__, "jax": jax.__version__, "numpy": np.__version__},
         "machine": {"cores": available_cores(), "processor": platform.machine()},
         "seconds": {arm: runs[arm].seconds for arm in ARMS},
@@ -241,6 +242,15 @@ def _decisions(assays: dict[str, list[Assay | None]]) -> dict[str, Any]:
         "against_blind": decisions.chemotaxis_in_configuration(evolved, blind),
         "errors": decisions.error_rate(controls),
     }
+
+
+def _sensing_again(run: Evolution, assays: dict[str, list[Assay | None]], seed: int) -> int:
+    """How many blind worlds would pass if their inhabitants were given back their own observations: nothing was selected
+    there, but one table may have taken over by drift, and a table at random may climb."""
+    seeing = dataclasses.replace(run, settings=dataclasses.replace(run.settings, control="none"))
+    controls = [_asked(lab) for lab in assays["scrambled"] if lab is not None]
+    labs = [lab for lab in assay(seeing, seed=seed) if lab is not None]
+    return sum(decisions.chemotaxis_in_world(_asked(lab), controls).verdict for lab in labs)
 
 
 def _rewards(

@@ -24,6 +24,8 @@ from fairyring.ecology.scene import Scene
 FILES = {
     "/": ("page.html", "text/html"),
     "/page.css": ("page.css", "text/css"),
+    "/panels.css": ("panels.css", "text/css"),
+    "/world.css": ("world.css", "text/css"),
     "/page.js": ("page.js", "text/javascript"),
     "/dish.js": ("dish.js", "text/javascript"),
     "/frames.js": ("frames.js", "text/javascript"),

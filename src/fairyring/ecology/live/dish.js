@@ -12,12 +12,13 @@ const TRAIL = 240;
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
 export class Dish {
-  /** `palette` is palette.py's; `width` the world's, in cells. */
-  constructor(canvas, width, palette) {
+  /** `palette` is palette.py's, `width` the world's in cells, `divides` the energy at which one divides. */
+  constructor(canvas, width, palette, divides) {
     this.canvas = canvas;
     this.pen = canvas.getContext("2d", { alpha: false });
     this.width = width;
     this.palette = palette;
+    this.divides = divides;
     this.field = document.createElement("canvas");
     this.frame = null;
     this.before = null;
@@ -209,12 +210,12 @@ export class Dish {
   }
 
   bodies(pixels, part) {
-    const { frame, palette, pen, canvas } = this;
+    const { frame, pen, canvas } = this;
     this.draft(pixels);
     const { sheet, side, across } = this.sprites;
     const shown = across * pixels;
     const half = canvas.width / 2;
-    const perEnergy = (BRIGHTNESSES * frame.mostEnergy) / 255 / palette.sated;
+    const perEnergy = (BRIGHTNESSES * frame.mostEnergy) / 255 / this.divides;
     const mine = this.watching === null ? undefined : this.places.get(this.watching);
     // Whom one watches is drawn once more, above the rest.
     for (let j = 0; j < frame.n + (mine === undefined ? 0 : 1); j++) {
@@ -229,7 +230,8 @@ export class Dish {
       const column = Math.round((frame.direction[i] * HEADINGS) / 256) % HEADINGS;
       pen.drawImage(sheet, column * side, row * side, side, side, cx - shown / 2, cy - shown / 2, shown, shown);
     }
-    if (mine !== undefined) this.ring(this.glide(mine, part), Math.max(2.2 * pixels, 9), "rgb(255 255 255 / 90%)", pixels);
+    if (mine === undefined) this.cross(pixels, half);
+    else this.ring(this.glide(mine, part), Math.max(2.2 * pixels, 9), "rgb(255 255 255 / 90%)", pixels);
   }
 
   /** Where the one that is watched has been, fading in a few pieces. */
@@ -254,6 +256,25 @@ export class Dish {
       }
       pen.stroke();
     }
+  }
+
+  /** Where the one that was watched has died, at the end of its way. */
+  cross(pixels, half) {
+    if (this.watching === null || !this.trail.length) return;
+    this.path(pixels, half);
+    const { pen } = this;
+    const [x, y] = this.trail.at(-1);
+    const cx = half + this.around(x - this.camera.x) * pixels;
+    const cy = half + this.around(y - this.camera.y) * pixels;
+    const arm = Math.max(5, 0.8 * pixels);
+    pen.strokeStyle = "rgb(255 255 255 / 80%)";
+    pen.lineWidth = Math.max(1.5, this.canvas.width / 480);
+    pen.beginPath();
+    pen.moveTo(cx - arm, cy - arm);
+    pen.lineTo(cx + arm, cy + arm);
+    pen.moveTo(cx + arm, cy - arm);
+    pen.lineTo(cx - arm, cy + arm);
+    pen.stroke();
   }
 
   ring({ x, y }, radius, colour, pixels) {

@@ -104,6 +104,7 @@ class Hello(Tell, frozen=True, tag="hello"):
     session: str
     width: int
     capacity: int
+    divides: float
     palette: dict[str, tuple[int, int, int] | float]
     points: list[tuple[int, int, float, float, int, int, int]]
     gap: int

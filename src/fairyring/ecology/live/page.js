@@ -13,7 +13,8 @@ const SPEEDS = [
   { steps: 1, slow: 2, says: "1 step in 2 frames" },
   { steps: 1, slow: 1, says: "1 step a frame" },
   ...[2, 4, 8, 16, 32, 64].map((steps) => ({ steps, slow: 1, says: `${steps} steps a frame` })),
-  { steps: 0, slow: 2, says: "as fast as it goes" },
+  // Steps cannot be seen there; fewer frames leave more of a small machine to the world.
+  { steps: 0, slow: 2.4, says: "as fast as it goes" },
 ];
 const BRUSH = { radius: 4, amount: 0.35 };
 const FRAME = 1000 / 60;
@@ -39,16 +40,15 @@ const send = (kind, fields = {}) => {
   if (socket?.readyState === WebSocket.OPEN) socket.send(JSON.stringify({ kind, ...fields }));
 };
 const knobs = new Knobs($("knobs"), (name, value) => later(`turn ${name}`, () => send("turn", { name, value })));
-
-// The last of many of a kind, at most every 60 ms.
+// The last of many of a kind, at most every so many milliseconds.
 const waiting = new Map();
-function later(kind, call) {
+function later(kind, call, after = 60) {
   if (!waiting.has(kind)) {
     setTimeout(() => {
       const last = waiting.get(kind);
       waiting.delete(kind);
       last();
-    }, 60);
+    }, after);
   }
   waiting.set(kind, call);
 }
@@ -97,7 +97,8 @@ function hello(message) {
   session = message.session;
   retry = 500;
   dish?.close();
-  dish = new Dish($("dish"), message.width, message.palette);
+  dish = new Dish($("dish"), message.width, message.palette, message.divides);
+  $("divides").textContent = number(message.divides);
   for (const name of ["food", "signal", "fed", "tumbling", "background"]) {
     document.documentElement.style.setProperty(`--dish-${name}`, `rgb(${message.palette[name].join(" ")})`);
   }
@@ -149,7 +150,7 @@ function show(frame, now) {
   document.body.dataset.step = frame.step;
   document.body.dataset.frames = shown;
   $("step").textContent = number(frame.step);
-  later("panels", showPanels);
+  later("panels", showPanels, 120);
 }
 
 function showPanels() {
@@ -177,8 +178,8 @@ function showPanels() {
   $("axis-from").textContent = `step ${number(xs[0])}`;
   $("axis-to").textContent = `step ${number(xs.at(-1))}`;
   showMind(frame.mind);
-  $("bar-cells").textContent = `${dish.camera.zoom > 1.8 ? 8 : 16} cells`;
   const cells = dish.camera.zoom > 1.8 ? 8 : 16;
+  $("bar-cells").textContent = `${cells} cells`;
   $("bar").style.width = `${((cells * dish.camera.zoom) / dish.width) * $("dish").clientWidth}px`;
   const blue = frame.signal === null ? "" : `, ${number(frame.signalInAll)} units of signal`;
   $("dish").ariaLabel =
@@ -231,7 +232,9 @@ function showLife(message) {
     }
   }
   if (life === null) return;
-  if (message.step !== energies.at(-1)?.[0]) energies.push([message.step, life.energy]);
+  // After its death the curve stands as it was.
+  const over = life.died !== null && energies.length && energies.at(-1)[0] >= life.died;
+  if (!over && message.step !== energies.at(-1)?.[0]) energies.push([message.step, life.energy]);
   if (energies.length > 600) energies = energies.filter((_, i) => i % 2 === 0);
   document.body.dataset.energy = life.energy;
   if (fresh) drawLife(message.step);
@@ -246,12 +249,13 @@ function drawLife(step) {
   if ($("life-ancestors").dataset.of !== `${life.uid} ${line}`) {
     // Made anew only when it is another line: what has the focus keeps it.
     $("life-ancestors").dataset.of = `${life.uid} ${line}`;
+    $("life-parent").replaceChildren(...words.parent);
     $("life-ancestors").replaceChildren(...words.ancestors);
   }
   $("life-energy").textContent = number(life.energy);
   const xs = energies.map(([at]) => at);
   const values = energies.map(([, energy]) => energy);
-  plot($("life-course"), xs, [{ values, colour: "--alive", fill: true }], { lines: [2], top: 2.3 });
+  plot($("life-course"), xs, [{ values, colour: "--alive", fill: true }], { lines: [dish.divides], top: 1.1 * dish.divides });
   if (dish.frame) drawMind($("life-mind"), dish.frame.mind, { mean: life.mind.flat(), small: true });
 }
 
@@ -293,7 +297,6 @@ function restart() {
   send("restart", { seed });
   say(`The world begins again from seed ${seed}.`);
 }
-
 let hiding = 0;
 function banner(text, lasts = 0) {
   clearTimeout(hiding);
@@ -301,15 +304,13 @@ function banner(text, lasts = 0) {
   $("banner").hidden = !text;
   if (lasts) hiding = setTimeout(() => banner(""), lasts);
 }
+const say = (text) => ($("said").textContent = text);
 
-function say(text) {
-  $("said").textContent = text;
-}
-
-const toggle = () => {
+function toggle() {
   send("pause", { on: !state.paused });
   say(state.paused ? "It runs." : "It stands.");
-};
+}
+
 const step = () => send("step");
 const letGo = () => send("watch", { uid: -1 });
 

@@ -55,6 +55,7 @@ def greeting(loop: Loop, page: Page, session: str) -> Callable[[Scene], None]:
                 session=session,
                 width=scene.settings.width,
                 capacity=scene.settings.capacity,
+                divides=scene.settings.division_energy,
                 palette={
                     "background": palette.BACKGROUND,
                     "food": palette.FOOD,
@@ -64,7 +65,6 @@ def greeting(loop: Loop, page: Page, session: str) -> Callable[[Scene], None]:
                     "tumbling": palette.TUMBLING,
                     "foodGlow": palette.FOOD_GLOW,
                     "signalGlow": palette.SIGNAL_GLOW,
-                    "sated": palette.SATED,
                 },
                 points=loop.history.points,
                 gap=loop.history.gap,

@@ -13,4 +13,4 @@ FED = (140, 255, 176)
 TUMBLING = (255, 200, 92)
 FOOD_GLOW = 0.6  # units a cell at which food has 63 % of its brightness
 SIGNAL_GLOW = 0.3  # the same of the signal, which is sensed at a twentieth of a unit
-SATED = 2.0  # energy at which a bacterium is as bright as it gets
+SATED = 2.0  # energy at which a bacterium is as bright as it gets, in films; on the page, that at which it divides

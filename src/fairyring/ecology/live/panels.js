@@ -6,6 +6,7 @@ const EXPLAINED = {
   rho: "What one that pays no heed to food eats for what it spends. Below 1 the blind starve: only those who find food can last.",
   source_lifetime: "How long a patch of food stays before it appears elsewhere. Short: those who stay put lose.",
   emission_cost: "What it costs to emit once. At 0 the chemical is free.",
+  mutation_rate: "How often an entry of what is inherited is changed at a division.",
   minimum: "When fewer are alive, random newcomers are thrown in. At 0 they can die out.",
 };
 
@@ -89,8 +90,8 @@ export function contrasts(mind) {
   const of = (cells) => cells.reduce((sum, cell) => sum + mind.mean[cell], 0) / 3;
   const signed = (value) => (Number.isFinite(value) ? (value < 0 ? "−" : "+") + Math.abs(value).toFixed(2) : "–");
   return [
-    ["falling − rising", signed(of([0, 3, 6]) - of([2, 5, 8])), "+ climbs, as E. coli"],
-    [`${mind.rows[2]} − ${mind.rows[0]}`, signed(of([6, 7, 8]) - of([0, 1, 2])), "+ stays at food"],
+    ["falling − rising", signed(of([0, 3, 6]) - of([2, 5, 8])), "+: as E. coli"],
+    [`${mind.rows[2]} − ${mind.rows[0]}`, signed(of([6, 7, 8]) - of([0, 1, 2])), "+: stays at food"],
   ];
 }
 
@@ -177,16 +178,18 @@ export function sayLife(life, step, watch) {
     born: `Its line began with ${number(life.founder)}.`,
   }[life.origin];
   const state = life.died === null ? "It is alive." : `It died at step ${number(life.died)}.`;
-  const ancestors = life.ancestors.slice(0, 6).flatMap((uid, i) => [
-    i ? ", " : "",
-    element("button", { type: "button", className: "link", textContent: number(uid), onclick: () => watch(uid) }),
-  ]);
+  const link = (uid) =>
+    element("button", { type: "button", className: "link", textContent: number(uid), onclick: () => watch(uid) });
+  const [parent, ...before] = life.ancestors.slice(0, 6);
   const rest = life.forebears - Math.min(6, life.ancestors.length);
   return {
     says: `${state} ${origin}`,
     age: `${number(age)} steps, since step ${number(life.born)}`,
     generation: number(life.generation),
     offspring: number(life.offspring),
-    ancestors: ancestors.length ? [...ancestors, rest > 0 ? ` and ${number(rest)} before` : ""] : ["none"],
+    parent: parent === undefined ? ["none"] : [link(parent)],
+    ancestors: before.length
+      ? [...before.flatMap((uid, i) => [i ? ", " : "", link(uid)]), rest > 0 ? ` and ${number(rest)} more` : ""]
+      : ["nobody"],
   };
 }

@@ -1,0 +1,14 @@
+"""Add an event that a reward can evolve for: being crowded. It takes a function and a name."""
+
+import fairyring as fr
+from fairyring.ecology.events import STANDARD
+
+crowded = fr.ecology.Event("crowded", lambda happened: happened.neighbours >= 3)
+
+settings = fr.ecology.World2(
+    width=32, capacity=256, founders=100, minimum=16, food_influx=2.0, rewarded=(*STANDARD, crowded)
+)
+run = fr.ecology.evolve(settings, worlds=2, steps=400, seed=0)
+for number, world in zip(run.numbers, run.worlds, strict=True):
+    reward = world.genomes()[:, len(STANDARD)].mean()
+    print(f"world {number}: {len(world.living())} bacteria, being crowded is worth {reward:+.2f} to them")
