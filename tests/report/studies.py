@@ -113,6 +113,7 @@ def world1(**changes: Any) -> dict[str, Any]:
             "passed": {name: sum(bool(d and d["verdict"]) for d in of) for name, of in made.items()},
             "configuration": whole,
             "against_blind": whole,
+            "blind_sensing_again": 1,
             "errors": {
                 "passed": 0, "worlds": 4, "rate": 0.0, "upper": 0.527, "confidence": 0.95, "stated": 0.25,
             },

@@ -124,7 +124,9 @@ def study(
 
 
 @ecology.command
-def assay(run: Path, /, *, controls: Path | None = None, individuals: int = 128, seed: int = 0) -> None:
+def assay(
+    run: Path, /, *, controls: Path | None = None, individuals: int | None = None, seed: int = 0
+) -> None:
     """Put each world of a run in the lab: how well its individuals find food, and by what rule.
 
     Parameters
@@ -134,7 +136,7 @@ def assay(run: Path, /, *, controls: Path | None = None, individuals: int = 128,
     controls:
         The file of a run of scrambled worlds; with it, the decision for each world.
     individuals:
-        Drawn of each world.
+        Drawn of each world; 512 if not given, or as many as the capacity allows.
     seed:
         Of the lab's own chance.
     """

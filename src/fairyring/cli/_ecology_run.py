@@ -84,7 +84,7 @@ def run(
             scrambled = _scrambled(beside, evolved, count)
             scrambled = _until(scrambled, evolved.steps, beside, doing, "scrambled controls, steps", again)
             labs = [
-                _lab(each, evolved.seed, INDIVIDUALS, doing, what)
+                _lab(each, evolved.seed, None, doing, what)
                 for each, what in ((evolved, "worlds"), (scrambled, "scrambled controls"))
             ]
     _summary(evolved)
@@ -100,7 +100,7 @@ def run(
     say(f"Run: {path}, {units.duration(evolved.seconds)} of running{f', {rate}' if rate else ''}")
 
 
-def assay_of(path: Path, controls: Path | None, *, individuals: int, seed: int) -> None:
+def assay_of(path: Path, controls: Path | None, *, individuals: int | None, seed: int) -> None:
     """The lab's numbers for each world of a run; see the command `assay`."""
     evolved = load(path)
     scrambled = None if controls is None else load(controls)
@@ -114,8 +114,8 @@ def assay_of(path: Path, controls: Path | None, *, individuals: int, seed: int) 
     with Doing() as doing:
         labs = _lab(evolved, seed, individuals, doing, "worlds")
         others = [] if scrambled is None else _lab(scrambled, seed, individuals, doing, "scrambled controls")
-    individuals = min(individuals, evolved.settings.capacity)
-    say(f"Means over {individuals} individuals of each world; the index of one that feels nothing is 1.")
+    drawn = individuals or min(INDIVIDUALS, evolved.settings.capacity)
+    say(f"Means over {drawn} individuals of each world; the index of one that feels nothing is 1.")
     names = [f.name for f in dataclasses.fields(Assay) if f.name != "probabilities"]
     if "signal" not in evolved.settings.chemicals():
         names = [name for name in names if "emitting" not in name and "signal" not in name]
@@ -221,10 +221,10 @@ def _until(run: Evolution, steps: int, path: Path, doing: Doing, what: str, agai
     return after
 
 
-def _lab(run: Evolution, seed: int, individuals: int, doing: Doing, what: str) -> list[Assay | None]:
+def _lab(run: Evolution, seed: int, individuals: int | None, doing: Doing, what: str) -> list[Assay | None]:
     return assay(
         run,
-        individuals=min(individuals, run.settings.capacity),
+        individuals=individuals,
         seed=seed,
         progress=lambda made, whole: doing(f"{what} in the lab", made, whole),
     )

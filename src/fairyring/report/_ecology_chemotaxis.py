@@ -67,12 +67,12 @@ def _head(first: Mapping[str, Any] | None) -> list[str]:
     n = f", n = {first['units']}" if first else ""
     return [
         "world",
+        "chemotaxis",
         f"index (mean{n})",
         "its bound (controls' limit)",
         "its bound (least)",
         "contrast's bound (least)",
         "index without sensor",
-        "chemotaxis",
     ]
 
 
@@ -81,17 +81,11 @@ def _rows(study: Study, arm: str) -> list[list[str]]:
     for world, made in zip(study.worlds(arm), study.found["decisions"]["worlds"][arm], strict=True):
         name = escaped(f"{arm} {world['world']}")
         if made is None:
-            rows.append([name, "nobody lives", "", "", "", "", "no"])
+            rows.append([name, "no", "nobody lives", "", "", "", ""])
             continue
         cells = [judged(c["met"], f"{three(c['compared'])} {_threshold(c)}") for c in made["criteria"]]
-        rows.append(
-            [
-                name,
-                three(made["criteria"][0]["estimate"]),
-                *cells,
-                judged(made["verdict"], "yes" if made["verdict"] else "no"),
-            ]
-        )
+        verdict = judged(made["verdict"], "yes" if made["verdict"] else "no")
+        rows.append([name, verdict, three(made["criteria"][0]["estimate"]), *cells])
     return rows
 
 
@@ -125,6 +119,12 @@ def _configuration(told: Mapping[str, Any]) -> str:
         body += paragraph(
             f"{'Yes' if one['verdict'] else 'No'}: the indices of {units.count(one['units'], 'evolved world')} beside those of "
             f"{units.count(one['controls'], f'{words} world')}, one number a world: {numbers}."
+        )
+    again = told.get("blind_sensing_again")
+    if again is not None:
+        body += paragraph(
+            f"Given back their own observations, the inhabitants of {again} of {units.count(len(told['worlds']['blind']), 'blind world')} "
+            "would pass: nothing selected them for it, but a table that took over by drift may climb."
         )
     errors = mapping(told.get("errors"))
     if errors:
