@@ -42,13 +42,31 @@ def study(
 ) -> None:
     """Make a study, write its report, and say its verdicts; see the command of the same name."""
     folder = out or Path("runs") / f"study-{subject}"
+    try:
+        found = _made(subject, folder, (worlds, controls, blind), steps, seed, settings, quick)
+    except KeyboardInterrupt:
+        say(f"Stopped. The same command goes on with the runs in {folder}.")
+        raise SystemExit(130) from None
+    say()
+    for line in _verdicts(found):
+        say(line)
+    _report(folder)
+
+
+def _made(
+    subject: str,
+    folder: Path,
+    asked: tuple[int | None, int | None, int | None],
+    steps: int | None,
+    seed: int,
+    settings: Sequence[str],
+    quick: bool,
+) -> dict[str, Any]:
+    """What a study found, after all of it was run."""
     with Doing() as doing:
         if subject in ("v1", "v2"):
             usual = _QUICK_ARMS if quick else _ARMS
-            arms = [
-                often if asked is None else asked
-                for asked, often in zip((worlds, controls, blind), usual, strict=True)
-            ]
+            arms = [often if given is None else given for given, often in zip(asked, usual, strict=True)]
             common: dict[str, Any] = {
                 "worlds": arms[0],
                 "controls": arms[1],
@@ -58,11 +76,10 @@ def study(
                 "told": doing,
             }
             if subject == "v1":
-                found = study_world1(folder, settings=_settings(World1(), settings), **common)
-            else:
-                found = study_world2(folder, settings=_settings(World2(), settings), **common)
+                return study_world1(folder, settings=_settings(World1(), settings), **common)
+            return study_world2(folder, settings=_settings(World2(), settings), **common)
         else:
-            if controls is not None or blind is not None:
+            if asked[1:] != (None, None):
                 raise EcologyError(
                     "--controls, --blind",
                     given=f"a study of {subject}",
@@ -70,11 +87,7 @@ def study(
                     do="Leave them out.",
                 )
             world = _settings(World2(), settings)
-            found = _put_together(subject, folder, world, worlds, steps, seed, quick, doing)
-    say()
-    for line in _verdicts(found):
-        say(line)
-    _report(folder)
+            return _put_together(subject, folder, world, asked[0], steps, seed, quick, doing)
 
 
 def _settings(world: _Kind, words: Sequence[str]) -> _Kind:
