@@ -7,6 +7,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from fairyring._version import __version__
+from fairyring.cli._ecology import ecology
 from fairyring.core.errors import FairyringError
 
 app = App(
@@ -169,6 +170,9 @@ def plan(
     from fairyring.cli import _privacy
 
     _privacy.plan(population, cohort, rounds, epsilon, delta, dimension)
+
+
+app.command(ecology)
 
 
 @app.command

@@ -1,6 +1,7 @@
-"""Reports: a run folder as one HTML file that a person can read, print and send.
+"""Reports: a run folder, or the folder of a study, as one HTML file that a person can read, print and send.
 
-`write_report` draws whatever a run has left so far; what is missing is said in a sentence.
+`write_report` draws whatever a run has left so far; what is missing is said in a sentence. `write_study_report` does the
+same for an experiment with worlds of evolving learners.
 """
 
 import os
@@ -8,7 +9,7 @@ from pathlib import Path
 
 from fairyring.core.errors import StorageError
 
-__all__ = ["write_report"]
+__all__ = ["write_report", "write_study_report"]
 
 
 def write_report(run_folder: str | Path, out: str | Path | None = None) -> Path:
@@ -30,8 +31,33 @@ def write_report(run_folder: str | Path, out: str | Path | None = None) -> Path:
     from fairyring.report._page import page
 
     folder = RunFolder.read(run_folder)
-    path = Path(out) if out is not None else folder.path / "report.html"
-    text = page(folder)
+    return _written(page(folder), Path(out) if out is not None else folder.path / "report.html")
+
+
+def write_study_report(folder: str | Path, out: str | Path | None = None) -> Path:
+    """Write the report of a study of evolving worlds, from its `study.json`, and return where it lies.
+
+    The file is self-contained, as a run's is. What it shows is in `study.json`, or is a mean or an interval over the worlds
+    that are in it.
+
+    Args:
+        folder: of the study, as `fairyring.ecology.study` and `fairyring ecology study` write it.
+        out: the HTML file; `report.html` in the folder if not given.
+
+    Raises:
+        RunError: there is no study in `folder`.
+        RunDamaged: `study.json` is not what a study writes.
+        StorageError: the file could not be written; an older report there is left as it was.
+        MissingExtra: matplotlib is not installed.
+    """
+    from fairyring.report._ecology import page
+    from fairyring.report._ecology_data import Study
+
+    study = Study.read(folder)
+    return _written(page(study), Path(out) if out is not None else study.path / "report.html")
+
+
+def _written(text: str, path: Path) -> Path:
     beside = path.with_name(f".{path.name}.part")
     try:
         beside.write_text(text, "utf-8")

@@ -220,7 +220,7 @@ def density(key: str, title: str, values: np.ndarray, low: float, high: float) -
     return _svg(key, draw)
 
 
-def _svg(key: str, draw: Callable[["Axes"], None]) -> str:
+def _svg(key: str, draw: Callable[["Axes"], None], size: tuple[float, float] = (5.4, 3.1)) -> str:
     try:
         import matplotlib as mpl
         from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -231,7 +231,7 @@ def _svg(key: str, draw: Callable[["Axes"], None]) -> str:
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(_STYLE)
-        figure = Figure(figsize=(5.4, 3.1), layout="constrained")
+        figure = Figure(figsize=size, layout="constrained")
         draw(figure.add_subplot())
         written = io.StringIO()
         FigureCanvasSVG(figure).print_svg(

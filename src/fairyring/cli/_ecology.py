@@ -1,0 +1,249 @@
+"""The commands of `ecology`. What they do is imported when they are called, so that `--help` is instant."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import App, Parameter
+
+ecology = App(name="ecology", help="Worlds of evolving learners: bacteria that nobody told what to want.")
+
+Settings = Annotated[tuple[str, ...], Parameter(name="--set", negative=())]
+Flag = Annotated[bool, Parameter(negative=())]
+
+
+@ecology.command
+def run(
+    world: Literal["v1", "v2"],
+    /,
+    *,
+    live: Flag = False,
+    worlds: int | None = None,
+    steps: int = 8000,
+    seed: int | None = None,
+    settings: Settings = (),
+    out: Path | None = None,
+    resume: Flag = False,
+    controls: int | None = None,
+    port: int = 8765,
+) -> int | None:
+    """Let worlds evolve, and say of each whether chemotaxis has evolved in it.
+
+    Parameters
+    ----------
+    world:
+        v1: bacteria that inherit a table of what to do; v2: bacteria that inherit rewards and learn from them.
+    live:
+        Watch one world, number 0 of the seed, as a page in the browser; nothing is kept.
+    worlds:
+        How many, each by itself; 8 if not given.
+    steps:
+        Of each world, all sittings together.
+    seed:
+        Of all chance; 0 if not given.
+    settings:
+        NAME=VALUE changes a setting, such as food_influx=20. May be repeated.
+    out:
+        The run's file; runs/v1-seed0.eco, by world and seed, if not given. Its control worlds are kept beside it.
+    resume:
+        Go on with the run in that file, to the same bits as if it had not been stopped.
+    controls:
+        Worlds of scrambled heredity that the decision is made against, as many steps each; as many as the worlds, but
+        from 4 to 16, if not given. 0: no decision.
+    port:
+        Of the live page; 0 for any that is free.
+    """
+    from fairyring.cli import _ecology_run
+
+    if live:
+        return _ecology_run.watch(world, seed or 0, settings, port, kept=out is not None or resume)
+    return _ecology_run.run(
+        world,
+        worlds=worlds,
+        steps=steps,
+        seed=seed,
+        settings=settings,
+        out=out,
+        resume=resume,
+        controls=controls,
+    )
+
+
+@ecology.command
+def study(
+    subject: Literal["v1", "v2", "jars", "rotation"],
+    /,
+    *,
+    out: Path | None = None,
+    worlds: int | None = None,
+    controls: int | None = None,
+    blind: int | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+    settings: Settings = (),
+    quick: Flag = False,
+) -> None:
+    """Make a whole experiment with its controls, and write DIR/study.json and DIR/report.html.
+
+    What is in the folder already is gone on with.
+
+    Parameters
+    ----------
+    subject:
+        v1: does chemotaxis evolve? v2: which rewards evolve, and what are they worth? jars: who lives with whom?
+        rotation: is what is learned the optimum of anything?
+    out:
+        Folder of the study; runs/study-v1, by its subject, if not given.
+    worlds:
+        Evolved worlds, or populations for jars.
+    controls:
+        Worlds of scrambled heredity, of v1 and v2.
+    blind:
+        Worlds in which everybody has somebody else's observation, of v1 and v2.
+    steps:
+        Of each world.
+    seed:
+        Of all chance.
+    settings:
+        NAME=VALUE changes a setting of the worlds, such as food_influx=20. May be repeated.
+    quick:
+        Fewer and shorter worlds, for a first look.
+    """
+    from fairyring.cli import _ecology_study
+
+    _ecology_study.study(
+        subject,
+        out=out,
+        worlds=worlds,
+        controls=controls,
+        blind=blind,
+        steps=steps,
+        seed=seed,
+        settings=settings,
+        quick=quick,
+    )
+
+
+@ecology.command
+def assay(
+    run: Path, /, *, controls: Path | None = None, individuals: int | None = None, seed: int = 0
+) -> None:
+    """Put each world of a run in the lab: how well its individuals find food, and by what rule.
+
+    Parameters
+    ----------
+    run:
+        The file of a run.
+    controls:
+        The file of a run of scrambled worlds; with it, the decision for each world.
+    individuals:
+        Drawn of each world; 512 if not given, or as many as the capacity allows.
+    seed:
+        Of the lab's own chance.
+    """
+    from fairyring.cli import _ecology_run
+
+    _ecology_run.assay_of(run, controls, individuals=individuals, seed=seed)
+
+
+@ecology.command
+def jar(
+    *populations: str,
+    steps: int | None = None,
+    replicates: int | None = None,
+    scale: float = 0.5,
+    seed: int = 0,
+    quick: Flag = False,
+) -> None:
+    """Put populations that evolved apart together, each pair with its controls: who excludes whom?
+
+    Parameters
+    ----------
+    populations:
+        Two or more: a run's file, which stands for its first world, or file:number, such as runs/v1-seed0.eco:3.
+    steps:
+        Of each jar.
+    replicates:
+        Jars of each kind.
+    scale:
+        Width of a jar over that of the world they evolved in.
+    seed:
+        Of all chance.
+    quick:
+        Fewer and shorter jars, for a first look.
+    """
+    from fairyring.cli import _ecology_study
+
+    _ecology_study.jar(populations, steps=steps, replicates=replicates, scale=scale, seed=seed, quick=quick)
+
+
+@ecology.command
+def video(
+    run: Path,
+    out: Path,
+    /,
+    *,
+    world: int | None = None,
+    steps: int = 600,
+    every: int = 4,
+    fps: int = 30,
+    size: int = 512,
+) -> None:
+    """Film the last steps of a world of a run, which is lived through again for it.
+
+    Parameters
+    ----------
+    run:
+        The file of a run.
+    out:
+        The film, .gif or .mp4.
+    world:
+        Number of the world; the run's first if not given.
+    steps:
+        How many of its last steps are filmed.
+    every:
+        Steps between two frames.
+    fps:
+        Frames a second.
+    size:
+        Pixels a side.
+    """
+    from fairyring.cli import _ecology_replay
+
+    _ecology_replay.video(run, out, world=world, steps=steps, every=every, fps=fps, size=size)
+
+
+@ecology.command
+def replay(run: Path, /, *, world: int | None = None, step: int | None = None) -> int:
+    """Run a world again from its seed, and compare it with the file, bit by bit.
+
+    The exit status is 1 if anything differs.
+
+    Parameters
+    ----------
+    run:
+        The file of a run.
+    world:
+        Number of the world; the run's first if not given.
+    step:
+        Up to which; the world's last, where its state is compared too, if not given.
+    """
+    from fairyring.cli import _ecology_replay
+
+    return _ecology_replay.replay(run, world=world, step=step)
+
+
+@ecology.command
+def report(study: Path, /, *, out: Path | None = None) -> None:
+    """Write the report of a study from its study.json: one HTML file that opens without a network.
+
+    Parameters
+    ----------
+    study:
+        Folder of the study.
+    out:
+        The HTML file; report.html in the folder if not given.
+    """
+    from fairyring.cli._terminal import screen
+    from fairyring.report import write_study_report
+
+    screen().print(f"Report: {write_study_report(study, out)}", highlight=False, soft_wrap=True, markup=False)

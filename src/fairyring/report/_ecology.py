@@ -1,0 +1,202 @@
+"""The page of a study: its verdict in words, then every number beside its threshold, its controls and its null."""
+
+from collections.abc import Callable, Mapping
+from importlib import resources
+from typing import Any
+
+from fairyring.report import _ecology_chemotaxis as chemotaxis
+from fairyring.report import _ecology_jars as jars
+from fairyring.report import _ecology_rewards as rewards
+from fairyring.report import _ecology_rotation as rotation
+from fairyring.report import units
+from fairyring.report._ecology_data import ARMS, Study, damaged, folded, p_value, three
+from fairyring.report._html import escaped, flat, mapping, mark, number, section, stat, table
+
+_STYLE = """
+.grid { font-size: .86rem; }
+.grid th, .grid td { text-align: right; white-space: nowrap; padding: .26rem 0 .26rem .8rem; }
+.grid th:first-child { text-align: left; padding-left: 0; width: auto; color: var(--ink); }
+.grid thead th { color: var(--muted); font-size: .78rem; white-space: normal; vertical-align: bottom; min-width: 4.6rem; }
+.met span { color: var(--accent); } .unmet, .unmet span { color: var(--warm); }
+.grid { margin: .6rem 0 1.1rem; }
+.trio { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 17rem), 1fr)); gap: 1rem; margin: 1.2rem 0;
+  align-items: start; }
+.trio figure { max-width: 24rem; }
+figure figcaption { overflow-wrap: anywhere; }
+h3 { margin-top: 1.6rem; }
+section ul { max-width: 44rem; padding-left: 1.2rem; } section li { margin-bottom: .4rem; }
+@media (max-width: 44rem) { .grid { font-size: .8rem; } h1 { font-size: 1.6rem; } }
+"""
+_SUBJECTS = {
+    "v1": "World 1: a table from parent to child",
+    "v2": "World 2: rewards from parent to child, learning in life",
+    "jars": "Jars: populations that evolved apart, together",
+    "rotation": "Rotation: is what is learned the optimum of anything?",
+}
+_Part = Callable[[Study], str]
+
+
+def page(study: Study) -> str:
+    """The whole report as one HTML document without any outside reference.
+
+    Raises:
+        RunDamaged: `study.json` is not what a study writes.
+    """
+    headline, parts = _OF.get(study.kind, (None, ()))
+    if headline is None:
+        raise damaged(study.path / "study.json", f"a study of {study.kind!r}")
+    try:
+        title, lead, stats = headline(study)
+        warning = rewards.alarm(study)
+        body = "".join(part(study) for part in (*parts, _settings, _provenance))
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        raise damaged(study.path / "study.json", f"{type(error).__name__}: {error}") from error
+    style = resources.files("fairyring.report").joinpath("_style.css").read_text("utf-8")
+    version = escaped(mapping(study.found.get("versions")).get("fairyring", ""))
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
+<meta name="generator" content="fairyring {version}">
+<link rel="icon" href="data:,">
+<title>{escaped(title)} · fairyring</title>
+<style>
+{style}{_STYLE}</style>
+</head>
+<body>
+<main>
+<header><div>
+<p class="kicker">{escaped(_SUBJECTS[study.kind])}</p>
+<h1>{escaped(title)}</h1>
+<p class="lead">{escaped(lead)}</p>
+</div>{mark()}</header>
+{f'<p class="note alarm">{escaped(warning)}</p>' if warning else ""}<dl class="stats">{"".join(stats)}</dl>
+{body}<footer>Made by fairyring {version} from <code>study.json</code> of the study
+<code>{escaped(study.path.resolve().name)}</code>. This file holds everything it shows and loads nothing.</footer>
+</main>
+</body>
+</html>
+"""
+
+
+def _chemotaxis(study: Study) -> tuple[str, str, list[str]]:
+    """Title, lead and stats of a study of world 1."""
+    told = study.found["decisions"]
+    passed, counts = told["passed"], {arm: len(study.worlds(arm)) for arm in ARMS}
+    yes = passed["evolved"]
+    title = f"Chemotaxis evolved in {yes if yes else 'none'} of {units.count(counts['evolved'], 'world')}"
+    return title, _lead(study), _stats(study, told, passed, counts)
+
+
+def _lead(study: Study) -> str:
+    told = study.found["decisions"]
+    passed, counts = told["passed"], {arm: len(study.worlds(arm)) for arm in ARMS}
+    whole = told["configuration"]
+    return (
+        f"Nobody wrote down what is to be optimised. In {units.count(counts['evolved'], 'world')}, each run for "
+        f"{units.count(study.found['steps'], 'step')}, those that found food divided. By the same decision chemotaxis is in "
+        f"{passed['scrambled'] or 'none'} of {units.count(counts['scrambled'], 'world')} with scrambled heredity and in "
+        f"{passed['blind'] or 'none'} of {units.count(counts['blind'], 'blind one')}. That it "
+        f"{'evolves in this configuration is shown' if whole['verdict'] else 'evolves in this configuration is not shown'}."
+    )
+
+
+def _stats(
+    study: Study, told: Mapping[str, Any], passed: Mapping[str, int], counts: Mapping[str, int]
+) -> list[str]:
+    p, delta = told["configuration"]["criteria"][:2]
+    errors = mapping(told.get("errors"))
+    return [
+        stat("Evolved worlds", f"{passed['evolved']} of {counts['evolved']}", "pass the decision"),
+        stat(
+            "Scrambled worlds",
+            f"{passed['scrambled']} of {counts['scrambled']}",
+            f"pass; stated error {units.share(errors['stated'])}" if errors else "pass",
+            "warm",
+        ),
+        stat("Cliff's delta", three(delta["compared"]), f"p {p_value(p['compared'])}, over worlds"),
+        stat("rho", three(number(study.found.get("rho"))), "blind uptake / cost of living"),
+    ]
+
+
+def _rewarded(study: Study) -> tuple[str, str, list[str]]:
+    """Title, lead and stats of a study of world 2."""
+    classes = study.found["viability"]["classes"]
+    viable, rows = classes.count("viable"), mapping(study.found.get("rewards")).get("table")
+    title = f"{viable if viable else 'None'} of {units.count(len(classes), 'evolved population')} {'is' if viable == 1 else 'are'} viable"
+    lead = "They learn in life; what is inherited and mutated is the reward of each event. "
+    if rows is None:
+        title += ": too few to say which rewards evolved"
+        lead += "Rewards are read over viable worlds only, and there are fewer than three."
+    else:
+        real = [row for row in rows if row["null_holds"] is None]
+        signs = {sign: [row["name"] for row in real if rewards.decided(row) == sign] for sign in (1, -1)}
+        known = len(signs[1]) + len(signs[-1])
+        title += f"; {known if known else 'none'} of {len(real)} rewards {'has' if known == 1 else 'have'} a sign beyond chance"
+        lead += (
+            f"Over worlds, positive: {', '.join(signs[1]) or 'none'}; negative: {', '.join(signs[-1]) or 'none'}; the others have "
+            f"no sign beyond chance. {rewards.lecture(rows)}"
+        )
+    told = study.found["decisions"]
+    counts = {arm: len(study.worlds(arm)) for arm in ARMS}
+    stats = _stats(study, told, told["passed"], counts)
+    chemo = stat(
+        "Chemotaxis", f"{told['passed']['evolved']} of {counts['evolved']}", "worlds pass the decision"
+    )
+    return (
+        title,
+        lead,
+        [stat("Viable worlds", f"{viable} of {len(classes)}", "of those evolved"), chemo, *stats[1:]],
+    )
+
+
+def _settings(study: Study) -> str:
+    """Heredity, seeds, settings and the runs' whole hashes."""
+    rows = [("Heredity", study.heredity), ("Seed", study.found.get("seed"))]
+    if "steps" in study.found:
+        rows.append(("Steps of each world", units.count(study.found["steps"])))
+    rows += [(f"Run, {name}", whole) for name, whole in study.runs.items()]
+    for arm, of in mapping(study.found.get("arms")).items():
+        numbers = [world["world"] for world in of["worlds"]]
+        rows.append((f"Worlds, {arm}", f"{len(numbers)}, numbers {min(numbers)} to {max(numbers)}"))
+    intro = (
+        "<p>A world is addressed by the seed and its number. The hash is of a run's settings, seed and last state; "
+        "<code>fairyring ecology replay</code> lives a world through again and compares.</p>"
+    )
+    return section(
+        "settings", "Settings, seeds, runs", intro + table(rows) + table(flat(study.found["settings"]))
+    )
+
+
+def _provenance(study: Study) -> str:
+    found = study.found
+    seconds = [
+        (f"Running, {name}" if name != "study" else "This sitting, all of it", units.duration(value))
+        for name, value in mapping(found.get("seconds")).items()
+        if number(value) is not None
+    ]
+    rows = [*mapping(found.get("machine")).items(), *mapping(found.get("versions")).items(), *seconds]
+    rows = [
+        (str(name)[:1].upper() + str(name)[1:] if name != "fairyring" else name, value)
+        for name, value in rows
+    ]
+    return section("provenance", "Machine, versions, time", table(rows))
+
+
+_CHEMOTAXIS: tuple[_Part, ...] = (
+    chemotaxis.decision,
+    chemotaxis.lab,
+    chemotaxis.rule,
+    chemotaxis.populations,
+)
+_OF: dict[str, tuple[Callable[[Study], tuple[str, str, list[str]]] | None, tuple[_Part, ...]]] = {
+    "v1": (_chemotaxis, _CHEMOTAXIS),
+    "v2": (
+        _rewarded,
+        (rewards.rewards, rewards.viability, rewards.worth, rewards.controls, *_CHEMOTAXIS),
+    ),
+    "jars": (jars.headline, (jars.pairs, jars.alone, jars.ranking)),
+    "rotation": (rotation.headline, (rotation.verdicts, rotation.selection, jars.pairs, jars.alone)),
+}

@@ -1,0 +1,160 @@
+"""A study as the report reads it, and what its figures and tables have in common."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from fairyring.core.errors import EcologyError, RunDamaged, RunError
+from fairyring.ecology.statistics import Interval, bca_interval
+from fairyring.report import units
+from fairyring.report._html import escaped, mapping
+
+ARMS = ("evolved", "scrambled", "blind")
+_HEREDITY = {
+    "tables": "tables",
+    "Q-learning, heredity of rewards": "rewards only",
+    "Q-learning, heredity of retention": "rewards + retention",
+    "Q-learning, heredity of evolved values": "rewards + evolved Q0",
+    "Q-learning, heredity of lamarck": "Lamarck (rewards + all of Q)",
+}
+
+
+@dataclass(frozen=True)
+class Study:
+    """A folder with a `study.json`.
+
+    Attributes:
+        path: of the folder.
+        found: what the file holds.
+    """
+
+    path: Path
+    found: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, folder: str | Path) -> "Study":
+        """Raises `RunError` where there is no study, `RunDamaged` where it cannot be read."""
+        path = Path(folder)
+        file = path / "study.json"
+        if not file.is_file():
+            raise RunError(
+                str(path),
+                given="no study.json in it" if path.is_dir() else "no such folder",
+                expected="the folder of a study",
+                do="Make one: fairyring ecology study v1.",
+            )
+        try:
+            found = msgspec.json.decode(file.read_bytes())
+        except msgspec.DecodeError as error:
+            raise damaged(file, str(error)) from error
+        if not isinstance(found, dict) or not isinstance(found.get("study"), str):
+            raise damaged(file, "no study")
+        return cls(path, found)
+
+    @property
+    def kind(self) -> str:
+        """ "v1", "v2", "jars" or "rotation"."""
+        return self.found["study"]
+
+    def worlds(self, arm: str) -> Sequence[Mapping[str, Any]]:
+        """The rows of an arm's worlds."""
+        return self.found["arms"][arm]["worlds"]
+
+    def column(self, arm: str, name: str) -> np.ndarray:
+        """A number of each world of an arm, of its lab or of its life; NaN where a world has none."""
+        rows = (mapping(world.get("assay")).get(name, world.get(name)) for world in self.worlds(arm))
+        return np.array([np.nan if value is None else float(value) for value in rows])
+
+    @property
+    def heredity(self) -> str:
+        """What is inherited, in words."""
+        settings = self.found["settings"]
+        name = str(settings.get("policy"))
+        words = _HEREDITY.get(name, name)
+        return f"{words} {settings['retention']:g}" if words == "rewards + retention" else words
+
+    @property
+    def runs(self) -> Mapping[str, str]:
+        """The hash of each run that the study was made from."""
+        if "arms" in self.found:
+            return {arm: self.found["arms"][arm]["hash"] for arm in ARMS}
+        return self.found["runs"]
+
+    def source(self, runs: Iterable[str] | None = None) -> str:
+        """What every caption ends with: the heredity, and the runs a figure was drawn from."""
+        hashes = ", ".join(f"{run} {self.runs[run][:12]}" for run in runs or self.runs)
+        return f"Heredity: {self.heredity}. {'Runs' if ',' in hashes else 'Run'}: {hashes}."
+
+
+def damaged(file: Path, given: str) -> RunDamaged:
+    """The error of a study that cannot be told."""
+    return RunDamaged(
+        str(file),
+        given=given,
+        expected="what a study writes",
+        do="Make the study again in that folder: its runs are gone on with.",
+    )
+
+
+def over_worlds(values: np.ndarray) -> Interval | None:
+    """Mean and 95 % BCa interval over the worlds that have a number; None where none has."""
+    known = values[np.isfinite(values)]
+    try:
+        return bca_interval(known)
+    except EcologyError:
+        return None
+
+
+def interval(of: Interval | Mapping[str, Any] | None) -> str:
+    """A mean and its interval: ``0.41 [0.32, 0.50]``."""
+    if of is None:
+        return "–"
+    told = of if isinstance(of, Mapping) else vars(of)
+    low, high = told.get("low"), told.get("high")
+    if low is None or high is None or not np.isfinite([low, high]).all():
+        return f"{three(told.get('estimate'))} (too few for an interval)"
+    return f"{three(told.get('estimate'))} [{three(low)}, {three(high)}]"
+
+
+def three(value: float | None) -> str:
+    """Three digits, or a dash where there is no number; a true minus sign."""
+    if value is None or not np.isfinite(value):
+        return "–"
+    if value and abs(value) < 1e-3:
+        return f"{value:.1e}".replace("-", "−", 1) if value < 0 else f"{value:.1e}"
+    text = units.count(value) if abs(value) >= 1000 else f"{value:.3g}"
+    return text.replace("-", "−")
+
+
+def p_value(p: float | None) -> str:
+    """A p-value: ``0.013``, ``1.7e-09``."""
+    return "–" if p is None else f"{p:.2g}"
+
+
+def grid(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table of cells that are HTML already, with a head; its first column names the rows."""
+    top = "".join(f'<th scope="col">{escaped(name)}</th>' for name in head)
+    body = "".join(
+        f'<tr><th scope="row">{row[0]}</th>{"".join(cell if cell.startswith("<td") else f"<td>{cell}</td>" for cell in row[1:])}</tr>'
+        for row in rows
+    )
+    return f'<div class="scroll"><table class="grid"><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def folded(summary: str, body: str) -> str:
+    """Something that opens when it is asked for."""
+    return f"<details><summary>{escaped(summary)}</summary>{body}</details>"
+
+
+def trio(figures: Sequence[str]) -> str:
+    """Small figures, three in a row where there is room."""
+    return f'<div class="trio">{"".join(figures)}</div>'
+
+
+def judged(met: bool, text: str) -> str:
+    """A cell that says whether something was met, in words for those who see no colours."""
+    return f'<td class="{"met" if met else "unmet"}">{escaped(text)} <span>{"✓" if met else "✗"}</span></td>'

@@ -1,0 +1,255 @@
+"""What rewards evolved in world 2, and what they are worth, as the report tells it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fairyring.report import _ecology_figures as figures
+from fairyring.report._ecology_data import Study, grid, interval, judged, over_worlds, p_value, three, trio
+from fairyring.report._html import absent, escaped, figure, mapping, pair, paragraph, section
+
+_LEVEL = 0.05
+_CLASSES = {
+    "viable": "no newcomer for 20 generations, and 9 of 10 closed restarts lasted 10 generations",
+    "propped": "newcomers were thrown in, or closed restarts died out",
+    "capacity-limited": "parents found no place: its numbers are the array's and not the food's",
+    "extinct": "nobody lives",
+}
+_SIGNS = {1: "+", -1: "−"}
+
+
+def rewards(study: Study) -> str:
+    """The table of rewards over viable worlds."""
+    title, found = "Which rewards evolved", mapping(study.found.get("rewards"))
+    if not found:
+        sentence = "There is no table of rewards: fewer than three evolved worlds are viable, and it is made over those."
+        return section("rewards", title, absent(sentence))
+    raw = np.array(found["worlds"], float)
+    unit = raw / np.linalg.norm(raw, axis=1, keepdims=True)
+    rows = found["table"]
+    n = len(unit)
+    body = paragraph(
+        f"What was measured: the mean inherited reward of each event over those alive, in each of the {n} viable evolved "
+        "worlds; each world's rewards are divided by their length, for one who takes the best action does not feel their scale. "
+        "The unit of replication is a world. p is of the exact two-sided sign test over worlds, Holm's over all events but "
+        "the dummy, an event without any consequence that shows what chance alone does."
+    )
+    warning = alarm(study)
+    if warning:
+        body += f'<p class="note alarm">{escaped(warning)}</p>'
+    body += grid(
+        ["event", "mean [95 % BCa]", "positive in", "p", "p, Holm", "the lecture", "found"],
+        [_row(row) for row in rows],
+    )
+    body += paragraph(lecture(rows))
+    muted = [row["name"] for row in rows if row["null_holds"] is not None]
+    drawn = [
+        figure(
+            figures.forest(
+                "rewards",
+                f"Evolved rewards, {n} viable worlds",
+                "reward, of a vector of length 1",
+                [(row["name"], unit[:, i], row["mean"]) for i, row in enumerate(rows)],
+                muted=muted,
+            ),
+            f"A dot a world (n = {n}); ring and bar: mean and its 95 % BCa interval over worlds; grey: the dummy, the null. "
+            f"{study.source(['evolved'])}",
+            "Evolved rewards",
+        )
+    ]
+    scrambled = found.get("scrambled")
+    if scrambled:
+        size = scrambled[0]["mean"]["size"]
+        drawn.append(
+            figure(
+                figures.forest(
+                    "rewards-scrambled",
+                    f"Scrambled heredity, {size} worlds",
+                    "reward, of a vector of length 1",
+                    [(row["name"], np.zeros(0), row["mean"]) for row in scrambled],
+                    muted=muted,
+                ),
+                f"The control: children get random rewards. Ring and bar: mean and its 95 % BCa interval over {size} worlds; "
+                f"the worlds' own values are not in the study. {study.source(['scrambled'])}",
+                "Rewards of scrambled worlds",
+            )
+        )
+    return section("rewards", title, body + pair(drawn))
+
+
+def alarm(study: Study) -> str | None:
+    """What must be said before all else: a null that does not hold."""
+    rows = mapping(study.found.get("rewards")).get("table", [])
+    if all(row["null_holds"] is not False for row in rows):
+        return None
+    return (
+        "The interval of the dummy's reward does not contain 0: something besides selection moves rewards. Believe no row of the "
+        "table of rewards."
+    )
+
+
+def _row(row: Mapping[str, Any]) -> list[str]:
+    signs = row["signs"]
+    known = signs["positive"] + signs["negative"]
+    name = row["name"] if row["null_holds"] is None else f"{row['name']} (the null)"
+    if row["null_holds"] is not None:
+        found = judged(row["null_holds"], "0 is in the interval" if row["null_holds"] else "0 is not in it")
+    elif row["agreement"] is None:
+        found = _sign(row)
+    elif row["agreement"] == "undecided":
+        found = "undecided"
+    else:
+        found = judged(row["agreement"] == "agrees", f"{_sign(row)}, {row['agreement']}")
+    return [
+        escaped(name),
+        escaped(interval(row["mean"])),
+        f"{signs['positive']} of {known}",
+        p_value(signs["p"]),
+        "–" if row["null_holds"] is not None else p_value(row["p_holm"]),
+        _SIGNS.get(row["expected_sign"], ""),
+        found,
+    ]
+
+
+def decided(row: Mapping[str, Any]) -> int:
+    """The sign that a row of the table has beyond chance, or 0: as its agreement with the lecture is decided."""
+    mean, signs = row["mean"], row["signs"]
+    low, high = mean["low"], mean["high"]
+    if row["p_holm"] >= _LEVEL or low is None or high is None:
+        return 0
+    if low > 0 and signs["positive"] > signs["negative"]:
+        return 1
+    return -1 if high < 0 and signs["negative"] > signs["positive"] else 0
+
+
+def _sign(row: Mapping[str, Any]) -> str:
+    return {1: "+", -1: "−", 0: "undecided"}[decided(row)]
+
+
+def lecture(rows: Sequence[Mapping[str, Any]]) -> str:
+    """How the signs compare with the lecture's, in a sentence."""
+    asked = [row for row in rows if row["agreement"] is not None]
+    if not asked:
+        return "The lecture says nothing about these events."
+    by = {
+        how: [row["name"] for row in asked if row["agreement"] == how]
+        for how in ("agrees", "disagrees", "undecided")
+    }
+    told = "; ".join(f"{how}: {', '.join(names) or 'none'}" for how, names in by.items())
+    return f"Of the {len(asked)} signs that the lecture shows, {told}."
+
+
+def viability(study: Study) -> str:
+    """Which worlds keep themselves."""
+    found = study.found["viability"]
+    classes, lasted = found["classes"], found["restarts_that_lasted"]
+    counts = {name: classes.count(name) for name in _CLASSES}
+    told = "; ".join(f"{count} {name} ({_CLASSES[name]})" for name, count in counts.items() if count)
+    body = paragraph(f"Of {len(classes)} evolved worlds: {told}.")
+    rows = [
+        [
+            escaped(f"evolved {world['world']}"),
+            judged(kind == "viable", kind),
+            f"{count} of 10",
+            three(world["population"]),
+            three(world["newcomers"]),
+            three(world["emission"]),
+        ]
+        for world, kind, count in zip(study.worlds("evolved"), classes, lasted, strict=True)
+    ]
+    head = ["world", "class", "closed restarts that lasted", "population", "newcomers a step", "P(emit)"]
+    return section("viability", "Which populations keep themselves", body + grid(head, rows))
+
+
+def controls(study: Study) -> str:
+    """Population and emission beside the controls."""
+    found, body, drawn = study.found["against_controls"], "", []
+    rows = []
+    for name, words in (("population", "Population, late"), ("emission", "P(emit), late")):
+        both = found[name]
+        arms = {"evolved": np.array(next(iter(both.values()))["ours"], float)}
+        arms |= {arm: np.array(of["theirs"], float) for arm, of in both.items()}
+        means = {arm: over_worlds(values) for arm, values in arms.items()}
+        n = "/".join(str(len(values)) for values in arms.values())
+        caption = f"A dot a world (n = {n}); ring and bar: mean over worlds and its 95 % BCa interval. {study.source()}"
+        drawn.append(figure(figures.dots(f"beside-{name}", words, arms, means), caption, words))
+        for arm, of in both.items():
+            p = p_value(of["p_two_sided"])
+            rows.append(
+                [escaped(f"{words}, evolved beside {arm}"), three(of["delta"]), p, escaped(of["method"])]
+            )
+    body = paragraph(
+        "Whether evolved worlds differ from their controls in how many live and how much they emit; two-sided Mann-Whitney "
+        "over worlds, p not adjusted. Cliff's delta is 1 where every evolved world is above every control, −1 below."
+    )
+    head = ["comparison", "Cliff's delta", "p", "method"]
+    return section(
+        "controls", "Population and emission against controls", body + grid(head, rows) + trio(drawn)
+    )
+
+
+def worth(study: Study) -> str:
+    """Relearning, what was learned in life, and knock-outs."""
+    body, found = "", study.found
+    body += _paired(
+        study,
+        "relearning",
+        "Learned again",
+        "Individuals that know nothing lived and learned with their evolved rewards, and with the same numbers moved to other "
+        "events: what differs is what the rewards' meaning is worth.",
+        found.get("relearning"),
+    )
+    body += _paired(
+        study,
+        "learned",
+        "Learned in life",
+        "The same individuals in the lab with what they have learned and without.",
+        found.get("learned_in_life"),
+    )
+    body += _paired(
+        study,
+        "knock-outs",
+        "Each reward left out",
+        "ln(1 + population) without each reward minus with all of them, in closed worlds whose founders know nothing: below 0, the "
+        "population is smaller without it.",
+        found.get("knock_outs"),
+    )
+    return section("worth", "What the rewards are worth", body)
+
+
+def _paired(study: Study, key: str, title: str, words: str, rows: Any) -> str:
+    head = f"<h3>{escaped(title)}</h3>"
+    if not rows:
+        return head + absent("The study does not hold this comparison.")
+    told = [
+        [
+            escaped(row["name"]),
+            escaped(interval(row["mean"])),
+            str(len(row["ours"])),
+            p_value(row["p"]),
+            p_value(row["p_holm"]),
+            "differs" if row["p_holm"] < _LEVEL else "no difference shown",
+        ]
+        for row in rows
+    ]
+    drawn = figure(
+        figures.forest(
+            key,
+            title,
+            "difference",
+            [
+                (row["name"], np.array(row["ours"], float) - np.array(row["theirs"], float), row["mean"])
+                for row in rows
+            ],
+            muted=[row["name"] for row in rows if row["name"] == "dummy"],
+        ),
+        f"Differences, a dot a world (n = {len(rows[0]['ours'])}); ring and bar: mean and its 95 % BCa interval over worlds. "
+        f"{study.source(['evolved'])}",
+        title,
+    )
+    differs = [row["name"] for row in rows if row["p_holm"] < _LEVEL]
+    verdict = f"Beyond chance: {', '.join(differs)}." if differs else "Nothing differs beyond chance."
+    numbers = grid(["what", "mean difference [95 % BCa]", "worlds", "p", "p, Holm", "verdict"], told)
+    test = "p is of the exact sign-flip test of the differences, world by world, two-sided."
+    return head + paragraph(f"{words} {verdict} {test}") + numbers + pair([drawn])

@@ -1,0 +1,323 @@
+"""`fairyring ecology` on worlds so small that a run takes no time: what is kept, what is said, what is refused."""
+
+import dataclasses
+import importlib
+import io
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+from fairyring.cli import main
+from fairyring.ecology import World1, evolve, load, save
+from fairyring.ecology.assay import assay
+from fairyring.ecology.run_file import fingerprint
+
+COMMANDS = ["run", "study", "assay", "jar", "video", "replay", "report"]
+SMALL = {"width": 32, "capacity": 128, "founders": 32, "minimum": 8, "food_influx": 2.0, "sources": 2}
+SET = [word for name, value in SMALL.items() for word in ("--set", f"{name}={value}")]
+STEPS, SEED = 200, 3
+
+
+class Made(NamedTuple):
+    path: Path
+    said: str
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short_lab() -> Iterator[None]:
+    """The lab as it is, for a shorter time: it is looked at step by step."""
+    short = partial(assay, steps=150, settling=50)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("fairyring.cli._ecology_run", "fairyring.ecology.study"):
+            patch.setattr(
+                importlib.import_module(name), "assay", lambda *a, **k: short(*a, **{"individuals": 32} | k)
+            )
+        yield
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, short_lab: None) -> Made:
+    """A run of four worlds and what the command said of it."""
+    path, said = tmp_path_factory.mktemp("runs") / "small.eco", io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(said):
+        patch.setenv("COLUMNS", "200")
+        words = [
+            "ecology",
+            "run",
+            "v1",
+            "--worlds",
+            "4",
+            "--steps",
+            STEPS,
+            "--seed",
+            SEED,
+            *SET,
+            "--out",
+            path,
+        ]
+        assert main([str(word) for word in words]) == 0
+    return Made(path, said.getvalue())
+
+
+def test_help_names_every_command(call: Callable) -> None:
+    text = call("ecology", "--help").out
+    assert [name for name in COMMANDS if not re.search(rf"\b{name}\b", text)] == []
+    for name in COMMANDS:
+        assert f"fairyring ecology {name}" in call("ecology", name, "--help").out
+
+
+def test_help_brings_in_neither_jax_nor_numpy() -> None:
+    code = (
+        "import sys; from fairyring.cli import main\n"
+        "try: main(['ecology', 'run', '--help'])\n"
+        "except SystemExit: pass\n"
+        "print({'jax', 'numpy', 'scipy', 'fairyring.ecology'} & set(sys.modules) or 'light')"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.splitlines()[-1] == "light"
+
+
+def test_a_run_is_that_of_the_room_and_its_controls_are_beside_it(made: Made) -> None:
+    run = load(made.path)
+    assert fingerprint(run) == fingerprint(evolve(World1(**SMALL), 4, STEPS, SEED))
+    controls = load(made.path.with_name("small.scrambled.eco"))
+    assert controls.settings.control == "scrambled"
+    assert controls.steps == STEPS
+    assert len(controls.numbers) == 4
+    assert not set(controls.numbers) & set(run.numbers)
+
+
+def test_a_line_a_world_with_its_decision(made: Made) -> None:
+    run, text = load(made.path), made.said
+    first, second = text.split("Chemotaxis evolved in")
+    for number, world in zip(run.numbers, run.worlds, strict=True):
+        late = world.numbers[:, 0].mean()
+        line = re.search(rf"^{number} +{round(late)} +(\d+) +(\d+) +([a-z-]+(?: [a-z]+)?) *$", first, re.M)
+        assert line, f"no line of world {number} in {first}"
+        assert int(line[1]) == world.numbers[:, 3].sum()
+        assert line[3] == ("propped" if int(line[1]) else "by itself")
+        assert re.search(rf"^{number} .*(yes|no) *$", second, re.M)
+    yes = len(re.findall(r" yes *$", second, re.M))
+    assert second.startswith(f" {yes} of 4 worlds.")
+    assert "a chance of 20.0 % at most" in second
+    assert "The controls cost" in second
+    assert "rho " in first
+    assert "live agent-steps/s" in second
+
+
+def test_a_run_is_not_made_over_another(made: Made, call: Callable) -> None:
+    before = made.path.read_bytes()
+    called = call("ecology", "run", "v1", *SET, "--out", made.path)
+    assert called.status == 2
+    assert "--resume" in called.err
+    assert made.path.read_bytes() == before
+
+
+def test_resumed_it_is_as_if_it_had_not_been_stopped(made: Made, call: Callable, tmp_path: Path) -> None:
+    path = tmp_path / "again.eco"
+    shutil.copy(made.path, path)
+    called = call("ecology", "run", "v1", "--steps", STEPS + 50, "--resume", "--controls", 0, "--out", path)
+    assert called.status == 0, called.err
+    assert "Chemotaxis" not in called.out
+    assert not (tmp_path / "again.scrambled.eco").exists()
+    assert fingerprint(load(path)) == fingerprint(evolve(World1(**SMALL), 4, STEPS + 50, SEED))
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--seed", "4"], "seed 4"),
+        (["--worlds", "5"], "worlds 5"),
+        (["--set", "memory=9"], "memory"),
+    ],
+)
+def test_another_run_is_not_gone_on_with(made: Made, call: Callable, words: list[str], told: str) -> None:
+    called = call("ecology", "run", "v1", "--resume", *words, "--out", made.path)
+    assert called.status == 2
+    assert told in called.err
+
+
+def test_stopped_it_keeps_what_it_has(
+    call: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = importlib.import_module("fairyring.cli._ecology_run")
+    whole = module.advance
+
+    def stopped(settings: Any, worlds: Any, steps: int, *, watch: Callable) -> None:
+        watch(whole(settings, worlds, 64)[0], 64)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "advance", stopped)
+    path = tmp_path / "stopped.eco"
+    called = call("ecology", "run", "v1", "--worlds", 1, "--steps", 300, *SET, "--out", path)
+    assert called.status == 130
+    assert f"--out {path} --resume" in called.out
+    assert load(path).steps == 64
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--set", "widht=32"], "Did you mean 'width'?"),
+        (["--set", "width"], "NAME=VALUE"),
+        (["--set", "width=many"], "a whole number"),
+        (["--worlds", "0"], "worlds"),
+        (["--controls", "2"], "4 or more"),
+        (["--live", "--resume"], "cannot be replayed"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(call: Callable, tmp_path: Path, words: list[str], told: str) -> None:
+    path = tmp_path / "none.eco"
+    out = [] if "--live" in words else ["--out", path]
+    called = call("ecology", "run", "v1", *words, *out)
+    assert called.status == 2
+    assert told in " ".join(called.err.replace("│", " ").split())
+    assert not path.exists()
+
+
+def test_live_shows_world_0_of_the_seed(call: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    served = []
+
+    def serve(scene: Any, *, port: int, on_start: Callable[[str], None]) -> None:
+        served.append((scene, port))
+        on_start("http://127.0.0.1:1234/")
+
+    monkeypatch.setattr(importlib.import_module("fairyring.ecology.live.server"), "serve", serve)
+    called = call("ecology", "run", "v1", "--live", "--seed", SEED, "--port", 0, *SET)
+    assert called.status == 0
+    assert "http://127.0.0.1:1234/" in called.out
+    ((scene, port),) = served
+    assert port == 0
+    scene.advance(64)
+    alone = evolve(World1(**SMALL), [0], 64, SEED).worlds[0]
+    assert np.array_equal(scene.inhabited().state.x, alone.state.x)
+
+
+@pytest.mark.parametrize("step", [None, 130])
+def test_a_replay_is_the_same_to_the_bit(made: Made, call: Callable, step: int | None) -> None:
+    called = call("ecology", "replay", made.path, "--world", 2, *([] if step is None else ["--step", step]))
+    assert called.status == 0
+    assert "the same to the bit" in called.out
+    digests = re.findall(r"digest of the (?:replay|file) +([0-9a-f]{64})", called.out)
+    assert digests[0] == fingerprint(evolve(World1(**SMALL), [2], step or STEPS, SEED))
+    assert (len(digests), len(set(digests))) == ((2, 1) if step is None else (1, 1))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["numbers", "amounts", "key", "lineage.died", "lineage.parent", "state.x", "state.genomes", "state.food"],
+)
+def test_a_replay_finds_what_the_seed_does_not_give(
+    made: Made, call: Callable, tmp_path: Path, name: str
+) -> None:
+    run, path = load(made.path), tmp_path / "other.eco"
+    world = run.worlds[2]
+
+    def one_bit(rows: Any) -> np.ndarray:
+        rows = np.array(rows)
+        rows.reshape(-1)[:1].view(np.uint8)[0] ^= 1
+        return rows
+
+    part, _, field = name.rpartition(".")
+    if field == "food":
+        other: Any = world.state._replace(fields={"food": one_bit(world.state.fields["food"])})
+    elif part == "state":
+        other = world.state._replace(**{field: one_bit(getattr(world.state, field))})
+    elif part == "lineage":
+        other = dataclasses.replace(world.lineage, **{field: one_bit(getattr(world.lineage, field))})
+    else:
+        part, other = field, one_bit(getattr(world, field))
+    worlds = (*run.worlds[:2], dataclasses.replace(world, **{part: other}), *run.worlds[3:])
+    save(dataclasses.replace(run, worlds=worlds), path)
+    called = call("ecology", "replay", path, "--world", 2)
+    assert called.status == 1
+    assert "NOT the same" in called.out
+    assert "the same to the bit" not in called.out
+    told = {"lineage": "family tree", "state": "state, ", "key": "key"}.get(part, "first step 1: ")
+    assert told in called.out.split("NOT the same")[1]
+    assert call("ecology", "replay", path, "--world", 1).status == 0
+
+
+@pytest.mark.parametrize("place", [0.3, 0.6, 0.95])
+def test_a_changed_byte_of_the_file_is_found(
+    made: Made, call: Callable, tmp_path: Path, place: float
+) -> None:
+    content, path = bytearray(made.path.read_bytes()), tmp_path / "changed.eco"
+    content[int(place * len(content))] ^= 1
+    path.write_bytes(content)
+    called = call("ecology", "replay", path, "--world", 2)
+    assert called.status == 2
+    assert "nobody changed" in called.err
+
+
+def test_a_replay_of_what_is_not_there_is_refused(made: Made, call: Callable, tmp_path: Path) -> None:
+    assert "worlds 0, 1, 2, 3" in call("ecology", "replay", made.path, "--world", 7).err
+    assert "0 to 200" in call("ecology", "replay", made.path, "--step", 201).err
+    assert call("ecology", "replay", tmp_path / "none.eco").status == 2
+    (tmp_path / "cut.eco").write_bytes(made.path.read_bytes()[:999])
+    assert "whole file" in call("ecology", "replay", tmp_path / "cut.eco").err
+
+
+def test_an_assay_of_each_world_and_with_controls_the_decision(made: Made, call: Callable) -> None:
+    scrambled = made.path.with_name("small.scrambled.eco")
+    called = call("ecology", "assay", made.path, "--controls", scrambled, "--individuals", 16)
+    assert called.status == 0, called.err
+    assert "Means over 16 individuals" in called.out
+    rows = {line.split("  ")[0].strip(): line for line in called.out.splitlines()}
+    for name in ("index", "contrast", "drift", "index without sensor"):
+        assert len(re.findall(r"-?\d[\d.e-]*|–", rows[name].removeprefix(name))) == 4
+    assert re.search(r"Chemotaxis evolved in \d of 4 worlds", called.out)
+    assert call("ecology", "assay", made.path, "--controls", made.path).status == 2
+
+
+def test_a_film_of_the_last_steps(made: Made, call: Callable, tmp_path: Path) -> None:
+    image = pytest.importorskip("PIL.Image")
+    out = tmp_path / "film.gif"
+    words = ["--world", 1, "--steps", 30, "--every", 10, "--size", 64]
+    called = call("ecology", "video", made.path, out, *words)
+    assert called.status == 0, called.err
+    assert "steps 170 to 200" in called.out
+    with image.open(out) as film:
+        assert film.n_frames == 4
+    assert ".gif" in call("ecology", "video", made.path, tmp_path / "film.txt", *words).err
+
+
+def test_a_study_writes_its_findings_and_its_report(call: Callable, tmp_path: Path) -> None:
+    words = ["--worlds", 4, "--controls", 4, "--blind", 4, "--steps", STEPS, "--seed", SEED]
+    called = call("ecology", "study", "v1", *SET, *words, "--out", tmp_path / "study")
+    assert called.status == 0, called.err
+    found = json.loads((tmp_path / "study" / "study.json").read_text("utf-8"))
+    assert found["settings"]["width"] == 32
+    passed = found["decisions"]["passed"]
+    assert f"{passed['evolved']} of 4 evolved, {passed['scrambled']} of 4 scrambled" in called.out
+    assert found["decisions"]["configuration"]["why"] in called.out
+    page = tmp_path / "study" / "report.html"
+    first = page.read_bytes()
+    page.unlink()
+    assert call("ecology", "report", tmp_path / "study").out.strip() == f"Report: {page}"
+    assert page.read_bytes() == first
+    refused = call("ecology", "study", "jars", "--blind", 4, "--out", tmp_path / "jars")
+    assert refused.status == 2
+    assert not (tmp_path / "jars").exists()
+
+
+def test_jars_say_who_excludes_whom(made: Made, call: Callable) -> None:
+    words = ["--steps", 300, "--replicates", 4, "--scale", 1]
+    called = call("ecology", "jar", f"{made.path}:1", f"{made.path}:3", *words)
+    assert called.status == 0, called.err
+    assert f"A  {made.path}:1: yield alone" in called.out
+    row = next(line for line in called.out.splitlines() if line.startswith("A + B"))
+    assert re.search(r"\d of 4 \[\d[\d.]*, [\d.]+\]", row)
+    assert re.search(r"(A excludes B|B excludes A|coexist|undecided) *$", row)
+    assert "two or more" in call("ecology", "jar", made.path).err
+    assert call("ecology", "jar", made.path, f"{made.path}:9").status == 2
