@@ -85,17 +85,9 @@ def persisted(
     for i, world in enumerate(run.worlds):
         length = world.lineage.generation_length(after=world.steps // 2)
         steps = int(np.ceil(generations * length)) if np.isfinite(length) else 0
-        lasting.append((steps, new[i * replicates : (i + 1) * replicates]))
-    # Worlds of about one length go together, so that all cores have work.
-    whole = max((steps for steps, _ in lasting), default=0)
-    after, _ = advance(settings, [world for _, of in lasting for world in of], whole, watch=watch)
-    return [
-        [
-            bool(len(new.living()) or (steps and new.numbers[steps - 1, 0]))
-            for new in after[i * replicates :][:replicates]
-        ]
-        for i, (steps, _) in enumerate(lasting)
-    ]
+        after, _ = advance(settings, new[i * replicates : (i + 1) * replicates], steps, watch=watch)
+        lasting.append([bool(len(colony.living())) for colony in after])
+    return lasting
 
 
 def sizes(worlds: Sequence[Inhabited], last: int) -> np.ndarray:
