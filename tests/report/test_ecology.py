@@ -196,6 +196,7 @@ def test_jars_are_told_pair_by_pair(pages: dict[str, str]) -> None:
     assert seen.row("at the end")[1:4] == ["0.0431", "0.022", "0.21"]
     assert seen.row("at the end")[-1] == "no cycles shown"
     assert "one <excludes> the other" in seen.text
+    assert [row[1] for row in seen.rows_of("capacity")] == ["128", "96"]
 
 
 def test_rotation_is_judged_beside_its_nulls_and_all_at_once(pages: dict[str, str], tmp_path: Path) -> None:
