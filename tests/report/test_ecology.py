@@ -168,6 +168,7 @@ def test_rewards_are_told_beside_the_lecture_and_the_null(pages: dict[str, str])
     assert "agrees: eat; disagrees: emitted; undecided: hungry" in seen.text
     assert "Believe no row" not in seen.text
     assert "Beyond chance: chemotactic index." in seen.text
+    assert "With 3 worlds no difference can be shown at 0.05: the least p there is is 0.25." in seen.text
     assert "Nothing differs beyond chance." in seen.text
     assert ["evolved 3", "extinct ✗", "0 of 10"] in [row[:3] for row in seen.rows_of("evolved 3")]
 
