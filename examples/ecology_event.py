@@ -11,4 +11,4 @@ settings = fr.ecology.World2(
 run = fr.ecology.evolve(settings, worlds=2, steps=400, seed=0)
 for number, world in zip(run.numbers, run.worlds, strict=True):
     reward = world.genomes()[:, len(STANDARD)].mean()
-    print(f"world {number}: {len(world.living())} bacteria, being crowded is worth {reward:+.2f} to them")
+    print(f"world {number}: being crowded is worth {reward:+.2f}; bacteria alive {len(world.living())}")

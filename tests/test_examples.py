@@ -14,6 +14,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 # What an example prints -> the least and the most it may say. Wide enough for another machine's rounding.
 EXPECTED = {
     "digits": {"held-out accuracy": (0.93, 1.0)},
+    "ecology_event": {r"world 0: being crowded is worth [+-]\d\.\d\d; bacteria alive": (16, 256)},
     "hospitals": {"held-out accuracy": (0.74, 0.92)},
     "multi_label": {"label_accuracy": (0.92, 1.0), "exact_match": (0.78, 1.0)},
     "next_character": {"held-out accuracy": (0.27, 0.6), "always a space": (0.15, 0.18)},

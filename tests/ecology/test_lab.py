@@ -105,6 +105,16 @@ def test_fields_slope_everywhere_and_are_even():
     assert (flat == flat[0, 0]).all()
 
 
+def test_the_blind_stay_blind_in_the_lab():
+    """The same climbers: their own observations lead them up, somebody else's nowhere."""
+    blind = dataclasses.replace(WIDE, control="blind")
+    tracks = watch(blind, of_one_kind(climber()), (), Arena(), key=jax.random.key(0), steps=240)
+    assert index(tracks.food, tracks, 120).mean() == pytest.approx(1, abs=0.2)
+    falling, rising = tracks.change == 0, tracks.change == 2
+    contrast = share(tracks.tumbled, falling) - share(tracks.tumbled, rising)
+    assert abs(np.nanmean(contrast)) < 0.05
+
+
 def test_guests_begin_spread_out_evenly():
     x, y = lab._spread_out(jax.random.key(3), 64, 64)
     np.testing.assert_array_equal(np.sort(x.astype(int)), np.arange(64))

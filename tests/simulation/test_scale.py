@@ -90,8 +90,8 @@ def test_memory_does_not_grow_with_the_cohort(resident):
 
     The allocator's arenas fill over the first tens of thousands of trainings, whoever does them.
     """
-    few = measured(MEMORY.format(cohort=10, rounds=6000, resident=resident))
-    many = measured(MEMORY.format(cohort=10_000, rounds=6, resident=resident))
+    few = measured(MEMORY.format(cohort=10, rounds=4000, resident=resident))
+    many = measured(MEMORY.format(cohort=10_000, rounds=4, resident=resident))
     assert many["peak"] < 1.1 * few["peak"]
 
 

@@ -247,3 +247,23 @@ def report(study: Path, /, *, out: Path | None = None) -> None:
     from fairyring.report import write_study_report
 
     screen().print(f"Report: {write_study_report(study, out)}", highlight=False, soft_wrap=True, markup=False)
+
+
+@ecology.command
+def zoo(name: str | None = None, /, *, study: Path | None = None, out: Path = Path("zoo")) -> None:
+    """Evolved populations that come with the package, and what is known of each; or such files of a study of one's own.
+
+    Parameters
+    ----------
+    name:
+        Of one of them: its whole card.
+    study:
+        Folder of a study of v1 or v2, whose populations are written as such files.
+    out:
+        Folder to write them in.
+    """
+    from fairyring.cli import _ecology_zoo
+
+    if study is not None:
+        return _ecology_zoo.make(study, out)
+    return _ecology_zoo.card(name) if name else _ecology_zoo.listed()

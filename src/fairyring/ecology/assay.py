@@ -32,12 +32,12 @@ class Assay:
         index_on_patch: on a patch.
         index_without_sensor: on the ridge, the same individuals feeling nothing.
         contrast: P(tumble | food falling) - P(tumble | food rising).
-        level_contrast: P(tumble | plenty) - P(tumble | scarce).
+        level_contrast: P(tumble | plenty) - P(tumble | less).
         drift: mean speed up the ridge's slope, over the speed of a run.
         run_up, run_down: mean length of runs up and down the slope, steps.
         tumbling: P(tumble).
         emitting: P(emit) on the ridge of food; zeros where there is no signal.
-        emitting_on_food: P(emit | plenty) - P(emit | scarce).
+        emitting_on_food: P(emit | plenty) - P(emit | less).
         index_of_signal: chemotactic index on a ridge of signal, food being flat; NaN where there is no signal.
         probabilities: mean P(tumble) in each state of level and change `[3, 3]`, over individuals that were in it.
     """
@@ -160,13 +160,13 @@ def _measured(
         index_on_patch=index(patch.food, patch, settling),
         index_without_sensor=index(without.food, without, settling),
         contrast=share(ridge.tumbled, ridge.change == 0) - share(ridge.tumbled, ridge.change == 2),
-        level_contrast=share(ridge.tumbled, ridge.level == 2) - share(ridge.tumbled, ridge.level == 0),
+        level_contrast=share(ridge.tumbled, ridge.level == 2) - share(ridge.tumbled, ridge.level < 2),
         drift=drift(ridge, settings),
         run_up=up,
         run_down=down,
         tumbling=ridge.tumbled.mean(0),
         emitting=ridge.emitted.mean(0),
-        emitting_on_food=share(ridge.emitted, ridge.level == 2) - share(ridge.emitted, ridge.level == 0),
+        emitting_on_food=share(ridge.emitted, ridge.level == 2) - share(ridge.emitted, ridge.level < 2),
         index_of_signal=np.full(ridge.x.shape[1], np.nan)
         if of_signal is None or of_signal.signal is None
         else index(of_signal.signal, of_signal, settling),

@@ -9,6 +9,7 @@ import os
 import platform
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,18 @@ from fairyring.core.cores import available_cores
 from fairyring.core.errors import EcologyError, RunMismatch
 from fairyring.core.record import replace_file
 from fairyring.ecology import decisions, statistics
+from fairyring.ecology._decisions_viability import QUIET_GENERATIONS
+from fairyring.ecology.assay import STEPS as LAB_STEPS
 from fairyring.ecology.assay import Assay, assay
 from fairyring.ecology.evolution import Evolution, evolve
 from fairyring.ecology.restarts import persisted
 from fairyring.ecology.run_file import fingerprint, load
+from fairyring.ecology.running import Inhabited
 from fairyring.ecology.settings import World, World1, World2
+from fairyring.ecology.state import NUMBERS
 from fairyring.ecology.study_rewards import adjusted, knock_outs, paired, relearning
 
+Lab = Callable[..., list[Assay | None]]
 Told = Callable[[str, int, int], None]  # what is being done, how much of it, of how much
 ARMS = ("evolved", "scrambled", "blind")
 STEPS = 24_000
@@ -44,6 +50,7 @@ def study_world1(
     controls: int = 16,
     blind: int = 8,
     steps: int = STEPS,
+    lab_steps: int = LAB_STEPS,
     seed: int = 0,
     told: Told | None = None,
 ) -> dict[str, Any]:
@@ -54,6 +61,7 @@ def study_world1(
         settings: of the evolved worlds.
         worlds, controls, blind: how many of each arm; four or more.
         steps: of each world.
+        lab_steps: for how long each arena of the lab is watched; the first third is for settling.
         seed: of all chance; each arm has worlds of its own.
         told: called with what is being done and how far it is.
 
@@ -65,7 +73,9 @@ def study_world1(
         EcologyError: too few worlds.
         RunMismatch: the folder holds runs of other settings or another seed.
     """
-    return _study("v1", Path(out), settings or World1(), (worlds, controls, blind), steps, seed, told)
+    return _study(
+        "v1", Path(out), settings or World1(), (worlds, controls, blind), steps, lab_steps, seed, told
+    )
 
 
 def study_world2(
@@ -76,6 +86,7 @@ def study_world2(
     controls: int = 16,
     blind: int = 8,
     steps: int = STEPS,
+    lab_steps: int = LAB_STEPS,
     seed: int = 0,
     told: Told | None = None,
 ) -> dict[str, Any]:
@@ -84,7 +95,9 @@ def study_world2(
 
     Args: as of `study_world1`.
     """
-    return _study("v2", Path(out), settings or World2(), (worlds, controls, blind), steps, seed, told)
+    return _study(
+        "v2", Path(out), settings or World2(), (worlds, controls, blind), steps, lab_steps, seed, told
+    )
 
 
 def _study(
@@ -93,6 +106,7 @@ def _study(
     settings: World,
     counts: tuple[int, int, int],
     steps: int,
+    lab_steps: int,
     seed: int,
     told: Told | None,
 ) -> dict[str, Any]:
@@ -104,11 +118,12 @@ def _study(
         arm: _run(out / f"{arm}.eco", _of_arm(settings, arm), count, steps, seed, say, arm)
         for arm, count in zip(ARMS, counts, strict=True)
     }
+    lab = partial(assay, steps=lab_steps, settling=lab_steps // 3, seed=seed)
     assays = {}
     for arm, run in runs.items():
         say(f"{arm} worlds in the lab", 0, len(run.worlds))
-        assays[arm] = assay(
-            run, seed=seed, progress=lambda made, whole, arm=arm: say(f"{arm} worlds in the lab", made, whole)
+        assays[arm] = lab(
+            run, progress=lambda made, whole, arm=arm: say(f"{arm} worlds in the lab", made, whole)
         )
     found = {
         "study": kind,
@@ -117,14 +132,13 @@ def _study(
         "steps": steps,
         "seed": seed,
         "arms": {arm: _arm(runs[arm], assays[arm]) for arm in ARMS},
-        "decisions": _decisions(assays)
-        | {"blind_sensing_again": _sensing_again(runs["blind"], assays, seed)},
+        "decisions": _decisions(assays) | {"blind_sensing_again": _sensing_again(runs["blind"], assays, lab)},
         "versions": {"fairyring": __version__, "jax": jax.__version__, "numpy": np.__version__},
         "machine": {"cores": available_cores(), "processor": platform.machine()},
         "seconds": {arm: runs[arm].seconds for arm in ARMS},
     }
     if kind == "v2":
-        found |= _rewards(runs, assays, seed, say)
+        found |= _rewards(runs, assays, lab, seed, say)
     found["seconds"]["study"] = time.perf_counter() - begun
     found = plain(found)
     replace_file(out / "study.json", msgspec.json.format(msgspec.json.encode(found), indent=1))
@@ -244,17 +258,17 @@ def _decisions(assays: dict[str, list[Assay | None]]) -> dict[str, Any]:
     }
 
 
-def _sensing_again(run: Evolution, assays: dict[str, list[Assay | None]], seed: int) -> int:
+def _sensing_again(run: Evolution, assays: dict[str, list[Assay | None]], lab: Lab) -> int:
     """How many blind worlds would pass if their inhabitants were given back their own observations: nothing was selected
     there, but one table may have taken over by drift, and a table at random may climb."""
     seeing = dataclasses.replace(run, settings=dataclasses.replace(run.settings, control="none"))
     controls = [_asked(lab) for lab in assays["scrambled"] if lab is not None]
-    labs = [lab for lab in assay(seeing, seed=seed) if lab is not None]
-    return sum(decisions.chemotaxis_in_world(_asked(lab), controls).verdict for lab in labs)
+    labs = [each for each in lab(seeing) if each is not None]
+    return sum(decisions.chemotaxis_in_world(_asked(each), controls).verdict for each in labs)
 
 
 def _rewards(
-    runs: dict[str, Evolution], assays: dict[str, list[Assay | None]], seed: int, say: Told
+    runs: dict[str, Evolution], assays: dict[str, list[Assay | None]], lab: Lab, seed: int, say: Told
 ) -> dict[str, Any]:
     """What there is to say of world 2's rewards."""
     run = runs["evolved"]
@@ -264,19 +278,7 @@ def _rewards(
         return lambda worlds, made: say(what, made, 0)
 
     lasted = persisted(run, seed=seed, watch=watch("closed restarts, steps"))
-    classes = []
-    for world, restarts in zip(run.worlds, lasted, strict=True):
-        length = world.lineage.generation_length(after=run.steps // 2)
-        numbers = world.numbers
-        classes.append(
-            decisions.viability(
-                numbers[:, 3],
-                length if np.isfinite(length) else 1.0,
-                restarts,
-                overflow=int(numbers[-LATE:, 4].sum()),
-                extinct=not len(world.living()),
-            )
-        )
+    classes = [_class(world, restarts, run.steps) for world, restarts in zip(run.worlds, lasted, strict=True)]
     viable = [i for i, of in enumerate(classes) if of == "viable"]
     found: dict[str, Any] = {
         "viability": {"classes": classes, "restarts_that_lasted": [sum(of) for of in lasted]}
@@ -307,21 +309,35 @@ def _rewards(
         name: {arm: _apart(late["evolved"][i], late[arm][i]) for arm in ARMS[1:]}
         for i, name in enumerate(("population", "emission"))
     }
-    found["relearning"] = relearning(run, seed=seed, watch=watch("relearning, steps"))
+    found["relearning"] = relearning(run, lab, seed=seed, watch=watch("relearning, steps"))
     found["knock_outs"] = knock_outs(run, seed=seed, watch=watch("knock-outs, steps"))
-    found["learned_in_life"] = _inherited(run, assays["evolved"], seed)
+    found["learned_in_life"] = _inherited(run, assays["evolved"], lab, seed)
     return found
 
 
-def _inherited(run: Evolution, labs: list[Assay | None], seed: int) -> Any:
+def _class(world: Inhabited, restarts: list[bool], steps: int) -> str:
+    """A world's viability; "too short" where it was not run for long enough to say."""
+    length = world.lineage.generation_length(after=steps // 2)
+    newcomers, waiting = (world.numbers[:, NUMBERS.index(name)] for name in ("newcomers", "waiting"))
+    if len(world.living()) and not length * QUIET_GENERATIONS <= steps and not newcomers.any():
+        return "too short"
+    return decisions.viability(
+        newcomers,
+        length if np.isfinite(length) else 1.0,
+        restarts,
+        overflow=int(waiting[-LATE:].sum()),
+        extinct=not len(world.living()),
+    )
+
+
+def _inherited(run: Evolution, labs: list[Assay | None], lab: Lab, seed: int) -> Any:
     """How much of what the lab sees is learned: the same individuals beside the same that know nothing."""
     from fairyring.ecology.restarts import closed, colonies
 
     settings = closed(run.settings)
     naive = Evolution(settings, seed, run.numbers, tuple(colonies(run, settings, seed=seed, naive=True)))
     with_it, without = (
-        np.array([np.nan if lab is None else _mean(lab.index) for lab in of])
-        for of in (labs, assay(naive, seed=seed))
+        np.array([np.nan if each is None else _mean(each.index) for each in of]) for of in (labs, lab(naive))
     )
     return adjusted([paired("chemotactic index, with and without what was learned", with_it, without)])
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from fairyring.core.errors import EcologyError
 from fairyring.ecology.competition import (
+    LEVEL,
     Contest,
     Controls,
     Pair,
@@ -24,7 +25,7 @@ from fairyring.ecology.competition import (
 from fairyring.ecology.evolution import Evolution, evolve
 from fairyring.ecology.jars import Mix, Population, jars, scaled
 from fairyring.ecology.settings import World, World2
-from fairyring.ecology.statistics import Interval
+from fairyring.ecology.statistics import Interval, holm
 
 EVEN, RARE = 0.5, 0.05
 _EARLY = 1 / 6  # of a jar's steps: when a ranking is looked at before the weaker die out
@@ -273,12 +274,14 @@ def _standing(
 def _sentences(found: list[Contest], verdicts: dict[str, int], standing: Standing | None) -> tuple[str, ...]:
     yields = [one.relative_yield for one in found if one.relative_yield is not None]
     above = sum(one.low > 1 for one in yields)
-    parted = sum(p <= 0.05 for p in _holm([one.overlap.p for one in found if one.overlap is not None]))
+    overlaps = [one.overlap for one in found if one.overlap is not None]
+    parted = sum(p <= LEVEL for p in _holm([one.p for one in overlaps]))
+    least = f"; the least overlap is {min(one.overlap for one in overlaps):.3f}" if overlaps else ""
     told = [
         f"Of {len(found)} pairs, in {verdicts['excludes']} one excludes the other, {verdicts['coexist']} coexist "
         f"(each invades from 5 %), {verdicts['undecided']} are undecided beside drift (Holm over all pairs).",
         f"Relative yield total: its 95 % interval is above 1 in {above} of {len(yields)} pairs (one by one, not adjusted).",
-        f"Niches (food by signal where they are) differ between labels in {parted} pairs (Holm).",
+        f"Niches (food by signal where they are) differ between labels in {parted} pairs (Holm){least}.",
     ]
     if standing is not None:
         told.append(
@@ -290,6 +293,4 @@ def _sentences(found: list[Contest], verdicts: dict[str, int], standing: Standin
 
 
 def _holm(p: list[float]) -> tuple[float, ...]:
-    from fairyring.ecology.statistics import holm
-
     return holm(p) if p else ()

@@ -1,17 +1,17 @@
 """What evolved rewards are worth: learned again from nothing, beside the same rewards on other events, and each left out."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from fairyring.ecology import statistics
-from fairyring.ecology.assay import assay
+from fairyring.ecology.assay import Assay
 from fairyring.ecology.evolution import Evolution
 from fairyring.ecology.restarts import closed, colonies, sizes
-from fairyring.ecology.running import Inhabited, advance
+from fairyring.ecology.running import advance
 
 LIVING = 800  # steps of relearning: about two lives
 LASTING, LAST = 2000, 1000  # steps of a knock-out, and how many of them count
@@ -53,7 +53,9 @@ def adjusted(rows: Sequence[Paired]) -> tuple[Paired, ...]:
     )
 
 
-def relearning(run: Evolution, *, seed: int, watch: Any = None) -> tuple[Paired, ...]:
+def relearning(
+    run: Evolution, lab: Callable[..., list[Assay | None]], *, seed: int, watch: Any = None
+) -> tuple[Paired, ...]:
     """Individuals that know nothing, with their evolved rewards and with the same numbers on other events.
 
     Both arms live `LIVING` steps in closed worlds in which children know nothing either; then they go to the lab.
@@ -73,13 +75,13 @@ def relearning(run: Evolution, *, seed: int, watch: Any = None) -> tuple[Paired,
         worlds, _ = advance(
             settings, colonies(run, settings, seed=seed, change=change, naive=True), LIVING, watch=watch
         )
-        arms.append((worlds, _assayed(run, settings, worlds, seed)))
-    (own, lab), (other, other_lab) = arms
+        arms.append((worlds, lab(Evolution(settings, seed, run.numbers, tuple(worlds)))))
+    (own, seen), (other, other_seen) = arms
     rows = []
     for name, field in (("chemotactic index", "index"), ("tumble contrast", "contrast")):
         ours, theirs = (
             np.array([np.nan if each is None else np.nanmean(getattr(each, field)) for each in of])
-            for of in (lab, other_lab)
+            for of in (seen, other_seen)
         )
         rows.append(paired(name, ours, theirs))
     rows.append(paired("population, log", np.log1p(sizes(own, 100)), np.log1p(sizes(other, 100))))
@@ -106,7 +108,3 @@ def knock_outs(run: Evolution, *, seed: int, watch: Any = None) -> tuple[Paired,
     whole = arm(None)
     rows = [paired(event.name, arm(i), whole) for i, event in enumerate(run.settings.events)]
     return adjusted(rows)
-
-
-def _assayed(run: Evolution, settings: Any, worlds: Sequence[Inhabited], seed: int):
-    return assay(Evolution(settings, seed, run.numbers, tuple(worlds)), seed=seed)

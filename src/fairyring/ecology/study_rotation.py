@@ -319,11 +319,12 @@ def _sentences(
     told.append(
         f"Selection on hand-written tables: {curl.share:.3f} of the field of invasion fitness has no potential; the fitted "
         f"landscape with this noise leaves {curl.null_share:.3f} (p {curl.p:.3g}). Antisymmetric share of its Jacobian "
-        f"{jacobian.antisymmetric_share:.3f}, curl {jacobian.difference:.2g} (p {jacobian.p:.3g})."
+        f"{jacobian.antisymmetric_share:.3f}, curl {jacobian.difference:.2g} (p {jacobian.p:.3g}). So coarse a grid takes "
+        "terms of fourth order for curl, so a small share may be nothing else."
     )
     told.append(
         f"Learning of two halves of a population: antisymmetric share of its Jacobian {learning.antisymmetric_share:.3f}, "
         f"with noise alone {learning.null_share:.3f} (p {learning.p:.3g}); between the halves {learning.between:.3f} "
-        f"(p {learning.between_p:.3g})."
+        f"(p {learning.between_p:.3g}; two looks, not adjusted)."
     )
     return tuple(told)

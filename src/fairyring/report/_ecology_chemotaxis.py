@@ -35,7 +35,7 @@ _WORDS = {
     "index_without_sensor": "the index of the same genomes when they feel nothing",
     "drift": "mean speed towards the crest of a ridge of food, over the speed of a run",
     "population": "mean over the run's last steps; lives, and not the lab",
-    "level_contrast": "P(tumble | plenty) − P(tumble | scarce)",
+    "level_contrast": "P(tumble | plenty) − P(tumble | less)",
 }
 
 

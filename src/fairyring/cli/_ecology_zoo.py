@@ -1,0 +1,47 @@
+"""What `ecology zoo` does."""
+
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from fairyring.cli._terminal import screen
+from fairyring.ecology.exhibits import exhibit, make_zoo, names
+
+
+def listed() -> None:
+    """A line a population."""
+    table = Table(box=None, pad_edge=False)
+    for title in ("name", "heredity", "bacteria", "generations", "index", "contrast"):
+        table.add_column(title, justify="left" if title in ("name", "heredity") else "right")
+    for name in names():
+        card = exhibit(name).card
+        table.add_row(
+            name,
+            card["heredity"],
+            f"{card['population']:.0f}",
+            str(card["generations"]),
+            f"{card['index']:.2f}",
+            f"{card['contrast']:+.2f}",
+        )
+    screen().print(table)
+
+
+def card(name: str) -> None:
+    """All that is known of one."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for key, value in exhibit(name).card.items():
+        table.add_row(key, _told(value))
+    screen().print(table)
+
+
+def make(study: Path, out: Path) -> None:
+    """Write a study's populations."""
+    for path in make_zoo(study, out):
+        screen().print(str(path), highlight=False, soft_wrap=True, markup=False)
+
+
+def _told(value: Any) -> str:
+    if isinstance(value, dict):
+        return "  ".join(f"{key} {of:+.2f}" for key, of in value.items())
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
