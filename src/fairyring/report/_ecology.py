@@ -9,7 +9,7 @@ from fairyring.report import _ecology_jars as jars
 from fairyring.report import _ecology_rewards as rewards
 from fairyring.report import _ecology_rotation as rotation
 from fairyring.report import units
-from fairyring.report._ecology_data import ARMS, Study, damaged, p_value, three
+from fairyring.report._ecology_data import ARMS, Study, damaged, folded, p_value, three
 from fairyring.report._html import escaped, flat, mapping, mark, number, section, stat, table
 
 _STYLE = """
