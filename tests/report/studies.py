@@ -202,6 +202,7 @@ def jars(study: str = "jars") -> dict[str, Any]:
         **FACTS,
         "runs": {"populations": run_hash("populations"), "followed": run_hash("followed")},
         "jars": {
+            "jar": SETTINGS | {"width": 16, "capacity": 96},
             "evolution_steps": 2000, "jar_steps": 900, "replicates": 20, "founders": 200, "worlds": 999,
             "populations": [
                 {

@@ -168,6 +168,7 @@ def test_rewards_are_told_beside_the_lecture_and_the_null(pages: dict[str, str])
     assert "agrees: eat; disagrees: emitted; undecided: hungry" in seen.text
     assert "Believe no row" not in seen.text
     assert "Beyond chance: chemotactic index." in seen.text
+    assert "With 3 worlds no difference can be shown at 0.05: the least p there is is 0.25." in seen.text
     assert "Nothing differs beyond chance." in seen.text
     assert ["evolved 3", "extinct ✗", "0 of 10"] in [row[:3] for row in seen.rows_of("evolved 3")]
 
@@ -196,6 +197,7 @@ def test_jars_are_told_pair_by_pair(pages: dict[str, str]) -> None:
     assert seen.row("at the end")[1:4] == ["0.0431", "0.022", "0.21"]
     assert seen.row("at the end")[-1] == "no cycles shown"
     assert "one <excludes> the other" in seen.text
+    assert [row[1] for row in seen.rows_of("capacity")] == ["128", "96"]
 
 
 def test_rotation_is_judged_beside_its_nulls_and_all_at_once(pages: dict[str, str], tmp_path: Path) -> None:

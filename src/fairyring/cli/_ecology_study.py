@@ -78,16 +78,15 @@ def _made(
             if subject == "v1":
                 return study_world1(folder, settings=_settings(World1(), settings), **common)
             return study_world2(folder, settings=_settings(World2(), settings), **common)
-        else:
-            if asked[1:] != (None, None):
-                raise EcologyError(
-                    "--controls, --blind",
-                    given=f"a study of {subject}",
-                    expected="v1 or v2: jars have all their controls, one of each population and pair",
-                    do="Leave them out.",
-                )
-            world = _settings(World2(), settings)
-            return _put_together(subject, folder, world, asked[0], steps, seed, quick, doing)
+        if asked[1:] != (None, None):
+            raise EcologyError(
+                "--controls, --blind",
+                given=f"a study of {subject}",
+                expected="v1 or v2: jars have all their controls, one of each population and pair",
+                do="Leave them out.",
+            )
+        world = _settings(World2(), settings)
+        return _put_together(subject, folder, world, asked[0], steps, seed, quick, doing)
 
 
 def _settings(world: _Kind, words: Sequence[str]) -> _Kind:

@@ -9,7 +9,7 @@ from fairyring.report import _ecology_jars as jars
 from fairyring.report import _ecology_rewards as rewards
 from fairyring.report import _ecology_rotation as rotation
 from fairyring.report import units
-from fairyring.report._ecology_data import ARMS, Study, damaged, p_value, three
+from fairyring.report._ecology_data import ARMS, Study, damaged, folded, p_value, three
 from fairyring.report._html import escaped, flat, mapping, mark, number, section, stat, table
 
 _STYLE = """
@@ -165,9 +165,11 @@ def _settings(study: Study) -> str:
         "<p>A world is addressed by the seed and its number. The hash is of a run's settings, seed and last state; "
         "<code>fairyring ecology replay</code> lives a world through again and compares.</p>"
     )
-    return section(
-        "settings", "Settings, seeds, runs", intro + table(rows) + table(flat(study.found["settings"]))
-    )
+    body = f"{intro}{table(rows)}<h3>The worlds</h3>{table(flat(study.found['settings']))}"
+    jar = mapping(mapping(study.found.get("jars")).get("jar"))
+    if jar:
+        body += folded("Settings of the jars", table(flat(jar)))
+    return section("settings", "Settings, seeds, runs", body)
 
 
 def _provenance(study: Study) -> str:

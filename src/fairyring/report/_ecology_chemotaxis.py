@@ -167,7 +167,7 @@ def rule(study: Study) -> str:
     )
     body += paragraph(
         f"Change: {_ruled(change, 'more when food falls', 'more when food rises')} Level: "
-        f"{_ruled(level, 'more in plenty', 'more in scarcity')}"
+        f"{_ruled(level, 'more in plenty', 'less in plenty')}"
     )
     drawn = []
     for arm in ARMS[:2]:

@@ -1,6 +1,7 @@
 """The figures of a study: a dot a world, means with their intervals, curves, tables of tumbling."""
 
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -133,7 +134,7 @@ def forest(
                 markeredgewidth=0,
             )  # fmt: skip
             _mean(ax, at - 0.28 if len(known) else at, mean, colour if name in muted else WARM, across=True)
-        ax.set_yticks(range(len(rows)), [name for name, _, _ in reversed(rows)])
+        ax.set_yticks(range(len(rows)), [fill(name, 24) for name, _, _ in reversed(rows)])
         ax.set_ylim(-0.6, len(rows) - 0.4)
         ax.tick_params(axis="y", length=0, labelcolor=INK)
         ax.grid(axis="y", color=RULE, linewidth=0.6)

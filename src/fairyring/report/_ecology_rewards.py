@@ -12,7 +12,7 @@ from fairyring.report._html import absent, escaped, figure, mapping, pair, parag
 _LEVEL = 0.05
 _CLASSES = {
     "viable": "no newcomer for 20 generations, and 9 of 10 closed restarts lasted 10 generations",
-    "propped": "newcomers were thrown in, or closed restarts died out",
+    "propped": "newcomers came in during the last 20 generations, or fewer than 9 of 10 closed restarts lasted",
     "capacity-limited": "parents found no place: its numbers are the array's and not the food's",
     "extinct": "nobody lives",
 }
@@ -248,6 +248,9 @@ def _paired(study: Study, key: str, title: str, words: str, rows: Any) -> str:
         f"{study.source(['evolved'])}",
         title,
     )
+    fewest = min(len(row["ours"]) for row in rows)
+    if 2 / 2**fewest >= _LEVEL:
+        words += f" With {fewest} worlds no difference can be shown at {_LEVEL:g}: the least p there is is {p_value(2 / 2**fewest)}."
     differs = [row["name"] for row in rows if row["p_holm"] < _LEVEL]
     verdict = f"Beyond chance: {', '.join(differs)}." if differs else "Nothing differs beyond chance."
     numbers = grid(["what", "mean difference [95 % BCa]", "worlds", "p", "p, Holm", "verdict"], told)

@@ -168,7 +168,7 @@ def verdicts(study: Study) -> str:
                 "turning a look",
                 [
                     (
-                        " and\n".join(told[key]["traits"]),
+                        " and ".join(told[key]["traits"]),
                         np.array(told[key]["rotation"]["turning"], float),
                         told[key]["rotation"]["mean"],
                     )
