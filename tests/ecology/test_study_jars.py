@@ -144,7 +144,7 @@ def test_the_study_of_rotation_says_what_it_measured(two: Evolution) -> None:
         evolved=two,
         steps=33 * 64,
         invasion_replicates=3,
-        invasion_steps=120,
+        invasion_steps=240,
         learning_replicates=1,
         emission=(-2.0, 0.0),
         response=(-1.0, 1.0),
