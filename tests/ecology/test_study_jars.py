@@ -144,15 +144,17 @@ def test_the_study_of_rotation_says_what_it_measured(two: Evolution) -> None:
         evolved=two,
         steps=33 * 64,
         invasion_replicates=3,
-        invasion_steps=120,
+        invasion_steps=240,
         learning_replicates=1,
+        emission=(-2.0, 0.0),
+        response=(-1.0, 1.0),
         scale=1.0,
     )
     assert (study.worlds, study.settled, study.steps) == (6, 64, 2112)
     assert len(study.behaviour.rotation.turning) == 6
     assert study.behaviour.rotation.p >= 2 / 64
     assert study.rewards.rotation.block == 2
-    assert np.shape(study.curl.gradients) == (3, 3, 2)
+    assert np.shape(study.curl.gradients) == (2, 2, 2)
     assert study.learning.replicates == 6  # worlds
     assert len(study.found) == 4
     assert study.jars is None
