@@ -72,7 +72,7 @@ class Resampled:
         """
 
         def ratio(energy: Floats, spread: Floats) -> Floats:
-            with np.errstate(divide="ignore"):
+            with np.errstate(divide="ignore", invalid="ignore"):  # what is not kept of it
                 return np.where(energy > 1e-20 * scale, energy / np.maximum(spread, 1e-24 * scale), 0.0)
 
         drawn = ratio(left_over, self.spread)
