@@ -14,7 +14,7 @@ from fairyring.ecology import World1, study
 from fairyring.ecology.assay import assay
 from fairyring.report import write_study_report
 
-from .studies import jars, rotation, run_hash, world1, world2, written
+from .studies import interval, jars, rotation, run_hash, world1, world2, written
 
 STUDIES = [world1(), world2(), jars(), rotation()]
 
@@ -164,7 +164,7 @@ def test_rewards_are_told_beside_the_lecture_and_the_null(pages: dict[str, str])
     ]
     assert seen.rows_of("emitted")[0][-2:] == ["−", "+, disagrees ✗"]
     assert seen.rows_of("hungry")[0][-1] == "undecided"
-    assert seen.row("dummy (the null)")[-1] == "0 is in the interval ✓"
+    assert seen.rows_of("dummy (the null)")[0][-1] == "0 is in the interval ✓"
     assert "agrees: eat; disagrees: emitted; undecided: hungry" in seen.text
     assert "Believe no row" not in seen.text
     assert "Beyond chance: chemotactic index." in seen.text
@@ -173,10 +173,23 @@ def test_rewards_are_told_beside_the_lecture_and_the_null(pages: dict[str, str])
     assert ["evolved 3", "extinct ✗", "0 of 10"] in [row[:3] for row in seen.rows_of("evolved 3")]
 
 
+def test_signs_that_need_no_heredity_are_told_from_those_that_do(tmp_path: Path) -> None:
+    found = world2()
+    control = found["rewards"]["scrambled"]
+    control[0] = control[0] | {"mean": interval(0.4, 0.3, 0.5), "p_holm": 0.001}
+    control[0]["signs"] = control[0]["signs"] | {"positive": 4, "negative": 0}
+    control[3] = control[3] | {"mean": interval(0.09, 0.05, 0.13), "null_holds": False}
+    seen = page(tmp_path, found)
+    lead = seen.text[: seen.text.index("Which rewards evolved")]
+    assert "same sign beyond chance for: eat; evolved worlds have a sign of their own for: emitted." in lead
+    assert "The control's own null fails: there the dummy's reward is 0.09 [0.05, 0.13]" in lead
+    assert seen.rows_of("dummy (the null)")[1][-1] == "0 is not in it ✗"
+
+
 def test_a_null_that_fails_is_said_before_the_rewards(tmp_path: Path) -> None:
     seen = page(tmp_path, world2(dummy=(0.3, 0.1, 0.5)))
     assert seen.text.index("Believe no row") < seen.text.index("Viable worlds")
-    assert seen.row("dummy (the null)")[-1] == "0 is not in it ✗"
+    assert seen.rows_of("dummy (the null)")[0][-1] == "0 is not in it ✗"
 
 
 def test_too_few_viable_worlds_have_no_table(tmp_path: Path) -> None:

@@ -139,6 +139,8 @@ def _rewarded(study: Study) -> tuple[str, str, list[str]]:
             f"Over worlds, positive: {', '.join(signs[1]) or 'none'}; negative: {', '.join(signs[-1]) or 'none'}; the others have "
             f"no sign beyond chance. {rewards.lecture(rows)}"
         )
+        beside = rewards.without_heredity(rows, study.found["rewards"].get("scrambled") or [])
+        lead += f" {beside}" if beside else ""
     told = study.found["decisions"]
     counts = {arm: len(study.worlds(arm)) for arm in ARMS}
     stats = _stats(study, told, told["passed"], counts)

@@ -6,7 +6,17 @@ from typing import Any
 import numpy as np
 
 from fairyring.report import _ecology_figures as figures
-from fairyring.report._ecology_data import Study, grid, interval, judged, over_worlds, p_value, three, trio
+from fairyring.report._ecology_data import (
+    Study,
+    folded,
+    grid,
+    interval,
+    judged,
+    over_worlds,
+    p_value,
+    three,
+    trio,
+)
 from fairyring.report._html import absent, escaped, figure, mapping, pair, paragraph, section
 
 _LEVEL = 0.05
@@ -43,6 +53,9 @@ def rewards(study: Study) -> str:
         [_row(row) for row in rows],
     )
     body += paragraph(lecture(rows))
+    beside = without_heredity(rows, found.get("scrambled") or [])
+    if beside:
+        body += paragraph(beside)
     muted = [row["name"] for row in rows if row["null_holds"] is not None]
     drawn = [
         figure(
@@ -75,7 +88,13 @@ def rewards(study: Study) -> str:
                 "Rewards of scrambled worlds",
             )
         )
-    return section("rewards", title, body + pair(drawn))
+    body += pair(drawn)
+    if scrambled:
+        head = ["event", "mean [95 % BCa]", "positive in", "p", "p, Holm", "the lecture", "found"]
+        body += folded(
+            "The rewards of scrambled worlds in numbers", grid(head, [_row(row) for row in scrambled])
+        )
+    return section("rewards", title, body)
 
 
 def alarm(study: Study) -> str | None:
@@ -125,6 +144,23 @@ def decided(row: Mapping[str, Any]) -> int:
 
 def _sign(row: Mapping[str, Any]) -> str:
     return {1: "+", -1: "−", 0: "undecided"}[decided(row)]
+
+
+def without_heredity(rows: Sequence[Mapping[str, Any]], scrambled: Sequence[Mapping[str, Any]]) -> str | None:
+    """What the signs are worth beside those of worlds in which nothing is inherited; None without such worlds."""
+    if not scrambled:
+        return None
+    theirs = {row["name"]: decided(row) for row in scrambled if row["null_holds"] is None}
+    ours = {row["name"]: decided(row) for row in rows if row["null_holds"] is None}
+    same = [name for name, sign in ours.items() if sign and theirs.get(name) == sign]
+    own = [name for name, sign in ours.items() if sign and theirs.get(name) != sign]
+    told = "Where children get random rewards, signs come of who survives and not of heredity. "
+    told += f"Such worlds have the same sign beyond chance for: {', '.join(same) or 'none'}"
+    told += f"; evolved worlds have a sign of their own for: {', '.join(own) or 'none'}."
+    dummy = next((row for row in scrambled if row["null_holds"] is False), None)
+    if dummy is not None:
+        told += f" The control's own null fails: there the dummy's reward is {interval(dummy['mean'])}, and not 0."
+    return told
 
 
 def lecture(rows: Sequence[Mapping[str, Any]]) -> str:
