@@ -46,7 +46,8 @@ def happenings(first_step: int, died: np.ndarray, divided: np.ndarray, born: np.
 
 
 def _places(words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Step and place of each set bit, in order."""
-    bits = np.unpackbits(np.ascontiguousarray(words.astype("<u4")).view(np.uint8), axis=1, bitorder="little")
-    steps, places = np.nonzero(bits)
-    return steps, places
+    """Step and place of each set bit, in order. Few words have any, and only these are looked into."""
+    steps, at = np.nonzero(words)
+    bits = np.ascontiguousarray(words[steps, at].astype("<u4"))[:, None].view(np.uint8)
+    rows, bit = np.nonzero(np.unpackbits(bits, axis=1, bitorder="little"))
+    return steps[rows], at[rows] * 32 + bit

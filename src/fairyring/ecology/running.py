@@ -212,16 +212,17 @@ class Worker:
 
 
 class Programs:
-    """The compiled step of worlds of one structure, for all places and for half of them.
+    """The compiled step of worlds of one structure, for all places and for a half and three quarters of them.
 
-    The lowest places are filled first. While the upper half is empty a program for half as many makes the same steps, to
-    the same bits, in less time; a step that finds too few places says so, and is made again by the other.
+    The lowest places are filled first. While the upper ones are empty a program for fewer makes the same steps, to the
+    same bits, in less time; a step that finds too few places says so, and is made again by the next one.
     """
 
     def __init__(self, settings: World, cores: int) -> None:
         self.capacity = settings.capacity
-        half = -(-settings.capacity // 64) * 32
-        self.sizes = [half, settings.capacity] if half >= 512 else [settings.capacity]
+        quarter = -(-settings.capacity // 128) * 32
+        fewer = [2 * quarter, 3 * quarter] if settings.capacity >= 1024 else []
+        self.sizes = [*fewer, settings.capacity]
         self._of = {size: compiled(settings.structure(), size, cores) for size in self.sizes}
 
     def load(self, settings: World) -> None:
@@ -248,10 +249,10 @@ class Programs:
             after, logs = self._of[size](place, fitting, key, knobs, np.int32(self.capacity), np.int32(steps))
             if size == self.capacity or not np.asarray(logs.numbers)[:steps, NUMBERS.index("short")].any():
                 return after, logs
-            size = self.capacity
+            size = next(larger for larger in self.sizes if larger > size)
 
     def _size(self, high: int) -> int:
-        return next(size for size in self.sizes if high * 1.1 + FEW <= size or size == self.capacity)
+        return next(size for size in self.sizes if high + FEW <= size or size == self.capacity)
 
 
 @lru_cache(maxsize=32)

@@ -66,6 +66,7 @@ def make_step(settings: World) -> Callable[[State, Array, Mapping[str, Array], A
         # Sensing.
         food = grid.felt(fields["food"], state.x, state.y)
         signal = grid.felt(fields["signal"], state.x, state.y) if two_chemicals else food * 0
+        food, signal = _hold((food, signal))
         change = (food - state.memory) / (food + state.memory + 1e-3)
         memory = state.memory + (food - state.memory) / knobs["memory"]
         felt = Sensed(food=food, change=change, signal=signal, energy=state.energy, knobs=knobs)
@@ -75,13 +76,13 @@ def make_step(settings: World) -> Callable[[State, Array, Mapping[str, Array], A
 
         # Learning and choosing.
         number = jnp.arange(places, dtype=jnp.int32)
-        first, second = drawn.words(key, CHOICE, places)
+        first, second = _hold(drawn.words(key, CHOICE, places))
         coin, priority = drawn.unit(first, 20), (first & 0xFFF).astype(jnp.int32)
         chance, meeting = drawn.unit(second, 16), (second & 0xFFFF).astype(jnp.float32) * 2.0**-16
         if policy.reward is None:
             spare, luck = priority, chance
         else:
-            third, fourth = drawn.words(key, LEARNING, places)
+            third, fourth = _hold(drawn.words(key, LEARNING, places))
             coin, spare, luck = (
                 drawn.unit(third, 20),
                 (third & 0xFFF).astype(jnp.int32),
