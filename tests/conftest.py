@@ -14,3 +14,12 @@ def _compile_once():
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
         yield
         jax.config.update("jax_compilation_cache_dir", None)
+
+
+@pytest.fixture
+def no_cache():
+    """Programs are compiled, not found in the session's cache."""
+    folder = jax.config.jax_compilation_cache_dir
+    jax.config.update("jax_compilation_cache_dir", None)
+    yield
+    jax.config.update("jax_compilation_cache_dir", folder)

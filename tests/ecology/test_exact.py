@@ -154,7 +154,7 @@ def test_a_point_spreads_with_variance_2_d_t_and_fades_by_its_decay() -> None:
 @pytest.mark.parametrize("settings", [worlds.FIRST, worlds.SECOND], ids=["world 1", "world 2"])
 def test_energy_closes(settings: World1) -> None:
     """Injected = decayed + metabolised + change of stock, of food and in bacteria; the dead have none left."""
-    world = dataclasses.replace(settings, minimum=45, basal_cost=0.04, food_influx=3.0)
+    world = dataclasses.replace(settings, minimum=60, basal_cost=0.04, food_influx=3.0)
     run = evolve(world, worlds=2, steps=600, seed=5, cores=1)
     start = world.founders * world.start_energy
     for n in range(2):

@@ -18,7 +18,7 @@ from tests.learning.linear import people
 from tests.simulation.training import plan_of
 
 ROUNDS = 60
-KILLS = 4
+KILLS = 3
 
 
 def start(folder, name, *more):
