@@ -102,7 +102,7 @@ class RunFolder:
 
     def write_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
         """Write a safetensors file of the folder, whole or not at all."""
-        self._replace(self.path / name, _tensors(arrays, {}))
+        self._replace(self.path / name, tensors(arrays, {}))
 
     def write_bytes(self, name: str, content: bytes) -> None:
         """Write a file of the folder, or of a folder in it, whole or not at all."""
@@ -148,7 +148,7 @@ class RunFolder:
         path = self.path / "checkpoints" / f"round-{round:06d}.safetensors"
         with _storage(path), open(self.path / "metrics.jsonl", "ab") as file:
             os.fsync(file.fileno())
-        self._replace(path, _tensors(arrays, {**facts, "round": round}))
+        self._replace(path, tensors(arrays, {**facts, "round": round}))
         for old in self._checkpoints()[:-KEPT]:
             old.unlink(missing_ok=True)
 
@@ -259,11 +259,36 @@ def restore_state(tree: Any, arrays: Mapping[str, np.ndarray]) -> Any:
     )
 
 
-def _tensors(arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> bytes:
+def tensors(arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> bytes:
+    """A safetensors file of named arrays, with plain values beside them."""
     metadata = {"fairyring": msgspec.json.encode(facts).decode()}
     return safetensors.numpy.save(
         {k: np.ascontiguousarray(v).reshape(np.shape(v)) for k, v in arrays.items()}, metadata
     )
+
+
+def read_tensors(path: Path, *, expected: str, do: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The plain values and the arrays of a file that `tensors` made.
+
+    Args:
+        path: of the file.
+        expected: what it should have been, for the error.
+        do: what to do if it is not.
+
+    Raises:
+        RunError: there is no such file.
+        RunDamaged: it is cut short, or no such file.
+    """
+    if not path.is_file():
+        raise RunError(str(path), given="no such file", expected=expected, do="Check the path.")
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            facts = msgspec.json.decode((file.metadata() or {})["fairyring"])
+            return facts, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, safetensors.SafetensorError, KeyError, msgspec.DecodeError) as error:
+        raise RunDamaged(
+            str(path), given=f"{type(error).__name__}: {error}", expected=expected, do=do
+        ) from error
 
 
 @contextmanager

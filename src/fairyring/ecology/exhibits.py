@@ -13,11 +13,9 @@ from typing import Any
 import jax
 import msgspec
 import numpy as np
-import safetensors
-import safetensors.numpy
 
 from fairyring.core.errors import EcologyError, RunDamaged, RunError
-from fairyring.core.record import flatten_state, replace_file, restore_state
+from fairyring.core.record import flatten_state, read_tensors, replace_file, restore_state, tensors
 from fairyring.ecology.jars import Population
 from fairyring.ecology.run_file import load, settings_of
 from fairyring.ecology.settings import World
@@ -73,21 +71,15 @@ def read_exhibit(path: str | os.PathLike[str]) -> Exhibit:
         RunDamaged: it is not whole, or not one of these.
     """
     path = Path(path)
-    if not path.is_file():
-        raise RunError(str(path), given="no such file", expected="a population's file", do="Check the path.")
+    whole, do = "a whole file of a population", "Make it again from its study."
+    facts, rows = read_tensors(path, expected=whole, do=do)
     try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            facts = msgspec.json.decode((file.metadata() or {})["fairyring"])
-            rows = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         settings = settings_of(path, facts["kind"], facts["settings"])
         genomes = rows.pop("genomes")
         minds = restore_state(settings.policy.empty(len(genomes), settings.states, settings.actions), rows)
-    except (safetensors.SafetensorError, msgspec.DecodeError, KeyError, OSError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         raise RunDamaged(
-            str(path),
-            given=f"{type(error).__name__}: {error}",
-            expected="a whole file of a population",
-            do="Make it again from its study.",
+            str(path), given=f"{type(error).__name__}: {error}", expected=whole, do=do
         ) from error
     return Exhibit(facts["name"], settings, Population(facts["name"], genomes, minds), facts["card"])
 
@@ -155,11 +147,7 @@ def make_zoo(study: str | os.PathLike[str], out: str | os.PathLike[str], *, most
         arrays = {"genomes": world.genomes()[pick]}
         arrays |= flatten_state(jax.tree.map(lambda rows, pick=pick: rows[pick], world.minds()))
         facts = {"name": name, "kind": kind, "settings": run.settings.described(), "card": card}
-        content = safetensors.numpy.save(
-            {key: np.ascontiguousarray(rows) for key, rows in arrays.items()},
-            {"fairyring": msgspec.json.encode(facts).decode()},
-        )
-        replace_file(out / f"{name}{SUFFIX}", content)
+        replace_file(out / f"{name}{SUFFIX}", tensors(arrays, facts))
         written.append(out / f"{name}{SUFFIX}")
     return written
 

@@ -14,12 +14,10 @@ from typing import Any
 import jax
 import msgspec
 import numpy as np
-import safetensors
-import safetensors.numpy
 
 from fairyring._version import __version__
 from fairyring.core.errors import EcologyError, RunDamaged, RunError, RunMismatch
-from fairyring.core.record import flatten_state, replace_file, restore_state
+from fairyring.core.record import flatten_state, read_tensors, replace_file, restore_state, tensors
 from fairyring.ecology import events, policies, senses
 from fairyring.ecology.evolution import Evolution
 from fairyring.ecology.lineage import Lineage
@@ -83,11 +81,7 @@ def save(run: Evolution, path: str | os.PathLike[str]) -> None:
         }
         arrays |= {f"{number}/{name}": getattr(world, name) for name in ("key", "numbers", "amounts")}
     facts["sha256"] = _digest(arrays)
-    metadata = {"fairyring": msgspec.json.encode(facts).decode()}
-    content = safetensors.numpy.save(
-        {k: np.ascontiguousarray(v).reshape(np.shape(v)) for k, v in arrays.items()}, metadata
-    )
-    replace_file(Path(path), content)
+    replace_file(Path(path), tensors(arrays, facts))
 
 
 def load(path: str | os.PathLike[str], settings: World | None = None) -> Evolution:
@@ -103,12 +97,9 @@ def load(path: str | os.PathLike[str], settings: World | None = None) -> Evoluti
         RunMismatch: it is of another version of the format, or of other settings than those given.
     """
     path = Path(path)
-    if not path.is_file():
-        raise RunError(str(path), given="no such file", expected="the file of a run", do="Check the path.")
+    whole, do = "the whole file of an ecology's run", "Restore it from a copy, or make the run again."
+    facts, arrays = read_tensors(path, expected=whole, do=do)
     try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            facts = msgspec.json.decode((file.metadata() or {})["fairyring"])
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if facts["format"] != FORMAT:
             raise RunMismatch(
                 str(path),
@@ -125,12 +116,9 @@ def load(path: str | os.PathLike[str], settings: World | None = None) -> Evoluti
             )
         found = _settings(path, facts, settings)
         worlds = tuple(_world(found, arrays, number) for number in facts["worlds"])
-    except (safetensors.SafetensorError, msgspec.DecodeError, KeyError, OSError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         raise RunDamaged(
-            str(path),
-            given=f"{type(error).__name__}: {error}",
-            expected="the whole file of an ecology's run",
-            do="Restore it from a copy, or make the run again.",
+            str(path), given=f"{type(error).__name__}: {error}", expected=whole, do=do
         ) from error
     return Evolution(
         found, facts["seed"], tuple(facts["worlds"]), worlds, facts["seconds"], facts["compiling"]
