@@ -249,6 +249,7 @@ def test_what_is_no_study_is_refused(tmp_path: Path) -> None:
         write_study_report(written(tmp_path, world1()), tmp_path / "no" / "report.html")
 
 
+@pytest.mark.slow
 def test_of_a_real_study_every_world_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # The lab as it is, for a shorter time: it is looked at step by step.
     monkeypatch.setattr(study, "assay", partial(assay, individuals=32, steps=150, settling=50))
