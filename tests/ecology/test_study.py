@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fairyring.core.errors import EcologyError, RunError, RunMismatch
-from fairyring.ecology import decisions, exhibits, study
+from fairyring.ecology import exhibits, study
 from fairyring.ecology.evolution import Evolution, evolve
 from fairyring.ecology.restarts import closed, colonies, persisted, sizes
 from fairyring.ecology.running import advance
@@ -137,9 +137,7 @@ def test_differences_between_arms_are_of_worlds_with_both():
 
 
 def test_results_become_plain_values():
-    made = plain(
-        {"a": np.float32(0.5), "b": [np.array([1, 2]), float("nan")], "c": (decisions.viability,)[:0]}
-    )
+    made = plain({"a": np.float32(0.5), "b": [np.array([1, 2]), float("nan")], "c": ()})
     assert made == {"a": 0.5, "b": [[1, 2], None], "c": []}
 
 

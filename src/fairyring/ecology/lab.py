@@ -19,8 +19,7 @@ from fairyring.ecology.settings import World
 from fairyring.ecology.state import empty
 
 Shape = Literal["ridge", "patch", "flat"]
-# Concentrations at the crest and half a torus of 128 cells away: between them nine in ten of the living are found. The
-# profile is what decay and diffusion make of a line or a point that feeds a field, an exponential, so there is a
+# Concentrations at the crest and half a torus away: food that one can live on. The profile is what decay and diffusion make of a line or a point that feeds a field, an exponential, so there is a
 # slope everywhere. Far below, or where nothing changes, nobody lives for long; what a genome says of such places is hardly selected, and
 # an immortal one in the lab could stand still there for ever.
 PEAK, EDGE = 1.0, 0.03
