@@ -32,7 +32,7 @@ ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.p
 SMALL = FakeSettings(width=32, capacity=64, founders=20)
 
 
-def until(what: Callable[[], object], seconds: float = 5.0) -> None:
+def until(what: Callable[[], object], seconds: float = 30.0) -> None:
     """Wait for something that another thread brings about."""
     end = time.monotonic() + seconds
     while not what():
@@ -312,14 +312,14 @@ def look(port: int, *, origin: str | None = "http://127.0.0.1:{port}", host: str
 def hear(page, kind: str) -> dict:
     """The next message of a kind; frames and others are passed over."""
     while True:
-        message = page.recv(timeout=5)
+        message = page.recv(timeout=30)
         if isinstance(message, str) and (said := json.loads(message))["kind"] == kind:
             return said
 
 
 def see(page) -> Frame:
     page.send('{"kind": "next"}')
-    while not isinstance(message := page.recv(timeout=5), bytes):
+    while not isinstance(message := page.recv(timeout=30), bytes):
         pass
     return decode(message)
 
@@ -396,7 +396,7 @@ def test_the_page_is_served_under_this_machines_names_only() -> None:
     with live(FakeScene(SMALL)) as served:
 
         def get(path: str, host: str) -> tuple[int, str, bytes]:
-            connection = HTTPConnection("127.0.0.1", served.port, timeout=5)
+            connection = HTTPConnection("127.0.0.1", served.port, timeout=30)
             try:
                 connection.request("GET", path, headers={"Host": host})
                 answer = connection.getresponse()
