@@ -308,6 +308,9 @@ def test_a_study_writes_its_findings_and_its_report(call: Callable, tmp_path: Pa
     assert page.read_bytes() == first
     refused = call("ecology", "study", "jars", "--blind", 4, "--out", tmp_path / "jars")
     assert refused.status == 2
+    refused = call("ecology", "study", "rotation", "--world", "v1", "--out", tmp_path / "jars")
+    assert refused.status == 2
+    assert "of world 2" in refused.err
     assert not (tmp_path / "jars").exists()
 
 

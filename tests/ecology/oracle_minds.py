@@ -144,7 +144,7 @@ def happened(
         case "near death":
             return float(tally.less(c.energy, 0.15))
         case "dummy":
-            return float(tally.less(luck, 0.1))
+            return float(tally.less(luck, 0.1)) * (1 if tally.less(luck, 0.05) else -1)
         case "food rising":
             return float(tally.less(knob["change_threshold"], felt["change"]))
         case "death":

@@ -295,16 +295,17 @@ def test_the_dummy_event_depends_on_nothing() -> None:
         state = snapshot(after)
     rows = np.concatenate(seen)
     assert len(rows) > 2000
-    assert set(np.unique(rows[:, 0])) == {0.0, 1.0}
-    assert stats.binomtest(int(rows[:, 0].sum()), len(rows), 0.1).pvalue > 1e-4
+    assert set(np.unique(rows[:, 0])) == {-1.0, 0.0, 1.0}
+    for value in (-1, 1):
+        assert stats.binomtest(int((rows[:, 0] == value).sum()), len(rows), 0.05).pvalue > 1e-4
     for column in rows[:, 1:].T:
         assert unrelated(rows[:, 0], column)
 
 
-def test_no_reward_for_the_dummy_event_evolves() -> None:
-    run = evolve(
-        dataclasses.replace(worlds.SECOND, mutation_rate=0.3), worlds=40, steps=300, seed=13, cores=1
-    )
+@pytest.mark.parametrize("control", ["none", "scrambled"])
+def test_no_reward_for_the_dummy_event_evolves(control) -> None:
+    world = dataclasses.replace(worlds.SECOND, mutation_rate=0.3, control=control)
+    run = evolve(world, worlds=40, steps=300, seed=13, cores=1)
     dummy = [event.name for event in run.settings.events].index("dummy")
     means = [inhabited.genomes()[:, dummy].mean() for inhabited in run.worlds]
     assert run.metrics["births"].sum() > 1000

@@ -9,8 +9,11 @@ import pytest
 from fairyring.core.errors import EcologyError, RunError, RunMismatch
 from fairyring.ecology import exhibits, study
 from fairyring.ecology.evolution import Evolution, evolve
+from fairyring.ecology.policies import q_learning
 from fairyring.ecology.restarts import closed, colonies, persisted, sizes
+from fairyring.ecology.run_file import load
 from fairyring.ecology.running import advance
+from fairyring.ecology.settings import World1, World2
 from fairyring.ecology.study import plain, study_world1, study_world2
 from fairyring.ecology.study_rewards import adjusted, paired
 from tests.ecology.worlds import FIRST, SECOND, same_bits
@@ -31,10 +34,10 @@ def first(tmp_path_factory):
 def test_a_study_says_what_it_found_of_each_world_beside_its_controls(first):
     folder, found, told = first
     assert json.loads((folder / "study.json").read_text()) == json.loads(json.dumps(found))
-    assert {arm: len(of["worlds"]) for arm, of in found["arms"].items()} == dict.fromkeys(study.ARMS, 4)
+    assert {arm: len(of["worlds"]) for arm, of in found["arms"].items()} == dict.fromkeys(study.ARMS[:3], 4)
     numbers = [row["world"] for of in found["arms"].values() for row in of["worlds"]]
     assert len(set(numbers)) == 12  # arms share no world
-    for arm in study.ARMS:
+    for arm in found["arms"]:
         for row, decision in zip(
             found["arms"][arm]["worlds"], found["decisions"]["worlds"][arm], strict=True
         ):
@@ -77,7 +80,7 @@ def second(tmp_path_factory):
 
 @pytest.mark.slow
 def test_a_study_of_rewards_has_its_controls(second):
-    _, found = second
+    folder, found = second
     events = [event.name for event in SECOND.events]
     assert len(found["viability"]["classes"]) == 4
     assert set(found["viability"]["classes"]) <= {
@@ -95,6 +98,33 @@ def test_a_study_of_rewards_has_its_controls(second):
         "population, log",
     ]
     assert set(found["against_controls"]) == {"population", "emission"}
+    assert set(found["against_controls"]["population"]) == {"scrambled", "blind", "unrelated"}
+    unrelated = load(folder / "unrelated.eco").settings
+    assert (unrelated.control, unrelated.retention) == ("scrambled", 0)
+    assert set(found["decisions"]["worlds"]) == set(found["arms"]) == set(study.ARMS)
+
+
+def test_only_where_learning_is_passed_on_is_there_a_control_without_it():
+    kept = {
+        heredity: study._keeps_what_was_learned(World2(policy=q_learning(heredity)))
+        for heredity in ("rewards", "retention", "evolved values", "lamarck")
+    }
+    assert [heredity for heredity, is_kept in kept.items() if is_kept] == ["retention", "lamarck"]
+    assert not study._keeps_what_was_learned(World2(retention=0.0))
+    assert not study._keeps_what_was_learned(World1())
+
+
+def test_the_distance_that_heredity_makes_is_found_and_no_other():
+    rng = np.random.default_rng(4)
+    ours, theirs = rng.normal(0, 1, (16, 4)), rng.normal(0, 1, (17, 4))
+    ours[:, 1] += 4
+    theirs[16] = np.nan  # a world in which nobody lives
+    found = study._without_heredity(ours, theirs, ["a", "moved", "b", "dummy"], "dummy")
+    assert len(found["worlds"]) == 16
+    corrected = {row["name"]: row["p_holm"] for row in found["apart"]}
+    assert corrected["moved"] < 1e-6
+    assert min(corrected["a"], corrected["b"]) > 0.05
+    assert next(row for row in found["apart"] if row["name"] == "moved")["delta"] == 1
 
 
 def test_restarts_are_copies_that_begin_alike_and_know_nothing_if_asked():

@@ -22,7 +22,7 @@ FACTS: dict[str, Any] = {
     "machine": {"cores": 2, "processor": "x86_64"},
     "seconds": {"study": 61.5},
 }
-FIRST = {"evolved": 0, "scrambled": 1000, "blind": 2000}
+FIRST = {"evolved": 0, "scrambled": 1000, "blind": 2000, "unrelated": 3000}
 
 
 def run_hash(name: str) -> str:
@@ -142,9 +142,28 @@ def paired(name: str, differences: list[float], p: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def without_heredity(table: list[dict[str, Any]]) -> dict[str, Any]:
+    """Worlds whose rewards have no sign; of the evolved ones only those for emitting are elsewhere."""
+    return {
+        "worlds": [[0.1, 0.2, -0.1, 0.1], [-0.1, -0.2, 0.2, 0.1], [0.2, 0.1, -0.1, 0.1], [-0.2, -0.1, 0.1, -0.1]],
+        "table": [reward(row["name"], (0.0, -0.2, 0.2), 2, 1.0, None, None) for row in table],
+        "apart": [
+            {
+                "name": row["name"], "ours": [0.5, 0.6, 0.4], "theirs": [0.1, -0.1, 0.2, -0.2], "delta": 1.0,
+                "p_two_sided": 0.02, "method": "exact", "p_holm": 0.04 if row["name"] == "emitted" else 0.5,
+            }
+            for row in table
+        ],
+    }  # fmt: skip
+
+
 def world2(*, dummy: tuple[float, float, float] = (0.01, -0.1, 0.12), viable: bool = True) -> dict[str, Any]:
     """World 1's decisions; eating decided positive, emitting the other way than in the lecture."""
     found = world1(study="v2", settings=SETTINGS | {"policy": "Q-learning, heredity of retention"})
+    found["arms"]["unrelated"] = arm("unrelated", [1.0, 1.1, 1.05, 0.95])
+    found["decisions"]["worlds"]["unrelated"] = [decision(1.0, 0.0, 1.0) for _ in range(4)]
+    found["decisions"]["passed"]["unrelated"] = 0
+    found["decisions"]["against_unrelated"] = found["decisions"]["against_blind"]
     table = [
         reward("eat", (0.52, 0.31, 0.66), 4, 0.002, 1, "agrees"),
         reward("emitted", (0.21, 0.11, 0.33), 4, 0.004, -1, "disagrees"),
@@ -156,7 +175,7 @@ def world2(*, dummy: tuple[float, float, float] = (0.01, -0.1, 0.12), viable: bo
             "events": ["eat", "emitted", "hungry", "dummy"],
             "worlds": [[0.5, 0.2, -0.1, 0.1], [0.6, 0.3, 0.1, -0.1], [0.4, 0.1, -0.2, 0.0]],
             "table": table,
-            "scrambled": [reward(row["name"], (0.0, -0.2, 0.2), 2, 1.0, None, None) for row in table],
+            "controls": {name: without_heredity(table) for name in ("scrambled", "unrelated")},
         }
     beside = {
         "ours": [700.0, 710.0, 720.0], "theirs": [500.0, 510.0, 520.0], "delta": 1.0, "p_two_sided": 0.0571,
@@ -167,7 +186,8 @@ def world2(*, dummy: tuple[float, float, float] = (0.01, -0.1, 0.12), viable: bo
         "restarts_that_lasted": [10, 10, 9, 0] if viable else [3, 2, 1, 0],
     }
     found["against_controls"] = {
-        name: {"scrambled": beside, "blind": beside} for name in ("population", "emission")
+        name: {"scrambled": beside, "blind": beside, "unrelated": beside}
+        for name in ("population", "emission")
     }
     found["relearning"] = [paired("chemotactic index", [0.5, 0.6, 0.7], 0.04)]
     found["knock_outs"] = [paired("eat", [-1.0, -1.1, -0.9], 0.01), paired("dummy", [0.1, -0.1, 0.05], 0.9)]

@@ -175,13 +175,14 @@ def test_rewards_are_told_beside_the_lecture_and_the_null(pages: dict[str, str])
 
 def test_signs_that_need_no_heredity_are_told_from_those_that_do(tmp_path: Path) -> None:
     found = world2()
-    control = found["rewards"]["scrambled"]
+    control = found["rewards"]["controls"]["scrambled"]["table"]
     control[0] = control[0] | {"mean": interval(0.4, 0.3, 0.5), "p_holm": 0.001}
     control[0]["signs"] = control[0]["signs"] | {"positive": 4, "negative": 0}
     control[3] = control[3] | {"mean": interval(0.09, 0.05, 0.13), "null_holds": False}
     seen = page(tmp_path, found)
     lead = seen.text[: seen.text.index("Which rewards evolved")]
     assert "same sign beyond chance for: eat; evolved worlds have a sign of their own for: emitted." in lead
+    assert "evolved rewards differ from theirs in: emitted." in lead
     assert "The control's own null fails: there the dummy's reward is 0.09 [0.05, 0.13]" in lead
     assert seen.rows_of("dummy (the null)")[1][-1] == "0 is not in it ✗"
 

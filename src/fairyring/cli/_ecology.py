@@ -80,6 +80,7 @@ def study(
     steps: int | None = None,
     seed: int = 0,
     settings: Settings = (),
+    world: Literal["v1", "v2"] | None = None,
     quick: Flag = False,
 ) -> None:
     """Make a whole experiment with its controls, and write DIR/study.json and DIR/report.html.
@@ -105,6 +106,8 @@ def study(
         Of all chance.
     settings:
         NAME=VALUE changes a setting of the worlds, such as food_influx=20. May be repeated.
+    world:
+        Of jars: which kind of world the populations come from; v2 if not given.
     quick:
         Fewer and shorter worlds, for a first look.
     """
@@ -119,6 +122,7 @@ def study(
         steps=steps,
         seed=seed,
         settings=settings,
+        world=world,
         quick=quick,
     )
 

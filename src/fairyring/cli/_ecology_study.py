@@ -38,12 +38,13 @@ def study(
     steps: int | None,
     seed: int,
     settings: Sequence[str],
+    world: str | None,
     quick: bool,
 ) -> None:
     """Make a study, write its report, and say its verdicts; see the command of the same name."""
     folder = out or Path("runs") / f"study-{subject}"
     try:
-        found = _made(subject, folder, (worlds, controls, blind), steps, seed, settings, quick)
+        found = _made(subject, folder, (worlds, controls, blind), steps, seed, settings, world, quick)
     except KeyboardInterrupt:
         say(f"Stopped. The same command goes on with the runs in {folder}.")
         raise SystemExit(130) from None
@@ -60,9 +61,17 @@ def _made(
     steps: int | None,
     seed: int,
     settings: Sequence[str],
+    kind: str | None,
     quick: bool,
 ) -> dict[str, Any]:
     """What a study found, after all of it was run."""
+    if kind is not None and subject != "jars":
+        raise EcologyError(
+            "--world",
+            given=f"a study of {subject}",
+            expected="a study of jars: rotation is of signals and rewards, so of world 2",
+            do="Leave it out.",
+        )
     with Doing() as doing:
         if subject in ("v1", "v2"):
             usual = _QUICK_ARMS if quick else _ARMS
@@ -85,7 +94,7 @@ def _made(
                 expected="v1 or v2: jars have all their controls, one of each population and pair",
                 do="Leave them out.",
             )
-        world = _settings(World2(), settings)
+        world = _settings(World1() if kind == "v1" else World2(), settings)
         return _put_together(subject, folder, world, asked[0], steps, seed, quick, doing)
 
 
@@ -98,7 +107,7 @@ def _settings(world: _Kind, words: Sequence[str]) -> _Kind:
 def _put_together(
     subject: str,
     folder: Path,
-    world: World2,
+    world: World,
     worlds: int | None,
     steps: int | None,
     seed: int,
@@ -136,7 +145,7 @@ def _put_together(
     return found
 
 
-def _evolved(path: Path, world: World2, numbers: range, steps: int, seed: int, doing: Doing) -> Evolution:
+def _evolved(path: Path, world: World, numbers: range, steps: int, seed: int, doing: Doing) -> Evolution:
     """The run in that file, gone on with where it stopped, or a new one."""
 
     def progress(made: int, whole: int) -> None:

@@ -51,7 +51,7 @@ def values(events: tuple[Event, ...], happened: Happened) -> list[Array]:
 
 
 HUNGRY, SATED, NEAR_DEATH = 0.6, 1.4, 0.15  # energies
-CHANCE = 0.1  # how often the dummy event happens
+CHANCE = 0.1  # how often the dummy event happens, as 1 half the time and as -1
 
 ALIVE = Event("alive", lambda happened: jnp.ones_like(happened.energy))
 EAT = Event("eat", lambda happened: happened.uptake)
@@ -62,8 +62,10 @@ EMITTED = Event("emitted", lambda happened: happened.emitted)
 ENCOUNTER = Event("encounter", lambda happened: happened.neighbours > 0)
 DIVIDED = Event("divided", lambda happened: happened.divided)
 DYING = Event("near death", lambda happened: happened.energy < NEAR_DEATH)
-# Nothing that anybody does changes it, so no reward for it can be of use: the null of every reward that evolves.
-DUMMY = Event("dummy", lambda happened: happened.chance < CHANCE)
+# The null of every reward that evolves. Nothing that anybody does changes it, and it is as often 1 as -1, so a reward for it
+# does what its opposite does. (One that is always 1 is no null: a reward that comes often, whatever one does, pays for
+# going on with what one does.)
+DUMMY = Event("dummy", lambda happened: (happened.chance < CHANCE) * jnp.sign(CHANCE / 2 - happened.chance))
 
 STANDARD = (ALIVE, EAT, HUNGER, SATIATION, SIGNALLED, EMITTED, ENCOUNTER, DIVIDED, DYING, DUMMY)
 

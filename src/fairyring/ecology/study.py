@@ -1,7 +1,7 @@
 """The experiments, whole: evolved worlds beside their controls, in the lab, and the decision.
 
-A study is a folder: `evolved.eco`, `scrambled.eco`, `blind.eco`, the runs, and `study.json`, what was found, in plain values. A run that
-is in the folder already is not made again, but gone on with where it stopped.
+A study is a folder: `evolved.eco`, `scrambled.eco` and so on, the runs, one an arm, and `study.json`, what was found, in plain
+values. A run that is in the folder already is not made again, but gone on with where it stopped.
 """
 
 import dataclasses
@@ -26,6 +26,7 @@ from fairyring.ecology._decisions_viability import QUIET_GENERATIONS
 from fairyring.ecology.assay import STEPS as LAB_STEPS
 from fairyring.ecology.assay import Assay, assay
 from fairyring.ecology.evolution import Evolution, evolve
+from fairyring.ecology.policies import q_learning
 from fairyring.ecology.restarts import persisted
 from fairyring.ecology.run_file import fingerprint, load
 from fairyring.ecology.running import Inhabited
@@ -35,7 +36,8 @@ from fairyring.ecology.study_rewards import adjusted, knock_outs, paired, relear
 
 Lab = Callable[..., list[Assay | None]]
 Told = Callable[[str, int, int], None]  # what is being done, how much of it, of how much
-ARMS = ("evolved", "scrambled", "blind")
+# In unrelated worlds children have random rewards, as in scrambled ones, and nothing of what their parents learned.
+ARMS = ("evolved", "scrambled", "blind", "unrelated")
 STEPS = 24_000
 LATE = 2000  # steps at the end over which populations are averaged
 # The signs of evolved rewards as the lecture shows them (Agüera y Arcas 2020): with large error bars, all populations viable.
@@ -93,6 +95,9 @@ def study_world2(
     """Which rewards evolve in world 2, and what they are worth: as `study_world1`, and besides the viability of each evolved
     world, the table of rewards over the viable ones, relearning, and the knock-out of each reward.
 
+    Where children keep what their parents learned, scrambling rewards leaves that heredity in place. So there is a fourth
+    arm, as large as the scrambled one: unrelated worlds, in which a child has nothing of its parent.
+
     Args: as of `study_world1`.
     """
     return _study(
@@ -114,9 +119,12 @@ def _study(
         raise EcologyError("worlds", given=counts, expected="four or more in each arm", do="Ask for more.")
     out.mkdir(parents=True, exist_ok=True)
     begun, say = time.perf_counter(), told or (lambda what, made, whole: None)
+    sizes = dict(zip(ARMS, (*counts, counts[1]), strict=True))
+    if not _keeps_what_was_learned(settings):
+        del sizes["unrelated"]
     runs = {
         arm: _run(out / f"{arm}.eco", _of_arm(settings, arm), count, steps, seed, say, arm)
-        for arm, count in zip(ARMS, counts, strict=True)
+        for arm, count in sizes.items()
     }
     lab = partial(assay, steps=lab_steps, settling=lab_steps // 3, seed=seed)
     assays = {}
@@ -131,11 +139,11 @@ def _study(
         "rho": settings.rho,
         "steps": steps,
         "seed": seed,
-        "arms": {arm: _arm(runs[arm], assays[arm]) for arm in ARMS},
+        "arms": {arm: _arm(runs[arm], assays[arm]) for arm in runs},
         "decisions": _decisions(assays) | {"blind_sensing_again": _sensing_again(runs["blind"], assays, lab)},
         "versions": {"fairyring": __version__, "jax": jax.__version__, "numpy": np.__version__},
         "machine": {"cores": available_cores(), "processor": platform.machine()},
-        "seconds": {arm: runs[arm].seconds for arm in ARMS},
+        "seconds": {arm: run.seconds for arm, run in runs.items()},
     }
     if kind == "v2":
         found |= _rewards(runs, assays, lab, seed, say)
@@ -165,8 +173,19 @@ def plain(value: Any) -> Any:
     return value
 
 
+def _keeps_what_was_learned(settings: World) -> bool:
+    if not isinstance(settings, World2):
+        return False
+    retained = settings.policy == q_learning() and settings.retention > 0
+    return retained or settings.policy == q_learning("lamarck")
+
+
 def _of_arm(settings: World, arm: str) -> World:
-    return settings if arm == "evolved" else dataclasses.replace(settings, control=arm)
+    if arm == "evolved":
+        return settings
+    if arm == "unrelated":
+        return dataclasses.replace(settings, control="scrambled", policy=q_learning(), retention=0.0)
+    return dataclasses.replace(settings, control=arm)
 
 
 def _run(path: Path, settings: World, worlds: int, steps: int, seed: int, say: Told, arm: str) -> Evolution:
@@ -236,9 +255,8 @@ def _asked(lab: Assay) -> decisions.WorldAssay:
 def _decisions(assays: dict[str, list[Assay | None]]) -> dict[str, Any]:
     """The stated decision for each world of each arm, for the configuration, and how often it errs."""
     asked = {arm: [None if lab is None else _asked(lab) for lab in of] for arm, of in assays.items()}
-    controls = [each for each in asked["scrambled"] if each is not None]
-    blind = [each for each in asked["blind"] if each is not None]
-    evolved = [each for each in asked["evolved"] if each is not None]
+    living = {arm: [each for each in of if each is not None] for arm, of in asked.items()}
+    controls = living["scrambled"]
 
     def of(arm: str) -> list[decisions.Decision | None]:
         return [
@@ -248,12 +266,16 @@ def _decisions(assays: dict[str, list[Assay | None]]) -> dict[str, Any]:
             for each in asked[arm]
         ]
 
-    worlds = {arm: of(arm) for arm in ARMS}
+    worlds = {arm: of(arm) for arm in asked}
     return {
         "worlds": worlds,
         "passed": {arm: sum(d is not None and d.verdict for d in made) for arm, made in worlds.items()},
-        "configuration": decisions.chemotaxis_in_configuration(evolved, controls),
-        "against_blind": decisions.chemotaxis_in_configuration(evolved, blind),
+        "configuration": decisions.chemotaxis_in_configuration(living["evolved"], controls),
+        **{
+            f"against_{arm}": decisions.chemotaxis_in_configuration(living["evolved"], of)
+            for arm, of in living.items()
+            if arm not in ("evolved", "scrambled")
+        },
         "errors": decisions.error_rate(controls),
     }
 
@@ -293,9 +315,11 @@ def _rewards(
             "events": events,
             "worlds": rewards["evolved"][viable],
             "table": decisions.reward_table(rewards["evolved"][viable], events, dummy, expected_sign=LECTURE),
-            "scrambled": decisions.reward_table(
-                rewards["scrambled"][np.isfinite(rewards["scrambled"]).all(1)], events, dummy
-            ),
+            "controls": {
+                arm: _without_heredity(rewards["evolved"][viable], rewards[arm], events, dummy)
+                for arm in ("scrambled", "unrelated")
+                if arm in rewards
+            },
         }
     late = {
         arm: (
@@ -306,7 +330,7 @@ def _rewards(
         for arm, of in runs.items()
     }
     found["against_controls"] = {
-        name: {arm: _apart(late["evolved"][i], late[arm][i]) for arm in ARMS[1:]}
+        name: {arm: _apart(late["evolved"][i], late[arm][i]) for arm in runs if arm != "evolved"}
         for i, name in enumerate(("population", "emission"))
     }
     found["relearning"] = relearning(run, lab, seed=seed, watch=watch("relearning, steps"))
@@ -340,6 +364,23 @@ def _inherited(run: Evolution, labs: list[Assay | None], lab: Lab, seed: int) ->
         np.array([np.nan if each is None else _mean(each.index) for each in of]) for of in (labs, lab(naive))
     )
     return adjusted([paired("chemotactic index, with and without what was learned", with_it, without)])
+
+
+def _without_heredity(ours: np.ndarray, theirs: np.ndarray, events: list[str], dummy: str) -> dict[str, Any]:
+    """The rewards of worlds in which none is inherited, `[worlds, events]`, and how far ours are from them: signs tell who is
+    alive, which selects in either; what heredity adds is the distance between the two."""
+    theirs = theirs[np.isfinite(theirs).all(1)]
+    apart = [_apart(ours[:, i], theirs[:, i]) for i in range(len(events))]
+    asked = [i for i, name in enumerate(events) if name != dummy]
+    corrected = dict(zip(asked, statistics.holm([apart[i]["p_two_sided"] for i in asked]), strict=True))
+    return {
+        "worlds": theirs,
+        "table": decisions.reward_table(theirs, events, dummy),
+        "apart": [
+            {"name": name, **apart[i], "p_holm": corrected.get(i, apart[i]["p_two_sided"])}
+            for i, name in enumerate(events)
+        ],
+    }
 
 
 def _means(rows: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ from fairyring.report import _ecology_jars as jars
 from fairyring.report import _ecology_rewards as rewards
 from fairyring.report import _ecology_rotation as rotation
 from fairyring.report import units
-from fairyring.report._ecology_data import ARMS, Study, damaged, folded, p_value, three
+from fairyring.report._ecology_data import Study, damaged, folded, p_value, three
 from fairyring.report._html import escaped, flat, mapping, mark, number, section, stat, table
 
 _STYLE = """
@@ -84,7 +84,7 @@ def page(study: Study) -> str:
 def _chemotaxis(study: Study) -> tuple[str, str, list[str]]:
     """Title, lead and stats of a study of world 1."""
     told = study.found["decisions"]
-    passed, counts = told["passed"], {arm: len(study.worlds(arm)) for arm in ARMS}
+    passed, counts = told["passed"], {arm: len(study.worlds(arm)) for arm in study.arms}
     yes = passed["evolved"]
     title = f"Chemotaxis evolved in {yes if yes else 'none'} of {units.count(counts['evolved'], 'world')}"
     return title, _lead(study), _stats(study, told, passed, counts)
@@ -92,7 +92,7 @@ def _chemotaxis(study: Study) -> tuple[str, str, list[str]]:
 
 def _lead(study: Study) -> str:
     told = study.found["decisions"]
-    passed, counts = told["passed"], {arm: len(study.worlds(arm)) for arm in ARMS}
+    passed, counts = told["passed"], {arm: len(study.worlds(arm)) for arm in study.arms}
     whole = told["configuration"]
     return (
         f"Nobody wrote down what is to be optimised. In {units.count(counts['evolved'], 'world')}, each run for "
@@ -139,10 +139,11 @@ def _rewarded(study: Study) -> tuple[str, str, list[str]]:
             f"Over worlds, positive: {', '.join(signs[1]) or 'none'}; negative: {', '.join(signs[-1]) or 'none'}; the others have "
             f"no sign beyond chance. {rewards.lecture(rows)}"
         )
-        beside = rewards.without_heredity(rows, study.found["rewards"].get("scrambled") or [])
-        lead += f" {beside}" if beside else ""
+        lead += (
+            f" {rewards.without_heredity(rows, 'scrambled', study.found['rewards']['controls']['scrambled'])}"
+        )
     told = study.found["decisions"]
-    counts = {arm: len(study.worlds(arm)) for arm in ARMS}
+    counts = {arm: len(study.worlds(arm)) for arm in study.arms}
     stats = _stats(study, told, told["passed"], counts)
     chemo = stat(
         "Chemotaxis", f"{told['passed']['evolved']} of {counts['evolved']}", "worlds pass the decision"

@@ -8,7 +8,6 @@ import numpy as np
 from fairyring.report import _ecology_figures as figures
 from fairyring.report import units
 from fairyring.report._ecology_data import (
-    ARMS,
     Study,
     folded,
     grid,
@@ -57,7 +56,7 @@ def decision(study: Study) -> str:
     body += grid(_head(first), rows)
     body += _failed(made)
     body += _configuration(told)
-    for arm in ARMS[1:]:
+    for arm in study.arms[1:]:
         count = len(study.worlds(arm))
         body += folded(f"The same for the {count} {arm} worlds", grid(_head(first), _rows(study, arm)))
     return section("decision", "The decision, world by world", body)
@@ -111,7 +110,11 @@ def _failed(made: Sequence[Mapping[str, Any]]) -> str:
 
 def _configuration(told: Mapping[str, Any]) -> str:
     body = "<h3>The configuration</h3>"
-    for name, words in (("configuration", "scrambled"), ("against_blind", "blind")):
+    for name, words in (
+        ("configuration", "scrambled"),
+        ("against_blind", "blind"),
+        ("against_unrelated", "unrelated"),
+    ):
         one = mapping(told.get(name))
         if not one:
             continue
@@ -140,19 +143,24 @@ def lab(study: Study) -> str:
     """A dot a world, the arms side by side."""
     drawn, rows = [], []
     for name, title, line in _LAB:
-        arms = {arm: study.column(arm, name) for arm in ARMS}
+        arms = {arm: study.column(arm, name) for arm in study.arms}
         told = {arm: over_worlds(values) for arm, values in arms.items()}
         n = "/".join(str(int(np.isfinite(values).sum())) for values in arms.values())
         caption = f"{_WORDS[name][0].upper()}{_WORDS[name][1:]}. n = {n} worlds. {study.source()}"
         drawn.append(figure(figures.dots(f"lab-{name}", title, arms, told, line), caption, title))
-        rows.append([escaped(title), *(escaped(interval(told[arm])) for arm in ARMS)])
+        rows.append([escaped(title), *(escaped(interval(told[arm])) for arm in study.arms)])
     body = paragraph(
         "A dot is a world: the mean over its individuals in the lab. Ring and bar are the mean over worlds and its 95 % BCa "
-        "interval. Scrambled worlds have selection without heredity; in blind ones everybody has somebody else's observation."
+        "interval. In scrambled worlds children get random genomes; in blind ones everybody has somebody else's observation."
+        + (
+            " In unrelated ones children get random genomes and nothing of what their parents learned."
+            if "unrelated" in study.arms
+            else ""
+        )
     )
     body += trio(drawn) + folded(
         "The means over worlds in numbers",
-        grid(["mean [95 % BCa interval over worlds]", *ARMS], rows),
+        grid(["mean [95 % BCa interval over worlds]", *study.arms], rows),
     )
     return section("lab", "In the lab, beside controls", body)
 
@@ -170,7 +178,7 @@ def rule(study: Study) -> str:
         f"{_ruled(level, 'more in plenty', 'less in plenty')}"
     )
     drawn = []
-    for arm in ARMS[:2]:
+    for arm in study.arms[:2]:
         worlds = [mapping(world.get("assay")).get("probabilities") for world in study.worlds(arm)]
         tables = np.array([of for of in worlds if of is not None], float)
         if not len(tables):
@@ -204,7 +212,7 @@ def _levels(settings: Mapping[str, Any]) -> list[str]:
 
 def populations(study: Study) -> str:
     """How many lived, and how the worlds were doing at the end."""
-    curves = {arm: mapping(study.found["arms"][arm].get("population")) for arm in ARMS}
+    curves = {arm: mapping(study.found["arms"][arm].get("population")) for arm in study.arms}
     top = 1.05 * max((max(map(max, of["worlds"])) for of in curves.values() if of), default=1)
     drawn = [
         figure(
@@ -217,7 +225,7 @@ def populations(study: Study) -> str:
         if of
     ]
     rows = []
-    for arm in ARMS:
+    for arm in study.arms:
         for world in study.worlds(arm):
             rows.append(
                 [

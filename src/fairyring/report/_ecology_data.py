@@ -13,7 +13,6 @@ from fairyring.ecology.statistics import Interval, bca_interval
 from fairyring.report import units
 from fairyring.report._html import escaped, mapping
 
-ARMS = ("evolved", "scrambled", "blind")
 _HEREDITY = {
     "tables": "tables",
     "Q-learning, heredity of rewards": "rewards only",
@@ -60,6 +59,11 @@ class Study:
         """ "v1", "v2", "jars" or "rotation"."""
         return self.found["study"]
 
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """The evolved worlds and their controls, by name; the evolved come first."""
+        return tuple(self.found["arms"])
+
     def worlds(self, arm: str) -> Sequence[Mapping[str, Any]]:
         """The rows of an arm's worlds."""
         return self.found["arms"][arm]["worlds"]
@@ -81,7 +85,7 @@ class Study:
     def runs(self) -> Mapping[str, str]:
         """The hash of each run that the study was made from."""
         if "arms" in self.found:
-            return {arm: self.found["arms"][arm]["hash"] for arm in ARMS}
+            return {arm: self.found["arms"][arm]["hash"] for arm in self.arms}
         return self.found["runs"]
 
     def source(self, runs: Iterable[str] | None = None) -> str:

@@ -12,7 +12,7 @@ from fairyring.report._figures import ACCENT, INK, MUTED, PAPER, RULE, WARM, _sv
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-COLOURS = {"evolved": ACCENT, "scrambled": WARM, "blind": MUTED}
+COLOURS = {"evolved": ACCENT, "scrambled": WARM, "blind": MUTED, "unrelated": INK}
 _SMALL = (3.7, 3.0)
 _HAIR = (0, (4, 3))
 

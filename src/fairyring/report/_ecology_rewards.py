@@ -27,6 +27,10 @@ _CLASSES = {
     "extinct": "nobody lives",
 }
 _SIGNS = {1: "+", -1: "−"}
+_CONTROLS = {
+    "scrambled": "children get random rewards, and keep their share of what their parents learned",
+    "unrelated": "children get random rewards and nothing of what their parents learned",
+}
 
 
 def rewards(study: Study) -> str:
@@ -43,7 +47,7 @@ def rewards(study: Study) -> str:
         f"What was measured: the mean inherited reward of each event over those alive, in each of the {n} viable evolved "
         "worlds; each world's rewards are divided by their length, for one who takes the best action does not feel their scale. "
         "The unit of replication is a world. p is of the exact two-sided sign test over worlds, Holm's over all events but "
-        "the dummy, an event without any consequence that shows what chance alone does."
+        "the dummy, an event without any consequence, as often 1 as −1, that shows what chance alone does."
     )
     warning = alarm(study)
     if warning:
@@ -53,9 +57,9 @@ def rewards(study: Study) -> str:
         [_row(row) for row in rows],
     )
     body += paragraph(lecture(rows))
-    beside = without_heredity(rows, found.get("scrambled") or [])
-    if beside:
-        body += paragraph(beside)
+    controls = mapping(found.get("controls"))
+    for arm, of in controls.items():
+        body += paragraph(without_heredity(rows, arm, of))
     muted = [row["name"] for row in rows if row["null_holds"] is not None]
     drawn = [
         figure(
@@ -71,28 +75,51 @@ def rewards(study: Study) -> str:
             "Evolved rewards",
         )
     ]
-    scrambled = found.get("scrambled")
-    if scrambled:
-        size = scrambled[0]["mean"]["size"]
+    for arm, of in controls.items():
+        worlds = np.array(of["worlds"], float)
+        theirs = worlds / np.linalg.norm(worlds, axis=1, keepdims=True)
+        size = len(worlds)
         drawn.append(
             figure(
                 figures.forest(
-                    "rewards-scrambled",
-                    f"Scrambled heredity, {size} worlds",
+                    f"rewards-{arm}",
+                    f"{arm.capitalize()}, {size} worlds",
                     "reward, of a vector of length 1",
-                    [(row["name"], np.zeros(0), row["mean"]) for row in scrambled],
+                    [(row["name"], theirs[:, i], row["mean"]) for i, row in enumerate(of["table"])],
                     muted=muted,
                 ),
-                f"The control: children get random rewards. Ring and bar: mean and its 95 % BCa interval over {size} worlds; "
-                f"the worlds' own values are not in the study. {study.source(['scrambled'])}",
-                "Rewards of scrambled worlds",
+                f"A control: {_CONTROLS[arm]}. A dot a world (n = {size}); ring and bar: mean and its 95 % BCa interval over "
+                f"worlds. {study.source([arm])}",
+                f"Rewards of {arm} worlds",
             )
         )
     body += pair(drawn)
-    if scrambled:
+    for arm, of in controls.items():
         head = ["event", "mean [95 % BCa]", "positive in", "p", "p, Holm", "the lecture", "found"]
         body += folded(
-            "The rewards of scrambled worlds in numbers", grid(head, [_row(row) for row in scrambled])
+            f"The rewards of {arm} worlds in numbers", grid(head, [_row(row) for row in of["table"]])
+        )
+        body += folded(
+            f"How far evolved rewards are from those of {arm} worlds",
+            paragraph(
+                "The mean inherited reward of each world as it is, not divided by the vector's length; two-sided Mann-Whitney "
+                "over worlds, Holm's over all events but the dummy. Cliff's delta is 1 where every evolved world is above "
+                f"every {arm} one."
+            )
+            + grid(
+                ["event", "evolved, median", f"{arm}, median", "Cliff's delta", "p", "p, Holm"],
+                [
+                    [
+                        escaped(row["name"]),
+                        three(float(np.median(row["ours"]))),
+                        three(float(np.median(row["theirs"]))),
+                        three(row["delta"]),
+                        p_value(row["p_two_sided"]),
+                        "–" if row["name"] in muted else p_value(row["p_holm"]),
+                    ]
+                    for row in of["apart"]
+                ],
+            ),
         )
     return section("rewards", title, body)
 
@@ -146,18 +173,20 @@ def _sign(row: Mapping[str, Any]) -> str:
     return {1: "+", -1: "−", 0: "undecided"}[decided(row)]
 
 
-def without_heredity(rows: Sequence[Mapping[str, Any]], scrambled: Sequence[Mapping[str, Any]]) -> str | None:
-    """What the signs are worth beside those of worlds in which nothing is inherited; None without such worlds."""
-    if not scrambled:
-        return None
-    theirs = {row["name"]: decided(row) for row in scrambled if row["null_holds"] is None}
+def without_heredity(rows: Sequence[Mapping[str, Any]], arm: str, control: Mapping[str, Any]) -> str:
+    """What the signs are worth beside those of worlds in which no reward is inherited."""
+    table = control["table"]
+    theirs = {row["name"]: decided(row) for row in table if row["null_holds"] is None}
     ours = {row["name"]: decided(row) for row in rows if row["null_holds"] is None}
     same = [name for name, sign in ours.items() if sign and theirs.get(name) == sign]
     own = [name for name, sign in ours.items() if sign and theirs.get(name) != sign]
-    told = "Where children get random rewards, signs come of who survives and not of heredity. "
-    told += f"Such worlds have the same sign beyond chance for: {', '.join(same) or 'none'}"
-    told += f"; evolved worlds have a sign of their own for: {', '.join(own) or 'none'}."
-    dummy = next((row for row in scrambled if row["null_holds"] is False), None)
+    moved = [row["name"] for row in control["apart"] if row["name"] in ours and row["p_holm"] < _LEVEL]
+    told = (
+        f"In {arm} worlds {_CONTROLS[arm]}: signs there come of who survives, and not of heredity. They have the same sign beyond "
+        f"chance for: {', '.join(same) or 'none'}; evolved worlds have a sign of their own for: {', '.join(own) or 'none'}. "
+        f"Beyond chance evolved rewards differ from theirs in: {', '.join(moved) or 'none'}."
+    )
+    dummy = next((row for row in table if row["null_holds"] is False), None)
     if dummy is not None:
         told += f" The control's own null fails: there the dummy's reward is {interval(dummy['mean'])}, and not 0."
     return told
