@@ -145,6 +145,8 @@ def test_configurations_are_compared_by_world() -> None:
     rng = np.random.default_rng(6)
     few = chemotaxis_in_configuration(plain(np.full(6, 3.0)), plain(np.arange(6) / 9))
     assert not few.verdict  # 1 in 924, however clear
+    assert not few.decidable
+    assert few.why.startswith("Undecided: 6 beside 6 are too few")
     assert chemotaxis_in_configuration(plain(np.full(7, 3.0)), plain(np.arange(7) / 9)).verdict
     mixed = chemotaxis_in_configuration(
         plain(np.r_[np.full(30, 2.0), np.ones(10)]), plain(rng.random(40) + 0.9)

@@ -69,7 +69,7 @@ def test_nothing_in_the_lab_changes_but_places(climbing):
     from fairyring.ecology.state import empty
     from tests.ecology.worlds import run
 
-    still = lab._still(WIDE, sensing=True)
+    still = lab._still(WIDE)
     state = empty(still, still.capacity)
     rng = np.random.default_rng(0)
     state = state._replace(

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 
 from fairyring.core.errors import EcologyError, RunError, RunMismatch
-from fairyring.ecology import exhibits, study
+from fairyring.ecology import exhibits, study, study_rewards
 from fairyring.ecology.evolution import Evolution, evolve
 from fairyring.ecology.policies import q_learning
 from fairyring.ecology.restarts import closed, colonies, persisted, sizes
 from fairyring.ecology.run_file import load
 from fairyring.ecology.running import advance
 from fairyring.ecology.settings import World1, World2
+from fairyring.ecology.state import NUMBERS
 from fairyring.ecology.study import plain, study_world1, study_world2
 from fairyring.ecology.study_rewards import adjusted, paired
 from tests.ecology.worlds import FIRST, SECOND, same_bits
@@ -60,6 +61,8 @@ def test_a_study_of_other_worlds_is_not_mixed_in(first):
     folder, _, _ = first
     with pytest.raises(RunMismatch, match="run of seed 6"):
         study_world1(folder, settings=FIRST, steps=256, seed=7, **COUNTS)
+    with pytest.raises(RunMismatch, match="128 steps at most"):
+        study_world1(folder, settings=FIRST, steps=128, seed=6, **COUNTS)
     with pytest.raises(RunMismatch, match="basal_cost"):
         study_world1(
             folder, settings=dataclasses.replace(FIRST, basal_cost=0.03), steps=256, seed=6, **COUNTS
@@ -164,6 +167,49 @@ def test_differences_between_arms_are_of_worlds_with_both():
     assert row.p == 0.25  # all three signs alike: 2 of 8
     rows = adjusted([row, row])
     assert [of.p_holm for of in rows] == [0.5, 0.5]
+
+
+def test_of_no_world_at_all_there_is_no_difference_and_no_error():
+    row = paired("size", np.array([np.nan, 1.0]), np.array([2.0, np.nan]))
+    assert (row.ours, row.p, row.mean.method) == ([], 1.0, "too few")
+    assert adjusted([row])[0].p_holm == 1
+
+
+def test_where_nobody_is_born_nobody_keeps_themselves(tmp_path):
+    barren = dataclasses.replace(SECOND, food_influx=0.01, minimum=4, founders=20)
+    run = evolve(barren, 2, 1200, seed=1)
+    assert all(not world.numbers[600:, NUMBERS.index("births")].any() for world in run.worlds)
+    lasted = persisted(run, seed=0, replicates=10)
+    assert not any(map(any, lasted))
+    assert [study._class(world, of, run.steps) for world, of in zip(run.worlds, lasted, strict=True)] == [
+        "propped",
+        "propped",
+    ]
+
+
+def test_a_study_of_worlds_that_die_out_says_so_and_keeps_its_runs(tmp_path):
+    barren = dataclasses.replace(FIRST, food_influx=0.01, minimum=0)
+    with pytest.raises(EcologyError, match="0 of 4 inhabited at step 300"):
+        study_world1(tmp_path, settings=barren, steps=300, seed=1, **COUNTS)
+    assert {path.name for path in tmp_path.iterdir()} == {"evolved.eco", "scrambled.eco", "blind.eco"}
+
+
+def test_what_is_learned_again_is_learned_from_nothing_whatever_the_heredity(monkeypatch):
+    settings = dataclasses.replace(SECOND, policy=q_learning("evolved values"))
+    run = evolve(settings, 2, 100, seed=2)
+    met = []
+
+    def looked(settings, worlds, steps, **_):
+        met.append((settings, worlds))
+        return worlds, None
+
+    monkeypatch.setattr(study_rewards, "advance", looked)
+    study_rewards.relearning(run, lambda run: [None] * len(run.worlds), seed=1)
+    assert len(met) == 2
+    for settings, worlds in met:
+        assert (settings.policy, settings.retention) == (q_learning(), 0)
+        assert not any(world.minds()["values"].any() for world in worlds)
+        assert all(world.genomes().shape[1] == len(settings.events) for world in worlds)
 
 
 def test_results_become_plain_values():

@@ -129,7 +129,7 @@ def reward(
         "high": 1.0,
     }  # fmt: skip
     return {
-        "name": name, "mean": interval(*mean), "signs": signs, "p_holm": p, "expected_sign": want, "agreement": how,
+        "name": name, "mean": interval(*mean, size=12), "signs": signs, "p_holm": p, "expected_sign": want, "agreement": how,
         "null_holds": mean[1] <= 0 <= mean[2] if name == "dummy" else None,
     }  # fmt: skip
 

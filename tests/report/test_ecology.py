@@ -132,7 +132,7 @@ def test_every_world_has_its_row_and_every_number_its_threshold(pages: dict[str,
     assert "the inhabitants of 1 of 4 blind worlds would pass" in seen.text
     assert "chance of 20.0 % at most" in seen.text
     assert "99% lower bound of the tumble contrast: 1 world." in seen.text
-    assert "0 of 4 scrambled worlds got a yes (at most 52.7 %" in seen.text
+    assert "0 of 4 scrambled worlds got a yes. One at most can be above all the others" in seen.text
 
 
 def test_the_headline_says_what_was_found(pages: dict[str, str], tmp_path: Path) -> None:
@@ -164,12 +164,15 @@ def test_rewards_are_told_beside_the_lecture_and_the_null(pages: dict[str, str])
     ]
     assert seen.rows_of("emitted")[0][-2:] == ["−", "+, disagrees ✗"]
     assert seen.rows_of("hungry")[0][-1] == "undecided"
-    assert seen.rows_of("dummy (the null)")[0][-1] == "0 is in the interval ✓"
+    assert seen.rows_of("dummy (the null)")[0][-1] == "at 0 ✓"
     assert "agrees: eat; disagrees: emitted; undecided: hungry" in seen.text
     assert "Believe no row" not in seen.text
     assert "Beyond chance: chemotactic index." in seen.text
-    assert "With 3 worlds no difference can be shown at 0.05: the least p there is is 0.25." in seen.text
-    assert "Nothing differs beyond chance." in seen.text
+    assert (
+        "With 3 worlds no difference can be shown at 0.05: the least p there is, after Holm's correction, is 0.25."
+        in seen.text
+    )
+    assert "Nothing differs beyond chance." not in seen.text
     assert ["evolved 3", "extinct ✗", "0 of 10"] in [row[:3] for row in seen.rows_of("evolved 3")]
 
 
@@ -184,13 +187,35 @@ def test_signs_that_need_no_heredity_are_told_from_those_that_do(tmp_path: Path)
     assert "same sign beyond chance for: eat; evolved worlds have a sign of their own for: emitted." in lead
     assert "evolved rewards differ from theirs in: emitted." in lead
     assert "The control's own null fails: there the dummy's reward is 0.09 [0.05, 0.13]" in lead
-    assert seen.rows_of("dummy (the null)")[1][-1] == "0 is not in it ✗"
+    assert seen.rows_of("dummy (the null)")[1][-1] == "not at 0 ✗"
 
 
 def test_a_null_that_fails_is_said_before_the_rewards(tmp_path: Path) -> None:
     seen = page(tmp_path, world2(dummy=(0.3, 0.1, 0.5)))
     assert seen.text.index("Believe no row") < seen.text.index("Viable worlds")
-    assert seen.rows_of("dummy (the null)")[0][-1] == "0 is not in it ✗"
+    assert seen.rows_of("dummy (the null)")[0][-1] == "not at 0 ✗"
+
+
+def test_what_no_outcome_could_have_shown_is_not_called_absent(tmp_path: Path) -> None:
+    found = world2()
+    few = [row | {"mean": row["mean"] | {"size": 6}} for row in found["rewards"]["table"]]
+    found["rewards"]["table"] = few
+    found["decisions"]["configuration"] = found["decisions"]["configuration"] | {"decidable": False}
+    seen = page(tmp_path, found)
+    assert seen.title == "3 of 4 evolved populations are viable; too few to show a sign of any reward"
+    assert (
+        "With 6 worlds no sign can be shown at 0.05: the least p there is, after Holm's correction, is 0.094."
+        in seen.text
+    )
+    assert "Undecided, with too few worlds for any yes: the indices of 3 evolved worlds" in seen.text
+
+
+def test_worlds_that_were_not_run_for_long_enough_are_told_apart(tmp_path: Path) -> None:
+    found = world2(viable=False)
+    found["viability"]["classes"] = ["too short"] * 4
+    seen = page(tmp_path, found)
+    assert seen.title.startswith("None of 4 evolved populations are viable, 4 not run for long enough to say")
+    assert "Of 4 evolved worlds: 4 too short (not run for 20 of its generations" in seen.text
 
 
 def test_too_few_viable_worlds_have_no_table(tmp_path: Path) -> None:

@@ -9,7 +9,14 @@ import numpy.typing as npt
 
 from fairyring.core.errors import EcologyError
 from fairyring.ecology import _samples
-from fairyring.ecology.statistics import Interval, SignFraction, bca_interval, holm, sign_fraction
+from fairyring.ecology.statistics import (
+    Interval,
+    SignFraction,
+    bca_interval,
+    holm,
+    sign_flip_p,
+    sign_fraction,
+)
 
 Agreement = Literal["agrees", "disagrees", "undecided"]
 
@@ -26,7 +33,8 @@ class RewardRow:
         expected_sign: +1, -1, or None where nothing is expected.
         agreement: whether the sign found is the expected one; None where nothing is expected. Undecided unless `p_holm`
             is below 1 - confidence and the interval excludes 0 on the side of the majority.
-        null_holds: of the dummy, whether its interval contains 0; None for every other event.
+        null_holds: of the dummy, whether its sign-flip test leaves it at 0: `p` above 1 - confidence, which is exact for up to
+            16 worlds, as an interval is not; None for every other event.
     """
 
     name: str
@@ -103,14 +111,22 @@ def reward_table(
         zip(real, holm(s.p for s, name in zip(signs, names, strict=True) if name != dummy), strict=True)
     )
     rows = []
-    for name, mean, sign in zip(names, means, signs, strict=True):
+    for name, mean, sign, column in zip(names, means, signs, unit.T, strict=True):
         p, want = adjusted.get(name, sign.p), expected.get(name)
         found = _sign(mean, sign) if p < 1.0 - confidence else 0
         agreement: Agreement | None = None
         if want is not None:
             agreement = "undecided" if found == 0 else "agrees" if found == want else "disagrees"
         rows.append(
-            RewardRow(name, mean, sign, p, want, agreement, mean.holds(0.0) if name == dummy else None)
+            RewardRow(
+                name,
+                mean,
+                sign,
+                p,
+                want,
+                agreement,
+                sign_flip_p(column, seed) > 1.0 - confidence if name == dummy else None,
+            )
         )
     return tuple(rows)
 

@@ -1,20 +1,19 @@
 """The sign-flip test: what a mean would be had each world been as likely to come out the other way."""
 
-import itertools
-
 import numpy as np
 import numpy.typing as npt
 
 from fairyring.ecology import _samples
 from fairyring.ecology._samples import Floats
 
-_ENUMERATED = 12  # signs of so many worlds are all gone through: 4,096
+_ENUMERATED = 16  # signs of so many worlds are all gone through: 65,536
 
 
 def flips(size: int, rng: np.random.Generator, resamples: int) -> tuple[Floats, bool]:
     """Rows of signs `[rows, size]`, and whether they are all there are (the observed, all +1, among them)."""
     if size <= _ENUMERATED:
-        return np.array(list(itertools.product((1.0, -1.0), repeat=size))), True
+        bits = np.arange(2**size)[:, None] >> np.arange(size) & 1
+        return 1.0 - 2.0 * bits, True
     return rng.choice(np.array([1.0, -1.0]), (resamples, size)), False
 
 
@@ -34,7 +33,7 @@ def p_value(drawn: Floats, observed: float, complete: bool, slack: float) -> flo
 def sign_flip_p(values: npt.ArrayLike, seed: int = 0, *, resamples: int = 9999) -> float:
     """Two-sided p of a mean of `[n]` values being 0 if each could as well have had the other sign (Fisher 1935).
 
-    All signs are gone through for up to 12 values, which is exact; beyond they are drawn. It needs no shape of a
+    All signs are gone through for up to 16 values, which is exact; beyond they are drawn. It needs no shape of a
     distribution, only its symmetry about 0: what a statistic has that a symmetry of the world turns round.
 
     Raises:

@@ -135,6 +135,7 @@ class Decision:
         controls: control worlds.
         stated_error: chance at most of a yes where nothing but the controls' heredity is at work, over the draw of the
             controls too.
+        decidable: whether any outcome could have been a yes; False where there are too few worlds for the p that is asked.
     """
 
     question: str
@@ -142,6 +143,7 @@ class Decision:
     units: int
     controls: int
     stated_error: float
+    decidable: bool = True
 
     @property
     def verdict(self) -> bool:
@@ -151,6 +153,11 @@ class Decision:
     @property
     def why(self) -> str:
         """One sentence: what failed, or what was passed."""
+        if not self.decidable:
+            return (
+                f"Undecided: {self.units} beside {self.controls} are too few for any outcome to be a yes to "
+                f"{self.question}."
+            )
         failed = [str(criterion) for criterion in self.criteria if not criterion.met]
         if failed:
             return f"No: {self.question} fails at {', '.join(failed)}."
@@ -160,6 +167,9 @@ class Decision:
 @dataclass(frozen=True)
 class ErrorRate:
     """How many controls are taken for chemotactic when each is judged by the others.
+
+    Of fewer than 99 controls one at most has an index above all the others, so one at most can pass: the count shows only
+    whether the other criteria stop that one. What keeps the rate down is the rank, and the rate that is promised is `stated`.
 
     Attributes:
         passed: controls that passed, of `worlds`.
@@ -267,7 +277,12 @@ def chemotaxis_in_configuration(
         Criterion("Cliff's delta", test.delta, test.delta, LEAST_DELTA, math.inf, False),
     )
     return Decision(
-        "chemotaxis in this configuration", criteria, len(evolved_worlds), len(control_worlds), LARGEST_P
+        "chemotaxis in this configuration",
+        criteria,
+        len(evolved_worlds),
+        len(control_worlds),
+        LARGEST_P,
+        test.least_p < LARGEST_P,
     )
 
 

@@ -31,7 +31,8 @@ class Arena:
 
     Args:
         food, signal: the shape of each.
-        sensing: False: nobody feels anything; every observation is of the lowest level and of no change.
+        sensing: False: what is felt is an arena without food and signal, while indices are of the one that is shown;
+            whatever senses of them there are, they never change.
     """
 
     food: Shape = "ridge"
@@ -100,14 +101,17 @@ def watch(
         core: which core does it.
     """
     n, cells = len(genomes), settings.width
-    still = _still(settings, sensing=arena.sensing)
+    still = _still(settings)
     where, heading, run = jax.random.split(key, 3)
     x, y = _spread_out(where, n, cells)
     angle = np.asarray(jax.random.uniform(heading, (n,))) * np.float32(2 * np.pi)
     food = field(arena.food, cells)
     signal = None if arena.signal is None else field(arena.signal, cells)
     state = empty(still, still.capacity)
-    fields = state.fields | {"food": food} | ({} if signal is None else {"signal": signal})
+    there = (
+        {} if not arena.sensing else {"food": food} if signal is None else {"food": food, "signal": signal}
+    )
+    fields = state.fields | there
 
     def filled(old: Any, new: Any) -> np.ndarray:
         out = np.array(old)
@@ -123,7 +127,9 @@ def watch(
         ux=filled(state.ux, np.cos(angle)),
         uy=filled(state.uy, np.sin(angle)),
         energy=filled(state.energy, still.start_energy),
-        memory=filled(state.memory, np.asarray(felt(food, x, y))),  # long enough here to be used to it
+        memory=filled(
+            state.memory, np.asarray(felt(fields["food"], x, y))
+        ),  # long enough here to be used to it
         genomes=filled(state.genomes, genomes),
         mind=jax.tree.map(filled, state.mind, minds),
     )
@@ -158,7 +164,7 @@ def _spread_out(key: Any, n: int, cells: int) -> tuple[np.ndarray, np.ndarray]:
     return at[0], at[1]
 
 
-def _still(settings: World, *, sensing: bool) -> World:
+def _still(settings: World) -> World:
     """Settings under which nothing changes but places and headings. Of the same structure, so the program is the same; who
     was blind stays blind."""
     still: dict[str, Any] = {
@@ -175,9 +181,6 @@ def _still(settings: World, *, sensing: bool) -> World:
     still |= {"division_energy": 1e30}
     if "signal" in settings.chemicals():
         still |= {"emission_cost": 0.0, "emission": 0.0, "alpha": 0.0}
-    if not sensing:
-        still |= {"level_low": 1e30, "level_high": 1e30, "change_threshold": 1.0}
-        still |= {"signal_threshold": 1e30} if "signal" in settings.chemicals() else {}
     return dataclasses.replace(settings, **still)
 
 

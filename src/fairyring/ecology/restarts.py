@@ -70,7 +70,8 @@ def colonies(
 def persisted(
     run: Evolution, *, seed: int, replicates: int = 10, generations: float = 10, watch: Any = None
 ) -> list[list[bool]]:
-    """Whether closed restarts of each world last some generations: `[worlds][replicates]`.
+    """Whether closed restarts of each world last some generations: `[worlds][replicates]`; False where there are none, for
+    nobody was born in the second half of the world's time.
 
     Args:
         run: whose worlds as they are now.
@@ -86,7 +87,7 @@ def persisted(
         length = world.lineage.generation_length(after=world.steps // 2)
         steps = int(np.ceil(generations * length)) if np.isfinite(length) else 0
         after, _ = advance(settings, new[i * replicates : (i + 1) * replicates], steps, watch=watch)
-        lasting.append([bool(len(colony.living())) for colony in after])
+        lasting.append([bool(steps and len(colony.living())) for colony in after])
     return lasting
 
 

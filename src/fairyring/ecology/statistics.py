@@ -109,7 +109,13 @@ class SignFraction:
 def bca_interval(
     values: npt.ArrayLike, confidence: float = 0.95, seed: int = 0, *, resamples: int = 9999
 ) -> Interval:
-    """Two-sided bootstrap interval of a mean, bias-corrected and accelerated (BCa; Efron 1987).
+    """Two-sided bootstrap interval of a mean, bias-corrected and accelerated (BCa; Efron 1987), expanded for few values.
+
+    A bootstrap of n values takes their spread for too small by (n - 1) / n and the normal distribution for Student's, so of
+    few worlds plain intervals cover much less than they say (of 95 %: 76 % for 4 normal values, 89 % for 16). The percentiles
+    are moved out by as much as that makes of a normal mean's interval (Hesterberg 2015, "What teachers should know about the
+    bootstrap"): then 95 % from 5 or 6 on, and 88 % for 4, whose range holds the mean no oftener. Of skewed values less still:
+    of 8 lognormal ones 89 %.
 
     Of values `[n]` that do not differ it is that value (what was seen does not vary; that is all it says), of fewer than
     three it is the whole line: neither is an interval that a bootstrap could have computed, and `method` says so.
@@ -155,7 +161,7 @@ def _bootstrap(side: str, values: npt.ArrayLike, level: float, seed: int, resamp
     result = bootstrap(
         ((x - mean) / spread,),
         np.mean,
-        confidence_level=level,
+        confidence_level=_expanded(level, side, size),
         n_resamples=resamples,
         batch=max(1, _ENTRIES // size),
         alternative=side,
@@ -165,11 +171,21 @@ def _bootstrap(side: str, values: npt.ArrayLike, level: float, seed: int, resamp
     low, high = (float(end) * spread + mean for end in result.confidence_interval)
     if not (math.isnan(low) or math.isnan(high)):
         return Interval(mean, low, high, level, size, "BCa")
-    tail = 1.0 - level if side == "greater" else (1.0 - level) / 2.0
+    beyond = 1.0 - _expanded(level, side, size)
+    tail = beyond if side == "greater" else beyond / 2.0
     low, high = np.quantile(result.bootstrap_distribution, [tail, 1.0 - tail]) * spread + mean
     return Interval(
         mean, float(low), math.inf if side == "greater" else float(high), level, size, "percentile"
     )
+
+
+def _expanded(level: float, side: str, size: int) -> float:
+    """The confidence that a bootstrap of `size` values has to be asked for, to have `level` for a normal mean."""
+    from scipy.stats import norm, t
+
+    sides = 1 if side == "greater" else 2
+    tail = float(norm.sf(t.isf((1.0 - level) / sides, size - 1) * math.sqrt(size / (size - 1))))
+    return min(1.0 - sides * tail, 1.0 - 1e-9)
 
 
 def cliffs_delta(a: npt.ArrayLike, b: npt.ArrayLike) -> float:

@@ -72,8 +72,8 @@ def study_world1(
         the configuration, and the error rate of the decision on the scrambled worlds.
 
     Raises:
-        EcologyError: too few worlds.
-        RunMismatch: the folder holds runs of other settings or another seed.
+        EcologyError: too few worlds, or fewer than three of an arm in which anybody lives at the end.
+        RunMismatch: the folder holds runs of other settings or another seed, or longer ones.
     """
     return _study(
         "v1", Path(out), settings or World1(), (worlds, controls, blind), steps, lab_steps, seed, told
@@ -126,6 +126,15 @@ def _study(
         arm: _run(out / f"{arm}.eco", _of_arm(settings, arm), count, steps, seed, say, arm)
         for arm, count in sizes.items()
     }
+    for arm, run in runs.items():
+        inhabited = sum(bool(len(world.living())) for world in run.worlds)
+        if inhabited < 3:
+            raise EcologyError(
+                f"{arm} worlds",
+                given=f"{inhabited} of {len(run.worlds)} inhabited at step {run.steps}",
+                expected="three or more",
+                do=f"Make living easier (food_influx, minimum); the runs are kept in {out}.",
+            )
     lab = partial(assay, steps=lab_steps, settling=lab_steps // 3, seed=seed)
     assays = {}
     for arm, run in runs.items():
@@ -198,11 +207,11 @@ def _run(path: Path, settings: World, worlds: int, steps: int, seed: int, say: T
     if not path.exists():
         return evolve(settings, numbers, steps, seed, out=path, progress=progress)
     run = load(path, settings)
-    if run.seed != seed or run.numbers != tuple(numbers):
+    if run.seed != seed or run.numbers != tuple(numbers) or run.steps > steps:
         raise RunMismatch(
             str(path),
-            given=f"a run of seed {run.seed} with {len(run.numbers)} worlds",
-            expected=f"seed {seed} and {worlds} worlds",
+            given=f"a run of seed {run.seed} with {len(run.numbers)} worlds of {run.steps} steps",
+            expected=f"seed {seed}, {worlds} worlds and {steps} steps at most",
             do="Choose another folder, or ask for the study that was begun in this one.",
         )
     return run.until(steps, out=path, progress=progress) if run.steps < steps else run
@@ -343,11 +352,14 @@ def _class(world: Inhabited, restarts: list[bool], steps: int) -> str:
     """A world's viability; "too short" where it was not run for long enough to say."""
     length = world.lineage.generation_length(after=steps // 2)
     newcomers, waiting = (world.numbers[:, NUMBERS.index(name)] for name in ("newcomers", "waiting"))
-    if len(world.living()) and not length * QUIET_GENERATIONS <= steps and not newcomers.any():
+    if not np.isfinite(length):  # nobody was born in the second half of the run
+        length = steps / QUIET_GENERATIONS
+        restarts = [False] * len(restarts)
+    if len(world.living()) and length * QUIET_GENERATIONS > steps and not newcomers.any():
         return "too short"
     return decisions.viability(
         newcomers,
-        length if np.isfinite(length) else 1.0,
+        length,
         restarts,
         overflow=int(waiting[-LATE:].sum()),
         extinct=not len(world.living()),
@@ -367,10 +379,11 @@ def _inherited(run: Evolution, labs: list[Assay | None], lab: Lab, seed: int) ->
 
 
 def _without_heredity(ours: np.ndarray, theirs: np.ndarray, events: list[str], dummy: str) -> dict[str, Any]:
-    """The rewards of worlds in which none is inherited, `[worlds, events]`, and how far ours are from them: signs tell who is
-    alive, which selects in either; what heredity adds is the distance between the two."""
+    """The rewards of worlds in which none is inherited, `[worlds, events]`, and how far ours are from them, each a vector of
+    length 1: signs tell who is alive, which selects in either; what heredity adds is the distance between the two."""
     theirs = theirs[np.isfinite(theirs).all(1)]
-    apart = [_apart(ours[:, i], theirs[:, i]) for i in range(len(events))]
+    unit, beside = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (ours, theirs))
+    apart = [_apart(unit[:, i], beside[:, i]) for i in range(len(events))]
     asked = [i for i, name in enumerate(events) if name != dummy]
     corrected = dict(zip(asked, statistics.holm([apart[i]["p_two_sided"] for i in asked]), strict=True))
     return {

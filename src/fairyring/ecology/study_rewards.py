@@ -10,6 +10,7 @@ import numpy as np
 from fairyring.ecology import statistics
 from fairyring.ecology.assay import Assay
 from fairyring.ecology.evolution import Evolution
+from fairyring.ecology.policies import q_learning
 from fairyring.ecology.restarts import closed, colonies, sizes
 from fairyring.ecology.running import advance
 
@@ -38,8 +39,12 @@ class Paired:
 
 
 def paired(name: str, ours: np.ndarray, theirs: np.ndarray, seed: int = 0) -> Paired:
-    """Compare two arms whose worlds belong together; a world without a value in one of them is left out."""
+    """Compare two arms whose worlds belong together; a world without a value in one of them is left out. Where none is left there
+    is no mean, and p is 1."""
     both = np.isfinite(ours) & np.isfinite(theirs)
+    if not both.any():
+        nothing = statistics.Interval(np.nan, -np.inf, np.inf, 0.95, 0, "too few")
+        return Paired(name, [], [], nothing, 1.0, 1.0)
     apart = (ours - theirs)[both]
     p = statistics.sign_flip_p(apart, seed)
     return Paired(name, ours[both].tolist(), theirs[both].tolist(), statistics.bca_interval(apart), p, p)
@@ -58,20 +63,23 @@ def relearning(
 ) -> tuple[Paired, ...]:
     """Individuals that know nothing, with their evolved rewards and with the same numbers on other events.
 
-    Both arms live `LIVING` steps in closed worlds in which children know nothing either; then they go to the lab.
-    Each world has its own permutation, without a fixed event.
+    Both arms live `LIVING` steps in closed worlds in which children know nothing either, whatever their heredity was; then
+    they go to the lab. Each world has its own permutation, without a fixed event.
     """
+    events = len(run.settings.events)
+
+    def kept(genomes: np.ndarray, draw: np.random.Generator) -> np.ndarray:
+        return genomes[:, :events]
 
     def moved(genomes: np.ndarray, draw: np.random.Generator) -> np.ndarray:
-        events = len(run.settings.events)
         order = np.arange(events)
         while (order == np.arange(events)).any():
             order = draw.permutation(events)
-        return np.concatenate([genomes[:, :events][:, order], genomes[:, events:]], 1)
+        return genomes[:, :events][:, order]
 
-    settings = closed(run.settings, retention=0.0)
+    settings = closed(run.settings, policy=q_learning(), retention=0.0)
     arms = []
-    for change in (None, moved):
+    for change in (kept, moved):
         worlds, _ = advance(
             settings, colonies(run, settings, seed=seed, change=change, naive=True), LIVING, watch=watch
         )

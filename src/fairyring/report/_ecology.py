@@ -126,6 +126,9 @@ def _rewarded(study: Study) -> tuple[str, str, list[str]]:
     classes = study.found["viability"]["classes"]
     viable, rows = classes.count("viable"), mapping(study.found.get("rewards")).get("table")
     title = f"{viable if viable else 'None'} of {units.count(len(classes), 'evolved population')} {'is' if viable == 1 else 'are'} viable"
+    short = classes.count("too short")
+    if short:
+        title += f", {short} not run for long enough to say"
     lead = "They learn in life; what is inherited and mutated is the reward of each event. "
     if rows is None:
         title += ": too few to say which rewards evolved"
@@ -134,7 +137,12 @@ def _rewarded(study: Study) -> tuple[str, str, list[str]]:
         real = [row for row in rows if row["null_holds"] is None]
         signs = {sign: [row["name"] for row in real if rewards.decided(row) == sign] for sign in (1, -1)}
         known = len(signs[1]) + len(signs[-1])
-        title += f"; {known if known else 'none'} of {len(real)} rewards {'has' if known == 1 else 'have'} a sign beyond chance"
+        few = rewards.undecidable(rows)
+        title += (
+            "; too few to show a sign of any reward"
+            if few
+            else f"; {known if known else 'none'} of {len(real)} rewards {'has' if known == 1 else 'have'} a sign beyond chance"
+        )
         lead += (
             f"Over worlds, positive: {', '.join(signs[1]) or 'none'}; negative: {', '.join(signs[-1]) or 'none'}; the others have "
             f"no sign beyond chance. {rewards.lecture(rows)}"

@@ -120,7 +120,7 @@ def _configuration(told: Mapping[str, Any]) -> str:
             continue
         numbers = ", ".join(f"{c['name']} {three(c['compared'])} {_threshold(c)}" for c in one["criteria"])
         body += paragraph(
-            f"{'Yes' if one['verdict'] else 'No'}: the indices of {units.count(one['units'], 'evolved world')} beside those of "
+            f"{'Yes' if one['verdict'] else 'No' if one.get('decidable', True) else 'Undecided, with too few worlds for any yes'}: the indices of {units.count(one['units'], 'evolved world')} beside those of "
             f"{units.count(one['controls'], f'{words} world')}, one number a world: {numbers}."
         )
     again = told.get("blind_sensing_again")
@@ -133,8 +133,8 @@ def _configuration(told: Mapping[str, Any]) -> str:
     if errors:
         body += paragraph(
             f"How often the decision errs: judged each by the others, {errors['passed']} of "
-            f"{units.count(errors['worlds'], 'scrambled world')} got a yes (at most {units.share(errors['upper'])} with "
-            f"{errors['confidence']:.0%} confidence; stated {units.share(errors['stated'])} at most)."
+            f"{units.count(errors['worlds'], 'scrambled world')} got a yes. One at most can be above all the others; what is promised "
+            f"is a rate of {units.share(errors['stated'])} at most."
         )
     return body
 

@@ -25,6 +25,7 @@ _CLASSES = {
     "propped": "newcomers came in during the last 20 generations, or fewer than 9 of 10 closed restarts lasted",
     "capacity-limited": "parents found no place: its numbers are the array's and not the food's",
     "extinct": "nobody lives",
+    "too short": "not run for 20 of its generations, so nothing can be said",
 }
 _SIGNS = {1: "+", -1: "−"}
 _CONTROLS = {
@@ -56,6 +57,9 @@ def rewards(study: Study) -> str:
         ["event", "mean [95 % BCa]", "positive in", "p", "p, Holm", "the lecture", "found"],
         [_row(row) for row in rows],
     )
+    few = undecidable(rows)
+    if few:
+        body += paragraph(few)
     body += paragraph(lecture(rows))
     controls = mapping(found.get("controls"))
     for arm, of in controls.items():
@@ -102,9 +106,8 @@ def rewards(study: Study) -> str:
         body += folded(
             f"How far evolved rewards are from those of {arm} worlds",
             paragraph(
-                "The mean inherited reward of each world as it is, not divided by the vector's length; two-sided Mann-Whitney "
-                "over worlds, Holm's over all events but the dummy. Cliff's delta is 1 where every evolved world is above "
-                f"every {arm} one."
+                "Each world's rewards divided by their length; two-sided Mann-Whitney over worlds, Holm's over all events but "
+                f"the dummy. Cliff's delta is 1 where every evolved world is above every {arm} one."
             )
             + grid(
                 ["event", "evolved, median", f"{arm}, median", "Cliff's delta", "p", "p, Holm"],
@@ -130,8 +133,8 @@ def alarm(study: Study) -> str | None:
     if all(row["null_holds"] is not False for row in rows):
         return None
     return (
-        "The interval of the dummy's reward does not contain 0: something besides selection moves rewards. Believe no row of the "
-        "table of rewards."
+        "The dummy's reward is not at 0 (sign-flip test, 1 in 20 by chance): something besides selection may move rewards. Believe "
+        "no row of the table of rewards before the study is repeated with another seed."
     )
 
 
@@ -140,7 +143,7 @@ def _row(row: Mapping[str, Any]) -> list[str]:
     known = signs["positive"] + signs["negative"]
     name = row["name"] if row["null_holds"] is None else f"{row['name']} (the null)"
     if row["null_holds"] is not None:
-        found = judged(row["null_holds"], "0 is in the interval" if row["null_holds"] else "0 is not in it")
+        found = judged(row["null_holds"], "at 0" if row["null_holds"] else "not at 0")
     elif row["agreement"] is None:
         found = _sign(row)
     elif row["agreement"] == "undecided":
@@ -167,6 +170,23 @@ def decided(row: Mapping[str, Any]) -> int:
     if low > 0 and signs["positive"] > signs["negative"]:
         return 1
     return -1 if high < 0 and signs["negative"] > signs["positive"] else 0
+
+
+def least_p(worlds: int, asked: int) -> float:
+    """The least p that a sign test, or one of sign flips, can have after Holm's correction for so many asked at once."""
+    return min(1.0, asked * 2 / 2**worlds)
+
+
+def undecidable(rows: Sequence[Mapping[str, Any]]) -> str | None:
+    """That there are too few worlds for any sign to be shown, or None where there are enough."""
+    worlds = max(row["mean"]["size"] for row in rows)
+    least = least_p(worlds, sum(row["null_holds"] is None for row in rows))
+    if least < _LEVEL:
+        return None
+    return (
+        f"With {worlds} worlds no sign can be shown at {_LEVEL:g}: the least p there is, after Holm's correction, is "
+        f"{p_value(least)}."
+    )
 
 
 def _sign(row: Mapping[str, Any]) -> str:
@@ -314,10 +334,19 @@ def _paired(study: Study, key: str, title: str, words: str, rows: Any) -> str:
         title,
     )
     fewest = min(len(row["ours"]) for row in rows)
-    if 2 / 2**fewest >= _LEVEL:
-        words += f" With {fewest} worlds no difference can be shown at {_LEVEL:g}: the least p there is is {p_value(2 / 2**fewest)}."
+    least = least_p(fewest, len(rows))
     differs = [row["name"] for row in rows if row["p_holm"] < _LEVEL]
-    verdict = f"Beyond chance: {', '.join(differs)}." if differs else "Nothing differs beyond chance."
+    if differs:
+        verdict = f"Beyond chance: {', '.join(differs)}."
+    elif least < _LEVEL:
+        verdict = "Nothing differs beyond chance."
+    else:
+        verdict = (
+            f"With {fewest} worlds no difference can be shown at {_LEVEL:g}: the least p there is, after Holm's correction, is "
+            f"{p_value(least)}."
+        )
     numbers = grid(["what", "mean difference [95 % BCa]", "worlds", "p", "p, Holm", "verdict"], told)
-    test = "p is of the exact sign-flip test of the differences, world by world, two-sided."
+    test = (
+        "p is of the sign-flip test of the differences, world by world, two-sided, exact for up to 16 worlds."
+    )
     return head + paragraph(f"{words} {verdict} {test}") + numbers + pair([drawn])
