@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from fairyring.core.errors import EcologyError
+from fairyring.ecology.events import EAT
 from fairyring.ecology.policies import q_learning, tables
-from fairyring.ecology.senses import Sense
+from fairyring.ecology.senses import CHANGE, LEVEL, SIGNAL, Sense
 from fairyring.ecology.settings import World, World1, World2, override
 
 _ANY = (World1(), World2())
@@ -50,6 +51,20 @@ def test_each_number_has_limits(kind: type[World], name: str, low: float, high: 
         (World1, {"control": "deaf"}, "control", "'deaf'", "Choose one of them."),
         (World1, {"senses": ()}, "senses", "none", "Give it a sense."),
         (World1, {"dwell": "no"}, "dwell", "'no'", "Correct it."),
+        (World1, {"food_influx": 1e39}, "food_influx", "1e+39", "Correct it."),
+        (World1, {"senses": (LEVEL, SIGNAL)}, "senses", "the signal", "World2 has a signal."),
+        (World1, {"senses": (LEVEL, LEVEL)}, "senses", "food, food", "rename"),
+        (World1, {"senses": LEVEL.feel}, "senses", repr(LEVEL.feel), "Leave out"),
+        (
+            World1,
+            {"policy": q_learning()},
+            "policy",
+            "Q-learning, heredity of retention, without events",
+            "World2",
+        ),
+        (World2, {"rewarded": ()}, "policy", "Q-learning, heredity of retention, without events", "World2"),
+        (World2, {"rewarded": (EAT, EAT)}, "rewarded", "eat, eat", "rename"),
+        (World, {}, "World", "the base of both", "Make one of them."),
     ],
 )
 def test_what_only_several_settings_get_wrong(
@@ -67,6 +82,8 @@ def test_what_only_several_settings_get_wrong(
 def test_a_number_is_what_it_was_declared_to_be() -> None:
     whole = World1(food_influx=30, memory=np.float64(4))
     assert whole == World1()
+    assert World1(width=np.int64(128), speed=np.float32(0.5)) == World1()
+    assert World1(senses=[LEVEL, CHANGE]) == World1()  # pyright: ignore[reportArgumentType]
     assert type(whole.food_influx) is type(whole.memory) is float
     assert {n: v.dtype for n, v in whole.knobs().items()} == {n: v.dtype for n, v in World1().knobs().items()}
 

@@ -80,8 +80,8 @@ def test_the_interval_is_scipys_and_moves_with_its_values() -> None:
         (x,), np.mean, method="BCa", confidence_level=asked, n_resamples=9999, rng=np.random.default_rng(6)
     )
     assert ours.method == "BCa"
-    assert ours.low == pytest.approx(theirs.confidence_interval.low, abs=0.03)
-    assert ours.high == pytest.approx(theirs.confidence_interval.high, abs=0.03)
+    assert ours.low == pytest.approx(theirs.confidence_interval.low, abs=0.06)
+    assert ours.high == pytest.approx(theirs.confidence_interval.high, abs=0.06)
     moved = s.bca_interval(1e6 + 1e-3 * x, seed=5)
     assert (moved.low - 1e6) * 1e3 == pytest.approx(ours.low, abs=1e-5)
     assert s.bca_interval(x, seed=5) == ours

@@ -20,6 +20,7 @@ from fairyring.ecology.policies import Policy, q_learning, tables
 from fairyring.ecology.senses import Sense, states_of
 
 Control = Literal["none", "scrambled", "blind"]
+LARGEST = 1e30  # of any number: worlds are computed in float32, and sums of it must stay finite
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,21 +90,44 @@ class World:
     control: Control = "none"
 
     def __post_init__(self) -> None:
+        if type(self) is World:
+            raise EcologyError(
+                "World", given="the base of both", expected="World1 or World2", do="Make one of them."
+            )
         for name, (low, high) in self.limits().items():
             value = getattr(self, name)
-            number = isinstance(value, int | float) and not isinstance(value, bool)
-            if not number or not isfinite(value) or not low <= value <= high:
+            number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+            if not number or not isfinite(value) or not low <= value <= min(high, LARGEST):
+                high = high if high < float("inf") or not number else LARGEST
                 upto = f"from {low:g} to {high:g}" if high < float("inf") else f"of at least {low:g}"
                 raise EcologyError(name, given=repr(value), expected=f"a number {upto}", do="Correct it.")
         for field in dataclasses.fields(self):
             name, value = field.name, getattr(self, field.name)
-            if field.type is int and not isinstance(value, int):
+            if field.type is int and not isinstance(value, int | np.integer):
                 raise EcologyError(name, given=repr(value), expected="a whole number", do="Correct it.")
             if field.type is bool and not isinstance(value, bool):
                 raise EcologyError(name, given=repr(value), expected="True or False", do="Correct it.")
-            if field.type is float:  # 30 and NumPy's 30.0 run the same program as 30.0, and are saved as it
-                object.__setattr__(self, name, float(value))
+            if field.type in (
+                int,
+                float,
+            ):  # 30 and NumPy's 30.0 run the same program as 30.0, and are saved as it
+                object.__setattr__(self, name, field.type(value))
+        self._parts("senses", Sense)
         self._together()
+
+    def _parts(self, name: str, kind: type) -> None:
+        """Check a field of several parts that differ in name; a list of them is as good as a tuple."""
+        given = getattr(self, name)
+        parts = tuple(given) if isinstance(given, list | tuple) else (given,)
+        names = [part.name for part in parts if isinstance(part, kind)]
+        if len(set(names)) < len(parts):
+            raise EcologyError(
+                name,
+                given=", ".join(part.name if isinstance(part, kind) else repr(part) for part in parts),
+                expected=f"a tuple of {kind.__name__}, each with a name of its own",
+                do="Leave out what is none, and rename what is there twice.",
+            )
+        object.__setattr__(self, name, parts)
 
     def _together(self) -> None:
         """What only several fields together can get wrong."""
@@ -151,6 +175,20 @@ class World:
             )
         if not self.senses:
             raise EcologyError("senses", given="none", expected="one or more", do="Give it a sense.")
+        if feelings.SIGNAL in self.senses and "signal" not in self.chemicals():
+            raise EcologyError(
+                "senses",
+                given="the signal",
+                expected="senses of what is there",
+                do="Leave it out; World2 has a signal.",
+            )
+        if self.policy.reward is not None and not self.events:
+            raise EcologyError(
+                "policy",
+                given=f"{self.policy.name}, without events",
+                expected="events that carry a reward, where one learns from it",
+                do="Take World2 with `rewarded` events, or a policy of inherited tables.",
+            )
 
     def limits(self) -> dict[str, tuple[float, float]]:
         """Each number's least and largest value."""
@@ -309,6 +347,10 @@ class World2(World):
             "retention": (0, 1),
             "beta": (0, most),
         }
+
+    def __post_init__(self) -> None:
+        self._parts("rewarded", Event)
+        super().__post_init__()
 
     def chemicals(self) -> tuple[str, ...]:
         return ("food", "signal")
