@@ -49,6 +49,8 @@ def test_what_costs_and_gives_nothing_is_selected_against() -> None:
     # A mutant is a neighbour on the grid, two log odds away.
     np.testing.assert_allclose(made.gradients[..., 0], (made.growth[..., 0] - made.growth[..., 1]) / 4)
     assert (made.population[0] > 5).all()
+    assert made.gone.shape == (2, 2)
+    assert 0 <= made.gone.min() <= made.gone.max() <= 1
     assert made.curl.p is not None
     assert 0 <= made.curl.share <= 1
     again = invasion_curl(*works(made.growth), made.emission, made.response, resamples=199)

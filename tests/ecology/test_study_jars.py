@@ -182,6 +182,8 @@ def test_learners_who_climb_one_function_have_a_jacobian_that_is_its_own_transpo
     np.testing.assert_allclose(np.diag(found), np.diag(raw))
     turning = in_units(measured(np.triu(k) - np.tril(k)), half, entries)
     np.testing.assert_allclose(turning, -turning.T, atol=1e-12)
+    assert judged(np.array([found] * 6), steps=1, moved=1.0).p == 1.0
+    assert judged(np.array([turning] * 6), steps=1, moved=1.0).p == 2 / 2**6
 
 
 def test_a_turning_jacobian_is_told_from_noise() -> None:

@@ -261,7 +261,7 @@ def rotation(*, curl_p: float = 0.0004, worlds: int = 12, rewards_p: float = 0.4
             "emission": [-3.0, -1.0, 1.0], "response": [-2.0, 0.0, 2.0],
             "gradients": [[[0.01 * i, 0.02 * j] for j in range(3)] for i in range(3)],
             "share": 0.0842, "p": curl_p, "null_share": 0.0077, "mean_curl": 0.00035, "mean_curl_error": 0.0001,
-            "replicates": 30,
+            "replicates": 30, "gone": [[0.0, 0.0, 0.25]] * 3,
         },
         "learning": {
             "parameters": ["emission", "response"], "jacobian": [[0.03, -0.01], [0.02, 0.07]],

@@ -228,6 +228,7 @@ def test_rotation_is_judged_beside_its_nulls_and_all_at_once(pages: dict[str, st
     assert seen.row("cycles in jars, early")[1] == "not shown"
     assert "not to be read as rotation: behaviour" in seen.text
     assert "With so few worlds" not in seen.text
+    assert "gone at the end of 8.3 % of the jars, of 25.0 % where most were" in seen.text
     seen = page(tmp_path / "none", rotation(curl_p=0.03))
     assert seen.title == "None of 6 measures of rotation is beyond its null"
     assert seen.row("selection, no potential")[1] == "only before Holm"

@@ -37,6 +37,7 @@ class InvasionFitness:
         growth: `[replicates, n, m, 4]`, of the log ratio of mutants to residents, a step; mutants are the neighbours with
             more and less emission, with more and less response. NaN where all died within a tenth of the steps.
         population: `[n, m]`, mean number of inhabitants over the last third, in the jars of that resident.
+        gone: `[n, m]`, share of that resident's jars where mutants or residents were gone at the end.
         curl: what no landscape explains of how neighbours invade each other, with its null.
     """
 
@@ -45,6 +46,7 @@ class InvasionFitness:
     gradients: npt.NDArray[np.float64]
     growth: npt.NDArray[np.float64]
     population: npt.NDArray[np.float64]
+    gone: npt.NDArray[np.float64]
     curl: InvasionCurl
 
 
@@ -97,7 +99,8 @@ def invasion_fitness(
     from a tenth of the steps on: the slope of its two ends; where all die out, until then. A gradient is the difference of
     the two mutants of a trait over twice the grid's step. In both, what rarity does to every mutant alike (and the half
     that is added to counts) cancels. Mutants are not few in the limit: they are a share `rarity`, so that drift leaves
-    something to see.
+    something to see. Who has died out falls no further, so where mutants have gone in most jars growth is bent, and
+    steps are too many: even a landscape then has curl.
 
     Args:
         settings: a World2 whose policy is `tables()`, with the standard senses.
@@ -155,10 +158,11 @@ def invasion_fitness(
         )
     gradients = np.stack([growth[..., 0] - growth[..., 1], growth[..., 2] - growth[..., 3]], -1)
     gradients /= (2 * along, 2 * across)
+    gone = np.array([(jar.counts[:, :, -1] == 0).any(1).mean() for jar in made]).reshape(shape).mean(2)
     population = np.array([jar.yields().sum(1).mean() for jar in made]).reshape(shape).mean(2)
     e, q = np.asarray(emission, float), np.asarray(response, float)
     curl = invasion_curl(*works(growth[lasting]), e, q, seed=seed, resamples=resamples)
-    return InvasionFitness(e, q, gradients, growth, population, curl)
+    return InvasionFitness(e, q, gradients, growth, population, gone, curl)
 
 
 def works(growth: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:

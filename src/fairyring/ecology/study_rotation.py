@@ -65,6 +65,7 @@ class Curl:
         gradients: `[n][m][2]`, means over replicates, a step and log odds.
         errors: their standard errors.
         population: `[n][m]`, inhabitants.
+        gone: `[n][m]`, share of jars where mutants or residents were gone at the end, which bends growth.
         share, p, null_share, mean_curl, mean_curl_error: of the works of selection between neighbours.
         replicates: in which everybody's jars lived.
     """
@@ -74,6 +75,7 @@ class Curl:
     gradients: list[list[list[float]]]
     errors: list[list[list[float]]]
     population: list[list[float]]
+    gone: list[list[float]]
     share: float
     p: float | None
     null_share: float | None
@@ -205,6 +207,7 @@ def study_rotation(
         lasting.mean(0).tolist(),
         (lasting.std(0, ddof=1) / np.sqrt(len(lasting))).tolist(),
         fitness.population.tolist(),
+        fitness.gone.tolist(),
         fitness.curl.share,
         fitness.curl.p,
         fitness.curl.null_share,
@@ -348,7 +351,8 @@ def _sentences(
         )
     told.append(
         f"Selection on hand-written tables: {curl.share:.3f} of the works of selection between neighbours has no potential; "
-        f"the fitted landscape with this noise leaves {curl.null_share:.3f} (p {curl.p:.3g}). Mean curl {curl.mean_curl:.2g}."
+        f"the fitted landscape with this noise leaves {curl.null_share:.3f} (p {curl.p:.3g}). Mean curl {curl.mean_curl:.2g}. One of the two was gone at the end of {np.mean(curl.gone):.0%} of the "
+        f"jars ({np.max(curl.gone):.0%} where most were): where nearly all are, growth is bent and even a landscape has curl."
     )
     told.append(
         f"Learning of two halves of a population: antisymmetric share of its Jacobian {learning.antisymmetric_share:.3f}, "

@@ -232,6 +232,8 @@ def selection(study: Study) -> str:
         "is sensed; each one's neighbours on the grid were put among them as mutants. An arrow is the gradient of their invasion fitness. "
         "What has no potential is asked of how neighbours invade each other: half of what the one gains among the other, less "
         "what the other gains among it, is the difference of any landscape that both climb, however it is curved. "
+        f"One of the two was gone at the end of {units.share(float(np.mean(curl['gone'])))} of the jars, of "
+        f"{units.share(float(np.max(curl['gone'])))} where most were: near 100 % growth is bent, and even a landscape has curl. "
         f"Mean curl {three(curl['mean_curl'])}{f' (standard error {three(error)})' if error is not None else ''}."
     )
     drawn = figure(
