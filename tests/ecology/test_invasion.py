@@ -1,17 +1,13 @@
 """Invasion fitness: the tables are what they say, costs show in the gradient, and what turns is told from what does not."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
 from fairyring.core.errors import EcologyError
-from fairyring.ecology.invasion import (
-    InvasionFitness,
-    invasion_fitness,
-    selection_jacobian,
-    trait_table,
-)
+from fairyring.ecology.invasion import invasion_fitness, trait_table, works
 from fairyring.ecology.policies import tables
 from fairyring.ecology.rotation import invasion_curl
 from fairyring.ecology.settings import World2
@@ -50,41 +46,71 @@ def test_what_costs_and_gives_nothing_is_selected_against() -> None:
     assert made.gradients.shape == (6, 2, 2, 2)
     assert made.growth.shape == (6, 2, 2, 4)
     assert (made.gradients[..., 0].mean(0) < 0).all()  # those who emit more pay, wherever they are
-    np.testing.assert_allclose(made.gradients[..., 0], (made.growth[..., 0] - made.growth[..., 1]) / 2)
+    # A mutant is a neighbour on the grid, two log odds away.
+    np.testing.assert_allclose(made.gradients[..., 0], (made.growth[..., 0] - made.growth[..., 1]) / 4)
     assert (made.population[0] > 5).all()
+    assert made.gone.shape == (2, 2)
+    assert 0 <= made.gone.min() <= made.gone.max() <= 1
     assert made.curl.p is not None
     assert 0 <= made.curl.share <= 1
-    found = selection_jacobian(made)
-    assert found.difference == pytest.approx(found.jacobian[1][0] - found.jacobian[0][1])
+    again = invasion_curl(*works(made.growth), made.emission, made.response, resamples=199)
+    assert again.p == made.curl.p
 
 
-def field(matrix: list[list[float]], noise: float, seed: int) -> InvasionFitness:
-    """A linear field of gradients on a grid, with noise of its replicates."""
-    e, q = np.array([-1.0, 0.0, 1.0]), np.array([-2.0, 0.0, 2.0])
-    points = np.stack(np.meshgrid(e, q, indexing="ij"), -1)
-    clean = points @ np.array(matrix).T
-    g = clean + noise * np.random.default_rng(seed).normal(size=(12, 3, 3, 2))
-    return InvasionFitness(e, q, g, g.repeat(2, -1), np.ones((3, 3)), invasion_curl(g, e, q, resamples=199))
+EMISSION, RESPONSE = np.arange(-3.0, 2.0), np.arange(-2.0, 3.0)
+Height = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
-def test_the_jacobian_of_selection_is_read_off_a_linear_field() -> None:
-    found = selection_jacobian(field([[-1.0, 2.0], [-2.0, -1.0]], 1e-3, 0))
-    np.testing.assert_allclose(found.jacobian, [[-1, 2], [-2, -1]], atol=5e-3)
-    assert found.difference == pytest.approx(-4.0, abs=0.01)
-    assert found.antisymmetric_share == pytest.approx(2 / 3, abs=1e-2)  # |A| = 2 sqrt 2, |S| = sqrt 2
-    assert found.p == 2 / 2**12
-    assert found.null_share < 0.01
-    p = [selection_jacobian(field([[-1.0, 0.5], [0.5, 1.0]], 0.5, i)).p for i in range(40)]
-    assert 0.3 < np.mean(p) < 0.7
-    assert np.mean(np.array(p) <= 0.05) <= 0.15
+def grown(rng: np.random.Generator, height: Height, replicates: int, *, swirl: float = 0.0) -> np.ndarray:
+    """Growth of neighbours among residents who all climb one landscape, uneven noise, and what rarity adds to every mutant."""
+    x, y = np.meshgrid(EMISSION, RESPONSE, indexing="ij")
+    there = [height(x + dx, y + dy) - height(x, y) for dx, dy in ((1, 0), (-1, 0), (0, 1), (0, -1))]
+    fitness = np.stack(there, -1) + swirl * np.stack([-y, y, x + 1, -x - 1], -1) + 0.001
+    noise = rng.uniform(0.3, 2.0, (5, 5, 4)) * rng.normal(size=(replicates, 5, 5, 4))
+    return fitness + 0.3 * np.std(fitness) * noise
+
+
+@pytest.mark.parametrize(
+    "height",
+    [
+        lambda x, y: -0.002 * (x + 1) ** 2 - 0.001 * y**2 + 0.001 * x * y,
+        lambda x, y: -0.02 / (1 + np.exp(-x)) + 0.03 / (1 + np.exp(-x)) / (1 + np.exp(-y)),
+        lambda x, y: 1e-4 * x**3 * y,
+    ],
+    ids=["a hill", "probabilities", "far from a plane"],
+)
+def test_whatever_landscape_is_climbed_has_no_curl(height: Height) -> None:
+    rng = np.random.default_rng(8)
+    found = []
+    for i in range(60):
+        curl = invasion_curl(*works(grown(rng, height, 12)), EMISSION, RESPONSE, seed=i, resamples=99)
+        assert curl.p is not None
+        found.append(curl.p)
+    assert np.mean(np.array(found) <= 0.05) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 60)
+    assert 0.35 <= np.mean(found) <= 0.65
+    turned = [
+        invasion_curl(*works(grown(rng, height, 12, swirl=0.002)), EMISSION, RESPONSE, resamples=99).p
+        for _ in range(5)
+    ]
+    assert max(p for p in turned if p is not None) <= 0.05
+
+
+def test_works_are_of_neighbours_who_invade_each_other() -> None:
+    growth = np.arange(2 * 3 * 4, dtype=float).reshape(2, 3, 4) ** 2  # two residents by three
+    along, across = works(growth)
+    assert along.shape == (1, 3)
+    assert along[0, 2] == (growth[0, 2, 0] - growth[1, 2, 1]) / 2
+    assert across.shape == (2, 2)
+    assert across[1, 0] == (growth[1, 0, 2] - growth[1, 1, 3]) / 2
 
 
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({"delta": 0.0}, "a delta above 0"),
-        ({"rarity": 1.0}, "a delta above 0"),
-        ({"emission": (1.0, 0.0), "replicates": 2, "steps": 20}, "increasing"),
+        ({"rarity": 1.0}, "rarity"),
+        ({"emission": (1.0, 0.0)}, "emission.*increasing by equal steps"),
+        ({"response": (0.0, 1.0, 3.0)}, "response.*increasing by equal steps"),
+        ({"response": (0.0,)}, "response.*2 or more"),
         ({"settings": World2()}, "policy=tables"),
     ],
 )

@@ -1,20 +1,23 @@
 """The studies end to end on worlds of a few dozen bacteria, and what they say of what was planted."""
 
 import dataclasses
+import itertools
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
+from scipy.signal import lfilter
 
 from fairyring.core.errors import EcologyError
 from fairyring.ecology.evolution import Evolution, evolve
-from fairyring.ecology.learners import judged, learning_jacobians, traits
-from fairyring.ecology.rotation import antisymmetric_share
+from fairyring.ecology.learners import PARAMETERS, _moved, in_units, judged, learning_jacobians, traits
+from fairyring.ecology.rotation import antisymmetric_share, trait_rotation
 from fairyring.ecology.settings import World1, World2
 from fairyring.ecology.state import NUMBERS
 from fairyring.ecology.study_jars import study_jars
-from fairyring.ecology.study_rotation import follow, study_rotation
+from fairyring.ecology.study_rotation import STRETCH, _look, follow, over_stretches, study_rotation
 
 ONE = World1(width=32, capacity=128, sources=2, food_influx=2.0, minimum=8, founders=40)
 TWO = World2(width=32, capacity=128, sources=2, food_influx=1.5, minimum=16, founders=60)
@@ -87,13 +90,17 @@ def test_the_study_of_jars_refuses_too_few() -> None:
 def test_traits_are_followed_as_the_worlds_have_them(two: Evolution) -> None:
     looks, after = follow(two, 128)
     assert looks.shape == (6, 2, 4)
+    half = two.until(two.steps + 64)
     assert after.steps == two.steps + 128
     numbers = after.worlds[4].numbers[-64:]
     emitters, population = (numbers[:, NUMBERS.index(name)].sum() for name in ("emitters", "population"))
     assert looks[4, 1, 0] == pytest.approx(emitters / population)
-    genomes = after.worlds[4].genomes()
     signal = [event.name for event in TWO.events].index("signal")
-    assert looks[4, 1, 3] == pytest.approx((genomes[:, signal] / np.linalg.norm(genomes, axis=1)).mean())
+    genomes = [run.worlds[4].genomes() for run in (two, half, after)]
+    ends = [(each[:, signal] / np.linalg.norm(each, axis=1)).mean() for each in genomes]
+    np.testing.assert_allclose(looks[4, :, 3], [sum(ends[:2]) / 2, sum(ends[1:]) / 2], rtol=1e-6)
+    ends = [_look(run.worlds[4], [0, 1])[0] for run in (two, half, after)]
+    np.testing.assert_allclose(looks[4, :, 1], [sum(ends[:2]) / 2, sum(ends[1:]) / 2])
     assert (np.abs(looks[..., 1]) <= 1).all()
     with pytest.raises(EcologyError, match="a multiple of 64"):
         follow(two, 100)
@@ -120,6 +127,63 @@ def test_tables_have_two_traits() -> None:
     q[0, :, :, 2:] = 0.5
     q[1, :, 1, 1::2] = 0.25
     np.testing.assert_allclose(traits(values), [[0.5, 0.0], [0.0, 0.25]], atol=1e-7)
+
+
+def test_what_is_averaged_does_not_turn_with_what_is_looked_at() -> None:
+    """Two traits that fluctuate together and reversibly: none is followed a moment before the other."""
+    rng, looks, memory = np.random.default_rng(9), 64, np.exp(-1 / 100)
+    noise = rng.normal(size=(480, (looks + 8) * STRETCH + 1, 2))
+    noise[..., 1] = 0.6 * noise[..., 0] + 0.8 * noise[..., 1]
+    both = lfilter([1], [1, -memory], noise, axis=1)[:, 8 * STRETCH :]
+    ends = np.swapaxes(both[:, ::STRETCH, 1:], 0, 1)
+    # An emission lies between two states: it is chosen in the one and has its part in the other.
+    between = (both[:, 1:, 0] + both[:, :-1, 0]) / 2
+    means = between.reshape(480, looks, STRETCH).mean(2).T
+    followed = np.swapaxes(over_stretches(means, ends), 0, 1)
+    p = [trait_rotation(worlds, resamples=99).p for worlds in followed.reshape(40, 12, looks, 2)]
+    assert np.mean(np.array(p) <= 0.05) <= 0.15
+    assert 0.3 < np.mean(p) < 0.7
+    lagging = np.stack([means.T, ends[1:, :, 0].T], -1)  # as it would be with the last of the looks
+    assert trait_rotation(lagging[:12], resamples=99).p < 0.001
+
+
+@dataclass
+class Tables:
+    """As much of a state as is moved."""
+
+    mind: dict[str, np.ndarray]
+
+    def _replace(self, mind: dict[str, np.ndarray]) -> "Tables":
+        return Tables(mind)
+
+
+@pytest.mark.parametrize("individuals", [4, 7])
+def test_learners_who_climb_one_function_have_a_jacobian_that_is_its_own_transpose(individuals: int) -> None:
+    """dQ = K Q with any symmetric K over all entries of all tables, halves of whatever size."""
+    rng, entries = np.random.default_rng(individuals), 72
+    k = rng.normal(size=(individuals * entries,) * 2)
+    k += k.T
+    half = np.arange(individuals) % 2
+    rest = Tables({"values": np.zeros((individuals + 3, entries))})
+
+    def measured(k: np.ndarray) -> np.ndarray:
+        columns = []
+        for part, trait in itertools.product((0, 1), (0, 1)):
+            tables = _moved(rest, half == part, trait, 1.0).mind["values"][:individuals]
+            learned = traits((k @ tables.ravel()).reshape(individuals, entries))
+            columns.append(np.concatenate([learned[half == one].mean(0) for one in (0, 1)]))
+        return np.array(columns).T
+
+    raw = measured(k)
+    found = in_units(raw, half, entries)
+    assert found.shape == (len(PARAMETERS),) * 2
+    np.testing.assert_allclose(found, found.T, atol=1e-12)
+    assert antisymmetric_share(raw) > 0.1  # means of different numbers of entries
+    np.testing.assert_allclose(np.diag(found), np.diag(raw))
+    turning = in_units(measured(np.triu(k) - np.tril(k)), half, entries)
+    np.testing.assert_allclose(turning, -turning.T, atol=1e-12)
+    assert judged(np.array([found] * 6), steps=1, moved=1.0).p == 1.0
+    assert judged(np.array([turning] * 6), steps=1, moved=1.0).p == 2 / 2**6
 
 
 def test_a_turning_jacobian_is_told_from_noise() -> None:
@@ -156,7 +220,8 @@ def test_the_study_of_rotation_says_what_it_measured(two: Evolution) -> None:
     assert study.rewards.rotation.block == 2
     assert np.shape(study.curl.gradients) == (2, 2, 2)
     assert study.learning.replicates == 6  # worlds
-    assert len(study.found) == 4
+    assert len(study.found) == 5
+    assert "With 6 worlds no p of a turning or of learning is below 0.031" in study.found[4]
     assert study.jars is None
     assert msgspec.json.decode(msgspec.json.encode(msgspec.to_builtins(study)))["curl"]["share"] >= 0
     with pytest.raises(EcologyError, match="from 2112"):

@@ -243,29 +243,30 @@ def jars(study: str = "jars") -> dict[str, Any]:
     }  # fmt: skip
 
 
-def rotation(*, curl_p: float = 0.0004) -> dict[str, Any]:
+def rotation(*, curl_p: float = 0.0004, worlds: int = 12, rewards_p: float = 0.4) -> dict[str, Any]:
     """The jars' ranking, and a selection that has no potential; behaviour was not at rest."""
     found = jars("rotation")
 
     def turning(p: float, trend: float) -> dict[str, Any]:
         return {
             "traits": ["emission", "response"], "trend_p": [trend, 0.7], "mean": [0.1, 0.2],
-            "rotation": {"turning": [0.01, 0.02, 0.03], "mean": interval(0.02, 0.01, 0.03, 3), "p": p},
+            "rotation": {"turning": [0.01, 0.02, 0.03], "mean": interval(0.02, 0.01, 0.03, worlds), "p": p},
         }  # fmt: skip
 
     found["rotation"] = {
-        "worlds": 3, "settled": 1000, "steps": 2560, "jars": found["jars"]["standing"], "early_jars": None,
-        "behaviour": turning(0.0001, 0.01), "rewards": turning(0.4, 0.6),
+        "worlds": worlds, "settled": 1000, "steps": 2560, "jars": found["jars"]["standing"],
+        "early_jars": found["jars"]["early_standing"],
+        "behaviour": turning(0.0005, 0.01), "rewards": turning(rewards_p, 0.6),
         "curl": {
             "emission": [-3.0, -1.0, 1.0], "response": [-2.0, 0.0, 2.0],
             "gradients": [[[0.01 * i, 0.02 * j] for j in range(3)] for i in range(3)],
             "share": 0.0842, "p": curl_p, "null_share": 0.0077, "mean_curl": 0.00035, "mean_curl_error": 0.0001,
-            "jacobian": {"antisymmetric_share": 0.17, "null_share": 0.06, "p": 0.12}, "replicates": 30,
+            "replicates": 30, "gone": [[0.0, 0.0, 0.25]] * 3,
         },
         "learning": {
             "parameters": ["emission", "response"], "jacobian": [[0.03, -0.01], [0.02, 0.07]],
             "antisymmetric_share": 0.133, "null_share": 0.12, "p": 0.38, "between": 0.094, "between_p": 0.37,
-            "steps": 32, "moved": 0.1, "replicates": 6,
+            "steps": 32, "moved": 0.1, "replicates": worlds,
         },
         "found": ["What they do turns."],
     }  # fmt: skip

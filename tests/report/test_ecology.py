@@ -241,7 +241,7 @@ def test_jars_are_told_pair_by_pair(pages: dict[str, str]) -> None:
 
 def test_rotation_is_judged_beside_its_nulls_and_all_at_once(pages: dict[str, str], tmp_path: Path) -> None:
     seen = Page(pages["rotation"])
-    assert seen.title == "1 of 7 measures of rotation is beyond its null"
+    assert seen.title == "1 of 6 measures of rotation is beyond its null"
     assert seen.row("selection, no potential")[1:6] == [
         "beyond its null ✓",
         "0.0842",
@@ -250,11 +250,35 @@ def test_rotation_is_judged_beside_its_nulls_and_all_at_once(pages: dict[str, st
         "0.0024",
     ]
     assert seen.row("what they do turns")[1] == "not at rest: not read"
-    assert seen.row("cycles in jars, at the end")[1] == "not shown"
+    assert seen.row("cycles in jars, early")[1] == "not shown"
     assert "not to be read as rotation: behaviour" in seen.text
+    assert "With so few worlds" not in seen.text
+    assert "gone at the end of 8.3 % of the jars, of 25.0 % where most were" in seen.text
     seen = page(tmp_path / "none", rotation(curl_p=0.03))
-    assert seen.title == "None of 7 measures of rotation is beyond its null"
+    assert seen.title == "None of 6 measures of rotation is beyond its null"
     assert seen.row("selection, no potential")[1] == "only before Holm"
+
+
+def test_a_bent_ranking_is_no_cycle(tmp_path: Path) -> None:
+    found = rotation()
+    found["rotation"]["jars"] = found["rotation"]["jars"] | {
+        "hodge": {"share": 0.31, "potentials": [1.0, -1.0, 0.0], "p": 0.0001, "null_share": 0.022}
+    }
+    seen = page(tmp_path, found)
+    assert seen.title == "1 of 6 measures of rotation is beyond its null"
+    late = seen.row("cycles in jars, at the end")
+    assert late[1:6] == ["bent by saturation: not read", "0.31", "0.022", "–", "–"]
+
+
+def test_what_no_data_could_have_shown_is_not_called_absent(tmp_path: Path) -> None:
+    seen = page(tmp_path, rotation(worlds=6, rewards_p=0.03125))
+    for name in ("what they inherit turns", "learning, antisymmetric", "learning, between halves"):
+        assert seen.row(name)[1] == "cannot be shown: too few"
+    assert seen.row("what they do turns")[1] == "not at rest: not read"
+    assert seen.row("selection, no potential")[1] == "beyond its null ✓"
+    assert "(the least p there is is 0.031, by Holm 0.12)" in seen.text
+    seen = page(tmp_path / "more", rotation(worlds=8, rewards_p=0.4))
+    assert seen.row("what they inherit turns")[1] == "not shown"
 
 
 def test_what_is_no_study_is_refused(tmp_path: Path) -> None:

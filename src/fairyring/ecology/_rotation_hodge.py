@@ -90,7 +90,7 @@ def cyclic_test(
     fit = GradientFit(_incidence(n), np.array([float(len(group)) for group in groups]))
     flows = np.array([group.mean() for group in groups])
     found, total, remove = _split(fit, flows), fit.energy(flows), fit.remover()
-    noise = resample([group[:, None] for group in groups], rng, resamples, paired=False)
+    noise = resample([group[:, None] for group in groups], rng, resamples)
     left_over = ((noise.means @ remove.T) ** 2).sum(axis=1)
     p = noise.p(left_over, found.share * total, total)
     ranked = total * (1.0 - found.share)

@@ -80,26 +80,21 @@ class Resampled:
         return p_value(drawn, own, False, 1e-9 * own)
 
 
-def resample(
-    groups: Sequence[Floats], rng: np.random.Generator, resamples: int, *, paired: bool
-) -> Resampled:
+def resample(groups: Sequence[Floats], rng: np.random.Generator, resamples: int) -> Resampled:
     """Residual bootstrap of groups `[replicates, numbers]`, each of two replicates or more.
 
     Args:
         groups: their replicates are worlds; a world's numbers stay together.
         rng: where draws come from.
         resamples: how many.
-        paired: replicate r of every group is the same world, so it is drawn for all of them at once.
     """
-    means, spread, observed, draws = [], np.zeros(resamples), 0.0, None
+    means, spread, observed = [], np.zeros(resamples), 0.0
     for group in groups:
         count = len(group)
         residuals = group - group.mean(axis=0)
         observed += float((residuals**2).sum())
         residuals *= np.sqrt(count / (count - 1))  # residuals are smaller than the noise they are left of
-        if draws is None or not paired:
-            draws = rng.integers(0, count, (resamples, count))
-        drawn = residuals[draws]
+        drawn = residuals[rng.integers(0, count, (resamples, count))]
         mean = drawn.mean(axis=1)
         spread += ((drawn - mean[:, None]) ** 2).sum(axis=(1, 2))
         means.append(mean)

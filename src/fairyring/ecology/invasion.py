@@ -13,10 +13,9 @@ import numpy.typing as npt
 
 from fairyring.core.errors import EcologyError
 from fairyring.ecology.jars import Jar, Mix, Population, jars
-from fairyring.ecology.rotation import InvasionCurl, antisymmetric_share, invasion_curl
+from fairyring.ecology.rotation import InvasionCurl, invasion_curl
 from fairyring.ecology.senses import CHANGE, LEVEL, SIGNAL
 from fairyring.ecology.settings import World2
-from fairyring.ecology.statistics import sign_flip_p
 
 # P(tumble) while food is falling, flat and rising: E. coli's way round, and it climbs. More where food is plenty, since
 # a tumble stands still for a step and so dwells there.
@@ -29,16 +28,17 @@ _SETTLED = 0.1  # of the steps, before growth is measured: until then all live o
 
 @dataclass(frozen=True, eq=False)
 class InvasionFitness:
-    """The gradient of invasion fitness at residents on a grid.
+    """Invasion fitness between neighbours on a grid of residents.
 
     Attributes:
         emission: `[n]`, of the residents.
         response: `[m]`.
         gradients: `[replicates, n, m, 2]`, a step and unit of emission and of response.
-        growth: `[replicates, n, m, 4]`, of the log ratio of mutants to residents, a step; mutants with more and less
-            emission, with more and less response. NaN where all died within a tenth of the steps.
+        growth: `[replicates, n, m, 4]`, of the log ratio of mutants to residents, a step; mutants are the neighbours with
+            more and less emission, with more and less response. NaN where all died within a tenth of the steps.
         population: `[n, m]`, mean number of inhabitants over the last third, in the jars of that resident.
-        curl: what no landscape explains of it, with its null.
+        gone: `[n, m]`, share of that resident's jars where mutants or residents were gone at the end.
+        curl: what no landscape explains of how neighbours invade each other, with its null.
     """
 
     emission: npt.NDArray[np.float64]
@@ -46,6 +46,7 @@ class InvasionFitness:
     gradients: npt.NDArray[np.float64]
     growth: npt.NDArray[np.float64]
     population: npt.NDArray[np.float64]
+    gone: npt.NDArray[np.float64]
     curl: InvasionCurl
 
 
@@ -81,7 +82,6 @@ def invasion_fitness(
     emission: Sequence[float],
     response: Sequence[float],
     *,
-    delta: float = 1.0,
     rarity: float = 0.1,
     founders: int = 400,
     steps: int = 1000,
@@ -91,18 +91,20 @@ def invasion_fitness(
     cores: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> InvasionFitness:
-    """Invasion fitness' gradient on a grid of residents, measured in jars.
+    """Invasion fitness between neighbours on a grid of residents, measured in jars.
 
-    At each point four mutants, `delta` more and less in each trait, are put among the residents, each in jars of its own.
-    Fitness is the growth of ln(mutants / residents) a step, from a tenth of the steps on: the slope of its two ends; where
-    all die out, until then. A gradient is the difference of the two mutants of a trait over `2 delta`, so what rarity
-    does to every mutant alike (and the half that is added to counts) cancels. Mutants are not few in the limit: they are
-    a share `rarity`, so that drift leaves something to see.
+    At each point four mutants, a step of the grid more and less in each trait, are put among the residents, each in jars
+    of its own: so neighbours x and y have each been the mutant among the other, and half the difference of the two
+    is the work of selection from x to y that `invasion_curl` takes. Fitness is the growth of ln(mutants / residents) a step,
+    from a tenth of the steps on: the slope of its two ends; where all die out, until then. A gradient is the difference of
+    the two mutants of a trait over twice the grid's step. In both, what rarity does to every mutant alike (and the half
+    that is added to counts) cancels. Mutants are not few in the limit: they are a share `rarity`, so that drift leaves
+    something to see. Who has died out falls no further, so where mutants have gone in most jars growth is bent, and
+    steps are too many: even a landscape then has curl.
 
     Args:
         settings: a World2 whose policy is `tables()`, with the standard senses.
-        emission, response: of the residents, increasing; 2 or more each.
-        delta: of a mutant.
+        emission, response: of the residents, increasing by equal steps; 2 or more each.
         rarity: share of mutants among the founders.
         founders, steps: of a jar.
         replicates: jars for each mutant.
@@ -112,18 +114,16 @@ def invasion_fitness(
         progress: called with steps made and steps to make.
 
     Raises:
-        EcologyError: other settings, a delta or rarity that is none, a grid that does not increase, or a resident with
-            whom fewer than two jars lived through.
+        EcologyError: other settings, a rarity that is none, a grid whose steps are not equal, or a resident with whom
+            fewer than two jars lived through.
     """
     _refuse(settings)
-    if not delta > 0 or not 0 < rarity < 1:
+    if not 0 < rarity < 1:
         raise EcologyError(
-            "mutants",
-            given=f"delta {delta}, rarity {rarity}",
-            expected="a delta above 0, a share between 0 and 1",
-            do="Correct them.",
+            "rarity", given=rarity, expected="a share between 0 and 1", do="Take .1 of the founders."
         )
-    moves = ((delta, 0.0), (-delta, 0.0), (0.0, delta), (0.0, -delta))
+    along, across = _step("emission", emission), _step("response", response)
+    moves = ((along, 0.0), (-along, 0.0), (0.0, across), (0.0, -across))
     mixes = [
         Mix(
             f"{e:g},{q:g} {de:+g},{dq:+g}",
@@ -156,55 +156,38 @@ def invasion_fitness(
             expected="2 or more",
             do="Give them more food, or choose residents who can live.",
         )
-    gradients = np.stack([growth[..., 0] - growth[..., 1], growth[..., 2] - growth[..., 3]], -1) / (2 * delta)
+    gradients = np.stack([growth[..., 0] - growth[..., 1], growth[..., 2] - growth[..., 3]], -1)
+    gradients /= (2 * along, 2 * across)
+    gone = np.array([(jar.counts[:, :, -1] == 0).any(1).mean() for jar in made]).reshape(shape).mean(2)
     population = np.array([jar.yields().sum(1).mean() for jar in made]).reshape(shape).mean(2)
     e, q = np.asarray(emission, float), np.asarray(response, float)
-    curl = invasion_curl(gradients[lasting], e, q, seed=seed, resamples=resamples)
-    return InvasionFitness(e, q, gradients, growth, population, curl)
+    curl = invasion_curl(*works(growth[lasting]), e, q, seed=seed, resamples=resamples)
+    return InvasionFitness(e, q, gradients, growth, population, gone, curl)
 
 
-@dataclass(frozen=True)
-class SelectionJacobian:
-    """How the gradient of invasion fitness changes with the resident.
+def works(growth: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Works of selection from each resident to the next, as `invasion_curl` takes them.
 
-    Attributes:
-        jacobian: 2 x 2, rows the gradient's emission and response, columns the resident's; a step and log odds squared.
-            The least-squares plane over the grid.
-        antisymmetric_share: of it. In log odds of both traits: in other units it is another.
-        null_share: mean of the same with the two parts that differ made alike and the noise of replicates put back.
-        difference: d g_response / d emission - d g_emission / d response, the curl of that plane.
-        p: two-sided, of that difference being 0 over replicates (signs flipped).
+    Args:
+        growth: `[..., n, m, 4]`, as of `InvasionFitness`. Mutants beyond the grid's edge take no part.
+
+    Returns:
+        `[..., n - 1, m]` along emission and `[..., n, m - 1]` along response: half of what the next resident gains among
+        this one, less what this one gains among the next.
     """
-
-    jacobian: tuple[tuple[float, float], tuple[float, float]]
-    antisymmetric_share: float
-    null_share: float
-    difference: float
-    p: float
+    along_emission = growth[..., :-1, :, 0] - growth[..., 1:, :, 1]
+    along_response = growth[..., :, :-1, 2] - growth[..., :, 1:, 3]
+    return along_emission / 2, along_response / 2
 
 
-def selection_jacobian(
-    fitness: InvasionFitness, *, seed: int = 0, resamples: int = 9999
-) -> SelectionJacobian:
-    """The Jacobian of selection over the grid, and how much of it turns: of evolving traits, not of learning in life."""
-    lasting = np.isfinite(fitness.gradients).all((1, 2, 3))
-    g = fitness.gradients[lasting]
-    e, q = np.meshgrid(fitness.emission, fitness.response, indexing="ij")
-    plane = np.linalg.pinv(np.stack([np.ones(e.size), e.ravel(), q.ravel()], 1))[1:]
-    each = np.einsum("kp,rpt->rtk", plane, g.reshape(len(g), -1, 2))
-    mean = each.mean(0)
-    draw = np.random.default_rng(seed)
-    noise = each - mean
-    means = np.stack([noise[draw.integers(0, len(g), len(g))].mean(0) for _ in range(min(resamples, 2000))])
-    alike = (mean + mean.T) / 2
-    turned = each[:, 1, 0] - each[:, 0, 1]
-    return SelectionJacobian(
-        ((float(mean[0, 0]), float(mean[0, 1])), (float(mean[1, 0]), float(mean[1, 1]))),
-        antisymmetric_share(mean),
-        float(np.mean([antisymmetric_share(alike + one) for one in means])),
-        float(turned.mean()),
-        sign_flip_p(turned, seed, resamples=resamples),
-    )
+def _step(name: str, grid: Sequence[float]) -> float:
+    """Between neighbours of a grid; they are each other's mutants, so it is one and the same."""
+    steps = np.diff(np.asarray(grid, float))
+    if not len(steps) or not steps[0] > 0 or not np.allclose(steps, steps[0]):
+        raise EcologyError(
+            name, given=list(grid), expected="2 or more, increasing by equal steps", do="Space them evenly."
+        )
+    return float(steps[0])
 
 
 def _clones(settings: World2, emission: float, response: float) -> Population:

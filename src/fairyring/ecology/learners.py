@@ -3,7 +3,8 @@
 Learners here have no parameters one could differentiate by: each has a table Q, and what it does next depends on it by jumps. So
 the Jacobian is measured. A population is cut in two halves at random, the tables of one half are moved a little along one of
 two directions, the world runs on for some steps, and what all have learned since is compared with what they learn when
-moved the other way.
+moved the other way. Both are told along unit vectors of all tables together, the coordinates in which the Jacobian of a gradient is
+its own transpose.
 """
 
 import itertools
@@ -16,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fairyring.core.errors import EcologyError
+from fairyring.ecology._statistics_swaps import flips, p_value
 from fairyring.ecology.rotation import antisymmetric_share
 from fairyring.ecology.running import Inhabited, advance
 from fairyring.ecology.senses import SIGNAL
@@ -23,6 +25,7 @@ from fairyring.ecology.settings import World, World2
 
 _BATCH = 8  # replicates in memory at once, eight worlds each
 _LEARNING = 0x4C4A  # the part of the address that tells this chance from the world's own
+_MOVES = ((0, 0), (0, 1), (1, 0), (1, 1))  # half and trait of each parameter
 PARAMETERS = (
     "emission of the first half",
     "response of the first half",
@@ -37,10 +40,11 @@ class LearningJacobian:
 
     Attributes:
         parameters: names, in the order of rows and columns.
-        jacobian: `[4][4]`, mean over replicates: rows what is learned, columns what was moved; per `steps`.
-        antisymmetric_share: `|A| / (|S| + |A|)` of it. All four are differences of Q, so of one unit.
+        jacobian: `[4][4]`, mean over replicates: rows what is learned, columns what was moved; per `steps`, along unit
+            vectors of all tables together.
+        antisymmetric_share: `|A| / (|S| + |A|)` of it.
         null_share: mean of the same over transpositions: replicates turned round at random, which leaves noise alone.
-        p: chance of as large an antisymmetric part if each replicate were as likely transposed.
+        p: chance of as large an antisymmetric part if each replicate were as likely transposed; 2 / 2^replicates at least.
         between: `|A|` of the blocks between halves alone, over `|S| + |A|` of the whole.
         between_p: as `p`, of those blocks: of learners that turn about each other.
         steps, moved, replicates: how it was measured.
@@ -69,13 +73,17 @@ def learning_jacobians(
     cores: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> np.ndarray:
-    """Central differences of what two halves learn, `[worlds, replicates, 4, 4]`, for `judged`.
+    """The Jacobian of what two halves learn by central differences, `[worlds, replicates, 4, 4]`, for `judged`.
 
     `emission` is the mean over states of Q of emitting less Q of not; `response` the mean over states with the signal of
     Q of tumbling less Q of running. Moving one by h is adding h / 2 to the one and taking it from the other, in everybody
     of a half. What is learned is the change of these means from after the move to after `steps`, over those who live
     through it and no others (children start with tables of their own). Both ways of a move share all chance numbers; each
     replicate has its own, and cuts the halves anew. The world is otherwise its own: it goes on from where it was.
+
+    These means are read from different numbers of entries and individuals, so what one does to another is not what the
+    other does to it even where all climb one function. The Jacobian is therefore given along unit vectors of the tables of all
+    together: `in_units`. Those who die are moved and not read; who lives on stands for all of its half.
 
     Args:
         settings: of the worlds: a World2 that learns, with the signal as its last sense.
@@ -92,7 +100,7 @@ def learning_jacobians(
     """
     _refuse(settings, worlds)
     todo = [(world, number) for world in worlds for number in range(replicates)]
-    made = []
+    made, cuts = [], []
     for first in range(0, len(todo), _BATCH):
         starts, halves = [], []
         for world, number in todo[first : first + _BATCH]:
@@ -100,8 +108,9 @@ def learning_jacobians(
             key = jax.random.fold_in(jax.random.fold_in(key, _LEARNING + seed), number)
             draw = np.random.default_rng(np.asarray(jax.random.key_data(key)).tolist())
             half = draw.permutation(len(world.living())) % 2
+            cuts.append(half)
             state = _packed(settings, world)
-            for part, trait, way in itertools.product((0, 1), (0, 1), (1, -1)):
+            for (part, trait), way in itertools.product(_MOVES, (1, -1)):
                 there = _moved(state, half == part, trait, way * moved / 2)
                 starts.append(Inhabited.new(settings, key, there))
                 halves.append(half)
@@ -109,8 +118,29 @@ def learning_jacobians(
         made += [_learned(*each) for each in zip(starts, ended, halves, strict=True)]
         if progress is not None:
             progress(min(first + _BATCH, len(todo)) * 8 * steps, len(todo) * 8 * steps)
-    learned = np.array(made).reshape(len(worlds), replicates, 4, 2, 4)
-    return np.swapaxes(learned[:, :, :, 0] - learned[:, :, :, 1], 2, 3) / moved
+    learned = np.array(made).reshape(len(todo), 4, 2, 4)
+    entries = worlds[0].minds()["values"].shape[1]
+    found = [
+        in_units((up - down).T / moved, half, entries)
+        for (up, down), half in zip(np.moveaxis(learned, 2, 1), cuts, strict=True)
+    ]
+    return np.array(found).reshape(len(worlds), replicates, 4, 4)
+
+
+def in_units(jacobian: np.ndarray, half: np.ndarray, entries: int) -> np.ndarray:
+    """The Jacobian of the four means, told along unit vectors of the tables of all individuals together.
+
+    A trait is moved along a direction d of all tables, and read along d / |d|^2, so that to move it by h is to read h more of
+    it. With K the Jacobian of all entries of all tables, the means have d_a K d_b / |d_a|^2; here is d_a K d_b over
+    |d_a| |d_b|, which is symmetric where K is.
+
+    Args:
+        jacobian: `[4, 4]`: rows means that were read, columns means that were moved, as `PARAMETERS` has them.
+        half: 0 or 1 for each individual.
+        entries: of a table.
+    """
+    lengths = np.array([np.linalg.norm(_direction(half == part, trait, entries)) for part, trait in _MOVES])
+    return jacobian * lengths[:, None] / lengths
 
 
 def judged(
@@ -119,10 +149,11 @@ def judged(
     """How much of Jacobians turns, against their transposition.
 
     If the field of learning had a potential, the mean Jacobian would be its own transpose, and noise as likely the one as
-    the other. Null: each replicate transposed or not, at random; the statistic is the norm of the antisymmetric part.
+    the other. Null: each replicate transposed or not, in all ways up to 12 replicates, at random beyond; the
+    statistic is the norm of the antisymmetric part.
 
     Args:
-        jacobians: `[replicates, 4, 4]`.
+        jacobians: `[replicates, 4, 4]`, along unit vectors.
         steps, moved: how they were measured.
         seed: of the null.
         resamples: of it.
@@ -136,27 +167,26 @@ def judged(
             "jacobians", given=f"shape {j.shape}", expected="[2 or more, 4, 4], finite", do="Measure more."
         )
     mean = j.mean(0)
-    signs = np.random.default_rng(seed).choice((1.0, -1.0), (resamples, len(j)))
+    signs, complete = flips(len(j), np.random.default_rng(seed), resamples)
     turning, straight = (j - np.swapaxes(j, 1, 2)) / 2, (j + np.swapaxes(j, 1, 2)) / 2
     drawn = np.einsum("sr,rij->sij", signs, turning) / len(j)
     apart = np.zeros((4, 4), bool)
     apart[:2, 2:] = apart[2:, :2] = True
     whole = np.linalg.norm(straight.mean(0))
     sizes = np.sqrt((drawn**2).sum((1, 2)))
-    own, between = np.linalg.norm(turning.mean(0)), np.linalg.norm(turning.mean(0)[apart])
+    own = float(np.linalg.norm(turning.mean(0)))
+    between = float(np.linalg.norm(turning.mean(0)[apart]))
+    slack = 1e-9 * float(np.abs(j).mean())  # what rounding leaves of a Jacobian that is its own transpose
     between_sizes = np.sqrt((drawn[:, apart] ** 2).sum(1))
-
-    def p(values: np.ndarray, seen: Any) -> float:
-        return float(((values >= seen * (1 - 1e-9)).sum() + 1) / (len(values) + 1))
 
     return LearningJacobian(
         PARAMETERS,
         tuple(tuple(float(one) for one in row) for row in mean),
         antisymmetric_share(mean),
         float((sizes / (sizes + whole)).mean()),
-        p(sizes, own),
+        p_value(sizes, own, complete, slack),
         float(between / (own + whole)) if own + whole else 0.0,
-        p(between_sizes, between),
+        p_value(between_sizes, between, complete, slack),
         steps,
         moved,
         len(j),
@@ -173,15 +203,18 @@ def traits(values: np.ndarray) -> np.ndarray:
 
 def _moved(state: Any, who: np.ndarray, trait: int, by: float) -> Any:
     values = np.array(state.mind["values"])
-    q = values.reshape(len(values), -1, 2, 4)
-    places = np.flatnonzero(who)
-    if trait == 0:
-        q[places, :, :, 2:] += by / 2
-        q[places, :, :, :2] -= by / 2
-    else:
-        q[places, :, 1, 1::2] += by / 2
-        q[places, :, 1, 0::2] -= by / 2
+    values[: len(who)] += (by * _direction(who, trait, values.shape[1])).astype(values.dtype)
     return state._replace(mind={**state.mind, "values": values})
+
+
+def _direction(who: np.ndarray, trait: int, entries: int) -> np.ndarray:
+    """What to add to the tables of some to raise a trait of theirs by 1, as `traits` reads it: `[individuals, entries]`."""
+    one = np.zeros((entries // 8, 2, 4))
+    if trait == 0:
+        one[..., 2:], one[..., :2] = 0.5, -0.5
+    else:
+        one[:, 1, 1::2], one[:, 1, 0::2] = 0.5, -0.5
+    return np.outer(who, one.ravel())
 
 
 def _learned(before: Inhabited, after: Inhabited, half: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ import numpy as np
 from fairyring.core.errors import EcologyError
 from fairyring.ecology.competition import Standing
 from fairyring.ecology.evolution import Evolution, evolve
-from fairyring.ecology.invasion import SelectionJacobian, invasion_fitness, selection_jacobian
+from fairyring.ecology.invasion import invasion_fitness
 from fairyring.ecology.jars import scaled
 from fairyring.ecology.learners import LearningJacobian, judged, learning_jacobians
 from fairyring.ecology.policies import tables
@@ -26,6 +26,9 @@ from fairyring.ecology.study_jars import JarStudy
 
 STRETCH = 64  # steps between two looks at a world's traits
 _LEAST = 33 * STRETCH  # fewer looks cannot be cut into 16 blocks
+_WORLDS = (
+    8  # fewer, and the least p there is for four measures over worlds is above .05 by Holm: 4 * 2 / 2^7 = .06
+)
 BEHAVIOUR = ("emission", "response")
 REWARDS = ("reward for emitting", "reward for the signal")
 # Residents' traits, log odds. Three by three points were too few: their coarseness alone gave a curl with p .001 that was
@@ -55,15 +58,15 @@ class Turning:
 
 @dataclass(frozen=True)
 class Curl:
-    """Invasion fitness over two traits, as plain numbers; see `InvasionFitness` and `InvasionCurl`.
+    """Invasion fitness between neighbours on a grid of two traits, as plain numbers; see `InvasionFitness` and `InvasionCurl`.
 
     Attributes:
         emission, response: of the residents.
         gradients: `[n][m][2]`, means over replicates, a step and log odds.
         errors: their standard errors.
         population: `[n][m]`, inhabitants.
-        share, p, null_share, mean_curl, mean_curl_error: of the field.
-        jacobian: of selection over the grid.
+        gone: `[n][m]`, share of jars where mutants or residents were gone at the end, which bends growth.
+        share, p, null_share, mean_curl, mean_curl_error: of the works of selection between neighbours.
         replicates: in which everybody's jars lived.
     """
 
@@ -72,12 +75,12 @@ class Curl:
     gradients: list[list[list[float]]]
     errors: list[list[list[float]]]
     population: list[list[float]]
+    gone: list[list[float]]
     share: float
     p: float | None
     null_share: float | None
     mean_curl: float
     mean_curl_error: float | None
-    jacobian: SelectionJacobian
     replicates: int
 
 
@@ -133,11 +136,12 @@ def study_rotation(
     Args:
         jar_study: whose pairs are asked for cycles; without one they are not.
         settings: of the worlds: a `World2` whose rewards include "emitted" and "signal", by default the plain one.
-        worlds: how many are followed; 12, quick 6 (with fewer than 6, p cannot reach .05).
+        worlds: how many are followed; 12, quick 6. Of n worlds the least p of a turning, and of learning, is 2 / 2^n: four
+            measures have it, so with fewer than 8 none of them can be shown by Holm's .05.
         settled: steps before traits are followed; 6,000, quick 1,000.
         steps: for which they are; 12,288, quick 2,560; a multiple of 64 from 2,112.
         evolved: worlds to go on with instead; they are settled as they are.
-        emission, response: traits of the residents in the jars of invasions, log odds.
+        emission, response: traits of the residents in the jars of invasions, log odds, increasing by equal steps.
         invasion_replicates, invasion_steps: jars for each mutant, 12 and 800 steps; quick 4 and 300.
         learning_replicates: of each world; 6, quick 2.
         scale: width of the invasion's jars over that of the world.
@@ -203,12 +207,12 @@ def study_rotation(
         lasting.mean(0).tolist(),
         (lasting.std(0, ddof=1) / np.sqrt(len(lasting))).tolist(),
         fitness.population.tolist(),
+        fitness.gone.tolist(),
         fitness.curl.share,
         fitness.curl.p,
         fitness.curl.null_share,
         fitness.curl.mean_curl,
         fitness.curl.mean_curl_error,
-        selection_jacobian(fitness, seed=seed),
         len(lasting),
     )
     standings = (jar_study.standing, jar_study.early_standing) if jar_study is not None else (None, None)
@@ -244,7 +248,9 @@ def follow(
     Returns:
         `[worlds, looks, 4]`: emission, the share of the living that emitted over the stretch; response, the mean over individuals
         and states of the other senses of which motion is preferred with the signal less without (1 tumble, -1 run, 0
-        neither; halved); the mean rewards for emitting and for the signal, each genome over its norm. And the run.
+        neither; halved); the mean rewards for emitting and for the signal, each genome over its norm. The last three are the
+        means of both ends of the stretch: so all four are of the same time, and a history run backwards has the same. One
+        that lagged behind another would turn with it, though nothing does. And the run.
 
     Raises:
         EcologyError: steps that are no such multiple, or a world that dies out.
@@ -255,19 +261,38 @@ def follow(
         )
     names = [event.name for event in run.settings.events]
     columns = [names.index("emitted"), names.index("signal")]
-    looks, now = [], run
+    emitted, ends, now = [], [[_look(world, columns) for world in run.worlds]], run
     for made in range(STRETCH, steps + 1, STRETCH):
         now = now.until(run.steps + made, cores=cores)
-        looks.append([_look(world, columns) for world in now.worlds])
+        emitted.append([_emission(world) for world in now.worlds])
+        ends.append([_look(world, columns) for world in now.worlds])
         if progress is not None:
             progress(made * len(now.worlds), steps * len(now.worlds))
-    return np.swapaxes(np.array(looks), 0, 1), now
+    return np.swapaxes(over_stretches(np.array(emitted), np.array(ends)), 0, 1), now
 
 
-def _look(world: Inhabited, columns: list[int]) -> list[float]:
+def over_stretches(means: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """What was averaged over stretches beside what was looked at between them, each look `[..., k]` made a stretch's.
+
+    Args:
+        means: `[stretches, ...]`.
+        ends: `[stretches + 1, ..., k]`: at the start of the first stretch and at the end of each.
+
+    Returns:
+        `[stretches, ..., 1 + k]`.
+    """
+    return np.concatenate([means[..., None], (ends[1:] + ends[:-1]) / 2], -1)
+
+
+def _emission(world: Inhabited) -> float:
+    """The share of the living that emitted, over the last stretch."""
     population, emitters = (
         world.numbers[-STRETCH:, NUMBERS.index(name)].sum() for name in ("population", "emitters")
     )
+    return float(emitters / population)
+
+
+def _look(world: Inhabited, columns: list[int]) -> list[float]:
     genomes = world.genomes()
     if not len(genomes):
         raise EcologyError(
@@ -280,7 +305,7 @@ def _look(world: Inhabited, columns: list[int]) -> list[float]:
     motion = np.sign(q.max(3)[..., 1] - q.max(3)[..., 0])
     rewards = genomes[:, columns] / np.maximum(np.linalg.norm(genomes, axis=1), 1e-9)[:, None]
     response = (motion[:, :, 1] - motion[:, :, 0]).mean() / 2
-    return [emitters / population, float(response), *rewards.mean(0).tolist()]
+    return [float(response), *rewards.mean(0).tolist()]
 
 
 def _turning(names: tuple[str, str], traits: np.ndarray, seed: int) -> Turning:
@@ -304,10 +329,14 @@ def _sentences(
             sure = (
                 "" if one.sure_cycles is None else f", {one.sure_cycles} of them beyond drift at every step"
             )
+            judged_by = (
+                "Not judged: where losers have all but died out a ranking is bent, and counts as cyclic."
+                if when == "at the end"
+                else f"p {one.hodge.p:.3g}; where some lose fast a ranking is bent by then too, and p too small."
+            )
             told.append(
                 f"Jars {when}: {one.hodge.share:.3f} of the pairs' log odds is what no ranking explains; a ranking with "
-                f"this noise leaves {one.hodge.null_share:.3f} (p {one.hodge.p:.3g}). {one.cycles} of {one.triples} "
-                f"triples go round{sure}. A ranking bent where losers have died out is not additive and counts as cyclic."
+                f"this noise leaves {one.hodge.null_share:.3f}. {judged_by} {one.cycles} of {one.triples} triples go round{sure}."
             )
     for what, one in (("what they do", behaviour), ("what they inherit", rewards)):
         interval, rest = one.rotation.mean, min(one.trend_p)
@@ -320,16 +349,20 @@ def _sentences(
                 else f"They were not at rest (p {rest:.3g})."
             )
         )
-    jacobian = curl.jacobian
     told.append(
-        f"Selection on hand-written tables: {curl.share:.3f} of the field of invasion fitness has no potential; the fitted "
-        f"landscape with this noise leaves {curl.null_share:.3f} (p {curl.p:.3g}). Antisymmetric share of its Jacobian "
-        f"{jacobian.antisymmetric_share:.3f}, curl {jacobian.difference:.2g} (p {jacobian.p:.3g}). A coarse grid takes "
-        "terms of fourth order for curl, so a small share may be nothing else."
+        f"Selection on hand-written tables: {curl.share:.3f} of the works of selection between neighbours has no potential; "
+        f"the fitted landscape with this noise leaves {curl.null_share:.3f} (p {curl.p:.3g}). Mean curl {curl.mean_curl:.2g}. One of the two was gone at the end of {np.mean(curl.gone):.0%} of the "
+        f"jars ({np.max(curl.gone):.0%} where most were): where nearly all are, growth is bent and even a landscape has curl."
     )
     told.append(
         f"Learning of two halves of a population: antisymmetric share of its Jacobian {learning.antisymmetric_share:.3f}, "
         f"with noise alone {learning.null_share:.3f} (p {learning.p:.3g}); between the halves {learning.between:.3f} "
         f"(p {learning.between_p:.3g}; two looks, not adjusted)."
     )
+    worlds = len(behaviour.rotation.turning)
+    if worlds < _WORLDS:
+        told.append(
+            f"With {worlds} worlds no p of a turning or of learning is below {2 / 2**worlds:.2g}: with all of them considered "
+            f"none can be shown. It takes {_WORLDS} worlds."
+        )
     return tuple(told)

@@ -16,6 +16,9 @@ from fairyring.report._html import escaped, figure, number, pair, paragraph, sec
 
 _LEVEL = 0.05
 _BEFORE = "only before Holm"
+_TOO_FEW = "cannot be shown: too few"
+_MOVING = "not at rest: not read"
+_BENT = "bent by saturation: not read"
 _FOLLOWED = ("followed",)
 
 
@@ -26,10 +29,12 @@ class _Measure:
     Attributes:
         name: of it.
         value, null: what was measured and what its null gives, in words.
-        p: beside the null; None without.
-        holm: p adjusted for all measures of the page.
+        p: beside the null; None where there is no verdict.
         n: what was repeated, and how often.
-        moving: it is of traits that were not at rest, and not to be read.
+        least: the least p there is of so many.
+        unread: why it is not to be read, whatever its p; empty if it is.
+        holm: p adjusted for all measures of the page.
+        least_holm: what `holm` would be if every measure had the least p there is.
     """
 
     name: str
@@ -37,21 +42,25 @@ class _Measure:
     null: str
     p: float | None
     n: str
-    moving: bool = False
+    least: float = 0.0
+    unread: str = ""
     holm: float | None = None
+    least_holm: float = 0.0
 
     @property
     def turns(self) -> bool:
         """Whether it is beyond its null, all measures considered."""
-        return self.holm is not None and self.holm < _LEVEL and not self.moving
+        return self.holm is not None and self.holm < _LEVEL and not self.unread
 
     @property
     def verdict(self) -> str:
         """In a few words."""
         if self.turns:
             return "beyond its null"
-        if self.moving:
-            return "not at rest: not read"
+        if self.unread:
+            return self.unread
+        if self.least_holm >= _LEVEL:
+            return _TOO_FEW
         alone = self.p is not None and self.p < _LEVEL
         return _BEFORE if alone else "not shown"
 
@@ -60,23 +69,25 @@ def headline(study: Study) -> tuple[str, str, list[str]]:
     """Title, lead and stats."""
     told = study.found["rotation"]
     rows = _measures(study)
-    turning, alone = (
-        [row.name for row in rows if row.turns],
-        [row.name for row in rows if row.verdict == _BEFORE],
-    )
-    some = f"{len(turning) or 'None'} of {len(rows)} measures of rotation"
+    turning = [row.name for row in rows if row.turns]
+    alone, few = ([row for row in rows if row.verdict == words] for words in (_BEFORE, _TOO_FEW))
+    some = f"{len(turning) or 'None'} of {sum(row.p is not None for row in rows)} measures of rotation"
     title = f"{some} {'are beyond their nulls' if len(turning) > 1 else 'is beyond its null'}"
     lead = (
         "Where all climb one hill nothing turns: no cycles in who beats whom, no circling traits, a selection that has a potential, "
         f"learning whose Jacobian is its own transpose. Beyond the null: {', '.join(turning) or 'none of them'}."
     )
     if alone:
-        lead += f" Only by itself, and not with all measures considered: {', '.join(alone)}."
+        lead += (
+            f" Only by itself, and not with all measures considered: {', '.join(row.name for row in alone)}."
+        )
+    if few:
+        lead += f" {_nothing_could(few)}"
     stats = []
-    if told["jars"] is not None:
-        hodge = told["jars"]["hodge"]
+    if told["early_jars"] is not None:
+        hodge = told["early_jars"]["hodge"]
         note = f"null {three(hodge['null_share'])}, p {p_value(hodge['p'])}"
-        stats.append(stat("Cyclic share of jars", three(hodge["share"]), note))
+        stats.append(stat("Cyclic share of jars, early", three(hodge["share"]), note))
     for name, one, key in (
         ("Selection without potential", told["curl"], "share"),
         ("Learning, antisymmetric", told["learning"], "antisymmetric_share"),
@@ -91,35 +102,52 @@ def headline(study: Study) -> tuple[str, str, list[str]]:
 
 def _measures(study: Study) -> list[_Measure]:
     told, rows = study.found["rotation"], []
-    for name, key in (("cycles in jars, at the end", "jars"), ("cycles in jars, early", "early_jars")):
+    for name, key in (("cycles in jars, early", "early_jars"), ("cycles in jars, at the end", "jars")):
         one = told.get(key)
         if one is not None:
-            n = f"{study.found['jars']['replicates']} jars"
-            rows.append(_share(name, one["hodge"], "share", n))
+            row = _share(name, one["hodge"], "share", f"{study.found['jars']['replicates']} jars")
+            # Where losers have died out a ranking is no longer additive: it passes for cycles, and p is of that.
+            rows.append(row if key == "early_jars" else dataclasses.replace(row, p=None, unread=_BENT))
     for key, name in (("behaviour", "what they do turns"), ("rewards", "what they inherit turns")):
-        one = told[key]
-        moving = min(one["trend_p"]) < _LEVEL
-        value, n = interval(one["rotation"]["mean"]), f"{told['worlds']} worlds"
-        rows.append(_Measure(name, value, "0", one["rotation"]["p"], n, moving))
+        one, many = told[key], told["worlds"]
+        rest = _MOVING if min(one["trend_p"]) < _LEVEL else ""
+        value, p = interval(one["rotation"]["mean"]), one["rotation"]["p"]
+        rows.append(_Measure(name, value, "0", p, f"{many} worlds", _least(many), rest))
     curl, learning = told["curl"], told["learning"]
-    jars, repeated = f"{curl['replicates']} jars", f"{learning['replicates']} replicates"
+    repeated, least = f"{learning['replicates']} worlds", _least(learning["replicates"])
+    antisymmetric = _share("learning, antisymmetric", learning, "antisymmetric_share", repeated)
+    between = three(learning["between"])
     rows += [
-        _share("selection, no potential", curl, "share", jars),
-        _share("selection, antisymmetric", curl["jacobian"], "antisymmetric_share", jars),
-        _share("learning, antisymmetric", learning, "antisymmetric_share", repeated),
-        _Measure(
-            "learning, between halves", three(learning["between"]), "–", learning["between_p"], repeated
-        ),
+        _share("selection, no potential", curl, "share", f"{curl['replicates']} jars"),
+        dataclasses.replace(antisymmetric, least=least),
+        _Measure("learning, between halves", between, "–", learning["between_p"], repeated, least),
     ]
     known = [row for row in rows if row.p is not None]
-    adjusted = dict(
-        zip((row.name for row in known), holm([row.p for row in known if row.p is not None]), strict=True)
-    )
-    return [dataclasses.replace(row, holm=adjusted.get(row.name)) for row in rows]
+    adjusted, leasts = holm([row.p for row in known if row.p is not None]), holm([row.least for row in known])
+    by_name = {row.name: both for row, *both in zip(known, adjusted, leasts, strict=True)}
+    return [
+        dataclasses.replace(row, holm=by_name[row.name][0], least_holm=by_name[row.name][1])
+        if row.name in by_name
+        else row
+        for row in rows
+    ]
 
 
 def _share(name: str, one: Mapping[str, Any], key: str, n: str) -> _Measure:
     return _Measure(name, three(one[key]), three(one["null_share"]), one["p"], n)
+
+
+def _least(worlds: int) -> float:
+    """The least two-sided p of signs flipped in so many worlds."""
+    return 2.0 / 2.0**worlds
+
+
+def _nothing_could(few: list[_Measure]) -> str:
+    """That no data of so few could have shown a measure."""
+    return (
+        f"With so few worlds nothing could have been shown of: {', '.join(row.name for row in few)} (the least p there is "
+        f"is {p_value(few[0].least)}, by Holm {p_value(few[0].least_holm)})."
+    )
 
 
 def verdicts(study: Study) -> str:
@@ -127,9 +155,13 @@ def verdicts(study: Study) -> str:
     told = study.found["rotation"]
     body = paragraph(
         "From weak to strong; each has a null in which nothing turns: the fitted ranking with the jars' noise; worlds' histories run "
-        "backwards; the fitted landscape with the jars' noise; replicates' Jacobians transposed at random. p is Holm's over "
-        "all measures of this page for the verdict. Shares above 0 are what noise gives too: read them beside the null."
+        "backwards; the fitted landscape with the jars' noise; worlds' Jacobians transposed at random. p is Holm's over "
+        "all measures of this page for the verdict. Shares above 0 are what noise gives too: read them beside the null. "
+        "Late in jars the weak have all but died out, which bends a ranking so that it passes for cycles: only the early share is "
+        "judged, and even that one is too large where some win very fast."
     )
+    few = [row for row in _measures(study) if row.verdict == _TOO_FEW]
+    body += paragraph(_nothing_could(few)) if few else ""
     rows = [
         [
             escaped(row.name),
@@ -146,13 +178,12 @@ def verdicts(study: Study) -> str:
     body += grid(head, rows) + "<h3>In the study's own words</h3>" + sentences(told["found"])
     shares = [
         (name, told[key]["hodge"]["share"], told[key]["hodge"]["null_share"])
-        for name, key in (("jars, at the end", "jars"), ("jars, early", "early_jars"))
+        for name, key in (("jars, early", "early_jars"), ("jars, at the end", "jars"))
         if told.get(key) is not None
     ]
     curl, learning = told["curl"], told["learning"]
     shares += [
         ("selection, no potential", curl["share"], curl["null_share"]),
-        ("selection, antisymmetric", curl["jacobian"]["antisymmetric_share"], curl["jacobian"]["null_share"]),
         ("learning, antisymmetric", learning["antisymmetric_share"], learning["null_share"]),
     ]
     drawn = [
@@ -198,7 +229,11 @@ def selection(study: Study) -> str:
     error = number(curl["mean_curl_error"])
     body = paragraph(
         "Residents with hand-written tables at each place of a grid of two traits, log odds of emitting and of tumbling when the signal "
-        "is sensed; mutants a little to each side were put among them. An arrow is the gradient of their invasion fitness. "
+        "is sensed; each one's neighbours on the grid were put among them as mutants. An arrow is the gradient of their invasion fitness. "
+        "What has no potential is asked of how neighbours invade each other: half of what the one gains among the other, less "
+        "what the other gains among it, is the difference of any landscape that both climb, however it is curved. "
+        f"One of the two was gone at the end of {units.share(float(np.mean(curl['gone'])))} of the jars, of "
+        f"{units.share(float(np.max(curl['gone'])))} where most were: near 100 % growth is bent, and even a landscape has curl. "
         f"Mean curl {three(curl['mean_curl'])}{f' (standard error {three(error)})' if error is not None else ''}."
     )
     drawn = figure(
@@ -217,7 +252,8 @@ def selection(study: Study) -> str:
     body += pair([drawn])
     body += "<h3>How learning answers learning</h3>" + paragraph(
         f"What two halves of a population learn in {units.count(learning['steps'], 'step')} after tables of one were moved by "
-        f"{learning['moved']:g}: rows what is learned, columns what was moved; mean of {units.count(learning['replicates'], 'replicate')}."
+        f"{learning['moved']:g}: rows what is learned, columns what was moved; mean of {units.count(learning['replicates'], 'world')}. "
+        "Along unit vectors of all tables together, in which the Jacobian of a gradient is its own transpose."
     )
     rows = [
         [escaped(name), *(three(value) for value in row)]
