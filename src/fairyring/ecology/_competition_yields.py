@@ -1,5 +1,7 @@
 """Relative yield totals: what populations yield together, over what each yields by itself."""
 
+import warnings
+
 import numpy as np
 
 from fairyring.core.errors import EcologyError
@@ -29,7 +31,7 @@ def relative_yield_total(
     Raises:
         EcologyError: not one jar alone for each label.
     """
-    from scipy.stats import bootstrap
+    from scipy.stats import DegenerateDataWarning, bootstrap
 
     if len(alone) != len(together.labels):
         raise EcologyError(
@@ -51,15 +53,19 @@ def relative_yield_total(
     size = len(mixed)
     if min(size, *map(len, single)) < 3:
         return Interval(estimate, -np.inf, np.inf, confidence, size, "too few")
-    result = bootstrap(
-        (np.arange(size), *single),
-        total,
-        confidence_level=confidence,
-        n_resamples=resamples,
-        vectorized=True,
-        method="BCa",
-        rng=np.random.default_rng(seed),
-    )
+    with warnings.catch_warnings(), np.errstate(divide="ignore", invalid="ignore"):
+        warnings.simplefilter(
+            "ignore", DegenerateDataWarning
+        )  # where draws do not differ: quantiles below say so
+        result = bootstrap(
+            (np.arange(size), *single),
+            total,
+            confidence_level=confidence,
+            n_resamples=resamples,
+            vectorized=True,
+            method="BCa",
+            rng=np.random.default_rng(seed),
+        )
     low, high = (float(end) for end in result.confidence_interval)
     if np.isfinite([low, high]).all():
         return Interval(estimate, low, high, confidence, size, "BCa")
