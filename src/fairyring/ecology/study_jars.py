@@ -320,8 +320,8 @@ def _sentences(
     hidden = sum(_hidden(one) for one in found)
     if hidden:
         told.append(
-            f"In {hidden} of those where one outgrows the other an exclusion cannot be shown with so few jars: drift alone loses "
-            "too many of the rare."
+            f"In {hidden} of those where one outgrows the other an exclusion cannot be shown with so few jars and a "
+            "drift that loses as many of the rare."
         )
     yields = [one.relative_yield for one in found if one.relative_yield is not None]
     known = [one for one in yields if one.method != "too few"]
