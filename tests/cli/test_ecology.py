@@ -321,6 +321,21 @@ def test_jars_say_who_excludes_whom(made: Made, call: Callable) -> None:
     assert f"A  {made.path}:1: yield alone" in called.out
     row = next(line for line in called.out.splitlines() if line.startswith("A + B"))
     assert re.search(r"\d of 4 \[\d[\d.]*, [\d.]+\]", row)
-    assert re.search(r"(A excludes B|B excludes A|coexist|undecided) *$", row)
+    assert re.search(r"(A excludes B|B excludes A|A outgrows B|B outgrows A|coexist|undecided) *$", row)
+    assert "the other declines from 5 %" in called.out
     assert "two or more" in call("ecology", "jar", made.path).err
     assert call("ecology", "jar", made.path, f"{made.path}:9").status == 2
+
+
+def test_jars_in_which_nobody_lives_are_told(made: Made, call: Callable, tmp_path: Path) -> None:
+    run = load(made.path)
+    save(
+        dataclasses.replace(run, settings=dataclasses.replace(run.settings, food_influx=0.0)),
+        tmp_path / "bare.eco",
+    )
+    words = ["--steps", 300, "--replicates", 2, "--scale", 1]
+    called = call("ecology", "jar", *(f"{tmp_path / 'bare.eco'}:{i}" for i in (1, 3)), *words)
+    assert called.status == 0, called.err
+    row = next(line for line in called.out.splitlines() if line.startswith("A + B"))
+    assert re.search(r"0 of 0 \[–, –\] .*neither lives *$", row)
+    assert "nobody lived at the end of any jar" in called.out

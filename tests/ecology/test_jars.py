@@ -1,6 +1,9 @@
 """Jars: what is counted adds up, names alone decide nothing, and who finds food takes over from who does not."""
 
 import dataclasses
+import itertools
+from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,8 +18,11 @@ from fairyring.ecology.competition import (
     log_odds,
     relative_yield_total,
     standing,
+    unsaturated,
+    within_reach,
 )
 from fairyring.ecology.jars import STOPS, Jar, Mix, Population, jar, jars, niche_bins, scaled
+from fairyring.ecology.rotation import cyclic_test
 from fairyring.ecology.settings import World1, World2
 
 WORLD = World1(width=32, capacity=128, sources=2, food_influx=2.0, minimum=8, founders=40)
@@ -105,6 +111,7 @@ def test_who_climbs_excludes_who_does_not(made: dict[str, Jar], controls: dict[s
     assert found.first_gains.holm < 0.01
     assert found.first_invades.mean > 0.2
     assert found.second_invades.p > 0.5
+    assert found.second_declines.holm < 0.05 < found.first_declines.p
     assert found.overlap is not None
     assert found.overlap.overlap < found.overlap.expected
     turned = Pair(
@@ -148,6 +155,168 @@ def planted(name: str, labels: tuple[str, ...], counts: np.ndarray) -> Jar:
     """`[jars, labels]` that stay as they are."""
     every = np.repeat(counts[:, :, None], 4, 2).astype(np.int32)
     return Jar(name, labels, np.arange(4) * 10, every, every.sum(1), counts[:, :, None].astype(np.int64))
+
+
+def drawn(
+    rng: np.random.Generator,
+    start: float,
+    rate: float = 0.0,
+    *,
+    rest: float | None = None,
+    jars: int = 20,
+    size: int = 200,
+    generations: int = 9,
+) -> Jar:
+    """Wright-Fisher jars of two labels: log odds of the first grow by `rate` a generation, times its share's way to `rest`."""
+    share = np.full(jars, start)
+    shares = [share]
+    for _ in range(generations):
+        grown = rate if rest is None else rate * (rest - share)
+        odds = np.exp(grown) * share / np.maximum(1 - share, 1e-12)
+        share = rng.binomial(size, np.where(share < 1, odds / (1 + odds), 1.0)) / size
+        shares.append(share)
+    first = np.round(200 * np.stack(shares, 1)).astype(np.int32)
+    counts = np.stack([first, 200 - first], 1)
+    return Jar(
+        "ab", ("a", "b"), np.arange(generations + 1), counts, counts.sum(1), np.ones((jars, 2, 2), np.int64)
+    )
+
+
+def tournament(
+    rng: np.random.Generator, rate: float, *, rest: float | None = None, jars: int = 20, size: int = 200
+) -> tuple[dict[tuple[str, str], Pair], Mapping[str, Controls]]:
+    """Three populations, each of which outgrows all after it by the same rate."""
+    ask: dict[str, Any] = {"jars": jars, "size": size}
+    alone = planted("x", ("x",), np.full((jars, 1), 200))
+    controls = {x: Controls(alone, drawn(rng, 0.5, **ask), drawn(rng, 0.05, **ask)) for x in "abc"}
+    other, back = (-rate, None) if rest is None else (rate, 1 - rest)
+    pairs = {}
+    for a, b in itertools.combinations("abc", 2):
+        even, strong = (drawn(rng, start, rate, rest=rest, **ask) for start in (0.5, 0.05))
+        pairs[a, b] = Pair(even, strong, drawn(rng, 0.05, other, rest=back, **ask))
+    return pairs, controls
+
+
+def test_who_grows_when_rare_is_not_excluded() -> None:
+    """They rest at 85 to 15, so the weaker grows from 5 %; no jars of ours may call that an exclusion."""
+    found: Counter[str] = Counter()
+    for seed in range(3):
+        pairs, controls = tournament(np.random.default_rng(seed), 0.6, rest=0.85)
+        found.update(one.verdict.split()[1 if " " in one.verdict else 0] for one in contests(pairs, controls))
+    assert set(found) <= {"outgrows", "coexist"}
+    assert sum(found.values()) == 9
+
+
+@pytest.mark.parametrize(("rate", "size"), [(0.3, 200), (0.8, 60)])
+def test_who_is_excluded_is_called_so_with_twenty_jars(rate: float, size: int) -> None:
+    """Also where drift is as strong as in our jars, and loses most of the rare itself."""
+    pairs, controls = tournament(np.random.default_rng(5), rate, size=size)
+    assert [one.verdict for one in contests(pairs, controls)] == [
+        "a excludes b",
+        "a excludes c",
+        "b excludes c",
+    ]
+
+
+def test_drift_alone_declines_as_often_as_chance_has_it() -> None:
+    p, shown = [], 0
+    for seed in range(12):
+        found = contests(*tournament(np.random.default_rng(seed), 0.0))
+        p += [test.p for one in found for test in (one.first_declines, one.second_declines)]
+        shown += any(test.shown for one in found for test in (one.first_declines, one.second_declines))
+        assert {one.verdict for one in found} == {"undecided"}
+    assert 0.4 < np.mean(p) < 0.6
+    assert shown <= 2
+
+
+def test_what_so_few_jars_cannot_show_is_not_called_undecided() -> None:
+    pairs, controls = tournament(np.random.default_rng(0), 3.0, jars=3)
+    found = contests(pairs, controls)
+    # Of 3 jars and 6 of drift the least p is 1 of 84; of six tests that is .07.
+    assert {one.verdict for one in found} == {"cannot be shown with 3 jars and 6 controls"}
+    assert found[0].first_gains.least == pytest.approx(1 / 84)
+    assert not found[0].first_gains.in_reach
+    only = contests({("a", "b"): pairs["a", "b"]}, controls)
+    assert only[0].verdict == "a outgrows b"
+    assert not only[0].second_declines.in_reach  # drift alone loses some of the rare
+    assert within_reach([0.5, 0.9], [0.03, 0.02]) == [False, True]
+    assert within_reach([0.01, 0.9], [0.01, 0.04]) == [True, True]  # the other is shown already
+
+
+def test_a_pair_that_dies_out_is_told_and_the_rest_is_judged() -> None:
+    pairs, controls = tournament(np.random.default_rng(1), 0.4)
+    dead = planted("ab", ("a", "b"), np.zeros((20, 2), int))
+    pairs["a", "b"] = Pair(dead, dead, dead, dead)
+    found = contests(pairs, controls)
+    assert [one.verdict for one in found] == ["neither lives", "a excludes c", "b excludes c"]
+    assert (found[0].first_gains.p, found[0].second_invades.holm, found[0].first_declines.jars) == (1, 1, 0)
+    assert np.isnan(found[0].first_gains.mean)
+    assert (found[0].first_gone, found[0].blind, found[0].overlap) == (0, None, None)
+    pairs["a", "c"] = dataclasses.replace(pairs["a", "c"], even=dead, second_rare=dead)
+    assert contests(pairs, controls)[1].verdict == "cannot be shown with 0 jars and 40 controls"
+    nobody = planted("x", ("x",), np.zeros((20, 1), int))
+    gone = dict.fromkeys("abc", Controls(nobody, dead, dead))
+    assert contests({("a", "b"): pairs["a", "b"]}, gone)[0].verdict == "neither lives"
+
+
+def test_a_ranking_is_no_cycle_until_saturation_bends_it() -> None:
+    """Additive rankings, some of large differences: at the end of jars most look cyclic, before they are bent none does."""
+    rng, late, early, turning = np.random.default_rng(4), 0, 0, 0
+    for seed in range(8):
+        strength = rng.normal(size=6) * 0.4
+        for cycle in (False, True):
+            pairs = {}
+            for i, j in itertools.combinations(range(6), 2):
+                extra = 0.3 * (-1) ** (i + j) if cycle else 0.0
+                even = drawn(rng, 0.5, strength[i] - strength[j] + extra, generations=40)
+                pairs[str(i), str(j)] = Pair(even, even, even)
+            names = [str(i) for i in range(6)]
+            step = unsaturated(pairs)
+            assert 0 < step < 40
+            p = cyclic_test(log_odds(names, pairs, step=step), seed=seed, resamples=299).p
+            assert p is not None
+            if cycle:
+                turning += p < 0.05
+                continue
+            early += p < 0.05
+            end = cyclic_test(log_odds(names, pairs), seed=seed, resamples=299).p
+            late += end is not None and end < 0.05
+    assert late >= 7
+    assert early <= 2
+    assert turning >= 7
+
+
+def test_log_odds_are_read_while_hardly_any_label_runs_out() -> None:
+    counts = np.full((20, 2, 5), 50)
+    counts[0, 0, 2:] = 0  # one jar of twenty may
+    counts[1, 0, 4:] = 3
+    even = Jar("ab", ("a", "b"), np.arange(5) * 10, counts, counts.sum(1), np.zeros((20, 2, 1), np.int64))
+    pairs = {("a", "b"): Pair(even, even, even)}
+    assert unsaturated(pairs) == 30
+    few = dataclasses.replace(even, counts=counts[:10])
+    assert unsaturated({**pairs, ("a", "c"): Pair(few, few, few)}) == 10
+    assert (
+        unsaturated(
+            {("a", "b"): dataclasses.replace(pairs["a", "b"], even=planted("ab", ("a", "b"), counts[..., 0]))}
+        )
+        == 30
+    )
+    assert unsaturated({("a", "b"): Pair(planted("ab", ("a", "b"), np.full((4, 2), 4)), few, few)}) == 0
+
+
+def test_one_sample_of_jars_alone_is_drawn_once() -> None:
+    """Of one population under two labels the total is that of one label: the same jars alone must not be drawn twice."""
+    rng = np.random.default_rng(3)
+    mixed, single = rng.integers(20, 60, (20, 2)), rng.integers(60, 100, (20, 1))
+    alone = planted("a", ("a",), single)
+    two = relative_yield_total(planted("aa", ("a", "a"), mixed), alone, alone)
+    one = relative_yield_total(planted("a", ("a",), mixed.sum(1, keepdims=True)), alone)
+    assert one is not None
+    assert two is not None
+    assert (two.estimate, two.low, two.high) == pytest.approx((one.estimate, one.low, one.high))
+    apart = relative_yield_total(planted("aa", ("a", "a"), mixed), alone, planted("a", ("a",), single))
+    assert apart is not None
+    assert apart.high - apart.low < 0.95 * (two.high - two.low)
 
 
 def test_relative_yields_of_what_is_known() -> None:

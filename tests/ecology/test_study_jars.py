@@ -55,7 +55,7 @@ def test_the_study_of_jars_ranks_what_was_planted() -> None:
         evolved=run,
         populations=3,
         jar_steps=400,
-        replicates=6,
+        replicates=12,
         founders=40,
         scale=1.0,
         progress=lambda *told: seen.append(told),
@@ -64,10 +64,12 @@ def test_the_study_of_jars_ranks_what_was_planted() -> None:
     assert study.standing is not None
     assert study.standing.order[0] == "0"
     assert study.standing.cycles == 0
-    assert study.early_standing is None  # nobody was born or died so soon
+    assert 0 < study.early_step < 400
+    assert study.early_outcomes != study.outcomes
+    assert study.early_standing is None or study.early_standing.sure_cycles is None
     assert "0 excludes 2" in [one.verdict for one in study.contests]
     assert sum(study.verdicts.values()) == 3
-    assert study.worlds == (4 * 3 + 3 * 3) * 6
+    assert study.worlds == (4 * 3 + 3 * 3) * 12
     assert [one.name for one in study.populations] == ["0", "1", "2"]
     climbing = study.contests[1]
     assert climbing.blind is not None
@@ -75,8 +77,20 @@ def test_the_study_of_jars_ranks_what_was_planted() -> None:
     assert {what for what, _, _ in seen} == {"jars", "blind jars"}
     told = msgspec.json.decode(msgspec.json.encode(msgspec.to_builtins(study)))
     assert told["contests"][0]["verdict"] == study.contests[0].verdict
-    assert len(told["outcomes"][0][1]) == 6
-    assert len(study.found) == 4
+    assert len(told["outcomes"][0][1]) == 12
+    assert any("bent by saturation" in one or "that saturation does not bend" in one for one in study.found)
+
+
+def test_jars_in_which_nobody_lives_are_told_not_refused() -> None:
+    run = evolve(ONE, 3, 16, seed=1)
+    bare = dataclasses.replace(run, settings=dataclasses.replace(ONE, food_influx=0.0))
+    study = study_jars(evolved=bare, populations=3, jar_steps=400, replicates=2, founders=40, scale=1.0)
+    assert {one.verdict for one in study.contests} == {"neither lives"}
+    assert study.verdicts["neither lives"] == 3
+    assert (study.standing, study.early_standing) == (None, None)
+    assert [one.died_out for one in study.populations] == [1.0] * 3
+    assert any("nobody lived" in one for one in study.found)
+    assert "nan" not in " ".join(study.found)
 
 
 def test_the_study_of_jars_refuses_too_few() -> None:

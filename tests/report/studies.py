@@ -196,15 +196,18 @@ def world2(*, dummy: tuple[float, float, float] = (0.01, -0.1, 0.12), viable: bo
 
 
 def jars(study: str = "jars") -> dict[str, Any]:
-    """Three populations; the first excludes the second, the rest is drift."""
+    """Three populations; the first excludes the second, the second gains on the third, and of the rest nothing is shown."""
 
     def test(mean: float, p: float) -> dict[str, Any]:
-        return {"mean": mean, "drift": 0.503, "p": p, "holm": p, "jars": 20, "controls": 40}
+        return {
+            "mean": mean, "drift": 0.503, "p": p, "holm": p, "jars": 20, "controls": 40, "least": 1e-15, "in_reach": True,
+        }  # fmt: skip
 
     def contest(first: str, second: str, share: float, p: float, verdict: str) -> dict[str, Any]:
         return {
             "first": first, "second": second, "verdict": verdict, "first_gains": test(share, p),
             "second_gains": test(1 - share, 1.0), "first_invades": test(0.4, p), "second_invades": test(0.02, 1.0),
+            "first_declines": test(0.4, 1.0), "second_declines": test(0.02, p / 2),
             "first_gone": 0.0, "second_gone": 0.35, "relative_yield": interval(1.07, 0.91, 1.22, 20),
             "overlap": {"overlap": 0.91, "expected": 0.97, "p": 0.031, "worlds": 20, "kind": "pianka"},
             "overlap_jars": 13, "blind": 0.49, "blind_jars": 18,
@@ -234,9 +237,12 @@ def jars(study: str = "jars") -> dict[str, Any]:
             "contests": [
                 contest("0", "1", 0.934, 0.003, "0 excludes 1"),
                 contest("0", "2", 0.5, 0.9, "undecided"),
-                contest("1", "2", 0.46, 0.8, "undecided") | {"relative_yield": None, "overlap": None, "blind": None},
+                contest("1", "2", 0.61, 0.8, "undecided") | {"first_gains": test(0.61, 0.041)} | {"relative_yield": None, "overlap": None, "blind": None},
             ],
-            "verdicts": {"excludes": 1, "coexist": 0, "undecided": 2},
+            "verdicts": {
+                "excludes": 1, "outgrows": 0, "coexist": 0, "undecided": 2, "cannot be shown": 0, "neither lives": 0,
+            },
+            "undecided": {"gains": 1, "rare": 0, "nothing": 1},
             "early_step": 150, "standing": hodge(0.0431, 0.21), "early_standing": hodge(0.039, 0.34),
             "found": ["Of 3 pairs, in 1 one <excludes> the other."],
         },

@@ -227,16 +227,52 @@ def test_too_few_viable_worlds_have_no_table(tmp_path: Path) -> None:
 
 def test_jars_are_told_pair_by_pair(pages: dict[str, str]) -> None:
     seen = Page(pages["jars"])
-    assert seen.title == "Of 3 pairs, in 1 one population excludes the other and none coexist"
+    assert (
+        seen.title
+        == "Of 3 pairs, in 1 one population excludes the other, in none one outgrows the other and none coexist"
+    )
+    assert (
+        "2 pairs are undecided: in 1 of them one gains from even shares beyond drift, in none of the others"
+        in seen.text
+    )
+    assert "and in 1 nothing beyond drift is shown." in seen.text
     first = seen.rows_of("0 + 1")[0]
     assert first[1:4] == ["0 excludes 1 ✓", "0.934 (0.503)", "0.003 / 1"]
+    assert first[5:7] == ["0.003 / 1", "1 / 0.0015"]
     assert "0.0 % / 35.0 %" in first
     assert seen.rows_of("0 + 2")[0][1] == "undecided"
     assert seen.rows_of("1 + 2")[1][1:5] == ["–"] * 4
-    assert seen.row("at the end")[1:4] == ["0.0431", "0.022", "0.21"]
-    assert seen.row("at the end")[-1] == "no cycles shown"
+    assert seen.row("at the end")[1:] == ["0.0431", "–", "–", "0 of 1", "bent by saturation: not read"]
+    assert seen.row("at step 150")[1:] == ["0.039", "0.022", "0.34", "0 of 1", "not shown"]
     assert "one <excludes> the other" in seen.text
     assert [row[1] for row in seen.rows_of("capacity")] == ["128", "96"]
+
+
+def test_jars_in_which_nobody_lived_and_too_few_are_told(tmp_path: Path) -> None:
+    found = jars()
+    told = found["jars"]
+    dead = {"mean": None, "p": 1.0, "holm": 1.0, "jars": 0, "controls": 0, "least": 1.0, "in_reach": False}
+    tests = [f"{side}_{does}" for side in ("first", "second") for does in ("gains", "invades", "declines")]
+    told["contests"][0] |= {name: dead | {"drift": None} for name in tests} | {"verdict": "neither lives"}
+    told["contests"][1] |= {"verdict": "cannot be shown with 2 jars and 4 controls"}
+    told["verdicts"] = {
+        "excludes": 0, "outgrows": 0, "coexist": 0, "undecided": 1, "cannot be shown": 1, "neither lives": 1,
+    }  # fmt: skip
+    told |= {"standing": None, "early_standing": None, "undecided": {"gains": 0, "rare": 0, "nothing": 1}}
+    seen = page(tmp_path / "dead", found)
+    assert seen.rows_of("0 + 1")[0][1:4] == ["neither lives", "– (–)", "1 / 1"]
+    assert seen.rows_of("0 + 2")[0][1] == "cannot be shown with 2 jars and 4 controls"
+    assert "In 1 pair no verdict can be shown with so few jars that lived" in seen.text
+    assert "In 1 pair nobody lived at the end of any jar." in seen.text
+    assert "There is no ranking" in seen.text
+    whole = jars()
+    whole["jars"]["early_step"] = whole["jars"]["jar_steps"]
+    seen = page(tmp_path / "open", whole)
+    assert seen.row("at the end")[1:4] == ["0.039", "0.022", "0.34"]
+    whole["jars"] |= {"early_step": 0, "early_standing": None}
+    seen = page(tmp_path / "bent", whole)
+    assert seen.row("at the end")[-1] == "bent by saturation: not read"
+    assert "so the share is not judged" in seen.text
 
 
 def test_rotation_is_judged_beside_its_nulls_and_all_at_once(pages: dict[str, str], tmp_path: Path) -> None:

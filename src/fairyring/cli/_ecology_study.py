@@ -238,7 +238,7 @@ def jar(
     seed: int,
     quick: bool,
 ) -> None:
-    """Put populations together and say who excludes whom; see the command of the same name."""
+    """Put populations together and say who excludes or outgrows whom; see the command of the same name."""
     if len(populations) < 2 or len(set(populations)) < len(populations):
         raise EcologyError(
             "populations",
@@ -297,17 +297,18 @@ def _together(populations: Sequence[str]) -> tuple[Evolution, list[str]]:
 
 
 def _contests(found: JarStudy, names: Sequence[str]) -> None:
-    """A line a pair: counts with their intervals, both invasions, and the verdict."""
+    """A line a pair: counts with their intervals, both invasions and declines, and the verdict."""
     rows = []
     for one in found.contests:
         i, j = int(one.first), int(one.second)
         ends = [odds for odds in found.outcomes[i][j] if odds == odds]
         larger = sum(odds > 0 for odds in ends)
-        low, high = clopper_pearson(larger, len(ends))
+        low, high = clopper_pearson(larger, len(ends)) if ends else (None, None)
         verdict = one.verdict
-        if "excludes" in verdict:
-            winner, _, loser = verdict.partition(" excludes ")
-            verdict = f"{names[int(winner)]} excludes {names[int(loser)]}"
+        for does in (" excludes ", " outgrows "):
+            winner, it, loser = verdict.partition(does)
+            if it:
+                verdict = f"{names[int(winner)]}{does}{names[int(loser)]}"
         total = one.relative_yield
         rows.append(
             [
@@ -317,6 +318,7 @@ def _contests(found: JarStudy, names: Sequence[str]) -> None:
                 f"{one.first_gains.holm:.2g} / {one.second_gains.holm:.2g}",
                 f"{number(one.first_invades.mean)} / {number(one.second_invades.mean)}",
                 f"{one.first_invades.holm:.2g} / {one.second_invades.holm:.2g}",
+                f"{one.first_declines.holm:.2g} / {one.second_declines.holm:.2g}",
                 "–"
                 if total is None
                 else f"{number(total.estimate)} [{number(total.low)}, {number(total.high)}]",
@@ -325,12 +327,13 @@ def _contests(found: JarStudy, names: Sequence[str]) -> None:
         )
     columns(
         [
-            "pair", "first larger in jars [95 %]", "its share (drift)", "p gains", "from 5 %", "p invades",
+            "pair", "first larger in jars [95 %]", "its share (drift)", "p gains", "from 5 %", "p invades", "p declines",
             "relative yield [95 %]", "verdict",
         ],
         rows,
     )  # fmt: skip
     say(
         "p beside drift (one population under two labels), first / second, Holm over both sides of all pairs. Excludes: gains from "
-        "even shares and invades, and is not invaded; coexist: each invades the other."
+        "even shares, invades from 5 %, and the other declines from 5 %. Outgrows: gains and invades; of the other when rare nothing "
+        "is shown. Coexist: each invades from 5 %. Undecided: none of these is shown."
     )

@@ -3,8 +3,12 @@
 A pair of populations is put together at even shares, and each of them rare among the other. All three are held against the
 control that is one population under two labels, drawn and run alike: its shares wander too, and a share that wanders as far by
 chance shows nothing. A pair's control is that of its two populations together.
+
+Only what was shown makes a verdict. That a test shows nothing is no evidence of the contrary: who excludes must be seen to grow, and
+who is excluded must be seen to decline when it is rare.
 """
 
+import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,11 +16,30 @@ from dataclasses import dataclass
 import numpy as np
 
 from fairyring.core.errors import EcologyError
+from fairyring.ecology._competition_yields import relative_yield_total
 from fairyring.ecology.jars import Jar
 from fairyring.ecology.rotation import CyclicShare, cyclic_test
 from fairyring.ecology.statistics import Interval, Overlap, holm, mann_whitney, niche_overlap
 
+__all__ = [
+    "LEVEL",
+    "VERDICTS",
+    "Comparison",
+    "Contest",
+    "Controls",
+    "Pair",
+    "Standing",
+    "contests",
+    "log_odds",
+    "relative_yield_total",
+    "standing",
+    "unsaturated",
+    "within_reach",
+]
+
 LEVEL = 0.05
+VERDICTS = ("excludes", "outgrows", "coexist", "undecided", "cannot be shown", "neither lives")
+_FEW, _MOST = 5, 0.95  # a label of so few bends the log odds; a pair's jars without such a one
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,11 +79,13 @@ class Comparison:
     """A one-sided comparison with drift.
 
     Attributes:
-        mean: of the final share over jars in which anybody lived.
+        mean: of the share over jars in which anybody lived; NaN where there was none.
         drift: the same of the control.
-        p: exact, of shares above the control's (Mann-Whitney).
-        holm: the same, adjusted for all pairs that were asked; equal to `p` until they are.
+        p: exact, of shares above the control's, or below them for a decline (Mann-Whitney); 1 without jars or controls.
+        holm: the same, adjusted for all that was asked with it; equal to `p` until it is.
         jars, controls: how many there were.
+        least: what `p` would be had the share been 1 (0 for a decline) in every jar.
+        in_reach: whether `holm` could have come to `LEVEL` then, all other tests being what they are.
     """
 
     mean: float
@@ -69,18 +94,35 @@ class Comparison:
     holm: float
     jars: int
     controls: int
+    least: float
+    in_reach: bool = True
+
+    @property
+    def shown(self) -> bool:
+        """Whether it is beyond drift, with all that was asked with it."""
+        return self.holm <= LEVEL
 
 
 @dataclass(frozen=True)
 class Contest:
     """What the jars of a pair say, as plain numbers.
 
+    Gains and invasions compare shares at the end. A decline compares shares over the last third of the steps: at the end drift too has
+    lost many of the rare.
+
     Attributes:
         first, second: names of the populations.
         first_gains, second_gains: from even shares; `holm` is over both sides of all pairs.
-        first_invades, second_invades: from rarity; `holm` is over both sides of all pairs.
+        first_invades, second_invades: from rarity; likewise.
+        first_declines, second_declines: from rarity; likewise.
         first_gone, second_gone: share of the even jars in which it had died out while the other had not.
-        verdict: "A excludes B": A gains and invades and B does not invade; "coexist": both invade; else "undecided".
+        verdict: the first of these that holds.
+            "coexist": each invades the other.
+            "A excludes B": A gains, A invades, and B declines when rare.
+            "A outgrows B": A gains and invades; of B when rare neither was shown, so it may be excluded or stay at a small share.
+            "neither lives": nobody lived at the end of any of their jars.
+            "cannot be shown with N jars and M controls": none of the above was in reach with so few.
+            "undecided": something else; single tests may show something.
         relative_yield: total of yields together over yields alone, see `relative_yield_total`; None where one of them
             does not live alone.
         overlap: of niches at even shares, see `niche_overlap`; None with fewer than two jars that held both.
@@ -95,6 +137,8 @@ class Contest:
     second_gains: Comparison
     first_invades: Comparison
     second_invades: Comparison
+    first_declines: Comparison
+    second_declines: Comparison
     first_gone: float
     second_gone: float
     verdict: str
@@ -110,9 +154,11 @@ def contests(
 ) -> list[Contest]:
     """Judge all pairs together.
 
-    "Excludes" says where shares go, beside drift, and not that the last one has died: `first_gone` says that.
-    p-values are adjusted (Holm 1979) over all pairs and both sides, gains and invasions each as one family, so a verdict
-    is wrong anywhere with chance `LEVEL` at most where nothing but drift is at work.
+    "Excludes" says where shares go from what they were, beside drift: not that the last one has died (`first_gone` says
+    that), nor that the loser could not stay at a share below the one that it was rare at.
+    p-values are adjusted (Holm 1979) over all pairs and both sides; gains, invasions and declines are a family each, in which
+    anything is shown wrongly with chance `LEVEL` at most. Every verdict needs an invasion, so with that chance at most there
+    is any where nothing but drift is at work, or a "coexist" of two that do not both invade.
 
     Args:
         pairs: by the names of their two populations.
@@ -120,25 +166,30 @@ def contests(
         seed: of bootstraps and permutations.
 
     Raises:
-        EcologyError: a population without controls, or a pair in whose jars nobody lived.
+        EcologyError: a population without controls.
     """
     for name in sorted({name for pair in pairs for name in pair} - set(controls)):
         raise EcologyError(
             f"controls of {name!r}", given="none", expected="jars of it by itself", do="Run them."
         )
-    gains, invasions = [], []
+    gains, invasions, declines = [], [], []
     for (first, second), pair in pairs.items():
         # Which label of a control is the first means nothing, so one population lends its first and the other its
         # second: then a pair turned round is judged alike.
         even = np.concatenate([controls[first].even.shares(), 1 - controls[second].even.shares()])
-        rare = np.concatenate([controls[name].rare.shares() for name in (first, second)])
         final = pair.even.shares()
         gains += [_test(final, even), _test(1 - final, 1 - even)]
-        invasions += [_test(pair.first_rare.shares(), rare), _test(pair.second_rare.shares(), rare)]
-    gains, invasions = _adjusted(gains), _adjusted(invasions)
+        own = [controls[name].rare for name in (first, second)]
+        both = pair.first_rare, pair.second_rare
+        ends, late = (
+            np.concatenate(each) for each in ([c.shares() for c in own], [c.late_shares() for c in own])
+        )
+        invasions += [_test(jar.shares(), ends) for jar in both]
+        declines += [_test(jar.late_shares(), late, below=True) for jar in both]
+    families = [_adjusted(tests) for tests in (gains, invasions, declines)]
     found = []
     for i, ((first, second), pair) in enumerate(pairs.items()):
-        gain, invade = gains[2 * i : 2 * i + 2], invasions[2 * i : 2 * i + 2]
+        gain, invade, decline = (family[2 * i : 2 * i + 2] for family in families)
         use, blind = _shared(pair.even), None if pair.blind is None else pair.blind.shares()
         lived = 0 if blind is None else int(np.isfinite(blind).sum())
         final = pair.even.shares()
@@ -148,9 +199,10 @@ def contests(
                 second,
                 *gain,
                 *invade,
+                *decline,
                 first_gone=float((final == 0).mean()),
                 second_gone=float((final == 1).mean()),
-                verdict=_verdict(first, second, gain, invade),
+                verdict=_verdict(first, second, gain, invade, decline),
                 relative_yield=relative_yield_total(
                     pair.even, controls[first].alone, controls[second].alone, seed=seed
                 ),
@@ -163,63 +215,15 @@ def contests(
     return found
 
 
-def relative_yield_total(
-    together: Jar, *alone: Jar, confidence: float = 0.95, seed: int = 0, resamples: int = 1999
-) -> Interval | None:
-    """Relative yield total (de Wit 1960): the sum over labels of the mean yield together over the mean yield alone.
-
-    1 where labels share one resource by replacing each other; above, they use what the other leaves; below, they harm each
-    other. The interval is a BCa bootstrap over jars, of those together and of each of those alone.
+def within_reach(p: Sequence[float], least: Sequence[float]) -> list[bool]:
+    """Of each test of a family, whether its adjusted p (Holm) could have come to `LEVEL`, the others being what they are.
 
     Args:
-        together: of some labels.
-        alone: of each of these, in order, by itself.
-        confidence: of the interval.
-        seed: of the resampling.
-        resamples: how many.
-
-    Returns:
-        The interval, or None where some label has no yield alone.
-
-    Raises:
-        EcologyError: not one jar alone for each label.
+        p: of the tests.
+        least: what each could have been with its number of replicates.
     """
-    from scipy.stats import bootstrap
-
-    if len(alone) != len(together.labels):
-        raise EcologyError(
-            "jars alone", given=len(alone), expected=f"{len(together.labels)}, one a label", do="Pass them."
-        )
-    mixed, single = together.yields(), [one.yields().sum(1) for one in alone]
-    if min(float(one.mean()) for one in single) <= 0:
-        return None
-
-    def total(rows: np.ndarray, *each: np.ndarray, axis: int = -1) -> np.ndarray:
-        # Rows of a jar are drawn by number, so that its labels stay together.
-        yields = mixed[rows.astype(int)].mean(axis=axis - 1)  # the labels' axis comes last
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.sum([yields[..., i] / one.mean(axis=axis) for i, one in enumerate(each)], axis=0)
-
-    estimate = float(total(np.arange(len(mixed)), *single))
-    size = len(mixed)
-    if min(size, *map(len, single)) < 3:
-        return Interval(estimate, -np.inf, np.inf, confidence, size, "too few")
-    result = bootstrap(
-        (np.arange(size), *single),
-        total,
-        confidence_level=confidence,
-        n_resamples=resamples,
-        vectorized=True,
-        method="BCa",
-        rng=np.random.default_rng(seed),
-    )
-    low, high = (float(end) for end in result.confidence_interval)
-    if np.isfinite([low, high]).all():
-        return Interval(estimate, low, high, confidence, size, "BCa")
-    drawn = result.bootstrap_distribution
-    tail = (1 - confidence) / 2
-    low, high = (float(end) for end in np.quantile(drawn[np.isfinite(drawn)], [tail, 1 - tail]))
-    return Interval(estimate, low, high, confidence, size, "percentile")
+    tried = ([*p[:i], min(one, p[i]), *p[i + 1 :]] for i, one in enumerate(least))
+    return [holm(each)[i] <= LEVEL for i, each in enumerate(tried)]
 
 
 def log_odds(
@@ -230,9 +234,9 @@ def log_odds(
     Args:
         names: of the populations, in order.
         pairs: as of `contests`.
-        step: when; at the end by default. Log odds grow by a constant rate while the stronger only outgrows the weaker,
-            and stop where one has died out: late ones show a ranking bent at its ends, which is not additive, and
-            what is not additive counts as cyclic. So early ones belong beside them.
+        step: when; at the end by default. Log odds grow while the stronger outgrows the weaker, and stop where one has
+            nearly died out: then even a ranking is bent at its ends, which is not additive, and what is not additive
+            counts as cyclic. `unsaturated` says until when they can be read.
 
     Returns:
         Upper triangle only (below it, nothing); NaN of a jar in which nobody lived.
@@ -254,6 +258,28 @@ def log_odds(
     return table
 
 
+def unsaturated(pairs: Mapping[tuple[str, str], Pair]) -> int:
+    """The last step at which the log odds of all even jars can be read as differences of one number each.
+
+    Up to it, in every pair, both populations number 5 or more in 95 % of the jars in which anybody lives. It is one step for
+    all pairs, as log odds of other times are other numbers; the stronger they differ, the sooner it is. In Wright-Fisher
+    jars of additive rankings `cyclic_test` keeps its level there, which it does neither at the end nor at a set step.
+
+    Args:
+        pairs: as of `contests`.
+
+    Returns:
+        A step that was counted; 0 where it was never so.
+    """
+    ends = []
+    for pair in pairs.values():
+        fewest = pair.even.counts.min(1)
+        lived = pair.even.counts.sum(1) > 0
+        many = ((fewest >= _FEW) & lived).sum(0) >= _MOST * lived.sum(0)
+        ends.append(int(pair.even.steps[max(0, int(np.argmin(many)) - 1) if not many.all() else -1]))
+    return min(ends)
+
+
 @dataclass(frozen=True)
 class Standing:
     """Whether the pairs make a ranking.
@@ -264,7 +290,7 @@ class Standing:
         triples: how many there are.
         sure_cycles: cycles each of whose three steps is a gain beside drift (adjusted p at most `LEVEL`); None where
             contests were not given. Unlike the share, it does not depend on how log odds grow.
-        hodge: share of the log odds that no ranking explains, with its null.
+        hodge: share of the log odds that no ranking explains, with its null. Its p holds for log odds up to `unsaturated`.
     """
 
     order: tuple[str, ...]
@@ -304,7 +330,7 @@ def standing(
         place, sure = {name: i for i, name in enumerate(names)}, np.zeros_like(beats)
         for one in found:
             i, j = place[one.first], place[one.second]
-            sure[i, j], sure[j, i] = one.first_gains.holm <= LEVEL, one.second_gains.holm <= LEVEL
+            sure[i, j], sure[j, i] = one.first_gains.shown, one.second_gains.shown
     return Standing(
         order=tuple(str(names[i]) for i in np.argsort(-np.array(hodge.potentials), kind="stable")),
         cycles=_cycles(beats),
@@ -320,35 +346,46 @@ def _cycles(beats: np.ndarray) -> int:
     return int(np.trace(step @ step @ step)) // 3
 
 
-def _test(final: np.ndarray, drift: np.ndarray) -> Comparison:
+def _test(share: np.ndarray, drift: np.ndarray, *, below: bool = False) -> Comparison:
     # Rounded, so that a share and what another leaves of 1 tie where they are the same.
-    final, drift = (np.round(rows[np.isfinite(rows)], 12) for rows in (final, drift))
-    if not len(final) or not len(drift):
-        raise EcologyError(
-            "final shares",
-            given=f"{len(final)} jars and {len(drift)} controls in which anybody lived",
-            expected="at least one of each",
-            do="Give the jars more food, or end them earlier.",
-        )
-    p = mann_whitney(final, drift).p
-    return Comparison(float(final.mean()), float(drift.mean()), p, p, len(final), len(drift))
+    share, drift = (np.round(rows[np.isfinite(rows)], 12) for rows in (share, drift))
+    if not len(share) or not len(drift):
+        mean, of_drift = (float(rows.mean()) if len(rows) else np.nan for rows in (share, drift))
+        return Comparison(mean, of_drift, 1.0, 1.0, len(share), len(drift), 1.0)
+    ours, theirs = (1 - share, 1 - drift) if below else (share, drift)
+    p, least = (mann_whitney(rows, theirs).p for rows in (ours, np.ones(len(ours))))
+    return Comparison(float(share.mean()), float(drift.mean()), p, p, len(share), len(drift), least)
 
 
 def _adjusted(tests: Sequence[Comparison]) -> list[Comparison]:
-    adjusted = holm([test.p for test in tests])
+    p = [test.p for test in tests]
+    reach = within_reach(p, [test.least for test in tests])
     return [
-        Comparison(test.mean, test.drift, test.p, p, test.jars, test.controls)
-        for test, p in zip(tests, adjusted, strict=True)
+        dataclasses.replace(test, holm=adjusted, in_reach=could)
+        for test, adjusted, could in zip(tests, holm(p), reach, strict=True)
     ]
 
 
-def _verdict(first: str, second: str, gain: Sequence[Comparison], invade: Sequence[Comparison]) -> str:
-    gains, invades = ([test.holm <= LEVEL for test in tests] for tests in (gain, invade))
-    if all(invades):
+def _verdict(
+    first: str,
+    second: str,
+    gain: Sequence[Comparison],
+    invade: Sequence[Comparison],
+    decline: Sequence[Comparison],
+) -> str:
+    if all(one.shown for one in invade):
         return "coexist"
     for winner, loser, names in ((0, 1, (first, second)), (1, 0, (second, first))):
-        if gains[winner] and invades[winner] and not invades[loser]:
-            return f"{names[0]} excludes {names[1]}"
+        if gain[winner].shown and invade[winner].shown:
+            return f"{names[0]} {'excludes' if decline[loser].shown else 'outgrows'} {names[1]}"
+    asked = [*gain, *invade]
+    if not any(one.jars for one in asked):
+        return "neither lives"
+    if not all(one.in_reach for one in invade) and not any(
+        one.in_reach and other.in_reach for one, other in zip(gain, invade, strict=True)
+    ):
+        fewest = min(asked, key=lambda one: (one.jars, one.controls))
+        return f"cannot be shown with {fewest.jars} jars and {fewest.controls} controls"
     return "undecided"
 
 

@@ -100,6 +100,12 @@ class Jar:
         total = now.sum(1)
         return np.where(total > 0, now[:, 0] / np.maximum(total, 1), np.nan)
 
+    def late_shares(self) -> np.ndarray:
+        """Share of the first label over the last third of the steps, `[replicates]`; NaN where nobody lived then."""
+        late = self.yields()
+        total = late.sum(1)
+        return np.where(total > 0, late[:, 0] / np.where(total > 0, total, 1.0), np.nan)
+
     def log_odds(self, at: int = -1) -> np.ndarray:
         """ln((n + 1/2) / (others + 1/2)) of the first label at a time, `[replicates]`; NaN where nobody lives."""
         now = self.counts[:, :, at].astype(float)

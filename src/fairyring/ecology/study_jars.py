@@ -13,6 +13,7 @@ import numpy as np
 from fairyring.core.errors import EcologyError
 from fairyring.ecology.competition import (
     LEVEL,
+    VERDICTS,
     Contest,
     Controls,
     Pair,
@@ -21,6 +22,8 @@ from fairyring.ecology.competition import (
     log_odds,
     relative_yield_total,
     standing,
+    unsaturated,
+    within_reach,
 )
 from fairyring.ecology.evolution import Evolution, evolve
 from fairyring.ecology.jars import Mix, Population, jars, scaled
@@ -28,7 +31,6 @@ from fairyring.ecology.settings import World, World2
 from fairyring.ecology.statistics import Interval, holm
 
 EVEN, RARE = 0.5, 0.05
-_EARLY = 1 / 6  # of a jar's steps: when a ranking is looked at before the weaker die out
 
 Progress = Callable[[str, int, int], None]
 
@@ -43,7 +45,8 @@ class Inhabitants:
         newcomers: how many came in over the last quarter of its evolution: 0 where it kept itself.
         alone: mean yield in its jars, without anybody else.
         died_out: share of its jars alone in which nobody lived at the end.
-        drift: standard deviation of the final share of one of two labels for it, from even shares.
+        drift: standard deviation of the final share of one of two labels for it, from even shares; NaN where fewer than two
+            of these jars lived.
         relative_yield: of it under two labels against itself alone: 1, but for chance.
     """
 
@@ -66,12 +69,17 @@ class JarStudy:
         evolution_steps, jar_steps, replicates, founders, seed: of the runs.
         populations: each by itself.
         contests: each pair.
-        verdicts: how often there was which: "excludes", "coexist", "undecided".
+        verdicts: how often there was which of `VERDICTS`; what they mean is with `Contest`.
+        undecided: in how many of the undecided pairs one of them gains from even shares beyond drift ("gains"); in how many
+            others one invades or declines when rare ("rare"); and in how many nothing was shown ("nothing").
         outcomes: log odds at the end `[populations][populations][jars]`, upper triangle; NaN of a jar that died out.
         early_outcomes: the same at `early_step`.
-        early_step: a sixth of the steps.
-        standing, early_standing: what ranking these make; None of fewer than three populations, where a pair has
-            fewer than two jars that lived, or where nobody was born or died yet.
+        early_step: the last step at which log odds can be read, see `unsaturated`; 0 where there is none.
+        standing: what ranking the outcomes make. Where jars went on after `early_step`, its cyclic share is bent by
+            saturation: a number, whose p means nothing.
+        early_standing: the same of the early outcomes, whose cyclic share is judged; it holds no `sure_cycles`, as gains are
+            of the end. Both are None of fewer than three populations, where a pair has fewer than two jars that lived, or
+            where nobody was born or died yet.
         worlds: how many jars were run.
         seconds: of everything.
         found: in plain sentences.
@@ -87,6 +95,7 @@ class JarStudy:
     populations: tuple[Inhabitants, ...]
     contests: tuple[Contest, ...]
     verdicts: dict[str, int]
+    undecided: dict[str, int]
     outcomes: list[list[list[float]]]
     early_outcomes: list[list[list[float]]]
     early_step: int
@@ -123,7 +132,8 @@ def study_jars(
     Args:
         out_folder: where the evolved populations' run is kept, as `populations.run`; None keeps none.
         settings: of the world they evolve in; a `World2` by default.
-        populations: how many; 2 or more. All worlds that were run take part, whatever became of them.
+        populations: how many; 2 or more. All worlds in which somebody lives at the end take part, whatever becomes of them
+            in jars; one in which nobody does is refused.
         evolved: a run to take them from instead; its first `populations` worlds.
         evolution_steps: 8,000; quick 2,000.
         jar_steps: 3,000; quick 900.
@@ -218,12 +228,11 @@ def _told(
     start: float,
 ) -> JarStudy:
     found, names = contests(pairs, controls, seed=seed), list(controls)
-    early = round(steps * _EARLY)
+    early = unsaturated(pairs)
     late_odds, early_odds = log_odds(names, pairs), log_odds(names, pairs, step=early)
-    standings = [_standing(names, odds, found, seed) for odds in (late_odds, early_odds)]
-    verdicts = {
-        kind: sum(kind in one.verdict for one in found) for kind in ("excludes", "coexist", "undecided")
-    }
+    late, soon = _standing(names, late_odds, found, seed), _standing(names, early_odds, None, seed)
+    verdicts = {kind: sum(kind in one.verdict for one in found) for kind in VERDICTS}
+    undecided = _undecided(found)
     inhabitants = tuple(_inhabitants(name, controls[name], evolved, i, seed) for i, name in enumerate(names))
     return JarStudy(
         settings.described(),
@@ -236,13 +245,15 @@ def _told(
         inhabitants,
         tuple(found),
         verdicts,
+        undecided,
         late_odds,
         early_odds,
         early,
-        *standings,
+        late,
+        soon,
         worlds=(4 * len(pairs) + 3 * len(controls)) * replicates,
         seconds=perf_counter() - start,
-        found=_sentences(found, verdicts, standings[0]),
+        found=_sentences(found, verdicts, undecided, late, soon, early),
     )
 
 
@@ -256,13 +267,13 @@ def _inhabitants(name: str, own: Controls, evolved: Evolution, i: int, seed: int
         int(world.numbers[-(world.steps // 4) :, 3].sum()),
         float(single.mean()),
         float((own.alone.population[:, -1] == 0).mean()),
-        float(lived.std(ddof=1)) if len(lived) > 1 else 0.0,
+        float(lived.std(ddof=1)) if len(lived) > 1 else np.nan,
         relative_yield_total(own.even, own.alone, own.alone, seed=seed),
     )
 
 
 def _standing(
-    names: list[str], odds: list[list[list[float]]], found: list[Contest], seed: int
+    names: list[str], odds: list[list[list[float]]], found: list[Contest] | None, seed: int
 ) -> Standing | None:
     lived = [np.isfinite(odds[i][j]).sum() for i, j in itertools.combinations(range(len(names)), 2)]
     changed = any(np.nan_to_num(cell).any() for row in odds for cell in row)
@@ -271,26 +282,92 @@ def _standing(
     return standing(names, odds, found, seed=seed)
 
 
-def _sentences(found: list[Contest], verdicts: dict[str, int], standing: Standing | None) -> tuple[str, ...]:
-    yields = [one.relative_yield for one in found if one.relative_yield is not None]
-    above = sum(one.low > 1 for one in yields)
-    overlaps = [one.overlap for one in found if one.overlap is not None]
-    parted = sum(p <= LEVEL for p in _holm([one.p for one in overlaps]))
-    least = f"; the least overlap is {min(one.overlap for one in overlaps):.3f}" if overlaps else ""
+def _undecided(found: list[Contest]) -> dict[str, int]:
+    """What was shown in the pairs without a verdict."""
+    told = {"gains": 0, "rare": 0, "nothing": 0}
+    for one in found:
+        if one.verdict == "undecided":
+            gains = one.first_gains.shown or one.second_gains.shown
+            of_rare = one.first_invades, one.second_invades, one.first_declines, one.second_declines
+            rare = any(test.shown for test in of_rare)
+            told["gains" if gains else "rare" if rare else "nothing"] += 1
+    return told
+
+
+def _sentences(
+    found: list[Contest],
+    verdicts: dict[str, int],
+    undecided: dict[str, int],
+    late: Standing | None,
+    soon: Standing | None,
+    early: int,
+) -> tuple[str, ...]:
     told = [
-        f"Of {len(found)} pairs, in {verdicts['excludes']} one excludes the other, {verdicts['coexist']} coexist "
-        f"(each invades from 5 %), {verdicts['undecided']} are undecided beside drift (Holm over all pairs).",
-        f"Relative yield total: its 95 % interval is above 1 in {above} of {len(yields)} pairs (one by one, not adjusted).",
-        f"Niches (food by signal where they are) differ between labels in {parted} pairs (Holm){least}.",
+        f"Of {len(found)} pairs, in {verdicts['excludes']} one excludes the other (gains from even shares, invades from 5 %, and the "
+        f"other declines from 5 %), in {verdicts['outgrows']} one outgrows the other (gains and invades; of the other when rare "
+        f"nothing is shown), {verdicts['coexist']} coexist (each invades from 5 %), {verdicts['undecided']} are undecided; all "
+        "beside drift, Holm over all pairs."
     ]
-    if standing is not None:
+    if verdicts["undecided"]:
         told.append(
-            f"{standing.cycles} of {standing.triples} triples go round by sign, {standing.sure_cycles} of them by gains "
-            f"beyond drift; cyclic share of the final log odds {standing.hodge.share:.3f}, under a ranking alone "
-            f"{standing.hodge.null_share:.3f}, p {standing.hodge.p:.3g}."
+            f"Of the undecided, in {undecided['gains']} one gains from even shares beyond drift, in {undecided['rare']} others "
+            f"something is shown of one when rare, in {undecided['nothing']} nothing is shown."
         )
+    if verdicts["cannot be shown"]:
+        told.append(f"In {verdicts['cannot be shown']} no verdict can be shown with so few jars that lived.")
+    if verdicts["neither lives"]:
+        told.append(f"In {verdicts['neither lives']} nobody lived at the end of any jar.")
+    hidden = sum(_hidden(one) for one in found)
+    if hidden:
+        told.append(
+            f"In {hidden} of those where one outgrows the other an exclusion cannot be shown with so few jars and a "
+            "drift that loses as many of the rare."
+        )
+    yields = [one.relative_yield for one in found if one.relative_yield is not None]
+    known = [one for one in yields if one.method != "too few"]
+    above = sum(one.low > 1 for one in known)
+    told.append(
+        f"Relative yield total: its 95 % interval is above 1 in {above} of {len(known)} pairs (one by one, not adjusted)."
+        if known
+        else "Relative yield total: an interval of it cannot be shown with so few jars."
+    )
+    told.append(_niches(found))
+    if late is not None:
+        told.append(
+            f"{late.cycles} of {late.triples} triples go round by sign at the end, {late.sure_cycles} by gains beyond drift."
+        )
+        if soon is None:
+            told.append(
+                f"Cyclic share of the final log odds {late.hodge.share:.3f}: bent by saturation, not read; at no step could it be."
+            )
+        else:
+            told.append(
+                f"Cyclic share of the log odds at step {early}, the last that saturation does not bend, {soon.hodge.share:.3f}, "
+                f"under a ranking alone {soon.hodge.null_share:.3f}, p {soon.hodge.p:.3g}."
+            )
     return tuple(told)
 
 
-def _holm(p: list[float]) -> tuple[float, ...]:
-    return holm(p) if p else ()
+def _hidden(one: Contest) -> bool:
+    """Whether an exclusion is out of reach where one outgrows the other."""
+    if "outgrows" not in one.verdict:
+        return False
+    loser = one.second_declines if one.first_gains.shown else one.first_declines
+    return not loser.in_reach
+
+
+def _niches(found: list[Contest]) -> str:
+    seen = [(one.overlap, one.overlap_jars) for one in found if one.overlap is not None]
+    if not seen:
+        return "Niches were not compared: no pair has two jars in which both were seen."
+    p = [overlap.p for overlap, _ in seen]
+    least = [
+        max(2 / 2**jars, 1e-4) for _, jars in seen
+    ]  # as `niche_overlap` goes through exchanges, or draws them
+    parted = sum(one <= LEVEL for one in holm(p))
+    never = len(p) - sum(within_reach(p, least))
+    few = f"; in {never} that cannot be shown with so few jars that held both" if never else ""
+    return (
+        f"Niches (food by signal where they are) differ between labels in {parted} of {len(p)} pairs (Holm){few}; the least "
+        f"overlap is {min(overlap.overlap for overlap, _ in seen):.3f}."
+    )

@@ -1,4 +1,4 @@
-"""What jars showed, as the report tells it: who excludes whom, beside drift."""
+"""What jars showed, as the report tells it: who excludes or outgrows whom, beside drift."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,6 +12,11 @@ from fairyring.report._html import absent, escaped, figure, mapping, number, pai
 
 _LEVEL = 0.05
 _SOURCE = ("populations",)
+_MEANING = (
+    "Excludes: gains from even shares, invades from 5 %, and the other declines from 5 % (whether it would stay at less is not asked). "
+    "Outgrows: gains and invades; of the other when rare nothing is shown, so it may be excluded or coexist. Coexist: each invades "
+    "from 5 %. Undecided: none of these is shown, which does not show that they are alike."
+)
 
 
 def headline(study: Study) -> tuple[str, str, list[str]]:
@@ -19,27 +24,48 @@ def headline(study: Study) -> tuple[str, str, list[str]]:
     told = study.found["jars"]
     verdicts, many = told["verdicts"], len(told["contests"])
     title = (
-        f"Of {units.count(many, 'pair')}, in {verdicts['excludes'] or 'none'} one population excludes the other and "
-        f"{verdicts['coexist'] or 'none'} {'coexists' if verdicts['coexist'] == 1 else 'coexist'}"
+        f"Of {units.count(many, 'pair')}, in {verdicts['excludes'] or 'none'} one population excludes the other, in "
+        f"{verdicts['outgrows'] or 'none'} one outgrows the other and {verdicts['coexist'] or 'none'} "
+        f"{'coexists' if verdicts['coexist'] == 1 else 'coexist'}"
     )
     lead = (
         f"{units.count(len(told['populations']), 'population')} evolved apart, and all pairs of them were put together in "
-        f"{units.count(told['replicates'], 'closed jar')} of each kind. "
-        f"{verdicts['undecided'] or 'None'} of the pairs {'is' if verdicts['undecided'] == 1 else 'are'} undecided: what happened "
-        "in them is what drift does to two names for one population."
+        f"{units.count(told['replicates'], 'closed jar')} of each kind. {_undecided(told)}"
     )
     stats = [
-        stat("One excludes", f"{verdicts['excludes']} of {many}", "pairs; gains and invades"),
+        stat("One excludes", f"{verdicts['excludes']} of {many}", "pairs; the other declines when rare"),
+        stat("One outgrows", f"{verdicts['outgrows']} of {many}", "gains and invades, no more shown"),
         stat("Coexist", f"{verdicts['coexist']} of {many}", "each invades from 5 %"),
-        stat("Undecided", f"{verdicts['undecided']} of {many}", "beside drift", "warm"),
+        stat("Undecided", f"{verdicts['undecided']} of {many}", "none of these shown", "warm"),
         stat("Jars", units.count(told["worlds"]), f"of {units.count(told['jar_steps'], 'step')} each"),
     ]
     return title, lead, stats
 
 
+def _undecided(told: Mapping[str, Any]) -> str:
+    """What was shown in the pairs without a verdict, in sentences."""
+    verdicts, shown, said = told["verdicts"], told["undecided"], []
+    if verdicts["undecided"]:
+        said.append(
+            f"{units.count(verdicts['undecided'], 'pair')} {'is' if verdicts['undecided'] == 1 else 'are'} undecided: in "
+            f"{shown['gains'] or 'none'} of them one gains from even shares beyond drift, in {shown['rare'] or 'none'} of the others "
+            f"something is shown of one when it is rare, and in {shown['nothing'] or 'none'} nothing beyond drift is shown."
+        )
+    if verdicts["cannot be shown"]:
+        many = units.count(verdicts["cannot be shown"], "pair")
+        said.append(
+            f"In {many} no verdict can be shown with so few jars that lived, whatever had happened in them."
+        )
+    if verdicts["neither lives"]:
+        said.append(
+            f"In {units.count(verdicts['neither lives'], 'pair')} nobody lived at the end of any jar."
+        )
+    return " ".join(said) or "No pair is undecided."
+
+
 def pairs(study: Study) -> str:
     """Every pair with its numbers, and the matrix."""
-    told, title = mapping(study.found.get("jars")), "Who excludes whom"
+    told, title = mapping(study.found.get("jars")), "Who excludes or outgrows whom"
     if not told:
         return section("pairs", title, absent("No jars belong to this study."))
     contests = told["contests"]
@@ -48,12 +74,14 @@ def pairs(study: Study) -> str:
         f"{units.count(told['founders'], 'founder')}, in jars where nobody comes in, nothing mutates and no genes pass. Each pair "
         "at even shares, and each population at 5 % among the other. The control is drift: one population under two labels. A "
         f"replicate is a jar (n = {told['replicates']} of each kind, some of which may die out). p: Mann-Whitney beside drift, one-sided, Holm's over both "
-        "sides of all pairs. Excludes: gains from even shares and invades, and is not invaded; coexist: each invades the other."
+        "sides of all pairs, for gains, invasions and declines each. Declines are of shares over the last third of the steps. "
+        + _MEANING
     )
     body += grid(
         [
             "pair", "verdict", "share of the first (drift)", "p, Holm: first / second gains",
-            "from 5 %: first / second (drift)", "p, Holm: invades", "died out, first / second", "blind: share of the first",
+            "from 5 %: first / second (drift)", "p, Holm: invades", "p, Holm: declines",
+            "died out, first / second", "blind: share of the first",
         ],
         [_row(one) for one in contests],
     )  # fmt: skip
@@ -61,7 +89,8 @@ def pairs(study: Study) -> str:
     values, sure = np.full((len(names), len(names)), np.nan), np.zeros((len(names), len(names)), bool)
     for one in contests:
         i, j = names.index(one["first"]), names.index(one["second"])
-        values[i, j], values[j, i] = one["first_gains"]["mean"], one["second_gains"]["mean"]
+        means = (number(one[side]["mean"]) for side in ("first_gains", "second_gains"))
+        values[i, j], values[j, i] = (np.nan if mean is None else mean for mean in means)
         sure[i, j], sure[j, i] = one["first_gains"]["holm"] <= _LEVEL, one["second_gains"]["holm"] <= _LEVEL
     title_of = "Share at the end, of a row in jars with a column"
     drawn = [
@@ -79,14 +108,17 @@ def pairs(study: Study) -> str:
 def _row(one: Mapping[str, Any]) -> list[str]:
     gains = one["first_gains"], one["second_gains"]
     invades = one["first_invades"], one["second_invades"]
+    declines = one["first_declines"], one["second_declines"]
+    found = any(word in one["verdict"] for word in ("excludes", "outgrows", "coexist"))
     blind = number(one.get("blind"))
     return [
         escaped(f"{one['first']} + {one['second']}"),
-        judged(True, one["verdict"]) if one["verdict"] != "undecided" else "undecided",
+        judged(True, one["verdict"]) if found else escaped(one["verdict"]),
         f"{three(gains[0]['mean'])} ({three(gains[0]['drift'])})",
         " / ".join(p_value(test["holm"]) for test in gains),
         f"{' / '.join(three(test['mean']) for test in invades)} ({three(invades[0]['drift'])})",
         " / ".join(p_value(test["holm"]) for test in invades),
+        " / ".join(p_value(test["holm"]) for test in declines),
         f"{units.share(one['first_gone'])} / {units.share(one['second_gone'])}",
         "–" if blind is None else f"{three(blind)} (n = {one['blind_jars']})",
     ]
@@ -98,11 +130,13 @@ def _yields(study: Study, contests: list[Mapping[str, Any]]) -> str:
         for one in contests
         if one["relative_yield"] is not None
     ]
+    known = sum(number(of["low"]) is not None for _, _, of in rows)
     above = sum(number(of["low"]) is not None and of["low"] > 1 for _, _, of in rows)
     below = sum(number(of["high"]) is not None and of["high"] < 1 for _, _, of in rows)
     caption = (
         "Yield together over yield alone, summed over the two; 1: they replace each other; above, each uses what the other leaves. "
-        f"Mean and 95 % BCa interval over jars, one by one: above 1 in {above} and below in {below} of {len(rows)} pairs. "
+        f"Mean and 95 % BCa interval over jars, one by one: above 1 in {above} and below in {below} of {known} pairs"
+        f"{'' if known == len(rows) else '; with fewer than three jars there is no interval'}. "
         f"{study.source(_SOURCE)}"
     )
     svg = figures.forest("jar-yields", "Relative yield total", "yield together / alone", rows, line=1.0)
@@ -171,52 +205,53 @@ def alone(study: Study) -> str:
 
 def ranking(study: Study) -> str:
     """The ranking, and what of the matrix none explains."""
-    told, rows = study.found["jars"], []
-    for when, key in (
-        ("at the end", "standing"),
-        (f"at step {units.count(told['early_step'])}", "early_standing"),
-    ):
-        one = told.get(key)
-        if one is not None:
-            rows.append((when, one))
-    if not rows:
-        sentence = (
-            "There is no ranking: it takes three populations, and jars of every pair in which somebody lives."
-        )
-        return section("ranking", "A ranking, or cycles", absent(sentence))
+    told, title = study.found["jars"], "A ranking, or cycles"
+    late, early = told.get("standing"), told.get("early_standing")
+    if late is None:
+        sentence = "There is no ranking: it takes three populations, and two jars of every pair in which somebody lives."
+        return section("ranking", title, absent(sentence) + sentences(told["found"]))
     body = paragraph(
         "Log odds of the shares in even jars, as a ranking (HodgeRank) and what no ranking explains. The null is the fitted ranking "
-        "with the jars' own noise, which lifts the share above 0."
+        "with the jars' own noise, which lifts the share above 0. Log odds stop growing where one has nearly died out: that bends a "
+        "ranking, and what is bent counts as cyclic. So the share is judged at the last step up to which, in every pair, both numbered "
+        "5 or more in 95 % of the jars. Beyond its null it says that no ranking gives these log odds; that somebody goes round, only "
+        "triples beyond drift say."
     )
+    rows, last = [], told["early_step"] == told["jar_steps"]
+    if not last or early is None:
+        rows.append(standing("at the end", late, read=False))
+    if early is not None:
+        rows.append(standing("at the end" if last else f"at step {units.count(told['early_step'])}", early))
+    else:
+        body += paragraph(
+            "Here there is no such step at which anything had changed, so the share is not judged."
+        )
     body += grid(
-        [
-            "jars",
-            "cyclic share",
-            "under a ranking alone",
-            "p",
-            "triples that go round",
-            "of them beyond drift",
-            "verdict",
-        ],
-        [standing(when, one) for when, one in rows],
+        ["jars", "cyclic share", "under a ranking alone", "p", "triples that go round", "verdict"], rows
     )
-    body += paragraph(f"The order at the end, the strongest first: {', '.join(rows[0][1]['order'])}.")
-    return section("ranking", "A ranking, or cycles", body + sentences(told["found"]))
+    sure = late.get("sure_cycles")
+    beyond = (
+        ""
+        if sure is None
+        else f" Triples that go round by gains beyond drift at the end: {sure} of {late['triples']}."
+    )
+    body += paragraph(f"The order at the end, the strongest first: {', '.join(late['order'])}.{beyond}")
+    return section("ranking", title, body + sentences(told["found"]))
 
 
-def standing(when: str, one: Mapping[str, Any]) -> list[str]:
-    """A row of the table of rankings."""
-    hodge = one["hodge"]
-    sure = one.get("sure_cycles")
+def standing(when: str, one: Mapping[str, Any], *, read: bool = True) -> list[str]:
+    """A row of the table of rankings; what saturation bends is a number without p or verdict."""
+    hodge, round_ = one["hodge"], f"{one['cycles']} of {one['triples']}"
+    if not read:
+        return [escaped(when), three(hodge["share"]), "–", "–", round_, "bent by saturation: not read"]
     turns = hodge["p"] is not None and hodge["p"] < _LEVEL
     return [
         escaped(when),
         three(hodge["share"]),
         three(hodge["null_share"]),
         p_value(hodge["p"]),
-        f"{one['cycles']} of {one['triples']}",
-        "–" if sure is None else str(sure),
-        judged(True, "cyclic beyond its null") if turns else "no cycles shown",
+        round_,
+        judged(True, "beyond its null") if turns else "not shown",
     ]
 
 
