@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from fairyring.core.errors import EcologyError, RunDamaged, RunError, RunMismatch, StorageError
+from fairyring.core.record import read_tensors, tensors
 from fairyring.ecology import evolution, run_file, running
 from fairyring.ecology.events import ALIVE, EAT, Event
 from fairyring.ecology.evolution import Evolution, evolve
@@ -241,6 +243,8 @@ def test_a_run_that_was_interrupted_goes_on_from_what_was_saved(
         evolve(worlds.FIRST, worlds=6, steps=250, seed=SEED, out=path, progress=interrupt, cores=1)
     saved = load(path)
     assert saved.steps < 250
+    assert saved.seconds > 0  # so what was made so far has taken time
+    assert saved.compiling > 0
     same(saved.until(250, cores=1), whole)
 
 
@@ -254,6 +258,32 @@ def test_a_file_that_is_there_is_not_run_over(short_run: Evolution, tmp_path: Pa
         load(tmp_path / "other")
     with pytest.raises(StorageError):
         save(short_run, tmp_path / "no folder" / "run.fairyring")
+
+
+def test_only_the_same_run_is_replaced(short_run: Evolution, tmp_path: Path) -> None:
+    path = tmp_path / "run.fairyring"
+    other = evolve(worlds.FIRST, worlds=2, steps=0, seed=SEED + 1)
+    in_the_way = {
+        "seed 4, worlds 0, 1": other,
+        "worlds 0$|worlds 0;": evolve(worlds.FIRST, worlds=1, steps=0, seed=SEED),
+        "food_influx": dataclasses.replace(
+            short_run, settings=dataclasses.replace(worlds.FIRST, food_influx=9.0)
+        ),
+        "more steps, 140": short_run,
+        "not this run": None,
+    }
+    begun = evolve(worlds.FIRST, worlds=2, steps=0, seed=SEED)
+    for told, there in in_the_way.items():
+        if there is None:
+            path.write_bytes(b"a thesis")
+        else:
+            save(there, path)
+        before = path.read_bytes()
+        with pytest.raises(RunError, match=told):
+            begun.until(1, out=path, cores=1)
+        assert path.read_bytes() == before
+    save(begun, path)
+    assert short_run.until(140, out=path, cores=1).steps == load(path).steps == 140
 
 
 def test_a_crash_while_saving_leaves_the_old_file(
@@ -301,10 +331,87 @@ def test_a_file_of_another_format_is_refused(
 ) -> None:
     path = tmp_path / "run.fairyring"
     with monkeypatch.context() as later:
-        later.setattr(run_file, "FORMAT", 2)
+        later.setattr(run_file, "FORMAT", 3)
         save(short_run, path)
-    with pytest.raises(RunMismatch, match=r"format 2, by fairyring .* expected format 1"):
+    with pytest.raises(
+        RunMismatch, match=r"format 3, made by another version .* expected format 2"
+    ) as refused:
         load(path)
+    assert "Run it again" in refused.value.do
+
+
+def _changed(path: Path, change: Callable[[dict[str, Any]], None], *, anew: bool = False) -> None:
+    """Change a file's plain values; `anew`: with a digest that fits them, as another version would have written it."""
+    facts, arrays = read_tensors(path, expected="", do="")
+    change(facts)
+    if anew:
+        facts["sha256"] = run_file._digest(facts, arrays)
+    path.write_bytes(tensors(arrays, facts))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda facts: facts["settings"].update(food_influx=9.0),
+        lambda facts: facts["settings"].update(mutation_rate=0.9),
+        lambda facts: facts["settings"].update(capacity=192),
+        lambda facts: facts["settings"].update(senses=["food"]),
+        lambda facts: facts.update(seed=4),
+        lambda facts: facts.update(seconds=0.001),
+        lambda facts: facts.update(worlds=[1, 0]),
+        lambda facts: facts.update(kind="v2"),
+        lambda facts: facts.update(kind="v7"),
+        lambda facts: facts.update(numbers=facts["numbers"][::-1]),
+        lambda facts: facts.update(format="2"),
+        lambda facts: facts.update(more=1),
+        lambda facts: facts.pop("seed"),
+        lambda facts: facts.pop("sha256"),
+        lambda facts: facts.clear(),
+    ],
+)  # fmt: skip
+def test_plain_values_that_were_changed_are_refused(
+    short_run: Evolution, tmp_path: Path, change: Callable[[dict[str, Any]], None]
+) -> None:
+    path = tmp_path / "run.fairyring"
+    save(short_run, path)
+    _changed(path, change)
+    with pytest.raises(RunDamaged, match="Restore it from a copy") as refused:
+        load(path)
+    assert "Error" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda facts: facts["settings"].update(gravity=1.0), "a setting 'gravity'"),
+        (lambda facts: facts["settings"].pop("memory"), "settings without 'memory'"),
+        (lambda facts: facts["numbers"].append("eclipses"), "numbers differ in 'eclipses'"),
+        (lambda facts: facts["amounts"].remove("eaten"), "amounts differ in 'eaten'"),
+        (lambda facts: facts["numbers"].reverse(), "numbers differ in 'their order'"),
+    ],
+)
+def test_what_another_version_would_have_written_is_refused(
+    short_run: Evolution, tmp_path: Path, change: Callable[[dict[str, Any]], None], told: str
+) -> None:
+    path = tmp_path / "run.fairyring"
+    save(short_run, path)
+    _changed(path, change, anew=True)
+    with pytest.raises(RunMismatch, match=f"{told}, made by another version"):
+        load(path)
+
+
+def test_arrays_that_are_not_those_of_the_settings_are_refused(short_run: Evolution, tmp_path: Path) -> None:
+    path = tmp_path / "run.fairyring"
+    for name, told in (("1/key", "no array '1/key'"), ("1/amounts", r"amounts as float32 \[140, 2\]")):
+        save(short_run, path)
+        facts, arrays = read_tensors(path, expected="", do="")
+        rows = arrays.pop(name)
+        if "amounts" in name:
+            arrays[name] = rows[:, :2]
+        facts["sha256"] = run_file._digest(facts, arrays)
+        path.write_bytes(tensors(arrays, facts))
+        with pytest.raises(RunDamaged, match=told):
+            load(path)
 
 
 def test_what_is_ones_own_is_in_a_file_by_name(tmp_path: Path) -> None:
@@ -322,11 +429,39 @@ def test_what_is_ones_own_is_in_a_file_by_name(tmp_path: Path) -> None:
         path = tmp_path / f"{n}.fairyring"
         run = evolve(settings, worlds=2, steps=0, out=path)
         with pytest.raises(
-            RunMismatch, match=r"'(energy|crowded|mine)', which is not one of ours"
+            RunMismatch, match=r"(sense 'energy'|event 'crowded'|policy 'mine'), which is not one of ours"
         ) as refused:
             load(path)
         assert "load(path, settings)" in refused.value.do
         same(load(path, settings), run)
+
+
+def test_what_is_ones_own_is_so_under_a_standard_name_too(tmp_path: Path) -> None:
+    small: dict[str, Any] = {"width": 16, "capacity": 64, "founders": 5, "minimum": 5}
+    own_sense = dataclasses.replace(LEVEL, feel=lambda felt: (felt.energy > 1) * 2)
+    for settings, standard, told in (
+        (World1(senses=(own_sense,), **small), World1(senses=(LEVEL,), **small), "sense 'food'"),
+        (
+            World2(rewarded=(Event("alive", lambda happened: -happened.energy),), **small),
+            World2(rewarded=(ALIVE,), **small),
+            "event 'alive'",
+        ),
+        (
+            World1(policy=dataclasses.replace(World1().policy, empty=lambda *_: ()), **small),
+            World1(**small),
+            "policy 'tables'",
+        ),
+    ):
+        path = tmp_path / f"{told}.fairyring"
+        run = evolve(settings, worlds=1, steps=0, out=path)
+        with pytest.raises(RunMismatch, match=f"{told}, which is not one of ours"):
+            load(path)
+        with pytest.raises(RunMismatch, match="with nothing of one's own"):
+            load(path, standard)
+        same(load(path, settings), run)
+    two = dataclasses.replace(own_sense, labels=("a", "b"))
+    with pytest.raises(RunMismatch, match=r"another form.*settings the run was made with"):
+        load(tmp_path / "sense 'food'.fairyring", World1(senses=(two,), **small))
 
 
 @pytest.mark.parametrize(
@@ -337,6 +472,8 @@ def test_what_is_ones_own_is_in_a_file_by_name(tmp_path: Path) -> None:
         ({"dwell": False}, "dwell False"),
         ({"senses": (LEVEL,)}, "senses .'food'."),
         ({"control": "blind"}, "control 'blind'"),
+        ({"width": 32}, "width 32"),
+        ({"capacity": 192}, "capacity 192"),
     ],
 )
 def test_settings_that_are_not_the_runs_are_refused(
@@ -352,10 +489,7 @@ def test_settings_that_are_not_the_runs_are_refused(
 def test_settings_that_make_no_sense_any_more_are_damage(short_run: Evolution, tmp_path: Path) -> None:
     path = tmp_path / "run.fairyring"
     save(short_run, path)
-    whole = path.read_bytes()
-    told, wrong = rb"\"speed\":0.5", rb"\"speed\":7.5"
-    assert whole.count(told) == 1
-    path.write_bytes(whole.replace(told, wrong))
+    _changed(path, lambda facts: facts["settings"].update(speed=7.5), anew=True)
     with pytest.raises(RunDamaged, match=r"speed: given 7.5"):
         load(path)
 
@@ -367,7 +501,8 @@ def test_a_run_of_numpys_numbers_is_saved(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "given_is"), [(0, "0"), ([-1, 2], "[-1, 2]"), ([1, 1], "[1, 1]"), ([], "[]")]
+    ("asked", "given_is"),
+    [(0, "0"), (2.5, "2.5"), (True, "True"), ("3", "'3'"), ([1, 1], "[1, 1]"), ([], "[]")],
 )
 def test_worlds_are_one_or_more_different_numbers(asked: Any, given_is: str) -> None:
     with pytest.raises(EcologyError) as refused:
@@ -375,6 +510,25 @@ def test_worlds_are_one_or_more_different_numbers(asked: Any, given_is: str) -> 
     assert (refused.value.what, str(refused.value.given)) == ("worlds", given_is)
 
 
-def test_steps_are_none_or_more() -> None:
-    with pytest.raises(EcologyError, match="steps: given -1; expected a number from 0"):
-        evolve(worlds.FIRST, worlds=1, steps=-1)
+@pytest.mark.parametrize("value", [-1, 2**32, 10**20, 2.5, True, "x", None])
+def test_a_seed_and_the_number_of_a_world_are_whole_numbers_that_fit_a_key(value: Any) -> None:
+    for what, asked in (("seed", {"seed": value}), ("world", {"worlds": [value]})):
+        with pytest.raises(EcologyError, match="a whole number from 0 to 4294967295") as refused:
+            evolve(worlds.FIRST, **({"worlds": 1, "steps": 0} | asked))
+        assert refused.value.what == what
+    with pytest.raises(EcologyError, match="seed: given"):
+        running.world_key(value, 0)
+
+
+def test_a_seed_of_numpy_is_that_of_python(tmp_path: Path) -> None:
+    settings, path = World1(width=16, capacity=64, founders=5, minimum=5), tmp_path / "run.fairyring"
+    many, last = np.int64(2), np.uint32(2**32 - 1)
+    evolve(settings, worlds=many, steps=np.int32(0), seed=last, out=path)  # pyright: ignore[reportArgumentType]
+    same(load(path), evolve(settings, worlds=[0, 1], steps=0, seed=2**32 - 1))
+
+
+@pytest.mark.parametrize("steps", [-1, 2.5, 2**31, "x"])
+def test_steps_are_whole_numbers_from_none_on(short_run: Evolution, steps: Any) -> None:
+    for asked in (lambda: evolve(worlds.FIRST, worlds=1, steps=steps), lambda: short_run.until(steps)):
+        with pytest.raises(EcologyError, match=r"steps: given .*; expected a whole number from 0"):
+            asked()

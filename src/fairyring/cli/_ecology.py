@@ -18,13 +18,13 @@ def run(
     *,
     live: Flag = False,
     worlds: int | None = None,
-    steps: int = 8000,
+    steps: int | None = None,
     seed: int | None = None,
     settings: Settings = (),
     out: Path | None = None,
     resume: Flag = False,
     controls: int | None = None,
-    port: int = 8765,
+    port: int | None = None,
 ) -> int | None:
     """Let worlds evolve, and say of each whether chemotaxis has evolved in it.
 
@@ -37,7 +37,7 @@ def run(
     worlds:
         How many, each by itself; 8 if not given.
     steps:
-        Of each world, all sittings together.
+        Of each world, all sittings together; 8000 if not given.
     seed:
         Of all chance; 0 if not given.
     settings:
@@ -50,12 +50,16 @@ def run(
         Worlds of scrambled heredity that the decision is made against, as many steps each; as many as the worlds, but
         from 4 to 16, if not given. 0: no decision.
     port:
-        Of the live page; 0 for any that is free.
+        Of the live page, 8765 if not given; 0 for any that is free.
     """
     from fairyring.cli import _ecology_run
 
     if live:
-        return _ecology_run.watch(world, seed or 0, settings, port, kept=out is not None or resume)
+        told = {"--worlds": worlds, "--steps": steps, "--out": out, "--controls": controls}
+        useless = [name for name, value in told.items() if value is not None] + ["--resume"] * resume
+        return _ecology_run.watch(world, seed, settings, port, useless)
+    if port is not None:
+        _ecology_run.refuse_port(port)
     return _ecology_run.run(
         world,
         worlds=worlds,
@@ -144,9 +148,9 @@ def assay(
     seed:
         Of the lab's own chance.
     """
-    from fairyring.cli import _ecology_run
+    from fairyring.cli import _ecology_assay
 
-    _ecology_run.assay_of(run, controls, individuals=individuals, seed=seed)
+    _ecology_assay.assay_of(run, controls, individuals=individuals, seed=seed)
 
 
 @ecology.command

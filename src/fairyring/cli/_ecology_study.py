@@ -8,11 +8,21 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from fairyring.cli._ecology_words import Doing, changes, columns, folder_for, number, one_world, say
+from fairyring.cli._ecology_words import (
+    Doing,
+    at_least_one,
+    changes,
+    columns,
+    folder_for,
+    number,
+    one_world,
+    say,
+)
 from fairyring.core.errors import EcologyError, MissingExtra, RunMismatch
 from fairyring.core.record import replace_file
 from fairyring.ecology.evolution import Evolution, evolve
 from fairyring.ecology.run_file import fingerprint, load
+from fairyring.ecology.running import addressed
 from fairyring.ecology.settings import World, World1, World2, override
 from fairyring.ecology.statistics import clopper_pearson
 from fairyring.ecology.study import STEPS, plain, study_world1, study_world2
@@ -43,6 +53,12 @@ def study(
     quick: bool,
 ) -> None:
     """Make a study, write its report, and say its verdicts; see the command of the same name."""
+    named = zip(
+        ("--worlds", "--controls", "--blind", "--steps"), (worlds, controls, blind, steps), strict=True
+    )
+    for name, value in named:
+        at_least_one(name, value)
+    seed = addressed("seed", seed)
     folder = out or Path("runs") / f"study-{subject}"
     try:
         found = _made(subject, folder, (worlds, controls, blind), steps, seed, settings, world, quick)
@@ -81,7 +97,7 @@ def _made(
                 "worlds": arms[0],
                 "controls": arms[1],
                 "blind": arms[2],
-                "steps": steps or (_QUICK_STEPS if quick else STEPS),
+                "steps": (_QUICK_STEPS if quick else STEPS) if steps is None else steps,
                 "seed": seed,
                 "told": doing,
             }
@@ -125,7 +141,8 @@ def _put_together(
     runs = {"populations": people}
     found: dict[str, Any] = {"jars": jars}
     if rotating:
-        many = range(_FIRST_FOLLOWED, _FIRST_FOLLOWED + (worlds or _FOLLOWED[quick]))
+        followed = _FOLLOWED[quick] if worlds is None else worlds
+        many = range(_FIRST_FOLLOWED, _FIRST_FOLLOWED + followed)
         runs["followed"] = _evolved(folder / "followed.eco", world, many, _SETTLING[quick], seed, doing)
         found["rotation"] = study_rotation(
             jars, evolved=runs["followed"], steps=steps, seed=seed, quick=quick, progress=doing

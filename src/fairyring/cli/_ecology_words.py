@@ -4,12 +4,13 @@ import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from textwrap import wrap
 from types import TracebackType
 from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
-from rich.table import Table
+from rich.text import Text
 
 from fairyring.cli._terminal import screen
 from fairyring.core.errors import EcologyError, StorageError
@@ -18,6 +19,7 @@ from fairyring.ecology.run_file import load
 from fairyring.ecology.running import Inhabited
 from fairyring.report import units
 
+_GAP = 2  # spaces between two columns
 _QUARTERS = 4  # lines about one thing that is done, where there is no terminal to redraw
 
 
@@ -27,13 +29,43 @@ def say(line: str = "") -> None:
 
 
 def columns(names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table: the first column is what a row is about, the others are numbers."""
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for i, name in enumerate(names):
-        table.add_column(name, justify="right" if i else "left", no_wrap=True)
-    for row in rows:
-        table.add_row(*row)
-    screen().print(table, highlight=False, markup=False)
+    """A table: the first column is what a row is about, the others are numbers. None of them is ever cut.
+
+    The words of a column's name stand below each other where that makes it narrower. In a terminal that is too narrow
+    for all columns they come in several tables, each with the first column; elsewhere a row is one line, however long.
+    """
+    console = screen()
+    heads = [_stacked(name, max((len(row[i]) for row in rows), default=0)) for i, name in enumerate(names)]
+    widths = [max(map(len, [*head, *(row[i] for row in rows)])) for i, head in enumerate(heads)]
+    room = console.width if console.is_terminal else sum(widths) + _GAP * len(widths)
+    for block in _blocks(widths, room):
+        tall = max(len(heads[i]) for i in block)
+        lines = [
+            [["", *heads[i]][max(0, n - tall + len(heads[i]))] for i in block] for n in range(1, tall + 1)
+        ]
+        for n, cells in enumerate([*lines, *([row[i] for i in block] for row in rows)]):
+            padded = [
+                cell.rjust(widths[i]) if i else cell.ljust(widths[i])
+                for i, cell in zip(block, cells, strict=True)
+            ]
+            line = Text((" " * _GAP).join(padded).rstrip(), style="dim" if n < tall else "")
+            console.print(line, soft_wrap=True)
+
+
+def _stacked(name: str, width: int) -> list[str]:
+    """A column's name in lines no wider than its widest word, or its values if they are wider."""
+    words = name.split()
+    return wrap(name, max([width, *map(len, words)]), break_long_words=False) or [""]
+
+
+def _blocks(widths: Sequence[int], room: int) -> list[list[int]]:
+    """The columns of each table: as many as there is room for, the first one in all of them."""
+    blocks = [[0]]
+    for i in range(1, len(widths)):
+        if len(blocks[-1]) > 1 and sum(widths[k] + _GAP for k in blocks[-1]) + widths[i] > room:
+            blocks.append([0])
+        blocks[-1].append(i)
+    return blocks
 
 
 def number(value: float | None) -> str:
@@ -58,6 +90,16 @@ def changes(words: Sequence[str]) -> dict[str, str]:
     return found
 
 
+def at_least_one(name: str, value: int | None) -> None:
+    """Refuse a number of something, if one was given, of which there cannot be so few.
+
+    Raises:
+        EcologyError: it is below 1.
+    """
+    if value is not None and value < 1:
+        raise EcologyError(name, given=value, expected="1 or more", do="Correct it.")
+
+
 def one_world(path: Path, world: int | None) -> tuple[Evolution, int, Inhabited]:
     """A run, and the world of that number in it; None: its first. With the number.
 
@@ -72,7 +114,7 @@ def one_world(path: Path, world: int | None) -> tuple[Evolution, int, Inhabited]
             f"world {world}",
             given=f"a run with worlds {', '.join(map(str, run.numbers))}",
             expected="one of them",
-            do=f"Ask for --world {run.numbers[0]}.",
+            do=f"Ask for another: --world {run.numbers[0]}, or {path}:{run.numbers[0]} in a jar.",
         )
     return run, world, run.worlds[run.numbers.index(world)]
 

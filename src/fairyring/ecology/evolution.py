@@ -6,13 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 import numpy as np
 
 from fairyring.core.errors import EcologyError
-from fairyring.ecology.running import Inhabited, advance, world_key
+from fairyring.ecology.running import ADDRESSES, Inhabited, Pace, addressed, advance, whole, world_key
 from fairyring.ecology.settings import World
-from fairyring.ecology.state import AMOUNTS, NUMBERS
+from fairyring.ecology.state import AMOUNTS, FOUNDING, NUMBERS
 
 SAVED = 20.0  # seconds between two versions of a run's file
 
@@ -66,31 +67,45 @@ class Evolution:
     ) -> "Evolution":
         """These worlds run on until each has made `steps` steps: to the same bits as if they never had stopped.
 
-        Args: as of `evolve`.
-        """
-        from fairyring.ecology.run_file import save
+        Args: as of `evolve`, but that `out` may be a file of this run, which is replaced.
 
-        whole, saved = max(0, sum(steps - world.steps for world in self.worlds)), monotonic()
+        Raises:
+            EcologyError: no such number of steps.
+            RunError: `out` is there, and is not this run or has more steps than it.
+            StorageError: it cannot be written.
+        """
+        from fairyring.ecology.run_file import refuse_other, save
+
+        steps = _steps(steps)
+        if out is not None:
+            refuse_other(self, Path(out))
+        todo, saved, pace = sum(max(0, steps - world.steps) for world in self.worlds), monotonic(), Pace()
 
         def watch(worlds: Sequence[Inhabited], made: int) -> None:
             nonlocal saved
             if progress is not None:
-                progress(made, whole)
+                progress(made, todo)
             if out is not None and monotonic() - saved > SAVED:
-                save(dataclasses.replace(self, worlds=tuple(worlds)), out)
+                save(self.reached(worlds, pace), out)
                 saved = monotonic()
 
         heard = progress is not None or out is not None
-        worlds, pace = advance(self.settings, self.worlds, steps, cores=cores, watch=watch if heard else None)
-        after = dataclasses.replace(
+        worlds, _ = advance(
+            self.settings, self.worlds, steps, cores=cores, watch=watch if heard else None, pace=pace
+        )
+        after = self.reached(worlds, pace)
+        if out is not None:
+            save(after, out)
+        return after
+
+    def reached(self, worlds: Sequence[Inhabited], pace: Pace) -> "Evolution":
+        """This run with its worlds as they are after a sitting, or in it, that took `pace` so far."""
+        return dataclasses.replace(
             self,
             worlds=tuple(worlds),
             seconds=self.seconds + pace.running,
             compiling=self.compiling + pace.compiling,
         )
-        if out is not None:
-            save(after, out)
-        return after
 
 
 def evolve(
@@ -117,23 +132,31 @@ def evolve(
         progress: called now and then with steps made and steps to make, of all worlds together.
 
     Raises:
-        EcologyError: no worlds, a negative number.
+        EcologyError: no worlds, or steps, a seed or a number of a world that are not whole numbers from 0, or too large.
         RunError: `out` is there already.
         StorageError: it cannot be written.
     """
-    numbers = tuple(range(worlds)) if isinstance(worlds, int) else tuple(int(n) for n in worlds)
-    if not numbers or min(numbers) < 0 or len(set(numbers)) < len(numbers):
-        raise EcologyError(
-            "worlds",
-            given=worlds,
-            expected="one or more different numbers from 0",
-            do="Ask for at least one.",
-        )
-    if steps < 0:
-        raise EcologyError("steps", given=steps, expected="a number from 0", do="Correct it.")
+    numbers, steps, seed = _numbers(worlds), _steps(steps), addressed("seed", seed)
     if out is not None:
         from fairyring.ecology.run_file import refuse_existing
 
         refuse_existing(Path(out))
     start = tuple(Inhabited.new(settings, world_key(seed, number)) for number in numbers)
     return Evolution(settings, seed, numbers, start).until(steps, out=out, cores=cores, progress=progress)
+
+
+def _numbers(worlds: Any) -> tuple[int, ...]:
+    """The numbers of the worlds that are asked for, by how many or by number."""
+    many = isinstance(worlds, Sequence | np.ndarray) and not isinstance(worlds, str | bytes)
+    if not many:
+        return tuple(range(whole("worlds", worlds, 1, ADDRESSES)))
+    numbers = tuple(addressed("world", number) for number in worlds)
+    if not numbers or len(set(numbers)) < len(numbers):
+        raise EcologyError(
+            "worlds", given=worlds, expected="one or more different numbers", do="Ask for at least one."
+        )
+    return numbers
+
+
+def _steps(steps: Any) -> int:
+    return whole("steps", steps, 0, FOUNDING)

@@ -5,6 +5,7 @@ is also the fastest way: a world's arrays fit a core's cache, and cores do not w
 """
 
 import dataclasses
+import operator
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fairyring.core.cores import available_cores, core_devices
+from fairyring.core.errors import EcologyError
 from fairyring.core.program import Program
 from fairyring.ecology.lineage import Lineage
 from fairyring.ecology.log import happenings
@@ -27,6 +29,9 @@ from fairyring.ecology.step import FEW, make_step
 
 CHUNK = 128  # steps a call; more would not be faster, fewer are for those who watch
 DECODED = 2048  # steps whose logs are read at once
+ADDRESSES = (
+    1 << 32
+)  # seeds, and worlds of one: keys are made of 32 bits of each, so a larger number would be a smaller one's twin
 # XLA drops optimisation barriers before it fuses, unless this pass is left out. Then the step's barriers hold, and it
 # is several times as fast. Where there is no such pass the step is slower and the same to the last bits but a few.
 OPTIONS = {"xla_disable_hlo_passes": "cse_barrier_expander"}
@@ -86,8 +91,41 @@ class Inhabited:
 
 
 def world_key(seed: int, number: int) -> Any:
-    """The key of a world of a seed."""
-    return jax.random.fold_in(jax.random.key(seed), number)
+    """The key of a world of a seed.
+
+    Raises:
+        EcologyError: as `addressed`.
+    """
+    return jax.random.fold_in(jax.random.key(addressed("seed", seed)), addressed("world", number))
+
+
+def addressed(what: str, value: Any) -> int:
+    """A seed or the number of a world, as Python's whole number.
+
+    Args:
+        what: which of them, as the error says it.
+        value: it.
+
+    Raises:
+        EcologyError: it is not whole, or not one of the `ADDRESSES`.
+    """
+    return whole(what, value, 0, ADDRESSES - 1, "Choose another.")
+
+
+def whole(what: str, value: Any, least: int, most: int, do: str = "Correct it.") -> int:
+    """A whole number from `least` to `most`, Python's or NumPy's, as Python's.
+
+    Raises:
+        EcologyError: it is none.
+    """
+    try:
+        found = None if isinstance(value, bool | np.bool_) else operator.index(value)
+    except TypeError:
+        found = None
+    if found is None or not least <= found <= most:
+        given = value if found is not None else repr(value)
+        raise EcologyError(what, given=given, expected=f"a whole number from {least} to {most}", do=do)
+    return found
 
 
 @dataclass
@@ -106,6 +144,7 @@ def advance(
     cores: int | None = None,
     watch: Callable[[Sequence[Inhabited], int], None] | None = None,
     every: float = 0.5,
+    pace: Pace | None = None,
 ) -> tuple[list[Inhabited], Pace]:
     """Run each world until it has made `steps` steps in all.
 
@@ -116,11 +155,12 @@ def advance(
         cores: how many to use; all by default.
         watch: called now and then with the worlds as they are and how many steps were made in this call.
         every: how often, in seconds.
+        pace: where the time this call takes is noted, up to date whenever `watch` is called; a new one if None.
 
     Returns:
         The worlds, and how long it took.
     """
-    now, pace = list(worlds), Pace()
+    now, pace = list(worlds), Pace() if pace is None else pace
     todo = [i for i, world in enumerate(now) if world.steps < steps]
     if not todo:
         return now, pace
@@ -152,8 +192,10 @@ def advance(
                 done, running = wait(running, timeout=every if watch else None, return_when=FIRST_EXCEPTION)
                 for job in done:
                     job.result()
+                pace.running = time.perf_counter() - start
                 if watch is not None:
-                    watch(list(now), sum(world.steps for world in now) - before)
+                    reached = list(now)
+                    watch(reached, sum(world.steps for world in reached) - before)
         finally:
             stop.set()
     pace.running = time.perf_counter() - start
