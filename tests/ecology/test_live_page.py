@@ -2,14 +2,16 @@
 
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
 import pytest
 from playwright import sync_api
 
+from fairyring.ecology.live.app import MOST_PAGES
 from tests.ecology.fake_scene import FakeScene, FakeSettings
-from tests.ecology.test_live import live, until
+from tests.ecology.test_live import hear, live, look, until
 
 CHROMIUM = shutil.which("chromium")
 if CHROMIUM is None:
@@ -31,7 +33,7 @@ def visit(browser: Any) -> Iterator[Callable[..., Any]]:
     """Open a page at an address and wait until it has drawn; what it throws fails the test."""
     pages, thrown = [], []
 
-    def open_page(url: str, **options: Any) -> Any:
+    def open_page(url: str, *, greeted: bool = True, **options: Any) -> Any:
         page = browser.new_page(
             **{"viewport": {"width": 1000, "height": 700}, "reduced_motion": "reduce"} | options
         )
@@ -39,7 +41,7 @@ def visit(browser: Any) -> Iterator[Callable[..., Any]]:
         page.on("console", lambda said: thrown.append(said.text) if "Content Security" in said.text else None)
         pages.append(page)
         page.goto(url)
-        until(lambda: shown(page, "frames"))
+        until(lambda: not greeted or shown(page, "frames"))
         return page
 
     yield open_page
@@ -98,10 +100,11 @@ def test_it_draws_food_red_bacteria_green_and_emptiness_dark(visit: Callable[...
 
 
 def test_it_steps_runs_and_stands(visit: Callable[..., Any]) -> None:
-    scene = FakeScene(FakeSettings(width=WIDTH, capacity=256, founders=60))
+    scene = FakeScene(FakeSettings(width=WIDTH, capacity=256, founders=60), seed=12)
     with live(scene) as served:
         page = visit(served.url)
         assert scene.step == 0
+        assert page.locator("#seed").input_value() == page.locator("#seed-is").text_content() == "12"
         page.click("#one")
         until(lambda: shown(page, "step") == 1)
         page.keyboard.press(".")
@@ -126,6 +129,8 @@ def test_it_steps_runs_and_stands(visit: Callable[..., Any]) -> None:
         page.get_by_role("button", name="Restart").click()
         until(lambda: shown(page, "step") == 0)
         assert scene.restarts == [7]
+        until(lambda: page.locator("#seed-is").text_content() == "7")
+        assert page.locator("#seed").input_value() == "7"
 
 
 def test_a_slider_turns_the_world_and_shows_what_it_became(visit: Callable[..., Any]) -> None:
@@ -222,6 +227,19 @@ def test_it_comes_back_when_the_server_does(visit: Callable[..., Any]) -> None:
         assert page.locator("#banner").is_hidden()
         page.click("#one")
         until(lambda: shown(page, "step") == 6)
+
+
+def test_a_page_without_a_place_says_why_and_gets_one(visit: Callable[..., Any]) -> None:
+    with live(world()) as served, ExitStack() as stack:
+        others = [stack.enter_context(look(served.port)) for _ in range(MOST_PAGES)]
+        for other in others:
+            hear(other, "state")
+        page = visit(served.url, greeted=False)
+        until(lambda: page.locator("#banner").text_content().endswith("Trying again …"))
+        assert page.locator("#banner").text_content().startswith("live page: 8 open pages.")
+        others[0].close()
+        until(lambda: shown(page, "frames"))
+        assert page.locator("#banner").is_hidden()
 
 
 def test_it_fits_a_phone_and_everything_has_a_name(visit: Callable[..., Any]) -> None:

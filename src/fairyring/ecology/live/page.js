@@ -18,10 +18,12 @@ const SPEEDS = [
 ];
 const BRUSH = { radius: 4, amount: 0.35 };
 const FRAME = 1000 / 60;
+const TRY_LATER = 1013; // a socket closed by a world that answers, and said why it has no place
 
 const course = new Course();
 let socket = null;
 let session = null;
+let refused = ""; // why the world last said no
 let retry = 500;
 let dish = null;
 let frames = []; // come, and not yet shown
@@ -57,10 +59,11 @@ function connect() {
   socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/look`);
   socket.binaryType = "arraybuffer";
   socket.onmessage = ({ data }) => (typeof data === "string" ? heard(JSON.parse(data)) : seen(data));
-  socket.onclose = () => {
+  socket.onclose = ({ code }) => {
     document.body.dataset.connected = "no";
     asked = false;
-    banner("The world does not answer. Is it still running? Trying again …");
+    const why = code === TRY_LATER ? refused : "The world does not answer. Is it still running?";
+    banner(`${why} Trying again …`);
     setTimeout(connect, retry);
     retry = Math.min(3000, retry * 1.5);
   };
@@ -83,7 +86,8 @@ function heard(message) {
       showLife(message);
       break;
     case "error":
-      banner(`${message.what}: ${message.given}. Expected ${message.expected}. ${message.do}`, 6000);
+      refused = `${message.what}: ${message.given}. Expected ${message.expected}. ${message.do}`;
+      banner(refused, 6000);
       // A frame that was asked for may be what went wrong, and may go wrong again.
       asked = false;
       pause = performance.now() + 1000;
@@ -99,6 +103,7 @@ function hello(message) {
   dish?.close();
   dish = new Dish($("dish"), message.width, message.palette, message.divides);
   $("divides").textContent = number(message.divides);
+  $("seed").value = $("seed-is").textContent = message.seed;
   for (const name of ["food", "signal", "fed", "tumbling", "background"]) {
     document.documentElement.style.setProperty(`--dish-${name}`, `rgb(${message.palette[name].join(" ")})`);
   }
