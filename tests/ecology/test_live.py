@@ -383,15 +383,15 @@ def test_malformed_messages_are_answered_and_the_world_goes_on() -> None:
 
 
 def test_a_page_that_could_not_be_greeted_leaves_its_place() -> None:
-    scene = FakeScene(SMALL)
-    painted, held, free = scene.paint, threading.Event(), threading.Event()
+    held, free = threading.Event(), threading.Event()
 
-    def hold(*what: float) -> None:
-        held.set()
-        free.wait(30)
-        painted(*what)
+    class Slow(FakeScene):
+        def paint(self, x: float, y: float, radius: float, amount: float) -> None:
+            held.set()
+            free.wait(30)
+            super().paint(x, y, radius, amount)
 
-    scene.paint = hold
+    scene = Slow(SMALL)
     with live(scene) as served, look(served.port) as busy:
         stroke = '{"kind": "paint", "x": 1, "y": 1, "radius": 1, "amount": 0}'
         busy.send(stroke)
@@ -466,6 +466,7 @@ def test_the_page_is_served_under_this_machines_names_only() -> None:
             "/page.css",
             "/panels.css",
             "/dish.js",
+            "/bodies.js",
             "/frames.js",
             "/panels.js",
             "/course.js",

@@ -99,6 +99,59 @@ def test_it_draws_food_red_bacteria_green_and_emptiness_dark(visit: Callable[...
         until(lambda: page.locator("#alive").text_content() == "1")
 
 
+def test_a_body_put_by_hand_is_the_body_a_canvas_draws(visit: Callable[..., Any]) -> None:
+    with live(world()) as served:
+        page = visit(served.url)
+        drawn, stamped, side, ready = page.evaluate(
+            """async (places) => {
+                const { Bodies } = await import("/bodies.js");
+                const palette = { hungry: [38, 92, 66], fed: [140, 255, 176], tumbling: [255, 200, 92] };
+                const bodies = new Bodies(palette, 2);
+                bodies.fit(5, true);
+                const odd = (bodies.side % 2) / 2;
+                const seen = [[], []];
+                for (const by_hand of [0, 1]) {
+                    for (const [kind, x, y] of places) {
+                        const canvas = document.createElement("canvas");
+                        canvas.width = canvas.height = 48;
+                        const pen = canvas.getContext("2d", { alpha: false });
+                        pen.fillStyle = "rgb(200 60 40)";
+                        pen.fillRect(0, 0, 48, 48);
+                        const image = pen.getImageData(0, 0, 48, 48);
+                        if (by_hand) {
+                            bodies.stamp(new Uint32Array(image.data.buffer), 48, kind, x + odd, y + odd);
+                            pen.putImageData(image, 0, 0);
+                        } else bodies.draw(pen, kind, x + odd, y + odd);
+                        seen[by_hand].push(pen.getImageData(0, 0, 48, 48).data.join(" "));
+                    }
+                }
+                return [...seen, bodies.side, bodies.stamped];
+            }""",
+            [
+                # On whole pixels; over every edge; the last of all kinds; out of sight; half a pixel to the right and down.
+                *([kind, 24, 20] for kind in (0, 17, 290, 639)),
+                *([301, x, y] for x, y in ((2, 24), (46, 24), (24, 2), (24, 46), (-30, 24), (24, 90))),
+                [301, 24, 24],
+                [301, 24.5, 24],
+                [301, 24, 24.5],
+            ],
+        )
+        assert ready
+        assert side >= 16
+        drawn, stamped = (
+            np.array(" ".join(of).split(), float).reshape(-1, 48, 48, 4) for of in (drawn, stamped)
+        )
+        assert np.abs(drawn - stamped)[:11].max() <= 3
+        assert (np.abs(drawn[[8, 9]] - [200, 60, 40, 255]) <= 1).all()
+        assert (np.abs(drawn[:8] - [200, 60, 40, 255]).max((1, 2, 3)) > 40).all()
+        away = np.abs(stamped[10:] - [200, 60, 40, 255]).sum(3)
+        middle = [
+            [(away[i].sum(axis) * np.arange(48)).sum() / away[i].sum() for axis in (0, 1)] for i in range(3)
+        ]
+        np.testing.assert_allclose(np.subtract(middle[1], middle[0]), [0.5, 0], atol=0.1)
+        np.testing.assert_allclose(np.subtract(middle[2], middle[0]), [0, 0.5], atol=0.1)
+
+
 def test_it_steps_runs_and_stands(visit: Callable[..., Any]) -> None:
     scene = FakeScene(FakeSettings(width=WIDTH, capacity=256, founders=60), seed=12)
     with live(scene) as served:

@@ -28,6 +28,7 @@ FILES = {
     "/world.css": ("world.css", "text/css"),
     "/page.js": ("page.js", "text/javascript"),
     "/dish.js": ("dish.js", "text/javascript"),
+    "/bodies.js": ("bodies.js", "text/javascript"),
     "/frames.js": ("frames.js", "text/javascript"),
     "/panels.js": ("panels.js", "text/javascript"),
     "/course.js": ("course.js", "text/javascript"),
