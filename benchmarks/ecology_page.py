@@ -7,7 +7,7 @@ nor die. The page runs in Chromium without a window, at 1400 x 900, on the same 
 is no graphics processor, drawing is done by them too.
 
 Prints steps a second of the world by itself, served with nobody looking, and with a page that looks, all as fast as it
-goes and in turns, medians; then frames a second: as fast as it goes (the page asks for at most 30), at one step a frame,
+goes and in turns, medians; then frames a second: as fast as it goes (the page asks for at most 24), at one step a frame,
 and following a bacterium. Wanted: 20 frames a second with 2,000 bacteria while the world keeps its speed. Whatever else
 runs takes from all of them: the load is printed.
 """

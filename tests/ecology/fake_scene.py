@@ -54,6 +54,7 @@ class FakeScene:
 
     def _begin(self, seed: int) -> None:
         width, capacity, n = self.settings.width, self.settings.capacity, self.settings.founders
+        self.seed = seed
         self.rng = np.random.default_rng(seed)
         self.step = 0
         self._food = np.zeros((width, width), np.float32)

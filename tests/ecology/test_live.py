@@ -9,8 +9,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from http.client import HTTPConnection
+from urllib.request import urlopen
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ from websockets.sync.client import connect
 from websockets.typing import Origin
 
 from fairyring.core.errors import EcologyError, MissingExtra
+from fairyring.ecology.live.app import MOST_PAGES
 from fairyring.ecology.live.frames import HEADER, decode, encode
 from fairyring.ecology.live.history import MOST, History
 from fairyring.ecology.live.loop import BACKLOG, Loop
@@ -325,10 +328,11 @@ def see(page) -> Frame:
 
 
 def test_a_page_is_greeted_and_sees_and_turns_the_world() -> None:
-    scene = FakeScene(SMALL)
+    scene = FakeScene(SMALL, seed=7)
     with live(scene) as served, look(served.port) as page:
         hello = hear(page, "hello")
         assert (hello["width"], hello["capacity"], hello["points"]) == (32, 64, [])
+        assert hello["seed"] == 7
         knobs = hear(page, "knobs")["knobs"]
         assert [knob["name"] for knob in knobs] == ["rho", "source_lifetime", "minimum"]
         assert hear(page, "state") == {"kind": "state", "paused": True, "speed": 1}
@@ -345,7 +349,8 @@ def test_a_page_is_greeted_and_sees_and_turns_the_world() -> None:
         page.send('{"kind": "step"}')
         assert see(page).step == 1
         page.send('{"kind": "restart", "seed": 5}')
-        assert hear(page, "hello")["points"] == []
+        hello = hear(page, "hello")
+        assert (hello["points"], hello["seed"]) == ([], 5)
         assert see(page).step == 0
         assert scene.restarts == [5]
 
@@ -375,6 +380,43 @@ def test_malformed_messages_are_answered_and_the_world_goes_on() -> None:
             hear(page, "nothing of the kind")
         with look(served.port) as another:
             assert see(another).step >= then
+
+
+def test_a_page_that_could_not_be_greeted_leaves_its_place() -> None:
+    held, free = threading.Event(), threading.Event()
+
+    class Slow(FakeScene):
+        def paint(self, x: float, y: float, radius: float, amount: float) -> None:
+            held.set()
+            free.wait(30)
+            super().paint(x, y, radius, amount)
+
+    scene = Slow(SMALL)
+    with live(scene) as served, look(served.port) as busy:
+        stroke = '{"kind": "paint", "x": 1, "y": 1, "radius": 1, "amount": 0}'
+        busy.send(stroke)
+        assert held.wait(30)
+        for _ in range(BACKLOG + 1):
+            busy.send(stroke)
+        assert hear(busy, "error")["given"] == "256 before it"
+        for _ in range(MOST_PAGES + 1):
+            with look(served.port) as turned_away:
+                assert hear(turned_away, "error")["given"] == "256 before it"
+                with pytest.raises(Exception, match="1013"):
+                    hear(turned_away, "nothing more")
+        free.set()
+        until(lambda: len(scene.painted) == BACKLOG + 1)
+        with ExitStack() as stack:
+            for _ in range(MOST_PAGES - 1):
+                assert see(stack.enter_context(look(served.port))).step == 0
+            with look(served.port) as one_too_many:
+                assert hear(one_too_many, "error")["given"] == "8 open pages"
+
+
+@pytest.mark.parametrize("host", ["", "0.0.0.0", "localhost"])
+def test_a_world_answers_to_its_own_address(host: str) -> None:
+    with Live(FakeScene(SMALL), host=host) as served, urlopen(served.url, timeout=30) as answer:
+        assert answer.status == 200
 
 
 @pytest.mark.parametrize(
@@ -424,6 +466,7 @@ def test_the_page_is_served_under_this_machines_names_only() -> None:
             "/page.css",
             "/panels.css",
             "/dish.js",
+            "/bodies.js",
             "/frames.js",
             "/panels.js",
             "/course.js",

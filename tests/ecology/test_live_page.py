@@ -2,14 +2,16 @@
 
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
 import pytest
 from playwright import sync_api
 
+from fairyring.ecology.live.app import MOST_PAGES
 from tests.ecology.fake_scene import FakeScene, FakeSettings
-from tests.ecology.test_live import live, until
+from tests.ecology.test_live import hear, live, look, until
 
 CHROMIUM = shutil.which("chromium")
 if CHROMIUM is None:
@@ -31,7 +33,7 @@ def visit(browser: Any) -> Iterator[Callable[..., Any]]:
     """Open a page at an address and wait until it has drawn; what it throws fails the test."""
     pages, thrown = [], []
 
-    def open_page(url: str, **options: Any) -> Any:
+    def open_page(url: str, *, greeted: bool = True, **options: Any) -> Any:
         page = browser.new_page(
             **{"viewport": {"width": 1000, "height": 700}, "reduced_motion": "reduce"} | options
         )
@@ -39,7 +41,7 @@ def visit(browser: Any) -> Iterator[Callable[..., Any]]:
         page.on("console", lambda said: thrown.append(said.text) if "Content Security" in said.text else None)
         pages.append(page)
         page.goto(url)
-        until(lambda: shown(page, "frames"))
+        until(lambda: not greeted or shown(page, "frames"))
         return page
 
     yield open_page
@@ -97,11 +99,65 @@ def test_it_draws_food_red_bacteria_green_and_emptiness_dark(visit: Callable[...
         until(lambda: page.locator("#alive").text_content() == "1")
 
 
+def test_a_body_put_by_hand_is_the_body_a_canvas_draws(visit: Callable[..., Any]) -> None:
+    with live(world()) as served:
+        page = visit(served.url)
+        drawn, stamped, side, ready = page.evaluate(
+            """async (places) => {
+                const { Bodies } = await import("/bodies.js");
+                const palette = { hungry: [38, 92, 66], fed: [140, 255, 176], tumbling: [255, 200, 92] };
+                const bodies = new Bodies(palette, 2);
+                bodies.fit(5, true);
+                const odd = (bodies.side % 2) / 2;
+                const seen = [[], []];
+                for (const by_hand of [0, 1]) {
+                    for (const [kind, x, y] of places) {
+                        const canvas = document.createElement("canvas");
+                        canvas.width = canvas.height = 48;
+                        const pen = canvas.getContext("2d", { alpha: false });
+                        pen.fillStyle = "rgb(200 60 40)";
+                        pen.fillRect(0, 0, 48, 48);
+                        const image = pen.getImageData(0, 0, 48, 48);
+                        if (by_hand) {
+                            bodies.stamp(new Uint32Array(image.data.buffer), 48, kind, x + odd, y + odd);
+                            pen.putImageData(image, 0, 0);
+                        } else bodies.draw(pen, kind, x + odd, y + odd);
+                        seen[by_hand].push(pen.getImageData(0, 0, 48, 48).data.join(" "));
+                    }
+                }
+                return [...seen, bodies.side, bodies.stamped];
+            }""",
+            [
+                # On whole pixels; over every edge; the last of all kinds; out of sight; half a pixel to the right and down.
+                *([kind, 24, 20] for kind in (0, 17, 290, 639)),
+                *([301, x, y] for x, y in ((2, 24), (46, 24), (24, 2), (24, 46), (-30, 24), (24, 90))),
+                [301, 24, 24],
+                [301, 24.5, 24],
+                [301, 24, 24.5],
+            ],
+        )
+        assert ready
+        assert side >= 16
+        drawn, stamped = (
+            np.array(" ".join(of).split(), float).reshape(-1, 48, 48, 4) for of in (drawn, stamped)
+        )
+        assert np.abs(drawn - stamped)[:11].max() <= 3
+        assert (np.abs(drawn[[8, 9]] - [200, 60, 40, 255]) <= 1).all()
+        assert (np.abs(drawn[:8] - [200, 60, 40, 255]).max((1, 2, 3)) > 40).all()
+        away = np.abs(stamped[10:] - [200, 60, 40, 255]).sum(3)
+        middle = [
+            [(away[i].sum(axis) * np.arange(48)).sum() / away[i].sum() for axis in (0, 1)] for i in range(3)
+        ]
+        np.testing.assert_allclose(np.subtract(middle[1], middle[0]), [0.5, 0], atol=0.1)
+        np.testing.assert_allclose(np.subtract(middle[2], middle[0]), [0, 0.5], atol=0.1)
+
+
 def test_it_steps_runs_and_stands(visit: Callable[..., Any]) -> None:
-    scene = FakeScene(FakeSettings(width=WIDTH, capacity=256, founders=60))
+    scene = FakeScene(FakeSettings(width=WIDTH, capacity=256, founders=60), seed=12)
     with live(scene) as served:
         page = visit(served.url)
         assert scene.step == 0
+        assert page.locator("#seed").input_value() == page.locator("#seed-is").text_content() == "12"
         page.click("#one")
         until(lambda: shown(page, "step") == 1)
         page.keyboard.press(".")
@@ -126,6 +182,8 @@ def test_it_steps_runs_and_stands(visit: Callable[..., Any]) -> None:
         page.get_by_role("button", name="Restart").click()
         until(lambda: shown(page, "step") == 0)
         assert scene.restarts == [7]
+        until(lambda: page.locator("#seed-is").text_content() == "7")
+        assert page.locator("#seed").input_value() == "7"
 
 
 def test_a_slider_turns_the_world_and_shows_what_it_became(visit: Callable[..., Any]) -> None:
@@ -222,6 +280,19 @@ def test_it_comes_back_when_the_server_does(visit: Callable[..., Any]) -> None:
         assert page.locator("#banner").is_hidden()
         page.click("#one")
         until(lambda: shown(page, "step") == 6)
+
+
+def test_a_page_without_a_place_says_why_and_gets_one(visit: Callable[..., Any]) -> None:
+    with live(world()) as served, ExitStack() as stack:
+        others = [stack.enter_context(look(served.port)) for _ in range(MOST_PAGES)]
+        for other in others:
+            hear(other, "state")
+        page = visit(served.url, greeted=False)
+        until(lambda: page.locator("#banner").text_content().endswith("Trying again …"))
+        assert page.locator("#banner").text_content().startswith("live page: 8 open pages.")
+        others[0].close()
+        until(lambda: shown(page, "frames"))
+        assert page.locator("#banner").is_hidden()
 
 
 def test_it_fits_a_phone_and_everything_has_a_name(visit: Callable[..., Any]) -> None:

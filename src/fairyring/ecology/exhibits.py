@@ -33,7 +33,7 @@ class Exhibit:
         settings: of the world it evolved in.
         population: some of its individuals, as a jar takes them.
         card: what is known of it, plain values: the study's seed, steps and hash, how large the population was, its chemotactic
-            index and contrast, and in world 2 its mean rewards and viability.
+            index and contrast, the mean of the rewards it learns from, and in world 2 its viability.
     """
 
     name: str
@@ -138,10 +138,11 @@ def make_zoo(study: str | os.PathLike[str], out: str | os.PathLike[str], *, most
                 for name in ("index", "contrast", "level_contrast", "index_without_sensor")
             },
         }
-        if kind == "v2":
+        if run.settings.policy.reward is not None:
             events = [event.name for event in run.settings.events]
             rewards = world.genomes()[:, : len(events)].mean(0)
             card |= {"rewards": dict(zip(events, rewards.round(4).tolist(), strict=True))}
+        if kind == "v2":
             card |= {"viability": found["viability"]["classes"][i]}
         name = f"{kind}-{run.numbers[i]}"
         arrays = {"genomes": world.genomes()[pick]}

@@ -149,10 +149,12 @@ class Scene(Protocol):
     Attributes:
         settings: of the world, with at least `width` (cells), `capacity` (the most that can be alive) and
             `division_energy` (from which on one divides).
+        seed: that it was made from, or restarted from last.
         step: how many steps the world has taken since it was made or restarted.
     """
 
     settings: Any
+    seed: int
     step: int
 
     def advance(self, steps: int) -> None:

@@ -28,6 +28,7 @@ FILES = {
     "/world.css": ("world.css", "text/css"),
     "/page.js": ("page.js", "text/javascript"),
     "/dish.js": ("dish.js", "text/javascript"),
+    "/bodies.js": ("bodies.js", "text/javascript"),
     "/frames.js": ("frames.js", "text/javascript"),
     "/panels.js": ("panels.js", "text/javascript"),
     "/course.js": ("course.js", "text/javascript"),
@@ -73,16 +74,20 @@ def application(loop: Loop, scene: Scene, host: str, on_start: Callable[[], None
             await socket.close(1008)
             return
         await socket.accept()
-        if len(pages) >= MOST_PAGES:
-            await socket.send_text(messages.write(messages.refusal(_crowded())))
-            await socket.close(1013)
-            return
-        page = Page(asyncio.get_running_loop())
-        pages.add(page)
-        loop.join(page)
-        loop.do(greeting(loop, page, session), page.tell)
-        sending = asyncio.create_task(_send(socket, page))
+        page, sending = Page(asyncio.get_running_loop()), None
         try:
+            try:
+                if len(pages) >= MOST_PAGES:
+                    raise _crowded()
+                pages.add(page)
+                loop.join(page)
+                loop.do(greeting(loop, page, session), page.tell)
+            except EcologyError as error:
+                # There is no place for it, or the world is too busy to greet it. It says so, and tries again.
+                await socket.send_text(messages.write(messages.refusal(error)))
+                await socket.close(1013)
+                return
+            sending = asyncio.create_task(_send(socket, page))
             while True:
                 message = await socket.receive()
                 if message["type"] == "websocket.disconnect":
@@ -98,7 +103,8 @@ def application(loop: Loop, scene: Scene, host: str, on_start: Callable[[], None
         finally:
             loop.leave(page)
             pages.discard(page)
-            sending.cancel()
+            if sending is not None:
+                sending.cancel()
 
     async def _send(socket: Any, page: Page) -> None:
         try:
@@ -122,7 +128,7 @@ def _host_is_ours(header: str, host: str) -> bool:
     """Whether a `Host` header names this machine in a way that no one else's name server decides.
 
     That is an address, or `localhost`, or the name that was given to listen on. Listening on loopback only, the address
-    is one of loopback too. The port may be another's: it may have been forwarded.
+    is one of loopback too; an empty one is every address. The port may be another's: it may have been forwarded.
     """
     try:
         name = urlsplit(f"//{header}").hostname
@@ -133,10 +139,8 @@ def _host_is_ours(header: str, host: str) -> bool:
     if name in ("localhost", host.lower()):
         return True
     try:
-        address, bound = (
-            ipaddress.ip_address(name),
-            ipaddress.ip_address("127.0.0.1" if host == "localhost" else host),
-        )
+        bound = ipaddress.ip_address({"localhost": "127.0.0.1", "": "0.0.0.0"}.get(host, host))
+        address = ipaddress.ip_address(name)
     except ValueError:
         return False
     return address.is_loopback or not bound.is_loopback

@@ -2,6 +2,8 @@
 
 const MOST = 512;
 const BINS = 72;
+// Made once: a formatter takes much longer to make than to use.
+const SHORT = [0, 1, 2, 3].map((digits) => new Intl.NumberFormat("en", { maximumFractionDigits: digits }));
 
 export class Course {
   constructor() {
@@ -118,5 +120,5 @@ export function number(value) {
   if (!Number.isFinite(value)) return "–";
   const size = Math.abs(value);
   const digits = size >= 100 || size === 0 ? 0 : size >= 10 ? 1 : size >= 1 ? 2 : 3;
-  return value.toLocaleString("en", { maximumFractionDigits: digits });
+  return SHORT[digits].format(value);
 }

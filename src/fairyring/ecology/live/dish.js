@@ -1,13 +1,7 @@
 // The torus on a canvas: fields as glows, bacteria as small bodies, and what the hand does to them.
 
-import { tumbles } from "./frames.js";
+import { Bodies } from "./bodies.js";
 
-const HEADINGS = 40;
-const BRIGHTNESSES = 8;
-const LONG = 1.9; // cells from end to end
-const THICK = 0.74;
-const [FAR, NEAR] = [3, 3.8]; // cells that a body and its glow fit into; near enough, its flagella too
-const SHARPEST = 22; // pixels a cell: nearer, bodies are stretched, for a sheet of them grows with the square
 const TRAIL = 240;
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
@@ -19,10 +13,13 @@ export class Dish {
     this.width = width;
     this.palette = palette;
     this.divides = divides;
+    this.bodies = new Bodies(palette, divides);
     this.field = document.createElement("canvas");
+    this.fieldOf = null; // the frame and the cells that are in it
+    this.ground = document.createElement("canvas"); // the field as large as it is seen, where bodies are put by hand
+    this.field.width = this.ground.width = 0; // whatever is drawn into them first is of another size
     this.frame = null;
     this.before = null;
-    this.places = new Map();
     this.arrived = 0;
     this.lasts = 0;
     this.steps = 0;
@@ -33,8 +30,6 @@ export class Dish {
     this.trail = [];
     this.brush = null;
     this.stale = true;
-    this.sprites = null;
-    this.spritesFor = 0;
     this.resize();
     this.observer = new ResizeObserver(() => this.resize());
     this.observer.observe(canvas);
@@ -55,15 +50,13 @@ export class Dish {
   /** Show a frame; where one step takes `lasts` milliseconds, bacteria glide through it instead of jumping. */
   show(frame, now, lasts = 0) {
     const near = this.frame !== null && frame.step - this.frame.step;
-    this.before = near === 1 && lasts > 0 ? { frame: this.frame, places: this.places } : null;
+    this.before = near === 1 && lasts > 0 ? this.frame : null;
     this.frame = frame;
     this.steps = near || 0;
-    this.places = new Map();
-    for (let i = 0; i < frame.n; i++) this.places.set(frame.uid[i], i);
     this.arrived = now;
     this.lasts = lasts;
     this.stale = true;
-    const mine = this.watching === null ? undefined : this.places.get(this.watching);
+    const mine = this.mine();
     if (mine !== undefined) {
       if (near < 0 || near > 8) this.trail = [];
       if (near !== 0) this.trail.push([this.cells(frame.x[mine]), this.cells(frame.y[mine])]);
@@ -131,8 +124,8 @@ export class Dish {
     if (!this.stale && !gliding && !moved) return;
     this.stale = false;
     const pixels = (this.canvas.width * this.camera.zoom) / this.width; // a cell
-    this.glow(pixels);
-    this.bodies(pixels, gliding ? Math.min(1, (now - this.arrived) / this.lasts) : 1);
+    this.bodies.fit(pixels, this.camera.zoom === this.aim.zoom);
+    this.all(pixels, gliding ? Math.min(1, (now - this.arrived) / this.lasts) : 1);
     if (this.brush) this.ring(this.brush, this.brush.radius * pixels, "rgb(255 120 120 / 80%)", pixels);
   }
 
@@ -141,7 +134,7 @@ export class Dish {
     const { camera, aim } = this;
     // Faster than a few steps a frame there is nothing for the eye to follow: the ring still marks it.
     if (this.following && this.steps <= 16) {
-      const mine = this.places.get(this.watching);
+      const mine = this.mine();
       if (mine !== undefined) Object.assign(aim, this.glide(mine, 1), { zoom: Math.max(2.6, aim.zoom) });
     }
     const dx = this.around(aim.x - camera.x);
@@ -155,8 +148,8 @@ export class Dish {
     return true;
   }
 
-  /** Both fields in one small image, two pixels a cell, which the canvas stretches. */
-  glow(pixels) {
+  /** Both fields, by one small image, two pixels a cell, which `pen` stretches. */
+  glow(pen, pixels) {
     const { frame, width, camera, palette } = this;
     const { background, food, signal } = palette;
     const across = width / camera.zoom;
@@ -166,6 +159,13 @@ export class Dish {
     const fromX = Math.floor(left) - 2;
     const fromY = Math.floor(top) - 2;
     const size = 2 * (cells - 2);
+    const side = (size / 2) * pixels;
+    const stretch = () =>
+      pen.drawImage(this.field, (fromX + 1 - left) * pixels, (fromY + 1 - top) * pixels, side, side);
+    // What glides over it leaves it as it is.
+    const of = [frame, fromX, fromY, cells];
+    if (this.fieldOf?.every((one, i) => one === of[i])) return stretch();
+    this.fieldOf = of;
     if (this.field.width !== size) {
       this.field.width = this.field.height = size;
       this.fieldPen = this.field.getContext("2d", { alpha: false });
@@ -192,8 +192,7 @@ export class Dish {
       pixel[at + 2] = background[2] + food[2] * f + signal[2] * s;
     }
     this.fieldPen.putImageData(this.image, 0, 0);
-    const side = (size / 2) * pixels;
-    this.pen.drawImage(this.field, (fromX + 1 - left) * pixels, (fromY + 1 - top) * pixels, side, side);
+    stretch();
   }
 
   /** Where bacterium i is to be seen, in cells; `part` of the way from the frame before. */
@@ -201,37 +200,61 @@ export class Dish {
     const { frame, before } = this;
     let x = this.cells(frame.x[i]);
     let y = this.cells(frame.y[i]);
-    const then = before && part < 1 ? before.places.get(frame.uid[i]) : undefined;
+    const then = before && part < 1 ? placesOf(before).get(frame.uid[i]) : undefined;
     if (then !== undefined) {
-      x -= this.around(x - this.cells(before.frame.x[then])) * (1 - part);
-      y -= this.around(y - this.cells(before.frame.y[then])) * (1 - part);
+      x -= this.around(x - this.cells(before.x[then])) * (1 - part);
+      y -= this.around(y - this.cells(before.y[then])) * (1 - part);
     }
     return { x, y };
   }
 
-  bodies(pixels, part) {
-    const { frame, pen, canvas } = this;
-    this.draft(pixels);
-    const { sheet, side, across } = this.sprites;
-    const shown = across * pixels;
-    const half = canvas.width / 2;
-    const perEnergy = (BRIGHTNESSES * frame.mostEnergy) / 255 / this.divides;
-    const mine = this.watching === null ? undefined : this.places.get(this.watching);
-    // Whom one watches is drawn once more, above the rest.
-    for (let j = 0; j < frame.n + (mine === undefined ? 0 : 1); j++) {
-      const i = j < frame.n ? j : mine;
-      if (j === frame.n) this.path(pixels, half);
-      const { x, y } = this.glide(i, part);
-      const cx = half + this.around(x - this.camera.x) * pixels;
-      const cy = half + this.around(y - this.camera.y) * pixels;
-      if (cx < -shown || cy < -shown || cx > canvas.width + shown || cy > canvas.width + shown) continue;
-      const bright = Math.min(BRIGHTNESSES - 1, (frame.energy[i] * perEnergy) | 0);
-      const row = tumbles(frame, i) * BRIGHTNESSES + bright;
-      const column = Math.round((frame.direction[i] * HEADINGS) / 256) % HEADINGS;
-      pen.drawImage(sheet, column * side, row * side, side, side, cx - shown / 2, cy - shown / 2, shown, shown);
+  /** The fields, everyone who can be seen, and what marks the one that is watched. */
+  all(pixels, part) {
+    const { frame, pen, bodies } = this;
+    const wide = this.canvas.width;
+    const half = wide / 2;
+    const reach = bodies.shown;
+    const each = (put) => {
+      for (let i = 0; i < frame.n; i++) {
+        const { x, y } = this.glide(i, part);
+        const cx = half + this.around(x - this.camera.x) * pixels;
+        const cy = half + this.around(y - this.camera.y) * pixels;
+        if (cx > -reach && cy > -reach && cx < wide + reach && cy < wide + reach) put(bodies.kind(frame, i), cx, cy);
+      }
+    };
+    if (bodies.stamped) {
+      const image = this.earth(pixels);
+      const picture = new Uint32Array(image.data.buffer);
+      each((kind, x, y) => bodies.stamp(picture, wide, kind, x, y));
+      pen.putImageData(image, 0, 0);
+    } else {
+      this.glow(pen, pixels);
+      each((kind, x, y) => bodies.draw(pen, kind, x, y));
     }
-    if (mine === undefined) this.cross(pixels, half);
-    else this.ring(this.glide(mine, part), Math.max(2.2 * pixels, 9), "rgb(255 255 255 / 90%)", pixels);
+    const mine = this.mine();
+    if (mine === undefined) return this.cross(pixels, half);
+    // Whom one watches is drawn once more, above the rest.
+    this.path(pixels, half);
+    const at = this.glide(mine, part);
+    const [dx, dy] = [this.around(at.x - this.camera.x), this.around(at.y - this.camera.y)];
+    bodies.draw(pen, bodies.kind(frame, mine), half + dx * pixels, half + dy * pixels);
+    this.ring(at, Math.max(2.2 * pixels, 9), "rgb(255 255 255 / 90%)", pixels);
+  }
+
+  /** The pixels of the fields. */
+  earth(pixels) {
+    const wide = this.canvas.width;
+    if (this.ground.width !== wide) {
+      this.ground.width = this.ground.height = wide;
+      this.groundPen = this.ground.getContext("2d", { alpha: false, willReadFrequently: true });
+    }
+    this.glow(this.groundPen, pixels);
+    return this.groundPen.getImageData(0, 0, wide, wide);
+  }
+
+  /** Which of the frame is the one that is watched; undefined: none. */
+  mine() {
+    return this.watching === null || !this.frame ? undefined : placesOf(this.frame).get(this.watching);
   }
 
   /** Where the one that is watched has been, fading in a few pieces. */
@@ -292,34 +315,12 @@ export class Dish {
     );
     pen.stroke();
   }
+}
 
-  /** A sheet of bodies: a column a heading, a row a brightness, first of runs and then of tumbles. */
-  draft(pixels) {
-    // While it comes closer, steps of a half octave are good enough; what stays is drawn to the pixel, and copied fastest.
-    const still = this.camera.zoom === this.aim.zoom;
-    const size = Math.min(SHARPEST, still ? pixels : 2 ** (Math.ceil(2 * Math.log2(pixels)) / 2));
-    if (this.spritesFor === size) return;
-    this.spritesFor = size;
-    const near = size > 9;
-    const across = near ? NEAR : FAR;
-    const side = Math.ceil(across * size);
-    const sheet = document.createElement("canvas");
-    sheet.width = side * HEADINGS;
-    sheet.height = side * BRIGHTNESSES * 2;
-    const pen = sheet.getContext("2d");
-    const { hungry, fed, tumbling } = this.palette;
-    for (let row = 0; row < 2 * BRIGHTNESSES; row++) {
-      const bright = ((row % BRIGHTNESSES) + 0.5) / BRIGHTNESSES;
-      const tumbles = row >= BRIGHTNESSES;
-      const colour = mix(hungry, tumbles ? tumbling : fed, tumbles ? 0.4 + 0.6 * bright : bright);
-      for (let column = 0; column < HEADINGS; column++) {
-        pen.setTransform(size, 0, 0, size, (column + 0.5) * side, (row + 0.5) * side);
-        pen.rotate((2 * Math.PI * column) / HEADINGS);
-        body(pen, colour, bright, tumbles, near);
-      }
-    }
-    this.sprites = { sheet, side, across: side / size };
-  }
+/** Which number of a frame each uid has; made when it is first asked for. */
+function placesOf(frame) {
+  frame.places ??= new Map(Array.from(frame.uid, (uid, i) => [uid, i]));
+  return frame.places;
 }
 
 /** How bright each of the 256 bytes of a field is. */
@@ -350,47 +351,4 @@ function twice(values, size) {
     }
   }
   return all;
-}
-
-function mix(a, b, part) {
-  return a.map((v, i) => Math.round(v + (b[i] - v) * part));
-}
-
-/** One body heading along x, in cells: long and thin where it runs; short, its flagella spread, where it tumbles. */
-function body(pen, colour, bright, tumbles, near) {
-  const long = tumbles ? LONG * 0.62 : LONG;
-  const thick = tumbles ? THICK * 1.12 : THICK;
-  const hue = colour.join(" ");
-  const reach = (near ? NEAR : FAR) / 2;
-  const light = pen.createRadialGradient(0, 0, 0, 0, 0, reach);
-  light.addColorStop(0, `rgb(${hue} / ${0.05 + 0.22 * bright})`);
-  light.addColorStop(1, `rgb(${hue} / 0)`);
-  pen.fillStyle = light;
-  pen.fillRect(-reach, -reach, 2 * reach, 2 * reach);
-  if (near) {
-    // Near enough to see what drives it: a bundle when it runs, strands when it tumbles.
-    pen.strokeStyle = `rgb(${hue} / 50%)`;
-    pen.lineWidth = 0.09;
-    for (const angle of tumbles ? [-2.2, -0.9, 0.9, 2.2] : [0]) {
-      pen.beginPath();
-      for (let t = 0; t <= 1; t += 0.1) {
-        const along = -long / 2 - 0.9 * t;
-        const aside = 0.15 * Math.sin(t * 9) * Math.min(1, 3 * t);
-        const [cos, sin] = [Math.cos(angle), Math.sin(angle)];
-        pen.lineTo(along * cos - aside * sin, along * sin + aside * cos);
-      }
-      pen.stroke();
-    }
-  }
-  const length = pen.createLinearGradient(-long / 2, 0, long / 2, 0);
-  length.addColorStop(0, `rgb(${mix(colour, [0, 0, 0], 0.34).join(" ")})`);
-  length.addColorStop(1, `rgb(${mix(colour, [255, 255, 255], 0.22 * bright).join(" ")})`);
-  pen.fillStyle = length;
-  // A thin dark rim keeps bodies apart where they crowd on bright food.
-  pen.strokeStyle = "rgb(4 10 8 / 55%)";
-  pen.lineWidth = 0.16;
-  pen.beginPath();
-  pen.roundRect(-long / 2, -thick / 2, long, thick, thick / 2);
-  pen.stroke();
-  pen.fill();
 }

@@ -102,6 +102,7 @@ class Hello(Tell, frozen=True, tag="hello"):
     """
 
     session: str
+    seed: int
     width: int
     capacity: int
     divides: float

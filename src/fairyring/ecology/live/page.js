@@ -3,7 +3,7 @@
 import { Course, number, plot } from "./course.js";
 import { Dish } from "./dish.js";
 import { decode } from "./frames.js";
-import { Knobs, contrasts, drawMind, element, sayLife } from "./panels.js";
+import { Knobs, WORDS, contrasts, drawMind, element, sayLife } from "./panels.js";
 
 const $ = (id) => document.getElementById(id);
 // Below one step a frame the page asks less often, and glides in between.
@@ -14,14 +14,17 @@ const SPEEDS = [
   { steps: 1, slow: 1, says: "1 step a frame" },
   ...[2, 4, 8, 16, 32, 64].map((steps) => ({ steps, slow: 1, says: `${steps} steps a frame` })),
   // Steps cannot be seen there; fewer frames leave more of a small machine to the world.
-  { steps: 0, slow: 2.4, says: "as fast as it goes" },
+  { steps: 0, slow: 2.5, says: "as fast as it goes" },
 ];
 const BRUSH = { radius: 4, amount: 0.35 };
 const FRAME = 1000 / 60;
+const READ = 250; // milliseconds between two looks at what is written beside the dish
+const TRY_LATER = 1013; // a socket closed by a world that answers, and said why it has no place
 
 const course = new Course();
 let socket = null;
 let session = null;
+let refused = ""; // why the world last said no
 let retry = 500;
 let dish = null;
 let frames = []; // come, and not yet shown
@@ -57,10 +60,11 @@ function connect() {
   socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/look`);
   socket.binaryType = "arraybuffer";
   socket.onmessage = ({ data }) => (typeof data === "string" ? heard(JSON.parse(data)) : seen(data));
-  socket.onclose = () => {
+  socket.onclose = ({ code }) => {
     document.body.dataset.connected = "no";
     asked = false;
-    banner("The world does not answer. Is it still running? Trying again …");
+    const why = code === TRY_LATER ? refused : "The world does not answer. Is it still running?";
+    banner(`${why} Trying again …`);
     setTimeout(connect, retry);
     retry = Math.min(3000, retry * 1.5);
   };
@@ -83,7 +87,8 @@ function heard(message) {
       showLife(message);
       break;
     case "error":
-      banner(`${message.what}: ${message.given}. Expected ${message.expected}. ${message.do}`, 6000);
+      refused = `${message.what}: ${message.given}. Expected ${message.expected}. ${message.do}`;
+      banner(refused, 6000);
       // A frame that was asked for may be what went wrong, and may go wrong again.
       asked = false;
       pause = performance.now() + 1000;
@@ -99,6 +104,7 @@ function hello(message) {
   dish?.close();
   dish = new Dish($("dish"), message.width, message.palette, message.divides);
   $("divides").textContent = number(message.divides);
+  $("seed").value = $("seed-is").textContent = message.seed;
   for (const name of ["food", "signal", "fed", "tumbling", "background"]) {
     document.documentElement.style.setProperty(`--dish-${name}`, `rgb(${message.palette[name].join(" ")})`);
   }
@@ -150,7 +156,7 @@ function show(frame, now) {
   document.body.dataset.step = frame.step;
   document.body.dataset.frames = shown;
   $("step").textContent = number(frame.step);
-  later("panels", showPanels, 120);
+  later("panels", showPanels, READ);
 }
 
 function showPanels() {
@@ -188,22 +194,7 @@ function showPanels() {
 }
 
 function showMind(mind) {
-  const table = mind.kind === "table";
-  const words = table
-    ? [
-        "Each is born with a small table: for what it senses, how likely it then is to tumble. Nothing is learnt in a life, " +
-          "and nobody says what is good. Tables are copied at division, with mistakes. What you see is what lasted.",
-        "The table they inherit",
-        "Chance of a tumble in a step: mean over all alive, ± their standard deviation. " +
-          "Down: how much food there is. Across: how it changes.",
-      ]
-    : [
-        "Each learns while it lives, from rewards it was born with. Nobody wrote the rewards: they are copied at division, " +
-          "with mistakes. What you see is what lasted.",
-        "The rewards they inherit",
-        "What an event is worth: mean over all alive, in units of reward; the thin line is ± one standard deviation between them. " +
-          "“dummy” happens at random and means nothing: it shows how far a reward drifts by itself.",
-      ];
+  const words = WORDS[mind.kind];
   ["lede", "mind-title", "mind-note"].forEach((id, i) => {
     if ($(id).textContent !== words[i]) $(id).textContent = words[i];
   });

@@ -53,6 +53,7 @@ def greeting(loop: Loop, page: Page, session: str) -> Callable[[Scene], None]:
         page.tell(
             messages.Hello(
                 session=session,
+                seed=scene.seed,
                 width=scene.settings.width,
                 capacity=scene.settings.capacity,
                 divides=scene.settings.division_energy,

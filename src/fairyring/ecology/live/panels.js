@@ -10,6 +10,24 @@ const EXPLAINED = {
   minimum: "When fewer are alive, random newcomers are thrown in. At 0 they can die out.",
 };
 
+/** Of each kind of mind: what is seen here, and the title and the caption of what they inherit. */
+export const WORDS = {
+  table: [
+    "Each is born with a small table: for what it senses, how likely it then is to tumble. Nothing is learnt in a life, " +
+      "and nobody says what is good. Tables are copied at division, with mistakes. What you see is what lasted.",
+    "The table they inherit",
+    "Chance of a tumble in a step: mean over all alive, ± their standard deviation. " +
+      "Down: how much food there is. Across: how it changes.",
+  ],
+  rewards: [
+    "Each learns while it lives, from rewards it was born with. Nobody wrote the rewards: they are copied at division, " +
+      "with mistakes. What you see is what lasted.",
+    "The rewards they inherit",
+    "What an event is worth: mean over all alive, in units of reward; the thin line is ± one standard deviation between them. " +
+      "“dummy” happens at random and means nothing: it shows how far a reward drifts by itself.",
+  ],
+};
+
 export const element = (name, fields = {}, ...children) => {
   const made = Object.assign(document.createElement(name), fields);
   made.append(...children);

@@ -30,7 +30,7 @@ def serve(
 
     Args:
         scene: the world; from now on only the server's thread uses it.
-        host: the address to listen on; another than a loopback address lets others on the network turn the knobs.
+        host: the address to listen on, empty for all; another than a loopback address lets others on the network turn the knobs.
         port: its port; 0: one that is free.
         open_browser: whether to show the page in this machine's browser.
         on_start: called once with the page's address when it can be opened.
