@@ -34,7 +34,7 @@ _ARMS = (16, 16, 8)  # evolved, scrambled and blind worlds
 # The fewest with which every test there is can come out either way: 10 signs alike of 9 events, 10 worlds above 5.
 _QUICK_ARMS, _QUICK_STEPS = (10, 10, 5), 8000
 _POPULATIONS, _EVOLVING = 6, (8000, 2000)  # of jars: how many, and their steps, quick ones second
-_FOLLOWED, _SETTLING = (12, 6), (6000, 1000)  # worlds of rotation, and their steps before they are followed
+_FOLLOWED, _SETTLING = (12, 8), (6000, 1000)  # worlds of rotation, and their steps before they are followed
 _Kind = TypeVar("_Kind", bound=World)
 _FIRST_FOLLOWED = 3000  # numbers of those worlds: they are not the twins of those in the jars
 

@@ -161,7 +161,7 @@ def study_rotation(
             expected="a World2 with rewards for 'emitted' and 'signal'",
             do="World2().",
         )
-    worlds, settled = worlds or (6 if quick else 12), settled or (1000 if quick else 6000)
+    worlds, settled = worlds or (8 if quick else 12), settled or (1000 if quick else 6000)
     steps = steps or (2560 if quick else 12288)
     if steps < _LEAST or steps % STRETCH:
         raise EcologyError(
