@@ -220,7 +220,7 @@ def test_who_is_excluded_is_called_so_with_twenty_jars(rate: float, size: int) -
 
 def test_drift_alone_declines_as_often_as_chance_has_it() -> None:
     p, shown = [], 0
-    for seed in range(12):
+    for seed in range(8):
         found = contests(*tournament(np.random.default_rng(seed), 0.0))
         p += [test.p for one in found for test in (one.first_declines, one.second_declines)]
         shown += any(test.shown for one in found for test in (one.first_declines, one.second_declines))
