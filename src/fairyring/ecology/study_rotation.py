@@ -136,7 +136,7 @@ def study_rotation(
     Args:
         jar_study: whose pairs are asked for cycles; without one they are not.
         settings: of the worlds: a `World2` whose rewards include "emitted" and "signal", by default the plain one.
-        worlds: how many are followed; 12, quick 6. Of n worlds the least p of a turning, and of learning, is 2 / 2^n: four
+        worlds: how many are followed; 12, quick 8. Of n worlds the least p of a turning, and of learning, is 2 / 2^n: four
             measures have it, so with fewer than 8 none of them can be shown by Holm's .05.
         settled: steps before traits are followed; 6,000, quick 1,000.
         steps: for which they are; 12,288, quick 2,560; a multiple of 64 from 2,112.
