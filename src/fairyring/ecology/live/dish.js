@@ -319,7 +319,10 @@ export class Dish {
 
 /** Which number of a frame each uid has; made when it is first asked for. */
 function placesOf(frame) {
-  frame.places ??= new Map(Array.from(frame.uid, (uid, i) => [uid, i]));
+  if (!frame.places) {
+    frame.places = new Map();
+    for (let i = 0; i < frame.n; i++) frame.places.set(frame.uid[i], i);
+  }
   return frame.places;
 }
 
