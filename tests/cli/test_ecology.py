@@ -5,20 +5,23 @@ import importlib
 import io
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from fairyring.cli import main
-from fairyring.ecology import World1, evolve, load, save
+from fairyring.ecology import World1, World2, evolve, load, save
 from fairyring.ecology.assay import assay
 from fairyring.ecology.run_file import fingerprint
 
@@ -38,7 +41,7 @@ def short_lab() -> Iterator[None]:
     """The lab as it is, for a shorter time: it is looked at step by step."""
     short = partial(assay, steps=150, settling=50)
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("fairyring.cli._ecology_run", "fairyring.ecology.study"):
+        for name in ("fairyring.cli._ecology_assay", "fairyring.ecology.study"):
             patch.setattr(
                 importlib.import_module(name), "assay", lambda *a, **k: short(*a, **{"individuals": 32} | k)
             )
@@ -147,22 +150,53 @@ def test_another_run_is_not_gone_on_with(made: Made, call: Callable, words: list
     assert told in called.err
 
 
+@pytest.mark.parametrize("saved", [1e9, -1.0], ids=["when stopped", "now and then"])
 def test_stopped_it_keeps_what_it_has(
-    call: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    call: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, saved: float
 ) -> None:
     module = importlib.import_module("fairyring.cli._ecology_run")
     whole = module.advance
 
-    def stopped(settings: Any, worlds: Any, steps: int, *, watch: Callable) -> None:
-        watch(whole(settings, worlds, 64)[0], 64)
-        raise KeyboardInterrupt
+    def stopped(settings: Any, worlds: Any, steps: int, *, watch: Callable, pace: Any) -> None:
+        after, _ = whole(settings, worlds, 64)
+        pace.running, pace.compiling = 2.5, 1.25
+        watch(after, 64)
+        raise KeyboardInterrupt if saved > 0 else MemoryError  # which is a kill: nobody saves then
 
     monkeypatch.setattr(module, "advance", stopped)
-    path = tmp_path / "stopped.eco"
-    called = call("ecology", "run", "v1", "--worlds", 1, "--steps", 300, *SET, "--out", path)
+    monkeypatch.setattr(module, "SAVED", saved)
+    path = tmp_path / "it's stopped.eco"
+    words = ["ecology", "run", "v1", "--worlds", 1, "--steps", 300, "--seed", 7, "--controls", 5]
+    if saved > 0:
+        called = call(*words, *SET, "--out", path)
+        assert called.status == 130
+        again = shlex.split(called.out.split("Go on with: ")[1].splitlines()[0])
+        assert again[:4] == ["fairyring", *words[:3]]
+        told = {name: value for name, value in pairwise(again) if name.startswith("--")}
+        assert told | {"--set": ""} == {
+            "--worlds": "1", "--steps": "300", "--seed": "7", "--controls": "5", "--set": "", "--out": str(path),
+        }  # fmt: skip
+        assert again[-1] == "--resume"
+        assert [word for word in again if "=" in word] == [word for word in SET if "=" in word]
+    else:
+        with pytest.raises(MemoryError):
+            call(*words, *SET, "--out", path)
+    found = load(path)
+    assert (found.steps, found.seconds, found.compiling) == (64, 2.5, 1.25)
+
+
+def test_stopped_before_anything_was_made_it_says_so(
+    call: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(importlib.import_module("fairyring.cli._ecology_run"), "advance", stopped)
+    called = call("ecology", "run", "v1", *SET, "--out", tmp_path / "none.eco")
     assert called.status == 130
-    assert f"--out {path} --resume" in called.out
-    assert load(path).steps == 64
+    assert "Stopped before anything was made." in called.out
+    assert "--resume" not in called.out
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -173,7 +207,22 @@ def test_stopped_it_keeps_what_it_has(
         (["--set", "width=many"], "a whole number"),
         (["--worlds", "0"], "worlds"),
         (["--controls", "2"], "4 or more"),
+        (["--steps", "-5"], "--steps given -5 expected 1 or more"),
+        (["--steps", "0"], "--steps given 0 expected 1 or more"),
+        (["--steps", "99999999999"], "steps given 99999999999 expected a whole number from 0 to 2147483647"),
+        (["--worlds", "-3"], "--worlds given -3"),
+        (["--seed", "-1"], "seed given -1 expected a whole number from 0 to 4294967295"),
+        (["--seed", "4294967296"], "seed given 4294967296"),
+        (["--seed", "99999999999999999999"], "seed given 99999999999999999999"),
+        (["--live", "--seed", "-1"], "seed given -1"),
+        (["--live", "--resume"], "with --resume expected one world"),
         (["--live", "--resume"], "cannot be replayed"),
+        (
+            ["--live", "--worlds", "5", "--steps", "100", "--controls", "0"],
+            "do Leave out --live, or --worlds, --steps, --controls.",
+        ),
+        (["--port", "8000"], "expected a live page"),
+        (["--resume"], "given no such file expected a run to go on with"),
     ],
 )
 def test_what_makes_no_sense_is_refused(call: Callable, tmp_path: Path, words: list[str], told: str) -> None:
@@ -181,8 +230,71 @@ def test_what_makes_no_sense_is_refused(call: Callable, tmp_path: Path, words: l
     out = [] if "--live" in words else ["--out", path]
     called = call("ecology", "run", "v1", *words, *out)
     assert called.status == 2
-    assert told in " ".join(called.err.replace("│", " ").split())
-    assert not path.exists()
+    assert told in " ".join(re.sub("[│─╭╮]", " ", called.err).split())
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["v1", "--steps", "0", "--quick"], "--steps given 0"),
+        (["v2", "--worlds", "-1"], "--worlds given -1"),
+        (["v1", "--blind", "0"], "--blind given 0"),
+        (["jars", "--steps", "-8"], "--steps given -8"),
+        (["rotation", "--worlds", "0"], "--worlds given 0"),
+        (["v1", "--seed", "4294967296"], "seed given 4294967296"),
+    ],
+)
+def test_a_study_of_nothing_is_refused(call: Callable, tmp_path: Path, words: list[str], told: str) -> None:
+    called = call("ecology", "study", *words, "--out", tmp_path / "study")
+    assert called.status == 2
+    assert told in " ".join(re.sub("[│─╭╮]", " ", called.err).split())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_was_too_much_for_a_step_is_told(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = importlib.import_module("fairyring.cli._ecology_run")
+    run = load(made.path)
+    column = module.NUMBERS.index("unmet")
+    calm = [dataclasses.replace(world, numbers=world.numbers * 0) for world in run.worlds]
+    assert module._put_off(dataclasses.replace(run, worlds=tuple(calm))) == []
+    calm[2].numbers[5:7, column] = 3, 9
+    told = "12 conjugations did not come about, past the most that a step does, in 1 of 4 worlds."
+    crowded = dataclasses.replace(run, worlds=tuple(calm))
+    assert module._put_off(crowded) == [told]
+    monkeypatch.setattr(
+        module, "NUMBERS", tuple("delayed" if n == "unmet" else n for n in module.NUMBERS if n != "delayed")
+    )
+    if len(module.NUMBERS) == calm[0].numbers.shape[1]:
+        assert module._put_off(crowded) == [
+            told.replace("conjugations did not come about", "births came a step or more late")
+        ]
+
+
+def test_no_number_of_a_table_is_cut(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = importlib.import_module("fairyring.cli._ecology_words")
+    names = ["world", *(f"chemotactic index {n}" for n in range(12))]
+    rows = [[str(row), *(f"-0.00{row}{n:02}" for n in range(12))] for row in range(3)]
+    monkeypatch.setenv("COLUMNS", "80")
+    words.columns(names, rows)
+    piped = capsys.readouterr().out
+    assert [line.split() for line in piped.splitlines()[-3:]] == rows  # a row is a line, however long
+
+    shown = io.StringIO()
+    monkeypatch.setattr(
+        words, "screen", lambda: Console(file=shown, force_terminal=True, width=80, no_color=True)
+    )
+    words.columns(names, rows)
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", shown.getvalue()).splitlines()
+    assert max(map(len, lines)) <= 80
+    found = {
+        str(row): [cell for line in lines for cell in line.split()[1:] if line.startswith(f"{row} ")]
+        for row in range(3)
+    }
+    assert found == {row[0]: row[1:] for row in rows}
+    assert all(line.split() for line in lines)
 
 
 def test_live_shows_world_0_of_the_seed(call: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -273,11 +385,43 @@ def test_an_assay_of_each_world_and_with_controls_the_decision(made: Made, call:
     called = call("ecology", "assay", made.path, "--controls", scrambled, "--individuals", 16)
     assert called.status == 0, called.err
     assert "Means over 16 individuals" in called.out
-    rows = {line.split("  ")[0].strip(): line for line in called.out.splitlines()}
-    for name in ("index", "contrast", "drift", "index without sensor"):
-        assert len(re.findall(r"-?\d[\d.e-]*|–", rows[name].removeprefix(name))) == 4
+    table = called.out.split("index of one that feels nothing is 1.")[1].split("\n\n")[0]
+    labs = assay(load(made.path), individuals=16, seed=0)
+    for number, lab in enumerate(labs):
+        assert lab is not None
+        row = next(line.split() for line in table.splitlines() if line.startswith(f"{number} "))
+        assert row[1] == f"{np.nanmean(lab.index):.3g}"
+        assert row[4:7] == [f"{np.nanmean(of):.3g}" for of in (lab.contrast, lab.level_contrast, lab.drift)]
+        assert all(re.fullmatch(r"-?\d[\d.e-]*|–", cell) for cell in row)
+        assert len(row) == 10
     assert re.search(r"Chemotaxis evolved in \d of 4 worlds", called.out)
-    assert call("ecology", "assay", made.path, "--controls", made.path).status == 2
+    for seed in (-1, 2**32, 10**20):
+        assert "seed" in call("ecology", "assay", made.path, "--seed", seed).err
+
+
+def test_controls_that_do_not_control_are_refused(made: Made, call: Callable, tmp_path: Path) -> None:
+    scrambled, path = load(made.path.with_name("small.scrambled.eco")), tmp_path / "controls.eco"
+
+    def short(world: Any) -> Any:
+        return dataclasses.replace(world, numbers=world.numbers[:150], amounts=world.amounts[:150])
+
+    def with_settings(**changes: Any) -> Any:
+        return dataclasses.replace(scrambled, settings=dataclasses.replace(scrambled.settings, **changes))
+
+    for other, told in (
+        (load(made.path), "control none"),
+        (with_settings(control="blind"), "control blind"),
+        (with_settings(food_influx=9.0), "food_influx 9.0"),
+        (with_settings(dwell=False), "dwell False"),
+        (dataclasses.replace(scrambled, worlds=tuple(map(short, scrambled.worlds))), "steps 150"),
+        (evolve(World2(founders=2, minimum=2), [1], 0), "world v2"),
+    ):
+        save(other, path)
+        called = call("ecology", "assay", made.path, "--controls", path)
+        assert called.status == 2
+        assert f"given     {told} " in called.err
+    beside = made.path.with_name("small.scrambled.eco")
+    assert "themselves" in call("ecology", "assay", beside, "--controls", beside).err
 
 
 def test_a_film_of_the_last_steps(made: Made, call: Callable, tmp_path: Path) -> None:
@@ -324,7 +468,9 @@ def test_jars_say_who_excludes_whom(made: Made, call: Callable) -> None:
     assert re.search(r"(A excludes B|B excludes A|A outgrows B|B outgrows A|coexist|undecided) *$", row)
     assert "the other declines from 5 %" in called.out
     assert "two or more" in call("ecology", "jar", made.path).err
-    assert call("ecology", "jar", made.path, f"{made.path}:9").status == 2
+    refused = call("ecology", "jar", made.path, f"{made.path}:9")
+    assert refused.status == 2
+    assert ":0 in a jar" in " ".join(re.sub("│", " ", refused.err).split())
 
 
 def test_jars_in_which_nobody_lives_are_told(made: Made, call: Callable, tmp_path: Path) -> None:
