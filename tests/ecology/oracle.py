@@ -178,7 +178,8 @@ def advance(world: Plain, settings: World, key: np.ndarray, *, heredity: str = "
         metabolised += paid
 
     # Meeting: the others of a cell meet its representative, and may take over an entry of its genome.
-    mask = luck.pair(step.TIE, 0)[0] % 2 ** (s.capacity - 1).bit_length()
+    tie, lucky = luck.pair(step.TIE, 0)
+    mask, few = tie % 2 ** (s.capacity - 1).bit_length(), max(64, s.capacity // 32)
     takers, meetings = [], 0
     for inside in crowd.values():
         chosen = max(inside, key=lambda p: (luck.pair(step.CHOICE, p)[0] & 0xFFF, p ^ mask))
@@ -189,7 +190,7 @@ def advance(world: Plain, settings: World, key: np.ndarray, *, heredity: str = "
                     takers.append((place, chosen))
     takers.sort()
     given = []
-    for n, (taker, giver) in enumerate(takers[: step.FEW]):
+    for n, (taker, giver) in enumerate(_served(takers, few, unit(lucky, 24))):
         entry = tally.whole(unit(luck.pair(step.ENTRY, n)[0], 24) * s.genes)
         given.append((taker, entry, after[giver].genome[entry]))
     for taker, entry, gene in given:
@@ -206,8 +207,8 @@ def advance(world: Plain, settings: World, key: np.ndarray, *, heredity: str = "
     living = len(after)
     free = [p for p in range(s.capacity) if p not in after]
     ready = [p for p in order if p in after and not tally.less(after[p].energy, knob["division_energy"])]
-    room = min(s.capacity - living, step.FEW)
-    tally.divided = ready[:room]
+    room = min(len(free), few)
+    tally.divided = _served(ready, room, unit(lucky, 24))
     newcomers = min(max(knob["minimum"] - living - len(tally.divided), 0), room - len(tally.divided))
     children = {}
     for n, parent in enumerate(tally.divided):
@@ -244,10 +245,11 @@ def advance(world: Plain, settings: World, key: np.ndarray, *, heredity: str = "
         "births": len(tally.divided),
         "deaths": len(tally.died),
         "newcomers": newcomers,
-        "waiting": len(ready) - len(tally.divided),
+        "waiting": max(len(ready) - len(free), 0),
+        "delayed": max(min(len(ready), len(free)) - few, 0),
         "meetings": meetings,
-        "conjugations": min(len(takers), step.FEW),
-        "unmet": max(len(takers) - step.FEW, 0),
+        "conjugations": min(len(takers), few),
+        "unmet": max(len(takers) - few, 0),
         "tumbles": sum(c.tumbled for c in (*after.values(), *gone.values())),
         "emitters": sum(c.emitted for c in (*after.values(), *gone.values())),
         "short": 0,
@@ -262,6 +264,14 @@ def advance(world: Plain, settings: World, key: np.ndarray, *, heredity: str = "
         "deposited": deposited,
     }
     return Plain(world.step + 1, fields, sources, after), tally
+
+
+def _served(ready: list[Any], room: int, chance: float) -> list[Any]:
+    """All, or as many as there is room for: round the ring of them from a drawn one on, told in their own order."""
+    if len(ready) <= room:
+        return ready
+    start = math.floor(chance * len(ready))
+    return sorted(ready[(start + n) % len(ready)] for n in range(room))
 
 
 def _spread(rows: list[list[float]], decay: float, diffusion: float) -> list[list[float]]:

@@ -94,11 +94,11 @@ def learned(
     actions = len(values[state])
     if coin < knob["epsilon"]:
         return (spare // 4) % actions
-    tried = [(spare + k) % actions for k in range(actions)]
     best = max(values[state])
     for value in values[state]:
         tally.close |= 0 < best - value < CLOSE
-    return next(a for a in tried if values[state][a] == best)
+    equals = [action for action, value in enumerate(values[state]) if value == best]
+    return equals[len(equals) * spare // 4096]
 
 
 def first_values(

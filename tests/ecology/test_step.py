@@ -62,8 +62,10 @@ def follow(settings: World, *, heredity: str = "", seed: int, each: int = 3) -> 
     did: dict[str, int] = {name: 0 for name in NUMBERS}
     for numbers in CASES.values():
         world = dataclasses.replace(settings, **numbers)
-        for share in (0.03, 0.5, 0.97, 1.0):
+        # The third: all are ready, and there is room for most of them, which is more than a step does.
+        for share, gift in ((0.03, 0), (0.5, 0), (0.55, 3), (0.97, 0), (1.0, 0)):
             state, key = worlds.rich(world, rng, share=share), worlds.key_of(seed + made)
+            state = state._replace(energy=(state.energy + np.float32(gift)) * state.alive)
             for _ in range(each):
                 after, log = worlds.run(world, state, key)
                 expected, tally = oracle.advance(oracle.plain(world, state), world, key, heredity=heredity)
@@ -100,4 +102,6 @@ def test_a_step_of_world_2_is_the_plain_loops() -> None:
 )
 def test_a_step_of_worlds_of_other_kinds(settings: World, heredity: str, seed: int) -> None:
     did = follow(settings, heredity=heredity, seed=seed, each=2)
-    assert all(did[name] > 0 for name in ("births", "deaths", "newcomers", "conjugations", "waiting")), did
+    assert all(
+        did[name] > 0 for name in ("births", "deaths", "newcomers", "conjugations", "waiting", "delayed")
+    ), did

@@ -48,10 +48,11 @@ class Log(NamedTuple):
     amounts: Array  # float32 [len(AMOUNTS)]
 
 
-# Per step. "waiting": parents that found no place; "unmet": conjugations past the most that a step does; "short": 1
-# where the compiled capacity was too small for this step, which is then not valid.
+# Per step. "waiting": parents for whom the world had no place; "delayed": parents for whom it had one, past the most that
+# a step does; "unmet": conjugations past that; "short": 1 where the compiled capacity was too small for this step, which
+# is then not valid.
 NUMBERS = (
-    "population", "births", "deaths", "newcomers", "waiting", "meetings", "conjugations", "unmet",
+    "population", "births", "deaths", "newcomers", "waiting", "delayed", "meetings", "conjugations", "unmet",
     "tumbles", "emitters", "short",
 )  # fmt: skip
 # Energies at the end of a step, but "eaten" and "metabolised", which are flows.

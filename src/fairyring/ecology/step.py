@@ -3,8 +3,8 @@
     sources, spreading, decay -> sensing -> (learning) choosing -> moving or tumbling -> emitting -> eating, by share
     -> energy -> meeting, conjugation -> deaths -> births -> newcomers -> rewards
 
-What is rare (births, newcomers, conjugations) is done for at most `FEW` at a time. What many add to one cell are whole
-numbers, so the order does not matter. Barriers stand where XLA would otherwise work out the same thing again in each
+What is rare (births, newcomers, conjugations) is done for a few at a time, `at_once` of them at most; where more are
+ready, chance says who is served. What many add to one cell are whole numbers, so the order does not matter. Barriers stand where XLA would otherwise work out the same thing again in each
 place that needs it: it fuses whatever leads to a value into all its readers.
 
 Chance has an address: seed, world, step, place. So a world alone, among others, resumed, or in fewer places gives the same bits.
@@ -32,6 +32,12 @@ JUMP, LANDING, SHUFFLE, CHOICE, LEARNING, TIE, ENTRY, HEADING, PLACE, MUTATION, 
 _hold = jax.lax.optimization_barrier
 
 
+def at_once(capacity: int) -> int:
+    """How many births and newcomers a step of a world has room for, and how many conjugations: a 32nd of its capacity,
+    but `FEW` at least. It is of the world's capacity, so that a program for fewer places makes the same steps."""
+    return max(FEW, capacity // 32)
+
+
 def make_step(settings: World) -> Callable[[State, Array, Mapping[str, Array], Array], tuple[State, Log]]:
     """The step of worlds of one structure.
 
@@ -44,7 +50,7 @@ def make_step(settings: World) -> Callable[[State, Array, Mapping[str, Array], A
     """
     cells, senses, policy = settings.width, settings.senses, settings.policy
     two_chemicals = "signal" in settings.chemicals()
-    events = settings.events
+    events, few = settings.events, at_once(settings.capacity)
 
     def step(state: State, key: Array, knobs: Mapping[str, Array], most: Array) -> tuple[State, Log]:
         places = state.alive.shape[0]
@@ -137,14 +143,16 @@ def make_step(settings: World) -> Callable[[State, Array, Mapping[str, Array], A
         uptake, energy, paid = _hold((uptake, energy, paid))
 
         # Meeting: in each cell one of those in it, whom the others meet.
-        mask = (drawn.words(key, TIE, 1)[0] & ((1 << bits) - 1)).astype(jnp.int32)
+        tie, lucky = drawn.words(key, TIE, 1)
+        mask, lucky = (tie & ((1 << bits) - 1)).astype(jnp.int32), drawn.unit(lucky[0], 24)
         lot = _hold(jnp.where(alive, (priority << bits) | (number ^ mask), -1))
         chosen = jnp.full(cells * cells, -1, jnp.int32).at[here].max(lot, mode="promise_in_bounds")
         partner = (chosen.at[here].get(mode="promise_in_bounds") & ((1 << bits) - 1)) ^ mask
         meets = alive & (partner != number)
         takes = selection.packed(meets & (meeting < knobs["conjugation"]))
         conjugations = selection.count(takes)
-        genomes = _conjugated(key, state.genomes, selection.first(takes, FEW), partner)
+        takers = selection.drawn(takes, few, jnp.int32(few), lucky)
+        genomes = _conjugated(key, state.genomes, takers, partner)
 
         # Deaths.
         dies = alive & (energy <= 0)
@@ -156,21 +164,21 @@ def make_step(settings: World) -> Callable[[State, Array, Mapping[str, Array], A
         free = selection.packed(~alive)
         able = selection.count(ready)
         living = places - selection.count(free)
-        room = jnp.minimum(most - living, FEW)
+        vacant = most - living
+        room = jnp.minimum(vacant, few)
         births = jnp.minimum(able, room)
         newcomers = jnp.clip(knobs["minimum"] - living - births, 0, room - births)
         fills = births + newcomers
-        slots, parents = selection.first(free, FEW), selection.first(ready, FEW)
-        rank = jnp.arange(FEW)
+        slots, parents = selection.first(free, few), selection.drawn(ready, few, room, lucky)
+        rank = jnp.arange(few)
         child, filled = rank < births, rank < fills
         short = fills > places - living
-        parents = jnp.where(child, parents, places)
         slots = jnp.where(filled, slots, places + rank)  # out of bounds, so nothing is written there
         source = jnp.minimum(parents, places - 1)
         divided = jnp.zeros(places, bool).at[parents].set(True, mode="drop")
         energy = jnp.where(divided, energy * 0.5, energy)
-        heading, _ = drawn.words(key, HEADING, FEW)
-        east, north = drawn.words(key, PLACE, FEW)
+        heading, _ = drawn.words(key, HEADING, few)
+        east, north = drawn.words(key, PLACE, few)
         inherited = _mutated(key, genomes[source], births, knobs)
         redrawn = rank < births * knobs["scrambled"]
         fresh = jax.lax.cond(
@@ -182,10 +190,10 @@ def make_step(settings: World) -> Callable[[State, Array, Mapping[str, Array], A
         parent_mind = jax.tree.map(
             lambda rows, none: jnp.where(_column(child, rows), rows[source], none),
             mind,
-            policy.empty(FEW, settings.states, settings.actions),
+            policy.empty(few, settings.states, settings.actions),
         )
         born_mind = policy.born(genome, parent_mind, settings.actions, knobs)
-        hx, hy = motion.turned(jnp.ones(FEW), jnp.zeros(FEW), drawn.unit(heading, 24))
+        hx, hy = motion.turned(jnp.ones(few), jnp.zeros(few), drawn.unit(heading, 24))
 
         def put(rows: Array, of_child: Array, of_newcomer: Array) -> Array:
             new = jnp.where(child, of_child, of_newcomer)
@@ -196,8 +204,8 @@ def make_step(settings: World) -> Callable[[State, Array, Mapping[str, Array], A
             put(y, y[source], drawn.unit(north, 24) * cells),
         )
         ux, uy = put(ux, hx, hx), put(uy, hy, hy)
-        memory = put(memory, memory[source], jnp.zeros(FEW))
-        energy = put(energy, energy[source], jnp.broadcast_to(knobs["start_energy"], FEW))
+        memory = put(memory, memory[source], jnp.zeros(few))
+        energy = put(energy, energy[source], jnp.broadcast_to(knobs["start_energy"], few))
         genomes = genomes.at[slots].set(genome, mode="drop", unique_indices=True, indices_are_sorted=True)
         if policy.reward is not None:
             happened = Happened(
@@ -235,10 +243,11 @@ def make_step(settings: World) -> Callable[[State, Array, Mapping[str, Array], A
                     births,
                     selection.count(died),
                     newcomers,
-                    able - births,
+                    jnp.maximum(able - vacant, 0),
+                    jnp.minimum(able, vacant) - births,
                     meets.sum(dtype=jnp.int32),
-                    jnp.minimum(conjugations, FEW),
-                    jnp.maximum(conjugations - FEW, 0),
+                    jnp.minimum(conjugations, few),
+                    jnp.maximum(conjugations - few, 0),
                     (tumbled & state.alive).sum(dtype=jnp.int32),
                     emitted.sum(dtype=jnp.int32),
                     short.astype(jnp.int32),
@@ -301,7 +310,7 @@ def _conjugated(key: Key, genomes: Array, takers: Array, partner: Array) -> Arra
     """One entry of the partner's genome, as it was before the step, for each taker."""
     places, genes = genomes.shape
     taker = jnp.minimum(takers, places - 1)
-    entry = (drawn.unit(drawn.words(key, ENTRY, FEW)[0], 24) * genes).astype(jnp.int32)
+    entry = (drawn.unit(drawn.words(key, ENTRY, len(takers))[0], 24) * genes).astype(jnp.int32)
     given = genomes[partner[taker], entry]
     return genomes.at[takers, entry].set(given, mode="drop", unique_indices=True)
 
@@ -309,13 +318,18 @@ def _conjugated(key: Key, genomes: Array, takers: Array, partner: Array) -> Arra
 def _mutated(key: Key, genomes: Array, births: Array, knobs: Mapping[str, Array]) -> Array:
     """The first `births` genomes with mutations; seldom are more than a few born in a step."""
 
-    def those(few: int) -> Array:
-        coin, size = drawn.words(key, MUTATION, few * genomes.shape[1])
+    def those(some: int) -> Array:
+        coin, size = drawn.words(key, MUTATION, some * genomes.shape[1])
         hit = drawn.unit(coin, 24) < knobs["mutation_rate"]
-        moved = jnp.where(hit, knobs["mutation_scale"] * drawn.normal(size), 0.0).reshape(few, -1)
-        return jnp.concatenate([genomes[:few] + moved, genomes[few:]])
+        moved = jnp.where(hit, knobs["mutation_scale"] * drawn.normal(size), 0.0).reshape(some, -1)
+        return jnp.concatenate([genomes[:some] + moved, genomes[some:]])
 
-    return jax.lax.cond(births > SOME, lambda: those(FEW), lambda: those(SOME))
+    def enough(some: int) -> Array:
+        if some >= len(genomes):
+            return those(len(genomes))
+        return jax.lax.cond(births > some, lambda: enough(8 * some), lambda: those(some))
+
+    return enough(SOME)
 
 
 def _deaths(here: Array, dies: Array, cells: int) -> Array:
@@ -326,10 +340,14 @@ def _deaths(here: Array, dies: Array, cells: int) -> Array:
 def _exact_sum(values: Array) -> Array:
     """A sum that is the same in any order and over any number of empty places: of whole parts of 2**-22.
 
-    Their upper and lower bits are summed apart, so that neither sum leaves 32 bits. Coarser parts would round the
-    same cost of everybody the same way.
+    Their upper, middle and lower bits are summed apart, so that no sum leaves 32 bits: with 2**18 values the lower two
+    stay below 2**31, and the upper one while the total is below 2**33. Coarser parts would round the same cost of
+    everybody the same way.
     """
-    upper = jnp.floor(values * 1024)
-    lower = jnp.round((values * 1024 - upper) * 4096)
-    upper, lower = (part.astype(jnp.int32).sum().astype(jnp.float32) for part in (upper, lower))
-    return (upper + lower / 4096) / 1024
+    upper = jnp.floor(values / 4)
+    middle = jnp.floor((values - upper * 4) * 1024)
+    lower = jnp.round(((values - upper * 4) * 1024 - middle) * 4096)
+    upper, middle, lower = (part.astype(jnp.int32).sum() for part in (upper, middle, lower))
+    upper, middle = upper + (middle >> 12), middle & 4095  # so that adding the two rounds once
+    whole = upper.astype(jnp.float32) * 4096 + middle.astype(jnp.float32)
+    return (whole + lower.astype(jnp.float32) / 4096) / 1024
