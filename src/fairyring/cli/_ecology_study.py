@@ -263,6 +263,9 @@ def jar(
             expected="two or more different ones",
             do="Name them as FILE or FILE:WORLD.",
         )
+    addressed("seed", seed)
+    at_least_one("--steps", steps)
+    at_least_one("--replicates", replicates)
     together, names = _together(populations)
     with Doing() as doing:
         found = study_jars(

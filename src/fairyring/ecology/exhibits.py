@@ -17,7 +17,7 @@ import numpy as np
 from fairyring.core.errors import EcologyError, RunDamaged, RunError
 from fairyring.core.record import flatten_state, read_tensors, replace_file, restore_state, tensors
 from fairyring.ecology.jars import Population
-from fairyring.ecology.run_file import load, settings_of
+from fairyring.ecology.run_file import load, own, settings_of
 from fairyring.ecology.settings import World
 
 INDIVIDUALS = 64
@@ -74,7 +74,7 @@ def read_exhibit(path: str | os.PathLike[str]) -> Exhibit:
     whole, do = "a whole file of a population", "Make it again from its study."
     facts, rows = read_tensors(path, expected=whole, do=do)
     try:
-        settings = settings_of(path, facts["kind"], facts["settings"])
+        settings = settings_of(path, facts["kind"], facts["settings"], facts["own"])
         genomes = rows.pop("genomes")
         minds = restore_state(settings.policy.empty(len(genomes), settings.states, settings.actions), rows)
     except (KeyError, TypeError) as error:
@@ -148,6 +148,7 @@ def make_zoo(study: str | os.PathLike[str], out: str | os.PathLike[str], *, most
         arrays = {"genomes": world.genomes()[pick]}
         arrays |= flatten_state(jax.tree.map(lambda rows, pick=pick: rows[pick], world.minds()))
         facts = {"name": name, "kind": kind, "settings": run.settings.described(), "card": card}
+        facts |= {"own": own(run.settings)}
         replace_file(out / f"{name}{SUFFIX}", tensors(arrays, facts))
         written.append(out / f"{name}{SUFFIX}")
     return written
