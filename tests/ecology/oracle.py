@@ -190,7 +190,7 @@ def advance(world: Plain, settings: World, key: np.ndarray, *, heredity: str = "
                     takers.append((place, chosen))
     takers.sort()
     given = []
-    for n, (taker, giver) in enumerate(_served(takers, few, unit(lucky, 24))):
+    for n, (taker, giver) in enumerate(served(takers, few, unit(lucky, 24))):
         entry = tally.whole(unit(luck.pair(step.ENTRY, n)[0], 24) * s.genes)
         given.append((taker, entry, after[giver].genome[entry]))
     for taker, entry, gene in given:
@@ -208,7 +208,7 @@ def advance(world: Plain, settings: World, key: np.ndarray, *, heredity: str = "
     free = [p for p in range(s.capacity) if p not in after]
     ready = [p for p in order if p in after and not tally.less(after[p].energy, knob["division_energy"])]
     room = min(len(free), few)
-    tally.divided = _served(ready, room, unit(lucky, 24))
+    tally.divided = served(ready, room, unit(lucky, 24))
     newcomers = min(max(knob["minimum"] - living - len(tally.divided), 0), room - len(tally.divided))
     children = {}
     for n, parent in enumerate(tally.divided):
@@ -266,7 +266,7 @@ def advance(world: Plain, settings: World, key: np.ndarray, *, heredity: str = "
     return Plain(world.step + 1, fields, sources, after), tally
 
 
-def _served(ready: list[Any], room: int, chance: float) -> list[Any]:
+def served(ready: list[Any], room: int, chance: float) -> list[Any]:
     """All, or as many as there is room for: round the ring of them from a drawn one on, told in their own order."""
     if len(ready) <= room:
         return ready

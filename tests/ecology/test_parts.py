@@ -25,7 +25,9 @@ WORDS = hnp.arrays(np.uint32, st.integers(1, 6))
 _THREEFRY = jax.jit(chance.threefry)
 _FOLDED = jax.jit(chance.folded)
 _FIRST = jax.jit(selection.first, static_argnums=1)
+_DRAWN = jax.jit(selection.drawn, static_argnums=1)
 _PACKED = jax.jit(selection.packed)
+_SUM = jax.jit(steps._exact_sum, static_argnums=1)
 _PASSED = jax.jit(steps._somebody_elses)
 _TURNED = jax.jit(motion.turned)
 _FELT = jax.jit(grid.felt)
@@ -88,6 +90,51 @@ def test_the_first_of_many_flags(flags: np.ndarray, kind: int) -> None:
     np.testing.assert_array_equal(_FIRST(words, 64), expected)
     assert int(selection.count(words)) == flags.sum()
     np.testing.assert_array_equal(np.unpackbits(np.asarray(words).view(np.uint8), bitorder="little"), flags)
+
+
+def test_wide_selections_are_searched_and_narrow_ones_compared_to_the_same_places() -> None:
+    flags = np.random.default_rng(1).random(32 * 200) < 0.05
+    found = np.flatnonzero(flags)
+    assert 256 < len(found) < 400
+    for most in (64, 400):  # 200 words: below and above what is compared
+        expected = np.append(found, np.full(most, len(flags)))[:most]
+        np.testing.assert_array_equal(_FIRST(_PACKED(flags), most), expected)
+
+
+@settings(max_examples=60, deadline=None)
+@given(hnp.arrays(np.bool_, 160, elements=st.booleans()), st.integers(0, 64), st.integers(0, 2**24 - 1))
+def test_flags_that_are_drawn_go_round_the_ring_of_them(flags: np.ndarray, room: int, word: int) -> None:
+    found = np.flatnonzero(flags)
+    chance = np.float32(word / 2**24)
+    start = int(chance * np.float32(len(found)))
+    served = np.sort(np.roll(found, -start)[:room]) if len(found) > room else found
+    expected = np.append(served, np.full(64 - len(served), 160))
+    np.testing.assert_array_equal(_DRAWN(_PACKED(flags), 64, np.int32(room), chance), expected)
+
+
+def test_each_flag_is_drawn_as_often_wherever_it_is() -> None:
+    flags = np.zeros(2048, bool)
+    flags[[3, 4, 5, 40, 700, 701, 2047]] = True
+    chance = ((np.arange(7000) + 0.5) / 7000).astype(np.float32)
+    drawn = jax.vmap(selection.drawn, (None, None, None, 0))(_PACKED(flags), 64, np.int32(3), chance)
+    counts = np.bincount(np.ravel(drawn), minlength=2049)[:2048]
+    assert counts[flags].tolist() == [3000] * 7
+    assert counts.sum() == 21_000
+
+
+@pytest.mark.parametrize(
+    ("capacity", "most"),
+    [(2048, 1.0), (2048, 1100.0), (2048, 1e5), (4096, 4e4), (1 << 18, 1.0), (1 << 18, 3e4)],
+)
+def test_a_sum_of_energies_does_not_wrap_and_has_no_order(capacity: int, most: float) -> None:
+    rng = np.random.default_rng(2)
+    values = (rng.random(capacity) * most).astype(np.float32)
+    values[: capacity // 2] = np.nextafter(np.float32(most), np.float32(0))  # all its bits are ones
+    total = np.asarray(_SUM(values, capacity))
+    assert float(total) == pytest.approx(values.astype(float).sum(), rel=1.3e-7)
+    assert np.asarray(_SUM(rng.permutation(values), capacity)).tobytes() == total.tobytes()
+    fewer, places = values * (np.arange(capacity) < capacity // 4 * 3), capacity // 4 * 3
+    assert np.asarray(_SUM(fewer, capacity)).tobytes() == np.asarray(_SUM(fewer[:places], capacity)).tobytes()
 
 
 # The grid.
@@ -308,12 +355,31 @@ def test_an_equal_choice_is_any_and_epsilon_is_the_share_of_random_ones() -> Non
     knobs = {"gamma": jnp.float32(0.8), "alpha": jnp.float32(0.2), "epsilon": jnp.float32(0.25)}
     coin = jnp.asarray((np.arange(n) * 1237 % n + 0.5) / n, jnp.float32)
     action, _ = _ACT[policy](jnp.zeros((n, 1)), mind, zero, 4, coin, spare, knobs)
-    assert np.bincount(action).tolist() == [n // 4] * 4
+    np.testing.assert_allclose(np.bincount(action), n // 4, atol=8)
     sure = mind | {"values": mind["values"].at[:, 2].set(1.0)}
     action, after = _ACT[policy](jnp.zeros((n, 1)), sure, zero, 4, coin, spare, knobs)
     assert (np.asarray(action) == 2).mean() == pytest.approx(0.75 + 0.25 / 4, abs=0.02)
     np.testing.assert_array_equal(after["place"], action)
     np.testing.assert_array_equal(after["values"], sure["values"])  # there was no step before to learn from
+
+
+@pytest.mark.parametrize("actions", [2, 4])
+def test_each_of_several_best_actions_is_as_likely(actions: int) -> None:
+    """All 4096 values of the spare bits, once each: what is chosen of every set of equals."""
+    spare, zero = jnp.arange(4096, dtype=jnp.int32), jnp.zeros(4096, jnp.int32)
+    policy = q_learning("rewards")
+    mind = policy.empty(4096, 1, actions)
+    knobs = {"gamma": jnp.float32(0.8), "alpha": jnp.float32(0.2), "epsilon": jnp.float32(0)}
+    for best in range(1, 1 << actions):
+        equals = [a for a in range(actions) if best >> a & 1]
+        values = np.zeros((4096, actions), np.float32)
+        values[:, equals] = 1
+        action, _ = _ACT[policy](
+            jnp.zeros((4096, 1)), mind | {"values": values}, zero, actions, spare / 4096, spare, knobs
+        )
+        counts = np.bincount(action, minlength=actions)
+        assert counts[equals].sum() == 4096
+        assert np.ptp(counts[equals]) <= 1  # no 4096 things can be shared more evenly
 
 
 def test_an_unknown_heredity_is_refused() -> None:

@@ -49,6 +49,7 @@ def drawn(words: Array, most: int, room: Array, chance: Array) -> Array:
     start = (chance * total).astype(jnp.int32)
     # In rising order: those up to where the ring closed, then those from the start on. Between them `over` are left out.
     wanted = rank + jnp.where(rank >= start - over, jnp.minimum(start, over), 0)
+    wanted = jax.lax.optimization_barrier(wanted)  # or it is worked out again for every word
     return jnp.where(rank < room, _places(words, upto, wanted), 32 * words.shape[0])
 
 

@@ -257,9 +257,9 @@ def make_step(settings: World) -> Callable[[State, Array, Mapping[str, Array], A
                 [
                     fields["food"].sum(),
                     fields["signal"].sum() if two_chemicals else jnp.float32(0),
-                    _exact_sum(jnp.where(state.alive, uptake, 0.0)),
-                    _exact_sum(paid),
-                    _exact_sum(jnp.where(alive, energy, 0.0)),
+                    _exact_sum(jnp.where(state.alive, uptake, 0.0), settings.capacity),
+                    _exact_sum(paid, settings.capacity),
+                    _exact_sum(jnp.where(alive, energy, 0.0), settings.capacity),
                     knobs["emission"] * emitted.sum() if two_chemicals else jnp.float32(0),
                 ]
             ),
@@ -337,17 +337,24 @@ def _deaths(here: Array, dies: Array, cells: int) -> Array:
     return count.at[here].get(mode="promise_in_bounds")
 
 
-def _exact_sum(values: Array) -> Array:
+def _exact_sum(values: Array, capacity: int) -> Array:
     """A sum that is the same in any order and over any number of empty places: of whole parts of 2**-22.
 
-    Their upper, middle and lower bits are summed apart, so that no sum leaves 32 bits: with 2**18 values the lower two
-    stay below 2**31, and the upper one while the total is below 2**33. Coarser parts would round the same cost of
+    Upper and lower bits are summed apart, the lower ones as many at a time as `capacity` of them may be added up in
+    32 bits; the upper ones stay in 32 bits while the total is below 2**27. Coarser parts would round the same cost of
     everybody the same way.
     """
-    upper = jnp.floor(values / 4)
-    middle = jnp.floor((values - upper * 4) * 1024)
-    lower = jnp.round(((values - upper * 4) * 1024 - middle) * 4096)
-    upper, middle, lower = (part.astype(jnp.int32).sum() for part in (upper, middle, lower))
-    upper, middle = upper + (middle >> 12), middle & 4095  # so that adding the two rounds once
-    whole = upper.astype(jnp.float32) * 4096 + middle.astype(jnp.float32)
-    return (whole + lower.astype(jnp.float32) / 4096) / 1024
+    many = (capacity - 1).bit_length()
+    bits, rest, sums = 30 - many, values, []
+    for k in (1,) if many <= 12 else (2, 1):  # a sum more costs a tenth of a small world's step
+        unit = 2.0 ** (k * bits - 22)
+        whole = jnp.floor(rest / unit)
+        rest = rest - whole * unit
+        sums.append(whole.astype(jnp.int32).sum())
+    sums.append(jnp.round(rest * 2.0**22).astype(jnp.int32).sum())
+    for k in range(len(sums) - 1, 0, -1):  # carried, so that adding two rounds once
+        sums[k - 1], sums[k] = sums[k - 1] + (sums[k] >> bits), sums[k] & ((1 << bits) - 1)
+    total = sums[0].astype(jnp.float32)
+    for part in sums[1:]:
+        total = total * 2.0**bits + part.astype(jnp.float32)
+    return total * 2.0**-22
