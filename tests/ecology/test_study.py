@@ -104,6 +104,7 @@ def test_a_study_of_rewards_has_its_controls(second):
     assert set(found["against_controls"]["population"]) == {"scrambled", "blind", "unrelated"}
     unrelated = load(folder / "unrelated.eco").settings
     assert (unrelated.control, unrelated.retention) == ("scrambled", 0)
+    assert set(found["decisions"]["passed_beside_unrelated"]) == set(study.ARMS)
     assert set(found["decisions"]["worlds"]) == set(found["arms"]) == set(study.ARMS)
 
 

@@ -163,6 +163,7 @@ def world2(*, dummy: tuple[float, float, float] = (0.01, -0.1, 0.12), viable: bo
     found["arms"]["unrelated"] = arm("unrelated", [1.0, 1.1, 1.05, 0.95])
     found["decisions"]["worlds"]["unrelated"] = [decision(1.0, 0.0, 1.0) for _ in range(4)]
     found["decisions"]["passed"]["unrelated"] = 0
+    found["decisions"]["passed_beside_unrelated"] = {"evolved": 3, "scrambled": 1, "blind": 0, "unrelated": 0}
     found["decisions"]["against_unrelated"] = found["decisions"]["against_blind"]
     table = [
         reward("eat", (0.52, 0.31, 0.66), 4, 0.002, 1, "agrees"),

@@ -167,6 +167,10 @@ def test_rewards_are_told_beside_the_lecture_and_the_null(pages: dict[str, str])
     assert seen.rows_of("dummy (the null)")[0][-1] == "at 0 ✓"
     assert "agrees: eat; disagrees: emitted; undecided: hungry" in seen.text
     assert "Believe no row" not in seen.text
+    assert (
+        "in which nothing is passed on, chemotaxis is in 3 of 4 evolved worlds, 1 of 4 scrambled worlds"
+        in seen.text
+    )
     assert "Beyond chance: chemotactic index." in seen.text
     assert (
         "With 3 worlds no difference can be shown at 0.05: the least p there is, after Holm's correction, is 0.25."

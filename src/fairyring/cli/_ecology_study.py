@@ -206,6 +206,15 @@ def _verdicts(found: Mapping[str, Any]) -> list[str]:
             f"{count} of {len(found['arms'][arm]['worlds'])} {arm}" for arm, count in told["passed"].items()
         )
         lines += [f"Chemotaxis by the decision for a world: {passed} worlds.", told["configuration"]["why"]]
+        if "passed_beside_unrelated" in told:
+            passed = ", ".join(
+                f"{count} of {len(found['arms'][arm]['worlds'])} {arm}"
+                for arm, count in told["passed_beside_unrelated"].items()
+            )
+            lines += [
+                f"The same beside worlds in which nothing is passed on: {passed} worlds.",
+                told["against_unrelated"]["why"],
+            ]
     if "viability" in found:
         classes = found["viability"]["classes"]
         kinds = ", ".join(f"{classes.count(kind)} {kind}" for kind in dict.fromkeys(classes))

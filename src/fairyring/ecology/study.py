@@ -267,7 +267,7 @@ def _decisions(assays: dict[str, list[Assay | None]]) -> dict[str, Any]:
     living = {arm: [each for each in of if each is not None] for arm, of in asked.items()}
     controls = living["scrambled"]
 
-    def of(arm: str) -> list[decisions.Decision | None]:
+    def of(arm: str, controls: list[decisions.WorldAssay]) -> list[decisions.Decision | None]:
         return [
             None
             if each is None
@@ -275,10 +275,18 @@ def _decisions(assays: dict[str, list[Assay | None]]) -> dict[str, Any]:
             for each in asked[arm]
         ]
 
-    worlds = {arm: of(arm) for arm in asked}
+    def passed(made: list[decisions.Decision | None]) -> int:
+        return sum(d is not None and d.verdict for d in made)
+
+    worlds = {arm: of(arm, controls) for arm in asked}
+    # Where learning is passed on scrambled worlds are no controls without heredity, but unrelated ones are.
+    beside = {arm: of(arm, living["unrelated"]) for arm in asked if "unrelated" in living}
     return {
         "worlds": worlds,
-        "passed": {arm: sum(d is not None and d.verdict for d in made) for arm, made in worlds.items()},
+        "passed": {arm: passed(made) for arm, made in worlds.items()},
+        **(
+            {"passed_beside_unrelated": {arm: passed(made) for arm, made in beside.items()}} if beside else {}
+        ),
         "configuration": decisions.chemotaxis_in_configuration(living["evolved"], controls),
         **{
             f"against_{arm}": decisions.chemotaxis_in_configuration(living["evolved"], of)

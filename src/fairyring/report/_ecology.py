@@ -153,8 +153,11 @@ def _rewarded(study: Study) -> tuple[str, str, list[str]]:
     told = study.found["decisions"]
     counts = {arm: len(study.worlds(arm)) for arm in study.arms}
     stats = _stats(study, told, told["passed"], counts)
+    beside = mapping(told.get("passed_beside_unrelated"))
     chemo = stat(
-        "Chemotaxis", f"{told['passed']['evolved']} of {counts['evolved']}", "worlds pass the decision"
+        "Chemotaxis",
+        f"{beside.get('evolved', told['passed']['evolved'])} of {counts['evolved']}",
+        f"worlds pass the decision beside {'unrelated' if beside else 'scrambled'} ones",
     )
     return (
         title,

@@ -123,6 +123,16 @@ def _configuration(told: Mapping[str, Any]) -> str:
             f"{'Yes' if one['verdict'] else 'No' if one.get('decidable', True) else 'Undecided, with too few worlds for any yes'}: the indices of {units.count(one['units'], 'evolved world')} beside those of "
             f"{units.count(one['controls'], f'{words} world')}, one number a world: {numbers}."
         )
+    beside = mapping(told.get("passed_beside_unrelated"))
+    if beside:
+        counts = ", ".join(
+            f"{count} of {units.count(len(told['worlds'][arm]), f'{arm} world')}"
+            for arm, count in beside.items()
+        )
+        body += paragraph(
+            "In scrambled worlds children keep their share of what their parents learned, so heredity is not cut there. By the same "
+            f"decision beside unrelated worlds, in which nothing is passed on, chemotaxis is in {counts}."
+        )
     again = told.get("blind_sensing_again")
     if again is not None:
         body += paragraph(
