@@ -16,7 +16,8 @@ from fairyring.cli._terminal import screen
 from fairyring.core.errors import EcologyError, StorageError
 from fairyring.ecology.evolution import Evolution
 from fairyring.ecology.run_file import load
-from fairyring.ecology.running import Inhabited
+from fairyring.ecology.running import Inhabited, whole
+from fairyring.ecology.state import FOUNDING
 from fairyring.report import units
 
 _GAP = 2  # spaces between two columns
@@ -91,13 +92,13 @@ def changes(words: Sequence[str]) -> dict[str, str]:
 
 
 def at_least_one(name: str, value: int | None) -> None:
-    """Refuse a number of something, if one was given, of which there cannot be so few.
+    """Refuse a number of steps or worlds, if one was given, that is below 1 or more than a world can count.
 
     Raises:
-        EcologyError: it is below 1.
+        EcologyError: it is.
     """
-    if value is not None and value < 1:
-        raise EcologyError(name, given=value, expected="1 or more", do="Correct it.")
+    if value is not None:
+        whole(name, value, 1, FOUNDING)
 
 
 def one_world(path: Path, world: int | None) -> tuple[Evolution, int, Inhabited]:
