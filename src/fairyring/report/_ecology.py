@@ -153,16 +153,30 @@ def _rewarded(study: Study) -> tuple[str, str, list[str]]:
     told = study.found["decisions"]
     counts = {arm: len(study.worlds(arm)) for arm in study.arms}
     stats = _stats(study, told, told["passed"], counts)
+    stats[0] = stat("Viable worlds", f"{viable} of {len(classes)}", "of those evolved")
     beside = mapping(told.get("passed_beside_unrelated"))
-    chemo = stat(
-        "Chemotaxis",
-        f"{beside.get('evolved', told['passed']['evolved'])} of {counts['evolved']}",
-        f"worlds pass the decision beside {'unrelated' if beside else 'scrambled'} ones",
-    )
+    if beside:
+        # Heredity is cut in unrelated worlds, and in scrambled ones only that of rewards.
+        p, delta = told["against_unrelated"]["criteria"][:2]
+        stats[1:3] = [
+            stat(
+                "Chemotaxis",
+                f"{beside['evolved']} of {counts['evolved']}",
+                f"pass beside unrelated worlds; {beside['scrambled']} of {counts['scrambled']} scrambled ones",
+            ),
+            stat(
+                "Cliff's delta",
+                three(delta["compared"]),
+                f"beside unrelated worlds, p {p_value(p['compared'])}",
+            ),
+        ]
+    else:
+        chemo = f"{told['passed']['evolved']} of {counts['evolved']}"
+        stats.insert(1, stat("Chemotaxis", chemo, "worlds pass the decision"))
     return (
         title,
         lead,
-        [stat("Viable worlds", f"{viable} of {len(classes)}", "of those evolved"), chemo, *stats[1:]],
+        stats,
     )
 
 
