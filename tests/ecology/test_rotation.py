@@ -158,7 +158,7 @@ def test_a_circle_turns_by_the_sine_of_its_step() -> None:
     assert found.turning[0] == pytest.approx(math.sin(2 * math.pi / 50), rel=1e-3)
     assert found.rate[0] == pytest.approx(0.6 * math.sin(2 * math.pi / 50), rel=1e-3)
     assert found.p == 1.0  # one world proves nothing of worlds
-    assert found.world_p[0] == 1e-4
+    assert found.world_p[0] == 2 / 2**16
 
 
 def test_a_hill_with_noise_seldom_turns() -> None:

@@ -80,8 +80,8 @@ def test_a_flipped_bit_of_the_log_is_noticed_or_harmless(busy, tmp_path: Path) -
 
 @pytest.mark.slow
 def test_many_more_flipped_bits(still, busy, tmp_path: Path) -> None:
-    flipped(still, "ledger.sqlite", tmp_path, 2_000)
-    flipped(busy, "ledger.sqlite-wal", tmp_path, 2_000)
+    flipped(still, "ledger.sqlite", tmp_path, 1_000)
+    flipped(busy, "ledger.sqlite-wal", tmp_path, 1_000)
     flipped(busy, "ledger.sqlite", tmp_path, 1_000)
 
 

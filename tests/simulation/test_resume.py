@@ -18,7 +18,6 @@ from tests.learning.linear import people
 from tests.simulation.training import plan_of
 
 ROUNDS = 60
-KILLS = 3
 
 
 def start(folder, name, *more):
@@ -44,8 +43,8 @@ def result(folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["averaging", "scaffold"])
-def test_killed_at_random_moments(tmp_path, name):
+@pytest.mark.parametrize(("name", "kills"), [("averaging", 1), ("scaffold", 3)])
+def test_killed_at_random_moments(tmp_path, name, kills):
     whole = tmp_path / "whole"
     with start(whole, name) as process:
         process.communicate()
@@ -55,7 +54,7 @@ def test_killed_at_random_moments(tmp_path, name):
 
     chance = random.Random(7)
     broken, more = tmp_path / "broken", []
-    for _ in range(KILLS):
+    for _ in range(kills):
         with start(broken, name, *more) as process:
             for _ in range(chance.randrange(1, 12)):  # let some rounds pass, then strike anywhere
                 process.stdout.readline()

@@ -9,7 +9,10 @@ import pytest
 
 
 def measured(program):
-    """What a program of its own prints as JSON on its last line."""
+    """What a program of its own prints as JSON on its last line.
+
+    Its peak of memory is `VmHWM`: `ru_maxrss` is not less than what this process had when it started the other.
+    """
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(program)],
         capture_output=True,
@@ -25,7 +28,7 @@ def measured(program):
 def test_a_million_clients(tmp_path):
     """1,000,000 clients x 50 examples, from disk: opened in under a second, trained in under 2 GiB, with states."""
     figures = measured(f"""
-        import json, resource, time
+        import json, re, time
         from pathlib import Path
         import numpy as np
         import optax
@@ -50,7 +53,7 @@ def test_a_million_clients(tmp_path):
             "opened": opened,
             "reported": int(run.participation.sum()),
             "loss": [r["loss"] for r in run.metrics],
-            "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+            "peak_gib": int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 2**20,
         }}))
     """)
     assert figures["opened"] < 1.0
@@ -60,7 +63,8 @@ def test_a_million_clients(tmp_path):
 
 
 MEMORY = """
-    import json, resource
+    import json, re, resource
+    from pathlib import Path
     import numpy as np
     import optax
     import fairyring as fr
@@ -79,7 +83,7 @@ MEMORY = """
     plan = fr.Plan(task, local=fr.LocalTraining(optax.sgd(0.1)), cohort={cohort})
     peaks = []
     fr.simulate(plan, people, rounds={rounds}, on_round=lambda r: peaks.append(current()))
-    print(json.dumps({{"peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, "first": peaks[len(peaks) // 4], "last": peaks[-1]}}))
+    print(json.dumps({{"peak": int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024, "first": peaks[len(peaks) // 4], "last": peaks[-1]}}))
 """
 
 
