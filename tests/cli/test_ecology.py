@@ -473,6 +473,14 @@ def test_jars_say_who_excludes_whom(made: Made, call: Callable) -> None:
     assert ":0 in a jar" in " ".join(re.sub("│", " ", refused.err).split())
 
 
+def test_populations_of_other_bodies_are_not_put_together(made: Made, call: Callable, tmp_path: Path) -> None:
+    run, other = load(made.path), tmp_path / "other.eco"
+    save(dataclasses.replace(run, settings=dataclasses.replace(run.settings, basal_cost=0.03)), other)
+    refused = call("ecology", "jar", f"{made.path}:1", f"{other}:3", "--steps", 3, "--replicates", 2)
+    assert refused.status == 2
+    assert "another kind of world" in " ".join(re.sub("│", " ", refused.err).split())
+
+
 def test_jars_in_which_nobody_lives_are_told(made: Made, call: Callable, tmp_path: Path) -> None:
     run = load(made.path)
     save(

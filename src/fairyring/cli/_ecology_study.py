@@ -310,14 +310,24 @@ def _together(populations: Sequence[str]) -> tuple[Evolution, list[str]]:
     first = runs[0].settings
     for text, run in zip(populations, runs, strict=True):
         ours, theirs = (
-            dataclasses.replace(of.structure(), width=128, capacity=2048, sources=6)
+            dataclasses.replace(
+                of,
+                width=128,
+                capacity=2048,
+                sources=6,
+                founders=0,
+                minimum=0,
+                food_influx=0.0,
+                control="none",
+            )
             for of in (first, run.settings)
         )
+        # Bodies and minds must be alike, for all will live by the first one's numbers; how large and rich their worlds were may differ.
         if type(ours) is not type(theirs) or ours != theirs:
             raise EcologyError(
                 text,
                 given="a population of another kind of world",
-                expected=f"the kind of {populations[0]}: the same senses, policy and events",
+                expected=f"the kind of {populations[0]}: the same senses, policy, events, costs and rates",
                 do="Put populations together that can live in one world.",
             )
     numbers = tuple(range(len(worlds)))
