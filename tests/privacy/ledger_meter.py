@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from fairyring.privacy.ledger import Ledger, Promise
 from fairyring.privacy.participation import AtMost
-from fairyring.privacy.release import Release
+from fairyring.privacy.release import OfRound, Release
 
 
 class Spent(NamedTuple):
@@ -17,11 +17,13 @@ class Spent(NamedTuple):
 class Thrifty:
     """A release of multiplier `m` spends `1 / m`; all are sums of powers of two here, so exact."""
 
-    def spent(self, counts: Mapping[Release, int]) -> Spent:
-        return Spent(sum(count / release.multiplier for release, count in counts.items()))
+    def spent(self, counts: Mapping[OfRound, int], rounds: int) -> Spent:
+        assert rounds >= sum(counts.values())
+        kinds = [((of,) if isinstance(of, Release) else of, count) for of, count in counts.items()]
+        return Spent(sum(count / one.multiplier for releases, count in kinds for one in releases))
 
-    def fits(self, counts: Mapping[Release, int], epsilon: float) -> bool:
-        return self.spent(counts).epsilon <= epsilon
+    def fits(self, counts: Mapping[OfRound, int], epsilon: float, rounds: int) -> bool:
+        return self.spent(counts, rounds).epsilon <= epsilon
 
 
 def noise(multiplier: float = 1.0) -> Release:

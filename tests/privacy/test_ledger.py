@@ -115,6 +115,41 @@ def test_a_reservation_is_for_one_release(ledger: Ledger) -> None:
         ledger.release(number, bytes(31))
 
 
+def test_a_round_is_reserved_once_and_again_only_when_nobody_may_release_it(ledger: Ledger) -> None:
+    first = ledger.reserve(5, noise())
+    with pytest.raises(PrivacyError, match="reservation 1 of it, which is open"):
+        ledger.reserve(5, noise())
+    ledger.lose(first)
+    assert [(one.lost, one.open) for one in ledger.reservations()] == [(True, False)]
+    for refused in (
+        lambda: ledger.release(first, digest(0)),
+        lambda: ledger.amend(first, noise(8.0)),
+        lambda: ledger.cancel(first),
+        lambda: ledger.lose(first),
+    ):
+        with pytest.raises(PrivacyError, match="lost"):
+            refused()
+    assert ledger.spent().epsilon == 1.0
+    second = ledger.reserve(5, noise())
+    ledger.release(second, digest(1))
+    with pytest.raises(PrivacyError, match="reservation 3 of it, released as"):
+        ledger.reserve(5, noise())
+    # One round, that released twice.
+    assert ledger.counts() == {(noise(), noise()): 1}
+    assert ledger.spent().epsilon == 2.0
+
+
+def test_rounds_are_counted_from_the_first_to_the_last(ledger: Ledger) -> None:
+    ledger.reserve(3, noise())
+    number = ledger.reserve(9, noise(4.0))
+    ledger.cancel(ledger.reserve(20, noise()))
+    assert ledger._history.spent().rounds == 7
+    ledger.amend(number, noise())
+    assert ledger.counts() == {noise(): 2}
+    ledger.cancel(number)
+    assert ledger._history.spent().rounds == 1
+
+
 @pytest.mark.parametrize(
     ("round_", "release"), [(-1, noise()), (1 << 63, noise()), (0, noise(math.inf)), (0, noise(math.nan))]
 )
@@ -306,5 +341,6 @@ def test_reading_needs_no_accountant_and_may_happen_meanwhile(tmp_path: Path) ->
         ledger.amend(number, noise(2.0))
         ledger.reserve(1, noise())
     history = Ledger.read(path)
-    assert history.counts() == {noise(2.0): 1, noise(): 1}
-    assert history.counts(upto=1) == {noise(2.0): 1}
+    assert history.spent().counts == {noise(2.0): 1, noise(): 1}
+    assert history.spent(upto=1).counts == {noise(2.0): 1}
+    assert (history.spent().rounds, history.spent(upto=1).rounds) == (2, 1)

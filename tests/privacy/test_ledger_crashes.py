@@ -47,7 +47,7 @@ def test_killed_at_any_moment_what_was_reserved_counts(tmp_path: Path) -> None:
     asked, held, left = 0, set(), set()
     ends = set()
     path = tmp_path / "ledger.sqlite"
-    for _ in range(KILLS // 4):
+    for batch in range(KILLS // 4):
         # Four at once, so that one also dies while another waits for it.
         processes = begin_together(tmp_path, 4, PLENTY)
         for process in processes:
@@ -68,7 +68,7 @@ def test_killed_at_any_moment_what_was_reserved_counts(tmp_path: Path) -> None:
             assert len(found) <= asked
             assert sum(ledger.counts().values()) == len(found)
             assert all(found[number] == digest(number).hex() for number in left)
-            held.add(ledger.reserve(0, noise()))
+            held.add(ledger.reserve(batch, noise()))
             asked += 1
     assert len(held) > KILLS
     assert len(ends) > 1  # they died at different moments
@@ -84,7 +84,8 @@ def test_processes_that_reserve_at_once_never_overspend(tmp_path: Path, processe
     numbers = [line.split()[1] for lines in said for line in lines if line.startswith("has ")]
     history = Ledger.read(tmp_path / "ledger.sqlite")
     assert sorted(map(int, numbers)) == sorted(history.reservations)
-    assert Thrifty().spent(history.counts()).epsilon <= epsilon
+    tally = history.spent()
+    assert Thrifty().spent(tally.counts, tally.rounds).epsilon <= epsilon
     assert len(numbers) == epsilon
     assert all(one.digest for one in history.reservations.values())
 
@@ -125,7 +126,41 @@ class Interleaved(RuleBasedStateMachine):
             "multiplier": multiplier,
             "digest": None,
             "withheld": False,
+            "lost": False,
         }
+
+    @precondition(lambda self: self.model)
+    @rule(who=st.integers(0, 1), data=st.data())
+    def reserve_again(self, who: int, data: st.DataObject) -> None:
+        """The same round once more: only where nobody is left who might release it."""
+        rounds = sorted({one["round"] for one in self.model})
+        round = data.draw(st.sampled_from(rounds))
+        held = any(one["round"] == round and not (one["withheld"] or one["lost"]) for one in self.model)
+        fits = self.spent() + 1 <= self.epsilon
+        try:
+            number = self.handles[who].reserve(round, noise())
+        except BudgetSpent:
+            assert not fits
+            assert not held
+        except PrivacyError:
+            assert held
+        else:
+            assert fits
+            assert not held
+            self.model.append(self.row(number, 1.0) | {"round": round})
+
+    @precondition(lambda self: self.model)
+    @rule(who=st.integers(0, 1), data=st.data())
+    def lose(self, who: int, data: st.DataObject) -> None:
+        one = data.draw(st.sampled_from(self.model))
+        open_ = one["digest"] is None and not one["withheld"] and not one["lost"]
+        try:
+            self.handles[who].lose(one["number"])
+        except PrivacyError:
+            assert not open_
+        else:
+            assert open_
+            one["lost"] = True
 
     @rule(who=st.integers(0, 1))
     def reserve_and_die(self, who: int) -> None:
@@ -151,7 +186,7 @@ class Interleaved(RuleBasedStateMachine):
     def amend(self, multiplier: float, who: int, data: st.DataObject) -> None:
         one = data.draw(st.sampled_from(self.model))
         fits = self.spent() - 1 / one["multiplier"] + 1 / multiplier <= self.epsilon
-        closed = one["digest"] is not None or one["withheld"]
+        closed = one["digest"] is not None or one["withheld"] or one["lost"]
         try:
             self.handles[who].amend(one["number"], noise(multiplier))
         except BudgetSpent:
@@ -169,7 +204,7 @@ class Interleaved(RuleBasedStateMachine):
     @rule(what=st.integers(0, 1), who=st.integers(0, 1), data=st.data())
     def release(self, what: int, who: int, data: st.DataObject) -> None:
         one = data.draw(st.sampled_from(self.model))
-        allowed = not one["withheld"] and one["digest"] in (None, digest(what))
+        allowed = not one["withheld"] and not one["lost"] and one["digest"] in (None, digest(what))
         try:
             self.handles[who].release(one["number"], digest(what))
         except PrivacyError:

@@ -74,7 +74,8 @@ def _epsilons(history: History, shown: Sequence[Reservation]) -> tuple[list[str]
     promise = history.promise
     try:
         accountant = Accountant(promise.participation, promise.delta)
-        spent = [accountant.spent(history.counts(upto=one.number)).epsilon for one in shown]
+        tallies = [history.spent(upto=one.number) for one in shown]
+        spent = [accountant.spent(tally.counts, tally.rounds).epsilon for tally in tallies]
     except FairyringError as error:
         # The ledger is whole whether or not this machine can add it up.
         return [], [f"Epsilon is not shown: {error.what}: {error.given}. {error.do}"]
@@ -105,6 +106,8 @@ def _fate(one: Reservation) -> str:
         if one.cancelled
         else "spent, withheld"
         if one.withheld
+        else "spent, lost in a crash"
+        if one.lost
         else "spent, not released"
     )
     return f"{fate}, amended" if one.amended else fate

@@ -8,15 +8,19 @@
     checkpoints/          round-000100.safetensors: the whole resumable state, the last two kept
     clients/              the clients' own states, where an algorithm has them
     secure_sum/           a transcript a round of the masked protocol, where it ran, and the last two sums
+    lock                  who is writing the folder now, if anybody is
 
 Every file but `metrics.jsonl` is written beside its place, flushed to the disk and renamed. `metrics.jsonl` is only
 appended to; what it holds past the checkpoint one resumes from is cut, since those rounds are run again.
 """
 
+import fcntl
 import os
 import re
+import socket
 from collections.abc import Iterable, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +40,15 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+
+    def hold(self) -> "Held":
+        """Keep every other process, and every other run of this one, from writing the run until it is let go.
+
+        Raises:
+            RunError: somebody else holds it; the error says who.
+            StorageError: the folder cannot be written.
+        """
+        return Held(self.path / "lock")
 
     @classmethod
     def create(cls, path: str | os.PathLike[str]) -> "RunFolder":
@@ -192,6 +205,55 @@ class RunFolder:
 
     def _replace(self, path: Path, content: bytes) -> None:
         replace_file(path, content)
+
+
+class Held:
+    """A file that one process at a time has locked.
+
+    The lock is the system's, on the open file: it ends with the process, however that ends. What is in the file only says
+    who has it. Over a network file system it is as good as that system's locks.
+
+    Args:
+        path: of the file, made if there is none. It stays: a lock on a file that is removed locks nothing.
+
+    Raises:
+        RunError: somebody else has it.
+        StorageError: it cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        with _storage(path):
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            who = os.read(self._descriptor, 200).decode(errors="replace").strip()
+            os.close(self._descriptor)
+            raise RunError(
+                f"run folder {path.parent}",
+                given=f"one that is being written by {who or 'another process'}",
+                expected="one process a folder: two would release the same rounds twice",
+                do="Wait until it has ended, or end it; then resume.",
+            ) from None
+        except OSError as error:
+            os.close(self._descriptor)
+            raise StorageError(
+                str(path),
+                given=f"{error.strerror or error}",
+                expected="a file system that has locks",
+                do="Keep the run folder on another one.",
+            ) from error
+        since = datetime.now(UTC).isoformat(timespec="seconds")
+        who = f"process {os.getpid()} on {socket.gethostname()} since {since}"
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, who.encode(), 0)
+
+    def release(self) -> None:
+        """Let it go. A second time does nothing."""
+        if self._descriptor >= 0:
+            os.ftruncate(self._descriptor, 0)
+            os.close(self._descriptor)
+            self._descriptor = -1
 
 
 def replace_file(path: Path, content: bytes, *, mode: int = 0o666) -> None:

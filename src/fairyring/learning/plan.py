@@ -26,7 +26,7 @@ from fairyring.learning.optimizers import fedavg
 from fairyring.learning.protection import Protection, check_parts, fewest_with, honest_of, keep
 from fairyring.learning.server import ServerState, first_state, server_half
 from fairyring.privacy.budget import Budget
-from fairyring.secagg import FEWEST, Terms, Traffic, traffic
+from fairyring.secagg import FEWEST, FEWEST_HONEST, Terms, Traffic, adversaries_in, traffic
 from fairyring.task import Task
 
 if TYPE_CHECKING:
@@ -193,11 +193,21 @@ class Plan:
                 expected=f"at least {FEWEST} clients: of two, each learns the other's update from the sum",
                 do=f"Set cohort={FEWEST} or more.",
             )
+        fewest, rate = self._fewest[0], masking.adversarial_rate
+        if most >= fewest and honest_of(fewest, most, rate) < FEWEST_HONEST:
+            least = fewest_with(FEWEST_HONEST, rate, most)
+            raise PlanError(
+                "secure_sum",
+                given=f"a sum of {fewest} clients, {adversaries_in(most, rate)} of a session's {most} adversaries",
+                expected=f"at least {FEWEST_HONEST} honest clients in a sum: of one, the others learn its update",
+                do=(f"Set minimum_cohort={least} or more, or a" if least <= most else "A")
+                + " smaller adversarial_rate, if that is true of the clients.",
+            )
         return Terms(
             plan,
             signal.dimension,
             signal.modulus_bits,
-            self._fewest[0],
+            fewest,
             most,
             masking.threat,  # pyright: ignore[reportArgumentType] checked there
             float(masking.adversarial_rate),
@@ -210,12 +220,13 @@ class Plan:
         masking, noise, most = self.aggregation.masking, self.aggregation.noise, self.rule.most
         if masking is None:
             return 1, 1
-        fewest = masking.minimum_cohort
+        rate, fewest = masking.adversarial_rate, masking.minimum_cohort
         if fewest is None:
-            fewest = max(FEWEST, most // (4 if isinstance(self.rule, Poisson) else 2))
+            usual = max(FEWEST, most // (4 if isinstance(self.rule, Poisson) else 2))
+            fewest = max(usual, fewest_with(FEWEST_HONEST, rate, most))
         if noise is not None and noise.shares and not noise.top_up:
-            fewest = max(fewest, fewest_with(noise.shares, masking.adversarial_rate, most))
-        return fewest, max(1, honest_of(fewest, masking.adversarial_rate))
+            fewest = max(fewest, fewest_with(noise.shares, rate, most))
+        return fewest, max(1, honest_of(fewest, most, rate))
 
     @cached_property
     def fewest(self) -> int:

@@ -14,6 +14,9 @@ from fairyring.privacy.budget import Budget
 from fairyring.privacy.correlated import choose_bands
 from fairyring.privacy.participation import AnyParticipation, AtMost, FixedSize, PoissonSampled, describe
 from fairyring.privacy.release import Release
+from fairyring.secagg import adversaries_in
+
+ASIDE = 1e-3  # of delta, under Poisson sampling, for rounds that show how many took part
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class Protection:
         participation: in which rounds a device takes part, as far as the promise rests on it.
         release: what one round spends that is as noisy as planned.
         inflation: how much longer than the clip norm a client's vector may be, with its side values and rounding.
-        adversarial_rate: of clients whose shares of distributed noise do not count.
+        adversarial_rate: the share of a session's clients whose shares of distributed noise do not count.
     """
 
     budget: Budget
@@ -34,9 +37,9 @@ class Protection:
     inflation: float
     adversarial_rate: float
 
-    def shares_of(self, clients: int) -> int:
-        """Honest shares of distributed noise among those of so many clients."""
-        return honest_of(clients, self.adversarial_rate)
+    def shares_of(self, clients: int, session: int) -> int:
+        """Honest shares of distributed noise in a sum of so many clients, of a session of so many, in the worst case."""
+        return honest_of(clients, session, self.adversarial_rate)
 
     def describe(self) -> dict[str, Any]:
         """As plain values, for a person and for the run folder."""
@@ -179,29 +182,30 @@ def participation_of(budget: Budget, rule: Cohort) -> AnyParticipation:
             )
         return FixedSize(rule.size, budget.population)
     if isinstance(rule, Poisson):
-        return PoissonSampled(rule.rate)
+        return PoissonSampled(rule.rate, ASIDE)
     if isinstance(rule, InTurn):
-        return AtMost(
-            None if budget.rounds is None else -(-budget.rounds // rule.separation), rule.separation
-        )
+        # How often follows from how many rounds are run, whatever was planned.
+        return AtMost(None, rule.separation)
     return AtMost()
 
 
-def honest_of(clients: int, adversarial_rate: float) -> int:
-    """How many of so many clients are honest, if as many as may be are not."""
-    # A share of clients that is a whole number stays one, whatever the product's last bit says.
-    return clients - math.floor(adversarial_rate * clients * (1 + 1e-12))
+def honest_of(clients: int, session: int, adversarial_rate: float) -> int:
+    """How many clients of a sum are honest in the worst case; 0 at least.
+
+    Adversaries are a share of the session, and need not vanish where others do: all of them may be in the sum.
+    """
+    return max(0, clients - adversaries_in(session, adversarial_rate))
 
 
 def fewest_with(shares: int, adversarial_rate: float, most: int) -> int:
-    """The fewest clients among which so many are honest; at most `most` + 1."""
-    return next((n for n in range(shares, most + 1) if honest_of(n, adversarial_rate) >= shares), most + 1)
+    """The fewest clients of a session of `most` among which so many are honest; at most `most` + 1."""
+    return min(shares + adversaries_in(most, adversarial_rate), most + 1)
 
 
 def _check_shares(request: NoiseRequest, shares: int, most: int, adversarial_rate: float) -> None:
     if request.shares == 0 or request.top_up:
         return
-    if honest_of(most, adversarial_rate) < shares:
+    if honest_of(most, most, adversarial_rate) < shares:
         raise PlanError(
             "distributed_noise shares",
             given=f"a cohort of at most {most}, of which {adversarial_rate:.0%} may be adversaries",

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from fairyring.core.errors import PlanError, refuse_unknown
 from fairyring.privacy.participation import AnyParticipation, FixedSize, PoissonSampled
-from fairyring.privacy.release import Release
+from fairyring.privacy.release import OfRound, Release
 
 SHARED = ("discrete_gaussian", "skellam")
 KNOWN = ("gaussian", "correlated", *SHARED)
@@ -17,6 +17,13 @@ def participation(given: AnyParticipation) -> None:
         if not 0 < given.rate <= 1:
             raise PlanError(
                 "PoissonSampled.rate", given=given.rate, expected="in (0, 1]", do="Give cohort / population."
+            )
+        if not 0 <= given.aside < 1:
+            raise PlanError(
+                "PoissonSampled.aside",
+                given=given.aside,
+                expected="a share of delta, in [0, 1)",
+                do="Leave it out.",
             )
     elif isinstance(given, FixedSize):
         if not 1 <= given.size <= given.population:
@@ -54,15 +61,35 @@ def rounds(given: int) -> None:
     _whole("rounds", given)
 
 
-def counts(given: Mapping[Release, int]) -> dict[Release, int]:
-    """Counts without the releases that did not happen; a release that is not described whole is refused."""
+def counts(given: Mapping[OfRound, int]) -> dict[tuple[Release, ...], int]:
+    """Counts of rounds by what left them, without those that did not happen; a release that is not described whole is
+    refused."""
+    found: dict[tuple[Release, ...], int] = {}
     for one, count in given.items():
         if not float(count).is_integer() or count < 0:
             raise PlanError(
                 "number of releases", given=count, expected="a whole number from 0", do="Count them again."
             )
-        _release(one)
-    return {one: int(count) for one, count in given.items() if count}
+        releases = (one,) if isinstance(one, Release) else one
+        for release in releases:
+            _release(release)
+        if count and releases:
+            found[releases] = found.get(releases, 0) + int(count)
+    return found
+
+
+def span(given: int | None, counted: int) -> int:
+    """How many rounds lie between the first and the last of so many; without a number, they follow each other."""
+    if given is None:
+        return counted
+    if not float(given).is_integer() or given < counted:
+        raise PlanError(
+            "rounds from the first release to the last",
+            given=given,
+            expected=f"a whole number from {counted}, the rounds that released something",
+            do="Leave it out if no round between them was without a release.",
+        )
+    return int(given)
 
 
 def _release(one: Release) -> None:

@@ -1,4 +1,4 @@
-"""Epsilon of checked counts of releases: which accountant is asked, and how."""
+"""Epsilon of checked counts of rounds, by what left each: which accountant is asked, and how."""
 
 import math
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ import numpy as np
 
 from fairyring.core.errors import PlanError
 from fairyring.privacy import _rdp
-from fairyring.privacy.correlated import sensitivity
+from fairyring.privacy.correlated import peak, sensitivity
 from fairyring.privacy.participation import AnyParticipation, AtMost, FixedSize
 from fairyring.privacy.release import Release
 
@@ -18,38 +18,62 @@ _LEAST_FOR_PLD = 0.2  # noise multiplier
 _MOST_FOR_PLD = 60.0  # epsilon by the quicker bounds
 
 
-def compose(
-    counts: Mapping[Release, int], participation: AnyParticipation, delta: float
-) -> tuple[float, str]:
-    """Epsilon and the accountant's name, of counts that were checked."""
+Counts = Mapping[tuple[Release, ...], int]
+
+
+def compose(counts: Counts, participation: AnyParticipation, delta: float, rounds: int) -> tuple[float, str]:
+    """Epsilon and the accountant's name, of counts of rounds that were checked, spread over so many rounds."""
     if not counts:
         return 0.0, "nothing released"
-    mechanisms = {one.mechanism for one in counts}
+    mechanisms = {one.mechanism for kind in counts for one in kind}
     if "correlated" in mechanisms:
-        return _correlated(counts, participation, delta)
+        return _correlated(counts, participation, delta, rounds)
+    if mechanisms == {"gaussian"}:
+        return _gaussians(_merged(counts), participation, delta, rounds)
+    name = _names(mechanisms)
     if isinstance(participation, AtMost):
-        worst = participation.most(sum(counts.values()))
-        if mechanisms == {"gaussian"}:
-            return _gaussian(_composed(counts, worst), delta), "exact Gaussian (dp-accounting)"
-        rdp = _costliest(counts, worst)
-        return _rdp.to_epsilon(_rdp.ORDERS, rdp, delta), f"RDP of {_names(mechanisms)} noise (dp-accounting)"
+        rdp = _costliest(counts, participation.most(rounds))
+        return _rdp.to_epsilon(_rdp.ORDERS, rdp, delta), f"RDP of {name} noise (dp-accounting)"
+    if isinstance(participation, FixedSize):
+        raise _rdp.refused(name, "FixedSize", "PoissonSampled or AtMost")
+    return _poisson_renyi(counts, participation.rate, delta)
+
+
+def _gaussians(
+    counts: Mapping[float, int], participation: AnyParticipation, delta: float, rounds: int
+) -> tuple[float, str]:
+    """The same of rounds whose Gaussians come to one of a multiplier each."""
+    if isinstance(participation, AtMost):
+        worst = participation.most(rounds)
+        return _gaussian(_composed(counts, worst), delta), "exact Gaussian (dp-accounting)"
     if isinstance(participation, FixedSize):
         rdp = sum((_rdp.fixed_size(one, participation) * n for one, n in counts.items()), np.zeros(()))
         found = _rdp.to_epsilon(_rdp.FIXED_SIZE_ORDERS, rdp, delta)
         # Half the multiplier: a replaced device moves the sum by twice the clip.
         unsampled = _gaussian(_composed(counts) / 2, delta)
         return min((found, "RDP of sampling without replacement (dp-accounting)"), (unsampled, _UNSAMPLED))
-    if mechanisms == {"gaussian"}:
-        return _poisson_gaussian(counts, participation.rate, delta)
-    return _poisson_renyi(counts, participation.rate, delta)
+    return _poisson_gaussian(counts, participation.rate, delta)
 
 
-def _composed(counts: Mapping[Release, int], worst: int | None = None) -> float:
-    """The multiplier of the one Gaussian that the `worst` releases with the least noise, or all, compose to."""
+def _merged(counts: Counts) -> dict[float, int]:
+    """Rounds by the multiplier of the one Gaussian that their releases compose to: whoever is in one is in all."""
+    merged: dict[float, int] = {}
+    for kind, n in counts.items():
+        multiplier = _together([one.multiplier for one in kind])
+        merged[multiplier] = merged.get(multiplier, 0) + n
+    return merged
+
+
+def _together(multipliers: list[float]) -> float:
+    return multipliers[0] if len(multipliers) == 1 else sum(z**-2 for z in multipliers) ** -0.5
+
+
+def _composed(counts: Mapping[float, int], worst: int | None = None) -> float:
+    """The multiplier of the one Gaussian that the `worst` rounds with the least noise, or all, compose to."""
     left, inverse_square = math.inf if worst is None else worst, 0.0
-    for one, n in sorted(counts.items(), key=lambda item: item[0].multiplier):
+    for multiplier, n in sorted(counts.items()):
         taken = min(n, left)
-        inverse_square += taken / one.multiplier**2
+        inverse_square += taken / multiplier**2
         left -= taken
     return inverse_square**-0.5
 
@@ -65,9 +89,9 @@ def _gaussian(multiplier: float, delta: float) -> float:
         return float(_rdp.dp_accounting().get_epsilon_gaussian(min(multiplier, 1e5), delta))
 
 
-def _costliest(counts: Mapping[Release, int], worst: int) -> np.ndarray:
-    """The sum, at each order, of the `worst` largest divergences: no device can be in releases that add to more."""
-    curves = np.stack([_rdp.plain(one) for one in counts])
+def _costliest(counts: Counts, worst: int) -> np.ndarray:
+    """The sum, at each order, of the `worst` largest divergences: no device can be in rounds that add to more."""
+    curves = np.stack([sum((_rdp.plain(one) for one in kind), np.zeros(())) for kind in counts])
     order = np.argsort(-curves, axis=0, kind="stable")
     many = np.asarray(list(counts.values()))[order]
     before = np.cumsum(many, axis=0) - many
@@ -76,37 +100,42 @@ def _costliest(counts: Mapping[Release, int], worst: int) -> np.ndarray:
 
 
 def _correlated(
-    counts: Mapping[Release, int], participation: AnyParticipation, delta: float
+    counts: Counts, participation: AnyParticipation, delta: float, rounds: int
 ) -> tuple[float, str]:
     if not isinstance(participation, AtMost):
         raise _rdp.refused("correlated", type(participation).__name__, "AtMost")
-    if len(counts) > 1:
+    kinds = {one for kind in counts for one in kind}
+    if len(kinds) > 1:
         raise PlanError(
             "correlated releases",
-            given=f"releases of {len(counts)} kinds",
+            given=f"releases of {len(kinds)} kinds",
             expected="one multiplier and one number of bands for all rounds: their noise is one draw",
             do="Keep both from the first round to the last.",
         )
-    ((one, rounds),) = counts.items()
-    moved = sensitivity(rounds, one.bands, participation.most(rounds), participation.separation)
+    (one,) = kinds
+    strategy = rounds, one.bands, participation.most(rounds), participation.separation
+    # A round that was run again shows its row of the strategy once more, under fresh noise.
+    again = sum(n * (len(kind) - 1) for kind, n in counts.items())
+    moved = math.hypot(sensitivity(*strategy), math.sqrt(again) * peak(*strategy))
     return _gaussian(one.multiplier / moved, delta), "exact Gaussian of the matrix mechanism (dp-accounting)"
 
 
-def _poisson_renyi(counts: Mapping[Release, int], rate: float, delta: float) -> tuple[float, str]:
-    rdp = sum((_rdp.poisson(one, rate) * n for one, n in counts.items()), np.zeros(()))
-    name = _names({one.mechanism for one in counts})
+def _poisson_renyi(counts: Counts, rate: float, delta: float) -> tuple[float, str]:
+    rdp = sum((_rdp.poisson(kind, rate) * n for kind, n in counts.items()), np.zeros(()))
+    name = _names({one.mechanism for kind in counts for one in kind})
     return _rdp.to_epsilon(_rdp.ORDERS, rdp, delta), f"RDP of Poisson sampled {name} noise (dp-accounting)"
 
 
-def _poisson_gaussian(counts: Mapping[Release, int], rate: float, delta: float) -> tuple[float, str]:
+def _poisson_gaussian(counts: Mapping[float, int], rate: float, delta: float) -> tuple[float, str]:
     """The smallest of three upper bounds; less noise or more releases never turn it down.
 
     Privacy loss distributions are left out where they would be computed for minutes, in gigabytes, to tell one useless
     epsilon from another. Where they are left out all epsilons are larger than where they are not, for the bounds by
     which that is decided are among the three.
     """
-    bounds = [(_gaussian(_composed(counts), delta), _UNSAMPLED), _poisson_renyi(counts, rate, delta)]
-    least = min(one.multiplier for one in counts)
+    releases = {(Release("gaussian", multiplier),): n for multiplier, n in counts.items()}
+    bounds = [(_gaussian(_composed(counts), delta), _UNSAMPLED), _poisson_renyi(releases, rate, delta)]
+    least = min(counts)
     if rate < 1 and least >= _LEAST_FOR_PLD and min(bounds)[0] <= _MOST_FOR_PLD:
         interval = 1e-4 if least >= 0.5 else 1e-3
         bounds.append((_pld(counts, rate, delta, interval), "PLD, pessimistic (dp-accounting)"))
@@ -115,18 +144,19 @@ def _poisson_gaussian(counts: Mapping[Release, int], rate: float, delta: float) 
 
 def rough_epsilon(multiplier: float, rounds: int, rate: float, delta: float) -> float:
     """An upper bound for Poisson sampled Gaussian releases in coarser steps than `compose` takes."""
-    counts = {Release("gaussian", multiplier): rounds}
-    found = min(_gaussian(_composed(counts), delta), _poisson_renyi(counts, rate, delta)[0])
+    counts = {multiplier: rounds}
+    one = (Release("gaussian", multiplier),)
+    found = min(_gaussian(_composed(counts), delta), _poisson_renyi({one: rounds}, rate, delta)[0])
     if rate == 1 or multiplier < _LEAST_FOR_PLD or found > _MOST_FOR_PLD:
         return found
     # A rare device's losses are small, and lost in wide steps.
     return min(found, _pld(counts, rate, delta, 1e-3 if rate >= 0.003 else 3e-4))
 
 
-def _pld(counts: Mapping[Release, int], rate: float, delta: float, interval: float) -> float:
+def _pld(counts: Mapping[float, int], rate: float, delta: float, interval: float) -> float:
     total: Any = None
-    for one, n in counts.items():
-        loss = _loss(one.multiplier, rate, interval).self_compose(n)
+    for multiplier, n in counts.items():
+        loss = _loss(multiplier, rate, interval).self_compose(n)
         total = loss if total is None else total.compose(loss)
     return float(total.get_epsilon_for_delta(delta))
 

@@ -22,7 +22,7 @@ from fairyring.privacy.release import Release
 _DOMAIN = b"fairyring/ledger/1\0"
 NOTHING = "0" * 64
 PROMISE, RESERVE, RELEASE = "promise", "reserve", "release"
-AMEND, WITHHOLD, CANCEL = "amend", "withhold", "cancel"
+AMEND, WITHHOLD, CANCEL, LOSE = "amend", "withhold", "cancel", "lose"
 
 
 class Promise(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -92,7 +92,7 @@ class Entry(msgspec.Struct, frozen=True):
 
     Attributes:
         number: from 0, the promise.
-        kind: `promise`, `reserve`, `amend`, `withhold`, `cancel` or `release`.
+        kind: `promise`, `reserve`, `amend`, `withhold`, `cancel`, `lose` or `release`.
         round: which round it is of; -1 of the promise.
         time: seconds since 1970 (UTC); never less than that of the entry before. If the clock was behind then, the
             facts say by how many seconds, as `clock_back`.
@@ -132,6 +132,7 @@ class Reservation(msgspec.Struct, frozen=True):
         digest: SHA-256 of what left, hexadecimal; None if the ledger does not know that anything did.
         withheld: whether it was refused its amendment, after which nothing may leave on it.
         cancelled: whether nothing left and nothing may: it does not count.
+        lost: whether nobody is left to say what became of it, so that nothing may leave on it any more.
     """
 
     number: int
@@ -142,6 +143,12 @@ class Reservation(msgspec.Struct, frozen=True):
     digest: str | None = None
     withheld: bool = False
     cancelled: bool = False
+    lost: bool = False
+
+    @property
+    def open(self) -> bool:
+        """Whether something may still leave on it."""
+        return not (self.digest or self.withheld or self.cancelled or self.lost)
 
     @property
     def amended(self) -> bool:
@@ -176,6 +183,12 @@ class Withholding(Facts, frozen=True):
 
 class Cancelling(Facts, frozen=True):
     """Facts of a `cancel` entry."""
+
+    reservation: int
+
+
+class Losing(Facts, frozen=True):
+    """Facts of a `lose` entry."""
 
     reservation: int
 

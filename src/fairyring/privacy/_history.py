@@ -2,7 +2,8 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import msgspec
@@ -11,6 +12,7 @@ from fairyring.core.errors import LedgerDamaged, PlanError
 from fairyring.privacy._entries import (
     AMEND,
     CANCEL,
+    LOSE,
     NOTHING,
     PROMISE,
     RELEASE,
@@ -21,6 +23,7 @@ from fairyring.privacy._entries import (
     Entry,
     Facts,
     Head,
+    Losing,
     Promise,
     Promising,
     Releasing,
@@ -29,7 +32,7 @@ from fairyring.privacy._entries import (
     Withholding,
     is_hash,
 )
-from fairyring.privacy.release import Release
+from fairyring.privacy.release import OfRound, Release, of_round
 
 F = TypeVar("F", bound=Facts)
 
@@ -46,8 +49,9 @@ class History:
         self.entries: list[Entry] = []
         self.reservations: dict[int, Reservation] = {}
         self._promise: Promise | None = None
-        self._counts: Counter[Release] = Counter()
+        self._spent = Tally()
         self._left: set[tuple[int, str]] = set()
+        self._of: dict[int, list[int]] = {}
 
     @property
     def promise(self) -> Promise:
@@ -78,13 +82,19 @@ class History:
             f"another entry {head.number} than the one {whose} names", "the ledger that was seen then"
         )
 
-    def counts(self, upto: int | None = None) -> Counter[Release]:
-        """How many of each kind of release count as spent, by all reservations or those numbered `upto` at most."""
+    def spent(self, upto: int | None = None) -> "Tally":
+        """What counts as spent, by all reservations or those numbered `upto` at most. Not to be changed."""
         if upto is None:
-            return self._counts.copy()
-        return Counter(
-            one.release for one in self.reservations.values() if one.number <= upto and not one.cancelled
-        )
+            return self._spent
+        found = Tally()
+        for one in self.reservations.values():
+            if one.number <= upto and not one.cancelled:
+                found.add(one.round, one.release)
+        return found
+
+    def of(self, round: int) -> list[Reservation]:
+        """All reservations of a round, in order."""
+        return [self.reservations[number] for number in self._of.get(round, ())]
 
     def left(self, round: int, digest: str) -> bool:
         """Whether `round` was released with this digest."""
@@ -143,7 +153,8 @@ class History:
             release = self._facts(entry, Reserving).release
             number = entry.number
             self.reservations[number] = Reservation(number, entry.round, entry.time, release, release)
-            self._counts[release] += 1
+            self._of.setdefault(entry.round, []).append(number)
+            self._spent.add(entry.round, release)
         elif entry.kind == AMEND:
             facts = self._facts(entry, Amending)
             self._change(entry, facts.reservation, release=facts.release)
@@ -151,6 +162,8 @@ class History:
             self._change(entry, self._facts(entry, Withholding).reservation, withheld=True)
         elif entry.kind == CANCEL:
             self._change(entry, self._facts(entry, Cancelling).reservation, cancelled=True)
+        elif entry.kind == LOSE:
+            self._change(entry, self._facts(entry, Losing).reservation, lost=True)
         elif entry.kind == RELEASE:
             facts = self._facts(entry, Releasing)
             self._change(entry, facts.reservation, digest=facts.digest)
@@ -168,13 +181,59 @@ class History:
 
     def _change(self, entry: Entry, number: int, **changes: object) -> None:
         before = self.reservations.get(number)
-        closed = before and (before.digest is not None or before.withheld or before.cancelled)
-        if not before or closed or before.round != entry.round:
+        if not before or not before.open or before.round != entry.round:
             raise self.damaged(f"entry {entry.number} of kind {entry.kind!r}", "one of an open reservation")
         after = self.reservations[number] = msgspec.structs.replace(before, **changes)
         if after.release != before.release or after.cancelled:
-            self._counts[before.release] -= 1
-            if not self._counts[before.release]:
-                del self._counts[before.release]
-        if after.release != before.release:
-            self._counts[after.release] += 1
+            self._spent.take(entry.round, before.release)
+            if not after.cancelled:
+                self._spent.add(entry.round, after.release)
+
+
+class Tally:
+    """What counts: how many rounds released what, and how far apart the first and the last of them are.
+
+    A round counts with all that left it: whoever is in it is in each of its releases.
+    """
+
+    def __init__(self) -> None:
+        self._of: dict[int, list[Release]] = {}
+        self.counts: Counter[OfRound] = Counter()
+
+    @property
+    def rounds(self) -> int:
+        """Rounds from the first to the last that released something, both counted, with those between."""
+        return max(self._of) - min(self._of) + 1 if self._of else 0
+
+    @contextmanager
+    def changed(self, round: int, old: Release | None, new: Release) -> Iterator[None]:
+        """For as long as it lasts, with `new` in a round, in place of `old` where that is given."""
+        before = list(self._of.get(round, []))
+        after = [*before, new]
+        if old is not None:
+            after.remove(old)
+        self._put(round, after)
+        try:
+            yield
+        finally:
+            self._put(round, before)
+
+    def add(self, round: int, release: Release) -> None:
+        """One release more of a round."""
+        self._put(round, [*self._of.get(round, []), release])
+
+    def take(self, round: int, release: Release) -> None:
+        """One release less, of those there are."""
+        left = list(self._of[round])
+        left.remove(release)
+        self._put(round, left)
+
+    def _put(self, round: int, releases: list[Release]) -> None:
+        if round in self._of:
+            kind = of_round(self._of.pop(round))
+            self.counts[kind] -= 1
+            if not self.counts[kind]:
+                del self.counts[kind]
+        if releases:
+            self._of[round] = releases
+            self.counts[of_round(releases)] += 1

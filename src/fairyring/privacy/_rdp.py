@@ -49,13 +49,15 @@ def plain(release: Release) -> np.ndarray:
 
 
 @lru_cache(maxsize=1024)
-def poisson(release: Release, rate: float) -> np.ndarray:
-    """The same when the device is in the release with probability `rate` and nobody sees whether it is."""
+def poisson(releases: tuple[Release, ...], rate: float) -> np.ndarray:
+    """The same of the releases of one round, when the device is in it with probability `rate` and nobody sees whether."""
     exponents = np.arange(ORDERS[-1] + 1, dtype=np.float64) - 1
     exponents[0] = 0.0  # the moment of order 0 is 1, whatever the release
     moments = np.zeros(ORDERS[-1] + 1)
-    moments[2:] = exponents[2:] * _of(release, np.arange(2, ORDERS[-1] + 1))
-    return np.minimum([amplified(rate, order, moments) for order in ORDERS], plain(release))
+    orders = np.arange(2, ORDERS[-1] + 1)
+    moments[2:] = exponents[2:] * sum(_of(release, orders) for release in releases)
+    unsampled = sum(plain(release) for release in releases)
+    return np.minimum([amplified(rate, order, moments) for order in ORDERS], unsampled)
 
 
 def amplified(rate: float, order: int, moments: np.ndarray) -> float:
@@ -89,18 +91,16 @@ def amplified(rate: float, order: int, moments: np.ndarray) -> float:
 
 
 @lru_cache(maxsize=1024)
-def fixed_size(release: Release, participation: FixedSize) -> np.ndarray:
+def fixed_size(multiplier: float, participation: FixedSize) -> np.ndarray:
     """Divergences of a Gaussian sum over a set drawn without replacement, one device replaced by another.
 
     Float64 `[len(FIXED_SIZE_ORDERS)]`: Wang, Balle, Kasiviswanathan 2019, Theorem 27, as dp-accounting computes it.
     """
-    if release.mechanism != "gaussian":
-        raise refused(release.mechanism, "FixedSize", "PoissonSampled or AtMost")
     dp = dp_accounting()
     accountant = dp.rdp.RdpAccountant(list(FIXED_SIZE_ORDERS), dp.NeighboringRelation.REPLACE_ONE)
     # dp-accounting takes the multiplier to be over the sensitivity of the sum *under its relation*: with everybody
     # drawn it gives order / (2 multiplier^2). Ours is over the clip, and a replaced device moves a sum by twice that.
-    gaussian = dp.GaussianDpEvent(release.multiplier / 2)
+    gaussian = dp.GaussianDpEvent(multiplier / 2)
     accountant.compose(
         dp.SampledWithoutReplacementDpEvent(participation.population, participation.size, gaussian)
     )

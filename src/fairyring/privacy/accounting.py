@@ -4,13 +4,14 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from fairyring.core.errors import PlanError
 from fairyring.privacy import _checks
 from fairyring.privacy._composing import compose, rough_epsilon
 from fairyring.privacy._search import least
-from fairyring.privacy.participation import AnyParticipation, PoissonSampled
-from fairyring.privacy.release import Release
+from fairyring.privacy.participation import AnyParticipation, PoissonSampled, sampling_in
+from fairyring.privacy.release import OfRound, Release
 
 SLACK = 1e-9  # relative, of epsilon: a plan calibrated to a budget fits it whatever the last bit says
 LEAST_MULTIPLIER = 0.01  # that `calibrate` returns, however large the budget
@@ -50,7 +51,7 @@ class Accountant:
 
     Every epsilon is an upper bound. Its accountant depends on the participation and on the mechanisms:
 
-    - `AtMost`, Gaussian: a device is in at most `k = min(times, ceil(releases / separation))` releases; the `k` with
+    - `AtMost`, Gaussian: a device is in at most `k = min(times, ceil(rounds / separation))` rounds; the `k` with
       the least noise compose to one Gaussian, whose epsilon is exact (Balle and Wang 2018, Theorem 8).
     - `AtMost`, correlated: one Gaussian, of the multiplier over `correlated.sensitivity` of the rounds so far.
     - `AtMost`, discrete Gaussian or Skellam: the `k` largest Rényi divergences at each order, added and converted.
@@ -61,6 +62,9 @@ class Accountant:
     - `FixedSize`, Gaussian: dp-accounting's Rényi divergences for draws without replacement.
 
     With sampling, the bound without it is taken where it is the smaller.
+
+    What is counted are rounds, each with all that left it. A round that was run again after a crash released twice:
+    whoever is in it is in both, however far apart a device's rounds are, and one draw of a sample is in both.
 
     Args:
         participation: who may be in how many releases.
@@ -77,24 +81,34 @@ class Accountant:
         _checks.delta(delta)
         self.participation, self.delta = participation, float(delta)
         self.computed = 0  # real computations so far: what `fits` is sparing with
-        self._known: OrderedDict[frozenset[tuple[Release, int]], Spent] = OrderedDict()
+        self._known: OrderedDict[tuple[frozenset[tuple[tuple[Release, ...], int]], int], Spent] = (
+            OrderedDict()
+        )
         self._bounds: dict[float, _Frontier] = {}
 
-    def spent(self, counts: Mapping[Release, int]) -> Spent:
-        """What so many releases of each kind spend together; of none, epsilon is 0."""
+    def spent(self, counts: Mapping[OfRound, int], rounds: int | None = None) -> Spent:
+        """What so many rounds of each kind spend together; of none, epsilon is 0.
+
+        Args:
+            counts: how many rounds released this: a `Release`, or a tuple of several that left the same round.
+            rounds: how many lie from the first of them to the last, with those that released nothing. Without it as many
+                as there are in `counts`.
+        """
         wanted = _checks.counts(counts)
-        key = frozenset(wanted.items())
+        span = _checks.span(rounds, sum(wanted.values()))
+        key = frozenset(wanted.items()), span
         if key in self._known:
             self._known.move_to_end(key)
             return self._known[key]
-        epsilon, accountant = compose(wanted, self.participation, self.delta)
+        kept = self.participation.aside if isinstance(self.participation, PoissonSampled) else 0.0
+        epsilon, accountant = compose(wanted, self.participation, self.delta * (1 - kept), span)
         self.computed += bool(wanted)
         found = Spent(
             max(0.0, epsilon),
             self.delta,
             "device",
             self.participation.relation,
-            self.participation.sampling,
+            sampling_in(self.participation, span),
             accountant,
         )
         self._known[key] = found
@@ -102,8 +116,8 @@ class Accountant:
             self._known.popitem(last=False)
         return found
 
-    def fits(self, counts: Mapping[Release, int], epsilon: float) -> bool:
-        """Whether so many releases spend at most `epsilon`, to a part in 10^9.
+    def fits(self, counts: Mapping[OfRound, int], epsilon: float, rounds: int | None = None) -> bool:
+        """Whether so many rounds spend at most `epsilon`, to a part in 10^9; as `spent`.
 
         Cheap to ask before every round: what is below counts known to fit, or above counts known not to, costs
         nothing, and while a run grows, an answer is first sought further ahead. Ask for the planned whole first, and
@@ -111,41 +125,61 @@ class Accountant:
         """
         _checks.budget(epsilon)
         wanted = _checks.counts(counts)
+        asked = _Asked(wanted, _checks.span(rounds, sum(wanted.values())))
         bounds = self._bounds.setdefault(float(epsilon), _Frontier())
-        while (known := bounds.answer(wanted)) is None:
-            ahead = bounds.ahead(wanted)
-            bounds.learn(ahead, self.spent(ahead).epsilon <= epsilon * (1 + SLACK))
+        while (known := bounds.answer(asked)) is None:
+            ahead = bounds.ahead(asked)
+            found = self.spent(ahead.counts, ahead.rounds).epsilon
+            bounds.learn(ahead, found <= epsilon * (1 + SLACK))
         return known
+
+
+class _Asked(NamedTuple):
+    """Counts of rounds, and how many rounds they are spread over."""
+
+    counts: dict[tuple[Release, ...], int]
+    rounds: int
+
+    def within(self, other: "_Asked") -> bool:
+        """Whether the other has no fewer of each kind, over no fewer rounds."""
+        fewer = all(n <= other.counts.get(kind, 0) for kind, n in self.counts.items())
+        return fewer and self.rounds <= other.rounds
+
+    def grown(self, share: float) -> "_Asked":
+        """This and that share more of each kind, in as many rounds more."""
+        counts = {kind: n + math.floor(n * share) for kind, n in self.counts.items()}
+        return _Asked(counts, self.rounds + sum(counts.values()) - sum(self.counts.values()))
 
 
 class _Frontier:
     """Counts known to fit and counts known not to, for one epsilon: more releases never spend less."""
 
     def __init__(self) -> None:
-        self.fitting: list[dict[Release, int]] = []
-        self.spending: list[dict[Release, int]] = []
+        self.fitting: list[_Asked] = []
+        self.spending: list[_Asked] = []
         self.reach = 1.0  # how far ahead to look, as a share of the counts asked for
 
-    def answer(self, counts: Mapping[Release, int]) -> bool | None:
-        if not counts or any(_within(counts, known) for known in self.fitting):
+    def answer(self, asked: _Asked) -> bool | None:
+        if not asked.counts or any(asked.within(known) for known in self.fitting):
             return True
-        return False if any(_within(known, counts) for known in self.spending) else None
+        return False if any(known.within(asked) for known in self.spending) else None
 
-    def ahead(self, counts: dict[Release, int]) -> dict[Release, int]:
-        """What to compute: `counts`, or more of each where a run grows and its next questions can be spared."""
-        if not any(self.answer(counts | {release: n - 1}) for release, n in counts.items()):
-            return counts
+    def ahead(self, asked: _Asked) -> _Asked:
+        """What to compute: what was asked, or more of each where a run grows and its next questions can be spared."""
+        counts, rounds = asked
+        if not any(self.answer(_Asked(counts | {kind: n - 1}, rounds - 1)) for kind, n in counts.items()):
+            return asked
         while True:
-            seen = {release: n + math.floor(n * self.reach) for release, n in counts.items()}
-            if seen == counts or self.answer(seen) is None:
+            seen = asked.grown(self.reach)
+            if seen == asked or self.answer(seen) is None:
                 return seen
             self.reach /= 2
 
-    def learn(self, counts: dict[Release, int], fits: bool) -> None:
+    def learn(self, asked: _Asked, fits: bool) -> None:
         if fits:
-            self.fitting = [known for known in self.fitting if not _within(known, counts)] + [counts]
+            self.fitting = [known for known in self.fitting if not known.within(asked)] + [asked]
         else:
-            self.spending = [known for known in self.spending if not _within(counts, known)] + [counts]
+            self.spending = [known for known in self.spending if not asked.within(known)] + [asked]
         self.reach = min(1.0, self.reach * 2) if fits else self.reach / 2
 
 
@@ -253,7 +287,3 @@ def rough_poisson(*, epsilon: float, delta: float, rounds: int, rate: float, pre
         high=MOST_MULTIPLIER,
         precision=precision,
     )
-
-
-def _within(small: Mapping[Release, int], large: Mapping[Release, int]) -> bool:
-    return all(n <= large.get(release, 0) for release, n in small.items())

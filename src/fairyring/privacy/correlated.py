@@ -55,6 +55,19 @@ def sensitivity(rounds: int, bands: int, times: int, separation: int) -> float:
     return float(np.linalg.norm(summed.reshape(-1)[:rounds]))
 
 
+def peak(rounds: int, bands: int, times: int, separation: int) -> float:
+    """The largest entry of `C x`: what a second look at one round, under noise of its own, can show of a device.
+
+    Coefficients do not increase, so it is where a device takes part as often and as late as it may.
+
+    Raises:
+        PlanError: an argument is below 1.
+    """
+    for name, value in (("rounds", rounds), ("times", times), ("separation", separation)):
+        _at_least_one(name, value)
+    return float(_inverse(rounds, bands)[::separation][:times].sum())
+
+
 def noise_error(rounds: int, bands: int) -> float:
     """Root mean square of the noise in the sum of the first t releases, over t = 1 to `rounds`.
 

@@ -1,7 +1,8 @@
 """The ledger: the record of what a run has spent, which can grow and cannot be taken back unseen.
 
 A release is reserved before anything is computed from the data and released when it leaves; what is reserved counts as
-spent, whatever happens in between. Each entry carries the hash of the one before (`Entry` says of what). Several
+spent, whatever happens in between. What counts are rounds with all that left them: one release each, unless a round was
+run again after a crash, which is taken for a release. Each entry carries the hash of the one before (`Entry` says of what). Several
 processes may write one ledger: each reservation is counted, checked against the budget and written in one transaction.
 
 What a chain of hashes cannot show is that its end is missing, and there is no secret in it: whoever can write the file
@@ -29,11 +30,11 @@ import msgspec
 from fairyring.core.errors import BudgetSpent, LedgerMismatch, PlanError, PrivacyError
 from fairyring.privacy import _entries
 from fairyring.privacy._entries import Entry, Head, Promise, Reservation
-from fairyring.privacy._history import History
+from fairyring.privacy._history import History, Tally
 from fairyring.privacy._ledger_file import LedgerFile, check_heads, head_files
-from fairyring.privacy.release import Release
+from fairyring.privacy.release import OfRound, Release
 
-__all__ = ["Entry", "Head", "History", "Ledger", "Meter", "Promise", "Reservation"]
+__all__ = ["Entry", "Head", "History", "Ledger", "Meter", "Promise", "Reservation", "Tally"]
 
 
 class Spending(Protocol):
@@ -46,12 +47,12 @@ class Spending(Protocol):
 class Meter(Protocol):
     """What adds up releases: an accountant."""
 
-    def fits(self, counts: Mapping[Release, int], epsilon: float) -> bool:
-        """Whether so many releases of each kind spend at most `epsilon`."""
+    def fits(self, counts: Mapping[OfRound, int], epsilon: float, rounds: int) -> bool:
+        """Whether so many rounds of each kind, spread over `rounds`, spend at most `epsilon`."""
         ...
 
-    def spent(self, counts: Mapping[Release, int]) -> Spending:
-        """What so many releases of each kind spend."""
+    def spent(self, counts: Mapping[OfRound, int], rounds: int) -> Spending:
+        """What so many rounds of each kind, spread over `rounds`, spend."""
         ...
 
 
@@ -147,14 +148,15 @@ class Ledger:
         self._file.follow()
         self._history.check(head, "a head noted before")
 
-    def counts(self) -> dict[Release, int]:
-        """How many releases of each kind count as spent: every reservation, released or not, as last amended."""
+    def counts(self) -> dict[OfRound, int]:
+        """How many rounds count as spent, by what left them: every reservation, released or not, as last amended."""
         self._file.follow()
-        return dict(self._history.counts())
+        return dict(self._history.spent().counts)
 
     def spent(self) -> Spending:
         """What has been spent, by the accountant."""
-        return self._accountant.spent(self.counts())
+        self._file.follow()
+        return self._told(self._history.spent())
 
     def entries(self) -> tuple[Entry, ...]:
         """All entries, from the promise on."""
@@ -179,6 +181,9 @@ class Ledger:
     def reserve(self, round: int, release: Release) -> int:
         """Count a release as spent, before it is made.
 
+        A round is reserved once, whatever becomes of it. Only where nobody is left to say what did (`lose`), where it was
+        cancelled or withheld, may it be reserved again; it then counts with all that may have left it.
+
         Args:
             round: of the run, from 0.
             release: what is to leave, with the least noise that may be in it.
@@ -188,14 +193,23 @@ class Ledger:
 
         Raises:
             BudgetSpent: it would spend more than was promised; nothing is written.
+            PrivacyError: the round was released, or somebody has it reserved.
             LedgerDamaged, StorageError: as on opening. After an error the release must not be made; whether it counts
                 as spent then is for the ledger to say.
         """
         _require_plain(round, release)
         with self._appending() as append:
-            counts = self._history.counts()
-            if not self._fits(counts, None, release):
-                raise self._spent(counts, None, release, f"the release of round {round}")
+            for before in self._history.of(round):
+                if before.open or before.digest is not None:
+                    raise PrivacyError(
+                        f"round {round}",
+                        given=f"reservation {before.number} of it, "
+                        + ("which is open" if before.open else f"released as {(before.digest or '')[:12]}"),
+                        expected="a round that nobody has reserved: one more release of it is spent once more",
+                        do="Go on with that reservation, or with the next round. If whoever made it is gone, `lose` it.",
+                    )
+            if not self._fits(round, None, release):
+                raise self._spent(round, None, release, f"the release of round {round}")
             number = append(_entries.RESERVE, round, _entries.Reserving(release=release))
         return number
 
@@ -220,13 +234,12 @@ class Ledger:
             _require_plain(before.round, release)
             if before.release == release:
                 return
-            counts = self._history.counts()
-            if self._fits(counts, before.release, release):
+            if self._fits(before.round, before.release, release):
                 facts = _entries.Amending(reservation=number, release=release)
                 append(_entries.AMEND, before.round, facts)
             else:
                 what = f"round {before.round} as it really was"
-                refused = self._spent(counts, before.release, release, what)
+                refused = self._spent(before.round, before.release, release, what)
                 append(_entries.WITHHOLD, before.round, _entries.Withholding(reservation=number))
         if refused:
             raise refused
@@ -266,6 +279,24 @@ class Ledger:
         with self._appending() as append:
             found = self._open(number)
             append(_entries.CANCEL, found.round, _entries.Cancelling(reservation=number))
+
+    def lose(self, number: int) -> None:
+        """Note that nobody is left to say what became of a reservation: it counts as released, and nothing may leave on
+        it any more.
+
+        For whoever knows that its maker is gone, because it was killed or lost its connection: what it had computed, or
+        sent, somebody may have seen.
+
+        Args:
+            number: the reservation's.
+
+        Raises:
+            PrivacyError: there is no such reservation, or it is no longer open.
+            LedgerDamaged, StorageError: as on opening.
+        """
+        with self._appending() as append:
+            found = self._open(number)
+            append(_entries.LOSE, found.round, _entries.Losing(reservation=number))
 
     def close(self) -> None:
         """Close the file."""
@@ -313,16 +344,21 @@ class Ledger:
                 if file.read() != self.head:
                     file.write(self.head)
 
-    def _fits(self, counts: Mapping[Release, int], old: Release | None, new: Release) -> bool:
+    def _fits(self, round: int, old: Release | None, new: Release) -> bool:
         if math.isinf(self.promise.epsilon):
             return True
-        return self._accountant.fits(_exchanged(counts, old, new), self.promise.epsilon)
+        tally = self._history.spent()
+        with tally.changed(round, old, new):
+            return self._accountant.fits(tally.counts, self.promise.epsilon, tally.rounds)
 
-    def _spent(
-        self, counts: Mapping[Release, int], old: Release | None, new: Release, what: str
-    ) -> BudgetSpent:
-        now = self._accountant.spent(counts).epsilon
-        then = self._accountant.spent(_exchanged(counts, old, new)).epsilon
+    def _told(self, tally: Tally) -> Spending:
+        return self._accountant.spent(tally.counts, tally.rounds)
+
+    def _spent(self, round: int, old: Release | None, new: Release, what: str) -> BudgetSpent:
+        tally = self._history.spent()
+        now = self._told(tally).epsilon
+        with tally.changed(round, old, new):
+            then = self._told(tally).epsilon
         return BudgetSpent(
             "privacy budget",
             given=f"epsilon {now:.6g} spent, {then:.6g} with {what}",
@@ -338,6 +374,8 @@ class Ledger:
             given = "one that is withheld: what it really was did not fit the budget"
         elif found.cancelled:
             given = "one that was cancelled: nothing left on it"
+        elif found.lost:
+            given = "one that was given up for lost: what left on it nobody knows"
         elif found.digest is not None:
             given = f"one that was released, as {found.digest[:12]}"
         else:
@@ -364,16 +402,6 @@ def _require_same(history: History, promise: Promise) -> None:
                 expected=f"{here}",
                 do="Use the plan it was begun with, or begin a new run, with a ledger of its own.",
             )
-
-
-def _exchanged(counts: Mapping[Release, int], old: Release | None, new: Release) -> dict[Release, int]:
-    changed = dict(counts)
-    if old is not None:
-        changed[old] -= 1
-        if not changed[old]:
-            del changed[old]
-    changed[new] = changed.get(new, 0) + 1
-    return changed
 
 
 def _require_plain(round: int, release: Release) -> None:

@@ -14,9 +14,14 @@ class Participation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag
 
 
 class PoissonSampled(Participation, frozen=True, tag="poisson"):
-    """Each device takes part in each round with probability `rate`, by its own coin, which nobody else sees."""
+    """Each device takes part in each round with probability `rate`, by its own coin, which nobody else sees.
+
+    `aside` is the share of delta kept for the chance that some round shows how many took part, because it was cut or
+    could not be summed; the accountant spends the rest.
+    """
 
     rate: float
+    aside: float = 0.0
 
     @property
     def sampling(self) -> str:
@@ -73,6 +78,15 @@ class AtMost(Participation, frozen=True, tag="at_most"):
 
 
 AnyParticipation = PoissonSampled | FixedSize | AtMost
+
+
+def sampling_in(participation: AnyParticipation, rounds: int) -> str:
+    """What is assumed of who takes part, in words, and what that comes to in so many rounds."""
+    if isinstance(participation, AtMost) and (
+        participation.separation > 1 or participation.times is not None
+    ):
+        return f"{participation.sampling}, so in at most {participation.most(rounds)} of {rounds}"
+    return participation.sampling
 
 
 def describe(participation: AnyParticipation) -> dict[str, Any]:

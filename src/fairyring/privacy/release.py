@@ -1,6 +1,7 @@
-"""What one release of a noisy sum spends: the fact the ledger keeps and the accountant adds up."""
+"""What a release of a noisy sum spends: the fact the ledger keeps and the accountant adds up."""
 
 import math
+from collections.abc import Iterable
 
 import msgspec
 
@@ -57,3 +58,14 @@ class Release(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
             noise.sigma / math.sqrt(noise.shares),
             noise.scale,
         )
+
+
+# All that left one round: one release; or several, where a round was run again after a crash. A device that is in the
+# round is in all of them.
+OfRound = Release | tuple[Release, ...]
+
+
+def of_round(releases: Iterable[Release]) -> OfRound:
+    """The releases of one round in their one form: alone, or a tuple in a fixed order."""
+    found = tuple(sorted(releases, key=msgspec.structs.astuple))
+    return found[0] if len(found) == 1 else found

@@ -5,16 +5,23 @@ know no socket, clock or file: messages in, messages out.
 """
 
 from fairyring.secagg.device import Device
-from fairyring.secagg.graph import GraphParameters, complete_graph, graph_parameters, session_graph
+from fairyring.secagg.graph import (
+    GraphParameters,
+    adversaries_in,
+    complete_graph,
+    graph_parameters,
+    session_graph,
+)
 from fairyring.secagg.identity import Anyone, Enrolled, Identity, Policy
 from fairyring.secagg.log import FileLog, Log, MemoryLog, Record
 from fairyring.secagg.server import Outgoing, Result, Server
-from fairyring.secagg.terms import FEWEST, Session, Terms
+from fairyring.secagg.terms import FEWEST, FEWEST_HONEST, Session, Terms
 from fairyring.secagg.traffic import Traffic, traffic
 from fairyring.secagg.transcript import Transcript, verify
 
 __all__ = [
     "FEWEST",
+    "FEWEST_HONEST",
     "Anyone",
     "Device",
     "Enrolled",
@@ -32,6 +39,7 @@ __all__ = [
     "Terms",
     "Traffic",
     "Transcript",
+    "adversaries_in",
     "complete_graph",
     "graph_parameters",
     "session_graph",

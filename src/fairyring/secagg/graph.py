@@ -79,6 +79,11 @@ def session_graph(
     return choose(clients, adversarial_rate, dropout_rate, adversary)
 
 
+def adversaries_in(devices: int, adversarial_rate: float) -> int:
+    """How many of a session's devices may be adversaries. All of them may be in its sum: they need not vanish."""
+    return _part(adversarial_rate, devices)
+
+
 class Ring:
     """The neighbour graph of a session: devices in an order nobody chose, each beside those around it.
 

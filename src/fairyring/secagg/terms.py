@@ -11,13 +11,14 @@ from msgspec import Meta
 from fairyring.core.errors import PlanError
 from fairyring.core.packing import packed_size
 from fairyring.secagg._suite import digest
-from fairyring.secagg.graph import GraphParameters, Threat, session_graph
+from fairyring.secagg.graph import GraphParameters, Threat, adversaries_in, session_graph
 from fairyring.secagg.keystream import random_bytes, word_of
 
 Digest = Annotated[bytes, Meta(min_length=32, max_length=32)]
 
 CHECK_BITS = 64
 FEWEST = 3  # of two, each learns the other's input from the sum
+FEWEST_HONEST = 2  # of one honest device among adversaries, they learn the input from the sum
 
 
 class Terms(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -96,10 +97,25 @@ class Terms(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         }[self.threat]
         return (
             f"The server learns the sum of at least {self.fewest} devices' vectors modulo 2^{self.modulus_bits}, and who "
-            f"took part. This holds against {server}, together with up to {self.adversarial_rate:.0%} of the devices. "
-            f"The sum is recovered if up to {self.dropout_rate:.0%} of them vanish. "
+            f"took part. This holds against {server}, {self._together()}. The sum is recovered if up to "
+            f"{_of(math.floor(self.dropout_rate * self.most + 1e-9), self.most)} vanish. "
             "What the sum itself tells is for differential privacy to bound."
         )
+
+    def _together(self) -> str:
+        """Whom a server may have on its side, in whole numbers."""
+        adversaries = adversaries_in(self.most, self.adversarial_rate)
+        if not adversaries:
+            return (
+                f"alone: at a rate of {self.adversarial_rate:.0%} none of {self.most} devices may be on its side; one that is "
+                "takes its own input out of the sum"
+            )
+        return f"together with up to {_of(adversaries, self.most)}; at least {self.fewest - adversaries} others are in a sum"
+
+
+def _of(devices: int, all_: int) -> str:
+    """So many of a session's devices, in words."""
+    return f"{devices or 'none'} of a session's {all_} devices"
 
 
 class Session:

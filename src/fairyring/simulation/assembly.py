@@ -62,14 +62,15 @@ class Trial:
         engine, rows, first, own = assemble(plan, population, key, target(plan.layout.size))
         self.draws = Draws(plan.rule, population, seed)
         self.state = jax.device_put(first, engine.devices[0])
-        self._spending = Spending(plan, None, False, None, None) if plan.protection else None
+        self._spending = Spending(plan, None) if plan.protection else None
         states = ClientStates(len(population), own, None) if jax.tree.leaves(own) else None
         self._rounds = Rounds(engine, rows, self.draws, key, states, None)
 
     def round(self, number: int) -> tuple[Draw, ServerState]:
         """Who took part in a round from the first model, and the state after it."""
         draw = self.draws.of(number)
-        noise = self._spending.begin(number, len(draw.staying)) if self._spending else None
+        clients = len(draw.staying), len(draw.sampled)
+        noise = self._spending.begin(number, *clients) if self._spending else None
         return draw, self._rounds.run(self.state, draw, noise).state
 
     def __enter__(self) -> Self:

@@ -1,15 +1,24 @@
 """Whether this driver can keep what a plan's promise claims of who takes part."""
 
+import math
+
 from fairyring.core.errors import PlanError
 from fairyring.learning.plan import Plan
+from fairyring.privacy.accounting import Accountant
 from fairyring.privacy.participation import FixedSize, PoissonSampled
+from fairyring.secagg.graph import COMPLETE_UP_TO
 from fairyring.simulation.draws import Draws
 
-RARE = 1e-9  # probability of a round that shows how many took part where that is a secret
 
+def check_claims(plan: Plan, draws: Draws, rounds: int, *, protocol: bool = False) -> None:
+    """Raise `PlanError` unless rounds and cohorts of a simulation are those its plan's promise rests on.
 
-def check_claims(plan: Plan, draws: Draws, rounds: int) -> None:
-    """Raise `PlanError` unless rounds and cohorts of a simulation are those its plan's promise rests on."""
+    Args:
+        plan: with a budget.
+        draws: of the run.
+        rounds: of the run, with those it has had already.
+        protocol: the secure sum is made of real messages, so that clients may also vanish after their input.
+    """
     protection = plan.protection
     assert protection is not None
     budget, participation, clients = protection.budget, protection.participation, len(draws.eligible)
@@ -29,15 +38,83 @@ def check_claims(plan: Plan, draws: Draws, rounds: int) -> None:
             do=f"Set population={clients}.",
         )
     if isinstance(participation, PoissonSampled):
-        most, rate = plan.rule.most, participation.rate
-        beyond = probability_beyond(clients, rate, most)
-        if beyond > RARE:
-            raise PlanError(
-                "poisson most",
-                given=f"{most}, which a round of {clients} clients exceeds with probability {beyond:.2g}",
-                expected=f"a bound exceeded with probability below {RARE:g}: a cohort that is cut is no Poisson sample",
-                do=f"Set most={enough(clients, rate)}.",
-            )
+        _check_sizes(plan, participation, draws, rounds, protocol)
+
+
+def _check_sizes(
+    plan: Plan, participation: PoissonSampled, draws: Draws, rounds: int, protocol: bool
+) -> None:
+    """Refuse a Poisson cohort of which some round may show how many took part.
+
+    A cohort that is cut at its `most`, and a sum of too few that is not released, depend on whether one client was drawn.
+    Where that happens with probability p in the whole run, the promise at delta is one at `delta + (1 + e^epsilon) p`:
+    with and without a client the run is one that never shows it, but for p. The share of delta that the accountant leaves
+    aside (`participation.aside`) must cover it.
+    """
+    clients, rate = len(draws.eligible), participation.rate
+    most, fewest = plan.rule.most, _needed(plan, draws.dropout, protocol)
+    epsilon = _epsilon(plan, rounds)
+    assert plan.privacy is not None
+    # In logarithms: e^epsilon may be beyond any float.
+    allowed = math.exp(
+        math.log(participation.aside * plan.privacy.delta / rounds) - float(_log1p_exp(epsilon))
+    )
+    cut = probability_beyond(clients, rate, most)
+    if cut > allowed / 2:
+        raise PlanError(
+            "poisson most",
+            given=f"{most}, which a round of {clients} clients exceeds with probability {cut:.2g}",
+            expected=f"at most {allowed / 2:.2g}, so that no observer of {rounds} rounds sees a cohort that was cut at this "
+            "delta: it would be no Poisson sample",
+            do=f"Set most={enough(clients, rate, allowed / 2)}.",
+        )
+    if fewest <= 0:
+        return
+    stay = rate * (1 - draws.dropout) ** (2 if protocol else 1)
+    short = probability_below(clients, stay, fewest)
+    if short > allowed / 2:
+        reach = most_below(clients, stay, allowed / 2)
+        enough_for_any = f"minimum_cohort={reach}, or a higher rate" if reach > 1 else "a higher rate"
+        raise PlanError(
+            "a Poisson cohort under a secure sum",
+            given=f"sums that need {fewest} clients, of about {stay * clients:.3g} a round: one ends without a sum with "
+            f"probability {short:.2g}",
+            expected=f"at most {allowed / 2:.2g} in each of {rounds} rounds: that there was no sum shows how many took part, "
+            "which the promise takes for a secret",
+            do=f"Use {enough_for_any}; or a cohort in turn, whose size is no secret; or no secure sum: noise is then "
+            "released for an empty round, too.",
+        )
+
+
+def _needed(plan: Plan, dropout: float, protocol: bool) -> int:
+    """How many clients must stay for a sum; 0 where there is always one."""
+    if plan.terms is None:
+        return 0
+    terms = plan.terms
+    if not protocol or not dropout:
+        return terms.fewest
+    if terms.most > COMPLETE_UP_TO:
+        raise PlanError(
+            "dropout",
+            given=f"{dropout:g}, under the masked protocol with a Poisson cohort of up to {terms.most}",
+            expected="none: whether a neighbourhood of the graph keeps enough clients shows how many took part",
+            do="Use a cohort in turn, or secure_sum='ideal'.",
+        )
+    return max(terms.fewest, terms.graph(terms.most).threshold + 1)
+
+
+def _epsilon(plan: Plan, rounds: int) -> float:
+    """What so many rounds will spend at most."""
+    protection = plan.protection
+    assert protection is not None
+    if math.isfinite(protection.budget.epsilon):
+        return protection.budget.epsilon
+    accountant = Accountant(protection.participation, protection.budget.delta)
+    return accountant.spent({protection.release: rounds}).epsilon
+
+
+def _log1p_exp(epsilon: float) -> float:
+    return epsilon + math.log1p(math.exp(-epsilon))
 
 
 def probability_beyond(clients: int, rate: float, most: int) -> float:
@@ -47,8 +124,23 @@ def probability_beyond(clients: int, rate: float, most: int) -> float:
     return float(bdtrc(most, clients, rate)) if most < clients else 0.0
 
 
-def enough(clients: int, rate: float) -> int:
-    """The least bound that is exceeded rarely enough."""
-    from scipy.stats import binom
+def probability_below(clients: int, rate: float, fewest: int) -> float:
+    """Probability that a binomial number of clients is below `fewest`."""
+    from scipy.special import bdtr
 
-    return int(binom.isf(RARE, clients, rate))
+    return float(bdtr(fewest - 1, clients, rate)) if fewest <= clients else 1.0
+
+
+def enough(clients: int, rate: float, allowed: float) -> int:
+    """The least bound that is exceeded with at most this probability."""
+    return next(
+        n for n in range(int(rate * clients), clients + 1) if probability_beyond(clients, rate, n) <= allowed
+    )
+
+
+def most_below(clients: int, rate: float, allowed: float) -> int:
+    """The largest number that a round falls short of with at most this probability."""
+    fitting = (
+        n for n in range(int(rate * clients) + 1, 0, -1) if probability_below(clients, rate, n) <= allowed
+    )
+    return next(fitting, 0)

@@ -16,7 +16,7 @@ import numpy as np
 from fairyring._version import __version__
 from fairyring.core.errors import BudgetSpent, PlanError, RunMismatch, TrainingDiverged
 from fairyring.core.keys import Purpose, root, shared
-from fairyring.core.record import RunFolder, restore_state
+from fairyring.core.record import Held, RunFolder, restore_state
 from fairyring.learning.plan import Plan
 from fairyring.learning.server import ServerState
 from fairyring.population import Population
@@ -30,9 +30,9 @@ from fairyring.simulation.evaluate import Evaluation, Evaluator
 from fairyring.simulation.machine import machine
 from fairyring.simulation.masked import MaskedSums
 from fairyring.simulation.promises import assumptions
-from fairyring.simulation.rounds import Rounds
+from fairyring.simulation.rounds import Done, Rounds
 from fairyring.simulation.run import Run, checkpoint_arrays, write_head
-from fairyring.simulation.spending import Spending, check_entropy
+from fairyring.simulation.spending import Earlier, Spending, check_entropy
 from fairyring.simulation.states import ClientStates
 from fairyring.simulation.stopping import EarlyStopping
 from fairyring.simulation.target import target
@@ -174,7 +174,7 @@ class _Simulation:
         self.checkpoint_every = checkpoint_every
         self.draws = Draws(plan.rule, population, seed, dropout, canaries)
         if plan.protection is not None:
-            check_claims(plan, self.draws, rounds)
+            check_claims(plan, self.draws, rounds, protocol=secure_sum == "protocol")
         self.root = root(seed)
         self.metrics: list[dict[str, Any]] = []
         self.participation = np.zeros(len(population), np.int32)
@@ -221,13 +221,18 @@ class _Simulation:
             taking_part = Canaries(self.draws.canaries, audit.confidence)
             self.audit = Audit(plan.update_layout.size, directions, taking_part, known=known)
         self.folder: RunFolder | None = None
+        self.held: Held | None = None
         self.round = 0
-        self.head: dict[str, Any] | None = None
-        self._open(run, resume, first, own)
+        self.earlier: Earlier | None = None
         self.spending = None
-        if plan.protection is not None:
-            place = self.folder.path if self.folder else None
-            self.spending = Spending(plan, place, resume, entropy, self.head)
+        try:
+            self._open(run, resume, first, own)
+            if plan.protection is not None:
+                place = self.folder.path if self.folder else None
+                self.spending = Spending(plan, place, entropy, self.earlier)
+        except BaseException:
+            self._let_go()
+            raise
         self.transcripts = Transcripts(self.folder, self.spending) if self.folder else None
         masks = MaskedSums(plan.terms) if secure_sum == "protocol" and plan.terms else None
         self.each = Rounds(self.engine, rows, self.draws, self.root, self.states, masks)
@@ -246,7 +251,10 @@ class _Simulation:
         path = Path(run) / "clients" if run is not None else None
         if run is not None and resume:
             self.folder = RunFolder.open(run)
-            self._same(self.folder.read("run.json"))
+            self.held = self.folder.hold()
+            saved = self.folder.read("run.json")
+            self._same(saved)
+            self.earlier = self._earlier(saved)
             self.states = ClientStates(len(self.population), own, path) if has_states else None
             found = self.folder.last_checkpoint(self.fingerprint)
             if found is not None:
@@ -255,19 +263,32 @@ class _Simulation:
                 stripped = {name.removeprefix("server/"): array for name, array in arrays.items()}
                 self.state = self._placed(restore_state(first, stripped))
                 self.metrics = self.folder.cut_metrics(self.round)
-                self.seconds, self.head = facts["seconds"], facts.get("ledger")
+                self.seconds = facts["seconds"]
+                self.earlier = self.earlier._replace(head=facts.get("ledger"))
                 if self.states is not None:
                     self.states.recover(facts, self.round)
                 return
             self.folder.cut_metrics(0)
         elif run is not None:
             self.folder = RunFolder.create(run)
+            self.held = self.folder.hold()
             write_head(self.folder, self.header, self.plan, self.summary)
         if not (run is not None and resume):
             self.states = ClientStates(len(self.population), own, path) if has_states else None
         if self.states is not None:
             self.states.begin(0)
         self.state = self._placed(first)
+
+    def _earlier(self, header: dict[str, Any]) -> Earlier:
+        """What the folder of a resumed run tells of its rounds."""
+        assert self.folder is not None
+        over = header["status"] == "finished" or header.get("stopped_by") == "budget"
+        shown = (record for record in self.folder.metrics() if "aborted" not in record)
+        return Earlier(frozenset(int(record["round"]) for record in shown), over, None)
+
+    def _let_go(self) -> None:
+        if self.held is not None:
+            self.held.release()
 
     def _placed(self, state: ServerState) -> ServerState:
         """`state` on the first device, where the server is."""
@@ -323,6 +344,7 @@ class _Simulation:
             if self.spending is not None:
                 over = self.header["status"] == "finished" or self.header.get("stopped_by") == "budget"
                 self.spending.close(finished=over)
+            self._let_go()
 
     def _go(self) -> Run:
         began = time.perf_counter()
@@ -375,7 +397,9 @@ class _Simulation:
         """A round: the next state, and the round's record."""
         noise = None
         if self.spending is not None:
-            noise = self.spending.begin(draw.round, len(draw.staying) + len(draw.canaries))
+            canaries = len(draw.canaries)
+            session = len(draw.sampled) + canaries
+            noise = self.spending.begin(draw.round, len(draw.staying) + canaries, session)
         done = self.each.run(self.state, draw, noise)
         self.state = done.state
         if self.audit is not None and done.mean is not None:
@@ -385,7 +409,7 @@ class _Simulation:
         if staying and len(done.faulty) == staying:
             self._diverged(draw)
         self.participation[np.setdiff1d(draw.staying, done.faulty, assume_unique=True)] += 1
-        counts = done.heard >= self.plan.fewest
+        counts = done.heard >= self.plan.fewest or done.mean is not None
         names = ["loss", *self.plan.task.metrics]
         means = {name: float(done.side[1 + j]) if counts else float("nan") for j, name in enumerate(names)}
         if self.spending is not None:  # noise may have carried a mean out of the range it is in
@@ -406,13 +430,19 @@ class _Simulation:
             "nonfinite": len(done.faulty),
             **({"aborted": aborted} if aborted and self.plan.fewest > 1 else {}),
             **({"canaries": len(draw.canaries)} if self.audit is not None else {}),
-            **(self.spending.signal(done.mean, float(done.side[0]), done.heard) if self.spending else {}),
+            **(self._signal(draw, done) if self.spending is not None else {}),
             "examples": int(self.sizes[draw.staying].sum()),
             "bytes_up": staying * self.plan.bytes_up if done.traffic is None else done.traffic.up,
             "bytes_down": len(draw.sampled) * self.plan.bytes_down
             if done.traffic is None
             else len(draw.sampled) * (self.plan.bytes_down - self.plan.traffic.down) + done.traffic.down,
         }
+
+    def _signal(self, draw: Draw, done: Done) -> dict[str, float]:
+        """How far a private round's update stands out of its noise."""
+        assert self.spending is not None
+        session = len(draw.sampled) + len(draw.canaries)
+        return self.spending.signal(done.mean, float(done.side[0]), done.heard, session)
 
     def _diverged(self, draw: Draw) -> None:
         clients = [self.population.ids[c] for c in draw.staying[:5]]

@@ -164,6 +164,10 @@ class Engine:
         """The same of a sum, and the decoded mean vector."""
         total, heard = sums
         counted = jnp.where(heard >= self.plan.fewest, heard, 0)  # a sum of too few is not released
+        if self.plan.secret_rate is not None and self.plan.fewest == 1:
+            counted = jnp.maximum(
+                heard, 1
+            )  # that nobody took part is a secret: there is noise, and it counts
         state, side, mean = self.advance(
             state, total, counted, shared(of_round(root, number), Purpose.SHARED)
         )

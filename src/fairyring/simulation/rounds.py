@@ -12,6 +12,7 @@ from fairyring.core.vector import digest
 from fairyring.learning.device import Broadcast
 from fairyring.learning.server import ServerState
 from fairyring.secagg import Traffic
+from fairyring.secagg.server import Stage
 from fairyring.simulation.draws import Draw, Draws
 from fairyring.simulation.engine import Engine
 from fairyring.simulation.feed import Piece, Resident, Streamed
@@ -121,7 +122,9 @@ class Rounds:
         if summed.vector is not None:
             message = sums[0][0]._replace(vector=summed.vector)
             sums[0] = jax.device_put((message, np.int32(summed.count)), self.engine.devices[0])
-        done = self._finish(state, draw, sums, np.concatenate(bad), noise, shared=True)
+        # From its last stage on the server may know the sum.
+        seen = summed.aborted is not None and summed.aborted[0] == Stage.UNMASKING
+        done = self._finish(state, draw, sums, np.concatenate(bad), noise, shared=True, seen=seen)
         return done._replace(summed=summed)
 
     def _one_by_one(
@@ -178,14 +181,22 @@ class Rounds:
         noise: RoundNoise | None,
         *,
         shared: bool,
+        seen: bool = False,
     ) -> Done:
-        """The server's half of a round; `shared`: the clients' shares of noise are in the sums."""
+        """The server's half of a round.
+
+        Args:
+            shared: the clients' shares of noise are in the sums.
+            seen: there is no sum, but the server had what it takes to make one.
+        """
         parts = (sums[0], *(handed(part, self.engine.devices[0]) for part in sums[1:]))
         if noise is not None:
             total, heard = self.engine.add_up(0, parts)
             clients, mean = int(heard), None
-            if clients < self.engine.plan.fewest or not clients:
-                noise.cancel()
+            # Where who took part is a secret, so is that nobody did: noise alone is released.
+            secret = self.engine.plan.secret_rate is not None
+            if clients < self.engine.plan.fewest and not (secret and self.engine.plan.fewest == 1):
+                noise.cancel(seen=seen)
                 return Done(state, np.full(len(self.engine.plan.sides), np.nan), clients, faulty)
             vector = noise.release(np.asarray(total.vector), clients, shared=shared)
             noisy = jax.device_put((total._replace(vector=vector), heard), self.engine.devices[0])

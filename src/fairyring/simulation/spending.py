@@ -4,11 +4,11 @@ import hashlib
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from fairyring.core.errors import PlanError, PrivacyError
+from fairyring.core.errors import LedgerDamaged, PlanError, PrivacyError, RunDamaged
 from fairyring.core.noise import Noise
 from fairyring.core.record import replace_file
 from fairyring.learning.plan import Plan
@@ -16,8 +16,7 @@ from fairyring.learning.protection import Protection
 from fairyring.privacy.accounting import Accountant, Spent
 from fairyring.privacy.correlated import coefficients
 from fairyring.privacy.entropy import KEY_BYTES, fresh
-from fairyring.privacy.ledger import Head, Ledger, Promise
-from fairyring.privacy.participation import AtMost
+from fairyring.privacy.ledger import Head, Ledger, Promise, Reservation
 from fairyring.privacy.release import Release
 from fairyring.privacy.source import NoiseSource
 
@@ -25,27 +24,42 @@ LEDGER = "ledger.sqlite"
 SECRET = "noise.key"
 
 
+class Earlier(NamedTuple):
+    """What a resumed run's folder tells of its rounds so far.
+
+    Attributes:
+        released: rounds of which it shows a result.
+        over: the run had ended, so that its secret is gone.
+        head: of the ledger, as the checkpoint noted it; None without one.
+    """
+
+    released: frozenset[int]
+    over: bool
+    head: Mapping[str, Any] | None
+
+
 class Spending:
     """Keeps a plan's promise through a run.
+
+    Whoever makes one for a folder must be alone in it: what its ledger has open is taken for lost, and so for released.
 
     Args:
         plan: with a budget.
         folder: of the run, where ledger and secret lie; None to keep both in memory.
-        resume: the folder has both already.
         entropy: 32 secret bytes all noise is made from; None for fresh ones.
-        head: what a resumed run noted of the ledger last.
+        earlier: what a resumed run's folder tells; None for a new one.
 
     Raises:
-        LedgerMismatch, LedgerDamaged, StorageError: the ledger cannot be used.
+        LedgerMismatch, LedgerDamaged, StorageError: the ledger cannot be used, or is not that of the rounds there.
+        RunDamaged: the secret is missing, or is none.
     """
 
     def __init__(
         self,
         plan: Plan,
         folder: Path | None,
-        resume: bool,
-        entropy: bytes | None,
-        head: Mapping[str, Any] | None,
+        entropy: bytes | None = None,
+        earlier: Earlier | None = None,
     ) -> None:
         protection, noise = plan.protection, plan.bound.signal.noise
         assert protection is not None
@@ -57,15 +71,21 @@ class Spending:
         if budget.rounds is not None:  # asked at once, it answers for every round of the plan
             self.accountant.fits({protection.release: budget.rounds}, budget.epsilon)
         path = folder / LEDGER if folder is not None else None
+        if path is not None and earlier is not None and earlier.released:
+            _require_ledger(path)
         promise = Promise(plan.fingerprint(), budget.epsilon, budget.delta, protection.participation)
         self.ledger = Ledger(path, promise, accountant=self.accountant)
-        if head is not None:
-            self.ledger.check(Head(head["number"], head["hash"]))
-        self._secret = folder / SECRET if folder is not None else None
-        self.source = NoiseSource(noise, _root(self._secret, resume, entropy))
+        try:
+            reservations = self._taken_up(earlier)
+            self._secret = folder / SECRET if folder is not None else None
+            begun = earlier if reservations else None
+            self.source = NoiseSource(noise, _root(self._secret, begun, noise.bands > 1, entropy))
+        except BaseException:
+            self.ledger.close()
+            raise
         self._pool = ThreadPoolExecutor(1, "noise")
-        self._numbers = {r.round: r.number for r in self.ledger.reservations()}
-        self._released = {r.round: r.number for r in self.ledger.reservations() if r.digest}
+        self._numbers = {r.round: r.number for r in reservations}
+        self._released = {r.round: r.number for r in reservations if r.digest}
 
     @property
     def complete(self) -> bool:
@@ -81,12 +101,33 @@ class Spending:
         """By all releases so far."""
         return self.accountant.spent(self.ledger.counts())
 
-    def begin(self, round: int, clients: int) -> "RoundNoise":
+    def _taken_up(self, earlier: Earlier | None) -> tuple[Reservation, ...]:
+        """What the ledger has, after what was open in it is noted as lost: a crash is a release."""
+        if earlier is None:
+            return self.ledger.reservations()
+        if earlier.head is not None:
+            self.ledger.check(Head(earlier.head["number"], earlier.head["hash"]))
+        reservations = self.ledger.reservations()
+        unknown = sorted(earlier.released - {r.round for r in reservations})
+        if unknown:
+            raise LedgerDamaged(
+                repr(self.ledger),
+                given=f"no reservation of round {unknown[0]}, whose result is in the run folder",
+                expected="one of every round that released something",
+                do="Put the run's own ledger back, or start a new run folder: what this run spent is not known.",
+            )
+        for one in reservations:
+            if one.open:
+                self.ledger.lose(one.number)
+        return self.ledger.reservations()
+
+    def begin(self, round: int, clients: int, session: int) -> "RoundNoise":
         """Reserve a round, and start drawing its noise.
 
         Args:
             round: from 1.
             clients: how many will report, as far as is known.
+            session: how many were asked to.
 
         Raises:
             BudgetSpent: it would spend more than is left. Nothing happens.
@@ -96,7 +137,7 @@ class Spending:
         if number is None:
             number = self.ledger.reserve(round, self.protection.release)
         self._numbers[round] = number
-        return RoundNoise(self, round, number, again, clients)
+        return RoundNoise(self, round, number, again, clients, session)
 
     def draw(self, round: int, number: int, clients: int) -> "Future[np.ndarray]":
         """The noise of a sum of so many clients, being drawn beside what else is going on."""
@@ -104,7 +145,7 @@ class Spending:
             return self._pool.submit(self.source.of_clients, number, clients)
         return self._pool.submit(self.source.of_server, round, dict(self._numbers))
 
-    def signal(self, mean: np.ndarray | None, weight: float, clients: int) -> dict[str, float]:
+    def signal(self, mean: np.ndarray | None, weight: float, clients: int, session: int) -> dict[str, float]:
         """How far a round's update stands out of its noise: a reckoning from the noisy update alone, which tells nothing new.
 
         `snr` is the length of the true mean over the length of the noise, the former from
@@ -114,7 +155,7 @@ class Spending:
             return {}
         sigma = self.noise.sigma
         if self.noise.distributed:
-            shares = clients + max(0, self.noise.shares - self.protection.shares_of(clients))
+            shares = clients + max(0, self.noise.shares - self.protection.shares_of(clients, session))
             sigma *= (shares / self.noise.shares) ** 0.5
         if self.noise.bands:
             sigma *= float(np.linalg.norm(coefficients(self.noise.bands)))
@@ -132,6 +173,7 @@ class Spending:
             "statement": str(spent),
             "releases": sum(1 for r in reservations if r.digest),
             "reservations": len(reservations),
+            "lost": sum(1 for r in reservations if r.lost),
             "ledger": self.head,
         }
 
@@ -146,9 +188,11 @@ class Spending:
 class RoundNoise:
     """One round's noise, from its reservation to its release."""
 
-    def __init__(self, spending: Spending, round: int, number: int, again: bool, clients: int) -> None:
+    def __init__(
+        self, spending: Spending, round: int, number: int, again: bool, clients: int, session: int
+    ) -> None:
         self.spending, self.round, self.number, self.again = spending, round, number, again
-        self._expected = clients
+        self._expected, self._session = clients, session
         self._drawn = spending.draw(round, number, clients)
 
     def share(self, client: int, modulus_bits: int, vector: np.ndarray) -> np.ndarray:
@@ -183,9 +227,8 @@ class RoundNoise:
                 if clients == self._expected
                 else spending.draw(self.round, self.number, clients).result()
             )
-        if noise.distributed and spending.protection.shares_of(clients) < noise.shares:
-            missing = noise.shares - spending.protection.shares_of(clients)
-            parts.append(spending.source.missing(self.number, missing))
+        if noise.distributed and self._honest(clients) < noise.shares:
+            parts.append(spending.source.missing(self.number, noise.shares - self._honest(clients)))
         noisy = total.copy()
         for part in parts:
             # The low bits of a whole number are those of its sum modulo a power of two.
@@ -193,16 +236,22 @@ class RoundNoise:
         self._settle(hashlib.sha256(noisy.data).digest(), clients)
         return noisy
 
-    def cancel(self) -> None:
-        """Nothing was released, and nothing will be: the round spends nothing.
+    def cancel(self, *, seen: bool = False) -> None:
+        """No sum came of it. Nothing was released, and nothing will be, so the round spends nothing.
 
-        But where a promise rests on the rounds between two of a device's, this one has passed: the accountant counts
-        rounds by releases, and without it would take the device's next turn for one that comes later. It stays reserved.
+        Args:
+            seen: the devices had been asked to unmask their sum: a server that is not trusted to add the noise may know
+                it, whatever it says, and so it counts as released.
         """
-        participation = self.spending.protection.participation
-        apart = isinstance(participation, AtMost) and participation.separation > 1
-        if not self.again and not apart:
+        if self.again:
+            return
+        if seen and self.spending.noise.distributed:
+            self.spending.ledger.lose(self.number)
+        else:
             self.spending.ledger.cancel(self.number)
+
+    def _honest(self, clients: int) -> int:
+        return self.spending.protection.shares_of(clients, self._session)
 
     def _settle(self, digest: bytes, clients: int) -> None:
         spending = self.spending
@@ -217,7 +266,7 @@ class RoundNoise:
             return
         really = spending.protection.release
         if spending.noise.distributed:
-            shares = max(spending.protection.shares_of(clients), spending.noise.shares)
+            shares = max(self._honest(clients), spending.noise.shares)
             really = Release.of(spending.noise, shares)
         if really != spending.protection.release:
             spending.ledger.amend(self.number, really)
@@ -231,11 +280,48 @@ def check_entropy(entropy: object) -> None:
         raise PlanError("entropy", given=given, expected=f"{KEY_BYTES} bytes", do="Leave it out.")
 
 
-def _root(path: Path | None, resume: bool, entropy: bytes | None) -> bytes:
-    """The secret of a run; one that may be resumed keeps it in a file of its owner's until it has finished."""
-    if path is not None and resume and path.exists():
-        return path.read_bytes()
+def _require_ledger(path: Path) -> None:
+    if not path.is_file():
+        raise LedgerDamaged(
+            str(path),
+            given="no such file, in the folder of a private run that has released rounds",
+            expected="the ledger of what it has spent",
+            do="Put it back from a copy, or start a new run folder: without it nothing more may be released.",
+        )
+
+
+def _root(path: Path | None, begun: Earlier | None, continues: bool, entropy: bytes | None) -> bytes:
+    """The secret of a run; one that may be resumed keeps it in a file of its owner's until it has ended.
+
+    Args:
+        path: of the file.
+        begun: of a resumed run that has reserved something: what its folder tells.
+        continues: later noise is made of what earlier noise was made of.
+        entropy: what to make noise from; None for fresh entropy.
+    """
+    if path is not None and begun is not None:
+        if path.exists():
+            found = path.read_bytes()
+            if len(found) != KEY_BYTES:
+                raise _no_secret(path, f"{len(found)} bytes", "Put the whole file back")
+            return found
+        if continues:
+            raise _no_secret(
+                path, "no such file, and correlated noise, which goes on from earlier rounds'", "Put it back"
+            )
+        if not begun.over:
+            raise _no_secret(path, "no such file, in the folder of a run that has not ended", "Put it back")
     root = entropy if entropy is not None else fresh()
     if path is not None:
         replace_file(path, root, mode=0o600)
     return root
+
+
+def _no_secret(path: Path, given: str, do: str) -> RunDamaged:
+    return RunDamaged(
+        str(path),
+        given=given,
+        expected=f"the {KEY_BYTES} bytes this run's noise is made from: with others, rounds that are computed again "
+        "would be released twice",
+        do=f"{do}, or start a new run folder.",
+    )
