@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import msgspec
 import numpy as np
 import optax
 import pytest
@@ -46,9 +47,9 @@ def protection(*stages: Any, **options: Any) -> Any:
     ("stages", "cohort", "participation"),
     [
         ((fr.gaussian_noise(),), 12, AtMost()),
-        ((fr.gaussian_noise(),), fr.cohort.in_turn(12, separation=6), AtMost(4, 6)),
-        ((fr.gaussian_noise(),), fr.cohort.poisson(0.02, most=60), PoissonSampled(0.02)),
-        ((fr.correlated_noise(),), fr.cohort.in_turn(12, separation=5), AtMost(4, 5)),
+        ((fr.gaussian_noise(),), fr.cohort.in_turn(12, separation=6), AtMost(None, 6)),
+        ((fr.gaussian_noise(),), fr.cohort.poisson(0.02, most=60), PoissonSampled(0.02, 1e-3)),
+        ((fr.correlated_noise(),), fr.cohort.in_turn(12, separation=5), AtMost(None, 5)),
         ((fr.distributed_noise(), fr.secure_sum(20)), 12, AtMost()),
         ((fr.rotate(), fr.distributed_noise("discrete_gaussian"), fr.secure_sum(18)), 12, AtMost()),
     ],
@@ -112,13 +113,15 @@ def test_bands_are_chosen_for_the_rounds():
 
 
 def test_honest_clients_are_counted_with_as_many_adversaries_as_there_may_be():
-    assert [honest_of(n, 0.1) for n in (9, 10, 19, 20)] == [9, 9, 18, 18]
-    assert honest_of(100, 0.29) == 71  # though 0.29 * 100 is 28.999999999999996
+    assert [honest_of(n, n, 0.1) for n in (9, 10, 19, 20)] == [9, 9, 18, 18]
+    assert honest_of(100, 100, 0.29) == 71  # though 0.29 * 100 is 28.999999999999996
+    # The adversaries are a share of the session, and all of them may be among those that stay.
+    assert [honest_of(n, 60, 0.1) for n in (60, 30, 6, 3)] == [54, 24, 0, 0]
     for rate in (0.0, 0.1, 0.3):
         for shares in range(1, 20):
             fewest = fewest_with(shares, rate, 40)
-            assert honest_of(fewest, rate) >= shares
-            assert fewest == shares or honest_of(fewest - 1, rate) < shares
+            assert honest_of(fewest, 40, rate) >= shares
+            assert fewest == shares or honest_of(fewest - 1, 40, rate) < shares
     assert fewest_with(39, 0.1, 40) == 41
 
 
@@ -133,7 +136,36 @@ def test_a_sum_of_fewer_than_the_shares_need_is_never_released():
 
 def test_shares_that_count():
     found = protection(fr.distributed_noise(multiplier=1.0, shares=9), fr.secure_sum(20), privacy=COUNTED)
-    assert [found.shares_of(n) for n in (5, 10, 12)] == [5, 9, 11]
+    assert [found.shares_of(n, 12) for n in (5, 10, 12)] == [4, 9, 11]
+    assert [found.shares_of(n, n) for n in (5, 10, 12)] == [5, 9, 11]
+
+
+@pytest.mark.parametrize(
+    ("secure", "honest", "was"), [({}, 24, 27), ({"adversarial_rate": 0.3, "minimum_cohort": 30}, 12, 21)]
+)
+def test_noise_is_calibrated_for_adversaries_that_all_stay(secure, honest, was):
+    """Of 60 clients, half of which may vanish: the shares of the honest among the other half make the promise."""
+    budget = fr.Budget(8.0, 1e-5, rounds=20)
+    found = protection(fr.distributed_noise(), fr.secure_sum(24, **secure), cohort=60, privacy=budget).release
+    assert found.shares == honest
+    accountant = Accountant(AtMost(), 1e-5)
+    # So few shares keep the promise; noise made for what was counted before does not.
+    assert accountant.spent({found: 20}).epsilon == pytest.approx(8.0, rel=5e-3)
+    less = msgspec.structs.replace(found, sigma=found.sigma * (honest / was) ** 0.5)
+    assert accountant.spent({less: 20}).epsilon > (8.5 if honest == 24 else 11.0)
+
+
+def test_sums_with_fewer_than_two_honest_clients_are_refused():
+    with pytest.raises(PlanError, match=r"2 of a session's 4 adversaries.*minimum_cohort=4"):
+        plan(
+            fr.gaussian_noise(1.0),
+            fr.secure_sum(20, adversarial_rate=0.5, dropout_rate=0.0, minimum_cohort=3),
+            privacy=COUNTED,
+            cohort=4,
+        )
+    # Without a minimum there are enough.
+    made = plan(fr.gaussian_noise(1.0), fr.secure_sum(20, adversarial_rate=0.4), privacy=COUNTED, cohort=10)
+    assert made.fewest - 4 >= 2
 
 
 def test_shares_do_not_go_with_secret_sampling():

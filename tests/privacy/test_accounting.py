@@ -5,6 +5,8 @@ import itertools
 import math
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import dp_accounting as dp
@@ -14,15 +16,16 @@ from dp_accounting.pld import PLDAccountant
 from dp_accounting.rdp import RdpAccountant
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from scipy.linalg import toeplitz
 from scipy.special import logsumexp
 
 from fairyring.core.errors import MissingExtra, PlanError
 from fairyring.privacy._rdp import FIXED_SIZE_ORDERS, ORDERS, amplified
 from fairyring.privacy.accounting import LEAST_MULTIPLIER, Accountant, calibrate, epsilon
-from fairyring.privacy.correlated import sensitivity
+from fairyring.privacy.correlated import coefficients, sensitivity
 from fairyring.privacy.discrete import rounded_norms
 from fairyring.privacy.participation import AnyParticipation, AtMost, FixedSize, PoissonSampled
-from fairyring.privacy.release import Release
+from fairyring.privacy.release import OfRound, Release
 
 DELTA = 1e-6
 ADD_OR_REMOVE, REPLACE = dp.NeighboringRelation.ADD_OR_REMOVE_ONE, dp.NeighboringRelation.REPLACE_ONE
@@ -40,7 +43,7 @@ def shared(mechanism: str, multiplier: float, grid: float = 200.0, shares: int =
     return Release(mechanism, multiplier, dimension=64, l2=l2, l1=l1, shares=shares, sigma=sigma, scale=grid)
 
 
-def spent(participation: AnyParticipation, counts: dict[Release, int], delta: float = DELTA) -> float:
+def spent(participation: AnyParticipation, counts: Mapping[OfRound, int], delta: float = DELTA) -> float:
     return Accountant(participation, delta).spent(counts).epsilon
 
 
@@ -191,6 +194,91 @@ def test_no_device_spends_more_than_the_worst(
             if all(later - sooner >= separation for sooner, later in itertools.pairwise(chosen)):
                 one = {releases[i]: [releases[j] for j in chosen].count(releases[i]) for i in chosen}
                 assert spent(AtMost(count), one) <= ours * (1 + 1e-9)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.lists(st.floats(0.5, 5), max_size=3), min_size=1, max_size=6),
+    st.integers(1, 4),
+    st.integers(1, 4),
+    st.sampled_from(["gaussian", "skellam"]),
+)
+def test_no_device_spends_more_than_the_worst_where_rounds_released_several_times_or_not_at_all(
+    rounds: list[list[float]], times: int, separation: int, mechanism: str
+) -> None:
+    """Every set of rounds a device may be in, with all that left them."""
+    of = [[gaussian(z) if mechanism == "gaussian" else shared(mechanism, z) for z in one] for one in rounds]
+    counts = Counter(tuple(sorted(one, key=lambda r: r.multiplier)) for one in of if one)
+    ours = Accountant(AtMost(times, separation), DELTA).spent(counts, len(rounds)).epsilon
+    for count in range(1, times + 1):
+        for chosen in itertools.combinations(range(len(rounds)), count):
+            if all(later - sooner >= separation for sooner, later in itertools.pairwise(chosen)):
+                one = Counter(release for i in chosen for release in of[i])
+                assert spent(AtMost(), one) <= ours * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("mechanism", ["gaussian", "skellam", "discrete_gaussian"])
+def test_a_round_released_again_and_again_is_as_many_releases_to_whoever_is_in_it(mechanism: str) -> None:
+    release = gaussian(2.0) if mechanism == "gaussian" else shared(mechanism, 2.0)
+    often = {(release,) * 1000: 1}
+    for separation in (1, 10):
+        assert spent(AtMost(None, separation), often) == pytest.approx(spent(AtMost(), {release: 1000}))
+    # With other rounds: of ten, ten apart, a device is in one, and that may be the one released seven times.
+    ten = {(release,) * 7: 1, release: 9}
+    assert spent(AtMost(None, 10), ten) == pytest.approx(spent(AtMost(), {release: 7}))
+    assert spent(AtMost(None, 5), ten) == pytest.approx(spent(AtMost(), {release: 8}))
+
+
+def test_a_sample_that_is_released_twice_is_one_sample() -> None:
+    """The same draw in both: a sampled Gaussian with less noise, and more than two draws of half the chance to be seen."""
+    twice = spent(PoissonSampled(0.05), {(gaussian(2.0), gaussian(2.0)): 20})
+    assert twice == spent(PoissonSampled(0.05), {gaussian(math.sqrt(2.0)): 20})
+    assert twice > spent(PoissonSampled(0.05), {gaussian(2.0): 40})
+    sized = FixedSize(5, 100)
+    assert spent(sized, {(gaussian(2.0), gaussian(2.0)): 20}) == spent(sized, {gaussian(math.sqrt(2.0)): 20})
+    noise = shared("skellam", 3.0)
+    pair = spent(PoissonSampled(0.05), {(noise, noise): 20})
+    assert spent(PoissonSampled(0.05), {noise: 40}) < pair < spent(AtMost(), {noise: 40})
+
+
+def test_rounds_without_a_release_lie_between_a_devices_rounds() -> None:
+    accountant = Accountant(AtMost(None, 4), DELTA)
+    assert accountant.spent({gaussian(2.0): 3}).epsilon == accountant.spent({gaussian(2.0): 3}, 4).epsilon
+    assert accountant.spent({gaussian(2.0): 3}, 5).epsilon == spent(AtMost(), {gaussian(2.0): 2})
+    assert "in at most 2 of 5" in accountant.spent({gaussian(2.0): 3}, 5).sampling
+    with pytest.raises(PlanError, match="rounds from the first release to the last: given 2"):
+        accountant.spent({gaussian(2.0): 3}, 2)
+    assert accountant.fits({gaussian(2.0): 3}, spent(AtMost(), {gaussian(2.0): 1}), 4)
+    assert not accountant.fits({gaussian(2.0): 3}, spent(AtMost(), {gaussian(2.0): 1}), 5)
+
+
+def test_a_share_of_delta_that_is_kept_aside_is_not_spent_on_noise() -> None:
+    kept = spent(PoissonSampled(0.05, 0.25), {gaussian(2.0): 20})
+    assert kept == spent(PoissonSampled(0.05), {gaussian(2.0): 20}, 0.75 * DELTA)
+    with pytest.raises(PlanError, match="aside"):
+        Accountant(PoissonSampled(0.05, 1.0), DELTA)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 12), st.integers(1, 8), st.integers(1, 4), st.integers(0, 11), st.integers(1, 3))
+def test_a_correlated_round_seen_twice_shows_its_row_once_more(
+    rounds: int, bands: int, separation: int, again: int, more: int
+) -> None:
+    """Against every pattern of participation: the rows of the strategy, those of the round that was seen again repeated."""
+    again %= rounds
+    first = np.linalg.inv(
+        toeplitz(np.pad(coefficients(min(bands, rounds)), (0, rounds - min(bands, rounds))), np.zeros(rounds))
+    )
+    strategy = np.vstack([first] + [first[again : again + 1]] * more)
+    worst = 0.0
+    for pattern in itertools.product((0.0, 1.0), repeat=rounds):
+        taken = np.flatnonzero(pattern)
+        if not len(taken) or (np.diff(taken) < separation).any():
+            continue
+        worst = max(worst, float(np.linalg.norm(strategy @ np.array(pattern))))
+    release = Release("correlated", 5.0, bands)
+    counts = Counter({release: rounds - 1, (release,) * (1 + more): 1})
+    assert spent(AtMost(None, separation), counts) >= dp.get_epsilon_gaussian(5.0 / worst, DELTA) * (1 - 1e-9)
 
 
 def test_mixed_gaussians_are_one() -> None:

@@ -48,12 +48,12 @@ def test_what_does_not_fit_is_refused_and_leaves_no_trace(ledger: Ledger) -> Non
 
 def test_what_was_reserved_counts_until_it_is_amended(ledger: Ledger) -> None:
     first, second = ledger.reserve(0, noise()), ledger.reserve(1, noise())
-    assert ledger.counts() == {noise(): 2}
+    assert ledger.tally().counts == {noise(): 2}
     ledger.amend(first, noise(0.5))
-    assert ledger.counts() == {noise(0.5): 1, noise(): 1}
+    assert ledger.tally().counts == {noise(0.5): 1, noise(): 1}
     ledger.amend(first, noise(2.0))
     ledger.amend(second, noise(2.0))
-    assert ledger.counts() == {noise(2.0): 2}
+    assert ledger.tally().counts == {noise(2.0): 2}
     assert ledger.spent().epsilon == 1.0
     entries = len(ledger.entries())
     ledger.amend(second, noise(2.0))
@@ -81,7 +81,7 @@ def test_a_cancelled_reservation_spends_nothing_and_is_over(ledger: Ledger) -> N
     kept, taken_back = ledger.reserve(0, noise()), ledger.reserve(1, noise(0.5))
     assert ledger.spent().epsilon == 3.0
     ledger.cancel(taken_back)
-    assert ledger.counts() == {noise(): 1}
+    assert ledger.tally().counts == {noise(): 1}
     assert [one.cancelled for one in ledger.reservations()] == [False, True]
     for refused in (
         lambda: ledger.release(taken_back, digest(0)),
@@ -135,7 +135,7 @@ def test_a_round_is_reserved_once_and_again_only_when_nobody_may_release_it(ledg
     with pytest.raises(PrivacyError, match="reservation 3 of it, released as"):
         ledger.reserve(5, noise())
     # One round, that released twice.
-    assert ledger.counts() == {(noise(), noise()): 1}
+    assert ledger.tally().counts == {(noise(), noise()): 1}
     assert ledger.spent().epsilon == 2.0
 
 
@@ -143,11 +143,11 @@ def test_rounds_are_counted_from_the_first_to_the_last(ledger: Ledger) -> None:
     ledger.reserve(3, noise())
     number = ledger.reserve(9, noise(4.0))
     ledger.cancel(ledger.reserve(20, noise()))
-    assert ledger._history.spent().rounds == 7
+    assert ledger.tally().rounds == 7
     ledger.amend(number, noise())
-    assert ledger.counts() == {noise(): 2}
+    assert ledger.tally().counts == {noise(): 2}
     ledger.cancel(number)
-    assert ledger._history.spent().rounds == 1
+    assert ledger.tally().rounds == 1
 
 
 @pytest.mark.parametrize(
@@ -226,8 +226,8 @@ def test_two_handles_and_two_ledgers_in_one_process(tmp_path: Path) -> None:
         one.reserve(2, noise()),
         other.reserve(0, noise()),
     ] == [1, 2, 3, 1]
-    assert one.counts() == same.counts() == {noise(): 3}
-    assert other.counts() == {noise(): 1}
+    assert one.tally().counts == same.tally().counts == {noise(): 3}
+    assert other.tally().counts == {noise(): 1}
     same.release(1, digest(0))
     assert one.again(0, digest(0))
     assert not other.contains(one.head)

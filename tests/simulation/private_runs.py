@@ -1,6 +1,6 @@
 """Small private plans, and what is needed to look behind them: shared by the tests of private simulations."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from scipy import stats
 import fairyring as fr
 from fairyring.aggregation.contract import Stage
 from fairyring.privacy.ledger import History, Ledger
+from fairyring.privacy.release import OfRound, Release
 from fairyring.simulation import assembly
 from fairyring.simulation.spending import LEDGER, RoundNoise
 from fairyring.task import Task
@@ -83,6 +84,11 @@ def same_state(a: fr.Run, b: fr.Run) -> bool:
 
 def ledger(folder: Path) -> History:
     return Ledger.read(folder / LEDGER)
+
+
+def counted(counts: Mapping[OfRound, int]) -> int:
+    """How many releases there are in counts of rounds."""
+    return sum(n * (1 if isinstance(of, Release) else len(of)) for of, n in counts.items())
 
 
 class Releases:

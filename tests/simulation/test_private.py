@@ -1,8 +1,11 @@
 """Private plans from end to end: the noise that was promised is in what is released, and the ledger says what it spends."""
 
+import itertools
 import math
 import os
+import re
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +21,13 @@ from fairyring.learning.protection import honest_of
 from fairyring.privacy.accounting import Accountant
 from fairyring.privacy.participation import AtMost, PoissonSampled
 from fairyring.privacy.release import Release
-from fairyring.simulation.claims import RARE, check_claims, enough, probability_beyond
+from fairyring.simulation.claims import (
+    check_claims,
+    enough,
+    most_below,
+    probability_below,
+    probability_beyond,
+)
 from fairyring.simulation.draws import Draws, Leaving
 from fairyring.simulation.spending import SECRET
 from tests.simulation.private_runs import (
@@ -91,7 +100,7 @@ def test_the_ideal_sum_and_the_protocol_spend_the_same(given, dropout, tmp_path)
     }
     spent = {mode: made.header["privacy"]["spent"] for mode, made in runs.items()}
     assert spent["ideal"] == spent["protocol"] > 0
-    counts = {mode: ledger(tmp_path / mode).counts() for mode in runs}
+    counts = {mode: ledger(tmp_path / mode).spent().counts for mode in runs}
     assert counts["ideal"] == counts["protocol"]
     heard = [[record["clients"] for record in made.metrics] for made in runs.values()]
     assert heard[0] == heard[1]
@@ -137,15 +146,15 @@ def test_clients_add_distributed_noise_of_the_size_in_the_ledger(given, monkeypa
     for row, clients in zip(exact.noise(22), exact.clients, strict=True):
         assert is_of_variance(row[: noise.coordinates], noise.sigma**2 * clients / 5)
     # The ledger counts the shares of those that are honest for certain, and no others.
-    assert sorted(_each(tmp_path / "run")) == sorted(honest_of(clients, 0.1) for clients in exact.clients)
-    for release in ledger(tmp_path / "run").counts():
+    assert sorted(_each(tmp_path / "run")) == sorted(honest_of(clients, 10, 0.1) for clients in exact.clients)
+    for release in ledger(tmp_path / "run").spent().counts:
         assert release.multiplier == pytest.approx(1.5 * math.sqrt(release.shares / 5))
         assert release.sigma**2 * release.shares == pytest.approx((release.multiplier * noise.l2) ** 2)
 
 
 def _each(folder: Path) -> list[int]:
     """Shares in each release."""
-    return [release.shares for release, count in ledger(folder).counts().items() for _ in range(count)]
+    return [release.shares for release, count in ledger(folder).spent().counts.items() for _ in range(count)]
 
 
 @SHARED
@@ -171,13 +180,13 @@ def test_the_server_tops_up_what_is_missing_and_no_more(mode, monkeypatch, tmp_p
     run(TOPPED, rounds=4, dropout=0.3, secure_sum=mode, run=tmp_path / "run")
     assert min(found.clients) < 9
     for row, clients in zip(found.noise(22), found.clients, strict=True):
-        missing = max(0, 9 - honest_of(clients, 0.1))
+        missing = max(0, 9 - honest_of(clients, 10, 0.1))
         drawn = missing + (clients if mode == "ideal" else 0)  # the others' shares were in the sum already
         if drawn:
             assert is_of_variance(row[: noise.coordinates], noise.sigma**2 * drawn / 9)
         else:
             assert not row.any()
-    assert list(ledger(tmp_path / "run").counts()) == [release_of(TOPPED)]  # as promised, no less
+    assert list(ledger(tmp_path / "run").spent().counts) == [release_of(TOPPED)]  # as promised, no less
 
 
 @pytest.mark.slow
@@ -203,10 +212,12 @@ def test_a_round_of_too_few_is_cancelled_and_spends_nothing(given, mode, tmp_pat
     assert any(aborted)
     assert not all(aborted)
     history = ledger(tmp_path / "run")
-    assert sum(history.counts().values()) == aborted.count(False) == len(found.clients)
+    assert sum(history.spent().counts.values()) == aborted.count(False) == len(found.clients)
     assert min(found.clients) >= given.fewest
     assert [one.cancelled for one in history.reservations.values()] == aborted
-    assert made.header["privacy"]["spent"] == Accountant(AtMost(), DELTA).spent(history.counts()).epsilon
+    assert (
+        made.header["privacy"]["spent"] == Accountant(AtMost(), DELTA).spent(history.spent().counts).epsilon
+    )
     assert all(
         math.isnan(r["loss"]) and r["clients"] == 0 for r, a in zip(made.metrics, aborted, strict=True) if a
     )
@@ -218,7 +229,7 @@ def test_too_few_that_unmask_are_cancelled_too(monkeypatch, tmp_path):
     made = run(CENTRAL, rounds=2, secure_sum="protocol", run=tmp_path / "run")
     assert [record["aborted"][0] for record in made.metrics] == ["unmasking"] * 2
     assert made.header["privacy"]["spent"] == 0
-    assert not ledger(tmp_path / "run").counts()
+    assert not ledger(tmp_path / "run").spent().counts
 
 
 def test_a_round_that_is_not_released_has_still_passed_where_rounds_between_turns_count(
@@ -283,15 +294,13 @@ def test_no_sum_and_no_vector_without_noise_is_kept(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_how_many_came_is_in_no_release_where_sampling_is_secret(tmp_path, monkeypatch):
-    given = plan(
-        fr.gaussian_noise(1.5), cohort=fr.cohort.poisson(0.25, most=32), secure={"minimum_cohort": 3}
-    )
+    given = plan(fr.gaussian_noise(1.5), cohort=fr.cohort.poisson(0.25, most=38), bits=None)
     found = Releases(monkeypatch)
     made = run(given, run=tmp_path / "run")
     assert len(set(found.clients)) > 1
     assert all(len(total) == noise_of(given).coordinates for total in found.totals)
     assert noise_of(given).coordinates > 61 * 4
-    expected = Accountant(PoissonSampled(0.25), DELTA).spent({release_of(given): 3})
+    expected = Accountant(PoissonSampled(0.25), DELTA * 0.999).spent({release_of(given): 3})
     assert made.header["privacy"]["spent"] == expected.epsilon
     assert expected.epsilon < Accountant(AtMost(), DELTA).spent({release_of(given): 3}).epsilon
 
@@ -343,6 +352,27 @@ def test_simulations_that_cannot_keep_the_claim(options, settings, message, tmp_
     assert "x" * 32 not in str(caught.value)
 
 
+@pytest.mark.parametrize("kind", ["in turn", "correlated"])
+def test_rounds_beyond_those_of_the_budget_are_counted_as_they_are(kind):
+    """With a multiplier of its own a plan may run on: a device then takes part more often than was planned."""
+    noise, rounds, expected = {
+        "in turn": (fr.gaussian_noise(2.0), 60, 5.545),
+        "correlated": (fr.correlated_noise(2.0), 80, 9.361),
+    }[kind]
+    given = plan(
+        noise, cohort=fr.cohort.in_turn(4, separation=10), bits=None, budget=fr.Budget(3.0, DELTA, 10)
+    )
+    made = run(replace(given, privacy=fr.Budget(math.inf, DELTA, 10)), rounds=rounds)
+    assert made.header["privacy"]["spent"] == pytest.approx(expected, abs=1e-3)
+    assert f"so in at most {rounds // 10} of {rounds}" in made.header["privacy"]["statement"]
+    assert np.bincount(made.participation).nonzero()[0].tolist() == [rounds // 10]
+    # Under the budget it ends before that.
+    kept = run(given, rounds=rounds)
+    assert kept.header["stopped_by"] == "budget"
+    assert kept.header["privacy"]["spent"] <= 3.0
+    assert len(kept.metrics) < rounds
+
+
 def test_more_rounds_than_the_noise_was_calibrated_for():
     given = plan(fr.gaussian_noise(), budget=fr.Budget(6.0, DELTA, rounds=4))
     with pytest.raises(PlanError, match=r"rounds: given 5; expected at most 4.*Budget.rounds=5"):
@@ -354,11 +384,72 @@ def test_more_rounds_than_the_noise_was_calibrated_for():
 
 
 def test_the_advice_for_a_poisson_bound_is_enough_and_no_more():
-    for clients, rate in ((40, 0.25), (350, 0.1), (10_000, 0.01)):
-        most = enough(clients, rate)
-        assert probability_beyond(clients, rate, most) <= RARE < probability_beyond(clients, rate, most - 1)
+    for clients, rate, rare in ((40, 0.25, 1e-9), (350, 0.1, 1e-12), (10_000, 0.01, 1e-15)):
+        most = enough(clients, rate, rare)
+        assert probability_beyond(clients, rate, most) <= rare < probability_beyond(clients, rate, most - 1)
+        fewest = most_below(clients, 0.5, rare)
+        assert probability_below(clients, 0.5, fewest) <= rare < probability_below(clients, 0.5, fewest + 1)
     for most in (5, 10, 20, 39):
         assert probability_beyond(40, 0.25, most) == pytest.approx(binom.sf(most, 40, 0.25), rel=1e-6)
+        assert probability_below(40, 0.25, most) == pytest.approx(binom.cdf(most - 1, 40, 0.25), rel=1e-6)
+    assert probability_beyond(40, 0.25, 40) == 0.0
+    assert probability_below(40, 0.25, 41) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("cohort", "secure", "settings", "message"),
+    [
+        (fr.cohort.poisson(0.25, most=40), {"minimum_cohort": 3}, {}, r"need 3 clients, of about 10 a round"),
+        (fr.cohort.poisson(0.8, most=40), {"minimum_cohort": 3}, {"dropout": 0.5}, r"need 3.*about 16"),
+        (
+            fr.cohort.poisson(0.9, most=40),
+            {"minimum_cohort": 14, "adversarial_rate": 0.3},
+            {"dropout": 0.2, "secure_sum": "protocol"},
+            r"need 14 clients, of about 23",
+        ),
+        (
+            fr.cohort.poisson(0.9, most=70),
+            {"minimum_cohort": 3},
+            {"dropout": 0.1, "secure_sum": "protocol"},
+            r"dropout: given 0.1, under the masked protocol",
+        ),
+    ],
+)
+def test_a_poisson_round_that_could_show_who_took_part_is_refused(cohort, secure, settings, message):
+    given = plan(fr.gaussian_noise(3.0), cohort=cohort, secure={"adversarial_rate": 0.01} | secure)
+    with pytest.raises(PlanError, match=message):
+        run(given, population=people(cohort.most), **settings)
+
+
+def test_what_a_poisson_cohort_may_show_follows_from_delta_and_rounds():
+    """The bound that is asked for is the least that covers all rounds at this delta, and no constant."""
+    asked = []
+    for delta, rounds in ((1e-5, 10), (1e-5, 1000), (1e-9, 10)):
+        given = plan(
+            fr.gaussian_noise(3.0),
+            cohort=fr.cohort.poisson(0.1, most=20),
+            bits=None,
+            budget=fr.Budget(2.0, delta),
+        )
+        with pytest.raises(PlanError, match="poisson most") as caught:
+            check_claims(given, Draws(given.rule, people(200), 5), rounds)
+        most = int(re.search(r"Set most=(\d+)", str(caught.value))[1])
+        allowed = delta * 1e-3 / rounds / (1 + math.e**2) / 2
+        assert binom.sf(most, 200, 0.1) <= allowed < binom.sf(most - 1, 200, 0.1)
+        asked.append(most)
+    assert asked[0] < asked[1] < asked[2]
+
+
+def test_a_poisson_round_of_nobody_releases_noise():
+    """Whether anybody came is a secret: the model moves in every round, and nothing is taken back."""
+    given = plan(fr.gaussian_noise(1.0), cohort=fr.cohort.poisson(0.02, most=40), bits=None)
+    states = []
+    made = run(given, rounds=12, on_round=lambda record: states.append(record["clients"]))
+    assert 0 in states
+    moved = [run(given, rounds=n).params["w"] for n in range(1, 13)]
+    assert all(not np.array_equal(a, b) for a, b in itertools.pairwise(moved))
+    assert made.header["privacy"]["releases"] == 12
+    assert all(np.isfinite(record["noise"]) for record in made.metrics)
 
 
 # -- taking turns ---------------------------------------------------------------------------------------------

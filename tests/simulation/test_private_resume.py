@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +18,13 @@ from fairyring.core.errors import BudgetSpent, LedgerDamaged, LedgerMismatch, Pr
 from fairyring.privacy.accounting import Accountant
 from fairyring.privacy.ledger import Ledger, Promise
 from fairyring.privacy.participation import AtMost
+from fairyring.simulation.draws import Draws, Leaving
 from fairyring.simulation.spending import LEDGER, SECRET, RoundNoise
 from tests.simulation.private_runs import (
     DELTA,
     Releases,
     compiled_once,
+    counted,
     ledger,
     people,
     plan,
@@ -44,6 +47,9 @@ CORRELATED = plan(
     bits=None,
 )
 SHARES = plan(fr.distributed_noise("skellam", 1.5, shares=5), bits=22)
+IN_TURN = plan(
+    fr.distributed_noise("skellam", 1.5, shares=5), cohort=fr.cohort.in_turn(10, separation=4), bits=22
+)
 assert CENTRAL.protection is not None
 RELEASE = CENTRAL.protection.release
 ROUNDS = 7
@@ -125,16 +131,42 @@ def test_another_secret_would_make_a_second_release_of_the_same_round(copy):
     assert len(lines) == 3  # those of the checkpoint: round 4 was not told again
 
 
-def test_a_lost_secret_is_as_another(copy):
+def test_a_lost_secret_is_not_replaced(copy):
     (copy / SECRET).unlink()
-    with pytest.raises(PrivacyError, match="round 4"):
+    with pytest.raises(
+        fr.RunDamaged, match=r"noise.key: given no such file, in the folder of a run that has not"
+    ):
         resume(CENTRAL, copy)
+    assert not (copy / SECRET).exists()
     assert released(copy) == 5
+
+
+@pytest.mark.parametrize("shown", ["checkpoint", "metrics alone"])
+def test_a_lost_ledger_is_not_begun_anew(copy, shown):
+    for name in ("ledger.sqlite", "ledger.head", SECRET):
+        (copy / name).unlink()
+    if shown == "metrics alone":
+        shutil.rmtree(copy / "checkpoints")
+    with pytest.raises(LedgerDamaged, match="has released rounds"):
+        resume(CENTRAL, copy)
+    assert not (copy / "ledger.sqlite").exists()
+
+
+def test_a_ledger_without_a_round_that_the_folder_shows_is_not_the_runs(copy):
+    for name in ("ledger.sqlite", "ledger.head"):
+        (copy / name).unlink()
+    shutil.rmtree(copy / "checkpoints")
+    protection = CENTRAL.protection
+    promise = Promise(CENTRAL.fingerprint(), math.inf, DELTA, protection.participation)
+    with Ledger(copy / "ledger.sqlite", promise, accountant=Accountant(AtMost(), DELTA)) as other:
+        other.reserve(1, protection.release)
+    with pytest.raises(LedgerDamaged, match="no reservation of round 2"):
+        resume(CENTRAL, copy)
 
 
 def test_a_secret_that_was_cut_is_refused_and_not_shown(copy):
     (copy / SECRET).write_bytes(b"\x07" * 31)
-    with pytest.raises(PrivacyError, match="31 bytes") as caught:
+    with pytest.raises(fr.RunDamaged, match="31 bytes") as caught:
         resume(CENTRAL, copy)
     assert "\\x07" not in str(caught.value)
     assert "0707" not in str(caught.value)
@@ -258,8 +290,9 @@ def test_a_round_that_fell_between_reserve_and_release_counts_and_is_made_anew(t
     assert second != first
     assert np.mean(lost[:200] == used[:200].view(np.int32)) < 0.2
     history = ledger(folder)
-    assert sum(history.counts().values()) == ROUNDS + 1
-    expected = Accountant(AtMost(), DELTA).spent(history.counts()).epsilon
+    release = CENTRAL.protection.release
+    assert history.spent().counts == {release: ROUNDS - 1, (release, release): 1}
+    expected = Accountant(AtMost(), DELTA).spent({release: ROUNDS + 1}).epsilon
     assert made.header["privacy"]["spent"] == expected
     assert made.header["privacy"]["releases"] == ROUNDS
     assert made.header["privacy"]["reservations"] == ROUNDS + 1
@@ -270,6 +303,121 @@ def test_a_run_saved_without_its_ledger_cannot_go_on(tmp_path):
     run(CENTRAL, 3).save(tmp_path / "run")
     with pytest.raises(LedgerDamaged):
         resume(CENTRAL, tmp_path / "run")
+
+
+# -- a crash is a release, and one process a folder -----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "given",
+    [SHARES, pytest.param(IN_TURN, marks=pytest.mark.slow)],
+    ids=["every round", "in turn"],
+)
+def test_what_a_server_saw_before_each_crash_is_counted(given, tmp_path, monkeypatch):
+    """Under shares of noise and the real protocol a server has its noisy sum before the ledger has the release."""
+    folder, seen = tmp_path / "run", []
+    real = RoundNoise.release
+
+    def crash(noise, total, clients, *, shared):
+        if noise.round == 1:
+            seen.append(np.array(total))
+            raise Interrupted
+        return real(noise, total, clients, shared=shared)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RoundNoise, "release", crash)
+        for attempt in range(4):
+            with pytest.raises(Interrupted):
+                run(given, ROUNDS, run=folder, resume=attempt > 0, entropy=None, secure_sum="protocol")
+    assert len({sums.tobytes() for sums in seen}) == 4  # four looks at one round, each under noise of its own
+    made = run(given, 1, run=folder, resume=True, entropy=None, secure_sum="protocol")
+    history = ledger(folder)
+    (kind,) = history.spent().counts
+    assert isinstance(kind, tuple)
+    assert len(kind) == 5
+    assert [one.lost for one in history.reservations.values()] == [True] * 4 + [False]
+    worst = Accountant(AtMost(), DELTA).spent({kind: 1}).epsilon
+    assert made.header["privacy"]["spent"] == worst > Accountant(AtMost(), DELTA).spent({kind[0]: 1}).epsilon
+    assert made.header["privacy"]["lost"] == 4
+
+
+def test_a_crash_may_cost_the_rest_of_the_budget(tmp_path, monkeypatch):
+    afforded = Accountant(AtMost(), DELTA).spent({RELEASE: 3}).epsilon + 1e-6
+    given = replace(CENTRAL, privacy=fr.Budget(afforded, DELTA))
+    folder = tmp_path / "run"
+
+    def crash(*_, **__):
+        raise Interrupted
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RoundNoise, "release", crash)
+        for attempt in range(2):
+            with pytest.raises(Interrupted):
+                run(given, ROUNDS, run=folder, resume=attempt > 0)
+    made = resume(given, folder)
+    assert (len(made.metrics), made.header["stopped_by"]) == (1, "budget")
+    assert made.header["privacy"]["spent"] <= afforded
+
+
+def test_a_sum_the_server_could_have_made_counts_though_it_says_there_is_none(tmp_path, monkeypatch):
+    """Nobody answers in the last stage, or the server says so: where it is not trusted with the noise, that is a release."""
+    everybody = {client: Leaving.BEFORE_UNMASKING for client in range(40)}
+    monkeypatch.setattr(Draws, "leaving", lambda self, draw: everybody)
+    for given, counts in ((SHARES, True), (CENTRAL, False)):
+        made = run(given, 2, secure_sum="protocol", run=tmp_path / repr(counts))
+        assert [record["aborted"][0] for record in made.metrics] == ["unmasking"] * 2
+        found = ledger(tmp_path / repr(counts)).reservations.values()
+        assert [one.lost for one in found] == [counts] * 2
+        assert (made.header["privacy"]["spent"] > 0) == counts
+
+
+def test_one_process_writes_a_folder(tmp_path):
+    """Another one is told who has it; a kill lets it go, whatever the file says."""
+    folder = tmp_path / "run"
+    interrupt(CENTRAL, folder, after=2)
+    code = "import sys; from fairyring.core.record import RunFolder; held = RunFolder.open(sys.argv[1]).hold(); print('held', flush=True); sys.stdin.read()"
+    other = subprocess.Popen(
+        [sys.executable, "-c", code, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert other.stdout is not None
+    assert other.stdout.readline() == "held\n"
+    before = (folder / "run.json").read_bytes(), ledger(folder).head
+    with pytest.raises(
+        fr.RunError, match=rf"written by process {other.pid} on .* since .*one process a folder"
+    ):
+        resume(CENTRAL, folder)
+    assert ((folder / "run.json").read_bytes(), ledger(folder).head) == before
+    other.kill()
+    other.wait()
+    other.stdout.close()
+    assert other.stdin is not None
+    other.stdin.close()
+    assert f"process {other.pid}" in (folder / "lock").read_text()  # what is written there locks nothing
+    assert len(resume(CENTRAL, folder, 3).metrics) == 3
+    assert (folder / "lock").read_bytes() == b""
+
+
+def test_two_runs_of_one_process_do_not_share_a_folder(tmp_path):
+    folder, refused = tmp_path / "run", []
+
+    def meanwhile(record):
+        with pytest.raises(fr.RunError, match=f"process {os.getpid()}") as caught:
+            resume(CENTRAL, folder)
+        refused.append(str(caught.value))
+
+    made = run(CENTRAL, 2, run=folder, on_round=meanwhile)
+    assert len(refused) == 2
+    assert made.header["privacy"]["reservations"] == 2
+
+
+def test_correlated_noise_does_not_go_on_once_its_secret_is_gone(tmp_path):
+    folder = tmp_path / "run"
+    run(CORRELATED, 4, run=folder)
+    with pytest.raises(fr.RunDamaged, match="goes on from earlier rounds"):
+        run(CORRELATED, 6, run=folder, resume=True)
+    # Other noise may: every reservation has its own.
+    run(CENTRAL, 2, run=tmp_path / "other")
+    assert len(run(CENTRAL, 4, run=tmp_path / "other", resume=True).metrics) == 4
 
 
 # -- over the budget ------------------------------------------------------------------------------------------
@@ -341,22 +489,23 @@ def test_killed_again_and_again_a_run_never_spends_more_than_it_may(tmp_path):
         history = ledger(folder)
         assert len(history.reservations) > seen
         seen = len(history.reservations)
-        spent = Accountant(AtMost(), DELTA).spent(history.counts()).epsilon
+        tally = history.spent()
+        spent = Accountant(AtMost(), DELTA).spent(tally.counts, tally.rounds).epsilon
         assert spent <= history.promise.epsilon
-        assert sum(history.counts().values()) == seen  # crashed ones too
+        assert counted(tally.counts) == seen  # crashed ones too
     done = subprocess.run(
         [*command, "never", "0", "resume"], env={**os.environ, **cache}, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     history = ledger(folder)
     assert done.stdout.split()[-2:] == ["stopped", "budget"]
-    counts = history.counts()
+    counts = history.spent().counts
     assert Accountant(AtMost(), DELTA).spent(counts).epsilon <= history.promise.epsilon
     # Two kills cost a release, which nobody may have seen. Of the others the round was told already, or was made again
     # and found to be the same.
     digests = [one.digest for one in history.reservations.values() if one.digest]
     assert len(set(digests)) == len(digests)
-    assert sum(counts.values()) == 8
+    assert counted(counts) == 8
     assert len(digests) == 6
     made = [one.round for one in history.reservations.values() if one.digest]
     assert made == list(range(1, 7))

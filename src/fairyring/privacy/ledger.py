@@ -148,15 +148,14 @@ class Ledger:
         self._file.follow()
         self._history.check(head, "a head noted before")
 
-    def counts(self) -> dict[OfRound, int]:
-        """How many rounds count as spent, by what left them: every reservation, released or not, as last amended."""
+    def tally(self) -> Tally:
+        """What counts as spent: every reservation that was not cancelled, released or not, as last amended."""
         self._file.follow()
-        return dict(self._history.spent().counts)
+        return self._history.spent()
 
     def spent(self) -> Spending:
         """What has been spent, by the accountant."""
-        self._file.follow()
-        return self._told(self._history.spent())
+        return self._told(self.tally())
 
     def entries(self) -> tuple[Entry, ...]:
         """All entries, from the promise on."""

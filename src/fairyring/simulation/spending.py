@@ -99,7 +99,8 @@ class Spending:
 
     def spent(self) -> Spent:
         """By all releases so far."""
-        return self.accountant.spent(self.ledger.counts())
+        tally = self.ledger.tally()
+        return self.accountant.spent(tally.counts, tally.rounds)
 
     def _taken_up(self, earlier: Earlier | None) -> tuple[Reservation, ...]:
         """What the ledger has, after what was open in it is noted as lost: a crash is a release."""
