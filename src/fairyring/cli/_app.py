@@ -99,19 +99,21 @@ def verify(run: Path, /) -> None:
 
 
 @app.command
-def ledger(run: Path, /, *, head: str | None = None) -> None:
-    """Check the privacy ledger of a run, and list what it has spent.
+def ledger(run: Path, /, *others: Path, head: str | None = None) -> None:
+    """Check the privacy ledger of a run, and list what it has spent; of several runs, what they spend together.
 
     Parameters
     ----------
     run:
         Run folder of a plan with a budget.
+    others:
+        More of them, over the same people.
     head:
-        A head noted earlier, NUMBER:HASH as this command printed it, to look for.
+        A head noted earlier, NUMBER:HASH as this command printed it, to look for; of one run.
     """
     from fairyring.cli import _ledger
 
-    _ledger.ledger(run, head)
+    _ledger.ledger(run, head) if not others else _ledger.several([run, *others], head)
 
 
 @app.command

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fairyring.cli._terminal import screen
-from fairyring.core.errors import FairyringError, LedgerDamaged, PrivacyError
+from fairyring.core.errors import FairyringError, LedgerDamaged, PlanError, PrivacyError
 from fairyring.privacy.ledger import Head, History, Ledger, Promise, Reservation
 from fairyring.report import units
 
@@ -42,6 +42,24 @@ def ledger(run: Path, head: str | None = None) -> None:
         _print(
             f"The head that was noted, {_short(found)}, is in it: all up to entry {found.number} is as it was then."
         )
+
+
+def several(runs: Sequence[Path], head: str | None = None) -> None:
+    """Say what several runs have spent together.
+
+    Raises:
+        LedgerDamaged, RunError: as `ledger`.
+        PlanError: `head` is given, which is of one run.
+    """
+    from fairyring.privacy.together import together
+
+    if head is not None:
+        raise PlanError("--head", given="several runs", expected="one", do="Ask for one run at a time.")
+    for run in runs:
+        history = Ledger.read(run / "ledger.sqlite")
+        released = sum(one.digest is not None for one in history.reservations.values())
+        _print(f"{run}: {units.count(released, 'release')}, head {_short(history.head)}")
+    _print("", f"Together they spend {together(runs)}")
 
 
 def _promise(promise: Promise) -> list[str]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from fairyring.privacy.stages import correlated_noise as correlated_noise
     from fairyring.privacy.stages import distributed_noise as distributed_noise
     from fairyring.privacy.stages import gaussian_noise as gaussian_noise
+    from fairyring.privacy.together import together as together
 
 _MODULES = {
     "accounting": ("Accountant", "Spent", "calibrate", "epsilon"),
@@ -36,6 +37,7 @@ _MODULES = {
     "local": ("RandomizedResponse", "UnaryEncoding"),
     "participation": ("AtMost", "FixedSize", "PoissonSampled"),
     "release": ("Release",),
+    "together": ("together",),
     "stages": ("correlated_noise", "distributed_noise", "gaussian_noise"),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}

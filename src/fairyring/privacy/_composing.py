@@ -10,7 +10,7 @@ import numpy as np
 from fairyring.core.errors import PlanError
 from fairyring.privacy import _rdp
 from fairyring.privacy.correlated import peak, sensitivity
-from fairyring.privacy.participation import AnyParticipation, AtMost, FixedSize
+from fairyring.privacy.participation import AnyParticipation, AtMost, FixedSize, PoissonSampled
 from fairyring.privacy.release import Release
 
 _UNSAMPLED = "exact Gaussian, as if not sampled (dp-accounting)"
@@ -26,31 +26,40 @@ def compose(counts: Counts, participation: AnyParticipation, delta: float, round
     if not counts:
         return 0.0, "nothing released"
     mechanisms = {one.mechanism for kind in counts for one in kind}
-    if "correlated" in mechanisms:
-        return _correlated(counts, participation, delta, rounds)
-    if mechanisms == {"gaussian"}:
-        return _gaussians(_merged(counts), participation, delta, rounds)
+    if "correlated" in mechanisms and not isinstance(participation, AtMost):
+        raise _rdp.refused("correlated", type(participation).__name__, "AtMost")
     name = _names(mechanisms)
     if isinstance(participation, AtMost):
-        rdp = _costliest(counts, participation.most(rounds))
+        multiplier = equivalent(counts, participation, rounds)
+        if multiplier is not None:
+            of = " of the matrix mechanism" if "correlated" in mechanisms else ""
+            return gaussian_epsilon(multiplier, delta), f"exact Gaussian{of} (dp-accounting)"
+        rdp = largest_divergences(counts, participation.most(rounds))
         return _rdp.to_epsilon(_rdp.ORDERS, rdp, delta), f"RDP of {name} noise (dp-accounting)"
+    if mechanisms == {"gaussian"}:
+        return _sampled_gaussians(_merged(counts), participation, delta)
     if isinstance(participation, FixedSize):
         raise _rdp.refused(name, "FixedSize", "PoissonSampled or AtMost")
     return _poisson_renyi(counts, participation.rate, delta)
 
 
-def _gaussians(
-    counts: Mapping[float, int], participation: AnyParticipation, delta: float, rounds: int
+def equivalent(counts: Counts, participation: AtMost, rounds: int) -> float | None:
+    """The multiplier of the one Gaussian release that rounds come to; None where their noise is not all Gaussian."""
+    mechanisms = {one.mechanism for kind in counts for one in kind}
+    if "correlated" in mechanisms:
+        return _matrix(counts, participation, rounds)
+    return _composed(_merged(counts), participation.most(rounds)) if mechanisms == {"gaussian"} else None
+
+
+def _sampled_gaussians(
+    counts: Mapping[float, int], participation: PoissonSampled | FixedSize, delta: float
 ) -> tuple[float, str]:
-    """The same of rounds whose Gaussians come to one of a multiplier each."""
-    if isinstance(participation, AtMost):
-        worst = participation.most(rounds)
-        return _gaussian(_composed(counts, worst), delta), "exact Gaussian (dp-accounting)"
+    """The same of sampled rounds whose Gaussians come to one of a multiplier each."""
     if isinstance(participation, FixedSize):
         rdp = sum((_rdp.fixed_size(one, participation) * n for one, n in counts.items()), np.zeros(()))
         found = _rdp.to_epsilon(_rdp.FIXED_SIZE_ORDERS, rdp, delta)
         # Half the multiplier: a replaced device moves the sum by twice the clip.
-        unsampled = _gaussian(_composed(counts) / 2, delta)
+        unsampled = gaussian_epsilon(_composed(counts) / 2, delta)
         return min((found, "RDP of sampling without replacement (dp-accounting)"), (unsampled, _UNSAMPLED))
     return _poisson_gaussian(counts, participation.rate, delta)
 
@@ -78,7 +87,7 @@ def _composed(counts: Mapping[float, int], worst: int | None = None) -> float:
     return inverse_square**-0.5
 
 
-def _gaussian(multiplier: float, delta: float) -> float:
+def gaussian_epsilon(multiplier: float, delta: float) -> float:
     """Epsilon of one Gaussian; infinite where it is beyond any use."""
     if multiplier < 1e-4:
         return math.inf
@@ -89,7 +98,7 @@ def _gaussian(multiplier: float, delta: float) -> float:
         return float(_rdp.dp_accounting().get_epsilon_gaussian(min(multiplier, 1e5), delta))
 
 
-def _costliest(counts: Counts, worst: int) -> np.ndarray:
+def largest_divergences(counts: Counts, worst: int) -> np.ndarray:
     """The sum, at each order, of the `worst` largest divergences: no device can be in rounds that add to more."""
     curves = np.stack([sum((_rdp.plain(one) for one in kind), np.zeros(())) for kind in counts])
     order = np.argsort(-curves, axis=0, kind="stable")
@@ -99,11 +108,7 @@ def _costliest(counts: Counts, worst: int) -> np.ndarray:
     return (np.take_along_axis(curves, order, axis=0) * taken).sum(axis=0)
 
 
-def _correlated(
-    counts: Counts, participation: AnyParticipation, delta: float, rounds: int
-) -> tuple[float, str]:
-    if not isinstance(participation, AtMost):
-        raise _rdp.refused("correlated", type(participation).__name__, "AtMost")
+def _matrix(counts: Counts, participation: AtMost, rounds: int) -> float:
     kinds = {one for kind in counts for one in kind}
     if len(kinds) > 1:
         raise PlanError(
@@ -116,8 +121,7 @@ def _correlated(
     strategy = rounds, one.bands, participation.most(rounds), participation.separation
     # A round that was run again shows its row of the strategy once more, under fresh noise.
     again = sum(n * (len(kind) - 1) for kind, n in counts.items())
-    moved = math.hypot(sensitivity(*strategy), math.sqrt(again) * peak(*strategy))
-    return _gaussian(one.multiplier / moved, delta), "exact Gaussian of the matrix mechanism (dp-accounting)"
+    return one.multiplier / math.hypot(sensitivity(*strategy), math.sqrt(again) * peak(*strategy))
 
 
 def _poisson_renyi(counts: Counts, rate: float, delta: float) -> tuple[float, str]:
@@ -134,7 +138,7 @@ def _poisson_gaussian(counts: Mapping[float, int], rate: float, delta: float) ->
     which that is decided are among the three.
     """
     releases = {(Release("gaussian", multiplier),): n for multiplier, n in counts.items()}
-    bounds = [(_gaussian(_composed(counts), delta), _UNSAMPLED), _poisson_renyi(releases, rate, delta)]
+    bounds = [(gaussian_epsilon(_composed(counts), delta), _UNSAMPLED), _poisson_renyi(releases, rate, delta)]
     least = min(counts)
     if rate < 1 and least >= _LEAST_FOR_PLD and min(bounds)[0] <= _MOST_FOR_PLD:
         interval = 1e-4 if least >= 0.5 else 1e-3
@@ -146,7 +150,7 @@ def rough_epsilon(multiplier: float, rounds: int, rate: float, delta: float) -> 
     """An upper bound for Poisson sampled Gaussian releases in coarser steps than `compose` takes."""
     counts = {multiplier: rounds}
     one = (Release("gaussian", multiplier),)
-    found = min(_gaussian(_composed(counts), delta), _poisson_renyi({one: rounds}, rate, delta)[0])
+    found = min(gaussian_epsilon(_composed(counts), delta), _poisson_renyi({one: rounds}, rate, delta)[0])
     if rate == 1 or multiplier < _LEAST_FOR_PLD or found > _MOST_FOR_PLD:
         return found
     # A rare device's losses are small, and lost in wide steps.

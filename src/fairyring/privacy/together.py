@@ -1,0 +1,71 @@
+"""What several runs over the same people spend together: a promise is of one run, and a second one spends on top of it."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from fairyring.core.errors import PlanError
+from fairyring.privacy import _checks, _rdp
+from fairyring.privacy._composing import equivalent, gaussian_epsilon, largest_divergences
+from fairyring.privacy.accounting import Spent
+from fairyring.privacy.ledger import Ledger
+from fairyring.privacy.participation import AnyParticipation, AtMost
+
+LEDGER = "ledger.sqlite"
+
+
+def together(runs: Sequence[str | os.PathLike[str]], *, delta: float | None = None) -> Spent:
+    """What all releases of several runs spend, by their ledgers, to one device that may be in all of them.
+
+    Sampling is not counted on: two runs of one seed draw the same people, and a ledger does not know who was drawn. So
+    this is more than the runs' own numbers where those are amplified, and less than their sum where they are not.
+
+    Args:
+        runs: run folders, or ledgers.
+        delta: of the result; the smallest that a run promised if left out.
+
+    Raises:
+        PlanError: no runs, one twice, or delta is out of range.
+        LedgerDamaged, RunError, StorageError: a ledger cannot be read.
+        MissingExtra: dp-accounting is not installed.
+    """
+    paths = [Path(run) / LEDGER if Path(run).is_dir() else Path(run) for run in runs]
+    if not paths or len({path.resolve() for path in paths}) < len(paths):
+        raise PlanError(
+            "runs to be added up",
+            given="none" if not paths else "one of them twice",
+            expected="the folders of different runs",
+            do="Name each once.",
+        )
+    found = [Ledger.read(path) for path in paths]
+    least = min(one.promise.delta for one in found) if delta is None else delta
+    _checks.delta(least)
+    parts = [(_unsampled(one.promise.participation), one.spent()) for one in found]
+    curves, multipliers = np.zeros(()), []
+    for participation, tally in parts:
+        counts = _checks.counts(tally.counts)
+        if not counts:
+            continue
+        multiplier = equivalent(counts, participation, tally.rounds)
+        if multiplier is None:
+            curves = curves + largest_divergences(counts, participation.most(tally.rounds))
+        else:
+            multipliers.append(multiplier)
+    inverse_square = sum(multiplier**-2 for multiplier in multipliers)
+    if curves.any():
+        rdp = curves + np.asarray(_rdp.ORDERS) * inverse_square / 2
+        epsilon, accountant = _rdp.to_epsilon(_rdp.ORDERS, rdp, least), "RDP (dp-accounting)"
+    elif multipliers:
+        epsilon, accountant = gaussian_epsilon(inverse_square**-0.5, least), "exact Gaussian (dp-accounting)"
+    else:
+        epsilon, accountant = 0.0, "nothing released"
+    assumed = (
+        "no amplification by sampling: a device may be in all these runs, in each as its own promise has it"
+    )
+    return Spent(max(0.0, epsilon), least, "device", AtMost().relation, assumed, accountant)
+
+
+def _unsampled(participation: AnyParticipation) -> AtMost:
+    return participation if isinstance(participation, AtMost) else AtMost()
