@@ -95,7 +95,10 @@ class Accountant:
                 as there are in `counts`.
         """
         wanted = _checks.counts(counts)
-        span = _checks.span(rounds, sum(wanted.values()))
+        return self._spent(_Asked(wanted, _checks.span(rounds, sum(wanted.values()))))
+
+    def _spent(self, asked: "_Asked") -> Spent:
+        wanted, span = asked
         key = frozenset(wanted.items()), span
         if key in self._known:
             self._known.move_to_end(key)
@@ -129,7 +132,7 @@ class Accountant:
         bounds = self._bounds.setdefault(float(epsilon), _Frontier())
         while (known := bounds.answer(asked)) is None:
             ahead = bounds.ahead(asked)
-            found = self.spent(ahead.counts, ahead.rounds).epsilon
+            found = self._spent(ahead).epsilon
             bounds.learn(ahead, found <= epsilon * (1 + SLACK))
         return known
 
