@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fairyring.core.errors import PlanError
-from fairyring.privacy.accounting import calibrate, rough_poisson
+from fairyring.privacy.accounting import calibrate, rough
 from fairyring.privacy.correlated import choose_bands, noise_error
 from fairyring.privacy.participation import AnyParticipation, AtMost, FixedSize, PoissonSampled
 from fairyring.privacy.release import Release
@@ -202,10 +202,10 @@ def clients_needed(spent: Cost, target: float = 1.0) -> int | None:
 def _multiplier(
     epsilon: float, delta: float, rounds: int, participation: AnyParticipation, bands: int
 ) -> float:
-    if isinstance(participation, PoissonSampled):
+    if isinstance(participation, PoissonSampled | FixedSize):
         # An upper bound too, hardly above the accountant's, in a fraction of its time.
-        return rough_poisson(
-            epsilon=epsilon, delta=delta, rounds=rounds, rate=participation.rate, precision=_PRECISION
+        return rough(
+            epsilon=epsilon, delta=delta, rounds=rounds, participation=participation, precision=_PRECISION
         )
     mechanism = "correlated" if bands else "gaussian"
     return calibrate(
