@@ -39,6 +39,11 @@ def show_error(error: FairyringError) -> None:
     Console(stderr=True).print(Panel(body, title=title, title_align="left", border_style="red"))
 
 
+def show_warning(console: Console, caution: str) -> None:
+    """What should be known before there is anything to wait for."""
+    console.print(Text.assemble(("Warning. ", "bold yellow"), caution), soft_wrap=True)
+
+
 class LiveProgress(AbstractContextManager["LiveProgress"]):
     """Progress of a run: give it each round's record as the round ends.
 
@@ -197,6 +202,7 @@ def _facts(records: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -> li
                 f"epsilon {promise['spent']:.3g}{limit} spent at delta {promise['delta']:g}, for every device",
             )
         )
+        rows += [("warning", caution) for caution in promise.get("warnings", ())]
         if facts.get("stopped_by") == "budget":
             rows.append(("stopped", "the next round would have spent more than the budget"))
     if facts.get("secure_sum") == "protocol":

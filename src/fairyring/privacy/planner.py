@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from fairyring.core.errors import PlanError
 from fairyring.privacy.accounting import calibrate, rough
+from fairyring.privacy.cautions import clients_for, signal_to_noise
 from fairyring.privacy.correlated import choose_bands, noise_error
 from fairyring.privacy.participation import AnyParticipation, AtMost, FixedSize, PoissonSampled
 from fairyring.privacy.release import Release
@@ -128,7 +129,7 @@ def cost(
         multiplier, refused = math.nan, f"{error.given} is too little: {error.expected}"
     effective = multiplier * relief
     noise = effective / cohort
-    ratio = norm / (noise * math.sqrt(dimension))
+    ratio = signal_to_noise(effective, cohort, dimension, norm)
     return Cost(way, participation, population, cohort, bands, multiplier, effective, noise, ratio, refused)
 
 
@@ -196,7 +197,7 @@ def clients_needed(spent: Cost, target: float = 1.0) -> int | None:
         raise PlanError("target", given=target, expected="a number above 0", do="Leave it out: it is 1.")
     if math.isnan(spent.signal_to_noise):
         return None
-    return math.ceil(spent.population * target / spent.signal_to_noise)
+    return clients_for(target, spent.population, spent.signal_to_noise)
 
 
 def _multiplier(
