@@ -1,7 +1,6 @@
 """`train` and `demo`: read a file, simulate, show progress, sum up, report. The demo is a file like any other."""
 
 import json
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,8 +8,8 @@ from typing import Any
 from fairyring.cli._audit import audit
 from fairyring.cli._plan_file import PlanFile, settings_from
 from fairyring.cli._source import Source
-from fairyring.cli._terminal import LiveProgress, screen, show_warning, summarise
-from fairyring.core.errors import MissingExtra, PlanError, PrivacyWarning
+from fairyring.cli._terminal import LiveProgress, screen, show_warning, summarise, without_warnings
+from fairyring.core.errors import MissingExtra, PlanError
 
 _DEMO = Path(__file__).with_name("demo_plan.py")
 _OF_A_RUN = {
@@ -45,8 +44,7 @@ def train(
     seed: int | None = None,
 ) -> None:
     """Train the plan of `file`; see the command of the same name."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", PrivacyWarning)  # they are said in the terminal's own way
+    with without_warnings():  # they are said in the terminal's own way
         _train(file, settings, run, resume, rounds, seed)
 
 
