@@ -21,7 +21,7 @@ FairyringError
 │   └── StorageError      it could not be written: full disk, no permission
 └── MissingExtra          an optional package is not installed                    (ImportError)
 
-`PrivacyWarning` is no error: a promise is kept, and is worth less than it seems.
+PrivacyWarning            is no error: a promise is kept, and is worth little         (UserWarning)
 """
 
 from collections.abc import Iterable
