@@ -93,11 +93,17 @@ def test_what_is_beyond_use_is_told_quickly_and_from_above() -> None:
 
 
 @pytest.mark.parametrize(("multiplier", "rounds"), [(2.0, 10), (4.0, 300), (30.0, 500)])
-def test_draws_of_fixed_size_agree(multiplier: float, rounds: int) -> None:
-    # The one place where a release is of half the multiplier: replacing a device moves a sum by twice the clip.
+def test_draws_of_fixed_size_spend_less_than_their_divergences(multiplier: float, rounds: int) -> None:
+    # Here a release is of half the multiplier: replacing a device moves a sum by twice the clip.
     event = dp.SampledWithoutReplacementDpEvent(1000, 50, dp.GaussianDpEvent(multiplier / 2))
     theirs = RdpAccountant(list(FIXED_SIZE_ORDERS), REPLACE).compose(event, rounds).get_epsilon(DELTA)
-    assert spent(FixedSize(50, 1000), {gaussian(multiplier): rounds}) == pytest.approx(theirs, rel=1e-6)
+    assert 0.3 * theirs < spent(FixedSize(50, 1000), {gaussian(multiplier): rounds}) < 0.7 * theirs
+    # Below a multiplier of 0.4 the divergences are what is left, by another road.
+    event = dp.SampledWithoutReplacementDpEvent(1000, 50, dp.GaussianDpEvent(0.15))
+    theirs = RdpAccountant(list(FIXED_SIZE_ORDERS), REPLACE).compose(event, 3).get_epsilon(DELTA)
+    unsampled = dp.get_epsilon_gaussian(0.15 / math.sqrt(3), DELTA)
+    found = spent(FixedSize(50, 1000), {gaussian(0.3): 3})
+    assert found == pytest.approx(min(theirs, unsampled), rel=1e-6)
 
 
 def test_a_replaced_device_moves_a_sum_by_twice_the_clip() -> None:
@@ -446,7 +452,7 @@ def test_what_was_spent_names_all_it_rests_on() -> None:
     for participation, release, name in (
         (AtMost(3, 2), gaussian(2.0), "exact Gaussian"),
         (PoissonSampled(0.01), gaussian(2.0), "PLD"),
-        (FixedSize(5, 50), gaussian(2.0), "without replacement"),
+        (FixedSize(5, 50), gaussian(2.0), "PLD of sampling without replacement"),
         (AtMost(3), shared("skellam", 2.0), "RDP of skellam"),
         (PoissonSampled(0.1), shared("discrete_gaussian", 2.0), "Poisson sampled discrete gaussian"),
         (AtMost(3), Release("correlated", 2.0, 2), "matrix mechanism"),

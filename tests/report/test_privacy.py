@@ -91,6 +91,13 @@ def test_a_promise_is_told_with_all_it_rests_on(folder: Path) -> None:
     assert "alarm" not in text.split("</style>")[1]
 
 
+def test_a_promise_of_little_worth_is_told_as_one(tmp_path: Path) -> None:
+    promise = PROMISE | {"warnings": ["A delta of <0.25> is too much.", "Little signal."]}
+    text = page(make_run_folder(tmp_path / "run", run={"privacy": promise}))
+    assert '<p class="note alarm">A delta of &lt;0.25&gt; is too much.</p>' in text
+    assert "Little signal." in text
+
+
 def test_a_run_without_a_promise_has_no_such_section(tmp_path: Path) -> None:
     assert 'id="privacy"' not in page(make_run_folder(tmp_path / "run"))
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from fairyring.cli._plan_file import PlanFile
 from fairyring.cli._source import Source
-from fairyring.cli._terminal import screen
+from fairyring.cli._terminal import screen, without_warnings
 
 
 def audit(run: Path, file: Path | None, *, canaries: int, targets: int) -> int:
@@ -13,9 +13,10 @@ def audit(run: Path, file: Path | None, *, canaries: int, targets: int) -> int:
     from fairyring.simulation import audit_run
 
     source = Source.read(run) if file is None else Source(str(file), {})
-    given = PlanFile.read(Path(source.file))
-    plan = override(given.plan, source.settings) if source.settings else given.plan
-    found = audit_run(run, plan, given.population, canaries=canaries, targets=targets)
+    with without_warnings():  # the run's report has them
+        given = PlanFile.read(Path(source.file))
+        plan = override(given.plan, source.settings) if source.settings else given.plan
+        found = audit_run(run, plan, given.population, canaries=canaries, targets=targets)
     lines = []
     if found.canaries is not None:
         verdict = "The promise stands" if found.holds else "THE PROMISE DOES NOT STAND"

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from fairyring.cli._terminal import screen
+from fairyring.privacy.cautions import cautions
 from fairyring.report import units
 
 if TYPE_CHECKING:
@@ -41,10 +42,8 @@ def plan(population: int, cohort: int, rounds: int, epsilon: float, delta: float
         f"{units.count(population, 'device')}, {units.count(rounds, 'round')}, epsilon {epsilon:g} at delta {delta:g} "
         f"for one device, {units.count(dimension, 'parameter')}."
     )
-    if delta * population >= 1:
-        _say(
-            "This delta allows one device of the population to be exposed whole: give less than one over it."
-        )
+    for caution in cautions(delta=delta, clients=population):
+        _say(caution)
     _say("")
     table = Table(box=None, pad_edge=False)
     table.add_column("cohort", justify="right", no_wrap=True)

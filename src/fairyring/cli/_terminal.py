@@ -2,8 +2,9 @@
 
 import math
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -15,7 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from fairyring.core.errors import FairyringError
+from fairyring.core.errors import FairyringError, PrivacyWarning
 from fairyring.report import units
 
 _LINES = 20  # of progress, where there is no terminal to redraw
@@ -37,6 +38,19 @@ def show_error(error: FairyringError) -> None:
         body.add_row("where", Text(note))
     title = Text(f" {error.what} ", style="bold red", overflow="fold")
     Console(stderr=True).print(Panel(body, title=title, title_align="left", border_style="red"))
+
+
+@contextmanager
+def without_warnings() -> Iterator[None]:
+    """Warnings about privacy go unsaid by Python: the command has words of its own for them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PrivacyWarning)
+        yield
+
+
+def show_warning(console: Console, caution: str) -> None:
+    """What should be known before there is anything to wait for."""
+    console.print(Text.assemble(("Warning. ", "bold yellow"), caution), soft_wrap=True)
 
 
 class LiveProgress(AbstractContextManager["LiveProgress"]):
@@ -197,6 +211,7 @@ def _facts(records: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -> li
                 f"epsilon {promise['spent']:.3g}{limit} spent at delta {promise['delta']:g}, for every device",
             )
         )
+        rows += [("warning", caution) for caution in promise.get("warnings", ())]
         if facts.get("stopped_by") == "budget":
             rows.append(("stopped", "the next round would have spent more than the budget"))
     if facts.get("secure_sum") == "protocol":

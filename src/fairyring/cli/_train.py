@@ -8,7 +8,7 @@ from typing import Any
 from fairyring.cli._audit import audit
 from fairyring.cli._plan_file import PlanFile, settings_from
 from fairyring.cli._source import Source
-from fairyring.cli._terminal import LiveProgress, screen, summarise
+from fairyring.cli._terminal import LiveProgress, screen, show_warning, summarise, without_warnings
 from fairyring.core.errors import MissingExtra, PlanError
 
 _DEMO = Path(__file__).with_name("demo_plan.py")
@@ -44,10 +44,19 @@ def train(
     seed: int | None = None,
 ) -> None:
     """Train the plan of `file`; see the command of the same name."""
+    with without_warnings():  # they are said in the terminal's own way
+        _train(file, settings, run, resume, rounds, seed)
+
+
+def _train(
+    file: Path, settings: Sequence[str], run: Path | None, resume: bool, rounds: int | None, seed: int | None
+) -> None:
     changes = settings_from(settings)
     given = PlanFile.read(file)
     from fairyring.learning import override
+    from fairyring.population import Population
     from fairyring.simulation import simulate
+    from fairyring.simulation.cautions import warnings_of
 
     plan = override(given.plan, changes) if changes else given.plan
     rounds = given.rounds if rounds is None else rounds
@@ -62,6 +71,9 @@ def train(
     optional = {name: getattr(given, name) for name in ("evaluate_every", "dropout", "secure_sum", "stop")}
     options: dict[str, Any] = {name: value for name, value in optional.items() if value is not None}
     console = screen()
+    if isinstance(given.population, Population):  # what else it may be is refused below
+        for caution in warnings_of(plan, sum(size > 0 for size in given.population.sizes), rounds):
+            show_warning(console, caution)
     progress = LiveProgress(console, rounds)
     source = Source(str(file.resolve()), dict(changes))
     try:

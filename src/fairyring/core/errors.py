@@ -20,6 +20,8 @@ FairyringError
 │   ├── RunDamaged        it is half-written, or was changed
 │   └── StorageError      it could not be written: full disk, no permission
 └── MissingExtra          an optional package is not installed                    (ImportError)
+
+PrivacyWarning            is no error: a promise is kept, and is worth little         (UserWarning)
 """
 
 from collections.abc import Iterable
@@ -84,6 +86,10 @@ class SessionAborted(SecureSumError):
 
 class PrivacyError(FairyringError):
     """A privacy promise cannot be kept."""
+
+
+class PrivacyWarning(UserWarning):
+    """A promise of privacy is kept, and is worth little; or its noise leaves little to be learned."""
 
 
 class BudgetSpent(PrivacyError):

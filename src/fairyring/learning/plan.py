@@ -3,6 +3,7 @@
 import hashlib
 import math
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import cached_property
@@ -15,7 +16,7 @@ import optax
 
 from fairyring.aggregation import chain, complete, weight_by_examples
 from fairyring.aggregation.contract import Bound, Message, Side, Signal, Stage
-from fairyring.core.errors import PlanError, refuse_unknown
+from fairyring.core.errors import PlanError, PrivacyWarning, refuse_unknown
 from fairyring.core.vector import Layout
 from fairyring.learning.algorithm import Algorithm, Local
 from fairyring.learning.algorithms import averaging
@@ -26,6 +27,7 @@ from fairyring.learning.optimizers import fedavg
 from fairyring.learning.protection import Protection, check_parts, fewest_with, honest_of, keep
 from fairyring.learning.server import ServerState, first_state, server_half
 from fairyring.privacy.budget import Budget
+from fairyring.privacy.cautions import cautions
 from fairyring.secagg import FEWEST, FEWEST_HONEST, Terms, Traffic, adversaries_in, traffic
 from fairyring.task import Task
 
@@ -51,6 +53,10 @@ class Plan:
 
     Raises:
         PlanError: a field is unknown, of the wrong kind, or the parts do not fit together.
+
+    Warns:
+        PrivacyWarning: delta is not below one over the devices of a single round. `simulate` knows their whole number,
+            and judges by that.
     """
 
     task: Task
@@ -88,6 +94,9 @@ class Plan:
         self._check_clip()
         _ = self.bound  # a chain that cannot work is refused here, not in round one
         self._terms(bytes(32))
+        if self.privacy is not None and not isinstance(self.rule, Poisson):
+            for caution in cautions(delta=self.privacy.delta, clients=self.rule.most):
+                warnings.warn(caution, PrivacyWarning, stacklevel=3)
 
     def _check_clip(self) -> None:
         """Where updates travel in units of a clip norm, the stage that clips them is clip(1)."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fairyring.core.errors import PlanError
-from fairyring.privacy import _rdp
+from fairyring.privacy import _fixed_size, _rdp
 from fairyring.privacy.correlated import peak, sensitivity
 from fairyring.privacy.participation import AnyParticipation, AtMost, FixedSize, PoissonSampled
 from fairyring.privacy.release import Release
@@ -16,6 +16,9 @@ from fairyring.privacy.release import Release
 _UNSAMPLED = "exact Gaussian, as if not sampled (dp-accounting)"
 _LEAST_FOR_PLD = 0.2  # noise multiplier
 _MOST_FOR_PLD = 60.0  # epsilon by the quicker bounds
+_MOST_FOR_FIXED_SIZE = (
+    300.0  # the same: those bounds are several times too large, and this distribution is small
+)
 
 
 Counts = Mapping[tuple[Release, ...], int]
@@ -56,11 +59,7 @@ def _sampled_gaussians(
 ) -> tuple[float, str]:
     """The same of sampled rounds whose Gaussians come to one of a multiplier each."""
     if isinstance(participation, FixedSize):
-        rdp = sum((_rdp.fixed_size(one, participation) * n for one, n in counts.items()), np.zeros(()))
-        found = _rdp.to_epsilon(_rdp.FIXED_SIZE_ORDERS, rdp, delta)
-        # Half the multiplier: a replaced device moves the sum by twice the clip.
-        unsampled = gaussian_epsilon(_composed(counts) / 2, delta)
-        return min((found, "RDP of sampling without replacement (dp-accounting)"), (unsampled, _UNSAMPLED))
+        return _fixed_size_gaussian(counts, participation, delta)
     return _poisson_gaussian(counts, participation.rate, delta)
 
 
@@ -146,15 +145,51 @@ def _poisson_gaussian(counts: Mapping[float, int], rate: float, delta: float) ->
     return min(bounds)
 
 
-def rough_epsilon(multiplier: float, rounds: int, rate: float, delta: float) -> float:
-    """An upper bound for Poisson sampled Gaussian releases in coarser steps than `compose` takes."""
+def _fixed_size_gaussian(
+    counts: Mapping[float, int], participation: FixedSize, delta: float
+) -> tuple[float, str]:
+    """The smallest of three upper bounds, of which the slow one is left out as in `_poisson_gaussian`."""
+    bounds = _quick_fixed_size(counts, participation, delta)
+    least = min(counts) / 2
+    quick = min(bounds)[0]
+    sampled = participation.size < participation.population
+    if sampled and least >= _LEAST_FOR_PLD and quick <= _MOST_FOR_FIXED_SIZE:
+        interval = 1e-4 if least >= 0.5 and quick <= _MOST_FOR_PLD else 1e-3
+        found = _fixed_size.epsilon_of(counts, participation, delta, interval)
+        bounds.append((found, "PLD of sampling without replacement, pessimistic (dp-accounting)"))
+    return min(bounds)
+
+
+def _quick_fixed_size(
+    counts: Mapping[float, int], participation: FixedSize, delta: float
+) -> list[tuple[float, str]]:
+    rdp = sum((_rdp.fixed_size(one, participation) * n for one, n in counts.items()), np.zeros(()))
+    found = _rdp.to_epsilon(_rdp.FIXED_SIZE_ORDERS, rdp, delta)
+    # Half the multiplier: a replaced device moves the sum by twice the clip.
+    unsampled = gaussian_epsilon(_composed(counts) / 2, delta)
+    return [(found, "RDP of sampling without replacement (dp-accounting)"), (unsampled, _UNSAMPLED)]
+
+
+def rough_epsilon(
+    multiplier: float, rounds: int, participation: PoissonSampled | FixedSize, delta: float
+) -> float:
+    """An upper bound for sampled Gaussian releases in coarser steps than `compose` takes."""
     counts = {multiplier: rounds}
-    one = (Release("gaussian", multiplier),)
-    found = min(gaussian_epsilon(_composed(counts), delta), _poisson_renyi({one: rounds}, rate, delta)[0])
-    if rate == 1 or multiplier < _LEAST_FOR_PLD or found > _MOST_FOR_PLD:
+    if isinstance(participation, FixedSize):
+        rate = participation.size / participation.population
+        found, least = min(_quick_fixed_size(counts, participation, delta))[0], multiplier / 2
+        most = _MOST_FOR_FIXED_SIZE
+    else:
+        rate, least, most = participation.rate, multiplier, _MOST_FOR_PLD
+        releases = {(Release("gaussian", multiplier),): rounds}
+        found = min(gaussian_epsilon(_composed(counts), delta), _poisson_renyi(releases, rate, delta)[0])
+    if rate == 1 or least < _LEAST_FOR_PLD or found > most:
         return found
     # A rare device's losses are small, and lost in wide steps.
-    return min(found, _pld(counts, rate, delta, 1e-3 if rate >= 0.003 else 3e-4))
+    interval = 1e-3 if rate >= 0.003 else 3e-4
+    if isinstance(participation, FixedSize):
+        return min(found, _fixed_size.epsilon_of({multiplier: rounds}, participation, delta, interval))
+    return min(found, _pld(counts, rate, delta, interval))
 
 
 def _pld(counts: Mapping[float, int], rate: float, delta: float, interval: float) -> float:

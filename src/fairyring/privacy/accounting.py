@@ -10,7 +10,7 @@ from fairyring.core.errors import PlanError
 from fairyring.privacy import _checks
 from fairyring.privacy._composing import compose, rough_epsilon
 from fairyring.privacy._search import least
-from fairyring.privacy.participation import AnyParticipation, PoissonSampled, sampling_in
+from fairyring.privacy.participation import AnyParticipation, FixedSize, PoissonSampled, sampling_in
 from fairyring.privacy.release import OfRound, Release
 
 SLACK = 1e-9  # relative, of epsilon: a plan calibrated to a budget fits it whatever the last bit says
@@ -59,7 +59,9 @@ class Accountant:
       multiplier of 0.5); Rényi divergences where those give less, below a multiplier of 0.2, and above an epsilon
       of 60.
     - `PoissonSampled`, discrete Gaussian or Skellam: Rényi divergences amplified by sampling.
-    - `FixedSize`, Gaussian: dp-accounting's Rényi divergences for draws without replacement.
+    - `FixedSize`, Gaussian: the privacy profile of Zhu, Dong and Wang 2022, Proposition 30, for draws without
+      replacement, as a privacy loss distribution, which dp-accounting composes; steps as above by half the multiplier,
+      for a replaced device moves a sum by twice the clip. dp-accounting's Rényi divergences where those are left out.
 
     With sampling, the bound without it is taken where it is the smaller.
 
@@ -256,9 +258,9 @@ def calibrate(
     _checks.rounds(rounds)
     accountant = Accountant(participation, delta)
     guess = None
-    if release is None and isinstance(participation, PoissonSampled):
-        guess = rough_poisson(
-            epsilon=epsilon, delta=delta, rounds=rounds, rate=participation.rate, precision=precision / 2
+    if release is None and isinstance(participation, PoissonSampled | FixedSize):
+        guess = rough(
+            epsilon=epsilon, delta=delta, rounds=rounds, participation=participation, precision=precision / 2
         )
     make = release or (lambda multiplier: Release("gaussian", multiplier))
     return least(
@@ -271,8 +273,10 @@ def calibrate(
     )
 
 
-def rough_poisson(*, epsilon: float, delta: float, rounds: int, rate: float, precision: float) -> float:
-    """As `calibrate` for Poisson sampled Gaussians, by coarser steps: never less, hardly more, and several times faster.
+def rough(
+    *, epsilon: float, delta: float, rounds: int, participation: PoissonSampled | FixedSize, precision: float
+) -> float:
+    """As `calibrate` for sampled Gaussians, by coarser steps: never less, hardly more, and several times faster.
 
     Privacy loss distributions take most of a second at the steps they are accounted in.
 
@@ -280,11 +284,11 @@ def rough_poisson(*, epsilon: float, delta: float, rounds: int, rate: float, pre
         PlanError: as `calibrate`.
         MissingExtra: dp-accounting is not installed.
     """
-    Accountant(PoissonSampled(rate), delta)  # for its refusals
+    Accountant(participation, delta)  # for its refusals
     _checks.budget(epsilon)
     _checks.rounds(rounds)
     return least(
-        lambda multiplier: rough_epsilon(multiplier, rounds, rate, delta),
+        lambda multiplier: rough_epsilon(multiplier, rounds, participation, delta),
         epsilon,
         low=LEAST_MULTIPLIER,
         high=MOST_MULTIPLIER,

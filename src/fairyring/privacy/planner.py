@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fairyring.core.errors import PlanError
-from fairyring.privacy.accounting import calibrate, rough_poisson
+from fairyring.privacy.accounting import calibrate, rough
+from fairyring.privacy.cautions import clients_for, signal_to_noise
 from fairyring.privacy.correlated import choose_bands, noise_error
 from fairyring.privacy.participation import AnyParticipation, AtMost, FixedSize, PoissonSampled
 from fairyring.privacy.release import Release
@@ -128,7 +129,7 @@ def cost(
         multiplier, refused = math.nan, f"{error.given} is too little: {error.expected}"
     effective = multiplier * relief
     noise = effective / cohort
-    ratio = norm / (noise * math.sqrt(dimension))
+    ratio = signal_to_noise(effective, cohort, dimension, norm)
     return Cost(way, participation, population, cohort, bands, multiplier, effective, noise, ratio, refused)
 
 
@@ -196,16 +197,16 @@ def clients_needed(spent: Cost, target: float = 1.0) -> int | None:
         raise PlanError("target", given=target, expected="a number above 0", do="Leave it out: it is 1.")
     if math.isnan(spent.signal_to_noise):
         return None
-    return math.ceil(spent.population * target / spent.signal_to_noise)
+    return clients_for(target, spent.population, spent.signal_to_noise)
 
 
 def _multiplier(
     epsilon: float, delta: float, rounds: int, participation: AnyParticipation, bands: int
 ) -> float:
-    if isinstance(participation, PoissonSampled):
+    if isinstance(participation, PoissonSampled | FixedSize):
         # An upper bound too, hardly above the accountant's, in a fraction of its time.
-        return rough_poisson(
-            epsilon=epsilon, delta=delta, rounds=rounds, rate=participation.rate, precision=_PRECISION
+        return rough(
+            epsilon=epsilon, delta=delta, rounds=rounds, participation=participation, precision=_PRECISION
         )
     mechanism = "correlated" if bands else "gaussian"
     return calibrate(

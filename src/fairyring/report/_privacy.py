@@ -78,7 +78,10 @@ def _promise(folder: RunFolder, promise: Mapping[str, Any]) -> str:
         if spent is not None
         else "The promise is kept round by round; this run has not ended."
     )
-    return paragraph(lead) + table(rows)
+    cautions = "".join(
+        f'<p class="note alarm">{escaped(str(one))}</p>' for one in promise.get("warnings") or ()
+    )
+    return paragraph(lead) + cautions + table(rows)
 
 
 def _factor(epsilon: float) -> str:

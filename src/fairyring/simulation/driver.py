@@ -4,6 +4,7 @@ import hashlib
 import os
 import platform
 import time
+import warnings
 from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -14,7 +15,7 @@ import jax
 import numpy as np
 
 from fairyring._version import __version__
-from fairyring.core.errors import BudgetSpent, PlanError, RunMismatch, TrainingDiverged
+from fairyring.core.errors import BudgetSpent, PlanError, PrivacyWarning, RunMismatch, TrainingDiverged
 from fairyring.core.keys import Purpose, root, shared
 from fairyring.core.record import Held, RunFolder, restore_state
 from fairyring.learning.plan import Plan
@@ -24,6 +25,7 @@ from fairyring.privacy.canaries import Audit, Canaries
 from fairyring.privacy.participation import AtMost
 from fairyring.simulation.assembly import assemble
 from fairyring.simulation.audit_in_run import SCORES, audited, check_audit, scores_of
+from fairyring.simulation.cautions import warnings_of
 from fairyring.simulation.claims import check_claims
 from fairyring.simulation.draws import Draw, Draws
 from fairyring.simulation.evaluate import Evaluation, Evaluator
@@ -109,11 +111,17 @@ def simulate(
         RunError: the run folder cannot be used.
         BudgetSpent: not even the first round is within the budget.
         LedgerMismatch, LedgerDamaged: the run folder's ledger cannot be used.
+
+    Warns:
+        PrivacyWarning: delta is not below one over the number of clients; or a round's noise is longer than a mean
+            update as long as the clip. The run's header has the same words, under privacy.
     """
     simulation = _Simulation(
         plan, population, rounds, seed, test, evaluate_every, run, resume, checkpoint_every, dropout, secure_sum, audit,
         entropy, stop, on_round, target(plan.layout.size, devices=devices, together=together),
     )  # fmt: skip
+    for caution in simulation.cautions:
+        warnings.warn(caution, PrivacyWarning, stacklevel=2)
     return simulation.go()
 
 
@@ -175,6 +183,7 @@ class _Simulation:
         self.draws = Draws(plan.rule, population, seed, dropout, canaries)
         if plan.protection is not None:
             check_claims(plan, self.draws, rounds, protocol=secure_sum == "protocol")
+        self.cautions = warnings_of(plan, len(self.draws.eligible), rounds)
         self.root = root(seed)
         self.metrics: list[dict[str, Any]] = []
         self.participation = np.zeros(len(population), np.int32)
@@ -207,7 +216,7 @@ class _Simulation:
             "compile_seconds": 0.0,
             "secure_sum": secure_sum if plan.bound.signal.masking else None,
             "canaries": self.draws.canaries,
-            "privacy": plan.protection.describe() if plan.protection else None,
+            "privacy": plan.protection.describe() | {"warnings": self.cautions} if plan.protection else None,
             "assumptions": assumptions(plan, dropout, examined, secure_sum),
         }
         self.summary = {
