@@ -14,7 +14,7 @@ from fairyring.core.errors import PlanError
 from fairyring.privacy import _checks, accounting
 from fairyring.privacy.accounting import Accountant, Spent
 from fairyring.privacy.participation import AtMost, FixedSize, PoissonSampled
-from fairyring.privacy.release import Release
+from fairyring.privacy.release import OfRound, Release
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def spent(counts: Mapping[float, int], *, delta: float, batches: Batches) -> Spe
         MissingExtra: dp-accounting is not installed.
     """
     _check(batches)
-    releases = {Release("gaussian", multiplier): n for multiplier, n in counts.items()}
+    releases: dict[OfRound, int] = {Release("gaussian", z): n for z, n in counts.items()}
     steps = sum(_checks.counts(releases).values())
     found = Accountant(batches.taking_part(max(1, steps)), delta).spent(releases)
     return replace(found, unit="example", relation=batches.relation, sampling=batches.sampling)
