@@ -19,8 +19,9 @@ def finite_or_zero(vector: jax.Array) -> jax.Array:
 
 
 def known(values: jax.Array, otherwise: jax.typing.ArrayLike) -> jax.Array:
-    """`values`, with `otherwise` for what is not a number: a clip may let it pass, and as a whole number it is anything."""
-    return jnp.where(jnp.isnan(values), otherwise, values)
+    """`values`, with `otherwise` for those that are not finite: a clip may let them pass, and as whole numbers they may
+    be anything."""
+    return jnp.where(jnp.isfinite(values), values, otherwise)
 
 
 def square(vector: jax.Array) -> jax.Array:

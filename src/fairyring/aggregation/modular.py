@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fairyring.aggregation.finite import known
 from fairyring.aggregation.contract import Bound, Masking, Message, Properties, Signal, Stage, require_whole
+from fairyring.aggregation.finite import known
 from fairyring.core.errors import PlanError
 from fairyring.core.words import sixteen_bits
 

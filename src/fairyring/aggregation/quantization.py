@@ -3,7 +3,6 @@
 import jax
 import jax.numpy as jnp
 
-from fairyring.aggregation.finite import finite_or_zero
 from fairyring.aggregation.contract import (
     Bound,
     Message,
@@ -14,6 +13,7 @@ from fairyring.aggregation.contract import (
     require_real,
     require_whole,
 )
+from fairyring.aggregation.finite import finite_or_zero
 from fairyring.core.errors import PlanError
 from fairyring.core.words import sixteen_bits
 

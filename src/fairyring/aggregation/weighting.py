@@ -5,7 +5,7 @@ weighting stage turns `side[0]` into the weight, multiplies everything else by i
 weight on the server, so that what comes out is the weighted mean. The weight itself travels as one more
 coordinate: nothing about one client is sent beside the message.
 
-A mean that is not a number counts as its bound, a number of examples that is none as 0.
+A mean that is not finite counts as its bound, and such a number of examples as 0.
 """
 
 import math
@@ -15,7 +15,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fairyring.aggregation.finite import known
 from fairyring.aggregation.contract import (
     Bound,
     Message,
@@ -27,6 +26,7 @@ from fairyring.aggregation.contract import (
     require_positive,
     require_real,
 )
+from fairyring.aggregation.finite import known
 from fairyring.core.errors import PlanError
 
 _PROPERTIES = Properties(unbiased=True, linear=True, lossless=True)
@@ -90,7 +90,7 @@ def _bind(
                 do="Give it in another unit.",
             )
     bounds = np.asarray([side.bound for side in signal.side], np.float32)
-    # What is not a number is no example, and as bad as can be elsewhere: losses that overflowed.
+    # What is not finite is no number of examples; elsewhere it is as bad as can be, as a loss that overflowed.
     unknown = np.concatenate([np.zeros(1, np.float32), bounds[1:]])
 
     def encode(message: Message, client_key: jax.Array, round_key: jax.Array) -> Message:

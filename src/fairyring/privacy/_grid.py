@@ -97,7 +97,7 @@ class Grid:
     def rounded_sides(self, values: jax.Array, key: jax.Array) -> jax.Array:
         """Side values `[1 + n]` in [-1, 1] on the grid, every copy rounded by itself: int32 `[sides * copies]`.
 
-        What is not a number becomes 0.
+        What is not finite becomes 0.
         """
         kept = known(values[1:] if self.counts else values, 0.0)
         exact = jnp.clip(jnp.repeat(kept, self.copies), -1.0, 1.0) * np.float32(self.amplitude)
