@@ -20,13 +20,14 @@ def clip(norm: float) -> Stage:
     The direction is kept, and a shorter vector passes unchanged: the error is `max(0, |x| - norm)`. What a
     longer one loses is lost (biased). Before a weighting stage it bounds a client's update, after it the
     weighted update. The norm is computed against the largest coordinate, so it neither overflows nor
-    vanishes.
+    vanishes. A vector that is not finite when it gets here, if only because a stage before made it overflow, has no
+    direction to keep: it becomes zeros.
 
     Args:
         norm: the largest Euclidean norm, in units of the model's parameters.
 
     Raises:
-        PlanError: `norm` is not a finite number above 0.
+        PlanError: `norm` is not a number from 2^-64 to 2^64.
     """
     norm = require_positive("clip", "norm", norm)
     name = f"clip({norm:g})"
@@ -53,7 +54,7 @@ def clip(norm: float) -> Stage:
 
 
 def _shortened(vector: jax.Array, norm: float) -> jax.Array:
-    """`vector`, at most `norm` long."""
+    """`vector`, at most `norm` long; zeros where it is not finite."""
     largest = jnp.max(jnp.abs(vector), initial=0.0)
     # In two steps, because the reciprocal of the largest floats is flushed to zero.
     first = jnp.where(largest > 2.0**64, 2.0**-64, 1.0)
@@ -61,4 +62,6 @@ def _shortened(vector: jax.Array, norm: float) -> jax.Array:
     # An accelerator would round products to fewer digits, and the norm is promised.
     square = jnp.vdot(unit, unit, precision=jax.lax.Precision.HIGHEST)
     longest = norm / jnp.maximum(jnp.sqrt(square), 1.0)  # in units of the largest coordinate
-    return jnp.where(largest > longest, unit * longest, vector)
+    # An infinite coordinate over itself, and one that is not a number, make the square no number; `largest` may miss
+    # the latter.
+    return jnp.where(jnp.isfinite(square), jnp.where(largest > longest, unit * longest, vector), 0.0)

@@ -105,6 +105,14 @@ class Signal:
         return replace(self, **changes)
 
     @property
+    def discreet(self) -> bool:
+        """Nobody may see whose update was not finite: such a client is counted as all others, and sends zeros.
+
+        So it is under a noise stage, whose promise covers the divisor as well, and under masks.
+        """
+        return self.noise is not None or self.masking is not None
+
+    @property
     def index_bits(self) -> int:
         """Bits an index takes on the wire where only `nonzero` coordinates travel."""
         return max(1, (self.dimension - 1).bit_length())
@@ -216,7 +224,7 @@ def require_real(signal: Signal, stage: str) -> None:
 
 
 def require_positive(stage: str, setting: str, value: float) -> float:
-    """`value` as a float; raises `PlanError` unless it is a finite number above 0."""
+    """`value` as a float; raises `PlanError` unless it is a number that float32 arithmetic has room for."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
         raise PlanError(
             f"{stage} {setting}",
@@ -224,7 +232,19 @@ def require_positive(stage: str, setting: str, value: float) -> float:
             expected="a finite number above 0",
             do=f"Give {setting} as a number, such as 1.0.",
         )
+    if not fits(value):
+        raise PlanError(
+            f"{stage} {setting}",
+            given=repr(value),
+            expected="a number from 2^-64 to 2^64: beyond, products and squares of float32 overflow or vanish",
+            do="Choose another unit.",
+        )
     return float(value)
+
+
+def fits(value: float) -> bool:
+    """Whether float32 has room for `value` times, and over, anything else that is stated of a message."""
+    return 2.0**-64 <= value <= 2.0**64
 
 
 def require_whole(stage: str, setting: str, value: int, low: int, high: int | None = None) -> int:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fairyring.aggregation.contract import Bound, Masking, Message, Properties, Signal, Stage, require_whole
+from fairyring.aggregation.finite import known
 from fairyring.core.errors import PlanError
 from fairyring.core.words import sixteen_bits
 
@@ -67,7 +68,7 @@ def secure_sum(
 
         def encode(message: Message, client_key: jax.Array, round_key: jax.Array) -> Message:
             # Beyond its bound a coordinate would overflow into its neighbours' meaning.
-            exact = jnp.minimum(jnp.clip(message.side, 0.0, bounds) * to_levels, float(levels))
+            exact = jnp.minimum(jnp.clip(known(message.side, 0.0), 0.0, bounds) * to_levels, float(levels))
             low = jnp.floor(exact)
             up = (exact - low) * 65536.0 > sixteen_bits(client_key, len(bounds)).astype(jnp.float32) + 0.5
             side = jnp.minimum(low.astype(jnp.uint32) + up.astype(jnp.uint32), np.uint32(levels))

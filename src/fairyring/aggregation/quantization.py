@@ -13,6 +13,7 @@ from fairyring.aggregation.contract import (
     require_real,
     require_whole,
 )
+from fairyring.aggregation.finite import finite_or_zero
 from fairyring.core.errors import PlanError
 from fairyring.core.words import sixteen_bits
 
@@ -25,7 +26,7 @@ def quantize(bits: int = 8, bound: float | None = None) -> Stage:
     goes to one of the two levels around it, with probabilities that make it right on average: the error of
     one coordinate is below one step, its variance at most `step^2 / 4`, its bias at most `2^-17` steps
     (sixteen random bits a coordinate). Zero stays zero. **Values beyond the range are clamped** to it, and
-    only there the result is biased.
+    only there the result is biased. A vector that is not finite becomes zeros.
 
     Rounding is integer arithmetic after one multiplication, so it gives the same bits wherever it is
     compiled.
@@ -66,8 +67,10 @@ def quantize(bits: int = 8, bound: float | None = None) -> Stage:
         step = limit / levels
 
         def encode(message: Message, client_key: jax.Array, round_key: jax.Array) -> Message:
+            # What is clipped is finite.
+            vector = message.vector if signal.l2 is not None else finite_or_zero(message.vector)
             # In 65536ths of a step. The only rounding of floats, and the largest value is exact in float32.
-            fine = jax.lax.round(message.vector * (65536.0 / step), jax.lax.RoundingMethod.TO_NEAREST_EVEN)
+            fine = jax.lax.round(vector * (65536.0 / step), jax.lax.RoundingMethod.TO_NEAREST_EVEN)
             fine = jnp.clip(fine, -levels * 65536.0, levels * 65536.0).astype(jnp.int32)
             return Message((fine + sixteen_bits(client_key, signal.dimension)) >> 16, message.side)
 

@@ -107,9 +107,14 @@ def _hadamard(x: jax.Array, rows: int, columns: int) -> jax.Array:
     """Each block of `x`, as a matrix `[rows, columns]`, becomes `H X^T H`, `[columns, rows]`: its own inverse
     with the factors swapped. Leaving out the second transposition leaves the coordinates in another order and
     saves a pass over memory; with factors up to 64 both products are compute-bound."""
-    y = x.reshape(-1, columns) @ _matrix(columns)
-    y = jnp.swapaxes(y.reshape(-1, rows, columns), 1, 2).reshape(-1, rows) @ _matrix(rows)
+    y = _product(x.reshape(-1, columns), columns)
+    y = _product(jnp.swapaxes(y.reshape(-1, rows, columns), 1, 2).reshape(-1, rows), rows)
     return y.reshape(-1)
+
+
+def _product(x: jax.Array, order: int) -> jax.Array:
+    """Each row of `x` times the Hadamard matrix. An accelerator would round it to fewer digits, and norms are kept."""
+    return jnp.matmul(x, _matrix(order), precision=jax.lax.Precision.HIGHEST)
 
 
 def _matrix(order: int) -> np.ndarray:

@@ -4,6 +4,8 @@ The message that comes in carries the number of examples in `side[0]` and the cl
 weighting stage turns `side[0]` into the weight, multiplies everything else by it, and divides by the total
 weight on the server, so that what comes out is the weighted mean. The weight itself travels as one more
 coordinate: nothing about one client is sent beside the message.
+
+A mean that is not finite counts as its bound, and such a number of examples as 0.
 """
 
 import math
@@ -20,9 +22,11 @@ from fairyring.aggregation.contract import (
     Side,
     Signal,
     Stage,
+    fits,
     require_positive,
     require_real,
 )
+from fairyring.aggregation.finite import known
 from fairyring.core.errors import PlanError
 
 _PROPERTIES = Properties(unbiased=True, linear=True, lossless=True)
@@ -77,11 +81,21 @@ def _bind(
             expected="the number of examples as side[0]",
             do="Bind the chain to a signal whose first side coordinate is the number of examples.",
         )
+    for side in signal.side:
+        if math.isfinite(side.bound) and side.bound != 0 and not fits(side.bound):
+            raise PlanError(
+                f"{name}, coordinate {side.name!r}",
+                given=f"a bound of {side.bound:g}",
+                expected="0, or a number from 2^-64 to 2^64: beyond, products of float32 overflow or vanish",
+                do="Give it in another unit.",
+            )
     bounds = np.asarray([side.bound for side in signal.side], np.float32)
+    # What is not finite is no number of examples; elsewhere it is as bad as can be, as a loss that overflowed.
+    unknown = np.concatenate([np.zeros(1, np.float32), bounds[1:]])
 
     def encode(message: Message, client_key: jax.Array, round_key: jax.Array) -> Message:
         # A metric above its bound would overflow a fixed-point coordinate later.
-        side = jnp.clip(message.side, 0.0, bounds)
+        side = jnp.clip(known(message.side, unknown), 0.0, bounds)
         w = weight(side[0])
         return Message(message.vector * w, jnp.concatenate([w[None], side[1:] * w]))
 
@@ -91,11 +105,11 @@ def _bind(
         return Message(total.vector * inverse, jnp.concatenate([w[None], total.side[1:] * inverse]))
 
     sides = (Side("weight", largest), *(Side(s.name, _times(s.bound, largest)) for s in signal.side[1:]))
-    known = math.isfinite(largest)
+    bounded = math.isfinite(largest)
     out = signal.but(
         side=sides,
-        l2=signal.l2 * largest if known and signal.l2 is not None else None,
-        linf=signal.linf * largest if known and signal.linf is not None else None,
+        l2=signal.l2 * largest if bounded and signal.l2 is not None else None,
+        linf=signal.linf * largest if bounded and signal.linf is not None else None,
         uniform=uniform,
     )
     return Bound(out, encode, decode)

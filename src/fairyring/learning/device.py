@@ -37,7 +37,15 @@ class Broadcast(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What comes of one client's round: its message, its new state, and whether its update is finite."""
+    """What comes of one client's round.
+
+    Attributes:
+        message: encoded, to be added to those of the others whatever the update was. If it was not finite: that of a zero
+            vector at the client's own weight under a noise stage, whose promise covers the divisor too; else all
+            zeros, the weight among them, which leaves the client out of the mean.
+        mine: the client's new state; the old one if its update was not finite.
+        finite: whether its update, with all that travels beside it, was finite.
+    """
 
     message: Message
     mine: Tree
@@ -207,8 +215,16 @@ def device_half(
         side = jnp.concatenate([weight[None], means, *(jnp.reshape(s, (1,)) for s in report.side)])
         # One reduction tells whether any coordinate is infinite or not a number: less itself, only those are not 0.
         finite = (jnp.sum(vector - vector) + jnp.sum(side - side)) == 0.0
-        encode_key = jax.random.fold_in(client_key, int(Purpose.ENCODE))
-        return Outcome(aggregation.encode(Message(vector, side), encode_key, shared_key), report.mine, finite)
+
+        def or_else(new: Tree, old: Tree) -> Tree:
+            return jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old)
+
+        noisy = aggregation.signal.noise is not None
+        sent = Message(or_else(vector, jnp.zeros_like(vector)) if noisy else vector, side)
+        message = aggregation.encode(sent, jax.random.fold_in(client_key, int(Purpose.ENCODE)), shared_key)
+        if not noisy:
+            message = or_else(message, jax.tree.map(jnp.zeros_like, message))
+        return Outcome(message, or_else(report.mine, mine), finite)
 
     return update
 

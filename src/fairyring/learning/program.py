@@ -38,7 +38,8 @@ class Program:
         exported: what `jax.export` made; promised to load for months, not for ever.
         arguments: what the program takes, in order.
         results: what it gives: the encoded vector, the side values (none under a secure sum), the client's new
-            state where the algorithm has one, and whether the update is finite.
+            state where the algorithm has one, and whether the update is finite. The vector may be sent whatever that
+            says, and under a noise stage or masks it must be: one more or less would tell the server.
     """
 
     exported: export.Exported

@@ -9,6 +9,7 @@ import numpy as np
 from jax import lax
 
 from fairyring.aggregation.contract import Signal
+from fairyring.aggregation.finite import known, square
 from fairyring.core.errors import PlanError
 from fairyring.core.noise import NoiseRequest
 from fairyring.core.words import sixteen_bits
@@ -34,6 +35,7 @@ class Grid:
         copies: how often each is repeated, so that it fits beside the noise.
         amplitude: steps a side value of 1 takes, in each copy.
         scale: steps in a unit of the vector.
+        reach: what the vector's L2 norm cannot exceed before it is rounded, in steps.
         norm: what the rounded vector's L2 norm cannot exceed, in steps.
         fine: digits behind the point are dropped; else rounding is stochastic, again until the norm holds.
         largest: size of the largest whole number.
@@ -46,6 +48,7 @@ class Grid:
     copies: int
     amplitude: int
     scale: float
+    reach: float
     norm: float
     fine: bool
     largest: int
@@ -67,9 +70,13 @@ class Grid:
         """A vector `[dimension]` on the grid: int32, no longer than `norm` for certain.
 
         The promise rests on that norm, not on the key: whoever knows how numbers were rounded learns nothing by it.
+        Nor does it rest on what was done to the vector before: one that is not finite, or longer than a clip leaves
+        it, becomes zeros.
         """
-        limit = np.float32(self.largest)
-        exact = jnp.clip(vector * np.float32(self.scale), -limit, limit)
+        limit = _at_most(self.largest)
+        exact = vector * np.float32(self.scale)
+        held = square(exact) <= np.float32(self.reach**2 / SLACK)  # not, where it is no number
+        exact = jnp.where(held, jnp.clip(exact, -limit, limit), 0.0)
         short = exact.astype(jnp.int32)  # towards zero: never longer than what was clipped
         if self.fine:
             return short
@@ -81,20 +88,24 @@ class Grid:
             attempt, _, _ = state
             words = sixteen_bits(jax.random.fold_in(key, attempt), self.dimension)
             drawn = low + (share * 65536.0 > words.astype(jnp.float32) + 0.5)
-            return attempt + 1, drawn, _square(drawn) > bound
+            return attempt + 1, drawn, square(drawn) > bound
 
         first = again((jnp.int32(0), low, jnp.bool_(True)))
         _, drawn, long = lax.while_loop(lambda state: state[2] & (state[0] < TRIES), again, first)
         return jnp.where(long, short, jnp.clip(drawn, -limit, limit).astype(jnp.int32))
 
     def rounded_sides(self, values: jax.Array, key: jax.Array) -> jax.Array:
-        """Side values `[1 + n]` in [-1, 1] on the grid, every copy rounded by itself: int32 `[sides * copies]`."""
-        kept = values[1:] if self.counts else values
+        """Side values `[1 + n]` in [-1, 1] on the grid, every copy rounded by itself: int32 `[sides * copies]`.
+
+        What is not finite becomes 0.
+        """
+        kept = known(values[1:] if self.counts else values, 0.0)
         exact = jnp.clip(jnp.repeat(kept, self.copies), -1.0, 1.0) * np.float32(self.amplitude)
         words = sixteen_bits(jax.random.fold_in(key, TRIES), exact.shape[0])
         low = jnp.floor(exact)
         up = (exact - low) * 65536.0 > words.astype(jnp.float32) + 0.5
-        return (low + up).astype(jnp.int32)
+        limit = _at_most(self.amplitude)
+        return jnp.clip(low + up, -limit, limit).astype(jnp.int32)
 
     def side_sums(self, total: jax.Array) -> jax.Array:
         """Sums of the side values, the weight first (0 where clients are counted): float32 `[1 + n]`."""
@@ -103,9 +114,10 @@ class Grid:
         return jnp.concatenate([jnp.zeros((1,), jnp.float32), sums]) if self.counts else sums
 
 
-def _square(vector: jax.Array) -> jax.Array:
-    """The squared norm, in float32 where an accelerator would round products to fewer digits."""
-    return jnp.vdot(vector, vector, precision=lax.Precision.HIGHEST)
+def _at_most(value: int) -> np.float32:
+    """The largest float32 that is not above `value`."""
+    nearest = np.float32(value)
+    return nearest if float(nearest) <= value else np.nextafter(nearest, np.float32(0))
 
 
 def fit(name: str, signal: Signal, request: NoiseRequest, shares: int, side_share: float) -> Grid:
@@ -163,9 +175,10 @@ def _grid(
     clip = (signal.l2 or 0.0) * SLACK
     dimension, cohort = signal.dimension, signal.cohort
     fine = clip * scale >= FINE * math.sqrt(dimension)
+    reach = clip * scale
     norm, l1 = rounded_norms(clip, scale, dimension)
     if fine:
-        norm = clip * scale
+        norm = reach
         l1 = norm * min(math.sqrt(dimension), norm)
     norm, l1 = max(norm, 1.0), max(l1, 1.0)
     limit = min(clip, math.inf if signal.linf is None else signal.linf * SLACK)
@@ -190,5 +203,5 @@ def _grid(
         return None
     l1 += amplitude * sides * copies
     return Grid(
-        dimension, sides, copies, amplitude, scale, norm, fine, max(largest, amplitude), counts, l2, l1
+        dimension, sides, copies, amplitude, scale, reach, norm, fine, max(largest, amplitude), counts, l2, l1
     )

@@ -107,7 +107,7 @@ def simulate(
 
     Raises:
         PlanError, PopulationError, ModelError: plan and population do not fit together.
-        TrainingDiverged: in some round no client's update was finite.
+        TrainingDiverged: in some round of a plan without a budget no client's update was finite.
         RunError: the run folder cannot be used.
         BudgetSpent: not even the first round is within the budget.
         LedgerMismatch, LedgerDamaged: the run folder's ledger cannot be used.
@@ -415,7 +415,8 @@ class _Simulation:
             # The mean is a sum over its weight, and a canary's part in it so much the smaller.
             self.audit.record(done.mean, draw.canaries - len(self.population), 1.0 / float(done.side[0]))
         staying = len(draw.staying)
-        if staying and len(done.faulty) == staying:
+        # Under a budget a run that ends would tell what its models do not: such clients are counted as zeros, and it goes on.
+        if staying and len(done.faulty) == staying and self.spending is None:
             self._diverged(draw)
         self.participation[np.setdiff1d(draw.staying, done.faulty, assume_unique=True)] += 1
         counts = done.heard >= self.plan.fewest or done.mean is not None

@@ -108,6 +108,7 @@ class Engine:
         round_key = of_round(root, broadcast.round)
         stages_key = shared(round_key, Purpose.SHARED)
         finite = jnp.ones(members.ids.shape, bool)
+        discreet = self.plan.bound.signal.discreet
 
         def one(i: jax.Array, mine: Tree):
             old = jax.tree.map(lambda states: states[i], mine)
@@ -115,23 +116,21 @@ class Engine:
             outcome = self.update(
                 broadcast, columns, members.starts[i], members.sizes[i], old, key, stages_key
             )
-            new = jax.tree.map(lambda n, o: jnp.where(outcome.finite, n, o), outcome.mine, old)
-            message = jax.tree.map(lambda m: jnp.where(outcome.finite, m, jnp.zeros_like(m)), outcome.message)
-            return message, new, outcome.finite
+            return outcome.message, outcome.mine, outcome.finite
 
         def single(i: jax.Array, carry: tuple[Tree, Tree, jax.Array]):
             (total, reported), mine, finite = carry
             message, new, ok = one(i, mine)
             total = jax.tree.map(jnp.add, total, message)
             mine = jax.tree.map(lambda states, state: states.at[i].set(state), mine, new)
-            return (total, reported + ok.astype(jnp.int32)), mine, finite.at[i].set(ok)
+            return (total, reported + (ok | discreet).astype(jnp.int32)), mine, finite.at[i].set(ok)
 
         def block(b: jax.Array, carry: tuple[Tree, Tree, jax.Array]):
             (total, reported), mine, finite = carry
             places = b * width + jnp.arange(width)
             real = places < members.used
             messages, new, ok = jax.vmap(lambda i: one(i, mine))(places)
-            counted = ok & real
+            counted = (ok | discreet) & real
 
             def summed(m: jax.Array) -> jax.Array:
                 return jnp.sum(

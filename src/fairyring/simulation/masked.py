@@ -79,7 +79,7 @@ class MaskedSums:
         draw: Draw,
         leaving: Mapping[int, Leaving],
         model: bytes,
-        vectors: Iterable[tuple[int, np.ndarray | None]],
+        vectors: Iterable[tuple[int, np.ndarray]],
     ) -> Summed:
         """One session.
 
@@ -87,8 +87,8 @@ class MaskedSums:
             draw: who was sampled, and who stays.
             leaving: at which point a client vanishes.
             model: digest of the model sent out.
-            vectors: `(client, vector)` of those that stay, in any order: uint32 `[length]`, or None for a client
-                that has none to give and vanishes. They are asked for once all shares are out.
+            vectors: `(client, vector)` of those that stay, in any order: uint32 `[length]`. They are asked for once
+                all shares are out.
         """
         with ExitStack() as stack:
             return _Round(
@@ -135,7 +135,7 @@ class _Round:
         self.up = self.down = 0
         self.exhibit: Exhibit | None = None
 
-    def run(self, vectors: Iterable[tuple[int, np.ndarray | None]]) -> Summed:
+    def run(self, vectors: Iterable[tuple[int, np.ndarray]]) -> Summed:
         try:
             for client, device in self.devices.items():
                 if self._here(client, Leaving.BEFORE_ADVERT):
@@ -143,7 +143,7 @@ class _Round:
             self._step(self.server.close(), Leaving.BEFORE_SHARES)
             ready = self._mail(self.server.close())
             for client, vector in vectors:
-                if client in ready and vector is not None and self._here(client, Leaving.BEFORE_INPUT):
+                if client in ready and self._here(client, Leaving.BEFORE_INPUT):
                     self._contribute(client, vector)
             self._step(self.server.close(), Leaving.BEFORE_SIGNATURE)
             self._step(self.server.close(), Leaving.BEFORE_UNMASKING)

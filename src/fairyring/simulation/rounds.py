@@ -116,7 +116,7 @@ class Rounds:
         vectors = self._one_by_one(draw, sent, bad)
         if noise is not None:
             bits = masks.terms.modulus_bits
-            vectors = ((c, None if v is None else noise.share(c, bits, v)) for c, v in vectors)
+            vectors = ((c, noise.share(c, bits, v)) for c, v in vectors)
         summed = masks.run(draw, self.draws.leaving(draw), model, vectors)
         sums = self._nothing()
         if summed.vector is not None:
@@ -129,17 +129,16 @@ class Rounds:
 
     def _one_by_one(
         self, draw: Draw, sent: list[Broadcast], bad: list[np.ndarray]
-    ) -> Iterator[tuple[int, np.ndarray | None]]:
-        """Each client's encoded update, None where it is not finite: a sum of one, by the same program as a sum of all."""
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        """Each client's encoded update: a sum of one, by the same program as a sum of all."""
         width = len(sent)
         for first in range(0, len(draw.staying), width):
             for pieces in self.feed.pieces(draw.staying[first : first + width]):
                 sums = self._nothing()
-                faulty = np.concatenate(self._settle(self._accumulate(pieces, sums, sent)))
-                bad.append(faulty)
+                bad += self._settle(self._accumulate(pieces, sums, sent))
                 for place, piece in enumerate(pieces):
                     for client in piece.clients.tolist():  # one, or none
-                        yield client, None if client in faulty else np.asarray(sums[place][0].vector)
+                        yield client, np.asarray(sums[place][0].vector)
         for client in draw.canaries:
             message, _ = self._plant(self.engine.nothing(0), draw, np.array([client]))
             yield int(client), np.asarray(message.vector)

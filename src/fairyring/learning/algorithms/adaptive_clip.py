@@ -10,6 +10,9 @@ from fairyring.core.errors import PlanError
 from fairyring.learning.algorithm import Algorithm, Local, Report, leaves_gradient
 from fairyring.learning.algorithms.averaging import averaging
 
+# Where C stays: so far from the ends of float32 that an update in units of it does not overflow for that alone.
+RANGE = 2.0**-64, 2.0**64
+
 
 def adaptive_clip(
     initial: float, *, quantile: float = 0.5, rate: float = 0.2, algorithm: Algorithm | None = None
@@ -51,17 +54,19 @@ def adaptive_clip(
     def report(local: Local, both, mine) -> Report:
         clip, own = both
         found = inner.report(local, own, mine)
-        update = jax.tree.map(lambda leaf: leaf / clip.astype(leaf.dtype), found.update)
-        squares = [jnp.sum(jnp.square(leaf.astype(jnp.float32))) for leaf in jax.tree.leaves(update)]
+        # In float32, where the quotient of a shorter kind of float might overflow.
+        update = jax.tree.map(lambda leaf: leaf.astype(jnp.float32) / clip, found.update)
+        squares = [jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(update)]
         within = (jnp.sqrt(sum(squares, jnp.float32(0))) <= 1.0).astype(jnp.float32)
         return Report(update, (*found.side, within), found.mine)
 
     def apply(update, sides, both, fraction):
         clip, own = both
         *others, share = sides
-        mean = jax.tree.map(lambda leaf: leaf * clip.astype(leaf.dtype), update)
+        mean = jax.tree.map(lambda leaf: leaf * clip, update)
         delta, own = inner.apply(mean, tuple(others), own, fraction)
-        return delta, (clip * jnp.exp(-rate * (jnp.clip(share, 0.0, 1.0) - quantile)), own)
+        moved = clip * jnp.exp(-rate * (jnp.clip(share, 0.0, 1.0) - quantile))
+        return delta, (jnp.clip(moved, *RANGE), own)
 
     told = "" if inner.name == "averaging" else f", algorithm={inner.name}"
     return Algorithm(
