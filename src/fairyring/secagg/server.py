@@ -130,6 +130,7 @@ class Server:
         self._hashes: list[bytes] = []
         self._beacon = self._root = b""
         self._graph = GraphParameters(0, 0)
+        self._committee: list[int] = []
         self._ring: Ring | None = None
         self._sealed: dict[int, tuple[bytes, ...]] = {}
         self._holders: set[int] = set()
@@ -419,6 +420,7 @@ class Server:
         self._graph = self.session.terms.graph(devices)
         self._root = digest("roster", context, self._beacon, *self._hashes)
         self._ring = Ring(self._root, self._beacon, self._hashes, self._graph.degree)
+        self._committee = self._ring.committee(self.session.terms.committee(devices).size)
         return self._root
 
     def _freeze_holders(self) -> bytes:
@@ -441,6 +443,11 @@ class Server:
             if index in self._signed
             and sum(neighbour in self._signed for neighbour in self._neighbours(index)) >= threshold
         ]
+        enough = self.session.terms.committee(len(self._roster)).threshold
+        if len(self._vouching()) < enough:
+            raise self._give_up(
+                f"{len(self._vouching())} members of the committee that agree", f"at least {enough}"
+            )
         if len(self._askable) < threshold:
             raise self._give_up(
                 f"{len(self._askable)} devices that can tell others agree", f"at least {threshold}"
@@ -525,8 +532,8 @@ class Server:
         sealed, places = self._sealed, self._place
 
         def roster(index: int) -> bytes:
-            neighbours = tuple(self._roster[other] for other in self._neighbours(index))
-            return encode(Roster(joined, self._beacon, neighbours))
+            others = (*self._neighbours(index), *self._committee)
+            return encode(Roster(joined, self._beacon, tuple(self._roster[other] for other in others)))
 
         def mailbox(index: int) -> bytes:
             pairs = ((other, sealed.get(other)) for other in self._neighbours(index))
@@ -538,13 +545,17 @@ class Server:
 
         def signatures(index: int) -> bytes:
             near = tuple(self._signed.get(other, b"") for other in self._neighbours(index))
-            return encode(Signatures(self._root, stayed, near))
+            return encode(Signatures(self._root, stayed, near + vouched))
 
         joined = b"".join(self._hashes)
-        same, stayed = b"", b""
+        same, stayed, vouched = b"", b"", ()
         if self.stage in (Stage.CONFIRMING, Stage.UNMASKING):
             same = encode(self._survivors_message())
             stayed = bitmap(self._survivors, len(self._roster))
+            # No more than are asked for: a device checks as many.
+            needed = self.session.terms.committee(len(self._roster)).threshold
+            vouching = set(self._vouching()[:needed])
+            vouched = tuple(self._signed[i] if i in vouching else b"" for i in self._committee)
         return {
             Stage.SHARING: roster,
             Stage.MASKING: mailbox,
@@ -554,6 +565,10 @@ class Server:
 
     def _survivors_message(self) -> Survivors:
         return Survivors(self._root, bitmap(self._survivors, len(self._roster)))
+
+    def _vouching(self) -> list[int]:
+        """Members of the committee that signed the set."""
+        return [index for index in self._committee if index in self._signed]
 
     def _neighbours(self, index: int) -> list[int]:
         assert self._ring is not None

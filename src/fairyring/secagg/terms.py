@@ -10,8 +10,15 @@ from msgspec import Meta
 
 from fairyring.core.errors import PlanError
 from fairyring.core.packing import packed_size
+from fairyring.secagg._committee import Committee
 from fairyring.secagg._suite import digest
-from fairyring.secagg.graph import GraphParameters, Threat, session_graph
+from fairyring.secagg.graph import (
+    COMPLETE_UP_TO,
+    GraphParameters,
+    Threat,
+    session_committee,
+    session_graph,
+)
 from fairyring.secagg.keystream import random_bytes, word_of
 
 Digest = Annotated[bytes, Meta(min_length=32, max_length=32)]
@@ -72,6 +79,20 @@ class Terms(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             PlanError: there is none.
         """
         return session_graph(devices, self.adversarial_rate, self.dropout_rate, self.threat)
+
+    def committee(self, devices: int) -> Committee:
+        """How many devices' signatures of who stayed everyone checks, and how many it takes.
+
+        Raises:
+            PlanError: there is no session of so many devices.
+        """
+        return session_committee(devices, self.adversarial_rate, self.dropout_rate, self.threat)
+
+    @property
+    def most_adverts(self) -> int:
+        """No session's roster holds more adverts than this: of all neighbours, and of a committee if there is one."""
+        splits = self.threat == "semi_malicious" and self.most > COMPLETE_UP_TO
+        return self.most - 1 + (self.most if splits else 0)
 
     @property
     def checks(self) -> int:
