@@ -24,7 +24,7 @@ from fairyring.secagg.messages import (
     decode_kept,
     encode,
 )
-from tests.secagg.driving import identity, root_secret, small_terms, vectors_of
+from tests.secagg.driving import identity, plain_sum, root_secret, small_terms, vectors_of
 from tests.secagg.hostile import View
 
 SEED, KEY = 0, 1
@@ -160,24 +160,26 @@ class Lies:
                 return None
             total += self.inputs[place]
             masks.append((self_mask(seed, root, context), -1))
-            mine = self.devices[place]._memory
+            advert = self.devices[place]._memory.advert
+            assert advert is not None
             for seat, other in enumerate(self.near(place)):
                 held = seat in self.held[place]
                 if not held or (other in members and self.near(other).index(place) in self.held[other]):
                     continue
                 if other in self.corrupt:
-                    key = self.devices[other]._memory.keys.masking
+                    keys = self.devices[other]._memory.keys
+                    assert keys is not None
+                    key = keys.masking
                 else:
                     secret = self._secret(other, KEY)
                     if secret is None:
                         return None
                     key = KeyPair(secret)
-                mask = pair_mask(key.agree(mine.advert.masking_key), root, context)
+                mask = pair_mask(key.agree(advert.masking_key), root, context)
                 masks.append((mask, -1 if self.order[place] < self.order[other] else 1))
         apply_masks(total, masks)
         return (total & self.session.mask)[: self.terms.length].tolist()
 
     def plain(self, members: Collection[int]) -> list[int]:
         """What that sum is."""
-        total = sum(self.vectors[place].astype(np.uint64) for place in members)
-        return (total & np.uint64(self.session.mask)).tolist()
+        return plain_sum([self.vectors[place] for place in members], self.terms)

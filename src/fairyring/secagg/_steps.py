@@ -181,8 +181,8 @@ class Steps:
         chosen = ring.committee(self.session.terms.committee(devices).size)
         self._require(
             len(roster.neighbours) == graph.degree + len(chosen),
-            f"{len(roster.neighbours)} neighbours and members of the committee",
-            f"{graph.degree} and {len(chosen)}, as the terms ask of {devices} devices",
+            f"adverts of {len(roster.neighbours)} devices",
+            f"{graph.degree} neighbours' and the committee's {len(chosen)}, as the terms ask of {devices} devices",
         )
         near, committee = roster.neighbours[: graph.degree], roster.neighbours[graph.degree :]
         for place, advert in zip((*indices, *chosen), roster.neighbours, strict=True):
