@@ -192,27 +192,34 @@ class Steps:
                 "the neighbours and the committee the root gives",
             )
             self._require(
-                verified(advert.identity, advert.signature, advert.payload(context)),
-                "a neighbour's advert with a forged signature",
-                "one signed by its identity, for this session",
-            )
-            self._require(
                 self._policy.admits(advert.identity),
                 "a neighbour that may not take part",
                 "one the policy admits",
+            )
+        # Of the committee only identities matter: one whose advert somebody else made still signs no second set.
+        for advert in near:
+            self._require(
+                verified(advert.identity, advert.signature, advert.payload(context)),
+                "a neighbour's advert with a forged signature",
+                "one signed by its identity, for this session",
             )
             self._require(
                 not (low_order(advert.encryption_key) or low_order(advert.masking_key)),
                 "a key of low order",
                 "a key that keeps a secret",
             )
-        for everyone in ((own, *near), committee):
-            for name in ("identity", "encryption_key", "masking_key"):
-                self._require(
-                    len({getattr(advert, name) for advert in everyone}) == len(everyone),
-                    f"the same {name} twice",
-                    "devices that differ",
-                )
+        around = (own, *near)
+        for name, group in (
+            ("identity", around),
+            ("encryption_key", around),
+            ("masking_key", around),
+            ("identity", committee),
+        ):
+            self._require(
+                len({getattr(advert, name) for advert in group}) == len(group),
+                f"the same {name} twice",
+                "devices that differ",
+            )
         return Roll(root, index, devices, graph, indices, near, tuple(zip(chosen, committee, strict=True)))
 
     def open(self, memory: Memory, mailbox: Mailbox) -> tuple[Memory, None]:

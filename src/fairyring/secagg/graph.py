@@ -35,11 +35,11 @@ class GraphParameters(NamedTuple):
 def graph_parameters(
     clients: int, adversarial_rate: float, dropout_rate: float, adversary: Threat = "semi_honest"
 ) -> GraphParameters:
-    """The smallest degree, and a threshold for it, at which the sum is secret and is recovered.
+    """The published parameters: the smallest degree, and a threshold, at which the sum is secret and is recovered.
 
     With a random graph of this degree, but for a chance of 2^-40 no honest device is cut off from the others, and no
     neighbourhood holds a threshold of adversaries; but for one of 2^-20 every neighbourhood keeps a threshold of
-    devices that stay.
+    devices that stay. Who vanishes must not depend on the ring: for a server that names them see `session_graph`.
 
     Args:
         clients: devices in a session.

@@ -113,7 +113,7 @@ class Terms(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """What the server learns, and under which assumption: a sentence for people."""
         server = {
             "semi_honest": "a server that follows the protocol and looks at all it sees",
-            "semi_malicious": "a server that follows the protocol but may tell devices different stories of who stayed",
+            "semi_malicious": "a server that follows the protocol but may call any device vanished, and tell devices different stories of who stayed",
         }[self.threat]
         return (
             f"The server learns the sum of at least {self.fewest} devices' vectors modulo 2^{self.modulus_bits}, and who "
