@@ -130,7 +130,6 @@ class Server:
         self._hashes: list[bytes] = []
         self._beacon = self._root = b""
         self._graph = GraphParameters(0, 0)
-        self._committee: list[int] = []
         self._ring: Ring | None = None
         self._sealed: dict[int, tuple[bytes, ...]] = {}
         self._holders: set[int] = set()
@@ -420,7 +419,6 @@ class Server:
         self._graph = self.session.terms.graph(devices)
         self._root = digest("roster", context, self._beacon, *self._hashes)
         self._ring = Ring(self._root, self._beacon, self._hashes, self._graph.degree)
-        self._committee = self._ring.committee(self.session.terms.committee(devices).size)
         return self._root
 
     def _freeze_holders(self) -> bytes:
@@ -443,11 +441,10 @@ class Server:
             if index in self._signed
             and sum(neighbour in self._signed for neighbour in self._neighbours(index)) >= threshold
         ]
+        agreeing = sum(1 for signature in self._vouched() if signature)
         enough = self.session.terms.committee(len(self._roster)).threshold
-        if len(self._vouching()) < enough:
-            raise self._give_up(
-                f"{len(self._vouching())} members of the committee that agree", f"at least {enough}"
-            )
+        if agreeing < enough:
+            raise self._give_up(f"{agreeing} members of the committee that agree", f"at least {enough}")
         if len(self._askable) < threshold:
             raise self._give_up(
                 f"{len(self._askable)} devices that can tell others agree", f"at least {threshold}"
@@ -545,17 +542,13 @@ class Server:
 
         def signatures(index: int) -> bytes:
             near = tuple(self._signed.get(other, b"") for other in self._neighbours(index))
-            return encode(Signatures(self._root, stayed, near + vouched))
+            return encode(Signatures(self._root, stayed, near + self._vouched()))
 
         joined = b"".join(self._hashes)
-        same, stayed, vouched = b"", b"", ()
+        same, stayed = b"", b""
         if self.stage in (Stage.CONFIRMING, Stage.UNMASKING):
             same = encode(self._survivors_message())
             stayed = bitmap(self._survivors, len(self._roster))
-            # No more than are asked for: a device checks as many.
-            needed = self.session.terms.committee(len(self._roster)).threshold
-            vouching = set(self._vouching()[:needed])
-            vouched = tuple(self._signed[i] if i in vouching else b"" for i in self._committee)
         return {
             Stage.SHARING: roster,
             Stage.MASKING: mailbox,
@@ -566,13 +559,21 @@ class Server:
     def _survivors_message(self) -> Survivors:
         return Survivors(self._root, bitmap(self._survivors, len(self._roster)))
 
-    def _vouching(self) -> list[int]:
-        """Members of the committee that signed the set."""
-        return [index for index in self._committee if index in self._signed]
-
     def _neighbours(self, index: int) -> list[int]:
         assert self._ring is not None
         return self._ring.neighbours(index)
+
+    @property
+    def _committee(self) -> list[int]:
+        assert self._ring is not None
+        return self._ring.committee(self.session.terms.committee(len(self._roster)).size)
+
+    def _vouched(self) -> tuple[bytes, ...]:
+        """The committee's signatures of the set, no more than a device checks; empty for the others."""
+        committee = self._committee
+        signed = [index for index in committee if index in self._signed]
+        asked = set(signed[: self.session.terms.committee(len(self._roster)).threshold])
+        return tuple(self._signed[index] if index in asked else b"" for index in committee)
 
     def _place(self, holder: int, owner: int) -> int:
         assert self._ring is not None
