@@ -5,6 +5,8 @@ import pytest
 from fairyring.secagg import GraphParameters
 from fairyring.secagg._committee import smallest_committee
 from tests.secagg.lying import Lies, forced
+from tests.secagg.test_cuts import ADVERSARY, OUTSIDE, cuts
+from tests.secagg.test_cuts import ISLAND as ISLE
 
 
 def arc(first: int, last: int, around: int) -> list[int]:
@@ -37,6 +39,23 @@ def test_a_higher_threshold_needs_more_adversaries_in_a_stretch(monkeypatch: pyt
     assert {0, 9} <= set(lies.left)
     assert "6 surviving neighbours; expected at least 7" in lies.left[9]
     assert lies.learned(ISLAND) is None
+
+
+def test_shares_that_are_held_back_cut_it_with_nobody_vanished(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Of 6 neighbours 5, and 5 - 3 adversaries in each stretch of 3. An island's device has no mask with those outside.
+    ring = "CCCCCCCC**OOOOOOOO**CC"
+    assert cuts(ring, 3, 5)
+    island, outside, guards = (
+        [place for place, kind in enumerate(ring) if kind == which] for which in (ISLE, OUTSIDE, ADVERSARY)
+    )
+    forced(monkeypatch, GraphParameters(6, 5))
+    lies = Lies(
+        len(ring), len(ring), guards, lambda holder, owner: holder in island and owner in outside
+    ).told({place: range(len(ring)) for place in (*island, *outside)})
+    assert lies.learned(island) == lies.plain(island)
+    # Those at its ends miss somebody who is said to have stayed, and sign nothing; the others are enough.
+    assert set(lies.left) == {7, 20}
+    assert "a survivor that never sent its shares" in lies.left[7]
 
 
 ALL = 60
