@@ -213,8 +213,9 @@ def lone_devices(terms: Terms, count: int) -> list[Lone]:
         server.receive(advert)
     rosters = dict(server.close())
     first = decode_kept(rosters[identities[0].public], Roster)
-    after = -(-len(first.neighbours) // 2)
-    beside = [*first.neighbours[: count // 2], *first.neighbours[after:][::-1][: (count - 1) // 2]]
+    degree = terms.graph(terms.most).degree
+    after = -(-degree // 2)
+    beside = [*first.neighbours[: count // 2], *first.neighbours[after:degree][::-1][: (count - 1) // 2]]
     chosen = [identities[0].public, *(advert.identity for advert in beside)]
     near = {public: decode_kept(rosters[public], Roster).neighbours for public in chosen}
     taking_part = {*chosen, *(advert.identity for adverts in near.values() for advert in adverts)}

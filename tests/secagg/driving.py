@@ -276,7 +276,8 @@ def foretold(play: Play, graph: GraphParameters) -> str | None:
         return "masking"
     signed = {i for i in stayed if there(i, "survivors") and len(near[i] & stayed) >= threshold}
     asked = {i for i in signed if len(near[i] & signed) >= threshold}
-    if len(asked) < threshold:
+    committee = {play.number[play.server._roster[j].identity] for j in play.server._committee}
+    if len(asked) < threshold or len(committee & signed) < play.session.terms.committee(len(near)).threshold:
         return "confirming"
     answered = {i for i in asked if there(i, "signatures")}
     owners = stayed | {i for i in holders - stayed if near[i] & stayed}

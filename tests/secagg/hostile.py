@@ -66,12 +66,13 @@ class View:
         self.root = digest("roster", context, beacon, *self.hashes)
         self.graph = session.terms.graph(len(adverts))
         self.ring = Ring(self.root, beacon, self.hashes, self.graph.degree)
+        self.committee = self.ring.committee(session.terms.committee(len(adverts)).size)
         self.index = {advert.identity: index for index, advert in enumerate(self.adverts)}
 
-    def roster(self, one: Watched) -> Roster:
-        index = self.index.get(one.identity.public, 0)
-        near = tuple(self.adverts[other] for other in self.ring.neighbours(index))
-        return Roster(b"".join(self.hashes), self.beacon, near)
+    def roster(self, identity: bytes) -> Roster:
+        index = self.index.get(identity, 0)
+        others = (*self.ring.neighbours(index), *self.committee)
+        return Roster(b"".join(self.hashes), self.beacon, tuple(self.adverts[other] for other in others))
 
 
 class Run:
@@ -195,7 +196,7 @@ class Run:
         return ours if ours <= int(self.adversarial * len(view.adverts)) else None
 
     def _roster(self, one: Watched, view: View) -> Roster:
-        return view.roster(one)
+        return view.roster(one.identity.public)
 
     def _mailbox(self, one: Watched, view: View) -> Mailbox:
         own = view.index.get(one.identity.public, 0)

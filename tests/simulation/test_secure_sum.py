@@ -178,7 +178,9 @@ def test_the_plan_states_what_the_server_learns_and_under_which_assumption():
     promise = plan(threat="semi_malicious", adversarial_rate=0.2, dropout_rate=0.1).describe()["secure_sum"]
     assert "sum of at least 3 devices' vectors modulo 2^24" in promise["says"]
     assert "different stories" in promise["says"]
-    assert "20% of the devices" in promise["says"]
+    assert "together with up to 1 of a session's 6 devices; at least 2 others are in a sum" in promise["says"]
+    alone = plan(adversarial_rate=0.1, dropout_rate=0.1).describe()["secure_sum"]["says"]
+    assert "at a rate of 10% none of 6 devices may be on its side" in alone
     assert (promise["degree"], promise["threshold"]) == (5, 4)
 
 

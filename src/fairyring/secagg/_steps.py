@@ -73,6 +73,7 @@ class Roll:
     graph: GraphParameters
     indices: tuple[int, ...]  # of the neighbours, by place
     adverts: tuple[Advertise, ...]
+    committee: tuple[tuple[int, Advertise], ...] = ()  # each member's index and advert
 
 
 @dataclass(frozen=True, repr=False)
@@ -175,41 +176,51 @@ class Steps:
         graph = self.session.terms.graph(devices)
         root = digest("roster", context, roster.beacon, *hashes)
         index = hashes.index(mine)
-        indices = tuple(Ring(root, roster.beacon, hashes, graph.degree).neighbours(index))
+        ring = Ring(root, roster.beacon, hashes, graph.degree)
+        indices = tuple(ring.neighbours(index))
+        chosen = ring.committee(self.session.terms.committee(devices).size)
         self._require(
-            len(roster.neighbours) == graph.degree,
-            f"{len(roster.neighbours)} neighbours",
-            f"{graph.degree}, as the terms ask of {devices} devices",
+            len(roster.neighbours) == graph.degree + len(chosen),
+            f"adverts of {len(roster.neighbours)} devices",
+            f"{graph.degree} neighbours' and the committee's {len(chosen)}, as the terms ask of {devices} devices",
         )
-        for place, advert in zip(indices, roster.neighbours, strict=True):
+        near, committee = roster.neighbours[: graph.degree], roster.neighbours[graph.degree :]
+        for place, advert in zip((*indices, *chosen), roster.neighbours, strict=True):
             self._require(
                 advert.hash(context) == hashes[place],
                 "a neighbour off the ring",
-                "the neighbours the root gives",
-            )
-            self._require(
-                verified(advert.identity, advert.signature, advert.payload(context)),
-                "a neighbour's advert with a forged signature",
-                "one signed by its identity, for this session",
+                "the neighbours and the committee the root gives",
             )
             self._require(
                 self._policy.admits(advert.identity),
                 "a neighbour that may not take part",
                 "one the policy admits",
             )
+        # Of the committee only identities matter: one whose advert somebody else made still signs no second set.
+        for advert in near:
+            self._require(
+                verified(advert.identity, advert.signature, advert.payload(context)),
+                "a neighbour's advert with a forged signature",
+                "one signed by its identity, for this session",
+            )
             self._require(
                 not (low_order(advert.encryption_key) or low_order(advert.masking_key)),
                 "a key of low order",
                 "a key that keeps a secret",
             )
-        everyone = (own, *roster.neighbours)
-        for name in ("identity", "encryption_key", "masking_key"):
+        around = (own, *near)
+        for name, group in (
+            ("identity", around),
+            ("encryption_key", around),
+            ("masking_key", around),
+            ("identity", committee),
+        ):
             self._require(
-                len({getattr(advert, name) for advert in everyone}) == len(everyone),
+                len({getattr(advert, name) for advert in group}) == len(group),
                 f"the same {name} twice",
                 "devices that differ",
             )
-        return Roll(root, index, devices, graph, indices, roster.neighbours)
+        return Roll(root, index, devices, graph, indices, near, tuple(zip(chosen, committee, strict=True)))
 
     def open(self, memory: Memory, mailbox: Mailbox) -> tuple[Memory, None]:
         keys, roll = _known(memory.keys), _known(memory.roll)
@@ -288,27 +299,30 @@ class Steps:
             "the set this device signed",
         )
         self._require(
-            len(given.signatures) == roll.graph.degree, "signatures of another number", "a place a neighbour"
+            len(given.signatures) == roll.graph.degree + len(roll.committee),
+            "signatures of another number",
+            "a place a neighbour and a member of the committee",
         )
         alive = set(members(memory.survivors, roll.devices) or ())
         payload = Survivors(roll.root, memory.survivors).payload(session.context)
-        agreed = 0
-        for index, advert, signature in zip(roll.indices, roll.adverts, given.signatures, strict=True):
-            if not signature or index not in alive:
-                continue
-            self._require(
-                verified(advert.identity, signature, payload),
-                "a forged signature of the survivors",
-                "signatures by the neighbours",
-            )
-            agreed += 1
-            if agreed == roll.graph.threshold:
-                break
-        self._require(
-            agreed >= roll.graph.threshold,
-            f"{agreed} neighbours that signed the same set",
-            f"at least {roll.graph.threshold}",
-        )
+        wanted = roll.graph.threshold, self.session.terms.committee(roll.devices).threshold
+        near = zip(roll.indices, roll.adverts, strict=True)
+        signatures = given.signatures[: roll.graph.degree], given.signatures[roll.graph.degree :]
+        whose = "neighbours", "members of the committee"
+        for group, theirs, enough, who in zip((near, roll.committee), signatures, wanted, whose, strict=True):
+            agreed = 0
+            for (index, advert), signature in zip(group, theirs, strict=True):
+                if agreed == enough:
+                    break
+                if not signature or index not in alive:
+                    continue
+                self._require(
+                    verified(advert.identity, signature, payload),
+                    "a forged signature of the survivors",
+                    f"signatures by the {who}",
+                )
+                agreed += 1
+            self._require(agreed >= enough, f"{agreed} {who} that signed the same set", f"at least {enough}")
         # Of each neighbour one share, of one kind, once.
         shares = tuple(
             memory.held[place][0 if index in alive else 1] if place in memory.held else b""

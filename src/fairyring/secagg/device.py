@@ -108,7 +108,7 @@ class Device:
         terms = self.session.terms
         roll = self._memory.roll
         devices = roll.devices if roll else terms.most
-        degree = roll.graph.degree if roll else terms.most - 1
+        degree = roll.graph.degree + len(roll.committee) if roll else terms.most_adverts
         message = decode(data, FromServer, most_bytes(0, devices, degree), self.stage)
         kind = type(message).__name__.lower()
         seen = self._answers.get(kind)

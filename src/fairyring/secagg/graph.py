@@ -13,6 +13,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from fairyring.core.errors import PlanError
+from fairyring.secagg._chances import factorials, fewest_marked, most_marked, upper_tail
+from fairyring.secagg._committee import NOBODY, Committee, smallest_committee
 from fairyring.secagg._suite import derive
 
 Threat = Literal["semi_honest", "semi_malicious"]
@@ -33,11 +35,11 @@ class GraphParameters(NamedTuple):
 def graph_parameters(
     clients: int, adversarial_rate: float, dropout_rate: float, adversary: Threat = "semi_honest"
 ) -> GraphParameters:
-    """The smallest degree, and a threshold for it, at which the sum is secret and is recovered.
+    """The published parameters: the smallest degree, and a threshold, at which the sum is secret and is recovered.
 
     With a random graph of this degree, but for a chance of 2^-40 no honest device is cut off from the others, and no
     neighbourhood holds a threshold of adversaries; but for one of 2^-20 every neighbourhood keeps a threshold of
-    devices that stay.
+    devices that stay. Who vanishes must not depend on the ring: for a server that names them see `session_graph`.
 
     Args:
         clients: devices in a session.
@@ -74,9 +76,36 @@ def complete_graph(
 def session_graph(
     clients: int, adversarial_rate: float, dropout_rate: float, adversary: Threat
 ) -> GraphParameters:
-    """The parameters both sides compute for a session of `clients` devices: the complete graph for up to 60."""
-    choose = complete_graph if clients <= COMPLETE_UP_TO else graph_parameters
-    return choose(clients, adversarial_rate, dropout_rate, adversary)
+    """The parameters both sides compute for a session of `clients` devices: the complete graph for up to 60.
+
+    Against a semi-honest server those of `graph_parameters`. A semi-malicious one says who vanished when it has seen the
+    ring: degree and threshold are such that it cannot cut the ring by that, and where no sparse ring will do, everyone
+    is everyone's neighbour.
+
+    Raises:
+        PlanError: as `graph_parameters` and `complete_graph`.
+    """
+    if clients <= COMPLETE_UP_TO:
+        return complete_graph(clients, adversarial_rate, dropout_rate, adversary)
+    if adversary == "semi_honest":
+        return graph_parameters(clients, adversarial_rate, dropout_rate, adversary)
+    _check(clients, adversarial_rate, dropout_rate, adversary)
+    expected = "rates for which a neighbour graph is both secure and able to recover"
+    return _found(_agreeing, clients, adversarial_rate, dropout_rate, adversary, expected)
+
+
+def session_committee(
+    clients: int, adversarial_rate: float, dropout_rate: float, adversary: Threat
+) -> Committee:
+    """The committee of a session: nobody where the server is trusted to tell one story, or all are neighbours.
+
+    Raises:
+        PlanError: there is no graph for such a session.
+    """
+    graph = session_graph(clients, adversarial_rate, dropout_rate, adversary)
+    if adversary == "semi_honest" or graph.degree == clients - 1:
+        return NOBODY
+    return _committee(clients, adversarial_rate, dropout_rate) or NOBODY
 
 
 def adversaries_in(devices: int, adversarial_rate: float) -> int:
@@ -112,6 +141,10 @@ class Ring:
         n = len(self._order)
         offset = (self._at[holder] - self._at[owner]) % n
         return offset if offset <= -(-self.degree // 2) else offset - (n - 1 - self.degree)
+
+    def committee(self, size: int) -> list[int]:
+        """Indices of the devices at the first places: on a ring in an order nobody chose, any places are as good."""
+        return self._order[:size]
 
 
 def _check(clients: int, adversarial_rate: float, dropout_rate: float, adversary: str) -> None:
@@ -202,18 +235,44 @@ def _search(
 ) -> GraphParameters | None:
     n = clients
     adversaries, dropped = _part(adversarial_rate, n), _part(dropout_rate, n)
-    staying = n - dropped
-    # log2(i!) for i = 0..n
-    factorial = np.concatenate([[0.0], np.cumsum(np.log2(np.arange(1, n + 1)))])
     for degree in range(2, n, 2):
-        if not _connected(n, degree, adversaries + dropped, factorial):
+        if not _connected(n, degree, adversaries + dropped):
             continue
-        most = _most_adversaries(n, adversaries, degree, factorial)
-        most = _against(most, degree, adversary)
-        least = _fewest_staying(n, staying, degree, factorial)
-        if most < least:
-            return GraphParameters(degree, max(most + 1, 2))
+        threshold = _secret(n, adversaries, degree, adversary)
+        if threshold <= _staying(n, n - dropped, degree, CORRECTNESS_BITS):
+            return GraphParameters(degree, max(threshold, 2))
     return None
+
+
+@lru_cache(maxsize=256)
+def _agreeing(
+    clients: int, adversarial_rate: float, dropout_rate: float, adversary: Threat
+) -> GraphParameters | None:
+    """For a server that says who vanished: the sparse ring if there is one, else the complete graph."""
+    n = clients
+    adversaries, staying = _part(adversarial_rate, n), n - _part(dropout_rate, n)
+    complete = _complete(clients, adversarial_rate, dropout_rate, adversary)
+    if _committee(n, adversarial_rate, dropout_rate) is None:
+        return complete
+    for degree in range(2, n - 1, 2):
+        threshold = _secret(n, adversaries, degree, adversary)
+        least = _staying(n, staying, degree, CORRECTNESS_BITS + 1)
+        if threshold > least:
+            continue
+        threshold = _uncut(n, adversaries, degree, threshold)
+        if threshold <= least:
+            return GraphParameters(degree, threshold)
+    return complete
+
+
+def _committee(clients: int, adversarial_rate: float, dropout_rate: float) -> Committee | None:
+    return smallest_committee(
+        clients,
+        _part(adversarial_rate, clients),
+        clients - _part(dropout_rate, clients),
+        2.0 ** -(SECURITY_BITS + 2),
+        2.0 ** -(CORRECTNESS_BITS + 1),
+    )
 
 
 def _against(adversaries: int, degree: int, adversary: Threat) -> int:
@@ -223,38 +282,35 @@ def _against(adversaries: int, degree: int, adversary: Threat) -> int:
     return math.ceil((adversaries + degree - 1.25) / 2)
 
 
-def _connected(n: int, k: int, bad: int, factorial: np.ndarray) -> bool:
+def _secret(n: int, adversaries: int, degree: int, adversary: Threat) -> int:
+    """The threshold that no neighbourhood's adversaries reach, but for a chance of 2^-41."""
+    most = most_marked(n, adversaries, degree, 2.0 ** -(SECURITY_BITS + 1) / n)
+    return _against(most, degree, adversary) + 1
+
+
+def _staying(n: int, staying: int, degree: int, bits: int) -> int:
+    """The highest threshold that every neighbourhood keeps, but for a chance of 2^-bits."""
+    return fewest_marked(n, staying, degree, 2.0**-bits / n)
+
+
+def _connected(n: int, k: int, bad: int) -> bool:
     """Whether, but for a chance of 2^-41, no part of the honest devices that stay is cut off from the rest."""
     if k > bad or k >= n - 1:
         return True
+    factorial = factorials(n)
     logarithm = math.log2(n * (n - k - 1) / 2)
     logarithm += factorial[bad] - factorial[bad - k] + factorial[n - k] - factorial[n]
     return bool(logarithm < -(SECURITY_BITS + 1))
 
 
-def _hypergeometric(n: int, marked: int, k: int, factorial: np.ndarray) -> np.ndarray:
-    """Chances that 0, 1, .. k of `k` drawn without replacement from `n` are among the `marked`: `[k + 1]`."""
-    x = np.arange(k + 1)
-    possible = (x <= marked) & (k - x <= n - marked)
-    y = x[possible]
+def _uncut(n: int, adversaries: int, k: int, threshold: int) -> int:
+    """The least threshold from `threshold` on at which a server cannot cut the ring by whom it calls vanished.
 
-    def choose(a: int, b: np.ndarray) -> np.ndarray:
-        return factorial[a] - factorial[b] - factorial[a - b]
-
-    chances = np.zeros(k + 1)
-    total = factorial[n] - factorial[k] - factorial[n - k]
-    chances[possible] = np.exp2(choose(marked, y) + choose(n - marked, k - y) - total)
-    return chances
-
-
-def _most_adversaries(n: int, adversaries: int, k: int, factorial: np.ndarray) -> int:
-    """The least `x` such that more than `x` adversaries in a neighbourhood have a chance of at most 2^-41 / n."""
-    chances = _hypergeometric(n, adversaries, k, factorial)
-    above = np.append(np.cumsum(chances[::-1])[::-1][1:], 0.0)  # of more than x, summed from the small end
-    return int(np.argmax(above <= 2.0 ** -(SECURITY_BITS + 1) / n))
-
-
-def _fewest_staying(n: int, staying: int, k: int, factorial: np.ndarray) -> int:
-    """The least `x` such that at most `x` neighbours stay with a chance of at least 2^-20 / n."""
-    chances = _hypergeometric(n, staying, k, factorial)
-    return int(np.argmax(np.cumsum(chances) >= 2.0**-CORRECTNESS_BITS / n))
+    To cut it, it needs two stretches of k/2 places, apart, with `threshold - k/2 - 1` adversaries in each. Counts of
+    adversaries in places apart are negatively associated, so both together are at most as likely as the chances of each
+    multiplied; there are `n (n - k + 1) / 2` pairs. They may occur with a chance of 2^-42.
+    """
+    half, pairs = k // 2, n * (n - k + 1) / 2
+    both = pairs * upper_tail(n, adversaries, half) ** 2
+    enough = np.append(both, 0.0) <= 2.0 ** -(SECURITY_BITS + 2)
+    return max(threshold, half + 1 + int(np.argmax(enough)))

@@ -12,7 +12,7 @@ the fields as they came.
       MaskedInput -------------------->            the vector and all masks
                 <---------------------- Survivors  whose input came
       Consistency -------------------->            signed: this set, and no other
-                <---------------------- Signatures enough neighbours signed the same
+                <---------------------- Signatures enough neighbours, and of the committee, signed the same
       Unmask    ---------------------->            one share of each neighbour
 """
 
@@ -62,7 +62,8 @@ class Advertise(_Message, tag="advertise", frozen=True):
 
 
 class Roster(_Message, tag="roster", frozen=True):
-    """Who takes part: the hashes of all adverts, ascending and joined, and the adverts of the device's neighbours."""
+    """Who takes part: the hashes of all adverts, ascending and joined, and the adverts of the device's neighbours, behind
+    them those of the committee, if there is one."""
 
     hashes: bytes
     beacon: Annotated[bytes, Meta(max_length=64)]
@@ -119,7 +120,8 @@ class Consistency(_Message, tag="consistency", frozen=True):
 
 
 class Signatures(_Message, tag="signatures", frozen=True):
-    """Signatures of the set of survivors by the receiver's neighbours, by place; empty where one did not sign."""
+    """Signatures of the set of survivors by the receiver's neighbours, by place, behind them by the committee; empty where
+    one did not sign."""
 
     root: Digest
     survivors: bytes
@@ -217,7 +219,8 @@ def decode_kept(data: bytes, kind: Any) -> Any:
 
 
 def most_bytes(vector_bytes: int, devices: int, degree: int) -> int:
-    """The longest message of a session with so many devices and neighbours: what a decoder accepts."""
+    """The longest message of a session with so many devices and neighbours, a committee counted with these: what a decoder
+    accepts."""
     adverts = degree * (5 * 34 + 66 + 16)
     return _FRAME + max(vector_bytes, 32 * devices + adverts, degree * (SEALED_BYTES + 3))
 

@@ -441,6 +441,10 @@ class Server:
             if index in self._signed
             and sum(neighbour in self._signed for neighbour in self._neighbours(index)) >= threshold
         ]
+        agreeing = sum(1 for signature in self._vouched() if signature)
+        enough = self.session.terms.committee(len(self._roster)).threshold
+        if agreeing < enough:
+            raise self._give_up(f"{agreeing} members of the committee that agree", f"at least {enough}")
         if len(self._askable) < threshold:
             raise self._give_up(
                 f"{len(self._askable)} devices that can tell others agree", f"at least {threshold}"
@@ -525,8 +529,8 @@ class Server:
         sealed, places = self._sealed, self._place
 
         def roster(index: int) -> bytes:
-            neighbours = tuple(self._roster[other] for other in self._neighbours(index))
-            return encode(Roster(joined, self._beacon, neighbours))
+            others = (*self._neighbours(index), *self._committee)
+            return encode(Roster(joined, self._beacon, tuple(self._roster[other] for other in others)))
 
         def mailbox(index: int) -> bytes:
             pairs = ((other, sealed.get(other)) for other in self._neighbours(index))
@@ -538,7 +542,7 @@ class Server:
 
         def signatures(index: int) -> bytes:
             near = tuple(self._signed.get(other, b"") for other in self._neighbours(index))
-            return encode(Signatures(self._root, stayed, near))
+            return encode(Signatures(self._root, stayed, near + self._vouched()))
 
         joined = b"".join(self._hashes)
         same, stayed = b"", b""
@@ -558,6 +562,18 @@ class Server:
     def _neighbours(self, index: int) -> list[int]:
         assert self._ring is not None
         return self._ring.neighbours(index)
+
+    @property
+    def _committee(self) -> list[int]:
+        assert self._ring is not None
+        return self._ring.committee(self.session.terms.committee(len(self._roster)).size)
+
+    def _vouched(self) -> tuple[bytes, ...]:
+        """The committee's signatures of the set, no more than a device checks; empty for the others."""
+        committee = self._committee
+        signed = [index for index in committee if index in self._signed]
+        asked = set(signed[: self.session.terms.committee(len(self._roster)).threshold])
+        return tuple(self._signed[index] if index in asked else b"" for index in committee)
 
     def _place(self, holder: int, owner: int) -> int:
         assert self._ring is not None

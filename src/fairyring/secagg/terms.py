@@ -10,8 +10,16 @@ from msgspec import Meta
 
 from fairyring.core.errors import PlanError
 from fairyring.core.packing import packed_size
+from fairyring.secagg._committee import Committee
 from fairyring.secagg._suite import digest
-from fairyring.secagg.graph import GraphParameters, Threat, adversaries_in, session_graph
+from fairyring.secagg.graph import (
+    COMPLETE_UP_TO,
+    GraphParameters,
+    Threat,
+    adversaries_in,
+    session_committee,
+    session_graph,
+)
 from fairyring.secagg.keystream import random_bytes, word_of
 
 Digest = Annotated[bytes, Meta(min_length=32, max_length=32)]
@@ -74,6 +82,20 @@ class Terms(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """
         return session_graph(devices, self.adversarial_rate, self.dropout_rate, self.threat)
 
+    def committee(self, devices: int) -> Committee:
+        """How many devices' signatures of who stayed everyone checks, and how many it takes.
+
+        Raises:
+            PlanError: there is no session of so many devices.
+        """
+        return session_committee(devices, self.adversarial_rate, self.dropout_rate, self.threat)
+
+    @property
+    def most_adverts(self) -> int:
+        """No session's roster holds more adverts than this: of all neighbours, and of a committee if there is one."""
+        splits = self.threat == "semi_malicious" and self.most > COMPLETE_UP_TO
+        return self.most - 1 + (self.most if splits else 0)
+
     @property
     def checks(self) -> int:
         """Check numbers that follow the vector: enough for a chance of 2^-64 that a wrong sum passes."""
@@ -93,7 +115,7 @@ class Terms(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """What the server learns, and under which assumption: a sentence for people."""
         server = {
             "semi_honest": "a server that follows the protocol and looks at all it sees",
-            "semi_malicious": "a server that follows the protocol but may tell devices different stories of who stayed",
+            "semi_malicious": "a server that follows the protocol but may call any device vanished, and tell devices different stories of who stayed",
         }[self.threat]
         return (
             f"The server learns the sum of at least {self.fewest} devices' vectors modulo 2^{self.modulus_bits}, and who "

@@ -35,7 +35,7 @@ def traffic(terms: Terms, devices: int) -> Traffic:
     Raises:
         PlanError: the terms allow no session of so many devices.
     """
-    degree = terms.graph(devices).degree
+    degree, (committee, enough) = terms.graph(devices).degree, terms.committee(devices)
     root, signature, last = bytes(32), bytes(SIGNATURE_BYTES), devices - 1
     everyone = bytes(-(-devices // 8))
     advert = Advertise(root, root, root, root, root, signature)
@@ -53,10 +53,10 @@ def traffic(terms: Terms, devices: int) -> Traffic:
         Unmask(root, last, (bytes(SHARE_BYTES),) * degree, signature),
     )
     down = (
-        Roster(root * devices, b"", (advert,) * degree),
+        Roster(root * devices, b"", (advert,) * (degree + committee)),
         Mailbox(root, sealed),
         Survivors(root, everyone),
-        Signatures(root, everyone, (signature,) * degree),
+        Signatures(root, everyone, (signature,) * (degree + enough) + (b"",) * (committee - enough)),
     )
     return Traffic(vector + sum(len(encode(m)) for m in up), sum(len(encode(m)) for m in down))
 

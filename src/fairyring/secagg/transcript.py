@@ -54,8 +54,8 @@ def result_hash(session: Session, root: bytes, holders: bytes, survivors: bytes,
 def verify(transcript: Transcript, vector: np.ndarray | None = None) -> None:
     """Check a transcript: hashes, signatures, sets, thresholds, and the sum itself where it is given.
 
-    What is shown is that identities signed one set of survivors, that enough neighbours of each did, and that the sum is
-    the one the server stated then. It does not show that the identities are different people's.
+    What is shown is that identities signed one set of survivors, that enough neighbours of each and enough of the committee
+    did, and that the sum is the one the server stated then. It does not show that the identities are different people's.
 
     Args:
         transcript: what the server published.
@@ -102,6 +102,13 @@ def verify(transcript: Transcript, vector: np.ndarray | None = None) -> None:
             "one by its device",
         )
         signed.add(index)
+    committee = terms.committee(devices)
+    agreed = sum(index in signed for index in ring.committee(committee.size))
+    _require(
+        agreed >= committee.threshold,
+        f"{agreed} members of the committee that signed",
+        f"at least {committee.threshold}",
+    )
     for index in survivors:
         # Its self-mask came off only if a threshold of its neighbours answered, each of whom wanted as many signatures.
         near = sum(other in signed for other in ring.neighbours(index))
