@@ -119,8 +119,7 @@ class Terms(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         }[self.threat]
         return (
             f"The server learns the sum of at least {self.fewest} devices' vectors modulo 2^{self.modulus_bits}, and who "
-            f"took part. This holds against {server}, {self._together()}. The sum is recovered if up to "
-            f"{_of(math.floor(self.dropout_rate * self.most + 1e-9), self.most)} vanish. "
+            f"took part. This holds against {server}, {self._together()}. {self._recovered()} "
             "What the sum itself tells is for differential privacy to bound."
         )
 
@@ -132,12 +131,17 @@ class Terms(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 f"alone: at a rate of {self.adversarial_rate:.0%} none of {self.most} devices may be on its side; one that is "
                 "takes its own input out of the sum"
             )
-        return f"together with up to {_of(adversaries, self.most)}; at least {self.fewest - adversaries} others are in a sum"
+        return (
+            f"together with up to {adversaries} of a session's {self.most} devices; at least {self.fewest - adversaries} "
+            "others are in a sum"
+        )
 
-
-def _of(devices: int, all_: int) -> str:
-    """So many of a session's devices, in words."""
-    return f"{devices or 'none'} of a session's {all_} devices"
+    def _recovered(self) -> str:
+        """How many may vanish, in whole numbers."""
+        vanished = math.floor(self.dropout_rate * self.most + 1e-9)
+        if not vanished:
+            return f"The sum is recovered for certain only if none of {self.most} devices vanishes."
+        return f"The sum is recovered if up to {vanished} of {self.most} devices vanish."
 
 
 class Session:
