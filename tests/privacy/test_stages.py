@@ -17,6 +17,7 @@ from fairyring.aggregation.contract import Bound, Message, Side, Signal, Stage
 from fairyring.core.errors import PlanError
 from fairyring.privacy import _grid, stages
 from fairyring.privacy._grid import TAIL, Grid
+from tests.aggregation.extremes import any_sides, any_vectors
 
 VECTORS = 96
 LARGE = float(np.float32(1e38))
@@ -36,6 +37,7 @@ class Case(NamedTuple):
     multiplier: float = 1.0
     clip: float = 1.0
     counted: bool = True
+    before: str | None = None  # what stands before the clip
 
     def stage(self) -> Stage:
         noise = (
@@ -46,7 +48,13 @@ class Case(NamedTuple):
             else fr.distributed_noise(self.mechanism, self.multiplier)
         )
         weighting = fr.weight_uniformly() if self.weight is None else fr.weight_by_examples(bound=self.weight)
-        parts = [fr.clip(self.clip), weighting, *([fr.rotate()] if self.rotated else []), noise]
+        before = {
+            "rotate": fr.rotate(),
+            "count_sketch": fr.count_sketch(2, 1 + self.dimension // 2),
+            "random_k": fr.random_k(fraction=0.5),
+        }
+        first = [before[self.before]] if self.before else []
+        parts = [*first, fr.clip(self.clip), weighting, *([fr.rotate()] if self.rotated else []), noise]
         return fr.chain(*parts, *([fr.secure_sum(self.bits)] if self.bits else []))
 
     def signal(self) -> Signal:
@@ -131,7 +139,13 @@ def adversarial(case: Case, scale: float, seed: int) -> tuple[np.ndarray, np.nda
     sides[::5] = bounds  # everything as large as it may be
     sides[1::5, 1:] = 0.0  # or as small, at full weight: as far from the middle
     sides[1::5, 0] = LARGE
-    return np.clip(vectors, -LARGE, LARGE).astype(np.float32), sides.astype(np.float32)
+    vectors = np.clip(vectors, -LARGE, LARGE).astype(np.float32)
+    # And what overflows on the way, or is no number.
+    count = VECTORS // 2
+    return (
+        np.concatenate([vectors, any_vectors(dice, count, case.dimension)]),
+        np.concatenate([sides.astype(np.float32), any_sides(dice, count, 1 + len(case.sides))]),
+    )
 
 
 def check_norms(case: Case, seed: int) -> None:
@@ -172,6 +186,7 @@ cases = st.builds(
     multiplier=st.floats(0.3, 10.0).map(lambda z: round(z, 3)),
     clip=st.sampled_from([1e-3, 0.5, 1.0, 30.0]),
     counted=st.booleans(),
+    before=st.sampled_from([None, "rotate", "count_sketch", "random_k"]),
 )
 
 
@@ -184,8 +199,19 @@ cases = st.builds(
         Case(bits=20, dimension=1, cohort=3, sides=(0.0, 0.0)),
         Case(bits=32, mechanism="discrete_gaussian", dimension=64, sides=()),
         Case(mechanism="correlated", cohort=1000, weight=0.5, counted=False),
+        Case(dimension=300, before="rotate"),
+        Case(bits=16, dimension=300, before="count_sketch", mechanism="skellam", multiplier=0.7),
     ],
-    ids=["plain", "coarse and rotated", "coarse", "one number", "finest", "correlated"],
+    ids=[
+        "plain",
+        "coarse and rotated",
+        "coarse",
+        "one number",
+        "finest",
+        "correlated",
+        "overflowing",
+        "and coarse",
+    ],
 )
 def test_a_message_is_within_its_norms_whatever_the_client_sends(case):
     for seed in range(2):
@@ -229,6 +255,25 @@ def test_rounding_that_never_comes_within_the_norm_ends_in_truncation(monkeypatc
     """Of 64 attempts one succeeds but for once in 10^14; after a single one the norm holds all the same."""
     monkeypatch.setattr(_grid, "TRIES", 1)
     check_norms(COARSE, 0)
+
+
+def test_a_vector_that_no_clip_left_behind_becomes_zeros():
+    """The promise does not rest on what came before the grid."""
+    grid = grid_of(Case(clip=0.5))
+    for length, kept in ((0.5, True), (0.5001, False), (3e38, False), (math.inf, False), (math.nan, False)):
+        vector = jnp.zeros(40).at[3].set(length)
+        rounded = np.asarray(grid.rounded(vector, jax.random.key(0)))
+        assert bool(rounded.any()) is kept
+        assert not rounded[:3].any()
+
+
+def test_whole_numbers_end_where_they_were_said_to():
+    """Where float32 has no such number, too: with next to no noise a grid is as fine as 32 bits are."""
+    made = encoder(Case(multiplier=1e-6, cohort=2, dimension=1))
+    grid = grid_of(made.case)
+    assert int(np.float32(grid.amplitude)) > grid.amplitude
+    sides = made.encode(np.zeros((2, 1)), np.array([[1.0, 5.0, 1.0], [1.0, 0.0, 0.0]]))[:, 1 : 1 + grid.sides]
+    assert grid.amplitude - 16 <= abs(sides).min() <= abs(sides).max() <= grid.amplitude
 
 
 def test_side_values_beyond_their_range_are_cut_off():

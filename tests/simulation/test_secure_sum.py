@@ -14,7 +14,6 @@ import fairyring as fr
 from fairyring.secagg import Transcript
 from fairyring.simulation import masked
 from fairyring.simulation.draws import Draws, Leaving
-from fairyring.simulation.rounds import Rounds
 from tests.learning.linear import people, task
 
 SIZES = [7, 12, 4, 9, 31, 2, 5, 8]
@@ -105,21 +104,6 @@ def test_too_many_that_vanish_after_their_input_end_the_session_and_say_where(mo
     assert done.metrics[0]["clients"] == 0
     assert done.metrics[0]["aborted"][0] == "unmasking"
     assert "vanished" in done.metrics[0]["aborted"][1]
-
-
-def test_a_client_that_is_not_finite_gives_nothing_and_the_others_sum(monkeypatch):
-    real = Rounds._settle
-
-    def settle(self, judged):
-        bad = real(self, judged)
-        return [
-            np.concatenate([b, clients[clients == 2]]) for b, (clients, *_) in zip(bad, judged, strict=True)
-        ]
-
-    monkeypatch.setattr(Rounds, "_settle", settle)
-    done = run(plan(cohort=fr.cohort.fixed([[0, 1, 2, 3, 4]])), "protocol", rounds=2)
-    assert [(r["clients"], r["nonfinite"]) for r in done.metrics] == [(4, 1), (4, 1)]
-    assert done.participation.tolist() == [2, 2, 0, 2, 2, 0, 0, 0]
 
 
 def test_large_cohorts_keep_their_inputs_in_a_file(monkeypatch):

@@ -12,6 +12,7 @@ from fairyring.aggregation.contract import (
     require_positive,
     require_real,
 )
+from fairyring.aggregation.finite import square
 
 
 def clip(norm: float) -> Stage:
@@ -59,9 +60,8 @@ def _shortened(vector: jax.Array, norm: float) -> jax.Array:
     # In two steps, because the reciprocal of the largest floats is flushed to zero.
     first = jnp.where(largest > 2.0**64, 2.0**-64, 1.0)
     unit = vector * first / jnp.where(largest > 0, largest * first, 1.0)
-    # An accelerator would round products to fewer digits, and the norm is promised.
-    square = jnp.vdot(unit, unit, precision=jax.lax.Precision.HIGHEST)
-    longest = norm / jnp.maximum(jnp.sqrt(square), 1.0)  # in units of the largest coordinate
+    squared = square(unit)
+    longest = norm / jnp.maximum(jnp.sqrt(squared), 1.0)  # in units of the largest coordinate
     # An infinite coordinate over itself, and one that is not a number, make the square no number; `largest` may miss
     # the latter.
-    return jnp.where(jnp.isfinite(square), jnp.where(largest > longest, unit * longest, vector), 0.0)
+    return jnp.where(jnp.isfinite(squared), jnp.where(largest > longest, unit * longest, vector), 0.0)
