@@ -171,6 +171,7 @@ class Server:
         self._signed: dict[int, bytes] = {}
         self._askable: list[int] = []
         self._shares: dict[int, tuple[bytes, ...]] = {}
+        self._liars: set[int] = set()
         if len(log) == 0:
             log.append("begin", session.context)
         for number, (kind, data) in enumerate(log):
@@ -246,6 +247,12 @@ class Server:
     def barred(self) -> tuple[bytes, ...]:
         """Identities of the devices whose sealed shares did not open, and that did not make up for it."""
         return tuple(self._roster[index].identity for index in sorted(self._disputes.barred))
+
+    @property
+    def liars(self) -> tuple[bytes, ...]:
+        """Identities of devices that gave wrong shares of others' secrets, of which the sum was made without theirs: all that
+        were found, which need not be all there are."""
+        return tuple(self._roster[index].identity for index in sorted(self._liars))
 
     @property
     def waiting_for(self) -> int:
@@ -566,9 +573,13 @@ class Server:
             self._shares,
         )
         try:
-            return total(known, (self._log.read(self._inputs[index]).data for index in self._survivors))
+            summed, liars = total(
+                known, (self._log.read(self._inputs[index]).data for index in self._survivors)
+            )
         except Unrecovered as error:
             raise self._give_up(error.given, error.expected) from None
+        self._liars = liars
+        return summed
 
     # -- what is announced -----------------------------------------------------------------------------------
 
