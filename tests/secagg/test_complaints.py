@@ -172,13 +172,23 @@ def test_a_complaint_is_of_what_its_sender_was_given() -> None:
         with pytest.raises(MessageRefused):
             play.server.receive(data)
     assert play.server.receive(encode(honest)) == []
-    # By one that sent no shares, and was given none.
-    sealed = (bytes(82),) * 19
+    # By one that sent no shares, and was given none, though it knew what it would have been.
+    sealed = tuple(play.server._entry(play.index(5), play.index(i)) for i in play.near(5))
     with pytest.raises(MessageRefused, match="was not given"):
         play.server.receive(play.complaint(5, {6}, encode(Mailbox(play.server._root, sealed))))
     play.hand_out("accusation")
     with pytest.raises(MessageRefused):
         play.server.receive(play.complaint(8, {6}, play.told[8, "opening"]))
+
+
+def test_a_device_that_complains_of_two_things_complains_of_none() -> None:
+    play = opening(garbage={7: {3}, 8: {3}})
+    mailbox = play.told[3, "opening"]
+    before = play.complaint(3, {7}, mailbox)
+    with pytest.raises(MessageRefused, match="another Complaint than before"):
+        play.server.receive(before)
+    assert list(play.server.close()) == []
+    assert play.server.stage == "masking"
 
 
 def test_a_disclosure_is_of_what_was_complained_of() -> None:
@@ -224,7 +234,7 @@ def test_the_input_of_a_device_that_was_not_told_who_is_barred_is_refused() -> N
     told = dict(play._close())
     device = play.devices[4]
     early = device.contribute(play.vectors[4])
-    with pytest.raises(MessageRefused):
+    with pytest.raises(MessageRefused, match="masks with a barred device"):
         play.server.receive(early)
     with pytest.raises(MessageRefused):  # it says the same for ever
         device.receive(told[identity(4).public])
@@ -360,6 +370,13 @@ def settled() -> tuple[Spoiled, Settlement]:
     return play, decode_kept(told[identity(3).public], Settlement)
 
 
+def no_shares(settlement: Settlement, play: Spoiled) -> tuple[bytes, ...]:
+    """What device 7 signed, though nothing can be made of it."""
+    ends = play.server._root, play.index(7), play.index(3)
+    signature = identity(7).sign(disclosure_payload(play.session.context, *ends, NO_SHARES))
+    return tuple(entry and NO_SHARES + signature for entry in settlement.disclosed)
+
+
 def bits(play: Spoiled, *numbers: int) -> bytes:
     return bitmap([play.near(3).index(i) for i in numbers], 19)
 
@@ -374,6 +391,7 @@ SETTLEMENTS = {
     "a bit of them changed": lambda s, p: {
         "disclosed": tuple(entry and bytes([entry[0] ^ 1]) + entry[1:] for entry in s.disclosed)
     },
+    "signed, and no shares": lambda s, p: {"disclosed": no_shares(s, p)},
     "shares of the barred": lambda s, p: {"barred": bits(p, 7, 8)},
     "nearly everyone barred": lambda s, p: {"barred": bits(p, 8, *[i for i in p.near(3) if i not in (7, 9)])},
 }

@@ -380,6 +380,12 @@ class Server:
                 raise self._refusal(f"{message!r}", self._awaited(), "It came too early.")
         payload = self._payload(message)
         if not verified(identity, message.signature, payload):
+            if isinstance(message, MaskedInput) and self._disputes.barred_near(message.sender):
+                raise self._refusal(
+                    f"{message!r} with a forged signature, or under masks with a barred device",
+                    "one by its sender, which was told who is barred",
+                    "It cannot be sent again: wait for another session.",
+                )
             raise self._refusal(
                 f"{message!r} with a forged signature", "one by its sender", "Do not send it again."
             )
