@@ -6,8 +6,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from fairyring.core.errors import MessageRefused, SessionAborted
-from fairyring.secagg import verify
+from fairyring.core.errors import MessageRefused, RunError, SessionAborted
+from fairyring.secagg import Device, MemoryLog, Record, Server, verify
 from fairyring.secagg._suite import bitmap
 from fairyring.secagg.messages import (
     PAIR_BYTES,
@@ -488,3 +488,33 @@ def test_processes_that_end_while_complaints_are_settled_change_nothing(seed: in
     every = quarrel(seed, lambda: True)
     assert every.restarts == appends
     assert story(every) == story(calm)
+
+
+@pytest.mark.parametrize("party", ["server", 2])
+def test_a_log_of_complaints_that_was_changed_makes_no_other_sum(party: str | int) -> None:
+    play = Spoiled(terms := small_terms(5, dropout=0.3), vectors_of(5, terms), {1: None, 0: {2}}, sorry={0})
+    play.run()
+    assert barred(play) == {1}
+    records = list(play.logs[party])
+    assert {"complaint", "disclosure"} <= {record.kind for record in records} or party == 2
+    for at, record in enumerate(records):
+        for changed in (
+            [*records[:at], *records[at + 1 :]],
+            [*records[: at + 1], *records[at:]],
+            [*records[:at], Record(record.kind, record.data[:-1]), *records[at + 1 :]],
+            [*records[:at], Record(record.kind, flipped(record.data)), *records[at + 1 :]],
+        ):
+            try:
+                if party == "server":
+                    server = Server(play.session, MemoryLog(changed))
+                    assert server.result is None or server.result.sum.tolist() == play.plain()
+                else:
+                    device = Device(play.session, identity(2), MemoryLog(changed))
+                    assert device.stage != "done" or device._answers == play.devices[2]._answers
+            except RunError:
+                continue
+
+
+def flipped(data: bytes) -> bytes:
+    middle = len(data) // 2
+    return data[:middle] + bytes(byte ^ 1 for byte in data[middle : middle + 1]) + data[middle + 1 :]
