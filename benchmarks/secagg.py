@@ -161,11 +161,13 @@ def drive(terms: Terms, dropped: float = 0.0, record: BinaryIO | None = None) ->
         deliver(step("share", lambda to=to, data=data: devices[to].receive(data)))
     for to, data in close():
         step("open", lambda to=to, data=data: devices[to].receive(data))
+    assert close() == []  # nobody complains
+    for to, device in devices.items():
         if to in gone:
             continue
         vector = rng.integers(0, 1 << terms.modulus_bits, terms.length, word)
         expected += vector
-        deliver(step("mask", lambda to=to, vector=vector: devices[to].contribute(vector)))
+        deliver(step("mask", lambda device=device, vector=vector: device.contribute(vector)))
     for name in ("sign", "unmask"):
         for to, data in close():
             deliver(step(name, lambda to=to, data=data: devices[to].receive(data)))

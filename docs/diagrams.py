@@ -38,6 +38,7 @@ SAYS = {
 SETTLES = {
     "advertising": "who takes part",
     "sharing": "who shared",
+    "opening": "nobody complains",
     "masking": "whose inputs came",
     "confirming": "who signed",
     "unmasking": "masks come off; the sum",
@@ -76,35 +77,59 @@ def server_states() -> Drawing:
 
 
 def _states(label: str, stages: type[StrEnum], table: Mapping[tuple[Any, str], Any]) -> Drawing:
-    """A ladder: each stage leads to itself or to the next, and all but the last two to the end without a sum."""
-    line = [stage for stage in stages if stage != "aborted"]
-    middle, width, high, gap = 330, 140, 34, 46
+    """A ladder: each stage leads to itself or to the next, and all but the last two to the end without a sum. A stage
+    that only complaints lead to stands beside it, between the two it lies between."""
+    beside = {rule.aside: (stage, rule.then) for (stage, _), rule in table.items() if rule.aside}
+    line = [stage for stage in stages if stage != "aborted" and stage not in beside]
+    middle, width, high, gap, off = 330, 140, 34, 46, 500
     tops = {stage: 8 + row * (high + gap) for row, stage in enumerate(line)}
+    for stage, (before, after) in beside.items():
+        if line.index(after) != line.index(before) + 1:
+            raise ValueError(f"{stage} does not lie between two stages: draw it anew")
+        tops[stage] = (tops[before] + tops[after]) // 2
     bottom = tops[line[-1]]
     parts: list[str] = []
     for stage in line[:-1]:
         y = tops[stage] + high / 2
         parts.append(_line([(middle - width / 2, y), (95, y)], "faint", arrow=False))
     parts.append(_line([(95, tops[line[0]] + high / 2), (95, bottom)], "faint"))
+    loops: dict[Any, list[str]] = {}
     for (stage, event), rule in table.items():
         top = tops[stage]
         words = f"{event} → {rule.answer}" if rule.answer else event
         if rule.then == stage:
-            x, y = middle + width / 2, top + high / 2
-            parts.append(
-                f'<path class="ink" marker-end="url(#head)" d="M{x} {y - 9} C{x + 46} {y - 18} {x + 46} {y + 18} {x} {y + 9}"/>'
-            )
-            parts.append(_text(x + 44, y + 5, words, "name"))
+            loops.setdefault(stage, []).append(words)
+        elif stage in beside:
+            y = top + high / 2
+            edge = tops[rule.then] + high / 2 - 8
+            parts.append(_line([(off + 30, top + high), (off + 30, edge), (middle + width / 2, edge)], "ink"))
+            parts.append(_text(off + 38, y + high / 2 + 14, words, "name"))
         else:
             if line.index(rule.then) != line.index(stage) + 1:
                 raise ValueError(f"{stage} -> {rule.then} is no step to the next stage: draw it anew")
             parts.append(_line([(middle, top + high), (middle, tops[rule.then])], "ink"))
-            parts.append(_text(middle + 12, top + high + gap / 2 + 5, words, "name"))
-    for stage in line:
-        parts.append(_box(middle - width / 2, tops[stage], width, high, str(stage)))
+            plain = event if rule.aside else words
+            parts.append(_text(middle + 12, top + high + gap / 2 + 5, plain, "name"))
+            if rule.aside:
+                y = top + high / 2 - 8
+                parts.append(
+                    _line([(middle + width / 2, y), (off + 30, y), (off + 30, tops[rule.aside])], "ink")
+                )
+                parts.append(_text(off + 38, y + 20, f"{event} → {rule.answer}", "name"))
+    for stage, words in loops.items():
+        x = (off if stage in beside else middle) + width / 2
+        y = tops[stage] + high / 2 + (6 if stage not in beside else 0)
+        parts.append(
+            f'<path class="ink" marker-end="url(#head)" d="M{x} {y - 7} C{x + 46} {y - 14} {x + 46} {y + 14} {x} {y + 7}"/>'
+        )
+        for row, line_of in enumerate(words):
+            parts.append(_text(x + 44, y + 5 + 17 * row, line_of, "name"))
+    for stage in tops:
+        x = off if stage in beside else middle
+        parts.append(_box(x - width / 2, tops[stage], width, high, str(stage)))
     parts.append(_box(25, bottom, width, high, "aborted"))
     parts.append(_text(104, bottom - 12, "a check fails", "small"))
-    return Drawing(600, bottom + high + 8, label, parts)
+    return Drawing(800, bottom + high + 8, label, parts)
 
 
 def messages() -> Drawing:
@@ -121,7 +146,18 @@ def messages() -> Drawing:
         rows.append(_text((left + right) / 2, y - 7, name, "name", "middle"))
         rows.append(_text((left + right) / 2, y + 15, SAYS[name], "small", "middle"))
 
-    while (found := [(event, rule) for (s, event), rule in device.TRANSITIONS.items() if s == stage]) != []:
+    def onward() -> list[tuple[str, Any]]:
+        """What leads on from a stage where nobody complains."""
+        return [(event, rule) for (s, event), rule in device.TRANSITIONS.items() if s == stage != rule.then]
+
+    def close(y: float) -> None:
+        """The end of the server's stage."""
+        nonlocal waiting, expected
+        closing = server.TRANSITIONS[waiting, "close"]
+        rows.append(_box(right - 95, y - 13, 190, 30, SETTLES[waiting], "small"))
+        waiting, expected = closing.then, closing.answer
+
+    while (found := onward()) != []:
         ((event, rule),) = found
         if event in LOCAL:
             rows.append(_text(left - 10, at + 5, LOCAL[event], "small", "end"))
@@ -130,14 +166,15 @@ def messages() -> Drawing:
                 raise ValueError(f"a device awaits {event}, the server sends {expected}")
             arrow(event, at, up=False)
             at += step
-        if rule.answer:
+        if rule.aside:
+            close(at)
+            at += step + 12
+        elif rule.answer:
             if server.TRANSITIONS[waiting, rule.answer].then != waiting:
                 raise ValueError(f"{rule.answer} ends the server's stage: draw it anew")
             arrow(rule.answer, at, up=True)
             at += step
-            closing = server.TRANSITIONS[waiting, "close"]
-            rows.append(_box(right - 95, at - 13, 190, 30, SETTLES[waiting], "small"))
-            waiting, expected = closing.then, closing.answer
+            close(at)
             at += step + 12
         stage = rule.then
     for x, name in ((left, "device"), (right, "server")):

@@ -22,6 +22,8 @@ from fairyring.secagg.keystream import word_of
 
 # The events of a device after it has advertised: what one that vanishes "at" an event never acts on.
 EVENTS = ("roster", "mailbox", "vector", "survivors", "signatures")
+# A device that is there for its mailbox and not for its input is there, or not, for what comes of complaints.
+WHILE_OPENING = {"accusation": "mailbox", "settlement": "mailbox"}
 
 
 class Stopped(BaseException):
@@ -204,7 +206,7 @@ class Play:
 
     def acts(self, i: int, event: str) -> bool:
         """Whether a device is still there when an event comes."""
-        gone = self.vanish.get(i)
+        gone, event = self.vanish.get(i), WHILE_OPENING.get(event, event)
         return i not in self.left and (gone is None or EVENTS.index(event) < EVENTS.index(gone))
 
     def advertise(self) -> None:
@@ -212,12 +214,25 @@ class Play:
             self._give(self._device(i, "start", lambda device: device.start()))
 
     def deliver(self, event: str) -> None:
-        """Close the server's stage and hand what it announces to the devices that are there."""
+        """Close the server's stage and hand what it announces to the devices that are there. After their mailboxes what
+        they complain of is settled, too."""
+        self.hand_out(event)
+        if event == "mailbox":
+            self.hand_out("accusation")
+            if self.server.stage == "disclosing":
+                self.hand_out("settlement")
+
+    def hand_out(self, event: str) -> None:
+        """One message to everyone it is for, and their answers."""
         for to, data in self._close():
             i = self.number[to]
             if self.acts(i, event):
                 answer = self._device(i, event, lambda device, data=data: device.receive(data))
-                self._give(answer)
+                self._give(self.changed(i, event, answer))
+
+    def changed(self, i: int, event: str, answer: bytes | None) -> bytes | None:
+        """What a device sends instead of what its machine answers: for devices that do not keep to the protocol."""
+        return answer
 
     def contribute(self) -> None:
         for i in self.devices:

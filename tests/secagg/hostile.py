@@ -10,18 +10,26 @@ from fairyring.secagg import Session, Terms
 from fairyring.secagg._suite import bitmap, digest
 from fairyring.secagg.graph import Ring
 from fairyring.secagg.messages import (
+    PAIR_BYTES,
+    SEALED_BYTES,
+    Accusation,
     Advertise,
+    Complaint,
     Consistency,
+    Disclosure,
     Mailbox,
     Roster,
+    Settlement,
     Shares,
     Signatures,
     Survivors,
+    complaint_payload,
     decode_kept,
+    disclosure_payload,
     encode,
 )
 from tests.secagg.driving import identity, small_terms
-from tests.secagg.watching import Watched, check_together
+from tests.secagg.watching import Broken, Watched, check_together
 
 # Devices, how many of them the adversary holds, threat, adversarial rate, dropout rate.
 SETTINGS = [
@@ -32,7 +40,7 @@ SETTINGS = [
     (5, 1, "semi_malicious", 0.2, 0.0),
     (4, 1, "semi_honest", 0.25, 0.25),
 ]
-STAGES = ("roster", "mailbox", "vector", "survivors", "signatures")
+STAGES = ("roster", "mailbox", "accusation", "settlement", "vector", "survivors", "signatures")
 SYBIL = 90
 LOW_ORDER = bytes(32)
 
@@ -50,6 +58,8 @@ def elsewhere(tag: str) -> bytes:
     root = b"\7" * 32
     return {
         "mailbox": lambda: encode(Mailbox(root, (bytes(82),) * 3)),
+        "accusation": lambda: encode(Accusation(root, (bytes(64),) * 3)),
+        "settlement": lambda: encode(Settlement(root, b"\x01", (b"",) * 3)),
         "survivors": lambda: encode(Survivors(root, b"\x07")),
         "signatures": lambda: encode(Signatures(root, b"\x07", (bytes(64),) * 3)),
     }[tag]()
@@ -98,6 +108,9 @@ class Run:
         # How often it deviates, and at which event most.
         self.heat = self.dice.choice((0.0, 0.03, 0.1, 0.3))
         self.focus = self.dice.choice(STAGES)
+        # What the adversary's devices seal does not open for anyone; and they complain of everyone.
+        self.garbage = bool(self.corrupt) and self.dice.random() < 0.3
+        self.liars = bool(self.corrupt) and self.dice.random() < 0.3
         self.two_stories = self.dice.random() < 0.5
         self.messages: list[tuple[int, bytes]] = []  # device, what it was given
         self.views: list[View] = []
@@ -172,6 +185,8 @@ class Run:
                 self._contribute(one)
             return
         message = getattr(self, f"_{stage}")(one, view)
+        if message is None:
+            return
         data = encode(message)
         if self._deviates(stage):
             self.seen[f"changed {stage}"] += 1
@@ -181,6 +196,8 @@ class Run:
     def _deliver(self, one: Watched, data: bytes) -> None:
         self.messages.append((one.number, data))
         one.receive(data, self.seen)
+        if one in self.honest and (one.disclosed_to & {other.identity.public for other in self.honest}):
+            raise Broken(f"device {one.number} disclosed shares of an honest one")
         if one.unmasked and self.threat == "semi_malicious":
             self.together |= check_together(self.honest, self._allowed)
 
@@ -203,8 +220,63 @@ class Run:
         entries = []
         for other in view.ring.neighbours(own):
             shares = self._shares(view.adverts[other].identity, view)
-            entries.append(shares.sealed[view.ring.place(own, other) - 1] if shares else b"")
+            entry = shares.sealed[view.ring.place(own, other) - 1] if shares else b""
+            theirs = any(o.identity.public == view.adverts[other].identity for o in self.corrupt)
+            if entry and theirs and self.garbage:
+                entry = bytes([other]) * SEALED_BYTES
+            entries.append(entry)
         return Mailbox(view.root, tuple(entries))
+
+    def _accusation(self, one: Watched, view: View) -> Accusation | None:
+        """The complaints there are of a device's shares, and those its dishonest neighbours make."""
+        own = view.index.get(one.identity.public, 0)
+        sealed = self._shares(one.identity.public, view)
+        entries = []
+        for place, other in enumerate(view.ring.neighbours(own)):
+            public, entry = view.adverts[other].identity, b""
+            for o in self.all:
+                if o.identity.public != public:
+                    continue
+                for answer in o.answers.get("complaint", ()):
+                    complaint = decode_kept(answer, Complaint)
+                    if complaint.root == view.root:
+                        entry = complaint.complaints[view.ring.place(own, other) - 1]
+                if o in self.corrupt and self.liars and sealed is not None:
+                    payload = complaint_payload(
+                        self.session.context, view.root, other, own, sealed.sealed[place]
+                    )
+                    entry = o.identity.sign(payload)
+            entries.append(entry)
+        if not any(entries) and not self._deviates("accusation"):
+            return None
+        return Accusation(view.root, tuple(entries))
+
+    def _settlement(self, one: Watched, view: View) -> Settlement | None:
+        """What was disclosed for a device; of whom nothing was disclosed that it complained of is barred."""
+        own = view.index.get(one.identity.public, 0)
+        near = view.ring.neighbours(own)
+        waits = one.device._memory.complaints if one.device.stage == "complaining" else frozenset()
+        entries, barred = [b""] * len(near), set()
+        for place in waits:
+            other = view.adverts[near[place]].identity
+            sealer = next((o for o in self.all if o.identity.public == other), None)
+            if sealer in self.corrupt and self.dice.random() < 0.5:
+                pair = self.dice.randbytes(32) + b"\0" + self.dice.randbytes(32) + b"\0"
+                assert len(pair) == PAIR_BYTES
+                payload = disclosure_payload(self.session.context, view.root, near[place], own, pair)
+                entries[place] = pair + sealer.identity.sign(payload)  # type: ignore[union-attr]
+                continue
+            given = b""
+            for answer in sealer.answers.get("disclosure", ()) if sealer else ():
+                given = decode_kept(answer, Disclosure).disclosed[view.ring.place(own, near[place]) - 1]
+            entries[place] = given
+            if not given:
+                barred.add(place)
+        if self._deviates("settlement"):
+            barred.add(self.dice.randrange(len(near)))
+        if not waits and not barred:
+            return None
+        return Settlement(view.root, bitmap(barred, len(near)), tuple(entries))
 
     def _shares(self, sender: bytes, view: View) -> Shares | None:
         for one in self.all:
@@ -262,7 +334,9 @@ class Run:
             return self._garbled(data)
         if isinstance(message, Roster):
             return encode(self._changed_roster(message))
-        field = "sealed" if isinstance(message, Mailbox) else "signatures"
+        field = {Mailbox: "sealed", Accusation: "complaints", Settlement: "disclosed"}.get(
+            type(message), "signatures"
+        )
         if isinstance(message, Survivors):
             other = bytes(dice.randrange(256) for _ in range(dice.choice((0, 1, 1, 2))))
             return dice.choice([encode(Survivors(message.root, other)), elsewhere(stage)])
@@ -281,8 +355,13 @@ class Run:
             entries = entries[:-1]
         else:
             return elsewhere(stage)
-        if isinstance(message, Mailbox):
-            return encode(Mailbox(message.root, tuple(entries)))
+        if isinstance(message, Mailbox | Accusation):
+            return encode(type(message)(message.root, tuple(entries)))
+        if isinstance(message, Settlement):
+            barred = message.barred
+            if dice.random() < 0.3:
+                barred = bytes(b ^ (1 << dice.randrange(4)) for b in barred)
+            return encode(Settlement(message.root, barred, tuple(entries)))
         assert isinstance(message, Signatures)
         survivors = message.survivors
         if dice.random() < 0.3:

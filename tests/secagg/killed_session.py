@@ -46,9 +46,11 @@ def main(folder: Path, appends: int) -> None:
         for to, data in server.announcements():
             device, vector = devices[to]
             answer = device.receive(data)
-            if server.stage == "masking":
-                answer = device.contribute(vector)
-            server.receive(answer or b"")
+            if answer is not None:
+                server.receive(answer)
+        if server.stage == "masking":
+            for device, vector in devices.values():
+                server.receive(device.contribute(vector))
         list(server.close())
     assert server.result is not None
     print(server.result.transcript.result.hex())

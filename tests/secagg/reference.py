@@ -171,7 +171,9 @@ def session(case: dict[str, Any]) -> dict[str, Any]:
 
     Args:
         case: the terms, `round`, `model`, `beacon`, and of each device `identity`, `root_secret` and `vector`;
-            `silent` is the number of the device that sends no input, or None.
+            `silent` is the number of the device that sends no input, or None. There may be a `dispute`: lists of
+            numbers, `garbage` (sealer, receiver), `sorry` (sealers of garbage that disclose shares after all) and
+            `liars` (complainer, sealer); who complains without a reason says nothing more.
     """
     context, bits = context_of(case), case["modulus_bits"]
     modulus, count = 2**bits, len(case["devices"])
@@ -225,6 +227,12 @@ def session(case: dict[str, Any]) -> dict[str, Any]:
                 for place, j in enumerate(near[i])
             ]
         )
+    dispute = case.get("dispute", {"garbage": [], "sorry": [], "liars": []})
+    at = [numbers.index(i) for i in range(count)]
+    garbage = {(at[i], at[j]) for i, j in dispute["garbage"]}
+    lies = {(at[i], at[j]) for i, j in dispute["liars"]}
+    for i, j in garbage:
+        sealed[i][near[i].index(j)] = bytes([i]) * 82
     check = [
         int.from_bytes(word, "little") % modulus
         for word in _cut(
@@ -232,10 +240,14 @@ def session(case: dict[str, Any]) -> dict[str, Any]:
         )
     ]
     silent = None if case["silent"] is None else numbers.index(case["silent"])
-    alive = {i for i in range(count) if i != silent}
+    complained = {(j, i) for i, j in garbage} | lies  # who, of whom
+    accused = {j for _, j in complained}
+    barred = {i for i, _ in garbage} - {at[i] for i in dispute["sorry"]}
+    concerned = set(range(count)) - barred if barred else {i for i, _ in complained}
+    alive = {i for i in range(count) if i != silent} - barred - {i for i, _ in lies}
     said: list[dict[str, bytes]] = [{} for _ in range(count)]
     heard: list[dict[str, bytes]] = [{} for _ in range(count)]
-    holders, survivors = bitmap(set(range(count)), count), bitmap(alive, count)
+    holders, survivors = bitmap(set(range(count)) - barred, count), bitmap(alive, count)
     agreed_on = digest("survivors", context, root, survivors)
     signatures = {i: sign(who[i]["signing"], agreed_on) for i in alive}
     number = [struct.pack("<Q", i) for i in range(count)]
@@ -247,25 +259,65 @@ def session(case: dict[str, Any]) -> dict[str, Any]:
         said[i]["shares"] = pack(["shares", root, i, sealed[i], sign(signing, payload)])
         entries = [sealed[j][near[j].index(i)] for j in near[i]]
         heard[i]["mailbox"] = pack(["mailbox", root, entries])
-        if i == silent:
-            continue
+
+    complaints = {
+        (i, j): sign(
+            who[i]["signing"],
+            digest("complaint", context, root, number[i], number[j], sealed[j][near[j].index(i)]),
+        )
+        for i, j in complained
+    }
+    disclosures = {}
+    for i, j in complained:
+        if j not in barred:
+            place = near[j].index(i)
+            pair = plain[j]["seed"][place] + plain[j]["masking"][place]
+            payload = digest("disclosure", context, root, number[j], number[i], pair)
+            disclosures[j, i] = pair + sign(who[j]["signing"], payload)
+    for i in range(count):
+        signing = who[i]["signing"]
+        if any(one == i for one, _ in complained):
+            of = [complaints.get((i, j), b"") for j in near[i]]
+            payload = digest("complaints", context, root, number[i], *of)
+            said[i]["complaint"] = pack(["complaint", root, i, of, sign(signing, payload)])
+        if i in accused:
+            heard[i]["accusation"] = pack(
+                ["accusation", root, [complaints.get((j, i), b"") for j in near[i]]]
+            )
+        if i in accused - barred:
+            to = [disclosures.get((i, j), b"") for j in near[i]]
+            payload = digest("disclosures", context, root, number[i], *to)
+            said[i]["disclosure"] = pack(["disclosure", root, i, to, sign(signing, payload)])
+        if complained and i in concerned:
+            out = bitmap({place for place, j in enumerate(near[i]) if j in barred}, degree)
+            told = [disclosures.get((j, i), b"") for j in near[i]]
+            heard[i]["settlement"] = pack(["settlement", root, out, told])
+
+    for i in sorted(alive):
+        signing, seed = who[i]["signing"], who[i]["seed"]
         total = [*case["devices"][numbers[i]]["vector"], *check]
         keys = [(derive(seed, root, b"self", context), 1)]
         for j in near[i]:
+            if j in barred:
+                continue
             shared = agree(who[i]["masking"], listed[j][3])
             keys.append((derive(shared, root, b"mask", context), 1 if i < j else -1))
         for mask_key, sign_of in keys:
             noise = mask(mask_key, len(total), bits)
             total = [(a + sign_of * b) % modulus for a, b in zip(total, noise, strict=True)]
         vector = bits_of(total, bits)
-        payload = digest("masked_input", context, root, number[i], vector)
+        out = [bitmap({place for place, j in enumerate(near[i]) if j in barred}, degree)] if barred else []
+        payload = digest("masked_input", context, root, number[i], vector, *out)
         said[i]["masked_input"] = pack(["masked_input", root, i, vector, sign(signing, payload)])
         heard[i]["survivors"] = pack(["survivors", root, survivors])
         said[i]["consistency"] = pack(["consistency", root, i, signatures[i]])
         heard[i]["signatures"] = pack(
             ["signatures", root, survivors, [signatures.get(j, b"") for j in near[i]]]
         )
-        given = [plain[j]["seed" if j in alive else "masking"][near[j].index(i)] for j in near[i]]
+        given = [
+            plain[j]["seed" if j in alive else "masking"][near[j].index(i)] if j not in barred else b""
+            for j in near[i]
+        ]
         payload = digest("unmask", context, root, number[i], *given)
         said[i]["unmask"] = pack(["unmask", root, i, given, sign(signing, payload)])
     columns = zip(*(case["devices"][numbers[i]]["vector"] for i in alive), strict=True)

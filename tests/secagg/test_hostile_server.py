@@ -41,7 +41,9 @@ def reached(seen: Counter[str], runs: int) -> None:
         assert seen[what] > runs / 20, (what, seen)
     assert seen["two models"] > runs / 50
     assert seen["false advert"] > runs / 100
-    for stage in ("roster", "mailbox", "survivors", "signatures"):
+    assert seen["complaint"] > runs / 20
+    assert seen["disclosure"] > runs / 20
+    for stage in ("roster", "mailbox", "accusation", "settlement", "survivors", "signatures"):
         assert seen[f"changed {stage}"] > runs / 100, (stage, seen)
 
 

@@ -15,11 +15,14 @@ from fairyring.secagg import Device, MemoryLog, Server
 from fairyring.secagg.messages import FromDevice, FromServer, decode, encode, most_bytes
 from tests.secagg.driving import Play, identity, root_secret, small_terms, vectors_of
 from tests.secagg.reference import pack
+from tests.secagg.spoiling import Spoiled
 
 MESSAGES = ("advertise", "shares", "masked_input", "consistency", "unmask")
 ANSWERS = ("roster", "mailbox", "survivors", "signatures")
+COMPLAINTS = {"complaint": "mailbox", "disclosure": "accusation"}  # what device 0 answers in a quarrel
+SETTLING = {"accusation": "disclosing", "settlement": "masking"}  # what it is told there
 EVENT_OF = dict(zip(MESSAGES, ("start", "roster", "vector", "survivors", "signatures"), strict=True))
-STAGE_OF = dict(zip(ANSWERS, ("sharing", "masking", "confirming", "unmasking"), strict=True))
+STAGE_OF = dict(zip(ANSWERS, ("sharing", "opening", "confirming", "unmasking"), strict=True))
 
 
 @cache
@@ -28,14 +31,29 @@ def played() -> Play:
     return Play(terms, vectors_of(4, terms)).run()
 
 
+@cache
+def quarrelled() -> Play:
+    """Device 0 complains of 1, which is barred, and of 2, which then discloses; and 3 complains of 0."""
+    terms = small_terms(6, dropout=0.25)
+    return Spoiled(
+        terms, vectors_of(6, terms), {1: {0}, 2: {0}}, sorry={2}, liars={3: {0}}, vanish={3: "vector"}
+    ).run()
+
+
 def message(kind: str) -> bytes:
     """An honest one, of or for device 0."""
+    if kind in COMPLAINTS:
+        return quarrelled().sent[0, COMPLAINTS[kind]]
+    if kind in SETTLING:
+        return quarrelled().told[0, SETTLING[kind]]
     play = played()
     return play.sent[0, EVENT_OF[kind]] if kind in EVENT_OF else play.told[0, STAGE_OF[kind]]
 
 
 def server_before(kind: str) -> Server:
     """A server that has yet to get this message of device 0."""
+    if kind in COMPLAINTS:
+        return Server(quarrelled().session, log_before(kind, "server"))
     play = played()
     server = Server(play.session, MemoryLog())
     for name in MESSAGES:
@@ -46,11 +64,15 @@ def server_before(kind: str) -> Server:
         if name == kind:
             break
         list(server.close())
+        if server.stage == "opening" and kind != "shares":
+            list(server.close())
     return server
 
 
 def device_before(kind: str) -> Device:
     """Device 0, which has yet to get this message."""
+    if kind in SETTLING:
+        return Device(quarrelled().session, identity(0), log_before(kind, 0))
     play = played()
     device = Device(play.session, identity(0), MemoryLog(), entropy=lambda size: root_secret(0)[:size])
     device.start()
@@ -59,6 +81,12 @@ def device_before(kind: str) -> Device:
         if name == "mailbox":
             device.contribute(play.vectors[0])
     return device
+
+
+def log_before(kind: str, party: str | int) -> MemoryLog:
+    """What a party of the quarrel had in its log before that message."""
+    records = list(quarrelled().logs[party])
+    return MemoryLog(records[: [record.data for record in records].index(message(kind))])
 
 
 def tried(party: Any, data: bytes, honest: bytes) -> None:
@@ -91,7 +119,10 @@ def changed(draw: Any, kind: str) -> bytes:
         return draw(st.binary(max_size=300))
     if how == "shaped":
         return msgspec.msgpack.encode(
-            [draw(st.sampled_from((*MESSAGES, *ANSWERS, "x"))), *draw(st.lists(values))]
+            [
+                draw(st.sampled_from((*MESSAGES, *ANSWERS, *COMPLAINTS, *SETTLING, "x"))),
+                *draw(st.lists(values)),
+            ]
         )
     if how == "field":
         fields = msgspec.msgpack.decode(bytes(data))
@@ -115,7 +146,7 @@ def changed(draw: Any, kind: str) -> bytes:
     return bytes(data)
 
 
-@pytest.mark.parametrize("kind", MESSAGES)
+@pytest.mark.parametrize("kind", [*MESSAGES, *COMPLAINTS])
 @settings(max_examples=80, deadline=None)
 @given(st.data())
 def test_a_server_takes_nothing_but_the_honest_bytes(kind: str, data: st.DataObject) -> None:
@@ -129,7 +160,7 @@ def test_a_server_takes_nothing_but_the_honest_bytes(kind: str, data: st.DataObj
     assert server._log.read(before).data == message(kind)
 
 
-@pytest.mark.parametrize("kind", ANSWERS)
+@pytest.mark.parametrize("kind", [*ANSWERS, *SETTLING])
 @settings(max_examples=80, deadline=None)
 @given(st.data())
 def test_a_device_takes_nothing_that_says_otherwise(kind: str, data: st.DataObject) -> None:
@@ -160,7 +191,9 @@ def test_any_bytes_decode_to_a_message_or_are_refused(data: bytes, most: int, ki
 
 
 @pytest.mark.parametrize("head", [b"\xdd\xff\xff\xff\xff", b"\xdd\x10\x00\x00\x00", b"\xdc\xff\xff"])
-@pytest.mark.parametrize("kind", ["shares", "mailbox", "signatures", "unmask", "roster"])
+@pytest.mark.parametrize(
+    "kind", ["shares", "mailbox", "signatures", "unmask", "roster", *COMPLAINTS, *SETTLING]
+)
 def test_a_head_that_promises_more_than_there_is_takes_no_memory(kind: str, head: bytes) -> None:
     # The array of entries is the last but one of a device's fields, the last of the server's.
     fields = msgspec.msgpack.decode(message(kind))
@@ -196,6 +229,10 @@ def test_the_cap_is_above_every_honest_message(devices: int, share: int, vector:
         pack(["roster", bytes(32 * devices), bytes(64), [advert] * degree]),
         pack(["shares", bytes(32), 2**32 - 1, [bytes(82)] * degree, bytes(64)]),
         pack(["mailbox", bytes(32), [bytes(82)] * degree]),
+        pack(["complaint", bytes(32), 2**32 - 1, [bytes(64)] * degree, bytes(64)]),
+        pack(["accusation", bytes(32), [bytes(64)] * degree]),
+        pack(["disclosure", bytes(32), 2**32 - 1, [bytes(130)] * degree, bytes(64)]),
+        pack(["settlement", bytes(32), bytes(-(-degree // 8)), [bytes(130)] * degree]),
         pack(["masked_input", bytes(32), 2**32 - 1, bytes(vector), bytes(64)]),
         pack(["signatures", bytes(32), bytes(-(-devices // 8)), [bytes(64)] * degree]),
         pack(["unmask", bytes(32), 2**32 - 1, [bytes(33)] * degree, bytes(64)]),

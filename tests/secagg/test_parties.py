@@ -29,7 +29,7 @@ def test_a_device_whose_answer_was_lost_gets_it_when_it_asks_again() -> None:
         play.deliver(event)
         if event == "mailbox":
             play.contribute()
-        told = play.told[0, play.server.stage]
+        told = play.told[0, "opening" if event == "mailbox" else play.server.stage]
         assert play.server.receive(play.sent[0, before]) == [(identity(0).public, told)]
         if event == "roster":
             with pytest.raises(MessageRefused, match="of another session"):
@@ -50,7 +50,7 @@ def _renamed(play: Play) -> Shares:
 def test_a_device_says_the_same_however_often_it_is_told_the_same() -> None:
     play = ready().run()
     device = play.devices[0]
-    stages = ["sharing", "masking", "confirming", "unmasking"]
+    stages = ["sharing", "opening", "confirming", "unmasking"]
     answers = ["roster", "mailbox", "survivors", "signatures"]
     for stage, event in zip(stages, answers, strict=True):
         for _ in range(2):

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fairyring.secagg._decoding import decode
 from fairyring.secagg.shamir import COEFFICIENT_BYTES, PRIME, SHARE_BYTES, reconstruct, share
 from tests.secagg.reference import interpolate
 
@@ -79,3 +80,45 @@ def test_interpolation_agrees_with_the_plain_formula(values: dict[int, int]) -> 
 @pytest.mark.parametrize("value", [PRIME, PRIME + 1, (1 << 264) - 1])
 def test_a_share_outside_the_field_gives_nothing(value: int) -> None:
     assert reconstruct({1: value.to_bytes(SHARE_BYTES, "little"), 2: bytes(SHARE_BYTES)}) is None
+
+
+@settings(max_examples=150, deadline=None)
+@given(secrets, st.integers(1, 12), st.data())
+def test_wrong_shares_are_found_up_to_half_of_those_to_spare(
+    secret: bytes, threshold: int, data: st.DataObject
+) -> None:
+    places = data.draw(st.lists(st.integers(1, 400), min_size=threshold, max_size=20, unique=True))
+    size = (threshold - 1) * COEFFICIENT_BYTES
+    randomness = data.draw(st.binary(min_size=size, max_size=size))
+    shares = dict(zip(places, share(secret, places, threshold, randomness), strict=True))
+    wrong = data.draw(
+        st.lists(st.sampled_from(places), max_size=(len(places) - threshold) // 2, unique=True), label="wrong"
+    )
+    for place in wrong:
+        by = data.draw(st.integers(1, PRIME - 1))
+        changed = (int.from_bytes(shares[place], "little") + by) % PRIME
+        outside = data.draw(st.booleans())
+        shares[place] = b"\xff" * SHARE_BYTES if outside else changed.to_bytes(SHARE_BYTES, "little")
+    found = decode(shares, threshold)
+    assert found == (secret, set(wrong))
+
+
+def test_twice_as_many_outside_the_field_are_found() -> None:
+    places = range(1, 11)
+    shares = dict(zip(places, share(b"s" * 32, places, 4, bytes(range(144))), strict=True))
+    shares |= dict.fromkeys((1, 4, 5, 9), b"\xff" * SHARE_BYTES)
+    shares[6] = shares[7]
+    assert decode(shares, 4) == (b"s" * 32, {1, 4, 5, 6, 9})
+
+
+def test_no_secret_is_found_where_none_is_near() -> None:
+    places = range(1, 11)
+    shares = dict(zip(places, share(b"s" * 32, places, 4, bytes(range(144))), strict=True))
+    four = shares | {place: shares[place + 1] for place in (2, 4, 6, 8)}
+    found = decode(four, 4)
+    assert found is None or found.secret != b"s" * 32
+    assert decode({place: shares[place] for place in (1, 2, 3)}, 4) is None
+    # Of a number that is no secret's.
+    most = (PRIME - 1).to_bytes(SHARE_BYTES, "little")
+    assert decode(dict.fromkeys(places, most), 4) is None
+    assert decode(dict.fromkeys(places, bytes(SHARE_BYTES)), 4) == (bytes(32), set())

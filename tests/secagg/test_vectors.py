@@ -21,6 +21,14 @@ from tests.secagg import reference
 VECTORS = Path(__file__).parents[1] / "vectors"
 ASKS = {"roster": "shares", "mailbox": "masked_input", "survivors": "consistency", "signatures": "unmask"}
 NEEDS = {"shares": "roster", "masked_input": "mailbox", "consistency": "survivors", "unmask": "signatures"}
+DISPUTED = {
+    "roster": "shares",
+    "mailbox": "complaint",
+    "accusation": "disclosure",
+    "settlement": "masked_input",
+    "survivors": "consistency",
+    "signatures": "unmask",
+}
 
 
 def load(name: str, part: str) -> list[dict[str, Any]]:
@@ -103,6 +111,8 @@ class Machines:
         self.all_say("advertise")
         for kind, answer in ASKS.items():
             self.close(kind)
+            if kind == "mailbox" and event not in ("mailbox", "mailbox end"):
+                list(self.server.close())  # nobody complains
             if event in (kind, answer, f"{kind} end"):
                 return
             silent = self.case["silent"] if answer == "masked_input" else None
@@ -129,6 +139,45 @@ def test_the_machines_say_every_byte_of_the_sessions(number: int) -> None:
 @pytest.mark.parametrize("number", range(4))
 def test_the_reference_says_every_byte_of_the_sessions(number: int) -> None:
     assert reference.session(sessions()[number]["in"]) == sessions()[number]["out"]
+
+
+@pytest.mark.parametrize("number", range(2))
+def test_both_say_every_byte_of_the_disputes(number: int) -> None:
+    row = load("disputes", "sessions")[number]
+    case, out = row["in"], row["out"]
+    assert reference.session(case) == out
+    dispute = case["dispute"]
+    bad = {i for i, _ in (*dispute["garbage"], *dispute["liars"])}  # whose words are not a machine's
+    machines = Machines(case)
+    said = [{kind: raw(data) for kind, data in one.items()} for one in out["said"]]
+    heard = [{kind: raw(data) for kind, data in one.items()} for one in out["heard"]]
+    for i, device in enumerate(machines.devices):
+        assert device.start() == said[i]["advertise"]
+        machines.server.receive(said[i]["advertise"])
+    told: list[dict[str, bytes]] = [{} for _ in machines.devices]
+    numbers = {device.identity.public: i for i, device in enumerate(machines.devices)}
+    for kind, answer in DISPUTED.items():
+        for to, data in machines.server.close(raw(case["beacon"]) if kind == "roster" else b""):
+            told[numbers[to]][kind] = data
+        for i, device in enumerate(machines.devices):
+            given = None
+            if kind in told[i] and i not in bad:
+                given = device.receive(told[i][kind])
+            if answer == "masked_input" and answer in said[i] and i not in bad:
+                word = word_of(case["modulus_bits"])
+                given = device.contribute(np.array(case["devices"][i]["vector"], word))
+            if i not in bad:
+                assert given == said[i].get(answer)
+            if answer in said[i]:
+                machines.server.receive(said[i][answer])
+    list(machines.server.close())
+    assert told == heard
+    assert {numbers[one] for one in machines.server.barred} == {1}
+    result = machines.server.result
+    assert result is not None
+    assert result.sum.tolist() == out["sum"]
+    assert result.transcript.result.hex() == out["result"]
+    verify(result.transcript, result.sum)
 
 
 @pytest.mark.parametrize("row", load("keys", "keys"), ids=lambda row: str(row["sender"]))
@@ -240,6 +289,13 @@ def test_a_bad_message_is_refused(row: dict[str, Any]) -> None:
         if row["before"] == "mailbox":
             assert party.stage == "shared"
         records = len(party._log)
+    if row["error"] == "complaint":
+        # An honest server passed on no such entry. It refuses the complaint, and the device gives nothing.
+        with pytest.raises(errors.MessageRefused, match="was not given"):
+            machines.server.receive(party.receive(data))
+        with pytest.raises(errors.MessageRefused, match="expected settlement"):
+            party.contribute(np.zeros(terms_of(machines.case).length, np.uint16))
+        return
     with pytest.raises(errors.SecureSumError) as caught:
         party.receive(data)
     assert type(caught.value).__name__ == row["error"]
@@ -258,7 +314,7 @@ def test_a_bad_message_is_refused(row: dict[str, Any]) -> None:
 
 def test_there_are_bad_messages_of_every_kind_and_of_every_error() -> None:
     assert len(BAD) > 300
-    assert {row["error"] for row in BAD} == {"MessageRefused", "SessionAborted"}
+    assert {row["error"] for row in BAD} == {"MessageRefused", "SessionAborted", "complaint"}
     assert {row["before"] for row in BAD} >= {"advertise", *ASKS, *ASKS.values()}
 
 

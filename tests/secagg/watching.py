@@ -7,7 +7,7 @@ import numpy as np
 
 from fairyring.core.errors import MessageRefused, SecureSumError, SessionAborted
 from fairyring.secagg import Device, MemoryLog, Record, Session
-from fairyring.secagg.messages import Unmask, decode_kept
+from fairyring.secagg.messages import Disclosure, Unmask, decode_kept
 from tests.secagg.driving import identity, root_secret
 
 SEED, MASKING = 0, 1
@@ -30,6 +30,7 @@ class Watched:
         self.answers: dict[str, set[bytes]] = {}
         self.signed: set[bytes] = set()  # sets of survivors
         self.gave: dict[int, set[int]] = {}  # neighbour's index -> kinds of shares given of it
+        self.disclosed_to: set[bytes] = set()  # identities of neighbours whose shares it gave in clear
         self.errors: list[SecureSumError] = []
         self.unmasked: tuple[bytes, bytes] | None = None  # root, survivors
         self.device = self._made()
@@ -77,6 +78,12 @@ class Watched:
             self.signed.add(memory.survivors)
             if len(self.signed) > 1:
                 raise Broken(f"device {self.number} signed two sets of survivors")
+        if kind == "disclosure":
+            assert memory.roll is not None
+            given = decode_kept(answer, Disclosure).disclosed
+            self.disclosed_to |= {
+                advert.identity for advert, entry in zip(memory.roll.adverts, given, strict=True) if entry
+            }
         if kind == "unmask":
             self._gave(decode_kept(answer, Unmask), held)
 

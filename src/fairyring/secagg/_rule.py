@@ -10,8 +10,11 @@ class Rule(NamedTuple):
         handler: the method that checks the event and says what follows from it.
         then: the stage after it.
         answer: the message that is sent, or nothing.
+        aside: the stage after it instead, where something must be settled first. Where there is one, `answer` is sent
+            only on the way there.
     """
 
     handler: str
     then: str
     answer: str = ""
+    aside: str = ""

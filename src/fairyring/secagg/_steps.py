@@ -1,6 +1,6 @@
 """What a device does in each step of a secure sum: every check it makes, and everything it sends."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from types import MappingProxyType
@@ -12,6 +12,7 @@ from fairyring.core.packing import pack_words
 from fairyring.secagg import shamir
 from fairyring.secagg._suite import (
     KeyPair,
+    bitmap,
     derive,
     digest,
     low_order,
@@ -26,16 +27,25 @@ from fairyring.secagg.graph import GraphParameters, Ring
 from fairyring.secagg.identity import Identity, Policy
 from fairyring.secagg.keystream import apply_masks, random_bytes
 from fairyring.secagg.messages import (
+    PAIR_BYTES,
+    SEALED_BYTES,
+    Accusation,
     Advertise,
+    Complaint,
     Consistency,
+    Disclosure,
     Mailbox,
     MaskedInput,
     Roster,
+    Settlement,
     Shares,
     Signatures,
     Survivors,
     Unmask,
+    complaint_payload,
+    disclosure_payload,
     encode,
+    is_pair,
 )
 from fairyring.secagg.terms import Session
 
@@ -85,6 +95,10 @@ class Memory:
     roll: Roll | None = None
     # Place of a neighbour -> the shares of its seed and of its masking key.
     held: Mapping[int, tuple[bytes, bytes]] = field(default_factory=dict)
+    complaints: frozenset[int] = (
+        frozenset()
+    )  # places of neighbours whose shares did not open: not settled yet
+    barred: frozenset[int] = frozenset()  # places of neighbours that are out
     survivors: bytes = b""
 
 
@@ -137,23 +151,24 @@ class Steps:
     def share(self, memory: Memory, roster: Roster) -> tuple[Memory, bytes]:
         keys = _known(memory.keys)
         roll = self._roll(memory, roster)
-        places = range(1, roll.graph.degree + 1)
-        shares = zip(
-            *(
-                shamir.share(
-                    secret, places, roll.graph.threshold, keys.coefficients(name, roll.graph.threshold)
-                )
-                for secret, name in ((keys.seed, b"seed"), (keys.masking_secret, b"masking"))
-            ),
-            strict=True,
-        )
-        sealed = tuple(
-            seal(self._envelope(keys, roll, advert.encryption_key, roll.index, to), b"".join(pair), roll.root)
-            for to, advert, pair in zip(roll.indices, roll.adverts, shares, strict=True)
-        )
-        unsigned = Shares(roll.root, roll.index, sealed, bytes(64))
+        sealed = self._sealed(keys, roll, range(roll.graph.degree)).values()
+        unsigned = Shares(roll.root, roll.index, tuple(entry for _, entry in sealed), bytes(64))
         answer = _signed(unsigned, self.identity, unsigned.payload(self.session.context))
         return replace(memory, roll=roll), encode(answer)
+
+    def _sealed(self, keys: Keys, roll: Roll, places: Sequence[int]) -> dict[int, tuple[bytes, bytes]]:
+        """By the neighbours' places, the two shares each holds of this device's secrets, and the same sealed."""
+        threshold, numbers = roll.graph.threshold, [place + 1 for place in places]
+        seeds, maskings = (
+            shamir.share(secret, numbers, threshold, keys.coefficients(name, threshold))
+            for secret, name in ((keys.seed, b"seed"), (keys.masking_secret, b"masking"))
+        )
+        entries = {}
+        for place, seed, masking in zip(places, seeds, maskings, strict=True):
+            pair, to = seed + masking, roll.indices[place]
+            key = self._envelope(keys, roll, roll.adverts[place].encryption_key, roll.index, to)
+            entries[place] = pair, seal(key, pair, roll.root)
+        return entries
 
     def _roll(self, memory: Memory, roster: Roster) -> Roll:
         """What the roster says, once it is all checked."""
@@ -222,33 +237,110 @@ class Steps:
             )
         return Roll(root, index, devices, graph, indices, near, tuple(zip(chosen, committee, strict=True)))
 
-    def open(self, memory: Memory, mailbox: Mailbox) -> tuple[Memory, None]:
+    def open(self, memory: Memory, mailbox: Mailbox) -> tuple[Memory, bytes | None]:
+        """All is opened before anything private is sent: what could not be is complained of, or the device leaves."""
         keys, roll = _known(memory.keys), _known(memory.roll)
         self._require(mailbox.root == roll.root, "a mailbox of another roster", "one of this session")
         self._require(
             len(mailbox.sealed) == roll.graph.degree, "a mailbox of another size", "an entry a neighbour"
         )
         held: dict[int, tuple[bytes, bytes]] = {}
+        complaints: dict[int, bytes] = {}
         for place, sealed in enumerate(mailbox.sealed):
             if not sealed:
                 continue
+            self._require(
+                len(sealed) == SEALED_BYTES, "sealed shares of another size", "what a server passes on"
+            )
             advert, sender = roll.adverts[place], roll.indices[place]
             envelope = self._envelope(keys, roll, advert.encryption_key, sender, roll.index)
             opened = unseal(envelope, sealed, roll.root)
-            # All are opened before anything private is sent: leaving later would tell which one could not be.
-            self._require(
-                opened is not None and len(opened) == 2 * shamir.SHARE_BYTES,
-                "shares that were changed on their way",
-                "what the neighbour sealed",
-            )
-            held[place] = (_known(opened)[: shamir.SHARE_BYTES], _known(opened)[shamir.SHARE_BYTES :])
+            if opened is not None and is_pair(opened):
+                held[place] = opened[: shamir.SHARE_BYTES], opened[shamir.SHARE_BYTES :]
+            else:
+                payload = complaint_payload(self.session.context, roll.root, roll.index, sender, sealed)
+                complaints[place] = self.identity.sign(payload)
         self._envelopes.clear()
+        self._enough(len(held) + len(complaints), roll)
+        after = replace(memory, held=MappingProxyType(held), complaints=frozenset(complaints))
+        if not complaints:
+            return after, None
+        unsigned = Complaint(roll.root, roll.index, _by_place(complaints, roll), bytes(64))
+        return after, encode(_signed(unsigned, self.identity, unsigned.payload(self.session.context)))
+
+    def disclose(self, memory: Memory, accusation: Accusation) -> tuple[Memory, bytes]:
+        """Give whoever complained its shares where anyone can read them.
+
+        A complaint is signed, and is of this device's own entry, bit for bit. An honest neighbour opens that entry; so who
+        signs has these shares already, and who asks, the server, may have them through it. Of an entry that was changed
+        on its way an honest neighbour's complaint is of another, and nothing is given.
+        """
+        keys, roll, context = _known(memory.keys), _known(memory.roll), self.session.context
+        self._require(accusation.root == roll.root, "an accusation of another roster", "one of this session")
         self._require(
-            len(held) >= roll.graph.threshold,
-            f"shares of {len(held)} neighbours",
-            f"at least {roll.graph.threshold}",
+            len(accusation.complaints) == roll.graph.degree,
+            "complaints of another number",
+            "a place a neighbour",
         )
-        return replace(memory, held=MappingProxyType(held)), None
+        accusers = [place for place, signature in enumerate(accusation.complaints) if signature]
+        # As many as the threshold cannot all be adversaries. Below it nothing comes of what is disclosed, whoever has it.
+        self._require(
+            0 < len(accusers) < roll.graph.threshold,
+            f"{len(accusers)} complaints",
+            f"1 to {roll.graph.threshold - 1}: fewer than bring a secret back",
+        )
+        given = {}
+        for place, (pair, sealed) in self._sealed(keys, roll, accusers).items():
+            other = roll.indices[place]
+            self._require(
+                verified(
+                    roll.adverts[place].identity,
+                    accusation.complaints[place],
+                    complaint_payload(context, roll.root, other, roll.index, sealed),
+                ),
+                "a complaint that is forged, or of shares this device did not seal",
+                "one its neighbour signed, of what it sealed",
+            )
+            payload = disclosure_payload(context, roll.root, roll.index, other, pair)
+            given[place] = pair + self.identity.sign(payload)
+        self._envelopes.clear()
+        unsigned = Disclosure(roll.root, roll.index, _by_place(given, roll), bytes(64))
+        return memory, encode(_signed(unsigned, self.identity, unsigned.payload(context)))
+
+    def settle(self, memory: Memory, settlement: Settlement) -> tuple[Memory, None]:
+        """What became of all complaints: a neighbour is barred, as if it had sent no shares, or has disclosed them."""
+        roll, degree = _known(memory.roll), _known(memory.roll).graph.degree
+        self._require(settlement.root == roll.root, "a settlement of another roster", "one of this session")
+        self._require(
+            len(settlement.disclosed) == degree, "a settlement of another size", "an entry a neighbour"
+        )
+        listed = members(settlement.barred, degree)
+        self._require(listed is not None, "a malformed set of the barred", "a bit a neighbour")
+        barred, held = frozenset(_known(listed)), dict(memory.held)
+        self._require(
+            barred <= held.keys() | memory.complaints, "a device barred that never shared", "one that did"
+        )
+        self._require(barred or memory.complaints, "a settlement of nothing", "one where something was open")
+        for place, entry in enumerate(settlement.disclosed):
+            due = place in memory.complaints and place not in barred
+            self._require(
+                due == bool(entry), "shares where none were due, or none where they were", "what is due"
+            )
+            if not due:
+                continue
+            pair, signature = entry[:PAIR_BYTES], entry[PAIR_BYTES:]
+            payload = disclosure_payload(
+                self.session.context, roll.root, roll.indices[place], roll.index, pair
+            )
+            self._require(
+                is_pair(pair) and verified(roll.adverts[place].identity, signature, payload),
+                "shares that the neighbour did not disclose",
+                "what it signed",
+            )
+            held[place] = pair[: shamir.SHARE_BYTES], pair[shamir.SHARE_BYTES :]
+        held = {place: pair for place, pair in held.items() if place not in barred}
+        self._enough(len(held), roll)
+        return replace(memory, held=MappingProxyType(held), complaints=frozenset(), barred=barred), None
 
     def mask(self, memory: Memory, vector: np.ndarray) -> tuple[Memory, bytes]:
         keys, roll, session = _known(memory.keys), _known(memory.roll), self.session
@@ -262,7 +354,9 @@ class Steps:
         unsigned = MaskedInput(
             roll.root, roll.index, memoryview(pack_words(masked, session.terms.modulus_bits)), bytes(64)
         )
-        return memory, encode(_signed(unsigned, self.identity, unsigned.payload(session.context)))
+        barred = bitmap(memory.barred, roll.graph.degree) if memory.barred else b""
+        payload = unsigned.payload(session.context, barred)
+        return memory, encode(_signed(unsigned, self.identity, payload))
 
     def sign(self, memory: Memory, survivors: Survivors) -> tuple[Memory, bytes]:
         roll = _known(memory.roll)
@@ -333,6 +427,10 @@ class Steps:
         # Nothing secret is needed any more.
         return replace(memory, keys=None, held={}), encode(answer)
 
+    def _enough(self, neighbours: int, roll: Roll) -> None:
+        threshold = roll.graph.threshold
+        self._require(neighbours >= threshold, f"shares of {neighbours} neighbours", f"at least {threshold}")
+
     def _envelope(self, keys: Keys, roll: Roll, other: bytes, sender: int, receiver: int) -> bytes:
         """The key of the one message from `sender` to `receiver`."""
         ends = sender.to_bytes(8, "little"), receiver.to_bytes(8, "little")
@@ -355,6 +453,10 @@ class Steps:
 def _signed(message: Any, identity: Identity, payload: bytes) -> Any:
     fields = {name: getattr(message, name) for name in message.__struct_fields__}
     return type(message)(**fields | {"signature": identity.sign(payload)})
+
+
+def _by_place(entries: Mapping[int, bytes], roll: Roll) -> tuple[bytes, ...]:
+    return tuple(entries.get(place, b"") for place in range(roll.graph.degree))
 
 
 def _known(value: Any) -> Any:

@@ -30,6 +30,7 @@ class Stage(StrEnum):
     NEW = "new"
     ADVERTISED = "advertised"
     SHARED = "shared"
+    COMPLAINING = "complaining"
     READY = "ready"
     MASKED = "masked"
     SIGNED = "signed"
@@ -42,8 +43,12 @@ TRANSITIONS: Mapping[tuple[Stage, str], Rule] = MappingProxyType(
     {
         (Stage.NEW, "start"): Rule("advertise", Stage.ADVERTISED, "advertise"),
         (Stage.ADVERTISED, "roster"): Rule("share", Stage.SHARED, "shares"),
-        (Stage.SHARED, "mailbox"): Rule("open", Stage.READY),
+        (Stage.SHARED, "mailbox"): Rule("open", Stage.READY, "complaint", aside=Stage.COMPLAINING),
+        (Stage.COMPLAINING, "settlement"): Rule("settle", Stage.READY),
+        (Stage.COMPLAINING, "accusation"): Rule("disclose", Stage.COMPLAINING, "disclosure"),
         (Stage.READY, "vector"): Rule("mask", Stage.MASKED, "masked_input"),
+        (Stage.READY, "accusation"): Rule("disclose", Stage.READY, "disclosure"),
+        (Stage.READY, "settlement"): Rule("settle", Stage.READY),
         (Stage.MASKED, "survivors"): Rule("sign", Stage.SIGNED, "consistency"),
         (Stage.SIGNED, "signatures"): Rule("unmask", Stage.DONE, "unmask"),
     }
@@ -220,7 +225,11 @@ class Device:
         self, number: int, kind: str, data: bytes, rule: Rule, memory: Memory, answer: bytes | None
     ) -> None:
         """Take in an event that is in the log."""
-        self._stage, self._memory = Stage(rule.then), memory
+        # A complaint that is made is the one thing that leads aside.
+        self._stage, self._memory = (
+            Stage(rule.aside if rule.aside and memory.complaints else rule.then),
+            memory,
+        )
         if kind == "vector":
             self._input = number
         else:

@@ -9,6 +9,10 @@ the fields as they came.
                 <---------------------- Roster     everyone's hashes, the neighbours' adverts
       Shares    ---------------------->            sealed for each neighbour
                 <---------------------- Mailbox    what the neighbours sealed
+      Complaint ---------------------->            only where some of it does not open: signed, of that entry
+                <---------------------- Accusation only to a neighbour that is complained of
+      Disclosure --------------------->            the shares in question, for anyone to read
+                <---------------------- Settlement only to those it concerns: who is barred, and what was disclosed
       MaskedInput -------------------->            the vector and all masks
                 <---------------------- Survivors  whose input came
       Consistency -------------------->            signed: this set, and no other
@@ -23,17 +27,23 @@ from msgspec import Meta
 
 from fairyring.core.errors import MessageRefused, RunDamaged
 from fairyring.secagg._suite import SIGNATURE_BYTES, TAG_BYTES, digest
-from fairyring.secagg.shamir import SHARE_BYTES
+from fairyring.secagg.shamir import SHARE_BYTES, is_share
 from fairyring.secagg.terms import Digest
 
 Key = Digest
 Signature = Annotated[bytes, Meta(min_length=SIGNATURE_BYTES, max_length=SIGNATURE_BYTES)]
 Index = Annotated[int, Meta(ge=0, lt=1 << 32)]
 
-SEALED_BYTES = 2 * SHARE_BYTES + TAG_BYTES
+PAIR_BYTES = 2 * SHARE_BYTES  # a share of a seed and one of a masking key
+SEALED_BYTES = PAIR_BYTES + TAG_BYTES
 # A device's share of one neighbour's secret; nothing where it holds none.
 Share = Annotated[bytes, Meta(max_length=SHARE_BYTES)]
 Sealed = Annotated[bytes, Meta(max_length=SEALED_BYTES)]
+# One of these a neighbour, by place; nothing where none is due.
+SignatureOrNone = Annotated[bytes, Meta(max_length=SIGNATURE_BYTES)]
+Disclosed = Annotated[
+    bytes, Meta(max_length=PAIR_BYTES + SIGNATURE_BYTES)
+]  # a pair of shares, and a signature
 
 
 class _Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -89,6 +99,45 @@ class Mailbox(_Message, tag="mailbox", frozen=True):
     sealed: tuple[Sealed, ...]
 
 
+class Complaint(_Message, tag="complaint", frozen=True):
+    """For each neighbour, by its place, a signature that what came of it does not open; nothing where all is well."""
+
+    root: Digest
+    sender: Index
+    complaints: tuple[SignatureOrNone, ...]
+    signature: Signature
+
+    def payload(self, context: bytes) -> bytes:
+        return digest("complaints", context, self.root, _number(self.sender), *self.complaints)
+
+
+class Accusation(_Message, tag="accusation", frozen=True):
+    """What each neighbour, by its place, signed of the receiver's sealed shares; nothing from those content with them."""
+
+    root: Digest
+    complaints: tuple[SignatureOrNone, ...]
+
+
+class Disclosure(_Message, tag="disclosure", frozen=True):
+    """For each neighbour that complained, by its place, the two shares that were sealed for it, signed."""
+
+    root: Digest
+    sender: Index
+    disclosed: tuple[Disclosed, ...]
+    signature: Signature
+
+    def payload(self, context: bytes) -> bytes:
+        return digest("disclosures", context, self.root, _number(self.sender), *self.disclosed)
+
+
+class Settlement(_Message, tag="settlement", frozen=True):
+    """Who is barred, a bitmap over the receiver's neighbours; and by place what was disclosed for it."""
+
+    root: Digest
+    barred: bytes
+    disclosed: tuple[Disclosed, ...]
+
+
 class MaskedInput(_Message, tag="masked_input", frozen=True):
     """A device's vector under its masks, packed."""
 
@@ -97,8 +146,16 @@ class MaskedInput(_Message, tag="masked_input", frozen=True):
     vector: memoryview  # of the message it came in: it is not copied
     signature: Signature
 
-    def payload(self, context: bytes) -> bytes:
-        return digest("masked_input", context, self.root, _number(self.sender), self.vector)
+    def payload(self, context: bytes, barred: bytes = b"") -> bytes:
+        """What is signed.
+
+        Args:
+            context: of the session.
+            barred: which of the sender's neighbours are barred, a bitmap over their places; nothing where none is. It
+                is not sent: a device that was not told masks with them, and its signature shows that.
+        """
+        told = (barred,) if barred else ()
+        return digest("masked_input", context, self.root, _number(self.sender), self.vector, *told)
 
 
 class Survivors(_Message, tag="survivors", frozen=True):
@@ -125,7 +182,7 @@ class Signatures(_Message, tag="signatures", frozen=True):
 
     root: Digest
     survivors: bytes
-    signatures: tuple[Annotated[bytes, Meta(max_length=SIGNATURE_BYTES)], ...]
+    signatures: tuple[SignatureOrNone, ...]
 
 
 class Unmask(_Message, tag="unmask", frozen=True):
@@ -140,8 +197,8 @@ class Unmask(_Message, tag="unmask", frozen=True):
         return digest("unmask", context, self.root, _number(self.sender), *self.shares)
 
 
-FromDevice = Advertise | Shares | MaskedInput | Consistency | Unmask
-FromServer = Roster | Mailbox | Survivors | Signatures
+FromDevice = Advertise | Shares | Complaint | Disclosure | MaskedInput | Consistency | Unmask
+FromServer = Roster | Mailbox | Accusation | Settlement | Survivors | Signatures
 
 _FRAME = 256  # more than all that surrounds the parts whose lengths vary
 
@@ -223,6 +280,26 @@ def most_bytes(vector_bytes: int, devices: int, degree: int) -> int:
     accepts."""
     adverts = degree * (5 * 34 + 66 + 16)
     return _FRAME + max(vector_bytes, 32 * devices + adverts, degree * (SEALED_BYTES + 3))
+
+
+def complaint_payload(context: bytes, root: bytes, complainer: int, sealer: int, sealed: bytes) -> bytes:
+    """What a device signs that cannot open `sealed`, which came to it as the shares of `sealer`."""
+    return digest("complaint", context, root, _number(complainer), _number(sealer), sealed)
+
+
+def disclosure_payload(context: bytes, root: bytes, sealer: int, complainer: int, pair: bytes) -> bytes:
+    """What `sealer` signs of the two shares that it meant for `complainer`."""
+    return digest("disclosure", context, root, _number(sealer), _number(complainer), pair)
+
+
+def is_pair(data: bytes | None) -> bool:
+    """Whether bytes could be the two shares that are sealed for a neighbour."""
+    return (
+        data is not None
+        and len(data) == PAIR_BYTES
+        and is_share(data[:SHARE_BYTES])
+        and is_share(data[SHARE_BYTES:])
+    )
 
 
 def _number(value: int) -> bytes:

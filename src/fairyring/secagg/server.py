@@ -5,7 +5,7 @@ anyone hears of it. So a server that is killed at any point ends in the same sum
 second story. Masked vectors stay in the log until the sum is made; memory does not grow with their number.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
@@ -16,6 +16,7 @@ import numpy as np
 from fairyring.core.errors import MessageRefused, PlanError, RunDamaged, RunMismatch, SessionAborted
 from fairyring.core.packing import check_packed
 from fairyring.secagg import shamir
+from fairyring.secagg._disputes import Disputes
 from fairyring.secagg._rule import Rule
 from fairyring.secagg._suite import bitmap, digest, low_order, verified
 from fairyring.secagg._unmasking import Known, Unrecovered, total
@@ -25,7 +26,9 @@ from fairyring.secagg.keystream import word_of
 from fairyring.secagg.log import Log
 from fairyring.secagg.messages import (
     Advertise,
+    Complaint,
     Consistency,
+    Disclosure,
     FromDevice,
     Mailbox,
     MaskedInput,
@@ -48,6 +51,8 @@ class Stage(StrEnum):
 
     ADVERTISING = "advertising"
     SHARING = "sharing"
+    OPENING = "opening"
+    DISCLOSING = "disclosing"
     MASKING = "masking"
     CONFIRMING = "confirming"
     UNMASKING = "unmasking"
@@ -61,7 +66,13 @@ TRANSITIONS: Mapping[tuple[Stage, str], Rule] = MappingProxyType(
         (Stage.ADVERTISING, "advertise"): Rule("_advertised", Stage.ADVERTISING),
         (Stage.ADVERTISING, "close"): Rule("_freeze_roster", Stage.SHARING, "roster"),
         (Stage.SHARING, "shares"): Rule("_shared", Stage.SHARING),
-        (Stage.SHARING, "close"): Rule("_freeze_holders", Stage.MASKING, "mailbox"),
+        (Stage.SHARING, "close"): Rule("_freeze_holders", Stage.OPENING, "mailbox"),
+        (Stage.OPENING, "complaint"): Rule("_complained", Stage.OPENING),
+        (Stage.OPENING, "close"): Rule(
+            "_freeze_complaints", Stage.MASKING, "accusation", aside=Stage.DISCLOSING
+        ),
+        (Stage.DISCLOSING, "disclosure"): Rule("_disclosed", Stage.DISCLOSING),
+        (Stage.DISCLOSING, "close"): Rule("_freeze_barred", Stage.MASKING, "settlement"),
         (Stage.MASKING, "masked_input"): Rule("_masked", Stage.MASKING),
         (Stage.MASKING, "close"): Rule("_freeze_survivors", Stage.CONFIRMING, "survivors"),
         (Stage.CONFIRMING, "consistency"): Rule("_confirmed", Stage.CONFIRMING),
@@ -74,9 +85,29 @@ TRANSITIONS: Mapping[tuple[Stage, str], Rule] = MappingProxyType(
 _KINDS = {
     Advertise: "advertise",
     Shares: "shares",
+    Complaint: "complaint",
+    Disclosure: "disclosure",
     MaskedInput: "masked_input",
     Consistency: "consistency",
     Unmask: "unmask",
+}
+
+# What is announced when a stage begins, and with which of their messages devices ask for it again.
+_ANNOUNCED = {
+    Stage.SHARING: "roster",
+    Stage.OPENING: "mailbox",
+    Stage.DISCLOSING: "accusation",
+    Stage.MASKING: "settlement",
+    Stage.CONFIRMING: "survivors",
+    Stage.UNMASKING: "signatures",
+}
+_ASKED = {
+    "advertise": ("roster",),
+    "shares": ("mailbox", "accusation", "settlement"),
+    "complaint": ("accusation", "settlement"),
+    "disclosure": ("settlement",),
+    "masked_input": ("survivors",),
+    "consistency": ("signatures",),
 }
 
 
@@ -133,12 +164,14 @@ class Server:
         self._ring: Ring | None = None
         self._sealed: dict[int, tuple[bytes, ...]] = {}
         self._holders: set[int] = set()
+        self._disputes = Disputes(b"", b"", (), self._neighbours)
         self._inputs: dict[int, int] = {}  # device -> number of its record
         self._survivors: list[int] = []
         self._agreed = b""  # what devices sign of that set
         self._signed: dict[int, bytes] = {}
         self._askable: list[int] = []
         self._shares: dict[int, tuple[bytes, ...]] = {}
+        self._liars: set[int] = set()
         if len(log) == 0:
             log.append("begin", session.context)
         for number, (kind, data) in enumerate(log):
@@ -204,16 +237,32 @@ class Server:
 
     def announcements(self) -> Iterator[Outgoing]:
         """What was announced at the end of the last stage, once more: for a server that was restarted."""
-        make = self._announcement()
-        for index in self._receivers():
-            yield Outgoing(self._roster[index].identity, make(index))
+        name = _ANNOUNCED.get(self.stage)
+        if name is not None:
+            make = self._announcement(name)
+            for index in self._receivers(name):
+                yield Outgoing(self._roster[index].identity, make(index))
+
+    @property
+    def barred(self) -> tuple[bytes, ...]:
+        """Identities of the devices whose sealed shares did not open, and that did not make up for it."""
+        return tuple(self._roster[index].identity for index in sorted(self._disputes.barred))
+
+    @property
+    def liars(self) -> tuple[bytes, ...]:
+        """Identities of devices that gave wrong shares of others' secrets, of which the sum was made without theirs: all that
+        were found, which need not be all there are."""
+        return tuple(self._roster[index].identity for index in sorted(self._liars))
 
     @property
     def waiting_for(self) -> int:
-        """How many more messages may still come in this stage."""
+        """How many more messages may still come in this stage. While it is `OPENING` none need come: a device that
+        can open all of its mailbox says nothing."""
         expected = {
             Stage.ADVERTISING: self.session.terms.most,
             Stage.SHARING: len(self._roster),
+            Stage.OPENING: len(self._holders),
+            Stage.DISCLOSING: len(self._disputes.accused),
             Stage.MASKING: len(self._holders),
             Stage.CONFIRMING: len(self._survivors),
             Stage.UNMASKING: len(self._askable),
@@ -283,7 +332,8 @@ class Server:
             self._log.append("close", bytes([len(beacon)]) + beacon + settled)
         elif settled != frozen:
             raise _damaged(f"another set at the end of {self.stage}", "the set its own records give")
-        self.stage = Stage(rule.then)
+        # Complaints are the one thing that leads aside.
+        self.stage = Stage(rule.aside if rule.aside and self._disputes.accused else rule.then)
 
     def _check_alive(self) -> None:
         if self.stage == Stage.ABORTED:
@@ -312,6 +362,8 @@ class Server:
         """What a message's signature is of."""
         if isinstance(message, Consistency):
             return self._agreed
+        if isinstance(message, MaskedInput):
+            return message.payload(self.session.context, self._disputes.barred_near(message.sender))
         return message.payload(self.session.context)
 
     def _verify(self, message: Any) -> tuple[bytes, bytes]:
@@ -328,6 +380,12 @@ class Server:
                 raise self._refusal(f"{message!r}", self._awaited(), "It came too early.")
         payload = self._payload(message)
         if not verified(identity, message.signature, payload):
+            if isinstance(message, MaskedInput) and self._disputes.barred_near(message.sender):
+                raise self._refusal(
+                    f"{message!r} with a forged signature, or under masks with a barred device",
+                    "one by its sender, which was told who is barred",
+                    "It cannot be sent again: wait for another session.",
+                )
             raise self._refusal(
                 f"{message!r} with a forged signature", "one by its sender", "Do not send it again."
             )
@@ -361,6 +419,17 @@ class Server:
             raise self._refusal(
                 "shares nobody asked for", "those of a device that was asked", "Send nothing."
             )
+        if kind == "complaint" and not (
+            message.sender in self._holders
+            and self._disputes.may_complain(message, lambda other: self._entry(message.sender, other))
+        ):
+            raise self._refusal(
+                "a complaint of what its sender was not given", "its signature of that", "Complain of that."
+            )
+        if kind == "disclosure" and not self._disputes.may_disclose(message):
+            raise self._refusal(
+                "other shares than those complained of", "those, each signed", "Send them, and no others."
+            )
         sizes = {
             "shares": lambda: (
                 [len(s) for s in message.sealed] == [2 * shamir.SHARE_BYTES + 16] * self._graph.degree
@@ -392,6 +461,12 @@ class Server:
         if not barred:
             self._sealed[message.sender] = message.sealed
 
+    def _complained(self, message: Complaint, number: int, barred: bool) -> None:
+        self._disputes.complain(message, counts=not barred)
+
+    def _disclosed(self, message: Disclosure, number: int, barred: bool) -> None:
+        self._disputes.disclose(message, counts=not barred)
+
     def _masked(self, message: MaskedInput, number: int, barred: bool) -> None:
         self._inputs.pop(message.sender, None)
         if not barred:
@@ -419,12 +494,24 @@ class Server:
         self._graph = self.session.terms.graph(devices)
         self._root = digest("roster", context, self._beacon, *self._hashes)
         self._ring = Ring(self._root, self._beacon, self._hashes, self._graph.degree)
+        identities = [advert.identity for advert in self._roster]
+        self._disputes = Disputes(context, self._root, identities, self._neighbours)
         return self._root
 
     def _freeze_holders(self) -> bytes:
         self._holders = set(self._sealed)
         self._enough(len(self._holders), "devices that sent shares")
         return bitmap(self._holders, len(self._roster))
+
+    def _freeze_complaints(self) -> bytes:
+        self._disputes.close_complaints()
+        return bitmap(self._disputes.accused, len(self._roster))
+
+    def _freeze_barred(self) -> bytes:
+        self._disputes.close_disclosures()
+        self._holders -= self._disputes.barred
+        self._enough(len(self._holders), "devices whose shares opened")
+        return bitmap(self._disputes.barred, len(self._roster))
 
     def _freeze_survivors(self) -> bytes:
         self._survivors = sorted(self._inputs)
@@ -496,46 +583,56 @@ class Server:
             self._shares,
         )
         try:
-            return total(known, (self._log.read(self._inputs[index]).data for index in self._survivors))
+            summed, liars = total(
+                known, (self._log.read(self._inputs[index]).data for index in self._survivors)
+            )
         except Unrecovered as error:
             raise self._give_up(error.given, error.expected) from None
+        self._liars = liars
+        return summed
 
     # -- what is announced -----------------------------------------------------------------------------------
 
     def _answer(self, kind: str, sender: bytes) -> list[Outgoing]:
         """What has been announced to a device since it sent a message of this kind."""
-        following = {
-            "advertise": Stage.SHARING,
-            "shares": Stage.MASKING,
-            "masked_input": Stage.CONFIRMING,
-            "consistency": Stage.UNMASKING,
-        }
         index = self._index.get(sender)
-        if following.get(kind) != self.stage or index not in self._receivers():
-            return []
-        return [Outgoing(sender, self._announcement()(index))]
+        now = _ANNOUNCED.get(self.stage)
+        out = []
+        for name in _ASKED.get(kind, ()):
+            # Whoever comes late may still open its mailbox, and then give its input.
+            late = name == "mailbox" and now in ("accusation", "settlement")
+            if index is not None and (late or name == now) and index in self._receivers(name):
+                out.append(Outgoing(sender, self._announcement(name)(index)))
+        return out
 
-    def _receivers(self) -> Sequence[int]:
-        """Whom this stage's message is for."""
+    def _receivers(self, name: str | None) -> Sequence[int]:
+        """Whom a message is for."""
+        disputes = self._disputes
         return {
-            Stage.SHARING: range(len(self._roster)),
-            Stage.MASKING: sorted(self._holders),
-            Stage.CONFIRMING: self._survivors,
-            Stage.UNMASKING: self._askable,
-        }.get(self.stage, ())
+            "roster": lambda: range(len(self._roster)),
+            "mailbox": lambda: sorted(self._sealed),
+            "accusation": lambda: sorted(disputes.accused),
+            "settlement": lambda: [index for index in sorted(self._holders) if disputes.concerns(index)],
+            "survivors": lambda: self._survivors,
+            "signatures": lambda: self._askable,
+        }.get(name or "", lambda: ())()
 
-    def _announcement(self) -> Any:
-        """The function that makes this stage's message for a device."""
-        sealed, places = self._sealed, self._place
+    def _announcement(self, name: str) -> Callable[[int], bytes]:
+        """The function that makes a message for a device."""
 
         def roster(index: int) -> bytes:
             others = (*self._neighbours(index), *self._committee)
             return encode(Roster(joined, self._beacon, tuple(self._roster[other] for other in others)))
 
         def mailbox(index: int) -> bytes:
-            pairs = ((other, sealed.get(other)) for other in self._neighbours(index))
-            entries = tuple(given[places(index, other) - 1] if given else b"" for other, given in pairs)
+            entries = tuple(self._entry(index, other) for other in self._neighbours(index))
             return encode(Mailbox(self._root, entries))
+
+        def accusation(index: int) -> bytes:
+            return encode(self._disputes.accusation(index))
+
+        def settlement(index: int) -> bytes:
+            return encode(self._disputes.settlement(index))
 
         def survivors(index: int) -> bytes:
             return same
@@ -549,12 +646,13 @@ class Server:
         if self.stage in (Stage.CONFIRMING, Stage.UNMASKING):
             same = encode(self._survivors_message())
             stayed = bitmap(self._survivors, len(self._roster))
-        return {
-            Stage.SHARING: roster,
-            Stage.MASKING: mailbox,
-            Stage.CONFIRMING: survivors,
-            Stage.UNMASKING: signatures,
-        }.get(self.stage)
+        made = (roster, mailbox, accusation, settlement, survivors, signatures)
+        return {make.__name__: make for make in made}[name]
+
+    def _entry(self, index: int, other: int) -> bytes:
+        """What a device is given of another's sealed shares; nothing where there are none."""
+        sealed = self._sealed.get(other)
+        return sealed[self._place(index, other) - 1] if sealed else b""
 
     def _survivors_message(self) -> Survivors:
         return Survivors(self._root, bitmap(self._survivors, len(self._roster)))

@@ -38,6 +38,11 @@ def share(secret: bytes, places: Sequence[int], threshold: int, randomness: byte
     return shares
 
 
+def is_share(data: bytes) -> bool:
+    """Whether bytes are an element of the field, as every share is."""
+    return len(data) == SHARE_BYTES and int.from_bytes(data, "little") < PRIME
+
+
 def reconstruct(shares: Mapping[int, bytes]) -> bytes | None:
     """The secret of shares by their places, of which there must be at least as many as the threshold.
 

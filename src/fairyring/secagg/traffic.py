@@ -28,7 +28,7 @@ class Traffic(NamedTuple):
 
 
 def traffic(terms: Terms, devices: int) -> Traffic:
-    """The bytes of a device that stays to the end, none of whose neighbours vanish.
+    """The bytes of a device that stays to the end, none of whose neighbours vanish or seal what does not open.
 
     Of messages encoded with the largest index; a smaller index takes up to four bytes less in each message up.
 

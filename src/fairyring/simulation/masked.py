@@ -141,9 +141,13 @@ class _Round:
                 if self._here(client, Leaving.BEFORE_ADVERT):
                     self._send(device.start())
             self._step(self.server.close(), Leaving.BEFORE_SHARES)
-            ready = self._mail(self.server.close())
+            self._step(self.server.close(), Leaving.BEFORE_INPUT)  # mailboxes; an answer is a complaint
+            self._step(self.server.close(), Leaving.BEFORE_INPUT)
+            if self.server.stage == "disclosing":
+                self._step(self.server.close(), Leaving.BEFORE_INPUT)
             for client, vector in vectors:
-                if client in ready and self._here(client, Leaving.BEFORE_INPUT):
+                ready = self.devices[client].stage == "ready"
+                if ready and self._here(client, Leaving.BEFORE_INPUT):
                     self._contribute(client, vector)
             self._step(self.server.close(), Leaving.BEFORE_SIGNATURE)
             self._step(self.server.close(), Leaving.BEFORE_UNMASKING)
@@ -168,17 +172,6 @@ class _Round:
                 answer = self._give(client, data)
                 if answer is not None:
                     self._send(answer)
-
-    def _mail(self, announced: Iterable[Outgoing]) -> set[int]:
-        """Hand out the mailboxes; returns who is ready to give its input."""
-        ready = set()
-        for to, data in announced:
-            client = self.clients[to]
-            if self._here(client, Leaving.BEFORE_INPUT):
-                self._give(client, data)
-                if self.devices[client].stage == "ready":
-                    ready.add(client)
-        return ready
 
     def _give(self, client: int, data: bytes) -> bytes | None:
         self.down += len(data)
