@@ -27,6 +27,7 @@ from fairyring.simulation.audit_in_run import SCORES, audited, check_audit, scor
 from fairyring.simulation.claims import check_claims
 from fairyring.simulation.draws import Draw, Draws
 from fairyring.simulation.evaluate import Evaluation, Evaluator
+from fairyring.simulation.history import HISTORY, History, new_course
 from fairyring.simulation.machine import machine
 from fairyring.simulation.masked import MaskedSums
 from fairyring.simulation.promises import assumptions
@@ -223,7 +224,11 @@ class _Simulation:
         self.folder: RunFolder | None = None
         self.round = 0
         self.head: dict[str, Any] | None = None
-        self._open(run, resume, first, own)
+        self.history: History | None = None
+        self.transcript: bytes | None = None  # of the last round's secure sum
+        if secure_sum == "protocol" and run is not None:
+            self.header[HISTORY] = new_course(plan)
+        told = self._open(run, resume, first, own)
         self.spending = None
         if plan.protection is not None:
             place = self.folder.path if self.folder else None
@@ -231,10 +236,13 @@ class _Simulation:
         self.transcripts = Transcripts(self.folder, self.spending) if self.folder else None
         masks = MaskedSums(plan.terms) if secure_sum == "protocol" and plan.terms else None
         self.each = Rounds(self.engine, rows, self.draws, self.root, self.states, masks)
+        if masks is not None and self.folder is not None and self.header[HISTORY] is not None:
+            self.history = History(self.folder, self.header, masks, self.round, told)
 
     # -- the run folder -----------------------------------------------------------------------------------
 
-    def _open(self, run: Any, resume: bool, first: ServerState, own: Tree) -> None:
+    def _open(self, run: Any, resume: bool, first: ServerState, own: Tree) -> str | None:
+        """Make the run folder, or go on from its last checkpoint; returns the head of its history then."""
         if run is None and resume:
             raise PlanError(
                 "resume",
@@ -258,7 +266,7 @@ class _Simulation:
                 self.seconds, self.head = facts["seconds"], facts.get("ledger")
                 if self.states is not None:
                     self.states.recover(facts, self.round)
-                return
+                return facts.get(HISTORY)
             self.folder.cut_metrics(0)
         elif run is not None:
             self.folder = RunFolder.create(run)
@@ -268,6 +276,7 @@ class _Simulation:
         if self.states is not None:
             self.states.begin(0)
         self.state = self._placed(first)
+        return None
 
     def _placed(self, state: ServerState) -> ServerState:
         """`state` on the first device, where the server is."""
@@ -297,11 +306,15 @@ class _Simulation:
                     do=f"Resume with the {name} the run was started with, or start a new run folder{also}.",
                 )
         self.header["started"] = header["started"]
+        if HISTORY in self.header:
+            self.header[HISTORY] = header.get(HISTORY)
 
     def _facts(self) -> dict[str, Any]:
         facts = {"fingerprint": self.fingerprint, "seconds": self.seconds}
         if self.spending is not None:
             facts["ledger"] = self.spending.head
+        if self.history is not None:
+            facts |= self.history.facts
         return facts | (self.states.facts if self.states is not None else {})
 
     def _checkpoint(self) -> None:
@@ -351,6 +364,8 @@ class _Simulation:
             self.metrics.append(record)
             if self.folder is not None:
                 self.folder.append_metrics([record])
+            if self.history is not None:
+                self.history.add(record, self.transcript, self.each.model(self.state))
             if self._checkpoint_due(saved):
                 self._checkpoint()
                 saved = time.perf_counter()
@@ -376,7 +391,8 @@ class _Simulation:
         noise = None
         if self.spending is not None:
             noise = self.spending.begin(draw.round, len(draw.staying) + len(draw.canaries))
-        done = self.each.run(self.state, draw, noise)
+        previous = self.history.before(self.each.model(self.state)) if self.history else None
+        done = self.each.run(self.state, draw, noise, previous)
         self.state = done.state
         if self.audit is not None and done.mean is not None:
             # The mean is a sum over its weight, and a canary's part in it so much the smaller.
@@ -396,7 +412,7 @@ class _Simulation:
             }
         aborted = (done.summed.aborted if done.summed else None) or (None if counts else ABORTED_IDEAL)
         if done.summed is not None and self.transcripts is not None:
-            self.transcripts.keep(draw.round, done.summed)
+            self.transcript = self.transcripts.keep(draw.round, done.summed)
         return {
             "round": draw.round,
             **means,
@@ -465,11 +481,15 @@ class _Simulation:
         )  # fmt: skip
         if self.audit is not None and found is not None:
             result.canary_scores = scores_of(self.audit)
-        if self.folder is not None:
+        if self.folder is not None and not (self.history is not None and self.history.untouched):
+            if self.history is not None:
+                self.history.before(self.each.model(self.state))
             if found is not None:
                 self.folder.write_arrays(SCORES, {"scores": result.canary_scores})
             if not done:
                 self._checkpoint()
             self.folder.write("run.json", self.header)
             self.folder.write_arrays("clients.safetensors", result.client_arrays())
+            if self.history is not None:
+                self.history.end()
         return result
