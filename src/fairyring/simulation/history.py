@@ -16,17 +16,17 @@ import hashlib
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
-from fairyring.core.errors import RunDamaged
 from fairyring.core.record import RunFolder
 from fairyring.learning.plan import Plan
 from fairyring.secagg.history import linked
 from fairyring.secagg.terms import Digest
 from fairyring.simulation.masked import MaskedSums
+from fairyring.simulation.reading import converted, read_as
 from fairyring.simulation.transcripts import EXHIBIT, TRANSCRIPTS
 
 SIGNED = TRANSCRIPTS + "/head.msgpack"
@@ -39,7 +39,6 @@ IF_THERE = ("checkpoints/round-*.safetensors", TRANSCRIPTS + "/round-*.sum", EXH
 Hex = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 Count = Annotated[int, Meta(ge=0)]
 Signatures = tuple[tuple[Count, bytes], ...]
-Kind = TypeVar("Kind")
 
 
 class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -48,13 +47,13 @@ class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         after, rounds: see there.
         run: digest of what run.json held then.
-        seal: the head at the end of the part before, if that came to its end.
+        ended: digest of all files that the part before wrote at its end, if it came to one.
     """
 
     after: Count
     rounds: Count
     run: Hex
-    seal: Hex | None = None
+    ended: Hex | None = None
 
 
 class Course(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -78,10 +77,7 @@ class Course(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             RunDamaged: it is malformed.
         """
         found = header.get(HISTORY)
-        try:
-            return None if found is None else msgspec.convert(found, cls)
-        except msgspec.ValidationError as error:
-            raise _damaged("history in run.json", error) from error
+        return None if found is None else converted(Path("run.json"), found, cls)
 
 
 class Signed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -114,9 +110,14 @@ class Seal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     signatures: Signatures
 
     @property
+    def written(self) -> bytes:
+        """Digest of all files that were written."""
+        return hashlib.sha256(msgspec.msgpack.encode(sorted(self.files.items()))).digest()
+
+    @property
     def end(self) -> bytes:
-        """The head after it: there is none after that, unless the run is taken up again."""
-        return linked(self.head, "end", *(b for n, d in sorted(self.files.items()) for b in (n.encode(), d)))
+        """The head after it."""
+        return head_of_end(self.head, self.written)
 
 
 def new_course(plan: Plan) -> dict[str, Any]:
@@ -152,6 +153,11 @@ def head_of_round(head: bytes, line: bytes, transcript: bytes | None, model: byt
     if transcript is None:
         return linked(head, "aborted", line)
     return linked(head, "round", line, transcript, model)
+
+
+def head_of_end(head: bytes, written: bytes) -> bytes:
+    """The head after a run's end, at which files of this digest were written."""
+    return linked(head, "end", written)
 
 
 def digest_of_header(header: Mapping[str, Any]) -> str:
@@ -234,11 +240,16 @@ class History:
     def _begin(self, model: bytes) -> bytes:
         """Note in run.json that this process has taken the run up, and drop what was done past its checkpoint."""
         seal = self.folder.path / SEAL
-        earlier = tuple(p for p in self._course.parts if p.after < self.round)
-        dropped = self._course.parts[len(earlier) :]
-        ended = next((p.seal for p in dropped if p.after == self.round and p.seal), None)
+        earlier = [part for part in self._course.parts if part.after < self.round]
+        here = [part for part in self._course.parts if part.after == self.round]
+        ended = None
         if seal.is_file():
-            ended = read_as(Seal, seal).end.hex()
+            earlier, ended = earlier + here, read_as(Seal, seal).written.hex()
+        for place, part in enumerate(here):
+            if (
+                part.ended and ended is None
+            ):  # it was taken up after an end, and killed before its first round
+                earlier, ended = earlier + here[:place], part.ended
         part = Part(self.round, self.header["rounds"], digest_of_header(self.header), ended)
         course = msgspec.structs.replace(self._course, parts=(*earlier, part))
         self.header[HISTORY] = msgspec.to_builtins(course)
@@ -258,26 +269,6 @@ class History:
     def _sign(self, model: bytes, signatures: Signatures) -> None:
         signed = Signed(self.round, self.head, model, signatures)
         self.folder.write_bytes(SIGNED, msgspec.msgpack.encode(signed))
-
-
-def read_as(kind: type[Kind], path: Path) -> Kind:
-    """A file of the folder `secure_sum`.
-
-    Raises:
-        RunDamaged: it is missing, or not in the one form it is written in.
-    """
-    try:
-        content = path.read_bytes()
-        found = msgspec.msgpack.decode(content, type=kind)
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise _damaged(str(path), error) from error
-    if msgspec.msgpack.encode(found) != content:
-        raise _damaged(str(path), "an unusual form")
-    return found
-
-
-def _damaged(what: str, problem: object) -> RunDamaged:
-    return RunDamaged(what, given=f"{problem}", expected="what this run wrote", do="Restore it from a copy.")
 
 
 def _canonical(value: Mapping[str, Any]) -> bytes:
