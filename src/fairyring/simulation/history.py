@@ -27,6 +27,7 @@ from fairyring.secagg.history import linked
 from fairyring.secagg.terms import Digest
 from fairyring.simulation.masked import MaskedSums
 from fairyring.simulation.reading import converted, read_as
+from fairyring.simulation.spending import complete
 from fairyring.simulation.transcripts import EXHIBIT, TRANSCRIPTS
 
 SIGNED = TRANSCRIPTS + "/head.msgpack"
@@ -123,7 +124,7 @@ class Seal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def new_course(plan: Plan) -> dict[str, Any]:
     """The history of a run that has not begun."""
     noise = plan.bound.signal.noise
-    sums = plan.protection is None or (noise is not None and noise.distributed and not noise.top_up)
+    sums = plan.protection is None or (noise is not None and complete(noise))
     return msgspec.to_builtins(Course(secrets.token_hex(32), sums))
 
 
@@ -174,6 +175,12 @@ def digests_of(folder: Path) -> dict[str, bytes]:
         with open(folder / name, "rb") as file:
             found[name] = hashlib.file_digest(file, "sha256").digest()
     return found
+
+
+def end_of(folder: Path) -> str | None:
+    """The head at a run's end, to be noted elsewhere: 64 hexadecimal digits; None if it has none."""
+    seal = folder / SEAL
+    return read_as(Seal, seal).end.hex() if seal.is_file() else None
 
 
 class History:
@@ -242,14 +249,12 @@ class History:
         seal = self.folder.path / SEAL
         earlier = [part for part in self._course.parts if part.after < self.round]
         here = [part for part in self._course.parts if part.after == self.round]
-        ended = None
+        ended: str | None = None
         if seal.is_file():
             earlier, ended = earlier + here, read_as(Seal, seal).written.hex()
-        for place, part in enumerate(here):
-            if (
-                part.ended and ended is None
-            ):  # it was taken up after an end, and killed before its first round
-                earlier, ended = earlier + here[:place], part.ended
+        elif taken_up := [place for place, part in enumerate(here) if part.ended]:
+            # It was taken up after an end, and killed before its next round was over.
+            earlier, ended = earlier + here[: taken_up[-1]], here[taken_up[-1]].ended
         part = Part(self.round, self.header["rounds"], digest_of_header(self.header), ended)
         course = msgspec.structs.replace(self._course, parts=(*earlier, part))
         self.header[HISTORY] = msgspec.to_builtins(course)
