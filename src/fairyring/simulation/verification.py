@@ -174,7 +174,7 @@ class _Check:
             signers, covered, head = len(seal.signatures), covered | {SEAL, *seal.files}, seal.end
             known[head.hex()] = "the end"
         ledger = not self.running and self._ledger()
-        covered |= {LEDGER, f"{LEDGER}-wal", f"{LEDGER}-shm"} if ledger else set()
+        covered |= {file.name for file in self.path.glob("ledger.*")} if ledger else set()
         return Verified(
             rounds=len(walk.counts),
             aborted=tuple(walk.aborted),
@@ -241,7 +241,9 @@ class _Check:
         return {after: [part for part in parts if part.after == after] for after in begun}
 
     def _files(self) -> set[str]:
-        return {str(path.relative_to(self.path)) for path in self.path.rglob("*") if path.is_file()}
+        """All there are, but for the one that says who writes the folder."""
+        found = {str(path.relative_to(self.path)) for path in self.path.rglob("*") if path.is_file()}
+        return found - {"lock"}
 
     # -- the end ------------------------------------------------------------------------------------------
 
