@@ -268,7 +268,7 @@ def test_private_runs_and_their_ledgers(tmp_path: Path) -> None:
         with pytest.raises(fr.SecureSumError, match="another ledger"):
             fr.verify_run(folder)
     (folders[0] / "ledger.sqlite").unlink()
-    with pytest.raises(fr.RunError):
+    with pytest.raises(FairyringError):
         fr.verify_run(folders[0])
 
 

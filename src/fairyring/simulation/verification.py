@@ -174,7 +174,7 @@ class _Check:
             signers, covered, head = len(seal.signatures), covered | {SEAL, *seal.files}, seal.end
             known[head.hex()] = "the end"
         ledger = not self.running and self._ledger()
-        covered |= {file.name for file in self.path.glob("ledger.*")} if ledger else set()
+        covered |= {LEDGER, f"{LEDGER}-wal", f"{LEDGER}-shm", "ledger.head"} if ledger else set()
         return Verified(
             rounds=len(walk.counts),
             aborted=tuple(walk.aborted),
