@@ -139,5 +139,10 @@ def test_a_file_may_ask_for_the_masked_protocol_and_its_run_is_verified(
     assert found.status == 0, found.err
     assert "3 rounds checked: every transcript holds." in found.out
     assert "of rounds 2, 3" in found.out
+    assert "This end is signed by all devices in the last sum, 5 devices." in found.out
+    assert "Not covered, as no part of what devices signed: report.html, source.json." in found.out
+    head = re.findall(r"^  ([0-9a-f]{64})$", found.out, flags=re.MULTILINE)[0]
+    assert "that of the run's end" in call("verify", tmp_path / "masked", "--head", head).out
+    assert call("verify", tmp_path / "masked", "--head", "0" * 64).status == 2
     (tmp_path / "masked" / "secure_sum" / "round-000003.sum").write_bytes(b"")
     assert call("verify", tmp_path / "masked").status == 2

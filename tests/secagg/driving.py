@@ -103,6 +103,7 @@ class Play:
         vectors: one a device.
         vanish: device -> the event it never acts on.
         models: device -> the model it was given, where that is not the server's.
+        previous: head of the history before it.
         seed: of the devices' fixed entropy.
         log: makes each party's log; a party is `"server"` or a device's number.
     """
@@ -114,17 +115,18 @@ class Play:
         vanish: Mapping[int, str] | None = None,
         *,
         models: Mapping[int, bytes] | None = None,
+        previous: bytes | None = None,
         seed: int = 0,
         log: Callable[[str | int], Log] | None = None,
     ) -> None:
-        self.session = Session(terms, 1, bytes(32))
+        self.session = Session(terms, 1, bytes(32), previous)
         self.vectors, self.vanish, self.seed = vectors, dict(vanish or {}), seed
         make = log or (lambda party: MemoryLog())
         self.logs: dict[str | int, Log] = {i: make(i) for i in range(len(vectors))}
         self.identities = [identity(i) for i in range(len(vectors))]
         self.number = {one.public: i for i, one in enumerate(self.identities)}
         self.sessions = [
-            Session(terms, 1, models[i]) if models and i in models else self.session
+            Session(terms, 1, models[i], previous) if models and i in models else self.session
             for i in range(len(vectors))
         ]
         self.restarts = 0

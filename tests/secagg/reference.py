@@ -162,8 +162,18 @@ def context_of(case: dict[str, Any]) -> bytes:
         "adversarial_rate": float(case["adversarial_rate"]),
         "dropout_rate": float(case["dropout_rate"]),
     }
-    model = bytes.fromhex(case["model"])
-    return digest("context", digest("terms", pack(terms)), struct.pack("<Q", case["round"]), model)
+    model, previous = bytes.fromhex(case["model"]), bytes.fromhex(case.get("previous", ""))
+    history = [previous] if previous else []
+    return digest("context", digest("terms", pack(terms)), struct.pack("<Q", case["round"]), model, *history)
+
+
+def history_of(case: dict[str, Any]) -> list[str]:
+    """The heads of a history after each thing that happened, and the payload of the last one's signature."""
+    head, heads = bytes.fromhex(case["run"]), []
+    for kind, *parts in case["links"]:
+        head = digest("history", head, kind.encode(), *map(bytes.fromhex, parts))
+        heads.append(head.hex())
+    return [*heads, digest("attested", context_of(case["session"]), head).hex()]
 
 
 def session(case: dict[str, Any]) -> dict[str, Any]:

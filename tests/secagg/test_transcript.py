@@ -48,6 +48,7 @@ CHANGES: dict[str, Callable[[Transcript, Play], dict[str, Any]]] = {
     "dropout rate": lambda t, p: {"terms": terms_with(t, dropout_rate=0.29)},
     "round": lambda t, p: {"round": 2},
     "model": lambda t, p: {"model": flipped(t.model)},
+    "history": lambda t, p: {"previous": bytes(32)},
     "beacon": lambda t, p: {"beacon": b"x"},
     "an advert's key": lambda t, p: {"adverts": (flipped(t.adverts[0], 60), *t.adverts[1:])},
     "an advert's signature": lambda t, p: {

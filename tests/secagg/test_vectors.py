@@ -13,6 +13,7 @@ from fairyring.core.packing import pack_words, unpack_words
 from fairyring.secagg import Device, Identity, MemoryLog, Server, Session, Terms, verify
 from fairyring.secagg._steps import Keys
 from fairyring.secagg._suite import KeyPair, derive, digest, low_order, pair_mask, self_mask
+from fairyring.secagg.history import attest, linked
 from fairyring.secagg.keystream import apply_masks, random_bytes, word_of
 from fairyring.secagg.messages import Advertise, MaskedInput, encode
 from fairyring.secagg.shamir import reconstruct, share
@@ -57,12 +58,16 @@ def terms_of(case: dict[str, Any]) -> Terms:
     )
 
 
+def session_of(case: dict[str, Any]) -> Session:
+    return Session(terms_of(case), case["round"], raw(case["model"]), raw(case.get("previous", "")) or None)
+
+
 class Machines:
     """The package's machines on a session's inputs, fed by hand."""
 
     def __init__(self, case: dict[str, Any]) -> None:
         self.case = case
-        self.session = Session(terms_of(case), case["round"], raw(case["model"]))
+        self.session = session_of(case)
         self.server = Server(self.session, MemoryLog())
         self.devices = []
         for device in case["devices"]:
@@ -218,12 +223,26 @@ def test_both_derive_the_keys(row: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("row", load("keys", "contexts"), ids=lambda row: str(row["length"]))
 def test_both_derive_the_context_and_the_check_numbers(row: dict[str, Any]) -> None:
-    session = Session(terms_of(row), row["round"], raw(row["model"]))
+    session = session_of(row)
     assert session.context.hex() == reference.context_of(row).hex() == row["context"]
     theirs = reference.mask(
         reference.digest("check", raw(row["context"])), len(row["check"]), row["modulus_bits"]
     )
     assert session.check.tolist() == theirs == row["check"]
+
+
+@pytest.mark.parametrize("row", load("history", "histories"), ids=lambda row: str(len(row["links"])))
+def test_both_follow_a_history(row: dict[str, Any]) -> None:
+    session, head, heads = session_of(row["session"]), raw(row["run"]), []
+    for kind, *parts in row["links"]:
+        head = linked(head, kind, *map(raw, parts))
+        heads.append(head.hex())
+    assert session.context.hex() == reference.context_of(row["session"]).hex() == row["context"]
+    assert [*heads, row["payload"]] == reference.history_of(row) == [*row["heads"], row["payload"]]
+    signer = Identity(raw(row["identity"]))
+    signed = attest(session, head, {7: signer})
+    assert signed == ((7, raw(row["signature"])),)
+    assert reference.sign(raw(row["identity"]), raw(row["payload"])).hex() == row["signature"]
 
 
 @pytest.mark.parametrize("public", json.loads((VECTORS / "secagg_keys.json").read_text("utf-8"))["low_order"])

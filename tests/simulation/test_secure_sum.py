@@ -1,17 +1,13 @@
 """The masked protocol behind a plan: the same bits as adding integers, and everything else it says of itself."""
 
-import shutil
-from pathlib import Path
 from typing import Any
 
 import jax
-import msgspec
 import numpy as np
 import optax
 import pytest
 
 import fairyring as fr
-from fairyring.secagg import Transcript
 from fairyring.simulation import masked
 from fairyring.simulation.draws import Draws, Leaving
 from tests.learning.linear import people, task
@@ -216,61 +212,3 @@ def test_clients_vanish_at_every_point_and_before_their_input_exactly_those_that
 def test_nobody_vanishes_without_dropout():
     draws = Draws(fr.cohort.uniform(3), people(SIZES), 3)
     assert draws.leaving(draws.of(1)) == {}
-
-
-# -- checking a run afterwards ------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def kept(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("kept") / "run"
-    run(plan(), "protocol", run=folder, rounds=4, dropout=0.1, checkpoint_every=1)
-    return folder
-
-
-@pytest.fixture
-def copy(kept, tmp_path) -> Path:
-    return Path(shutil.copytree(kept, tmp_path / "run"))
-
-
-def test_a_run_is_verified_from_its_folder_alone(kept):
-    found = fr.verify_run(kept)
-    assert (found.rounds, found.aborted, found.sums, found.models) == (4, (), (3, 4), (4,))
-    assert found.fewest >= 3
-    assert "modulo 2^24" in found.says
-
-
-def transcript(folder: Path, number: int) -> Path:
-    return folder / "secure_sum" / f"round-{number:06d}.msgpack"
-
-
-def changed(folder: Path, number: int, **fields: Any) -> None:
-    path = transcript(folder, number)
-    given = msgspec.msgpack.decode(path.read_bytes(), type=Transcript)
-    path.write_bytes(msgspec.msgpack.encode(msgspec.structs.replace(given, **fields)))
-
-
-@pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        (lambda f: changed(f, 2, model=bytes(32)), "forged|order"),
-        (lambda f: changed(f, 4, survivors=b"\x07"), "count|forged|no survivor|neighbours"),
-        (lambda f: changed(f, 3, signatures=()), "neighbours of a survivor that signed"),
-        (lambda f: changed(f, 3, result=bytes(32)), "the sum the server stated"),
-        (lambda f: changed(f, 1, count=3), "number of clients"),
-        (lambda f: shutil.copy(transcript(f, 1), transcript(f, 2)), "round 1"),
-        (lambda f: (f / "secure_sum" / "round-000004.sum").write_bytes(b"\1" * 54), "sum|hold"),
-        (lambda f: transcript(f, 2).unlink(), "No such file"),
-        (lambda f: transcript(f, 2).write_bytes(b"\xff"), "Restore it"),
-    ],
-)
-def test_what_was_changed_afterwards_is_found(copy, damage, message):
-    damage(copy)
-    with pytest.raises((fr.SecureSumError, fr.RunDamaged), match=message):
-        fr.verify_run(copy)
-
-
-def test_a_run_whose_updates_were_added_in_the_clear_has_nothing_to_verify(tmp_path):
-    run(plan(), "ideal", run=tmp_path / "run", rounds=1)
-    with pytest.raises(fr.RunError, match="not summed by the masked protocol"):
-        fr.verify_run(tmp_path / "run")

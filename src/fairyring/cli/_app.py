@@ -85,17 +85,21 @@ def report(run: Path, /, *, out: Path | None = None) -> None:
 
 
 @app.command
-def verify(run: Path, /) -> None:
-    """Check the secure sums of a run from its folder alone: hashes, signatures, sets, thresholds, sums.
+def verify(run: Path, /, *, head: str | None = None) -> int:
+    """Check a run under masks from its folder alone: every transcript, and that it tells what its devices signed.
+
+    The exit status is 1 if no device signed the run's end: it has not ended, or none was left to sign.
 
     Parameters
     ----------
     run:
         Run folder of a run with secure_sum = "protocol".
+    head:
+        A head noted earlier, as this command printed it, to look for; its first 16 digits are enough.
     """
     from fairyring.cli import _verify
 
-    _verify.verify(run)
+    return _verify.verify(run, head)
 
 
 @app.command

@@ -172,6 +172,10 @@ def summarise(
     for label, words in _facts(records, facts):
         table.add_row(label, Text(words))
     table.add_row("run", Text(str(folder)))
+    if facts.get("secure_sum") == "protocol":
+        from fairyring.simulation.history import end_of
+
+        table.add_row("head", Text(f"{end_of(folder)}; note it elsewhere, for fairyring verify --head"))
     if page:
         table.add_row("report", Text(str(page), style="bold"))
     console.print()

@@ -7,7 +7,8 @@
     clients.safetensors   what is known per client at the end
     checkpoints/          round-000100.safetensors: the whole resumable state, the last two kept
     clients/              the clients' own states, where an algorithm has them
-    secure_sum/           a transcript a round of the masked protocol, where it ran, and the last two sums
+    secure_sum/           a transcript a round of the masked protocol, where it ran, the last two sums, and what
+                          the devices signed: head.msgpack after the last round, seal.msgpack at the end
     lock                  who is writing the folder now, if anybody is
 
 Every file but `metrics.jsonl` is written beside its place, flushed to the disk and renamed. `metrics.jsonl` is only

@@ -561,6 +561,7 @@ class Server:
             tuple(sorted(self._signed.items())),
             count,
             result_hash(self.session, self._root, *sets, vector),
+            self.session.previous,
         )
         self.result = Result(vector, count, transcript)
         return transcript.result

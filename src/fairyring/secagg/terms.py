@@ -147,29 +147,38 @@ class Terms(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Session:
     """One secure sum: the terms, a round and the model it is about.
 
-    Devices that were given another plan, round or model derive other masks, which do not cancel.
+    Devices that were given another plan, round, model or history derive other masks, which do not cancel.
 
     Args:
         terms: the agreement.
         round: number of the round, from 0 to 2^64 - 1.
         model: digest of the model the round starts from, 32 bytes.
+        previous: head of the history before it, 32 bytes; None where none is kept. See `fairyring.secagg.history`.
 
     Raises:
-        PlanError: the round or the digest is none.
+        PlanError: the round or a digest is none.
     """
 
-    def __init__(self, terms: Terms, round: int, model: bytes) -> None:
-        for name, holds in (("round", 0 <= round < 1 << 64), ("model", len(model) == 32)):
-            if not holds:
+    def __init__(self, terms: Terms, round: int, model: bytes, previous: bytes | None = None) -> None:
+        if not 0 <= round < 1 << 64:
+            raise PlanError(
+                "secure sum round",
+                given=repr(round),
+                expected="a number from 0 to 2^64 - 1",
+                do="Give the round's own.",
+            )
+        for name, value in (("model", model), ("previous", previous)):
+            if value is not None and len(value) != 32:
                 raise PlanError(
                     f"secure sum {name}",
-                    given=repr(round) if name == "round" else f"{len(model)} bytes",
-                    expected="a number from 0 to 2^64 - 1" if name == "round" else "a digest of 32 bytes",
+                    given=f"{len(value)} bytes",
+                    expected="a digest of 32 bytes",
                     do="Give the round's own.",
                 )
-        self.terms, self.round, self.model = terms, round, model
+        self.terms, self.round, self.model, self.previous = terms, round, model, previous
         plan = digest("terms", msgspec.msgpack.encode(msgspec.to_builtins(terms, builtin_types=(bytes,))))
-        self.context = digest("context", plan, round.to_bytes(8, "little"), model)
+        history = () if previous is None else (previous,)
+        self.context = digest("context", plan, round.to_bytes(8, "little"), model, *history)
 
     @functools.cached_property
     def check(self) -> np.ndarray:

@@ -26,6 +26,7 @@ class Transcript(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         signatures: `(index, signature)`: who signed that set.
         count: how many vectors are in the sum.
         result: digest of the sum, and of both sets.
+        previous: head of the history before it; None where none was kept.
     """
 
     terms: Terms
@@ -38,11 +39,12 @@ class Transcript(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     signatures: tuple[tuple[Index, Signature], ...]
     count: int
     result: Digest
+    previous: Digest | None = None
 
     @property
     def session(self) -> Session:
         """The session it is of."""
-        return Session(self.terms, self.round, self.model)
+        return Session(self.terms, self.round, self.model, self.previous)
 
 
 def result_hash(session: Session, root: bytes, holders: bytes, survivors: bytes, vector: np.ndarray) -> bytes:

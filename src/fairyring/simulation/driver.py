@@ -29,6 +29,7 @@ from fairyring.simulation.cautions import warnings_of
 from fairyring.simulation.claims import check_claims
 from fairyring.simulation.draws import Draw, Draws
 from fairyring.simulation.evaluate import Evaluation, Evaluator
+from fairyring.simulation.history import HISTORY, History, new_course
 from fairyring.simulation.machine import machine
 from fairyring.simulation.masked import MaskedSums
 from fairyring.simulation.promises import assumptions
@@ -233,22 +234,29 @@ class _Simulation:
         self.held: Held | None = None
         self.round = 0
         self.earlier: Earlier | None = None
-        self.spending = None
+        self.history: History | None = None
+        self.transcript: bytes | None = None  # of the last round's secure sum
+        if secure_sum == "protocol" and run is not None:
+            self.header[HISTORY] = new_course(plan)
+        self.spending: Spending | None = None
+        masks = MaskedSums(plan.terms) if secure_sum == "protocol" and plan.terms else None
         try:
-            self._open(run, resume, first, own)
+            told = self._open(run, resume, first, own)
             if plan.protection is not None:
                 place = self.folder.path if self.folder else None
                 self.spending = Spending(plan, place, entropy, self.earlier)
+            self.transcripts = Transcripts(self.folder, self.spending) if self.folder else None
+            if masks is not None and self.folder is not None and self.header[HISTORY] is not None:
+                self.history = History(self.folder, self.header, masks, self.round, told)
         except BaseException:
             self._let_go()
             raise
-        self.transcripts = Transcripts(self.folder, self.spending) if self.folder else None
-        masks = MaskedSums(plan.terms) if secure_sum == "protocol" and plan.terms else None
         self.each = Rounds(self.engine, rows, self.draws, self.root, self.states, masks)
 
     # -- the run folder -----------------------------------------------------------------------------------
 
-    def _open(self, run: Any, resume: bool, first: ServerState, own: Tree) -> None:
+    def _open(self, run: Any, resume: bool, first: ServerState, own: Tree) -> str | None:
+        """Make the run folder, or go on from its last checkpoint; returns the head of its history then."""
         if run is None and resume:
             raise PlanError(
                 "resume",
@@ -276,7 +284,7 @@ class _Simulation:
                 self.earlier = self.earlier._replace(head=facts.get("ledger"))
                 if self.states is not None:
                     self.states.recover(facts, self.round)
-                return
+                return facts.get(HISTORY)
             self.folder.cut_metrics(0)
         elif run is not None:
             self.folder = RunFolder.create(run)
@@ -287,6 +295,7 @@ class _Simulation:
         if self.states is not None:
             self.states.begin(0)
         self.state = self._placed(first)
+        return None
 
     def _earlier(self, header: dict[str, Any]) -> Earlier:
         """What the folder of a resumed run tells of its rounds."""
@@ -296,6 +305,10 @@ class _Simulation:
         return Earlier(frozenset(int(record["round"]) for record in shown), over, None)
 
     def _let_go(self) -> None:
+        """Close what is open; the folder is somebody else's to write again."""
+        if self.spending is not None:
+            over = self.header["status"] == "finished" or self.header.get("stopped_by") == "budget"
+            self.spending.close(finished=over)
         if self.held is not None:
             self.held.release()
 
@@ -327,11 +340,15 @@ class _Simulation:
                     do=f"Resume with the {name} the run was started with, or start a new run folder{also}.",
                 )
         self.header["started"] = header["started"]
+        if HISTORY in self.header:
+            self.header[HISTORY] = header.get(HISTORY)
 
     def _facts(self) -> dict[str, Any]:
         facts = {"fingerprint": self.fingerprint, "seconds": self.seconds}
         if self.spending is not None:
             facts["ledger"] = self.spending.head
+        if self.history is not None:
+            facts |= self.history.facts
         return facts | (self.states.facts if self.states is not None else {})
 
     def _checkpoint(self) -> None:
@@ -350,9 +367,6 @@ class _Simulation:
         try:
             return self._go()
         finally:
-            if self.spending is not None:
-                over = self.header["status"] == "finished" or self.header.get("stopped_by") == "budget"
-                self.spending.close(finished=over)
             self._let_go()
 
     def _go(self) -> Run:
@@ -382,6 +396,8 @@ class _Simulation:
             self.metrics.append(record)
             if self.folder is not None:
                 self.folder.append_metrics([record])
+            if self.history is not None:
+                self.history.add(record, self.transcript, self.each.model(self.state))
             if self._checkpoint_due(saved):
                 self._checkpoint()
                 saved = time.perf_counter()
@@ -409,7 +425,8 @@ class _Simulation:
             canaries = len(draw.canaries)
             session = len(draw.sampled) + canaries
             noise = self.spending.begin(draw.round, len(draw.staying) + canaries, session)
-        done = self.each.run(self.state, draw, noise)
+        previous = self.history.before(self.each.model(self.state)) if self.history else None
+        done = self.each.run(self.state, draw, noise, previous)
         self.state = done.state
         if self.audit is not None and done.mean is not None:
             # The mean is a sum over its weight, and a canary's part in it so much the smaller.
@@ -430,7 +447,7 @@ class _Simulation:
             }
         aborted = (done.summed.aborted if done.summed else None) or (None if counts else ABORTED_IDEAL)
         if done.summed is not None and self.transcripts is not None:
-            self.transcripts.keep(draw.round, done.summed)
+            self.transcript = self.transcripts.keep(draw.round, done.summed)
         return {
             "round": draw.round,
             **means,
@@ -505,11 +522,15 @@ class _Simulation:
         )  # fmt: skip
         if self.audit is not None and found is not None:
             result.canary_scores = scores_of(self.audit)
-        if self.folder is not None:
+        if self.folder is not None and not (self.history is not None and self.history.untouched):
+            if self.history is not None:
+                self.history.before(self.each.model(self.state))
             if found is not None:
                 self.folder.write_arrays(SCORES, {"scores": result.canary_scores})
             if not done:
                 self._checkpoint()
             self.folder.write("run.json", self.header)
             self.folder.write_arrays("clients.safetensors", result.client_arrays())
+            if self.history is not None:
+                self.history.end()
         return result

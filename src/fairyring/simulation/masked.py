@@ -23,6 +23,7 @@ from fairyring.secagg import (
     Traffic,
     Transcript,
 )
+from fairyring.secagg.history import attest, survivors_of
 from fairyring.secagg.keystream import word_of
 from fairyring.secagg.messages import MaskedInput, decode_kept
 from fairyring.simulation.draws import Draw, Leaving
@@ -73,6 +74,7 @@ class MaskedSums:
     def __init__(self, terms: Terms) -> None:
         self.terms = terms
         self._identities: dict[int, Identity] = {}
+        self._last: tuple[Session, dict[int, Identity]] | None = None
 
     def run(
         self,
@@ -80,6 +82,7 @@ class MaskedSums:
         leaving: Mapping[int, Leaving],
         model: bytes,
         vectors: Iterable[tuple[int, np.ndarray]],
+        previous: bytes | None = None,
     ) -> Summed:
         """One session.
 
@@ -89,11 +92,21 @@ class MaskedSums:
             model: digest of the model sent out.
             vectors: `(client, vector)` of those that stay, in any order: uint32 `[length]`. They are asked for once
                 all shares are out.
+            previous: head of the run's history before it; None where none is kept.
         """
+        session = Session(self.terms, draw.round, model, previous)
         with ExitStack() as stack:
-            return _Round(
-                self, draw, leaving, model, self._log(len(draw.sampled) + len(draw.canaries), stack)
-            ).run(vectors)
+            log = self._log(len(draw.sampled) + len(draw.canaries), stack)
+            running = _Round(self, session, draw, leaving, log)
+            summed = running.run(vectors)
+        if summed.transcript is not None:
+            survivors = survivors_of(summed.transcript).items()
+            self._last = session, {i: self.identity(running.clients[public]) for i, public in survivors}
+        return summed
+
+    def attest(self, head: bytes) -> tuple[tuple[int, bytes], ...]:
+        """Signatures of a head by all whose vectors are in the last sum; none before there was one."""
+        return attest(self._last[0], head, self._last[1]) if self._last else ()
 
     def identity(self, client: int) -> Identity:
         """A client's, made when it is first asked for."""
@@ -121,9 +134,8 @@ class _Round:
     """One session while it runs."""
 
     def __init__(
-        self, sums: MaskedSums, draw: Draw, leaving: Mapping[int, Leaving], model: bytes, log: Log
+        self, sums: MaskedSums, session: Session, draw: Draw, leaving: Mapping[int, Leaving], log: Log
     ) -> None:
-        session = Session(sums.terms, draw.round, model)
         self.terms, self.leaving = sums.terms, leaving
         self.server = Server(session, log)
         self.clients: dict[bytes, int] = {}

@@ -71,13 +71,25 @@ class Rounds:
     ) -> None:
         self.engine, self.feed, self.draws, self.states, self.masks = engine, feed, draws, states, masks
         self.roots = [jax.device_put(root, device) for device in engine.devices]
+        self._digested: tuple[ServerState, bytes] | None = None
 
-    def run(self, state: ServerState, draw: Draw, noise: RoundNoise | None = None) -> Done:
-        """A round from `state`; of a private plan, with the noise of `noise`."""
+    def run(
+        self, state: ServerState, draw: Draw, noise: RoundNoise | None = None, previous: bytes | None = None
+    ) -> Done:
+        """A round from `state`; of a private plan, with the noise of `noise`.
+
+        `previous` is the head of the run's history before it, to which the masked protocol binds its devices.
+        """
         sent = self._sent(state, draw)
         if self.masks is None:
             return self._plain(state, draw, sent, noise)
-        return self._masked(state, draw, sent, self.masks, noise)
+        return self._masked(state, draw, sent, self.masks, noise, previous)
+
+    def model(self, state: ServerState) -> bytes:
+        """Digest of what clients receive of `state`: asked for after a round and before the next, computed once."""
+        if self._digested is None or self._digested[0] is not state:
+            self._digested = state, digest(jax.tree.leaves((state.params, state.shared)))
+        return self._digested[1]
 
     def warm(self, state: ServerState, number: int) -> None:
         """Compile all that rounds after round `number` need: a round of nobody, whose result is dropped."""
@@ -110,14 +122,14 @@ class Rounds:
         sent: list[Broadcast],
         masks: MaskedSums,
         noise: RoundNoise | None,
+        previous: bytes | None,
     ) -> Done:
-        model = digest(jax.tree.leaves((state.params, state.shared)))
         bad = [np.zeros(0, np.int64)]
         vectors = self._one_by_one(draw, sent, bad)
         if noise is not None:
             bits = masks.terms.modulus_bits
             vectors = ((c, noise.share(c, bits, v)) for c, v in vectors)
-        summed = masks.run(draw, self.draws.leaving(draw), model, vectors)
+        summed = masks.run(draw, self.draws.leaving(draw), self.model(state), vectors, previous)
         sums = self._nothing()
         if summed.vector is not None:
             message = sums[0][0]._replace(vector=summed.vector)

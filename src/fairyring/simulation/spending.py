@@ -90,7 +90,7 @@ class Spending:
     @property
     def complete(self) -> bool:
         """Whether a sum under masks has all its noise as the server gets it."""
-        return self.noise.distributed and not self.noise.top_up
+        return complete(self.noise)
 
     @property
     def head(self) -> dict[str, Any]:
@@ -272,6 +272,11 @@ class RoundNoise:
         if really != spending.protection.release:
             spending.ledger.amend(self.number, really)
         spending.ledger.release(self.number, digest)
+
+
+def complete(noise: Noise) -> bool:
+    """Whether clients add all of a plan's noise, and a sum under masks has it as the server gets it."""
+    return noise.distributed and not noise.top_up
 
 
 def check_entropy(entropy: object) -> None:

@@ -8,6 +8,8 @@ from fairyring.simulation.masked import Summed
 from fairyring.simulation.spending import Spending
 
 TRANSCRIPTS = "secure_sum"
+TRANSCRIPT = TRANSCRIPTS + "/round-{:06d}.msgpack"
+SUM = TRANSCRIPTS + "/round-{:06d}.sum"
 EXHIBIT = "exhibit.safetensors"
 EXHIBITED = 1 << 16  # numbers of a vector that are shown
 
@@ -23,18 +25,20 @@ class Transcripts:
     def __init__(self, folder: RunFolder, spending: Spending | None) -> None:
         self.folder, self.spending, self._exhibited = folder, spending, False
 
-    def keep(self, round: int, summed: Summed) -> None:
-        """Write what may be kept of a round's secure sum."""
+    def keep(self, round: int, summed: Summed) -> bytes | None:
+        """Write what may be kept of a round's secure sum; returns its transcript in bytes, None if there is none."""
+        kept = None
         if summed.transcript is not None and summed.vector is not None:
-            name = TRANSCRIPTS + "/round-{:06d}.{}"
             bits = summed.transcript.terms.modulus_bits
-            self.folder.write_bytes(name.format(round, "msgpack"), msgspec.msgpack.encode(summed.transcript))
+            kept = msgspec.msgpack.encode(summed.transcript)
+            self.folder.write_bytes(TRANSCRIPT.format(round), kept)
             if self.spending is None or self.spending.complete:  # no sum is kept that lacks noise
-                self.folder.write_bytes(name.format(round, "sum"), pack_words(summed.vector, bits))
-            self.folder.remove(name.format(round - KEPT, "sum"))
+                self.folder.write_bytes(SUM.format(round), pack_words(summed.vector, bits))
+        self.folder.remove(SUM.format(round - KEPT))
         if summed.exhibit is not None and not self._exhibited:
             shown = {"received": summed.exhibit.received[:EXHIBITED]}
             if self.spending is None:  # where something is promised to a client, its own vector stays with it
                 shown["clear"] = summed.exhibit.clear[:EXHIBITED]
             self.folder.write_arrays(EXHIBIT, shown)
             self._exhibited = True
+        return kept

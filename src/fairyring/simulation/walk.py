@@ -1,0 +1,131 @@
+"""Following a run's history through its folder: what each round's devices signed, and what came of the round."""
+
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from fairyring.core.errors import SecureSumError
+from fairyring.core.packing import unpack_words
+from fairyring.secagg import Terms, Transcript, verify
+from fairyring.secagg.keystream import word_of
+from fairyring.simulation.history import Part, head_of_end, head_of_part, head_of_round
+from fairyring.simulation.reading import Promise, Record, content_of, damaged, decoded, require
+from fairyring.simulation.transcripts import SUM, TRANSCRIPT
+
+Place = int | Literal["the end"]
+
+
+class Walk:
+    """Goes through parts and rounds in order, and refuses the first that does not fit.
+
+    A round's head covers the model that came of it, which the next transcript names; so what has happened since the
+    last sum waits for the next one.
+
+    Args:
+        path: of the run folder.
+        plan: the plan's fingerprint.
+        promise: what plan.json says of the secure sum.
+        head: before the first part.
+
+    Attributes:
+        head: after all that is settled.
+        heads, after: the head and the model's digest after each round that is.
+        known: what every head stands for, in hexadecimal digits.
+        sums, aborted: rounds whose sum was kept, and that had none.
+        counts: devices in each sum.
+        terms, last: of the last sum, and its transcript.
+    """
+
+    def __init__(self, path: Path, plan: str, promise: Promise, head: bytes) -> None:
+        self._path, self._plan, self._promise = path, plan, promise
+        self._pending: list[Part | tuple[int, bytes, bytes | None]] = []
+        self.head = head
+        self.heads: dict[int, bytes] = {}
+        self.after: dict[int, bytes] = {}
+        self.known: dict[str, Place] = {}
+        self.sums: list[int] = []
+        self.aborted: list[int] = []
+        self.counts: list[int] = []
+        self.terms: Terms | None = None
+        self.last: Transcript | None = None
+
+    def part(self, part: Part) -> None:
+        """The run was taken up."""
+        self._pending.append(part)
+
+    def round(self, number: int, line: bytes) -> None:
+        """Check a round, given its line of metrics.jsonl."""
+        record = decoded(self._path / "metrics.jsonl", line, Record)
+        require(record.round == number, "metrics.jsonl", f"round {record.round}", f"round {number}")
+        path, kept = self._path / TRANSCRIPT.format(number), self._path / SUM.format(number)
+        if bytes(record.aborted):
+            there = [file.name for file in (path, kept) if file.exists()]
+            require(not there, f"round {number}, aborted", ", ".join(there), "neither transcript nor sum")
+            self.aborted.append(number)
+            self._pending.append((number, line, None))
+            return
+        raw = content_of(path)
+        transcript = decoded(path, raw, Transcript, msgspec.msgpack)
+        self._agrees(number, transcript, record.clients)
+        self.settle(transcript.model)
+        self.after.setdefault(number - 1, transcript.model)
+        require(
+            transcript.previous == self.head,
+            f"history before round {number}",
+            "another than its devices signed",
+            "run.json, plan.json, population.json, and metrics and transcripts of all earlier rounds as they were",
+        )
+        vector = None
+        if kept.is_file():
+            bits = transcript.terms.modulus_bits
+            try:
+                vector = unpack_words(kept.read_bytes(), bits, transcript.terms.length, word_of(bits))
+            except ValueError as error:
+                raise damaged(kept, error) from error
+            self.sums.append(number)
+        try:
+            verify(transcript, vector)
+        except SecureSumError as error:
+            error.add_note(f"In round {number} of {self._path}.")
+            raise
+        self.counts.append(transcript.count)
+        self.last = transcript
+        self._pending.append((number, line, raw))
+
+    def _agrees(self, number: int, transcript: Transcript, clients: int) -> None:
+        """That a transcript is of this round, its record, and this plan's terms."""
+        terms, promise = transcript.terms, self._promise
+        told = {
+            "round": (transcript.round, number),
+            "number of clients": (transcript.count, clients),
+            "plan": (terms.plan.hex(), self._plan),
+            "other terms": (terms, self.terms or terms),
+            "modulus": (terms.modulus_bits, promise.modulus_bits),
+            "threat": (terms.threat, promise.threat),
+            "adversarial rate": (terms.adversarial_rate, promise.adversarial_rate),
+            "dropout rate": (terms.dropout_rate, promise.dropout_rate),
+            "minimum cohort": (terms.fewest, promise.minimum_cohort),
+        }
+        for what, (given, expected) in told.items():
+            require(
+                given == expected,
+                f"transcript of round {number}",
+                f"{what} {given}",
+                f"{what} {expected}, as the run's own record says",
+            )
+        self.terms = terms
+
+    def settle(self, model: bytes) -> None:
+        """Follow what has happened since the last sum, of which `model` came."""
+        for done in self._pending:
+            if isinstance(done, Part):
+                if done.ended:
+                    self.known[head_of_end(self.head, bytes.fromhex(done.ended)).hex()] = done.after
+                self.head = head_of_part(self.head, done)
+            else:
+                number, line, transcript = done
+                self.head = head_of_round(self.head, line, transcript, model)
+                self.heads[number], self.after[number] = self.head, model
+                self.known[self.head.hex()] = number
+        self._pending.clear()
