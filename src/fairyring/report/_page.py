@@ -67,6 +67,8 @@ def _headline(folder: RunFolder) -> str:
         title = "No round has finished yet"
     elif name is None or value is None:
         title = f"Trained for {units.count(done, 'round')}"
+    elif not at and units.is_lost(folder.rounds[-1], name):
+        title = f"After {units.count(done, 'round')} the training {words(name)} is lost in noise"
     elif not math.isfinite(value):
         title = f"After {units.count(done, 'round')} the {words(name)} is not a finite number"
     else:
@@ -122,7 +124,7 @@ def _stats(folder: RunFolder) -> Iterable[str]:
     name, value, at = _result(folder)
     yield stat(
         (f"Held-out {words(name)}" if at else f"Training {words(name)}") if name else "Result",
-        units.metric(name or "", value),
+        _last(folder, name, value, at),
         f"at round {units.count(at or done)}" if name else "no metric was recorded",
     )
     served = sections.spread_of(folder)
@@ -140,6 +142,7 @@ def _stats(folder: RunFolder) -> Iterable[str]:
     if spent is not None:
         limit = number(promise.get("epsilon"))
         of = "no limit" if limit is None else f"of {limit:g}"
+        of = "nothing is promised" if promise.get("why_nothing") else of
         yield stat("Epsilon spent", units.number(spent), f"{of}, delta {number(promise.get('delta')) or 0:g}")
     seconds = _seconds_of(folder)
     machine = mapping(run.get("machine"))
@@ -163,6 +166,13 @@ def _result(folder: RunFolder) -> tuple[str | None, float | None, int | None]:
         if name in values:
             return name, _finite_or_nan(values[name]), at
     return name, number(folder.rounds[-1].get(name)), None
+
+
+def _last(folder: RunFolder, name: str | None, value: float | None, at: int | None) -> str:
+    """The value of `_result`, in words."""
+    if name is not None and not at and folder.rounds:
+        return units.mean(folder.rounds[-1], name)
+    return units.metric(name or "", value)
 
 
 def _finite_or_nan(value: object) -> float:

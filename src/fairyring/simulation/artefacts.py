@@ -46,12 +46,7 @@ ARTEFACTS = (
         False,
         "A state is made of a client's gradients, without noise, and a gradient gives examples away. They are deleted when "
         "all rounds are done or the budget is spent, unless they are asked for.",
-        (
-            "clients/states.bin",
-            "clients/journal-*.bin",
-            _CHECKPOINT + "@journal",
-            _CHECKPOINT + "@journal_rows",
-        ),
+        ("clients/states.bin", "clients/journal-*.bin"),
         "states",
     ),
     Artefact(
@@ -59,12 +54,16 @@ ARTEFACTS = (
         False,
         "They tell how many were asked, took part, vanished or sent no finite update, and how many examples they had; the "
         "size of the noise in a mean follows from how many took part.",
-        tuple(
-            f"metrics.jsonl: {key}"
-            for key in (
-                *("clients", "sampled", "dropped", "nonfinite", "aborted", "canaries", "examples"),
-                *("bytes_up", "bytes_down", "noise", "snr", "noise_std.*", "lost_in_noise"),
-            )
+        (
+            _CHECKPOINT + "@journal",
+            _CHECKPOINT + "@journal_rows",
+            *(
+                f"metrics.jsonl: {key}"
+                for key in (
+                    *("clients", "sampled", "dropped", "nonfinite", "aborted", "canaries", "examples"),
+                    *("bytes_up", "bytes_down", "noise", "snr", "noise_std.*", "lost_in_noise"),
+                )
+            ),
         ),
     ),
     Artefact(
@@ -111,7 +110,15 @@ ARTEFACTS = (
             _CHECKPOINT + "@ledger.*",
             *(
                 f"run.json: privacy.{key}"
-                for key in ("spent", "accountant", "statement", "releases", "reservations", "ledger.*")
+                for key in (
+                    "spent",
+                    "accountant",
+                    "statement",
+                    "why_nothing",
+                    "releases",
+                    "reservations",
+                    "ledger",
+                )
             ),
         ),
     ),
@@ -223,7 +230,7 @@ ARTEFACTS = (
             *(
                 f"run.json: privacy.{key}"
                 for key in (
-                    *("epsilon", "delta", "rounds", "unit", "relation", "sampling", "participation.*"),
+                    *("epsilon", "delta", "rounds", "unit", "relation", "sampling", "participation"),
                     *("mechanism", "multiplier", "bands", "shares", "inflation"),
                 )
             ),

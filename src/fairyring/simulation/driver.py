@@ -358,7 +358,8 @@ class _Simulation:
         if plan.protection is not None:
             self.header["entropy"] = "given" if self.entropy_given else "system"
             self.header["outside"] = ran.outside
-            self.header["privacy"] |= {**(spent or {}), "statement": guarantee(ran)}
+            told = {"statement": guarantee(ran), "why_nothing": ran.why_nothing}
+            self.header["privacy"] |= {**(spent or {}), **told}
 
     def _facts(self) -> dict[str, Any]:
         facts = {"fingerprint": self.fingerprint, "seconds": self.seconds}

@@ -452,7 +452,8 @@ def no_clip(ran: Ran) -> Sentence | None:
 
 
 def clients_are_honest(ran: Ran) -> Sentence:
-    return Sentence(ASSUMED, "Clients are honest", "Every client trained as told on its true examples.")
+    but = ", but the canaries" if ran.canaries else ""
+    return Sentence(ASSUMED, "Clients are honest", f"Every client{but} trained as told on its true examples.")
 
 
 def training_examples_are_sound(ran: Ran) -> Sentence | None:
