@@ -18,9 +18,7 @@ BUDGET = fr.Budget(50.0, DELTA)
 CENTRAL = plan(
     fr.gaussian_noise(2.0), features=WIDTH, algorithm=fr.adaptive_clip(0.5), budget=BUDGET, cohort=12
 )
-SHARED = plan(
-    fr.distributed_noise("skellam", 2.0, shares=6), fr.rotate(), features=WIDTH, bits=22, budget=BUDGET
-)
+SHARED = plan(fr.distributed_noise("skellam", 2.0, shares=6), features=WIDTH, bits=22, budget=BUDGET)
 TURNS = plan(
     fr.gaussian_noise(2.0),
     features=WIDTH,

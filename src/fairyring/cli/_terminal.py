@@ -196,6 +196,8 @@ def _facts(records: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -> li
         )
         why = promise.get("why_nothing")
         rows.append(("privacy", f"nothing is promised: {why} (counted: {counted})" if why else counted))
+        if promise.get("statement") and not why:
+            rows.append(("in full", promise["statement"]))
         if facts.get("stopped_by") == "budget":
             rows.append(("stopped", "the next round would have spent more than the budget"))
     if facts.get("secure_sum") == "protocol":

@@ -127,11 +127,7 @@ class RunFolder:
 
     def noise(self, name: str) -> np.ndarray:
         """Standard deviation of the noise in a mean of training, float64 `[rounds]`; NaN where there is none."""
-        found = [r.get("noise_std") for r in self.rounds]
-        return np.array(
-            [_float(one.get(name)) if isinstance(one, Mapping) else math.nan for one in found],
-            dtype=np.float64,
-        )
+        return np.array([_float(units.noise_of(record, name)) for record in self.rounds], dtype=np.float64)
 
     def column(self, name: str) -> np.ndarray:
         """A field of every round as float64 `[rounds]`; what is missing is NaN."""

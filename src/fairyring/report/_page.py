@@ -73,7 +73,8 @@ def _headline(folder: RunFolder) -> str:
         title = f"After {units.count(done, 'round')} the {words(name)} is not a finite number"
     else:
         where = "on held-out data" if at else "in training"
-        title = f"{units.metric(name, value)} {words(name)} {where} after {units.count(at or done, 'round')}"
+        shown = units.metric(name, value) if at else units.mean(folder.rounds[-1], name, noise=True)
+        title = f"{shown} {words(name)} {where} after {units.count(at or done, 'round')}"
 
     lead = []
     if clients:
@@ -120,12 +121,11 @@ def _headline(folder: RunFolder) -> str:
 
 
 def _stats(folder: RunFolder) -> Iterable[str]:
-    run, done = folder.run, len(folder.rounds)
+    run = folder.run
     name, value, at = _result(folder)
     yield stat(
         (f"Held-out {words(name)}" if at else f"Training {words(name)}") if name else "Result",
-        _last(folder, name, value, at),
-        f"at round {units.count(at or done)}" if name else "no metric was recorded",
+        *_last(folder, name, value, at),
     )
     served = sections.spread_of(folder)
     if served:
@@ -168,11 +168,16 @@ def _result(folder: RunFolder) -> tuple[str | None, float | None, int | None]:
     return name, number(folder.rounds[-1].get(name)), None
 
 
-def _last(folder: RunFolder, name: str | None, value: float | None, at: int | None) -> str:
-    """The value of `_result`, in words."""
-    if name is not None and not at and folder.rounds:
-        return units.mean(folder.rounds[-1], name)
-    return units.metric(name or "", value)
+def _last(folder: RunFolder, name: str | None, value: float | None, at: int | None) -> tuple[str, str]:
+    """The value of `_result` in words, and where it is from."""
+    if name is None:
+        return units.metric("", value), "no metric was recorded"
+    where = f"at round {units.count(at or len(folder.rounds))}"
+    noise = None if at else units.noise_of(folder.rounds[-1], name)
+    if noise is not None:
+        where = f"its noise is ± {units.metric(name, noise)}, {where}"
+    lost = not at and units.is_lost(folder.rounds[-1], name)
+    return "lost in noise" if lost else units.metric(name, value), where
 
 
 def _finite_or_nan(value: object) -> float:

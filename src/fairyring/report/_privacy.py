@@ -81,6 +81,8 @@ def _promise(folder: RunFolder, promise: Mapping[str, Any]) -> str:
     )
     if promise.get("why_nothing"):
         lead = f"Nothing is promised: {promise['why_nothing']}. What follows was counted as if it were."
+    if spent is not None and promise.get("statement"):
+        rows.insert(2, ("In full", str(promise["statement"])))
     return paragraph(lead) + table(rows)
 
 

@@ -345,13 +345,15 @@ def provenance(folder: RunFolder) -> str:
     if isinstance(test, Mapping):
         rows += [(f"Held-out {k}", units.number(v)) for k, v in test.items() if number(v) is not None]
     rows = [(k, "–" if v is None else v) for k, v in rows]
-    again = (
-        "With the same plan, data, seed, versions and machine the same clients are asked again, and compute the same. The model "
-        "does not come out again: noise is fresh in every run, as it must be. And another run over the same people is "
-        "another release, which adds to what was spent."
-        if folder.run.get("privacy")
-        else "With the same plan, data, seed, versions and machine, the same bits come out."
-    )
+    again = "With the same plan, data, seed, versions and machine, the same bits come out."
+    if run.get("privacy") and run.get("entropy") == "given":
+        again = again.replace("seed,", "seed, entropy,")
+    elif run.get("privacy"):
+        again = (
+            "With the same plan, data, seed, versions and machine the same clients are asked in the same rounds. The model does "
+            "not come out again: noise is fresh in every run, as it must be. And another run over the same people is another "
+            "release, which adds to what was spent."
+        )
     intro = paragraph(f"{again} The fingerprint tells one plan and population from another.")
     return section("provenance", "How to get it again", intro + table(rows))
 

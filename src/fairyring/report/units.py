@@ -29,7 +29,7 @@ def metric(name: str, value: float | None) -> str:
 
 def mean(record: Mapping[str, Any], name: str, *, noise: bool = False) -> str:
     """A mean of training in a round's record, or that it is lost in noise; `noise`: with the size of the noise in it."""
-    value, deviation = record.get(name), _noise_of(record, name)
+    value, deviation = record.get(name), noise_of(record, name)
     told = metric(name, deviation)
     if is_lost(record, name):
         return "lost in noise" if deviation is None else f"lost in noise (± {told})"
@@ -43,7 +43,8 @@ def is_lost(record: Mapping[str, Any], name: str) -> bool:
     return isinstance(lost, list | tuple) and name in lost
 
 
-def _noise_of(record: Mapping[str, Any], name: str) -> float | None:
+def noise_of(record: Mapping[str, Any], name: str) -> float | None:
+    """Standard deviation of the noise in a mean of training; None without noise."""
     deviations = record.get("noise_std")
     found = deviations.get(name) if isinstance(deviations, Mapping) else None
     return float(found) if isinstance(found, int | float) else None
