@@ -8,6 +8,7 @@ from typing import NamedTuple
 import pytest
 
 import fairyring as fr
+from fairyring.cli._source import Source
 from fairyring.report import write_report
 from tests.simulation.private_runs import DELTA, compiled_once, people, plan, run
 
@@ -63,6 +64,7 @@ def private_runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str,
             made("sampled", COINS)
             made("sampled", COINS, rounds=3, resume=True)
             write_report(found["audited"].folder)
+            Source("plan.py", {}).note(found["audited"].folder)
             yield found
     finally:
         os.umask(before)

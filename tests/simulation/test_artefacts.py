@@ -112,6 +112,7 @@ def test_it_is_so_at_every_moment_and_nothing_is_closed_only_afterwards(
     folder.mkdir(mode=0o777)
     folder.chmod(0o777)
     real_open, real_chmod, real_contribute = builtins.open, os.chmod, masked._Round._contribute
+    real_replace = os.replace
     seen: set[tuple[bool, int]] = set()
     logs: set[str] = set()
 
@@ -130,6 +131,11 @@ def test_it_is_so_at_every_moment_and_nothing_is_closed_only_afterwards(
         seen.update(modes(next(place.iterdir())))
         return real_contribute(*given)
 
+    def replaced(before, after, **more):
+        assert mode(Path(before)) == 0o600  # what a crash would leave
+        return real_replace(before, after, **more)
+
+    monkeypatch.setattr(os, "replace", replaced)
     monkeypatch.setattr(builtins, "open", opened)
     monkeypatch.setattr(os, "chmod", closed)
     monkeypatch.setattr(masked._Round, "_contribute", contribute)

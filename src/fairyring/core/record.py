@@ -108,7 +108,8 @@ class RunFolder:
     def close_to_others(self) -> None:
         """Make the folder its owner's alone, whoever could look into it before."""
         with _storage(self.path):
-            os.chmod(self.path, 0o700)
+            if self.path.stat().st_mode & 0o077:
+                os.chmod(self.path, 0o700)
 
     def read(self, name: str) -> dict[str, Any]:
         """A JSON file of the folder.
