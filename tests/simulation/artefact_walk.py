@@ -60,14 +60,14 @@ def found_in(content: bytes, examples: np.ndarray) -> int:
         rest = content[offset:]
         numbers = np.frombuffer(rest[: len(rest) // 4 * 4], "<f4")
         with np.errstate(invalid="ignore"):
-            numbers = np.where(np.abs(numbers) < 1e12, numbers, 0).astype(np.float64)
+            numbers = np.where(np.abs(numbers) < 1e12, numbers, 0)
         for stride in (1, CLASSES):
             if len(numbers) < width * stride:
                 continue
             windows = np.lib.stride_tricks.sliding_window_view(numbers, width * stride)[:, ::stride]
-            norms = np.linalg.norm(windows, axis=1)
-            kept = windows[norms > 0] / norms[norms > 0, None]
-            seen |= (np.abs(kept @ unit.T) > 1 - 1e-6).any(axis=0)
+            norms = np.sqrt(np.einsum("ij,ij->i", windows, windows, dtype=np.float64))
+            kept = (windows[norms > 0] / norms[norms > 0, None]).astype(np.float32)
+            seen |= (np.abs(kept @ unit.T) > 1 - 1e-5).any(axis=0)
     text = [[repr(float(v)).encode() for v in row] for row in examples]
     for i, row in enumerate(text):
         seen[i] |= sum(number in content for number in row) > 2

@@ -53,7 +53,7 @@ def private_runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str,
                 found[name] = Kept(run(given, rounds, PEOPLE, run=folder / name, **settings), folder / name)
 
             found: dict[str, Kept] = {}
-            made("audited", CENTRAL, secure_sum="protocol", audit=fr.privacy.Canaries(30), test=OTHERS)
+            made("audited", CENTRAL, audit=fr.privacy.Canaries(30), test=OTHERS)
             fr.audit_run(folder / "audited", CENTRAL, PEOPLE, canaries=30, targets=5)
             made("dropouts", SHARED, secure_sum="protocol", dropout=0.25, entropy=bytes(32))
             made("states", TURNS, rounds=4)

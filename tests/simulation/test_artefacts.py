@@ -5,6 +5,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,14 @@ def test_every_file_key_and_array_is_named_by_one_row(private_runs: dict[str, Ke
     assert not ambiguous
     # What is only there while a run lasts, or when it crashes, is looked for below.
     assert {row.what for row in ARTEFACTS} - seen == {"what a crash leaves"}
+    everything = [name for made in private_runs.values() for name in names_in(made.folder)]
+    idle = {
+        pattern
+        for row in ARTEFACTS
+        for pattern in row.names
+        if not any(fnmatchcase(name, pattern) for name in everything)
+    }
+    assert idle <= {"*.part", "metrics.jsonl: aborted", "ledger.sqlite-wal", "ledger.sqlite-shm"}
 
 
 def test_a_name_that_is_new_has_no_row(tmp_path: Path) -> None:

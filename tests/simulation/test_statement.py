@@ -9,9 +9,11 @@ import pytest
 
 import fairyring as fr
 from fairyring.aggregation.contract import Stage
-from fairyring.simulation import statement as module
+from fairyring.simulation import sentences as module
 from fairyring.simulation.artefacts import outside
-from fairyring.simulation.statement import SENTENCES, Ran, guarantee, statement, two_epsilons
+from fairyring.simulation.ran import Ran
+from fairyring.simulation.sentences import SENTENCES
+from fairyring.simulation.statement import guarantee, statement, two_epsilons
 from fairyring.task.examine import Examined
 from tests.simulation.conftest import COINS as SAMPLED
 from tests.simulation.conftest import PEOPLE, Kept
@@ -241,7 +243,8 @@ def test_runs_say_what_was_run(private_runs: dict[str, Kept]) -> None:
     expected = {
         "Nothing is promised": {"dropouts"},
         "Differential privacy for every device": set(private_runs) - {"dropouts"},
-        "The server sees only sums": {"audited", "dropouts"},
+        "The server sees only sums": {"dropouts"},
+        "The secure sum is simulated in its ideal form": {"audited"},
         "The server adds the noise": set(private_runs) - {"dropouts"},
         "The clients add the noise": {"dropouts"},
         "Who drops out": {"dropouts"},

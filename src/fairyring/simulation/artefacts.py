@@ -172,7 +172,8 @@ ARTEFACTS = (
     Artefact(
         "what a crash leaves",
         False,
-        "It is the beginning of another file.",
+        "It is the beginning of another file. A process that is killed can also leave masked vectors of a round behind, in a "
+        "folder fairyring-* in the system's temporary folder, for its owner alone.",
         ("*.part",),
         "open",
     ),
@@ -195,7 +196,6 @@ ARTEFACTS = (
         (
             "metrics.jsonl: empirical_epsilon",
             "metrics.jsonl: empirical_epsilon_lower",
-            "run.json: audit",
             "run.json: audit.*",
         ),
     ),

@@ -31,10 +31,11 @@ from fairyring.simulation.evaluate import Evaluation, Evaluator
 from fairyring.simulation.machine import machine
 from fairyring.simulation.masked import MaskedSums
 from fairyring.simulation.means import recorded
+from fairyring.simulation.ran import Ran
 from fairyring.simulation.rounds import Rounds
 from fairyring.simulation.run import Run, checkpoint_arrays, write_head
 from fairyring.simulation.spending import Spending, check_entropy
-from fairyring.simulation.statement import Ran, guarantee, statement
+from fairyring.simulation.statement import guarantee, statement
 from fairyring.simulation.states import FOLDER, ClientStates, check_states, delete_states
 from fairyring.simulation.stopping import EarlyStopping
 from fairyring.simulation.target import target
@@ -178,11 +179,8 @@ class _Simulation:
         self.plan, self.population, self.rounds, self.seed = plan, population, rounds, seed
         self.test, self.stop, self.on_round = test, stop, on_round
         self.examined, self.secure_sum, self.dropout = examined, secure_sum, dropout
-        self.kept, self.keep_states, self.entropy_given = (
-            run is not None,
-            keep_client_states,
-            entropy is not None,
-        )
+        self.kept, self.keep_states = run is not None, keep_client_states
+        self.entropy_given = entropy is not None
         self.evaluate_every = evaluate_every or max(1, rounds // 20)
         self.checkpoint_every = checkpoint_every
         self.draws = Draws(plan.rule, population, seed, dropout, canaries)
@@ -319,9 +317,8 @@ class _Simulation:
                     do=f"Resume with the {name} the run was started with, or start a new run folder{also}.",
                 )
         self.header["started"] = header["started"]
-        if (
-            header.get("entropy") == "given" and not self.entropy_given
-        ):  # its secret is in the folder, and still known
+        # The secret that a resumed run finds in its folder is no less known than it was.
+        if header.get("entropy") == "given" and not self.entropy_given:
             self.entropy_given = True
             self._state_privacy(None)
 
