@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -48,7 +48,7 @@ def private_runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str,
     try:
         with compiled_once():
 
-            def made(name: str, given: fr.Plan, rounds: int = 2, **options: object) -> None:
+            def made(name: str, given: fr.Plan, rounds: int = 2, **options: Any) -> None:
                 settings = {"checkpoint_every": 1, "entropy": None} | options
                 found[name] = Kept(run(given, rounds, PEOPLE, run=folder / name, **settings), folder / name)
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import optax
 import pytest
@@ -24,7 +25,7 @@ LIMIT = fr.Budget(8.0, DELTA)
 
 
 @cache
-def without(*stages: Stage, **more: object) -> fr.Plan:
+def without(*stages: Stage, **more: Any) -> fr.Plan:
     return fr.Plan(
         task(),
         local=fr.LocalTraining(optax.sgd(0.1), batch_size=4),
@@ -35,18 +36,19 @@ def without(*stages: Stage, **more: object) -> fr.Plan:
 
 
 @cache
-def private(bits: int | None = None, **more: object) -> fr.Plan:
-    return plan(fr.gaussian_noise(2.0), bits=bits, **({"budget": LIMIT} | more))
+def private(bits: int | None = None, **more: Any) -> fr.Plan:
+    settings: dict[str, Any] = {"budget": LIMIT} | more
+    return plan(fr.gaussian_noise(2.0), bits=bits, **settings)
 
 
 @cache
-def shared(shortfall: str = "abort", shares: int = 6, **more: object) -> fr.Plan:
+def shared(shortfall: str = "abort", shares: int = 6, **more: Any) -> fr.Plan:
     secure = {"dropout_rate": 0.4, "minimum_cohort": 3} if shortfall == "top_up" else None
     noise = fr.distributed_noise("skellam", 2.0, shares=shares, shortfall=shortfall)
     return plan(noise, bits=22, budget=LIMIT, secure=secure, **more)
 
 
-def ran(given: fr.Plan, **more: object) -> Ran:
+def ran(given: fr.Plan, **more: Any) -> Ran:
     return Ran(given, **({"clients": 40, "sizes": (3, 4)} | more))
 
 
