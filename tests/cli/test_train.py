@@ -15,7 +15,7 @@ from tests.report.run_folders import make_run_folder
 FILE = """
 from fairyring_neighbour import size
 plan, population, test = ("plan",), ["population"], ["test"]
-rounds, seed, evaluate_every = 12, 7, 3
+rounds, seed, evaluate_every, keep_client_states = 12, 7, 3, True
 if __name__ == "__main__":
     raise AssertionError("only run as a program")
 """
@@ -62,6 +62,8 @@ def test_the_file_says_what_is_trained(call: Callable, engine: list, file: Path,
     assert asked["population"] == ["population"]
     assert asked["test"] == ["test"]
     assert (asked["rounds"], asked["seed"], asked["evaluate_every"], asked["resume"]) == (12, 7, 3, False)
+    assert asked["keep_client_states"] is True
+    assert "secure_sum" not in asked
 
 
 def test_options_go_before_the_file(call: Callable, engine: list, file: Path, tmp_path: Path) -> None:

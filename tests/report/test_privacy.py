@@ -1,5 +1,7 @@
 """The report says what was promised and spent, and cries out where an audit contradicts it."""
 
+import os
+import stat
 from pathlib import Path
 
 import msgspec
@@ -138,3 +140,96 @@ def test_a_run_that_has_not_ended_says_so(folder: Path) -> None:
     text = page(folder)
     assert "this run has not ended" in text
     assert "not yet known" in text
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of a run that promises nothing, in an open folder."""
+    before = os.umask(0)
+    try:
+        return write_report(make_run_folder(tmp_path_factory.mktemp("plain") / "run"))
+    finally:
+        os.umask(before)
+
+
+def noisy(folder: Path, noise: float, lost: list[int] | None = None, *, evaluations: bool = True) -> Path:
+    """The same run with noise in the means of its training, lost in it in some rounds; all of them by default."""
+    path = folder / "metrics.jsonl"
+    lines = [msgspec.json.decode(line) for line in path.read_bytes().splitlines()]
+    for record in lines:
+        record["noise_std"] = {"loss": 5 * noise, "accuracy": noise}
+        if lost is None or record["round"] in lost:
+            record |= {"lost_in_noise": ["loss", "accuracy"], "accuracy": 1.0, "loss": 0.0}
+        if not evaluations:
+            record.pop("test", None)
+    path.write_bytes(b"".join(msgspec.json.encode(record) + b"\n" for record in lines))
+    if not evaluations:
+        (folder / "clients.safetensors").unlink()
+    return folder
+
+
+def test_what_is_lost_in_noise_is_no_number_anywhere(folder: Path) -> None:
+    text = page(noisy(folder, 1.265, evaluations=False))
+    assert "After 60 rounds the training accuracy is lost in noise" in text
+    assert "its noise is ± 126.5\u00a0%, at round 60" in text
+    assert "In every round the training loss is lost in noise: its noise is ± 6.325" in text
+    assert text.count("lost in noise (± 126.5\u00a0%)") == 60  # in the table of rounds
+    assert "100.0\u00a0%" not in text
+    assert "Accuracy</" not in text  # no curve
+
+
+def test_a_curve_has_a_gap_where_it_is_lost_and_a_band_of_noise_about_it(folder: Path, plain: Path) -> None:
+    text = page(noisy(folder, 0.4, lost=[5, 6, 7]))
+    assert "In 3 rounds the training accuracy is lost in noise: its noise is ± 40.0\u00a0%" in text
+    assert "± its noise" in text
+    assert "(noise ± 40.0\u00a0%) in training" in text
+    quiet = plain.read_text("utf-8")
+    assert "noise ±" not in quiet
+    assert "± its noise" not in quiet
+    assert "Accuracy</" in quiet
+
+
+def test_the_bits_of_a_private_run_do_not_come_out_again(folder: Path, plain: Path) -> None:
+    text = page(folder)
+    assert "the same bits come out" not in text
+    assert "The model does not come out again" in text
+    assert "seed, versions and machine, the same bits come out" in plain.read_text("utf-8")
+
+
+def test_where_nothing_is_promised_that_is_said_before_all_else(tmp_path: Path, plain: Path) -> None:
+    """And what lies outside of a promise is listed."""
+    void = PROMISE | {"why_nothing": "somebody knows the <noise>", "statement": "Nothing."}
+    outside = [{"what": "the <seed>", "why": "It tells.", "names": ["run.json: seed", "x"]}]
+    made = make_run_folder(
+        tmp_path / "run", rounds=2, run={"privacy": void, "outside": outside, "entropy": "given"}
+    )
+    text = page(made)
+    said = text.index(
+        "Nothing is promised: somebody knows the &lt;noise&gt;. Take nothing about this run as private."
+    )
+    assert said < text.index("How it learned")
+    assert "changes the odds" not in text
+    assert "nothing is promised, delta 1e-05" in text
+    assert "seed, entropy, versions and machine, the same bits come out" in text
+    for words in (
+        "what of it the promise does not cover",
+        "the &lt;seed&gt;",
+        "It tells.",
+        "run.json: seed, x",
+    ):
+        assert words in text
+    assert "what of it the promise does not cover" not in plain.read_text("utf-8")
+
+
+def test_two_epsilons_are_explained(folder: Path) -> None:
+    audit(folder, beside="The audit ran the plan again.")
+    assert "The audit ran the plan again." in page(folder)
+
+
+def test_the_report_of_a_private_run_is_its_owners(folder: Path, plain: Path) -> None:
+    out = folder / "report.html"
+    for path in (out, out.with_name(f".{out.name}.part")):
+        path.touch()
+        path.chmod(0o666)
+    assert stat.S_IMODE(write_report(folder).stat().st_mode) == 0o600
+    assert stat.S_IMODE(plain.stat().st_mode) == 0o666

@@ -62,3 +62,37 @@ def test_share_and_metric() -> None:
     assert units.metric("accuracy", None) == "–"
     assert units.count(1, "client") == "1 client"
     assert units.count(1437, "client") == "1,437 clients"
+
+
+@pytest.mark.parametrize(
+    ("record", "name", "text", "with_noise"),
+    [
+        ({"loss": 2.5}, "loss", "2.5", "2.5"),
+        (
+            {"accuracy": 1.0, "noise_std": {"accuracy": 0.3}},
+            "accuracy",
+            "100.0 %",
+            "100.0 % (noise ± 30.0 %)",
+        ),
+        (
+            {"accuracy": 1.0, "noise_std": {"accuracy": 1.265}, "lost_in_noise": ["accuracy"]},
+            "accuracy",
+            "lost in noise (± 126.5 %)",
+            "lost in noise (± 126.5 %)",
+        ),
+        (
+            {"loss": 2.0, "noise_std": {"loss": 6.32, "accuracy": 0.3}, "lost_in_noise": ["loss"]},
+            "loss",
+            "lost in noise (± 6.32)",
+            "lost in noise (± 6.32)",
+        ),
+        ({"loss": 2.0, "lost_in_noise": ["accuracy"], "noise_std": None}, "loss", "2", "2"),
+        ({"loss": None}, "loss", "–", "–"),
+        ({"loss": math.nan}, "loss", "not finite", "not finite"),
+    ],
+)
+def test_a_mean_of_training_is_shown_with_the_noise_in_it(
+    record: dict, name: str, text: str, with_noise: str
+) -> None:
+    assert units.mean(record, name) == text
+    assert units.mean(record, name, noise=True) == with_noise

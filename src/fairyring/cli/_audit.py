@@ -23,6 +23,8 @@ def audit(run: Path, file: Path | None, *, canaries: int, targets: int) -> int:
         lines.append(
             f"{verdict}: epsilon {found.canaries['claimed']:.3g} is claimed. {found.canaries['statement']}"
         )
+        if found.canaries.get("beside"):
+            lines.append(found.canaries["beside"])
     elif canaries:
         lines.append("No canaries: this plan promises nothing that they could contradict.")
     if found.reconstruction is not None:

@@ -26,6 +26,7 @@ class PlanFile:
     evaluate_every: int | None = None
     dropout: float | None = None
     secure_sum: str | None = None
+    keep_client_states: bool | None = None
     stop: Any = None
 
     @classmethod

@@ -115,7 +115,7 @@ class LiveProgress(AbstractContextManager["LiveProgress"]):
         if "aborted" in record:
             return ["too few clients stayed: no sum, and nothing changed"]
         parts = [
-            f"{name.replace('_', ' ')} {units.metric(name, record[name])}"
+            f"{name.replace('_', ' ')} {units.mean(record, name)}"
             for name in trained(record)
             if record[name] is not None
         ]
@@ -194,7 +194,7 @@ def _facts(records: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -> li
     if not records:
         return rows
     last = records[-1]
-    trained_to = ", ".join(f"{n.replace('_', ' ')} {units.metric(n, last[n])}" for n in trained(last))
+    trained_to = ", ".join(f"{n.replace('_', ' ')} {units.mean(last, n, noise=True)}" for n in trained(last))
     if trained_to:
         rows.append(("training", trained_to))
     tested = next((r for r in reversed(records) if r.get("test")), None)
@@ -209,12 +209,13 @@ def _facts(records: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -> li
     promise = facts.get("privacy")
     if promise and promise.get("spent") is not None:
         limit = f" of {promise['epsilon']:g}" if promise["epsilon"] is not None else ", without a limit,"
-        rows.append(
-            (
-                "privacy",
-                f"epsilon {promise['spent']:.3g}{limit} spent at delta {promise['delta']:g}, for every device",
-            )
+        counted = (
+            f"epsilon {promise['spent']:.3g}{limit} spent at delta {promise['delta']:g}, for every device"
         )
+        why = promise.get("why_nothing")
+        rows.append(("privacy", f"nothing is promised: {why} (counted: {counted})" if why else counted))
+        if promise.get("statement") and not why:
+            rows.append(("in full", promise["statement"]))
         rows += [("warning", caution) for caution in promise.get("warnings", ())]
         if facts.get("stopped_by") == "budget":
             rows.append(("stopped", "the next round would have spent more than the budget"))

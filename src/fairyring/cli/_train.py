@@ -68,7 +68,8 @@ def _train(
             do="Add rounds = 100 to it, or give --rounds 100.",
         )
     folder = Path("runs") / file.stem if run is None else run
-    optional = {name: getattr(given, name) for name in ("evaluate_every", "dropout", "secure_sum", "stop")}
+    names = ("evaluate_every", "dropout", "secure_sum", "keep_client_states", "stop")
+    optional = {name: getattr(given, name) for name in names}
     options: dict[str, Any] = {name: value for name, value in optional.items() if value is not None}
     console = screen()
     if isinstance(given.population, Population):  # what else it may be is refused below

@@ -22,6 +22,8 @@ class Noise:
         bands: coefficients of correlated noise.
         shares: how many honest clients' shares are enough; 0 where the server adds the noise.
         top_up: the server adds the shares that are missing; otherwise a sum of fewer clients is not released.
+        sides: of each side value, in order, what one standard deviation of the noise on a coordinate comes to in its
+            sum, in the value's own unit; 0 for a weight that is counted without noise.
     """
 
     mechanism: str
@@ -34,6 +36,7 @@ class Noise:
     bands: int = 0
     shares: int = 0
     top_up: bool = False
+    sides: tuple[float, ...] = ()
 
     @property
     def distributed(self) -> bool:
@@ -44,6 +47,19 @@ class Noise:
     def sigma(self) -> float:
         """Standard deviation of the noise of a sum that is as noisy as promised, in steps of the grid."""
         return self.multiplier * self.l2
+
+    def side_std(self, weight: float, sigma: float | None = None) -> tuple[float, ...]:
+        """Standard deviation of the noise in the mean of each side value after the weight.
+
+        Args:
+            weight: the sum's, as it is decoded: what the sums are divided by.
+            sigma: standard deviation on a coordinate of the sum, in steps of the grid; without it, that of a sum as noisy
+                as promised.
+
+        Returns:
+            One for each, in the value's own unit, as it is before it is cut to its bounds.
+        """
+        return tuple(side * (self.sigma if sigma is None else sigma) / weight for side in self.sides[1:])
 
 
 class NoiseRequest(NamedTuple):

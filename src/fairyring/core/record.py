@@ -13,6 +13,9 @@
 
 Every file but `metrics.jsonl` is written beside its place, flushed to the disk and renamed. `metrics.jsonl` is only
 appended to; what it holds past the checkpoint one resumes from is cut, since those rounds are run again.
+
+The folder of a run that promises something to its clients is its owner's alone, and so is every file in it, from the
+moment it exists: not all that lies there is inside the promise.
 """
 
 import fcntl
@@ -22,8 +25,9 @@ import socket
 from collections.abc import Iterable, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 import numpy as np
@@ -34,13 +38,24 @@ from fairyring.core.errors import RunDamaged, RunError, RunMismatch, StorageErro
 
 CHECKPOINT = re.compile(r"round-(\d{6,})\.safetensors")
 KEPT = 2
+ANYBODY, OWNER = 0o666, 0o600  # who may read and write a file, less the process's own mask
 
 
 class RunFolder:
-    """A run folder open for writing."""
+    """A run folder open for writing.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    Attributes:
+        path: of the folder.
+        private: it and all files in it are their owner's alone.
+    """
+
+    def __init__(self, path: Path, *, private: bool = False) -> None:
+        self.path, self.private = path, private
+
+    @property
+    def mode(self) -> int:
+        """Of every file in it."""
+        return OWNER if self.private else ANYBODY
 
     def hold(self) -> "Held":
         """Keep every other process, and every other run of this one, from writing the run until it is let go.
@@ -52,8 +67,12 @@ class RunFolder:
         return Held(self.path / "lock")
 
     @classmethod
-    def create(cls, path: str | os.PathLike[str]) -> "RunFolder":
+    def create(cls, path: str | os.PathLike[str], *, private: bool = False) -> "RunFolder":
         """A new run folder.
+
+        Args:
+            path: where.
+            private: for its owner alone.
 
         Raises:
             RunError: there is something at `path` already.
@@ -67,9 +86,13 @@ class RunFolder:
                 expected="a new or empty folder",
                 do="Choose another folder, or resume that run (resume=True, --resume).",
             )
+        made = cls(folder, private=private)
         with _storage(folder):
-            (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-        return cls(folder)
+            make_folder(folder, private=private)
+            if private:
+                made.close_to_others()  # it may have been there before, empty and open
+            make_folder(folder / "checkpoints", private=private)
+        return made
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> "RunFolder":
@@ -94,7 +117,13 @@ class RunFolder:
                 expected="the folder of a run",
                 do="The run stopped before anything was saved: remove the folder and start it anew.",
             )
-        return cls(folder)
+        return cls(folder, private=_promises(folder / "run.json"))
+
+    def close_to_others(self) -> None:
+        """Make the folder its owner's alone, whoever could look into it before."""
+        with _storage(self.path):
+            if self.path.stat().st_mode & 0o077:
+                os.chmod(self.path, 0o700)
 
     def read(self, name: str) -> dict[str, Any]:
         """A JSON file of the folder.
@@ -122,7 +151,7 @@ class RunFolder:
         """Write a file of the folder, or of a folder in it, whole or not at all."""
         path = self.path / name
         with _storage(path):
-            path.parent.mkdir(exist_ok=True)
+            make_folder(path.parent, private=self.private)
         self._replace(path, content)
 
     def remove(self, name: str) -> None:
@@ -133,7 +162,7 @@ class RunFolder:
         """Add a line a record to metrics.jsonl."""
         lines = b"".join(msgspec.json.encode(record) + b"\n" for record in records)
         path = self.path / "metrics.jsonl"
-        with _storage(path), open(path, "ab") as file:
+        with _storage(path), append_to(path, mode=self.mode) as file:
             file.write(lines)
 
     def metrics(self, *, upto: int | None = None) -> list[dict[str, Any]]:
@@ -160,7 +189,7 @@ class RunFolder:
     def checkpoint(self, round: int, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> None:
         """Save the state after `round`; older checkpoints than the last two go."""
         path = self.path / "checkpoints" / f"round-{round:06d}.safetensors"
-        with _storage(path), open(self.path / "metrics.jsonl", "ab") as file:
+        with _storage(path), append_to(self.path / "metrics.jsonl", mode=self.mode) as file:
             os.fsync(file.fileno())
         self._replace(path, tensors(arrays, {**facts, "round": round}))
         for old in self._checkpoints()[:-KEPT]:
@@ -205,7 +234,7 @@ class RunFolder:
         return sorted(found, key=lambda p: int(p.stem.split("-")[1]))
 
     def _replace(self, path: Path, content: bytes) -> None:
-        replace_file(path, content)
+        replace_file(path, content, mode=self.mode)
 
 
 class Held:
@@ -257,7 +286,17 @@ class Held:
             self._descriptor = -1
 
 
-def replace_file(path: Path, content: bytes, *, mode: int = 0o666) -> None:
+def make_folder(path: Path, *, private: bool) -> None:
+    """A folder, if there is none; a private one is its owner's alone from the beginning."""
+    path.mkdir(0o700 if private else 0o777, parents=True, exist_ok=True)
+
+
+def append_to(path: Path, *, mode: int = ANYBODY) -> BinaryIO:
+    """A file open at its end; one that is made here has `mode` from the beginning."""
+    return open(path, "ab", opener=partial(os.open, mode=mode))
+
+
+def replace_file(path: Path, content: bytes, *, mode: int = ANYBODY) -> None:
     """Put `content` at `path`, whole or not at all, whatever happens meanwhile.
 
     Args:
@@ -352,6 +391,14 @@ def read_tensors(path: Path, *, expected: str, do: str) -> tuple[dict[str, Any],
         raise RunDamaged(
             str(path), given=f"{type(error).__name__}: {error}", expected=expected, do=do
         ) from error
+
+
+def _promises(path: Path) -> bool:
+    """Whether the run of a run.json promises something to its clients; one that cannot be read may."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=dict).get("privacy") is not None
+    except (OSError, msgspec.DecodeError):
+        return True
 
 
 @contextmanager

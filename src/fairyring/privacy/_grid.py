@@ -107,6 +107,11 @@ class Grid:
         limit = _at_most(self.amplitude)
         return jnp.clip(low + up, -limit, limit).astype(jnp.int32)
 
+    @property
+    def side_step(self) -> float:
+        """What one standard deviation of noise on a coordinate comes to in the sum of a side value within [-1, 1]."""
+        return 1.0 / (self.copies**0.5 * self.amplitude)  # the mean of the copies, each with noise of its own
+
     def side_sums(self, total: jax.Array) -> jax.Array:
         """Sums of the side values, the weight first (0 where clients are counted): float32 `[1 + n]`."""
         noisy = total[self.dimension : self.coordinates].astype(jnp.float32)

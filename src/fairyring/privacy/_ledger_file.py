@@ -1,10 +1,14 @@
-"""Where a ledger is kept: an SQLite file, and small files beside it and elsewhere that name its last entry."""
+"""Where a ledger is kept: an SQLite file, and small files beside it and elsewhere that name its last entry.
+
+All are their owner's alone: a ledger tells when a round had a sum, and of how many.
+"""
 
 import os
 import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +16,7 @@ import msgspec
 
 from fairyring.core.database import busy, unavailable, unwritable
 from fairyring.core.errors import RunError, StorageError
-from fairyring.core.record import replace_file
+from fairyring.core.record import OWNER, replace_file
 from fairyring.privacy._entries import Entry, Head
 from fairyring.privacy._history import History
 
@@ -185,11 +189,13 @@ class HeadFile:
         """
         content = msgspec.json.encode(head)
         if self._durable:
-            replace_file(self.path, content)
+            replace_file(self.path, content, mode=OWNER)
             return
         beside = self.path.with_name(self.path.name + ".part")
         try:
-            beside.write_bytes(content)
+            beside.unlink(missing_ok=True)  # one left behind may be open to others
+            with open(beside, "wb", opener=partial(os.open, mode=OWNER)) as file:
+                file.write(content)
             os.replace(beside, self.path)
         except OSError as error:
             with suppress(OSError):
@@ -237,6 +243,9 @@ def _connect(path: Path | None, writable: bool) -> sqlite3.Connection:
     if path is None:
         return sqlite3.connect(":memory:", isolation_level=None)
     if writable:
+        # SQLite gives the files beside it the mode of this one. What cannot be made it says itself.
+        with suppress(OSError):
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, OWNER))
         return sqlite3.connect(path, timeout=PATIENCE, isolation_level=None)
     if not path.is_file():
         raise RunError(

@@ -179,6 +179,8 @@ def _bind(name: str, kind: str, request: NoiseRequest, side_share: float, signal
     if kind == "distributed_noise":
         shares = request.shares or signal.honest
     grid = fit(name, signal, request, shares, side_share)
+    heaviest, (_, halves) = signal.side[0].bound, _halves(signal)
+    units = (0.0 if grid.counts else heaviest, *map(float, halves))
     noise = Noise(
         request.mechanism,
         request.multiplier,
@@ -190,6 +192,7 @@ def _bind(name: str, kind: str, request: NoiseRequest, side_share: float, signal
         request.bands,
         shares,
         request.top_up,
+        tuple(grid.side_step * unit for unit in units),
     )
     out = signal.but(
         dimension=grid.length,

@@ -5,9 +5,11 @@ same for an experiment with worlds of evolving learners.
 """
 
 import os
+from functools import partial
 from pathlib import Path
 
 from fairyring.core.errors import StorageError
+from fairyring.core.record import ANYBODY, OWNER
 
 __all__ = ["write_report", "write_study_report"]
 
@@ -15,7 +17,8 @@ __all__ = ["write_report", "write_study_report"]
 def write_report(run_folder: str | Path, out: str | Path | None = None) -> Path:
     """Write the report of a run and return where it lies.
 
-    The file is self-contained: styles and figures are inside, and nothing is loaded when it is opened.
+    The file is self-contained: styles and figures are inside, and nothing is loaded when it is opened. The report of a
+    private run shows what its promise does not cover: only its owner may read it, wherever it lies.
 
     Args:
         run_folder: a folder written by `simulate(..., run=folder)`, of a run in any state.
@@ -31,7 +34,8 @@ def write_report(run_folder: str | Path, out: str | Path | None = None) -> Path:
     from fairyring.report._page import page
 
     folder = RunFolder.read(run_folder)
-    return _written(page(folder), Path(out) if out is not None else folder.path / "report.html")
+    path = Path(out) if out is not None else folder.path / "report.html"
+    return _written(page(folder), path, mode=OWNER if folder.run.get("privacy") else ANYBODY)
 
 
 def write_study_report(folder: str | Path, out: str | Path | None = None) -> Path:
@@ -57,10 +61,12 @@ def write_study_report(folder: str | Path, out: str | Path | None = None) -> Pat
     return _written(page(study), Path(out) if out is not None else study.path / "report.html")
 
 
-def _written(text: str, path: Path) -> Path:
+def _written(text: str, path: Path, *, mode: int = ANYBODY) -> Path:
     beside = path.with_name(f".{path.name}.part")
     try:
-        beside.write_text(text, "utf-8")
+        beside.unlink(missing_ok=True)  # one left behind may be open to others
+        with open(beside, "w", encoding="utf-8", opener=partial(os.open, mode=mode)) as file:
+            file.write(text)
         os.replace(beside, path)
     except OSError as error:
         beside.unlink(missing_ok=True)

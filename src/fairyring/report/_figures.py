@@ -72,12 +72,21 @@ def curves(
     rounds: np.ndarray,
     training: np.ndarray,
     evaluations: Sequence[tuple[int, float]],
+    noise: np.ndarray | None = None,
 ) -> str:
-    """A metric by round: training, `[rounds]`, and `(round, value)` on held-out data."""
+    """A metric by round: training, `[rounds]`, and `(round, value)` on held-out data.
+
+    `noise` is the standard deviation of the noise in training's values, `[rounds]`, drawn as a band about them.
+    """
 
     def draw(ax: "Axes") -> None:
         few = ".-" if len(rounds) < 3 else "-"
-        ax.plot(rounds, training, few, color=WARM, linewidth=1.3, label="training")
+        if np.isfinite(training).any():
+            if noise is not None and np.isfinite(noise).any():
+                top = 1.0 if units.is_share(name) else np.inf
+                low, high = np.clip(training - noise, 0, top), np.clip(training + noise, 0, top)
+                ax.fill_between(rounds, low, high, color=SOFT, linewidth=0, label="± its noise")
+            ax.plot(rounds, training, few, color=WARM, linewidth=1.3, label="training")
         if evaluations:
             at, values = zip(*evaluations, strict=True)
             ax.plot(at, values, ".-", color=ACCENT, linewidth=2, markersize=5, label="held-out")

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from fairyring.core.errors import RunDamaged, RunError
+from fairyring.report import units
 
 _COUNTS = {
     "round",
@@ -31,6 +32,8 @@ _COUNTS = {
     "empirical_epsilon_lower",
     "noise",
     "snr",
+    "noise_std",
+    "lost_in_noise",
 }
 
 
@@ -117,6 +120,14 @@ class RunFolder:
         if "accuracy" in names:
             return "accuracy"
         return next((name for name in names if name != "loss"), names[0] if names else None)
+
+    def lost(self, name: str) -> np.ndarray:
+        """In which rounds a mean of training is lost in noise: bool `[rounds]`."""
+        return np.array([units.is_lost(record, name) for record in self.rounds], dtype=bool)
+
+    def noise(self, name: str) -> np.ndarray:
+        """Standard deviation of the noise in a mean of training, float64 `[rounds]`; NaN where there is none."""
+        return np.array([_float(units.noise_of(record, name)) for record in self.rounds], dtype=np.float64)
 
     def column(self, name: str) -> np.ndarray:
         """A field of every round as float64 `[rounds]`; what is missing is NaN."""

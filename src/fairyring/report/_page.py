@@ -67,11 +67,14 @@ def _headline(folder: RunFolder) -> str:
         title = "No round has finished yet"
     elif name is None or value is None:
         title = f"Trained for {units.count(done, 'round')}"
+    elif not at and units.is_lost(folder.rounds[-1], name):
+        title = f"After {units.count(done, 'round')} the training {words(name)} is lost in noise"
     elif not math.isfinite(value):
         title = f"After {units.count(done, 'round')} the {words(name)} is not a finite number"
     else:
         where = "on held-out data" if at else "in training"
-        title = f"{units.metric(name, value)} {words(name)} {where} after {units.count(at or done, 'round')}"
+        shown = units.metric(name, value) if at else units.mean(folder.rounds[-1], name, noise=True)
+        title = f"{shown} {words(name)} {where} after {units.count(at or done, 'round')}"
 
     lead = []
     if clients:
@@ -118,12 +121,11 @@ def _headline(folder: RunFolder) -> str:
 
 
 def _stats(folder: RunFolder) -> Iterable[str]:
-    run, done = folder.run, len(folder.rounds)
+    run = folder.run
     name, value, at = _result(folder)
     yield stat(
         (f"Held-out {words(name)}" if at else f"Training {words(name)}") if name else "Result",
-        units.metric(name or "", value),
-        f"at round {units.count(at or done)}" if name else "no metric was recorded",
+        *_last(folder, name, value, at),
     )
     served = sections.spread_of(folder)
     if served:
@@ -140,6 +142,7 @@ def _stats(folder: RunFolder) -> Iterable[str]:
     if spent is not None:
         limit = number(promise.get("epsilon"))
         of = "no limit" if limit is None else f"of {limit:g}"
+        of = "nothing is promised" if promise.get("why_nothing") else of
         yield stat("Epsilon spent", units.number(spent), f"{of}, delta {number(promise.get('delta')) or 0:g}")
     seconds = _seconds_of(folder)
     machine = mapping(run.get("machine"))
@@ -163,6 +166,18 @@ def _result(folder: RunFolder) -> tuple[str | None, float | None, int | None]:
         if name in values:
             return name, _finite_or_nan(values[name]), at
     return name, number(folder.rounds[-1].get(name)), None
+
+
+def _last(folder: RunFolder, name: str | None, value: float | None, at: int | None) -> tuple[str, str]:
+    """The value of `_result` in words, and where it is from."""
+    if name is None:
+        return units.metric("", value), "no metric was recorded"
+    where = f"at round {units.count(at or len(folder.rounds))}"
+    noise = None if at else units.noise_of(folder.rounds[-1], name)
+    if noise is not None:
+        where = f"its noise is ± {units.metric(name, noise)}, {where}"
+    lost = not at and units.is_lost(folder.rounds[-1], name)
+    return "lost in noise" if lost else units.metric(name, value), where
 
 
 def _finite_or_nan(value: object) -> float:

@@ -42,8 +42,9 @@ def audit_of(folder: RunFolder) -> Mapping[str, Any]:
 def alarm(folder: RunFolder) -> str | None:
     """What must be said before all else: an audit that the promise does not survive."""
     found = mapping(audit_of(folder).get("canaries"))
+    why = mapping(folder.run.get("privacy")).get("why_nothing")
     if found.get("holds") is not False:
-        return None
+        return f"Nothing is promised: {why}. Take nothing about this run as private." if why else None
     return (
         f"The audit contradicts the promise: {units.number(float(found['claimed']))} is claimed, and canaries show at "
         f"least {units.number(float(found['lower']))} with {float(found['confidence']):.1%} confidence. "
@@ -81,6 +82,10 @@ def _promise(folder: RunFolder, promise: Mapping[str, Any]) -> str:
     cautions = "".join(
         f'<p class="note alarm">{escaped(str(one))}</p>' for one in promise.get("warnings") or ()
     )
+    if promise.get("why_nothing"):
+        lead = f"Nothing is promised: {promise['why_nothing']}. What follows was counted as if it were."
+    if spent is not None and promise.get("statement"):
+        rows.insert(2, ("In full", str(promise["statement"])))
     return paragraph(lead) + cautions + table(rows)
 
 
@@ -144,6 +149,8 @@ def _canaries(folder: RunFolder, audit: Mapping[str, Any]) -> str:
         f"epsilon {float(found['empirical']):.3g}, and at least {float(found['lower']):.3g} with "
         f"{float(found['confidence']):.1%} confidence."
     )
+    if found.get("beside"):
+        words += f" {found['beside']}"
     if found.get("holds"):
         words += " The claim stands: an audit can refute a promise, never prove one."
         text = paragraph(words)

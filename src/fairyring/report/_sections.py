@@ -47,6 +47,12 @@ def learning(folder: RunFolder) -> str:
             ["aborted" not in r for r in folder.rounds], bool
         )  # a round without a sum has no mean
         missing = int((~np.isfinite(training) & released).sum())
+        drowned = folder.lost(name)
+        if drowned.any():
+            training = np.where(drowned, math.nan, training)
+            notes.append(_drowned(folder, name, drowned))
+            if drowned.all() and not evaluated:
+                continue
         if not np.isfinite(training).any() and not any(np.isfinite(v) for _, v in evaluated):
             notes.append(f"No finite {words(name)} was recorded.")
             continue
@@ -56,10 +62,16 @@ def learning(folder: RunFolder) -> str:
                 "its curve has a gap there."
             )
         title = words(name).capitalize()
-        caption = f"Last: {units.metric(name, float(training[-1]))} in training"
+        caption = f"Last: {units.mean(folder.rounds[-1], name, noise=True)} in training"
         if evaluated:
             caption += f", {units.metric(name, evaluated[-1][1])} on held-out data (round {units.count(evaluated[-1][0])})"
-        parts.append(figure(figures.curves(title, name, rounds, training, evaluated), caption + ".", title))
+        parts.append(
+            figure(
+                figures.curves(title, name, rounds, training, evaluated, folder.noise(name)),
+                caption + ".",
+                title,
+            )
+        )
     if not folder.evaluations:
         notes.append("The model has not been evaluated on held-out data; only its training is shown.")
     body = (
@@ -68,6 +80,17 @@ def learning(folder: RunFolder) -> str:
         f"{''.join(absent(n) for n in notes)}{pair(parts)}{_round_table(folder)}"
     )
     return section("learning", "How it learned", body)
+
+
+def _drowned(folder: RunFolder, name: str, lost: np.ndarray) -> str:
+    """That a mean of training says nothing in some rounds."""
+    noise = (
+        float(np.nanmedian(folder.noise(name)[lost])) if np.isfinite(folder.noise(name)[lost]).any() else None
+    )
+    size = "" if noise is None else f": its noise is ± {units.metric(name, noise)}"
+    where = "every round" if lost.all() else units.count(int(lost.sum()), "round")
+    gap = "" if lost.all() else "; its curve has a gap there"
+    return f"In {where} the training {words(name)} is lost in noise{size}, more than half of the range it can have{gap}."
 
 
 def _round_table(folder: RunFolder) -> str:
@@ -88,7 +111,7 @@ def _round_table(folder: RunFolder) -> str:
         cells = [
             units.count(record["round"]),
             units.count(record["clients"]) if "clients" in record else "–",
-            *(units.metric(m, number(record.get(m))) for m in metrics),
+            *(units.mean(record, m) for m in metrics),
             *(units.metric(m, number(test.get(m))) if m in test else "" for m in tested),
         ]
         rows.append("<tr>" + "".join(f"<td>{escaped(c)}</td>" for c in cells) + "</tr>")
@@ -270,7 +293,25 @@ def assumptions(folder: RunFolder) -> str:
             f'<li class="{kind}"><p class="tag">{_KINDS[kind]}</p>'
             f"<h3>{escaped(entry.get('title', ''))}</h3><p>{escaped(entry.get('text', ''))}</p></li>"
         )
-    return section("assumptions", title, f'<ul class="promises">{"".join(items)}</ul>')
+    return section("assumptions", title, f'<ul class="promises">{"".join(items)}</ul>{_outside(folder)}')
+
+
+def _outside(folder: RunFolder) -> str:
+    """What lies in the folder of a private run and is not covered by its promise."""
+    given = folder.run.get("outside")
+    entries = [one for one in given if isinstance(one, Mapping)] if isinstance(given, list) else []
+    if not entries:
+        return ""
+    rows = []
+    for one in entries:
+        names = one.get("names")
+        where = ", ".join(map(str, names)) if isinstance(names, list) else ""
+        rows.append(
+            f'<tr><th scope="row">{escaped(one.get("what", ""))}</th><td>{escaped(one.get("why", ""))}'
+            f"<br><small>{escaped(where)}</small></td></tr>"
+        )
+    lead = "The folder of this run, and this report with it, is for its owner: what of it the promise does not cover"
+    return f"<details><summary>{lead}</summary><table><tbody>{''.join(rows)}</tbody></table></details>"
 
 
 def provenance(folder: RunFolder) -> str:
@@ -304,7 +345,16 @@ def provenance(folder: RunFolder) -> str:
     if isinstance(test, Mapping):
         rows += [(f"Held-out {k}", units.number(v)) for k, v in test.items() if number(v) is not None]
     rows = [(k, "–" if v is None else v) for k, v in rows]
-    intro = "<p>With the same plan, data, seed, versions and machine, the same bits come out. The fingerprint tells one plan and population from another.</p>"
+    again = "With the same plan, data, seed, versions and machine, the same bits come out."
+    if run.get("privacy") and run.get("entropy") == "given":
+        again = again.replace("seed,", "seed, entropy,")
+    elif run.get("privacy"):
+        again = (
+            "With the same plan, data, seed, versions and machine the same clients are asked in the same rounds. The model does "
+            "not come out again: noise is fresh in every run, as it must be. And another run over the same people is another "
+            "release, which adds to what was spent."
+        )
+    intro = paragraph(f"{again} The fingerprint tells one plan and population from another.")
     return section("provenance", "How to get it again", intro + table(rows))
 
 

@@ -1,6 +1,8 @@
 """Numbers as a person reads them: every one with its unit, none with false precision."""
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 _LESS_IS_BETTER = ("loss", "error", "mse", "mae", "rmse", "perplexity")
 _SHARES = ("accuracy", "precision", "recall", "f1", "share", "top_5", "top5", "exact_match", "hamming")
@@ -23,6 +25,29 @@ def metric(name: str, value: float | None) -> str:
     if not math.isfinite(value):
         return "not finite"
     return share(value) if is_share(name) else number(value)
+
+
+def mean(record: Mapping[str, Any], name: str, *, noise: bool = False) -> str:
+    """A mean of training in a round's record, or that it is lost in noise; `noise`: with the size of the noise in it."""
+    value, deviation = record.get(name), noise_of(record, name)
+    told = metric(name, deviation)
+    if is_lost(record, name):
+        return "lost in noise" if deviation is None else f"lost in noise (± {told})"
+    shown = metric(name, float(value) if isinstance(value, int | float) else None)
+    return shown if deviation is None or not noise else f"{shown} (noise ± {told})"
+
+
+def is_lost(record: Mapping[str, Any], name: str) -> bool:
+    """Whether a mean of training says nothing, for the noise in it."""
+    lost = record.get("lost_in_noise")
+    return isinstance(lost, list | tuple) and name in lost
+
+
+def noise_of(record: Mapping[str, Any], name: str) -> float | None:
+    """Standard deviation of the noise in a mean of training; None without noise."""
+    deviations = record.get("noise_std")
+    found = deviations.get(name) if isinstance(deviations, Mapping) else None
+    return float(found) if isinstance(found, int | float) else None
 
 
 def number(value: float) -> str:

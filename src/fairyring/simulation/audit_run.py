@@ -14,6 +14,7 @@ from fairyring.privacy.canaries import Canaries
 from fairyring.simulation.attack import Reconstruction, reconstruct
 from fairyring.simulation.audit_in_run import SCORES
 from fairyring.simulation.driver import simulate
+from fairyring.simulation.statement import two_epsilons
 
 RESULT = "audit.json"
 
@@ -91,6 +92,9 @@ def audit_run(
         )
         found["canaries"] = again.header.get("audit")
         arrays["scores"] = again.canary_scores
+        if found["canaries"] is not None:
+            spent = (header.get("privacy") or {}).get("spent")
+            found["canaries"]["beside"] = two_epsilons(spent, found["canaries"]["claimed"])
     reconstruction, why_not = None, ""
     if targets:
         try:

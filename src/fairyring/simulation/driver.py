@@ -23,6 +23,7 @@ from fairyring.learning.server import ServerState
 from fairyring.population import Population
 from fairyring.privacy.canaries import Audit, Canaries
 from fairyring.privacy.participation import AtMost
+from fairyring.simulation.artefacts import outside
 from fairyring.simulation.assembly import assemble
 from fairyring.simulation.audit_in_run import SCORES, audited, check_audit, scores_of
 from fairyring.simulation.cautions import warnings_of
@@ -32,11 +33,13 @@ from fairyring.simulation.evaluate import Evaluation, Evaluator
 from fairyring.simulation.history import HISTORY, History, new_course
 from fairyring.simulation.machine import machine
 from fairyring.simulation.masked import MaskedSums
-from fairyring.simulation.promises import assumptions
+from fairyring.simulation.means import recorded
+from fairyring.simulation.ran import Ran
 from fairyring.simulation.rounds import Done, Rounds
 from fairyring.simulation.run import Run, checkpoint_arrays, write_head
 from fairyring.simulation.spending import Earlier, Spending, check_entropy
-from fairyring.simulation.states import ClientStates
+from fairyring.simulation.statement import guarantee, statement
+from fairyring.simulation.states import FOLDER, ClientStates, check_states, delete_states
 from fairyring.simulation.stopping import EarlyStopping
 from fairyring.simulation.target import target
 from fairyring.simulation.transcripts import Transcripts
@@ -64,6 +67,7 @@ def simulate(
     secure_sum: SecureSum = "ideal",
     audit: Canaries | None = None,
     entropy: bytes | None = None,
+    keep_client_states: bool = False,
     stop: EarlyStopping | None = None,
     on_round: Callable[[dict[str, Any]], object] | None = None,
     devices: int | None = None,
@@ -97,7 +101,10 @@ def simulate(
         audit: so many canaries take the places of clients, of at most half of them, and what they give away is set
             against what the plan promises. They cost accuracy: an audited run is for judging the plan.
         entropy: 32 secret bytes that all noise of a private plan is made from, in place of the operating system's. For
-            tests: whoever knows them can take the noise off.
+            tests: whoever knows them can take the noise off, and so nothing is promised.
+        keep_client_states: keep what an algorithm's clients remember (SCAFFOLD's control variates) also when a private run
+            is over. Their examples can be read off it. Without it, it is deleted with the secret of the noise, and such a
+            run cannot be resumed for more rounds. Plans without a budget keep it in any case.
         stop: when to stop early.
         on_round: called with every round's record.
         devices: on a CPU, use so many cores; elsewhere at most so many accelerators. All without it.
@@ -119,7 +126,7 @@ def simulate(
     """
     simulation = _Simulation(
         plan, population, rounds, seed, test, evaluate_every, run, resume, checkpoint_every, dropout, secure_sum, audit,
-        entropy, stop, on_round, target(plan.layout.size, devices=devices, together=together),
+        entropy, keep_client_states, stop, on_round, target(plan.layout.size, devices=devices, together=together),
     )  # fmt: skip
     for caution in simulation.cautions:
         warnings.warn(caution, PrivacyWarning, stacklevel=2)
@@ -144,6 +151,7 @@ class _Simulation:
         secure_sum,
         audit,
         entropy,
+        keep_client_states,
         stop,
         on_round,
         on,
@@ -179,6 +187,9 @@ class _Simulation:
         check_entropy(entropy)
         self.plan, self.population, self.rounds, self.seed = plan, population, rounds, seed
         self.test, self.stop, self.on_round = test, stop, on_round
+        self.examined, self.secure_sum, self.dropout = examined, secure_sum, dropout
+        self.kept, self.keep_states = run is not None, keep_client_states
+        self.entropy_given = entropy is not None
         self.evaluate_every = evaluate_every or max(1, rounds // 20)
         self.checkpoint_every = checkpoint_every
         self.draws = Draws(plan.rule, population, seed, dropout, canaries)
@@ -194,6 +205,7 @@ class _Simulation:
         sizes = np.asarray(population.sizes)
         self.sizes = sizes
         self.engine, rows, first, own = assemble(plan, population, self.root, on)
+        self.has_states = bool(jax.tree.leaves(own))
         self.evaluator = Evaluator(plan.task, test, on) if test is not None else None
         self.prints = {"plan": plan.fingerprint(), "population": population.fingerprint()}
         text = f"{self.prints['plan']} {self.prints['population']} {seed} {dropout}"
@@ -218,8 +230,8 @@ class _Simulation:
             "secure_sum": secure_sum if plan.bound.signal.masking else None,
             "canaries": self.draws.canaries,
             "privacy": plan.protection.describe() | {"warnings": self.cautions} if plan.protection else None,
-            "assumptions": assumptions(plan, dropout, examined, secure_sum),
         }
+        self._state_privacy(None)
         self.summary = {
             **population.describe(),
             "test": test.describe() if test is not None else None,
@@ -264,16 +276,24 @@ class _Simulation:
                 expected="run=, the folder of the run",
                 do="Give run= the folder to resume.",
             )
-        has_states = bool(jax.tree.leaves(own))
-        path = Path(run) / "clients" if run is not None else None
+        path, private = Path(run) / FOLDER if run is not None else None, self.plan.protection is not None
+
+        def states() -> ClientStates | None:
+            return ClientStates(len(self.population), own, path, private=private) if self.has_states else None
+
         if run is not None and resume:
             self.folder = RunFolder.open(run)
             self.held = self.folder.hold()
+            if private:
+                self.folder.close_to_others()
             saved = self.folder.read("run.json")
             self._same(saved)
             self.earlier = self._earlier(saved)
-            self.states = ClientStates(len(self.population), own, path) if has_states else None
             found = self.folder.last_checkpoint(self.fingerprint)
+            over = found is not None and found[0] >= self.rounds and not (Path(run) / FOLDER).exists()
+            if self.has_states and found is not None and not over:
+                check_states(Path(run), private=private)
+            self.states = None if over else states()
             if found is not None:
                 self.round, arrays, facts = found
                 self.participation = arrays.pop("participation")
@@ -287,11 +307,11 @@ class _Simulation:
                 return facts.get(HISTORY)
             self.folder.cut_metrics(0)
         elif run is not None:
-            self.folder = RunFolder.create(run)
+            self.folder = RunFolder.create(run, private=private)
             self.held = self.folder.hold()
             write_head(self.folder, self.header, self.plan, self.summary)
         if not (run is not None and resume):
-            self.states = ClientStates(len(self.population), own, path) if has_states else None
+            self.states = states()
         if self.states is not None:
             self.states.begin(0)
         self.state = self._placed(first)
@@ -307,8 +327,7 @@ class _Simulation:
     def _let_go(self) -> None:
         """Close what is open; the folder is somebody else's to write again."""
         if self.spending is not None:
-            over = self.header["status"] == "finished" or self.header.get("stopped_by") == "budget"
-            self.spending.close(finished=over)
+            self.spending.close(finished=self._over())
         if self.held is not None:
             self.held.release()
 
@@ -342,6 +361,47 @@ class _Simulation:
         self.header["started"] = header["started"]
         if HISTORY in self.header:
             self.header[HISTORY] = header.get(HISTORY)
+        # The secret that a resumed run finds in its folder is no less known than it was.
+        if header.get("entropy") == "given" and not self.entropy_given:
+            self.entropy_given = True
+            self._state_privacy(None)
+
+    def _state_privacy(self, spent: dict[str, Any] | None, *, over: bool = False) -> None:
+        """Put into the run's record what is to be said of its privacy; `spent` is what the ledger says at the end."""
+        plan, sizes = self.plan, self.sizes[self.sizes > 0]
+        has_states = self.has_states and self.kept
+        deleted = over and not self.keep_states
+        has = {
+            "states": has_states and not deleted,
+            "masks": self.secure_sum == "protocol",
+            "test": self.test is not None,
+            "open": self.kept and not over,
+        }
+        ran = Ran(
+            plan,
+            len(sizes),
+            (int(sizes.min(initial=1 << 62)), int(sizes.max(initial=0))),
+            dropout=self.dropout,
+            secure_sum=self.secure_sum,
+            examined=self.examined,
+            tested=self.test is not None,
+            stops=self.stop is not None,
+            entropy_given=self.entropy_given,
+            canaries=self.draws.canaries,
+            most_taken=int(self.participation.max(initial=0)),
+            states="none" if not has_states else "deleted" if deleted else "kept",
+            folder=self.kept,
+            outside=outside([name for name, there in has.items() if there]) if plan.protection else (),
+            rounds=self.metrics,
+            spent=spent,
+            audit=self.header.get("audit"),
+        )
+        self.header["assumptions"] = statement(ran)
+        if plan.protection is not None:
+            self.header["entropy"] = "given" if self.entropy_given else "system"
+            self.header["outside"] = ran.outside
+            told = {"statement": guarantee(ran), "why_nothing": ran.why_nothing}
+            self.header["privacy"] |= {**(spent or {}), **told}
 
     def _facts(self) -> dict[str, Any]:
         facts = {"fingerprint": self.fingerprint, "seconds": self.seconds}
@@ -367,7 +427,18 @@ class _Simulation:
         try:
             return self._go()
         finally:
+            if (
+                self.spending is not None
+                and self._over()
+                and self.folder is not None
+                and not self.keep_states
+            ):
+                delete_states(self.folder.path)
             self._let_go()
+
+    def _over(self) -> bool:
+        """Nothing of this run is left to be run."""
+        return self.header["status"] == "finished" or self.header.get("stopped_by") == "budget"
 
     def _go(self) -> Run:
         began = time.perf_counter()
@@ -437,14 +508,8 @@ class _Simulation:
             self._diverged(draw)
         self.participation[np.setdiff1d(draw.staying, done.faulty, assume_unique=True)] += 1
         counts = done.heard >= self.plan.fewest or done.mean is not None
-        names = ["loss", *self.plan.task.metrics]
-        means = {name: float(done.side[1 + j]) if counts else float("nan") for j, name in enumerate(names)}
-        if self.spending is not None:  # noise may have carried a mean out of the range it is in
-            means = {
-                side.name: min(max(means[side.name], 0.0), side.bound)
-                for side in self.plan.sides
-                if side.name in means
-            }
+        session = len(draw.sampled) + len(draw.canaries)
+        means = recorded(self.plan, done.side, done.heard, session, self.spending, released=counts)
         aborted = (done.summed.aborted if done.summed else None) or (None if counts else ABORTED_IDEAL)
         if done.summed is not None and self.transcripts is not None:
             self.transcript = self.transcripts.keep(draw.round, done.summed)
@@ -513,9 +578,9 @@ class _Simulation:
             self._evaluate()
         done = self.round >= self.rounds
         self.header |= {"status": "finished" if done else "stopped", "seconds": round(self.seconds, 3)}
-        if self.spending is not None:
-            self.header["privacy"] |= self.spending.summary()
         found = self._audited()
+        if self.spending is not None:
+            self._state_privacy(self.spending.summary(), over=self._over())
         result = Run(
             self.plan, jax.tree.map(np.asarray, self.state), self.metrics, self.header, self.summary,
             self.participation, self.sizes, self.tested, self.folder.path if self.folder else None, self._facts(),

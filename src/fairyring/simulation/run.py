@@ -22,7 +22,8 @@ class Run:
     Attributes:
         plan: what ran.
         state: the server's state at the end: model, optimiser, what the algorithm keeps.
-        metrics: a record a round, as in the run folder's metrics.jsonl.
+        metrics: a record a round, as in the run folder's metrics.jsonl. Of a private plan the means of training are noisy:
+            `noise_std` is the standard deviation of the noise in each, and `lost_in_noise` names those it says nothing of.
         header: what run.json holds: seed, versions, machine, status, what was assumed.
         participation: how often each client reported, `[clients]`.
         examples: each client's examples, `[clients]`.
@@ -60,11 +61,13 @@ class Run:
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Write the run folder of a run that had none; it can be reported on and resumed like any other.
 
+        But one whose clients have states of their own is not resumed: they were in memory only.
+
         Raises:
             RunError: there is something at `folder` already.
             StorageError: it cannot be written.
         """
-        record = RunFolder.create(folder)
+        record = RunFolder.create(folder, private=self.plan.protection is not None)
         write_head(record, self.header, self.plan, self.population)
         record.append_metrics(self.metrics)
         record.checkpoint(self.rounds, checkpoint_arrays(self.state, self.participation), self.facts)

@@ -146,6 +146,17 @@ class Spending:
             return self._pool.submit(self.source.of_clients, number, clients)
         return self._pool.submit(self.source.of_server, round, dict(self._numbers))
 
+    def deviation(self, clients: int, session: int) -> float:
+        """Standard deviation of the noise on a coordinate of a sum of so many clients, of a session of so many, in steps
+        of the grid."""
+        sigma = self.noise.sigma
+        if self.noise.distributed:
+            shares = clients + max(0, self.noise.shares - self.protection.shares_of(clients, session))
+            sigma *= (shares / self.noise.shares) ** 0.5
+        if self.noise.bands:
+            sigma *= float(np.linalg.norm(coefficients(self.noise.bands)))
+        return sigma
+
     def signal(self, mean: np.ndarray | None, weight: float, clients: int, session: int) -> dict[str, float]:
         """How far a round's update stands out of its noise: a reckoning from the noisy update alone, which tells nothing new.
 
@@ -154,13 +165,7 @@ class Spending:
         """
         if mean is None or len(mean) > self.noise.dimension:
             return {}
-        sigma = self.noise.sigma
-        if self.noise.distributed:
-            shares = clients + max(0, self.noise.shares - self.protection.shares_of(clients, session))
-            sigma *= (shares / self.noise.shares) ** 0.5
-        if self.noise.bands:
-            sigma *= float(np.linalg.norm(coefficients(self.noise.bands)))
-        noise = sigma / self.noise.scale / max(weight, 1e-9)
+        noise = self.deviation(clients, session) / self.noise.scale / max(weight, 1e-9)
         power = float(np.vdot(mean, mean)) / (len(mean) * noise**2)
         return {"snr": max(0.0, power - 1) ** 0.5, "noise": noise}
 
@@ -171,7 +176,6 @@ class Spending:
         return {
             "spent": spent.epsilon,
             "accountant": spent.accountant,
-            "statement": str(spent),
             "releases": sum(1 for r in reservations if r.digest),
             "reservations": len(reservations),
             "lost": sum(1 for r in reservations if r.lost),

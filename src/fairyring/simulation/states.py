@@ -5,20 +5,25 @@ flushes the journal and records its name and length; only after the checkpoint i
 moved into the table. Whoever resumes from a checkpoint finds either the journal it names, whose rows are moved
 (again: the same rows to the same places), or none, because they were moved already. Any other journal holds rounds
 that will be run again, and is dropped.
+
+A state is raw: a control variate of SCAFFOLD is a client's gradient, and a gradient gives examples away. No noise is in it.
+So the states of a plan that promises something are their owner's alone, and are deleted when the run is over.
 """
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from fairyring.core.errors import RunDamaged
-from fairyring.core.record import flush_folder
+from fairyring.core.errors import RunDamaged, RunError
+from fairyring.core.record import ANYBODY, OWNER, append_to, flush_folder, make_folder
 
 Tree = Any
+FOLDER, TABLE = "clients", "states.bin"
 
 
 class ClientStates:
@@ -28,9 +33,10 @@ class ClientStates:
         clients: how many.
         example: the state of a client before its first round.
         folder: where the table and the journal are kept; None keeps them in memory for this run only.
+        private: the files are their owner's alone.
     """
 
-    def __init__(self, clients: int, example: Tree, folder: Path | None) -> None:
+    def __init__(self, clients: int, example: Tree, folder: Path | None, *, private: bool = False) -> None:
         leaves, self.treedef = jax.tree.flatten(jax.tree.map(np.asarray, example))
         fields = [("client", np.int64)] + [
             (f"leaf{i}", leaf.dtype, leaf.shape) for i, leaf in enumerate(leaves)
@@ -38,15 +44,16 @@ class ClientStates:
         self.record = np.dtype(fields)
         self.row = np.dtype([("seen", np.bool_), *fields[1:]])
         self.leaves, self.clients, self.folder = leaves, clients, folder
+        self.mode = OWNER if private else ANYBODY
         self.dirty: dict[int, int] = {}  # client -> its newest place in the journal
         self.length = 0
         if folder is None:
             self.table = np.zeros(clients, self.row)
             return
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / "states.bin"
+        make_folder(folder, private=private)
+        path = folder / TABLE
         if not path.exists():
-            with open(path, "wb") as file:
+            with append_to(path, mode=self.mode) as file:
                 file.truncate(max(1, clients) * self.row.itemsize)  # sparse: unseen clients take no room
         elif path.stat().st_size != max(1, clients) * self.row.itemsize:
             raise RunDamaged(
@@ -71,7 +78,7 @@ class ClientStates:
             old.unlink()
         self.base, self.length = round, 0
         self.dirty.clear()
-        self._journal(round).touch()
+        self._journal(round).touch(self.mode)
         flush_folder(self.folder)
 
     def read(self, clients: np.ndarray, room: int) -> Tree:
@@ -97,7 +104,7 @@ class ClientStates:
         if self.folder is None:
             self._settle(rows)
             return
-        with open(self._journal(self.base), "ab") as journal:
+        with append_to(self._journal(self.base), mode=self.mode) as journal:
             journal.write(rows.tobytes())
         for i, client in enumerate(clients):
             self.dirty[int(client)] = self.length + i
@@ -106,7 +113,7 @@ class ClientStates:
     def flush(self) -> None:
         """Make the journal last: to be called before a checkpoint that holds `facts` is saved."""
         if self.folder is not None:
-            with open(self._journal(self.base), "ab") as journal:
+            with append_to(self._journal(self.base), mode=self.mode) as journal:
                 os.fsync(journal.fileno())
 
     def settle(self, round: int) -> None:
@@ -144,3 +151,27 @@ class ClientStates:
         with open(self._journal(self.base), "rb") as journal:
             journal.seek(place * self.record.itemsize)
             return np.frombuffer(journal.read(self.record.itemsize), self.record)[0]
+
+
+def check_states(run: Path, *, private: bool) -> None:
+    """Raise `RunError` unless the states of a run's clients are there: training would go on from first states instead."""
+    if (run / FOLDER / TABLE).is_file():
+        return
+    raise RunError(
+        f"run folder {run}",
+        given=f"no {FOLDER}/{TABLE}: the states of its clients are gone"
+        + (", as they go when a private run is over" if private else ""),
+        expected="the states its clients had after the last checkpoint",
+        do="Start a new run; with keep_client_states=True they stay, for the folder's owner alone, and outside of the promise."
+        if private
+        else "Restore them from a copy, or start a new run.",
+    )
+
+
+def delete_states(run: Path) -> None:
+    """Delete the states of a run's clients, if there are any."""
+    folder = run / FOLDER
+    for path in [folder / TABLE, *folder.glob("journal-*.bin")]:
+        path.unlink(missing_ok=True)
+    with suppress(OSError):  # not there, or not ours alone
+        folder.rmdir()

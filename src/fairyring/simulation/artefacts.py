@@ -1,0 +1,252 @@
+"""What a private run leaves behind, thing by thing: inside of its promise or outside, and why.
+
+Inside is what is computed from released sums alone, or has nothing of any client in it: it may be shown to anybody.
+Outside is all else. It is in the run folder for whoever made the run, who alone may read it.
+
+Names are those of files in the run folder; of a key in a file with keys, `file: key`, with a dot for a key within a key;
+of an array in a file with arrays, `file: array`, and of a plain value beside arrays, `file: @value`. `*` stands for
+anything, `{metric}` for any metric of the plan's task.
+"""
+
+from collections.abc import Collection
+from typing import Any, NamedTuple
+
+_CHECKPOINT = "checkpoints/round-*.safetensors: "
+
+
+class Artefact(NamedTuple):
+    """Things of one kind, in a run folder.
+
+    Attributes:
+        what: what they are, for a person.
+        inside: of the promise.
+        why: in a sentence.
+        names: of files, keys and arrays.
+        only: what a run must have for them to be there: `states` of clients, `masks`, a `test` population, or more to
+            do (`open`); nothing if it is empty.
+    """
+
+    what: str
+    inside: bool
+    why: str
+    names: tuple[str, ...]
+    only: str = ""
+
+
+ARTEFACTS = (
+    Artefact(
+        "the secret that noise is made from",
+        False,
+        "Whoever has it can take the noise off every round. It is deleted when all rounds are done or the budget is spent.",
+        ("noise.key",),
+        "open",
+    ),
+    Artefact(
+        "the clients' own states",
+        False,
+        "A state is made of a client's gradients, without noise, and a gradient gives examples away. They are deleted when "
+        "all rounds are done or the budget is spent, unless they are asked for.",
+        ("clients/states.bin", "clients/journal-*.bin"),
+        "states",
+    ),
+    Artefact(
+        "counts of each round",
+        False,
+        "They tell how many were asked, took part, vanished or sent no finite update, and how many examples they had; the "
+        "size of the noise in a mean follows from how many took part.",
+        (
+            _CHECKPOINT + "@journal",
+            _CHECKPOINT + "@journal_rows",
+            *(
+                f"metrics.jsonl: {key}"
+                for key in (
+                    *("clients", "sampled", "dropped", "nonfinite", "aborted", "canaries", "examples"),
+                    *("bytes_up", "bytes_down", "noise", "snr", "noise_std.*", "lost_in_noise"),
+                )
+            ),
+        ),
+    ),
+    Artefact(
+        "who took part how often",
+        False,
+        "It is counted client by client, without noise.",
+        ("clients.safetensors: participation", _CHECKPOINT + "participation"),
+    ),
+    Artefact(
+        "how many examples clients have",
+        False,
+        "It is told without noise: of each client, and of all in a few numbers.",
+        ("clients.safetensors: examples", "population.json: *", "run.json: canaries"),
+    ),
+    Artefact(
+        "evaluations on clients' own held-out data",
+        False,
+        "They are computed from those data without noise, and tell of them; so does whatever is chosen by them.",
+        ("metrics.jsonl: test.*", "clients.safetensors: test.*"),
+        "test",
+    ),
+    Artefact(
+        "digests of the data",
+        False,
+        "A digest confirms data that were guessed: of somebody who knows all examples but one, what that one is.",
+        ("run.json: fingerprint", "run.json: fingerprints.population", _CHECKPOINT + "@fingerprint"),
+    ),
+    Artefact(
+        "the seed",
+        False,
+        "Whoever knows it knows who was asked in which round, where that is a secret.",
+        ("run.json: seed",),
+    ),
+    Artefact(
+        "what was spent, and the ledger",
+        False,
+        "Both follow from which rounds had a sum and, where clients add the noise, from how many of them stayed.",
+        (
+            "ledger.sqlite",
+            "ledger.sqlite-wal",
+            "ledger.sqlite-shm",
+            "ledger.head",
+            "metrics.jsonl: epsilon",
+            _CHECKPOINT + "@ledger.*",
+            *(
+                f"run.json: privacy.{key}"
+                for key in (
+                    "spent",
+                    "accountant",
+                    "statement",
+                    "why_nothing",
+                    "releases",
+                    "reservations",
+                    "ledger",
+                )
+            ),
+        ),
+    ),
+    Artefact(
+        "how far it got",
+        False,
+        "A run ends early when its budget is spent, or by evaluations on held-out data.",
+        ("run.json: status", "run.json: stopped_by", "metrics.jsonl: round", _CHECKPOINT + "@round"),
+    ),
+    Artefact(
+        "times",
+        False,
+        "How long something takes depends on how much the clients have to compute.",
+        (
+            "metrics.jsonl: seconds",
+            "run.json: seconds",
+            "run.json: compile_seconds",
+            _CHECKPOINT + "@seconds",
+        ),
+    ),
+    Artefact(
+        "transcripts of masked sums",
+        False,
+        "They list the keys of those who took part and of those who vanished, the same keys in every round; and where the "
+        "server adds the noise a digest of the sum before it, which confirms a sum that was guessed.",
+        ("secure_sum/round-*.msgpack",),
+        "masks",
+    ),
+    Artefact(
+        "what the run says of itself",
+        False,
+        "Its sentences name numbers of clients and of examples.",
+        ("run.json: assumptions", "run.json: outside"),
+    ),
+    Artefact(
+        "the report, once it is written",
+        False,
+        "It shows all the rest.",
+        ("report.html",),
+    ),
+    Artefact(
+        "audits, where one is made afterwards",
+        False,
+        "They run the plan again over the same people, which releases more of them than was counted; and they show the "
+        "examples that were sought.",
+        (
+            "audit.json: *",
+            *(f"audit.safetensors: {array}" for array in ("scores", "truth", "bare", "protected", "blind")),
+        ),
+    ),
+    Artefact(
+        "what a crash leaves",
+        False,
+        "It is the beginning of another file. A process that is killed can also leave masked vectors of a round behind, in a "
+        "folder fairyring-* in the system's temporary folder, for its owner alone.",
+        ("*.part",),
+        "open",
+    ),
+    Artefact(
+        "the models",
+        True,
+        "They are computed from noisy sums, and so is all that the server keeps for the next round.",
+        (_CHECKPOINT + "server/*",),
+    ),
+    Artefact(
+        "means of training",
+        True,
+        "They are means of noisy sums, cut to the range a value can have.",
+        ("metrics.jsonl: loss", "metrics.jsonl: {metric}"),
+    ),
+    Artefact(
+        "what canaries gave away during the run",
+        True,
+        "It is computed from the releases, and from where canaries took part, who are nobody.",
+        (
+            "metrics.jsonl: empirical_epsilon",
+            "metrics.jsonl: empirical_epsilon_lower",
+            "run.json: audit.*",
+        ),
+    ),
+    Artefact(
+        "masked sums",
+        True,
+        "They are kept only where the clients' own noise is in them.",
+        ("secure_sum/round-*.sum",),
+        "masks",
+    ),
+    Artefact(
+        "what the server received of one client",
+        True,
+        "Its vector is under masks, which are used once and kept nowhere.",
+        ("exhibit.safetensors: received",),
+        "masks",
+    ),
+    Artefact(
+        "the plan, and what it ran on",
+        True,
+        "It was settled before any data were seen.",
+        (
+            "plan.json",
+            "source.json",
+            *(
+                f"run.json: {key}"
+                for key in (
+                    *("fairyring", "rounds", "dropout", "fingerprints.plan", "versions.*", "machine.*"),
+                    *("started", "secure_sum", "entropy"),
+                )
+            ),
+            *(
+                f"run.json: privacy.{key}"
+                for key in (
+                    *("epsilon", "delta", "rounds", "unit", "relation", "sampling", "participation"),
+                    *("mechanism", "multiplier", "bands", "shares", "inflation"),
+                )
+            ),
+        ),
+    ),
+)
+
+
+def outside(has: Collection[str]) -> list[dict[str, Any]]:
+    """What a private run leaves that its promise does not cover, for its record: `what`, `why` and `names` of each.
+
+    Args:
+        has: of `states`, `masks`, `test` and `open`, those it has.
+    """
+    return [
+        {"what": one.what, "why": one.why, "names": list(one.names)}
+        for one in ARTEFACTS
+        if not one.inside and (not one.only or one.only in has)
+    ]

@@ -1,0 +1,40 @@
+"""The means of a round's loss and metrics as they are recorded, and how much noise is in them."""
+
+from typing import Any
+
+import numpy as np
+
+from fairyring.learning.plan import Plan
+from fairyring.simulation.spending import Spending
+
+LOST = 0.5  # of its range: a mean whose noise deviates by more is lost in it
+
+
+def recorded(
+    plan: Plan, side: np.ndarray, clients: int, session: int, spending: Spending | None, *, released: bool
+) -> dict[str, Any]:
+    """The means of a round, for its record.
+
+    Of a private plan they are noisy, and cut to the range the value can have; with them come `noise_std`, the standard
+    deviation of the noise in each before that, and `lost_in_noise`, the names of those it says nothing of.
+
+    Args:
+        plan: what ran.
+        side: `[weight, means...]` as it was decoded.
+        clients: how many are in the sum.
+        session: how many were asked.
+        spending: of a private plan.
+        released: whether there was a sum.
+    """
+    names = ["loss", *plan.task.metrics]
+    if not released:
+        return dict.fromkeys(names, float("nan"))
+    means = {name: float(side[1 + j]) for j, name in enumerate(names)}
+    if spending is None:
+        return means
+    bounds = {side.name: side.bound for side in plan.sides if side.name in means}
+    means = {name: min(max(mean, 0.0), bounds[name]) for name, mean in means.items()}
+    noise = spending.noise.side_std(float(side[0]), spending.deviation(clients, session))
+    deviations = dict(zip(names, noise, strict=False))  # what an algorithm sends beside them comes after
+    lost = [name for name, deviation in deviations.items() if deviation > LOST * bounds[name]]
+    return {**means, "noise_std": deviations, **({"lost_in_noise": lost} if lost else {})}

@@ -1,0 +1,92 @@
+"""What was run, as far as a run's privacy depends on it."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from fairyring.learning.plan import Plan
+from fairyring.learning.protection import Protection
+from fairyring.privacy.participation import AtMost
+from fairyring.task.examine import Examined
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What was run, as far as its privacy depends on it.
+
+    Attributes:
+        plan: what.
+        sizes: number of examples of the fewest, and of the most, of a client that has any.
+        clients: how many have examples.
+        dropout: probability that a sampled client vanishes.
+        secure_sum: `ideal` or `protocol`.
+        examined: how much of each population was looked at.
+        tested: the model was evaluated on a test population.
+        stops: it may end by those evaluations.
+        entropy_given: the noise is made from bytes that the caller gave.
+        canaries: how many take the places of clients.
+        most_taken: in how many rounds the client took part that was in most of them.
+        states: of clients' own states: "none", "kept" or "deleted".
+        folder: it is kept in a folder.
+        outside: what that folder holds outside of the promise, as `artefacts.outside` says.
+        rounds: records of the rounds so far.
+        spent: what `Spending.summary` says at the end, with what the accountant said; None before.
+        audit: what canaries gave away; None without.
+    """
+
+    plan: Plan
+    clients: int
+    sizes: tuple[int, int]
+    dropout: float = 0.0
+    secure_sum: str = "ideal"
+    examined: Mapping[str, Examined] = field(default_factory=dict)
+    tested: bool = False
+    stops: bool = False
+    entropy_given: bool = False
+    canaries: int = 0
+    most_taken: int = 0
+    states: str = "none"
+    folder: bool = False
+    outside: Sequence[Mapping[str, Any]] = ()
+    rounds: Sequence[Mapping[str, Any]] = ()
+    spent: Mapping[str, Any] | None = None
+    audit: Mapping[str, Any] | None = None
+
+    @property
+    def protection(self) -> Protection | None:
+        """What is promised to every device; None without a budget."""
+        return self.plan.protection
+
+    @property
+    def limited(self) -> Protection | None:
+        """The same, where the budget has a limit."""
+        found = self.protection
+        return None if found is None or math.isinf(found.budget.epsilon) else found
+
+    @property
+    def masked(self) -> bool:
+        """The masked protocol ran."""
+        return self.secure_sum == "protocol" and self.plan.terms is not None
+
+    @property
+    def refuted(self) -> bool:
+        """An audit of the run contradicts what it claims."""
+        return self.audit is not None and not self.audit["holds"]
+
+    @property
+    def why_nothing(self) -> str | None:
+        """Why nothing is promised to anybody although there is a budget; None where there is no such reason."""
+        if self.protection is None:
+            return None
+        if self.entropy_given:
+            return "the bytes that all its noise is made from were given by the caller (entropy=), and whoever knows them can take it off"
+        participation = self.protection.participation
+        times = participation.times if isinstance(participation, AtMost) else None
+        if times is not None and self.most_taken > times:
+            return (
+                f"a client took part {self.most_taken:,} times, and what is spent was counted for {times:,}"
+            )
+        if self.refuted:
+            return "the audit contradicts what was claimed"
+        return None

@@ -1,0 +1,53 @@
+"""What the terminal shows of a private run: no number that is noise, and epsilon with all it rests on."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from fairyring.cli._terminal import LiveProgress, summarise
+
+LOST: dict[str, Any] = {
+    "round": 1,
+    "loss": 2.0,
+    "accuracy": 1.0,
+    "noise_std": {"loss": 6.32, "accuracy": 0.3},
+    "lost_in_noise": ["loss"],
+    "clients": 10,
+}
+PROMISE: dict[str, Any] = {
+    "spent": 3.2,
+    "epsilon": 8.0,
+    "delta": 1e-5,
+    "statement": "epsilon 3.2, accounted by hand.",
+}
+
+
+def written(record: dict[str, Any], **facts: Any) -> tuple[str, str]:
+    """The line of progress, and the summary."""
+    console = Console(file=io.StringIO(), width=200)
+    with LiveProgress(console, 1) as progress:
+        progress(record)
+    line = console.file.getvalue()  # pyright: ignore[reportAttributeAccessIssue]
+    console = Console(file=io.StringIO(), width=200)
+    summarise(console, [record], facts, Path("runs/x"), None)
+    return line, console.file.getvalue()  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_what_is_lost_in_noise_is_no_number() -> None:
+    line, summary = written(LOST)
+    assert "loss lost in noise (± 6.32)  accuracy 100.0 %" in line
+    assert "loss lost in noise (± 6.32), accuracy 100.0 % (noise ± 30.0 %)" in summary
+    line, summary = written({name: LOST[name] for name in ("round", "loss", "accuracy", "clients")})
+    assert "loss 2  accuracy 100.0 %" in line
+    assert "loss 2, accuracy 100.0 %" in summary
+
+
+@pytest.mark.parametrize("why", [None, "somebody knows the noise"])
+def test_epsilon_is_never_half_a_sentence(why: str | None) -> None:
+    summary = written(LOST, privacy=PROMISE | {"why_nothing": why})[1]
+    assert "epsilon 3.2 of 8 spent at delta 1e-05, for every device" in summary
+    assert ("accounted by hand" in summary) == (why is None)
+    assert ("nothing is promised: somebody knows the noise" in summary) == (why is not None)

@@ -1,0 +1,70 @@
+"""Private runs of many kinds, made once for all tests that look at what a run leaves behind."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+import fairyring as fr
+from fairyring.cli._source import Source
+from fairyring.report import write_report
+from tests.simulation.private_runs import DELTA, compiled_once, people, plan, run
+
+WIDTH = 26
+PEOPLE = people(64, 1, WIDTH)
+OTHERS = people(6, 2, WIDTH)
+BUDGET = fr.Budget(50.0, DELTA)
+CENTRAL = plan(
+    fr.gaussian_noise(2.0), features=WIDTH, algorithm=fr.adaptive_clip(0.5), budget=BUDGET, cohort=12
+)
+SHARED = plan(fr.distributed_noise("skellam", 2.0, shares=6), features=WIDTH, bits=22, budget=BUDGET)
+TURNS = plan(
+    fr.gaussian_noise(2.0),
+    features=WIDTH,
+    bits=None,
+    cohort=fr.cohort.in_turn(10, separation=4),
+    algorithm=fr.scaffold(),
+    budget=fr.Budget(2.0, DELTA),
+)
+COINS = plan(
+    fr.gaussian_noise(2.0), features=WIDTH, bits=None, cohort=fr.cohort.poisson(0.25, most=45), budget=BUDGET
+)
+
+
+class Kept(NamedTuple):
+    """A run, and its folder."""
+
+    run: fr.Run
+    folder: Path
+
+
+@pytest.fixture(scope="session")
+def private_runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Kept]]:
+    """By what is special about them. The process's mask hides nothing while they are made."""
+    folder = tmp_path_factory.mktemp("private")
+    before = os.umask(0)
+    try:
+        with compiled_once():
+
+            def made(name: str, given: fr.Plan, rounds: int = 2, **options: Any) -> None:
+                settings = {"checkpoint_every": 1, "entropy": None} | options
+                found[name] = Kept(run(given, rounds, PEOPLE, run=folder / name, **settings), folder / name)
+
+            found: dict[str, Kept] = {}
+            made("audited", CENTRAL, audit=fr.privacy.Canaries(30), test=OTHERS)
+            fr.audit_run(folder / "audited", CENTRAL, PEOPLE, canaries=30, targets=5)
+            made("dropouts", SHARED, secure_sum="protocol", dropout=0.25, entropy=bytes(32))
+            made("states", TURNS, rounds=4)
+            made("kept", TURNS, keep_client_states=True)
+            made("spent", TURNS, rounds=60)
+            stop = fr.EarlyStopping("loss", patience=1, by=1e9)
+            made("stopped", TURNS, rounds=6, test=OTHERS, evaluate_every=1, stop=stop)
+            made("sampled", COINS)
+            made("sampled", COINS, rounds=3, resume=True)
+            write_report(found["audited"].folder)
+            Source("plan.py", {}).note(found["audited"].folder)
+            yield found
+    finally:
+        os.umask(before)
