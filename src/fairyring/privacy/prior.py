@@ -88,15 +88,20 @@ class Prior:
 
         The mean of several examples lies between the values of the grid, evenly; one example lies on them up to an error
         that is no smaller than `error` `[n]`, else as large as it looks. Features at their usual value do not count: they
-        are there in every mean. Below zero where the error is as wide as a step; minus infinity without a grid, and for
-        readings of fewer than four unusual features.
+        are there in every mean. About zero where the error is as wide as a step, far below for values out of range; minus
+        infinity without a grid, and for readings of fewer than four unusual features.
         """
         if self.grid is None:
             return np.full(len(values), -np.inf)
-        off = values - self.snapped(values)
+        off = np.abs(values - self.snapped(values))
         telling = np.abs(values - self.usual) > 0.5 * self.step
         count = telling.sum(axis=1)
         square = (off**2 * telling).sum(axis=1) / np.maximum(count, 1)
-        width = np.maximum(np.maximum(np.sqrt(square), error), 0.01 * self.step)
-        each = np.log(self.step / width) - _ENTROPY - 0.5 * square / width**2
-        return np.where(count >= 4, count * each, -np.inf)
+        width = np.maximum(np.maximum(np.sqrt(square), error), 0.01 * self.step)[:, None]
+        near = -0.5 * (off / width) ** 2
+        # The value may also be the next one, if there is one: an error as wide as a step tells nothing, for or against.
+        inside = off <= 0.5 * self.step
+        around = sum(np.exp(-0.5 * ((self.step * k + off) / width) ** 2) for k in (-3, -2, -1, 1, 2, 3))
+        density = np.logaddexp(near, np.log(np.where(inside, around, 0.0) + 1e-300))
+        each = np.log(self.step / width) - _ENTROPY + density
+        return np.where(count >= 4, (each * telling).sum(axis=1), -np.inf)

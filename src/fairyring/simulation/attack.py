@@ -19,6 +19,7 @@ from fairyring.privacy.reconstruction import Comparison, blind, not_better_than_
 from fairyring.simulation.assembly import Trial
 from fairyring.simulation.attacker import Attacker, shown_as_sent
 
+Tree = Any
 _OTHERS = 2000  # examples of others that prior knowledge is taken from
 _SOUGHT = 20_000  # examples of a cohort that readings are compared with
 
@@ -132,7 +133,7 @@ def reconstruct(plan: Plan, population: Population, *, seed: int = 0, targets: i
             secret = attacker.prepared(sought, _SOUGHT)
             truth = attacker.prepared(np.array([client]), 1)
             truths.append(truth[0])
-            change = np.asarray(plan.layout.flatten(jax.tree.map(np.subtract, params, after.params)))
+            change = _flat(params) - _flat(after.params)
             if noise is None:
                 noise = attacker.noise(change, len(clients))
             for tally, seen, examples, level in (
@@ -157,6 +158,11 @@ def reconstruct(plan: Plan, population: Population, *, seed: int = 0, targets: i
         bare_reads=bare.reads(),
         reads=released.reads(),
     )
+
+
+def _flat(params: Tree) -> np.ndarray:
+    """As the plan's layout has them, float32 `[d]`."""
+    return np.concatenate([np.ravel(np.asarray(leaf, np.float32)) for leaf in jax.tree.leaves(params)])
 
 
 def _sides(clients: np.ndarray, count: int, number: int, seed: int) -> tuple[int, np.ndarray, np.ndarray]:

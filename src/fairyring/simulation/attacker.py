@@ -22,6 +22,7 @@ from fairyring.privacy.reconstruction import find_dense, infer_label, match_grad
 Tree = Any
 
 _RESTARTS = 6  # of gradient matching
+_ROWS = 256  # prepared at once
 _ALWAYS = (
     "each release is attacked alone: nothing is combined over the rounds of a run, whose later models are not attacked at all",
     "the server is taken to send the model that the plan makes, not one that is made to leak",
@@ -63,6 +64,7 @@ class Attacker:
     def __init__(self, plan: Plan, population: Population, params: Tree, seed: int) -> None:
         self.plan, self.population, self.params = plan, population, params
         self._root = root(seed)
+        self._prepare, self._gradient = jax.jit(plan.task.prepare), jax.jit(self._gradient_of)
         first = self.prepared(np.arange(min(len(population), 8)), 8)
         if not np.issubdtype(first.dtype, np.floating):
             raise PlanError(
@@ -100,19 +102,27 @@ class Attacker:
         task, sizes = self.plan.task, np.asarray(self.population.sizes)[clients]
         enough = int(np.searchsorted(np.cumsum(sizes), most)) + 1
         rows, _ = self.population.gather(clients[:enough])
-        return np.asarray(task.prepare(jnp.asarray(rows[task.inputs][:most])))
+        column = rows[task.inputs][:most]
+        padded = np.resize(column, (-(-len(column) // _ROWS) * _ROWS, *column.shape[1:]))  # one shape, one program
+        parts = [np.asarray(self._prepare(part)) for part in padded.reshape(-1, _ROWS, *column.shape[1:])]
+        return np.concatenate(parts)[: len(column)]
 
     def gradient(self, client: int) -> np.ndarray:
         """The gradient of the loss of a client's first example, `[d]`."""
-        task = self.plan.task
-        rows, _ = self.population.gather(np.array([client]))
-        batch = {name: jnp.asarray(column[:1]) for name, column in rows.items()}
+        return np.asarray(self._gradient(self.params, self._first_of(client)))
 
-        def loss(params: Tree) -> jax.Array:
-            value, _ = task.loss(task.forward(params, batch, None), batch)
+    def _first_of(self, client: int) -> dict[str, np.ndarray]:
+        rows, _ = self.population.gather(np.array([client]))
+        return {name: rows[name][:1] for name in self.plan.task.reads(self.population)}
+
+    def _gradient_of(self, params: Tree, batch: dict[str, jax.Array]) -> jax.Array:
+        task = self.plan.task
+
+        def loss(weights: Tree) -> jax.Array:
+            value, _ = task.loss(task.forward(weights, batch, None), batch)
             return value.sum()
 
-        return np.asarray(self.plan.layout.flatten(jax.grad(loss)(self.params)))
+        return self.plan.layout.flatten(jax.grad(loss)(params))
 
     def noise(self, change: np.ndarray, clients: int) -> float:
         """What is in each number of a release besides the mean of so many updates, as a standard deviation.
@@ -128,7 +138,7 @@ class Attacker:
         keys = [of_client(self._root, number, Purpose.ENCODE) for number in range(2)]
         one, other = (np.asarray(self._rounded(vector, key)) for key in keys)
         squares += float(np.mean((one - other) ** 2)) / 2.0 / clients
-        weights = np.asarray(self.plan.layout.flatten(self.params))
+        weights = np.concatenate([np.ravel(np.asarray(leaf)) for leaf in jax.tree.leaves(self.params)])
         squares += float(np.mean(weights**2)) * 2.0**-50  # a release is a model, rounded to float32
         return float(np.sqrt(squares))
 
@@ -190,12 +200,10 @@ class Attacker:
 
     def _count_classes(self, examples: np.ndarray) -> int:
         """How many classes there are, where the loss is the cross-entropy of logits; else 0."""
-        task = self.plan.task
-        logits = task.model.apply(self.params, jnp.asarray(examples[:1]), None)
+        task, batch = self.plan.task, self._first_of(0)
+        logits = jax.jit(task.model.apply, static_argnums=2)(self.params, jnp.asarray(examples[:1]), None)
         if getattr(logits, "ndim", 0) != 2:
             return 0
-        rows, _ = self.population.gather(np.array([0]))
-        batch = {name: jnp.asarray(column[:1]) for name, column in rows.items()}
         value, _ = task.loss(logits, batch)
         entropies = -np.asarray(jax.nn.log_softmax(logits))[0]
         return logits.shape[1] if np.isclose(float(value[0]), entropies, rtol=1e-4).any() else 0
