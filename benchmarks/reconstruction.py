@@ -41,6 +41,8 @@ def plans(cohort: int, clients: int) -> dict[str, fr.Plan]:
         "clip, 16 bits, masks, 5 epochs": fr.Plan(task, five, cohort, masked),
         "clip, rotate, 8 bits, masks": fr.Plan(task, once, cohort, coarse),
     }
+    flat = fr.classification(fr.zoo.logistic_regression(features=64, classes=10), loss_bound=5.0)
+    found["clip, no hidden layer"] = fr.Plan(flat, once, cohort, plain)
     if cohort > 3:
         turns = clients // cohort
         rule = fr.cohort.in_turn(cohort, separation=turns) if turns > 1 else cohort

@@ -27,6 +27,7 @@ class Prior:
     mean: np.ndarray
     variance: np.ndarray
     usual: np.ndarray
+    share: np.ndarray
     grid: np.ndarray | None
 
     @classmethod
@@ -45,10 +46,10 @@ class Prior:
                 do="Keep some clients out of the cohort that is attacked.",
             )
         values = np.unique(examples)
-        usual = np.empty(examples.shape[1])
+        usual, share = np.empty(examples.shape[1]), np.empty(examples.shape[1])
         for feature, column in enumerate(examples.T):
             found, counts = np.unique(column, return_counts=True)
-            usual[feature] = found[counts.argmax()]
+            usual[feature], share[feature] = found[counts.argmax()], counts.max() / len(column)
         # Fewer values than examples could hide: else everything is a grid of itself.
         known = 1 < len(values) <= _MOST and examples.size >= 20 * len(values)
         return cls(
@@ -57,6 +58,7 @@ class Prior:
             examples.mean(axis=0),
             examples.var(axis=0),
             usual,
+            share,
             values if known else None,
         )
 
@@ -104,4 +106,15 @@ class Prior:
         around = sum(np.exp(-0.5 * ((self.step * k + off) / width) ** 2) for k in (-3, -2, -1, 1, 2, 3))
         density = np.logaddexp(near, np.log(np.where(inside, around, 0.0) + 1e-300))
         each = np.log(self.step / width) - _ENTROPY + density
-        return np.where(count >= 4, (each * telling).sum(axis=1), -np.inf)
+        alone = np.where(telling, each + self._unusual, self._usual).sum(axis=1)
+        return np.where(count >= 4, alone, -np.inf)
+
+    @cached_property
+    def _usual(self) -> np.ndarray:
+        """What a feature at its usual value speaks for one example rather than a mean of two, `[features]`."""
+        return -0.5 * np.log(self.share)
+
+    @cached_property
+    def _unusual(self) -> np.ndarray:
+        """The same of a feature at another value. Halved both, for neighbouring features are alike."""
+        return -0.5 * np.log1p(self.share)
