@@ -164,7 +164,9 @@ def _reconstruction(folder: RunFolder, audit: Mapping[str, Any]) -> str:
     limits = [str(limit) for limit in found.get("limits", ())]
     if limits:
         items = "".join(f"<li>{escaped(limit)}.</li>" for limit in limits)
-        text += f"<p>By {escaped(str(found.get('attack')))}. What this attack cannot show:</p><ul>{items}</ul>"
+        text += (
+            f"<p>By {escaped(str(found.get('attack')))}. What this attack cannot show:</p><ul>{items}</ul>"
+        )
     errors, told = mapping(found.get("error")), _reads(found)
     labels = (("bare", "one bare update"), ("protected", "what this plan releases"), ("blind", "no attack"))
     told += [
@@ -179,7 +181,9 @@ def _reconstruction(folder: RunFolder, audit: Mapping[str, Any]) -> str:
         return text + table(told)
     kinds = [figures.KINDS[name] for name in shown]
     count = len(shown["truth"])
-    svg = figures.reconstructions([tuple(column[i] for column in shown.values()) for i in range(count)], kinds)
+    svg = figures.reconstructions(
+        [tuple(column[i] for column in shown.values()) for i in range(count)], kinds
+    )
     return text + pair([figure(svg, _caption(found, count), "Reconstructed examples")]) + table(told)
 
 

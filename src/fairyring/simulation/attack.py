@@ -142,7 +142,9 @@ def reconstruct(plan: Plan, population: Population, *, seed: int = 0, targets: i
             ):
                 found = attacker.read(seen, prior, number, noise=level)
                 guess = blind(known) if len(examples) == 1 else best_guess(known, len(examples), seed=number)
-                tally.add(found.examples.reshape(-1, *attacker.shape), found.sure, examples, known, guess, prior)
+                tally.add(
+                    found.examples.reshape(-1, *attacker.shape), found.sure, examples, known, guess, prior
+                )
     of_bare, of_released = bare.compared(), released.compared()
     return Reconstruction(
         attacker.name,

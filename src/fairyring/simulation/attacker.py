@@ -103,7 +103,9 @@ class Attacker:
         enough = int(np.searchsorted(np.cumsum(sizes), most)) + 1
         rows, _ = self.population.gather(clients[:enough])
         column = rows[task.inputs][:most]
-        padded = np.resize(column, (-(-len(column) // _ROWS) * _ROWS, *column.shape[1:]))  # one shape, one program
+        padded = np.resize(
+            column, (-(-len(column) // _ROWS) * _ROWS, *column.shape[1:])
+        )  # one shape, one program
         parts = [np.asarray(self._prepare(part)) for part in padded.reshape(-1, _ROWS, *column.shape[1:])]
         return np.concatenate(parts)[: len(column)]
 
