@@ -58,7 +58,7 @@ def plans(cohort: int, clients: int) -> dict[str, fr.Plan]:
 
 def main() -> None:
     """Attack each plan and print."""
-    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments = argparse.ArgumentParser(description="How many examples do attacks read off a round?")
     arguments.add_argument("--targets", type=int, default=12)
     arguments.add_argument("--clients", type=int, default=200)
     arguments.add_argument("--cohorts", type=int, nargs="+", default=[3, 10, 20, 60, 150])

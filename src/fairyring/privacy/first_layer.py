@@ -16,7 +16,7 @@ from fairyring.core.errors import PlanError
 from fairyring.privacy.prior import Prior
 
 _CHANCE = 12.0  # of evidence, beyond the logarithm of the number of units, to be sure of a reading
-_PEELED = 64  # examples at most that are taken off a sum
+_TRIES = 640  # labels at most under which examples are taken off a sum
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,8 @@ def read_first_layer(
     known up to its label and one factor, and what is left may have new units of one example alone.
 
     Args:
-        weight_change: `[features, units]`; any common factor cancels, its sign too.
+        weight_change: `[features, units]`. Any common factor cancels; its sign matters to `signals` alone, which takes a
+            positive multiple of the gradient: the model before less the model after.
         bias_change: `[units]`.
         prior: how others' examples look.
         noise: standard deviation of whatever is in the changes besides, for each number of them.
@@ -194,7 +195,8 @@ def _peeled(rest: _Sum, signals: Signals) -> list[_Reading]:
     """Readings that show only once examples that were read before are taken off."""
     known: set[bytes] = set()
     found = []
-    while len(known) < _PEELED:
+    tries = 0
+    while tries < _TRIES:
         fresh = {key: value for key, value in rest.sure().items() if key not in known}
         if not fresh:
             break
@@ -202,7 +204,9 @@ def _peeled(rest: _Sum, signals: Signals) -> list[_Reading]:
         key, (example, own) = max(fresh.items(), key=lambda item: len(item[1][1]))
         known.add(key)
         found.append(_Reading(example, rest.enough, tuple(own.tolist())))
-        rest = rest.without(example, own, signals(example)) or rest
+        moved = signals(example)
+        tries += len(moved)
+        rest = rest.without(example, own, moved) or rest
     return found
 
 

@@ -113,9 +113,9 @@ class Attacker:
         """The gradient of the loss of a client's first example, `[d]`."""
         return np.asarray(self._gradient(self.params, self._first_of(client)))
 
-    def _first_of(self, client: int) -> dict[str, np.ndarray]:
+    def _first_of(self, client: int) -> dict[str, jax.Array]:
         rows, _ = self.population.gather(np.array([client]))
-        return {name: rows[name][:1] for name in self.plan.task.reads(self.population)}
+        return {name: jnp.asarray(rows[name][:1]) for name in self.plan.task.reads(self.population)}
 
     def _gradient_of(self, params: Tree, batch: dict[str, jax.Array]) -> jax.Array:
         task = self.plan.task
