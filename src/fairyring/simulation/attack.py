@@ -74,8 +74,8 @@ class Reconstruction:
         count = self.reads.targets
         if self.nothing:
             return (
-                f"these attacks read nothing better than a blind guess from {count} releases "
-                f"({self.of_protected.figures}); other attacks may."
+                f"these attacks read nothing better than a blind guess from {count} releases; other attacks may. "
+                f"The best-ranked reading was {self.of_protected.figures}."
             )
         if self.reads.none:
             return (
