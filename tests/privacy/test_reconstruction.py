@@ -1,4 +1,4 @@
-"""One bare update is the data; the noisy clipped mean of a cohort is not better than a blind guess."""
+"""One bare update is the data; these attacks get no more of the noisy clipped mean of a cohort than a blind guess."""
 
 import json
 import math
@@ -21,6 +21,7 @@ from fairyring.privacy.reconstruction import (
     infer_label,
     invert_dense,
     match_gradient,
+    match_gradients,
     not_better_than_blind,
     score,
 )
@@ -227,6 +228,17 @@ def test_the_same_key_gives_the_same_image() -> None:
 
     np.testing.assert_array_equal(run(1), run(1))
     assert not np.array_equal(run(1), run(2))
+
+
+def test_starts_are_ranked_by_what_is_minimised() -> None:
+    observed, settings = gradient("cnn", 0), {"label": int(digits()[1][0])}
+    images, losses = match_gradients(
+        attacked("cnn")[0], observed, (8, 8), CLASSES, key=jax.random.key(1), **settings
+    )
+    best = match_gradient(attacked("cnn")[0], observed, (8, 8), CLASSES, key=jax.random.key(1), **settings)
+    assert images.shape == (2, 8, 8)
+    assert losses[0] < losses[1]
+    np.testing.assert_array_equal(best, images[0])
 
 
 def test_another_target_compiles_nothing() -> None:

@@ -113,6 +113,29 @@ def test_audits_are_shown(folder: Path) -> None:
     assert "alarm" not in text.split("</style>")[1]
 
 
+def test_exact_reads_are_told_with_chance_and_with_what_the_attack_cannot_show(folder: Path) -> None:
+    audit(folder)
+    reads = {"targets": 12, "exact": 7, "distinct": 19, "examples": 240, "readings": 2400, "chance": 0.0005}
+    found = msgspec.json.decode((folder / "audit.json").read_bytes())
+    found["reconstruction"] |= {
+        "limits": ["of <later> models nothing"],
+        "reads": reads,
+        "bare_reads": reads | {"exact": 12},
+    }
+    (folder / "audit.json").write_bytes(msgspec.json.encode(found))
+    images = {name: np.full((6, 64), 0.5, np.float32) for name in ("truth", "bare", "protected", "nearest")}
+    save_file(images | {"blind": images["truth"]}, folder / "audit.safetensors")
+    text = page(folder)
+    assert "of &lt;later&gt; models nothing." in text
+    assert (
+        "7 of the 12 readings that are ranked first are an example of their round, exactly; 6 are shown"
+        in text
+    )
+    assert "19 of 240, by 2,400 readings" in text
+    assert "about 1.2" in text
+    assert "over the example of that round which it is nearest to" in text
+
+
 def test_a_refuted_promise_is_said_before_all_else(folder: Path) -> None:
     audit(folder, holds=False, lower=12.5)
     text = page(folder)

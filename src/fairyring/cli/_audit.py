@@ -28,7 +28,8 @@ def audit(run: Path, file: Path | None, *, canaries: int, targets: int) -> int:
     elif canaries:
         lines.append("No canaries: this plan promises nothing that they could contradict.")
     if found.reconstruction is not None:
-        lines.append(f"By {found.reconstruction.attack}: {found.reconstruction.statement}")
+        lines.append(f"By {found.reconstruction.attack}. {found.reconstruction.statement}")
+        lines += ["What this attack cannot show:", *(f"- {limit}." for limit in found.reconstruction.limits)]
     elif found.why_not:
         lines.append(f"No examples were sought. {found.why_not}")
     page = _report(run)

@@ -26,10 +26,39 @@ def match_gradient(
     rate: float = 0.05,
     smoothness: float = 1e-3,
 ) -> np.ndarray:
-    """An example whose gradient has the direction of the observed one: float32 `[*shape]`, within [0, 1].
+    """The best of `match_gradients`, which see: float32 `[*shape]`, within [0, 1]."""
+    images, _ = match_gradients(
+        gradient_of,
+        observed,
+        shape,
+        classes,
+        key=key,
+        label=label,
+        steps=steps,
+        restarts=restarts,
+        rate=rate,
+        smoothness=smoothness,
+    )
+    return images[0]
+
+
+def match_gradients(
+    gradient_of: GradientOf,
+    observed: np.ndarray,
+    shape: Sequence[int],
+    classes: int,
+    *,
+    key: jax.Array,
+    label: int | None = None,
+    steps: int = 400,
+    restarts: int = 2,
+    rate: float = 0.05,
+    smoothness: float = 1e-3,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Examples whose gradients have the direction of the observed one, one a start.
 
     Minimises `1 - cos(gradient_of(x, y), observed) + smoothness * TV(x)` (Geiping et al. 2020, equation 4) by Adam on
-    the signs of the gradient, `x` kept in the box, from several random starts of which the best is returned. TV is
+    the signs of the gradient, `x` kept in the box, from several random starts. TV is
     the mean absolute difference of neighbouring pixels over the first two axes; examples of one axis have none. A
     label that is not given is sought along with the example, as in Zhu et al. 2019.
 
@@ -45,6 +74,10 @@ def match_gradient(
         restarts: how many starts, one after another.
         rate: of Adam at first; it falls to nothing along a cosine.
         smoothness: weight of TV.
+
+    Returns:
+        The examples, float32 `[restarts, *shape]` within [0, 1], and what each came to, `[restarts]`: the best first,
+        by what is minimised, for an attacker knows nothing else of them.
 
     Raises:
         PlanError: the observed gradient is zero or not finite, or is not as long as that of `gradient_of`; or the
@@ -78,7 +111,9 @@ def match_gradient(
     unit = jnp.asarray(target / np.float32(length))
     settings = (jnp.float32(rate), jnp.float32(smoothness))
     images, losses = _descend(gradient_of, shape, classes, steps, unit, known, keys, settings)
-    return np.asarray(images[int(np.argmin(np.where(np.isnan(losses), np.inf, losses)))])
+    losses = np.asarray(losses)
+    order = np.argsort(np.where(np.isnan(losses), np.inf, losses), kind="stable")
+    return np.asarray(images)[order], losses[order]
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2, 3))

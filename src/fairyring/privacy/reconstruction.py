@@ -1,8 +1,8 @@
-"""Attacks that read an example out of an update, and the blind guess they are measured against.
+"""What attacks on updates are measured by: exact reads beside chance, and errors beside a guess that has seen no update.
 
 One update in the clear is the data: a dense layer with a bias gives its input away exactly, and other models nearly so.
-What the sum of a cohort, clipped and noisy, still gives away is judged by the same attacks beside a guess that has seen
-no update. The only claim ever made is "not better than blind", with the numbers.
+What the sum of a cohort gives away is judged by the same attacks. What was read is shown. What was not read is never
+called safe: these attacks did not read it, and others may.
 """
 
 import math
@@ -13,7 +13,7 @@ import numpy as np
 
 from fairyring.core.errors import PlanError
 from fairyring.core.vector import Layout, Slot
-from fairyring.privacy._matching import match_gradient
+from fairyring.privacy._matching import match_gradient, match_gradients
 
 __all__ = [
     "Comparison",
@@ -22,6 +22,7 @@ __all__ = [
     "infer_label",
     "invert_dense",
     "match_gradient",
+    "match_gradients",
     "not_better_than_blind",
     "score",
 ]
@@ -187,9 +188,14 @@ class Comparison:
     @property
     def statement(self) -> str:
         """In words."""
+        return f"{'Not better' if self.not_better else 'Better'} than blind: {self.figures}."
+
+    @property
+    def figures(self) -> str:
+        """The numbers alone."""
         return (
-            f"{'Not better' if self.not_better else 'Better'} than blind: nearer than the blind guess for {self.nearer} "
-            f"of {self.targets} targets (p {self.p:.2g}), median error {self.attack:.3g} against {self.blind:.3g}."
+            f"nearer than the blind guess for {self.nearer} of {self.targets} targets (p {self.p:.2g}), "
+            f"median error {self.attack:.3g} against {self.blind:.3g}"
         )
 
 

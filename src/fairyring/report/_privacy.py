@@ -170,27 +170,70 @@ def _reconstruction(folder: RunFolder, audit: Mapping[str, Any]) -> str:
             "No attack was tried on this run's updates. `fairyring audit` tries to read examples off them, in the clear and "
             "as this plan sends them."
         )
-    names = ("truth", "bare", "protected", "blind")
     text = paragraph(str(found.get("statement", "")))
-    errors = mapping(found.get("error"))
+    limits = [str(limit) for limit in found.get("limits", ())]
+    if limits:
+        items = "".join(f"<li>{escaped(limit)}.</li>" for limit in limits)
+        text += (
+            f"<p>By {escaped(str(found.get('attack')))}. What this attack cannot show:</p><ul>{items}</ul>"
+        )
+    errors, told = mapping(found.get("error")), _reads(found)
     labels = (("bare", "one bare update"), ("protected", "what this plan releases"), ("blind", "no attack"))
-    told = [
+    told += [
         (f"Mean squared error, {label}", f"{float(errors[name]):.4g}")
         for name, label in labels
         if name in errors
     ]
-    arrays = [folder.audit_arrays.get(name) for name in names]
-    pictures = [_pictures(array) for array in arrays if array is not None]
-    shown = [column for column in pictures if column is not None]
-    if len(shown) < len(names):
+    arrays = {name: folder.audit_arrays.get(name) for name in figures.KINDS}
+    pictures = {name: _pictures(array) for name, array in arrays.items() if array is not None}
+    shown = {name: column for name, column in pictures.items() if column is not None}
+    if not shown.keys() >= {"truth", "bare", "protected", "blind"}:
         return text + table(told)
-    svg = figures.reconstructions([tuple(column[i] for column in shown) for i in range(len(shown[0]))])
-    caption = (
-        f"One example of this simulation's population each: as it is; as {found.get('attack')} reads it off one "
-        "client's update of one step, sent in the clear; what the same attack makes of what this plan releases of a "
-        "round in which it took part; and the mean of all examples, which one knows without any attack."
+    kinds = [figures.KINDS[name] for name in shown]
+    count = len(shown["truth"])
+    svg = figures.reconstructions(
+        [tuple(column[i] for column in shown.values()) for i in range(count)], kinds
     )
-    return text + pair([figure(svg, caption, "Reconstructed examples")]) + table(told)
+    return text + pair([figure(svg, _caption(found, count), "Reconstructed examples")]) + table(told)
+
+
+def _caption(found: Mapping[str, Any], count: int) -> str:
+    """What the figure of reconstructions shows."""
+    reads = mapping(found.get("reads"))
+    caption = (
+        f"By {found.get('attack')}. Above, one example of this simulation's population each; below it what the attack reads "
+        "off one client's update of one step on it, sent in the clear; the reading that the attack ranks first of all it makes "
+        "of what this plan releases of a round in which that client took part"
+    )
+    if reads:
+        caption += (
+            ", over the example of that round which it is nearest to; and the best guess without any update. "
+            f"{int(reads['exact'])} of the {int(reads['targets'])} readings that are ranked first are an example of their "
+            f"round, exactly; {min(count, figures.SHOWN)} are shown."
+        )
+    else:
+        caption += "; and the mean of all examples, which one knows without any attack."
+    return caption
+
+
+def _reads(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Exact reads, as rows of a table."""
+    rows = []
+    for name, label in (("bare_reads", "one bare update"), ("reads", "what this plan releases")):
+        reads = mapping(found.get(name))
+        if not reads:
+            continue
+        exact = f"{int(reads['exact'])} of {int(reads['targets'])}"
+        rows.append((f"Read exactly by the first reading, {label}", exact))
+    reads = mapping(found.get("reads"))
+    if reads:
+        words = f"{int(reads['distinct'])} of {units.count(int(reads['examples']))}, by {units.count(int(reads['readings']))} readings"
+        expected = float(reads["chance"]) * float(reads["readings"])
+        rows += [
+            ("Different examples read exactly, what this plan releases", words),
+            ("The same by quoting as many examples of other clients", f"about {expected:.2g}"),
+        ]
+    return rows
 
 
 def _pictures(examples: np.ndarray) -> np.ndarray | None:

@@ -11,7 +11,14 @@ from fairyring.report._figures import ACCENT, MUTED, SOFT, WARM, _round_axis, _s
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-KINDS = ("truth", "one bare update", "secure noisy mean", "blind guess")
+SHOWN = 6  # targets in the figure of reconstructions
+KINDS = {
+    "truth": "truth",
+    "bare": "one bare update",
+    "protected": "this plan's release",
+    "nearest": "nearest in release",
+    "blind": "blind guess",
+}
 
 
 def budget(rounds: np.ndarray, epsilons: np.ndarray, limit: float | None) -> str:
@@ -64,7 +71,7 @@ def canary_scores(scores: np.ndarray, allowed: float | None = None) -> str:
     return _svg("privacy-canaries", draw)
 
 
-def reconstructions(targets: Sequence[Sequence[np.ndarray]], kinds: Sequence[str] = KINDS) -> str:
+def reconstructions(targets: Sequence[Sequence[np.ndarray]], kinds: Sequence[str]) -> str:
     """Images of targets: the truth, then what each attack made of it.
 
     Args:
@@ -72,7 +79,7 @@ def reconstructions(targets: Sequence[Sequence[np.ndarray]], kinds: Sequence[str
             most are shown.
         kinds: what each image of a target is.
     """
-    shown = targets[:6]
+    shown = targets[:SHOWN]
     wide = (
         len(shown) < 3
     )  # a target a row while they are few; a kind a row is the shape of the figure for more
@@ -102,7 +109,7 @@ def reconstructions(targets: Sequence[Sequence[np.ndarray]], kinds: Sequence[str
         ax.set_aspect("equal")
         ax.set_axis_off()
 
-    return _svg("privacy-reconstructions", draw)
+    return _svg("privacy-reconstructions", draw, (5.4, 3.1) if wide else (5.4, 0.8 * len(kinds)))
 
 
 def signal(rounds: np.ndarray, ratios: np.ndarray) -> str:

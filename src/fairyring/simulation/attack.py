@@ -4,32 +4,24 @@ Everything starts from a plan's first model. Each attempt is a round of its own 
 fresh noise, counted in a ledger in memory: an audit spends nothing of a run's budget, for nobody but its maker sees it.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from fairyring.core.errors import PlanError
-from fairyring.core.keys import NOBODY, Purpose, of_client, of_round, root
 from fairyring.learning.plan import Plan
 from fairyring.population import Population
-from fairyring.privacy.reconstruction import (
-    Comparison,
-    blind,
-    find_dense,
-    infer_label,
-    invert_dense,
-    match_gradient,
-    not_better_than_blind,
-    score,
-)
+from fairyring.privacy.prior import Prior
+from fairyring.privacy.reads import Nearest, Reads, best_guess, nearest
+from fairyring.privacy.reconstruction import Comparison, blind, not_better_than_blind
 from fairyring.simulation.assembly import Trial
+from fairyring.simulation.attacker import Attacker, shown_as_sent
 
 Tree = Any
-_MOST = 2000  # examples a reconstruction is compared with, and that the blind guess is the mean of
+_OTHERS = 2000  # examples of others that prior knowledge is taken from
+_SOUGHT = 20_000  # examples of a cohort that readings are compared with
 
 
 @dataclass(frozen=True)
@@ -38,185 +30,242 @@ class Reconstruction:
 
     Attributes:
         attack: which, in words.
-        truth: the examples that were sought, as the model sees them, `[n, ...]`.
-        bare: what one bare update of one step gave, `[n, ...]`.
-        protected: what the release of a round with that client gave, `[n, ...]`.
-        blind: the mean of the population's examples, `[n, ...]`.
-        error: median mean squared error of each.
-        of_bare, of_protected: beside the blind guess.
+        limits: what that attack cannot show, in words.
+        truth: the examples whose bare updates were attacked, as the model sees them, `[n, ...]`.
+        bare: the best-ranked reading of each bare update of one step, `[n, ...]`.
+        protected: the best-ranked reading of the release of a round with that client, `[n, ...]`.
+        nearest: the example in that release which that reading is nearest to, `[n, ...]`.
+        blind: the best single guess from other clients' examples, `[n, ...]`.
+        error: median mean squared error of each, to the nearest example.
+        of_bare, of_protected: errors beside the blind guess.
+        bare_reads, reads: exact reads.
     """
 
     attack: str
+    limits: tuple[str, ...]
     truth: np.ndarray
     bare: np.ndarray
     protected: np.ndarray
+    nearest: np.ndarray
     blind: np.ndarray
     error: dict[str, float]
     of_bare: Comparison
     of_protected: Comparison
+    bare_reads: Reads
+    reads: Reads
+
+    @property
+    def nothing(self) -> bool:
+        """Whether these attacks read nothing off these releases that a blind guess would not have got."""
+        return self.reads.none and self.of_protected.not_better
 
     @property
     def statement(self) -> str:
         """In words."""
         return (
-            f"One update of one example, in the clear: {_lower(self.of_bare.statement)} What this plan releases of a round: "
-            f"{_lower(self.of_protected.statement)}"
+            "One update of one example, in the clear, by the same attack: "
+            f"{_lower(self.bare_reads.statement('updates'))} What this plan releases of a round, from the first model: "
+            f"{self.of_releases}"
         )
+
+    @property
+    def of_releases(self) -> str:
+        """In words, of the plan's releases alone."""
+        count = self.reads.targets
+        if self.nothing:
+            return (
+                f"these attacks read nothing better than a blind guess from {count} releases; other attacks may. "
+                f"The best-ranked reading was {self.of_protected.figures}."
+            )
+        if self.reads.none:
+            return (
+                f"no example was read exactly from {count} releases, but the best-ranked reading was better than a blind "
+                f"guess: {self.of_protected.figures}. Other attacks may read more."
+            )
+        return f"{_lower(self.reads.statement('releases'))} Other attacks may read more."
+
+    def record(self) -> dict[str, Any]:
+        """As plain values, for a run's folder."""
+        return {
+            "attack": self.attack,
+            "limits": list(self.limits),
+            "statement": self.statement,
+            "error": self.error,
+            "not_better_than_blind": self.nothing,
+            "bare_reads": _plain(self.bare_reads),
+            "reads": _plain(self.reads),
+        }
 
 
 def reconstruct(plan: Plan, population: Population, *, seed: int = 0, targets: int = 6) -> Reconstruction:
     """Try to read examples of a population off updates, in the clear and as a plan sends them.
 
-    A model whose first layer is dense with a bias gives its input away exactly; of any other, an example is sought whose
-    gradient is the one that was seen. Both attacks are made on one client's step on one example, and on the change
-    of the model that a whole round makes, with all that the plan does to updates.
+    The strongest attacks here that fit the model: quotients of each unit of a first layer that is dense, with what is read
+    for sure taken off; else an example is sought whose gradient is the one that was seen. They are made on one client's
+    step on one example, and on the mean change that a whole round makes, with all that the plan does to updates. The
+    attacker knows the plan, the model, and the examples of clients who are not in that round: by them it ranks its
+    readings. Whatever it reads is then compared with all examples in the round.
+
+    Where all clients are in every round, the attacker knows those of all but one, and is judged by that one's examples.
 
     Args:
         plan: of a task of classes; any task, where the first layer is dense.
         population: whose examples are sought.
         seed: of cohorts, the first model and the attack's starts.
-        targets: how many examples.
+        targets: how many releases, and as many bare updates.
 
     Raises:
-        PlanError: the task's inputs are no real numbers, or there is no attack for it.
+        PlanError: the task's inputs are no real numbers, there is no attack for it, or there is but one client.
     """
+    plan = shown_as_sent(plan)
     with Trial(plan, population, seed=seed) as trial:
-        return _reconstruct(trial, plan, population, seed, targets)
-
-
-def _reconstruct(trial: Trial, plan: Plan, population: Population, seed: int, targets: int) -> Reconstruction:
-    params = trial.state.params
-    attack = _Attack(plan, population, params, seed)
-    found: dict[str, list[np.ndarray]] = {"truth": [], "bare": [], "protected": [], "blind": []}
-    errors: dict[str, list[float]] = {"bare": [], "protected": [], "blind": [], "bare_blind": []}
-    guess = blind(attack.prepared(np.arange(len(population))))
-    for number in range(1, targets + 1):
-        draw, after = trial.round(number)
-        clients = np.asarray(draw.staying)
-        if not len(clients):
-            raise PlanError(
-                "audit",
-                given="a round without clients",
-                expected="some",
-                do="Use a larger cohort or less dropout.",
-            )
-        client = int(clients[number % len(clients)])
-        truth = attack.prepared(np.array([client]))[0]
-        truths = attack.prepared(clients)
-        bare = attack.on_gradient(attack.gradient(client), number)
-        change = jax.tree.map(lambda new, old: np.asarray(old) - np.asarray(new), after.params, params)
-        protected = attack.on_gradient(change, number)
-        for name, image in (("truth", truth), ("bare", bare), ("protected", protected), ("blind", guess)):
-            found[name].append(np.asarray(image, np.float32))
-        errors["bare"].append(score(bare, truth)["mse"])
-        errors["bare_blind"].append(score(guess, truth)["mse"])
-        errors["protected"].append(score(protected, truths)["mse"])
-        errors["blind"].append(score(guess, truths)["mse"])
+        params = trial.state.params
+        attacker = Attacker(plan, population, params, seed)
+        bare, released = _Tally(), _Tally()
+        truths = []
+        noise: float | None = None
+        for number in range(1, targets + 1):
+            draw, after = trial.round(number)
+            clients = np.asarray(draw.staying)
+            client, sought, others = _sides(clients, len(population), number, seed)
+            known = attacker.prepared(others, _OTHERS)
+            prior = Prior.of(known.reshape(len(known), -1))
+            secret = attacker.prepared(sought, _SOUGHT)
+            truth = attacker.prepared(np.array([client]), 1)
+            truths.append(truth[0])
+            change = _flat(params) - _flat(after.params)
+            if noise is None:
+                noise = attacker.noise(change, len(clients))
+            for tally, seen, examples, level in (
+                (bare, attacker.gradient(client), truth, 0.0),
+                (released, change, secret, noise),
+            ):
+                found = attacker.read(seen, prior, number, noise=level)
+                guess = blind(known) if len(examples) == 1 else best_guess(known, len(examples), seed=number)
+                tally.add(
+                    found.examples.reshape(-1, *attacker.shape), found.sure, examples, known, guess, prior
+                )
+    of_bare, of_released = bare.compared(), released.compared()
     return Reconstruction(
-        attack.name,
-        **{name: np.stack(images) for name, images in found.items()},
-        error={name: float(np.median(values)) for name, values in errors.items() if name != "bare_blind"},
-        of_bare=not_better_than_blind(errors["bare"], errors["bare_blind"]),
-        of_protected=not_better_than_blind(errors["protected"], errors["blind"]),
+        attacker.name,
+        attacker.limits,
+        truth=np.stack(truths).astype(np.float32),
+        bare=np.stack(bare.best),
+        protected=np.stack(released.best),
+        nearest=np.stack(released.nearest),
+        blind=np.stack(released.guesses),
+        error={"bare": of_bare.attack, "protected": of_released.attack, "blind": of_released.blind},
+        of_bare=of_bare,
+        of_protected=of_released,
+        bare_reads=bare.reads(),
+        reads=released.reads(),
     )
 
 
-class _Attack:
-    """The attack that fits a plan's model."""
+def _flat(params: Tree) -> np.ndarray:
+    """As the plan's layout has them, float32 `[d]`."""
+    return np.concatenate([np.ravel(np.asarray(leaf, np.float32)) for leaf in jax.tree.leaves(params)])
 
-    def __init__(self, plan: Plan, population: Population, params: Tree, seed: int) -> None:
-        self.plan, self.population, self.params = plan, population, params
-        self.root = root(seed)
-        first = self.prepared(np.arange(min(len(population), 8)))
-        if not np.issubdtype(first.dtype, np.floating):
-            raise PlanError(
-                "audit",
-                given=f"inputs of {first.dtype}",
-                expected="real numbers, such as pixels: letters and words are not sought by these attacks",
-                do="Audit with canaries alone.",
-            )
-        self.shape = first.shape[1:]
-        self.low, self.high = float(first.min()), float(first.max())
-        self.dense = find_dense(plan.layout, int(np.prod(self.shape)))
-        self.name = "exact inversion of the first dense layer" if self.dense else "gradient matching"
-        self.classes, self.of_soft = 0, None
-        if not self.dense:
-            self.classes = self._classes(first)
-            self.of_soft = self._soft_gradient()
 
-    def prepared(self, clients: np.ndarray) -> np.ndarray:
-        """Examples of clients as the model sees them: `[n, ...]`, at most a few thousand."""
-        task = self.plan.task
-        rows, _ = self.population.gather(clients[:_MOST])
-        return np.asarray(task.prepare(jnp.asarray(rows[task.inputs][:_MOST])))
+def _sides(clients: np.ndarray, count: int, number: int, seed: int) -> tuple[int, np.ndarray, np.ndarray]:
+    """`(client, sought, others)`: whose bare update is attacked, whose examples a reading is judged by, and who is known.
 
-    def gradient(self, client: int) -> Tree:
-        """The gradient of the loss of a client's first example."""
-        task = self.plan.task
-        rows, _ = self.population.gather(np.array([client]))
-        batch = {name: jnp.asarray(column[:1]) for name, column in rows.items()}
-
-        def loss(params: Tree) -> jax.Array:
-            value, _ = task.loss(task.forward(params, batch, None), batch)
-            return value.sum()
-
-        return jax.grad(loss)(self.params)
-
-    def on_gradient(self, gradient: Tree, number: int) -> np.ndarray:
-        """What a gradient, or what is as good as one, gives away: `[...]`; the middle of the range if nothing."""
-        vector = np.asarray(self.plan.layout.flatten(gradient))
-        try:
-            if self.dense:
-                weight, bias = (
-                    vector[slot.offset : slot.offset + slot.size].reshape(slot.shape) for slot in self.dense
-                )
-                inputs_first = self.dense[0].shape[0] == int(np.prod(self.shape))
-                image = invert_dense(weight, bias, inputs_first=inputs_first).reshape(self.shape)
-            else:
-                assert self.of_soft is not None
-                last = self.plan.layout.slots[-1]
-                is_bias = last.shape == (self.classes,)
-                key = of_client(of_round(self.root, number), NOBODY, Purpose.CANARY)
-                image = match_gradient(
-                    self.of_soft,
-                    vector,
-                    self.shape,
-                    self.classes,
-                    key=key,
-                    label=infer_label(vector[last.offset :]) if is_bias else None,
-                )
-        except PlanError:  # an update of zeros: nothing can be read off it
-            image = np.full(self.shape, (self.low + self.high) / 2)
-        return np.clip(image, self.low, self.high)
-
-    def _classes(self, examples: np.ndarray) -> int:
-        """How many classes there are; the loss must be the cross-entropy of logits, which gradient matching assumes."""
-        task, client = self.plan.task, np.array([0])
-        logits = task.model.apply(self.params, jnp.asarray(examples[:1]), None)
-        if getattr(logits, "ndim", 0) == 2:
-            rows, _ = self.population.gather(client)
-            batch = {name: jnp.asarray(column[:1]) for name, column in rows.items()}
-            value, _ = task.loss(logits, batch)
-            if np.isclose(float(value[0]), -np.asarray(jax.nn.log_softmax(logits))[0], rtol=1e-4).any():
-                return logits.shape[1]
+    Others are in a random order, for only the first examples of them are looked at.
+    """
+    if not len(clients):
         raise PlanError(
             "audit",
-            given=f"a task {task.name!r} whose model has no dense first layer",
-            expected="a classification, whose loss gradient matching knows",
+            given="a round without clients",
+            expected="some",
+            do="Use a larger cohort or less dropout.",
+        )
+    client = int(clients[number % len(clients)])
+    others = np.setdiff1d(np.arange(count), clients)
+    sought = clients
+    if not len(others):
+        sought, others = np.array([client]), np.setdiff1d(clients, [client])
+    if not len(others):
+        raise PlanError(
+            "audit",
+            given="a population of one client",
+            expected="others, whom an attacker may know",
             do="Audit with canaries alone.",
         )
+    return client, sought, np.random.default_rng((seed, number)).permutation(others)
 
-    def _soft_gradient(self) -> Callable[[jax.Array, jax.Array], jax.Array]:
-        plan, params = self.plan, self.params
 
-        def gradient_of(x: jax.Array, soft: jax.Array) -> jax.Array:
-            def loss(weights: Tree) -> jax.Array:
-                logits = plan.task.model.apply(weights, x[None], None)[0]
-                return -jnp.vdot(soft, jax.nn.log_softmax(logits))
+@dataclass
+class _Tally:
+    """What came of attacks so far, target by target."""
 
-            return plan.layout.flatten(jax.grad(loss)(params))
+    best: list[np.ndarray] = field(default_factory=list)
+    nearest: list[np.ndarray] = field(default_factory=list)
+    guesses: list[np.ndarray] = field(default_factory=list)
+    errors: list[float] = field(default_factory=list)
+    blind: list[float] = field(default_factory=list)
+    exact: int = 0
+    distinct: int = 0
+    examples: int = 0
+    readings: int = 0
+    sure: int = 0
+    wrong: int = 0
+    by_chance: int = 0
+    quoted: int = 0
+    tolerance: float = 0.0
 
-        return gradient_of
+    def add(
+        self,
+        readings: np.ndarray,
+        sure: int,
+        examples: np.ndarray,
+        known: np.ndarray,
+        guess: np.ndarray,
+        prior: Prior,
+    ) -> None:
+        """Compare readings, best first, and the guess with the examples that were in it."""
+        near = nearest(readings, examples)
+        hit = _exact(near, prior)
+        self.best.append(readings[0].astype(np.float32))
+        self.nearest.append(examples[near.index[0]].astype(np.float32))
+        self.guesses.append(guess.astype(np.float32))
+        self.errors.append(float(near.mse[0]))
+        self.blind.append(float(nearest(guess[None], examples).mse[0]))
+        self.exact += int(hit[0])
+        self.distinct += len(np.unique(near.index[hit]))
+        self.examples += len(examples)
+        self.readings += len(readings)
+        self.sure += sure
+        self.wrong += int((~hit[:sure]).sum())
+        self.by_chance += int(_exact(nearest(known, examples), prior).sum())
+        self.quoted += len(known)
+        self.tolerance = prior.tolerance
+
+    def compared(self) -> Comparison:
+        """Errors beside the blind guess's."""
+        return not_better_than_blind(self.errors, self.blind)
+
+    def reads(self) -> Reads:
+        """Exact reads."""
+        return Reads(
+            len(self.best),
+            self.exact,
+            self.distinct,
+            self.examples,
+            self.readings,
+            self.sure,
+            self.wrong,
+            self.by_chance / self.quoted,
+            self.quoted,
+            self.tolerance,
+        )
+
+
+def _exact(near: Nearest, prior: Prior) -> np.ndarray:
+    return near.largest <= prior.tolerance
+
+
+def _plain(reads: Reads) -> dict[str, Any]:
+    return {**reads.__dict__, "p": reads.p}
 
 
 def _lower(sentence: str) -> str:

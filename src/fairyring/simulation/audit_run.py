@@ -102,13 +102,9 @@ def audit_run(
         except PlanError as error:
             why_not = str(error)
     if reconstruction is not None:
-        found["reconstruction"] = {
-            "attack": reconstruction.attack,
-            "statement": reconstruction.statement,
-            "error": reconstruction.error,
-            "not_better_than_blind": reconstruction.of_protected.not_better,
-        }
-        arrays |= {name: getattr(reconstruction, name) for name in ("truth", "bare", "protected", "blind")}
+        found["reconstruction"] = reconstruction.record()
+        kinds = ("truth", "bare", "protected", "nearest", "blind")
+        arrays |= {name: getattr(reconstruction, name) for name in kinds}
     folder.write_arrays(SCORES, arrays)
     folder.write(RESULT, found)
     return Audited(found.get("canaries"), reconstruction, why_not)
