@@ -49,7 +49,7 @@ def test_one_device_that_seals_garbage_is_barred_and_all_others_stay(devices: in
     ended(play, {7})
     # Who has no part in it gets and sends no message more.
     concerned = set(play.near(7))
-    assert len(concerned) == (19 if devices == 20 else 32)
+    assert len(concerned) == (19 if devices == 20 else 44)
     assert {i for i, stage in play.told if stage == "masking"} == concerned
     assert {i for i, stage in play.told if stage == "disclosing"} == {7}
     assert {i for i, event in play.sent if event == "mailbox"} == concerned

@@ -117,6 +117,7 @@ ARTEFACTS = (
                     "why_nothing",
                     "releases",
                     "reservations",
+                    "lost",
                     "ledger",
                 )
             ),
@@ -144,14 +145,20 @@ ARTEFACTS = (
         False,
         "They list the keys of those who took part and of those who vanished, the same keys in every round; and where the "
         "server adds the noise a digest of the sum before it, which confirms a sum that was guessed.",
-        ("secure_sum/round-*.msgpack",),
+        (
+            "secure_sum/round-*.msgpack",
+            "secure_sum/head.msgpack",
+            "secure_sum/seal.msgpack",
+            "run.json: history.*",
+            _CHECKPOINT + "@history",
+        ),
         "masks",
     ),
     Artefact(
         "what the run says of itself",
         False,
         "Its sentences name numbers of clients and of examples.",
-        ("run.json: assumptions", "run.json: outside"),
+        ("run.json: assumptions", "run.json: outside", "run.json: privacy.warnings"),
     ),
     Artefact(
         "the report, once it is written",
@@ -166,7 +173,7 @@ ARTEFACTS = (
         "examples that were sought.",
         (
             "audit.json: *",
-            *(f"audit.safetensors: {array}" for array in ("scores", "truth", "bare", "protected", "blind")),
+            *(f"audit.safetensors: {array}" for array in ("scores", "truth", "bare", "protected", "nearest", "blind")),
         ),
     ),
     Artefact(
@@ -214,12 +221,13 @@ ARTEFACTS = (
         "masks",
     ),
     Artefact(
-        "the plan, and what it ran on",
+        "the plan, what it ran on and who runs it",
         True,
-        "It was settled before any data were seen.",
+        "It has nothing to do with any client's data.",
         (
             "plan.json",
             "source.json",
+            "lock",
             *(
                 f"run.json: {key}"
                 for key in (
