@@ -29,7 +29,7 @@ TURNS = plan(
     budget=fr.Budget(2.0, DELTA),
 )
 COINS = plan(
-    fr.gaussian_noise(2.0), features=WIDTH, bits=None, cohort=fr.cohort.poisson(0.25, most=45), budget=BUDGET
+    fr.gaussian_noise(2.0), features=WIDTH, bits=None, cohort=fr.cohort.poisson(0.25, most=64), budget=BUDGET
 )
 
 

@@ -314,12 +314,12 @@ def test_the_noise_in_a_mean_is_as_wide_as_is_said(given: fr.Plan) -> None:
 def test_what_is_lost_in_noise_is_named_and_what_is_not_is_not(private_runs: dict[str, Kept]) -> None:
     def of_a_round(multiplier: float) -> dict[str, Any]:
         given = plan(fr.gaussian_noise(multiplier), bits=None)
-        spending = Spending(given, None, False, None, None)
+        spending = Spending(given, None)
         side = np.array([10.0, 7.0, -0.2], np.float32)
-        record = recorded(given, side, 10, spending, released=True)
+        record = recorded(given, side, 10, 10, spending, released=True)
         assert (record["loss"], record["accuracy"]) == (5.0, 0.0)  # cut to what they can be
         assert record["noise_std"]["accuracy"] == pytest.approx(record["noise_std"]["loss"] / 5.0)
-        assert recorded(given, side, 10, spending, released=False).keys() == {"loss", "accuracy"}
+        assert recorded(given, side, 10, 10, spending, released=False).keys() == {"loss", "accuracy"}
         spending.close(finished=True)
         return record
 

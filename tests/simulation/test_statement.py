@@ -62,7 +62,6 @@ CORRELATED = plan(
     budget=fr.Budget(8.0, DELTA),
     cohort=fr.cohort.in_turn(10, separation=4),
 )
-TWICE = private(cohort=fr.cohort.in_turn(10, separation=4), budget=fr.Budget(8.0, DELTA, rounds=8))
 COINS = plan(fr.gaussian_noise(2.0), bits=None, budget=LIMIT, cohort=fr.cohort.poisson(0.25, most=33))
 REFUTED = {"holds": False, "claimed": 3.25}
 HELD = {"holds": True, "claimed": 3.25}
@@ -84,7 +83,6 @@ CASES: dict[str, list[tuple[Ran, str, Ran, str | None]]] = {
     ],
     "no_promise": [(ran(without()), "No noise was added", ran(private()), None)],
     "nothing_is_promised": [
-        (ran(TWICE, most_taken=3), "took part 3 times, and what is spent was counted for 2", ran(TWICE, most_taken=2), None),
         (ran(private(), entropy_given=True), "given by the caller", ran(private()), None),
         (ran(private(), spent=SPENT, audit=REFUTED), "audit contradicts", ran(private(), spent=SPENT, audit=HELD), None),
     ],

@@ -64,7 +64,7 @@ class RunFolder:
             RunError: somebody else holds it; the error says who.
             StorageError: the folder cannot be written.
         """
-        return Held(self.path / "lock")
+        return Held(self.path / "lock", mode=self.mode)
 
     @classmethod
     def create(cls, path: str | os.PathLike[str], *, private: bool = False) -> "RunFolder":
@@ -245,15 +245,16 @@ class Held:
 
     Args:
         path: of the file, made if there is none. It stays: a lock on a file that is removed locks nothing.
+        mode: who may read it, as for `replace_file`.
 
     Raises:
         RunError: somebody else has it.
         StorageError: it cannot be written.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, mode: int = OWNER) -> None:
         with _storage(path):
-            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, mode)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -173,7 +173,10 @@ ARTEFACTS = (
         "examples that were sought.",
         (
             "audit.json: *",
-            *(f"audit.safetensors: {array}" for array in ("scores", "truth", "bare", "protected", "nearest", "blind")),
+            *(
+                f"audit.safetensors: {array}"
+                for array in ("scores", "truth", "bare", "protected", "nearest", "blind")
+            ),
         ),
     ),
     Artefact(

@@ -388,7 +388,6 @@ class _Simulation:
             stops=self.stop is not None,
             entropy_given=self.entropy_given,
             canaries=self.draws.canaries,
-            most_taken=int(self.participation.max(initial=0)),
             states="none" if not has_states else "deleted" if deleted else "kept",
             folder=self.kept,
             outside=outside([name for name, there in has.items() if there]) if plan.protection else (),

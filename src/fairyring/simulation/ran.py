@@ -7,7 +7,6 @@ from typing import Any
 
 from fairyring.learning.plan import Plan
 from fairyring.learning.protection import Protection
-from fairyring.privacy.participation import AtMost
 from fairyring.task.examine import Examined
 
 
@@ -26,7 +25,6 @@ class Ran:
         stops: it may end by those evaluations.
         entropy_given: the noise is made from bytes that the caller gave.
         canaries: how many take the places of clients.
-        most_taken: in how many rounds the client took part that was in most of them.
         states: of clients' own states: "none", "kept" or "deleted".
         folder: it is kept in a folder.
         outside: what that folder holds outside of the promise, as `artefacts.outside` says.
@@ -45,7 +43,6 @@ class Ran:
     stops: bool = False
     entropy_given: bool = False
     canaries: int = 0
-    most_taken: int = 0
     states: str = "none"
     folder: bool = False
     outside: Sequence[Mapping[str, Any]] = ()
@@ -81,12 +78,6 @@ class Ran:
             return None
         if self.entropy_given:
             return "the bytes that all its noise is made from were given by the caller (entropy=), and whoever knows them can take it off"
-        participation = self.protection.participation
-        times = participation.times if isinstance(participation, AtMost) else None
-        if times is not None and self.most_taken > times:
-            return (
-                f"a client took part {self.most_taken:,} times, and what is spent was counted for {times:,}"
-            )
         if self.refuted:
             return "the audit contradicts what was claimed"
         return None
