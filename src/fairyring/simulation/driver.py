@@ -21,6 +21,7 @@ from fairyring.learning.plan import Plan
 from fairyring.learning.server import ServerState
 from fairyring.population import Population
 from fairyring.privacy.canaries import Audit, Canaries
+from fairyring.privacy.mechanism import DirectCheck
 from fairyring.privacy.participation import AtMost
 from fairyring.simulation.assembly import assemble
 from fairyring.simulation.audit_in_run import SCORES, audited, check_audit, scores_of
@@ -37,6 +38,7 @@ from fairyring.simulation.states import ClientStates
 from fairyring.simulation.stopping import EarlyStopping
 from fairyring.simulation.target import target
 from fairyring.simulation.transcripts import Transcripts
+from fairyring.simulation.watching import Watch
 
 CHECKPOINT_SECONDS = 10.0
 ABORTED_IDEAL = "masking", "fewer clients reported than a sum may be of"
@@ -59,7 +61,7 @@ def simulate(
     checkpoint_every: int | None = None,
     dropout: float = 0.0,
     secure_sum: SecureSum = "ideal",
-    audit: Canaries | None = None,
+    audit: Canaries | DirectCheck | None = None,
     entropy: bytes | None = None,
     stop: EarlyStopping | None = None,
     on_round: Callable[[dict[str, Any]], object] | None = None,
@@ -92,7 +94,9 @@ def simulate(
             counted. The model is bitwise the same, unless clients that vanish after their input leave too few to
             unmask it: such a round is recorded as aborted and changes nothing.
         audit: so many canaries take the places of clients, of at most half of them, and what they give away is set
-            against what the plan promises. They cost accuracy: an audited run is for judging the plan.
+            against what the plan promises. They cost accuracy: an audited run is for judging the plan. What is added to
+            each sum is compared with the law that is claimed, too; with `fr.privacy.DirectCheck()` that alone, which
+            changes nothing in the run.
         entropy: 32 secret bytes that all noise of a private plan is made from, in place of the operating system's. For
             tests: whoever knows them can take the noise off.
         stop: when to stop early.
@@ -214,8 +218,10 @@ class _Simulation:
             **population.describe(),
             "test": test.describe() if test is not None else None,
         }
+        self.watch = Watch(plan) if audit is not None and plan.protection is not None else None
+        self.false_alarm = (audit if isinstance(audit, DirectCheck) else DirectCheck()).false_alarm
         self.audit = None
-        if audit is not None and plan.protection is not None:
+        if isinstance(audit, Canaries) and plan.protection is not None:
             directions = shared(self.root, Purpose.CANARY)
             known = isinstance(plan.protection.participation, AtMost)
             taking_part = Canaries(self.draws.canaries, audit.confidence)
@@ -230,7 +236,7 @@ class _Simulation:
             self.spending = Spending(plan, place, resume, entropy, self.head)
         self.transcripts = Transcripts(self.folder, self.spending) if self.folder else None
         masks = MaskedSums(plan.terms) if secure_sum == "protocol" and plan.terms else None
-        self.each = Rounds(self.engine, rows, self.draws, self.root, self.states, masks)
+        self.each = Rounds(self.engine, rows, self.draws, self.root, self.states, masks, self.watch)
 
     # -- the run folder -----------------------------------------------------------------------------------
 
@@ -429,16 +435,17 @@ class _Simulation:
         """What the rounds so far have spent, and what canaries gave away."""
         assert self.spending is not None
         judged = {"epsilon": self.spending.spent().epsilon}
-        if self.round == self.rounds and (found := self._audited()) is not None:
+        found = self._audited() if self.round == self.rounds and self.audit is not None else None
+        if found is not None:
             judged |= {"empirical_epsilon": found["empirical"], "empirical_epsilon_lower": found["lower"]}
         return judged
 
     def _audited(self) -> dict[str, Any] | None:
-        """What the audit found; None without one. Asked once, at the end: it goes over all releases again."""
-        if self.audit is None or self.spending is None or not len(self.audit):
+        """What audits found; None without one. Asked once, at the end: they go over all releases again."""
+        if self.watch is None or self.spending is None or not len(self.watch):
             return None
         if self.header.get("audit") is None:
-            self.header["audit"] = audited(self.audit, self.spending)
+            self.header["audit"] = audited(self.audit, self.watch, self.spending, self.false_alarm)
         return self.header["audit"]
 
     def _evaluate(self) -> dict[str, float]:
