@@ -58,10 +58,12 @@ def folder(tmp_path: Path) -> Path:
     return path
 
 
-def audit(folder: Path, **canaries: object) -> None:
+def audit(folder: Path, mechanism: bool = True, **canaries: object) -> None:
+    said = "All tests hold." if mechanism else "In <loss> it has 0 times the noise."
     (folder / "audit.json").write_bytes(
         msgspec.json.encode(
             {
+                "mechanism": {"holds": mechanism, "statement": said, "blind": "It trusts <hooks>."},
                 "canaries": CANARIES | canaries,
                 "reconstruction": {
                     "attack": "gradient matching",
@@ -101,6 +103,7 @@ def test_audits_are_shown(folder: Path) -> None:
     assert "The claim stands: an audit can refute a promise, never prove one." in text
     assert "Not better than &lt;blind&gt;." in text
     assert "what this plan releases" in text
+    assert "All tests hold. It trusts &lt;hooks&gt;." in text
     assert "alarm" not in text.split("</style>")[1]
 
 
@@ -110,6 +113,24 @@ def test_a_refuted_promise_is_said_before_all_else(folder: Path) -> None:
     alarm = text.index("The audit contradicts the promise: 7.87 is claimed, and canaries show at least 12.5")
     assert alarm < text.index("How it learned")
     assert "The claim stands" not in text
+
+
+def test_a_mechanism_that_is_not_what_is_claimed_is_said_before_all_else(folder: Path) -> None:
+    audit(folder, mechanism=False)
+    text = page(folder)
+    alarm = text.index("The mechanism is not what is claimed. In &lt;loss&gt; it has 0 times the noise.")
+    assert alarm < text.index("How it learned")
+
+
+def test_what_audits_found_during_a_run_is_shown(folder: Path) -> None:
+    header = msgspec.json.decode((folder / "run.json").read_bytes())
+    during = {"mechanism": {"holds": True, "statement": "All <tests> hold.", "blind": ""}}
+    (folder / "run.json").write_bytes(msgspec.json.encode(header | {"audit": during}))
+    text = page(folder)
+    assert "All &lt;tests&gt; hold." in text
+    assert "No canaries were sent" in text
+    (folder / "run.json").write_bytes(msgspec.json.encode(header | {"audit": during | CANARIES}))
+    assert "The claim stands" in page(folder)
 
 
 def test_a_ledger_that_was_changed_is_not_believed(folder: Path) -> None:

@@ -116,9 +116,9 @@ def ledger(run: Path, /, *, head: str | None = None) -> None:
 
 @app.command
 def audit(run: Path, file: Path | None = None, /, *, canaries: int = 1000, targets: int = 6) -> int:
-    """Attack a run: canaries against its promise, and examples read off its updates.
+    """Attack a run: its noise and canaries against its promise, and examples read off its updates.
 
-    The report then shows examples of the population. The exit status is 1 if canaries contradict the promise.
+    The report then shows examples of the population. The exit status is 1 if something contradicts the promise.
 
     Parameters
     ----------

@@ -17,6 +17,9 @@ def audit(run: Path, file: Path | None, *, canaries: int, targets: int) -> int:
     plan = override(given.plan, source.settings) if source.settings else given.plan
     found = audit_run(run, plan, given.population, canaries=canaries, targets=targets)
     lines = []
+    if found.mechanism is not None:
+        verdict = "is what is claimed" if found.mechanism["holds"] else "IS NOT WHAT IS CLAIMED"
+        lines.append(f"The mechanism {verdict}. {found.mechanism['statement']}")
     if found.canaries is not None:
         verdict = "The promise stands" if found.holds else "THE PROMISE DOES NOT STAND"
         lines.append(

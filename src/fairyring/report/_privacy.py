@@ -30,20 +30,31 @@ def privacy(folder: RunFolder) -> str:
     body = ""
     if promise:
         body += _promise(folder, promise) + _spent(folder, promise) + _ledger(folder)
-    body += _canaries(folder, audit) + _reconstruction(folder, audit)
+    body += _mechanism(audit) + _canaries(folder, audit) + _reconstruction(folder, audit)
     return section("privacy", _TITLE, body)
 
 
 def audit_of(folder: RunFolder) -> Mapping[str, Any]:
     """What audits of the run found: during it, or afterwards."""
-    return {**mapping(folder.audit), **({"canaries": folder.run["audit"]} if folder.run.get("audit") else {})}
+    found, during = dict(mapping(folder.audit)), dict(mapping(folder.run.get("audit")))
+    if "mechanism" in during:
+        found["mechanism"] = during.pop("mechanism")
+    return found | ({"canaries": during} if during else {})
 
 
 def alarm(folder: RunFolder) -> str | None:
     """What must be said before all else: an audit that the promise does not survive."""
+    mechanism = mapping(audit_of(folder).get("mechanism"))
+    if mechanism.get("holds") is False:
+        return (
+            f"The mechanism is not what is claimed. {mechanism.get('statement')} Take nothing about this run as private."
+        )
     found = mapping(audit_of(folder).get("canaries"))
-    if found.get("holds") is not False:
-        return None
+    return _refuted(found) if found.get("holds") is False else None
+
+
+def _refuted(found: Mapping[str, Any]) -> str:
+    """What canaries that contradict the promise say."""
     return (
         f"The audit contradicts the promise: {units.number(float(found['claimed']))} is claimed, and canaries show at "
         f"least {units.number(float(found['lower']))} with {float(found['confidence']):.1%} confidence. "
@@ -128,6 +139,17 @@ def _ledger(folder: RunFolder) -> str:
     )
 
 
+def _mechanism(audit: Mapping[str, Any]) -> str:
+    """What the direct check of the noise found."""
+    found = mapping(audit.get("mechanism"))
+    if not found:
+        return ""
+    statement = str(found.get("statement", ""))
+    if not found.get("holds"):
+        return f'<p class="note alarm">{escaped(statement)}</p>'
+    return paragraph(f"{statement} {found.get('blind', '')}")
+
+
 def _canaries(folder: RunFolder, audit: Mapping[str, Any]) -> str:
     found = mapping(audit.get("canaries"))
     if not found:
@@ -145,7 +167,7 @@ def _canaries(folder: RunFolder, audit: Mapping[str, Any]) -> str:
         words += " The claim stands: an audit can refute a promise, never prove one."
         text = paragraph(words)
     else:
-        text = f'<p class="note alarm">{escaped(alarm(folder) or "")}</p>' + paragraph(words)
+        text = f'<p class="note alarm">{escaped(_refuted(found))}</p>' + paragraph(words)
     if scores is None or not len(scores):
         return text
     svg = figures.canary_scores(scores.astype(float))

@@ -1,4 +1,4 @@
-"""Auditing a run afterwards: its plan run again with canaries, and attacks on what it sends."""
+"""Auditing a run afterwards: its plan run again, watched and with canaries, and attacks on what it sends."""
 
 import os
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from fairyring.core.record import RunFolder
 from fairyring.learning.plan import Plan
 from fairyring.population import Population
 from fairyring.privacy.canaries import Canaries
+from fairyring.privacy.mechanism import DirectCheck
 from fairyring.simulation.attack import Reconstruction, reconstruct
 from fairyring.simulation.audit_in_run import SCORES
 from fairyring.simulation.driver import simulate
@@ -26,16 +27,19 @@ class Audited:
         canaries: claimed and empirical epsilon, as in the run's record; None for a plan without a budget.
         reconstruction: what attacks read off updates; None where no attack fits, and then `why_not` says why.
         why_not: see there.
+        mechanism: what the direct check of the noise and of clients' vectors found, as in the run's record; None for a
+            plan without a budget.
     """
 
     canaries: dict[str, Any] | None
     reconstruction: Reconstruction | None
     why_not: str = ""
+    mechanism: dict[str, Any] | None = None
 
     @property
     def holds(self) -> bool:
-        """False if canaries contradict what the plan promises."""
-        return self.canaries is None or bool(self.canaries["holds"])
+        """False if canaries or the direct check contradict what the plan promises."""
+        return all(found is None or bool(found["holds"]) for found in (self.canaries, self.mechanism))
 
 
 def audit_run(
@@ -55,7 +59,7 @@ def audit_run(
     Args:
         run: a run folder.
         plan, population: those of the run.
-        canaries: how many; 0 to leave them out.
+        canaries: how many; 0 to leave them out, and only check the mechanism.
         targets: examples to be sought; 0 to leave that out.
 
     Raises:
@@ -79,18 +83,21 @@ def audit_run(
             )
     found: dict[str, Any] = {}
     arrays: dict[str, np.ndarray] = {}
-    if plan.protection is not None and canaries:
+    if plan.protection is not None:
         again = simulate(
             plan,
             population,
             rounds=rounds,
             seed=header["seed"],
             dropout=header["dropout"],
-            audit=Canaries(canaries),
+            audit=Canaries(canaries) if canaries else DirectCheck(),
             evaluate_every=rounds,
         )
-        found["canaries"] = again.header.get("audit")
-        arrays["scores"] = again.canary_scores
+        told = dict(again.header.get("audit") or {})
+        found["mechanism"] = told.pop("mechanism", None)
+        if told:
+            found["canaries"] = told
+            arrays["scores"] = again.canary_scores
     reconstruction, why_not = None, ""
     if targets:
         try:
@@ -107,4 +114,4 @@ def audit_run(
         arrays |= {name: getattr(reconstruction, name) for name in ("truth", "bare", "protected", "blind")}
     folder.write_arrays(SCORES, arrays)
     folder.write(RESULT, found)
-    return Audited(found.get("canaries"), reconstruction, why_not)
+    return Audited(found.get("canaries"), reconstruction, why_not, found.get("mechanism"))
