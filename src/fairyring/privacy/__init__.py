@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from fairyring.privacy.mechanism import Checked as Checked
     from fairyring.privacy.mechanism import DirectCheck as DirectCheck
     from fairyring.privacy.mechanism import Finding as Finding
+    from fairyring.privacy.membership import Membership as Membership
     from fairyring.privacy.participation import AtMost as AtMost
     from fairyring.privacy.participation import FixedSize as FixedSize
     from fairyring.privacy.participation import PoissonSampled as PoissonSampled
@@ -37,6 +38,7 @@ _MODULES = {
     "canaries": ("Canaries", "Estimate"),
     "ledger": ("Ledger",),
     "local": ("RandomizedResponse", "UnaryEncoding"),
+    "membership": ("Membership",),
     "mechanism": ("Checked", "DirectCheck", "Finding"),
     "participation": ("AtMost", "FixedSize", "PoissonSampled"),
     "release": ("Release",),

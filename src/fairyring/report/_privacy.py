@@ -30,7 +30,8 @@ def privacy(folder: RunFolder) -> str:
     body = ""
     if promise:
         body += _promise(folder, promise) + _spent(folder, promise) + _ledger(folder)
-    body += _mechanism(audit) + _canaries(folder, audit) + _reconstruction(folder, audit)
+    body += _mechanism(audit) + _canaries(folder, audit) + _membership(folder, audit)
+    body += _reconstruction(folder, audit)
     return section("privacy", _TITLE, body)
 
 
@@ -46,8 +47,13 @@ def alarm(folder: RunFolder) -> str | None:
     """What must be said before all else: an audit that the promise does not survive."""
     mechanism = mapping(audit_of(folder).get("mechanism"))
     if mechanism.get("holds") is False:
+        return f"The mechanism is not what is claimed. {mechanism.get('statement')} Take nothing about this run as private."
+    members = mapping(audit_of(folder).get("membership"))
+    if members.get("holds") is False:
         return (
-            f"The mechanism is not what is claimed. {mechanism.get('statement')} Take nothing about this run as private."
+            f"Shadow runs contradict the promise: {units.number(float(members['claimed']))} is claimed, and who took part is "
+            f"told as surely as epsilon {units.number(float(members['lower']))} allows at least. "
+            "Take nothing about this run as private."
         )
     found = mapping(audit_of(folder).get("canaries"))
     return _refuted(found) if found.get("holds") is False else None
@@ -173,6 +179,31 @@ def _canaries(folder: RunFolder, audit: Mapping[str, Any]) -> str:
     svg = figures.canary_scores(scores.astype(float))
     caption = "How far each canary stands out, beside what chance alone gives a direction nobody pushed."
     return text + pair([figure(svg, caption, "Scores of canaries")])
+
+
+def _membership(folder: RunFolder, audit: Mapping[str, Any]) -> str:
+    """How well shadow runs tell who took part."""
+    found = mapping(audit.get("membership"))
+    if not found:
+        return absent(
+            "No shadow runs were made to tell members by. `fairyring audit --shadows 64` makes them."
+        )
+    claimed = number(found.get("claimed"))
+    words = str(found.get("statement", ""))
+    if claimed is None:
+        words += " Nothing bounds what a stronger attack tells."
+    else:
+        words += " A weak attack proves nothing; the bound is the promise's."
+    text = paragraph(words)
+    false, true = (folder.audit_arrays.get(name) for name in ("roc_false", "roc_true"))
+    if false is None or true is None or not len(false):
+        return text
+    svg = figures.membership(false, true, claimed, float(found.get("delta", 0.0)))
+    caption = (
+        "Clients that were in a shadow run and are recognised, against clients that were not and are taken for such. "
+        "What counts is the left: few who are told, but surely."
+    )
+    return text + pair([figure(svg, caption, "Membership inference")])
 
 
 def _reconstruction(folder: RunFolder, audit: Mapping[str, Any]) -> str:

@@ -12,11 +12,17 @@ from fairyring.learning.plan import Plan
 from fairyring.population import Population
 from fairyring.privacy.canaries import Canaries
 from fairyring.privacy.mechanism import DirectCheck
+from fairyring.privacy.membership import Membership
 from fairyring.simulation.attack import Reconstruction, reconstruct
 from fairyring.simulation.audit_in_run import SCORES
 from fairyring.simulation.driver import simulate
+from fairyring.simulation.shadows import membership
 
 RESULT = "audit.json"
+SHADOWS, AFFORDED = (
+    64,
+    300.0,
+)  # shadow runs where nothing is said of them: at most so many, in about so many seconds
 
 
 @dataclass(frozen=True)
@@ -29,17 +35,20 @@ class Audited:
         why_not: see there.
         mechanism: what the direct check of the noise and of clients' vectors found, as in the run's record; None for a
             plan without a budget.
+        membership: what shadow runs tell of who took part; None where none were made.
     """
 
     canaries: dict[str, Any] | None
     reconstruction: Reconstruction | None
     why_not: str = ""
     mechanism: dict[str, Any] | None = None
+    membership: Membership | None = None
 
     @property
     def holds(self) -> bool:
-        """False if canaries or the direct check contradict what the plan promises."""
-        return all(found is None or bool(found["holds"]) for found in (self.canaries, self.mechanism))
+        """False if canaries, the direct check or membership inference contradict what the plan promises."""
+        told = (found["holds"] for found in (self.canaries, self.mechanism) if found is not None)
+        return all(told) and (self.membership is None or self.membership.holds)
 
 
 def audit_run(
@@ -49,6 +58,7 @@ def audit_run(
     *,
     canaries: int = 1000,
     targets: int = 6,
+    shadows: int | None = None,
 ) -> Audited:
     """Set what can be told from a run's releases against what its plan promises, and try to read examples off them.
 
@@ -61,6 +71,8 @@ def audit_run(
         plan, population: those of the run.
         canaries: how many; 0 to leave them out, and only check the mechanism.
         targets: examples to be sought; 0 to leave that out.
+        shadows: runs of as many rounds, each with half of the clients, by which members are told; 0 to leave that out.
+            Without it up to 64, as many as will take some five minutes, and none where that is fewer than eight.
 
     Raises:
         RunError, RunDamaged: it is no run, or one without a finished round.
@@ -112,6 +124,20 @@ def audit_run(
             "not_better_than_blind": reconstruction.of_protected.not_better,
         }
         arrays |= {name: getattr(reconstruction, name) for name in ("truth", "bare", "protected", "blind")}
+    told = None
+    if shadows is None:
+        shadows = _affordable(float(header.get("seconds", 0.0)))
+    if shadows:
+        told = membership(plan, population, rounds=rounds, shadows=shadows, seed=header["seed"])
+        found["membership"] = told.describe()
+        false, true = told.roc()
+        arrays |= {"roc_false": false.astype(np.float32), "roc_true": true.astype(np.float32)}
     folder.write_arrays(SCORES, arrays)
     folder.write(RESULT, found)
-    return Audited(found.get("canaries"), reconstruction, why_not, found.get("mechanism"))
+    return Audited(found.get("canaries"), reconstruction, why_not, found.get("mechanism"), told)
+
+
+def _affordable(seconds: float) -> int:
+    """How many shadow runs take about as long as one waits for, of a run that took so many seconds."""
+    count = min(SHADOWS, int(AFFORDED / max(seconds, 1e-3)) // 2 * 2)
+    return count if count >= 8 else 0

@@ -199,7 +199,7 @@ class Rounds:
                 return Done(state, np.full(len(self.engine.plan.sides), np.nan), clients, faulty)
             vector = noise.release(np.asarray(total.vector), clients, shared=shared)
             if self.watch is not None:
-                self.watch.released(draw.round, vector, clients)
+                self.watch.released(draw, vector, clients)
             noisy = jax.device_put((total._replace(vector=vector), heard), self.engine.devices[0])
             state, side, _, mean = self.engine.finish_noisy(
                 0, state, noisy, np.int32(draw.round), self.roots[0]

@@ -7,6 +7,7 @@ import numpy as np
 from fairyring.learning.plan import Plan
 from fairyring.privacy.mechanism import Checked, Mechanism
 from fairyring.privacy.release import Release
+from fairyring.simulation.draws import Draw
 
 
 class Watch:
@@ -44,7 +45,7 @@ class Watch:
                 self._vectors += 1
             yield client, vector
 
-    def released(self, round: int, vector: np.ndarray, clients: int) -> None:
+    def released(self, draw: Draw, vector: np.ndarray, clients: int) -> None:
         """What left a round, of so many clients, whose vectors have passed."""
         sigma = self.noise.sigma
         if self.noise.distributed:
@@ -52,7 +53,7 @@ class Watch:
             shares = clients + max(0, self.noise.shares - self.protection.shares_of(clients))
             sigma *= (shares / self.noise.shares) ** 0.5
         self.mechanism.released(
-            round, self._total, vector, sigma=sigma, encoded=self._vectors, clients=clients
+            draw.round, self._total, vector, sigma=sigma, encoded=self._vectors, clients=clients
         )
 
     def check(self, counted: Mapping[int, Release], false_alarm: float) -> Checked:
