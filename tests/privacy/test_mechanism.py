@@ -212,6 +212,26 @@ def test_a_true_sum_that_is_taken_off_or_shrunk_is_found() -> None:
         assert "noise apart from the sum" in failed
 
 
+def test_clients_that_answer_to_earlier_noise_pass_and_noise_along_the_sum_does_not() -> None:
+    """Training takes back some of the noise in the model, as correlated noise does: they are not apart."""
+    noise = LAWS["correlated"]
+    what = added(noise, 10, 4)
+
+    def told(share: float) -> list[str]:
+        mechanism, model = Mechanism(noise, SIDES, 32), np.zeros(NOISY, np.int64)
+        for t, own in what.items():
+            total = np.append(np.rint(-0.5 * model).astype(int), CLIENTS)
+            released = total + np.append(own + np.rint(share * total[:-1]).astype(int), 0)
+            model += own
+            mechanism.released(
+                t, total, released.astype(np.int32), sigma=900.0, encoded=CLIENTS, clients=CLIENTS
+            )
+        return [finding.name for finding in mechanism.check(dict.fromkeys(what, 900.0)).failed]
+
+    assert told(0.0) == []
+    assert "noise apart from the sum" in told(-0.9)
+
+
 def test_what_must_hold_exactly() -> None:
     noise = Noise("gaussian", 1.0, 4, 5.0, 7.0, 1.0, 4)
 

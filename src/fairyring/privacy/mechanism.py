@@ -148,13 +148,16 @@ class Mechanism:
         sides: names of the side values among the noisy coordinates, in their order.
         bits: sums are modulo `2^bits`.
 
-    Of each release one float32 a noisy coordinate is kept; beyond 1 GiB in a temporary file.
+    Of each release one float32 a noisy coordinate is kept, of correlated noise two; beyond 1 GiB in a temporary file.
     """
 
     def __init__(self, noise: Noise, sides: tuple[str, ...], bits: int) -> None:
         self.noise, self.bits = noise, bits
         self._parts = _parts(noise, sides)
         self._rows = Rows(noise.coordinates)
+        # Clients answer to a model that earlier noise is in, which correlated noise takes back: only what is new in the
+        # noise of a round is apart from the sum, and that is known once all rounds are.
+        self._totals = Rows(noise.coordinates) if noise.mechanism == "correlated" else None
         self._rounds: list[int] = []
         self._sigmas: list[float] = []
         self._longest, self._largest, self._vectors = 0, 0, 0
@@ -217,7 +220,11 @@ class Mechanism:
         # The dither is no secret. Made from what was released, it gives the same verdict every time.
         dice = np.random.default_rng(list(hashlib.sha256(np.ascontiguousarray(vector).data).digest()))
         row = scores(own, noise.mechanism, sigma, dice)
-        self._following.append(_cosine(row, total[: noise.coordinates].astype(np.float64)))
+        sent = total[: noise.coordinates].astype(np.float64)
+        if self._totals is None:
+            self._following.append(_cosine(row, sent))
+        else:
+            self._totals.append(sent)
         self._rounds.append(round)
         self._sigmas.append(sigma)
         self._rows.append(row)
@@ -242,7 +249,7 @@ class Mechanism:
             *tests.variances(summary, self._parts, self._rounds),
             tests.silence(self._zeros, self._expected_zeros, len(self) * self.noise.coordinates),
             *tests.means(summary, self._parts),
-            tests.following(self._following, self.noise.coordinates),
+            tests.following(self._along(mixing), self.noise.coordinates),
             *tests.repeats(summary, self._rounds),
             *tests.shape(summary),
             *tests.lattice(self._low_bits.reshape(-1, self._modulus).sum(axis=0)),
@@ -263,6 +270,19 @@ class Mechanism:
             false_alarm,
             tuple(exact + found),
         )
+
+    def _along(self, mixing: np.ndarray | None) -> list[float]:
+        """Cosines of every round's noise, what is new in it, and its true sum."""
+        if self._totals is None or mixing is None:
+            return self._following
+        products, noise, sums = np.zeros((3, len(self)))
+        chunks = zip(self._rows.columns(1 << 13), self._totals.columns(1 << 13), strict=True)
+        for (_, rows), (_, totals) in chunks:
+            white = mixing @ rows.astype(np.float64)
+            products += np.einsum("td,td->t", white, totals)
+            noise += np.einsum("td,td->t", white, white)
+            sums += np.einsum("td,td->t", totals, totals, dtype=np.float64)
+        return (products / np.sqrt(np.maximum(noise * sums, 1e-300))).tolist()
 
     def _exact(self, counted: Mapping[int, float]) -> list[Finding]:
         """What holds for certain or does not."""
