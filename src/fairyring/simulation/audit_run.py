@@ -19,10 +19,8 @@ from fairyring.simulation.driver import simulate
 from fairyring.simulation.shadows import membership
 
 RESULT = "audit.json"
-SHADOWS, AFFORDED = (
-    64,
-    300.0,
-)  # shadow runs where nothing is said of them: at most so many, in about so many seconds
+# Shadow runs where nothing is said of them: at most so many, in about so many seconds.
+SHADOWS, AFFORDED = 64, 300.0
 
 
 @dataclass(frozen=True)
