@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from fairyring.population import load as load
     from fairyring.population import partition as partition
     from fairyring.privacy import Budget as Budget
+    from fairyring.privacy import Membership as Membership
     from fairyring.privacy import correlated_noise as correlated_noise
     from fairyring.privacy import distributed_noise as distributed_noise
     from fairyring.privacy import gaussian_noise as gaussian_noise
@@ -72,6 +73,7 @@ if TYPE_CHECKING:
     from fairyring.simulation import Run as Run
     from fairyring.simulation import Verified as Verified
     from fairyring.simulation import audit_run as audit_run
+    from fairyring.simulation import membership as membership
     from fairyring.simulation import simulate as simulate
     from fairyring.simulation import verify_run as verify_run
     from fairyring.task import Metric as Metric
@@ -93,6 +95,7 @@ __all__ = [
     "LedgerDamaged",
     "LedgerMismatch",
     "LocalTraining",
+    "Membership",
     "MessageRefused",
     "Metric",
     "MissingExtra",
@@ -133,6 +136,7 @@ __all__ = [
     "fedyogi",
     "gaussian_noise",
     "load",
+    "membership",
     "multi_label",
     "next_token",
     "override",
@@ -183,7 +187,7 @@ _ROOMS = {
         "override",
         "scaffold",
     ),
-    "privacy": ("Budget", "correlated_noise", "distributed_noise", "gaussian_noise"),
+    "privacy": ("Budget", "Membership", "correlated_noise", "distributed_noise", "gaussian_noise"),
     "simulation": (
         "Audited",
         "EarlyStopping",
@@ -191,6 +195,7 @@ _ROOMS = {
         "Run",
         "Verified",
         "audit_run",
+        "membership",
         "simulate",
         "verify_run",
     ),

@@ -105,8 +105,10 @@ def test_a_private_run_is_counted_stopped_and_audited(call: Callable, file: Path
     assert (
         call("ledger", tmp_path / "run", "--head", head[:-1] + ("0" if head[-1] != "0" else "1")).status == 2
     )
-    audited = call("audit", tmp_path / "run", "--canaries", 0, "--targets", 5)
+    audited = call("audit", tmp_path / "run", "--canaries", 0, "--targets", 5, "--shadows", 8)
     assert audited.status == 0, audited.err
+    assert "The mechanism is what is claimed." in audited.out
+    assert "By shadow runs: 8 runs" in audited.out
     assert "quotients of each unit" in audited.out
     assert "What this attack cannot show:" in audited.out
     other = tmp_path / "other.py"

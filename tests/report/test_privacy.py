@@ -37,6 +37,7 @@ CANARIES = {
     "confidence": 0.999,
     "holds": True,
 }
+MEMBERSHIP = {"claimed": 7.87, "delta": 1e-5, "lower": 9.5, "statement": "Told with an <AUC> of 0.7."}
 
 
 @pytest.fixture
@@ -60,11 +61,14 @@ def folder(tmp_path: Path) -> Path:
     return path
 
 
-def audit(folder: Path, **canaries: object) -> None:
+def audit(folder: Path, mechanism: bool = True, members: bool = True, **canaries: object) -> None:
+    said = "All tests hold." if mechanism else "In <loss> it has 0 times the noise."
     (folder / "audit.json").write_bytes(
         msgspec.json.encode(
             {
+                "mechanism": {"holds": mechanism, "statement": said, "blind": "It trusts <hooks>."},
                 "canaries": CANARIES | canaries,
+                "membership": MEMBERSHIP | {"holds": members},
                 "reconstruction": {
                     "attack": "gradient matching",
                     "statement": "Not better than <blind>.",
@@ -74,7 +78,9 @@ def audit(folder: Path, **canaries: object) -> None:
         )
     )
     images = {name: np.full((6, 64), 0.5, np.float32) for name in ("truth", "bare", "protected", "blind")}
-    save_file(images | {"scores": np.linspace(-3, 4, 500, dtype=np.float32)}, folder / "audit.safetensors")
+    curve = {name: np.geomspace(1e-3, 1, 50, dtype=np.float32) for name in ("roc_false", "roc_true")}
+    scores = {"scores": np.linspace(-3, 4, 500, dtype=np.float32)}
+    save_file(images | curve | scores, folder / "audit.safetensors")
 
 
 def page(folder: Path) -> str:
@@ -90,6 +96,7 @@ def test_a_promise_is_told_with_all_it_rests_on(folder: Path) -> None:
     assert "2 releases in a chain of 6 entries; 1 reservation never released counts as spent" in text
     assert "No canaries were sent" in text
     assert "No attack was tried" in text
+    assert "No shadow runs were made" in text
     assert "alarm" not in text.split("</style>")[1]
 
 
@@ -110,6 +117,9 @@ def test_audits_are_shown(folder: Path) -> None:
     assert "The claim stands: an audit can refute a promise, never prove one." in text
     assert "Not better than &lt;blind&gt;." in text
     assert "what this plan releases" in text
+    assert "Told with an &lt;AUC&gt; of 0.7. A weak attack proves nothing" in text
+    assert 'aria-label="Membership inference"' in text
+    assert "All tests hold. It trusts &lt;hooks&gt;." in text
     assert "alarm" not in text.split("</style>")[1]
 
 
@@ -142,6 +152,31 @@ def test_a_refuted_promise_is_said_before_all_else(folder: Path) -> None:
     alarm = text.index("The audit contradicts the promise: 7.87 is claimed, and canaries show at least 12.5")
     assert alarm < text.index("How it learned")
     assert "The claim stands" not in text
+
+
+def test_a_mechanism_that_is_not_what_is_claimed_is_said_before_all_else(folder: Path) -> None:
+    audit(folder, mechanism=False)
+    text = page(folder)
+    alarm = text.index("The mechanism is not what is claimed. In &lt;loss&gt; it has 0 times the noise.")
+    assert alarm < text.index("How it learned")
+
+
+def test_members_that_are_told_too_surely_are_said_before_all_else(folder: Path) -> None:
+    audit(folder, members=False)
+    text = page(folder)
+    alarm = text.index("Shadow runs contradict the promise: 7.87 is claimed")
+    assert alarm < text.index("How it learned")
+
+
+def test_what_audits_found_during_a_run_is_shown(folder: Path) -> None:
+    header = msgspec.json.decode((folder / "run.json").read_bytes())
+    during = {"mechanism": {"holds": True, "statement": "All <tests> hold.", "blind": ""}}
+    (folder / "run.json").write_bytes(msgspec.json.encode(header | {"audit": during}))
+    text = page(folder)
+    assert "All &lt;tests&gt; hold." in text
+    assert "No canaries were sent" in text
+    (folder / "run.json").write_bytes(msgspec.json.encode(header | {"audit": during | CANARIES}))
+    assert "The claim stands" in page(folder)
 
 
 def test_a_ledger_that_was_changed_is_not_believed(folder: Path) -> None:

@@ -147,17 +147,24 @@ def test_an_audit_is_of_the_run_it_is_asked_for(population, tmp_path: Path) -> N
     with pytest.raises(RunMismatch, match="a population"):
         fr.audit_run(tmp_path / "run", plan, population.select(np.arange(199)))
     before = (tmp_path / "run" / "ledger.head").read_bytes()
-    found = fr.audit_run(tmp_path / "run", plan, population, canaries=100, targets=5)
+    found = fr.audit_run(tmp_path / "run", plan, population, canaries=100, targets=5, shadows=8)
     assert found.holds
     assert found.canaries is not None
     assert 0 < found.canaries["lower"] <= found.canaries["claimed"] <= 8
     assert found.canaries["canaries"] == 100
+    assert found.mechanism is not None
+    assert found.mechanism["holds"]
+    assert found.membership is not None
+    assert found.membership.members.shape == (8, 200)
     arrays = load_file(tmp_path / "run" / "audit.safetensors")
     for name in ("truth", "bare", "protected", "nearest", "blind"):
         assert arrays[name].shape == (5, 8, 8, 1)
     assert len(arrays["scores"]) == 100
     assert (tmp_path / "run" / "ledger.head").read_bytes() == before  # an audit spends nothing of the run's
-    assert 'aria-label="Reconstructed examples"' in fr.write_report(tmp_path / "run").read_text("utf-8")
+    text = fr.write_report(tmp_path / "run").read_text("utf-8")
+    assert 'aria-label="Reconstructed examples"' in text
+    assert 'aria-label="Membership inference"' in text
+    assert "tests of the claimed law hold" in text
 
 
 def test_a_run_without_rounds_and_inputs_that_are_no_numbers_are_refused(population, tmp_path: Path) -> None:

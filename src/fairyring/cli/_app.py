@@ -121,10 +121,18 @@ def ledger(run: Path, /, *others: Path, head: str | None = None) -> None:
 
 
 @app.command
-def audit(run: Path, file: Path | None = None, /, *, canaries: int = 1000, targets: int = 6) -> int:
-    """Attack a run: canaries against its promise, and examples read off its updates.
+def audit(
+    run: Path,
+    file: Path | None = None,
+    /,
+    *,
+    canaries: int = 1000,
+    targets: int = 6,
+    shadows: int | None = None,
+) -> int:
+    """Attack a run: its noise and canaries against its promise, members told by shadow runs, examples read off its updates.
 
-    The report then shows examples of the population. The exit status is 1 if canaries contradict the promise.
+    The report then shows examples of the population. The exit status is 1 if something contradicts the promise.
 
     Parameters
     ----------
@@ -133,13 +141,16 @@ def audit(run: Path, file: Path | None = None, /, *, canaries: int = 1000, targe
     file:
         The Python file that defines its plan and population; the one it was trained from if not given.
     canaries:
-        How many take part in a second run of the plan; 0 for none.
+        How many take part in a second run of the plan; with 0 only its noise is checked.
     targets:
         How many examples are sought; 0 for none.
+    shadows:
+        How many runs, each with half of the clients, are made to tell members by; 0 for none. Up to 64 if not given, as
+        many as take some five minutes.
     """
     from fairyring.cli import _audit
 
-    return _audit.audit(run, file, canaries=canaries, targets=targets)
+    return _audit.audit(run, file, canaries=canaries, targets=targets, shadows=shadows)
 
 
 privacy = App(name="privacy", help="Reckon with differential privacy before anything is trained.")

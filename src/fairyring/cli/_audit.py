@@ -7,7 +7,7 @@ from fairyring.cli._source import Source
 from fairyring.cli._terminal import screen, without_warnings
 
 
-def audit(run: Path, file: Path | None, *, canaries: int, targets: int) -> int:
+def audit(run: Path, file: Path | None, *, canaries: int, targets: int, shadows: int | None) -> int:
     """Audit a run folder; see the command of the same name. Returns the exit status."""
     from fairyring.learning import override
     from fairyring.simulation import audit_run
@@ -16,8 +16,11 @@ def audit(run: Path, file: Path | None, *, canaries: int, targets: int) -> int:
     with without_warnings():  # the run's report has them
         given = PlanFile.read(Path(source.file))
         plan = override(given.plan, source.settings) if source.settings else given.plan
-        found = audit_run(run, plan, given.population, canaries=canaries, targets=targets)
+        found = audit_run(run, plan, given.population, canaries=canaries, targets=targets, shadows=shadows)
     lines = []
+    if found.mechanism is not None:
+        verdict = "is what is claimed" if found.mechanism["holds"] else "IS NOT WHAT IS CLAIMED"
+        lines.append(f"The mechanism {verdict}. {found.mechanism['statement']}")
     if found.canaries is not None:
         verdict = "The promise stands" if found.holds else "THE PROMISE DOES NOT STAND"
         lines.append(
@@ -27,6 +30,12 @@ def audit(run: Path, file: Path | None, *, canaries: int, targets: int) -> int:
             lines.append(found.canaries["beside"])
     elif canaries:
         lines.append("No canaries: this plan promises nothing that they could contradict.")
+    if found.membership is not None:
+        lines.append(f"By shadow runs: {found.membership.statement}")
+        if not found.membership.holds:
+            lines.append("THE PROMISE DOES NOT STAND: members are told more surely than it allows.")
+    elif shadows is None:
+        lines.append("No shadow runs: they would take long. --shadows 64 makes as many.")
     if found.reconstruction is not None:
         lines.append(f"By {found.reconstruction.attack}. {found.reconstruction.statement}")
         lines += ["What this attack cannot show:", *(f"- {limit}." for limit in found.reconstruction.limits)]

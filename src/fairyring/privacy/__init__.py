@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from fairyring.privacy.ledger import Ledger as Ledger
     from fairyring.privacy.local import RandomizedResponse as RandomizedResponse
     from fairyring.privacy.local import UnaryEncoding as UnaryEncoding
+    from fairyring.privacy.mechanism import Checked as Checked
+    from fairyring.privacy.mechanism import DirectCheck as DirectCheck
+    from fairyring.privacy.mechanism import Finding as Finding
+    from fairyring.privacy.membership import Membership as Membership
     from fairyring.privacy.participation import AtMost as AtMost
     from fairyring.privacy.participation import FixedSize as FixedSize
     from fairyring.privacy.participation import PoissonSampled as PoissonSampled
@@ -35,6 +39,8 @@ _MODULES = {
     "canaries": ("Canaries", "Estimate"),
     "ledger": ("Ledger",),
     "local": ("RandomizedResponse", "UnaryEncoding"),
+    "membership": ("Membership",),
+    "mechanism": ("Checked", "DirectCheck", "Finding"),
     "participation": ("AtMost", "FixedSize", "PoissonSampled"),
     "release": ("Release",),
     "together": ("together",),

@@ -30,21 +30,40 @@ def privacy(folder: RunFolder) -> str:
     body = ""
     if promise:
         body += _promise(folder, promise) + _spent(folder, promise) + _ledger(folder)
-    body += _canaries(folder, audit) + _reconstruction(folder, audit)
+    body += _mechanism(audit) + _canaries(folder, audit) + _membership(folder, audit)
+    body += _reconstruction(folder, audit)
     return section("privacy", _TITLE, body)
 
 
 def audit_of(folder: RunFolder) -> Mapping[str, Any]:
     """What audits of the run found: during it, or afterwards."""
-    return {**mapping(folder.audit), **({"canaries": folder.run["audit"]} if folder.run.get("audit") else {})}
+    found, during = dict(mapping(folder.audit)), dict(mapping(folder.run.get("audit")))
+    if "mechanism" in during:
+        found["mechanism"] = during.pop("mechanism")
+    return found | ({"canaries": during} if during else {})
 
 
 def alarm(folder: RunFolder) -> str | None:
     """What must be said before all else: an audit that the promise does not survive."""
+    mechanism = mapping(audit_of(folder).get("mechanism"))
+    if mechanism.get("holds") is False:
+        return f"The mechanism is not what is claimed. {mechanism.get('statement')} Take nothing about this run as private."
+    members = mapping(audit_of(folder).get("membership"))
+    if members.get("holds") is False:
+        return (
+            f"Shadow runs contradict the promise: {units.number(float(members['claimed']))} is claimed, and who took part is "
+            f"told as surely as epsilon {units.number(float(members['lower']))} allows at least. "
+            "Take nothing about this run as private."
+        )
     found = mapping(audit_of(folder).get("canaries"))
     why = mapping(folder.run.get("privacy")).get("why_nothing")
-    if found.get("holds") is not False:
-        return f"Nothing is promised: {why}. Take nothing about this run as private." if why else None
+    if found.get("holds") is False:
+        return _refuted(found)
+    return f"Nothing is promised: {why}. Take nothing about this run as private." if why else None
+
+
+def _refuted(found: Mapping[str, Any]) -> str:
+    """What canaries that contradict the promise say."""
     return (
         f"The audit contradicts the promise: {units.number(float(found['claimed']))} is claimed, and canaries show at "
         f"least {units.number(float(found['lower']))} with {float(found['confidence']):.1%} confidence. "
@@ -136,6 +155,17 @@ def _ledger(folder: RunFolder) -> str:
     )
 
 
+def _mechanism(audit: Mapping[str, Any]) -> str:
+    """What the direct check of the noise found."""
+    found = mapping(audit.get("mechanism"))
+    if not found:
+        return ""
+    statement = str(found.get("statement", ""))
+    if not found.get("holds"):
+        return f'<p class="note alarm">{escaped(statement)}</p>'
+    return paragraph(f"{statement} {found.get('blind', '')}")
+
+
 def _canaries(folder: RunFolder, audit: Mapping[str, Any]) -> str:
     found = mapping(audit.get("canaries"))
     if not found:
@@ -155,12 +185,37 @@ def _canaries(folder: RunFolder, audit: Mapping[str, Any]) -> str:
         words += " The claim stands: an audit can refute a promise, never prove one."
         text = paragraph(words)
     else:
-        text = f'<p class="note alarm">{escaped(alarm(folder) or "")}</p>' + paragraph(words)
+        text = f'<p class="note alarm">{escaped(_refuted(found))}</p>' + paragraph(words)
     if scores is None or not len(scores):
         return text
     svg = figures.canary_scores(scores.astype(float))
     caption = "How far each canary stands out, beside what chance alone gives a direction nobody pushed."
     return text + pair([figure(svg, caption, "Scores of canaries")])
+
+
+def _membership(folder: RunFolder, audit: Mapping[str, Any]) -> str:
+    """How well shadow runs tell who took part."""
+    found = mapping(audit.get("membership"))
+    if not found:
+        return absent(
+            "No shadow runs were made to tell members by. `fairyring audit --shadows 64` makes them."
+        )
+    claimed = number(found.get("claimed"))
+    words = str(found.get("statement", ""))
+    if claimed is None:
+        words += " Nothing bounds what a stronger attack tells."
+    else:
+        words += " A weak attack proves nothing; the bound is the promise's."
+    text = paragraph(words)
+    false, true = (folder.audit_arrays.get(name) for name in ("roc_false", "roc_true"))
+    if false is None or true is None or not len(false):
+        return text
+    svg = figures.membership(false, true, claimed, float(found.get("delta", 0.0)))
+    caption = (
+        "Clients that were in a shadow run and are recognised, against clients that were not and are taken for such. "
+        "What counts is the left: few who are told, but surely."
+    )
+    return text + pair([figure(svg, caption, "Membership inference")])
 
 
 def _reconstruction(folder: RunFolder, audit: Mapping[str, Any]) -> str:

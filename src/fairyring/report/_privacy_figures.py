@@ -71,6 +71,39 @@ def canary_scores(scores: np.ndarray, allowed: float | None = None) -> str:
     return _svg("privacy-canaries", draw)
 
 
+def membership(false: np.ndarray, true: np.ndarray, claimed: float | None, delta: float) -> str:
+    """True against false positive rates `[n]` each of membership inference, both on logarithmic axes, and what a claim allows."""
+
+    def draw(ax: "Axes") -> None:
+        low = max(1e-4, float(false.min()))
+        chance = np.geomspace(low, 1.0, 100)
+        ax.plot(chance, chance, color=MUTED, linewidth=1.3, linestyle=(0, (2, 2)), label="chance")
+        if claimed is not None and claimed < 700:
+            allowed = np.minimum(
+                np.exp(claimed) * chance + delta, 1 - np.exp(-claimed) * (1 - delta - chance).clip(0)
+            )
+            ax.plot(
+                chance,
+                allowed.clip(max=1.0),
+                color=WARM,
+                linewidth=1.3,
+                linestyle=(0, (5, 3)),
+                label="promised",
+            )
+        shown = true > 0
+        ax.plot(false[shown], true[shown], color=ACCENT, linewidth=2, label="attack")
+        ax.set_xscale("log")
+        ax.set_yscale("log")
+        ax.set_xlim(low, 1.0)
+        ax.set_ylim(low, 1.1)
+        ax.set_title("Members told")
+        ax.set_xlabel("false positive rate")
+        ax.set_ylabel("true positive rate")
+        ax.legend(loc="lower right", handlelength=1.8, borderaxespad=0.3)
+
+    return _svg("privacy-membership", draw)
+
+
 def reconstructions(targets: Sequence[Sequence[np.ndarray]], kinds: Sequence[str]) -> str:
     """Images of targets: the truth, then what each attack made of it.
 

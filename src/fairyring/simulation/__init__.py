@@ -4,6 +4,7 @@ from fairyring.simulation.audit_run import Audited, audit_run
 from fairyring.simulation.driver import simulate
 from fairyring.simulation.evaluate import Evaluation
 from fairyring.simulation.run import Run
+from fairyring.simulation.shadows import membership
 from fairyring.simulation.stopping import EarlyStopping
 from fairyring.simulation.verification import Verified, verify_run
 
@@ -14,6 +15,7 @@ __all__ = [
     "Run",
     "Verified",
     "audit_run",
+    "membership",
     "simulate",
     "verify_run",
 ]

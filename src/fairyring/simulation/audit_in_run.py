@@ -1,4 +1,4 @@
-"""The canary audit of a run: whether it can be made, and what it found."""
+"""Audits within a run, by canaries and of the mechanism itself: whether they can be made, and what they found."""
 
 from typing import Any
 
@@ -7,12 +7,14 @@ import numpy as np
 from fairyring.core.errors import PlanError
 from fairyring.learning.plan import Plan
 from fairyring.privacy.canaries import Audit, Canaries, verdict
+from fairyring.privacy.mechanism import DirectCheck
 from fairyring.simulation.spending import Spending
+from fairyring.simulation.watching import Watch
 
 SCORES = "audit.safetensors"
 
 
-def check_audit(audit: Canaries | None, plan: Plan) -> int:
+def check_audit(audit: Canaries | DirectCheck | None, plan: Plan) -> int:
     """How many canaries take part.
 
     Raises:
@@ -20,14 +22,14 @@ def check_audit(audit: Canaries | None, plan: Plan) -> int:
     """
     if audit is None:
         return 0
-    if not isinstance(audit, Canaries) or plan.protection is None:
+    if not isinstance(audit, Canaries | DirectCheck) or plan.protection is None:
         raise PlanError(
             "audit",
             given=repr(audit)[:80] + ("" if plan.protection else ", for a plan without a budget"),
-            expected="fr.privacy.Canaries(1000), for a plan with privacy=fr.Budget(...)",
+            expected="fr.privacy.Canaries(1000) or fr.privacy.DirectCheck(), for a plan with privacy=fr.Budget(...)",
             do="Give the plan a budget and a noise stage, or leave the audit out.",
         )
-    return audit.count
+    return audit.count if isinstance(audit, Canaries) else 0
 
 
 def scores_of(audit: Audit) -> np.ndarray:
@@ -35,11 +37,15 @@ def scores_of(audit: Audit) -> np.ndarray:
     return np.asarray(audit.scores().scores, np.float32)
 
 
-def audited(audit: Audit, spending: Spending) -> dict[str, Any]:
-    """What an audit found, for the run's record."""
+def audited(audit: Audit | None, watch: Watch, spending: Spending, false_alarm: float) -> dict[str, Any]:
+    """What audits found, for the run's record: canaries, if there are any, and the direct check as `mechanism`."""
+    counted = {r.round: r.release for r in spending.ledger.reservations() if r.digest}
+    mechanism = {"mechanism": watch.check(counted, false_alarm).describe()}
+    if audit is None:
+        return mechanism
     estimate = audit.estimate(spending.protection.budget.delta)
     claimed = spending.spent().epsilon
-    return {
+    return mechanism | {
         "canaries": estimate.canaries,
         "claimed": claimed,
         "empirical": estimate.epsilon,

@@ -1,4 +1,4 @@
-"""Auditing a run afterwards: its plan run again with canaries, and attacks on what it sends."""
+"""Auditing a run afterwards: its plan run again, watched and with canaries, and attacks on what it sends."""
 
 import os
 from dataclasses import dataclass
@@ -11,12 +11,17 @@ from fairyring.core.record import RunFolder
 from fairyring.learning.plan import Plan
 from fairyring.population import Population
 from fairyring.privacy.canaries import Canaries
+from fairyring.privacy.mechanism import DirectCheck
+from fairyring.privacy.membership import Membership
 from fairyring.simulation.attack import Reconstruction, reconstruct
 from fairyring.simulation.audit_in_run import SCORES
 from fairyring.simulation.driver import simulate
+from fairyring.simulation.shadows import membership
 from fairyring.simulation.statement import two_epsilons
 
 RESULT = "audit.json"
+# Shadow runs where nothing is said of them: at most so many, in about so many seconds.
+SHADOWS, AFFORDED = 64, 300.0
 
 
 @dataclass(frozen=True)
@@ -27,16 +32,22 @@ class Audited:
         canaries: claimed and empirical epsilon, as in the run's record; None for a plan without a budget.
         reconstruction: what attacks read off updates; None where no attack fits, and then `why_not` says why.
         why_not: see there.
+        mechanism: what the direct check of the noise and of clients' vectors found, as in the run's record; None for a
+            plan without a budget.
+        membership: what shadow runs tell of who took part; None where none were made.
     """
 
     canaries: dict[str, Any] | None
     reconstruction: Reconstruction | None
     why_not: str = ""
+    mechanism: dict[str, Any] | None = None
+    membership: Membership | None = None
 
     @property
     def holds(self) -> bool:
-        """False if canaries contradict what the plan promises."""
-        return self.canaries is None or bool(self.canaries["holds"])
+        """False if canaries, the direct check or membership inference contradict what the plan promises."""
+        told = (found["holds"] for found in (self.canaries, self.mechanism) if found is not None)
+        return all(told) and (self.membership is None or self.membership.holds)
 
 
 def audit_run(
@@ -46,6 +57,7 @@ def audit_run(
     *,
     canaries: int = 1000,
     targets: int = 6,
+    shadows: int | None = None,
 ) -> Audited:
     """Set what can be told from a run's releases against what its plan promises, and try to read examples off them.
 
@@ -56,8 +68,10 @@ def audit_run(
     Args:
         run: a run folder.
         plan, population: those of the run.
-        canaries: how many; 0 to leave them out.
+        canaries: how many; 0 to leave them out, and only check the mechanism.
         targets: examples to be sought; 0 to leave that out.
+        shadows: runs of as many rounds, each with half of the clients, by which members are told; 0 to leave that out.
+            Without it up to 64, as many as will take some five minutes, and none where that is fewer than eight.
 
     Raises:
         RunError, RunDamaged: it is no run, or one without a finished round.
@@ -80,21 +94,22 @@ def audit_run(
             )
     found: dict[str, Any] = {}
     arrays: dict[str, np.ndarray] = {}
-    if plan.protection is not None and canaries:
+    if plan.protection is not None:
         again = simulate(
             plan,
             population,
             rounds=rounds,
             seed=header["seed"],
             dropout=header["dropout"],
-            audit=Canaries(canaries),
+            audit=Canaries(canaries) if canaries else DirectCheck(),
             evaluate_every=rounds,
         )
-        found["canaries"] = again.header.get("audit")
-        arrays["scores"] = again.canary_scores
-        if found["canaries"] is not None:
+        told = dict(again.header.get("audit") or {})
+        found["mechanism"] = told.pop("mechanism", None)
+        if told:
             spent = (header.get("privacy") or {}).get("spent")
-            found["canaries"]["beside"] = two_epsilons(spent, found["canaries"]["claimed"])
+            found["canaries"] = told | {"beside": two_epsilons(spent, told["claimed"])}
+            arrays["scores"] = again.canary_scores
     reconstruction, why_not = None, ""
     if targets:
         try:
@@ -105,6 +120,20 @@ def audit_run(
         found["reconstruction"] = reconstruction.record()
         kinds = ("truth", "bare", "protected", "nearest", "blind")
         arrays |= {name: getattr(reconstruction, name) for name in kinds}
+    told = None
+    if shadows is None:
+        shadows = _affordable(float(header.get("seconds", 0.0)))
+    if shadows:
+        told = membership(plan, population, rounds=rounds, shadows=shadows, seed=header["seed"])
+        found["membership"] = told.describe()
+        false, true = told.roc()
+        arrays |= {"roc_false": false.astype(np.float32), "roc_true": true.astype(np.float32)}
     folder.write_arrays(SCORES, arrays)
     folder.write(RESULT, found)
-    return Audited(found.get("canaries"), reconstruction, why_not)
+    return Audited(found.get("canaries"), reconstruction, why_not, found.get("mechanism"), told)
+
+
+def _affordable(seconds: float) -> int:
+    """How many shadow runs take about as long as one waits for, of a run that took so many seconds."""
+    count = min(SHADOWS, int(AFFORDED / max(seconds, 1e-3)) // 2 * 2)
+    return count if count >= 8 else 0

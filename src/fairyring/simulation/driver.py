@@ -22,6 +22,7 @@ from fairyring.learning.plan import Plan
 from fairyring.learning.server import ServerState
 from fairyring.population import Population
 from fairyring.privacy.canaries import Audit, Canaries
+from fairyring.privacy.mechanism import DirectCheck
 from fairyring.privacy.participation import AtMost
 from fairyring.simulation.artefacts import outside
 from fairyring.simulation.assembly import assemble
@@ -43,6 +44,7 @@ from fairyring.simulation.states import FOLDER, ClientStates, check_states, dele
 from fairyring.simulation.stopping import EarlyStopping
 from fairyring.simulation.target import target
 from fairyring.simulation.transcripts import Transcripts
+from fairyring.simulation.watching import Watch
 
 CHECKPOINT_SECONDS = 10.0
 ABORTED_IDEAL = "masking", "fewer clients reported than a sum may be of"
@@ -65,7 +67,7 @@ def simulate(
     checkpoint_every: int | None = None,
     dropout: float = 0.0,
     secure_sum: SecureSum = "ideal",
-    audit: Canaries | None = None,
+    audit: Canaries | DirectCheck | None = None,
     entropy: bytes | None = None,
     keep_client_states: bool = False,
     stop: EarlyStopping | None = None,
@@ -99,7 +101,9 @@ def simulate(
             counted. The model is bitwise the same, unless clients that vanish after their input leave too few to
             unmask it: such a round is recorded as aborted and changes nothing.
         audit: so many canaries take the places of clients, of at most half of them, and what they give away is set
-            against what the plan promises. They cost accuracy: an audited run is for judging the plan.
+            against what the plan promises. They cost accuracy: an audited run is for judging the plan. What is added to
+            each sum is compared with the law that is claimed, too; with `fr.privacy.DirectCheck()` that alone, which
+            changes nothing in the run.
         entropy: 32 secret bytes that all noise of a private plan is made from, in place of the operating system's. For
             tests: whoever knows them can take the noise off, and so nothing is promised.
         keep_client_states: keep what an algorithm's clients remember (SCAFFOLD's control variates) also when a private run
@@ -236,8 +240,10 @@ class _Simulation:
             **population.describe(),
             "test": test.describe() if test is not None else None,
         }
+        self.watch = Watch(plan) if audit is not None and plan.protection is not None else None
+        self.false_alarm = (audit if isinstance(audit, DirectCheck) else DirectCheck()).false_alarm
         self.audit = None
-        if audit is not None and plan.protection is not None:
+        if isinstance(audit, Canaries) and plan.protection is not None:
             directions = shared(self.root, Purpose.CANARY)
             known = isinstance(plan.protection.participation, AtMost)
             taking_part = Canaries(self.draws.canaries, audit.confidence)
@@ -263,7 +269,7 @@ class _Simulation:
         except BaseException:
             self._let_go()
             raise
-        self.each = Rounds(self.engine, rows, self.draws, self.root, self.states, masks)
+        self.each = Rounds(self.engine, rows, self.draws, self.root, self.states, masks, self.watch)
 
     # -- the run folder -----------------------------------------------------------------------------------
 
@@ -550,16 +556,17 @@ class _Simulation:
         """What the rounds so far have spent, and what canaries gave away."""
         assert self.spending is not None
         judged = {"epsilon": self.spending.spent().epsilon}
-        if self.round == self.rounds and (found := self._audited()) is not None:
+        found = self._audited() if self.round == self.rounds and self.audit is not None else None
+        if found is not None:
             judged |= {"empirical_epsilon": found["empirical"], "empirical_epsilon_lower": found["lower"]}
         return judged
 
     def _audited(self) -> dict[str, Any] | None:
-        """What the audit found; None without one. Asked once, at the end: it goes over all releases again."""
-        if self.audit is None or self.spending is None or not len(self.audit):
+        """What audits found; None without one. Asked once, at the end: they go over all releases again."""
+        if self.watch is None or self.spending is None or not len(self.watch):
             return None
         if self.header.get("audit") is None:
-            self.header["audit"] = audited(self.audit, self.spending)
+            self.header["audit"] = audited(self.audit, self.watch, self.spending, self.false_alarm)
         return self.header["audit"]
 
     def _evaluate(self) -> dict[str, float]:

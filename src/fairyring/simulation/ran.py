@@ -69,7 +69,8 @@ class Ran:
     @property
     def refuted(self) -> bool:
         """An audit of the run contradicts what it claims."""
-        return self.audit is not None and not self.audit["holds"]
+        audits = () if self.audit is None else (self.audit, self.audit.get("mechanism") or {})
+        return any(not found.get("holds", True) for found in audits)
 
     @property
     def why_nothing(self) -> str | None:

@@ -19,6 +19,7 @@ from fairyring.simulation.feed import Piece, Resident, Streamed
 from fairyring.simulation.masked import MaskedSums, Summed
 from fairyring.simulation.spending import RoundNoise
 from fairyring.simulation.states import ClientStates
+from fairyring.simulation.watching import Watch
 
 Tree = Any
 
@@ -58,6 +59,7 @@ class Rounds:
         root: key of the run.
         states: what clients remember, or None.
         masks: runs the masked protocol, or None to add updates as they are.
+        watch: sees every client's vector before any noise, and what is released; None for nobody.
     """
 
     def __init__(
@@ -68,7 +70,9 @@ class Rounds:
         root: jax.Array,
         states: ClientStates | None,
         masks: MaskedSums | None,
+        watch: Watch | None = None,
     ) -> None:
+        self.watch = watch
         self.engine, self.feed, self.draws, self.states, self.masks = engine, feed, draws, states, masks
         self.roots = [jax.device_put(root, device) for device in engine.devices]
         self._digested: tuple[ServerState, bytes] | None = None
@@ -101,6 +105,10 @@ class Rounds:
             self.engine.finish_noisy(0, state, sums, np.int32(number), self.roots[0])
 
     def _plain(self, state: ServerState, draw: Draw, sent: list[Broadcast], noise: RoundNoise | None) -> Done:
+        if (
+            self.watch is not None and noise is not None
+        ):  # before the round, which changes what clients remember
+            deque(self.watch.passing(self._one_by_one(draw, sent, [], keep=False)), 0)
         sums = self._nothing()
         waiting: deque[list[tuple[np.ndarray, Tree, jax.Array]]] = deque()
         bad: list[np.ndarray] = []
@@ -126,6 +134,8 @@ class Rounds:
     ) -> Done:
         bad = [np.zeros(0, np.int64)]
         vectors = self._one_by_one(draw, sent, bad)
+        if self.watch is not None and noise is not None:
+            vectors = self.watch.passing(vectors)
         if noise is not None:
             bits = masks.terms.modulus_bits
             vectors = ((c, noise.share(c, bits, v)) for c, v in vectors)
@@ -140,14 +150,14 @@ class Rounds:
         return done._replace(summed=summed)
 
     def _one_by_one(
-        self, draw: Draw, sent: list[Broadcast], bad: list[np.ndarray]
+        self, draw: Draw, sent: list[Broadcast], bad: list[np.ndarray], *, keep: bool = True
     ) -> Iterator[tuple[int, np.ndarray]]:
         """Each client's encoded update: a sum of one, by the same program as a sum of all."""
         width = len(sent)
         for first in range(0, len(draw.staying), width):
             for pieces in self.feed.pieces(draw.staying[first : first + width]):
                 sums = self._nothing()
-                bad += self._settle(self._accumulate(pieces, sums, sent))
+                bad += self._settle(self._accumulate(pieces, sums, sent), keep=keep)
                 for place, piece in enumerate(pieces):
                     for client in piece.clients.tolist():  # one, or none
                         yield client, np.asarray(sums[place][0].vector)
@@ -210,6 +220,8 @@ class Rounds:
                 noise.cancel(seen=seen)
                 return Done(state, np.full(len(self.engine.plan.sides), np.nan), clients, faulty)
             vector = noise.release(np.asarray(total.vector), clients, shared=shared)
+            if self.watch is not None:
+                self.watch.released(draw, vector, clients)
             noisy = jax.device_put((total._replace(vector=vector), heard), self.engine.devices[0])
             state, side, _, mean = self.engine.finish_noisy(
                 0, state, noisy, np.int32(draw.round), self.roots[0]
@@ -224,11 +236,13 @@ class Rounds:
             return ()
         return jax.device_put(self.states.read(clients, self.feed.room), self.engine.devices[place])
 
-    def _settle(self, judged: list[tuple[np.ndarray, Tree, jax.Array]]) -> list[np.ndarray]:
+    def _settle(
+        self, judged: list[tuple[np.ndarray, Tree, jax.Array]], *, keep: bool = True
+    ) -> list[np.ndarray]:
         """Keep the new states of a piece's clients on every device; returns those whose update was not finite."""
         bad = []
         for clients, mine, finite in judged:
-            if self.states is not None and len(clients):
+            if keep and self.states is not None and len(clients):
                 self.states.write(clients, jax.tree.map(np.asarray, mine))
             bad.append(clients[~np.asarray(finite)[: len(clients)]])
         return bad

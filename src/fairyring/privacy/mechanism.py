@@ -1,0 +1,365 @@
+"""A direct check of the mechanism: what was added to the true sums, against the law that is claimed of it.
+
+A simulation knows what nobody who attacks a run does: each client's encoded vector, and so the true sum. What was
+released less that is the noise. If it is what is claimed, numbers made of it are independent and standard normal
+(`_normal_scores`), and every test of them (`_noise_tests`) has an exact law or a bound: how often an honest run fails is
+chosen beforehand.
+
+The check sees what canaries cannot: noise that lacks in some coordinates, in a loss or an accuracy, noise a little too
+small, a clip a little too long. What it cannot see is said by `BLIND`.
+"""
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from fairyring.core.errors import PlanError, PrivacyError
+from fairyring.core.noise import Noise
+from fairyring.privacy import _noise_tests as tests
+from fairyring.privacy._normal_scores import chance_of_zero, scores, whitening
+from fairyring.privacy._rows import Rows
+
+BLIND = (
+    "It trusts the simulation's own view of the true sums, and it is about the noise of this run: it does not show that "
+    "the secret the noise is made from stays secret, that a claimed epsilon follows from the noise, or that a real device "
+    "does the same."
+)
+_ROUNDED = 1e-9  # of norms and standard deviations computed in another order
+
+
+@dataclass(frozen=True)
+class DirectCheck:
+    """Compare what is added to each round's sum with what is claimed, coordinate by coordinate. Costs the model nothing.
+
+    Args:
+        false_alarm: the probability that an honest run fails, over all tests together.
+
+    Raises:
+        PlanError: `false_alarm` is not in (0, 0.1].
+    """
+
+    false_alarm: float = 1e-6
+
+    def __post_init__(self) -> None:
+        if not 0 < self.false_alarm <= 0.1:
+            raise PlanError(
+                "direct check false_alarm",
+                given=self.false_alarm,
+                expected="a probability above 0, at most 0.1",
+                do="Leave it out for 1e-6.",
+            )
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One test.
+
+    Attributes:
+        name: what was tested.
+        statistic: what was measured: a quotient by what is claimed, a count, a correlation, or standard errors.
+        p: how likely an honest run is to be as far off or further, by the test's law or a bound on it. Of an exact
+            property: 1, or 0.
+        holds: whether that is no less than the test's part of the false alarms.
+        says: what is wrong, in words; nothing where the test holds.
+    """
+
+    name: str
+    statistic: float
+    p: float
+    holds: bool
+    says: str
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What the direct check of a run found.
+
+    Attributes:
+        rounds: releases that were compared.
+        coordinates: noisy coordinates of each.
+        ratio: standard deviation of the noise over what is claimed, all rounds and coordinates together.
+        resolution: one standard error of `ratio`.
+        longest: L2 norm of the longest encoded vector over what is claimed.
+        false_alarm: the probability that an honest run fails.
+        findings: of every test.
+    """
+
+    rounds: int
+    coordinates: int
+    longest: float
+    ratio: float
+    resolution: float
+    false_alarm: float
+    findings: tuple[Finding, ...]
+
+    @property
+    def holds(self) -> bool:
+        """Whether every test does."""
+        return all(finding.holds for finding in self.findings)
+
+    @property
+    def failed(self) -> tuple[Finding, ...]:
+        """Those that do not."""
+        return tuple(finding for finding in self.findings if not finding.holds)
+
+    @property
+    def statement(self) -> str:
+        """In words."""
+        if not self.rounds:
+            return "Nothing was released: there is no noise to compare with its law."
+        seen = (
+            f"Released less true sum, {self.rounds:,} rounds of {self.coordinates:,} coordinates: the noise has {self.ratio:.4g} "
+            f"± {self.resolution:.1g} times the standard deviation that is claimed, and the longest vector "
+            f"{self.longest:.4g} times the norm."
+        )
+        if self.holds:
+            return (
+                f"{seen} All {len(self.findings)} tests of the claimed law hold, of which one honest run in "
+                f"{1 / self.false_alarm:,.0f} fails any."
+            )
+        return f"{seen} The claimed law does not hold: {' '.join(finding.says for finding in self.failed)}"
+
+    def describe(self) -> dict[str, Any]:
+        """As plain values, for a run's record."""
+        return {
+            "holds": self.holds,
+            "rounds": self.rounds,
+            "coordinates": self.coordinates,
+            "longest": self.longest,
+            "ratio": self.ratio,
+            "resolution": self.resolution,
+            "false_alarm": self.false_alarm,
+            "statement": self.statement,
+            "blind": BLIND,
+            "tests": [asdict(finding) for finding in self.findings],
+        }
+
+
+class Mechanism:
+    """Collects what a run's clients send and what it releases, and checks both against what is claimed.
+
+    Args:
+        noise: what the plan claims.
+        sides: names of the side values among the noisy coordinates, in their order.
+        bits: sums are modulo `2^bits`.
+
+    Of each release one float32 a noisy coordinate is kept, of correlated noise two; beyond 1 GiB in a temporary file.
+    """
+
+    def __init__(self, noise: Noise, sides: tuple[str, ...], bits: int) -> None:
+        self.noise, self.bits = noise, bits
+        self._parts = _parts(noise, sides)
+        self._rows = Rows(noise.coordinates)
+        # Clients answer to a model that earlier noise is in, which correlated noise takes back: only what is new in the
+        # noise of a round is apart from the sum, and that is known once all rounds are.
+        self._totals = Rows(noise.coordinates) if noise.mechanism == "correlated" else None
+        self._rounds: list[int] = []
+        self._sigmas: list[float] = []
+        self._longest, self._largest, self._vectors = 0, 0, 0
+        self._zeros, self._expected_zeros = 0, 0.0
+        self._low_bits, self._modulus = np.zeros(tests.MODULUS, np.int64), tests.MODULUS
+        self._following: list[float] = []
+        self._clear, self._wrapped, self._miscounted = 0, 0, 0
+
+    def __len__(self) -> int:
+        return len(self._rounds)
+
+    def encoded(self, vector: np.ndarray) -> np.ndarray:
+        """Take note of one client's encoded vector, as it is before any noise; returns it signed, int64 `[length]`."""
+        whole = signed(vector, self.bits)
+        own = np.abs(whole[: self.noise.coordinates])
+        self._longest = max(self._longest, _squared(own))
+        self._largest = max(self._largest, int(own.sum()))
+        self._vectors += 1
+        return whole
+
+    def released(
+        self,
+        round: int,
+        total: np.ndarray,
+        vector: np.ndarray,
+        *,
+        sigma: float,
+        encoded: int,
+        clients: int,
+    ) -> None:
+        """Take note of one release.
+
+        Args:
+            round: from 1, ascending.
+            total: the true sum of the encoded vectors, int64 `[length]`.
+            vector: what was released, int32 or uint32 `[length]`.
+            sigma: standard deviation of the noise that should be in it.
+            encoded: how many vectors the true sum is of.
+            clients: how many the release is said to be of.
+
+        Raises:
+            PrivacyError: shapes differ.
+        """
+        if total.shape != vector.shape or len(total) < self.noise.coordinates:
+            raise PrivacyError(
+                "release to be checked",
+                given=f"shape {vector.shape} for a true sum of shape {total.shape}",
+                expected=f"the same, at least {self.noise.coordinates}",
+                do="Record the whole vector that left the round.",
+            )
+        added = signed(vector.astype(np.int64) - total, self.bits)
+        own, noise = added[: self.noise.coordinates], self.noise
+        self._clear += int(np.count_nonzero(added[noise.coordinates :]))
+        self._wrapped += int(np.count_nonzero(np.abs(total + added) >= 1 << (self.bits - 1)))
+        self._miscounted += encoded != clients
+        self._zeros += int(np.count_nonzero(own == 0))
+        self._expected_zeros += len(own) * chance_of_zero(noise.mechanism, sigma, min(noise.bands, round))
+        self._modulus = min(self._modulus, tests.low_bits(sigma))
+        self._low_bits += np.bincount(own & (tests.MODULUS - 1), minlength=tests.MODULUS)
+        # The dither is no secret. Made from what was released, it gives the same verdict every time.
+        dice = np.random.default_rng(list(hashlib.sha256(np.ascontiguousarray(vector).data).digest()))
+        row = scores(own, noise.mechanism, sigma, dice)
+        sent = total[: noise.coordinates].astype(np.float64)
+        if self._totals is None:
+            self._following.append(_cosine(row, sent))
+        else:
+            self._totals.append(sent)
+        self._rounds.append(round)
+        self._sigmas.append(sigma)
+        self._rows.append(row)
+
+    def check(self, counted: Mapping[int, float], false_alarm: float = 1e-6) -> Checked:
+        """Test what was collected.
+
+        Args:
+            counted: standard deviation of the noise that the ledger counts for each round.
+            false_alarm: the probability that an honest run fails.
+        """
+        exact = self._exact(counted)
+        if not len(self):
+            return Checked(
+                0, self.noise.coordinates, exact[0].statistic, 1.0, math.inf, false_alarm, tuple(exact)
+            )
+        mixing = None
+        if self.noise.mechanism == "correlated":
+            mixing = whitening(self._rounds, self.noise.bands, self._sigmas[0])
+        summary = tests.summarise(self._rows, mixing)
+        measured = [
+            *tests.variances(summary, self._parts, self._rounds),
+            tests.silence(self._zeros, self._expected_zeros, len(self) * self.noise.coordinates),
+            *tests.means(summary, self._parts),
+            tests.following(self._along(mixing), self.noise.coordinates),
+            *tests.repeats(summary, self._rounds),
+            *tests.shape(summary),
+            *tests.lattice(self._low_bits.reshape(-1, self._modulus).sum(axis=0)),
+        ]
+        each = false_alarm / len(measured)
+        found = [
+            Finding(m.name, float(m.statistic), float(m.p), bool(m.p >= each), "" if m.p >= each else m.says)
+            for m in measured
+        ]
+        numbers = len(self) * self.noise.coordinates
+        ratio = math.sqrt(float(summary.of_rounds.sum()) / numbers)
+        return Checked(
+            len(self),
+            self.noise.coordinates,
+            exact[0].statistic,
+            ratio,
+            ratio / math.sqrt(2 * numbers),
+            false_alarm,
+            tuple(exact + found),
+        )
+
+    def _along(self, mixing: np.ndarray | None) -> list[float]:
+        """Cosines of every round's noise, what is new in it, and its true sum."""
+        if self._totals is None or mixing is None:
+            return self._following
+        products, noise, sums = np.zeros((3, len(self)))
+        chunks = zip(self._rows.columns(1 << 13), self._totals.columns(1 << 13), strict=True)
+        for (_, rows), (_, totals) in chunks:
+            white = mixing @ rows.astype(np.float64)
+            products += np.einsum("td,td->t", white, totals)
+            noise += np.einsum("td,td->t", white, white)
+            sums += np.einsum("td,td->t", totals, totals, dtype=np.float64)
+        return (products / np.sqrt(np.maximum(noise * sums, 1e-300))).tolist()
+
+    def _exact(self, counted: Mapping[int, float]) -> list[Finding]:
+        """What holds for certain or does not."""
+
+        def finding(name: str, statistic: float, holds: bool, says: str) -> Finding:
+            return Finding(name, float(statistic), float(holds), bool(holds), "" if holds else says)
+
+        overstated = max(
+            (counted.get(r, math.inf) / s for r, s in zip(self._rounds, self._sigmas, strict=True)),
+            default=0.0,
+        )
+        l2, l1 = math.sqrt(self._longest) / self.noise.l2, self._largest / self.noise.l1
+        return [
+            finding(
+                "L2 norm",
+                l2,
+                l2 <= 1 + _ROUNDED,
+                f"The longest of {self._vectors:,} encoded vectors has {l2:.4g} times the L2 norm that is claimed.",
+            ),
+            finding(
+                "L1 norm",
+                l1,
+                l1 <= 1 + _ROUNDED,
+                f"The largest of {self._vectors:,} encoded vectors has {l1:.4g} times the L1 norm that is claimed.",
+            ),
+            finding(
+                "clients in the sum",
+                self._miscounted,
+                not self._miscounted,
+                f"{self._miscounted} rounds released a sum of another number of clients than sent something.",
+            ),
+            finding(
+                "coordinates in the clear",
+                self._clear,
+                not self._clear,
+                f"{self._clear} coordinates that have no noise were changed on the way.",
+            ),
+            finding(
+                "room in the modulus",
+                self._wrapped,
+                not self._wrapped,
+                f"{self._wrapped} coordinates of sums with their noise do not fit the modulus, and wrapped around.",
+            ),
+            finding(
+                "noise that is counted",
+                overstated,
+                overstated <= 1 + _ROUNDED,
+                f"The ledger counts up to {overstated:.4g} times the noise that there should be (inf: it misses a release).",
+            ),
+        ]
+
+
+def signed(words: np.ndarray, bits: int) -> np.ndarray:
+    """Words modulo `2^bits` as the signed whole numbers they stand for: int64."""
+    half = np.int64(1) << np.int64(bits - 1)
+    return ((words.astype(np.int64) + half) & (2 * half - 1)) - half
+
+
+def _squared(own: np.ndarray) -> int:
+    """Sum of the squares of whole numbers below 2^31, exactly: it may be beyond int64."""
+    high, low = own >> 16, own & 0xFFFF
+    return (int(np.dot(high, high)) << 32) + (int(np.dot(high, low)) << 17) + int(np.dot(low, low))
+
+
+def _cosine(first: np.ndarray, second: np.ndarray) -> float:
+    length = float(np.linalg.norm(first)) * float(np.linalg.norm(second))
+    return float(np.dot(first, second)) / length if length > 0 else 0.0
+
+
+def _parts(noise: Noise, sides: tuple[str, ...]) -> dict[str, slice]:
+    """The noisy coordinates by name: the update, its stretches, and every side value."""
+    update = noise.dimension
+    count = max(1, min(64, update // 16))
+    cuts = [update * i // count for i in range(count + 1)]
+    parts = {"the update": slice(0, update)}
+    parts |= {f"coordinates {a} to {b - 1}": slice(a, b) for a, b in pairwise(cuts)}
+    copies = (noise.coordinates - update) // max(1, len(sides))
+    for place, name in enumerate(sides):
+        parts[name] = slice(update + place * copies, update + (place + 1) * copies)
+    return {name: part for name, part in parts.items() if part.stop > part.start}

@@ -1,0 +1,207 @@
+"""Shadow runs: a plan run many times, each time with another half of the clients, by programs that are compiled once."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fairyring.core.errors import PlanError
+from fairyring.core.keys import NOBODY, Purpose, of_client, of_round, root
+from fairyring.learning.plan import Plan
+from fairyring.learning.server import ServerState
+from fairyring.population import Population
+from fairyring.privacy.membership import Membership, balanced, check_shadows, judged, lira
+from fairyring.privacy.participation import AtMost
+from fairyring.simulation.assembly import Assembly, assemble
+from fairyring.simulation.claims import check_claims
+from fairyring.simulation.draws import Draw, Draws
+from fairyring.simulation.evaluate import Evaluator
+from fairyring.simulation.rounds import Done, Rounds
+from fairyring.simulation.spending import Spending
+from fairyring.simulation.states import ClientStates
+from fairyring.simulation.target import Target, target
+from fairyring.task import Metric, Task
+
+NOBODY_DRAWN = np.zeros(0, np.int64)
+_SURE = 15.0  # of a confidence: beyond it float32 has nothing more to say
+
+
+def membership(
+    plan: Plan,
+    population: Population,
+    *,
+    rounds: int,
+    shadows: int = 64,
+    targets: Sequence[int] | None = None,
+    looks: int = 1,
+    seed: int = 0,
+    confidence: float = 0.999,
+    devices: int | None = None,
+) -> Membership:
+    """Try to tell from a plan's models which clients took part: LiRA with a client as the unit.
+
+    The plan is run `shadows` times, each time with a random half of the targets. Those that are not in it are drawn as
+    always and send nothing; where a promise is kept they count as clients of zeros, which is what its neighbours are.
+    An observer of all models then tells for each run and client whether it was in, by what the other runs showed: how
+    the client's examples fare under the last model and a few before it, and, where who is drawn is no secret, how much
+    better they fare after the rounds it is drawn in than before them.
+
+    A private plan's shadow runs have fresh noise and a ledger in memory: nothing is spent of a run's budget. **What is
+    found here is outside of any promise**: it comes from runs of the same data that nobody budgeted for.
+
+    Args:
+        plan, population: what is attacked. With or without a budget.
+        rounds: of each run; of a plan with a budget at most as many as that allows.
+        shadows: how many runs, at least 8.
+        targets: indices of the clients to be told; all that have examples without it. All others take part in every run.
+        looks: how many models the attack takes by themselves, evenly spread, the last among them.
+        seed: of everything but the noise.
+        confidence: of the lower bound on epsilon.
+        devices: on a CPU, use so many cores.
+
+    Raises:
+        PlanError: an argument is out of range, or the plan and the population do not fit together.
+        BudgetSpent: so many rounds are not within the budget.
+    """
+    check_shadows(shadows, confidence)
+    for name, value, most in (("rounds", rounds, math.inf), ("looks", looks, rounds)):
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+            raise PlanError(
+                f"membership {name}",
+                given=repr(value),
+                expected="a whole number >= 1" + (f", at most {most}" if math.isfinite(most) else ""),
+                do=f"Set {name}= to one.",
+            )
+    plan.task.check(population)
+    on = target(plan.layout.size, devices=devices)
+    clients = _targets(population, targets)
+    dice = np.random.default_rng(seed)
+    members = balanced(shadows, len(clients), dice)
+    seeds = dice.integers(0, 2**31 - 1, shadows).tolist()
+    runs = _Shadows(plan, population, on, rounds, seeds[0])
+    at = sorted({max(1, round(rounds * (i + 1) / looks)) for i in range(looks)})
+    judge = Evaluator(confident(plan.task), population.select(clients), on)
+    secret = plan.protection is not None and not isinstance(plan.protection.participation, AtMost)
+    statistics = np.zeros((shadows, len(clients), len(at) + (not secret)))
+    for number, own in enumerate(seeds):
+        away = np.zeros(len(population), bool)
+        away[clients[~members[number]]] = True
+        before, gain, turns = np.zeros(len(clients)), np.zeros(len(clients)), np.zeros(len(clients))
+        for done, (draw, params) in enumerate(runs.models(own, away)):
+            if secret and done not in at:
+                continue
+            fares = judge(params).clients["confidence"].astype(np.float64)
+            drawn = np.isin(clients, draw.sampled) & (done > 0)
+            gain += np.where(drawn, fares - before, 0.0)
+            turns += drawn
+            before = fares
+            if done in at:
+                statistics[number, :, at.index(done)] = fares
+        if not secret:
+            # A sum, in units of its spread over rounds: runs in which a client has more turns are comparable with others.
+            statistics[number, :, -1] = gain / np.sqrt(np.maximum(turns, 1))
+    return judged(
+        lira(statistics, members),
+        members,
+        rounds=rounds,
+        claimed=runs.spent,
+        delta=plan.privacy.delta if plan.privacy is not None else 0.0,
+        confidence=confidence,
+    )
+
+
+def confident(task: Task) -> Task:
+    """The task with the attack's statistic as its only metric: `log(p / (1 - p))` with `p = exp(-loss)` of each example.
+
+    For classes p is the probability of the right one; its logit, unlike the loss, is nearly normal over models.
+    """
+
+    def measure(outputs: Any, batch: Any) -> tuple[jax.Array, jax.Array]:
+        loss, weight = task.loss(outputs, batch)
+        odds = -loss - jnp.log(-jnp.expm1(-jnp.maximum(loss, 1e-7)))
+        return jnp.clip(odds, -_SURE, _SURE), weight
+
+    return replace(task, metrics={"confidence": Metric(measure, math.inf)})
+
+
+class _Shadows:
+    """Runs of one plan with some clients away, on one engine."""
+
+    def __init__(self, plan: Plan, population: Population, on: Target, rounds: int, seed: int) -> None:
+        self.plan, self.population, self.rounds = plan, population, rounds
+        self.parts: Assembly = assemble(plan, population, root(seed), on)
+        self.first = jax.jit(plan.first_state)
+        noise = plan.bound.signal.noise
+        length = plan.message_shape.vector.shape[0]
+        counts = noise is not None and length > noise.coordinates
+
+        def zeros(sums: Any, away: jax.Array) -> Any:
+            message, heard = sums
+            vector = (
+                message.vector.at[-1].add(away.astype(message.vector.dtype)) if counts else message.vector
+            )
+            return message._replace(vector=vector), heard + away
+
+        self.zeros = jax.jit(zeros)
+        if plan.protection is not None:
+            check_claims(plan, Draws(plan.rule, population, seed), rounds)
+        self.spent: float | None = None
+
+    def models(self, seed: int, away: np.ndarray) -> Iterator[tuple[Draw, Any]]:
+        """Every model of a run in which some clients are away (bool `[clients]`), the first one before any round.
+
+        With each comes who was drawn for the round that it came of; nobody for the first.
+        """
+        key = root(seed)
+        engine, rows, _, own = self.parts
+        draws = Draws(self.plan.rule, self.population, seed)
+        states = ClientStates(len(self.population), own, None) if jax.tree.leaves(own) else None
+        each = _Without(engine, rows, draws, key, states, self.zeros)
+        state: ServerState = self.first(of_client(of_round(key, 0), NOBODY, Purpose.INIT))
+        state = jax.device_put(state, engine.devices[0])
+        spending = Spending(self.plan, None) if self.plan.protection else None
+        try:
+            yield Draw(0, NOBODY_DRAWN, NOBODY_DRAWN), state.params
+            for number in range(1, self.rounds + 1):
+                draw = draws.of(number)
+                clients = len(draw.sampled)  # whoever is away is there with zeros
+                noise = spending.begin(number, clients, clients) if spending else None
+                state = each.run(state, draw._replace(staying=draw.sampled[~away[draw.sampled]]), noise).state
+                yield draw, state.params
+            if spending is not None:
+                self.spent = spending.spent().epsilon
+        finally:
+            if spending is not None:
+                spending.close(finished=True)
+
+
+class _Without(Rounds):
+    """Rounds in which those that are drawn and do not stay count as clients that sent zeros."""
+
+    def __init__(self, engine: Any, feed: Any, draws: Draws, key: jax.Array, states: Any, zeros: Any) -> None:
+        super().__init__(engine, feed, draws, key, states, None)
+        self.zeros = zeros
+
+    def _finish(self, state: ServerState, draw: Draw, sums: list[Any], *rest: Any, **named: Any) -> Done:
+        away = len(draw.sampled) - len(draw.staying)
+        return super()._finish(state, draw, [self.zeros(sums[0], np.int32(away)), *sums[1:]], *rest, **named)
+
+
+def _targets(population: Population, targets: Sequence[int] | None) -> np.ndarray:
+    """The clients to be told, ascending: int64 `[n]`."""
+    with_examples = np.flatnonzero(np.asarray(population.sizes) > 0)
+    if targets is None:
+        return with_examples
+    chosen = np.unique(np.asarray(targets, np.int64))
+    if not len(chosen) or len(chosen) != len(targets) or not np.isin(chosen, with_examples).all():
+        raise PlanError(
+            "membership targets",
+            given=f"{len(targets)} clients" + (", some twice or without examples" if len(targets) else ""),
+            expected="different clients of the population that have examples",
+            do="Leave it out for all of them.",
+        )
+    return chosen

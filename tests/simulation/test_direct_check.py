@@ -1,0 +1,285 @@
+"""The direct check within runs: honest plans pass and are not changed by it, and what canaries do not see is found."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fairyring as fr
+from fairyring.aggregation.contract import Bound, Message, Signal, Stage
+from fairyring.core.errors import PlanError
+from fairyring.privacy import DirectCheck
+from fairyring.privacy.ledger import Ledger
+from fairyring.privacy.source import NoiseSource
+from fairyring.simulation.rounds import Rounds
+from fairyring.simulation.spending import RoundNoise
+from tests.simulation import private_runs
+from tests.simulation.private_runs import CLASSES, FEATURES, compiled_once, people, plan, same_state
+
+ROUNDS = 4
+D = FEATURES * CLASSES + CLASSES
+SLOW = pytest.mark.slow  # for a plan of its own to compile
+TURNS = fr.cohort.in_turn(10, separation=4)
+PEOPLE = people(60)  # of whom half are enough canaries
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _compiled_once():
+    with compiled_once():
+        yield
+
+
+CENTRAL = plan(fr.gaussian_noise(1.5), cohort=TURNS)
+CLEAR = plan(fr.gaussian_noise(1.5), bits=None)
+CORRELATED = plan(fr.correlated_noise(1.5, bands=3), cohort=TURNS)
+SKELLAM = plan(fr.distributed_noise("skellam", 1.5, shares=5), fr.rotate(), bits=22)
+DISCRETE = plan(fr.distributed_noise("discrete_gaussian", 1.5, shares=5), fr.rotate(), bits=22)
+TOPPED = plan(
+    fr.distributed_noise("skellam", 1.5, shares=9, shortfall="top_up"),
+    bits=22,
+    secure={"dropout_rate": 0.4, "minimum_cohort": 3},
+)
+
+
+def run(given: fr.Plan, rounds: int = 3, **options: Any) -> fr.Run:
+    return private_runs.run(given, rounds, PEOPLE, **options)
+
+
+def checked(given: fr.Plan, rounds: int = ROUNDS, **options: Any) -> dict[str, Any]:
+    return run(given, rounds, **({"audit": DirectCheck(), "entropy": None} | options)).header["audit"][
+        "mechanism"
+    ]
+
+
+def failed(found: dict[str, Any]) -> set[str]:
+    assert found["holds"] is all(test["holds"] for test in found["tests"])
+    return {test["name"] for test in found["tests"] if not test["holds"]}
+
+
+# -- what is honest holds -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "options"),
+    [
+        pytest.param(CENTRAL, {}, id="central"),
+        pytest.param(CLEAR, {"dropout": 0.2}, id="in the clear", marks=SLOW),
+        pytest.param(CORRELATED, {"rounds": 8}, id="correlated"),
+        pytest.param(SKELLAM, {"dropout": 0.1}, id="skellam"),
+        pytest.param(SKELLAM, {"secure_sum": "protocol", "dropout": 0.1}, id="skellam protocol"),
+        pytest.param(DISCRETE, {}, id="discrete gaussian", marks=SLOW),
+        pytest.param(DISCRETE, {"secure_sum": "protocol"}, id="discrete gaussian protocol", marks=SLOW),
+        pytest.param(TOPPED, {"dropout": 0.3}, id="topped up", marks=SLOW),
+        pytest.param(TOPPED, {"secure_sum": "protocol", "dropout": 0.3}, id="topped up protocol", marks=SLOW),
+        pytest.param(
+            plan(fr.gaussian_noise(1.5), fr.weight_by_examples(bound=6)), {}, id="weighted", marks=SLOW
+        ),
+        pytest.param(
+            plan(fr.gaussian_noise(1.5), cohort=fr.cohort.poisson(0.25, most=39), bits=None),
+            {"rounds": 6},
+            id="poisson",
+            marks=SLOW,
+        ),
+        pytest.param(plan(fr.gaussian_noise(1.5), algorithm=fr.scaffold()), {}, id="scaffold", marks=SLOW),
+    ],
+)  # fmt: skip
+def test_an_honest_plan_holds(given, options):
+    for seed in range(3):
+        found = checked(given, seed=seed, **options)
+        assert failed(found) == set(), found["statement"]
+        assert found["rounds"] >= 1
+        assert found["ratio"] == pytest.approx(1, abs=6 * found["resolution"])
+
+
+@pytest.mark.parametrize("secure_sum", ["ideal", "protocol"])
+def test_a_check_changes_nothing(secure_sum):
+    alone, seen = (
+        run(SKELLAM, secure_sum=secure_sum),
+        run(SKELLAM, secure_sum=secure_sum, audit=DirectCheck()),
+    )
+    assert same_state(alone, seen)
+    assert alone.header["privacy"]["spent"] == seen.header["privacy"]["spent"]
+    assert alone.header.get("audit") is None
+
+
+@SLOW
+def test_a_check_changes_nothing_that_clients_remember():
+    given = plan(fr.gaussian_noise(1.5), algorithm=fr.scaffold())
+    assert same_state(run(given), run(given, audit=DirectCheck()))
+
+
+def test_canaries_bring_the_check_and_show_the_whole_norm():
+    found = run(CENTRAL, ROUNDS, audit=fr.privacy.Canaries(30)).header["audit"]
+    assert found["holds"]
+    assert failed(found["mechanism"]) == set()
+    # They push as far as the clip lets them, weight, loss and accuracy included.
+    assert 0.99 < found["mechanism"]["longest"] <= 1
+
+
+def test_a_resumed_run_checks_the_rounds_that_were_left(tmp_path):
+    options = {"run": tmp_path / "run", "checkpoint_every": 1, "audit": DirectCheck()}
+    run(CORRELATED, 2, **options)
+    found = checked(CORRELATED, 8, **options, resume=True)
+    assert found["rounds"] == 6
+    assert failed(found) == set()
+
+
+def test_a_check_without_a_promise():
+    bare = fr.Plan(CENTRAL.task, local=CENTRAL.local, cohort=10, aggregation=fr.clip(1.0))
+    with pytest.raises(PlanError, match="DirectCheck"):
+        run(bare, audit=DirectCheck())
+
+
+# -- what is not is found -------------------------------------------------------------------------------------
+
+of_server, of_clients, of_client = NoiseSource.of_server, NoiseSource.of_clients, NoiseSource.of_client
+
+
+def server(patch: pytest.MonkeyPatch, change: Any) -> None:
+    """Plant a change in the server's noise: `change(noise, round)`."""
+    patch.setattr(NoiseSource, "of_server", lambda s, r, n: change(of_server(s, r, n).copy(), r))
+
+
+def emptied(place: slice) -> Any:
+    def change(noise: np.ndarray, round: int) -> np.ndarray:
+        noise[place] = 0
+        return noise
+
+    return change
+
+
+def test_noise_that_lacks_in_a_third_of_the_coordinates(monkeypatch):
+    server(monkeypatch, emptied(slice(100, 180)))
+    assert "coordinates without noise" in failed(checked(CENTRAL, 1))
+
+
+def test_noise_that_lacks_in_loss_and_accuracy(monkeypatch):
+    server(monkeypatch, emptied(slice(D, None)))
+    found = checked(CENTRAL)
+    assert "noise in each part" in failed(found)
+    assert "In loss it has" in found["statement"]
+
+
+def test_noise_on_the_first_half(monkeypatch):
+    server(monkeypatch, emptied(slice(D // 2, None)))
+    assert "coordinates without noise" in failed(checked(CENTRAL, 1))
+
+
+@pytest.mark.parametrize("factor", [0.7, 1.3])
+def test_noise_of_another_size(monkeypatch, factor):
+    server(monkeypatch, lambda noise, round: np.rint(factor * noise).astype(np.int64))
+    found = checked(CENTRAL)
+    assert "noise in all" in failed(found)
+    assert found["ratio"] == pytest.approx(factor, abs=0.1)
+
+
+def test_noise_of_round_one_again(monkeypatch):
+    monkeypatch.setattr(NoiseSource, "of_server", lambda s, r, n: of_server(s, 1, n))
+    assert "noise of two rounds" in failed(checked(CENTRAL))
+
+
+def test_correlated_noise_with_the_wrong_sign(monkeypatch):
+    def wrong(source, round, numbers):
+        first = of_server(source, round, numbers)
+        noise = replace(source.noise, mechanism="gaussian")
+        fresh = of_server(NoiseSource(noise, source._root), round, numbers)
+        return 2 * fresh - first  # what should be taken back is added
+
+    monkeypatch.setattr(NoiseSource, "of_server", wrong)
+    assert not checked(CORRELATED, 12)["holds"]
+
+
+def test_noise_that_wraps_around_on_its_way(monkeypatch):
+    server(monkeypatch, lambda noise, round: ((noise + 8192) & 16383) - 8192)
+    assert "noise in all" in failed(checked(CENTRAL, 1))
+
+
+def test_a_share_that_is_missing(monkeypatch):
+    monkeypatch.setattr(NoiseSource, "of_clients", lambda s, n, clients: of_clients(s, n, clients - 2))
+    assert "noise in all" in failed(checked(SKELLAM, 12))
+
+
+def test_shares_of_the_wrong_size_under_the_protocol(monkeypatch):
+    monkeypatch.setattr(NoiseSource, "of_client", lambda s, n, c: of_client(s, n, c) // 2)
+    assert "noise in all" in failed(checked(SKELLAM, secure_sum="protocol"))
+
+
+def test_one_client_that_sends_no_share_under_the_protocol(monkeypatch):
+    def lazy(source, number, client):
+        return of_client(source, number, client) * (client % 2)
+
+    monkeypatch.setattr(NoiseSource, "of_client", lazy)
+    assert "noise in all" in failed(checked(SKELLAM, secure_sum="protocol"))
+
+
+@SLOW
+def test_shares_that_are_not_topped_up(monkeypatch):
+    monkeypatch.setattr(NoiseSource, "missing", lambda s, n, shares: np.zeros(s.noise.coordinates, np.int64))
+    assert "noise in all" in failed(checked(TOPPED, 40, dropout=0.5))
+
+
+def test_noise_that_never_reaches_the_sum(monkeypatch):
+    real = RoundNoise.release
+
+    def forgotten(noise, total, clients, *, shared):
+        real(noise, total, clients, shared=shared)
+        return total
+
+    monkeypatch.setattr(RoundNoise, "release", forgotten)
+    assert "coordinates without noise" in failed(checked(CENTRAL, 1))
+
+
+def test_a_client_that_is_added_twice(monkeypatch):
+    real = Rounds._finish
+
+    def twice(self, state, draw, sums, faulty, noise, *, shared):
+        message, heard = sums[0]
+        sums[0] = message._replace(vector=message.vector + message.vector), heard
+        return real(self, state, draw, sums, faulty, noise, shared=shared)
+
+    monkeypatch.setattr(Rounds, "_finish", twice)
+    assert {"coordinates in the clear", "noise apart from the sum"} & failed(checked(CENTRAL))
+
+
+def test_a_ledger_that_counts_more_noise_than_there_is(monkeypatch):
+    real = Ledger.reserve
+    monkeypatch.setattr(Ledger, "reserve", lambda s, r, release: real(s, r, replace_multiplier(release, 1.1)))
+
+    def replace_multiplier(release, factor):
+        return type(release)(release.mechanism, release.multiplier * factor)
+
+    assert failed(checked(CENTRAL)) == {"noise that is counted"}
+
+
+def planted(honest: Stage, encode: Any) -> Stage:
+    """A stage that states what `honest` states and does something else."""
+
+    def bind(signal: Signal) -> Bound:
+        return honest.bind(signal)._replace(encode=encode)
+
+    return replace(honest, bind=bind)
+
+
+@SLOW
+def test_a_clip_a_third_too_long():
+    real = fr.clip(1.3)
+
+    def longer(message: Message, client_key: Any, round_key: Any) -> Message:
+        return real.bind(Signal(message.vector.shape[0], 10)).encode(message, client_key, round_key)
+
+    given = plan(fr.gaussian_noise(1.5), planted(fr.clip(1.0), longer), cohort=TURNS)
+    found = checked(given, audit=fr.privacy.Canaries(30))
+    assert "L2 norm" in failed(found)
+    assert found["longest"] == pytest.approx(1.3, rel=0.05)
+
+
+def test_a_client_that_is_not_clipped(monkeypatch):
+    real = Rounds._one_by_one
+
+    def one_longer(self, draw, sent, bad, *, keep=True):
+        for place, (client, vector) in enumerate(real(self, draw, sent, bad, keep=keep)):
+            yield client, vector * np.uint32(3) if not place else vector
+
+    monkeypatch.setattr(Rounds, "_one_by_one", one_longer)
+    assert "L2 norm" in failed(checked(SKELLAM, 1, secure_sum="protocol"))
