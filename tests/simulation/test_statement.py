@@ -20,7 +20,7 @@ from tests.simulation.conftest import COINS as SAMPLED
 from tests.simulation.conftest import PEOPLE, Kept
 from tests.simulation.private_runs import DELTA, compiled_once, ledger, plan, run, task
 
-SPENT = {"spent": 3.25, "accountant": "exact Gaussian", "releases": 7, "reservations": 9}
+SPENT = {"spent": 3.25, "accountant": "exact Gaussian", "assumed": "in every round", "releases": 7, "reservations": 9}
 LIMIT = fr.Budget(8.0, DELTA)
 
 

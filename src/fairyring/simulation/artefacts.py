@@ -113,6 +113,7 @@ ARTEFACTS = (
                 for key in (
                     "spent",
                     "accountant",
+                    "assumed",
                     "statement",
                     "why_nothing",
                     "releases",

@@ -176,6 +176,7 @@ class Spending:
         return {
             "spent": spent.epsilon,
             "accountant": spent.accountant,
+            "assumed": spent.sampling,
             "releases": sum(1 for r in reservations if r.digest),
             "reservations": len(reservations),
             "lost": sum(1 for r in reservations if r.lost),

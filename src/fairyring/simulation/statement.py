@@ -19,7 +19,7 @@ def guarantee(ran: Ran) -> str | None:
     participation, delta = ran.protection.participation, ran.protection.budget.delta
     counted = (
         f"epsilon {ran.spent['spent']:.4g} at delta {delta:.3g}, for one device (neighbours: {participation.relation}), "
-        f"assuming {participation.sampling}; accounted by {ran.spent['accountant']}."
+        f"assuming {ran.spent['assumed']}; accounted by {ran.spent['accountant']}."
     )
     why = ran.why_nothing
     return counted if why is None else f"Nothing is promised: {why}. Counted was {counted}"
