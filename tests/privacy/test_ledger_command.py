@@ -70,7 +70,7 @@ def test_the_command_says_what_was_promised_and_spent(
 def test_the_command_works_where_epsilon_cannot_be_added_up(
     tmp_path: Path, adding_up: type, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    def missing(self, counts):
+    def missing(self, counts, rounds):
         raise MissingExtra("dp_accounting", extra="privacy", purpose="accounting")
 
     monkeypatch.setattr(adding_up, "spent", missing)
