@@ -79,7 +79,7 @@ def audit_run(
             )
     found: dict[str, Any] = {}
     arrays: dict[str, np.ndarray] = {}
-    if plan.protection is not None and canaries:
+    if plan.protection is not None and canaries and plan.example_stages is None:
         again = simulate(
             plan,
             population,

@@ -2,7 +2,10 @@
 
 import math
 
+import numpy as np
+
 from fairyring.core.errors import PlanError
+from fairyring.learning.example_protection import ROOM
 from fairyring.learning.plan import Plan
 from fairyring.privacy.accounting import Accountant
 from fairyring.privacy.participation import FixedSize, PoissonSampled
@@ -22,7 +25,7 @@ def check_claims(plan: Plan, draws: Draws, rounds: int, *, protocol: bool = Fals
     protection = plan.protection
     assert protection is not None
     budget, participation, clients = protection.budget, protection.participation, len(draws.eligible)
-    planned = plan.aggregation.noise is not None and plan.aggregation.noise.multiplier is None
+    planned = plan.noise_request is not None and plan.noise_request.multiplier is None
     if planned and budget.rounds is not None and rounds > budget.rounds:
         raise PlanError(
             "rounds",
@@ -37,8 +40,33 @@ def check_claims(plan: Plan, draws: Draws, rounds: int, *, protocol: bool = Fals
             expected=f"at most {clients}, the clients that have examples: fewer to hide among is a weaker promise",
             do=f"Set population={clients}.",
         )
-    if isinstance(participation, PoissonSampled):
+    if isinstance(participation, PoissonSampled) and budget.unit == "device":
         _check_sizes(plan, participation, draws, rounds, protocol)
+
+
+def check_examples(plan: Plan, sizes: np.ndarray) -> None:
+    """Raise `PlanError` unless clients hold as many examples as a promise to every example is made for.
+
+    Args:
+        plan: with a budget for examples.
+        sizes: examples of each client that may take part.
+    """
+    rate, usual = plan.local.rate, plan.local.batch_size
+    if sizes.min(initial=2) < 2:
+        raise PlanError(
+            "a client with a single example",
+            given="a budget for every example",
+            expected="at least two in each client: one without any is never sampled, which shows",
+            do="Leave it out, or put it together with another client.",
+        )
+    longest = int(sizes.max(initial=0))
+    if rate is not None and rate * longest + 8 * math.sqrt(rate * longest) > ROOM * usual:
+        raise PlanError(
+            "LocalTraining batch_size",
+            given=f"{usual}, where the largest client's batches hold about {rate * longest:.0f} of {longest} examples",
+            expected="about as many: their sums are divided by batch_size, and would not fit their whole numbers",
+            do=f"Set batch_size={max(1, round(rate * longest))}, or a smaller rate.",
+        )
 
 
 def _check_sizes(

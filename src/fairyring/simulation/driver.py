@@ -26,7 +26,7 @@ from fairyring.privacy.participation import AtMost
 from fairyring.simulation.assembly import assemble
 from fairyring.simulation.audit_in_run import SCORES, audited, check_audit, scores_of
 from fairyring.simulation.cautions import warnings_of
-from fairyring.simulation.claims import check_claims
+from fairyring.simulation.claims import check_claims, check_examples
 from fairyring.simulation.draws import Draw, Draws
 from fairyring.simulation.evaluate import Evaluation, Evaluator
 from fairyring.simulation.machine import machine
@@ -183,7 +183,9 @@ class _Simulation:
         self.draws = Draws(plan.rule, population, seed, dropout, canaries)
         if plan.protection is not None:
             check_claims(plan, self.draws, rounds, protocol=secure_sum == "protocol")
-        self.cautions = warnings_of(plan, len(self.draws.eligible), rounds)
+        if plan.example_stages is not None:
+            check_examples(plan, np.asarray(population.sizes)[self.draws.eligible])
+        self.cautions = warnings_of(plan, len(self.draws.eligible), rounds, int(np.sum(population.sizes)))
         self.root = root(seed)
         self.metrics: list[dict[str, Any]] = []
         self.participation = np.zeros(len(population), np.int32)

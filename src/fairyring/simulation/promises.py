@@ -5,7 +5,13 @@ from collections.abc import Callable, Mapping
 
 from fairyring.learning.cohort import Fixed, InTurn, Poisson, Uniform, Weighted
 from fairyring.learning.plan import Plan
-from fairyring.privacy.participation import FixedSize, PoissonSampled
+from fairyring.privacy.participation import (
+    AnyParticipation,
+    FixedSize,
+    PoissonSampled,
+    relation_in,
+    sampling_in,
+)
 from fairyring.task.examine import Examined
 
 
@@ -106,13 +112,24 @@ def _differential(plan: Plan, say: Callable[[str, str, str], None]) -> None:
             f"Noise was added and what it spends is counted, at delta {budget.delta:g}; no budget stopped it.",
         )
     else:
+        each = budget.unit == "example"
+        what = "one example (who has several is not covered as a whole)" if each else "all data of one device"
+        covered = (
+            "every local step: the gradient of each example, its weight, its loss and every metric of training"
+            if each
+            else "the update, the weight, the loss and every metric of training"
+        )
         say(
             "private",
-            "Differential privacy for every device",
-            f"All models together are ({budget.epsilon:g}, {budget.delta:g})-differentially private with respect to all "
-            f"data of one device; neighbouring: {participation.relation}; {participation.sampling}. Noise covers the "
-            "update, the weight, the loss and every metric of training; the ledger says what was spent.",
+            f"Differential privacy for every {budget.unit}",
+            f"All models together are ({budget.epsilon:g}, {budget.delta:g})-differentially private with respect to "
+            f"{what}; neighbouring: {relation_in(participation, budget.unit)}; "
+            f"{sampling_in(participation, 1, budget.unit) if each else participation.sampling}. Noise covers {covered}; the "
+            "ledger says what was spent.",
         )
+    if budget.unit == "example":
+        _by_steps(protection.release.steps, participation, say)
+        return
     if not protection.release.shares:
         say(
             "assumed",
@@ -138,4 +155,27 @@ def _differential(plan: Plan, say: Callable[[str, str, str], None]) -> None:
         "What the run's own record tells",
         "How many clients took part, vanished or sent no finite update, how many examples they had, and evaluations on the clients' own held-out "
         "data, are in this record and outside of the promise.",
+    )
+
+
+def _by_steps(steps: int, participation: AnyParticipation, say: Callable[[str, str, str], None]) -> None:
+    """On what a promise to every example rests."""
+    say(
+        "private",
+        "Each client adds the noise itself",
+        "What leaves a client is made of noisy steps alone: no server need be trusted with an example. Every round counts "
+        f"{steps} of them, as if every client took part in every round it may.",
+    )
+    if isinstance(participation, PoissonSampled):
+        say(
+            "assumed",
+            "Who is in a batch is a secret",
+            "Coins and noise come from the run's entropy, which stays with the client. Here one process had that of all.",
+        )
+    say(
+        "not_private",
+        "What the run's own record tells",
+        "How many examples each client has, who took part or vanished, and evaluations on the clients' own held-out data, are "
+        "in this record and outside of the promise. What a client reads off its own examples before training, such as means to "
+        "standardise by, is too.",
     )
