@@ -25,7 +25,7 @@ plan = fr.Plan(
         examples=fr.chain(fr.clip(1.0), fr.gaussian_noise()),
     ),
     cohort=4,
-    aggregation=fr.chain(fr.weight_uniformly(), fr.clip(8.0), fr.quantize(bits=20), fr.secure_sum(24)),
+    aggregation=fr.chain(fr.weight_uniformly(), fr.clip(8.0), fr.quantize(bits=16), fr.secure_sum(20)),
     privacy=fr.Budget(epsilon=4.0, delta=1e-4, rounds=10, unit="example"),
 )
 rounds = 10
