@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -35,7 +36,9 @@ def local(**changes) -> fr.LocalTraining:
     return fr.LocalTraining(optax.sgd(LEARNING), **(usual | changes))
 
 
-def plan(privacy=COUNTED, aggregation=UNIFORM, cohort=4, algorithm=None, **changes) -> fr.Plan:
+def plan(
+    privacy: fr.Budget | None = COUNTED, aggregation=UNIFORM, cohort: Any = 4, algorithm=None, **changes
+) -> fr.Plan:
     more = {} if algorithm is None else {"algorithm": algorithm}
     return fr.Plan(task(), local(**changes), cohort, aggregation, privacy=privacy, **more)
 

@@ -15,6 +15,7 @@ from fairyring.privacy.canaries import Canaries
 from fairyring.privacy.examples import PoissonBatches, ShuffledBatches, epsilon
 from fairyring.privacy.ledger import Ledger
 from fairyring.privacy.participation import PoissonSampled
+from fairyring.report import write_report
 from fairyring.simulation.rounds import Rounds
 from fairyring.simulation.spending import Earlier, Spending
 from tests.learning.linear import people, task
@@ -225,10 +226,23 @@ def test_what_a_population_cannot_keep_is_refused():
     with pytest.raises(PlanError, match="at most 2, which the noise was calibrated for"):
         run(plan(budget, multiplier=None), rounds=3, population=CLIENTS)
     with pytest.raises(PlanError, match="canaries that are clients"):
-        run(PLAIN, population=CLIENTS, audit=Canaries(2))
+        run(PLAIN, population=CLIENTS, audit=Canaries(30))
 
 
 def test_a_delta_too_large_for_so_many_examples_is_warned_of():
     made = plan(fr.Budget(math.inf, 0.01, unit="example"))
     with pytest.warns(fr.PrivacyWarning, match="one of 114 examples to be exposed"):
         run(made, rounds=1, population=CLIENTS)
+
+
+# -- what is said ---------------------------------------------------------------------------------------------
+
+
+def test_report_and_record_speak_of_examples(tmp_path):
+    run(PLAIN, rounds=2, population=CLIENTS, run=tmp_path / "run", evaluate_every=1)
+    text = write_report(tmp_path / "run").read_text()
+    assert "What the model may tell about one example" in text
+    assert "every example, a row of a client" in text
+    assert f"added by every client in each local step; counted for {STEPS} steps a round" in text
+    assert COINS.relation in text
+    assert "about one device" not in text

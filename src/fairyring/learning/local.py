@@ -27,7 +27,8 @@ class LocalTraining:
         shuffle: a new order each epoch (with `steps`: each round).
         examples: stages that each example's gradient goes through, such as ``fr.chain(fr.clip(1.0), fr.gaussian_noise())``,
             for a plan whose budget is of the unit `"example"`: noise is in every step. What a step adds up is divided by
-            `batch_size`, whatever the batch, so that larger clients move further.
+            `batch_size`, whatever the batch, so that larger clients move further. A column `weight` counts where the first
+            of them is `fr.weight_by_examples(bound=...)`.
         rate: with `examples` and `steps`: each example is in each step's batch by a coin of its own, of this probability.
             Give `batch_size` about what that comes to in the largest client.
 
