@@ -94,7 +94,7 @@ def _epsilons(history: History, shown: Sequence[Reservation]) -> tuple[list[str]
 
     promise = history.promise
     try:
-        accountant = Accountant(promise.participation, promise.delta, promise.unit)
+        accountant = Accountant(promise.participation, promise.delta)
         tallies = [history.spent(upto=one.number) for one in shown]
         spent = [accountant.spent(tally.counts, tally.rounds).epsilon for tally in tallies]
     except FairyringError as error:
