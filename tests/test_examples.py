@@ -16,6 +16,7 @@ EXPECTED = {
     "digits": {"held-out accuracy": (0.93, 1.0)},
     "ecology_event": {r"world 0: being crowded is worth [+-]\d\.\d\d; bacteria alive": (16, 256)},
     "hospitals": {"held-out accuracy": (0.74, 0.92)},
+    "hospitals_private": {"epsilon spent": (3.95, 4.0), "held-out accuracy": (0.72, 0.9)},
     "multi_label": {"label_accuracy": (0.92, 1.0), "exact_match": (0.78, 1.0)},
     "next_character": {"held-out accuracy": (0.27, 0.6), "always a space": (0.15, 0.18)},
     "own_data": {"held-out accuracy": (0.85, 1.0), "worst tenth of the people": (0.6, 1.0)},
@@ -33,10 +34,15 @@ EXPECTED = {
         r"under masks  the same bits: True, clients in the last sum": (10, 20),
     },
 }
-NEEDS_DATA = {"hospitals": "heart-disease", "next_character": "shakespeare"}
+NEEDS_DATA = {
+    "hospitals": "heart-disease",
+    "hospitals_private": "heart-disease",
+    "next_character": "shakespeare",
+}
 NEEDS_PACKAGE = {
     "own_flax_model": "flax",
     "digits": "sklearn",
+    "hospitals_private": "dp_accounting",
     "private": "dp_accounting",
     "regression": "sklearn",
 }

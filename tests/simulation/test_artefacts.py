@@ -324,7 +324,7 @@ def test_what_is_lost_in_noise_is_named_and_what_is_not_is_not(private_runs: dic
         return record
 
     once = of_a_round(1.0)["noise_std"]["accuracy"]
-    loud, quiet = of_a_round(0.51 / once), of_a_round(0.49 / once)
+    loud, quiet = of_a_round(0.29 / once), of_a_round(0.28 / once)
     assert loud["lost_in_noise"] == ["loss", "accuracy"]
     assert "lost_in_noise" not in quiet
     for name in ("audited", "dropouts", "sampled"):

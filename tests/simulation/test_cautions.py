@@ -83,8 +83,8 @@ def test_the_noise_is_that_of_a_round(noise: Any) -> None:
     correlated = "correlated" in repr(noise)
     cohort = fr.cohort.in_turn(10, separation=4)
     given = plan(noise, fr.rotate(), cohort=cohort)
-    spending = Spending(given, None, False, ENTROPY, None)
-    measured = spending.signal(np.ones(given.layout.size), weight=10.0, clients=10)["noise"]
+    spending = Spending(given, None, ENTROPY)
+    measured = spending.signal(np.ones(given.layout.size), weight=10.0, clients=10, session=10)["noise"]
     spending.close(finished=True)
     if correlated:
         measured /= float(np.linalg.norm(coefficients(4)))

@@ -20,7 +20,13 @@ from tests.simulation.conftest import COINS as SAMPLED
 from tests.simulation.conftest import PEOPLE, Kept
 from tests.simulation.private_runs import DELTA, compiled_once, ledger, plan, run, task
 
-SPENT = {"spent": 3.25, "accountant": "exact Gaussian", "assumed": "in every round", "releases": 7, "reservations": 9}
+SPENT = {
+    "spent": 3.25,
+    "accountant": "exact Gaussian",
+    "assumed": "in every round",
+    "releases": 7,
+    "reservations": 9,
+}
 LIMIT = fr.Budget(8.0, DELTA)
 
 
@@ -52,6 +58,20 @@ def ran(given: fr.Plan, **more: Any) -> Ran:
     return Ran(given, **({"clients": 40, "sizes": (3, 4)} | more))
 
 
+@cache
+def silos(**local: Any) -> fr.Plan:
+    """A plan that promises something to every example."""
+    settings: dict[str, Any] = {"steps": 3, "rate": 0.2, "batch_size": 4} | local
+    stages = fr.chain(fr.clip(1.0), fr.gaussian_noise(2.0))
+    return fr.Plan(
+        task(),
+        local=fr.LocalTraining(optax.sgd(0.1), examples=stages, **settings),
+        cohort=10,
+        aggregation=fr.chain(fr.weight_uniformly()),
+        privacy=fr.Budget(8.0, DELTA, unit="example"),
+    )
+
+
 def turns(separation: int) -> fr.Plan:
     return private(cohort=fr.cohort.in_turn(10, separation=separation))
 
@@ -65,6 +85,8 @@ CORRELATED = plan(
 COINS = plan(fr.gaussian_noise(2.0), bits=None, budget=LIMIT, cohort=fr.cohort.poisson(0.25, most=33))
 REFUTED = {"holds": False, "claimed": 3.25}
 HELD = {"holds": True, "claimed": 3.25}
+SILOS = silos()
+NOBODY = [{"clients": 0}, {"clients": 9}]
 LOST = [{"round": 1, "lost_in_noise": ["loss"]}, {"round": 2}]
 ABORTED = [{"round": 1, "aborted": ["masking", "few"]}, {"round": 2}]
 
@@ -94,10 +116,13 @@ CASES: dict[str, list[tuple[Ran, str, Ran, str | None]]] = {
         (ran(turns(4)), "once in 4 rounds", ran(turns(2)), "once in 2 rounds"),
         (ran(private()), "all data of one device", ran(private(budget=fr.Budget(float("inf"), DELTA))), None),
         (ran(private()), "all data of one device", ran(without()), None),
+        (ran(SILOS), "with respect to one example", ran(private()), "with respect to all data of one device"),
+        (ran(SILOS), "add or remove one example", ran(silos(steps=None, rate=None, epochs=1)), "zero-out"),
     ],
     "whom_it_covers": [
         (ran(private()), "40 clients with 3 to 4 examples", ran(private(), clients=7, sizes=(2, 2)), "7 clients with 2 examples"),
         (ran(private()), "each client", ran(without()), None),
+        (ran(private()), "each client", ran(SILOS), None),
     ],
     "delta_is_large": [
         (ran(private(budget=fr.Budget(8.0, 0.025))), "0.025 and 40 clients", ran(private(budget=fr.Budget(8.0, 0.0249))), None),
@@ -112,19 +137,30 @@ CASES: dict[str, list[tuple[Ran, str, Ran, str | None]]] = {
     "other_runs": [(ran(private()), "Another run", ran(without()), None)],
     "server_adds_noise": [
         (ran(private()), "trusted to forget it", ran(shared()), None),
+        (ran(private()), "trusted to forget it", ran(SILOS), None),
         (ran(private(24), secure_sum="protocol"), "Transcripts name", ran(private(24)), "to itself."),
     ],
     "noise_is_correlated": [(ran(CORRELATED), "take back noise", ran(private()), None)],
     "clients_add_noise": [
         (ran(shared()), "shares of 6 honest clients", ran(shared(shares=5)), "shares of 5 honest clients"),
-        (ran(shared()), "up to 10% may", ran(private()), None),
+        (ran(shared()), "that were asked up to 10% may", ran(private()), None),
     ],
+    "each_step_is_noisy": [
+        (ran(SILOS), "counts 3 of them", ran(private()), None),
+        (ran(silos(steps=5)), "counts 5 of them", ran(SILOS), "counts 3 of them"),
+    ],
+    "who_is_in_a_batch": [
+        (ran(SILOS), "Coins and noise come from", ran(silos(steps=None, rate=None, epochs=1)), None),
+        (ran(SILOS), "Coins and noise come from", ran(COINS), None),
+    ],
+    "before_training": [(ran(SILOS), "means to standardise by", ran(private()), None)],
     "server_tops_up": [(ran(shared("top_up")), "trusted to", ran(shared()), None)],
     "lost_in_noise": [(ran(private(), rounds=LOST), "loss in 1 of 2 rounds", ran(private(), rounds=ABORTED), None)],
     "no_clip": [(ran(without()), "not clipped", ran(without(fr.clip(1.0))), None)],
     "who_takes_part": [(ran(private()), "drawn uniformly", ran(turns(4)), "taken in turn")],
     "sampling_is_secret": [
         (ran(COINS), "the seed decides it", ran(private()), None),
+        (ran(COINS), "the seed decides it", ran(SILOS), None),
         (ran(private(budget=fr.Budget(8.0, DELTA, population=40))), "nobody observes", ran(turns(4)), None),
     ],
     "turns_are_kept": [(ran(turns(4)), "two of 4 rounds", ran(private()), None), (ran(turns(2)), "two of 2", ran(COINS), None)],
@@ -132,10 +168,11 @@ CASES: dict[str, list[tuple[Ran, str, Ran, str | None]]] = {
     "rounds_without_a_sum": [
         (ran(private(), rounds=ABORTED), "1 of 2 rounds", ran(private(), rounds=LOST), None),
         (ran(private(), rounds=ABORTED), "without a sum", ran(without(), rounds=ABORTED), None),
+        (ran(private(), rounds=NOBODY), "1 of 2 rounds", ran(COINS, rounds=NOBODY), None),
     ],
     "updates_not_finite": [
-        (ran(private(), rounds=[{"nonfinite": 3}]), "3 updates were", ran(private(), rounds=[{"nonfinite": 0}]), None),
-        (ran(private(), rounds=[{"nonfinite": 1}]), "1 update was", ran(without(), rounds=[{"nonfinite": 1}]), None),
+        (ran(private(), rounds=[{"nonfinite": 3}]), "3 updates held", ran(private(), rounds=[{"nonfinite": 0}]), None),
+        (ran(private(), rounds=[{"nonfinite": 1}]), "1 update held", ran(without(), rounds=[{"nonfinite": 1}]), None),
     ],
     "training_examples_are_sound": [
         (ran(private(), examined={"training": Examined(5, 9)}), "5 of 9", ran(private(), examined={"training": Examined(9, 9)}), None)

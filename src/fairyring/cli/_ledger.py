@@ -11,6 +11,7 @@ from rich.text import Text
 from fairyring.cli._terminal import screen
 from fairyring.core.errors import FairyringError, LedgerDamaged, PlanError, PrivacyError
 from fairyring.privacy.ledger import Head, History, Ledger, Promise, Reservation
+from fairyring.privacy.participation import relation_in, sampling_in
 from fairyring.report import units
 
 _ROWS = 20
@@ -69,10 +70,12 @@ def _promise(promise: Promise) -> list[str]:
         if math.isinf(promise.epsilon)
         else f"All releases together spend at most epsilon {promise.epsilon:.6g} at delta {promise.delta:.3g}."
     )
+    each = promise.unit == "example"
+    sampling = sampling_in(participation, 1, promise.unit) if each else participation.sampling
     return [
         bound,
-        f"Unit: one {promise.unit}; neighbours: {participation.relation}.",
-        f"Assumed: {participation.sampling}.",
+        f"Unit: one {promise.unit}; neighbours: {relation_in(participation, promise.unit)}.",
+        f"Assumed: {sampling}.",
         f"Plan: {promise.plan}",
     ]
 
@@ -111,6 +114,8 @@ def _table(reservations: Sequence[Reservation], epsilons: Sequence[str]) -> Tabl
         mechanism = release.mechanism.replace("_", " ")
         if release.bands:
             mechanism += f", {units.count(release.bands, 'band')}"
+        if release.steps:
+            mechanism += f", {units.count(release.steps, 'step')}"
         numbers = [units.count(one.round), units.number(release.multiplier), *epsilons[i : i + 1]]
         table.add_row(*numbers, Text(mechanism), Text(_fate(one)))
     return table

@@ -73,7 +73,8 @@ def _train(
     options: dict[str, Any] = {name: value for name, value in optional.items() if value is not None}
     console = screen()
     if isinstance(given.population, Population):  # what else it may be is refused below
-        for caution in warnings_of(plan, sum(size > 0 for size in given.population.sizes), rounds):
+        sizes = given.population.sizes
+        for caution in warnings_of(plan, sum(size > 0 for size in sizes), rounds, sum(sizes)):
             show_warning(console, caution)
     progress = LiveProgress(console, rounds)
     source = Source(str(file.resolve()), dict(changes))

@@ -16,6 +16,7 @@ from fairyring.core.keys import Purpose
 from fairyring.core.vector import Layout
 from fairyring.learning._storage import Align, storage_for
 from fairyring.learning.algorithm import Algorithm, Local, leaves_gradient
+from fairyring.learning.example_steps import Drawn, places_of, released, sum_of_batch
 from fairyring.learning.local import LocalTraining, Workload
 from fairyring.lowering import Storage
 from fairyring.task import Task
@@ -73,7 +74,8 @@ def device_half(
     *,
     rewrite: Rewrite = lambda objective: objective,
     align: Align | None = None,
-) -> Callable[[Broadcast, Columns, jax.Array, jax.Array, Tree, jax.Array, jax.Array], Outcome]:
+    stages: Bound | None = None,
+) -> Callable[..., Outcome]:
     """The device half of a plan, as one traceable function.
 
     Args:
@@ -83,11 +85,12 @@ def device_half(
         rewrite: applied to the loss before its gradient is taken (how convolutions are lowered for a CPU).
         align: how dense layers are stored and differentiated between steps, such as `lowering.align_dense`; None to
             leave them as they are.
+        stages: of each example's gradient, bound, where there is noise in every step. Parameters are left as they are then.
 
     Returns:
-        `update(broadcast, columns, start, size, mine, client_key, shared_key) -> Outcome`. The client owns rows
+        `update(broadcast, columns, start, size, mine, client_key, shared_key, drawn) -> Outcome`. The client owns rows
         `start : start + size` of every column (int32 scalars, `1 <= size <= workload.longest`). `client_key` is the
-        client's in this round, `shared_key` that of the stages, the same for all clients.
+        client's in this round, `shared_key` that of the stages, the same for all clients. `drawn` is nothing, `()`, without `stages`.
     """
     batch_size = local.batch_size
 
@@ -106,7 +109,9 @@ def device_half(
         totals.append(jnp.sum(examples if mask is None else examples * mask))
         return loss, jnp.stack(totals)
 
-    rewritten = rewrite(objective)
+    # The rewritings are made for whole batches.
+    rewritten = rewrite(objective) if stages is None else objective
+    align = align if stages is None else None
 
     def update(
         broadcast: Broadcast,
@@ -116,6 +121,7 @@ def device_half(
         mine: Tree,
         client_key: jax.Array,
         shared_key: jax.Array,
+        drawn: Drawn | tuple[()] = (),
     ) -> Outcome:
         example = {
             name: jax.ShapeDtypeStruct((batch_size, *column.shape[1:]), column.dtype)
@@ -141,7 +147,9 @@ def device_half(
             rows = start + jnp.minimum(places, size - 1)
             batch = {name: column.at[rows].get(mode="clip") for name, column in columns.items()}
             key = jax.random.fold_in(model_key, progress.steps)
-            gradient, totals = gradient_of(progress.params, batch, mask, key)
+            return moved(progress, *gradient_of(progress.params, batch, mask, key))
+
+        def moved(progress: _Progress, gradient: Tree, totals: jax.Array) -> _Progress:
             corrected = algorithm.correct(gradient, progress.params, received, shared, own)
             moves, state = optimizer.update(corrected, progress.optimizer, progress.params)
             params = jax.tree.map(lambda w, m: w + m.astype(w.dtype), progress.params, moves)
@@ -182,6 +190,33 @@ def device_half(
 
             return _blocks(jnp.int32(local.steps), wrapped, progress, workload)
 
+        def noisy(progress: _Progress, drawn: Drawn, stages: Bound) -> _Progress:
+            layout, rows = Layout.of(received), (start, size)
+
+            def one(progress: _Progress, places: jax.Array) -> _Progress:
+                keys = jax.random.fold_in(model_key, progress.steps), shared_key
+                total = sum_of_batch(gradient_of, progress.params, columns, rows, places, stages, keys)
+                noise = drawn.noise[progress.steps]
+                mean, totals = released(total, noise, stages, shared_key, batch_size)
+                return moved(progress, layout.unflatten(mean), totals)
+
+            def sampled(i: jax.Array, progress: _Progress) -> _Progress:
+                return one(progress, drawn.batches[i])
+
+            def epoch(number: jax.Array, progress: _Progress) -> _Progress:
+                order = _order(jax.random.fold_in(shuffle_key, number), size, workload, local.shuffle)
+                room = drawn.batches.shape[1]
+                return lax.fori_loop(
+                    0,
+                    -(-size // batch_size),
+                    lambda i, p: one(p, places_of(i, order, size, batch_size, room)),
+                    progress,
+                )
+
+            if local.steps is not None:
+                return lax.fori_loop(0, local.steps, sampled, progress)
+            return lax.fori_loop(0, local.epochs or 1, epoch, progress)
+
         progress = _Progress(
             received,
             optimizer.init(received),
@@ -189,7 +224,11 @@ def device_half(
             jax.tree.map(jnp.zeros_like, received) if algorithm.gradient else (),
             jnp.int32(0),
         )
-        if local.steps is not None:
+        if stages is not None:
+            assert isinstance(drawn, Drawn)
+            progress = noisy(progress, drawn, stages)
+            weight = jnp.float32(1)  # how many examples there are stays here
+        elif local.steps is not None:
             progress = fixed(progress)
             weight = size.astype(jnp.float32)
         else:
@@ -219,10 +258,10 @@ def device_half(
         def or_else(new: Tree, old: Tree) -> Tree:
             return jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old)
 
-        noisy = aggregation.signal.noise is not None
-        sent = Message(or_else(vector, jnp.zeros_like(vector)) if noisy else vector, side)
+        covered = aggregation.signal.noise is not None
+        sent = Message(or_else(vector, jnp.zeros_like(vector)) if covered else vector, side)
         message = aggregation.encode(sent, jax.random.fold_in(client_key, int(Purpose.ENCODE)), shared_key)
-        if not noisy:
+        if not covered:
             message = or_else(message, jax.tree.map(jnp.zeros_like, message))
         return Outcome(message, or_else(report.mine, mine), finite)
 

@@ -7,6 +7,7 @@ from functools import cached_property
 import numpy as np
 import optax
 
+from fairyring.aggregation.contract import Stage
 from fairyring.core.errors import PlanError, refuse_unknown
 
 Optimizer = optax.GradientTransformation
@@ -24,6 +25,12 @@ class LocalTraining:
         steps: in place of `epochs`, a fixed number of steps whatever the client's size; batches wrap around.
         batch_size: examples a step. A client's last batch of an epoch holds what is left.
         shuffle: a new order each epoch (with `steps`: each round).
+        examples: stages that each example's gradient goes through, such as ``fr.chain(fr.clip(1.0), fr.gaussian_noise())``,
+            for a plan whose budget is of the unit `"example"`: noise is in every step. What a step adds up is divided by
+            `batch_size`, whatever the batch, so that larger clients move further. A column `weight` counts where the first
+            of them is `fr.weight_by_examples(bound=...)`.
+        rate: with `examples` and `steps`: each example is in each step's batch by a coin of its own, of this probability.
+            Give `batch_size` about what that comes to in the largest client.
 
     Raises:
         PlanError: a field is unknown or out of range.
@@ -34,6 +41,8 @@ class LocalTraining:
     steps: int | None = None
     batch_size: int = 10
     shuffle: bool = True
+    examples: Stage | None = None
+    rate: float | None = None
 
     def __new__(cls, *args: object, **fields: object) -> "LocalTraining":
         refuse_unknown("LocalTraining", fields, cls.__dataclass_fields__)
@@ -58,12 +67,42 @@ class LocalTraining:
                     expected="a whole number >= 1",
                     do=f"Set {name}=1 or more.",
                 )
+        self._check_examples()
         if not isinstance(self.optimizer, optax.GradientTransformation) and not callable(self.optimizer):
             raise PlanError(
                 "LocalTraining optimizer",
                 given=type(self.optimizer).__name__,
                 expected="an optax optimiser, or a function from the round to one",
                 do="Try optax.sgd(0.1).",
+            )
+
+    def _check_examples(self) -> None:
+        """Batches that noisy steps are accounted for by are Poisson samples, or those of whole epochs."""
+        if self.examples is not None and not isinstance(self.examples, Stage):
+            raise PlanError(
+                "LocalTraining examples",
+                given=repr(self.examples)[:80],
+                expected="stages, such as fr.chain(fr.clip(1.0), fr.gaussian_noise())",
+                do="Give the stages each example's gradient goes through, or leave it out.",
+            )
+        if self.rate is not None:
+            number = isinstance(self.rate, int | float) and not isinstance(self.rate, bool)
+            if not number or not 0 < self.rate <= 1:
+                raise PlanError(
+                    "LocalTraining rate",
+                    given=repr(self.rate),
+                    expected="a number in (0, 1]",
+                    do="Try 0.1: a tenth of the examples in a step.",
+                )
+        if (self.rate is not None) != (self.examples is not None and self.steps is not None):
+            raise PlanError(
+                "LocalTraining rate",
+                given="no rate, for a number of noisy steps"
+                if self.rate is None
+                else f"{self.rate}"
+                + (", for epochs" if self.steps is None else ", without stages for examples"),
+                expected="rate and steps together, of training with noise in every step; or epochs, and no rate",
+                do="Give examples=, steps= and rate= for Poisson batches, or epochs= for batches of a shuffled order.",
             )
 
     def optimizer_of(self, round: object) -> Optimizer:

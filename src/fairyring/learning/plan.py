@@ -17,7 +17,9 @@ import optax
 from fairyring.aggregation import chain, complete, weight_by_examples
 from fairyring.aggregation.contract import Bound, Message, Side, Signal, Stage
 from fairyring.core.errors import PlanError, PrivacyWarning, refuse_unknown
+from fairyring.core.noise import Noise, NoiseRequest
 from fairyring.core.vector import Layout
+from fairyring.learning import example_protection
 from fairyring.learning.algorithm import Algorithm, Local
 from fairyring.learning.algorithms import averaging
 from fairyring.learning.cohort import Cohort, Poisson, as_cohort
@@ -49,7 +51,8 @@ class Plan:
             a weighting stage counts every client once.
         server: any optax optimiser, fed with minus the mean delta.
         algorithm: `fedprox`, `scaffold`, `fednova`; without it plain averaging.
-        privacy: what is promised to every device; needs a noise stage in the aggregation, and is what calibrates it.
+        privacy: what is promised to every device; needs a noise stage in the aggregation, and is what calibrates it. What is
+            promised to every example needs one in `local.examples` instead.
 
     Raises:
         PlanError: a field is unknown, of the wrong kind, or the parts do not fit together.
@@ -90,11 +93,14 @@ class Plan:
                     do=f"Give {name}= one of those.",
                 )
         object.__setattr__(self, "cohort", as_cohort(self.cohort))
-        check_parts(self.aggregation, self.privacy)
+        example_protection.check_parts(self.local, self.aggregation, self.privacy)
+        if self.local.examples is None:
+            check_parts(self.aggregation, self.privacy)
         self._check_clip()
         _ = self.bound  # a chain that cannot work is refused here, not in round one
         self._terms(bytes(32))
-        if self.privacy is not None and not isinstance(self.rule, Poisson):
+        by_device = self.privacy is not None and self.privacy.unit == "device"
+        if self.privacy is not None and by_device and not isinstance(self.rule, Poisson):
             for caution in cautions(delta=self.privacy.delta, clients=self.rule.most):
                 warnings.warn(caution, PrivacyWarning, stacklevel=3)
 
@@ -155,22 +161,46 @@ class Plan:
 
     @cached_property
     def protection(self) -> Protection | None:
-        """What is promised to every device, and with which noise; None without a budget."""
+        """What is promised, and with which noise; None without a budget."""
         return self._calibrated[0]
+
+    @property
+    def example_stages(self) -> Bound | None:
+        """The stages of each example's gradient, bound, with the noise of every local step; None where there is none."""
+        return self._calibrated[2]
+
+    @property
+    def noise(self) -> Noise | None:
+        """The noise the promise rests on, in each round's sum or in each local step; None without a budget."""
+        return (self.example_stages or self.bound).signal.noise
+
+    @property
+    def noise_request(self) -> NoiseRequest | None:
+        """The noise stage the plan was given, before its budget decided anything."""
+        return (self.local.examples or self.aggregation).noise
 
     @property
     def secret_rate(self) -> float | None:
         """The rate of a Poisson cohort whose size is a secret, for a promise rests on that; None for any other."""
-        return self.rule.rate if self.privacy is not None and isinstance(self.rule, Poisson) else None
+        rests = self.privacy is not None and self.privacy.unit == "device"
+        return self.rule.rate if rests and isinstance(self.rule, Poisson) else None
 
     @cached_property
-    def _calibrated(self) -> tuple[Protection | None, Bound]:
+    def _calibrated(self) -> tuple[Protection | None, Bound, Bound | None]:
         fewest, honest = self._fewest
         signal = Signal(self.update_layout.size, self.rule.most, self.sides, honest=honest)
         stage = complete(self.aggregation)
         if self.privacy is None:
-            return None, stage.bind(signal)
-        return keep(self.privacy, stage, signal, self.rule, fewest)
+            return None, stage.bind(signal), None
+        if self.privacy.unit == "example":
+            bound = stage.bind(signal)
+            example_protection.check_weights(bound)
+            sides = self.sides[: 2 + len(self.task.metrics)]
+            kept, stages = example_protection.keep(
+                self.privacy, self.local, self.rule, self.layout.size, sides
+            )
+            return kept, bound, stages
+        return *keep(self.privacy, stage, signal, self.rule, fewest), None
 
     @cached_property
     def message_shape(self) -> Message:
@@ -278,7 +308,16 @@ class Plan:
             "parameters": self.layout.size,
             "local": {
                 "optimizer": describe_optimizer(self.local.optimizer),
-                **{f.name: getattr(self.local, f.name) for f in fields(self.local) if f.name != "optimizer"},
+                **{
+                    f.name: getattr(self.local, f.name)
+                    for f in fields(self.local)
+                    if f.name not in ("optimizer", "examples", "rate")
+                },
+                **(
+                    {"examples": self.local.examples.name, "rate": self.local.rate}
+                    if self.local.examples is not None
+                    else {}
+                ),
             },
             "cohort": {"rule": type(self.rule).__name__.lower(), **_plain(self.rule)},
             "aggregation": self.aggregation.name,
@@ -345,6 +384,10 @@ class Plan:
             str(jax.make_jaxpr(advance)(state, message, count, key)),
             msgspec.json.encode(self.describe()).decode(),
         ]
+        if self.example_stages is not None:
+            alone = jnp.zeros(self.layout.size), jnp.zeros(2 + len(self.task.metrics))
+            encode = jax.make_jaxpr(self.example_stages.encode)
+            texts.append(str(encode(Message(*alone), jax.random.key(0), jax.random.key(0))))
         text = re.sub(r"0x[0-9a-f]+", "0x", "\n".join(texts))
         return hashlib.sha256(text.encode()).hexdigest()
 

@@ -16,6 +16,7 @@ from jax import export
 from fairyring.core.errors import MissingExtra, PlanError
 from fairyring.core.vector import Layout
 from fairyring.learning.device import Broadcast, device_half
+from fairyring.learning.example_steps import Drawn, Shapes
 from fairyring.learning.local import Workload
 from fairyring.learning.plan import Plan
 from fairyring.lowering import lower_for_cpu
@@ -73,7 +74,8 @@ def program(plan: Plan, columns: Mapping[str, tuple[tuple[int, ...], Any]], exam
     Returns:
         A program of `params` float32 `[parameters]`, `shared` float32 (where the algorithm has any), `round` int32,
         `size` int32, the columns, `mine` float32 (where clients have a memory), `client_key` and `shared_key`
-        uint32 `[2]`, the raw words of the keys of this client and of this round's stages.
+        uint32 `[2]`, the raw words of the keys of this client and of this round's stages; and, where there is noise in every
+        local step, `noise` and `batches`, the int32 arrays of `example_steps.Drawn`.
 
     Raises:
         PlanError: `examples` is not a whole number of at least 1.
@@ -94,8 +96,16 @@ def program(plan: Plan, columns: Mapping[str, tuple[tuple[int, ...], Any]], exam
     # Any size up to `examples` may come, so the last batch may hold any number of rows: one capacity, one copy.
     tails = () if plan.local.steps is not None else (min(plan.local.batch_size, examples),)
     update = device_half(
-        plan.task, plan.local, plan.algorithm, plan.bound, Workload(examples, 1, tails), rewrite=lower_for_cpu
+        plan.task,
+        plan.local,
+        plan.algorithm,
+        plan.bound,
+        Workload(examples, 1, tails),
+        rewrite=lower_for_cpu,
+        stages=plan.example_stages,
     )
+    stages = plan.example_stages
+    drawn = Shapes.of(plan.local, stages, examples).drawn._asdict() if stages is not None else {}
     kinds: list[tuple[str, tuple[int, ...], Any]] = [
         ("params", (layouts["params"].size,), jnp.float32),
         ("shared", (layouts["shared"].size,), jnp.float32),
@@ -105,6 +115,7 @@ def program(plan: Plan, columns: Mapping[str, tuple[tuple[int, ...], Any]], exam
         ("mine", (layouts["mine"].size,), jnp.float32),
         ("client_key", (2,), jnp.uint32),
         ("shared_key", (2,), jnp.uint32),
+        *((name, given.shape, given.dtype) for name, given in drawn.items() if given.size),
     ]
     used = [kind for kind in kinds if kind[1] != (0,)]
 
@@ -119,6 +130,9 @@ def program(plan: Plan, columns: Mapping[str, tuple[tuple[int, ...], Any]], exam
             trees["mine"],
             jax.random.wrap_key_data(given["client_key"]),
             jax.random.wrap_key_data(given["shared_key"]),
+            Drawn(*(given.get(name, jnp.zeros(kind.shape, kind.dtype)) for name, kind in drawn.items()))
+            if drawn
+            else (),
         )
         mine = layouts["mine"].flatten(outcome.mine)
         return (outcome.message.vector, outcome.message.side, mine, outcome.finite)

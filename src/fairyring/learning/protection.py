@@ -12,7 +12,15 @@ from fairyring.learning.cohort import Cohort, InTurn, Poisson, Uniform
 from fairyring.privacy.accounting import calibrate
 from fairyring.privacy.budget import Budget
 from fairyring.privacy.correlated import choose_bands
-from fairyring.privacy.participation import AnyParticipation, AtMost, FixedSize, PoissonSampled, describe
+from fairyring.privacy.participation import (
+    AnyParticipation,
+    AtMost,
+    FixedSize,
+    PoissonSampled,
+    describe,
+    relation_in,
+    sampling_in,
+)
 from fairyring.privacy.release import Release
 from fairyring.secagg import adversaries_in
 
@@ -21,13 +29,14 @@ ASIDE = 1e-3  # of delta, under Poisson sampling, for rounds that show how many 
 
 @dataclass(frozen=True)
 class Protection:
-    """How a plan keeps what it promises to every device.
+    """How a plan keeps what it promises to every device, or to every example.
 
     Attributes:
         budget: the most that may be spent.
         participation: in which rounds a device takes part, as far as the promise rests on it.
         release: what one round spends that is as noisy as planned.
-        inflation: how much longer than the clip norm a client's vector may be, with its side values and rounding.
+        inflation: how much longer than the clip norm a client's vector may be (an example's, where those are protected), with
+            its side values and rounding.
         adversarial_rate: the share of a session's clients whose shares of distributed noise do not count.
     """
 
@@ -43,20 +52,22 @@ class Protection:
 
     def describe(self) -> dict[str, Any]:
         """As plain values, for a person and for the run folder."""
-        epsilon = self.budget.epsilon
+        epsilon, unit = self.budget.epsilon, self.budget.unit
+        often = sampling_in(self.participation, 1, unit) if unit == "example" else self.participation.sampling
         return {
             "epsilon": epsilon if math.isfinite(epsilon) else None,
             "delta": self.budget.delta,
             "rounds": self.budget.rounds,
-            "unit": "device",
-            "relation": self.participation.relation,
-            "sampling": self.participation.sampling,
+            "unit": unit,
+            "relation": relation_in(self.participation, unit),
+            "sampling": often,
             "participation": describe(self.participation),
             "mechanism": self.release.mechanism,
             "multiplier": self.release.multiplier,
             "bands": self.release.bands,
             "shares": self.release.shares,
             "inflation": self.inflation,
+            **({"steps": self.release.steps} if self.release.steps else {}),
         }
 
 
@@ -110,18 +121,11 @@ def keep(budget: Budget, stage: Stage, signal: Signal, rule: Cohort, fewest: int
     if request.multiplier is not None:
         made = bound(request.multiplier)
     else:
-        if budget.rounds is None or math.isinf(budget.epsilon):
-            raise PlanError(
-                "Plan privacy",
-                given="no noise multiplier, and a budget without "
-                + ("rounds" if budget.rounds is None else "limit"),
-                expected="one of them",
-                do="Give Budget(epsilon, delta, rounds=100), or the noise stage a multiplier.",
-            )
+        rounds = _planned(budget)
         if request.mechanism in ("gaussian", "correlated"):
             bound(1.0)  # what does not fit is told before the noise is calibrated
             multiplier = _simple(
-                budget.epsilon, budget.delta, budget.rounds, participation, request.mechanism, bands
+                budget.epsilon, budget.delta, rounds, participation, request.mechanism, bands
             )
         else:
 
@@ -133,7 +137,7 @@ def keep(budget: Budget, stage: Stage, signal: Signal, rule: Cohort, fewest: int
             multiplier = calibrate(
                 epsilon=budget.epsilon,
                 delta=budget.delta,
-                rounds=budget.rounds,
+                rounds=rounds,
                 participation=participation,
                 release=release,
             )
@@ -141,8 +145,43 @@ def keep(budget: Budget, stage: Stage, signal: Signal, rule: Cohort, fewest: int
     noise = made.signal.noise
     assert noise is not None
     _check_shares(request, noise.shares, rule.most, rate)
-    clip = noise.l2 / noise.scale / _norm(stage, signal)
+    clip = noise.l2 / noise.scale / norm_before_noise(stage, signal)
     return Protection(budget, participation, Release.of(noise), clip, rate), made
+
+
+def _planned(budget: Budget) -> int:
+    """The rounds that noise is calibrated for.
+
+    Raises:
+        PlanError: the budget does not say.
+    """
+    if budget.rounds is None or math.isinf(budget.epsilon):
+        raise PlanError(
+            "Plan privacy",
+            given="no noise multiplier, and a budget without "
+            + ("rounds" if budget.rounds is None else "limit"),
+            expected="one of them",
+            do="Give Budget(epsilon, delta, rounds=100), or the noise stage a multiplier.",
+        )
+    return budget.rounds
+
+
+def multiplier_for(budget: Budget, participation: AnyParticipation, steps: int) -> float:
+    """The least noise in every local step, over what one example can change, with which so many a round keep a budget.
+
+    Raises:
+        PlanError: no noise does, or the budget does not say for how many rounds.
+    """
+    rounds = _planned(budget)
+    if isinstance(participation, PoissonSampled):  # each step has a sample of its own
+        return _simple(budget.epsilon, budget.delta, rounds * steps, participation, "gaussian", 0)
+    return calibrate(
+        epsilon=budget.epsilon,
+        delta=budget.delta,
+        rounds=rounds,
+        participation=participation,
+        release=lambda multiplier: Release("gaussian", multiplier, steps=steps),
+    )
 
 
 @cache
@@ -226,7 +265,7 @@ def _bands(budget: Budget, participation: AnyParticipation) -> int:
     return choose_bands(budget.rounds, participation.most(budget.rounds), participation.separation)
 
 
-def _norm(stage: Stage, signal: Signal) -> float:
+def norm_before_noise(stage: Stage, signal: Signal) -> float:
     """The bound on the vector where the noise stage finds it."""
     for part in stage.parts:
         if part.noise is not None:

@@ -104,6 +104,13 @@ def _release(one: Release) -> None:
             expected="bands of correlated noise only",
             do="Leave bands out, or choose the mechanism 'correlated'.",
         )
+    if one.steps and (one.mechanism != "gaussian" or one.steps < 0):
+        raise PlanError(
+            "steps",
+            given=f"{one.steps} of {one.mechanism} noise",
+            expected="a whole number from 0, and of Gaussian noise only",
+            do="Leave steps out.",
+        )
     if one.mechanism in SHARED:
         for name in ("l2", "l1", "sigma"):
             _positive(f"{name} of a {one.mechanism} release", getattr(one, name))

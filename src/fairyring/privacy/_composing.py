@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from msgspec.structs import replace
 
 from fairyring.core.errors import PlanError
 from fairyring.privacy import _fixed_size, _rdp
@@ -39,6 +40,7 @@ def compose(counts: Counts, participation: AnyParticipation, delta: float, round
             return gaussian_epsilon(multiplier, delta), f"exact Gaussian{of} (dp-accounting)"
         rdp = largest_divergences(counts, participation.most(rounds))
         return _rdp.to_epsilon(_rdp.ORDERS, rdp, delta), f"RDP of {name} noise (dp-accounting)"
+    counts = _step_by_step(counts)
     if mechanisms == {"gaussian"}:
         return _sampled_gaussians(_merged(counts), participation, delta)
     if isinstance(participation, FixedSize):
@@ -63,11 +65,22 @@ def _sampled_gaussians(
     return _poisson_gaussian(counts, participation.rate, delta)
 
 
+def _step_by_step(counts: Counts) -> Counts:
+    """Noisy steps one by one: each has a sample of its own, where the releases of a round share the round's."""
+    found: dict[tuple[Release, ...], int] = {}
+    for kind, n in counts.items():
+        shared = tuple(one for one in kind if not one.steps)
+        alone = [(replace(one, steps=0), one.steps) for one in kind if one.steps]
+        for part, times in [((one,), steps) for one, steps in alone] + ([(shared, 1)] if shared else []):
+            found[part] = found.get(part, 0) + n * times
+    return found
+
+
 def _merged(counts: Counts) -> dict[float, int]:
     """Rounds by the multiplier of the one Gaussian that their releases compose to: whoever is in one is in all."""
     merged: dict[float, int] = {}
     for kind, n in counts.items():
-        multiplier = _together([one.multiplier for one in kind])
+        multiplier = _together([one.multiplier / math.sqrt(max(1, one.steps)) for one in kind])
         merged[multiplier] = merged.get(multiplier, 0) + n
     return merged
 
@@ -99,7 +112,9 @@ def gaussian_epsilon(multiplier: float, delta: float) -> float:
 
 def largest_divergences(counts: Counts, worst: int) -> np.ndarray:
     """The sum, at each order, of the `worst` largest divergences: no device can be in rounds that add to more."""
-    curves = np.stack([sum((_rdp.plain(one) for one in kind), np.zeros(())) for kind in counts])
+    curves = np.stack(
+        [sum((_rdp.plain(one) * max(1, one.steps) for one in kind), np.zeros(())) for kind in counts]
+    )
     order = np.argsort(-curves, axis=0, kind="stable")
     many = np.asarray(list(counts.values()))[order]
     before = np.cumsum(many, axis=0) - many

@@ -10,7 +10,13 @@ from fairyring.core.errors import PlanError
 from fairyring.privacy import _checks
 from fairyring.privacy._composing import compose, rough_epsilon
 from fairyring.privacy._search import least
-from fairyring.privacy.participation import AnyParticipation, FixedSize, PoissonSampled, sampling_in
+from fairyring.privacy.participation import (
+    AnyParticipation,
+    FixedSize,
+    PoissonSampled,
+    relation_in,
+    sampling_in,
+)
 from fairyring.privacy.release import OfRound, Release
 
 SLACK = 1e-9  # relative, of epsilon: a plan calibrated to a budget fits it whatever the last bit says
@@ -66,11 +72,13 @@ class Accountant:
     With sampling, the bound without it is taken where it is the smaller.
 
     What is counted are rounds, each with all that left it. A round that was run again after a crash released twice:
-    whoever is in it is in both, however far apart a device's rounds are, and one draw of a sample is in both.
+    whoever is in it is in both, however far apart a device's rounds are, and one draw of a sample is in both. Of training
+    with noise in every local step a release is `steps` of them, each on a batch of its own, also where a round was run again.
 
     Args:
         participation: who may be in how many releases.
         delta: in `(0, 1)`.
+        unit: whose data the participation is of; it decides the words of what is spent, and no number.
 
     Raises:
         PlanError: an argument is out of range; from `spent` and `fits`, a release cannot be accounted for under this
@@ -78,9 +86,10 @@ class Accountant:
         MissingExtra: from `spent` and `fits`, dp-accounting is not installed.
     """
 
-    def __init__(self, participation: AnyParticipation, delta: float) -> None:
+    def __init__(self, participation: AnyParticipation, delta: float, unit: str = "device") -> None:
         _checks.participation(participation)
         _checks.delta(delta)
+        self.unit = unit
         self.participation, self.delta = participation, float(delta)
         self.computed = 0  # real computations so far: what `fits` is sparing with
         self._known: OrderedDict[tuple[frozenset[tuple[tuple[Release, ...], int]], int], Spent] = (
@@ -111,9 +120,9 @@ class Accountant:
         found = Spent(
             max(0.0, epsilon),
             self.delta,
-            "device",
-            self.participation.relation,
-            sampling_in(self.participation, span),
+            self.unit,
+            relation_in(self.participation, self.unit),
+            sampling_in(self.participation, span, self.unit),
             accountant,
         )
         self._known[key] = found

@@ -1,30 +1,36 @@
-"""What a plan promises: so much epsilon, at so small a delta, to every device."""
+"""What a plan promises: so much epsilon, at so small a delta, to every device or to every example."""
 
 import math
 from dataclasses import dataclass
 
 from fairyring.core.errors import PlanError
+from fairyring.privacy.participation import UNITS
 
 
 @dataclass(frozen=True)
 class Budget:
-    """A promise of differential privacy to every device, kept over the whole run.
+    """A promise of differential privacy to every device, or to every example, kept over the whole run.
 
     Args:
         epsilon: the most that all releases together may spend. `inf` promises nothing: what is spent is only counted.
-        delta: the probability that is left out; well below 1 / the number of devices.
+        delta: the probability that is left out; well below 1 / the number of devices, or of examples.
         rounds: the rounds the noise is calibrated for, where the noise stage has no multiplier of its own.
         population: of a uniform cohort: claim amplification by sampling without replacement from exactly so many
             devices (a simulation can keep that claim; devices that choose themselves cannot).
+        unit: whose data is protected. `"device"`: all that a client holds, by noise in the sum of a round. `"example"`: one
+            row of it, by noise in every local step (`LocalTraining(examples=...)`): for few clients that hold many people's
+            data, such as hospitals. Who has several rows is not covered as a whole.
 
     Raises:
-        PlanError: epsilon is not above 0, delta not between 0 and 1, or rounds or population not whole and positive.
+        PlanError: epsilon is not above 0, delta not between 0 and 1, rounds or population not whole and positive, or unit
+            another word; or a population for examples, which are not drawn that way.
     """
 
     epsilon: float
     delta: float
     rounds: int | None = None
     population: int | None = None
+    unit: str = "device"
 
     def __post_init__(self) -> None:
         for name, value, low, high in (
@@ -51,3 +57,17 @@ class Budget:
                     expected="a whole number >= 1",
                     do=f"Give {name} as a whole number, or leave it out.",
                 )
+        if self.unit not in UNITS:
+            raise PlanError(
+                "Budget unit",
+                given=repr(self.unit),
+                expected=" or ".join(map(repr, UNITS)),
+                do="Choose one of them.",
+            )
+        if self.unit == "example" and self.population is not None:
+            raise PlanError(
+                "Budget population",
+                given=f"{self.population}, for a promise to every example",
+                expected="none: examples are protected whichever clients take part, and are drawn into batches, not cohorts",
+                do="Leave population out, and give LocalTraining a rate.",
+            )

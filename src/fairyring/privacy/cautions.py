@@ -26,18 +26,19 @@ def clients_for(target: float, clients: int, ratio: float) -> int:
     return math.ceil(clients * target / ratio)
 
 
-def cautions(*, delta: float, clients: int, ratio: float | None = None) -> list[str]:
+def cautions(*, delta: float, clients: int, ratio: float | None = None, unit: str = "device") -> list[str]:
     """What to say of a plan before it is trained, a sentence or two each; empty where there is nothing.
 
     Args:
         delta: of the promise.
         clients: how many it is made to.
         ratio: of signal to noise, if known, as `signal_to_noise` reckons it.
+        unit: what those are that it is made to.
     """
     found = []
     if delta * clients >= 1:
         found.append(
-            f"A delta of {delta:g} allows one of {clients:,} devices to be exposed whole. Give less than 1 over their "
+            f"A delta of {delta:g} allows one of {clients:,} {unit}s to be exposed whole. Give less than 1 over their "
             "number."
         )
     if ratio is not None and ratio < 1:

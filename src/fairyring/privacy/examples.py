@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from fairyring.core.errors import PlanError
 from fairyring.privacy import _checks, accounting
 from fairyring.privacy.accounting import Accountant, Spent
-from fairyring.privacy.participation import AtMost, FixedSize, PoissonSampled
+from fairyring.privacy.participation import AtMost, FixedSize, PoissonSampled, relation_in, sampling_in
 from fairyring.privacy.release import OfRound, Release
 
 
@@ -29,14 +29,11 @@ class PoissonBatches:
 
     @property
     def sampling(self) -> str:
-        return (
-            f"each example in each step's batch by its own coin, of probability {self.rate:.6g}, which nobody who sees "
-            "the releases can observe"
-        )
+        return sampling_in(PoissonSampled(self.rate), 1, "example")
 
     @property
     def relation(self) -> str:
-        return "add or remove one example"
+        return relation_in(PoissonSampled(self.rate), "example")
 
     def taking_part(self, steps: int) -> PoissonSampled:
         """As an accountant takes it."""

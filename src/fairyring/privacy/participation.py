@@ -4,6 +4,8 @@ from typing import Any
 
 import msgspec
 
+UNITS = "device", "example"  # whose data a promise is about
+
 
 class Participation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind"):
     """What is known beforehand about the rounds in which one device takes part.
@@ -80,8 +82,35 @@ class AtMost(Participation, frozen=True, tag="at_most"):
 AnyParticipation = PoissonSampled | FixedSize | AtMost
 
 
-def sampling_in(participation: AnyParticipation, rounds: int) -> str:
-    """What is assumed of who takes part, in words, and what that comes to in so many rounds."""
+def relation_in(participation: AnyParticipation, unit: str) -> str:
+    """For which neighbours a guarantee for a unit then holds."""
+    if unit == "device":
+        return participation.relation
+    if isinstance(participation, PoissonSampled):
+        return "add or remove one example"
+    return (
+        "one example replaced by none (zero-out)"
+        if isinstance(participation, AtMost)
+        else "replace one example"
+    )
+
+
+def sampling_in(participation: AnyParticipation, rounds: int, unit: str = "device") -> str:
+    """What is assumed of who takes part, in words, and what that comes to in so many rounds.
+
+    Of examples, a participation tells in which batches one may be, of a client that is in all rounds it may be in.
+    """
+    if unit == "example" and isinstance(participation, PoissonSampled):
+        return (
+            f"each example in each step's batch by its own coin, of probability {participation.rate:.6g}, which nobody who "
+            "sees the releases can observe"
+        )
+    if unit == "example" and isinstance(participation, AtMost):
+        often = "" if participation.separation == 1 else f", of one round in {participation.separation}"
+        return (
+            "no amplification by sampling: an example is in one batch of each pass over its client's examples"
+            f"{often}, and anybody may know in which"
+        )
     if isinstance(participation, AtMost) and (
         participation.separation > 1 or participation.times is not None
     ):

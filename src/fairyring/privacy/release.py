@@ -24,6 +24,8 @@ class Release(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
         shares: how many honest shares of noise are in the sum.
         sigma: standard deviation of one share, in steps of the grid.
         scale: steps of the grid in a unit of the clipped vector.
+        steps: of training with noise in every local step: how many noisy steps of a round one example may be in, each on a
+            batch of its own. 0: what is noisy is the sum of the round.
     """
 
     mechanism: str
@@ -35,6 +37,7 @@ class Release(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     shares: int = 0
     sigma: float = 0.0
     scale: float = 0.0
+    steps: int = 0
 
     @classmethod
     def of(cls, noise: Noise, shares: int | None = None) -> "Release":

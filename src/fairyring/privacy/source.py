@@ -4,16 +4,18 @@ The numbers are made here, outside of any compiled program, and are the same in 
 is used for one release, ever: a round that is run again has a reservation of its own.
 """
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
 
 from fairyring.core.noise import Noise
 from fairyring.privacy.correlated import coefficients
-from fairyring.privacy.entropy import derive
+from fairyring.privacy.entropy import derive, words
 from fairyring.privacy.sampling import LARGEST_SIGMA, discrete_gaussian, rounded_gaussian, skellam
 
 SERVER, SHARE, IDEAL = "server", "share", "ideal"
+STEP, BATCH = "step", "batch"
 # Correlated noise is made of numbers on a finer grid than the sum's, and rounded to it at the end.
 _FINER = 256.0
 
@@ -75,6 +77,20 @@ class NoiseSource:
     def missing(self, number: int, shares: int) -> np.ndarray:
         """What the server adds where so many shares are missing: int64 `[coordinates]`."""
         return self._shares(shares, derive(self._root, SERVER, number))
+
+    def of_step(self, number: int, client: int, step: int) -> np.ndarray:
+        """What a client adds to the sum of a local step, in the release of a reservation: int64 `[coordinates]`."""
+        key = derive(self._root, STEP, number, client, step)
+        return rounded_gaussian(self.noise.sigma, self.noise.coordinates, key)
+
+    def batch_of(self, number: int, client: int, step: int, examples: int, rate: float) -> np.ndarray:
+        """The places of those examples of a client that are in a step's batch, each by its own coin: int64, ascending.
+
+        A coin is a word of 64 bits; its probability is `rate` rounded down to such bits, so never more than is accounted for.
+        """
+        drawn = words(derive(self._root, BATCH, number, client, step), examples)
+        least = math.floor(rate * 2.0**64)
+        return np.flatnonzero(drawn < np.uint64(least)) if least < 1 << 64 else np.arange(examples)
 
     def _shares(self, count: int, key: bytes) -> np.ndarray:
         noise = self.noise

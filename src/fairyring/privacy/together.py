@@ -11,7 +11,7 @@ from fairyring.privacy import _checks, _rdp
 from fairyring.privacy._composing import equivalent, gaussian_epsilon, largest_divergences
 from fairyring.privacy.accounting import Spent
 from fairyring.privacy.ledger import Ledger
-from fairyring.privacy.participation import AnyParticipation, AtMost
+from fairyring.privacy.participation import AnyParticipation, AtMost, relation_in
 
 LEDGER = "ledger.sqlite"
 
@@ -27,7 +27,7 @@ def together(runs: Sequence[str | os.PathLike[str]], *, delta: float | None = No
         delta: of the result; the smallest that a run promised if left out.
 
     Raises:
-        PlanError: no runs, one twice, or delta is out of range.
+        PlanError: no runs, one twice, some that protect devices and some examples, or delta is out of range.
         LedgerDamaged, RunError, StorageError: a ledger cannot be read.
         MissingExtra: dp-accounting is not installed.
     """
@@ -40,6 +40,15 @@ def together(runs: Sequence[str | os.PathLike[str]], *, delta: float | None = No
             do="Name each once.",
         )
     found = [Ledger.read(path) for path in paths]
+    units = {one.promise.unit for one in found}
+    if len(units) > 1:
+        raise PlanError(
+            "runs to be added up",
+            given="some that protect devices and some that protect examples",
+            expected="runs of one unit",
+            do="Add up those of each by themselves.",
+        )
+    (unit,) = units
     least = min(one.promise.delta for one in found) if delta is None else delta
     _checks.delta(least)
     parts = [(_unsampled(one.promise.participation), one.spent()) for one in found]
@@ -62,9 +71,10 @@ def together(runs: Sequence[str | os.PathLike[str]], *, delta: float | None = No
     else:
         epsilon, accountant = 0.0, "nothing released"
     assumed = (
-        "no amplification by sampling: a device may be in all these runs, in each as its own promise has it"
+        f"no amplification by sampling: {'an' if unit == 'example' else 'a'} {unit} may be in all these runs, in each as its "
+        "own promise has it"
     )
-    return Spent(max(0.0, epsilon), least, "device", AtMost().relation, assumed, accountant)
+    return Spent(max(0.0, epsilon), least, unit, relation_in(AtMost(), unit), assumed, accountant)
 
 
 def _unsampled(participation: AnyParticipation) -> AtMost:

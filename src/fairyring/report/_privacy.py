@@ -13,13 +13,14 @@ from fairyring.report import units
 from fairyring.report._folder import RunFolder
 from fairyring.report._html import absent, escaped, figure, mapping, number, pair, paragraph, section, table
 
-_TITLE = "What the model may tell about one device"
+_TITLE = "What the model may tell about one {}"
 _MECHANISMS = {
     "gaussian": "Gaussian noise, added by the server",
     "correlated": "Gaussian noise correlated over rounds, added by the server",
     "skellam": "Skellam noise, a share added by every client",
     "discrete_gaussian": "discrete Gaussian noise, a share added by every client",
 }
+_STEPS = "Gaussian noise, added by every client in each local step; counted for {} steps a round"
 
 
 def privacy(folder: RunFolder) -> str:
@@ -32,7 +33,7 @@ def privacy(folder: RunFolder) -> str:
         body += _promise(folder, promise) + _spent(folder, promise) + _ledger(folder)
     body += _mechanism(audit) + _canaries(folder, audit) + _membership(folder, audit)
     body += _reconstruction(folder, audit)
-    return section("privacy", _TITLE, body)
+    return section("privacy", _TITLE.format(_unit(promise)), body)
 
 
 def audit_of(folder: RunFolder) -> Mapping[str, Any]:
@@ -74,15 +75,24 @@ def _refuted(found: Mapping[str, Any]) -> str:
 def _promise(folder: RunFolder, promise: Mapping[str, Any]) -> str:
     limit, spent = number(promise.get("epsilon")), number(promise.get("spent"))
     clients, cohort = folder.population.get("clients"), folder.column("clients")
+    by_steps, mechanism = bool(promise.get("steps")), str(promise.get("mechanism"))
     rows: list[tuple[str, str]] = [
         ("Promised", "no limit" if limit is None else f"epsilon {limit:g} at delta {promise.get('delta'):g}"),
         ("Spent", "not yet known" if spent is None else f"epsilon {spent:.4g}"),
-        ("To whom", f"every {promise.get('unit')}, with all its data"),
+        (
+            "To whom",
+            "every example, a row of a client's data"
+            if by_steps
+            else f"every {_unit(promise)}, with all its data",
+        ),
         ("Neighbouring", str(promise.get("relation"))),
         ("Taking part", str(promise.get("sampling"))),
         ("Accountant", str(promise.get("accountant", "not yet known"))),
-        ("Noise", _MECHANISMS.get(str(promise.get("mechanism")), str(promise.get("mechanism")))),
-        ("Noise multiplier", f"{float(promise['multiplier']):.4g} times what one client can change"),
+        ("Noise", _STEPS.format(promise["steps"]) if by_steps else _MECHANISMS.get(mechanism, mechanism)),
+        (
+            "Noise multiplier",
+            f"{float(promise['multiplier']):.4g} times what one {'example' if by_steps else 'client'} can change",
+        ),
     ]
     if isinstance(clients, int) and np.isfinite(cohort).any():
         rows.append(
@@ -92,7 +102,7 @@ def _promise(folder: RunFolder, promise: Mapping[str, Any]) -> str:
             )
         )
     lead = (
-        "Seeing every model of this run changes the odds of any conclusion about one device by a factor of at most "
+        "Seeing every model of this run changes the odds of any conclusion about one {_unit(promise)} by a factor of at most "
         f"e^{spent:.3g} ({_factor(spent)}), but for a chance of {promise.get('delta'):g}. It is a bound for the worst case, "
         "and holds whatever else is known."
         if spent is not None
@@ -106,6 +116,10 @@ def _promise(folder: RunFolder, promise: Mapping[str, Any]) -> str:
     if spent is not None and promise.get("statement"):
         rows.insert(2, ("In full", str(promise["statement"])))
     return paragraph(lead) + cautions + table(rows)
+
+
+def _unit(promise: Mapping[str, Any]) -> str:
+    return str(promise.get("unit", "device"))
 
 
 def _factor(epsilon: float) -> str:

@@ -90,7 +90,7 @@ def _drowned(folder: RunFolder, name: str, lost: np.ndarray) -> str:
     size = "" if noise is None else f": its noise is ± {units.metric(name, noise)}"
     where = "every round" if lost.all() else units.count(int(lost.sum()), "round")
     gap = "" if lost.all() else "; its curve has a gap there"
-    return f"In {where} the training {words(name)} is lost in noise{size}, more than half of the range it can have{gap}."
+    return f"In {where} the training {words(name)} is lost in noise{size}, as wide as the range it can have{gap}."
 
 
 def _round_table(folder: RunFolder) -> str:

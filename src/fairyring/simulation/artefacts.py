@@ -107,6 +107,7 @@ ARTEFACTS = (
             "ledger.sqlite-shm",
             "ledger.head",
             "metrics.jsonl: epsilon",
+            "run.json: audit.claimed",
             _CHECKPOINT + "@ledger.*",
             *(
                 f"run.json: privacy.{key}"
@@ -168,15 +169,25 @@ ARTEFACTS = (
         ("report.html",),
     ),
     Artefact(
-        "audits, where one is made afterwards",
+        "audits",
         False,
-        "They run the plan again over the same people, which releases more of them than was counted; and they show the "
-        "examples that were sought.",
+        "Those made afterwards run the plan again over the same people, which releases more of them than was counted, and show "
+        "the examples that were sought. A check of the mechanism itself looks at clients' vectors and sums without noise.",
         (
             "audit.json: *",
+            "run.json: audit.mechanism.*",
             *(
                 f"audit.safetensors: {array}"
-                for array in ("scores", "truth", "bare", "protected", "nearest", "blind")
+                for array in (
+                    "scores",
+                    "truth",
+                    "bare",
+                    "protected",
+                    "nearest",
+                    "blind",
+                    "roc_false",
+                    "roc_true",
+                )
             ),
         ),
     ),
@@ -207,7 +218,20 @@ ARTEFACTS = (
         (
             "metrics.jsonl: empirical_epsilon",
             "metrics.jsonl: empirical_epsilon_lower",
-            "run.json: audit.*",
+            *(
+                f"run.json: audit.{key}"
+                for key in (
+                    "canaries",
+                    "empirical",
+                    "lower",
+                    "confidence",
+                    "delta",
+                    "mean",
+                    "std",
+                    "holds",
+                    "statement",
+                )
+            ),
         ),
     ),
     Artefact(

@@ -62,7 +62,8 @@ class Trial:
         engine, rows, first, own = assemble(plan, population, key, target(plan.layout.size))
         self.draws = Draws(plan.rule, population, seed)
         self.state = jax.device_put(first, engine.devices[0])
-        self._spending = Spending(plan, None) if plan.protection else None
+        # However many attempts there are: nobody sees them but who makes them.
+        self._spending = Spending(plan, None, limited=False) if plan.protection else None
         states = ClientStates(len(population), own, None) if jax.tree.leaves(own) else None
         self._rounds = Rounds(engine, rows, self.draws, key, states, None)
 

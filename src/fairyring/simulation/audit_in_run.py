@@ -29,6 +29,13 @@ def check_audit(audit: Canaries | DirectCheck | None, plan: Plan) -> int:
             expected="fr.privacy.Canaries(1000) or fr.privacy.DirectCheck(), for a plan with privacy=fr.Budget(...)",
             do="Give the plan a budget and a noise stage, or leave the audit out.",
         )
+    if plan.protection.budget.unit == "example":
+        raise PlanError(
+            "audit",
+            given="canaries that are clients, for a promise to every example",
+            expected="a promise to every device, which is what a canary would break",
+            do="Leave the audit out.",
+        )
     return audit.count if isinstance(audit, Canaries) else 0
 
 

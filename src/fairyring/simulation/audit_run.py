@@ -94,7 +94,7 @@ def audit_run(
             )
     found: dict[str, Any] = {}
     arrays: dict[str, np.ndarray] = {}
-    if plan.protection is not None:
+    if plan.protection is not None and plan.example_stages is None:
         again = simulate(
             plan,
             population,

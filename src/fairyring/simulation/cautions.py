@@ -7,17 +7,20 @@ from fairyring.privacy.cautions import cautions, signal_to_noise
 from fairyring.privacy.correlated import noise_error
 
 
-def warnings_of(plan: Plan, clients: int, rounds: int) -> list[str]:
+def warnings_of(plan: Plan, clients: int, rounds: int, examples: int = 0) -> list[str]:
     """What takes the worth from a plan's promise, or from what is trained under it; empty where nothing does.
 
     Args:
         plan: with a budget or without.
         clients: of the population, those that have examples.
         rounds: that are to be run.
+        examples: of the population: what counts where those are protected.
     """
     protection = plan.protection
     if protection is None or not clients:
         return []
+    if protection.budget.unit == "example":
+        return cautions(delta=protection.budget.delta, clients=examples, unit="example")
     rate = plan.secret_rate
     cohort = min(plan.rule.most, clients) if rate is None else max(1.0, rate * clients)
     ratio = signal_to_noise(_multiplier(plan, math.ceil(cohort), rounds), cohort, plan.update_layout.size)

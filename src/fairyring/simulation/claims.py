@@ -2,11 +2,13 @@
 
 import math
 
+import numpy as np
+
 from fairyring.core.errors import PlanError
+from fairyring.learning.example_protection import ROOM
 from fairyring.learning.plan import Plan
 from fairyring.privacy.accounting import Accountant
 from fairyring.privacy.participation import FixedSize, PoissonSampled
-from fairyring.secagg.graph import COMPLETE_UP_TO
 from fairyring.simulation.draws import Draws
 
 
@@ -17,12 +19,12 @@ def check_claims(plan: Plan, draws: Draws, rounds: int, *, protocol: bool = Fals
         plan: with a budget.
         draws: of the run.
         rounds: of the run, with those it has had already.
-        protocol: the secure sum is made of real messages, so that clients may also vanish after their input.
+        protocol: the secure sum is made of real messages, between parties that know each other.
     """
     protection = plan.protection
     assert protection is not None
     budget, participation, clients = protection.budget, protection.participation, len(draws.eligible)
-    planned = plan.aggregation.noise is not None and plan.aggregation.noise.multiplier is None
+    planned = plan.noise_request is not None and plan.noise_request.multiplier is None
     if planned and budget.rounds is not None and rounds > budget.rounds:
         raise PlanError(
             "rounds",
@@ -37,13 +39,44 @@ def check_claims(plan: Plan, draws: Draws, rounds: int, *, protocol: bool = Fals
             expected=f"at most {clients}, the clients that have examples: fewer to hide among is a weaker promise",
             do=f"Set population={clients}.",
         )
-    if isinstance(participation, PoissonSampled):
-        _check_sizes(plan, participation, draws, rounds, protocol)
+    if isinstance(participation, PoissonSampled | FixedSize) and budget.unit == "device" and protocol:
+        raise PlanError(
+            "secure_sum",
+            given="'protocol', for a promise that rests on nobody knowing who took part",
+            expected="'ideal', or a cohort in turn: the devices of a session, its server and whoever reads its transcript know "
+            "who is in it",
+            do="Use cohort=fr.cohort.in_turn(size, separation=...), whose promise needs no such secret.",
+        )
+    if isinstance(participation, PoissonSampled) and budget.unit == "device":
+        _check_sizes(plan, participation, draws, rounds)
 
 
-def _check_sizes(
-    plan: Plan, participation: PoissonSampled, draws: Draws, rounds: int, protocol: bool
-) -> None:
+def check_examples(plan: Plan, sizes: np.ndarray) -> None:
+    """Raise `PlanError` unless clients hold as many examples as a promise to every example is made for.
+
+    Args:
+        plan: with a budget for examples.
+        sizes: examples of each client that may take part.
+    """
+    rate, usual = plan.local.rate, plan.local.batch_size
+    if sizes.min(initial=2) < 2:
+        raise PlanError(
+            "a client with a single example",
+            given="a budget for every example",
+            expected="at least two in each client: one without any is never sampled, which shows",
+            do="Leave it out, or put it together with another client.",
+        )
+    longest = int(sizes.max(initial=0))
+    if rate is not None and rate * longest + 8 * math.sqrt(rate * longest) > ROOM * usual:
+        raise PlanError(
+            "LocalTraining batch_size",
+            given=f"{usual}, where the largest client's batches hold about {rate * longest:.0f} of {longest} examples",
+            expected="about as many: their sums are divided by batch_size, and would not fit their whole numbers",
+            do=f"Set batch_size={max(1, round(rate * longest))}, or a smaller rate.",
+        )
+
+
+def _check_sizes(plan: Plan, participation: PoissonSampled, draws: Draws, rounds: int) -> None:
     """Refuse a Poisson cohort of which some round may show how many took part.
 
     A cohort that is cut at its `most`, and a sum of too few that is not released, depend on whether one client was drawn.
@@ -52,28 +85,29 @@ def _check_sizes(
     aside (`participation.aside`) must cover it.
     """
     clients, rate = len(draws.eligible), participation.rate
-    most, fewest = plan.rule.most, _needed(plan, draws.dropout, protocol)
+    most, fewest = plan.rule.most, plan.terms.fewest if plan.terms else 0
     epsilon = _epsilon(plan, rounds)
     assert plan.privacy is not None
     # In logarithms: e^epsilon may be beyond any float.
     allowed = math.exp(
         math.log(participation.aside * plan.privacy.delta / rounds) - float(_log1p_exp(epsilon))
     )
-    cut = probability_beyond(clients, rate, most)
+    # Of neighbours, which have one client more or less, the one for which it is likelier.
+    cut = probability_beyond(clients + 1, rate, most)
     if cut > allowed / 2:
         raise PlanError(
             "poisson most",
             given=f"{most}, which a round of {clients} clients exceeds with probability {cut:.2g}",
             expected=f"at most {allowed / 2:.2g}, so that no observer of {rounds} rounds sees a cohort that was cut at this "
             "delta: it would be no Poisson sample",
-            do=f"Set most={enough(clients, rate, allowed / 2)}.",
+            do=f"Set most={enough(clients + 1, rate, allowed / 2)}.",
         )
     if fewest <= 0:
         return
-    stay = rate * (1 - draws.dropout) ** (2 if protocol else 1)
-    short = probability_below(clients, stay, fewest)
+    stay = rate * (1 - draws.dropout)
+    short = probability_below(clients - 1, stay, fewest)
     if short > allowed / 2:
-        reach = most_below(clients, stay, allowed / 2)
+        reach = most_below(clients - 1, stay, allowed / 2)
         enough_for_any = f"minimum_cohort={reach}, or a higher rate" if reach > 1 else "a higher rate"
         raise PlanError(
             "a Poisson cohort under a secure sum",
@@ -84,23 +118,6 @@ def _check_sizes(
             do=f"Use {enough_for_any}; or a cohort in turn, whose size is no secret; or no secure sum: noise is then "
             "released for an empty round, too.",
         )
-
-
-def _needed(plan: Plan, dropout: float, protocol: bool) -> int:
-    """How many clients must stay for a sum; 0 where there is always one."""
-    if plan.terms is None:
-        return 0
-    terms = plan.terms
-    if not protocol or not dropout:
-        return terms.fewest
-    if terms.most > COMPLETE_UP_TO:
-        raise PlanError(
-            "dropout",
-            given=f"{dropout:g}, under the masked protocol with a Poisson cohort of up to {terms.most}",
-            expected="none: whether a neighbourhood of the graph keeps enough clients shows how many took part",
-            do="Use a cohort in turn, or secure_sum='ideal'.",
-        )
-    return max(terms.fewest, terms.graph(terms.most).threshold + 1)
 
 
 def _epsilon(plan: Plan, rounds: int) -> float:

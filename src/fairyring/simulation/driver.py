@@ -28,7 +28,7 @@ from fairyring.simulation.artefacts import outside
 from fairyring.simulation.assembly import assemble
 from fairyring.simulation.audit_in_run import SCORES, audited, check_audit, scores_of
 from fairyring.simulation.cautions import warnings_of
-from fairyring.simulation.claims import check_claims
+from fairyring.simulation.claims import check_claims, check_examples
 from fairyring.simulation.draws import Draw, Draws
 from fairyring.simulation.evaluate import Evaluation, Evaluator
 from fairyring.simulation.history import HISTORY, History, new_course
@@ -199,7 +199,9 @@ class _Simulation:
         self.draws = Draws(plan.rule, population, seed, dropout, canaries)
         if plan.protection is not None:
             check_claims(plan, self.draws, rounds, protocol=secure_sum == "protocol")
-        self.cautions = warnings_of(plan, len(self.draws.eligible), rounds)
+        if plan.example_stages is not None:
+            check_examples(plan, np.asarray(population.sizes)[self.draws.eligible])
+        self.cautions = warnings_of(plan, len(self.draws.eligible), rounds, int(np.sum(population.sizes)))
         self.root = root(seed)
         self.metrics: list[dict[str, Any]] = []
         self.participation = np.zeros(len(population), np.int32)
@@ -263,6 +265,11 @@ class _Simulation:
             if plan.protection is not None:
                 place = self.folder.path if self.folder else None
                 self.spending = Spending(plan, place, entropy, self.earlier)
+            if self.folder is not None and resume and self.round < self.rounds:
+                # Only now: until the ledger was found to be theirs, these rounds were what told of it. And what the
+                # record says of an end that is no longer one goes before anything more is released.
+                self.folder.cut_metrics(self.round)
+                self.folder.write("run.json", self.header)
             self.transcripts = Transcripts(self.folder, self.spending) if self.folder else None
             if masks is not None and self.folder is not None and self.header[HISTORY] is not None:
                 self.history = History(self.folder, self.header, masks, self.round, told)
@@ -305,13 +312,12 @@ class _Simulation:
                 self.participation = arrays.pop("participation")
                 stripped = {name.removeprefix("server/"): array for name, array in arrays.items()}
                 self.state = self._placed(restore_state(first, stripped))
-                self.metrics = self.folder.cut_metrics(self.round)
+                self.metrics = self.folder.metrics(upto=self.round)
                 self.seconds = facts["seconds"]
                 self.earlier = self.earlier._replace(head=facts.get("ledger"))
                 if self.states is not None:
                     self.states.recover(facts, self.round)
                 return facts.get(HISTORY)
-            self.folder.cut_metrics(0)
         elif run is not None:
             self.folder = RunFolder.create(run, private=private)
             self.held = self.folder.hold()

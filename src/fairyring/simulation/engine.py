@@ -21,6 +21,7 @@ from fairyring.aggregation import Message
 from fairyring.core.keys import Purpose, of_round, shared
 from fairyring.core.program import Program
 from fairyring.learning.device import Broadcast, device_half
+from fairyring.learning.example_steps import Drawn, Shapes
 from fairyring.learning.local import Workload
 from fairyring.learning.plan import Plan
 from fairyring.learning.server import ServerState, server_half
@@ -55,12 +56,13 @@ class Engine:
 
     Attributes:
         nothing: `(place) -> sums` before a round's first client, on device `place`.
-        accumulate: `(place, sums, broadcast, columns, members, mine, root) -> (sums, mine, finite)` on device `place`.
+        accumulate: `(place, sums, broadcast, columns, members, mine, root, drawn) -> (sums, mine, finite)` on device `place`.
         finish: `(0, state, sums of every device, round, root) -> (state, side, reported)`, on the first device.
         add_up: `(0, sums of every device) -> sums`, on the first device: where noise is added before the server's half.
         finish_noisy: as `finish`, of the one noisy sum; the decoded mean vector comes last.
         plant: `(0, sums, ids, used, round, root) -> sums`: canaries' messages added, on the first device.
         room: places for clients on a device: all of them, should one be as large as the others together.
+        drawn: shapes of what clients draw for noisy local steps; None where there are none.
     """
 
     def __init__(self, plan: Plan, workload: Workload, clients: int, target: Target) -> None:
@@ -76,7 +78,10 @@ class Engine:
             workload,
             rewrite=target.rewrite,
             align=target.align,
+            stages=plan.example_stages,
         )
+        stages = plan.example_stages
+        self.drawn = Shapes.of(plan.local, stages, workload.longest) if stages is not None else None
         self.advance = server_half(
             plan.server, plan.algorithm, plan.bound, plan.update_layout, clients, plan.secret_rate
         )
@@ -102,8 +107,12 @@ class Engine:
         members: Members,
         mine: Tree,
         root: jax.Array,
+        drawn: Drawn | tuple[()],
     ) -> tuple[Tree, Tree, jax.Array]:
-        """Work through a device's clients; returns the sums, the clients' states, and who was finite."""
+        """Work through a device's clients; returns the sums, the clients' states, and who was finite.
+
+        Of noisy local steps `drawn` holds what each client has drawn, by its place; else it is empty.
+        """
         width = self.together
         round_key = of_round(root, broadcast.round)
         stages_key = shared(round_key, Purpose.SHARED)
@@ -113,8 +122,9 @@ class Engine:
         def one(i: jax.Array, mine: Tree):
             old = jax.tree.map(lambda states: states[i], mine)
             key = jax.random.fold_in(round_key, members.ids[i])
+            own = jax.tree.map(lambda all_: all_[i], drawn)
             outcome = self.update(
-                broadcast, columns, members.starts[i], members.sizes[i], old, key, stages_key
+                broadcast, columns, members.starts[i], members.sizes[i], old, key, stages_key, own
             )
             return outcome.message, outcome.mine, outcome.finite
 

@@ -7,7 +7,8 @@ import numpy as np
 from fairyring.learning.plan import Plan
 from fairyring.simulation.spending import Spending
 
-LOST = 0.5  # of its range: a mean whose noise deviates by more is lost in it
+# Of its range: what one knows of a value in it without looking deviates as much.
+LOST = 12**-0.5
 
 
 def recorded(
@@ -34,6 +35,8 @@ def recorded(
         return means
     bounds = {side.name: side.bound for side in plan.sides if side.name in means}
     means = {name: min(max(mean, 0.0), bounds[name]) for name, mean in means.items()}
+    if spending.by_steps:  # each is a mean over many noisy steps of many clients
+        return means
     noise = spending.noise.side_std(float(side[0]), spending.deviation(clients, session))
     deviations = dict(zip(names, noise, strict=False))  # what an algorithm sends beside them comes after
     lost = [name for name, deviation in deviations.items() if deviation > LOST * bounds[name]]

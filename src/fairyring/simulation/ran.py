@@ -56,6 +56,11 @@ class Ran:
         return self.plan.protection
 
     @property
+    def by_example(self) -> bool:
+        """The promise is to every example, kept by noisy steps on the clients."""
+        return self.protection is not None and self.protection.budget.unit == "example"
+
+    @property
     def limited(self) -> Protection | None:
         """The same, where the budget has a limit."""
         found = self.protection

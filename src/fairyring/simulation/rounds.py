@@ -10,6 +10,7 @@ import numpy as np
 from fairyring.core.program import handed
 from fairyring.core.vector import digest
 from fairyring.learning.device import Broadcast
+from fairyring.learning.example_steps import Drawn
 from fairyring.learning.server import ServerState
 from fairyring.secagg import Traffic
 from fairyring.secagg.server import Stage
@@ -108,12 +109,12 @@ class Rounds:
         if (
             self.watch is not None and noise is not None
         ):  # before the round, which changes what clients remember
-            deque(self.watch.passing(self._one_by_one(draw, sent, [], keep=False)), 0)
+            deque(self.watch.passing(self._one_by_one(draw, sent, [], noise, keep=False)), 0)
         sums = self._nothing()
         waiting: deque[list[tuple[np.ndarray, Tree, jax.Array]]] = deque()
         bad: list[np.ndarray] = []
         for pieces in self.feed.pieces(draw.staying):
-            waiting.append(self._accumulate(pieces, sums, sent))
+            waiting.append(self._accumulate(pieces, sums, sent, noise))
             if len(waiting) > 1:  # fetch the next piece while this one is computed, but no further ahead
                 bad += self._settle(waiting.popleft())
         self.draws.of(draw.round + 1)  # while other devices are still at work
@@ -133,7 +134,7 @@ class Rounds:
         previous: bytes | None,
     ) -> Done:
         bad = [np.zeros(0, np.int64)]
-        vectors = self._one_by_one(draw, sent, bad)
+        vectors = self._one_by_one(draw, sent, bad, noise)
         if self.watch is not None and noise is not None:
             vectors = self.watch.passing(vectors)
         if noise is not None:
@@ -150,14 +151,20 @@ class Rounds:
         return done._replace(summed=summed)
 
     def _one_by_one(
-        self, draw: Draw, sent: list[Broadcast], bad: list[np.ndarray], *, keep: bool = True
+        self,
+        draw: Draw,
+        sent: list[Broadcast],
+        bad: list[np.ndarray],
+        noise: RoundNoise | None,
+        *,
+        keep: bool = True,
     ) -> Iterator[tuple[int, np.ndarray]]:
         """Each client's encoded update: a sum of one, by the same program as a sum of all."""
         width = len(sent)
         for first in range(0, len(draw.staying), width):
             for pieces in self.feed.pieces(draw.staying[first : first + width]):
                 sums = self._nothing()
-                bad += self._settle(self._accumulate(pieces, sums, sent), keep=keep)
+                bad += self._settle(self._accumulate(pieces, sums, sent, noise), keep=keep)
                 for place, piece in enumerate(pieces):
                     for client in piece.clients.tolist():  # one, or none
                         yield client, np.asarray(sums[place][0].vector)
@@ -181,17 +188,38 @@ class Rounds:
         return [own, *(handed(own, device) for device in self.engine.devices[1:])]
 
     def _accumulate(
-        self, pieces: list[Piece], sums: list[Tree], sent: list[Broadcast]
+        self, pieces: list[Piece], sums: list[Tree], sent: list[Broadcast], noise: RoundNoise | None
     ) -> list[tuple[np.ndarray, Tree, jax.Array]]:
         """Start a piece on every device; `sums` are replaced. Returns `(clients, new states, who was finite)` of each."""
         judged = []
         for place, piece in reversed(list(enumerate(pieces))):  # the first core is this thread's own
             mine = self._fetch(piece.clients, place)
             sums[place], mine, finite = self.engine.accumulate(
-                place, sums[place], sent[place], piece.columns, piece.members, mine, self.roots[place]
+                place,
+                sums[place],
+                sent[place],
+                piece.columns,
+                piece.members,
+                mine,
+                self.roots[place],
+                self._drawn(piece, noise),
             )
             judged.append((piece.clients, mine, finite))
         return judged
+
+    def _drawn(self, piece: Piece, noise: RoundNoise | None) -> Drawn | tuple[()]:
+        """What a piece's clients draw for their noisy local steps, by their places; nothing where there are none."""
+        shapes = self.engine.drawn
+        if shapes is None:
+            return ()
+        room = len(piece.members.ids)
+        drawn = Drawn(*(np.zeros((room, *one.shape), one.dtype) for one in shapes.drawn))
+        drawn.batches[:] = -1
+        if noise is not None:
+            sizes = np.asarray(piece.members.sizes)
+            for place, client in enumerate(piece.clients.tolist()):
+                noise.draw_steps(client, int(sizes[place]), drawn.noise[place], drawn.batches[place])
+        return drawn
 
     def _finish(
         self,

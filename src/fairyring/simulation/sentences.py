@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from fairyring.learning.cohort import Fixed, InTurn, Poisson, Uniform, Weighted
-from fairyring.privacy.participation import AtMost, FixedSize, PoissonSampled
+from fairyring.privacy.participation import AtMost, FixedSize, PoissonSampled, relation_in, sampling_in
 from fairyring.simulation.ran import Ran
 
 ASSUMED, PRIVATE, NOT_PRIVATE = "assumed", "private", "not_private"
@@ -38,7 +38,12 @@ def updates_are_seen(ran: Ran) -> Sentence | None:
     return Sentence(
         NOT_PRIVATE,
         "The server sees every update",
-        "Updates are added in the clear. An update can be turned back into examples; a secure sum hides each one.",
+        "Updates are added in the clear. "
+        + (
+            "Each is made of noisy steps, which is what bounds what it tells."
+            if ran.by_example
+            else "An update can be turned back into examples; a secure sum hides each one."
+        ),
     )
 
 
@@ -107,16 +112,25 @@ def promise(ran: Ran) -> Sentence | None:
     budget, participation = ran.limited.budget, ran.limited.participation
     spent = budget.epsilon if ran.spent is None else ran.spent["spent"]
     of = "" if ran.spent is None else f" (of the {budget.epsilon:g} that were promised)"
+    whom, covered = (
+        "all data of one device",
+        "the update, a weight by examples, the loss and every metric of training",
+    )
+    if ran.by_example:
+        whom = "one example (who has several is not covered as a whole)"
+        covered = "every local step: the gradient of each example, its loss and every metric of training"
+    sampling = sampling_in(participation, 1, "example") if ran.by_example else participation.sampling
     return Sentence(
         PRIVATE,
-        "Differential privacy for every device",
-        f"All models together are ({spent:.4g}, {budget.delta:g})-differentially private{of} with respect to all data of one device; neighbouring: {participation.relation}; {participation.sampling}. "
-        "Noise covers the update, the weight, the loss and every metric of training; the ledger says what was spent.",
+        f"Differential privacy for every {budget.unit}",
+        f"All models together are ({spent:.4g}, {budget.delta:g})-differentially private{of} with respect to {whom}; "
+        f"neighbouring: {relation_in(participation, budget.unit)}; {sampling}. Noise covers {covered}; the ledger says what "
+        "was spent.",
     )
 
 
 def whom_it_covers(ran: Ran) -> Sentence | None:
-    if ran.protection is None:
+    if ran.protection is None or ran.by_example:
         return None
     low, high = ran.sizes
     each = f"{low:,}" if low == high else f"{low:,} to {high:,}"
@@ -124,12 +138,13 @@ def whom_it_covers(ran: Ran) -> Sentence | None:
         ASSUMED,
         "A client is a device",
         f"There were {ran.clients:,} clients with {each} examples each. The promise is to each client with all of its "
-        "examples; a person whose data lie with several clients is promised less.",
+        "examples; a person whose data lie with several clients is promised less. That a client has examples at all, without "
+        "which it is never asked, is not covered.",
     )
 
 
 def delta_is_large(ran: Ran) -> Sentence | None:
-    if ran.protection is None or ran.protection.budget.delta * ran.clients < 1:
+    if ran.protection is None or ran.by_example or ran.protection.budget.delta * ran.clients < 1:
         return None
     return Sentence(
         NOT_PRIVATE,
@@ -173,7 +188,7 @@ def other_runs(ran: Ran) -> Sentence | None:
         ASSUMED,
         "This run alone",
         "Another run over the same people, an audit that runs the plan again, or a choice among several runs adds to what "
-        "was spent; no ledger counts that.",
+        "was spent. Each run has a ledger of its own; fairyring ledger RUN ANOTHER adds them up.",
     )
 
 
@@ -181,7 +196,7 @@ def other_runs(ran: Ran) -> Sentence | None:
 
 
 def server_adds_noise(ran: Ran) -> Sentence | None:
-    if ran.protection is None or ran.protection.release.shares:
+    if ran.protection is None or ran.protection.release.shares or ran.by_example:
         return None
     return Sentence(
         ASSUMED,
@@ -215,8 +230,43 @@ def clients_add_noise(ran: Ran) -> Sentence | None:
     return Sentence(
         ASSUMED,
         "The clients add the noise",
-        f"It was reckoned for the shares of {shares:,} honest {'client' if shares == 1 else 'clients'} in a sum; of those in it "
-        f"up to {protection.adversarial_rate:.0%} may send no noise, or tell their own. What more clients added was counted.",
+        f"It was reckoned for the shares of {shares:,} honest {'client' if shares == 1 else 'clients'} in a sum; of those "
+        f"that were asked up to {protection.adversarial_rate:.0%} may send no noise, or tell their own, and all of them may be in "
+        "it. What more clients added was counted.",
+    )
+
+
+def each_step_is_noisy(ran: Ran) -> Sentence | None:
+    if not ran.by_example or ran.protection is None:
+        return None
+    return Sentence(
+        PRIVATE,
+        "Each client adds the noise itself",
+        "What leaves a client is made of noisy steps alone: no server need be trusted with an example. Every round counts "
+        f"{ran.protection.release.steps:,} of them, as if every client took part in every round it may.",
+    )
+
+
+def who_is_in_a_batch(ran: Ran) -> Sentence | None:
+    if not ran.by_example or ran.protection is None:
+        return None
+    if not isinstance(ran.protection.participation, PoissonSampled):
+        return None
+    return Sentence(
+        ASSUMED,
+        "Who is in a batch is a secret",
+        "Coins and noise come from the run's entropy, which stays with the client. Here one process had that of all.",
+    )
+
+
+def before_training(ran: Ran) -> Sentence | None:
+    if not ran.by_example:
+        return None
+    return Sentence(
+        NOT_PRIVATE,
+        "What was done to the examples before training",
+        "What is read off examples before the first step, such as means to standardise by, and how many a client has, are "
+        "outside of the promise.",
     )
 
 
@@ -244,7 +294,7 @@ def lost_in_noise(ran: Ran) -> Sentence | None:
     return Sentence(
         ASSUMED,
         "Some means of training say nothing",
-        f"More noise than half of its range is in the mean of: {listed}. The numbers recorded for them are noise.",
+        f"Noise as wide as the range itself is in the mean of: {listed}. The numbers recorded for them are noise.",
     )
 
 
@@ -267,7 +317,9 @@ def who_takes_part(ran: Ran) -> Sentence:
 
 
 def sampling_is_secret(ran: Ran) -> Sentence | None:
-    if ran.protection is None or not isinstance(ran.protection.participation, PoissonSampled | FixedSize):
+    if ran.protection is None or ran.by_example:
+        return None
+    if not isinstance(ran.protection.participation, PoissonSampled | FixedSize):
         return None
     return Sentence(
         ASSUMED,
@@ -304,7 +356,9 @@ def who_vanishes(ran: Ran) -> Sentence:
 
 
 def rounds_without_a_sum(ran: Ran) -> Sentence | None:
-    without = sum("aborted" in record for record in ran.rounds)
+    # Where who takes part is a secret a round of nobody is released as any other.
+    empty = ran.plan.secret_rate is None
+    without = sum("aborted" in one or (empty and one.get("clients") == 0) for one in ran.rounds)
     if ran.protection is None or not without:
         return None
     return Sentence(
@@ -322,8 +376,8 @@ def updates_not_finite(ran: Ran) -> Sentence | None:
     return Sentence(
         NOT_PRIVATE,
         "Updates that were not finite are counted",
-        f"{bad:,} {'update was' if bad == 1 else 'updates were'} left out because they held a number that is not finite. How many "
-        "they were in each round is in the record, and outside of the promise.",
+        f"{bad:,} {'update' if bad == 1 else 'updates'} held a number that is not finite, and counted as zeros. How many they "
+        "were in each round is in the record, and outside of the promise.",
     )
 
 
@@ -432,6 +486,9 @@ SENTENCES: tuple[Says, ...] = (
     server_adds_noise,
     noise_is_correlated,
     clients_add_noise,
+    each_step_is_noisy,
+    who_is_in_a_batch,
+    before_training,
     server_tops_up,
     lost_in_noise,
     no_clip,

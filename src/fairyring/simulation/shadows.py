@@ -108,7 +108,8 @@ def membership(
         lira(statistics, members),
         members,
         rounds=rounds,
-        claimed=runs.spent,
+        # A promise to every example bounds less of a client that has many.
+        claimed=None if plan.example_stages is not None else runs.spent,
         delta=plan.privacy.delta if plan.privacy is not None else 0.0,
         confidence=confidence,
     )

@@ -1,6 +1,7 @@
 """What a run spends of its budget: each round reserved before it starts, its noise, and what really happened."""
 
 import hashlib
+import math
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -48,6 +49,7 @@ class Spending:
         folder: of the run, where ledger and secret lie; None to keep both in memory.
         entropy: 32 secret bytes all noise is made from; None for fresh ones.
         earlier: what a resumed run's folder tells; None for a new one.
+        limited: stop at the budget.
 
     Raises:
         LedgerMismatch, LedgerDamaged, StorageError: the ledger cannot be used, or is not that of the rounds there.
@@ -60,20 +62,24 @@ class Spending:
         folder: Path | None,
         entropy: bytes | None = None,
         earlier: Earlier | None = None,
+        *,
+        limited: bool = True,
     ) -> None:
-        protection, noise = plan.protection, plan.bound.signal.noise
+        protection, noise = plan.protection, plan.noise
         assert protection is not None
         assert noise is not None
         self.protection: Protection = protection
         self.noise: Noise = noise
         budget = protection.budget
-        self.accountant = Accountant(protection.participation, budget.delta)
+        self.accountant = Accountant(protection.participation, budget.delta, budget.unit)
+        self.rate = plan.local.rate
         if budget.rounds is not None:  # asked at once, it answers for every round of the plan
             self.accountant.fits({protection.release: budget.rounds}, budget.epsilon)
         path = folder / LEDGER if folder is not None else None
         if path is not None and earlier is not None and earlier.released:
             _require_ledger(path)
-        promise = Promise(plan.fingerprint(), budget.epsilon, budget.delta, protection.participation)
+        most = budget.epsilon if limited else math.inf
+        promise = Promise(plan.fingerprint(), most, budget.delta, protection.participation, budget.unit)
         self.ledger = Ledger(path, promise, accountant=self.accountant)
         try:
             reservations = self._taken_up(earlier)
@@ -85,12 +91,18 @@ class Spending:
             raise
         self._pool = ThreadPoolExecutor(1, "noise")
         self._numbers = {r.round: r.number for r in reservations}
+        self._cancelled = {r.number for r in reservations if r.cancelled}
         self._released = {r.round: r.number for r in reservations if r.digest}
+
+    @property
+    def by_steps(self) -> bool:
+        """Whether the noise is in the clients' local steps, so that nothing is added to a sum of updates."""
+        return self.protection.release.steps > 0
 
     @property
     def complete(self) -> bool:
         """Whether a sum under masks has all its noise as the server gets it."""
-        return complete(self.noise)
+        return self.by_steps or complete(self.noise)
 
     @property
     def head(self) -> dict[str, Any]:
@@ -137,7 +149,9 @@ class Spending:
         again = number is not None
         if number is None:
             number = self.ledger.reserve(round, self.protection.release)
-        self._numbers[round] = number
+        # A cancelled round released nothing. Later rounds may take its noise back all the same, so what it was stays.
+        if self._numbers.get(round) not in self._cancelled or self.noise.distributed:
+            self._numbers[round] = number
         return RoundNoise(self, round, number, again, clients, session)
 
     def draw(self, round: int, number: int, clients: int) -> "Future[np.ndarray]":
@@ -163,7 +177,7 @@ class Spending:
         `snr` is the length of the true mean over the length of the noise, the former from
         `|noisy|^2 = |true|^2 + |noise|^2`, which holds on average; 0 where the noise drowns it.
         """
-        if mean is None or len(mean) > self.noise.dimension:
+        if mean is None or self.by_steps or len(mean) > self.noise.dimension:
             return {}
         noise = self.deviation(clients, session) / self.noise.scale / max(weight, 1e-9)
         power = float(np.vdot(mean, mean)) / (len(mean) * noise**2)
@@ -199,7 +213,24 @@ class RoundNoise:
     ) -> None:
         self.spending, self.round, self.number, self.again = spending, round, number, again
         self._expected, self._session = clients, session
-        self._drawn = spending.draw(round, number, clients)
+        self._drawn = None if spending.by_steps else spending.draw(round, number, clients)
+
+    def draw_steps(self, client: int, examples: int, noise: np.ndarray, batches: np.ndarray) -> None:
+        """Draw what a client needs for its noisy local steps.
+
+        Args:
+            client: which.
+            examples: how many it has.
+            noise: to be filled: int32 `[steps, coordinates]`.
+            batches: to be filled: int32 `[steps, room]`; no steps where batches are not Poisson samples.
+        """
+        source, rate = self.spending.source, self.spending.rate
+        for step in range(len(noise)):
+            noise[step] = source.of_step(self.number, client, step)
+        for step in range(len(batches)):
+            assert rate is not None
+            places = source.batch_of(self.number, client, step, examples, rate)
+            batches[step, : len(places)] = places
 
     def share(self, client: int, modulus_bits: int, vector: np.ndarray) -> np.ndarray:
         """One client's vector with its share of the noise: uint32, modulo `2**modulus_bits`."""
@@ -224,7 +255,9 @@ class RoundNoise:
         """
         spending, noise = self.spending, self.spending.noise
         parts = []
-        if not noise.distributed:
+        if self._drawn is None:
+            pass  # it is in there
+        elif not noise.distributed:
             parts.append(self._drawn.result())
         elif not shared:
             drawn = self._drawn.result()
@@ -251,7 +284,10 @@ class RoundNoise:
         """
         if self.again:
             return
-        if seen and self.spending.noise.distributed:
+        if self.spending.by_steps:
+            # What clients made of their noisy steps is a release to whoever got it, whether or not a sum came of it.
+            self.spending.ledger.lose(self.number)
+        elif seen and self.spending.noise.distributed:
             self.spending.ledger.lose(self.number)
         else:
             self.spending.ledger.cancel(self.number)
