@@ -401,7 +401,7 @@ def test_the_advice_for_a_poisson_bound_is_enough_and_no_more():
     ("cohort", "secure", "settings", "message"),
     [
         (fr.cohort.poisson(0.25, most=40), {"minimum_cohort": 3}, {}, r"need 3 clients, of about 10 a round"),
-        (fr.cohort.poisson(0.8, most=40), {"minimum_cohort": 3}, {"dropout": 0.5}, r"need 3.*about 16"),
+        (fr.cohort.poisson(0.8, most=50), {"minimum_cohort": 3}, {"dropout": 0.5}, r"need 3.*about 16"),
         (
             fr.cohort.poisson(0.5, most=40),
             {"minimum_cohort": 3},

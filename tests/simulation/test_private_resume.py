@@ -1,5 +1,6 @@
 """A private run that was interrupted: the same bits, spent once; and nothing new where the bits would be others."""
 
+import json
 import math
 import os
 import shutil
@@ -369,6 +370,72 @@ def test_a_sum_the_server_could_have_made_counts_though_it_says_there_is_none(tm
         found = ledger(tmp_path / repr(counts)).reservations.values()
         assert [one.lost for one in found] == [counts] * 2
         assert (made.header["privacy"]["spent"] > 0) == counts
+
+
+def test_a_run_that_goes_on_takes_back_what_it_said_at_its_end(tmp_path):
+    """Killed on the way to more rounds, its record promises nothing, and says that the secret is there again."""
+    folder = tmp_path / "run"
+    run(CENTRAL, 2, run=folder, entropy=None)
+    assert json.loads((folder / "run.json").read_text())["privacy"]["spent"] > 0
+
+    def stop(record):
+        raise Interrupted
+
+    with pytest.raises(Interrupted):
+        run(CENTRAL, 5, run=folder, resume=True, on_round=stop)  # with entropy that the test knows
+    said = json.loads((folder / "run.json").read_text())
+    assert said["status"] == "running"
+    assert "spent" not in said["privacy"]
+    assert said["entropy"] == "given"
+    assert any("noise.key" in one["names"] for one in said["outside"])
+    made = resume(CENTRAL, folder, 5)
+    assert made.header["entropy"] == "given"
+    assert "given by the caller" in made.header["privacy"]["why_nothing"]
+
+
+def test_a_lost_ledger_is_refused_however_often_one_asks(tmp_path):
+    """Before the first checkpoint only the rounds' records tell that there was one."""
+    folder = tmp_path / "run"
+
+    def stop(record):
+        if record["round"] == 3:
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        run(CENTRAL, ROUNDS, run=folder, on_round=stop, checkpoint_every=100)
+    for name in ("ledger.sqlite", "ledger.head", SECRET):
+        (folder / name).unlink()
+    for _ in range(2):
+        with pytest.raises(LedgerDamaged, match="has released rounds"):
+            resume(CENTRAL, folder)
+        assert len((folder / "metrics.jsonl").read_text().splitlines()) == 3
+
+
+def test_a_cancelled_round_of_correlated_noise_stays_what_it_was_when_the_run_is_resumed(
+    tmp_path, monkeypatch
+):
+    """Later rounds have taken its noise back: they are computed again to the same bits."""
+    given = plan(
+        fr.correlated_noise(2.0, bands=4),
+        cohort=fr.cohort.in_turn(10, separation=4),
+        secure={"minimum_cohort": 9},
+    )
+    stay = Draws._stay
+    monkeypatch.setattr(
+        Draws, "_stay", lambda self, n, sampled: stay(self, n, sampled)[: 5 if n == 2 else 10]
+    )
+    whole = run(given, 5)
+    folder = tmp_path / "run"
+
+    def stop(record):
+        if record["round"] == 5:
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        run(given, 6, run=folder, on_round=stop, checkpoint_every=100)
+    made = resume(given, folder, 5)
+    assert same_state(made, whole)
+    assert [one.cancelled for one in ledger(folder).reservations.values()].count(True) == 2
 
 
 def test_one_process_writes_a_folder(tmp_path):
