@@ -25,6 +25,7 @@ from collections.abc import Callable
 import numpy as np
 
 from fairyring.privacy import sampling
+from fairyring.privacy._fine import fine_gaussian
 from fairyring.privacy.entropy import derive, fresh, words
 
 LIMIT = 100.0
@@ -69,12 +70,13 @@ def main() -> None:
     }
     for name, call in theirs.items():
         print(f"{name:20}{5:9}{milliseconds(call, repeats) * each:9.1f}", flush=True)
-    for name, sigmas in (
-        ("rounded_gaussian", (0.3, 5, 500, 50_000, 1 << 22)),
-        ("discrete_gaussian", (0.3, 5, 500, 50_000, 1 << 22)),
-        ("skellam", (0.3, 5, 500, 4096, 1 << 14)),
+    for draw, sigmas in (
+        (sampling.rounded_gaussian, (0.3, 5, 500, 50_000, 1 << 22)),
+        (sampling.discrete_gaussian, (0.3, 5, 500, 50_000, 1 << 22)),
+        (sampling.skellam, (0.3, 5, 500, 4096, 1 << 14)),
+        (fine_gaussian, (0.3, 1 << 22)),
     ):
-        draw = getattr(sampling, name)
+        name = draw.__name__
         for sigma in sigmas:
             scale = sigma**2 if name == "skellam" else sigma
             began = time.process_time()

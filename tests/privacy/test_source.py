@@ -1,6 +1,7 @@
 """The noise of a run: of the size that was promised, and never twice the same."""
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -9,9 +10,10 @@ from scipy.signal import lfilter
 
 from fairyring.aggregation.contract import Noise
 from fairyring.core.errors import PrivacyError
+from fairyring.privacy._fine import digits, fine_gaussian
 from fairyring.privacy.correlated import coefficients
 from fairyring.privacy.release import Release
-from fairyring.privacy.source import NoiseSource
+from fairyring.privacy.source import NoiseSource, _mixed
 
 ROOT = bytes(range(32))
 COUNT = 40_000
@@ -104,6 +106,71 @@ def test_correlated_noise_is_the_banded_inverse_square_root_of_white_noise(bands
     if bands > 1:
         assert np.var(released.sum(axis=0)) < 0.7 * rounds * given.sigma**2
         assert not are_independent(released[0], released[1])
+
+
+@pytest.mark.parametrize("finer", [1.3, 5.83, 23.31, 256.0])
+def test_correlated_noise_is_on_no_grid_between_the_whole_numbers(finer):
+    # Rounded from numbers on a grid so much finer, a whole number is as likely as it has numbers of that grid, which is
+    # one more or less than its neighbour has. Even ones have two more at 256, where ties go to them.
+    count = 2_000_000 if finer == 256 else 200_000
+    given = Noise("correlated", 2.0**22 / finer / 10.0, count, 10.0, 100.0, 5.0, count - 5, 4)
+    drawn = NoiseSource(given, ROOT).of_server(1, {1: 7})
+    low = np.ceil((drawn - 0.5) * finer)
+    high = np.floor((drawn + 0.5) * finer)
+    low += np.rint(low / finer) != drawn
+    high -= np.rint(high / finer) != drawn
+    had = high - low + 1
+    assert abs(np.mean(had) - finer) < 5 * np.std(had) / math.sqrt(count)
+    assert abs(np.mean(drawn & 1) - 0.5) < 5 * 0.5 / math.sqrt(count)
+
+
+@pytest.mark.parametrize("sigma", [5.0, 16_384.0, 2.0**22 / 5.83, 2.0**22])
+@pytest.mark.parametrize("round", [1, 4])
+def test_what_correlated_noise_tells_is_what_gaussian_noise_does(sigma, round):
+    # The exact likelihood ratio of a round, with a vector in it and without, for who knows all earlier noise.
+    count, bands, times, unit = 600, 4, 150, 2.0 ** digits(sigma)
+    made = [fine_gaussian(sigma, count * times, bytes([t] * 32)) for t in range(round)]
+    older = made[:-1]
+    vector = np.random.default_rng(0).normal(size=count)
+    vector = np.rint(vector / np.linalg.norm(vector) * max(1.0, 1.5 * sigma)).astype(np.int64)
+    told = np.linalg.norm(vector) / sigma
+    released = _mixed(made, bands, digits(sigma))
+
+    def least(whole):
+        """The least newest number that makes at least this whole number: int64, by bisection."""
+        low, high = np.full(count * times, -(2**61)), np.full(count * times, 2**61)
+        for _ in range(62):
+            middle = low + (high - low) // 2
+            reached = _mixed([*older, middle], bands, digits(sigma)) >= whole
+            low, high = np.where(reached, low, middle), np.where(reached, middle, high)
+        return high
+
+    def logarithm(whole):
+        first, last = least(whole), least(whole + 1)
+        assert np.array_equal(last - first, np.full(len(first), int(unit)))  # each as many as any other
+        middle = np.abs(first / unit + 0.5)
+        return np.log(stats.norm.cdf((0.5 - middle) / sigma) - stats.norm.cdf((-0.5 - middle) / sigma))
+
+    ratio = logarithm(released) - logarithm(released + np.tile(vector, times))
+    ratio = ratio.reshape(times, count).sum(axis=1)
+    assert abs(ratio.mean() - told**2 / 2) < 5 * told / math.sqrt(times)
+    assert 0.7 < ratio.std() / told < 1.3
+
+
+def test_what_is_left_of_earlier_noise_errs_by_no_more_than_is_stated():
+    sigma, bands = 50.0, 40
+    older = [fine_gaussian(sigma, 50, bytes([t] * 32)) for t in range(bands - 1)]
+    behind = digits(sigma)
+    # Without a point, all digits of what is left are released.
+    found = _mixed([*older, np.zeros(50, np.int64)], bands, 1) * 2
+    weights = coefficients(bands)
+    for i in range(50):
+        exact = sum(
+            Fraction(float(weights[bands - 1 - t])) * (2 * int(z[i]) + 1) / 2 for t, z in enumerate(older)
+        )
+        assert abs(found[i] - exact) < (bands + 2) * 2.0**-49 * sigma * 2.0**behind
+    for bands in range(1, 1025):
+        assert 1 / coefficients(bands).sum() <= math.sqrt(math.pi * bands)
 
 
 def test_correlated_noise_is_the_same_after_a_restart():

@@ -2,6 +2,22 @@
 
 The numbers are made here, outside of any compiled program, and are the same in a simulation and on a device. An address
 is used for one release, ever: a round that is run again has a reservation of its own.
+
+**Correlated noise** of round t is `rint(z_t + p_t)`, where `p_t = sum_{0<j<bands} r_j z_(t-j)` is earlier noise. It is as
+private as the matrix mechanism of real numbers, `x_t + sum_j r_j z_(t-j)`, but for what floating point adds:
+
+- `z_t` is a continuous Gaussian, cut off after 57 binary digits of its standard deviation (`_fine`), and `p_t` is
+  computed in float64 and rounded to the same digits, so that sum and rounding are exact in integers. Cutting off and
+  rounding then are one rounding of the real `z_t` plus whole numbers: what is released is a function of `x_t + z_t + p_t`,
+  and each whole number is had from exactly as many digits of `z_t` as any other.
+- `p_t` is a function of earlier `z` alone. It is off from the real sum by e, at most `(bands + 2) 2^-49 sigma`: no number
+  is beyond 13 standard deviations, the sizes of the weights sum to below 1, and each product and addition errs by one part
+  in 2^53. The same releases of neighbouring inputs belong to `z` and `z + C (x - x' + e - e')`, with C the inverse of
+  `r`; a shift that depends on earlier numbers tells no more than a fixed one of the largest norm it can have (Smith and
+  Thakurta 2022, "Fully adaptive composition for Gaussian differential privacy").
+- C multiplies a norm by at most `sqrt(pi bands)`, the reciprocal of the sum of r. So the shift of d coordinates in T
+  rounds, in standard deviations, is longer than what is accounted by at most `sqrt(pi bands) (bands + 2) 2^-48 sqrt(d T)`:
+  with 12 bands 10^-8 for 10^6 coordinates and 10^3 rounds, and 10^-6 for 10^9 and 10^4.
 """
 
 import math
@@ -10,14 +26,15 @@ from collections.abc import Mapping
 import numpy as np
 
 from fairyring.core.noise import Noise
+from fairyring.privacy._fine import digits, fine_gaussian
 from fairyring.privacy.correlated import coefficients
 from fairyring.privacy.entropy import derive, words
-from fairyring.privacy.sampling import LARGEST_SIGMA, discrete_gaussian, rounded_gaussian, skellam
+from fairyring.privacy.sampling import discrete_gaussian, rounded_gaussian, skellam
 
 SERVER, SHARE, IDEAL = "server", "share", "ideal"
 STEP, BATCH = "step", "batch"
-# Correlated noise is made of numbers on a finer grid than the sum's, and rounded to it at the end.
-_FINER = 256.0
+# Numbers that are mixed at a time: in a core's cache together.
+_BLOCK = 1 << 15
 
 
 class NoiseSource:
@@ -46,21 +63,15 @@ class NoiseSource:
             return rounded_gaussian(
                 noise.sigma, noise.coordinates, derive(self._root, SERVER, numbers[round])
             )
-        finer = min(_FINER, LARGEST_SIGMA / noise.sigma)
         oldest = max(1, round - noise.bands + 1)
         # Kept by reservation: a round that is run again has another number, and other noise.
-        wanted = {numbers[t] for t in range(oldest, round + 1)}
+        wanted = [numbers[t] for t in range(oldest, round + 1)]
         self._history = {number: z for number, z in self._history.items() if number in wanted}
-        mixed = np.zeros(noise.coordinates, np.float64)
-        weights = coefficients(noise.bands)
-        for t in range(oldest, round + 1):
-            number = numbers[t]
+        for number in wanted:
             if number not in self._history:
                 key = derive(self._root, SERVER, number)
-                drawn = rounded_gaussian(noise.sigma * finer, noise.coordinates, key)
-                self._history[number] = drawn.astype(np.int32)  # twelve times 2^22 is the most there can be
-            mixed += (weights[round - t] / finer) * self._history[number]
-        return np.rint(mixed).astype(np.int64)
+                self._history[number] = fine_gaussian(noise.sigma, noise.coordinates, key)
+        return _mixed([self._history[number] for number in wanted], noise.bands, digits(noise.sigma))
 
     def of_client(self, number: int, client: int) -> np.ndarray:
         """One client's share of distributed noise in the release of a reservation: int64 `[coordinates]`."""
@@ -101,3 +112,27 @@ class NoiseSource:
 
     def __repr__(self) -> str:
         return f"NoiseSource({self.noise.mechanism!r})"
+
+
+def _mixed(white: list[np.ndarray], bands: int, behind: int) -> np.ndarray:
+    """The newest of these vectors plus what is left of the older, rounded to whole numbers: int64 `[coordinates]`.
+
+    Args:
+        white: int64 `[coordinates]` each, numbers of `_fine`, the newest last.
+        bands: of the noise.
+        behind: binary digits they have behind the point.
+    """
+    *older, newest = white
+    weights = coefficients(bands)
+    out = np.empty_like(newest)
+    for start in range(0, len(newest), _BLOCK):
+        part = slice(start, start + _BLOCK)
+        past = np.zeros(len(newest[part]), np.float64)
+        for place, z in enumerate(older):
+            past += weights[len(older) - place] * z[part]
+        # The newest number in integers: a float would give some whole numbers more of its digits than others.
+        whole = np.rint(past, out=past).astype(np.int64)
+        whole += newest[part]
+        whole += 1 << (behind - 1)
+        np.right_shift(whole, behind, out=out[part])
+    return out
