@@ -6,6 +6,7 @@ from typing import Self
 import msgspec
 
 from fairyring.core.errors import RunDamaged, RunError
+from fairyring.core.reading import NotJson, read_json
 from fairyring.core.record import RunFolder
 
 NAME = "source.json"
@@ -39,8 +40,8 @@ class Source(msgspec.Struct, frozen=True):
                 do=f"Give it: fairyring audit {run} FILE.py, or call fr.audit_run(run, plan, population).",
             )
         try:
-            return msgspec.json.decode(path.read_bytes(), type=cls)
-        except msgspec.DecodeError as error:
+            return read_json(path.read_bytes(), cls)
+        except (OSError, NotJson) as error:
             raise RunDamaged(
                 str(path), given=f"{error}", expected="a file's name", do="Give the file."
             ) from error
