@@ -1,5 +1,6 @@
 """Commands that need no training: help, version, report, bench, and how errors look."""
 
+import json
 import re
 import subprocess
 import sys
@@ -94,3 +95,29 @@ def test_bench_lists_questions_and_runs_one(
     wrong = call("bench", "sped")
     assert wrong.status == 2
     assert "one of speed" in wrong.err
+
+
+def test_an_audit_runs_no_program_that_came_with_the_folder(call: Callable, tmp_path: Path) -> None:
+    folder = make_run_folder(tmp_path / "run", rounds=3)
+    for where in (folder / "plan.py", folder / "deeper" / "plan.py", tmp_path / "link.py"):
+        where.parent.mkdir(exist_ok=True)
+        mark = tmp_path / "was-run"
+        if where.parent == tmp_path:
+            where.symlink_to(folder / "plan.py")
+        else:
+            where.write_text(f"open({str(mark)!r}, 'w')\nraise SystemExit(3)\n")
+        (folder / "source.json").write_text(json.dumps({"file": str(where), "settings": {}}))
+        called = call("audit", folder)
+        assert called.status == 2
+        assert "a program in the run folder itself" in called.err
+        assert not mark.exists()
+
+
+def test_an_audit_says_which_program_it_runs_before_it_does(call: Callable, tmp_path: Path) -> None:
+    folder, file = make_run_folder(tmp_path / "run", rounds=3), tmp_path / "own.py"
+    file.write_text("raise ValueError('it was run')\n")
+    (folder / "source.json").write_text(json.dumps({"file": str(file), "settings": {}}))
+    called = call("audit", folder)
+    assert called.status == 2
+    assert f"made by running {file}" in called.out
+    assert "it was run" in called.err
