@@ -559,3 +559,17 @@ def test_an_input_before_it_is_asked_for_is_refused_and_one_complaint_then_bars_
     else:  # the same bytes are taken once they are asked for
         play.server.receive(play.early)
         assert barred(play) == set()
+
+
+@pytest.mark.parametrize(("sealers", "sums"), [({0}, True), ({0, 1, 2}, False)])
+def test_barred_devices_count_as_vanished(sealers: set[int], sums: bool) -> None:
+    # Three of ten may be adversaries and one may vanish: that is too few for adversaries who all have themselves barred.
+    terms = small_terms(10, threat="semi_malicious", adversarial=0.3, dropout=0.1)
+    play = Spoiled(terms, vectors_of(10, terms), dict.fromkeys(sealers))
+    if sums:
+        play.run()
+        ended(play, sealers)
+    else:
+        with pytest.raises(SessionAborted):
+            play.run()
+        assert play.server.result is None
