@@ -7,10 +7,13 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import fairyring
+from fairyring.cli._verify import _checked
+from fairyring.simulation import Verified
 from tests.report.run_folders import make_run_folder
 
 COMMANDS = ["demo", "train", "report", "verify", "ledger", "audit", "privacy", "data", "bench"]
@@ -121,3 +124,16 @@ def test_an_audit_says_which_program_it_runs_before_it_does(call: Callable, tmp_
     assert called.status == 2
     assert f"made by running {file}" in called.out
     assert "it was run" in called.err
+
+
+def verified(**found: Any) -> list[str]:
+    nothing = dict.fromkeys(Verified.__dataclass_fields__)
+    return list(_checked(Verified(**{**nothing, "rounds": 0, "aborted": (), **found})))
+
+
+def test_a_run_without_a_sum_is_not_said_to_have_transcripts_that_hold() -> None:
+    words = verified(aborted=(2,))
+    assert words[0] == "No round has a transcript: there was no sum, and so there is none to check."
+    assert words[1] == "Without a sum: round 2; it changed nothing."
+    assert len(words) == 2
+    assert verified(aborted=(2, 5))[1] == "Without a sum: rounds 2, 5; they changed nothing."
