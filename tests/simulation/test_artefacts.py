@@ -87,7 +87,7 @@ def test_a_name_that_is_new_has_no_row(tmp_path: Path) -> None:
 
 
 def test_a_run_names_what_lies_outside_of_its_promise(private_runs: dict[str, Kept]) -> None:
-    later = {"the report, once it is written", "audits, where one is made afterwards"}
+    later = {"the report, once it is written", "audits"}
     for name, made in private_runs.items():
         told = {one["what"]: one for one in made.run.header["outside"]}
         found = {row.what for thing in names_in(made.folder) for row in rows_of(thing) if not row.inside}

@@ -175,7 +175,7 @@ ARTEFACTS = (
         "the examples that were sought. A check of the mechanism itself looks at clients' vectors and sums without noise.",
         (
             "audit.json: *",
-            "run.json: audit.mechanism.*",
+            "run.json: audit.mechanism",
             *(
                 f"audit.safetensors: {array}"
                 for array in (
