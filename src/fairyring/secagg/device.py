@@ -138,7 +138,7 @@ class Device:
         **Not as soon as the device is `READY`, but when the server asks for inputs**: when its stage is `MASKING`, with
         `OPENING` and `DISCLOSING` over. No message of the protocol says so; whoever carries the messages has to. A device
         that contributes before can no longer answer for what it sealed, so that one neighbour that complains has it
-        barred, nor learn that a neighbour is barred, whose mask then spoils its input. Either way its input is refused.
+        barred, nor learn that a neighbour is barred, whose mask would spoil the sum: its input is then refused.
 
         Asked again it answers the same, whatever the vector: two vectors under the same masks would tell their
         difference.
