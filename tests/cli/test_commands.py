@@ -1,15 +1,19 @@
 """Commands that need no training: help, version, report, bench, and how errors look."""
 
+import json
 import re
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import fairyring
+from fairyring.cli._verify import _checked
+from fairyring.simulation import Verified
 from tests.report.run_folders import make_run_folder
 
 COMMANDS = ["demo", "train", "report", "verify", "ledger", "audit", "privacy", "data", "bench"]
@@ -94,3 +98,42 @@ def test_bench_lists_questions_and_runs_one(
     wrong = call("bench", "sped")
     assert wrong.status == 2
     assert "one of speed" in wrong.err
+
+
+def test_an_audit_runs_no_program_that_came_with_the_folder(call: Callable, tmp_path: Path) -> None:
+    folder = make_run_folder(tmp_path / "run", rounds=3)
+    for where in (folder / "plan.py", folder / "deeper" / "plan.py", tmp_path / "link.py"):
+        where.parent.mkdir(exist_ok=True)
+        mark = tmp_path / "was-run"
+        if where.parent == tmp_path:
+            where.symlink_to(folder / "plan.py")
+        else:
+            where.write_text(f"open({str(mark)!r}, 'w')\nraise SystemExit(3)\n")
+        (folder / "source.json").write_text(json.dumps({"file": str(where), "settings": {}}))
+        called = call("audit", folder)
+        assert called.status == 2
+        assert "a program in the run folder itself" in called.err
+        assert not mark.exists()
+
+
+def test_an_audit_says_which_program_it_runs_before_it_does(call: Callable, tmp_path: Path) -> None:
+    folder, file = make_run_folder(tmp_path / "run", rounds=3), tmp_path / "own.py"
+    file.write_text("raise ValueError('it was run')\n")
+    (folder / "source.json").write_text(json.dumps({"file": str(file), "settings": {}}))
+    called = call("audit", folder)
+    assert called.status == 2
+    assert f"made by running {file}" in called.out
+    assert "it was run" in called.err
+
+
+def verified(**found: Any) -> list[str]:
+    nothing = dict.fromkeys(Verified.__dataclass_fields__)
+    return list(_checked(Verified(**{**nothing, "rounds": 0, "aborted": (), **found})))
+
+
+def test_a_run_without_a_sum_is_not_said_to_have_transcripts_that_hold() -> None:
+    words = verified(aborted=(2,))
+    assert words[0] == "No round has a transcript: there was no sum, and so there is none to check."
+    assert words[1] == "Without a sum: round 2; it changed nothing."
+    assert len(words) == 2
+    assert verified(aborted=(2, 5))[1] == "Without a sum: rounds 2, 5; they changed nothing."

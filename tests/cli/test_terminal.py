@@ -51,3 +51,10 @@ def test_epsilon_is_never_half_a_sentence(why: str | None) -> None:
     assert "epsilon 3.2 of 8 spent at delta 1e-05, for every device" in summary
     assert ("accounted by hand" in summary) == (why is None)
     assert ("nothing is promised: somebody knows the noise" in summary) == (why is not None)
+
+
+def test_a_run_whose_rounds_had_no_sum_has_no_loss_and_is_not_called_divergent() -> None:
+    aborted = {"round": 1, "loss": None, "accuracy": None, "clients": 0, "aborted": "too few"}
+    summary = written(aborted, secure_sum=None)[1]
+    assert "no round had a sum: the model is the first one" in summary
+    assert "not finite" not in summary

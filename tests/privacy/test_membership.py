@@ -130,6 +130,10 @@ def test_a_claim_below_the_bound_is_contradicted() -> None:
         assert ("is claimed" in made.statement) is (claimed is not None)
     assert "AUC of" in made.statement
     assert f"{members.shape[0]} runs of 30 rounds" in made.statement
+    assert "each with half of 200 clients, of whom nobody drops out" in made.statement
+    assert "Epsilon is not below" in made.statement
+    blind = judged(np.zeros(members.shape), members, rounds=30)
+    assert "Of epsilon this shows nothing, with 99.9 % confidence" in blind.statement
 
 
 def test_rates_too_small_for_the_runs_are_left_out() -> None:

@@ -94,6 +94,7 @@ def test_a_promise_is_told_with_all_it_rests_on(folder: Path) -> None:
         assert words in text
     assert "Rényi &lt;divergences&gt;" in text
     assert "2 releases in a chain of 6 entries; 1 reservation never released counts as spent" in text
+    assert "any conclusion about one device by a factor of at most e^7.87" in text
     assert "No canaries were sent" in text
     assert "No attack was tried" in text
     assert "No shadow runs were made" in text
@@ -109,6 +110,13 @@ def test_a_promise_of_little_worth_is_told_as_one(tmp_path: Path) -> None:
 
 def test_a_run_without_a_promise_has_no_such_section(tmp_path: Path) -> None:
     assert 'id="privacy"' not in page(make_run_folder(tmp_path / "run"))
+
+
+def test_a_bound_of_zero_shows_nothing(folder: Path) -> None:
+    audit(folder, lower=0.0)
+    assert "epsilon 5.6, and nothing with 99.9% confidence" in page(folder)
+    audit(folder)
+    assert "epsilon 5.6, and at least 4.2 with 99.9% confidence" in page(folder)
 
 
 def test_audits_are_shown(folder: Path) -> None:

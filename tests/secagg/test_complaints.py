@@ -518,3 +518,58 @@ def test_a_log_of_complaints_that_was_changed_makes_no_other_sum(party: str | in
 def flipped(data: bytes) -> bytes:
     middle = len(data) // 2
     return data[:middle] + bytes(byte ^ 1 for byte in data[middle : middle + 1]) + data[middle + 1 :]
+
+
+# -- who contributes before it is asked to ---------------------------------------------------------------------
+
+
+class Hasty(Spoiled):
+    """A session in which device 7 is honest, but gives its input as soon as it is ready."""
+
+    def changed(self, i: int, event: str, answer: bytes | None) -> bytes | None:
+        if (i, event) == (7, "mailbox"):
+            assert self.devices[7].stage == "ready"
+            self.early = self.devices[7].contribute(self.vectors[7])
+            with pytest.raises(MessageRefused):
+                self.server.receive(self.early)
+        return super().changed(i, event, answer)
+
+    def _device(self, i: int, event: str, act: Any) -> bytes | None:
+        if (i, event) == (7, "accusation"):
+            with pytest.raises(MessageRefused, match="accusation"):
+                act(self.devices[7])
+            return None
+        return super()._device(i, event, act)
+
+
+@pytest.mark.parametrize("complained", [False, True])
+def test_an_input_before_it_is_asked_for_is_refused_and_one_complaint_then_bars_its_device(
+    complained: bool,
+) -> None:
+    terms = small_terms(20, adversarial=0.1, dropout=0.1)
+    play = Hasty(terms, vectors_of(20, terms), liars={2: {7}} if complained else {})
+    play.advertise()
+    play.deliver("roster")
+    play.deliver("mailbox")
+    assert play.server.stage == "masking"
+    if complained:
+        assert barred(play) == {7}
+        with pytest.raises(MessageRefused):
+            play.server.receive(play.early)
+    else:  # the same bytes are taken once they are asked for
+        play.server.receive(play.early)
+        assert barred(play) == set()
+
+
+@pytest.mark.parametrize(("sealers", "sums"), [({0}, True), ({0, 1, 2}, False)])
+def test_barred_devices_count_as_vanished(sealers: set[int], sums: bool) -> None:
+    # Three of ten may be adversaries and one may vanish: that is too few for adversaries who all have themselves barred.
+    terms = small_terms(10, threat="semi_malicious", adversarial=0.3, dropout=0.1)
+    play = Spoiled(terms, vectors_of(10, terms), dict.fromkeys(sealers))
+    if sums:
+        play.run()
+        ended(play, sealers)
+    else:
+        with pytest.raises(SessionAborted):
+            play.run()
+        assert play.server.result is None

@@ -54,7 +54,7 @@ def private_runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str,
 
             found: dict[str, Kept] = {}
             made("audited", CENTRAL, audit=fr.privacy.Canaries(30), test=OTHERS)
-            fr.audit_run(folder / "audited", CENTRAL, PEOPLE, canaries=30, targets=5)
+            fr.audit_run(folder / "audited", CENTRAL, PEOPLE, canaries=30, targets=5, shadows=8)
             made("dropouts", SHARED, secure_sum="protocol", dropout=0.25, entropy=bytes(32))
             made("states", TURNS, rounds=4)
             made("kept", TURNS, keep_client_states=True)

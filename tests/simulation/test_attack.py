@@ -179,3 +179,36 @@ def test_a_run_without_rounds_and_inputs_that_are_no_numbers_are_refused(populat
     words = fr.Plan(task, local=fr.LocalTraining(optax.sgd(0.1), epochs=1, batch_size=4), cohort=4)
     with pytest.raises(PlanError, match="real numbers"):
         reconstruct(words, letters, targets=5)
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"targets": 4}, "audit targets"),
+        ({"targets": -1}, "audit targets"),
+        ({"shadows": 6}, "membership shadows"),
+        ({"shadows": 9}, "membership shadows"),
+        ({"shadows": -8}, "membership shadows"),
+        ({"canaries": 29}, "canaries count"),
+        ({"canaries": -1}, "canaries count"),
+    ],
+)
+def test_an_audit_that_can_tell_nothing_is_refused_before_anything_runs(
+    asked: dict[str, int], words: str, population, tmp_path: Path
+) -> None:
+    # There is no run there at all: nothing was looked at.
+    with pytest.raises(PlanError, match=words):
+        fr.audit_run(tmp_path / "none", plan_of(dense()), population, **asked)
+
+
+def test_an_audit_of_nothing_leaves_what_earlier_ones_found(population, tmp_path: Path) -> None:
+    plan = plan_of(dense(), aggregation=fr.weight_by_examples(), privacy=None)
+    folder = RunFolder.create(tmp_path / "run")
+    fingerprints = {"plan": plan.fingerprint(), "population": population.fingerprint()}
+    folder.write("run.json", {"fingerprints": fingerprints, "seed": 0, "seconds": 1e6, "dropout": 0.0})
+    folder.append_metrics([{"round": 1}])
+    folder.write("audit.json", {"membership": "found before"})
+    for asked in ({"canaries": 0, "shadows": 0}, {"shadows": 0}, {}):
+        with pytest.raises(PlanError, match="something to look at"):
+            fr.audit_run(tmp_path / "run", plan, population, targets=0, **asked)
+    assert folder.read("audit.json") == {"membership": "found before"}

@@ -600,6 +600,8 @@ def test_files_that_nothing_covers_are_named(copy: Callable[[str], Path]) -> Non
     (folder / "report.html").write_text("Epsilon 0")
     (folder / "secure_sum" / "note.txt").write_text("all is well")
     assert fr.verify_run(folder).unchecked == ("report.html", "secure_sum/note.txt")
+    (folder / "lock").write_bytes(b"a note")  # the run let it go, empty
+    assert fr.verify_run(folder).unchecked == ("lock", "report.html", "secure_sum/note.txt")
 
 
 # -- runs without a history -----------------------------------------------------------------------------------

@@ -141,12 +141,12 @@ def audit(
     file:
         The Python file that defines its plan and population; the one it was trained from if not given.
     canaries:
-        How many take part in a second run of the plan; with 0 only its noise is checked.
+        How many take part in a second run of the plan, at least 30; with 0 only its noise is checked.
     targets:
-        How many examples are sought; 0 for none.
+        How many examples are sought, at least 5; 0 for none.
     shadows:
-        How many runs, each with half of the clients, are made to tell members by; 0 for none. Up to 64 if not given, as
-        many as take some five minutes.
+        How many runs, each with half of the clients, are made to tell members by: an even number, at least 8; 0 for
+        none. Up to 64 if not given, as many as take some five minutes.
     """
     from fairyring.cli import _audit
 

@@ -13,6 +13,8 @@ def audit(run: Path, file: Path | None, *, canaries: int, targets: int, shadows:
     from fairyring.simulation import audit_run
 
     source = Source.read(run) if file is None else Source(str(file), {})
+    if file is None:  # it is run with all that its reader may do: say which it is, before
+        _say(f"Plan and population are made by running {source.file}, which this folder names.")
     with without_warnings():  # the run's report has them
         given = PlanFile.read(Path(source.file))
         plan = override(given.plan, source.settings) if source.settings else given.plan
@@ -42,9 +44,13 @@ def audit(run: Path, file: Path | None, *, canaries: int, targets: int, shadows:
     elif found.why_not:
         lines.append(f"No examples were sought. {found.why_not}")
     page = _report(run)
-    for line in [*lines, *([f"Report: {page}"] if page else [])]:
-        screen().print(line, highlight=False, markup=False, soft_wrap=True)
+    _say(*lines, *([f"Report: {page}"] if page else []))
     return 0 if found.holds else 1
+
+
+def _say(*lines: str) -> None:
+    for line in lines:
+        screen().print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _report(run: Path) -> Path | None:

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from fairyring.cli._terminal import screen
 from fairyring.core.errors import FairyringError, LedgerDamaged, PlanError, PrivacyError
-from fairyring.privacy.ledger import Head, History, Ledger, Promise, Reservation
+from fairyring.privacy.ledger import Head, History, Ledger, Reservation
 from fairyring.privacy.participation import relation_in, sampling_in
 from fairyring.report import units
 
@@ -32,7 +32,7 @@ def ledger(run: Path, head: str | None = None) -> None:
     """
     history = Ledger.read(run / "ledger.sqlite")
     found = None if head is None else _noted(history, head)
-    _print(*_promise(history.promise), "")
+    _print(*_promise(history), "")
     reservations = list(history.reservations.values())
     if reservations:
         columns, why = _epsilons(history, reservations := _few(reservations))
@@ -63,13 +63,16 @@ def several(runs: Sequence[Path], head: str | None = None) -> None:
     _print("", f"Together they spend {together(runs)}")
 
 
-def _promise(promise: Promise) -> list[str]:
+def _promise(history: History) -> list[str]:
+    promise = history.promise
     participation = promise.participation
     bound = (
-        f"No budget: what is spent at delta {promise.delta:.3g} is recorded, and nothing refused."
+        f"No budget: what is spent at delta {promise.delta:.3g} is recorded, and nothing refused"
         if math.isinf(promise.epsilon)
-        else f"All releases together spend at most epsilon {promise.epsilon:.6g} at delta {promise.delta:.3g}."
+        else f"Promised: all releases together spend at most epsilon {promise.epsilon:.6g} at delta {promise.delta:.3g}"
     )
+    spent = _spent(history)
+    bound += "." if spent is None else f"; spent so far: {spent:.4g}."
     each = promise.unit == "example"
     sampling = sampling_in(participation, 1, promise.unit) if each else participation.sampling
     return [
@@ -78,6 +81,19 @@ def _promise(promise: Promise) -> list[str]:
         f"Assumed: {sampling}.",
         f"Plan: {promise.plan}",
     ]
+
+
+def _spent(history: History) -> float | None:
+    """What all reservations have spent, as the accountant says; None where this machine can't add it up."""
+    from fairyring.privacy.accounting import Accountant
+
+    promise, tally = history.promise, history.spent()
+    if not tally.counts:
+        return 0.0
+    try:
+        return Accountant(promise.participation, promise.delta).spent(tally.counts, tally.rounds).epsilon
+    except FairyringError:
+        return None  # why not is said below the table
 
 
 def _few(reservations: Sequence[Reservation]) -> list[Reservation]:

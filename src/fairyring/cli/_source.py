@@ -6,6 +6,7 @@ from typing import Self
 import msgspec
 
 from fairyring.core.errors import RunDamaged, RunError
+from fairyring.core.reading import NotJson, read_json
 from fairyring.core.record import RunFolder
 
 NAME = "source.json"
@@ -28,7 +29,8 @@ class Source(msgspec.Struct, frozen=True):
 
         Raises:
             RunError: nothing is: the run was not made by `fairyring train`.
-            RunDamaged: what is there is no such note.
+            RunDamaged: what is there is no such note, or names a file of the run folder itself. A run writes no programs
+                there: whoever passed the folder on put it in, to have it run.
         """
         path = RunFolder.open(run).path / NAME
         if not path.is_file():
@@ -39,8 +41,16 @@ class Source(msgspec.Struct, frozen=True):
                 do=f"Give it: fairyring audit {run} FILE.py, or call fr.audit_run(run, plan, population).",
             )
         try:
-            return msgspec.json.decode(path.read_bytes(), type=cls)
-        except msgspec.DecodeError as error:
+            found = read_json(path.read_bytes(), cls)
+        except (OSError, NotJson) as error:
             raise RunDamaged(
                 str(path), given=f"{error}", expected="a file's name", do="Give the file."
             ) from error
+        if Path(found.file).resolve().is_relative_to(path.parent.resolve()):
+            raise RunDamaged(
+                str(path),
+                given=f"{found.file!r}, a program in the run folder itself",
+                expected="the file outside of it that the run was trained from",
+                do=f"Give the file, one you know: fairyring audit {run} FILE.py.",
+            )
+        return found

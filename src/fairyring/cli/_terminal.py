@@ -193,10 +193,12 @@ def _facts(records: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -> li
     rows = [("rounds", units.count(len(records)))]
     if not records:
         return rows
-    last = records[-1]
-    trained_to = ", ".join(f"{n.replace('_', ' ')} {units.mean(last, n, noise=True)}" for n in trained(last))
-    if trained_to:
-        rows.append(("training", trained_to))
+    last = next((record for record in reversed(records) if "aborted" not in record), None)
+    if last is None:
+        rows.append(("training", "no round had a sum: the model is the first one"))
+    elif names := trained(last):
+        told = (f"{name.replace('_', ' ')} {units.mean(last, name, noise=True)}" for name in names)
+        rows.append(("training", ", ".join(told)))
     tested = next((r for r in reversed(records) if r.get("test")), None)
     if tested:
         values = ", ".join(f"{n.replace('_', ' ')} {units.metric(n, v)}" for n, v in tested["test"].items())

@@ -120,7 +120,7 @@ def demo(out: Path) -> int:
     screen().print(
         "\nThe audit: canaries against the promise, and images read off updates.\n", highlight=False
     )
-    return audit(out, None, canaries=1000, targets=6, shadows=0)
+    return audit(out, _DEMO, canaries=1000, targets=6, shadows=0)
 
 
 def _report(folder: Path) -> tuple[Path | None, str]:

@@ -33,8 +33,10 @@ def verify(run: Path, head: str | None = None) -> int:
 
 
 def _checked(found: "Verified") -> Iterator[str]:
-    yield f"{units.count(found.rounds, 'round')} checked: every transcript holds."
-    if found.rounds:
+    if not found.rounds:
+        yield "No round has a transcript: there was no sum, and so there is none to check."
+    else:
+        yield f"{units.count(found.rounds, 'round')} checked: every transcript holds."
         yield (
             "Before each round its devices were bound to all that came before: plan, population, every line of "
             "metrics.jsonl, every transcript and every model are as they were."
@@ -43,7 +45,8 @@ def _checked(found: "Verified") -> Iterator[str]:
         yield f"Sums kept: {_rounds(found.sums)}; each is the one its transcript names."
         yield f"Models kept: {_rounds(found.models)}; each is the one that came of its round."
     if found.aborted:
-        yield f"Ended without a sum: {_rounds(found.aborted)}; they changed nothing."
+        them = "it" if len(found.aborted) == 1 else "they"
+        yield f"Without a sum: {_rounds(found.aborted).removeprefix('of ')}; {them} changed nothing."
     if found.ended:
         yield "The run has ended, and every file that was written then is as it was."
     if found.signed:

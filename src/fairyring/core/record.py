@@ -35,6 +35,7 @@ import safetensors
 import safetensors.numpy
 
 from fairyring.core.errors import RunDamaged, RunError, RunMismatch, StorageError
+from fairyring.core.reading import NotJson, read_json
 
 CHECKPOINT = re.compile(r"round-(\d{6,})\.safetensors")
 KEPT = 2
@@ -129,12 +130,12 @@ class RunFolder:
         """A JSON file of the folder.
 
         Raises:
-            RunDamaged: it is missing or not JSON.
+            RunDamaged: it is missing or no JSON object.
         """
         path = self.path / name
         try:
-            return msgspec.json.decode(path.read_bytes())
-        except (OSError, msgspec.DecodeError) as error:
+            return read_json(path.read_bytes(), dict[str, Any])
+        except (OSError, NotJson) as error:
             raise RunDamaged(
                 str(path), given=f"{error}", expected="a JSON object", do="Restore the file from a copy."
             ) from error
@@ -166,17 +167,17 @@ class RunFolder:
             file.write(lines)
 
     def metrics(self, *, upto: int | None = None) -> list[dict[str, Any]]:
-        """The rounds recorded so far, up to and with round `upto`; a last line that is cut short is left out."""
+        """The rounds recorded so far, up to and with round `upto`; a line that is cut short is left out."""
         path = self.path / "metrics.jsonl"
         if not path.exists():
             return []
         records = []
         for line in path.read_bytes().split(b"\n"):
             try:
-                record = msgspec.json.decode(line)
-            except msgspec.DecodeError:
+                record = read_json(line, dict[str, Any])
+            except NotJson:
                 continue
-            if upto is None or record["round"] <= upto:
+            if isinstance(record.get("round"), int) and (upto is None or record["round"] <= upto):
                 records.append(record)
         return records
 
@@ -208,9 +209,10 @@ class RunFolder:
         path = found[-1]
         try:
             with safetensors.safe_open(path, framework="numpy") as file:
-                facts = msgspec.json.decode(file.metadata()["fairyring"])
+                facts = read_json(file.metadata()["fairyring"], dict[str, Any])
+                round, made_by = int(facts["round"]), str(facts["fingerprint"])
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (OSError, safetensors.SafetensorError, KeyError, TypeError, msgspec.DecodeError) as error:
+        except (OSError, safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
             earlier = (
                 f"Remove it to resume from {found[-2].name}."
                 if len(found) > 1
@@ -219,14 +221,14 @@ class RunFolder:
             raise RunDamaged(
                 str(path), given=f"{error}", expected="a whole checkpoint", do=earlier
             ) from error
-        if facts["fingerprint"] != fingerprint:
+        if made_by != fingerprint:
             raise RunMismatch(
                 str(path),
-                given=f"a checkpoint of plan {facts['fingerprint'][:12]}",
+                given=f"a checkpoint of plan {made_by[:12]}",
                 expected=f"one of plan {fingerprint[:12]}",
                 do="Resume with the plan, population, seed and JAX version the run was started with, or start a new run folder.",
             )
-        return facts["round"], arrays, facts
+        return round, arrays, facts
 
     def _checkpoints(self) -> list[Path]:
         folder = self.path / "checkpoints"
@@ -386,9 +388,9 @@ def read_tensors(path: Path, *, expected: str, do: str) -> tuple[dict[str, Any],
         raise RunError(str(path), given="no such file", expected=expected, do="Check the path.")
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
-            facts = msgspec.json.decode((file.metadata() or {})["fairyring"])
+            facts = read_json((file.metadata() or {})["fairyring"], dict[str, Any])
             return facts, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, safetensors.SafetensorError, KeyError, msgspec.DecodeError) as error:
+    except (OSError, safetensors.SafetensorError, KeyError, NotJson) as error:
         raise RunDamaged(
             str(path), given=f"{type(error).__name__}: {error}", expected=expected, do=do
         ) from error
@@ -397,8 +399,8 @@ def read_tensors(path: Path, *, expected: str, do: str) -> tuple[dict[str, Any],
 def _promises(path: Path) -> bool:
     """Whether the run of a run.json promises something to its clients; one that cannot be read may."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=dict).get("privacy") is not None
-    except (OSError, msgspec.DecodeError):
+        return read_json(path.read_bytes(), dict[str, Any]).get("privacy") is not None
+    except (OSError, NotJson):
         return True
 
 

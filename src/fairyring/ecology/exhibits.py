@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import msgspec
 import numpy as np
 
 from fairyring.core.errors import EcologyError, RunDamaged, RunError
+from fairyring.core.reading import NotJson, read_json
 from fairyring.core.record import flatten_state, read_tensors, replace_file, restore_state, tensors
 from fairyring.ecology.jars import Population
 from fairyring.ecology.run_file import load, own, settings_of
@@ -98,8 +98,8 @@ def make_zoo(study: str | os.PathLike[str], out: str | os.PathLike[str], *, most
     """
     study, out = Path(study), Path(out)
     try:
-        found = msgspec.json.decode((study / "study.json").read_bytes())
-    except (OSError, msgspec.DecodeError) as error:
+        found = read_json((study / "study.json").read_bytes(), dict[str, Any])
+    except (OSError, NotJson) as error:
         raise RunError(
             str(study),
             given=f"{error}",

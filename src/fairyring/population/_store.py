@@ -22,6 +22,7 @@ from uuid import uuid4
 import numpy as np
 
 from fairyring.core.errors import PopulationError, StorageError
+from fairyring.core.reading import NotJson, read_json
 from fairyring.population._columns import check_finite
 
 if TYPE_CHECKING:
@@ -149,7 +150,7 @@ def read(folder: Path) -> Parts:
 def _manifest(folder: Path) -> dict[str, Any]:
     path = folder / "population.json"
     try:
-        manifest = json.loads(path.read_bytes())
+        manifest = read_json(path.read_bytes())
     except FileNotFoundError:
         raise PopulationError(
             f"folder {folder}",
@@ -157,7 +158,7 @@ def _manifest(folder: Path) -> dict[str, Any]:
             expected="a folder written by Population.save",
             do="Check the path; for Parquet use Population.from_parquet.",
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, NotJson) as error:
         raise _damaged(path, str(error)) from None
     wanted = {"clients": int, "examples": int, "columns": list, "attributes": list}
     if not isinstance(manifest, dict) or manifest.get("format") != _FORMAT:

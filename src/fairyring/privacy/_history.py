@@ -9,6 +9,7 @@ from typing import TypeVar
 import msgspec
 
 from fairyring.core.errors import LedgerDamaged, PlanError
+from fairyring.core.reading import NotJson, read_json
 from fairyring.privacy._entries import (
     AMEND,
     CANCEL,
@@ -173,8 +174,8 @@ class History:
 
     def _facts(self, entry: Entry, kind: type[F]) -> F:
         try:
-            return msgspec.json.decode(entry.data, type=kind)
-        except (msgspec.DecodeError, PlanError) as error:
+            return read_json(entry.data, kind)
+        except (NotJson, PlanError) as error:
             raise self.damaged(
                 f"entry {entry.number} with facts that are none: {error}", "its facts"
             ) from error

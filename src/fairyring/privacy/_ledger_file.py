@@ -16,6 +16,7 @@ import msgspec
 
 from fairyring.core.database import busy, unavailable, unwritable
 from fairyring.core.errors import RunError, StorageError
+from fairyring.core.reading import NotJson, read_json
 from fairyring.core.record import OWNER, replace_file
 from fairyring.privacy._entries import Entry, Head
 from fairyring.privacy._history import History
@@ -173,10 +174,10 @@ class HeadFile:
             StorageError: it cannot be read.
         """
         try:
-            return msgspec.json.decode(self.path.read_bytes(), type=Head)
+            return read_json(self.path.read_bytes(), Head)
         except FileNotFoundError:
             return None
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except NotJson as error:
             raise self._history.damaged(f"{self.path} with something else in it", "a head") from error
         except OSError as error:
             raise self._unreachable(error) from error

@@ -107,6 +107,7 @@ class Estimate:
         canaries: how many had a score.
         delta: of both epsilons.
         confidence: of `lower`.
+        asked: how many there were, of which some may never have been drawn; 0 if that is not known.
     """
 
     epsilon: float
@@ -116,16 +117,25 @@ class Estimate:
     canaries: int
     delta: float
     confidence: float
+    asked: int = 0
 
     @property
     def statement(self) -> str:
         """In words."""
         if self.canaries < 2:
             return "Fewer than two canaries took part: nothing is known of the epsilon of this run."
+        who = f"{self.canaries:,} canaries"
+        if self.asked > self.canaries:
+            who = f"{self.canaries:,} of {self.asked:,} canaries took part; they"
+        confident = f"with {100 * self.confidence:.6g} % confidence"
         return (
-            f"{self.canaries:,} canaries score {self.mean:.3g} on average, where chance scores 0 ± 1: at delta "
-            f"{self.delta:.3g} epsilon is about {self.epsilon:.3g}, and with {100 * self.confidence:.6g} % confidence "
-            f"not below {self.lower:.3g}."
+            f"{who} score {self.mean:.3g} on average, where chance scores 0 ± 1: at delta "
+            f"{self.delta:.3g} epsilon is about {self.epsilon:.3g}, and "
+            + (
+                f"{confident} not below {self.lower:.3g}."
+                if self.lower > 0
+                else f"{confident} this shows nothing."
+            )
         )
 
 
@@ -277,7 +287,7 @@ class Audit:
         scores, expected = self.scores()
         weights = expected**2
         if len(scores) < 2 or not weights.sum() > 0.0:
-            return Estimate(0.0, 0.0, 0.0, 1.0, 0, delta, confidence)
+            return Estimate(0.0, 0.0, 0.0, 1.0, 0, delta, confidence, self._canaries.count)
         from scipy.special import ndtri
 
         weights /= weights.sum()
@@ -291,7 +301,8 @@ class Audit:
         error = math.sqrt(max(1.0, std) ** 2 / effective + 1.5 * mean**2 / self._dimension)
         lower = epsilon_between(max(0.0, mean - float(ndtri(confidence)) * error), 1.0, delta)
         epsilon = epsilon_between(mean, max(1.0, std), delta) if mean > 0.0 else 0.0
-        return Estimate(max(epsilon, lower), lower, mean, std, len(scores), delta, confidence)
+        asked = self._canaries.count
+        return Estimate(max(epsilon, lower), lower, mean, std, len(scores), delta, confidence, asked)
 
     def _observed(self, marks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """`X X^T` `[T, T]` and `X c_j` `[T, k]`, float64, of the releases less marks `[T, k]`: `X = R - marks C`."""

@@ -93,11 +93,14 @@ class Membership:
             for rate in self.rates
             if rate.false
         ]
+        bound = (
+            f"Epsilon is not below {self.lower:.3g}" if self.lower > 0 else "Of epsilon this shows nothing"
+        )
         words = (
-            f"{runs} runs of {self.rounds} rounds, each with half of {clients:,} clients: who took part is told with an AUC of "
-            f"{self.auc:.3f} (95 % interval {self.auc_low:.3f} to {self.auc_high:.3f}; chance is 0.5). "
+            f"{runs} runs of {self.rounds} rounds, each with half of {clients:,} clients, of whom nobody drops out: who took part is told "
+            f"with an AUC of {self.auc:.3f} (95 % interval {self.auc_low:.3f} to {self.auc_high:.3f}; chance is 0.5). "
             f"Recognised: {'; '.join(told) or 'too few runs to say'}. "
-            f"Epsilon is not below {self.lower:.3g}, with {100 * self.confidence:.6g} % confidence"
+            f"{bound}, with {100 * self.confidence:.6g} % confidence"
         )
         if self.claimed is None:
             return f"{words}; this plan claims none."

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from fairyring.core.errors import EcologyError, RunDamaged, RunError
+from fairyring.core.reading import NotJson, read_json
 from fairyring.ecology.statistics import Interval, bca_interval
 from fairyring.report import units
 from fairyring.report._html import escaped, mapping
@@ -47,8 +47,8 @@ class Study:
                 do="Make one: fairyring ecology study v1.",
             )
         try:
-            found = msgspec.json.decode(file.read_bytes())
-        except msgspec.DecodeError as error:
+            found = read_json(file.read_bytes())
+        except (OSError, NotJson) as error:
             raise damaged(file, str(error)) from error
         if not isinstance(found, dict) or not isinstance(found.get("study"), str):
             raise damaged(file, "no study")

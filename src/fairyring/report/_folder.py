@@ -153,7 +153,7 @@ def _json(path: Path, remarks: list[str]) -> dict[str, Any]:
     except FileNotFoundError:
         remarks.append(f"There is no {path.name} in this folder.")
         return {}
-    except (ValueError, OSError) as error:
+    except (ValueError, RecursionError, OSError) as error:
         remarks.append(f"{path.name} could not be read ({type(error).__name__}).")
         return {}
     if not isinstance(value, dict):
@@ -171,7 +171,7 @@ def _lines(path: Path, remarks: list[str]) -> list[dict[str, Any]]:
         try:
             record = json.loads(line)
             by_round[int(record["round"])] = record
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
             unreadable += 1
     if unreadable:
         lines = "One line" if unreadable == 1 else f"{unreadable} lines"

@@ -102,7 +102,7 @@ def _promise(folder: RunFolder, promise: Mapping[str, Any]) -> str:
             )
         )
     lead = (
-        "Seeing every model of this run changes the odds of any conclusion about one {_unit(promise)} by a factor of at most "
+        f"Seeing every model of this run changes the odds of any conclusion about one {_unit(promise)} by a factor of at most "
         f"e^{spent:.3g} ({_factor(spent)}), but for a chance of {promise.get('delta'):g}. It is a bound for the worst case, "
         "and holds whatever else is known."
         if spent is not None
@@ -187,11 +187,12 @@ def _canaries(folder: RunFolder, audit: Mapping[str, Any]) -> str:
             "No canaries were sent into this plan. `fairyring audit` does that, in a run of its own."
         )
     scores = folder.audit_arrays.get("scores")
+    lower = float(found["lower"])
+    least = f"at least {lower:.3g}" if lower > 0 else "nothing"
     words = (
         f"{units.count(int(found['canaries']))} canaries pushed the model as hard as a client can, each in a random direction. "
         f"The claim is epsilon {float(found['claimed']):.3g}; what an observer of all models could tell about them shows "
-        f"epsilon {float(found['empirical']):.3g}, and at least {float(found['lower']):.3g} with "
-        f"{float(found['confidence']):.1%} confidence."
+        f"epsilon {float(found['empirical']):.3g}, and {least} with {float(found['confidence']):.1%} confidence."
     )
     if found.get("beside"):
         words += f" {found['beside']}"

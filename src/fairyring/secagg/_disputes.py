@@ -112,6 +112,10 @@ class Disputes:
                 if entry:
                     self._disclosed.setdefault(complainer, {})[sealer] = entry
 
+    def disclosed(self, complainer: int, sealer: int) -> bytes:
+        """The two shares that a sealer signed for whoever complained of it; nothing where there was no such complaint."""
+        return self._disclosed.get(complainer, {}).get(sealer, b"")[:PAIR_BYTES]
+
     def concerns(self, index: int) -> bool:
         """Whether a device is told of the settlement."""
         return index in self._complaints or not self.barred.isdisjoint(self._neighbours(index))

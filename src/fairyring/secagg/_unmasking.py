@@ -30,6 +30,7 @@ class Known(NamedTuple):
         holders: who sent shares.
         survivors: whose input came, ascending.
         shares: what each device gave for its neighbours, by place.
+        disclosed: `disclosed(holder, owner)`, the two shares that the owner signed for the holder, or nothing.
     """
 
     session: Session
@@ -40,6 +41,7 @@ class Known(NamedTuple):
     holders: set[int]
     survivors: Sequence[int]
     shares: Mapping[int, Sequence[bytes]]
+    disclosed: Callable[[int, int], bytes]
 
 
 class Unrecovered(Exception):
@@ -56,8 +58,8 @@ class Unrecovered(Exception):
 
 
 def total(known: Known, inputs: Iterable[bytes]) -> tuple[np.ndarray, set[int]]:
-    """The sum of the survivors' vectors modulo `2**modulus_bits`: `[terms.words]`, check numbers last; and who was found
-    to have given wrong shares.
+    """The sum of the survivors' vectors modulo `2**modulus_bits`: `[terms.words]`, check numbers last; and who is
+    named for wrong shares, see `Server.liars`.
 
     Args:
         known: see there.
@@ -125,7 +127,7 @@ def _recovered(known: Known, owner: int, liars: set[int], right: Callable[[bytes
     for some in (trusted, shares):
         decoded = decode(some, threshold)
         if decoded is not None and right(decoded.secret):
-            liars.update(near[place - 1] for place in decoded.wrong)
+            liars.update(_blamed(known, near[place - 1], owner, shares[place]) for place in decoded.wrong)
             return decoded.secret
     for chosen in _sets(list(shares), threshold):
         secret = shamir.reconstruct({place: shares[place] for place in chosen})
@@ -136,6 +138,12 @@ def _recovered(known: Known, owner: int, liars: set[int], right: Callable[[bytes
         f"shares that do not give the committed secret of device {name}: it sealed others, or too many changed them",
         "honest shares",
     )
+
+
+def _blamed(known: Known, holder: int, owner: int, share: bytes) -> int:
+    """Whom a wrong share of `owner` is laid to: the holder that gave it, but for one that the owner has signed itself."""
+    half = slice(shamir.SHARE_BYTES) if owner in known.survivors else slice(shamir.SHARE_BYTES, None)
+    return owner if known.disclosed(holder, owner)[half] == share else holder
 
 
 def _sets(places: Sequence[int], threshold: int) -> Iterator[Sequence[int]]:

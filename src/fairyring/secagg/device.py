@@ -25,7 +25,11 @@ from fairyring.secagg.terms import Session
 
 
 class Stage(StrEnum):
-    """Where a device is in a session."""
+    """Where a device is in a session.
+
+    `READY` says that its mailbox is settled as far as the device itself knows, and not that its input may come: others may
+    still complain of what it sealed. See `Device.contribute`.
+    """
 
     NEW = "new"
     ADVERTISED = "advertised"
@@ -131,6 +135,11 @@ class Device:
     def contribute(self, vector: np.ndarray) -> bytes:
         """The masked input: the last private thing a device gives, once its neighbours' shares are safe.
 
+        **Not as soon as the device is `READY`, but when the server asks for inputs**: when its stage is `MASKING`, with
+        `OPENING` and `DISCLOSING` over. No message of the protocol says so; whoever carries the messages has to. A device
+        that contributes before can no longer answer for what it sealed, so that one neighbour that complains has it
+        barred, nor learn that a neighbour is barred, whose mask would spoil the sum: its input is then refused.
+
         Asked again it answers the same, whatever the vector: two vectors under the same masks would tell their
         difference.
 
@@ -138,7 +147,7 @@ class Device:
             vector: unsigned, `[terms.length]`, each below `2**terms.modulus_bits`.
 
         Raises:
-            MessageRefused: it is too early, or the vector has not this form.
+            MessageRefused: the device is not ready, or the vector has not this form.
             SessionAborted: the device had left the session.
         """
         self._check_alive()

@@ -266,7 +266,7 @@ def decode_kept(data: bytes, kind: Any) -> Any:
     """
     try:
         return msgspec.msgpack.decode(data, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RunDamaged(
             "a log of a secure sum",
             given=f"a record that is no message ({type(error).__name__})",

@@ -250,8 +250,13 @@ class Server:
 
     @property
     def liars(self) -> tuple[bytes, ...]:
-        """Identities of devices that gave wrong shares of others' secrets, of which the sum was made without theirs: all that
-        were found, which need not be all there are."""
+        """Identities of devices that wrong shares of secrets are laid to, without which the sum was made: all that were found,
+        which need not be all there are.
+
+        A share that its sealer has disclosed, signed, is the sealer's. Any other is laid to the device that gave it, and
+        **the fault may be another's**: one device sealed it for the other, and nobody else has seen what. A device that
+        seals wrong shares has honest neighbours named, as many as it likes. So do not leave a device out for being named
+        once; over sessions, one that lies is among the named, or next to them, again and again."""
         return tuple(self._roster[index].identity for index in sorted(self._liars))
 
     @property
@@ -582,6 +587,7 @@ class Server:
             self._holders,
             self._survivors,
             self._shares,
+            self._disputes.disclosed,
         )
         try:
             summed, liars = total(

@@ -40,7 +40,8 @@ class Terms(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         most: a session of more devices is refused, since its sum might overflow.
         threat: what the server is trusted with.
         adversarial_rate: the share of devices that may work together with it.
-        dropout_rate: the share of devices that may vanish.
+        dropout_rate: the share of devices that may vanish. Barred ones are among them: adversaries may all be barred, so
+            it has to cover them beside the honest ones that vanish.
 
     Raises:
         PlanError: the terms make no sense, or no neighbour graph serves `most` devices at these rates.
@@ -137,7 +138,8 @@ class Terms(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         )
 
     def _recovered(self) -> str:
-        """How many may vanish, in whole numbers."""
+        """How many may vanish, in whole numbers. A device that is barred, for shares that did not open, counts as one that
+        has vanished."""
         vanished = math.floor(self.dropout_rate * self.most + 1e-9)
         if not vanished:
             return f"The sum is recovered for certain only if none of {self.most} devices vanishes."

@@ -10,14 +10,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from fairyring.core.errors import PlanError
 from fairyring.learning.plan import Plan
 from fairyring.population import Population
 from fairyring.privacy.prior import Prior
 from fairyring.privacy.reads import Nearest, Reads, best_guess, nearest
 from fairyring.privacy.reconstruction import Comparison, blind, not_better_than_blind
 from fairyring.simulation.assembly import Trial
-from fairyring.simulation.attacker import Attacker, shown_as_sent
+from fairyring.simulation.attacker import Attacker, NoAttack, shown_as_sent
 
 Tree = Any
 _OTHERS = 2000  # examples of others that prior knowledge is taken from
@@ -173,7 +172,7 @@ def _sides(clients: np.ndarray, count: int, number: int, seed: int) -> tuple[int
     Others are in a random order, for only the first examples of them are looked at.
     """
     if not len(clients):
-        raise PlanError(
+        raise NoAttack(
             "audit",
             given="a round without clients",
             expected="some",
@@ -185,7 +184,7 @@ def _sides(clients: np.ndarray, count: int, number: int, seed: int) -> tuple[int
     if not len(others):
         sought, others = np.array([client]), np.setdiff1d(clients, [client])
     if not len(others):
-        raise PlanError(
+        raise NoAttack(
             "audit",
             given="a population of one client",
             expected="others, whom an attacker may know",

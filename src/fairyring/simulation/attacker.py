@@ -47,6 +47,10 @@ _LIMITS = {
 }
 
 
+class NoAttack(PlanError):
+    """There is no attack here that fits a plan or its population."""
+
+
 class Attacker:
     """Reads examples off gradients and changes of one model.
 
@@ -67,7 +71,7 @@ class Attacker:
         self._prepare, self._gradient = jax.jit(plan.task.prepare), jax.jit(self._gradient_of)
         first = self.prepared(np.arange(min(len(population), 8)), 8)
         if not np.issubdtype(first.dtype, np.floating):
-            raise PlanError(
+            raise NoAttack(
                 "audit",
                 given=f"inputs of {first.dtype}",
                 expected="real numbers, such as pixels: letters and words are not sought by these attacks",
@@ -90,7 +94,7 @@ class Attacker:
                 self.name += ", what was read taken off"
         self.limits = _LIMITS[kind]
         if self._dense is None and not self._classes:
-            raise PlanError(
+            raise NoAttack(
                 "audit",
                 given=f"a task {plan.task.name!r} whose model has no dense first layer",
                 expected="a classification, whose loss gradient matching knows",

@@ -12,8 +12,10 @@ from fairyring.learning.plan import Plan
 from fairyring.population import Population
 from fairyring.privacy.canaries import Canaries
 from fairyring.privacy.mechanism import DirectCheck
-from fairyring.privacy.membership import Membership
+from fairyring.privacy.membership import Membership, check_shadows
+from fairyring.privacy.reconstruction import fewest_targets
 from fairyring.simulation.attack import Reconstruction, reconstruct
+from fairyring.simulation.attacker import NoAttack
 from fairyring.simulation.audit_in_run import SCORES
 from fairyring.simulation.driver import simulate
 from fairyring.simulation.shadows import membership
@@ -68,15 +70,18 @@ def audit_run(
     Args:
         run: a run folder.
         plan, population: those of the run.
-        canaries: how many; 0 to leave them out, and only check the mechanism.
-        targets: examples to be sought; 0 to leave that out.
-        shadows: runs of as many rounds, each with half of the clients, by which members are told; 0 to leave that out.
-            Without it up to 64, as many as will take some five minutes, and none where that is fewer than eight.
+        canaries: how many, 30 or more; 0 to leave them out, and only check the mechanism.
+        targets: examples to be sought, 5 or more; 0 to leave that out.
+        shadows: runs of as many rounds, each with half of the clients, by which members are told: an even number, 8 or
+            more; 0 to leave that out. Without it up to 64, as many as will take some five minutes, and none where that is fewer than eight.
 
     Raises:
         RunError, RunDamaged: it is no run, or one without a finished round.
         RunMismatch: plan or population are not those of the run.
+        PlanError: so few canaries, targets or shadow runs tell nothing; or there is nothing to do. It is raised before
+            anything is run, and what earlier audits found stays.
     """
+    watched = _checked(canaries, targets, shadows)
     folder = RunFolder.open(run)
     header, rounds = folder.read("run.json"), len(folder.metrics())
     if not rounds:
@@ -92,16 +97,26 @@ def audit_run(
                 expected=f"that of the run, {saved[:12]}",
                 do="Give what the run was made with; another version of JAX alone can change a fingerprint.",
             )
+    if shadows is None:
+        shadows = _affordable(float(header.get("seconds", 0.0)))
+    promised = plan.protection is not None and plan.example_stages is None
+    if not (promised or targets or shadows):
+        raise PlanError(
+            "audit",
+            given="no targets and no shadow runs, of a plan that promises nothing to clients",
+            expected="something to look at: canaries and the check of the noise are for promises",
+            do="Ask for targets=6 or shadows=64.",
+        )
     found: dict[str, Any] = {}
     arrays: dict[str, np.ndarray] = {}
-    if plan.protection is not None and plan.example_stages is None:
+    if promised:
         again = simulate(
             plan,
             population,
             rounds=rounds,
             seed=header["seed"],
             dropout=header["dropout"],
-            audit=Canaries(canaries) if canaries else DirectCheck(),
+            audit=watched,
             evaluate_every=rounds,
         )
         told = dict(again.header.get("audit") or {})
@@ -114,15 +129,13 @@ def audit_run(
     if targets:
         try:
             reconstruction = reconstruct(plan, population, seed=header["seed"], targets=targets)
-        except PlanError as error:
+        except NoAttack as error:
             why_not = str(error)
     if reconstruction is not None:
         found["reconstruction"] = reconstruction.record()
         kinds = ("truth", "bare", "protected", "nearest", "blind")
         arrays |= {name: getattr(reconstruction, name) for name in kinds}
     told = None
-    if shadows is None:
-        shadows = _affordable(float(header.get("seconds", 0.0)))
     if shadows:
         told = membership(plan, population, rounds=rounds, shadows=shadows, seed=header["seed"])
         found["membership"] = told.describe()
@@ -131,6 +144,21 @@ def audit_run(
     folder.write_arrays(SCORES, arrays)
     folder.write(RESULT, found)
     return Audited(found.get("canaries"), reconstruction, why_not, found.get("mechanism"), told)
+
+
+def _checked(canaries: int, targets: int, shadows: int | None) -> Canaries | DirectCheck:
+    """How the plan is watched when it is run again; `PlanError` for numbers that an audit can't be made with."""
+    least = fewest_targets()
+    if isinstance(targets, bool) or not isinstance(targets, int) or 0 != targets < least:
+        raise PlanError(
+            "audit targets",
+            given=repr(targets),
+            expected=f"0, or a whole number >= {least}: on fewer no attack can be shown to be better than blind",
+            do="Set targets=6, or 0 to seek no examples.",
+        )
+    if shadows is not None and shadows != 0:
+        check_shadows(shadows, 0.999)
+    return DirectCheck() if canaries == 0 else Canaries(canaries)
 
 
 def _affordable(seconds: float) -> int:

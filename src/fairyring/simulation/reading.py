@@ -7,6 +7,7 @@ import msgspec
 import safetensors
 
 from fairyring.core.errors import PlanError, RunDamaged, SecureSumError
+from fairyring.core.reading import read_json
 from fairyring.core.vector import digest
 
 Kind = TypeVar("Kind")
@@ -49,7 +50,7 @@ def model_of(path: Path) -> tuple[dict[str, Any], bytes]:
     """A checkpoint's facts, and the digest of its model."""
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
-            facts = msgspec.json.decode((file.metadata() or {}).get("fairyring", ""), type=dict[str, Any])
+            facts = read_json((file.metadata() or {}).get("fairyring", ""), dict[str, Any])
             names = [name for name in sorted(file.keys()) if name.startswith("server/")]
             parts = [[n for n in names if n[11:].startswith(part)] for part in (".params", ".shared")]
             return facts, digest(file.get_tensor(name) for part in parts for name in part)

@@ -45,7 +45,7 @@ def membership(
     """Try to tell from a plan's models which clients took part: LiRA with a client as the unit.
 
     The plan is run `shadows` times, each time with a random half of the targets. Those that are not in it are drawn as
-    always and send nothing; where a promise is kept they count as clients of zeros, which is what its neighbours are.
+    always and send nothing, and nobody else drops out, whatever a run's dropout; where a promise is kept they count as clients of zeros, which is what its neighbours are.
     An observer of all models then tells for each run and client whether it was in, by what the other runs showed: how
     the client's examples fare under the last model and a few before it, and, where who is drawn is no secret, how much
     better they fare after the rounds it is drawn in than before them.

@@ -97,7 +97,8 @@ def verify_run(run: str | os.PathLike[str], *, head: str | None = None) -> Verif
 
     Args:
         run: the folder of a run with `secure_sum="protocol"`.
-        head: one noted earlier, at least its first 16 digits: all up to it must be as it was then.
+        head: one noted earlier, at least its first 16 digits: all up to it must be as it was then. So few guard against
+            mix-ups only; against somebody who means to deceive note all 64.
 
     Raises:
         RunError: there is no such run, it has no history, or `head` is none.
@@ -241,9 +242,10 @@ class _Check:
         return {after: [part for part in parts if part.after == after] for after in begun}
 
     def _files(self) -> set[str]:
-        """All there are, but for the one that says who writes the folder."""
+        """All there are, but for the one that says who writes the folder: nobody does after the run, and it is empty."""
         found = {str(path.relative_to(self.path)) for path in self.path.rglob("*") if path.is_file()}
-        return found - {"lock"}
+        lock = self.path / "lock"
+        return found - ({"lock"} if self.running or not lock.is_file() or not lock.stat().st_size else set())
 
     # -- the end ------------------------------------------------------------------------------------------
 

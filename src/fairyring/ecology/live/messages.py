@@ -154,7 +154,7 @@ def read(text: str | bytes) -> Ask:
         raise _malformed(f"{len(text)} characters", f"at most {LONGEST}")
     try:
         return _decoder.decode(text)
-    except (msgspec.DecodeError, UnicodeError) as error:
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise _malformed(str(error), "a request of this version of the page") from error
 
 
