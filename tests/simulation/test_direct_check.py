@@ -15,7 +15,15 @@ from fairyring.privacy.source import NoiseSource
 from fairyring.simulation.rounds import Rounds
 from fairyring.simulation.spending import RoundNoise
 from tests.simulation import private_runs
-from tests.simulation.private_runs import CLASSES, FEATURES, compiled_once, people, plan, same_state
+from tests.simulation.private_runs import (
+    CLASSES,
+    FEATURES,
+    compiled_once,
+    people,
+    plan,
+    same_state,
+    unguarded,
+)
 
 ROUNDS = 4
 D = FEATURES * CLASSES + CLASSES
@@ -119,7 +127,13 @@ def test_canaries_bring_the_check_and_show_the_whole_norm():
 
 def test_a_resumed_run_checks_the_rounds_that_were_left(tmp_path):
     options = {"run": tmp_path / "run", "checkpoint_every": 1, "audit": DirectCheck()}
-    run(CORRELATED, 2, **options)
+
+    def stop(record):
+        if record["round"] == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(CORRELATED, 8, **options, on_round=stop)
     found = checked(CORRELATED, 8, **options, resume=True)
     assert found["rounds"] == 6
     assert failed(found) == set()
@@ -262,7 +276,8 @@ def planted(honest: Stage, encode: Any) -> Stage:
 
 
 @SLOW
-def test_a_clip_a_third_too_long():
+def test_a_clip_a_third_too_long(monkeypatch):
+    unguarded(monkeypatch)
     real = fr.clip(1.3)
 
     def longer(message: Message, client_key: Any, round_key: Any) -> Message:
@@ -277,8 +292,8 @@ def test_a_clip_a_third_too_long():
 def test_a_client_that_is_not_clipped(monkeypatch):
     real = Rounds._one_by_one
 
-    def one_longer(self, draw, sent, bad, *, keep=True):
-        for place, (client, vector) in enumerate(real(self, draw, sent, bad, keep=keep)):
+    def one_longer(self, draw, sent, bad, noise, *, keep=True):
+        for place, (client, vector) in enumerate(real(self, draw, sent, bad, noise, keep=keep)):
             yield client, vector * np.uint32(3) if not place else vector
 
     monkeypatch.setattr(Rounds, "_one_by_one", one_longer)

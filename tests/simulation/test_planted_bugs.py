@@ -17,7 +17,7 @@ from fairyring.aggregation.contract import Bound, Message, Signal, Stage
 from fairyring.core.errors import PlanError
 from fairyring.privacy.source import NoiseSource
 from fairyring.simulation.spending import RoundNoise
-from tests.simulation.private_runs import compiled_once, people, plan, run
+from tests.simulation.private_runs import compiled_once, people, plan, run, unguarded
 
 FEATURES = 250
 ROUNDS = 8
@@ -107,7 +107,9 @@ def planted(honest: Stage, encode: Any) -> Stage:
     return replace(honest, bind=bind)
 
 
-def test_no_clipping(population):
+def test_no_clipping(population, monkeypatch):
+    unguarded(monkeypatch)
+
     def as_it_is(message: Message, client_key: jax.Array, round_key: jax.Array) -> Message:
         return message
 
@@ -117,8 +119,20 @@ def test_no_clipping(population):
     assert not found["holds"]
 
 
+def test_a_clip_that_is_missing_breaks_no_promise_while_the_grid_looks(population):
+    """What is longer than it may be counts as zeros there, whatever was done to it before."""
+
+    def as_it_is(message: Message, client_key: jax.Array, round_key: jax.Array) -> Message:
+        return message
+
+    found = audit(audited(fr.gaussian_noise(1.0), planted(fr.clip(1.0), as_it_is)), population)
+    assert found["holds"]
+    assert found["mean"] < 0.2  # no canary is seen at all
+
+
 @SLOW
-def test_a_clip_at_twice_the_norm(population):
+def test_a_clip_at_twice_the_norm(population, monkeypatch):
+    unguarded(monkeypatch)
     real = fr.clip(2.0)
 
     def longer(message: Message, client_key: jax.Array, round_key: jax.Array) -> Message:
@@ -130,7 +144,9 @@ def test_a_clip_at_twice_the_norm(population):
 
 
 @SLOW
-def test_a_weight_without_a_bound(population):
+def test_a_weight_without_a_bound(population, monkeypatch):
+    unguarded(monkeypatch)
+
     def as_many_as_they_say(message: Message, client_key: jax.Array, round_key: jax.Array) -> Message:
         weight = message.side[0] / 6.0
         return Message(message.vector * weight, jnp.concatenate([weight[None], message.side[1:] * weight]))
