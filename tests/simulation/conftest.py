@@ -1,7 +1,6 @@
 """Private runs of many kinds, made once for all tests that look at what a run leaves behind."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,7 +40,7 @@ class Kept(NamedTuple):
 
 
 @pytest.fixture(scope="session")
-def private_runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Kept]]:
+def private_runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Kept]:
     """By what is special about them. The process's mask hides nothing while they are made."""
     folder = tmp_path_factory.mktemp("private")
     before = os.umask(0)
@@ -65,6 +64,6 @@ def private_runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str,
             made("sampled", COINS, rounds=3, resume=True)
             write_report(found["audited"].folder)
             Source("plan.py", {}).note(found["audited"].folder)
-            yield found
     finally:
         os.umask(before)
+    return found
