@@ -1,5 +1,6 @@
 """Shared by all tests."""
 
+import gc
 import tempfile
 
 import jax
@@ -14,6 +15,14 @@ def _compile_once():
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
         yield
         jax.config.update("jax_compilation_cache_dir", None)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _let_go_of_programs():
+    """A compiled program takes dozens of a process's memory maps, of which Linux allows 65,530: thousands do not fit."""
+    yield
+    jax.clear_caches()
+    gc.collect()
 
 
 @pytest.fixture
