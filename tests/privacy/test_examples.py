@@ -110,7 +110,11 @@ def test_a_calibrated_training_fits_and_with_less_noise_does_not(batches: Batche
 @pytest.mark.parametrize(
     ("batches", "relation", "words"),
     [
-        (PoissonBatches(0.1), "add or remove one example", "by its own coin, of probability 0.1"),
+        (
+            PoissonBatches(0.1),
+            "one example replaced by none (zero-out)",
+            "by its own coin, of probability 0.1",
+        ),
         (DrawnBatches(5, 50), "replace one example", "5 of 50 examples drawn without replacement"),
         (ShuffledBatches(12), "zero-out", "no amplification by sampling"),
     ],

@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -391,6 +392,30 @@ def test_a_run_that_goes_on_takes_back_what_it_said_at_its_end(tmp_path):
     made = resume(CENTRAL, folder, 5)
     assert made.header["entropy"] == "given"
     assert "given by the caller" in made.header["privacy"]["why_nothing"]
+
+
+def test_a_sealed_run_that_has_nothing_left_to_spend_stays_whole_however_often_it_is_resumed(tmp_path):
+    afforded = Accountant(AtMost(), DELTA).spent({RELEASE: 2}).epsilon + 1e-6
+    given, folder = replace(CENTRAL, privacy=fr.Budget(afforded, DELTA)), tmp_path / "run"
+    run(given, 5, run=folder, secure_sum="protocol")
+    for _ in range(2):
+        assert fr.verify_run(folder).whole
+        made = run(given, 5, run=folder, secure_sum="protocol", resume=True)
+        assert (made.header["stopped_by"], len(made.metrics)) == ("budget", 2)
+    assert fr.verify_run(folder).whole
+
+
+def test_an_error_while_a_run_is_set_up_lets_its_folder_go(tmp_path):
+    """As where a warning is made one: nobody is left who writes it."""
+    small = replace(CENTRAL, privacy=fr.Budget(math.inf, 0.05))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", fr.PrivacyWarning)
+        with pytest.raises(fr.PrivacyWarning) as caught:
+            run(small, 2, run=tmp_path / "run")
+    assert caught.value.args
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", fr.PrivacyWarning)
+        assert len(run(small, 2, run=tmp_path / "run", resume=True).metrics) == 2
 
 
 def test_a_lost_ledger_is_refused_however_often_one_asks(tmp_path):

@@ -117,7 +117,7 @@ CASES: dict[str, list[tuple[Ran, str, Ran, str | None]]] = {
         (ran(private()), "all data of one device", ran(private(budget=fr.Budget(float("inf"), DELTA))), None),
         (ran(private()), "all data of one device", ran(without()), None),
         (ran(SILOS), "with respect to one example", ran(private()), "with respect to all data of one device"),
-        (ran(SILOS), "add or remove one example", ran(silos(steps=None, rate=None, epochs=1)), "zero-out"),
+        (ran(SILOS), "one example replaced by none", ran(private()), "one device's data replaced by none"),
     ],
     "whom_it_covers": [
         (ran(private()), "40 clients with 3 to 4 examples", ran(private(), clients=7, sizes=(2, 2)), "7 clients with 2 examples"),

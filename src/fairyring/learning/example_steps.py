@@ -136,7 +136,7 @@ def released(
 ) -> tuple[jax.Array, jax.Array]:
     """What a step may be seen to find: the mean gradient, float32 `[parameters]`, and the totals of loss and metrics.
 
-    The sum is divided by `batch_size`, whatever the batch: how many examples there are is protected, too.
+    The sum is divided by `batch_size`, whatever the batch.
 
     Args:
         total: of the batch, int32 `[length]`.

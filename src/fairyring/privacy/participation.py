@@ -86,13 +86,10 @@ def relation_in(participation: AnyParticipation, unit: str) -> str:
     """For which neighbours a guarantee for a unit then holds."""
     if unit == "device":
         return participation.relation
-    if isinstance(participation, PoissonSampled):
-        return "add or remove one example"
-    return (
-        "one example replaced by none (zero-out)"
-        if isinstance(participation, AtMost)
-        else "replace one example"
-    )
+    if isinstance(participation, FixedSize):
+        return "replace one example"
+    # The others keep their places, and so the keys of their dropout.
+    return "one example replaced by none (zero-out)"
 
 
 def sampling_in(participation: AnyParticipation, rounds: int, unit: str = "device") -> str:

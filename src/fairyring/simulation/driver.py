@@ -132,8 +132,6 @@ def simulate(
         plan, population, rounds, seed, test, evaluate_every, run, resume, checkpoint_every, dropout, secure_sum, audit,
         entropy, keep_client_states, stop, on_round, target(plan.layout.size, devices=devices, together=together),
     )  # fmt: skip
-    for caution in simulation.cautions:
-        warnings.warn(caution, PrivacyWarning, stacklevel=2)
     return simulation.go()
 
 
@@ -269,14 +267,19 @@ class _Simulation:
                 # Only now: until the ledger was found to be theirs, these rounds were what told of it. And what the
                 # record says of an end that is no longer one goes before anything more is released.
                 self.folder.cut_metrics(self.round)
-                self.folder.write("run.json", self.header)
+                if (
+                    self.header.get(HISTORY) is None
+                ):  # a history does it when it takes the run up, and no sooner
+                    self.folder.write("run.json", self.header)
             self.transcripts = Transcripts(self.folder, self.spending) if self.folder else None
             if masks is not None and self.folder is not None and self.header[HISTORY] is not None:
                 self.history = History(self.folder, self.header, masks, self.round, told)
+            self.each = Rounds(self.engine, rows, self.draws, self.root, self.states, masks, self.watch)
+            for caution in self.cautions:
+                warnings.warn(caution, PrivacyWarning, stacklevel=3)
         except BaseException:
             self._let_go()
             raise
-        self.each = Rounds(self.engine, rows, self.draws, self.root, self.states, masks, self.watch)
 
     # -- the run folder -----------------------------------------------------------------------------------
 
@@ -338,10 +341,12 @@ class _Simulation:
 
     def _let_go(self) -> None:
         """Close what is open; the folder is somebody else's to write again."""
-        if self.spending is not None:
-            self.spending.close(finished=self._over())
-        if self.held is not None:
-            self.held.release()
+        try:
+            if self.spending is not None:
+                self.spending.close(finished=self._over())
+        finally:
+            if self.held is not None:
+                self.held.release()
 
     def _placed(self, state: ServerState) -> ServerState:
         """`state` on the first device, where the server is."""
@@ -438,14 +443,12 @@ class _Simulation:
         try:
             return self._go()
         finally:
-            if (
-                self.spending is not None
-                and self._over()
-                and self.folder is not None
-                and not self.keep_states
-            ):
-                delete_states(self.folder.path)
-            self._let_go()
+            try:
+                over = self.spending is not None and self._over() and not self.keep_states
+                if over and self.folder is not None:
+                    delete_states(self.folder.path)
+            finally:
+                self._let_go()
 
     def _over(self) -> bool:
         """Nothing of this run is left to be run."""

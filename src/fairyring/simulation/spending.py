@@ -90,8 +90,13 @@ class Spending:
             self.ledger.close()
             raise
         self._pool = ThreadPoolExecutor(1, "noise")
-        self._numbers = {r.round: r.number for r in reservations}
-        self._cancelled = {r.number for r in reservations if r.cancelled}
+        self._numbers: dict[int, int] = {}
+        self._cancelled: set[int] = set()  # rounds whose last reservation was
+        for one in reservations:
+            self._address(one.round, one.number)
+            self._cancelled.discard(one.round)
+            if one.cancelled:
+                self._cancelled.add(one.round)
         self._released = {r.round: r.number for r in reservations if r.digest}
 
     @property
@@ -149,10 +154,18 @@ class Spending:
         again = number is not None
         if number is None:
             number = self.ledger.reserve(round, self.protection.release)
-        # A cancelled round released nothing. Later rounds may take its noise back all the same, so what it was stays.
-        if self._numbers.get(round) not in self._cancelled or self.noise.distributed:
-            self._numbers[round] = number
+        if not again:
+            self._address(round, number)
+            self._cancelled.discard(round)
         return RoundNoise(self, round, number, again, clients, session)
+
+    def _address(self, round: int, number: int) -> None:
+        """Of which reservation a round's noise is, from this one on.
+
+        A cancelled round released nothing. Later correlated rounds take its noise back all the same, so what it was stays.
+        """
+        if not (self.noise.bands > 1 and round in self._cancelled):
+            self._numbers[round] = number
 
     def draw(self, round: int, number: int, clients: int) -> "Future[np.ndarray]":
         """The noise of a sum of so many clients, being drawn beside what else is going on."""
