@@ -268,17 +268,10 @@ class RoundNoise:
         """
         spending, noise = self.spending, self.spending.noise
         parts = []
-        if self._drawn is None:
-            pass  # it is in there
-        elif not noise.distributed:
-            parts.append(self._drawn.result())
-        elif not shared:
-            drawn = self._drawn.result()
-            parts.append(
-                drawn
-                if clients == self._expected
-                else spending.draw(self.round, self.number, clients).result()
-            )
+        if self._drawn is not None and not (noise.distributed and shared):  # noisy steps have it already
+            others = noise.distributed and clients != self._expected
+            drawn = spending.draw(self.round, self.number, clients) if others else self._drawn
+            parts.append(drawn.result())
         if noise.distributed and self._honest(clients) < noise.shares:
             parts.append(spending.source.missing(self.number, noise.shares - self._honest(clients)))
         noisy = total.copy()
