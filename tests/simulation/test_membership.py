@@ -155,4 +155,5 @@ def test_plans_of_all_kinds_are_attacked(given: fr.Plan) -> None:
     found = attacked(given, shadows=8)
     assert found.holds
     assert np.isfinite(found.scores).all()
-    assert found.auc > 0.45
+    # Eight shadows tell little: chance alone has a standard deviation of .03 where the plan keeps its promise.
+    assert found.auc > (0.3 if given.privacy else 0.5)
