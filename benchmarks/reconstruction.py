@@ -18,8 +18,8 @@ import time
 import optax
 
 import fairyring as fr
+from fairyring.audit.attack import reconstruct
 from fairyring.core.errors import PlanError
-from fairyring.simulation.attack import reconstruct
 
 
 def plans(cohort: int, clients: int) -> dict[str, fr.Plan]:

@@ -15,10 +15,12 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "fairyring"
 LEVELS = [
     {"core"},
-    {"population", "task", "aggregation", "lowering", "secagg", "ecology"},
+    {"records", "population", "task", "aggregation", "lowering", "secagg", "ecology"},
     {"privacy"},
     {"learning"},
+    {"rounds"},
     {"simulation"},
+    {"audit"},
     {"report"},
     {"cli"},
 ]

@@ -45,6 +45,11 @@ if TYPE_CHECKING:
     from fairyring.aggregation import top_k as top_k
     from fairyring.aggregation import weight_by_examples as weight_by_examples
     from fairyring.aggregation import weight_uniformly as weight_uniformly
+    from fairyring.audit import Audited as Audited
+    from fairyring.audit import Verified as Verified
+    from fairyring.audit import audit_run as audit_run
+    from fairyring.audit import membership as membership
+    from fairyring.audit import verify_run as verify_run
     from fairyring.learning import LocalTraining as LocalTraining
     from fairyring.learning import Plan as Plan
     from fairyring.learning import adaptive_clip as adaptive_clip
@@ -67,15 +72,10 @@ if TYPE_CHECKING:
     from fairyring.privacy import distributed_noise as distributed_noise
     from fairyring.privacy import gaussian_noise as gaussian_noise
     from fairyring.report import write_report as write_report
-    from fairyring.simulation import Audited as Audited
-    from fairyring.simulation import EarlyStopping as EarlyStopping
+    from fairyring.rounds import EarlyStopping as EarlyStopping
     from fairyring.simulation import Evaluation as Evaluation
     from fairyring.simulation import Run as Run
-    from fairyring.simulation import Verified as Verified
-    from fairyring.simulation import audit_run as audit_run
-    from fairyring.simulation import membership as membership
     from fairyring.simulation import simulate as simulate
-    from fairyring.simulation import verify_run as verify_run
     from fairyring.task import Metric as Metric
     from fairyring.task import classification as classification
     from fairyring.task import multi_label as multi_label
@@ -188,17 +188,9 @@ _ROOMS = {
         "scaffold",
     ),
     "privacy": ("Budget", "Membership", "correlated_noise", "distributed_noise", "gaussian_noise"),
-    "simulation": (
-        "Audited",
-        "EarlyStopping",
-        "Evaluation",
-        "Run",
-        "Verified",
-        "audit_run",
-        "membership",
-        "simulate",
-        "verify_run",
-    ),
+    "rounds": ("EarlyStopping",),
+    "simulation": ("Evaluation", "Run", "simulate"),
+    "audit": ("Audited", "Verified", "audit_run", "membership", "verify_run"),
     "report": ("write_report",),
 }
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 import fairyring
+from fairyring.audit import Verified
 from fairyring.cli._verify import _checked
-from fairyring.simulation import Verified
 from tests.report.run_folders import make_run_folder
 
 COMMANDS = ["demo", "train", "report", "verify", "ledger", "audit", "privacy", "data", "bench"]

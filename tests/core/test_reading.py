@@ -7,16 +7,17 @@ import numpy as np
 import pytest
 
 from fairyring import Population
+from fairyring.audit import verify_run
 from fairyring.cli._source import Source
 from fairyring.core.errors import FairyringError, RunDamaged
 from fairyring.core.reading import NotJson, read_json
-from fairyring.core.record import RunFolder, read_tensors, tensors
+from fairyring.core.tensors import read_tensors, tensors
 from fairyring.ecology.exhibits import make_zoo
 from fairyring.privacy._history import History
 from fairyring.privacy._ledger_file import HeadFile
+from fairyring.records.folder import RunFolder
 from fairyring.report._ecology_data import Study
 from fairyring.report._folder import RunFolder as Reported
-from fairyring.simulation import verify_run
 
 BROKEN = {
     "cut short": b'{"status": "end',

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from fairyring.core.errors import EcologyError, RunDamaged, RunError, RunMismatch, StorageError
-from fairyring.core.record import read_tensors, tensors
+from fairyring.core.tensors import read_tensors, tensors
 from fairyring.ecology import evolution, run_file, running
 from fairyring.ecology.events import ALIVE, EAT, Event
 from fairyring.ecology.evolution import Evolution, evolve

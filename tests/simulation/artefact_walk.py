@@ -10,7 +10,7 @@ import numpy as np
 import safetensors
 
 import fairyring as fr
-from fairyring.simulation.artefacts import ARTEFACTS, Artefact
+from fairyring.rounds.artefacts import ARTEFACTS, Artefact
 from tests.simulation.private_runs import CLASSES
 
 WHOLE = {"plan.json", "source.json"}  # of one kind from beginning to end

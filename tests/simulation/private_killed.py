@@ -12,7 +12,7 @@ import fairyring as fr
 from fairyring.privacy.accounting import Accountant
 from fairyring.privacy.ledger import Ledger
 from fairyring.privacy.participation import AtMost
-from fairyring.simulation.spending import RoundNoise
+from fairyring.rounds.spending import RoundNoise
 from tests.simulation.private_runs import DELTA, plan, run
 
 AFFORDED = 8  # releases

@@ -18,8 +18,9 @@ from fairyring.aggregation.contract import Stage
 from fairyring.privacy import stages
 from fairyring.privacy.ledger import History, Ledger
 from fairyring.privacy.release import OfRound, Release
+from fairyring.records.layout import LEDGER
+from fairyring.rounds.spending import RoundNoise
 from fairyring.simulation import assembly
-from fairyring.simulation.spending import LEDGER, RoundNoise
 from fairyring.task import Task
 
 FEATURES, CLASSES = 60, 4

@@ -15,10 +15,10 @@ import pytest
 
 import fairyring as fr
 from fairyring.core.errors import RunError
+from fairyring.rounds.artefacts import ARTEFACTS
+from fairyring.rounds.means import recorded
+from fairyring.rounds.spending import Spending
 from fairyring.simulation import masked
-from fairyring.simulation.artefacts import ARTEFACTS
-from fairyring.simulation.means import recorded
-from fairyring.simulation.spending import Spending
 from tests.simulation.artefact_walk import examples_of, found_in, names_in, rows_of
 from tests.simulation.conftest import CENTRAL, COINS, OTHERS, PEOPLE, TURNS, Kept
 from tests.simulation.private_runs import compiled_once, plan, run, same_state

@@ -10,9 +10,9 @@ import pytest
 from safetensors.numpy import load_file
 
 import fairyring as fr
+from fairyring.audit.attack import reconstruct
 from fairyring.core.errors import PlanError, RunError, RunMismatch
-from fairyring.core.record import RunFolder
-from fairyring.simulation.attack import reconstruct
+from fairyring.records.folder import RunFolder
 
 pytest.importorskip("dp_accounting")
 pytest.importorskip("sklearn")

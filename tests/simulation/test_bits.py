@@ -22,9 +22,8 @@ import pytest
 
 import fairyring as fr
 from fairyring.privacy.ledger import Ledger
+from fairyring.records.layout import LEDGER, SUM
 from fairyring.simulation import feed
-from fairyring.simulation.spending import LEDGER
-from fairyring.simulation.transcripts import SUM
 from tests.learning.linear import people, task
 from tests.simulation import private_runs as private
 

@@ -16,8 +16,8 @@ from fairyring.cli import _train
 from fairyring.privacy.cautions import cautions, clients_for, signal_to_noise
 from fairyring.privacy.correlated import coefficients, noise_error
 from fairyring.privacy.planner import cost
-from fairyring.simulation.cautions import warnings_of
-from fairyring.simulation.spending import Spending
+from fairyring.rounds.cautions import warnings_of
+from fairyring.rounds.spending import Spending
 from tests.report.run_folders import make_run_folder
 
 from .private_runs import DELTA, ENTROPY, plan, run

@@ -6,10 +6,10 @@ import msgspec
 import numpy as np
 import pytest
 
+from fairyring.rounds.draws import Draw
 from fairyring.secagg import Device, Terms, Traffic, traffic
 from fairyring.secagg.messages import SEALED_BYTES, Shares, decode_kept, encode
 from fairyring.simulation import masked
-from fairyring.simulation.draws import Draw
 
 CLIENTS = 8
 TERMS = Terms(bytes(32), 5, 20, 3, CLIENTS, "semi_malicious", 0.1, 0.2)

@@ -12,8 +12,8 @@ from fairyring.core.errors import PlanError
 from fairyring.privacy import DirectCheck
 from fairyring.privacy.ledger import Ledger
 from fairyring.privacy.source import NoiseSource
+from fairyring.rounds.spending import RoundNoise
 from fairyring.simulation.rounds import Rounds
-from fairyring.simulation.spending import RoundNoise
 from tests.simulation import private_runs
 from tests.simulation.private_runs import (
     CLASSES,

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 import fairyring as fr
-from fairyring.simulation.draws import Draws
+from fairyring.rounds.draws import Draws
 from tests.learning.linear import people
 
 

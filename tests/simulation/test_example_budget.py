@@ -16,8 +16,8 @@ from fairyring.privacy.examples import PoissonBatches, ShuffledBatches, epsilon
 from fairyring.privacy.ledger import Ledger
 from fairyring.privacy.participation import PoissonSampled
 from fairyring.report import write_report
+from fairyring.rounds.spending import Earlier, Spending
 from fairyring.simulation.rounds import Rounds
-from fairyring.simulation.spending import Earlier, Spending
 from tests.learning.linear import people, task
 from tests.simulation.private_runs import ENTROPY, compiled_once, is_of_variance, ledger, run, same_state
 

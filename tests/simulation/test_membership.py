@@ -7,9 +7,10 @@ import optax
 import pytest
 
 import fairyring as fr
+from fairyring.audit import shadows
 from fairyring.core.errors import BudgetSpent, PlanError
 from fairyring.privacy.source import NoiseSource
-from fairyring.simulation import assembly, shadows
+from fairyring.simulation import assembly
 from tests.simulation.private_runs import compiled_once, people, task
 
 FEATURES = 20

@@ -16,7 +16,7 @@ import fairyring as fr
 from fairyring.aggregation.contract import Bound, Message, Signal, Stage
 from fairyring.core.errors import PlanError
 from fairyring.privacy.source import NoiseSource
-from fairyring.simulation.spending import RoundNoise
+from fairyring.rounds.spending import RoundNoise
 from tests.simulation.private_runs import compiled_once, people, plan, run, unguarded
 
 FEATURES = 250

@@ -20,15 +20,15 @@ from fairyring.learning.protection import honest_of
 from fairyring.privacy.accounting import Accountant
 from fairyring.privacy.participation import AtMost, PoissonSampled
 from fairyring.privacy.release import Release
-from fairyring.simulation.claims import (
+from fairyring.records.layout import SECRET
+from fairyring.rounds.claims import (
     check_claims,
     enough,
     most_below,
     probability_below,
     probability_beyond,
 )
-from fairyring.simulation.draws import Draws, Leaving
-from fairyring.simulation.spending import SECRET
+from fairyring.rounds.draws import Draws, Leaving
 from tests.simulation.private_runs import (
     DELTA,
     ENTROPY,

@@ -20,8 +20,9 @@ from fairyring.core.errors import BudgetSpent, LedgerDamaged, LedgerMismatch, Pr
 from fairyring.privacy.accounting import Accountant
 from fairyring.privacy.ledger import Ledger, Promise
 from fairyring.privacy.participation import AtMost
-from fairyring.simulation.draws import Draws, Leaving
-from fairyring.simulation.spending import LEDGER, SECRET, RoundNoise
+from fairyring.records.layout import LEDGER, SECRET
+from fairyring.rounds.draws import Draws, Leaving
+from fairyring.rounds.spending import RoundNoise
 from tests.simulation.private_runs import (
     DELTA,
     Releases,
@@ -467,7 +468,7 @@ def test_one_process_writes_a_folder(tmp_path):
     """Another one is told who has it; a kill lets it go, whatever the file says."""
     folder = tmp_path / "run"
     interrupt(CENTRAL, folder, after=2)
-    code = "import sys; from fairyring.core.record import RunFolder; held = RunFolder.open(sys.argv[1]).hold(); print('held', flush=True); sys.stdin.read()"
+    code = "import sys; from fairyring.records.folder import RunFolder; held = RunFolder.open(sys.argv[1]).hold(); print('held', flush=True); sys.stdin.read()"
     other = subprocess.Popen(
         [sys.executable, "-c", code, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )

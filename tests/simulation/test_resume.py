@@ -95,7 +95,7 @@ def test_going_on_gives_the_same_bits(stopped, tmp_path):
 
 def test_a_crash_between_checkpoint_and_table(stopped, tmp_path):
     """The checkpoint is saved, its journal not yet moved: the rows are moved on resuming, twice changes nothing."""
-    from fairyring.simulation.states import ClientStates
+    from fairyring.records.states import ClientStates
 
     example = {"w": np.zeros((2,), np.float32)}
     before = ClientStates(4, example, tmp_path / "clients")

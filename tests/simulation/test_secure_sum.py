@@ -8,8 +8,8 @@ import optax
 import pytest
 
 import fairyring as fr
+from fairyring.rounds.draws import Draws, Leaving
 from fairyring.simulation import masked
-from fairyring.simulation.draws import Draws, Leaving
 from tests.learning.linear import people, task
 
 SIZES = [7, 12, 4, 9, 31, 2, 5, 8]

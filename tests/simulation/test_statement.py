@@ -10,11 +10,11 @@ import pytest
 
 import fairyring as fr
 from fairyring.aggregation.contract import Stage
-from fairyring.simulation import sentences as module
-from fairyring.simulation.artefacts import outside
-from fairyring.simulation.ran import Ran
-from fairyring.simulation.sentences import SENTENCES
-from fairyring.simulation.statement import guarantee, statement, two_epsilons
+from fairyring.rounds import sentences as module
+from fairyring.rounds.artefacts import outside
+from fairyring.rounds.ran import Ran
+from fairyring.rounds.sentences import SENTENCES
+from fairyring.rounds.statement import guarantee, statement, two_epsilons
 from fairyring.task.examine import Examined
 from tests.simulation.conftest import COINS as SAMPLED
 from tests.simulation.conftest import PEOPLE, Kept

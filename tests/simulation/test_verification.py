@@ -13,13 +13,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import fairyring as fr
-from fairyring.core import record
+from fairyring.core import files
 from fairyring.core.errors import FairyringError
-from fairyring.core.record import RunFolder
+from fairyring.core.tensors import read_tensors, tensors
+from fairyring.records import folder as run_folder
+from fairyring.records.folder import RunFolder
+from fairyring.records.layout import SEAL, SIGNED
+from fairyring.rounds import history
+from fairyring.rounds.draws import Draws, Leaving
+from fairyring.rounds.history import Seal, Signed, digests_of
 from fairyring.secagg import Transcript
-from fairyring.simulation import history
-from fairyring.simulation.draws import Draws, Leaving
-from fairyring.simulation.history import SEAL, SIGNED, Seal, Signed, digests_of
 from tests.learning.linear import people, task
 from tests.simulation import private_runs
 from tests.simulation.private_runs import compiled_once
@@ -137,11 +140,11 @@ def edit_transcript(folder: Path, number: int, **fields: Any) -> None:
 
 def edit_arrays(path: Path, name: str) -> None:
     """Add one to the first number of an array, and leave all else as it is."""
-    facts, arrays = record.read_tensors(path, expected="", do="")
+    facts, arrays = read_tensors(path, expected="", do="")
     found = next(n for n in arrays if name in n)
     arrays[found] = arrays[found].copy()
     arrays[found].reshape(-1)[0] += 1
-    path.write_bytes(record.tensors(arrays, facts))
+    path.write_bytes(tensors(arrays, facts))
 
 
 # -- honest runs --------------------------------------------------------------------------------------------
@@ -282,7 +285,7 @@ class Writes:
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.left = -1
         append = RunFolder.append_metrics
-        patch.setattr(record, "replace_file", partial(self._through, record.replace_file))
+        patch.setattr(run_folder, "replace_file", partial(self._through, files.replace_file))
         patch.setattr(RunFolder, "append_metrics", lambda *given: self._through(append, *given))
 
     def _through(self, real: Any, *given: Any, **options: Any) -> Any:
@@ -538,9 +541,9 @@ def rewritten(folder: Path, **fields: Any) -> None:
     head = history.head_of_round(before, line, raw, signed.model)
     signed = msgspec.structs.replace(signed, head=head)
     (folder / SIGNED).write_bytes(msgspec.msgpack.encode(signed))
-    facts, arrays = record.read_tensors(checkpoint(folder, ROUNDS), expected="", do="")
+    facts, arrays = read_tensors(checkpoint(folder, ROUNDS), expected="", do="")
     facts["history"] = head.hex()
-    checkpoint(folder, ROUNDS).write_bytes(record.tensors(arrays, facts))
+    checkpoint(folder, ROUNDS).write_bytes(tensors(arrays, facts))
     seal = history.read_as(Seal, folder / SEAL)
     seal = msgspec.structs.replace(seal, head=head, files=digests_of(folder))
     (folder / SEAL).write_bytes(msgspec.msgpack.encode(seal))

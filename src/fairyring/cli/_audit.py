@@ -9,8 +9,8 @@ from fairyring.cli._terminal import screen, without_warnings
 
 def audit(run: Path, file: Path | None, *, canaries: int, targets: int, shadows: int | None) -> int:
     """Audit a run folder; see the command of the same name. Returns the exit status."""
+    from fairyring.audit import audit_run
     from fairyring.learning import override
-    from fairyring.simulation import audit_run
 
     source = Source.read(run) if file is None else Source(str(file), {})
     if file is None:  # it is run with all that its reader may do: say which it is, before

@@ -7,7 +7,7 @@ import numpy as np
 
 from fairyring.cli._ecology_words import Doing, one_world, say
 from fairyring.core.errors import EcologyError
-from fairyring.core.record import flatten_state
+from fairyring.core.tensors import flatten_state
 from fairyring.ecology.evolution import Evolution, evolve
 from fairyring.ecology.living import LivingWorld
 from fairyring.ecology.run_file import fingerprint

@@ -19,7 +19,7 @@ from fairyring.cli._ecology_words import (
     say,
 )
 from fairyring.core.errors import EcologyError, MissingExtra, RunMismatch
-from fairyring.core.record import replace_file
+from fairyring.core.files import replace_file
 from fairyring.ecology.evolution import Evolution, evolve
 from fairyring.ecology.run_file import fingerprint, load
 from fairyring.ecology.running import addressed

@@ -12,6 +12,7 @@ from fairyring.cli._terminal import screen
 from fairyring.core.errors import FairyringError, LedgerDamaged, PlanError, PrivacyError
 from fairyring.privacy.ledger import Head, History, Ledger, Reservation
 from fairyring.privacy.participation import relation_in, sampling_in
+from fairyring.records.layout import LEDGER
 from fairyring.report import units
 
 _ROWS = 20
@@ -30,7 +31,7 @@ def ledger(run: Path, head: str | None = None) -> None:
         RunError: there is no ledger.
         PrivacyError: `head` is none.
     """
-    history = Ledger.read(run / "ledger.sqlite")
+    history = Ledger.read(run / LEDGER)
     found = None if head is None else _noted(history, head)
     _print(*_promise(history), "")
     reservations = list(history.reservations.values())
@@ -57,7 +58,7 @@ def several(runs: Sequence[Path], head: str | None = None) -> None:
     if head is not None:
         raise PlanError("--head", given="several runs", expected="one", do="Ask for one run at a time.")
     for run in runs:
-        history = Ledger.read(run / "ledger.sqlite")
+        history = Ledger.read(run / LEDGER)
         released = sum(one.digest is not None for one in history.reservations.values())
         _print(f"{run}: {units.count(released, 'release')}, head {_short(history.head)}")
     _print("", f"Together they spend {together(runs)}")

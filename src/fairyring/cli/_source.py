@@ -7,9 +7,8 @@ import msgspec
 
 from fairyring.core.errors import RunDamaged, RunError
 from fairyring.core.reading import NotJson, read_json
-from fairyring.core.record import RunFolder
-
-NAME = "source.json"
+from fairyring.records.folder import RunFolder
+from fairyring.records.layout import RUN, SOURCE
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -20,8 +19,8 @@ class Source(msgspec.Struct, frozen=True):
 
     def note(self, run: Path) -> None:
         """Note it in a run folder, if a run has got as far as having one."""
-        if (run / "run.json").is_file():
-            RunFolder.open(run).write(NAME, msgspec.to_builtins(self))
+        if (run / RUN).is_file():
+            RunFolder.open(run).write(SOURCE, msgspec.to_builtins(self))
 
     @classmethod
     def read(cls, run: Path) -> Self:
@@ -32,7 +31,7 @@ class Source(msgspec.Struct, frozen=True):
             RunDamaged: what is there is no such note, or names a file of the run folder itself. A run writes no programs
                 there: whoever passed the folder on put it in, to have it run.
         """
-        path = RunFolder.open(run).path / NAME
+        path = RunFolder.open(run).path / SOURCE
         if not path.is_file():
             raise RunError(
                 f"run folder {run}",

@@ -173,7 +173,7 @@ def summarise(
         table.add_row(label, Text(words))
     table.add_row("run", Text(str(folder)))
     if facts.get("secure_sum") == "protocol":
-        from fairyring.simulation.history import end_of
+        from fairyring.rounds.history import end_of
 
         table.add_row("head", Text(f"{end_of(folder)}; note it elsewhere, for fairyring verify --head"))
     if page:

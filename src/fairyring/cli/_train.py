@@ -10,28 +10,9 @@ from fairyring.cli._plan_file import PlanFile, settings_from
 from fairyring.cli._source import Source
 from fairyring.cli._terminal import LiveProgress, screen, show_warning, summarise, without_warnings
 from fairyring.core.errors import MissingExtra, PlanError
+from fairyring.records.layout import OF_A_RUN, RUN
 
 _DEMO = Path(__file__).with_name("demo_plan.py")
-_OF_A_RUN = {
-    "run.json",
-    "plan.json",
-    "population.json",
-    "metrics.jsonl",
-    "clients.safetensors",
-    "report.html",
-    "checkpoints",
-    "clients",
-    "secure_sum",
-    "exhibit.safetensors",
-    "ledger.sqlite",
-    "ledger.sqlite-shm",
-    "ledger.sqlite-wal",
-    "ledger.head",
-    "noise.key",
-    "audit.json",
-    "audit.safetensors",
-    "source.json",
-}
 
 
 def train(
@@ -55,8 +36,8 @@ def _train(
     given = PlanFile.read(file)
     from fairyring.learning import override
     from fairyring.population import Population
+    from fairyring.rounds.cautions import warnings_of
     from fairyring.simulation import simulate
-    from fairyring.simulation.cautions import warnings_of
 
     plan = override(given.plan, changes) if changes else given.plan
     rounds = given.rounds if rounds is None else rounds
@@ -101,7 +82,7 @@ def _train(
         raise SystemExit(130) from None
     finally:
         source.note(folder)
-    facts = json.loads((folder / "run.json").read_text("utf-8"))
+    facts = json.loads((folder / RUN).read_text("utf-8"))
     page, hint = _report(folder)
     summarise(console, done.metrics, facts, folder, page)
     if hint:
@@ -134,7 +115,7 @@ def _report(folder: Path) -> tuple[Path | None, str]:
 
 def _clear(folder: Path) -> None:
     """Remove an earlier run, and nothing that a run does not write."""
-    if not folder.is_dir() or {entry.name for entry in folder.iterdir()} - _OF_A_RUN:
+    if not folder.is_dir() or {entry.name for entry in folder.iterdir()} - OF_A_RUN:
         return
     for entry in folder.iterdir():
         if entry.is_dir():

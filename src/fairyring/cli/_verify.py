@@ -8,7 +8,7 @@ from fairyring.cli._terminal import screen
 from fairyring.report import units
 
 if TYPE_CHECKING:
-    from fairyring.simulation import Verified
+    from fairyring.audit import Verified
 
 
 def verify(run: Path, head: str | None = None) -> int:
@@ -17,7 +17,7 @@ def verify(run: Path, head: str | None = None) -> int:
     Returns:
         The exit status: 1 if the run has no end that devices signed, or that `head` knows.
     """
-    from fairyring.simulation import verify_run
+    from fairyring.audit import verify_run
 
     found = verify_run(run, head=head)
     for line in [

@@ -14,8 +14,9 @@ import jax
 import numpy as np
 
 from fairyring.core.errors import EcologyError, RunDamaged, RunError
+from fairyring.core.files import replace_file
 from fairyring.core.reading import NotJson, read_json
-from fairyring.core.record import flatten_state, read_tensors, replace_file, restore_state, tensors
+from fairyring.core.tensors import flatten_state, read_tensors, restore_state, tensors
 from fairyring.ecology.jars import Population
 from fairyring.ecology.run_file import load, own, settings_of
 from fairyring.ecology.settings import World

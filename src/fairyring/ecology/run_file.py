@@ -19,7 +19,8 @@ import numpy as np
 
 from fairyring._version import __version__
 from fairyring.core.errors import EcologyError, RunDamaged, RunError, RunMismatch
-from fairyring.core.record import flatten_state, read_tensors, replace_file, restore_state, tensors
+from fairyring.core.files import replace_file
+from fairyring.core.tensors import flatten_state, read_tensors, restore_state, tensors
 from fairyring.ecology import events, policies, senses
 from fairyring.ecology.evolution import Evolution
 from fairyring.ecology.lineage import Lineage

@@ -20,7 +20,7 @@ import numpy as np
 from fairyring._version import __version__
 from fairyring.core.cores import available_cores
 from fairyring.core.errors import EcologyError, RunMismatch
-from fairyring.core.record import replace_file
+from fairyring.core.files import replace_file
 from fairyring.ecology import decisions, statistics
 from fairyring.ecology._decisions_viability import QUIET_GENERATIONS
 from fairyring.ecology.assay import STEPS as LAB_STEPS

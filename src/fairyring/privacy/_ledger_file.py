@@ -16,8 +16,8 @@ import msgspec
 
 from fairyring.core.database import busy, unavailable, unwritable
 from fairyring.core.errors import RunError, StorageError
+from fairyring.core.files import OWNER, replace_file
 from fairyring.core.reading import NotJson, read_json
-from fairyring.core.record import OWNER, replace_file
 from fairyring.privacy._entries import Entry, Head
 from fairyring.privacy._history import History
 

@@ -12,8 +12,7 @@ from fairyring.privacy._composing import equivalent, gaussian_epsilon, largest_d
 from fairyring.privacy.accounting import Spent
 from fairyring.privacy.ledger import Ledger
 from fairyring.privacy.participation import AnyParticipation, AtMost, relation_in
-
-LEDGER = "ledger.sqlite"
+from fairyring.records.layout import LEDGER
 
 
 def together(runs: Sequence[str | os.PathLike[str]], *, delta: float | None = None) -> Spent:

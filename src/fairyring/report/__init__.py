@@ -9,7 +9,8 @@ from functools import partial
 from pathlib import Path
 
 from fairyring.core.errors import StorageError
-from fairyring.core.record import ANYBODY, OWNER
+from fairyring.core.files import ANYBODY, OWNER
+from fairyring.records.layout import REPORT
 
 __all__ = ["write_report", "write_study_report"]
 
@@ -34,7 +35,7 @@ def write_report(run_folder: str | Path, out: str | Path | None = None) -> Path:
     from fairyring.report._page import page
 
     folder = RunFolder.read(run_folder)
-    path = Path(out) if out is not None else folder.path / "report.html"
+    path = Path(out) if out is not None else folder.path / REPORT
     return _written(page(folder), path, mode=OWNER if folder.run.get("privacy") else ANYBODY)
 
 
@@ -58,7 +59,7 @@ def write_study_report(folder: str | Path, out: str | Path | None = None) -> Pat
     from fairyring.report._ecology_data import Study
 
     study = Study.read(folder)
-    return _written(page(study), Path(out) if out is not None else study.path / "report.html")
+    return _written(page(study), Path(out) if out is not None else study.path / REPORT)
 
 
 def _written(text: str, path: Path, *, mode: int = ANYBODY) -> Path:

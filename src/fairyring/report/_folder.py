@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from fairyring.core.errors import RunDamaged, RunError
+from fairyring.records.layout import AUDIT, CLIENTS, METRICS, PLAN, POPULATION, RUN, SCORES
 from fairyring.report import units
 
 _COUNTS = {
@@ -74,7 +75,7 @@ class RunFolder:
             RunDamaged: its `run.json` is not readable.
         """
         path = Path(folder)
-        if not (path / "run.json").is_file():
+        if not (path / RUN).is_file():
             raise RunError(
                 f"run folder {str(path)!r}",
                 given="no run.json in it" if path.is_dir() else "no such folder",
@@ -82,7 +83,7 @@ class RunFolder:
                 do="Give the folder of a run, such as runs/demo.",
             )
         remarks: list[str] = []
-        run = _json(path / "run.json", remarks)
+        run = _json(path / RUN, remarks)
         if not run:
             raise RunDamaged(
                 f"{path}/run.json",
@@ -93,13 +94,13 @@ class RunFolder:
         return cls(
             path,
             run,
-            _json(path / "plan.json", remarks),
-            _json(path / "population.json", remarks),
-            _lines(path / "metrics.jsonl", remarks),
-            _arrays(path / "clients.safetensors", remarks),
+            _json(path / PLAN, remarks),
+            _json(path / POPULATION, remarks),
+            _lines(path / METRICS, remarks),
+            _arrays(path / CLIENTS, remarks),
             _arrays(path / "exhibit.safetensors", remarks),
-            _json(path / "audit.json", remarks) if (path / "audit.json").is_file() else {},
-            _arrays(path / "audit.safetensors", remarks),
+            _json(path / AUDIT, remarks) if (path / AUDIT).is_file() else {},
+            _arrays(path / SCORES, remarks),
             remarks,
         )
 

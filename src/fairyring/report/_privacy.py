@@ -8,6 +8,7 @@ import numpy as np
 
 from fairyring.core.errors import FairyringError
 from fairyring.privacy.ledger import Ledger
+from fairyring.records.layout import LEDGER
 from fairyring.report import _privacy_figures as figures
 from fairyring.report import units
 from fairyring.report._folder import RunFolder
@@ -149,7 +150,7 @@ def _spent(folder: RunFolder, promise: Mapping[str, Any]) -> str:
 
 
 def _ledger(folder: RunFolder) -> str:
-    path = folder.path / "ledger.sqlite"
+    path = folder.path / LEDGER
     if not path.is_file():
         return absent("This run kept its ledger in memory only: there is no file to check it by.")
     try:

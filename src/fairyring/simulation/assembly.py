@@ -10,13 +10,16 @@ from fairyring.learning.local import Workload
 from fairyring.learning.plan import Plan
 from fairyring.learning.server import ServerState
 from fairyring.population import Population
-from fairyring.simulation.draws import Draw, Draws
+from fairyring.records.states import ClientStates
+from fairyring.rounds.draws import Draw, Draws
+from fairyring.rounds.program import ServerProgram
+from fairyring.rounds.release import release
+from fairyring.rounds.spending import Spending
+from fairyring.rounds.worker import Work
 from fairyring.simulation.engine import Engine
 from fairyring.simulation.feed import Resident, Streamed, feed
-from fairyring.simulation.rounds import Rounds
-from fairyring.simulation.spending import Spending
-from fairyring.simulation.states import ClientStates
 from fairyring.simulation.target import Target, target
+from fairyring.simulation.worker import CompiledWorker
 
 Tree = Any
 
@@ -25,27 +28,37 @@ class Assembly(NamedTuple):
     """What is the same in all rounds of a run.
 
     Attributes:
-        engine: the compiled plan.
+        engine: the compiled plan, of the clients' half.
+        program: of the server's.
         rows: brings clients' rows to the devices.
         first: the server's state before the first round.
         own: a client's own state before its first round, as NumPy arrays; without leaves where it has none.
     """
 
     engine: Engine
+    program: ServerProgram
     rows: Resident | Streamed
     first: ServerState
     own: Tree
 
+    @property
+    def has_states(self) -> bool:
+        """Whether clients remember something."""
+        return bool(jax.tree.leaves(self.own))
+
 
 def assemble(plan: Plan, population: Population, key: jax.Array, on: Target) -> Assembly:
     """Put a plan and a population together for the devices of `on`; `key` is the run's."""
+    clients = len(population)
     engine = Engine(
-        plan, Workload.of(np.asarray(population.sizes), plan.local, unroll=on.unroll), len(population), on
+        plan, Workload.of(np.asarray(population.sizes), plan.local, unroll=on.unroll), clients, on
     )
+    program = ServerProgram(plan, clients, key, engine.devices[0], on.options)
     mine = jax.eval_shape(plan.algorithm.mine, plan.params_shape)
     rows = feed(population, plan.task.reads(population), engine, mine=mine)
     first = plan.first_state(of_client(of_round(key, 0), NOBODY, Purpose.INIT))
-    return Assembly(engine, rows, first, jax.tree.map(np.asarray, plan.algorithm.mine(first.params)))
+    own = jax.tree.map(np.asarray, plan.algorithm.mine(first.params))
+    return Assembly(engine, program, rows, first, own)
 
 
 class Trial:
@@ -59,20 +72,21 @@ class Trial:
 
     def __init__(self, plan: Plan, population: Population, *, seed: int) -> None:
         key = root(seed)
-        engine, rows, first, own = assemble(plan, population, key, target(plan.layout.size))
+        parts = assemble(plan, population, key, target(plan.layout.size))
         self.draws = Draws(plan.rule, population, seed)
-        self.state = jax.device_put(first, engine.devices[0])
+        self.state, self._program = parts.program.placed(parts.first), parts.program
         # However many attempts there are: nobody sees them but who makes them.
         self._spending = Spending(plan, None, limited=False) if plan.protection else None
-        states = ClientStates(len(population), own, None) if jax.tree.leaves(own) else None
-        self._rounds = Rounds(engine, rows, self.draws, key, states, None)
+        states = ClientStates(len(population), parts.own, None) if parts.has_states else None
+        self._worker = CompiledWorker(parts.engine, parts.rows, self.draws, key, states)
 
     def round(self, number: int) -> tuple[Draw, ServerState]:
         """Who took part in a round from the first model, and the state after it."""
         draw = self.draws.of(number)
         clients = len(draw.staying), len(draw.sampled)
         noise = self._spending.begin(number, *clients) if self._spending else None
-        return draw, self._rounds.run(self.state, draw, noise).state
+        total = self._worker.accumulate(Work(draw, self.state, noise))
+        return draw, release(self._program, self.state, draw, total, noise).state
 
     def __enter__(self) -> Self:
         return self

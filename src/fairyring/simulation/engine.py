@@ -1,8 +1,8 @@
-"""The compiled engine: a device's part of a round as one program, and the server's half as another.
+"""The compiled engine: a device's part of a round as one program.
 
 `accumulate` works through clients on one device, from the sums before them to the sums after them; each device runs
-it by itself on its share of a cohort, whole or piece by piece. `finish` adds the sums of all devices and takes the
-server's step. A device is a core or an accelerator; on an accelerator a block of clients is vectorised.
+it by itself on its share of a cohort, whole or piece by piece. A device is a core or an accelerator; on an accelerator a
+block of clients is vectorised.
 
 All numbers that change from round to round (how many clients, which, which round) are arguments of a program, never
 part of its shape, so a plan is compiled once.
@@ -24,8 +24,8 @@ from fairyring.learning.device import Broadcast, device_half
 from fairyring.learning.example_steps import Drawn, Shapes
 from fairyring.learning.local import Workload
 from fairyring.learning.plan import Plan
-from fairyring.learning.server import ServerState, server_half
 from fairyring.privacy.canaries import canary
+from fairyring.rounds.program import Sums
 from fairyring.simulation.target import Target
 
 Tree = Any
@@ -57,9 +57,6 @@ class Engine:
     Attributes:
         nothing: `(place) -> sums` before a round's first client, on device `place`.
         accumulate: `(place, sums, broadcast, columns, members, mine, root, drawn) -> (sums, mine, finite)` on device `place`.
-        finish: `(0, state, sums of every device, round, root) -> (state, side, reported)`, on the first device.
-        add_up: `(0, sums of every device) -> sums`, on the first device: where noise is added before the server's half.
-        finish_noisy: as `finish`, of the one noisy sum; the decoded mean vector comes last.
         plant: `(0, sums, ids, used, round, root) -> sums`: canaries' messages added, on the first device.
         room: places for clients on a device: all of them, should one be as large as the others together.
         drawn: shapes of what clients draw for noisy local steps; None where there are none.
@@ -82,21 +79,15 @@ class Engine:
         )
         stages = plan.example_stages
         self.drawn = Shapes.of(plan.local, stages, workload.longest) if stages is not None else None
-        self.advance = server_half(
-            plan.server, plan.algorithm, plan.bound, plan.update_layout, clients, plan.secret_rate
-        )
         self.room = -(-plan.rule.most // self.together) * self.together
         self.nothing = Program(self._nothing, self.devices)
         self.accumulate = Program(self._accumulate, self.devices, options=target.options, donate=(0, 4))
         first = self.devices[:1]
-        self.finish = Program(self._finish, first, options=target.options)
-        self.add_up = Program(self._add_up, first, options=target.options)
-        self.finish_noisy = Program(self._finish_noisy, first, options=target.options)
         self.plant = Program(self._plant, first, options=target.options, donate=(0,))
 
     def _nothing(self) -> Tree:
         """The sum of no messages, and their number."""
-        shapes = self.plan.message_shape, jax.ShapeDtypeStruct((), jnp.int32)
+        shapes = Sums(self.plan.message_shape, jax.ShapeDtypeStruct((), jnp.int32))
         return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
     def _accumulate(
@@ -133,7 +124,7 @@ class Engine:
             message, new, ok = one(i, mine)
             total = jax.tree.map(jnp.add, total, message)
             mine = jax.tree.map(lambda states, state: states.at[i].set(state), mine, new)
-            return (total, reported + (ok | discreet).astype(jnp.int32)), mine, finite.at[i].set(ok)
+            return Sums(total, reported + (ok | discreet).astype(jnp.int32)), mine, finite.at[i].set(ok)
 
         def block(b: jax.Array, carry: tuple[Tree, Tree, jax.Array]):
             (total, reported), mine, finite = carry
@@ -150,37 +141,11 @@ class Engine:
             total = jax.tree.map(lambda t, m: t + summed(m), total, messages)
             mine = jax.tree.map(lambda states, state: states.at[places].set(state), mine, new)
             reported = reported + jnp.sum(counted, dtype=jnp.int32)
-            return (total, reported), mine, finite.at[places].set(ok | ~real)
+            return Sums(total, reported), mine, finite.at[places].set(ok | ~real)
 
         if width == 1:
             return lax.fori_loop(0, members.used, single, (sums, mine, finite))
         return lax.fori_loop(0, -(-members.used // width), block, (sums, mine, finite))
-
-    def _add_up(self, parts: tuple[Tree, ...]) -> Tree:
-        """The sum of all devices' sums."""
-        return jax.tree.map(lambda *leaves: sum(leaves[1:], leaves[0]), *parts)
-
-    def _finish(
-        self, state: ServerState, parts: tuple[Tree, ...], number: jax.Array, root: jax.Array
-    ) -> tuple[ServerState, jax.Array, jax.Array]:
-        """The server's half of a round: the state, `[side...]`, and how many reported."""
-        state, side, heard, _ = self._finish_noisy(state, self._add_up(parts), number, root)
-        return state, side, heard
-
-    def _finish_noisy(
-        self, state: ServerState, sums: Tree, number: jax.Array, root: jax.Array
-    ) -> tuple[ServerState, jax.Array, jax.Array, jax.Array]:
-        """The same of a sum, and the decoded mean vector."""
-        total, heard = sums
-        counted = jnp.where(heard >= self.plan.fewest, heard, 0)  # a sum of too few is not released
-        if self.plan.secret_rate is not None and self.plan.fewest == 1:
-            counted = jnp.maximum(
-                heard, 1
-            )  # that nobody took part is a secret: there is noise, and it counts
-        state, side, mean = self.advance(
-            state, total, counted, shared(of_round(root, number), Purpose.SHARED)
-        )
-        return state, side, heard, mean
 
     def _plant(self, sums: Tree, ids: jax.Array, used: jax.Array, number: jax.Array, root: jax.Array) -> Tree:
         """Add the messages of an audit's canaries: clients `ids[:used]`, counted from behind the population's.
@@ -200,7 +165,7 @@ class Engine:
             vector = canary(directions, ids[i] - self.clients, plan.update_layout.size) * length
             key = jax.random.fold_in(jax.random.fold_in(round_key, ids[i]), int(Purpose.ENCODE))
             message = plan.bound.encode(Message(vector, jnp.asarray(rest, jnp.float32)), key, stages_key)
-            return jax.tree.map(jnp.add, total, message), reported + 1
+            return Sums(jax.tree.map(jnp.add, total, message), reported + 1)
 
         return lax.fori_loop(0, used, one, sums)
 

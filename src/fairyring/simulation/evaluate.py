@@ -37,6 +37,11 @@ class Evaluation:
     clients: dict[str, np.ndarray]
     examples: np.ndarray
 
+    def by_client(self) -> dict[str, np.ndarray]:
+        """What is kept of it for each client: `test.examples`, and `test.` with the name of each metric."""
+        examples = {"test.examples": np.asarray(self.examples, np.int32)}
+        return examples | {f"test.{name}": values for name, values in self.clients.items()}
+
     def worst_decile(self, metric: str) -> float:
         """The metric averaged over the tenth of the clients it is lowest for."""
         values = self.clients[metric]

@@ -1,15 +1,20 @@
 """A round's secure sum as real devices and a real server would run it: every message made, sent and checked."""
 
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from fairyring.core.errors import SessionAborted
 from fairyring.core.packing import unpack_words
+from fairyring.rounds.draws import Draw, Leaving
+from fairyring.rounds.history import Signatures
+from fairyring.rounds.program import Sums
+from fairyring.rounds.total import Exhibit, Summed, Total
+from fairyring.rounds.watching import Watch
+from fairyring.rounds.worker import Work, Worker
 from fairyring.secagg import (
     Device,
     FileLog,
@@ -21,44 +26,13 @@ from fairyring.secagg import (
     Session,
     Terms,
     Traffic,
-    Transcript,
 )
 from fairyring.secagg.history import attest, survivors_of
 from fairyring.secagg.keystream import word_of
 from fairyring.secagg.messages import MaskedInput, decode_kept
-from fairyring.simulation.draws import Draw, Leaving
 
 # Masked vectors of a round that are held in memory; more lie in a temporary file until they are summed.
 HELD_BYTES = 256 << 20
-
-
-@dataclass(frozen=True)
-class Exhibit:
-    """One client's vector beside what the server received from it: uint32 `[length]` each. Only a simulation has both."""
-
-    clear: np.ndarray
-    received: np.ndarray
-
-
-@dataclass(frozen=True)
-class Summed:
-    """What came of a round's secure sum.
-
-    Attributes:
-        vector: the sum, uint32 `[length]`; None where the session was aborted.
-        count: how many vectors are in it.
-        traffic: bytes of all devices together, without the model.
-        aborted: the stage at which the server gave up, and why; None where it did not.
-        transcript: what anyone may check; None where the session was aborted.
-        exhibit: of the first client that sent its input; None where nobody did.
-    """
-
-    vector: np.ndarray | None
-    count: int
-    traffic: Traffic
-    aborted: tuple[str, str] | None
-    transcript: Transcript | None
-    exhibit: Exhibit | None
 
 
 class MaskedSums:
@@ -104,7 +78,7 @@ class MaskedSums:
             self._last = session, {i: self.identity(running.clients[public]) for i, public in survivors}
         return summed
 
-    def attest(self, head: bytes) -> tuple[tuple[int, bytes], ...]:
+    def attest(self, head: bytes) -> Signatures:
         """Signatures of a head by all whose vectors are in the last sum; none before there was one."""
         return attest(self._last[0], head, self._last[1]) if self._last else ()
 
@@ -209,3 +183,36 @@ class _Round:
         """Whether a client is still there at a point."""
         gone = self.leaving.get(client)
         return gone is None or point < gone
+
+
+def total_of(
+    masks: MaskedSums,
+    worker: Worker,
+    sums: Callable[[np.ndarray | None, int], Sums],
+    work: Work,
+    model: bytes,
+    leaving: Mapping[int, Leaving],
+    watch: Watch | None = None,
+) -> Total:
+    """A round's total by the masked protocol.
+
+    Args:
+        masks: runs it.
+        worker: computes clients' vectors.
+        sums: puts a masked sum, and how many are in it, where the server is.
+        work: of the round.
+        model: digest of the model sent out.
+        leaving: at which point a client vanishes.
+        watch: sees every client's vector before any noise.
+    """
+    faulty = [np.zeros(0, np.int64)]
+    vectors = worker.encoded(work, faulty)
+    noise = work.noise
+    if noise is not None:
+        if watch is not None:
+            vectors = watch.passing(vectors)
+        bits = masks.terms.modulus_bits
+        vectors = ((c, noise.share(c, bits, v)) for c, v in vectors)
+    summed = masks.run(work.draw, leaving, model, vectors, work.previous)
+    vector, count = (None, 0) if summed.vector is None else (summed.vector, summed.count)
+    return Total((sums(vector, count),), np.concatenate(faulty), summed)

@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from fairyring.core.record import RunFolder, flatten_state
 from fairyring.learning.plan import Plan
 from fairyring.learning.server import ServerState
 from fairyring.population import Population
+from fairyring.records.folder import RunFolder
+from fairyring.records.layout import CLIENTS
+from fairyring.rounds.keeping import checkpoint_arrays, write_head
 from fairyring.simulation.evaluate import Evaluation, Evaluator
 from fairyring.simulation.target import target
 
@@ -71,28 +73,11 @@ class Run:
         write_head(record, self.header, self.plan, self.population)
         record.append_metrics(self.metrics)
         record.checkpoint(self.rounds, checkpoint_arrays(self.state, self.participation), self.facts)
-        record.write_arrays("clients.safetensors", self.client_arrays())
+        record.write_arrays(CLIENTS, self.client_arrays())
         self.folder = record.path
         return record.path
 
     def client_arrays(self) -> dict[str, np.ndarray]:
         """What is known per client: participation and examples in training, each metric on the test population."""
         arrays = {"participation": self.participation, "examples": np.asarray(self.examples, np.int32)}
-        if self.tested is not None:
-            arrays["test.examples"] = np.asarray(self.tested.examples, np.int32)
-            arrays |= {f"test.{name}": values for name, values in self.tested.clients.items()}
-        return arrays
-
-
-def write_head(record: RunFolder, header: dict[str, Any], plan: Plan, population: dict[str, Any]) -> None:
-    """The files of a run folder that are known before the first round."""
-    record.write("plan.json", plan.describe())
-    record.write("population.json", population)
-    record.write("run.json", header)
-
-
-def checkpoint_arrays(state: ServerState, participation: np.ndarray) -> dict[str, np.ndarray]:
-    """The arrays of a checkpoint."""
-    return {f"server/{name}": leaf for name, leaf in flatten_state(state).items()} | {
-        "participation": participation
-    }
+        return arrays | (self.tested.by_client() if self.tested is not None else {})

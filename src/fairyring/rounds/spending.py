@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fairyring.core.errors import LedgerDamaged, PlanError, PrivacyError, RunDamaged
+from fairyring.core.files import replace_file
 from fairyring.core.noise import Noise
-from fairyring.core.record import replace_file
 from fairyring.learning.plan import Plan
 from fairyring.learning.protection import Protection
 from fairyring.privacy.accounting import Accountant, Spent
@@ -20,9 +20,7 @@ from fairyring.privacy.entropy import KEY_BYTES, fresh
 from fairyring.privacy.ledger import Head, Ledger, Promise, Reservation
 from fairyring.privacy.release import Release
 from fairyring.privacy.source import NoiseSource
-
-LEDGER = "ledger.sqlite"
-SECRET = "noise.key"
+from fairyring.records.layout import LEDGER, SECRET
 
 
 class Earlier(NamedTuple):

@@ -10,13 +10,13 @@ from typing import Any
 import jax
 import numpy as np
 
+from fairyring.audit.attacker import Attacker, NoAttack, shown_as_sent
 from fairyring.learning.plan import Plan
 from fairyring.population import Population
 from fairyring.privacy.prior import Prior
 from fairyring.privacy.reads import Nearest, Reads, best_guess, nearest
 from fairyring.privacy.reconstruction import Comparison, blind, not_better_than_blind
 from fairyring.simulation.assembly import Trial
-from fairyring.simulation.attacker import Attacker, NoAttack, shown_as_sent
 
 Tree = Any
 _OTHERS = 2000  # examples of others that prior knowledge is taken from

@@ -11,7 +11,20 @@ anything, `{metric}` for any metric of the plan's task.
 from collections.abc import Collection
 from typing import Any, NamedTuple
 
-_CHECKPOINT = "checkpoints/round-*.safetensors: "
+from fairyring.records.layout import (
+    AUDIT,
+    CHECKPOINTS,
+    LEDGER_FILES,
+    PLAN,
+    SCORES,
+    SEAL,
+    SECRET,
+    SIGNED,
+    SOURCE,
+    TRANSCRIPTS,
+)
+
+_CHECKPOINT = CHECKPOINTS + "/round-*.safetensors: "
 
 
 class Artefact(NamedTuple):
@@ -38,7 +51,7 @@ ARTEFACTS = (
         "the secret that noise is made from",
         False,
         "Whoever has it can take the noise off every round. It is deleted when all rounds are done or the budget is spent.",
-        ("noise.key",),
+        (SECRET,),
         "open",
     ),
     Artefact(
@@ -102,10 +115,7 @@ ARTEFACTS = (
         False,
         "Both follow from which rounds had a sum and, where clients add the noise, from how many of them stayed.",
         (
-            "ledger.sqlite",
-            "ledger.sqlite-wal",
-            "ledger.sqlite-shm",
-            "ledger.head",
+            *LEDGER_FILES,
             "metrics.jsonl: epsilon",
             "run.json: audit.claimed",
             _CHECKPOINT + "@ledger.*",
@@ -148,9 +158,9 @@ ARTEFACTS = (
         "They list the keys of those who took part and of those who vanished, the same keys in every round; and where the "
         "server adds the noise a digest of the sum before it, which confirms a sum that was guessed.",
         (
-            "secure_sum/round-*.msgpack",
-            "secure_sum/head.msgpack",
-            "secure_sum/seal.msgpack",
+            TRANSCRIPTS + "/round-*.msgpack",
+            SIGNED,
+            SEAL,
             "run.json: history.*",
             _CHECKPOINT + "@history",
         ),
@@ -174,10 +184,10 @@ ARTEFACTS = (
         "Those made afterwards run the plan again over the same people, which releases more of them than was counted, and show "
         "the examples that were sought. A check of the mechanism itself looks at clients' vectors and sums without noise.",
         (
-            "audit.json: *",
+            AUDIT + ": *",
             "run.json: audit.mechanism",
             *(
-                f"audit.safetensors: {array}"
+                f"{SCORES}: {array}"
                 for array in (
                     "scores",
                     "truth",
@@ -238,7 +248,7 @@ ARTEFACTS = (
         "masked sums",
         True,
         "They are kept only where the clients' own noise is in them.",
-        ("secure_sum/round-*.sum",),
+        (TRANSCRIPTS + "/round-*.sum",),
         "masks",
     ),
     Artefact(
@@ -253,8 +263,8 @@ ARTEFACTS = (
         True,
         "It has nothing to do with any client's data.",
         (
-            "plan.json",
-            "source.json",
+            PLAN,
+            SOURCE,
             "lock",
             *(
                 f"run.json: {key}"

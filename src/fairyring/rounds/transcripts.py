@@ -3,27 +3,25 @@
 import msgspec
 
 from fairyring.core.packing import pack_words
-from fairyring.core.record import KEPT, RunFolder
-from fairyring.simulation.masked import Summed
-from fairyring.simulation.spending import Spending
+from fairyring.records.folder import KEPT
+from fairyring.records.layout import EXHIBIT, SUM, TRANSCRIPT
+from fairyring.records.store import Store
+from fairyring.rounds.spending import Spending
+from fairyring.rounds.total import Summed
 
-TRANSCRIPTS = "secure_sum"
-TRANSCRIPT = TRANSCRIPTS + "/round-{:06d}.msgpack"
-SUM = TRANSCRIPTS + "/round-{:06d}.sum"
-EXHIBIT = "exhibit.safetensors"
 EXHIBITED = 1 << 16  # numbers of a vector that are shown
 
 
 class Transcripts:
-    """Writes them into a run folder.
+    """Writes them into a run's store.
 
     Args:
-        folder: of the run.
+        store: of the run.
         spending: of a private plan; None where nothing is promised to a client.
     """
 
-    def __init__(self, folder: RunFolder, spending: Spending | None) -> None:
-        self.folder, self.spending, self._exhibited = folder, spending, False
+    def __init__(self, store: Store, spending: Spending | None) -> None:
+        self.store, self.spending, self._exhibited = store, spending, False
 
     def keep(self, round: int, summed: Summed) -> bytes | None:
         """Write what may be kept of a round's secure sum; returns its transcript in bytes, None if there is none."""
@@ -31,14 +29,14 @@ class Transcripts:
         if summed.transcript is not None and summed.vector is not None:
             bits = summed.transcript.terms.modulus_bits
             kept = msgspec.msgpack.encode(summed.transcript)
-            self.folder.write_bytes(TRANSCRIPT.format(round), kept)
+            self.store.write_bytes(TRANSCRIPT.format(round), kept)
             if self.spending is None or self.spending.complete:  # no sum is kept that lacks noise
-                self.folder.write_bytes(SUM.format(round), pack_words(summed.vector, bits))
-        self.folder.remove(SUM.format(round - KEPT))
+                self.store.write_bytes(SUM.format(round), pack_words(summed.vector, bits))
+        self.store.remove(SUM.format(round - KEPT))
         if summed.exhibit is not None and not self._exhibited:
             shown = {"received": summed.exhibit.received[:EXHIBITED]}
             if self.spending is None:  # where something is promised to a client, its own vector stays with it
                 shown["clear"] = summed.exhibit.clear[:EXHIBITED]
-            self.folder.write_arrays(EXHIBIT, shown)
+            self.store.write_arrays(EXHIBIT, shown)
             self._exhibited = True
         return kept

@@ -7,7 +7,7 @@ import numpy as np
 from fairyring.learning.plan import Plan
 from fairyring.privacy.mechanism import Checked, Mechanism
 from fairyring.privacy.release import Release
-from fairyring.simulation.draws import Draw
+from fairyring.rounds.draws import Draw
 
 
 class Watch:

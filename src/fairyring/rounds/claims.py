@@ -9,7 +9,7 @@ from fairyring.learning.example_protection import ROOM
 from fairyring.learning.plan import Plan
 from fairyring.privacy.accounting import Accountant
 from fairyring.privacy.participation import FixedSize, PoissonSampled
-from fairyring.simulation.draws import Draws
+from fairyring.rounds.draws import Draws
 
 
 def check_claims(plan: Plan, draws: Draws, rounds: int, *, protocol: bool = False) -> None:

@@ -1,8 +1,8 @@
 """What a run says of its own privacy, made from what was run: the one place from which record, report and terminal take it."""
 
 from fairyring.privacy.participation import relation_in
-from fairyring.simulation.ran import Ran
-from fairyring.simulation.sentences import SENTENCES
+from fairyring.rounds.ran import Ran
+from fairyring.rounds.sentences import SENTENCES
 
 
 def statement(ran: Ran) -> list[dict[str, str]]:

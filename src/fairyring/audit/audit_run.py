@@ -6,22 +6,21 @@ from typing import Any
 
 import numpy as np
 
+from fairyring.audit.attack import Reconstruction, reconstruct
+from fairyring.audit.attacker import NoAttack
+from fairyring.audit.shadows import membership
 from fairyring.core.errors import PlanError, RunError, RunMismatch
-from fairyring.core.record import RunFolder
 from fairyring.learning.plan import Plan
 from fairyring.population import Population
 from fairyring.privacy.canaries import Canaries
 from fairyring.privacy.mechanism import DirectCheck
 from fairyring.privacy.membership import Membership, check_shadows
 from fairyring.privacy.reconstruction import fewest_targets
-from fairyring.simulation.attack import Reconstruction, reconstruct
-from fairyring.simulation.attacker import NoAttack
-from fairyring.simulation.audit_in_run import SCORES
+from fairyring.records.folder import RunFolder
+from fairyring.records.layout import AUDIT, RUN, SCORES
+from fairyring.rounds.statement import two_epsilons
 from fairyring.simulation.driver import simulate
-from fairyring.simulation.shadows import membership
-from fairyring.simulation.statement import two_epsilons
 
-RESULT = "audit.json"
 # Shadow runs where nothing is said of them: at most so many, in about so many seconds.
 SHADOWS, AFFORDED = 64, 300.0
 
@@ -83,7 +82,7 @@ def audit_run(
     """
     watched = _checked(canaries, targets, shadows)
     folder = RunFolder.open(run)
-    header, rounds = folder.read("run.json"), len(folder.metrics())
+    header, rounds = folder.read(RUN), len(folder.metrics())
     if not rounds:
         raise RunError(
             f"run folder {folder.path}", given="no finished round", expected="some", do="Let it run first."
@@ -142,7 +141,7 @@ def audit_run(
         false, true = told.roc()
         arrays |= {"roc_false": false.astype(np.float32), "roc_true": true.astype(np.float32)}
     folder.write_arrays(SCORES, arrays)
-    folder.write(RESULT, found)
+    folder.write(AUDIT, found)
     return Audited(found.get("canaries"), reconstruction, why_not, found.get("mechanism"), told)
 
 

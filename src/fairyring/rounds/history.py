@@ -16,26 +16,34 @@ import hashlib
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 import msgspec
 from msgspec import Meta
 
-from fairyring.core.record import RunFolder
 from fairyring.learning.plan import Plan
+from fairyring.records.folder import RunFolder
+from fairyring.records.layout import (
+    CHECKPOINTS,
+    CLIENTS,
+    EXHIBIT,
+    METRICS,
+    PLAN,
+    POPULATION,
+    RUN,
+    SEAL,
+    SIGNED,
+    TRANSCRIPTS,
+)
+from fairyring.records.reading import converted, read_as
+from fairyring.rounds.spending import complete
 from fairyring.secagg.history import linked
 from fairyring.secagg.terms import Digest
-from fairyring.simulation.masked import MaskedSums
-from fairyring.simulation.reading import converted, read_as
-from fairyring.simulation.spending import complete
-from fairyring.simulation.transcripts import EXHIBIT, TRANSCRIPTS
 
-SIGNED = TRANSCRIPTS + "/head.msgpack"
-SEAL = TRANSCRIPTS + "/seal.msgpack"
 HISTORY = "history"  # in run.json, and in a checkpoint's facts
 FIXED = ("seed", "dropout", "secure_sum", "canaries", "fingerprint", "fingerprints")
-AT_THE_END = ("run.json", "plan.json", "population.json", "metrics.jsonl", "clients.safetensors")
-IF_THERE = ("checkpoints/round-*.safetensors", TRANSCRIPTS + "/round-*.sum", EXHIBIT)
+AT_THE_END = (RUN, PLAN, POPULATION, METRICS, CLIENTS)
+IF_THERE = (CHECKPOINTS + "/round-*.safetensors", TRANSCRIPTS + "/round-*.sum", EXHIBIT)
 
 Hex = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 Count = Annotated[int, Meta(ge=0)]
@@ -78,7 +86,7 @@ class Course(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             RunDamaged: it is malformed.
         """
         found = header.get(HISTORY)
-        return None if found is None else converted(Path("run.json"), found, cls)
+        return None if found is None else converted(Path(RUN), found, cls)
 
 
 class Signed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -131,9 +139,7 @@ def new_course(plan: Plan) -> dict[str, Any]:
 def head_of_run(folder: Path, header: Mapping[str, Any], course: Course) -> bytes:
     """The head before the first part."""
     fixed = {name: header.get(name) for name in FIXED} | {"sums": course.sums}
-    files = (
-        hashlib.sha256((folder / name).read_bytes()).digest() for name in ("plan.json", "population.json")
-    )
+    files = (hashlib.sha256((folder / name).read_bytes()).digest() for name in (PLAN, POPULATION))
     return linked(bytes.fromhex(course.run), "run", _canonical(fixed), *files)
 
 
@@ -183,21 +189,29 @@ def end_of(folder: Path) -> str | None:
     return read_as(Seal, seal).end.hex() if seal.is_file() else None
 
 
+class Signers(Protocol):
+    """The devices of a run, as far as they sign its history."""
+
+    def attest(self, head: bytes) -> Signatures:
+        """Signatures of a head by all whose vectors are in the last sum; none before there was one."""
+        ...
+
+
 class History:
     """Keeps a run's history while it runs.
 
     Args:
         folder: of the run.
         header: what run.json is written from, with the history in it.
-        masks: its devices.
+        signers: its devices.
         round: rounds that are done, 0 or a checkpoint's.
         head: after that round, from the checkpoint.
     """
 
     def __init__(
-        self, folder: RunFolder, header: dict[str, Any], masks: MaskedSums, round: int, head: str | None
+        self, folder: RunFolder, header: dict[str, Any], signers: Signers, round: int, head: str | None
     ) -> None:
-        self.folder, self.header, self.masks, self.round = folder, header, masks, round
+        self.folder, self.header, self.signers, self.round = folder, header, signers, round
         course = Course.of(header)
         assert course is not None
         self._course = course
@@ -235,13 +249,13 @@ class History:
         self.round += 1
         self.head = head_of_round(self.before(model), msgspec.json.encode(record), transcript, model)
         self._told = self.head
-        self._sign(model, self.masks.attest(self.head))
+        self._sign(model, self.signers.attest(self.head))
 
     def end(self) -> None:
         """Seal the run: all that is written at its end has been."""
         assert self._told is not None
         seal = Seal(self._told, digests_of(self.folder.path), ())
-        seal = msgspec.structs.replace(seal, signatures=self.masks.attest(seal.end))
+        seal = msgspec.structs.replace(seal, signatures=self.signers.attest(seal.end))
         self.folder.write_bytes(SEAL, msgspec.msgpack.encode(seal))
 
     def _begin(self, model: bytes) -> bytes:
@@ -258,7 +272,7 @@ class History:
         part = Part(self.round, self.header["rounds"], digest_of_header(self.header), ended)
         course = msgspec.structs.replace(self._course, parts=(*earlier, part))
         self.header[HISTORY] = msgspec.to_builtins(course)
-        self.folder.write("run.json", self.header)
+        self.folder.write(RUN, self.header)
         seal.unlink(missing_ok=True)
         for path in self.folder.path.glob(TRANSCRIPTS + "/round-*"):
             number = path.stem.removeprefix("round-")

@@ -1,7 +1,7 @@
 """Shadow runs: a plan run many times, each time with another half of the clients, by programs that are compiled once."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,18 +12,21 @@ import numpy as np
 from fairyring.core.errors import PlanError
 from fairyring.core.keys import NOBODY, Purpose, of_client, of_round, root
 from fairyring.learning.plan import Plan
-from fairyring.learning.server import ServerState
 from fairyring.population import Population
 from fairyring.privacy.membership import Membership, balanced, check_shadows, judged, lira
 from fairyring.privacy.participation import AtMost
+from fairyring.records.states import ClientStates
+from fairyring.rounds.claims import check_claims
+from fairyring.rounds.draws import Draw, Draws
+from fairyring.rounds.program import Sums
+from fairyring.rounds.release import release
+from fairyring.rounds.spending import Spending
+from fairyring.rounds.total import Total
+from fairyring.rounds.worker import Work
 from fairyring.simulation.assembly import Assembly, assemble
-from fairyring.simulation.claims import check_claims
-from fairyring.simulation.draws import Draw, Draws
 from fairyring.simulation.evaluate import Evaluator
-from fairyring.simulation.rounds import Done, Rounds
-from fairyring.simulation.spending import Spending
-from fairyring.simulation.states import ClientStates
 from fairyring.simulation.target import Target, target
+from fairyring.simulation.worker import CompiledWorker
 from fairyring.task import Metric, Task
 
 NOBODY_DRAWN = np.zeros(0, np.int64)
@@ -140,12 +143,12 @@ class _Shadows:
         length = plan.message_shape.vector.shape[0]
         counts = noise is not None and length > noise.coordinates
 
-        def zeros(sums: Any, away: jax.Array) -> Any:
-            message, heard = sums
+        def zeros(sums: Sums, away: jax.Array) -> Sums:
+            message, reported = sums
             vector = (
                 message.vector.at[-1].add(away.astype(message.vector.dtype)) if counts else message.vector
             )
-            return message._replace(vector=vector), heard + away
+            return Sums(message._replace(vector=vector), reported + away)
 
         self.zeros = jax.jit(zeros)
         if plan.protection is not None:
@@ -158,12 +161,11 @@ class _Shadows:
         With each comes who was drawn for the round that it came of; nobody for the first.
         """
         key = root(seed)
-        engine, rows, _, own = self.parts
         draws = Draws(self.plan.rule, self.population, seed)
-        states = ClientStates(len(self.population), own, None) if jax.tree.leaves(own) else None
-        each = _Without(engine, rows, draws, key, states, self.zeros)
-        state: ServerState = self.first(of_client(of_round(key, 0), NOBODY, Purpose.INIT))
-        state = jax.device_put(state, engine.devices[0])
+        states = ClientStates(len(self.population), self.parts.own, None) if self.parts.has_states else None
+        worker = _Without(CompiledWorker(self.parts.engine, self.parts.rows, draws, key, states), self.zeros)
+        program = self.parts.program.with_root(key)
+        state = program.placed(self.first(of_client(of_round(key, 0), NOBODY, Purpose.INIT)))
         spending = Spending(self.plan, None) if self.plan.protection else None
         try:
             yield Draw(0, NOBODY_DRAWN, NOBODY_DRAWN), state.params
@@ -171,7 +173,9 @@ class _Shadows:
                 draw = draws.of(number)
                 clients = len(draw.sampled)  # whoever is away is there with zeros
                 noise = spending.begin(number, clients, clients) if spending else None
-                state = each.run(state, draw._replace(staying=draw.sampled[~away[draw.sampled]]), noise).state
+                here = draw._replace(staying=draw.sampled[~away[draw.sampled]])
+                total = worker.accumulate(Work(here, state, noise))
+                state = release(program, state, here, total, noise).state
                 yield draw, state.params
             if spending is not None:
                 self.spent = spending.spent().epsilon
@@ -180,16 +184,17 @@ class _Shadows:
                 spending.close(finished=True)
 
 
-class _Without(Rounds):
-    """Rounds in which those that are drawn and do not stay count as clients that sent zeros."""
+class _Without:
+    """A worker for which those that are drawn and do not stay are clients that sent zeros."""
 
-    def __init__(self, engine: Any, feed: Any, draws: Draws, key: jax.Array, states: Any, zeros: Any) -> None:
-        super().__init__(engine, feed, draws, key, states, None)
-        self.zeros = zeros
+    def __init__(self, worker: CompiledWorker, zeros: Callable[[Sums, np.int32], Sums]) -> None:
+        self.worker, self.zeros = worker, zeros
 
-    def _finish(self, state: ServerState, draw: Draw, sums: list[Any], *rest: Any, **named: Any) -> Done:
-        away = len(draw.sampled) - len(draw.staying)
-        return super()._finish(state, draw, [self.zeros(sums[0], np.int32(away)), *sums[1:]], *rest, **named)
+    def accumulate(self, work: Work) -> Total:
+        """The sum, with those that are away in it."""
+        away, total = len(work.draw.sampled) - len(work.draw.staying), self.worker.accumulate(work)
+        first, *rest = total.parts
+        return total._replace(parts=(self.zeros(first, np.int32(away)), *rest))
 
 
 def _targets(population: Population, targets: Sequence[int] | None) -> np.ndarray:

@@ -7,11 +7,11 @@ import msgspec
 
 from fairyring.core.errors import SecureSumError
 from fairyring.core.packing import unpack_words
+from fairyring.records.layout import METRICS, SUM, TRANSCRIPT
+from fairyring.records.reading import Promise, Record, content_of, damaged, decoded, require
+from fairyring.rounds.history import Part, head_of_end, head_of_part, head_of_round
 from fairyring.secagg import Terms, Transcript, verify
 from fairyring.secagg.keystream import word_of
-from fairyring.simulation.history import Part, head_of_end, head_of_part, head_of_round
-from fairyring.simulation.reading import Promise, Record, content_of, damaged, decoded, require
-from fairyring.simulation.transcripts import SUM, TRANSCRIPT
 
 Place = int | Literal["the end"]
 
@@ -56,8 +56,8 @@ class Walk:
 
     def round(self, number: int, line: bytes) -> None:
         """Check a round, given its line of metrics.jsonl."""
-        record = decoded(self._path / "metrics.jsonl", line, Record)
-        require(record.round == number, "metrics.jsonl", f"round {record.round}", f"round {number}")
+        record = decoded(self._path / METRICS, line, Record)
+        require(record.round == number, METRICS, f"round {record.round}", f"round {number}")
         path, kept = self._path / TRANSCRIPT.format(number), self._path / SUM.format(number)
         if bytes(record.aborted):
             there = [file.name for file in (path, kept) if file.exists()]

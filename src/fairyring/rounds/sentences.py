@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from fairyring.learning.cohort import Fixed, InTurn, Poisson, Uniform, Weighted
 from fairyring.privacy.participation import AtMost, FixedSize, PoissonSampled, relation_in, sampling_in
-from fairyring.simulation.ran import Ran
+from fairyring.rounds.ran import Ran
 
 ASSUMED, PRIVATE, NOT_PRIVATE = "assumed", "private", "not_private"
 

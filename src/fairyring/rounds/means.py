@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from fairyring.learning.plan import Plan
-from fairyring.simulation.spending import Spending
+from fairyring.rounds.spending import Spending
 
 # Of its range: what one knows of a value in it without looking deviates as much.
 LOST = 12**-0.5

@@ -7,11 +7,35 @@ from typing import Any
 
 import msgspec
 
+from fairyring.audit.walk import Place, Walk
 from fairyring.core.errors import RunDamaged, RunError, SecureSumError
-from fairyring.core.record import RunFolder
 from fairyring.privacy.ledger import Ledger
-from fairyring.secagg.history import check_attested
-from fairyring.simulation.history import (
+from fairyring.records.folder import RunFolder
+from fairyring.records.layout import (
+    CHECKPOINT,
+    CHECKPOINTS,
+    LEDGER,
+    LEDGER_FILES,
+    METRICS,
+    PLAN,
+    POPULATION,
+    RUN,
+    SUM,
+    TRANSCRIPT,
+    TRANSCRIPTS,
+)
+from fairyring.records.reading import (
+    Header,
+    Planned,
+    content_of,
+    converted,
+    damaged,
+    decoded,
+    model_of,
+    read_as,
+    require,
+)
+from fairyring.rounds.history import (
     AT_THE_END,
     HISTORY,
     SEAL,
@@ -24,20 +48,7 @@ from fairyring.simulation.history import (
     digests_of,
     head_of_run,
 )
-from fairyring.simulation.reading import (
-    Header,
-    Planned,
-    content_of,
-    converted,
-    damaged,
-    decoded,
-    model_of,
-    read_as,
-    require,
-)
-from fairyring.simulation.spending import LEDGER
-from fairyring.simulation.transcripts import SUM, TRANSCRIPT, TRANSCRIPTS
-from fairyring.simulation.walk import Place, Walk
+from fairyring.secagg.history import check_attested
 
 SHORT = 16  # hexadecimal digits of a noted head: enough to tell heads apart by eye
 
@@ -122,8 +133,8 @@ class _Check:
                 do="Give it as `fairyring verify` printed it then.",
             )
         self.sought = noted.strip().lower() if noted else None
-        raw = content_of(self.path / "run.json")
-        self.content = decoded(self.path / "run.json", raw, dict[str, Any])
+        raw = content_of(self.path / RUN)
+        self.content = decoded(self.path / RUN, raw, dict[str, Any])
         if self.content.get("secure_sum") != "protocol":
             raise RunError(
                 f"run folder {self.path}",
@@ -140,13 +151,13 @@ class _Check:
                 do="Give simulate() the folder, run=...; what was run without one cannot be checked.",
             )
         self.course: Course = course
-        self.header = converted(self.path / "run.json", self.content, Header)
+        self.header = converted(self.path / RUN, self.content, Header)
         self.running = self.header.status == "running"
         if self.running:  # until the end, nobody has signed its bytes
             form = msgspec.json.format(msgspec.json.encode(self.content), indent=2)
-            require(form == raw, "run.json", "another form", "the one it was written in")
-        plan = decoded(self.path / "plan.json", content_of(self.path / "plan.json"), Planned)
-        content_of(self.path / "population.json")
+            require(form == raw, RUN, "another form", "the one it was written in")
+        plan = decoded(self.path / PLAN, content_of(self.path / PLAN), Planned)
+        content_of(self.path / POPULATION)
         head = head_of_run(self.path, self.content, course)
         self.lines, self.torn = self._metrics()
         self.walk = Walk(self.path, self.header.fingerprints.get("plan", ""), plan.secure_sum, head)
@@ -165,7 +176,7 @@ class _Check:
             walk.part(part)
         walk.settle(b"")
         models, checkpoints = self._checkpoints()
-        covered = {"run.json", "plan.json", "population.json", "metrics.jsonl", SIGNED, *checkpoints}
+        covered = {RUN, PLAN, POPULATION, METRICS, SIGNED, *checkpoints}
         covered |= {TRANSCRIPT.format(n) for n in walk.heads} | {SUM.format(n) for n in walk.sums}
         known, head = walk.known, walk.heads.get(rounds, walk.head)
         if self.running:
@@ -175,7 +186,7 @@ class _Check:
             signers, covered, head = len(seal.signatures), covered | {SEAL, *seal.files}, seal.end
             known[head.hex()] = "the end"
         ledger = not self.running and self._ledger()
-        covered |= {LEDGER, f"{LEDGER}-wal", f"{LEDGER}-shm", "ledger.head"} if ledger else set()
+        covered |= set(LEDGER_FILES) if ledger else set()
         return Verified(
             rounds=len(walk.counts),
             aborted=tuple(walk.aborted),
@@ -197,7 +208,7 @@ class _Check:
 
     def _metrics(self) -> tuple[list[bytes], bool]:
         """The lines of metrics.jsonl, and whether the last is cut short and so left out."""
-        path = self.path / "metrics.jsonl"
+        path = self.path / METRICS
         *lines, rest = path.read_bytes().split(b"\n") if path.is_file() else [b""]
         return lines, bool(rest)
 
@@ -217,7 +228,7 @@ class _Check:
                 found.add(int(number))
         require(
             len(self.lines) >= rounds,
-            "metrics.jsonl",
+            METRICS,
             f"{len(self.lines)} rounds",
             f"{rounds}, after which devices signed; one killed while it was taken up again is to be resumed",
         )
@@ -230,12 +241,12 @@ class _Check:
         parts = self.course.parts
         begun = [part.after for part in parts]
         right = begun == sorted(begun) and begun[:1] in ([], [0]) and all(n <= rounds for n in begun)
-        require(right and (bool(parts) or not rounds), "run.json", f"parts after rounds {begun}", "the run's")
+        require(right and (bool(parts) or not rounds), RUN, f"parts after rounds {begun}", "the run's")
         if parts:
             planned = parts[-1].rounds
             require(
                 self.header.rounds == planned,
-                "run.json",
+                RUN,
                 f"{self.header.rounds} rounds planned",
                 f"{planned}",
             )
@@ -272,7 +283,7 @@ class _Check:
         planned = self.header.rounds
         status = "finished" if rounds >= planned else "stopped"
         given = f"{self.header.status!r} after {rounds} of {planned} rounds"
-        require(self.header.status == status, "run.json", given, repr(status))
+        require(self.header.status == status, RUN, given, repr(status))
         if not (self.path / SEAL).is_file():
             raise RunDamaged(
                 str(self.path / SEAL),
@@ -282,7 +293,7 @@ class _Check:
             )
         seal = read_as(Seal, self.path / SEAL)
         require(seal.head == self.walk.head, "end of the run", "that of another history", "this one's")
-        needed = {*AT_THE_END, f"checkpoints/round-{rounds:06d}.safetensors"}
+        needed = {*AT_THE_END, f"{CHECKPOINTS}/{CHECKPOINT.format(rounds)}"}
         needed |= {SUM.format(rounds)} if self.course.sums and rounds not in self.walk.aborted else set()
         missing = needed - seal.files.keys()
         require(not missing, "end of the run", f"no digest of {sorted(missing)}", "one of each")
@@ -298,7 +309,7 @@ class _Check:
         """Check what can be of a run that has not ended."""
         if self.course.parts:
             right = digest_of_header(self.content) == self.course.parts[-1].run
-            require(right, "run.json", "other values", "those it had when the run was last taken up")
+            require(right, RUN, "other values", "those it had when the run was last taken up")
         last = max(self.walk.heads, default=0)
         if signers and self.course.sums and last not in self.walk.aborted and last not in self.walk.sums:
             raise damaged(self.path / SUM.format(last), "no such file")
@@ -306,7 +317,7 @@ class _Check:
     def _checkpoints(self) -> tuple[list[int], list[str]]:
         """Check the models that were kept; returns after which rounds they were, and the files' names."""
         rounds, names = [], []
-        for path in sorted((self.path / "checkpoints").glob("round-*.safetensors")):
+        for path in sorted((self.path / CHECKPOINTS).glob("round-*.safetensors")):
             facts, model = model_of(path)
             number = next((n for n in self.walk.heads if path.name == f"round-{n:06d}.safetensors"), 0)
             right = number > 0 and facts.get("round") == number
@@ -326,7 +337,7 @@ class _Check:
         """Check that a private run's ledger holds, and has the head that the run's end names."""
         if self.header.privacy is None:
             return False
-        head = converted(self.path / "run.json", self.header.privacy.get("ledger"), dict[str, Any])
+        head = converted(self.path / RUN, self.header.privacy.get("ledger"), dict[str, Any])
         number, entries = head.get("number"), Ledger.read(self.path / LEDGER).entries
         there = isinstance(number, int) and number < len(entries) and entries[number].hash == head.get("hash")
         require(there, LEDGER, "another ledger", "one with the head that run.json names")

@@ -20,10 +20,10 @@ import jax
 import numpy as np
 
 from fairyring.core.errors import RunDamaged, RunError
-from fairyring.core.record import ANYBODY, OWNER, append_to, flush_folder, make_folder
+from fairyring.core.files import ANYBODY, OWNER, append_to, flush_folder, make_folder
+from fairyring.records.layout import STATE_TABLE, STATES
 
 Tree = Any
-FOLDER, TABLE = "clients", "states.bin"
 
 
 class ClientStates:
@@ -51,7 +51,7 @@ class ClientStates:
             self.table = np.zeros(clients, self.row)
             return
         make_folder(folder, private=private)
-        path = folder / TABLE
+        path = folder / STATE_TABLE
         if not path.exists():
             with append_to(path, mode=self.mode) as file:
                 file.truncate(max(1, clients) * self.row.itemsize)  # sparse: unseen clients take no room
@@ -155,11 +155,11 @@ class ClientStates:
 
 def check_states(run: Path, *, private: bool) -> None:
     """Raise `RunError` unless the states of a run's clients are there: training would go on from first states instead."""
-    if (run / FOLDER / TABLE).is_file():
+    if (run / STATES / STATE_TABLE).is_file():
         return
     raise RunError(
         f"run folder {run}",
-        given=f"no {FOLDER}/{TABLE}: the states of its clients are gone"
+        given=f"no {STATES}/{STATE_TABLE}: the states of its clients are gone"
         + (", as they go when a private run is over" if private else ""),
         expected="the states its clients had after the last checkpoint",
         do="Start a new run; with keep_client_states=True they stay, for the folder's owner alone, and outside of the promise."
@@ -170,8 +170,8 @@ def check_states(run: Path, *, private: bool) -> None:
 
 def delete_states(run: Path) -> None:
     """Delete the states of a run's clients, if there are any."""
-    folder = run / FOLDER
-    for path in [folder / TABLE, *folder.glob("journal-*.bin")]:
+    folder = run / STATES
+    for path in [folder / STATE_TABLE, *folder.glob("journal-*.bin")]:
         path.unlink(missing_ok=True)
     with suppress(OSError):  # not there, or not ours alone
         folder.rmdir()

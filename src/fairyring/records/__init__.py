@@ -1,0 +1,1 @@
+"""What a run leaves behind: its folder, who may write it, and where everything lies in it."""

@@ -1,0 +1,234 @@
+"""A run's folder open for writing: a crash at any moment loses no finished checkpoint.
+
+Every file but `metrics.jsonl` is written beside its place, flushed to the disk and renamed. `metrics.jsonl` is only
+appended to; what it holds past the checkpoint one resumes from is cut, since those rounds are run again.
+
+The folder of a run that promises something to its clients is its owner's alone, and so is every file in it, from the
+moment it exists: not all that lies there is inside the promise.
+"""
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import safetensors
+
+from fairyring.core.errors import RunDamaged, RunError, RunMismatch
+from fairyring.core.files import ANYBODY, OWNER, append_to, make_folder, replace_file, storage
+from fairyring.core.reading import NotJson, read_json
+from fairyring.core.tensors import tensors
+from fairyring.records.layout import CHECKPOINT, CHECKPOINTS, IS_CHECKPOINT, LOCK, METRICS, RUN
+from fairyring.records.lock import Lock
+
+KEPT = 2  # checkpoints, and sums
+
+
+class RunFolder:
+    """A run folder open for writing.
+
+    Attributes:
+        path: of the folder.
+        private: it and all files in it are their owner's alone.
+        keeps: what is written in it.
+    """
+
+    keeps = True
+
+    def __init__(self, path: Path, *, private: bool = False) -> None:
+        self.path, self.private = path, private
+
+    @property
+    def mode(self) -> int:
+        """Of every file in it."""
+        return OWNER if self.private else ANYBODY
+
+    def hold(self) -> Lock:
+        """Keep every other process, and every other run of this one, from writing the run until it is let go.
+
+        Raises:
+            RunError: somebody else holds it; the error says who.
+            StorageError: the folder cannot be written.
+        """
+        return Lock(self.path / LOCK, mode=self.mode)
+
+    @classmethod
+    def create(cls, path: str | os.PathLike[str], *, private: bool = False) -> "RunFolder":
+        """A new run folder.
+
+        Args:
+            path: where.
+            private: for its owner alone.
+
+        Raises:
+            RunError: there is something at `path` already.
+            StorageError: it cannot be made.
+        """
+        folder = Path(path)
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise RunError(
+                f"run folder {folder}",
+                given="a path that is in use",
+                expected="a new or empty folder",
+                do="Choose another folder, or resume that run (resume=True, --resume).",
+            )
+        made = cls(folder, private=private)
+        with storage(folder):
+            make_folder(folder, private=private)
+            if private:
+                made.close_to_others()  # it may have been there before, empty and open
+            make_folder(folder / CHECKPOINTS, private=private)
+        return made
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> "RunFolder":
+        """A run folder that exists.
+
+        Raises:
+            RunError: there is none at `path`.
+            RunDamaged: there is something, but not a run.
+        """
+        folder = Path(path)
+        if not folder.is_dir():
+            raise RunError(
+                f"run folder {folder}",
+                given="no such folder",
+                expected="a run",
+                do="Check the path, or start the run anew.",
+            )
+        if not (folder / RUN).is_file():
+            raise RunDamaged(
+                f"run folder {folder}",
+                given="a folder without run.json",
+                expected="the folder of a run",
+                do="The run stopped before anything was saved: remove the folder and start it anew.",
+            )
+        return cls(folder, private=_promises(folder / RUN))
+
+    def close_to_others(self) -> None:
+        """Make the folder its owner's alone, whoever could look into it before."""
+        with storage(self.path):
+            if self.path.stat().st_mode & 0o077:
+                os.chmod(self.path, 0o700)
+
+    def read(self, name: str) -> dict[str, Any]:
+        """A JSON file of the folder.
+
+        Raises:
+            RunDamaged: it is missing or no JSON object.
+        """
+        path = self.path / name
+        try:
+            return read_json(path.read_bytes(), dict[str, Any])
+        except (OSError, NotJson) as error:
+            raise RunDamaged(
+                str(path), given=f"{error}", expected="a JSON object", do="Restore the file from a copy."
+            ) from error
+
+    def write(self, name: str, value: Mapping[str, Any]) -> None:
+        """Write a JSON file of the folder, whole or not at all."""
+        self._replace(self.path / name, msgspec.json.format(msgspec.json.encode(value), indent=2))
+
+    def write_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
+        """Write a safetensors file of the folder, whole or not at all."""
+        self._replace(self.path / name, tensors(arrays, {}))
+
+    def write_bytes(self, name: str, content: bytes) -> None:
+        """Write a file of the folder, or of a folder in it, whole or not at all."""
+        path = self.path / name
+        with storage(path):
+            make_folder(path.parent, private=self.private)
+        self._replace(path, content)
+
+    def remove(self, name: str) -> None:
+        """Remove a file of the folder, if it is there."""
+        (self.path / name).unlink(missing_ok=True)
+
+    def append_metrics(self, records: Iterable[Mapping[str, Any]]) -> None:
+        """Add a line a record to metrics.jsonl."""
+        lines = b"".join(msgspec.json.encode(record) + b"\n" for record in records)
+        path = self.path / METRICS
+        with storage(path), append_to(path, mode=self.mode) as file:
+            file.write(lines)
+
+    def metrics(self, *, upto: int | None = None) -> list[dict[str, Any]]:
+        """The rounds recorded so far, up to and with round `upto`; a line that is cut short is left out."""
+        path = self.path / METRICS
+        if not path.exists():
+            return []
+        records = []
+        for line in path.read_bytes().split(b"\n"):
+            try:
+                record = read_json(line, dict[str, Any])
+            except NotJson:
+                continue
+            if isinstance(record.get("round"), int) and (upto is None or record["round"] <= upto):
+                records.append(record)
+        return records
+
+    def cut_metrics(self, upto: int) -> list[dict[str, Any]]:
+        """Drop recorded rounds after `upto`; returns those that stay."""
+        records = self.metrics(upto=upto)
+        self._replace(self.path / METRICS, b"".join(msgspec.json.encode(r) + b"\n" for r in records))
+        return records
+
+    def checkpoint(self, round: int, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> None:
+        """Save the state after `round`; older checkpoints than the last two go."""
+        path = self.path / CHECKPOINTS / CHECKPOINT.format(round)
+        with storage(path), append_to(self.path / METRICS, mode=self.mode) as file:
+            os.fsync(file.fileno())
+        self._replace(path, tensors(arrays, {**facts, "round": round}))
+        for old in self._checkpoints()[:-KEPT]:
+            old.unlink(missing_ok=True)
+
+    def last_checkpoint(self, fingerprint: str) -> tuple[int, dict[str, np.ndarray], dict[str, Any]] | None:
+        """The newest checkpoint as `(round, arrays, facts)`; None if the run has none yet.
+
+        Raises:
+            RunDamaged: it cannot be read.
+            RunMismatch: it belongs to another plan.
+        """
+        found = self._checkpoints()
+        if not found:
+            return None
+        path = found[-1]
+        try:
+            with safetensors.safe_open(path, framework="numpy") as file:
+                facts = read_json(file.metadata()["fairyring"], dict[str, Any])
+                round, made_by = int(facts["round"]), str(facts["fingerprint"])
+                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (OSError, safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
+            earlier = (
+                f"Remove it to resume from {found[-2].name}."
+                if len(found) > 1
+                else "Remove the folder and start anew."
+            )
+            raise RunDamaged(
+                str(path), given=f"{error}", expected="a whole checkpoint", do=earlier
+            ) from error
+        if made_by != fingerprint:
+            raise RunMismatch(
+                str(path),
+                given=f"a checkpoint of plan {made_by[:12]}",
+                expected=f"one of plan {fingerprint[:12]}",
+                do="Resume with the plan, population, seed and JAX version the run was started with, or start a new run folder.",
+            )
+        return round, arrays, facts
+
+    def _checkpoints(self) -> list[Path]:
+        folder = self.path / CHECKPOINTS
+        found = [p for p in folder.iterdir() if IS_CHECKPOINT.fullmatch(p.name)] if folder.is_dir() else []
+        return sorted(found, key=lambda p: int(p.stem.split("-")[1]))
+
+    def _replace(self, path: Path, content: bytes) -> None:
+        replace_file(path, content, mode=self.mode)
+
+
+def _promises(path: Path) -> bool:
+    """Whether the run of a run.json promises something to its clients; one that cannot be read may."""
+    try:
+        return read_json(path.read_bytes(), dict[str, Any]).get("privacy") is not None
+    except (OSError, NotJson):
+        return True

@@ -1,0 +1,41 @@
+"""Where all that a run leaves behind lies in its folder. No other file spells these names.
+
+run.json              what ran: versions, seed, machine, status, what was assumed
+plan.json             the plan as plain values
+population.json       the data, in numbers
+metrics.jsonl         a line a round
+clients.safetensors   what is known per client at the end
+checkpoints/          round-000100.safetensors: the whole resumable state, the last two kept
+clients/              the clients' own states, where an algorithm has them
+secure_sum/           a transcript a round of the masked protocol, where it ran, the last two sums, and what
+                      the devices signed: head.msgpack after the last round, seal.msgpack at the end
+exhibit.safetensors   one client's vector as the server received it
+ledger.sqlite         what a private run has spent, with ledger.head beside it
+noise.key             the secret that its noise is made from, until it is over
+audit.json            what an audit found, with its pictures' numbers in audit.safetensors
+source.json           the file and the settings it was started with
+report.html           the report
+lock                  who is writing the folder now, if anybody is
+"""
+
+import re
+
+RUN, PLAN, POPULATION = "run.json", "plan.json", "population.json"
+METRICS, CLIENTS = "metrics.jsonl", "clients.safetensors"
+CHECKPOINTS, CHECKPOINT = "checkpoints", "round-{:06d}.safetensors"
+IS_CHECKPOINT = re.compile(r"round-(\d{6,})\.safetensors")
+STATES, STATE_TABLE = "clients", "states.bin"
+TRANSCRIPTS = "secure_sum"
+TRANSCRIPT, SUM = TRANSCRIPTS + "/round-{:06d}.msgpack", TRANSCRIPTS + "/round-{:06d}.sum"
+SIGNED, SEAL = TRANSCRIPTS + "/head.msgpack", TRANSCRIPTS + "/seal.msgpack"
+EXHIBIT = "exhibit.safetensors"
+LEDGER, LEDGER_HEAD, SECRET = "ledger.sqlite", "ledger.head", "noise.key"
+LEDGER_FILES = LEDGER, f"{LEDGER}-shm", f"{LEDGER}-wal", LEDGER_HEAD
+AUDIT, SCORES = "audit.json", "audit.safetensors"
+SOURCE, REPORT, LOCK = "source.json", "report.html", "lock"
+
+# All that may lie in the folder of a run.
+OF_A_RUN = frozenset(
+    {RUN, PLAN, POPULATION, METRICS, CLIENTS, CHECKPOINTS, STATES, TRANSCRIPTS, EXHIBIT, *LEDGER_FILES}
+    | {SECRET, AUDIT, SCORES, SOURCE, REPORT, LOCK}
+)

@@ -1,0 +1,60 @@
+"""One process a run: a file that is locked while it is held."""
+
+import fcntl
+import os
+import socket
+from datetime import UTC, datetime
+from pathlib import Path
+
+from fairyring.core.errors import RunError, StorageError
+from fairyring.core.files import OWNER, storage
+
+
+class Lock:
+    """A file that one process at a time has locked.
+
+    The lock is the system's, on the open file: it ends with the process, however that ends. What is in the file only says
+    who has it. Over a network file system it is as good as that system's locks.
+
+    Args:
+        path: of the file, made if there is none. It stays: a lock on a file that is removed locks nothing.
+        mode: who may read it, as for `replace_file`.
+
+    Raises:
+        RunError: somebody else has it.
+        StorageError: it cannot be written.
+    """
+
+    def __init__(self, path: Path, *, mode: int = OWNER) -> None:
+        with storage(path):
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, mode)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            who = os.read(self._descriptor, 200).decode(errors="replace").strip()
+            os.close(self._descriptor)
+            raise RunError(
+                f"run folder {path.parent}",
+                given=f"one that is being written by {who or 'another process'}",
+                expected="one process a folder: two would release the same rounds twice",
+                do="Wait until it has ended, or end it; then resume.",
+            ) from None
+        except OSError as error:
+            os.close(self._descriptor)
+            raise StorageError(
+                str(path),
+                given=f"{error.strerror or error}",
+                expected="a file system that has locks",
+                do="Keep the run folder on another one.",
+            ) from error
+        since = datetime.now(UTC).isoformat(timespec="seconds")
+        who = f"process {os.getpid()} on {socket.gethostname()} since {since}"
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, who.encode(), 0)
+
+    def release(self) -> None:
+        """Let it go. A second time does nothing."""
+        if self._descriptor >= 0:
+            os.ftruncate(self._descriptor, 0)
+            os.close(self._descriptor)
+            self._descriptor = -1

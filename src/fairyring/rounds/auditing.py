@@ -1,0 +1,115 @@
+"""Audits within a run, by canaries and of the mechanism itself: whether they can be made, and what they found."""
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from fairyring.core.errors import PlanError
+from fairyring.core.keys import Purpose, shared
+from fairyring.learning.plan import Plan
+from fairyring.privacy.canaries import Audit, Canaries, verdict
+from fairyring.privacy.mechanism import DirectCheck
+from fairyring.privacy.participation import AtMost
+from fairyring.rounds.draws import Draw
+from fairyring.rounds.spending import Spending
+from fairyring.rounds.watching import Watch
+
+
+def check_audit(audit: Canaries | DirectCheck | None, plan: Plan) -> int:
+    """How many canaries take part.
+
+    Raises:
+        PlanError: the audit is none, or the plan promises nothing that could be audited.
+    """
+    if audit is None:
+        return 0
+    if not isinstance(audit, Canaries | DirectCheck) or plan.protection is None:
+        raise PlanError(
+            "audit",
+            given=repr(audit)[:80] + ("" if plan.protection else ", for a plan without a budget"),
+            expected="fr.privacy.Canaries(1000) or fr.privacy.DirectCheck(), for a plan with privacy=fr.Budget(...)",
+            do="Give the plan a budget and a noise stage, or leave the audit out.",
+        )
+    if plan.protection.budget.unit == "example":
+        raise PlanError(
+            "audit",
+            given="canaries that are clients, for a promise to every example",
+            expected="a promise to every device, which is what a canary would break",
+            do="Leave the audit out.",
+        )
+    return audit.count if isinstance(audit, Canaries) else 0
+
+
+class RunAudit:
+    """An audit that goes along with a run: of the mechanism, and of canaries if there are any.
+
+    Args:
+        audit: what was asked for, checked.
+        plan: with a budget.
+        canaries: how many take part.
+        clients: how many the population has: canaries are numbered on from there.
+        root: key of the run.
+
+    Attributes:
+        watch: sees every client's vector before any noise, and what is released.
+    """
+
+    def __init__(
+        self, audit: Canaries | DirectCheck, plan: Plan, canaries: int, clients: int, root: jax.Array
+    ) -> None:
+        self.watch, self._clients = Watch(plan), clients
+        self._false_alarm = (audit if isinstance(audit, DirectCheck) else DirectCheck()).false_alarm
+        self._canaries: Audit | None = None
+        self._found: dict[str, Any] | None = None
+        if isinstance(audit, Canaries):
+            assert plan.protection is not None
+            directions = shared(root, Purpose.CANARY)
+            known = isinstance(plan.protection.participation, AtMost)
+            taking_part = Canaries(canaries, audit.confidence)
+            self._canaries = Audit(plan.update_layout.size, directions, taking_part, known=known)
+
+    @property
+    def has_canaries(self) -> bool:
+        """Whether canaries take part."""
+        return self._canaries is not None
+
+    def released(self, draw: Draw, mean: np.ndarray, weight: float) -> None:
+        """A round's mean was released; of so much weight."""
+        if self._canaries is not None:
+            # The mean is a sum over its weight, and a canary's part in it so much the smaller.
+            self._canaries.record(mean, draw.canaries - self._clients, 1.0 / weight)
+
+    def scores(self) -> np.ndarray | None:
+        """The canaries' scores: float32 `[n]`; None without canaries, or before anything was found."""
+        if self._canaries is None or self._found is None:
+            return None
+        return np.asarray(self._canaries.scores().scores, np.float32)
+
+    def found(self, spending: Spending) -> dict[str, Any] | None:
+        """What it found, for the run's record; None before any release. Asked once, at the end: it goes over all of them."""
+        if self._found is None and len(self.watch):
+            self._found = _found(self._canaries, self.watch, spending, self._false_alarm)
+        return self._found
+
+
+def _found(audit: Audit | None, watch: Watch, spending: Spending, false_alarm: float) -> dict[str, Any]:
+    """What audits found, for the run's record: canaries, if there are any, and the direct check as `mechanism`."""
+    counted = {r.round: r.release for r in spending.ledger.reservations() if r.digest}
+    mechanism = {"mechanism": watch.check(counted, false_alarm).describe()}
+    if audit is None:
+        return mechanism
+    estimate = audit.estimate(spending.protection.budget.delta)
+    claimed = spending.spent().epsilon
+    return mechanism | {
+        "canaries": estimate.canaries,
+        "claimed": claimed,
+        "empirical": estimate.epsilon,
+        "lower": estimate.lower,
+        "confidence": estimate.confidence,
+        "delta": estimate.delta,
+        "mean": estimate.mean,
+        "std": estimate.std,
+        "holds": verdict(claimed, estimate),
+        "statement": estimate.statement,
+    }

@@ -1,0 +1,84 @@
+"""The header of a run's record, `run.json`: what ran, and whether a run that is resumed is that one."""
+
+import hashlib
+import platform
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any
+
+from fairyring._version import __version__
+from fairyring.core.errors import RunMismatch
+from fairyring.learning.plan import Plan
+
+# What a run that is resumed must have in common with its beginning, beside its fingerprints.
+SAME = ("seed", "dropout", "secure_sum", "canaries")
+
+
+def new_header(
+    plan: Plan,
+    population: str,
+    *,
+    rounds: int,
+    seed: int,
+    started: str,
+    machine: Mapping[str, Any],
+    dropout: float = 0.0,
+    secure_sum: str | None = None,
+    canaries: int = 0,
+    warnings: list[str] | None = None,
+) -> dict[str, Any]:
+    """The header of a run that begins.
+
+    Args:
+        plan: what runs.
+        population: fingerprint of the data.
+        rounds, seed: of the run.
+        started: when, in ISO 8601.
+        machine: what it is made on.
+        dropout: probability that a sampled client vanishes.
+        secure_sum: how it is computed; None without one.
+        canaries: how many take the places of clients.
+        warnings: what takes the worth from the plan's promise.
+    """
+    prints = {"plan": plan.fingerprint(), "population": population}
+    text = f"{prints['plan']} {population} {seed} {dropout}" + (f" {canaries} canaries" if canaries else "")
+    return {
+        "fairyring": __version__,
+        "status": "running",
+        "seed": seed,
+        "rounds": rounds,
+        "dropout": dropout,
+        "fingerprint": hashlib.sha256(text.encode()).hexdigest(),
+        "fingerprints": prints,
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("jax", "jaxlib", "numpy", "optax")},
+        },
+        "machine": dict(machine),
+        "started": started,
+        "seconds": 0.0,
+        "compile_seconds": 0.0,
+        "secure_sum": secure_sum,
+        "canaries": canaries,
+        "privacy": plan.protection.describe() | {"warnings": warnings or []} if plan.protection else None,
+    }
+
+
+def check_same(header: Mapping[str, Any], saved: Mapping[str, Any], where: str) -> None:
+    """Raise `RunMismatch` unless `saved` is the header of the same run; `where` it was found."""
+    given = {**header["fingerprints"], **{name: header[name] for name in SAME}}
+    before = {**saved["fingerprints"], **{name: saved.get(name, 0) for name in SAME}}
+    versions = {k: v for k, v in saved["versions"].items() if header["versions"].get(k) != v}
+    also = (
+        f" (the run was made with {versions}, which alone can change a plan's fingerprint)"
+        if versions
+        else ""
+    )
+    for name, value in given.items():
+        if before[name] != value:
+            raise RunMismatch(
+                f"run folder {where}",
+                given=f"a run of another {name}: {str(before[name])[:12]}",
+                expected=f"{name} {str(value)[:12]}",
+                do=f"Resume with the {name} the run was started with, or start a new run folder{also}.",
+            )

@@ -1,0 +1,113 @@
+"""The server's half of every round, compiled: what all drivers run, whoever has computed the sum."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from fairyring.core.keys import Purpose, of_round, shared
+from fairyring.core.program import Device, Program
+from fairyring.learning.plan import Plan
+from fairyring.learning.server import ServerState, server_half
+
+Tree = Any
+Array = Any  # of NumPy before a program is called, of JAX within
+
+
+class Sums(NamedTuple):
+    """The sum of encoded messages, and how many are in it (int32)."""
+
+    message: Any
+    reported: Array
+
+
+class ServerProgram:
+    """A plan's server half, compiled for one device.
+
+    Args:
+        plan: whose.
+        clients: how many the population has.
+        root: key of the run.
+        device: where the server is.
+        options: of the compiler.
+
+    Attributes:
+        add_up: `(0, parts) -> Sums`: where noise is added before the server's half.
+        finish: `(0, state, parts, round, root) -> (state, side, reported)`: `parts` are the sums of several workers.
+        finish_noisy: as `finish`, of the one noisy sum; the decoded mean vector comes last.
+        root: the run's key, on the device.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        clients: int,
+        root: jax.Array,
+        device: Device,
+        options: Mapping[str, str | int] | None = None,
+    ) -> None:
+        self.plan, self.device = plan, device
+        self.root = jax.device_put(root, device)
+        self.advance = server_half(
+            plan.server, plan.algorithm, plan.bound, plan.update_layout, clients, plan.secret_rate
+        )
+        self.add_up = Program(self._add_up, [device], options=options)
+        self.finish = Program(self._finish, [device], options=options)
+        self.finish_noisy = Program(self._finish_noisy, [device], options=options)
+
+    def placed(self, state: ServerState) -> ServerState:
+        """`state`, on the server's device."""
+        return jax.device_put(state, self.device)
+
+    def with_root(self, root: jax.Array) -> "ServerProgram":
+        """The same programs, for a run of another key."""
+        other = object.__new__(ServerProgram)
+        other.__dict__ |= self.__dict__ | {"root": jax.device_put(root, self.device)}
+        return other
+
+    def sums(self, vector: np.ndarray | None = None, count: int = 0) -> Sums:
+        """A masked sum of so many clients, on the server's device; of nobody without one."""
+        message = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), self.plan.message_shape)
+        message = message if vector is None else message._replace(vector=vector)
+        return jax.device_put(Sums(message, np.int32(count)), self.device)
+
+    def warm(self, state: ServerState, parts: tuple[Sums, ...]) -> None:
+        """Compile what rounds of such parts need; `parts` are those of nobody."""
+        number = np.int32(0)
+        self.finish(0, state, parts, number, self.root)
+        if self.plan.protection is not None:
+            self.finish_noisy(0, state, self.add_up(0, parts), number, self.root)
+
+    def _add_up(self, parts: tuple[Sums, ...]) -> Sums:
+        """The sum of all parts."""
+        return jax.tree.map(lambda *leaves: sum(leaves[1:], leaves[0]), *parts)
+
+    def _finish(
+        self, state: ServerState, parts: tuple[Sums, ...], number: jax.Array, root: jax.Array
+    ) -> tuple[ServerState, jax.Array, jax.Array]:
+        """The server's half of a round: the state, `[side...]`, and how many reported."""
+        state, side, reported, _ = self._finish_noisy(state, self._add_up(parts), number, root)
+        return state, side, reported
+
+    def _finish_noisy(
+        self, state: ServerState, sums: Sums, number: jax.Array, root: jax.Array
+    ) -> tuple[ServerState, jax.Array, jax.Array, jax.Array]:
+        """The same of a sum, and the decoded mean vector."""
+        counted = counts(self.plan, sums.reported)
+        state, side, mean = self.advance(
+            state, sums.message, counted, shared(of_round(root, number), Purpose.SHARED)
+        )
+        return state, side, sums.reported, mean
+
+
+def counts(plan: Plan, reported: Any) -> Any:
+    """How many reports a round goes on with, of so many that came: the one place that says what is too few.
+
+    A sum of fewer than the minimum is not released, and counts as none. But where who took part is a secret, so is that
+    nobody did: noise alone is released then, as of one.
+    """
+    counted = reported * (reported >= plan.fewest)
+    if plan.secret_rate is not None and plan.fewest == 1:
+        counted = counted + (counted == 0)
+    return counted

@@ -1,0 +1,63 @@
+"""What came of a round's work: the sum of a cohort's messages, before anything of it is released."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from fairyring.rounds.program import Sums
+from fairyring.secagg import Traffic, Transcript
+from fairyring.secagg.server import Stage
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """One client's vector beside what the server received from it: uint32 `[length]` each. Only a simulation has both."""
+
+    clear: np.ndarray
+    received: np.ndarray
+
+
+@dataclass(frozen=True)
+class Summed:
+    """What came of a round's secure sum.
+
+    Attributes:
+        vector: the sum, uint32 `[length]`; None where the session was aborted.
+        count: how many vectors are in it.
+        traffic: bytes of all devices together, without the model.
+        aborted: the stage at which the server gave up, and why; None where it did not.
+        transcript: what anyone may check; None where the session was aborted.
+        exhibit: of the first client that sent its input; None where nobody did, or nobody shows it.
+    """
+
+    vector: np.ndarray | None
+    count: int
+    traffic: Traffic
+    aborted: tuple[str, str] | None
+    transcript: Transcript | None
+    exhibit: Exhibit | None
+
+    @property
+    def seen(self) -> bool:
+        """There is no sum, but the server had what it takes to make one."""
+        return self.aborted is not None and self.aborted[0] == Stage.UNMASKING
+
+
+class Total(NamedTuple):
+    """The sum of a cohort's messages.
+
+    Attributes:
+        parts: the sums of all who computed one, on the server's device.
+        faulty: clients whose update was not finite, as far as anybody knows: int64 `[n]`.
+        summed: what came of the masked protocol, where it ran. Clients' shares of noise are in its sum.
+    """
+
+    parts: tuple[Sums, ...]
+    faulty: np.ndarray
+    summed: Summed | None = None
+
+    @property
+    def traffic(self) -> Traffic | None:
+        """Bytes of all clients' secure sum, where they were counted."""
+        return self.summed.traffic if self.summed else None

@@ -1,0 +1,152 @@
+"""The compiled engine as a worker: a cohort's clients shared among this machine's devices, piece by piece."""
+
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from fairyring.core.program import handed
+from fairyring.learning.device import Broadcast
+from fairyring.learning.example_steps import Drawn
+from fairyring.learning.server import ServerState
+from fairyring.records.states import ClientStates
+from fairyring.rounds.draws import Draw, Draws
+from fairyring.rounds.program import Sums
+from fairyring.rounds.spending import RoundNoise
+from fairyring.rounds.total import Total
+from fairyring.rounds.worker import Work
+from fairyring.simulation.engine import Engine
+from fairyring.simulation.feed import Piece, Resident, Streamed
+
+Tree = Any
+
+
+class CompiledWorker:
+    """Computes sums on the engine.
+
+    Args:
+        engine: the compiled plan.
+        feed: brings clients' rows to the devices.
+        draws: of the run: the next round's cohort is drawn while devices are at work.
+        root: key of the run.
+        states: what clients remember, or None.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        feed: Resident | Streamed,
+        draws: Draws,
+        root: jax.Array,
+        states: ClientStates | None,
+    ) -> None:
+        self.engine, self.feed, self.draws, self.states = engine, feed, draws, states
+        self.roots = [jax.device_put(root, device) for device in engine.devices]
+
+    def accumulate(self, work: Work) -> Total:
+        """See `fairyring.rounds.worker.Worker`."""
+        draw, sent = work.draw, self._sent(work)
+        sums = self._nothing()
+        waiting: deque[list[tuple[np.ndarray, Tree, jax.Array]]] = deque()
+        bad: list[np.ndarray] = []
+        for pieces in self.feed.pieces(draw.staying):
+            waiting.append(self._accumulate(pieces, sums, sent, work.noise))
+            if len(waiting) > 1:  # fetch the next piece while this one is computed, but no further ahead
+                bad += self._settle(waiting.popleft())
+        self.draws.of(draw.round + 1)  # while other devices are still at work
+        for judged in waiting:
+            bad += self._settle(judged)
+        if len(draw.canaries):
+            sums[0] = self._plant(sums[0], draw, draw.canaries)
+        parts = (sums[0], *(handed(part, self.engine.devices[0]) for part in sums[1:]))
+        return Total(parts, np.concatenate(bad))
+
+    def encoded(
+        self, work: Work, faulty: list[np.ndarray], *, keep: bool = True
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        """See `fairyring.rounds.worker.Worker`: a sum of one, by the same program as a sum of all."""
+        draw, sent = work.draw, self._sent(work)
+        width = len(sent)
+        for first in range(0, len(draw.staying), width):
+            for pieces in self.feed.pieces(draw.staying[first : first + width]):
+                sums = self._nothing()
+                faulty += self._settle(self._accumulate(pieces, sums, sent, work.noise), keep=keep)
+                for place, piece in enumerate(pieces):
+                    for client in piece.clients.tolist():  # one, or none
+                        yield client, np.asarray(sums[place].message.vector)
+        for client in draw.canaries:
+            message = self._plant(self.engine.nothing(0), draw, np.array([client])).message
+            yield int(client), np.asarray(message.vector)
+
+    def warm(self, state: ServerState, number: int) -> Total:
+        """See `fairyring.rounds.worker.Worker`."""
+        nobody = np.zeros(0, np.int64)
+        return self.accumulate(Work(Draw(number, nobody, nobody), state))
+
+    def _plant(self, sums: Sums, draw: Draw, canaries: np.ndarray) -> Sums:
+        """A device's sums with the messages of canaries in them."""
+        ids = np.zeros(self.engine.room, np.int32)
+        ids[: len(canaries)] = canaries
+        return self.engine.plant(0, sums, ids, np.int32(len(canaries)), np.int32(draw.round), self.roots[0])
+
+    def _nothing(self) -> list[Sums]:
+        """The sum of no messages, on every device."""
+        return [self.engine.nothing(place) for place in range(len(self.engine.devices))]
+
+    def _sent(self, work: Work) -> list[Broadcast]:
+        """What the clients on each device receive."""
+        own = Broadcast(work.state.params, work.state.shared, np.int32(work.draw.round))
+        return [own, *(handed(own, device) for device in self.engine.devices[1:])]
+
+    def _accumulate(
+        self, pieces: list[Piece], sums: list[Sums], sent: list[Broadcast], noise: RoundNoise | None
+    ) -> list[tuple[np.ndarray, Tree, jax.Array]]:
+        """Start a piece on every device; `sums` are replaced. Returns `(clients, new states, who was finite)` of each."""
+        judged = []
+        for place, piece in reversed(list(enumerate(pieces))):  # the first core is this thread's own
+            mine = self._fetch(piece.clients, place)
+            sums[place], mine, finite = self.engine.accumulate(
+                place,
+                sums[place],
+                sent[place],
+                piece.columns,
+                piece.members,
+                mine,
+                self.roots[place],
+                self._drawn(piece, noise),
+            )
+            judged.append((piece.clients, mine, finite))
+        return judged
+
+    def _drawn(self, piece: Piece, noise: RoundNoise | None) -> Drawn | tuple[()]:
+        """What a piece's clients draw for their noisy local steps, by their places; nothing where there are none."""
+        shapes = self.engine.drawn
+        if shapes is None:
+            return ()
+        room = len(piece.members.ids)
+        drawn = Drawn(*(np.zeros((room, *one.shape), one.dtype) for one in shapes.drawn))
+        drawn.batches[:] = -1
+        if noise is not None:
+            sizes = np.asarray(piece.members.sizes)
+            for place, client in enumerate(piece.clients.tolist()):
+                noise.draw_steps(client, int(sizes[place]), drawn.noise[place], drawn.batches[place])
+        return drawn
+
+    def _fetch(self, clients: np.ndarray, place: int) -> Tree:
+        """States of a piece's clients, on their device."""
+        if self.states is None:
+            return ()
+        return jax.device_put(self.states.read(clients, self.feed.room), self.engine.devices[place])
+
+    def _settle(
+        self, judged: list[tuple[np.ndarray, Tree, jax.Array]], *, keep: bool = True
+    ) -> list[np.ndarray]:
+        """Keep the new states of a piece's clients on every device; returns those whose update was not finite."""
+        bad = []
+        for clients, mine, finite in judged:
+            if keep and self.states is not None and len(clients):
+                self.states.write(clients, jax.tree.map(np.asarray, mine))
+            bad.append(clients[~np.asarray(finite)[: len(clients)]])
+        return bad
