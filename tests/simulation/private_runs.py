@@ -153,14 +153,21 @@ def is_of_variance(drawn: np.ndarray, variance: float) -> bool:
 def compiled_once() -> Iterator[None]:
     """A plan is compiled once a module, for all its runs: what a program computes depends on its arguments alone."""
     engines: dict[Any, Any] = {}
+    servers: dict[Any, Any] = {}
     prints: dict[int, tuple[fr.Plan, str]] = {}
-    engine, fingerprint = assembly.Engine, fr.Plan.fingerprint
+    engine, program, fingerprint = assembly.Engine, assembly.ServerProgram, fr.Plan.fingerprint
 
     def kept(given: fr.Plan, workload: Any, clients: int, target: Any) -> Any:
         key = id(given), clients, str(workload)
         if key not in engines:
             engines[key] = given, engine(given, workload, clients, target)
         return engines[key][1]
+
+    def served(given: fr.Plan, clients: int, root: Any, device: Any, options: Any) -> Any:
+        key = id(given), clients, device
+        if key not in servers:
+            servers[key] = given, program(given, clients, root, device, options)
+        return servers[key][1].with_root(root)
 
     def known(given: fr.Plan) -> str:
         if id(given) not in prints:
@@ -169,5 +176,6 @@ def compiled_once() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(assembly, "Engine", kept)
+        patch.setattr(assembly, "ServerProgram", served)
         patch.setattr(fr.Plan, "fingerprint", known)
         yield

@@ -12,8 +12,9 @@ from fairyring.core.errors import PlanError
 from fairyring.privacy import DirectCheck
 from fairyring.privacy.ledger import Ledger
 from fairyring.privacy.source import NoiseSource
+from fairyring.rounds.program import Sums
 from fairyring.rounds.spending import RoundNoise
-from fairyring.simulation.rounds import Rounds
+from fairyring.simulation.worker import CompiledWorker
 from tests.simulation import private_runs
 from tests.simulation.private_runs import (
     CLASSES,
@@ -246,14 +247,15 @@ def test_noise_that_never_reaches_the_sum(monkeypatch):
 
 
 def test_a_client_that_is_added_twice(monkeypatch):
-    real = Rounds._finish
+    real = CompiledWorker.accumulate
 
-    def twice(self, state, draw, sums, faulty, noise, *, shared):
-        message, heard = sums[0]
-        sums[0] = message._replace(vector=message.vector + message.vector), heard
-        return real(self, state, draw, sums, faulty, noise, shared=shared)
+    def twice(self, work):
+        total = real(self, work)
+        message, *rest = total.parts[0]
+        doubled = Sums(message._replace(vector=message.vector + message.vector), *rest)
+        return total._replace(parts=(doubled, *total.parts[1:]))
 
-    monkeypatch.setattr(Rounds, "_finish", twice)
+    monkeypatch.setattr(CompiledWorker, "accumulate", twice)
     assert {"coordinates in the clear", "noise apart from the sum"} & failed(checked(CENTRAL))
 
 
@@ -291,11 +293,11 @@ def test_a_clip_a_third_too_long(monkeypatch):
 
 
 def test_a_client_that_is_not_clipped(monkeypatch):
-    real = Rounds._one_by_one
+    real = CompiledWorker.encoded
 
-    def one_longer(self, draw, sent, bad, noise, *, keep=True):
-        for place, (client, vector) in enumerate(real(self, draw, sent, bad, noise, keep=keep)):
+    def one_longer(self, work, faulty, *, keep=True):
+        for place, (client, vector) in enumerate(real(self, work, faulty, keep=keep)):
             yield client, vector * np.uint32(3) if not place else vector
 
-    monkeypatch.setattr(Rounds, "_one_by_one", one_longer)
+    monkeypatch.setattr(CompiledWorker, "encoded", one_longer)
     assert "L2 norm" in failed(checked(SKELLAM, 1, secure_sum="protocol"))

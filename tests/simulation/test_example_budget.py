@@ -17,7 +17,7 @@ from fairyring.privacy.ledger import Ledger
 from fairyring.privacy.participation import PoissonSampled
 from fairyring.report import write_report
 from fairyring.rounds.spending import Earlier, Spending
-from fairyring.simulation.rounds import Rounds
+from fairyring.simulation.worker import CompiledWorker
 from tests.learning.linear import people, task
 from tests.simulation.private_runs import ENTROPY, compiled_once, is_of_variance, ledger, run, same_state
 
@@ -63,7 +63,7 @@ class Draws:
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.drawn: dict[tuple[int, int], Drawn] = {}
-        real = Rounds._drawn
+        real = CompiledWorker._drawn
 
         def drawn(rounds, piece, noise):
             found = real(rounds, piece, noise)
@@ -73,7 +73,7 @@ class Draws:
                     self.drawn[noise.round, client] = Drawn(*(part[place].copy() for part in found))
             return found
 
-        patch.setattr(Rounds, "_drawn", drawn)
+        patch.setattr(CompiledWorker, "_drawn", drawn)
 
 
 # -- noise and batches ----------------------------------------------------------------------------------------

@@ -82,12 +82,17 @@ def test_all_shadow_runs_are_made_by_programs_that_are_compiled_once(monkeypatch
     made = []
     engine = assembly.Engine
     monkeypatch.setattr(assembly, "Engine", lambda *given: made.append(engine(*given)) or made[-1])
+    servers = []
+    program = assembly.ServerProgram
+    monkeypatch.setattr(
+        assembly, "ServerProgram", lambda *given: servers.append(program(*given)) or servers[-1]
+    )
     judges = []
     evaluator = shadows.Evaluator
     monkeypatch.setattr(shadows, "Evaluator", lambda *given: judges.append(evaluator(*given)) or judges[-1])
     attacked(BARE, rounds=2)
-    assert len(made) == len(judges) == 1
-    for program in (made[0].accumulate, made[0].finish, made[0].nothing, judges[0]._scan):
+    assert len(made) == len(servers) == len(judges) == 1
+    for program in (made[0].accumulate, made[0].nothing, servers[0].finish, judges[0]._scan):
         assert program.compilations <= 1  # 0 where the module has compiled it before
         assert len(program.loaded) == 1
 
@@ -106,14 +111,15 @@ def test_who_is_away_sends_nothing_and_counts_where_counting_is_in_the_clear(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     heard: list[tuple[int, int]] = []
-    real = shadows.Rounds._finish
+    real = shadows.release
 
-    def finish(self, state, draw, sums, *rest, **named):
-        counted = int(np.asarray(sums[0][0].vector)[-1]) if self.engine.plan.protection else -1
-        heard.append((int(sums[0][1]), counted))
-        return real(self, state, draw, sums, *rest, **named)
+    def release(program, state, draw, total, noise):
+        sums = total.parts[0]
+        counted = int(np.asarray(sums.message.vector)[-1]) if program.plan.protection else -1
+        heard.append((int(sums.reported), counted))
+        return real(program, state, draw, total, noise)
 
-    monkeypatch.setattr(shadows.Rounds, "_finish", finish)
+    monkeypatch.setattr(shadows, "release", release)
     attacked(PRIVATE, rounds=2, shadows=8)
     assert heard == [(10, 10)] * 16
     heard.clear()

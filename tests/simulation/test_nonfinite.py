@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import fairyring as fr
+from fairyring.records.states import ClientStates
 from tests.simulation import private_runs
 from tests.simulation.private_runs import Releases, people, run
 
@@ -112,13 +113,13 @@ def test_what_it_remembers_stays_as_it_was():
     given = private_runs.plan(fr.gaussian_noise(1.0), bits=None, algorithm=fr.scaffold(), cohort=EVERYBODY)
     kept = []
     with pytest.MonkeyPatch.context() as patch:
-        real = fr.simulation.states.ClientStates.write
+        real = ClientStates.write
 
         def write(states, clients, trees):
             kept.append(dict(zip(clients.tolist(), trees["w"], strict=False)))
             real(states, clients, trees)
 
-        patch.setattr(fr.simulation.states.ClientStates, "write", write)
+        patch.setattr(ClientStates, "write", write)
         fr.simulate(given, poisoned(BAD), rounds=1, devices=1)
     (states,) = kept
     assert not states[BAD].any()
