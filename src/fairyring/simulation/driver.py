@@ -35,6 +35,7 @@ from fairyring.rounds.stopping import EarlyStopping
 from fairyring.rounds.total import Total
 from fairyring.rounds.worker import Work, Worker
 from fairyring.simulation.assembly import Assembly, assemble
+from fairyring.simulation.debug import DebugWorker
 from fairyring.simulation.evaluate import Evaluation, Evaluator
 from fairyring.simulation.machine import machine
 from fairyring.simulation.masked import MaskedSums, total_of
@@ -67,6 +68,7 @@ def simulate(
     on_round: Callable[[dict[str, Any]], object] | None = None,
     devices: int | None = None,
     together: int | None = None,
+    engine: Literal["compiled", "debug"] = "compiled",
 ) -> Run:
     """Run a plan over a population on this machine.
 
@@ -106,6 +108,8 @@ def simulate(
         on_round: called with every round's record.
         devices: on a CPU, use so many cores; elsewhere at most so many accelerators. All without it.
         together: clients vectorised together on a device.
+        engine: `"debug"` computes client after client in plain Python with nothing compiled, so that a loss, a model or a
+            metric can print arrays and stop at `breakpoint()`. Much slower, and the same numbers but for float rounding.
 
     Returns:
         The run.
@@ -121,7 +125,9 @@ def simulate(
         PrivacyWarning: delta is not below one over the number of clients; or a round's noise is longer than a mean
             update as long as the clip. The run's header has the same words, under privacy.
     """
-    _check_options(plan, rounds, evaluate_every, checkpoint_every, secure_sum, test, stop, run, resume)
+    _check_options(
+        plan, rounds, evaluate_every, checkpoint_every, secure_sum, test, stop, run, resume, engine
+    )
     examined = {"training": plan.task.check(population)}
     if test is not None:
         examined["test"] = plan.task.check(test)
@@ -186,7 +192,9 @@ def simulate(
     with coordinator:
         for caution in cautions:
             warnings.warn(caution, PrivacyWarning, stacklevel=2)
-        worker = CompiledWorker(parts.engine, parts.rows, draws, key, coordinator.states)
+        worker: Worker = CompiledWorker(parts.engine, parts.rows, draws, key, coordinator.states)
+        if engine == "debug":
+            worker = DebugWorker(plan, population, key, coordinator.states)
         driver = _Driver(coordinator, worker, draws, masks, evaluator)
         return driver.go(on_round, summary)
 
@@ -281,6 +289,7 @@ def _check_options(
     stop: EarlyStopping | None,
     run: object,
     resume: bool,
+    engine: object,
 ) -> None:
     """Raise `PlanError` unless the options of a run fit each other."""
     for name, value in (
@@ -314,4 +323,11 @@ def _check_options(
             given="no run folder",
             expected="run=, the folder of the run",
             do="Give run= the folder to resume.",
+        )
+    if engine not in ("compiled", "debug"):
+        raise PlanError(
+            "engine",
+            given=repr(engine),
+            expected="'compiled' or 'debug'",
+            do="Leave it out, but for looking into a loss or a model.",
         )

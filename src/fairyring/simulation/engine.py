@@ -65,8 +65,6 @@ class Engine:
     def __init__(self, plan: Plan, workload: Workload, clients: int, target: Target) -> None:
         self.plan, self.devices, self.together = plan, target.devices, target.together
         self.clients = clients
-        noise = plan.bound.signal.noise
-        self.longest = noise.l2 / noise.scale if noise else 1.0
         self.update = device_half(
             plan.task,
             plan.local,
@@ -148,26 +146,30 @@ class Engine:
         return lax.fori_loop(0, -(-members.used // width), block, (sums, mine, finite))
 
     def _plant(self, sums: Tree, ids: jax.Array, used: jax.Array, number: jax.Array, root: jax.Array) -> Tree:
-        """Add the messages of an audit's canaries: clients `ids[:used]`, counted from behind the population's.
-
-        A canary pushes a thousand times as far as it may, and claims ten million examples: what a clip and a bound on
-        the weight leave of that is what one client can do.
-        """
-        round_key = of_round(root, number)
-        stages_key = shared(round_key, Purpose.SHARED)
-        directions = shared(root, Purpose.CANARY)
-        plan = self.plan
-        length = np.float32(1e3 * self.longest)
-        rest = [side.bound if np.isfinite(side.bound) else 1e7 for side in plan.sides]
+        """Add the messages of an audit's canaries: clients `ids[:used]`."""
 
         def one(i: jax.Array, sums: Tree) -> Tree:
-            total, reported = sums
-            vector = canary(directions, ids[i] - self.clients, plan.update_layout.size) * length
-            key = jax.random.fold_in(jax.random.fold_in(round_key, ids[i]), int(Purpose.ENCODE))
-            message = plan.bound.encode(Message(vector, jnp.asarray(rest, jnp.float32)), key, stages_key)
-            return Sums(jax.tree.map(jnp.add, total, message), reported + 1)
+            message = canary_message(self.plan, self.clients, ids[i], number, root)
+            return Sums(jax.tree.map(jnp.add, sums.message, message), sums.reported + 1)
 
         return lax.fori_loop(0, used, one, sums)
+
+
+def canary_message(plan: Plan, clients: int, client: Array, number: Array, root: jax.Array) -> Message:
+    """The message of an audit's canary in a round; canaries are counted from behind the population's clients.
+
+    A canary pushes a thousand times as far as it may, and claims ten million examples: what a clip and a bound on
+    the weight leave of that is what one client can do.
+    """
+    round_key = of_round(root, number)
+    stages_key = shared(round_key, Purpose.SHARED)
+    directions = shared(root, Purpose.CANARY)
+    noise = plan.bound.signal.noise
+    length = np.float32(1e3 * (noise.l2 / noise.scale if noise else 1.0))
+    rest = [side.bound if np.isfinite(side.bound) else 1e7 for side in plan.sides]
+    vector = canary(directions, client - clients, plan.update_layout.size) * length
+    key = jax.random.fold_in(jax.random.fold_in(round_key, client), int(Purpose.ENCODE))
+    return plan.bound.encode(Message(vector, jnp.asarray(rest, jnp.float32)), key, stages_key)
 
 
 def share(ids: np.ndarray, sizes: np.ndarray, devices: int) -> list[np.ndarray]:
