@@ -211,9 +211,7 @@ def _facts(records: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -> li
     promise = facts.get("privacy")
     if promise and promise.get("spent") is not None:
         limit = f" of {promise['epsilon']:g}" if promise["epsilon"] is not None else ", without a limit,"
-        counted = (
-            f"epsilon {promise['spent']:.3g}{limit} spent at delta {promise['delta']:g}, for every device"
-        )
+        counted = f"epsilon {promise['spent']:.3g}{limit} spent at delta {promise['delta']:g}, for every {promise.get('unit', 'device')}"
         why = promise.get("why_nothing")
         rows.append(("privacy", f"nothing is promised: {why} (counted: {counted})" if why else counted))
         if promise.get("statement") and not why:

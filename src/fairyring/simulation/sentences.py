@@ -144,13 +144,18 @@ def whom_it_covers(ran: Ran) -> Sentence | None:
 
 
 def delta_is_large(ran: Ran) -> Sentence | None:
-    if ran.protection is None or ran.by_example or ran.protection.budget.delta * ran.clients < 1:
+    if ran.protection is None:
+        return None
+    delta, many, units, one = ran.protection.budget.delta, ran.clients, "clients", "all data of one client"
+    if ran.by_example:
+        many, units, one = ran.examples, "examples", "one of them"
+    if delta * many < 1:
         return None
     return Sentence(
         NOT_PRIVATE,
-        "Delta allows whole clients to be exposed",
-        f"With delta {ran.protection.budget.delta:g} and {ran.clients:,} clients, a run that publishes all data of one client "
-        f"would keep this promise. Choose delta well below 1 / {ran.clients:,}.",
+        f"Delta allows whole {units} to be exposed",
+        f"With delta {delta:g} and {many:,} {units}, a run that publishes {one} would keep this promise. Choose delta well below "
+        f"1 / {many:,}.",
     )
 
 
@@ -442,6 +447,12 @@ def judged_on_clients(ran: Ran) -> Sentence | None:
 def states_of_clients(ran: Ran) -> Sentence | None:
     if ran.protection is None or ran.states == "none":
         return None
+    if ran.by_example:
+        return Sentence(
+            PRIVATE,
+            "The clients' own states are made of noisy steps",
+            "They tell no more of an example than what was counted, each of one client's.",
+        )
     if ran.states == "kept":
         return Sentence(
             NOT_PRIVATE,
