@@ -170,9 +170,11 @@ CASES: dict[str, list[tuple[Ran, str, Ran, str | None]]] = {
         (ran(private(), rounds=ABORTED), "1 of 2 rounds", ran(private(), rounds=LOST), None),
         (ran(private(), rounds=ABORTED), "without a sum", ran(without(), rounds=ABORTED), None),
         (ran(private(), rounds=NOBODY), "1 of 2 rounds", ran(COINS, rounds=NOBODY), None),
+        (ran(private(), rounds=NOBODY), "too few clients stayed", ran(SILOS, rounds=NOBODY), "sent an update that was finite"),
     ],
     "updates_not_finite": [
         (ran(private(), rounds=[{"nonfinite": 3}]), "3 updates held", ran(private(), rounds=[{"nonfinite": 0}]), None),
+        (ran(private(), rounds=[{"nonfinite": 3}]), "counted as zeros", ran(SILOS, rounds=[{"nonfinite": 3}]), "did not count"),
         (ran(private(), rounds=[{"nonfinite": 1}]), "1 update held", ran(without(), rounds=[{"nonfinite": 1}]), None),
     ],
     "training_examples_are_sound": [

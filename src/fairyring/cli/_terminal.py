@@ -222,9 +222,9 @@ def _facts(records: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -> li
     if facts.get("secure_sum") == "protocol":
         summed = [r["clients"] for r in records if "aborted" not in r]
         rows.append(("secure sum", _secure(summed, len(records) - len(summed))))
-    left_out = sum(r.get("nonfinite", 0) for r in records)
-    if left_out:
-        rows.append(("left out", f"{units.count(left_out, 'update')} with a number that is not finite"))
+    bad = sum(r.get("nonfinite", 0) for r in records)
+    if bad:
+        rows.append(("not finite", units.not_finite(bad, facts)))
     return rows
 
 

@@ -369,8 +369,9 @@ def rounds_without_a_sum(ran: Ran) -> Sentence | None:
     return Sentence(
         NOT_PRIVATE,
         "Rounds without a sum are seen",
-        f"{without:,} of {len(ran.rounds):,} rounds ended without a sum, since too few clients stayed. That they did is outside "
-        "of the promise.",
+        f"{without:,} of {len(ran.rounds):,} rounds ended without a sum, since too few clients "
+        + ("stayed" if ran.plan.bound.signal.discreet else "sent an update that was finite")
+        + ". That they did is outside of the promise.",
     )
 
 
@@ -381,8 +382,9 @@ def updates_not_finite(ran: Ran) -> Sentence | None:
     return Sentence(
         NOT_PRIVATE,
         "Updates that were not finite are counted",
-        f"{bad:,} {'update' if bad == 1 else 'updates'} held a number that is not finite, and counted as zeros. How many they "
-        "were in each round is in the record, and outside of the promise.",
+        f"{bad:,} {'update' if bad == 1 else 'updates'} held a number that is not finite, and "
+        + ("counted as zeros" if ran.plan.bound.signal.discreet else "did not count")
+        + ". How many they were in each round is in the record, and outside of the promise.",
     )
 
 
