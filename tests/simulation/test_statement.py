@@ -148,6 +148,7 @@ CASES: dict[str, list[tuple[Ran, str, Ran, str | None]]] = {
     ],
     "each_step_is_noisy": [
         (ran(SILOS), "counts 3 of them", ran(private()), None),
+        (ran(SILOS), "are mostly noise", ran(private()), None),
         (ran(silos(steps=5)), "counts 5 of them", ran(SILOS), "counts 3 of them"),
     ],
     "who_is_in_a_batch": [

@@ -248,7 +248,8 @@ def each_step_is_noisy(ran: Ran) -> Sentence | None:
         PRIVATE,
         "Each client adds the noise itself",
         "What leaves a client is made of noisy steps alone: no server need be trusted with an example. Every round counts "
-        f"{ran.protection.release.steps:,} of them, as if every client took part in every round it may.",
+        f"{ran.protection.release.steps:,} of them, as if every client took part in every round it may. Loss and metrics of training "
+        "come of the same sums: with few examples in a batch they are mostly noise, and how much is not recorded.",
     )
 
 
