@@ -45,6 +45,12 @@ def test_what_is_lost_in_noise_is_no_number() -> None:
     assert "loss 2, accuracy 100.0 %" in summary
 
 
+def test_epsilon_is_of_the_unit_it_was_promised_to() -> None:
+    summary = written(LOST, privacy=PROMISE | {"unit": "example"})[1]
+    assert "spent at delta 1e-05, for every example" in summary
+    assert "device" not in summary
+
+
 @pytest.mark.parametrize("why", [None, "somebody knows the noise"])
 def test_epsilon_is_never_half_a_sentence(why: str | None) -> None:
     summary = written(LOST, privacy=PROMISE | {"why_nothing": why})[1]

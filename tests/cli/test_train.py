@@ -170,7 +170,7 @@ def test_nothing_measured_and_nothing_finite_still_sums_up(
     monkeypatch.setattr(importlib.import_module("fairyring.learning"), "override", None, raising=False)
     called = call("train", file, "--run", tmp_path / "run")
     assert called.status == 0
-    assert "3 updates with a number that is not finite" in called.out
+    assert "3 updates held a number that is not finite" in called.out
     assert "take nothing about it as private" in called.out
 
 

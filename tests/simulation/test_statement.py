@@ -128,6 +128,7 @@ CASES: dict[str, list[tuple[Ran, str, Ran, str | None]]] = {
         (ran(private(budget=fr.Budget(8.0, 0.025))), "0.025 and 40 clients", ran(private(budget=fr.Budget(8.0, 0.0249))), None),
         (ran(private(), clients=10**5), "well below 1 / 100,000", ran(private(), clients=10**5 - 1), None),
         (ran(private(), clients=10**5), "delta 1e-05", ran(without(), clients=10**5), None),
+        (ran(SILOS, examples=10**5), "1e-05 and 100,000 examples", ran(SILOS, clients=10**5, examples=10**5 - 1), None),
     ],
     "what_was_counted": [
         (ran(private(), spent=SPENT), "7 releases of 9 reservations, added up by exact Gaussian. 2 of", ran(private()), None),
@@ -147,6 +148,7 @@ CASES: dict[str, list[tuple[Ran, str, Ran, str | None]]] = {
     ],
     "each_step_is_noisy": [
         (ran(SILOS), "counts 3 of them", ran(private()), None),
+        (ran(SILOS), "are mostly noise", ran(private()), None),
         (ran(silos(steps=5)), "counts 5 of them", ran(SILOS), "counts 3 of them"),
     ],
     "who_is_in_a_batch": [
@@ -169,9 +171,11 @@ CASES: dict[str, list[tuple[Ran, str, Ran, str | None]]] = {
         (ran(private(), rounds=ABORTED), "1 of 2 rounds", ran(private(), rounds=LOST), None),
         (ran(private(), rounds=ABORTED), "without a sum", ran(without(), rounds=ABORTED), None),
         (ran(private(), rounds=NOBODY), "1 of 2 rounds", ran(COINS, rounds=NOBODY), None),
+        (ran(private(), rounds=NOBODY), "too few clients stayed", ran(SILOS, rounds=NOBODY), "sent an update that was finite"),
     ],
     "updates_not_finite": [
         (ran(private(), rounds=[{"nonfinite": 3}]), "3 updates held", ran(private(), rounds=[{"nonfinite": 0}]), None),
+        (ran(private(), rounds=[{"nonfinite": 3}]), "counted as zeros", ran(SILOS, rounds=[{"nonfinite": 3}]), "did not count"),
         (ran(private(), rounds=[{"nonfinite": 1}]), "1 update held", ran(without(), rounds=[{"nonfinite": 1}]), None),
     ],
     "training_examples_are_sound": [
@@ -194,6 +198,7 @@ CASES: dict[str, list[tuple[Ran, str, Ran, str | None]]] = {
     "states_of_clients": [
         (ran(private(), states="kept"), "without noise", ran(private(), states="deleted"), "were deleted"),
         (ran(private(), states="kept"), "give examples away", ran(private()), None),
+        (ran(private(), states="deleted"), "give examples away", ran(SILOS, states="deleted"), "no more of an example than what was counted"),
     ],
     "canaries_took_part": [
         (ran(private(), canaries=30), "30 of the clients", ran(private()), None),
@@ -279,16 +284,19 @@ def test_runs_say_what_was_run(private_runs: dict[str, Kept]) -> None:
     """Of every kind of run, that the sentences which tell it from the others are there, and from what was run."""
     expected = {
         "Nothing is promised": {"dropouts"},
-        "Differential privacy for every device": set(private_runs) - {"dropouts"},
+        "Differential privacy for every device": set(private_runs) - {"dropouts", "silos"},
+        "Differential privacy for every example": {"silos"},
         "The server sees only sums": {"dropouts"},
         "The secure sum is simulated in its ideal form": {"audited"},
-        "The server adds the noise": set(private_runs) - {"dropouts"},
+        "The server adds the noise": set(private_runs) - {"dropouts", "silos"},
+        "Each client adds the noise itself": {"silos"},
         "The clients add the noise": {"dropouts"},
         "Who drops out": {"dropouts"},
         "Who took part is a secret": {"sampled"},
         "Clients keep to their turn": {"states", "kept", "spent", "stopped"},
         "The clients' own states are kept": {"kept", "stopped"},
         "The clients' own states were on this disk": {"states", "spent"},
+        "The clients' own states are made of noisy steps": {"silos"},
         "Evaluations on held-out data are not covered": {"audited", "stopped"},
         "Canaries took the places of clients": {"audited"},
         "What was counted": set(private_runs),

@@ -145,7 +145,7 @@ def _fate(one: Reservation) -> str:
         if one.cancelled
         else "spent, withheld"
         if one.withheld
-        else "spent, lost in a crash"
+        else "spent, without a result"
         if one.lost
         else "spent, not released"
     )

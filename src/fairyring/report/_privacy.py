@@ -183,6 +183,10 @@ def _mechanism(audit: Mapping[str, Any]) -> str:
 def _canaries(folder: RunFolder, audit: Mapping[str, Any]) -> str:
     found = mapping(audit.get("canaries"))
     if not found:
+        if _unit(mapping(folder.run.get("privacy"))) == "example":
+            return absent(
+                "No canaries were sent into this plan: they are clients, and its promise is to every example."
+            )
         return absent(
             "No canaries were sent into this plan. `fairyring audit` does that, in a run of its own."
         )
@@ -217,7 +221,11 @@ def _membership(folder: RunFolder, audit: Mapping[str, Any]) -> str:
         )
     claimed = number(found.get("claimed"))
     words = str(found.get("statement", ""))
-    if claimed is None:
+    if claimed is None and found.get("unit") == "example":
+        words += (
+            " For k rows of one client the bound is about k times the promise's, and its delta grows faster."
+        )
+    elif claimed is None:
         words += " Nothing bounds what a stronger attack tells."
     else:
         words += " A weak attack proves nothing; the bound is the promise's."

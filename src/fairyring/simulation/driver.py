@@ -398,6 +398,7 @@ class _Simulation:
             plan,
             len(sizes),
             (int(sizes.min(initial=1 << 62)), int(sizes.max(initial=0))),
+            int(sizes.sum()),
             dropout=self.dropout,
             secure_sum=self.secure_sum,
             examined=self.examined,

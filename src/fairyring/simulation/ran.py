@@ -18,6 +18,7 @@ class Ran:
         plan: what.
         sizes: number of examples of the fewest, and of the most, of a client that has any.
         clients: how many have examples.
+        examples: how many they have together.
         dropout: probability that a sampled client vanishes.
         secure_sum: `ideal` or `protocol`.
         examined: how much of each population was looked at.
@@ -36,6 +37,7 @@ class Ran:
     plan: Plan
     clients: int
     sizes: tuple[int, int]
+    examples: int = 0
     dropout: float = 0.0
     secure_sum: str = "ideal"
     examined: Mapping[str, Examined] = field(default_factory=dict)
