@@ -486,7 +486,7 @@ def test_a_cancelled_round_of_correlated_noise_may_crash_when_it_is_run_again(tm
         raise Interrupted
 
     with pytest.raises(Interrupted):
-        run(given, 4, run=folder, on_round=lambda r: r["round"] == 4 and stop(), checkpoint_every=100)
+        run(given, 5, run=folder, on_round=lambda r: r["round"] == 4 and stop(), checkpoint_every=100)
     with monkeypatch.context() as patch:
         patch.setattr(RoundNoise, "cancel", stop)
         with pytest.raises(Interrupted):
