@@ -92,7 +92,8 @@ def simulate(
         test: clients to evaluate on.
         evaluate_every: rounds between evaluations on `test`; about twenty in a run without it.
         run: a new folder to keep the run in; without it nothing is written.
-        resume: go on with the run in folder `run`, to the same bits as one that was never interrupted.
+        resume: go on with the run in folder `run`, to the same bits as one that was never interrupted. But a private round that a
+            crash cut off is run again under other noise, and counts twice. A run that has had more rounds than `rounds` keeps them.
         checkpoint_every: rounds between checkpoints; without it about every ten seconds, and at the end.
         dropout: probability that a sampled client vanishes before it reports; under the masked protocol, at any point
             of it, and with the same probability also after its input is in.
@@ -334,7 +335,7 @@ class _Simulation:
         if not (run is not None and resume):
             self.states = states()
         if self.states is not None:
-            self.states.begin(0)
+            self.states.recover({"journal": 0, "journal_rows": 0}, 0)
         self.state = self._placed(first)
         return None
 
