@@ -35,7 +35,7 @@ from fairyring.simulation.history import HISTORY, History, new_course
 from fairyring.simulation.machine import machine
 from fairyring.simulation.masked import MaskedSums
 from fairyring.simulation.means import recorded
-from fairyring.simulation.ran import Ran
+from fairyring.simulation.ran import Ran, contradicts
 from fairyring.simulation.rounds import Done, Rounds
 from fairyring.simulation.run import Run, checkpoint_arrays, write_head
 from fairyring.simulation.spending import Earlier, Spending, check_entropy
@@ -92,7 +92,8 @@ def simulate(
         test: clients to evaluate on.
         evaluate_every: rounds between evaluations on `test`; about twenty in a run without it.
         run: a new folder to keep the run in; without it nothing is written.
-        resume: go on with the run in folder `run`, to the same bits as one that was never interrupted.
+        resume: go on with the run in folder `run`, to the same bits as one that was never interrupted. But a private round that a
+            crash cut off is run again under other noise, and counts twice. A run that has had more rounds than `rounds` keeps them.
         checkpoint_every: rounds between checkpoints; without it about every ten seconds, and at the end.
         dropout: probability that a sampled client vanishes before it reports; under the masked protocol, at any point
             of it, and with the same probability also after its input is in.
@@ -240,6 +241,7 @@ class _Simulation:
             **population.describe(),
             "test": test.describe() if test is not None else None,
         }
+        self.found: dict[str, Any] | None = None  # by audits, in this process
         self.watch = Watch(plan) if audit is not None and plan.protection is not None else None
         self.false_alarm = (audit if isinstance(audit, DirectCheck) else DirectCheck()).false_alarm
         self.audit = None
@@ -251,6 +253,7 @@ class _Simulation:
         self.folder: RunFolder | None = None
         self.held: Held | None = None
         self.round = 0
+        self.ended = False  # all that a run leaves has been written
         self.earlier: Earlier | None = None
         self.history: History | None = None
         self.transcript: bytes | None = None  # of the last round's secure sum
@@ -260,15 +263,19 @@ class _Simulation:
         masks = MaskedSums(plan.terms) if secure_sum == "protocol" and plan.terms else None
         try:
             told = self._open(run, resume, first, own)
+            self.header["rounds"] = self.rounds = max(rounds, self.round)
             if plan.protection is not None:
                 place = self.folder.path if self.folder else None
                 self.spending = Spending(plan, place, entropy, self.earlier)
-            if self.folder is not None and resume and self.round < self.rounds:
+            if self.folder is not None and resume:
+                self._state_privacy(None)
+                more = self.round < self.rounds
                 # Only now: until the ledger was found to be theirs, these rounds were what told of it. And what the
                 # record says of an end that is no longer one goes before anything more is released.
-                self.folder.cut_metrics(self.round)
+                if more or len(self.folder.metrics()) > len(self.metrics):
+                    self.folder.cut_metrics(self.round)
                 if (
-                    self.header.get(HISTORY) is None
+                    more and self.header.get(HISTORY) is None
                 ):  # a history does it when it takes the run up, and no sooner
                     self.folder.write("run.json", self.header)
             self.transcripts = Transcripts(self.folder, self.spending) if self.folder else None
@@ -328,7 +335,7 @@ class _Simulation:
         if not (run is not None and resume):
             self.states = states()
         if self.states is not None:
-            self.states.begin(0)
+            self.states.recover({"journal": 0, "journal_rows": 0}, 0)
         self.state = self._placed(first)
         return None
 
@@ -343,7 +350,7 @@ class _Simulation:
         """Close what is open; the folder is somebody else's to write again."""
         try:
             if self.spending is not None:
-                self.spending.close(finished=self._over())
+                self.spending.close(finished=self.ended and self._over())
         finally:
             if self.held is not None:
                 self.held.release()
@@ -379,19 +386,20 @@ class _Simulation:
         if HISTORY in self.header:
             self.header[HISTORY] = header.get(HISTORY)
         # The secret that a resumed run finds in its folder is no less known than it was.
-        if header.get("entropy") == "given" and not self.entropy_given:
-            self.entropy_given = True
-            self._state_privacy(None)
+        self.entropy_given = self.entropy_given or header.get("entropy") == "given"
+        if header.get("audit") is not None:  # what was found stays found
+            self.header["audit"] = header["audit"]
 
     def _state_privacy(self, spent: dict[str, Any] | None, *, over: bool = False) -> None:
         """Put into the run's record what is to be said of its privacy; `spent` is what the ledger says at the end."""
         plan, sizes = self.plan, self.sizes[self.sizes > 0]
         has_states = self.has_states and self.kept
         deleted = over and not self.keep_states
+        tested = self.test is not None or any("test" in record for record in self.metrics)
         has = {
             "states": has_states and not deleted,
             "masks": self.secure_sum == "protocol",
-            "test": self.test is not None,
+            "test": tested,
             "open": self.kept and not over,
         }
         ran = Ran(
@@ -402,7 +410,7 @@ class _Simulation:
             dropout=self.dropout,
             secure_sum=self.secure_sum,
             examined=self.examined,
-            tested=self.test is not None,
+            tested=tested,
             stops=self.stop is not None,
             entropy_given=self.entropy_given,
             canaries=self.draws.canaries,
@@ -445,14 +453,16 @@ class _Simulation:
             return self._go()
         finally:
             try:
-                over = self.spending is not None and self._over() and not self.keep_states
+                over = self.spending is not None and self.ended and self._over() and not self.keep_states
                 if over and self.folder is not None:
                     delete_states(self.folder.path)
             finally:
                 self._let_go()
 
     def _over(self) -> bool:
-        """Nothing of this run is left to be run."""
+        """Nothing of this run is left to be run, and nothing of it to be run again."""
+        if self.spending is not None and self.spending.released_after(self.round):
+            return False
         return self.header["status"] == "finished" or self.header.get("stopped_by") == "budget"
 
     def _go(self) -> Run:
@@ -575,9 +585,12 @@ class _Simulation:
         """What audits found; None without one. Asked once, at the end: they go over all releases again."""
         if self.watch is None or self.spending is None or not len(self.watch):
             return None
-        if self.header.get("audit") is None:
-            self.header["audit"] = audited(self.audit, self.watch, self.spending, self.false_alarm)
-        return self.header["audit"]
+        if self.found is None:
+            self.found = audited(self.audit, self.watch, self.spending, self.false_alarm)
+            # A promise that was refuted stays so, whatever is found of later rounds.
+            if not contradicts(self.header.get("audit")):
+                self.header["audit"] = self.found
+        return self.found
 
     def _evaluate(self) -> dict[str, float]:
         assert self.evaluator is not None
@@ -610,8 +623,9 @@ class _Simulation:
                 self.folder.write_arrays(SCORES, {"scores": result.canary_scores})
             if not done:
                 self._checkpoint()
-            self.folder.write("run.json", self.header)
             self.folder.write_arrays("clients.safetensors", result.client_arrays())
+            self.folder.write("run.json", self.header)  # the last: it says that the rest is there
             if self.history is not None:
                 self.history.end()
+        self.ended = True
         return result
