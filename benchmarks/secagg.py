@@ -442,7 +442,7 @@ def our_pieces(devices: int, length: int, degree: int, threshold: int) -> dict[s
     mask = median_seconds(lambda: apply_masks(vector, masks), 9) / degree
     own, other = KeyPair(os.urandom(32)), KeyPair(os.urandom(32)).public
     root = context = bytes(32)
-    agree = median_seconds(lambda: pair_mask(own.agree(other), root, context), 99)
+    agree = median_seconds(lambda: pair_mask(own.agree(other), root, context, 0, 1), 99)
     places = range(1, degree + 1)
 
     def share() -> list[bytes]:

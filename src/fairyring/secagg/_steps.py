@@ -348,7 +348,8 @@ class Steps:
         masks = [(self_mask(keys.seed, roll.root, session.context), 1)]
         for place in memory.held:
             other, advert = roll.indices[place], roll.adverts[place]
-            key = pair_mask(self._agreed(keys.masking, advert.masking_key), roll.root, session.context)
+            agreed = self._agreed(keys.masking, advert.masking_key)
+            key = pair_mask(agreed, roll.root, session.context, roll.index, other)
             masks.append((key, 1 if roll.index < other else -1))
         apply_masks(masked, masks)
         unsigned = MaskedInput(
