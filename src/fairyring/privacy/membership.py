@@ -103,7 +103,7 @@ class Membership:
             f"{bound}, with {100 * self.confidence:.6g} % confidence"
         )
         if self.claimed is None:
-            return f"{words}; this plan claims none."
+            return f"{words}; of a client with all its examples this plan claims none."
         return f"{words}; {self.claimed:.3g} at delta {self.delta:.3g} is claimed."
 
     def roc(self, points: int = 200) -> tuple[np.ndarray, np.ndarray]:

@@ -105,9 +105,10 @@ def _headline(folder: RunFolder) -> str:
         notes.append(f"This run {state}: {units.count(done)}{of} rounds are recorded.")
     bad = int(np.nansum(folder.column("nonfinite"))) if done else 0
     if bad:
-        notes.append(
-            f"{units.count(bad, 'update')} that held a number that is not finite {'was' if bad == 1 else 'were'} left out."
-        )
+        became = "counted as zeros" if mapping(run.get("privacy")) else "were left out"
+        if bad == 1:
+            became = became.replace("were", "was")
+        notes.append(f"{units.count(bad, 'update')} that held a number that is not finite {became}.")
     notes += folder.remarks
 
     return f"""<header><div>

@@ -104,7 +104,7 @@ def _promise(folder: RunFolder, promise: Mapping[str, Any]) -> str:
     lead = (
         f"Seeing every model of this run changes the odds of any conclusion about one {_unit(promise)} by a factor of at most "
         f"e^{spent:.3g} ({_factor(spent)}), but for a chance of {promise.get('delta'):g}. It is a bound for the worst case, "
-        "and holds whatever else is known."
+        f"and holds whatever else is known{_but_for(promise)}."
         if spent is not None
         else "The promise is kept round by round; this run has not ended."
     )
@@ -120,6 +120,14 @@ def _promise(folder: RunFolder, promise: Mapping[str, Any]) -> str:
 
 def _unit(promise: Mapping[str, Any]) -> str:
     return str(promise.get("unit", "device"))
+
+
+def _but_for(promise: Mapping[str, Any]) -> str:
+    """What must not be known: a promise that counts on sampling does not hold against whoever saw it."""
+    if mapping(promise.get("participation")).get("kind") not in ("poisson", "fixed_size"):
+        return ""
+    by_steps = bool(promise.get("steps"))
+    return f", but for {'which examples were in a batch' if by_steps else 'who took part in a round'}"
 
 
 def _factor(epsilon: float) -> str:
@@ -182,6 +190,10 @@ def _mechanism(audit: Mapping[str, Any]) -> str:
 
 def _canaries(folder: RunFolder, audit: Mapping[str, Any]) -> str:
     found = mapping(audit.get("canaries"))
+    if not found and _unit(mapping(folder.run.get("privacy"))) == "example":
+        return absent(
+            "No canaries were sent into this plan: they are clients, to whom a promise to every example is not made."
+        )
     if not found:
         return absent(
             "No canaries were sent into this plan. `fairyring audit` does that, in a run of its own."
@@ -218,7 +230,7 @@ def _membership(folder: RunFolder, audit: Mapping[str, Any]) -> str:
     claimed = number(found.get("claimed"))
     words = str(found.get("statement", ""))
     if claimed is None:
-        words += " Nothing bounds what a stronger attack tells."
+        words += " Nothing that was promised bounds what a stronger attack tells of a client."
     else:
         words += " A weak attack proves nothing; the bound is the promise's."
     text = paragraph(words)
