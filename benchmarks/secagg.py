@@ -52,7 +52,16 @@ from timing import median_seconds
 from fairyring.secagg import Device, FileLog, Identity, MemoryLog, Server, Session, Terms, shamir
 from fairyring.secagg._suite import KeyPair, pair_mask
 from fairyring.secagg.keystream import BLOCK_BYTES, apply_masks, random_bytes, word_of
-from fairyring.secagg.messages import Advertise, Roster, Signatures, Survivors, decode_kept, encode
+from fairyring.secagg.messages import (
+    HASH_BYTES,
+    Advertise,
+    Roster,
+    Signatures,
+    Survivors,
+    decode_kept,
+    encode,
+    entry_bytes,
+)
 
 HERE = Path(__file__).resolve().parent
 FLOWER = HERE / ".peers" / "flower" / "bin" / "python"
@@ -269,10 +278,11 @@ def survivors_of(
     from fairyring.secagg._suite import bitmap, digest
 
     read = decode_kept(roster, Roster)
-    hashes = [read.hashes[i : i + 32] for i in range(0, len(read.hashes), 32)]
-    at = {advert_hash: index for index, advert_hash in enumerate(hashes)}
+    size = entry_bytes(named=session.terms.sparse)
+    entries = [read.entries[i : i + size] for i in range(0, len(read.entries), size)]
+    at = {entry[:HASH_BYTES]: index for index, entry in enumerate(entries)}
     places = [at[decode_kept(devices[public].start(), Advertise).hash(session.context)] for public in members]
-    return digest("roster", session.context, read.beacon, *hashes), bitmap(places, len(hashes))
+    return digest("roster", session.context, read.beacon, *entries), bitmap(places, len(entries))
 
 
 # -- the parts -------------------------------------------------------------------------------------------------
