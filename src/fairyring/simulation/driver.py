@@ -35,7 +35,7 @@ from fairyring.simulation.history import HISTORY, History, new_course
 from fairyring.simulation.machine import machine
 from fairyring.simulation.masked import MaskedSums
 from fairyring.simulation.means import recorded
-from fairyring.simulation.ran import Ran
+from fairyring.simulation.ran import Ran, contradicts
 from fairyring.simulation.rounds import Done, Rounds
 from fairyring.simulation.run import Run, checkpoint_arrays, write_head
 from fairyring.simulation.spending import Earlier, Spending, check_entropy
@@ -243,6 +243,7 @@ class _Simulation:
         self.watch = Watch(plan) if audit is not None and plan.protection is not None else None
         self.false_alarm = (audit if isinstance(audit, DirectCheck) else DirectCheck()).false_alarm
         self.audit = None
+        self.found: dict[str, Any] | None = None  # by audits, of what this process ran
         if isinstance(audit, Canaries) and plan.protection is not None:
             directions = shared(self.root, Purpose.CANARY)
             known = isinstance(plan.protection.participation, AtMost)
@@ -378,6 +379,11 @@ class _Simulation:
         self.header["started"] = header["started"]
         if HISTORY in self.header:
             self.header[HISTORY] = header.get(HISTORY)
+        # Audits see what one process ran. What an earlier one found stays true of what it saw.
+        found = header.get("audit")
+        if isinstance(found, dict) and self.plan.protection is not None:
+            self.header["audit"] = found
+            self._state_privacy(None)
         # The secret that a resumed run finds in its folder is no less known than it was.
         if header.get("entropy") == "given" and not self.entropy_given:
             self.entropy_given = True
@@ -571,12 +577,17 @@ class _Simulation:
         return judged
 
     def _audited(self) -> dict[str, Any] | None:
-        """What audits found; None without one. Asked once, at the end: they go over all releases again."""
+        """What audits found of what this process ran; None without one. They go over all releases again, so once.
+
+        The run's record has it, unless an earlier process's audit contradicts the claim: no later one takes that back.
+        """
         if self.watch is None or self.spending is None or not len(self.watch):
             return None
-        if self.header.get("audit") is None:
-            self.header["audit"] = audited(self.audit, self.watch, self.spending, self.false_alarm)
-        return self.header["audit"]
+        if self.found is None:
+            self.found = audited(self.audit, self.watch, self.spending, self.false_alarm)
+            if not contradicts(self.header.get("audit")):
+                self.header["audit"] = self.found
+        return self.found
 
     def _evaluate(self) -> dict[str, float]:
         assert self.evaluator is not None

@@ -74,8 +74,7 @@ class Ran:
     @property
     def refuted(self) -> bool:
         """An audit of the run contradicts what it claims."""
-        audits = () if self.audit is None else (self.audit, self.audit.get("mechanism") or {})
-        return any(not found.get("holds", True) for found in audits)
+        return contradicts(self.audit)
 
     @property
     def why_nothing(self) -> str | None:
@@ -87,3 +86,9 @@ class Ran:
         if self.refuted:
             return "the audit contradicts what was claimed"
         return None
+
+
+def contradicts(audit: Mapping[str, Any] | None) -> bool:
+    """Whether an audit within a run, as its record has it, contradicts what the run claims."""
+    audits = () if audit is None else (audit, audit.get("mechanism") or {})
+    return any(not found.get("holds", True) for found in audits)
