@@ -268,6 +268,7 @@ class _Simulation:
                 # Only now: until the ledger was found to be theirs, these rounds were what told of it. And what the
                 # record says of an end that is no longer one goes before anything more is released.
                 self.folder.cut_metrics(self.round)
+                self._state_privacy(None)  # of the rounds there are
                 if (
                     self.header.get(HISTORY) is None
                 ):  # a history does it when it takes the run up, and no sooner
@@ -394,10 +395,12 @@ class _Simulation:
         plan, sizes = self.plan, self.sizes[self.sizes > 0]
         has_states = self.has_states and self.kept
         deleted = over and not self.keep_states
+        # Also where an earlier process of a resumed run did it: its evaluations are in the record.
+        tested = self.test is not None or any("test" in record for record in self.metrics)
         has = {
             "states": has_states and not deleted,
             "masks": self.secure_sum == "protocol",
-            "test": self.test is not None,
+            "test": tested,
             "open": self.kept and not over,
         }
         ran = Ran(
@@ -407,7 +410,7 @@ class _Simulation:
             dropout=self.dropout,
             secure_sum=self.secure_sum,
             examined=self.examined,
-            tested=self.test is not None,
+            tested=tested,
             stops=self.stop is not None,
             entropy_given=self.entropy_given,
             canaries=self.draws.canaries,
