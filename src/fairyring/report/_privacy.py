@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from fairyring.core.errors import FairyringError
+from fairyring.core.rounding import at_most
 from fairyring.privacy.ledger import Ledger
 from fairyring.report import _privacy_figures as figures
 from fairyring.report import units
@@ -103,7 +104,7 @@ def _promise(folder: RunFolder, promise: Mapping[str, Any]) -> str:
         )
     lead = (
         f"Seeing every model of this run changes the odds of any conclusion about one {_unit(promise)} by a factor of at most "
-        f"e^{spent:.3g} ({_factor(spent)}), but for a chance of {promise.get('delta'):g}. It is a bound for the worst case, "
+        f"e^{at_most(spent)} ({_factor(spent)}), but for a chance of {promise.get('delta'):g}. It is a bound for the worst case, "
         f"and holds whatever else is known{_but_for(promise)}."
         if spent is not None
         else "The promise is kept round by round; this run has not ended."

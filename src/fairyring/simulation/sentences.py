@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+from fairyring.core.rounding import at_most
 from fairyring.learning.cohort import Fixed, InTurn, Poisson, Uniform, Weighted
 from fairyring.privacy.participation import AtMost, FixedSize, PoissonSampled, relation_in, sampling_in
 from fairyring.simulation.ran import Ran
@@ -123,7 +124,7 @@ def promise(ran: Ran) -> Sentence | None:
     return Sentence(
         PRIVATE,
         f"Differential privacy for every {budget.unit}",
-        f"All models together are ({spent:.4g}, {budget.delta:g})-differentially private{of} with respect to {whom}; "
+        f"All models together are ({at_most(spent)}, {budget.delta:g})-differentially private{of} with respect to {whom}; "
         f"neighbouring: {relation_in(participation, budget.unit)}; {sampling}. Noise covers {covered}; the ledger says what "
         "was spent.",
     )
