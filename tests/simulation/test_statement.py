@@ -155,7 +155,10 @@ CASES: dict[str, list[tuple[Ran, str, Ran, str | None]]] = {
         (ran(SILOS), "Coins and noise come from", ran(COINS), None),
     ],
     "before_training": [(ran(SILOS), "means to standardise by", ran(private()), None)],
-    "server_tops_up": [(ran(shared("top_up")), "trusted to", ran(shared()), None)],
+    "server_tops_up": [
+        (ran(shared("top_up")), "trusted to forget it", ran(shared()), None),
+        (ran(shared("top_up"), secure_sum="protocol"), "Transcripts name", ran(shared("top_up")), "trusted to forget it."),
+    ],
     "lost_in_noise": [(ran(private(), rounds=LOST), "loss in 1 of 2 rounds", ran(private(), rounds=ABORTED), None)],
     "no_clip": [(ran(without()), "not clipped", ran(without(fr.clip(1.0))), None)],
     "who_takes_part": [(ran(private()), "drawn uniformly", ran(turns(4)), "taken in turn")],
@@ -303,7 +306,7 @@ def test_runs_say_what_was_run(private_runs: dict[str, Kept]) -> None:
         text = next(
             one["text"] for one in made.run.header["assumptions"] if one["title"] == "What was counted"
         )
-        assert text.startswith(f"{spent:,} releases of "), name
+        assert text.startswith(f"{spent:,} release"), name
         assert f"epsilon {promise['spent']:.4g} at" in promise["statement"]
         assert promise["statement"].startswith("Nothing") == (name == "dropouts")
     audit = private_runs["audited"].run.header["audit"]

@@ -163,7 +163,7 @@ def _fate(one: Reservation) -> str:
         if one.cancelled
         else "spent, withheld"
         if one.withheld
-        else "spent, lost in a crash"
+        else "spent, cut off or without a sum"
         if one.lost
         else "spent, not released"
     )

@@ -168,7 +168,8 @@ def what_was_counted(ran: Ran) -> Sentence | None:
     return Sentence(
         ASSUMED,
         "What was counted",
-        f"{released:,} releases of {reserved:,} reservations, added up by {ran.spent['accountant']}.{open_}",
+        f"{released:,} {'release' if released == 1 else 'releases'} of {reserved:,} "
+        f"{'reservation' if reserved == 1 else 'reservations'}, added up by {ran.spent['accountant']}.{open_}",
     )
 
 
@@ -278,7 +279,9 @@ def server_tops_up(ran: Ran) -> Sentence | None:
     return Sentence(
         ASSUMED,
         "The server tops up",
-        "Where too few clients stay, it adds the shares of noise that are missing, and is trusted to.",
+        "Where too few clients stay, it adds the shares of noise that are missing, and is trusted to. It sees such a sum "
+        "before that, and is trusted to forget it."
+        + (" Transcripts name a digest of it: they stay with the server, too." if ran.masked else ""),
     )
 
 
