@@ -1,5 +1,6 @@
 """The direct check within runs: honest plans pass and are not changed by it, and what canaries do not see is found."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -342,3 +343,26 @@ def test_what_an_audit_found_stays_when_nothing_is_run_any_more(tmp_path: Path) 
     more = private_runs.run(given, 3, PEOPLE, resume=True, **settings).header
     assert more["audit"]["mechanism"]["rounds"] == 2  # those that this process ran
     assert more["privacy"]["why_nothing"] is None
+
+
+def test_an_audit_that_does_not_look_again_leaves_a_contradiction(tmp_path: Path) -> None:
+    given = plan(fr.gaussian_noise(2.0), bits=None, cohort=TURNS, budget=fr.Budget(50.0, 1e-5))
+    folder = tmp_path / "run"
+    private_runs.run(given, 1, PEOPLE, run=folder, entropy=None)
+    refuted, stands = {"holds": False, "claimed": 1.0, "lower": 2.0}, {"holds": True}
+    earlier = {
+        "mechanism": refuted,
+        "canaries": refuted,
+        "membership": stands,
+        "reconstruction": {"reads": 1},
+    }
+    (folder / "audit.json").write_text(json.dumps(earlier))
+    found = fr.audit_run(folder, given, PEOPLE, canaries=0, targets=0, shadows=0)
+    assert found.holds
+    kept = json.loads((folder / "audit.json").read_text())
+    assert kept["mechanism"]["holds"]  # it was looked at again
+    assert kept["canaries"] == refuted
+    assert kept.keys() == {"mechanism", "canaries"}
+    (folder / "audit.json").write_text("no record")
+    fr.audit_run(folder, given, PEOPLE, canaries=0, targets=0, shadows=0)
+    assert json.loads((folder / "audit.json").read_text()).keys() == {"mechanism"}
