@@ -1,5 +1,6 @@
 """What a run says of its privacy: each sentence is there when it holds, and is not, or is another, when it does not."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -17,7 +18,7 @@ from fairyring.simulation.sentences import SENTENCES
 from fairyring.simulation.statement import guarantee, statement, two_epsilons
 from fairyring.task.examine import Examined
 from tests.simulation.conftest import COINS as SAMPLED
-from tests.simulation.conftest import PEOPLE, Kept
+from tests.simulation.conftest import OTHERS, PEOPLE, Kept
 from tests.simulation.private_runs import DELTA, compiled_once, ledger, plan, run, task
 
 SPENT = {
@@ -156,7 +157,10 @@ CASES: dict[str, list[tuple[Ran, str, Ran, str | None]]] = {
         (ran(SILOS), "Coins and noise come from", ran(COINS), None),
     ],
     "before_training": [(ran(SILOS), "means to standardise by", ran(private()), None)],
-    "server_tops_up": [(ran(shared("top_up")), "trusted to", ran(shared()), None)],
+    "server_tops_up": [
+        (ran(shared("top_up")), "trusted to forget it", ran(shared()), None),
+        (ran(shared("top_up"), secure_sum="protocol"), "Transcripts name", ran(shared("top_up")), "trusted to forget it."),
+    ],
     "lost_in_noise": [(ran(private(), rounds=LOST), "loss in 1 of 2 rounds", ran(private(), rounds=ABORTED), None)],
     "no_clip": [(ran(without()), "not clipped", ran(without(fr.clip(1.0))), None)],
     "who_takes_part": [(ran(private()), "drawn uniformly", ran(turns(4)), "taken in turn")],
@@ -310,7 +314,7 @@ def test_runs_say_what_was_run(private_runs: dict[str, Kept]) -> None:
         text = next(
             one["text"] for one in made.run.header["assumptions"] if one["title"] == "What was counted"
         )
-        assert text.startswith(f"{spent:,} releases of "), name
+        assert text.startswith(f"{spent:,} release"), name
         assert f"epsilon {promise['spent']:.4g} at" in promise["statement"]
         assert promise["statement"].startswith("Nothing") == (name == "dropouts")
     audit = private_runs["audited"].run.header["audit"]
@@ -325,6 +329,23 @@ def test_known_noise_stays_known_when_the_run_is_resumed(tmp_path) -> None:
         assert "Nothing is promised" in titles(resumed)
         fresh = run(SAMPLED, 1, PEOPLE, run=tmp_path / "fresh", entropy=None)
         assert (fresh.header["entropy"], fresh.header["privacy"]["why_nothing"]) == ("system", None)
+
+
+def test_evaluations_of_an_earlier_part_are_told_when_the_run_is_resumed_without(tmp_path) -> None:
+    title, seen = "Evaluations on held-out data are not covered", []
+    with compiled_once():
+        run(SAMPLED, 1, PEOPLE, run=tmp_path / "run", test=OTHERS, evaluate_every=1, entropy=None)
+
+        def look(record: dict[str, Any]) -> None:
+            header = json.loads((tmp_path / "run" / "run.json").read_text())
+            seen.append(title in {one["title"] for one in header["assumptions"]})
+
+        resumed = run(
+            SAMPLED, 3, PEOPLE, run=tmp_path / "run", resume=True, entropy=None, on_round=look
+        )  # fmt: skip
+    assert title in titles(resumed)
+    assert any("held-out" in one["what"] for one in resumed.header["outside"])
+    assert seen == [True, True]
 
 
 def test_a_plan_without_a_budget_says_nothing_of_one() -> None:

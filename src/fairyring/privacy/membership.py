@@ -107,7 +107,7 @@ class Membership:
         if self.claimed is None and self.unit == "example":
             return f"{words}; what this plan claims is of one example, and less of a client that has many."
         if self.claimed is None:
-            return f"{words}; this plan claims none."
+            return f"{words}; of a client with all its examples this plan claims none."
         return f"{words}; {self.claimed:.3g} at delta {self.delta:.3g} is claimed."
 
     def roc(self, points: int = 200) -> tuple[np.ndarray, np.ndarray]:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from fairyring.core.errors import FairyringError
+from fairyring.core.rounding import at_most
 from fairyring.privacy.ledger import Ledger
 from fairyring.report import _privacy_figures as figures
 from fairyring.report import units
@@ -103,8 +104,8 @@ def _promise(folder: RunFolder, promise: Mapping[str, Any]) -> str:
         )
     lead = (
         f"Seeing every model of this run changes the odds of any conclusion about one {_unit(promise)} by a factor of at most "
-        f"e^{spent:.3g} ({_factor(spent)}), but for a chance of {promise.get('delta'):g}. It is a bound for the worst case, "
-        "and holds whatever else is known."
+        f"e^{at_most(spent)} ({_factor(spent)}), but for a chance of {promise.get('delta'):g}. It is a bound for the worst case, "
+        f"and holds whatever else is known{_but_for(promise)}."
         if spent is not None
         else "The promise is kept round by round; this run has not ended."
     )
@@ -120,6 +121,14 @@ def _promise(folder: RunFolder, promise: Mapping[str, Any]) -> str:
 
 def _unit(promise: Mapping[str, Any]) -> str:
     return str(promise.get("unit", "device"))
+
+
+def _but_for(promise: Mapping[str, Any]) -> str:
+    """What must not be known: a promise that counts on sampling does not hold against whoever saw it."""
+    if mapping(promise.get("participation")).get("kind") not in ("poisson", "fixed_size"):
+        return ""
+    by_steps = bool(promise.get("steps"))
+    return f", but for {'which examples were in a batch' if by_steps else 'who took part in a round'}"
 
 
 def _factor(epsilon: float) -> str:
@@ -182,11 +191,11 @@ def _mechanism(audit: Mapping[str, Any]) -> str:
 
 def _canaries(folder: RunFolder, audit: Mapping[str, Any]) -> str:
     found = mapping(audit.get("canaries"))
+    if not found and _unit(mapping(folder.run.get("privacy"))) == "example":
+        return absent(
+            "No canaries were sent into this plan: they are clients, to whom a promise to every example is not made."
+        )
     if not found:
-        if _unit(mapping(folder.run.get("privacy"))) == "example":
-            return absent(
-                "No canaries were sent into this plan: they are clients, and its promise is to every example."
-            )
         return absent(
             "No canaries were sent into this plan. `fairyring audit` does that, in a run of its own."
         )
@@ -226,7 +235,7 @@ def _membership(folder: RunFolder, audit: Mapping[str, Any]) -> str:
             " For k rows of one client the bound is about k times the promise's, and its delta grows faster."
         )
     elif claimed is None:
-        words += " Nothing bounds what a stronger attack tells."
+        words += " Nothing that was promised bounds what a stronger attack tells of a client."
     else:
         words += " A weak attack proves nothing; the bound is the promise's."
     text = paragraph(words)

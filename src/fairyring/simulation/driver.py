@@ -241,10 +241,10 @@ class _Simulation:
             **population.describe(),
             "test": test.describe() if test is not None else None,
         }
-        self.found: dict[str, Any] | None = None  # by audits, in this process
         self.watch = Watch(plan) if audit is not None and plan.protection is not None else None
         self.false_alarm = (audit if isinstance(audit, DirectCheck) else DirectCheck()).false_alarm
         self.audit = None
+        self.found: dict[str, Any] | None = None  # by audits, of what this process ran
         if isinstance(audit, Canaries) and plan.protection is not None:
             directions = shared(self.root, Purpose.CANARY)
             known = isinstance(plan.protection.participation, AtMost)
@@ -582,7 +582,10 @@ class _Simulation:
         return judged
 
     def _audited(self) -> dict[str, Any] | None:
-        """What audits found; None without one. Asked once, at the end: they go over all releases again."""
+        """What audits found of what this process ran; None without one. They go over all releases again, so once.
+
+        The run's record has it, unless an earlier process's audit contradicts the claim: no later one takes that back.
+        """
         if self.watch is None or self.spending is None or not len(self.watch):
             return None
         if self.found is None:

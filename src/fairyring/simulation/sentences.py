@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+from fairyring.core.rounding import at_most
 from fairyring.learning.cohort import Fixed, InTurn, Poisson, Uniform, Weighted
 from fairyring.privacy.participation import AtMost, FixedSize, PoissonSampled, relation_in, sampling_in
 from fairyring.simulation.ran import Ran
@@ -123,7 +124,7 @@ def promise(ran: Ran) -> Sentence | None:
     return Sentence(
         PRIVATE,
         f"Differential privacy for every {budget.unit}",
-        f"All models together are ({spent:.4g}, {budget.delta:g})-differentially private{of} with respect to {whom}; "
+        f"All models together are ({at_most(spent)}, {budget.delta:g})-differentially private{of} with respect to {whom}; "
         f"neighbouring: {relation_in(participation, budget.unit)}; {sampling}. Noise covers {covered}; the ledger says what "
         "was spent.",
     )
@@ -172,7 +173,8 @@ def what_was_counted(ran: Ran) -> Sentence | None:
     return Sentence(
         ASSUMED,
         "What was counted",
-        f"{released:,} releases of {reserved:,} reservations, added up by {ran.spent['accountant']}.{open_}",
+        f"{released:,} {'release' if released == 1 else 'releases'} of {reserved:,} "
+        f"{'reservation' if reserved == 1 else 'reservations'}, added up by {ran.spent['accountant']}.{open_}",
     )
 
 
@@ -283,7 +285,9 @@ def server_tops_up(ran: Ran) -> Sentence | None:
     return Sentence(
         ASSUMED,
         "The server tops up",
-        "Where too few clients stay, it adds the shares of noise that are missing, and is trusted to.",
+        "Where too few clients stay, it adds the shares of noise that are missing, and is trusted to. It sees such a sum "
+        "before that, and is trusted to forget it."
+        + (" Transcripts name a digest of it: they stay with the server, too." if ran.masked else ""),
     )
 
 
