@@ -52,7 +52,16 @@ from timing import median_seconds
 from fairyring.secagg import Device, FileLog, Identity, MemoryLog, Server, Session, Terms, shamir
 from fairyring.secagg._suite import KeyPair, pair_mask
 from fairyring.secagg.keystream import BLOCK_BYTES, apply_masks, random_bytes, word_of
-from fairyring.secagg.messages import Advertise, Roster, Signatures, Survivors, decode_kept, encode
+from fairyring.secagg.messages import (
+    HASH_BYTES,
+    Advertise,
+    Roster,
+    Signatures,
+    Survivors,
+    decode_kept,
+    encode,
+    entry_bytes,
+)
 
 HERE = Path(__file__).resolve().parent
 FLOWER = HERE / ".peers" / "flower" / "bin" / "python"
@@ -269,10 +278,11 @@ def survivors_of(
     from fairyring.secagg._suite import bitmap, digest
 
     read = decode_kept(roster, Roster)
-    hashes = [read.hashes[i : i + 32] for i in range(0, len(read.hashes), 32)]
-    at = {advert_hash: index for index, advert_hash in enumerate(hashes)}
+    size = entry_bytes(named=session.terms.sparse)
+    entries = [read.entries[i : i + size] for i in range(0, len(read.entries), size)]
+    at = {entry[:HASH_BYTES]: index for index, entry in enumerate(entries)}
     places = [at[decode_kept(devices[public].start(), Advertise).hash(session.context)] for public in members]
-    return digest("roster", session.context, read.beacon, *hashes), bitmap(places, len(hashes))
+    return digest("roster", session.context, read.beacon, *entries), bitmap(places, len(entries))
 
 
 # -- the parts -------------------------------------------------------------------------------------------------
@@ -442,7 +452,7 @@ def our_pieces(devices: int, length: int, degree: int, threshold: int) -> dict[s
     mask = median_seconds(lambda: apply_masks(vector, masks), 9) / degree
     own, other = KeyPair(os.urandom(32)), KeyPair(os.urandom(32)).public
     root = context = bytes(32)
-    agree = median_seconds(lambda: pair_mask(own.agree(other), root, context), 99)
+    agree = median_seconds(lambda: pair_mask(own.agree(other), root, context, 0, 1), 99)
     places = range(1, degree + 1)
 
     def share() -> list[bytes]:

@@ -1,6 +1,7 @@
 """What the terminal shows of a private run: no number that is noise, and epsilon with all it rests on."""
 
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +46,34 @@ def test_what_is_lost_in_noise_is_no_number() -> None:
     assert "loss 2, accuracy 100.0 %" in summary
 
 
+def test_epsilon_is_of_the_unit_it_was_promised_to() -> None:
+    summary = written(LOST, privacy=PROMISE | {"unit": "example"})[1]
+    assert "spent at delta 1e-05, for every example" in summary
+    assert "device" not in summary
+
+
 @pytest.mark.parametrize("why", [None, "somebody knows the noise"])
 def test_epsilon_is_never_half_a_sentence(why: str | None) -> None:
     summary = written(LOST, privacy=PROMISE | {"why_nothing": why})[1]
     assert "epsilon 3.2 of 8 spent at delta 1e-05, for every device" in summary
     assert ("accounted by hand" in summary) == (why is None)
     assert ("nothing is promised: somebody knows the noise" in summary) == (why is not None)
+
+
+def test_epsilon_is_of_the_unit_that_was_promised_something() -> None:
+    summary = written(LOST, privacy=PROMISE | {"unit": "example"})[1]
+    assert "spent at delta 1e-05, for every example" in summary
+    assert "every device" not in summary
+
+
+def test_updates_that_are_not_finite_are_left_out_only_where_that_may_be_seen() -> None:
+    bad = LOST | {"nonfinite": 2}
+    assert re.search(
+        "not finite +2 updates held a number that is not finite, and did not count", written(bad)[1]
+    )
+    private = written(bad, privacy=PROMISE)[1]
+    assert re.search("not finite +2 updates held a number that is not finite, and counted as zeros", private)
+    assert "did not count" not in private
 
 
 def test_a_run_whose_rounds_had_no_sum_has_no_loss_and_is_not_called_divergent() -> None:

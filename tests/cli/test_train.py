@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from fairyring.core.errors import PlanError
+from fairyring.core.errors import PlanError, RunError
+from fairyring.records.lock import Lock
 from tests.report.run_folders import make_run_folder
 
 FILE = """
@@ -131,6 +132,8 @@ def test_the_demo_trains_its_file_and_replaces_only_an_earlier_demo(
         assert json.loads((out / "source.json").read_text()) == {"file": str(file), "settings": {}}
         (out / "checkpoints").mkdir()
         (out / "checkpoints" / "round-000060.safetensors").write_bytes(b"old")
+        (out / "lock").touch()  # as every run leaves it
+        (out / "run.json.part").touch()  # as a crash does
     assert audited == [out, out]
     assert not engine[0]["resume"]
     assert (out / "report.html").is_file()
@@ -138,6 +141,33 @@ def test_the_demo_trains_its_file_and_replaces_only_an_earlier_demo(
     call("demo", "--out", out)
     assert (out / "thesis.txt").read_text() == "mine"
     assert (out / "checkpoints" / "round-000060.safetensors").is_file()
+
+
+def test_a_demo_that_is_being_made_is_not_replaced(call: Callable, engine: list, tmp_path: Path) -> None:
+    out = make_run_folder(tmp_path / "demo", rounds=2)
+    held = Lock(out / "lock")
+    called = call("demo", "--out", out)
+    held.release()
+    assert called.status
+    assert "being written by process" in called.err
+    assert (out / "metrics.jsonl").is_file()
+    assert not engine
+
+
+def test_a_run_that_is_refused_leaves_the_note_of_the_run_that_is_there(
+    call: Callable, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or an audit of it would take its plan and its people from another file."""
+    folder = make_run_folder(tmp_path / "run", rounds=2)
+    (folder / "source.json").write_text("the other's")
+
+    def simulate(*_: Any, **__: Any) -> None:
+        raise RunError("run folder", given="a path that is in use", expected="a new one", do="Choose one.")
+
+    monkeypatch.setattr(importlib.import_module("fairyring.simulation"), "simulate", simulate, raising=False)
+    monkeypatch.setattr(importlib.import_module("fairyring.learning"), "override", None, raising=False)
+    assert call("train", file, "--run", folder).status
+    assert (folder / "source.json").read_text() == "the other's"
 
 
 def test_an_interrupt_says_how_to_go_on(
@@ -170,7 +200,7 @@ def test_nothing_measured_and_nothing_finite_still_sums_up(
     monkeypatch.setattr(importlib.import_module("fairyring.learning"), "override", None, raising=False)
     called = call("train", file, "--run", tmp_path / "run")
     assert called.status == 0
-    assert "3 updates with a number that is not finite" in called.out
+    assert "3 updates held a number that is not finite" in called.out
     assert "take nothing about it as private" in called.out
 
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 import fairyring as fr
 from fairyring.aggregation.contract import Bound
 from fairyring.core.errors import PlanError
+from fairyring.learning import device
 from fairyring.learning.device import Broadcast, device_half
 from fairyring.learning.example_steps import Drawn, Shapes, places_of, sum_of_batch
 from fairyring.learning.local import Workload
@@ -175,7 +176,7 @@ def drawn_for(made: fr.Plan, seed: int) -> Drawn:
     return Drawn(noise.astype(np.int32), batches)
 
 
-def trained(made: fr.Plan, drawn: Drawn):
+def trained(made: fr.Plan, drawn: Drawn, population: fr.Population | None = None):
     half = device_half(
         made.task,
         made.local,
@@ -184,12 +185,12 @@ def trained(made: fr.Plan, drawn: Drawn):
         Workload.of(np.array([7, SIZE, 5]), made.local),
         stages=stages_of(made),
     )
-    rows, _ = POPULATION.gather(np.arange(3))
+    rows, _ = (population or POPULATION).gather(np.arange(3))
     columns = {name: jnp.asarray(rows[name]) for name in ("x", "y")}
     key = jax.random.key(0)
-    return jax.jit(half)(
-        Broadcast(PARAMS, (), jnp.int32(1)), columns, jnp.int32(7), jnp.int32(SIZE), (), key, key, drawn
-    )
+    sent = Broadcast(PARAMS, made.algorithm.shared(PARAMS), jnp.int32(1))
+    mine = made.algorithm.mine(PARAMS)
+    return jax.jit(half)(sent, columns, jnp.int32(7), jnp.int32(SIZE), mine, key, key, drawn)
 
 
 TRAINED = trained(PLAN, drawn_for(PLAN, 0))
@@ -239,6 +240,29 @@ def test_an_update_tells_nothing_but_through_noisy_sums():
     nobody = loud._replace(batches=np.full_like(loud.batches, -1))
     ours, alone = (np.asarray(trained(PLAN, given).message.vector) for given in (loud, nobody))
     np.testing.assert_allclose(ours, alone, rtol=0.05)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        plan(algorithm=fr.scaffold()),
+        plan(COUNTED, fr.chain(fr.weight_uniformly(), fr.clip(1.0)), algorithm=fr.adaptive_clip(0.5)),
+        plan(algorithm=fr.fednova(), **SHUFFLED),
+    ],
+    ids=["scaffold", "adaptive_clip", "fednova in epochs"],
+)
+def test_whatever_leaves_a_client_hangs_on_its_examples_by_noisy_sums_alone(made, monkeypatch):
+    """Update, side values, state and whether it is finite: where the noisy sums are the same, so are they, to the bit."""
+    drawn, others = drawn_for(made, 0), people([7, SIZE, 5], seed=9)
+
+    def alike() -> bool:
+        found = (jax.tree.leaves(trained(made, drawn, whose)) for whose in (POPULATION, others))
+        return all(np.array_equal(one, other) for one, other in zip(*found, strict=True))
+
+    assert not alike()
+    real, noisy = device.released, noise_of(made).coordinates
+    monkeypatch.setattr(device, "released", lambda total, *rest: real(total.at[:noisy].set(0), *rest))
+    assert alike()
 
 
 def test_in_epochs_every_example_is_in_one_batch_of_each():

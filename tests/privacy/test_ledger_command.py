@@ -70,6 +70,35 @@ def test_the_command_says_what_was_promised_and_spent(
             command.ledger(tmp_path, wrong)
 
 
+def test_what_was_spent_without_a_sum_is_not_called_a_crash(
+    tmp_path: Path, adding_up: type, capsys: pytest.CaptureFixture
+) -> None:
+    with opened(tmp_path / "ledger.sqlite", 100.0) as ledger:
+        ledger.lose(ledger.reserve(1, noise(2.0)))
+    command.ledger(tmp_path)
+    assert "spent, without a result" in capsys.readouterr().out
+
+
+def test_a_promise_that_the_run_takes_back_is_not_told_as_one(
+    tmp_path: Path, adding_up: type, capsys: pytest.CaptureFixture
+) -> None:
+    with opened(tmp_path / "ledger.sqlite", 100.0):
+        pass
+    why = "somebody knows the noise"
+    for record, words in (
+        (
+            f'{{"privacy": {{"why_nothing": "{why}"}}}}',
+            f"Nothing is promised: {why}. What follows was counted as",
+        ),
+        ('{"privacy": {"why_nothing": null}}', "Promised: all releases"),
+        ('{"privacy": ["why_nothing"]}', "Promised: all releases"),
+        ("no record", "Promised: all releases"),
+    ):
+        (tmp_path / "run.json").write_text(record)
+        command.ledger(tmp_path)
+        assert capsys.readouterr().out.startswith(words)
+
+
 def test_the_command_works_where_epsilon_cannot_be_added_up(
     tmp_path: Path, adding_up: type, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:

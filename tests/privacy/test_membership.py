@@ -128,6 +128,9 @@ def test_a_claim_below_the_bound_is_contradicted() -> None:
         assert made.holds is holds
         assert made.describe()["holds"] is holds
         assert ("is claimed" in made.statement) is (claimed is not None)
+        assert ("of a client with all its examples this plan claims none" in made.statement) is (
+            claimed is None
+        )
     assert "AUC of" in made.statement
     assert f"{members.shape[0]} runs of 30 rounds" in made.statement
     assert "each with half of 200 clients, of whom nobody drops out" in made.statement

@@ -1,6 +1,7 @@
 """What several runs over the same people spend, by their ledgers."""
 
 import math
+import shutil
 from pathlib import Path
 
 import dp_accounting as dp
@@ -71,6 +72,9 @@ def test_what_cannot_be_added_up(tmp_path):
     for runs, message in (([], "none"), ([one, tmp_path / "a" / "ledger.sqlite"], "twice")):
         with pytest.raises(PlanError, match=message):
             fr.privacy.together(runs)
+    copy = shutil.copytree(one, tmp_path / "copy")
+    with pytest.raises(PlanError, match="copies of one run, whose noise is the same"):
+        fr.privacy.together([one, copy])
     with pytest.raises(PlanError, match="delta"):
         fr.privacy.together([one], delta=0.0)
     with pytest.raises(fr.RunError, match="no such file"):

@@ -299,3 +299,35 @@ def test_the_report_of_a_private_run_is_its_owners(folder: Path, plain: Path) ->
         path.chmod(0o666)
     assert stat.S_IMODE(write_report(folder).stat().st_mode) == 0o600
     assert stat.S_IMODE(plain.stat().st_mode) == 0o666
+
+
+def test_what_a_promise_by_sampling_does_not_hold_against_is_told(tmp_path: Path) -> None:
+    for kind, more, words in (
+        ("at_most", {}, "holds whatever else is known."),
+        ("poisson", {}, "holds whatever else is known, but for who took part in a round."),
+        ("fixed_size", {}, "holds whatever else is known, but for who took part in a round."),
+        ("poisson", {"steps": 3, "unit": "example"}, "known, but for which examples were in a batch."),
+    ):
+        promise = PROMISE | {"participation": {"kind": kind}} | more
+        assert words in page(make_run_folder(tmp_path / words[-20:] / kind, run={"privacy": promise}))
+
+
+def test_a_promise_to_examples_is_none_to_canaries_which_are_clients(tmp_path: Path, folder: Path) -> None:
+    promise = PROMISE | {"unit": "example", "steps": 3}
+    text = page(make_run_folder(tmp_path / "silos", run={"privacy": promise}))
+    assert "to whom a promise to every example is not made" in text
+    assert "`fairyring audit` does that" not in text
+    assert "`fairyring audit` does that" in page(folder)
+
+
+@pytest.mark.parametrize(
+    ("promise", "became"), [(PROMISE, "counted as zeros"), (None, "did not count")], ids=["private", "plain"]
+)
+def test_updates_that_are_not_finite_are_left_out_only_where_that_may_be_seen(
+    promise: dict[str, object] | None, became: str, tmp_path: Path
+) -> None:
+    folder = make_run_folder(tmp_path / "run", run={"privacy": promise, "secure_sum": None})
+    lines = [msgspec.json.decode(line) for line in (folder / "metrics.jsonl").read_bytes().splitlines()]
+    lines[0]["nonfinite"] = 2
+    (folder / "metrics.jsonl").write_bytes(b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
+    assert f"2 updates held a number that is not finite, and {became}." in page(folder)

@@ -96,3 +96,18 @@ def test_a_mean_of_training_is_shown_with_the_noise_in_it(
 ) -> None:
     assert units.mean(record, name) == text
     assert units.mean(record, name, noise=True) == with_noise
+
+
+@pytest.mark.parametrize(
+    ("facts", "fate"),
+    [
+        ({}, "did not count"),
+        ({"privacy": None, "secure_sum": None}, "did not count"),
+        ({"privacy": {"unit": "device"}, "secure_sum": None}, "counted as zeros"),
+        ({"privacy": {"unit": "example"}, "secure_sum": None}, "did not count"),
+        ({"privacy": {"unit": "example"}, "secure_sum": "ideal"}, "counted as zeros"),
+        ({"privacy": None, "secure_sum": "protocol"}, "counted as zeros"),
+    ],
+)
+def test_what_became_of_updates_that_were_not_finite(facts: dict[str, object], fate: str) -> None:
+    assert units.not_finite(2, facts) == f"2 updates held a number that is not finite, and {fate}"

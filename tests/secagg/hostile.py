@@ -73,7 +73,9 @@ class View:
         self.adverts = sorted(adverts, key=lambda advert: advert.hash(context))
         self.hashes = [advert.hash(context) for advert in self.adverts]
         self.beacon = beacon
-        self.root = digest("roster", context, beacon, *self.hashes)
+        named = session.terms.sparse
+        self.entries = [advert.entry(context, named=named) for advert in self.adverts]
+        self.root = digest("roster", context, beacon, *self.entries)
         self.graph = session.terms.graph(len(adverts))
         self.ring = Ring(self.root, beacon, self.hashes, self.graph.degree)
         self.committee = self.ring.committee(session.terms.committee(len(adverts)).size)
@@ -82,7 +84,7 @@ class View:
     def roster(self, identity: bytes) -> Roster:
         index = self.index.get(identity, 0)
         others = (*self.ring.neighbours(index), *self.committee)
-        return Roster(b"".join(self.hashes), self.beacon, tuple(self.adverts[other] for other in others))
+        return Roster(b"".join(self.entries), self.beacon, tuple(self.adverts[other] for other in others))
 
 
 class Run:
@@ -370,7 +372,7 @@ class Run:
 
     def _changed_roster(self, message: Roster) -> Roster:
         dice, near = self.dice, list(message.neighbours)
-        hashes = [message.hashes[i : i + 32] for i in range(0, len(message.hashes), 32)]
+        hashes = [message.entries[i : i + 32] for i in range(0, len(message.entries), 32)]
         kind = dice.randrange(7)
         if kind == 0:
             dice.shuffle(hashes)
@@ -385,7 +387,7 @@ class Run:
         elif kind == 5:
             near.append(near[0])
         else:
-            return Roster(message.hashes, b"another", message.neighbours)
+            return Roster(message.entries, b"another", message.neighbours)
         return Roster(b"".join(hashes), message.beacon, tuple(near))
 
     def _garbled(self, data: bytes) -> bytes:

@@ -175,7 +175,8 @@ class Lies:
                     if secret is None:
                         return None
                     key = KeyPair(secret)
-                mask = pair_mask(key.agree(advert.masking_key), root, context)
+                ends = self.order[place], self.order[other]
+                mask = pair_mask(key.agree(advert.masking_key), root, context, *ends)
                 masks.append((mask, -1 if self.order[place] < self.order[other] else 1))
         apply_masks(total, masks)
         return (total & self.session.mask)[: self.terms.length].tolist()

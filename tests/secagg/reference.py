@@ -311,7 +311,9 @@ def session(case: dict[str, Any]) -> dict[str, Any]:
             if j in barred:
                 continue
             shared = agree(who[i]["masking"], listed[j][3])
-            keys.append((derive(shared, root, b"mask", context), 1 if i < j else -1))
+            ends = struct.pack("<QQ", min(i, j), max(i, j))
+            pair = derive(shared, root, b"mask", context, ends[:8], ends[8:])
+            keys.append((pair, 1 if i < j else -1))
         for mask_key, sign_of in keys:
             noise = mask(mask_key, len(total), bits)
             total = [(a + sign_of * b) % modulus for a, b in zip(total, noise, strict=True)]

@@ -6,10 +6,13 @@ import msgspec
 import pytest
 
 from fairyring.core.errors import SecureSumError, SessionAborted
-from fairyring.secagg import Device, GraphParameters, MemoryLog, Server, traffic, verify
+from fairyring.secagg import Device, GraphParameters, MemoryLog, Server, Session, traffic, verify
 from fairyring.secagg._committee import Committee
-from fairyring.secagg.messages import Roster, Signatures, decode_kept, encode
+from fairyring.secagg._suite import digest
+from fairyring.secagg.graph import Ring
+from fairyring.secagg.messages import Advertise, Roster, Signatures, decode_kept, encode
 from tests.secagg.driving import EVENTS, Play, foretold, identity, root_secret, small_terms, vectors_of
+from tests.secagg.hostile import View
 from tests.secagg.lying import forced
 from tests.secagg.test_sum import end
 
@@ -91,7 +94,45 @@ def test_a_device_takes_only_the_committee_the_root_gives(small: Callable[..., P
         (near, "adverts of 8 devices"),
     ):
         device, _ = before(play, "sharing", "roster")
-        refused(device, Roster(roster.hashes, roster.beacon, changed), match)
+        refused(device, Roster(roster.entries, roster.beacon, changed), match)
+
+
+def test_no_identity_is_in_a_large_roster_twice_however_far_apart() -> None:
+    """Of most of a large session a device sees no advert, and a corrupt one that is there twice counts twice."""
+    terms = small_terms(61, threat="semi_malicious", adversarial=0.1, dropout=0.1)
+    session = Session(terms, 0, bytes(32))
+
+    def device(i: int, seed: int = 0) -> Device:
+        return Device(
+            session, identity(i), MemoryLog(), entropy=lambda size: root_secret(i, seed)[:size]
+        )  # fmt: skip
+
+    devices = [device(i) for i in range(60)]
+    adverts = [decode_kept(one.start(), Advertise) for one in devices]
+    twin = decode_kept(device(0, 1).start(), Advertise)
+    assert twin.identity == adverts[0].identity
+    view = View(session, [*adverts, twin])
+    assert view.graph.degree < 60
+    places = [i for i, advert in enumerate(view.adverts) if advert.identity == twin.identity]
+    near = [set(view.ring.neighbours(place)) | {place} for place in places]
+    apart = [i for i in range(1, 60) if not near[0] & near[1] & {view.index[adverts[i].identity]}]
+    assert len(apart) > 10
+    for i in (apart[0], apart[-1]):
+        refused(devices[i], view.roster(adverts[i].identity), "the same identity twice")
+    # Under another name, to whoever is beside it.
+    place = view.hashes.index(twin.hash(session.context))
+    view.entries[place] = view.hashes[place] + bytes(16)
+    view.root = digest("roster", session.context, b"", *view.entries)
+    view.ring = Ring(view.root, b"", view.hashes, view.graph.degree)
+    view.committee = view.ring.committee(len(view.committee))
+    beside = [adverts[i] for i in range(1, 60) if devices[i].stage != "aborted"]
+    told = 0
+    for advert in beside:
+        if place in view.ring.neighbours(view.index[advert.identity]):
+            one = next(d for d in devices if d.identity.public == advert.identity)
+            refused(one, view.roster(advert.identity), "a neighbour off the ring")
+            told += 1
+    assert told > 10
 
 
 def test_a_device_answers_only_what_the_committee_signed(small: Callable[..., Play]) -> None:

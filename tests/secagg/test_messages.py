@@ -225,6 +225,8 @@ def test_the_cap_is_above_every_honest_message(devices: int, share: int, vector:
     degree = max(2, (devices - 1) // share)
     advert = ["advertise", *[bytes(32)] * 5, bytes(64)]
     most = most_bytes(vector, devices, degree)
+    named = pack(["roster", bytes(48 * devices), bytes(64), [advert] * degree])
+    assert len(named) <= most_bytes(vector, devices, degree, named=True)
     for honest in (
         pack(["roster", bytes(32 * devices), bytes(64), [advert] * degree]),
         pack(["shares", bytes(32), 2**32 - 1, [bytes(82)] * degree, bytes(64)]),

@@ -93,7 +93,7 @@ def told_roster(device: Device, play: Play, beacon: bytes = b"") -> bytes | None
     view = View(play.session, adverts, beacon)
     index = view.index[device.identity.public]
     near = tuple(view.adverts[j] for j in view.ring.neighbours(index))
-    return device.receive(encode(Roster(b"".join(view.hashes), beacon, near)))
+    return device.receive(encode(Roster(b"".join(view.entries), beacon, near)))
 
 
 def test_a_device_takes_no_part_below_its_own_floor() -> None:

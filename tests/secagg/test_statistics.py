@@ -22,7 +22,7 @@ def collisions(prefix_of: Callable[[int], bytes], count: int) -> int:
 
 def ours(number: int) -> bytes:
     """The beginning of a mask keyed as a session does."""
-    key = pair_mask(number.to_bytes(32, "little"), b"r" * 32, b"c" * 32)
+    key = pair_mask(number.to_bytes(32, "little"), b"r" * 32, b"c" * 32, 0, 1)
     return random_bytes(key, PREFIX)
 
 
@@ -62,13 +62,19 @@ def test_a_quick_count_of_each() -> None:
 
 def test_masks_of_other_pairs_sessions_and_purposes_differ() -> None:
     keys = {
-        make(secret * 32, root * 32, context * 32)
-        for make in (pair_mask, self_mask)
+        make(secret * 32, root * 32, context * 32, *ends)
+        for make, all_ends in ((pair_mask, ((0, 1), (0, 2), (1, 2))), (self_mask, ((),)))
         for secret in (b"a", b"b")
         for root in (b"c", b"d")
         for context in (b"e", b"f")
+        for ends in all_ends
     }
-    assert len(keys) == 16
+    assert len(keys) == 32
+
+
+def test_both_ends_key_their_mask_alike() -> None:
+    secret, root, context = b"a" * 32, b"c" * 32, b"e" * 32
+    assert pair_mask(secret, root, context, 7, 3) == pair_mask(secret, root, context, 3, 7)
 
 
 def deviation(observed: np.ndarray, expected: float) -> float:

@@ -193,7 +193,7 @@ def test_both_derive_the_keys(row: dict[str, Any]) -> None:
     keys = Keys.of(private)
     ours = {
         "agreed": agreed,
-        "pair_mask": pair_mask(agreed, root, context),
+        "pair_mask": pair_mask(agreed, root, context, row["receiver"], row["sender"]),
         "self_mask": self_mask(private, root, context),
         "envelope": derive(agreed, root, b"envelope", context, *ends),
         "commitment": digest("commitment", private),
@@ -205,7 +205,7 @@ def test_both_derive_the_keys(row: dict[str, Any]) -> None:
     agreed = reference.agree(private, raw(row["other_public"]))
     theirs = {
         "agreed": agreed,
-        "pair_mask": reference.derive(agreed, root, b"mask", context),
+        "pair_mask": reference.derive(agreed, root, b"mask", context, *ends),
         "self_mask": reference.derive(private, root, b"self", context),
         "envelope": reference.derive(agreed, root, b"envelope", context, *ends),
         "commitment": reference.digest("commitment", private),

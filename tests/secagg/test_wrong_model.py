@@ -27,7 +27,7 @@ def test_its_neighbours_leave_if_the_server_lets_it_in() -> None:
         own = view.index[play.identities[i].public]
         near = tuple(view.adverts[j] for j in view.ring.neighbours(own))
         with pytest.raises(SessionAborted, match="forged signature"):
-            play.devices[i].receive(encode(Roster(b"".join(view.hashes), b"", near)))
+            play.devices[i].receive(encode(Roster(b"".join(view.entries), b"", near)))
 
 
 @pytest.mark.parametrize("victim", [0, 2])

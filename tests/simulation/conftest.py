@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import optax
 import pytest
 
 import fairyring as fr
@@ -27,6 +28,20 @@ TURNS = plan(
     algorithm=fr.scaffold(),
     budget=fr.Budget(2.0, DELTA),
 )
+SILOS = fr.Plan(
+    CENTRAL.task,
+    fr.LocalTraining(
+        optax.sgd(0.2),
+        steps=2,
+        rate=0.5,
+        batch_size=2,
+        examples=fr.chain(fr.clip(1.0), fr.gaussian_noise(2.0)),
+    ),
+    4,
+    fr.chain(fr.weight_uniformly()),
+    algorithm=fr.scaffold(),
+    privacy=fr.Budget(50.0, DELTA, unit="example"),
+)
 COINS = plan(
     fr.gaussian_noise(2.0), features=WIDTH, bits=None, cohort=fr.cohort.poisson(0.25, most=64), budget=BUDGET
 )
@@ -48,8 +63,9 @@ def private_runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Kept]:
         with compiled_once():
 
             def made(name: str, given: fr.Plan, rounds: int = 2, **options: Any) -> None:
+                whom = options.pop("population", PEOPLE)
                 settings = {"checkpoint_every": 1, "entropy": None} | options
-                found[name] = Kept(run(given, rounds, PEOPLE, run=folder / name, **settings), folder / name)
+                found[name] = Kept(run(given, rounds, whom, run=folder / name, **settings), folder / name)
 
             found: dict[str, Kept] = {}
             made("audited", CENTRAL, audit=fr.privacy.Canaries(30), test=OTHERS)
@@ -62,6 +78,7 @@ def private_runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Kept]:
             made("stopped", TURNS, rounds=6, test=OTHERS, evaluate_every=1, stop=stop)
             made("sampled", COINS)
             made("sampled", COINS, rounds=3, resume=True)
+            made("silos", SILOS, population=OTHERS, keep_client_states=True)
             write_report(found["audited"].folder)
             Source("plan.py", {}).note(found["audited"].folder)
     finally:

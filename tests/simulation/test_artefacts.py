@@ -23,7 +23,7 @@ from tests.simulation.artefact_walk import examples_of, found_in, names_in, rows
 from tests.simulation.conftest import CENTRAL, COINS, OTHERS, PEOPLE, TURNS, Kept
 from tests.simulation.private_runs import compiled_once, plan, run, same_state
 
-RUNS = ("audited", "dropouts", "states", "kept", "spent", "stopped", "sampled")
+RUNS = ("audited", "dropouts", "states", "kept", "spent", "stopped", "sampled", "silos")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -236,7 +236,7 @@ def test_while_it_runs_examples_are_in_files_of_its_owner_alone(tmp_path: Path) 
 def test_states_go_when_the_run_is_over_and_not_before(private_runs: dict[str, Kept]) -> None:
     there = {name: (made.folder / "clients").exists() for name, made in private_runs.items()}
     secret = {name: (made.folder / "noise.key").exists() for name, made in private_runs.items()}
-    assert [name for name, kept in there.items() if kept] == ["kept", "stopped"]
+    assert [name for name, kept in there.items() if kept] == ["kept", "stopped", "silos"]
     assert [name for name, kept in secret.items() if kept] == ["stopped"]
     assert private_runs["spent"].run.header["stopped_by"] == "budget"
     assert private_runs["stopped"].run.header["status"] == "stopped"

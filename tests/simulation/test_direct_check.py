@@ -1,6 +1,8 @@
 """The direct check within runs: honest plans pass and are not changed by it, and what canaries do not see is found."""
 
+import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -301,3 +303,68 @@ def test_a_client_that_is_not_clipped(monkeypatch):
 
     monkeypatch.setattr(CompiledWorker, "encoded", one_longer)
     assert "L2 norm" in failed(checked(SKELLAM, 1, secure_sum="protocol"))
+
+
+def test_what_an_audit_contradicts_stays_contradicted_when_the_run_is_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = plan(fr.gaussian_noise(2.0), bits=None, cohort=TURNS, budget=fr.Budget(50.0, 1e-5))
+    release = RoundNoise.release
+
+    def noiseless(noise: RoundNoise, total: np.ndarray, clients: int, *, shared: bool) -> np.ndarray:
+        release(noise, total, clients, shared=shared)
+        return total
+
+    def run(rounds: int, **options: Any) -> dict[str, Any]:
+        settings = {"run": tmp_path / "run", "audit": DirectCheck(), "entropy": None} | options
+        return private_runs.run(given, rounds, PEOPLE, **settings).header
+
+    def nothing(header: dict[str, Any]) -> bool:
+        titles = {one["title"] for one in header["assumptions"]}
+        assert ("Differential privacy for every device" in titles) != ("Nothing is promised" in titles)
+        assert ("Nothing is promised" in titles) == (header["privacy"]["why_nothing"] is not None)
+        return "Nothing is promised" in titles
+
+    monkeypatch.setattr(RoundNoise, "release", noiseless)
+    assert nothing(run(1))
+    monkeypatch.setattr(RoundNoise, "release", release)
+    assert nothing(run(1, resume=True, audit=None))  # there is nothing left to run, or to see
+    assert nothing(run(2, resume=True))  # what is run now is as it is claimed
+    last = run(3, resume=True, audit=None)
+    assert nothing(last)
+    assert last["audit"]["mechanism"]["rounds"] == 1
+
+
+def test_what_an_audit_found_stays_when_nothing_is_run_any_more(tmp_path: Path) -> None:
+    given = plan(fr.gaussian_noise(2.0), bits=None, cohort=TURNS, budget=fr.Budget(50.0, 1e-5))
+    settings: dict[str, Any] = {"run": tmp_path / "run", "audit": DirectCheck(), "entropy": None}
+    first = private_runs.run(given, 1, PEOPLE, **settings).header["audit"]
+    assert first["mechanism"]["holds"]
+    again = private_runs.run(given, 1, PEOPLE, resume=True, **settings).header
+    assert again["audit"] == first
+    more = private_runs.run(given, 3, PEOPLE, resume=True, **settings).header
+    assert more["audit"]["mechanism"]["rounds"] == 2  # those that this process ran
+    assert more["privacy"]["why_nothing"] is None
+
+
+def test_an_audit_that_does_not_look_again_leaves_a_contradiction(tmp_path: Path) -> None:
+    given = plan(fr.gaussian_noise(2.0), bits=None, cohort=TURNS, budget=fr.Budget(50.0, 1e-5))
+    folder = tmp_path / "run"
+    private_runs.run(given, 1, PEOPLE, run=folder, entropy=None)
+    refuted, stands = {"holds": False, "claimed": 1.0, "lower": 2.0}, {"holds": True}
+    earlier = {
+        "mechanism": refuted,
+        "canaries": refuted,
+        "membership": stands,
+        "reconstruction": {"reads": 1},
+    }
+    (folder / "audit.json").write_text(json.dumps(earlier))
+    found = fr.audit_run(folder, given, PEOPLE, canaries=0, targets=0, shadows=0)
+    assert found.holds
+    kept = json.loads((folder / "audit.json").read_text())
+    assert kept["mechanism"]["holds"]  # it was looked at again
+    assert kept["canaries"] == refuted
+    assert kept.keys() == {"mechanism", "canaries"}
+    (folder / "audit.json").write_text("no record")
+    fr.audit_run(folder, given, PEOPLE, canaries=0, targets=0, shadows=0)
+    assert json.loads((folder / "audit.json").read_text()).keys() == {"mechanism"}

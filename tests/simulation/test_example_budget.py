@@ -246,3 +246,10 @@ def test_report_and_record_speak_of_examples(tmp_path):
     assert f"added by every client in each local step; counted for {STEPS} steps a round" in text
     assert COINS.relation in text
     assert "about one device" not in text
+    assert "No canaries were sent into this plan: they are clients" in text
+
+
+def test_members_told_by_shadow_runs_are_not_held_against_what_is_promised_to_examples():
+    found = fr.membership(PLAIN, CLIENTS, rounds=1, shadows=8, devices=1)
+    assert (found.claimed, found.describe()["unit"]) == (None, "example")
+    assert "what this plan claims is of one example" in found.statement

@@ -10,19 +10,26 @@ import subprocess
 import sys
 import warnings
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
 
 import fairyring as fr
 from fairyring.core.errors import BudgetSpent, LedgerDamaged, LedgerMismatch, PrivacyError
+from fairyring.privacy._checks import counts as checked
+from fairyring.privacy._composing import equivalent
 from fairyring.privacy.accounting import Accountant
+from fairyring.privacy.correlated import coefficients
 from fairyring.privacy.ledger import Ledger, Promise
 from fairyring.privacy.participation import AtMost
+from fairyring.records.folder import RunFolder
 from fairyring.records.layout import LEDGER, SECRET
+from fairyring.records.lock import Lock
 from fairyring.rounds.draws import Draws, Leaving
-from fairyring.rounds.spending import RoundNoise
+from fairyring.rounds.spending import Earlier, RoundNoise, Spending
 from tests.simulation.private_runs import (
     DELTA,
     Releases,
@@ -462,6 +469,187 @@ def test_a_cancelled_round_of_correlated_noise_stays_what_it_was_when_the_run_is
     made = resume(given, folder, 5)
     assert same_state(made, whole)
     assert [one.cancelled for one in ledger(folder).reservations.values()].count(True) == 2
+
+
+def test_a_cancelled_round_of_correlated_noise_may_crash_when_it_is_run_again(tmp_path, monkeypatch):
+    """The rounds after it were released under the noise it had then, and come to the same bits still."""
+    given = plan(
+        fr.correlated_noise(2.0, bands=4),
+        cohort=fr.cohort.in_turn(10, separation=4),
+        secure={"minimum_cohort": 9},
+    )
+    stay = Draws._stay
+    monkeypatch.setattr(
+        Draws, "_stay", lambda self, n, sampled: stay(self, n, sampled)[: 5 if n == 2 else 10]
+    )
+    whole, folder = run(given, 4), tmp_path / "run"
+
+    def stop(*_, **__):
+        raise Interrupted
+
+    with pytest.raises(Interrupted):
+        run(given, 5, run=folder, on_round=lambda r: r["round"] == 4 and stop(), checkpoint_every=100)
+    with monkeypatch.context() as patch:
+        patch.setattr(RoundNoise, "cancel", stop)
+        with pytest.raises(Interrupted):
+            run(given, 5, run=folder, resume=True)
+    made = run(given, 4, run=folder, resume=True)
+    assert same_state(made, whole)
+    second = [one for one in ledger(folder).reservations.values() if one.round == 2]
+    assert [(one.cancelled, one.lost) for one in second] == [(True, False), (False, True), (True, False)]
+
+
+def test_what_is_seen_of_correlated_noise_is_what_is_counted_however_often_it_crashes():
+    """All sums that somebody may have seen, as a linear map of the data and of independent noise, by random fates."""
+    given = plan(fr.correlated_noise(2.0, bands=3), cohort=fr.cohort.in_turn(10, separation=3), bits=None)
+    protection, weights, rounds = given.protection, coefficients(3), 6
+    dice = np.random.default_rng(3)
+    for _ in range(5):
+        empty = set((1 + np.flatnonzero(dice.random(rounds) < 0.3)).tolist()) - {rounds}
+        seen, told = [], {}
+        with TemporaryDirectory() as place:
+            for attempt in range(8):
+                earlier = Earlier(frozenset(told), over=False, head=None) if attempt else None
+                spending = Spending(given, Path(place), bytes(32), earlier)
+                asked = []
+
+                def drawn(round, numbers, asked=asked):
+                    asked.append((round, dict(numbers)))
+
+                spending.source.of_server = drawn
+                for t in range(1, rounds + 1):
+                    noise = spending.begin(t, 10, 10)
+                    noise._drawn.result()
+                    row = {asked[-1][1][t - j]: weights[j] for j in range(min(3, t))}
+                    if noise.again:
+                        assert row == told[t]
+                    elif attempt < 7 and dice.random() < 0.25:
+                        seen.append((t, row))  # it crashed, and somebody may have seen it
+                        break
+                    elif t in empty:
+                        noise.cancel()
+                    else:
+                        spending.ledger.release(noise.number, bytes(32))
+                        told[t] = row
+                        seen.append((t, row))
+                tally = spending.ledger.tally()
+                spending.close(finished=False)
+        counted_as = protection.release.multiplier / equivalent(
+            checked(tally.counts), protection.participation, tally.rounds
+        )
+        sums = [t for t, _ in seen], [tuple(row.items()) for _, row in seen]
+        different = list(dict.fromkeys(zip(*sums, strict=True)))
+        names = sorted({number for _, row in different for number, _ in row})
+        mixing = np.array([[dict(row).get(n, 0.0) for n in names] for _, row in different])
+        data = np.array([[float(t == s) for s in range(1, rounds + 1)] for t, _ in different])
+        told_by = data.T @ np.linalg.inv(mixing @ mixing.T) @ data
+        worst = max(
+            float(x @ told_by @ x)
+            for first in range(3)
+            for x in np.array(list(product([-1, 0, 1], repeat=2))) @ np.eye(rounds)[first::3]
+        )
+        assert worst**0.5 <= counted_as * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("name", ["checkpoint", "write", "write_arrays"])
+@pytest.mark.parametrize("given", ["all rounds", "all of the budget"])
+def test_a_run_whose_end_cannot_be_written_keeps_what_it_needs_to_end(given, name, tmp_path, monkeypatch):
+    """A full disk: the secret, without which the rounds since the last checkpoint are lost, goes last."""
+    budget = fr.Budget(epsilon_of(3) + 0.01, DELTA) if given == "all of the budget" else CENTRAL.privacy
+    spent, folder = replace(CENTRAL, privacy=budget), tmp_path / "run"
+    rounds = 3 if given == "all rounds" else 6
+    real = getattr(RunFolder, name)
+
+    def full(self, *what):
+        if what[0] == "run.json" and what[1]["status"] == "running":
+            return real(self, *what)
+        if name == "write" and what[0] != "run.json":
+            return real(self, *what)
+        raise fr.StorageError("the folder", given="no space", expected="some", do="Free some.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, name, full)
+        with pytest.raises(fr.StorageError):
+            run(spent, rounds, run=folder, checkpoint_every=100)
+    assert (folder / SECRET).exists()
+    assert json.loads((folder / "run.json").read_text())["status"] == "running"
+    made = run(spent, rounds, run=folder, resume=True, entropy=None)
+    assert same_state(made, run(CENTRAL, 3))
+    assert len(ledger(folder).reservations) == 3
+    assert not (folder / SECRET).exists()
+
+
+@pytest.mark.parametrize("secure_sum", ["ideal", "protocol"])
+def test_a_run_that_ends_before_rounds_it_had_released_says_so_and_can_go_on(secure_sum, tmp_path):
+    """Rounds 4 and 5 are spent, and in no model: no record tells of them, and only the same bits can come of them."""
+    folder = tmp_path / "run"
+    interrupt(CENTRAL, folder, 5, secure_sum=secure_sum)
+    made = resume(CENTRAL, folder, 2, secure_sum=secure_sum)
+    said = json.loads((folder / "run.json").read_text())
+    assert (len(made.metrics), said["status"], said["rounds"]) == (3, "finished", 3)
+    assert len((folder / "metrics.jsonl").read_text().splitlines()) == 3
+    assert said["privacy"]["releases"] == 5
+    if secure_sum == "protocol":
+        assert fr.verify_run(folder).rounds == 3
+    assert (folder / SECRET).exists()
+    assert any("noise.key" in one["names"] for one in said["outside"])
+    whole = resume(CENTRAL, folder, 5, secure_sum=secure_sum)
+    assert same_state(whole, run(CENTRAL, 5))
+    assert len(ledger(folder).reservations) == 5
+    assert not (folder / SECRET).exists()
+
+
+def test_a_lost_ledger_is_not_begun_anew_where_no_round_was_over(tmp_path, monkeypatch):
+    """Killed in its first round: the secret tells that there was a ledger, and so a round that may have been seen."""
+    folder = tmp_path / "run"
+
+    def crash(*_, **__):
+        raise Interrupted
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RoundNoise, "release", crash)
+        with pytest.raises(Interrupted):
+            run(CENTRAL, ROUNDS, run=folder)
+    for name in ("ledger.sqlite", "ledger.head"):
+        (folder / name).unlink()
+    with pytest.raises(LedgerDamaged, match="or may have"):
+        resume(CENTRAL, folder)
+
+
+def test_what_an_audit_found_and_that_there_were_tests_is_not_forgotten_when_a_run_is_resumed(
+    tmp_path, monkeypatch
+):
+    folder = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(RoundNoise, "release", lambda noise, total, clients, *, shared: total)
+        run(CENTRAL, 2, run=folder, entropy=None, audit=fr.privacy.DirectCheck(), test=people(6))
+
+    def stop(record):
+        raise Interrupted
+
+    def said():
+        return json.loads((folder / "run.json").read_text())
+
+    with pytest.raises(Interrupted):
+        resume(CENTRAL, folder, 3, on_round=stop)
+    assert not said()["audit"]["mechanism"]["holds"]
+    for options in ({}, {"audit": fr.privacy.DirectCheck()}):  # of a round that holds
+        resume(CENTRAL, folder, 3, **options)
+        assert said()["privacy"]["why_nothing"] == "the audit contradicts what was claimed"
+        titles = [one["title"] for one in said()["assumptions"]]
+        assert "Evaluations on held-out data are not covered" in titles
+        assert any("metrics.jsonl: test.*" in one["names"] for one in said()["outside"])
+
+
+def test_a_lock_that_cannot_be_written_is_let_go(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        with pytest.raises(fr.StorageError, match="No space left"):
+            Lock(tmp_path / "lock")
+    Lock(tmp_path / "lock").release()
 
 
 def test_one_process_writes_a_folder(tmp_path):

@@ -204,3 +204,23 @@ def test_a_run_saved_afterwards_can_be_resumed(tmp_path):
     np.testing.assert_array_equal(resumed.params["w"], whole.params["w"])
     with pytest.raises(fr.RunError, match="in use"):
         first.save(tmp_path / "run")
+
+
+def test_states_of_clients_do_not_go_back_to_an_earlier_checkpoint(stopped, tmp_path):
+    run, population, options = copy_of(stopped, tmp_path)
+    for last, after in (("000006", 3), ("000003", 0)):
+        (run / "checkpoints" / f"round-{last}.safetensors").unlink()
+        with pytest.raises(fr.RunDamaged, match=f"after round 6; expected those after round {after}"):
+            fr.simulate(plan_of("scaffold"), population, rounds=9, run=run, resume=True, **options)
+
+
+def test_a_crash_while_the_table_of_states_is_made(stopped, tmp_path):
+    """Before the first round it is made anew; after a checkpoint its rows are missed."""
+    run, population, options = copy_of(stopped, tmp_path)
+    (run / "clients" / "states.bin").write_bytes(b"")
+    with pytest.raises(fr.RunError, match="states of its clients are gone"):
+        fr.simulate(plan_of("scaffold"), population, rounds=9, run=run, resume=True, **options)
+    for path in [*(run / "checkpoints").iterdir(), *(run / "clients").glob("journal-*")]:
+        path.unlink()
+    resumed = fr.simulate(plan_of("scaffold"), population, rounds=9, run=run, resume=True, **options)
+    np.testing.assert_array_equal(resumed.params["w"], stopped[1].params["w"])

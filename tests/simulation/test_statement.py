@@ -1,5 +1,6 @@
 """What a run says of its privacy: each sentence is there when it holds, and is not, or is another, when it does not."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -17,7 +18,7 @@ from fairyring.rounds.sentences import SENTENCES
 from fairyring.rounds.statement import guarantee, statement, two_epsilons
 from fairyring.task.examine import Examined
 from tests.simulation.conftest import COINS as SAMPLED
-from tests.simulation.conftest import PEOPLE, Kept
+from tests.simulation.conftest import OTHERS, PEOPLE, Kept
 from tests.simulation.private_runs import DELTA, compiled_once, ledger, plan, run, task
 
 SPENT = {
@@ -128,6 +129,7 @@ CASES: dict[str, list[tuple[Ran, str, Ran, str | None]]] = {
         (ran(private(budget=fr.Budget(8.0, 0.025))), "0.025 and 40 clients", ran(private(budget=fr.Budget(8.0, 0.0249))), None),
         (ran(private(), clients=10**5), "well below 1 / 100,000", ran(private(), clients=10**5 - 1), None),
         (ran(private(), clients=10**5), "delta 1e-05", ran(without(), clients=10**5), None),
+        (ran(SILOS, examples=10**5), "1e-05 and 100,000 examples", ran(SILOS, clients=10**5, examples=10**5 - 1), None),
     ],
     "what_was_counted": [
         (ran(private(), spent=SPENT), "7 releases of 9 reservations, added up by exact Gaussian. 2 of", ran(private()), None),
@@ -147,6 +149,7 @@ CASES: dict[str, list[tuple[Ran, str, Ran, str | None]]] = {
     ],
     "each_step_is_noisy": [
         (ran(SILOS), "counts 3 of them", ran(private()), None),
+        (ran(SILOS), "are mostly noise", ran(private()), None),
         (ran(silos(steps=5)), "counts 5 of them", ran(SILOS), "counts 3 of them"),
     ],
     "who_is_in_a_batch": [
@@ -154,7 +157,10 @@ CASES: dict[str, list[tuple[Ran, str, Ran, str | None]]] = {
         (ran(SILOS), "Coins and noise come from", ran(COINS), None),
     ],
     "before_training": [(ran(SILOS), "means to standardise by", ran(private()), None)],
-    "server_tops_up": [(ran(shared("top_up")), "trusted to", ran(shared()), None)],
+    "server_tops_up": [
+        (ran(shared("top_up")), "trusted to forget it", ran(shared()), None),
+        (ran(shared("top_up"), secure_sum="protocol"), "Transcripts name", ran(shared("top_up")), "trusted to forget it."),
+    ],
     "lost_in_noise": [(ran(private(), rounds=LOST), "loss in 1 of 2 rounds", ran(private(), rounds=ABORTED), None)],
     "no_clip": [(ran(without()), "not clipped", ran(without(fr.clip(1.0))), None)],
     "who_takes_part": [(ran(private()), "drawn uniformly", ran(turns(4)), "taken in turn")],
@@ -169,9 +175,11 @@ CASES: dict[str, list[tuple[Ran, str, Ran, str | None]]] = {
         (ran(private(), rounds=ABORTED), "1 of 2 rounds", ran(private(), rounds=LOST), None),
         (ran(private(), rounds=ABORTED), "without a sum", ran(without(), rounds=ABORTED), None),
         (ran(private(), rounds=NOBODY), "1 of 2 rounds", ran(COINS, rounds=NOBODY), None),
+        (ran(private(), rounds=NOBODY), "too few clients stayed", ran(SILOS, rounds=NOBODY), "sent an update that was finite"),
     ],
     "updates_not_finite": [
         (ran(private(), rounds=[{"nonfinite": 3}]), "3 updates held", ran(private(), rounds=[{"nonfinite": 0}]), None),
+        (ran(private(), rounds=[{"nonfinite": 3}]), "counted as zeros", ran(SILOS, rounds=[{"nonfinite": 3}]), "did not count"),
         (ran(private(), rounds=[{"nonfinite": 1}]), "1 update held", ran(without(), rounds=[{"nonfinite": 1}]), None),
     ],
     "training_examples_are_sound": [
@@ -194,6 +202,7 @@ CASES: dict[str, list[tuple[Ran, str, Ran, str | None]]] = {
     "states_of_clients": [
         (ran(private(), states="kept"), "without noise", ran(private(), states="deleted"), "were deleted"),
         (ran(private(), states="kept"), "give examples away", ran(private()), None),
+        (ran(private(), states="deleted"), "give examples away", ran(SILOS, states="deleted"), "no more of an example than what was counted"),
     ],
     "canaries_took_part": [
         (ran(private(), canaries=30), "30 of the clients", ran(private()), None),
@@ -279,16 +288,19 @@ def test_runs_say_what_was_run(private_runs: dict[str, Kept]) -> None:
     """Of every kind of run, that the sentences which tell it from the others are there, and from what was run."""
     expected = {
         "Nothing is promised": {"dropouts"},
-        "Differential privacy for every device": set(private_runs) - {"dropouts"},
+        "Differential privacy for every device": set(private_runs) - {"dropouts", "silos"},
+        "Differential privacy for every example": {"silos"},
         "The server sees only sums": {"dropouts"},
         "The secure sum is simulated in its ideal form": {"audited"},
-        "The server adds the noise": set(private_runs) - {"dropouts"},
+        "The server adds the noise": set(private_runs) - {"dropouts", "silos"},
+        "Each client adds the noise itself": {"silos"},
         "The clients add the noise": {"dropouts"},
         "Who drops out": {"dropouts"},
         "Who took part is a secret": {"sampled"},
         "Clients keep to their turn": {"states", "kept", "spent", "stopped"},
         "The clients' own states are kept": {"kept", "stopped"},
         "The clients' own states were on this disk": {"states", "spent"},
+        "The clients' own states are made of noisy steps": {"silos"},
         "Evaluations on held-out data are not covered": {"audited", "stopped"},
         "Canaries took the places of clients": {"audited"},
         "What was counted": set(private_runs),
@@ -302,7 +314,7 @@ def test_runs_say_what_was_run(private_runs: dict[str, Kept]) -> None:
         text = next(
             one["text"] for one in made.run.header["assumptions"] if one["title"] == "What was counted"
         )
-        assert text.startswith(f"{spent:,} releases of "), name
+        assert text.startswith(f"{spent:,} release"), name
         assert f"epsilon {promise['spent']:.4g} at" in promise["statement"]
         assert promise["statement"].startswith("Nothing") == (name == "dropouts")
     audit = private_runs["audited"].run.header["audit"]
@@ -317,6 +329,23 @@ def test_known_noise_stays_known_when_the_run_is_resumed(tmp_path) -> None:
         assert "Nothing is promised" in titles(resumed)
         fresh = run(SAMPLED, 1, PEOPLE, run=tmp_path / "fresh", entropy=None)
         assert (fresh.header["entropy"], fresh.header["privacy"]["why_nothing"]) == ("system", None)
+
+
+def test_evaluations_of_an_earlier_part_are_told_when_the_run_is_resumed_without(tmp_path) -> None:
+    title, seen = "Evaluations on held-out data are not covered", []
+    with compiled_once():
+        run(SAMPLED, 1, PEOPLE, run=tmp_path / "run", test=OTHERS, evaluate_every=1, entropy=None)
+
+        def look(record: dict[str, Any]) -> None:
+            header = json.loads((tmp_path / "run" / "run.json").read_text())
+            seen.append(title in {one["title"] for one in header["assumptions"]})
+
+        resumed = run(
+            SAMPLED, 3, PEOPLE, run=tmp_path / "run", resume=True, entropy=None, on_round=look
+        )  # fmt: skip
+    assert title in titles(resumed)
+    assert any("held-out" in one["what"] for one in resumed.header["outside"])
+    assert seen == [True, True]
 
 
 def test_a_plan_without_a_budget_says_nothing_of_one() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from fairyring.audit.attack import Reconstruction, reconstruct
 from fairyring.audit.attacker import NoAttack
 from fairyring.audit.shadows import membership
-from fairyring.core.errors import PlanError, RunError, RunMismatch
+from fairyring.core.errors import PlanError, RunDamaged, RunError, RunMismatch
 from fairyring.learning.plan import Plan
 from fairyring.population import Population
 from fairyring.privacy.canaries import Canaries
@@ -64,7 +64,8 @@ def audit_run(
 
     The run itself is not touched: its plan is run again, with canaries beside the clients and fresh noise, for as many
     rounds, in its ideal form. Results go into the run folder, and from there into its report, **with the examples that
-    were sought**: do not audit a population whose examples may not be shown.
+    were sought**: do not audit a population whose examples may not be shown. They take the place of earlier ones, but
+    for what contradicts the promise: that stays until the same is looked at again.
 
     Args:
         run: a run folder.
@@ -106,6 +107,7 @@ def audit_run(
             expected="something to look at: canaries and the check of the noise are for promises",
             do="Ask for targets=6 or shadows=64.",
         )
+    contradicted = _contradicted(folder)
     found: dict[str, Any] = {}
     arrays: dict[str, np.ndarray] = {}
     if promised:
@@ -141,7 +143,9 @@ def audit_run(
         false, true = told.roc()
         arrays |= {"roc_false": false.astype(np.float32), "roc_true": true.astype(np.float32)}
     folder.write_arrays(SCORES, arrays)
-    folder.write(AUDIT, found)
+    folder.write(
+        AUDIT, found | {name: part for name, part in contradicted.items() if found.get(name) is None}
+    )
     return Audited(found.get("canaries"), reconstruction, why_not, found.get("mechanism"), told)
 
 
@@ -158,6 +162,19 @@ def _checked(canaries: int, targets: int, shadows: int | None) -> Canaries | Dir
     if shadows is not None and shadows != 0:
         check_shadows(shadows, 0.999)
     return DirectCheck() if canaries == 0 else Canaries(canaries)
+
+
+def _contradicted(folder: RunFolder) -> dict[str, Any]:
+    """What earlier audits found that contradicts the promise: it stays until the same is looked at again."""
+    try:
+        earlier = folder.read(AUDIT) if (folder.path / AUDIT).is_file() else {}
+    except RunDamaged:
+        return {}
+    return {
+        name: part
+        for name, part in earlier.items()
+        if isinstance(part, dict) and part.get("holds") is False
+    }  # fmt: skip
 
 
 def _affordable(seconds: float) -> int:

@@ -115,6 +115,7 @@ def membership(
         claimed=None if plan.example_stages is not None else runs.spent,
         delta=plan.privacy.delta if plan.privacy is not None else 0.0,
         confidence=confidence,
+        unit=plan.privacy.unit if plan.privacy is not None else "device",
     )
 
 

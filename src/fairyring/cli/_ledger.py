@@ -4,12 +4,14 @@ import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
 from fairyring.cli._terminal import screen
 from fairyring.core.errors import FairyringError, LedgerDamaged, PlanError, PrivacyError
+from fairyring.core.reading import NotJson, read_json
 from fairyring.privacy.ledger import Head, History, Ledger, Reservation
 from fairyring.privacy.participation import relation_in, sampling_in
 from fairyring.records.layout import LEDGER
@@ -33,6 +35,9 @@ def ledger(run: Path, head: str | None = None) -> None:
     """
     history = Ledger.read(run / LEDGER)
     found = None if head is None else _noted(history, head)
+    why = _why_nothing(run)
+    if why:
+        _print(f"Nothing is promised: {why}. What follows was counted as if it were.")
     _print(*_promise(history), "")
     reservations = list(history.reservations.values())
     if reservations:
@@ -60,8 +65,21 @@ def several(runs: Sequence[Path], head: str | None = None) -> None:
     for run in runs:
         history = Ledger.read(run / LEDGER)
         released = sum(one.digest is not None for one in history.reservations.values())
-        _print(f"{run}: {units.count(released, 'release')}, head {_short(history.head)}")
+        why = _why_nothing(run)
+        void = f"; nothing is promised: {why}" if why else ""
+        _print(f"{run}: {units.count(released, 'release')}, head {_short(history.head)}{void}")
     _print("", f"Together they spend {together(runs)}")
+
+
+def _why_nothing(run: Path) -> str | None:
+    """Why a run's own record takes its promise back, of which a ledger knows nothing; None where it does not."""
+    try:
+        found = read_json((run / "run.json").read_bytes(), dict[str, Any])
+    except (OSError, NotJson):
+        return None  # a ledger may be looked at by itself
+    privacy = found.get("privacy")
+    why = privacy.get("why_nothing") if isinstance(privacy, dict) else None
+    return why if isinstance(why, str) else None
 
 
 def _promise(history: History) -> list[str]:
@@ -146,7 +164,7 @@ def _fate(one: Reservation) -> str:
         if one.cancelled
         else "spent, withheld"
         if one.withheld
-        else "spent, lost in a crash"
+        else "spent, without a result"
         if one.lost
         else "spent, not released"
     )

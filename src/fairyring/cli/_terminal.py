@@ -211,9 +211,7 @@ def _facts(records: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -> li
     promise = facts.get("privacy")
     if promise and promise.get("spent") is not None:
         limit = f" of {promise['epsilon']:g}" if promise["epsilon"] is not None else ", without a limit,"
-        counted = (
-            f"epsilon {promise['spent']:.3g}{limit} spent at delta {promise['delta']:g}, for every device"
-        )
+        counted = f"epsilon {promise['spent']:.3g}{limit} spent at delta {promise['delta']:g}, for every {promise.get('unit', 'device')}"
         why = promise.get("why_nothing")
         rows.append(("privacy", f"nothing is promised: {why} (counted: {counted})" if why else counted))
         if promise.get("statement") and not why:
@@ -224,9 +222,9 @@ def _facts(records: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -> li
     if facts.get("secure_sum") == "protocol":
         summed = [r["clients"] for r in records if "aborted" not in r]
         rows.append(("secure sum", _secure(summed, len(records) - len(summed))))
-    left_out = sum(r.get("nonfinite", 0) for r in records)
-    if left_out:
-        rows.append(("left out", f"{units.count(left_out, 'update')} with a number that is not finite"))
+    bad = sum(r.get("nonfinite", 0) for r in records)
+    if bad:
+        rows.append(("not finite", units.not_finite(bad, facts)))
     return rows
 
 

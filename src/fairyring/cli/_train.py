@@ -10,7 +10,8 @@ from fairyring.cli._plan_file import PlanFile, settings_from
 from fairyring.cli._source import Source
 from fairyring.cli._terminal import LiveProgress, screen, show_warning, summarise, without_warnings
 from fairyring.core.errors import MissingExtra, PlanError
-from fairyring.records.layout import OF_A_RUN, RUN
+from fairyring.records.layout import LOCK, OF_A_RUN, RUN
+from fairyring.records.lock import Lock
 
 _DEMO = Path(__file__).with_name("demo_plan.py")
 
@@ -58,7 +59,16 @@ def _train(
         for caution in warnings_of(plan, sum(size > 0 for size in sizes), rounds, sum(sizes)):
             show_warning(console, caution)
     progress = LiveProgress(console, rounds)
-    source = Source(str(file.resolve()), dict(changes))
+    source, noted = Source(str(file.resolve()), dict(changes)), False
+
+    def told(record: dict[str, Any]) -> None:
+        # Only now is the folder known to be this run's: another one's keeps the name of the file it was made from.
+        nonlocal noted
+        if not noted:
+            source.note(folder)
+            noted = True
+        progress(record)
+
     try:
         with progress:
             done = simulate(
@@ -69,7 +79,7 @@ def _train(
                 test=given.test,
                 run=str(folder),
                 resume=resume,
-                on_round=progress,
+                on_round=told,
                 **options,
             )
     except KeyboardInterrupt:
@@ -80,7 +90,7 @@ def _train(
             soft_wrap=True,
         )
         raise SystemExit(130) from None
-    finally:
+    if not noted:  # there was nothing left to run
         source.note(folder)
     facts = json.loads((folder / RUN).read_text("utf-8"))
     page, hint = _report(folder)
@@ -115,12 +125,17 @@ def _report(folder: Path) -> tuple[Path | None, str]:
 
 def _clear(folder: Path) -> None:
     """Remove an earlier run, and nothing that a run does not write."""
-    if not folder.is_dir() or {entry.name for entry in folder.iterdir()} - OF_A_RUN:
+    names = {entry.name.removesuffix(".part") for entry in folder.iterdir()} if folder.is_dir() else set()
+    if not names or names - OF_A_RUN:
         return
-    for entry in folder.iterdir():
-        if entry.is_dir():
-            for inner in entry.iterdir():
-                inner.unlink()
-            entry.rmdir()
-        else:
-            entry.unlink()
+    held = Lock(folder / LOCK)  # nobody writes it now
+    try:
+        for entry in folder.iterdir():
+            if entry.is_dir():
+                for inner in entry.iterdir():
+                    inner.unlink()
+                entry.rmdir()
+            else:
+                entry.unlink()
+    finally:
+        held.release()

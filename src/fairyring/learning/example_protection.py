@@ -58,12 +58,12 @@ def check_parts(local: LocalTraining, aggregation: Stage, budget: Budget | None)
 
 
 def check_weights(aggregation: Bound) -> None:
-    """Raise `PlanError` unless every client weighs the same."""
+    """Raise `PlanError` unless every client weighs the same: a weight by examples would be sent without noise."""
     if not aggregation.signal.uniform:
         raise PlanError(
             "Plan aggregation",
             given="updates weighted by examples, and a budget for every example",
-            expected="every client counted once: how many examples one has is protected, too",
+            expected="every client counted once: how many examples one has would be told without noise",
             do="Use aggregation=fr.chain(fr.weight_uniformly()). Larger clients move further as it is, for their steps are "
             "divided by the same batch_size.",
         )

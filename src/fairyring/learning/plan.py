@@ -349,8 +349,10 @@ class Plan:
     def fingerprint(self) -> str:
         """A digest of what the plan computes: two plans that differ in a learning rate differ here.
 
-        It is taken over the plan's description and the traced programs of task, optimisers and stages, and so is
-        comparable only within one version of JAX.
+        It is taken over the plan's description and the traced programs of the first parameters, of a local step after its
+        gradient, of the server's half and of the stages, and so is comparable only within one version of JAX. What a model
+        makes of examples, and its loss, are not traced, for the shapes of examples are not known yet: two that differ in
+        those alone, and in no name, shape or first parameter, are not told apart.
         """
         return self._fingerprint
 

@@ -61,9 +61,10 @@ class Membership:
         auc_low, auc_high: a 95 % interval of it, by leaving out one run at a time.
         rates: true positives at false positive rates of 10, 1 and 0.1 %.
         lower: epsilon at `delta` is not below it, with `confidence`, by the rates of true and false positives.
-        claimed: what the plan claims to spend in so many rounds; None for a plan without a budget.
+        claimed: what the plan claims to spend of a device in so many rounds; None for a plan that promises nothing to devices.
         delta: of both; 0 for a plan without a budget.
         confidence: of `lower`.
+        unit: whom the plan promises something, if anybody.
     """
 
     scores: np.ndarray
@@ -77,6 +78,7 @@ class Membership:
     claimed: float | None
     delta: float
     confidence: float
+    unit: str = "device"
 
     @property
     def holds(self) -> bool:
@@ -102,8 +104,10 @@ class Membership:
             f"Recognised: {'; '.join(told) or 'too few runs to say'}. "
             f"{bound}, with {100 * self.confidence:.6g} % confidence"
         )
+        if self.claimed is None and self.unit == "example":
+            return f"{words}; what this plan claims is of one example, and less of a client that has many."
         if self.claimed is None:
-            return f"{words}; this plan claims none."
+            return f"{words}; of a client with all its examples this plan claims none."
         return f"{words}; {self.claimed:.3g} at delta {self.delta:.3g} is claimed."
 
     def roc(self, points: int = 200) -> tuple[np.ndarray, np.ndarray]:
@@ -133,6 +137,7 @@ class Membership:
             "claimed": self.claimed,
             "delta": self.delta,
             "confidence": self.confidence,
+            "unit": self.unit,
             "statement": self.statement,
         }
 
@@ -180,6 +185,7 @@ def judged(
     claimed: float | None = None,
     delta: float = 0.0,
     confidence: float = 0.999,
+    unit: str = "device",
 ) -> Membership:
     """How well scores `[runs, clients]` tell members `[runs, clients]`, and what epsilon that implies at least."""
     area, spread = auc(scores, members), _jackknife(scores, members)
@@ -196,6 +202,7 @@ def judged(
         claimed,
         delta,
         confidence,
+        unit,
     )
 
 

@@ -26,7 +26,7 @@ def together(runs: Sequence[str | os.PathLike[str]], *, delta: float | None = No
         delta: of the result; the smallest that a run promised if left out.
 
     Raises:
-        PlanError: no runs, one twice, some that protect devices and some examples, or delta is out of range.
+        PlanError: no runs, one twice, copies of one, some that protect devices and some examples, or delta is out of range.
         LedgerDamaged, RunError, StorageError: a ledger cannot be read.
         MissingExtra: dp-accounting is not installed.
     """
@@ -39,6 +39,14 @@ def together(runs: Sequence[str | os.PathLike[str]], *, delta: float | None = No
             do="Name each once.",
         )
     found = [Ledger.read(path) for path in paths]
+    begun = [one.entries[0].hash for one in found]  # its time is in it
+    if len(set(begun)) < len(begun):
+        raise PlanError(
+            "runs to be added up",
+            given="copies of one run, whose noise is the same",
+            expected="different runs",
+            do="Name one of them, if no copy went on. If one did with other sums, whoever sees both takes the noise off.",
+        )
     units = {one.promise.unit for one in found}
     if len(units) > 1:
         raise PlanError(

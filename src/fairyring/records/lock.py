@@ -47,14 +47,21 @@ class Lock:
                 expected="a file system that has locks",
                 do="Keep the run folder on another one.",
             ) from error
-        since = datetime.now(UTC).isoformat(timespec="seconds")
-        who = f"process {os.getpid()} on {socket.gethostname()} since {since}"
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, who.encode(), 0)
+        try:
+            since = datetime.now(UTC).isoformat(timespec="seconds")
+            who = f"process {os.getpid()} on {socket.gethostname()} since {since}"
+            with storage(path):
+                os.ftruncate(self._descriptor, 0)
+                os.pwrite(self._descriptor, who.encode(), 0)
+        except BaseException:
+            os.close(self._descriptor)
+            raise
 
     def release(self) -> None:
         """Let it go. A second time does nothing."""
         if self._descriptor >= 0:
-            os.ftruncate(self._descriptor, 0)
-            os.close(self._descriptor)
-            self._descriptor = -1
+            descriptor, self._descriptor = self._descriptor, -1
+            try:
+                os.ftruncate(descriptor, 0)
+            finally:
+                os.close(descriptor)

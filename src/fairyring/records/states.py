@@ -52,7 +52,7 @@ class ClientStates:
             return
         make_folder(folder, private=private)
         path = folder / STATE_TABLE
-        if not path.exists():
+        if not _there(path):
             with append_to(path, mode=self.mode) as file:
                 file.truncate(max(1, clients) * self.row.itemsize)  # sparse: unseen clients take no room
         elif path.stat().st_size != max(1, clients) * self.row.itemsize:
@@ -123,9 +123,21 @@ class ClientStates:
             self.begin(round)
 
     def recover(self, facts: Mapping[str, int], round: int) -> None:
-        """Bring the table to the checkpoint of `round`, whose facts are given, whatever a crash left behind."""
+        """Bring the table to the checkpoint of `round`, whose facts are given, whatever a crash left behind.
+
+        Raises:
+            RunDamaged: the table is that of a later checkpoint, which is gone.
+        """
         if self.folder is None:
             return
+        later = [name for name in map(_base, self.folder.glob("journal-*.bin")) if name > round]
+        if later:
+            raise RunDamaged(
+                str(self.folder),
+                given=f"the states of clients after round {max(later)}",
+                expected=f"those after round {round}, of the last checkpoint there is: training would mix the two",
+                do="Put the later checkpoint back from a copy, or start a new run.",
+            )
         path = self._journal(facts["journal"])
         if path.exists():
             self._move(path, facts["journal_rows"])
@@ -155,7 +167,7 @@ class ClientStates:
 
 def check_states(run: Path, *, private: bool) -> None:
     """Raise `RunError` unless the states of a run's clients are there: training would go on from first states instead."""
-    if (run / STATES / STATE_TABLE).is_file():
+    if _there(run / STATES / STATE_TABLE):
         return
     raise RunError(
         f"run folder {run}",
@@ -175,3 +187,13 @@ def delete_states(run: Path) -> None:
         path.unlink(missing_ok=True)
     with suppress(OSError):  # not there, or not ours alone
         folder.rmdir()
+
+
+def _base(journal: Path) -> int:
+    """The round whose checkpoint a journal follows."""
+    return int(journal.stem.removeprefix("journal-"))
+
+
+def _there(table: Path) -> bool:
+    """Whether there is a table; an empty file is what a crash leaves of one before its first row."""
+    return table.is_file() and table.stat().st_size > 0

@@ -105,9 +105,7 @@ def _headline(folder: RunFolder) -> str:
         notes.append(f"This run {state}: {units.count(done)}{of} rounds are recorded.")
     bad = int(np.nansum(folder.column("nonfinite"))) if done else 0
     if bad:
-        notes.append(
-            f"{units.count(bad, 'update')} that held a number that is not finite {'was' if bad == 1 else 'were'} left out."
-        )
+        notes.append(f"{units.not_finite(bad, run)}.")
     notes += folder.remarks
 
     return f"""<header><div>

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from fairyring.core.errors import FairyringError
+from fairyring.core.rounding import at_most
 from fairyring.privacy.ledger import Ledger
 from fairyring.records.layout import LEDGER
 from fairyring.report import _privacy_figures as figures
@@ -104,8 +105,8 @@ def _promise(folder: RunFolder, promise: Mapping[str, Any]) -> str:
         )
     lead = (
         f"Seeing every model of this run changes the odds of any conclusion about one {_unit(promise)} by a factor of at most "
-        f"e^{spent:.3g} ({_factor(spent)}), but for a chance of {promise.get('delta'):g}. It is a bound for the worst case, "
-        "and holds whatever else is known."
+        f"e^{at_most(spent)} ({_factor(spent)}), but for a chance of {promise.get('delta'):g}. It is a bound for the worst case, "
+        f"and holds whatever else is known{_but_for(promise)}."
         if spent is not None
         else "The promise is kept round by round; this run has not ended."
     )
@@ -121,6 +122,14 @@ def _promise(folder: RunFolder, promise: Mapping[str, Any]) -> str:
 
 def _unit(promise: Mapping[str, Any]) -> str:
     return str(promise.get("unit", "device"))
+
+
+def _but_for(promise: Mapping[str, Any]) -> str:
+    """What must not be known: a promise that counts on sampling does not hold against whoever saw it."""
+    if mapping(promise.get("participation")).get("kind") not in ("poisson", "fixed_size"):
+        return ""
+    by_steps = bool(promise.get("steps"))
+    return f", but for {'which examples were in a batch' if by_steps else 'who took part in a round'}"
 
 
 def _factor(epsilon: float) -> str:
@@ -183,6 +192,10 @@ def _mechanism(audit: Mapping[str, Any]) -> str:
 
 def _canaries(folder: RunFolder, audit: Mapping[str, Any]) -> str:
     found = mapping(audit.get("canaries"))
+    if not found and _unit(mapping(folder.run.get("privacy"))) == "example":
+        return absent(
+            "No canaries were sent into this plan: they are clients, to whom a promise to every example is not made."
+        )
     if not found:
         return absent(
             "No canaries were sent into this plan. `fairyring audit` does that, in a run of its own."
@@ -218,8 +231,12 @@ def _membership(folder: RunFolder, audit: Mapping[str, Any]) -> str:
         )
     claimed = number(found.get("claimed"))
     words = str(found.get("statement", ""))
-    if claimed is None:
-        words += " Nothing bounds what a stronger attack tells."
+    if claimed is None and found.get("unit") == "example":
+        words += (
+            " For k rows of one client the bound is about k times the promise's, and its delta grows faster."
+        )
+    elif claimed is None:
+        words += " Nothing that was promised bounds what a stronger attack tells of a client."
     else:
         words += " A weak attack proves nothing; the bound is the promise's."
     text = paragraph(words)

@@ -70,6 +70,14 @@ def count(value: int | float, noun: str = "", plural: str = "") -> str:
     return f"{text} {noun if value == 1 else plural or noun + 's'}" if noun else text
 
 
+def not_finite(updates: int, facts: Mapping[str, Any]) -> str:
+    """What became of so many updates that were not finite, of a run with these `facts` (`run.json`)."""
+    promise = facts.get("privacy") or {}
+    # Under masks, and noise that is added to sums, nobody may see whose they were.
+    zeros = facts.get("secure_sum") or (promise and promise.get("unit") != "example")
+    return f"{count(updates, 'update')} held a number that is not finite, and {'counted as zeros' if zeros else 'did not count'}"
+
+
 def share(value: float) -> str:
     """A part of one, in per cent with one decimal: ``94.6 %``."""
     return f"{100 * value:.1f} %"

@@ -57,8 +57,8 @@ ARTEFACTS = (
     Artefact(
         "the clients' own states",
         False,
-        "A state is made of a client's gradients, without noise, and a gradient gives examples away. They are deleted when "
-        "all rounds are done or the budget is spent, unless they are asked for.",
+        "A state is made of one client's gradients, which give examples away unless there is noise in every local step. They are "
+        "deleted when all rounds are done or the budget is spent, unless they are asked for.",
         ("clients/states.bin", "clients/journal-*.bin"),
         "states",
     ),
@@ -277,7 +277,7 @@ ARTEFACTS = (
                 f"run.json: privacy.{key}"
                 for key in (
                     *("epsilon", "delta", "rounds", "unit", "relation", "sampling", "participation"),
-                    *("mechanism", "multiplier", "bands", "shares", "inflation"),
+                    *("mechanism", "multiplier", "bands", "shares", "steps", "inflation"),
                 )
             ),
         ),

@@ -35,7 +35,7 @@ from fairyring.rounds.history import Signers
 from fairyring.rounds.keeping import Keeping
 from fairyring.rounds.means import recorded
 from fairyring.rounds.program import ServerProgram
-from fairyring.rounds.ran import Ran
+from fairyring.rounds.ran import Ran, contradicts
 from fairyring.rounds.release import Released, release
 from fairyring.rounds.spending import Spending
 from fairyring.rounds.statement import guarantee, statement
@@ -108,7 +108,7 @@ class Coordinator:
         self._sizes = np.asarray(clients.sizes)
         self.spending: Spending | None = None
         self._digested: tuple[ServerState, bytes] | None = None
-        self._stopped = False
+        self._stopped = self._ended = False  # ended: all that a run leaves has been written
         self._pending: tuple[Released, dict[str, Any]] | None = None
         self.keeping = Keeping(store or Nowhere(), header, plan, states, signers)
         try:
@@ -116,17 +116,20 @@ class Coordinator:
             self._say_privacy(None)
             if resume:
                 restored = self.keeping.take_up(first, len(clients), timetable.rounds)
-                if restored.entropy_given and not ran.entropy_given:
-                    self._ran = replace(ran, entropy_given=True)
-                    self._say_privacy(None)
+                self._ran = replace(ran, entropy_given=ran.entropy_given or restored.entropy_given)
             else:
                 restored = self.keeping.begin(first, len(clients), summary)
             self.round, self.participation = restored.round, restored.participation
             self.records, self.seconds = restored.records, restored.seconds
             self.state = program.placed(restored.state)
+            # A run that has had more rounds keeps them.
+            self.timetable = replace(timetable, rounds=max(timetable.rounds, self.round))
+            header["rounds"] = self.timetable.rounds
             if plan.protection is not None:
                 self.spending = Spending(plan, self.keeping.store.path, entropy, restored.earlier)
-            self.keeping.go_on(restored, self.spending, more=self.round < timetable.rounds)
+            if resume:
+                self._say_privacy(None)
+            self.keeping.go_on(restored, self.spending, more=self.round < self.timetable.rounds)
             self._stopped = self._stops()
         except BaseException:
             self.close()
@@ -148,7 +151,9 @@ class Coordinator:
 
     @property
     def over(self) -> bool:
-        """Whether nothing of this run is left to be run."""
+        """Whether nothing of this run is left to be run, and nothing of it to be run again."""
+        if self.spending is not None and self.spending.released_after(self.round):
+            return False
         return self.header["status"] == "finished" or self.header.get("stopped_by") == "budget"
 
     def model(self) -> bytes:
@@ -247,17 +252,20 @@ class Coordinator:
 
     def end(self, by_client: Mapping[str, np.ndarray] | None = None) -> None:
         """Write what is known at the end; `by_client` is what an evaluation has told of each client of its own."""
-        done = self.round >= self.timetable.rounds
+        done, found = self.round >= self.timetable.rounds, None
         self.header |= {"status": "finished" if done else "stopped", "seconds": round(self.seconds, 3)}
         if self.audit is not None and self.spending is not None:
             found = self.audit.found(self.spending)
-            self.header |= {"audit": found} if found is not None else {}
+            # A promise that was refuted stays so, whatever is found of later rounds.
+            if found is not None and not contradicts(self.header.get("audit")):
+                self.header["audit"] = found
         if self.spending is not None:
             self._say_privacy(self.spending.summary(), over=self.over)
         if self.keeping.store.keeps and not self.keeping.untouched:
-            scores = self.scores if self.header.get("audit") is not None else None
+            scores = self.scores if found is not None else None
             by_client = {**self.by_client(), **(by_client or {})}
             self.keeping.end(by_client, scores, self.model, None if done else self._checkpoint)
+        self._ended = True
 
     @property
     def scores(self) -> np.ndarray:
@@ -277,14 +285,14 @@ class Coordinator:
         return self.keeping.facts(facts)
 
     def close(self) -> None:
-        """Let go of ledger and store, however it ended. Once all rounds of a private run are done, its secrets go."""
+        """Let go of ledger and store, however it ended. Once a private run is over, and kept, its secrets go."""
         try:
-            if self.spending is not None and self.over and not self._keep_states:
+            if self.spending is not None and self._ended and self.over and not self._keep_states:
                 self.keeping.forget_states()
         finally:
             try:
                 if self.spending is not None:
-                    self.spending.close(finished=self.over)
+                    self.spending.close(finished=self._ended and self.over)
             finally:
                 self.keeping.close()
 
@@ -337,15 +345,17 @@ class Coordinator:
         """Put into the header what is to be said of the run's privacy; `spent` is what the ledger says at the end."""
         plan, keeps = self.plan, self.keeping.store.keeps
         deleted = over and not self._keep_states
+        tested = self._ran.tested or any("test" in record for record in self.records)
         there = {
             "states": self._has_states and keeps and not deleted,
             "masks": self._ran.secure_sum == "protocol",
-            "test": self._ran.tested,
+            "test": tested,
             "open": keeps and not over,
         }
         ran = replace(
             self._ran,
             states="none" if not (self._has_states and keeps) else "deleted" if deleted else "kept",
+            tested=tested,
             folder=keeps,
             outside=outside([name for name, is_there in there.items() if is_there])
             if plan.protection

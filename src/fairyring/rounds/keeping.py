@@ -94,6 +94,8 @@ class Keeping:
         self.header["started"] = saved["started"]
         if self.signers is not None:
             self.header[HISTORY] = saved.get(HISTORY)
+        if saved.get("audit") is not None:  # what was found stays found
+            self.header["audit"] = saved["audit"]
         given = saved.get("entropy") == "given"  # what is found in the folder is no less known than it was
         over = saved["status"] == "finished" or saved.get("stopped_by") == "budget"
         shown = (record for record in self.store.metrics() if "aborted" not in record)
@@ -128,11 +130,14 @@ class Keeping:
             spending: of a private plan.
             more: rounds are left to be run.
         """
-        if restored.earlier is not None and more:
-            # Until the ledger was found to be theirs, later rounds' records were what told of it. And what the header
-            # says of an end that is no longer one goes before anything more is released.
-            self.store.cut_metrics(restored.round)
-            if self.header.get(HISTORY) is None:  # a history does it when it takes the run up, and no sooner
+        if restored.earlier is not None:
+            # Only now: until the ledger was found to be theirs, later rounds' records were what told of it. And what the
+            # header says of an end that is no longer one goes before anything more is released.
+            if more or len(self.store.metrics()) > len(restored.records):
+                self.store.cut_metrics(restored.round)
+            if (
+                more and self.header.get(HISTORY) is None
+            ):  # a history does it when it takes the run up, and no sooner
                 self.store.write(RUN, self.header)
         if self.store.keeps:
             self._transcripts = Transcripts(self.store, spending)
@@ -192,8 +197,8 @@ class Keeping:
             self.store.write_arrays(SCORES, {"scores": scores})
         if checkpoint is not None:
             checkpoint()
-        self.store.write(RUN, self.header)
         self.store.write_arrays(CLIENTS, clients)
+        self.store.write(RUN, self.header)  # the last: it says that the rest is there
         if self.history is not None:
             self.history.end()
 
@@ -215,7 +220,7 @@ class Keeping:
     def _begin_states(self) -> None:
         if self._open_states is not None:
             self.states = self._open_states()
-            self.states.begin(0)
+            self.states.recover({"journal": 0, "journal_rows": 0}, 0)
 
 
 def write_head(store: Store, header: Mapping[str, Any], plan: Plan, population: Mapping[str, Any]) -> None:

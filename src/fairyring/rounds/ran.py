@@ -18,6 +18,7 @@ class Ran:
         plan: what.
         sizes: number of examples of the fewest, and of the most, of a client that has any.
         clients: how many have examples.
+        examples: how many they have together.
         dropout: probability that a sampled client vanishes.
         secure_sum: `ideal` or `protocol`.
         examined: how much of each population was looked at.
@@ -36,6 +37,7 @@ class Ran:
     plan: Plan
     clients: int
     sizes: tuple[int, int]
+    examples: int = 0
     dropout: float = 0.0
     secure_sum: str = "ideal"
     examined: Mapping[str, Examined] = field(default_factory=dict)
@@ -74,8 +76,7 @@ class Ran:
     @property
     def refuted(self) -> bool:
         """An audit of the run contradicts what it claims."""
-        audits = () if self.audit is None else (self.audit, self.audit.get("mechanism") or {})
-        return any(not found.get("holds", True) for found in audits)
+        return contradicts(self.audit)
 
     @property
     def why_nothing(self) -> str | None:
@@ -87,3 +88,9 @@ class Ran:
         if self.refuted:
             return "the audit contradicts what was claimed"
         return None
+
+
+def contradicts(audit: Mapping[str, Any] | None) -> bool:
+    """Whether what an audit found contradicts what was claimed."""
+    audits = () if audit is None else (audit, audit.get("mechanism") or {})
+    return any(not found.get("holds", True) for found in audits)

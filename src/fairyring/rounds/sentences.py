@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+from fairyring.core.rounding import at_most
 from fairyring.learning.cohort import Fixed, InTurn, Poisson, Uniform, Weighted
 from fairyring.privacy.participation import AtMost, FixedSize, PoissonSampled, relation_in, sampling_in
 from fairyring.rounds.ran import Ran
@@ -123,7 +124,7 @@ def promise(ran: Ran) -> Sentence | None:
     return Sentence(
         PRIVATE,
         f"Differential privacy for every {budget.unit}",
-        f"All models together are ({spent:.4g}, {budget.delta:g})-differentially private{of} with respect to {whom}; "
+        f"All models together are ({at_most(spent)}, {budget.delta:g})-differentially private{of} with respect to {whom}; "
         f"neighbouring: {relation_in(participation, budget.unit)}; {sampling}. Noise covers {covered}; the ledger says what "
         "was spent.",
     )
@@ -144,13 +145,18 @@ def whom_it_covers(ran: Ran) -> Sentence | None:
 
 
 def delta_is_large(ran: Ran) -> Sentence | None:
-    if ran.protection is None or ran.by_example or ran.protection.budget.delta * ran.clients < 1:
+    if ran.protection is None:
+        return None
+    delta, many, units, one = ran.protection.budget.delta, ran.clients, "clients", "all data of one client"
+    if ran.by_example:
+        many, units, one = ran.examples, "examples", "one of them"
+    if delta * many < 1:
         return None
     return Sentence(
         NOT_PRIVATE,
-        "Delta allows whole clients to be exposed",
-        f"With delta {ran.protection.budget.delta:g} and {ran.clients:,} clients, a run that publishes all data of one client "
-        f"would keep this promise. Choose delta well below 1 / {ran.clients:,}.",
+        f"Delta allows whole {units} to be exposed",
+        f"With delta {delta:g} and {many:,} {units}, a run that publishes {one} would keep this promise. Choose delta well below "
+        f"1 / {many:,}.",
     )
 
 
@@ -167,7 +173,8 @@ def what_was_counted(ran: Ran) -> Sentence | None:
     return Sentence(
         ASSUMED,
         "What was counted",
-        f"{released:,} releases of {reserved:,} reservations, added up by {ran.spent['accountant']}.{open_}",
+        f"{released:,} {'release' if released == 1 else 'releases'} of {reserved:,} "
+        f"{'reservation' if reserved == 1 else 'reservations'}, added up by {ran.spent['accountant']}.{open_}",
     )
 
 
@@ -243,7 +250,8 @@ def each_step_is_noisy(ran: Ran) -> Sentence | None:
         PRIVATE,
         "Each client adds the noise itself",
         "What leaves a client is made of noisy steps alone: no server need be trusted with an example. Every round counts "
-        f"{ran.protection.release.steps:,} of them, as if every client took part in every round it may.",
+        f"{ran.protection.release.steps:,} of them, as if every client took part in every round it may. Loss and metrics of training "
+        "come of the same sums: with few examples in a batch they are mostly noise, and how much is not recorded.",
     )
 
 
@@ -277,7 +285,9 @@ def server_tops_up(ran: Ran) -> Sentence | None:
     return Sentence(
         ASSUMED,
         "The server tops up",
-        "Where too few clients stay, it adds the shares of noise that are missing, and is trusted to.",
+        "Where too few clients stay, it adds the shares of noise that are missing, and is trusted to. It sees such a sum "
+        "before that, and is trusted to forget it."
+        + (" Transcripts name a digest of it: they stay with the server, too." if ran.masked else ""),
     )
 
 
@@ -364,8 +374,9 @@ def rounds_without_a_sum(ran: Ran) -> Sentence | None:
     return Sentence(
         NOT_PRIVATE,
         "Rounds without a sum are seen",
-        f"{without:,} of {len(ran.rounds):,} rounds ended without a sum, since too few clients stayed. That they did is outside "
-        "of the promise.",
+        f"{without:,} of {len(ran.rounds):,} rounds ended without a sum, since too few clients "
+        + ("stayed" if ran.plan.bound.signal.discreet else "sent an update that was finite")
+        + ". That they did is outside of the promise.",
     )
 
 
@@ -376,8 +387,9 @@ def updates_not_finite(ran: Ran) -> Sentence | None:
     return Sentence(
         NOT_PRIVATE,
         "Updates that were not finite are counted",
-        f"{bad:,} {'update' if bad == 1 else 'updates'} held a number that is not finite, and counted as zeros. How many they "
-        "were in each round is in the record, and outside of the promise.",
+        f"{bad:,} {'update' if bad == 1 else 'updates'} held a number that is not finite, and "
+        + ("counted as zeros" if ran.plan.bound.signal.discreet else "did not count")
+        + ". How many they were in each round is in the record, and outside of the promise.",
     )
 
 
@@ -442,6 +454,12 @@ def judged_on_clients(ran: Ran) -> Sentence | None:
 def states_of_clients(ran: Ran) -> Sentence | None:
     if ran.protection is None or ran.states == "none":
         return None
+    if ran.by_example:
+        return Sentence(
+            PRIVATE,
+            "The clients' own states are made of noisy steps",
+            "They tell no more of an example than what was counted, each of one client's.",
+        )
     if ran.states == "kept":
         return Sentence(
             NOT_PRIVATE,

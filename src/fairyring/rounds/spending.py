@@ -74,8 +74,9 @@ class Spending:
         if budget.rounds is not None:  # asked at once, it answers for every round of the plan
             self.accountant.fits({protection.release: budget.rounds}, budget.epsilon)
         path = folder / LEDGER if folder is not None else None
-        if path is not None and earlier is not None and earlier.released:
-            _require_ledger(path)
+        # The secret is made after the ledger: where it is, there was one.
+        if folder is not None and earlier is not None and (earlier.released or (folder / SECRET).exists()):
+            _require_ledger(folder / LEDGER)
         most = budget.epsilon if limited else math.inf
         promise = Promise(plan.fingerprint(), most, budget.delta, protection.participation, budget.unit)
         self.ledger = Ledger(path, promise, accountant=self.accountant)
@@ -88,13 +89,16 @@ class Spending:
             self.ledger.close()
             raise
         self._pool = ThreadPoolExecutor(1, "noise")
-        self._numbers: dict[int, int] = {}
-        self._cancelled: set[int] = set()  # rounds whose last reservation was
+        self._numbers: dict[
+            int, int
+        ] = {}  # of which reservation a round's noise is that later rounds take back
+        self._latest = 0  # round that was reserved
+        self._own: dict[int, int] = {}  # of which one the noise in a reservation's own sum is
+        self._seen: set[int] = set()  # those whose noise may be in a sum that somebody saw
         for one in reservations:
-            self._address(one.round, one.number)
-            self._cancelled.discard(one.round)
-            if one.cancelled:
-                self._cancelled.add(one.round)
+            own = self._address(one.round, one.number)
+            if not one.cancelled:
+                self._seen.add(own)
         self._released = {r.round: r.number for r in reservations if r.digest}
 
     @property
@@ -116,6 +120,10 @@ class Spending:
         """By all releases so far."""
         tally = self.ledger.tally()
         return self.accountant.spent(tally.counts, tally.rounds)
+
+    def released_after(self, round: int) -> bool:
+        """Whether there is a later round whose result is not in the run: only the same bits may come of it, of the same secret."""
+        return any(later > round for later in self._released)
 
     def _taken_up(self, earlier: Earlier | None) -> tuple[Reservation, ...]:
         """What the ledger has, after what was open in it is noted as lost: a crash is a release."""
@@ -154,22 +162,26 @@ class Spending:
             number = self.ledger.reserve(round, self.protection.release)
         if not again:
             self._address(round, number)
-            self._cancelled.discard(round)
         return RoundNoise(self, round, number, again, clients, session)
 
-    def _address(self, round: int, number: int) -> None:
-        """Of which reservation a round's noise is, from this one on.
+    def _address(self, round: int, number: int) -> int:
+        """Of which reservation the noise is in the sum of this one.
 
-        A cancelled round released nothing. Later correlated rounds take its noise back all the same, so what it was stays.
+        Correlated noise of later rounds takes back this round's, and may have been released: once one of them is reserved,
+        what they take back stays. A round that was cancelled before them, and is run again, has the noise that nobody saw;
+        if somebody may have seen that by now, its sum gets noise of its own.
         """
-        if not (self.noise.bands > 1 and round in self._cancelled):
-            self._numbers[round] = number
+        if self.noise.bands <= 1 or round >= self._latest:
+            self._numbers[round], self._latest = number, round
+        kept = self._numbers[round]
+        self._own[number] = number if kept in self._seen else kept
+        return self._own[number]
 
     def draw(self, round: int, number: int, clients: int) -> "Future[np.ndarray]":
         """The noise of a sum of so many clients, being drawn beside what else is going on."""
         if self.noise.distributed:
             return self._pool.submit(self.source.of_clients, number, clients)
-        return self._pool.submit(self.source.of_server, round, dict(self._numbers))
+        return self._pool.submit(self.source.of_server, round, self._numbers | {round: self._own[number]})
 
     def deviation(self, clients: int, session: int) -> float:
         """Standard deviation of the noise on a coordinate of a sum of so many clients, of a session of so many, in steps
@@ -335,7 +347,7 @@ def _require_ledger(path: Path) -> None:
     if not path.is_file():
         raise LedgerDamaged(
             str(path),
-            given="no such file, in the folder of a private run that has released rounds",
+            given="no such file, in the folder of a private run that has released rounds, or may have",
             expected="the ledger of what it has spent",
             do="Put it back from a copy, or start a new run folder: without it nothing more may be released.",
         )

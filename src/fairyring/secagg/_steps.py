@@ -27,6 +27,7 @@ from fairyring.secagg.graph import GraphParameters, Ring
 from fairyring.secagg.identity import Identity, Policy
 from fairyring.secagg.keystream import apply_masks, random_bytes
 from fairyring.secagg.messages import (
+    HASH_BYTES,
     PAIR_BYTES,
     SEALED_BYTES,
     Accusation,
@@ -45,6 +46,7 @@ from fairyring.secagg.messages import (
     complaint_payload,
     disclosure_payload,
     encode,
+    entry_bytes,
     is_pair,
 )
 from fairyring.secagg.terms import Session
@@ -173,9 +175,14 @@ class Steps:
     def _roll(self, memory: Memory, roster: Roster) -> Roll:
         """What the roster says, once it is all checked."""
         context, own = self.session.context, _known(memory.advert)
-        self._require(len(roster.hashes) % 32 == 0, "a roster of broken hashes", "hashes of 32 bytes")
-        hashes = [roster.hashes[i : i + 32] for i in range(0, len(roster.hashes), 32)]
-        devices = len(hashes)
+        named = self.session.terms.sparse
+        size = entry_bytes(named=named)
+        self._require(
+            len(roster.entries) % size == 0, "a roster of broken hashes", f"entries of {size} bytes"
+        )
+        entries = [roster.entries[i : i + size] for i in range(0, len(roster.entries), size)]
+        hashes = [entry[:HASH_BYTES] for entry in entries]
+        devices = len(entries)
         self._require(
             self._fewest <= devices <= self.session.terms.most,
             f"a roster of {devices}",
@@ -186,11 +193,14 @@ class Steps:
             "a roster out of order or with repeats",
             "hashes that ascend",
         )
-        mine = own.hash(context)
-        self._require(mine in hashes, "a roster without this device", "its own advert, once")
+        mine = own.entry(context, named=named)
+        self._require(mine in entries, "a roster without this device", "its own advert, once")
+        if named:  # of most a device sees no advert; whoever is a neighbour of theirs does, and holds it against the name
+            names = {entry[HASH_BYTES:] for entry in entries}
+            self._require(len(names) == devices, "the same identity twice", "devices that differ")
         graph = self.session.terms.graph(devices)
-        root = digest("roster", context, roster.beacon, *hashes)
-        index = hashes.index(mine)
+        root = digest("roster", context, roster.beacon, *entries)
+        index = entries.index(mine)
         ring = Ring(root, roster.beacon, hashes, graph.degree)
         indices = tuple(ring.neighbours(index))
         chosen = ring.committee(self.session.terms.committee(devices).size)
@@ -202,7 +212,7 @@ class Steps:
         near, committee = roster.neighbours[: graph.degree], roster.neighbours[graph.degree :]
         for place, advert in zip((*indices, *chosen), roster.neighbours, strict=True):
             self._require(
-                advert.hash(context) == hashes[place],
+                advert.entry(context, named=named) == entries[place],
                 "a neighbour off the ring",
                 "the neighbours and the committee the root gives",
             )
@@ -224,14 +234,9 @@ class Steps:
                 "a key that keeps a secret",
             )
         around = (own, *near)
-        for name, group in (
-            ("identity", around),
-            ("encryption_key", around),
-            ("masking_key", around),
-            ("identity", committee),
-        ):
+        for name in ("identity", "encryption_key", "masking_key"):
             self._require(
-                len({getattr(advert, name) for advert in group}) == len(group),
+                len({getattr(advert, name) for advert in around}) == len(around),
                 f"the same {name} twice",
                 "devices that differ",
             )
@@ -348,7 +353,8 @@ class Steps:
         masks = [(self_mask(keys.seed, roll.root, session.context), 1)]
         for place in memory.held:
             other, advert = roll.indices[place], roll.adverts[place]
-            key = pair_mask(self._agreed(keys.masking, advert.masking_key), roll.root, session.context)
+            agreed = self._agreed(keys.masking, advert.masking_key)
+            key = pair_mask(agreed, roll.root, session.context, roll.index, other)
             masks.append((key, 1 if roll.index < other else -1))
         apply_masks(masked, masks)
         unsigned = MaskedInput(

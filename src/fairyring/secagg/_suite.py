@@ -61,9 +61,15 @@ def self_mask(seed: bytes, root: bytes, context: bytes) -> bytes:
     return derive(seed, root, b"self", context)
 
 
-def pair_mask(agreed: bytes, root: bytes, context: bytes) -> bytes:
-    """The key of the mask two neighbours share."""
-    return derive(agreed, root, b"mask", context)
+def pair_mask(agreed: bytes, root: bytes, context: bytes, one: int, other: int) -> bytes:
+    """The key of the mask that the devices `one` and `other`, by their indices, share.
+
+    What two keys agree on does not tell whose they are: each key has twins of other bytes that agree on the same, which
+    anyone can make of it. Were the ends not in it, a device with a neighbour's twin would share that neighbour's masks with
+    all around, and where one is added and the other subtracted, take them away.
+    """
+    ends = (end.to_bytes(8, "little") for end in sorted((one, other)))
+    return derive(agreed, root, b"mask", context, *ends)
 
 
 class KeyPair:

@@ -98,7 +98,8 @@ def _left_over(known: Known, liars: set[int]) -> list[tuple[bytes, int]]:
         key = known.roster[owner].masking_key
         keys = KeyPair(_recovered(known, owner, liars, lambda s, k=key: KeyPair(s).public == k))
         for index in near:
-            mask = pair_mask(keys.agree(known.roster[index].masking_key), root, context)
+            agreed = keys.agree(known.roster[index].masking_key)
+            mask = pair_mask(agreed, root, context, owner, index)
             masks.append((mask, -1 if index < owner else 1))
     return masks
 

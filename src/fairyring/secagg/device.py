@@ -118,7 +118,7 @@ class Device:
         roll = self._memory.roll
         devices = roll.devices if roll else terms.most
         degree = roll.graph.degree + len(roll.committee) if roll else terms.most_adverts
-        message = decode(data, FromServer, most_bytes(0, devices, degree), self.stage)
+        message = decode(data, FromServer, most_bytes(0, devices, degree, named=terms.sparse), self.stage)
         kind = type(message).__name__.lower()
         seen = self._answers.get(kind)
         if seen is not None:

@@ -6,7 +6,7 @@ the fields as they came.
 
     device                                server
       Advertise ---------------------->            fresh keys, signed
-                <---------------------- Roster     everyone's hashes, the neighbours' adverts
+                <---------------------- Roster     everyone's entries, the neighbours' adverts
       Shares    ---------------------->            sealed for each neighbour
                 <---------------------- Mailbox    what the neighbours sealed
       Complaint ---------------------->            only where some of it does not open: signed, of that entry
@@ -36,6 +36,8 @@ Index = Annotated[int, Meta(ge=0, lt=1 << 32)]
 
 PAIR_BYTES = 2 * SHARE_BYTES  # a share of a seed and one of a masking key
 SEALED_BYTES = PAIR_BYTES + TAG_BYTES
+HASH_BYTES = 32
+NAME_BYTES = 16  # of an identity: nobody makes another that begins alike
 # A device's share of one neighbour's secret; nothing where it holds none.
 Share = Annotated[bytes, Meta(max_length=SHARE_BYTES)]
 Sealed = Annotated[bytes, Meta(max_length=SEALED_BYTES)]
@@ -70,12 +72,16 @@ class Advertise(_Message, tag="advertise", frozen=True):
         """By which the roster names it."""
         return digest("advert", context, self.payload(context), self.signature)
 
+    def entry(self, context: bytes, *, named: bool) -> bytes:
+        """What a roster has of it: its hash, and where not everyone sees it also the beginning of its identity."""
+        return self.hash(context) + (self.identity[:NAME_BYTES] if named else b"")
+
 
 class Roster(_Message, tag="roster", frozen=True):
-    """Who takes part: the hashes of all adverts, ascending and joined, and the adverts of the device's neighbours, behind
+    """Who takes part: the entries of all adverts, ascending and joined, and the adverts of the device's neighbours, behind
     them those of the committee, if there is one."""
 
-    hashes: bytes
+    entries: bytes
     beacon: Annotated[bytes, Meta(max_length=64)]
     neighbours: tuple[Advertise, ...]
 
@@ -275,11 +281,18 @@ def decode_kept(data: bytes, kind: Any) -> Any:
         ) from None
 
 
-def most_bytes(vector_bytes: int, devices: int, degree: int) -> int:
+def entry_bytes(*, named: bool) -> int:
+    """The length of a roster's entries."""
+    return HASH_BYTES + (NAME_BYTES if named else 0)
+
+
+def most_bytes(vector_bytes: int, devices: int, degree: int, *, named: bool = False) -> int:
     """The longest message of a session with so many devices and neighbours, a committee counted with these: what a decoder
     accepts."""
     adverts = degree * (5 * 34 + 66 + 16)
-    return _FRAME + max(vector_bytes, 32 * devices + adverts, degree * (SEALED_BYTES + 3))
+    return _FRAME + max(
+        vector_bytes, entry_bytes(named=named) * devices + adverts, degree * (SEALED_BYTES + 3)
+    )
 
 
 def complaint_payload(context: bytes, root: bytes, complainer: int, sealer: int, sealed: bytes) -> bytes:

@@ -25,6 +25,7 @@ from fairyring.secagg.identity import Anyone, Policy
 from fairyring.secagg.keystream import word_of
 from fairyring.secagg.log import Log
 from fairyring.secagg.messages import (
+    HASH_BYTES,
     Advertise,
     Complaint,
     Consistency,
@@ -158,7 +159,7 @@ class Server:
         self._keys: set[bytes] = set()  # of all adverts
         self._roster: list[Advertise] = []
         self._index: dict[bytes, int] = {}
-        self._hashes: list[bytes] = []
+        self._entries: list[bytes] = []
         self._beacon = self._root = b""
         self._graph = GraphParameters(0, 0)
         self._ring: Ring | None = None
@@ -494,11 +495,13 @@ class Server:
         devices = len(adverts)
         self._enough(devices, "devices")
         self._roster = sorted(adverts, key=lambda advert: advert.hash(context))
-        self._hashes = [advert.hash(context) for advert in self._roster]
+        named = self.session.terms.sparse
+        self._entries = [advert.entry(context, named=named) for advert in self._roster]
         self._index = {advert.identity: index for index, advert in enumerate(self._roster)}
         self._graph = self.session.terms.graph(devices)
-        self._root = digest("roster", context, self._beacon, *self._hashes)
-        self._ring = Ring(self._root, self._beacon, self._hashes, self._graph.degree)
+        self._root = digest("roster", context, self._beacon, *self._entries)
+        hashes = [entry[:HASH_BYTES] for entry in self._entries]
+        self._ring = Ring(self._root, self._beacon, hashes, self._graph.degree)
         identities = [advert.identity for advert in self._roster]
         self._disputes = Disputes(context, self._root, identities, self._neighbours)
         return self._root
@@ -648,7 +651,7 @@ class Server:
             near = tuple(self._signed.get(other, b"") for other in self._neighbours(index))
             return encode(Signatures(self._root, stayed, near + self._vouched()))
 
-        joined = b"".join(self._hashes)
+        joined = b"".join(self._entries)
         same, stayed = b"", b""
         if self.stage in (Stage.CONFIRMING, Stage.UNMASKING):
             same = encode(self._survivors_message())

@@ -94,8 +94,13 @@ class Terms(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def most_adverts(self) -> int:
         """No session's roster holds more adverts than this: of all neighbours, and of a committee if there is one."""
-        splits = self.threat == "semi_malicious" and self.most > COMPLETE_UP_TO
-        return self.most - 1 + (self.most if splits else 0)
+        return self.most - 1 + (self.most if self.sparse else 0)
+
+    @property
+    def sparse(self) -> bool:
+        """Whether a server that is not trusted may have a session in which a device sees the adverts of few: there is a
+        committee, and rosters name everybody."""
+        return self.threat == "semi_malicious" and self.most > COMPLETE_UP_TO
 
     @property
     def checks(self) -> int:

@@ -15,6 +15,7 @@ from fairyring.secagg.messages import (
     Survivors,
     Unmask,
     encode,
+    entry_bytes,
 )
 from fairyring.secagg.shamir import SHARE_BYTES
 from fairyring.secagg.terms import Terms
@@ -53,7 +54,7 @@ def traffic(terms: Terms, devices: int) -> Traffic:
         Unmask(root, last, (bytes(SHARE_BYTES),) * degree, signature),
     )
     down = (
-        Roster(root * devices, b"", (advert,) * (degree + committee)),
+        Roster(bytes(entry_bytes(named=terms.sparse)) * devices, b"", (advert,) * (degree + committee)),
         Mailbox(root, sealed),
         Survivors(root, everyone),
         Signatures(root, everyone, (signature,) * (degree + enough) + (b"",) * (committee - enough)),

@@ -86,7 +86,8 @@ def verify(transcript: Transcript, vector: np.ndarray | None = None) -> None:
         graph = terms.graph(devices)
     except PlanError as error:
         raise SecureSumError("transcript", given=error.given, expected=error.expected, do=error.do) from error
-    root = digest("roster", context, transcript.beacon, *hashes)
+    entries = [advert.entry(context, named=terms.sparse) for advert in adverts]
+    root = digest("roster", context, transcript.beacon, *entries)
     ring = Ring(root, transcript.beacon, hashes, graph.degree)
     sets = members(transcript.holders, devices), members(transcript.survivors, devices)
     _require(None not in sets, "a malformed set", "a bit a device")

@@ -87,7 +87,8 @@ def simulate(
         test: clients to evaluate on.
         evaluate_every: rounds between evaluations on `test`; about twenty in a run without it.
         run: a new folder to keep the run in; without it nothing is written.
-        resume: go on with the run in folder `run`, to the same bits as one that was never interrupted.
+        resume: go on with the run in folder `run`, to the same bits as one that was never interrupted. But a private round that a
+            crash cut off is run again under other noise, and counts twice. A run that has had more rounds than `rounds` keeps them.
         checkpoint_every: rounds between checkpoints; without it about every ten seconds, and at the end.
         dropout: probability that a sampled client vanishes before it reports; under the masked protocol, at any point
             of it, and with the same probability also after its input is in.
@@ -161,6 +162,7 @@ def simulate(
         plan,
         len(with_examples),
         (int(with_examples.min(initial=1 << 62)), int(with_examples.max(initial=0))),
+        int(sizes.sum()),
         dropout=dropout,
         secure_sum=secure_sum,
         examined=examined,
