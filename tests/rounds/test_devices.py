@@ -1,0 +1,147 @@
+"""Fake devices and a server that pass each other bytes, through the same coordinator as a simulation: the same run to the bit."""
+
+from typing import Any
+
+import jax
+import numpy as np
+
+import fairyring as fr
+from fairyring.core.keys import NOBODY, Purpose, of_client, of_round, root, shared
+from fairyring.population import Population
+from fairyring.rounds.coordinator import Coordinator
+from fairyring.rounds.draws import Draws
+from fairyring.rounds.due import Timetable
+from fairyring.rounds.header import new_header
+from fairyring.rounds.program import ServerProgram
+from fairyring.rounds.ran import Ran
+from fairyring.rounds.total import Summed, Total
+from fairyring.rounds.worker import Work
+from fairyring.secagg import Device, Identity, MemoryLog, Server, Session, Traffic
+from fairyring.simulation.target import target
+from tests.simulation.private_runs import ENTROPY, ledger, people, plan, run
+
+ROUNDS, SEED = 3, 5
+PLAN = plan(fr.distributed_noise("skellam", 1.5, shares=2), cohort=3, secure={"minimum_cohort": 3})
+PEOPLE = people(4)
+KEY = root(SEED)
+
+
+class FakeDevice:
+    """A device: its own examples, the plan's exported program, and its part of the masked protocol."""
+
+    def __init__(self, client: int) -> None:
+        self.client, self.identity = client, Identity.generate()
+        self.rows = PEOPLE.client(client)
+        columns = {name: (rows.shape[1:], rows.dtype) for name, rows in self.rows.items()}
+        self.program = PLAN.program(columns, len(self.rows["y"]))
+        self.train = jax.jit(self.program.exported.call, compiler_options=dict(target(1).options))
+
+    def join(self, session: Session) -> bytes:
+        self.secagg = Device(session, self.identity, MemoryLog())
+        return self.secagg.start()
+
+    def vector(self, params: bytes, number: int) -> np.ndarray:
+        """Local training, from the model as it came."""
+        round_key = of_round(KEY, number)
+        keys = jax.random.fold_in(round_key, self.client), shared(round_key, Purpose.SHARED)
+        given: dict[str, Any] = {
+            "params": np.frombuffer(params, np.float32),
+            "round": np.int32(number),
+            "size": np.int32(len(self.rows["y"])),
+            **self.rows,
+            **dict(zip(("client_key", "shared_key"), map(jax.random.key_data, keys), strict=True)),
+        }
+        results = self.train(*(given[argument.name] for argument in self.program.arguments))
+        return np.asarray(results[0])
+
+
+class FakeService:
+    """A server that asks devices for sums, and knows nothing but the coordinator's work and their messages."""
+
+    def __init__(self, devices: dict[int, FakeDevice]) -> None:
+        self.devices, self.up, self.down = devices, 0, 0
+
+    def total(self, coordinator: Coordinator, work: Work) -> Total:
+        terms, model = PLAN.terms, coordinator.model()
+        assert terms is not None
+        assert work.noise is not None
+        session = Session(terms, work.draw.round, model, work.previous)
+        self.server = Server(session, MemoryLog())
+        asked = [self.devices[client] for client in work.draw.sampled.tolist()]
+        self.known = {device.identity.public: device for device in asked}
+        self.up = self.down = 0
+        for device in asked:
+            self._take(device.join(session))
+        self._turn()  # who is there
+        self._turn()  # their sealed shares
+        self._turn()
+        params = np.asarray(PLAN.layout.flatten(work.state.params)).tobytes()
+        for device in asked:
+            vector = device.vector(params, work.draw.round)
+            noisy = work.noise.share(device.client, terms.modulus_bits, vector)
+            self._take(device.secagg.contribute(noisy))
+        self._turn()  # who is in the sum
+        self._turn()
+        self._turn()
+        result, traffic = self.server.result, Traffic(self.up, self.down)
+        assert result is not None
+        summed = Summed(
+            result.sum.astype(np.uint32), result.count, traffic, None, result.transcript, exhibit=None
+        )
+        sums = coordinator.program.sums(summed.vector, summed.count)
+        return Total((sums,), np.zeros(0, np.int64), summed)
+
+    def _take(self, message: bytes) -> None:
+        self.up += len(message)
+        self.server.receive(message)
+
+    def _turn(self) -> None:
+        for to, message in self.server.close():
+            self.down += len(message)
+            answer = self.known[to].secagg.receive(message)
+            if answer is not None:
+                self._take(answer)
+
+
+def coordinated(population: Population) -> Coordinator:
+    """A coordinator as a service makes one: it knows the plan, and of the clients how many examples they have."""
+    header = new_header(
+        PLAN,
+        population.fingerprint(),
+        rounds=ROUNDS,
+        seed=SEED,
+        started="",
+        machine={},
+        secure_sum="protocol",
+    )
+    program = ServerProgram(PLAN, len(population), KEY, target(1, devices=1).devices[0], target(1).options)
+    first = PLAN.first_state(of_client(of_round(KEY, 0), NOBODY, Purpose.INIT))
+    ran = Ran(PLAN, len(population), (3, 4), 14, secure_sum="protocol", entropy_given=True)
+    return Coordinator(
+        PLAN, program, first, population,
+        header=header, ran=ran, summary={}, timetable=Timetable(ROUNDS, 1), entropy=ENTROPY, now=lambda: 0.0,
+    )  # fmt: skip
+
+
+def test_devices_that_pass_messages_make_the_run_of_a_simulation(tmp_path):
+    folder = tmp_path / "run"
+    simulated = run(PLAN, ROUNDS, PEOPLE, secure_sum="protocol", evaluate_every=1, run=folder)
+    draws, service = Draws(PLAN.rule, PEOPLE, SEED), FakeService({c: FakeDevice(c) for c in range(4)})
+    with coordinated(PEOPLE) as coordinator:
+        while coordinator.goes_on:
+            work = coordinator.open(draws.of(coordinator.round + 1))
+            assert work is not None
+            coordinator.accept(work, service.total(coordinator, work))
+            coordinator.record()
+        coordinator.end()
+        assert coordinator.spending is not None
+        entries = [(r.round, r.digest, r.release) for r in coordinator.spending.ledger.reservations()]
+    for ours, theirs in zip(
+        jax.tree.leaves(coordinator.state), jax.tree.leaves(simulated.state), strict=True
+    ):
+        np.testing.assert_array_equal(np.asarray(ours), theirs)
+    for ours, theirs in zip(coordinator.records, simulated.metrics, strict=True):
+        assert ours | {"seconds": 0} == theirs | {"seconds": 0}
+    assert entries == [(r.round, r.digest, r.release) for r in ledger(folder).reservations.values()]
+    assert [number for number, _, _ in entries] == [1, 2, 3]
+    assert coordinator.header["privacy"]["spent"] == simulated.header["privacy"]["spent"]
