@@ -6,6 +6,9 @@ import tempfile
 import jax
 import pytest
 
+# Runs that tests of several rooms look at.
+pytest_plugins = ["tests.simulation.kept_runs"]
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _compile_once():
