@@ -105,7 +105,7 @@ RUNS: dict[str, Callable[[Path], fr.Run]] = {
     "resumed": lambda f: resumed(plain(), f),
     "scaffold resumed": lambda f: resumed(plain(algorithm=fr.scaffold(), aggregation=fr.chain()), f),
     "secure sum, ideal": lambda f: go(masked(), f, dropout=0.1),
-    "secure sum, protocol": lambda f: go(masked(), f, dropout=0.1, secure_sum="protocol"),
+    "secure sum, protocol": lambda f: go(masked(), f, dropout=0.1, secure_sum="protocol", devices=2),
     "central noise": lambda f: go(private.plan(fr.gaussian_noise(1.5)), f),
     "adaptive clip": lambda f: go(
         private.plan(fr.gaussian_noise(1.5), bits=None, algorithm=fr.adaptive_clip(0.5)), f

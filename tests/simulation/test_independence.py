@@ -93,22 +93,20 @@ def test_one_program_for_clients_of_all_sizes(monkeypatch, no_cache):
     """Sizes from 1 to 300, Poisson cohorts of changing size: the engine compiles each of its programs once."""
     from fairyring.simulation import assembly
 
-    engines = []
-
-    class Watched(assembly.Engine):
-        def __init__(self, *args, **options):
-            super().__init__(*args, **options)
-            engines.append(self)
-
-    monkeypatch.setattr(assembly, "Engine", Watched)
+    made: dict[str, list] = {"Engine": [], "ServerProgram": []}
+    for name, found in made.items():
+        kind = getattr(assembly, name)
+        monkeypatch.setattr(
+            assembly, name, lambda *given, kind=kind, found=found: found.append(kind(*given)) or found[-1]
+        )
     rng = np.random.default_rng(0)
     population = people(rng.integers(1, 300, size=60).tolist())
     for limit in (1 << 30, 0):
         monkeypatch.setattr(feeding, "RESIDENT_BYTES", limit)
         trained(REAL, cohort=fr.cohort.poisson(0.2, most=40), population=population, rounds=30, devices=2)
-    assert len(engines) == 2
-    for engine in engines:
-        assert engine.accumulate.compilations == engine.finish.compilations == 1
+    assert len(made["Engine"]) == len(made["ServerProgram"]) == 2
+    for engine, server in zip(*made.values(), strict=True):
+        assert engine.accumulate.compilations == server.finish.compilations == 1
 
 
 def test_where_rows_lie_does_not_matter(tmp_path):

@@ -243,7 +243,8 @@ class _Driver:
         """Compile all that the rounds that are left need: a round of nobody, whose result is dropped."""
         run = self.coordinator
         if run.round < run.timetable.rounds:
-            run.program.warm(run.state, self.worker.warm(run.state, run.round).parts)
+            nobody = self.worker.warm(run.state, run.round).parts
+            run.program.warm(run.state, nobody if self.masks is None else (run.program.sums(),))
 
     def _total(self, work: Work) -> Total:
         """Compute a round's total: updates added as they are, or under masks."""

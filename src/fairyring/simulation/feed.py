@@ -13,6 +13,7 @@ from fairyring.simulation.engine import Engine, Members, share
 
 RESIDENT_BYTES = 1 << 30  # cores share them, accelerators hold them each; larger populations are streamed
 PIECE_BYTES = 2 << 20  # rows of one piece on one device; two pieces are on their way at a time
+SLAB_BYTES = 16 << 20  # what the clients of one piece remember
 
 
 class Piece(NamedTuple):
@@ -24,30 +25,45 @@ class Piece(NamedTuple):
 
 
 class Resident:
-    """A population whose every row lies on every device; a round is a matter of indices."""
+    """A population whose every row lies on every device; a round is a matter of indices.
 
-    def __init__(self, population: Population, columns: tuple[str, ...], engine: Engine) -> None:
+    Args:
+        population: the clients.
+        columns: that are read.
+        engine: whose devices they go to.
+        room: clients of a piece.
+    """
+
+    def __init__(self, population: Population, columns: tuple[str, ...], engine: Engine, room: int) -> None:
         every = np.arange(len(population))
         rows, offsets = population.gather(every)
-        self.room = engine.room
+        self.room = room
         self.columns = everywhere({name: rows[name] for name in columns}, engine.devices)
         self.starts, self.sizes = offsets[:-1].astype(np.int32), np.diff(offsets).astype(np.int32)
 
     def pieces(self, cohort: np.ndarray) -> Iterator[list[Piece]]:
-        """The clients of a round, all at once: a piece for each device."""
+        """The clients of a round, as many at a time as a piece holds: a piece for each device."""
         parts = [cohort[places] for places in share(cohort, self.sizes[cohort], len(self.columns))]
-        yield [
-            Piece(part, members(part, self.starts[part], self.sizes[part], self.room), columns)
-            for part, columns in zip(parts, self.columns, strict=True)
-        ]
+        for first in range(0, max(1, *map(len, parts)), self.room):
+            yield [
+                Piece(part, members(part, self.starts[part], self.sizes[part], self.room), columns)
+                for part, columns in zip(
+                    (part[first : first + self.room] for part in parts), self.columns, strict=True
+                )
+            ]
 
 
 class Streamed:
-    """A population too large to hold, or one whose clients have a memory: rows are fetched piece by piece."""
+    """A population too large to hold: rows are fetched piece by piece.
 
-    def __init__(
-        self, population: Population, columns: tuple[str, ...], engine: Engine, mine_bytes: int
-    ) -> None:
+    Args:
+        population: the clients.
+        columns: that are read.
+        engine: whose devices they go to.
+        room: the most clients of a piece.
+    """
+
+    def __init__(self, population: Population, columns: tuple[str, ...], engine: Engine, room: int) -> None:
         self.population, self.devices = population, engine.devices
         self.sizes = np.asarray(population.sizes)
         example = population.client(int(np.argmax(self.sizes)))
@@ -58,8 +74,7 @@ class Streamed:
         seen = self.sizes[self.sizes > 0]
         usual = int(engine.room / len(self.devices) * seen.mean() * 1.25) + 1
         self.rows = max(int(seen.max()), min(usual, PIECE_BYTES // max(1, row)))
-        room = min(engine.room, max(1, PIECE_BYTES // max(1, mine_bytes)))
-        self.room = -(-room // engine.together) * engine.together
+        self.room = room
 
     def pieces(self, cohort: np.ndarray) -> Iterator[list[Piece]]:
         """The clients of a round, as many at a time as a piece holds: a piece for each device."""
@@ -104,8 +119,14 @@ def members(clients: np.ndarray, starts: np.ndarray, sizes: np.ndarray, room: in
 def feed(
     population: Population, columns: tuple[str, ...], engine: Engine, *, mine: Any
 ) -> Resident | Streamed:
-    """The way of feeding that fits: resident if all rows fit on all devices and no client has a memory."""
+    """The way of feeding that fits: resident if all rows fit on all devices.
+
+    Where clients remember something, what those of a piece do makes a slab, so that a cohort's need not fit in memory.
+    """
     mine_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(mine))
-    if not mine_bytes and bytes_of(population, columns) <= RESIDENT_BYTES:
-        return Resident(population, columns, engine)
-    return Streamed(population, columns, engine, mine_bytes)
+    room = engine.room
+    if mine_bytes:
+        slab = max(1, SLAB_BYTES // mine_bytes)
+        room = min(room, -(-slab // engine.together) * engine.together)
+    kind = Resident if bytes_of(population, columns) <= RESIDENT_BYTES else Streamed
+    return kind(population, columns, engine, room)
