@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "fairyring"
 LEVELS = [
     {"core"},
+    {"statistics"},
     {"population", "task", "aggregation", "lowering", "secagg", "ecology"},
     {"privacy"},
     {"learning"},

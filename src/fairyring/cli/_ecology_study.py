@@ -24,11 +24,11 @@ from fairyring.ecology.evolution import Evolution, evolve
 from fairyring.ecology.run_file import fingerprint, load
 from fairyring.ecology.running import addressed
 from fairyring.ecology.settings import World, World1, World2, override
-from fairyring.ecology.statistics import clopper_pearson
 from fairyring.ecology.study import STEPS, plain, study_world1, study_world2
 from fairyring.ecology.study_jars import JarStudy, study_jars
 from fairyring.ecology.study_rotation import study_rotation
 from fairyring.report import units
+from fairyring.statistics import clopper_pearson
 
 _ARMS = (16, 16, 8)  # evolved, scrambled and blind worlds
 # The fewest with which every test there is can come out either way: 10 signs alike of 9 events, 10 worlds above 5.

@@ -1,7 +1,7 @@
 """Worlds of evolving learners: bacteria that evolve their brains, or the rewards they learn from, and meet.
 
 Nobody writes down what is to be optimised: who finds food divides, who does not dies. `evolve` runs worlds, `assay` asks in
-a lab what evolved, `jar` puts populations together. The room stands on `core` alone.
+a lab what evolved, `jar` puts populations together. The room stands on `core` and `statistics`.
 """
 
 from importlib import import_module

@@ -6,7 +6,7 @@ import numpy as np
 
 from fairyring.core.errors import EcologyError
 from fairyring.ecology.jars import Jar
-from fairyring.ecology.statistics import Interval
+from fairyring.statistics import Interval
 
 
 def relative_yield_total(

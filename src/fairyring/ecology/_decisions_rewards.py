@@ -8,12 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from fairyring.core.errors import EcologyError
-from fairyring.ecology import _samples
-from fairyring.ecology.statistics import (
+from fairyring.statistics import (
     Interval,
     SignFraction,
     bca_interval,
     holm,
+    samples,
     sign_flip_p,
     sign_fraction,
 )
@@ -72,9 +72,9 @@ def reward_table(
         resamples: of each.
 
     Raises:
-        EcologyError: names that do not fit or repeat, an unknown name, a sign that is none, or a world without rewards.
+        EcologyError, StatisticsError: names that do not fit or repeat, an unknown name, a sign that is none, or a world without rewards.
     """
-    r = _samples.array("rewards", rewards, axes=2)
+    r = samples.array("rewards", rewards, axes=2)
     names, expected = list(names), dict(expected_sign or {})
     if r.shape[1] != len(names) or len(set(names)) != len(names):
         raise EcologyError(

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fairyring.core.errors import EcologyError
-from fairyring.ecology import _samples
+from fairyring.statistics import samples
 
 Viability = Literal["extinct", "propped", "viable", "capacity-limited"]
 
@@ -39,10 +39,10 @@ def viability(
         extinct: nobody is left.
 
     Raises:
-        EcologyError: a run too short, or too few restarts, to say that a population is viable; or arguments that are
+        EcologyError, StatisticsError: a run too short, or too few restarts, to say that a population is viable; or arguments that are
             none.
     """
-    thrown = _samples.counts("newcomers", newcomers, axes=1)
+    thrown = samples.counts("newcomers", newcomers, axes=1)
     if not generation_length > 0:
         raise EcologyError(
             "generation_length",

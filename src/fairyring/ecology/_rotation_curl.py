@@ -6,9 +6,9 @@ import numpy as np
 import numpy.typing as npt
 
 from fairyring.core.errors import EcologyError
-from fairyring.ecology import _samples
 from fairyring.ecology._rotation_residual import GradientFit, resample
-from fairyring.ecology._samples import Floats
+from fairyring.statistics import samples
+from fairyring.statistics.samples import Floats
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,12 +67,12 @@ def invasion_curl(
         resamples: how many.
 
     Raises:
-        EcologyError: shapes that do not fit, coordinates that do not increase, a single replicate.
+        EcologyError, StatisticsError: shapes that do not fit, coordinates that do not increase, a single replicate.
     """
     x, y = _axis("emission", emission), _axis("response", response)
     single = np.ndim(along_emission) == 2
     first, second = (
-        _samples.array(f"works along {name}", np.asarray(works)[None] if single else works, axes=3)
+        samples.array(f"works along {name}", np.asarray(works)[None] if single else works, axes=3)
         for name, works in (("emission", along_emission), ("response", along_response))
     )
     shapes = (len(x) - 1, len(y)), (len(x), len(y) - 1)
@@ -84,7 +84,7 @@ def invasion_curl(
             expected=f"{shapes[0]} and {shapes[1]} after an axis of 2 replicates or more, or without that axis",
             do="Let all neighbours on the grid invade each other, in worlds of their own.",
         )
-    rng, resamples = _samples.generator(seed), _samples.resamples(resamples)
+    rng, resamples = samples.generator(seed), samples.resamples(resamples)
     fit, faces, areas = _grid(x, y)
     works = np.concatenate([each.reshape(len(each), -1) for each in (first, second)], axis=1)
     flows = works.mean(axis=0)
@@ -111,7 +111,7 @@ def invasion_curl(
 
 
 def _axis(name: str, values: npt.ArrayLike) -> Floats:
-    found = _samples.array(name, values, axes=1)
+    found = samples.array(name, values, axes=1)
     if len(found) < 2 or not (np.diff(found) > 0).all():
         raise EcologyError(
             name, given=found.tolist(), expected="2 or more, increasing", do="Sort the grid's points."

@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from fairyring.core.errors import EcologyError
-from fairyring.ecology import _samples
 from fairyring.ecology._rotation_residual import GradientFit, resample
-from fairyring.ecology._samples import Floats
+from fairyring.statistics import samples
+from fairyring.statistics.samples import Floats
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,10 @@ def cyclic_share(matrix: npt.ArrayLike, weights: npt.ArrayLike | None = None) ->
         weights: `[n, n]`, symmetric and above 0 off the diagonal, usually how many replicates a pair had; 1 if None.
 
     Raises:
-        EcologyError: shapes that do not fit, or weights that are no such weights.
+        EcologyError, StatisticsError: shapes that do not fit, or weights that are no such weights.
     """
-    m = _samples.array("matrix", matrix, axes=2)
-    w = np.ones_like(m) if weights is None else _samples.counts("weights", weights, axes=2)
+    m = samples.array("matrix", matrix, axes=2)
+    w = np.ones_like(m) if weights is None else samples.counts("weights", weights, axes=2)
     n = _populations(m.shape[0], m.shape)
     off = ~np.eye(n, dtype=bool)
     if w.shape != m.shape or not (np.array_equal(w[off], w.T[off]) and (w[off] > 0).all()):
@@ -83,10 +83,10 @@ def cyclic_test(
         resamples: how many.
 
     Raises:
-        EcologyError: outcomes of another shape, or a pair with fewer than two worlds.
+        EcologyError, StatisticsError: outcomes of another shape, or a pair with fewer than two worlds.
     """
     groups, n = _pairs(outcomes)
-    rng, resamples = _samples.generator(seed), _samples.resamples(resamples)
+    rng, resamples = samples.generator(seed), samples.resamples(resamples)
     fit = GradientFit(_incidence(n), np.array([float(len(group)) for group in groups]))
     flows = np.array([group.mean() for group in groups])
     found, total, remove = _split(fit, flows), fit.energy(flows), fit.remover()
@@ -134,5 +134,5 @@ def _pairs(outcomes: npt.ArrayLike | Sequence[Sequence[npt.ArrayLike]]) -> tuple
         if np.array_equal(forth, -back, equal_nan=True):
             back = back[:0]
         both = np.concatenate([forth, -back])
-        groups.append(_samples.sample(f"worlds of populations {i} and {j}", both[~np.isnan(both)], least=2))
+        groups.append(samples.sample(f"worlds of populations {i} and {j}", both[~np.isnan(both)], least=2))
     return groups, n

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fairyring.core.errors import EcologyError
-from fairyring.ecology import _samples
-from fairyring.ecology._samples import Floats
+from fairyring.statistics import samples
+from fairyring.statistics.samples import Floats
 
 
 def antisymmetric_share(jacobian: npt.ArrayLike) -> float:
@@ -20,9 +20,9 @@ def antisymmetric_share(jacobian: npt.ArrayLike) -> float:
     beside the number. A Jacobian of zeros has none, and gives 0.
 
     Raises:
-        EcologyError: not square, or not finite.
+        EcologyError, StatisticsError: not square, or not finite.
     """
-    j = _samples.array("jacobian", jacobian, axes=2)
+    j = samples.array("jacobian", jacobian, axes=2)
     if j.shape[0] != j.shape[1]:
         raise EcologyError(
             "jacobian",
@@ -48,7 +48,7 @@ def learning_jacobian(update: Callable[[Any], Any], point: Any) -> Floats:
         point: n numbers, of any shape.
 
     Raises:
-        EcologyError: the update's shape is another, or something is not finite.
+        EcologyError, StatisticsError: the update's shape is another, or something is not finite.
     """
     jax = sys.modules.get("jax")  # whoever holds a JAX array has imported it
     if jax is not None and isinstance(point, jax.Array):
@@ -56,7 +56,7 @@ def learning_jacobian(update: Callable[[Any], Any], point: Any) -> Floats:
         found = np.asarray(jax.jacfwd(update)(point), np.float64).reshape(point.size, point.size)
     else:
         at = np.array(point, np.float64)
-        flat = _samples.array("point", at.ravel(), axes=1)
+        flat = samples.array("point", at.ravel(), axes=1)
         steps = np.cbrt(np.finfo(np.float64).eps) * np.maximum(1.0, np.abs(flat))
         found = np.empty((flat.size, flat.size))
         for i, step in enumerate(steps):
@@ -68,7 +68,7 @@ def learning_jacobian(update: Callable[[Any], Any], point: Any) -> Floats:
                 _same_shape(value.shape, at.shape)
                 ends.append(value.ravel())
             found[:, i] = (ends[0] - ends[1]) / ((flat[i] + step) - (flat[i] - step))
-    return _samples.array("jacobian", found, axes=2)
+    return samples.array("jacobian", found, axes=2)
 
 
 def _same_shape(given: tuple[int, ...], expected: tuple[int, ...]) -> None:

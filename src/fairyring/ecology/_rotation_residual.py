@@ -6,8 +6,8 @@ from functools import cached_property
 
 import numpy as np
 
-from fairyring.ecology._samples import Floats
-from fairyring.ecology._statistics_swaps import p_value
+from fairyring.statistics import permutation_p
+from fairyring.statistics.samples import Floats
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +77,7 @@ class Resampled:
 
         drawn = ratio(left_over, self.spread)
         own = float(ratio(np.array([observed]), np.array([self.observed_spread]))[0])
-        return p_value(drawn, own, False, 1e-9 * own)
+        return permutation_p(drawn, own, False, 1e-9 * own)
 
 
 def resample(groups: Sequence[Floats], rng: np.random.Generator, resamples: int) -> Resampled:

@@ -7,9 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fairyring.core.errors import EcologyError
-from fairyring.ecology import _samples
-from fairyring.ecology._statistics_swaps import flips, p_value, sign_flip_p
-from fairyring.ecology.statistics import Interval, bca_interval
+from fairyring.statistics import Interval, bca_interval, permutation_p, samples, sign_flip_p, sign_rows
 
 
 @dataclass(frozen=True)
@@ -56,9 +54,9 @@ def trait_rotation(
         resamples: of each.
 
     Raises:
-        EcologyError: another shape, or histories too short for the blocks.
+        EcologyError, StatisticsError: another shape, or histories too short for the blocks.
     """
-    x = _samples.array("traits", x, axes=3)
+    x = samples.array("traits", x, axes=3)
     if not len(x) or x.shape[2] != 2:
         raise EcologyError(
             "traits",
@@ -74,7 +72,7 @@ def trait_rotation(
             expected="6 or more, of 2 steps or more each",
             do="Record more steps.",
         )
-    rng, resamples = _samples.generator(seed), _samples.resamples(resamples)
+    rng, resamples = samples.generator(seed), samples.resamples(resamples)
     centred = x - x.mean(axis=1, keepdims=True)
     # x_i dx_j - x_j dx_i at the middle of a step is the cross product of its two ends.
     now, then = centred[:, :-1], centred[:, 1:]
@@ -85,9 +83,11 @@ def trait_rotation(
     spread = 2.0 * centred.std(axis=1).prod(axis=1)
     turning = np.where(varies, rate / np.where(varies, spread, 1.0), 0.0)
     swept = area[:, : block * blocks].reshape(len(x), blocks, block).sum(axis=2)
-    signs, complete = flips(blocks, rng, resamples)
+    signs, complete = sign_rows(blocks, rng, resamples)
     world_p = [
-        p_value(np.abs(signs @ world), math.fabs(world.sum()), complete, 1e-12 * float(np.abs(world).sum()))
+        permutation_p(
+            np.abs(signs @ world), math.fabs(world.sum()), complete, 1e-12 * float(np.abs(world).sum())
+        )
         if moves
         else 1.0
         for world, moves in zip(swept, varies, strict=True)

@@ -18,8 +18,9 @@ import numpy as np
 from fairyring.core.errors import EcologyError
 from fairyring.ecology._competition_yields import relative_yield_total
 from fairyring.ecology.jars import Jar
+from fairyring.ecology.niches import Overlap, niche_overlap
 from fairyring.ecology.rotation import CyclicShare, cyclic_test
-from fairyring.ecology.statistics import Interval, Overlap, holm, mann_whitney, niche_overlap
+from fairyring.statistics import Interval, holm, mann_whitney
 
 __all__ = [
     "LEVEL",

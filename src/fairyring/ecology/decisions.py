@@ -13,10 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from fairyring.core.errors import EcologyError
-from fairyring.ecology import _samples
 from fairyring.ecology._decisions_rewards import RewardRow, reward_table
 from fairyring.ecology._decisions_viability import viability
-from fairyring.ecology.statistics import bootstrap_lower_bound, clopper_pearson, mann_whitney
+from fairyring.statistics import bootstrap_lower_bound, clopper_pearson, mann_whitney, samples
 
 __all__ = [
     "Criterion",
@@ -52,7 +51,7 @@ class WorldAssay:
         index_without_sensor: `index` of the same genomes with the sensor knocked out.
 
     Raises:
-        EcologyError: the three differ in length, are empty, or hold what is no such number.
+        EcologyError, StatisticsError: the three differ in length, are empty, or hold what is no such number.
     """
 
     index: npt.NDArray[np.float64]
@@ -61,11 +60,9 @@ class WorldAssay:
 
     def __post_init__(self) -> None:
         found = {
-            "index": _samples.counts("index", self.index, axes=1),
-            "contrast": _samples.array("contrast", self.contrast, axes=1, missing=0.0),
-            "index_without_sensor": _samples.counts(
-                "index_without_sensor", self.index_without_sensor, axes=1
-            ),
+            "index": samples.counts("index", self.index, axes=1),
+            "contrast": samples.array("contrast", self.contrast, axes=1, missing=0.0),
+            "index_without_sensor": samples.counts("index_without_sensor", self.index_without_sensor, axes=1),
         }
         sizes = [len(values) for values in found.values()]
         if len(set(sizes)) > 1 or not sizes[0]:
@@ -202,9 +199,9 @@ def control_limit(controls: Sequence[WorldAssay]) -> tuple[float, float]:
         controls: 3 or more worlds.
 
     Raises:
-        EcologyError: fewer.
+        EcologyError, StatisticsError: fewer.
     """
-    means = np.sort(_samples.sample("controls", [world.mean_index for world in controls], least=3))
+    means = np.sort(samples.sample("controls", [world.mean_index for world in controls], least=3))
     rank = min(len(means), math.ceil(_PERCENTILE * (len(means) + 1) - 1e-9))
     return float(means[rank - 1]), (len(means) + 1 - rank) / (len(means) + 1)
 
@@ -230,7 +227,7 @@ def chemotaxis_in_world(
         resamples: of each.
 
     Raises:
-        EcologyError: too few controls, the world itself among them, or a seed or number of resamples that is none.
+        EcologyError, StatisticsError: too few controls, the world itself among them, or a seed or number of resamples that is none.
     """
     if any(world is assay for world in controls):
         raise EcologyError(
@@ -264,7 +261,7 @@ def chemotaxis_in_configuration(
         seed: of the permutations, drawn only beyond 160 worlds.
 
     Raises:
-        EcologyError: no worlds.
+        EcologyError, StatisticsError: no worlds.
     """
     test = mann_whitney(
         [world.mean_index for world in evolved_worlds],
@@ -298,7 +295,7 @@ def error_rate(
         resamples: of each.
 
     Raises:
-        EcologyError: fewer controls.
+        EcologyError, StatisticsError: fewer controls.
     """
     controls = list(controls)
     if len(controls) < 4:

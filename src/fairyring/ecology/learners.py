@@ -17,11 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from fairyring.core.errors import EcologyError
-from fairyring.ecology._statistics_swaps import flips, p_value
 from fairyring.ecology.rotation import antisymmetric_share
 from fairyring.ecology.running import Inhabited, advance
 from fairyring.ecology.senses import SIGNAL
 from fairyring.ecology.settings import World, World2
+from fairyring.statistics import permutation_p, sign_rows
 
 _BATCH = 8  # replicates in memory at once, eight worlds each
 _LEARNING = 0x4C4A  # the part of the address that tells this chance from the world's own
@@ -167,7 +167,7 @@ def judged(
             "jacobians", given=f"shape {j.shape}", expected="[2 or more, 4, 4], finite", do="Measure more."
         )
     mean = j.mean(0)
-    signs, complete = flips(len(j), np.random.default_rng(seed), resamples)
+    signs, complete = sign_rows(len(j), np.random.default_rng(seed), resamples)
     turning, straight = (j - np.swapaxes(j, 1, 2)) / 2, (j + np.swapaxes(j, 1, 2)) / 2
     drawn = np.einsum("sr,rij->sij", signs, turning) / len(j)
     apart = np.zeros((4, 4), bool)
@@ -184,9 +184,9 @@ def judged(
         tuple(tuple(float(one) for one in row) for row in mean),
         antisymmetric_share(mean),
         float((sizes / (sizes + whole)).mean()),
-        p_value(sizes, own, complete, slack),
+        permutation_p(sizes, own, complete, slack),
         float(between / (own + whole)) if own + whole else 0.0,
-        p_value(between_sizes, between, complete, slack),
+        permutation_p(between_sizes, between, complete, slack),
         steps,
         moved,
         len(j),

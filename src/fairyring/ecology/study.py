@@ -17,11 +17,12 @@ import jax
 import msgspec
 import numpy as np
 
+from fairyring import statistics
 from fairyring._version import __version__
 from fairyring.core.cores import available_cores
 from fairyring.core.errors import EcologyError, RunMismatch
 from fairyring.core.record import replace_file
-from fairyring.ecology import decisions, statistics
+from fairyring.ecology import decisions
 from fairyring.ecology._decisions_viability import QUIET_GENERATIONS
 from fairyring.ecology.assay import STEPS as LAB_STEPS
 from fairyring.ecology.assay import Assay, assay

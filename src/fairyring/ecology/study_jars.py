@@ -28,7 +28,7 @@ from fairyring.ecology.competition import (
 from fairyring.ecology.evolution import Evolution, evolve
 from fairyring.ecology.jars import Mix, Population, jars, scaled
 from fairyring.ecology.settings import World, World2
-from fairyring.ecology.statistics import Interval, holm
+from fairyring.statistics import Interval, holm
 
 EVEN, RARE = 0.5, 0.05
 

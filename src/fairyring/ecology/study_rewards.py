@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fairyring.ecology import statistics
+from fairyring import statistics
 from fairyring.ecology.assay import Assay
 from fairyring.ecology.evolution import Evolution
 from fairyring.ecology.policies import q_learning

@@ -21,8 +21,8 @@ from fairyring.ecology.rotation import TraitRotation, trait_rotation
 from fairyring.ecology.running import Inhabited
 from fairyring.ecology.settings import World2
 from fairyring.ecology.state import NUMBERS
-from fairyring.ecology.statistics import sign_flip_p
 from fairyring.ecology.study_jars import JarStudy
+from fairyring.statistics import sign_flip_p
 
 STRETCH = 64  # steps between two looks at a world's traits
 _LEAST = 33 * STRETCH  # fewer looks cannot be cut into 16 blocks

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from fairyring.core.errors import EcologyError, RunDamaged, RunError
+from fairyring.core.errors import RunDamaged, RunError, StatisticsError
 from fairyring.core.reading import NotJson, read_json
-from fairyring.ecology.statistics import Interval, bca_interval
 from fairyring.report import units
 from fairyring.report._html import escaped, mapping
+from fairyring.statistics import Interval, bca_interval
 
 _HEREDITY = {
     "tables": "tables",
@@ -109,7 +109,7 @@ def over_worlds(values: np.ndarray) -> Interval | None:
     known = values[np.isfinite(values)]
     try:
         return bca_interval(known)
-    except EcologyError:
+    except StatisticsError:
         return None
 
 

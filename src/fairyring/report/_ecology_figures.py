@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fairyring.ecology.statistics import Interval
 from fairyring.report._figures import ACCENT, INK, MUTED, PAPER, RULE, WARM, _svg, _whole
+from fairyring.statistics import Interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from fairyring.ecology.statistics import holm
 from fairyring.report import _ecology_figures as figures
 from fairyring.report import units
 from fairyring.report._ecology_data import Study, grid, interval, judged, p_value, three
 from fairyring.report._ecology_jars import sentences
 from fairyring.report._html import escaped, figure, number, pair, paragraph, section, stat
+from fairyring.statistics import holm
 
 _LEVEL = 0.05
 _BEFORE = "only before Holm"

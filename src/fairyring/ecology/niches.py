@@ -6,9 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fairyring.core.errors import EcologyError
-from fairyring.ecology import _samples
-from fairyring.ecology._samples import Floats
-from fairyring.ecology._statistics_swaps import flips, p_value
+from fairyring.statistics import permutation_p, samples, sign_rows
+from fairyring.statistics.samples import Floats
 
 _KINDS = ("pianka", "schoener")
 
@@ -38,11 +37,11 @@ def overlap(a_use: npt.ArrayLike, b_use: npt.ArrayLike, kind: str = "pianka") ->
     Pianka (1973): `sum p q / sqrt(sum p^2 sum q^2)`. Schoener (1968): `1 - sum |p - q| / 2`.
 
     Raises:
-        EcologyError: the shapes differ, a count is negative, a population used nothing, or the kind is unknown.
+        EcologyError, StatisticsError: the shapes differ, a count is negative, a population used nothing, or the kind is unknown.
     """
     a, b = (
-        _samples.counts("use of the first", a_use, axes=1),
-        _samples.counts("use of the second", b_use, axes=1),
+        samples.counts("use of the first", a_use, axes=1),
+        samples.counts("use of the second", b_use, axes=1),
     )
     p, q = _proportions(a[None], b[None], kind)
     return float(_overlaps(p, q, kind)[0])
@@ -73,10 +72,10 @@ def niche_overlap(
         resamples: how many are drawn; up to 12 jars all exchanges are gone through instead.
 
     Raises:
-        EcologyError: shapes that do not fit, a negative count, a population that used nothing in some world.
+        EcologyError, StatisticsError: shapes that do not fit, a negative count, a population that used nothing in some world.
     """
-    a = _samples.counts("use of the first", a_counts, axes=2)
-    b = _samples.counts("use of the second", b_counts, axes=2)
+    a = samples.counts("use of the first", a_counts, axes=2)
+    b = samples.counts("use of the second", b_counts, axes=2)
     if paired and len(a) != len(b):
         raise EcologyError(
             "worlds of the two populations",
@@ -85,10 +84,10 @@ def niche_overlap(
             do="Pass jars in the same order, or paired=False for worlds apart.",
         )
     p, q = _proportions(a, b, kind)
-    rng, resamples = _samples.generator(seed), _samples.resamples(resamples)
+    rng, resamples = samples.generator(seed), samples.resamples(resamples)
     observed = float(_overlaps(p.mean(axis=0), q.mean(axis=0), kind))
     if paired:
-        signs, complete = flips(len(p), rng, resamples)
+        signs, complete = sign_rows(len(p), rng, resamples)
         middle, half = (p + q).mean(axis=0) / 2.0, signs @ (p - q) / (2.0 * len(p))
         drawn = _overlaps(middle + half, middle - half, kind)
         worlds = len(p)
@@ -96,7 +95,9 @@ def niche_overlap(
         pool, complete, worlds = np.concatenate([p, q]), False, len(p) + len(q)
         keys = rng.random((resamples, worlds)).argsort(axis=1) < len(p)
         drawn = _overlaps(keys @ pool / len(p), ~keys @ pool / len(q), kind)
-    return Overlap(observed, float(drawn.mean()), p_value(-drawn, -observed, complete, 1e-12), worlds, kind)
+    return Overlap(
+        observed, float(drawn.mean()), permutation_p(-drawn, -observed, complete, 1e-12), worlds, kind
+    )
 
 
 def _proportions(a: Floats, b: Floats, kind: str) -> tuple[Floats, Floats]:

@@ -1,4 +1,4 @@
-"""Statistics over worlds, against enumeration, closed forms and SciPy."""
+"""Intervals and tests, against enumeration, closed forms and SciPy."""
 
 import itertools
 import math
@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import beta, binom, bootstrap, norm, t
 
-from fairyring.core.errors import EcologyError
-from fairyring.ecology import statistics as s
+from fairyring import statistics as s
+from fairyring.core.errors import StatisticsError
 
 few = st.lists(st.integers(0, 4), min_size=1, max_size=5)
 
@@ -182,44 +182,6 @@ def test_drawn_signs_agree_with_all_of_them() -> None:
     assert s.sign_flip_p(np.full(40, 2.0)) == 1e-4
 
 
-def test_overlap_by_hand() -> None:
-    assert s.overlap([2, 0], [0, 5]) == s.overlap([2, 0], [0, 5], "schoener") == 0.0
-    assert s.overlap([1, 3], [2, 6]) == pytest.approx(1.0)
-    assert s.overlap([1, 1], [1, 0]) == pytest.approx(1 / math.sqrt(2))
-    assert s.overlap([1, 1, 2], [4, 0, 0], "schoener") == pytest.approx(0.25)
-
-
-@pytest.mark.parametrize("kind", ["pianka", "schoener"])
-@pytest.mark.parametrize("paired", [True, False])
-def test_parted_niches_are_told_from_one_population_named_twice(kind: str, paired: bool) -> None:
-    rng = np.random.default_rng(0)
-    left, right = [5, 3, 1, 1], [2, 3, 2, 3]
-
-    def worlds(alpha: list[int], count: int = 10) -> np.ndarray:
-        return np.array([rng.multinomial(300, rng.dirichlet(np.multiply(alpha, 2))) for _ in range(count)])
-
-    def p(a: list[int], b: list[int]) -> float:
-        found = s.niche_overlap(worlds(a), worlds(b), kind=kind, paired=paired, resamples=399)
-        assert 0 <= found.overlap <= 1
-        assert found.worlds == (10 if paired else 20)
-        return found.p
-
-    drift = np.array([p(left, left) for _ in range(60)])
-    assert (drift <= 0.05).mean() <= 0.14  # binomial: 60 at .05 exceed it once in 500
-    assert drift.mean() == pytest.approx(0.5, abs=0.13)
-    assert np.mean([p(left, right) <= 0.05 for _ in range(20)]) >= 0.8
-
-
-def test_disjoint_niches_have_the_least_p_of_their_jars() -> None:
-    rng = np.random.default_rng(0)
-    a, b = np.zeros((6, 4)), np.zeros((6, 4))
-    a[:, :2], b[:, 2:] = rng.integers(1, 9, (6, 2)), rng.integers(1, 9, (6, 2))
-    found = s.niche_overlap(a, b)
-    assert found.overlap == 0.0
-    assert found.p == 2 / 2**6
-    assert found.expected > 0.3
-
-
 def test_refusals() -> None:
     for call, named in [
         (lambda: s.bca_interval([]), "values"),
@@ -235,20 +197,44 @@ def test_refusals() -> None:
         (lambda: s.holm([0.2, 1.2]), "p-values"),
         (lambda: s.clopper_pearson(3, 2), "clopper_pearson"),
         (lambda: s.clopper_pearson(1, 2, side="lower"), "side"),
-        (lambda: s.overlap([1, 2], [1, 2, 3]), "bins"),
-        (lambda: s.overlap([1, -2], [1, 2]), "use of the first"),
-        (lambda: s.overlap([1, 2], [0, 0]), "niche"),
-        (lambda: s.overlap([1], [1], "jaccard"), "kind"),
-        (lambda: s.niche_overlap([[1, 2]], [[1, 2], [1, 2]]), "same jars"),
     ]:
-        with pytest.raises(EcologyError, match=named):
+        with pytest.raises(StatisticsError, match=named):
             call()
 
 
 def test_importing_them_brings_in_neither_scipy_nor_jax() -> None:
-    code = (
-        "import sys, fairyring.ecology.statistics, fairyring.ecology.decisions, fairyring.ecology.rotation;"
-        "print({'scipy', 'jax'} & set(sys.modules))"
-    )
+    code = "import sys, fairyring.statistics;print({'scipy', 'jax'} & set(sys.modules))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "set()"
+
+
+@given(st.integers(0, 30), st.integers(1, 30), st.floats(0.001, 0.999))
+def test_trials_of_one_cluster_have_clopper_and_pearsons_limits(k: int, n: int, quantile: float) -> None:
+    k = min(k, n)
+    found = s.clustered_limit([k, 0], [n, 0], quantile)
+    if quantile < 0.5:
+        assert found == pytest.approx(beta.ppf(quantile, k, n - k + 1) if k else 0.0, rel=1e-6, abs=1e-12)
+    else:
+        assert found == pytest.approx(beta.ppf(quantile, k + 1, n - k) if k < n else 1.0, rel=1e-6)
+
+
+def test_trials_that_go_together_count_for_fewer() -> None:
+    """Ten clusters in which all trials came out alike are ten trials, not a thousand; the spread of so few is uncertain too."""
+    counts, sizes = [100] * 3 + [0] * 7, [100] * 10
+    alike = s.clustered_limit(counts, sizes, 0.975)
+    assert alike > s.clopper_pearson(3, 10)[1] > s.clopper_pearson(300, 1000)[1]
+    apart = s.clustered_limit([30] * 10, sizes, 0.975)  # less spread than a binomial has: no credit for it
+    assert apart == pytest.approx(s.clopper_pearson(300, 1000)[1], abs=1e-9)
+    assert s.clustered_limit(counts, sizes, 0.025) < s.clopper_pearson(3, 10)[0]
+
+
+@settings(max_examples=60, deadline=None)
+@given(few, few)
+def test_pairs_above_are_counted_with_ties_as_half(a: list[int], b: list[int]) -> None:
+    assert s.pairs_above(a, b) == sum((x > y) + (x == y) / 2 for x in a for y in b)
+
+
+def test_limits_of_no_clusters_are_refused() -> None:
+    for counts, sizes, quantile in [([1], [0], 0.5), ([3], [2], 0.5), ([1, 1], [2], 0.5), ([1], [2], 1.0)]:
+        with pytest.raises(StatisticsError):
+            s.clustered_limit(counts, sizes, quantile)
