@@ -11,7 +11,7 @@ from fairyring.cli._source import Source
 from fairyring.core.errors import FairyringError, RunDamaged
 from fairyring.core.reading import NotJson, read_json
 from fairyring.core.record import RunFolder, read_tensors, tensors
-from fairyring.ecology.exhibits import make_zoo
+from fairyring.ecology.zoo.exhibits import make_zoo
 from fairyring.privacy._history import History
 from fairyring.privacy._ledger_file import HeadFile
 from fairyring.report._ecology_data import Study

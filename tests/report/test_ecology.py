@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from fairyring.core.errors import RunDamaged, RunError, StorageError
-from fairyring.ecology import World1, study
-from fairyring.ecology.assay import assay
+from fairyring.ecology import World1
+from fairyring.ecology.lab.assays import assay
+from fairyring.ecology.studies import chemotaxis as study
 from fairyring.report import write_study_report
 
 from .studies import interval, jars, rotation, run_hash, world1, world2, written

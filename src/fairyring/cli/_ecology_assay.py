@@ -8,11 +8,9 @@ import numpy as np
 
 from fairyring.cli._ecology_words import Doing, columns, number, say
 from fairyring.core.errors import RunMismatch
-from fairyring.ecology import decisions
-from fairyring.ecology.assay import INDIVIDUALS, Assay, assay
-from fairyring.ecology.evolution import Evolution
-from fairyring.ecology.run_file import kind_of, load
-from fairyring.ecology.running import addressed
+from fairyring.ecology import analysis
+from fairyring.ecology.history import Evolution, addressed, kind_of, load
+from fairyring.ecology.lab import INDIVIDUALS, Assay, assay
 from fairyring.report import units
 
 
@@ -91,7 +89,7 @@ def decided(run: Evolution, labs: Sequence[Assay | None], controls: Sequence[Ass
         if lab is None:
             rows.append([str(name), *["–"] * 5, "no: nobody lives"])
             continue
-        made = decisions.chemotaxis_in_world(_asked(lab), against)
+        made = analysis.chemotaxis_in_world(_asked(lab), against)
         beside, _, contrast, blind = made.criteria
         rows.append(
             [
@@ -119,8 +117,8 @@ def decided(run: Evolution, labs: Sequence[Assay | None], controls: Sequence[Ass
         )
 
 
-def _asked(lab: Assay) -> decisions.WorldAssay:
-    return decisions.WorldAssay(
+def _asked(lab: Assay) -> analysis.WorldAssay:
+    return analysis.WorldAssay(
         index=lab.index, contrast=lab.contrast, index_without_sensor=lab.index_without_sensor
     )
 

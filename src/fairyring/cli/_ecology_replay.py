@@ -8,13 +8,9 @@ import numpy as np
 from fairyring.cli._ecology_words import Doing, one_world, say
 from fairyring.core.errors import EcologyError
 from fairyring.core.record import flatten_state
-from fairyring.ecology.evolution import Evolution, evolve
-from fairyring.ecology.living import LivingWorld
-from fairyring.ecology.run_file import fingerprint
-from fairyring.ecology.running import Inhabited
-from fairyring.ecology.scene import Frame
-from fairyring.ecology.state import AMOUNTS, NUMBERS
-from fairyring.ecology.video import write_video
+from fairyring.ecology.history import Evolution, WorldRun, evolve, fingerprint
+from fairyring.ecology.watch import Frame, LivingWorld, write_video
+from fairyring.ecology.world import AMOUNTS, NUMBERS
 from fairyring.report import units
 
 _AT_ONCE = 64  # steps between two looks at how far it is
@@ -54,7 +50,7 @@ def replay(path: Path, *, world: int | None, step: int | None) -> int:
     return 1
 
 
-def _differing(kept: Inhabited, again: Inhabited, step: int) -> list[tuple[str, str]]:
+def _differing(kept: WorldRun, again: WorldRun, step: int) -> list[tuple[str, str]]:
     """Name and description of all that differs up to a step; at the last one also of the state."""
     found = []
     for names, field in ((NUMBERS, "numbers"), (AMOUNTS, "amounts")):
@@ -85,7 +81,7 @@ def _differing(kept: Inhabited, again: Inhabited, step: int) -> list[tuple[str, 
     return found
 
 
-def _family(kept: Inhabited, again: Inhabited, step: int) -> list[tuple[str, str]]:
+def _family(kept: WorldRun, again: WorldRun, step: int) -> list[tuple[str, str]]:
     """What differs in the family tree as it was at a step."""
     ours, theirs = again.lineage, kept.lineage
     there = theirs.born <= step

@@ -20,13 +20,21 @@ from fairyring.cli._ecology_words import (
     say,
 )
 from fairyring.core.errors import EcologyError, RunError, RunMismatch
-from fairyring.ecology.assay import Assay
-from fairyring.ecology.evolution import SAVED, Evolution, evolve
-from fairyring.ecology.run_file import kind_of, load, save
-from fairyring.ecology.running import Inhabited, Pace, addressed, advance
-from fairyring.ecology.settings import World, World1, World2, override
-from fairyring.ecology.state import NUMBERS
-from fairyring.ecology.study import ARMS, LATE
+from fairyring.ecology.history import (
+    SAVED,
+    Evolution,
+    Pace,
+    WorldRun,
+    addressed,
+    advance,
+    evolve,
+    kind_of,
+    load,
+    save,
+)
+from fairyring.ecology.lab import Assay
+from fairyring.ecology.studies import ARMS, LATE
+from fairyring.ecology.world import NUMBERS, World, World1, World2, override
 from fairyring.report import units
 
 _KINDS: dict[str, type[World]] = {"v1": World1, "v2": World2}
@@ -52,8 +60,7 @@ def watch(
             expected="one world without an end, of which nothing is kept: what is meddled with cannot be replayed",
             do=f"Leave out --live, or {given}.",
         )
-    from fairyring.ecology.live.server import serve
-    from fairyring.ecology.living import LivingWorld
+    from fairyring.ecology.watch import LivingWorld, serve
 
     seed = addressed("seed", seed or 0)
     settings = override(_KINDS[kind](), changes(words))
@@ -222,7 +229,7 @@ def _until(run: Evolution, steps: int, path: Path, doing: Doing, what: str) -> E
     latest, saved, pace = run, monotonic(), Pace()
     whole, speed = sum(max(0, steps - world.steps) for world in run.worlds), Speed()
 
-    def heard(worlds: Sequence[Inhabited], made: int) -> None:
+    def heard(worlds: Sequence[WorldRun], made: int) -> None:
         nonlocal latest, saved
         latest = run.reached(worlds, pace)
         doing(what, made, whole, speed(worlds))
@@ -271,7 +278,7 @@ def _summary(run: Evolution) -> None:
         )
 
 
-def _state(world: Inhabited, late: np.ndarray) -> str:
+def _state(world: WorldRun, late: np.ndarray) -> str:
     if not len(world.living()):
         return "extinct"
     if _column(late, "waiting").any():

@@ -20,13 +20,17 @@ from fairyring.cli._ecology_words import (
 )
 from fairyring.core.errors import EcologyError, MissingExtra, RunMismatch
 from fairyring.core.record import replace_file
-from fairyring.ecology.evolution import Evolution, evolve
-from fairyring.ecology.run_file import fingerprint, load
-from fairyring.ecology.running import addressed
-from fairyring.ecology.settings import World, World1, World2, override
-from fairyring.ecology.study import STEPS, plain, study_world1, study_world2
-from fairyring.ecology.study_jars import JarStudy, study_jars
-from fairyring.ecology.study_rotation import study_rotation
+from fairyring.ecology.history import Evolution, addressed, evolve, fingerprint, load
+from fairyring.ecology.studies import (
+    STEPS,
+    JarStudy,
+    plain,
+    study_jars,
+    study_rotation,
+    study_world1,
+    study_world2,
+)
+from fairyring.ecology.world import World, World1, World2, override
 from fairyring.report import units
 from fairyring.statistics import clopper_pearson
 

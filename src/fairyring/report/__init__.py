@@ -45,7 +45,7 @@ def write_study_report(folder: str | Path, out: str | Path | None = None) -> Pat
     that are in it.
 
     Args:
-        folder: of the study, as `fairyring.ecology.study` and `fairyring ecology study` write it.
+        folder: of the study, as `fairyring.ecology.study_world1` and its kin, and `fairyring ecology study`, write it.
         out: the HTML file; `report.html` in the folder if not given.
 
     Raises:
