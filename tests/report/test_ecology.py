@@ -13,6 +13,7 @@ from fairyring.core.errors import RunDamaged, RunError, StorageError
 from fairyring.ecology import World1
 from fairyring.ecology.lab.assays import assay
 from fairyring.ecology.studies import chemotaxis as study
+from fairyring.ecology.studies import decided
 from fairyring.report import write_study_report
 
 from .studies import interval, jars, rotation, run_hash, world1, world2, written
@@ -338,6 +339,19 @@ def test_what_is_no_study_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "report.html").exists()
     with pytest.raises(StorageError):
         write_study_report(written(tmp_path, world1()), tmp_path / "no" / "report.html")
+
+
+def test_the_report_shows_what_the_study_decided(tmp_path: Path) -> None:
+    """A verdict that its numbers would not give is shown as it stands: nothing is decided twice."""
+    found = rotation()
+    verdicts = study.plain(decided(found))
+    assert [row["verdict"] for row in verdicts["rotation"]].count("beyond its null") == 1
+    for row in verdicts["rotation"]:
+        row |= {"turns": row["name"] == "learning, antisymmetric", "verdict": "as decided"}
+    seen = Page(write_study_report(written(tmp_path, found | {"verdicts": verdicts})).read_text("utf-8"))
+    assert seen.title.startswith("1 of 6 measures")
+    assert "Beyond the null: learning, antisymmetric." in seen.text
+    assert seen.text.count("as decided") == len(verdicts["rotation"])
 
 
 @pytest.mark.slow

@@ -4,12 +4,13 @@ from collections.abc import Callable, Mapping
 from importlib import resources
 from typing import Any
 
+from fairyring.ecology.studies import damaged
 from fairyring.report import _ecology_chemotaxis as chemotaxis
 from fairyring.report import _ecology_jars as jars
 from fairyring.report import _ecology_rewards as rewards
 from fairyring.report import _ecology_rotation as rotation
 from fairyring.report import units
-from fairyring.report._ecology_data import Study, damaged, folded, p_value, three
+from fairyring.report._ecology_data import Study, folded, p_value, three
 from fairyring.report._html import escaped, flat, mapping, mark, number, section, stat, table
 
 _STYLE = """
@@ -135,9 +136,10 @@ def _rewarded(study: Study) -> tuple[str, str, list[str]]:
         lead += "Rewards are read over viable worlds only, and there are fewer than three."
     else:
         real = [row for row in rows if row["null_holds"] is None]
-        signs = {sign: [row["name"] for row in real if rewards.decided(row) == sign] for sign in (1, -1)}
+        shown = study.verdicts["rewards"]["signs"]
+        signs = {sign: [row["name"] for row in real if shown[row["name"]] == sign] for sign in (1, -1)}
         known = len(signs[1]) + len(signs[-1])
-        few = rewards.undecidable(rows)
+        few = rewards.undecidable(study)
         title += (
             "; too few to show a sign of any reward"
             if few
@@ -147,9 +149,7 @@ def _rewarded(study: Study) -> tuple[str, str, list[str]]:
             f"Over worlds, positive: {', '.join(signs[1]) or 'none'}; negative: {', '.join(signs[-1]) or 'none'}; the others have "
             f"no sign beyond chance. {rewards.lecture(rows)}"
         )
-        lead += (
-            f" {rewards.without_heredity(rows, 'scrambled', study.found['rewards']['controls']['scrambled'])}"
-        )
+        lead += f" {rewards.without_heredity(study, 'scrambled')}"
     told = study.found["decisions"]
     counts = {arm: len(study.worlds(arm)) for arm in study.arms}
     stats = _stats(study, told, told["passed"], counts)

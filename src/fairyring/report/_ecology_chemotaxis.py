@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from fairyring.ecology.studies import over_worlds
 from fairyring.report import _ecology_figures as figures
 from fairyring.report import units
 from fairyring.report._ecology_data import (
@@ -13,7 +14,6 @@ from fairyring.report._ecology_data import (
     grid,
     interval,
     judged,
-    over_worlds,
     three,
     trio,
 )
@@ -177,6 +177,7 @@ def lab(study: Study) -> str:
 
 def rule(study: Study) -> str:
     """By what rule they find food: the contrasts and the table of tumbling."""
+    signs = study.verdicts["rule"]
     change, level = (over_worlds(study.column("evolved", name)) for name in ("contrast", "level_contrast"))
     body = paragraph(
         "Two rules would find food: to tumble more when food falls (change; what E. coli does), or to tumble more where there "
@@ -184,8 +185,8 @@ def rule(study: Study) -> str:
         "built in; both contrasts were measured."
     )
     body += paragraph(
-        f"Change: {_ruled(change, 'more when food falls', 'more when food rises')} Level: "
-        f"{_ruled(level, 'more in plenty', 'less in plenty')}"
+        f"Change: {_ruled(change, signs['change'], 'more when food falls', 'more when food rises')} Level: "
+        f"{_ruled(level, signs['level'], 'more in plenty', 'less in plenty')}"
     )
     drawn = []
     for arm in study.arms[:2]:
@@ -204,13 +205,13 @@ def rule(study: Study) -> str:
     return section("rule", "By which rule", body + pair(drawn))
 
 
-def _ruled(found: Any, more: str, less: str) -> str:
-    if found is None:
+def _ruled(found: Any, sign: int | None, more: str, less: str) -> str:
+    if found is None or sign is None:
         return "not known."
     told = f"mean contrast over worlds {interval(found)}."
-    if found.low > 0:
+    if sign > 0:
         return f"evolved worlds tumble {more}; {told}"
-    if found.high < 0:
+    if sign < 0:
         return f"evolved worlds tumble {less}; {told}"
     return f"no common sign over evolved worlds; {told}"
 

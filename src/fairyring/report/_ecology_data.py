@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from fairyring.core.errors import RunDamaged, RunError, StatisticsError
-from fairyring.core.reading import NotJson, read_json
+from fairyring.ecology.studies import read_study
 from fairyring.report import units
 from fairyring.report._html import escaped, mapping
-from fairyring.statistics import Interval, bca_interval
+from fairyring.statistics import Interval
 
 _HEREDITY = {
     "tables": "tables",
@@ -38,21 +37,12 @@ class Study:
     def read(cls, folder: str | Path) -> "Study":
         """Raises `RunError` where there is no study, `RunDamaged` where it cannot be read."""
         path = Path(folder)
-        file = path / "study.json"
-        if not file.is_file():
-            raise RunError(
-                str(path),
-                given="no study.json in it" if path.is_dir() else "no such folder",
-                expected="the folder of a study",
-                do="Make one: fairyring ecology study v1.",
-            )
-        try:
-            found = read_json(file.read_bytes())
-        except (OSError, NotJson) as error:
-            raise damaged(file, str(error)) from error
-        if not isinstance(found, dict) or not isinstance(found.get("study"), str):
-            raise damaged(file, "no study")
-        return cls(path, found)
+        return cls(path, read_study(path))
+
+    @property
+    def verdicts(self) -> Mapping[str, Any]:
+        """What the study decided of its parts; nothing is decided here."""
+        return self.found["verdicts"]
 
     @property
     def kind(self) -> str:
@@ -92,25 +82,6 @@ class Study:
         """What every caption ends with: the heredity, and the runs a figure was drawn from."""
         hashes = ", ".join(f"{run} {self.runs[run][:12]}" for run in runs or self.runs)
         return f"Heredity: {self.heredity}. {'Runs' if ',' in hashes else 'Run'}: {hashes}."
-
-
-def damaged(file: Path, given: str) -> RunDamaged:
-    """The error of a study that cannot be told."""
-    return RunDamaged(
-        str(file),
-        given=given,
-        expected="what a study writes",
-        do="Make the study again in that folder: its runs are gone on with.",
-    )
-
-
-def over_worlds(values: np.ndarray) -> Interval | None:
-    """Mean and 95 % BCa interval over the worlds that have a number; None where none has."""
-    known = values[np.isfinite(values)]
-    try:
-        return bca_interval(known)
-    except StatisticsError:
-        return None
 
 
 def interval(of: Interval | Mapping[str, Any] | None) -> str:

@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 
+from fairyring.ecology.studies import LEVEL
 from fairyring.report import _ecology_figures as figures
 from fairyring.report import units
 from fairyring.report._ecology_data import Study, grid, interval, judged, p_value, three
 from fairyring.report._html import absent, escaped, figure, mapping, number, pair, paragraph, section, stat
 
-_LEVEL = 0.05
 _SOURCE = ("populations",)
 _MEANING = (
     "Excludes: gains from even shares, invades from 5 %, and the other declines from 5 % (whether it would stay at less is not asked). "
@@ -87,16 +87,16 @@ def pairs(study: Study) -> str:
     )  # fmt: skip
     names = [str(one["name"]) for one in told["populations"]]
     values, sure = np.full((len(names), len(names)), np.nan), np.zeros((len(names), len(names)), bool)
-    for one in contests:
+    for one, gains in zip(contests, study.verdicts["jars"]["gains"], strict=True):
         i, j = names.index(one["first"]), names.index(one["second"])
         means = (number(one[side]["mean"]) for side in ("first_gains", "second_gains"))
         values[i, j], values[j, i] = (np.nan if mean is None else mean for mean in means)
-        sure[i, j], sure[j, i] = one["first_gains"]["holm"] <= _LEVEL, one["second_gains"]["holm"] <= _LEVEL
+        sure[i, j], sure[j, i] = gains
     title_of = "Share at the end, of a row in jars with a column"
     drawn = [
         figure(
             figures.matrix("jar-matrix", "Share of the row's population", names, values, sure),
-            f"{title_of}: mean over jars that began at even shares; framed: more than drift does (Holm, {_LEVEL:g}). "
+            f"{title_of}: mean over jars that began at even shares; framed: more than drift does (Holm, {LEVEL:g}). "
             f"{study.source(_SOURCE)}",
             title_of,
         ),
@@ -219,9 +219,15 @@ def ranking(study: Study) -> str:
     )
     rows, last = [], told["early_step"] == told["jar_steps"]
     if not last or early is None:
-        rows.append(standing("at the end", late, read=False))
+        rows.append(_standing("at the end", late, None))
     if early is not None:
-        rows.append(standing("at the end" if last else f"at step {units.count(told['early_step'])}", early))
+        rows.append(
+            _standing(
+                "at the end" if last else f"at step {units.count(told['early_step'])}",
+                early,
+                study.verdicts["jars"]["cycles"],
+            )
+        )
     else:
         body += paragraph(
             "Here there is no such step at which anything had changed, so the share is not judged."
@@ -239,19 +245,18 @@ def ranking(study: Study) -> str:
     return section("ranking", title, body + sentences(told["found"]))
 
 
-def standing(when: str, one: Mapping[str, Any], *, read: bool = True) -> list[str]:
-    """A row of the table of rankings; what saturation bends is a number without p or verdict."""
+def _standing(when: str, one: Mapping[str, Any], cycles: bool | None) -> list[str]:
+    """A row of the table of rankings; what saturation bends is a number without p or verdict, and `cycles` None."""
     hodge, round_ = one["hodge"], f"{one['cycles']} of {one['triples']}"
-    if not read:
+    if cycles is None:
         return [escaped(when), three(hodge["share"]), "–", "–", round_, "bent by saturation: not read"]
-    turns = hodge["p"] is not None and hodge["p"] < _LEVEL
     return [
         escaped(when),
         three(hodge["share"]),
         three(hodge["null_share"]),
         p_value(hodge["p"]),
         round_,
-        judged(True, "beyond its null") if turns else "not shown",
+        judged(True, "beyond its null") if cycles else "not shown",
     ]
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from fairyring.ecology.studies import LEVEL, over_worlds
 from fairyring.report import _ecology_figures as figures
 from fairyring.report._ecology_data import (
     Study,
@@ -12,14 +13,12 @@ from fairyring.report._ecology_data import (
     grid,
     interval,
     judged,
-    over_worlds,
     p_value,
     three,
     trio,
 )
 from fairyring.report._html import absent, escaped, figure, mapping, pair, paragraph, section
 
-_LEVEL = 0.05
 _CLASSES = {
     "viable": "no newcomer for 20 generations, and 9 of 10 closed restarts lasted 10 generations",
     "propped": "newcomers came in during the last 20 generations, or fewer than 9 of 10 closed restarts lasted",
@@ -42,7 +41,7 @@ def rewards(study: Study) -> str:
         return section("rewards", title, absent(sentence))
     raw = np.array(found["worlds"], float)
     unit = raw / np.linalg.norm(raw, axis=1, keepdims=True)
-    rows = found["table"]
+    rows, decided = found["table"], study.verdicts["rewards"]
     n = len(unit)
     body = paragraph(
         f"What was measured: the mean inherited reward of each event over those alive, in each of the {n} viable evolved "
@@ -55,15 +54,15 @@ def rewards(study: Study) -> str:
         body += f'<p class="note alarm">{escaped(warning)}</p>'
     body += grid(
         ["event", "mean [95 % BCa]", "positive in", "p", "p, Holm", "the lecture", "found"],
-        [_row(row) for row in rows],
+        [_row(row, decided["signs"]) for row in rows],
     )
-    few = undecidable(rows)
+    few = undecidable(study)
     if few:
         body += paragraph(few)
     body += paragraph(lecture(rows))
     controls = mapping(found.get("controls"))
-    for arm, of in controls.items():
-        body += paragraph(without_heredity(rows, arm, of))
+    for arm in controls:
+        body += paragraph(without_heredity(study, arm))
     muted = [row["name"] for row in rows if row["null_holds"] is not None]
     drawn = [
         figure(
@@ -101,7 +100,8 @@ def rewards(study: Study) -> str:
     for arm, of in controls.items():
         head = ["event", "mean [95 % BCa]", "positive in", "p", "p, Holm", "the lecture", "found"]
         body += folded(
-            f"The rewards of {arm} worlds in numbers", grid(head, [_row(row) for row in of["table"]])
+            f"The rewards of {arm} worlds in numbers",
+            grid(head, [_row(row, decided["controls"][arm]["signs"]) for row in of["table"]]),
         )
         body += folded(
             f"How far evolved rewards are from those of {arm} worlds",
@@ -129,8 +129,7 @@ def rewards(study: Study) -> str:
 
 def alarm(study: Study) -> str | None:
     """What must be said before all else: a null that does not hold."""
-    rows = mapping(study.found.get("rewards")).get("table", [])
-    if all(row["null_holds"] is not False for row in rows):
+    if mapping(study.verdicts.get("rewards")).get("null_holds", True):
         return None
     return (
         "The dummy's reward is not at 0 (sign-flip test, 1 in 20 by chance): something besides selection may move rewards. Believe "
@@ -138,18 +137,19 @@ def alarm(study: Study) -> str | None:
     )
 
 
-def _row(row: Mapping[str, Any]) -> list[str]:
+def _row(row: Mapping[str, Any], signs_of: Mapping[str, int]) -> list[str]:
     signs = row["signs"]
     known = signs["positive"] + signs["negative"]
     name = row["name"] if row["null_holds"] is None else f"{row['name']} (the null)"
+    sign = {1: "+", -1: "−"}.get(signs_of.get(row["name"], 0), "undecided")
     if row["null_holds"] is not None:
         found = judged(row["null_holds"], "at 0" if row["null_holds"] else "not at 0")
     elif row["agreement"] is None:
-        found = _sign(row)
+        found = sign
     elif row["agreement"] == "undecided":
         found = "undecided"
     else:
-        found = judged(row["agreement"] == "agrees", f"{_sign(row)}, {row['agreement']}")
+        found = judged(row["agreement"] == "agrees", f"{sign}, {row['agreement']}")
     return [
         escaped(name),
         escaped(interval(row["mean"])),
@@ -161,46 +161,24 @@ def _row(row: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def decided(row: Mapping[str, Any]) -> int:
-    """The sign that a row of the table has beyond chance, or 0: as its agreement with the lecture is decided."""
-    mean, signs = row["mean"], row["signs"]
-    low, high = mean["low"], mean["high"]
-    if row["p_holm"] >= _LEVEL or low is None or high is None:
-        return 0
-    if low > 0 and signs["positive"] > signs["negative"]:
-        return 1
-    return -1 if high < 0 and signs["negative"] > signs["positive"] else 0
-
-
-def least_p(worlds: int, asked: int) -> float:
-    """The least p that a sign test, or one of sign flips, can have after Holm's correction for so many asked at once."""
-    return min(1.0, asked * 2 / 2**worlds)
-
-
-def undecidable(rows: Sequence[Mapping[str, Any]]) -> str | None:
+def undecidable(study: Study) -> str | None:
     """That there are too few worlds for any sign to be shown, or None where there are enough."""
-    worlds = max(row["mean"]["size"] for row in rows)
-    least = least_p(worlds, sum(row["null_holds"] is None for row in rows))
-    if least < _LEVEL:
+    decided = study.verdicts["rewards"]
+    if decided["decidable"]:
         return None
     return (
-        f"With {worlds} worlds no sign can be shown at {_LEVEL:g}: the least p there is, after Holm's correction, is "
-        f"{p_value(least)}."
+        f"With {decided['worlds']} worlds no sign can be shown at {LEVEL:g}: the least p there is, after Holm's correction, is "
+        f"{p_value(decided['least_p'])}."
     )
 
 
-def _sign(row: Mapping[str, Any]) -> str:
-    return {1: "+", -1: "−", 0: "undecided"}[decided(row)]
-
-
-def without_heredity(rows: Sequence[Mapping[str, Any]], arm: str, control: Mapping[str, Any]) -> str:
+def without_heredity(study: Study, arm: str) -> str:
     """What the signs are worth beside those of worlds in which no reward is inherited."""
-    table = control["table"]
-    theirs = {row["name"]: decided(row) for row in table if row["null_holds"] is None}
-    ours = {row["name"]: decided(row) for row in rows if row["null_holds"] is None}
-    same = [name for name, sign in ours.items() if sign and theirs.get(name) == sign]
-    own = [name for name, sign in ours.items() if sign and theirs.get(name) != sign]
-    moved = [row["name"] for row in control["apart"] if row["name"] in ours and row["p_holm"] < _LEVEL]
+    table, decided = (
+        study.found["rewards"]["controls"][arm]["table"],
+        study.verdicts["rewards"]["controls"][arm],
+    )
+    same, own, moved = (decided[name] for name in ("same", "own", "differs"))
     told = (
         f"In {arm} worlds {_CONTROLS[arm]}: signs there come of who survives, and not of heredity. They have the same sign beyond "
         f"chance for: {', '.join(same) or 'none'}; evolved worlds have a sign of their own for: {', '.join(own) or 'none'}. "
@@ -276,21 +254,21 @@ def controls(study: Study) -> str:
 
 def worth(study: Study) -> str:
     """Relearning, what was learned in life, and knock-outs."""
-    body, found = "", study.found
+    body = ""
     body += _paired(
         study,
         "relearning",
         "Learned again",
         "Individuals that know nothing lived and learned with their evolved rewards, and with the same numbers moved to other "
         "events: what differs is what the rewards' meaning is worth.",
-        found.get("relearning"),
+        "relearning",
     )
     body += _paired(
         study,
         "learned",
         "Learned in life",
         "The same individuals in the lab with what they have learned and without.",
-        found.get("learned_in_life"),
+        "learned_in_life",
     )
     body += _paired(
         study,
@@ -298,15 +276,17 @@ def worth(study: Study) -> str:
         "Each reward left out",
         "ln(1 + population) without each reward minus with all of them, in closed worlds whose founders know nothing: below 0, the "
         "population is smaller without it.",
-        found.get("knock_outs"),
+        "knock_outs",
     )
     return section("worth", "What the rewards are worth", body)
 
 
-def _paired(study: Study, key: str, title: str, words: str, rows: Any) -> str:
+def _paired(study: Study, key: str, title: str, words: str, part: str) -> str:
+    rows = study.found.get(part)
     head = f"<h3>{escaped(title)}</h3>"
     if not rows:
         return head + absent("The study does not hold this comparison.")
+    decided = study.verdicts["compared"][part]
     told = [
         [
             escaped(row["name"]),
@@ -314,7 +294,7 @@ def _paired(study: Study, key: str, title: str, words: str, rows: Any) -> str:
             str(len(row["ours"])),
             p_value(row["p"]),
             p_value(row["p_holm"]),
-            "differs" if row["p_holm"] < _LEVEL else "no difference shown",
+            "differs" if row["name"] in decided["differs"] else "no difference shown",
         ]
         for row in rows
     ]
@@ -333,17 +313,15 @@ def _paired(study: Study, key: str, title: str, words: str, rows: Any) -> str:
         f"{study.source(['evolved'])}",
         title,
     )
-    fewest = min(len(row["ours"]) for row in rows)
-    least = least_p(fewest, len(rows))
-    differs = [row["name"] for row in rows if row["p_holm"] < _LEVEL]
+    differs = decided["differs"]
     if differs:
         verdict = f"Beyond chance: {', '.join(differs)}."
-    elif least < _LEVEL:
+    elif decided["decidable"]:
         verdict = "Nothing differs beyond chance."
     else:
         verdict = (
-            f"With {fewest} worlds no difference can be shown at {_LEVEL:g}: the least p there is, after Holm's correction, is "
-            f"{p_value(least)}."
+            f"With {decided['worlds']} worlds no difference can be shown at {LEVEL:g}: the least p there is, after Holm's correction, is "
+            f"{p_value(decided['least_p'])}."
         )
     numbers = grid(["what", "mean difference [95 % BCa]", "worlds", "p", "p, Holm", "verdict"], told)
     test = (

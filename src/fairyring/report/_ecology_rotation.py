@@ -1,86 +1,35 @@
 """Whether anything turns that would not if bacteria climbed one hill, as the report tells it: each number beside its null."""
 
-import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from fairyring.ecology.studies import BEFORE, TOO_FEW
 from fairyring.report import _ecology_figures as figures
 from fairyring.report import units
 from fairyring.report._ecology_data import Study, grid, interval, judged, p_value, three
 from fairyring.report._ecology_jars import sentences
 from fairyring.report._html import escaped, figure, number, pair, paragraph, section, stat
-from fairyring.statistics import holm
 
-_LEVEL = 0.05
-_BEFORE = "only before Holm"
-_TOO_FEW = "cannot be shown: too few"
-_MOVING = "not at rest: not read"
-_BENT = "bent by saturation: not read"
 _FOLLOWED = ("followed",)
-
-
-@dataclass(frozen=True)
-class _Measure:
-    """One measure of rotation.
-
-    Attributes:
-        name: of it.
-        value, null: what was measured and what its null gives, in words.
-        p: beside the null; None where there is no verdict.
-        n: what was repeated, and how often.
-        least: the least p there is of so many.
-        unread: why it is not to be read, whatever its p; empty if it is.
-        holm: p adjusted for all measures of the page.
-        least_holm: what `holm` would be if every measure had the least p there is.
-    """
-
-    name: str
-    value: str
-    null: str
-    p: float | None
-    n: str
-    least: float = 0.0
-    unread: str = ""
-    holm: float | None = None
-    least_holm: float = 0.0
-
-    @property
-    def turns(self) -> bool:
-        """Whether it is beyond its null, all measures considered."""
-        return self.holm is not None and self.holm < _LEVEL and not self.unread
-
-    @property
-    def verdict(self) -> str:
-        """In a few words."""
-        if self.turns:
-            return "beyond its null"
-        if self.unread:
-            return self.unread
-        if self.least_holm >= _LEVEL:
-            return _TOO_FEW
-        alone = self.p is not None and self.p < _LEVEL
-        return _BEFORE if alone else "not shown"
+_Row = Mapping[str, Any]
 
 
 def headline(study: Study) -> tuple[str, str, list[str]]:
     """Title, lead and stats."""
     told = study.found["rotation"]
-    rows = _measures(study)
-    turning = [row.name for row in rows if row.turns]
-    alone, few = ([row for row in rows if row.verdict == words] for words in (_BEFORE, _TOO_FEW))
-    some = f"{len(turning) or 'None'} of {sum(row.p is not None for row in rows)} measures of rotation"
+    rows = study.verdicts["rotation"]
+    turning = [row["name"] for row in rows if row["turns"]]
+    alone, few = ([row for row in rows if row["verdict"] == words] for words in (BEFORE, TOO_FEW))
+    some = f"{len(turning) or 'None'} of {sum(row['p'] is not None for row in rows)} measures of rotation"
     title = f"{some} {'are beyond their nulls' if len(turning) > 1 else 'is beyond its null'}"
     lead = (
         "Where all climb one hill nothing turns: no cycles in who beats whom, no circling traits, a selection that has a potential, "
         f"learning whose Jacobian is its own transpose. Beyond the null: {', '.join(turning) or 'none of them'}."
     )
     if alone:
-        lead += (
-            f" Only by itself, and not with all measures considered: {', '.join(row.name for row in alone)}."
-        )
+        lead += f" Only by itself, and not with all measures considered: {', '.join(row['name'] for row in alone)}."
     if few:
         lead += f" {_nothing_could(few)}"
     stats = []
@@ -100,53 +49,34 @@ def headline(study: Study) -> tuple[str, str, list[str]]:
     return title, lead, stats
 
 
-def _measures(study: Study) -> list[_Measure]:
-    told, rows = study.found["rotation"], []
-    for name, key in (("cycles in jars, early", "early_jars"), ("cycles in jars, at the end", "jars")):
-        one = told.get(key)
-        if one is not None:
-            row = _share(name, one["hodge"], "share", f"{study.found['jars']['replicates']} jars")
-            # Where losers have died out a ranking is no longer additive: it passes for cycles, and p is of that.
-            rows.append(row if key == "early_jars" else dataclasses.replace(row, p=None, unread=_BENT))
+def _shown(study: Study) -> dict[str, tuple[str, str, str]]:
+    """Of each measure by its name: what was measured, what its null gives, and what was repeated how often."""
+    told = study.found["rotation"]
+    curl, learning, followed = told["curl"], told["learning"], f"{told['worlds']} worlds"
+    shown = {
+        name: _share(told[key]["hodge"], "share", f"{study.found['jars']['replicates']} jars")
+        for name, key in (("cycles in jars, early", "early_jars"), ("cycles in jars, at the end", "jars"))
+        if told.get(key) is not None
+    }
     for key, name in (("behaviour", "what they do turns"), ("rewards", "what they inherit turns")):
-        one, many = told[key], told["worlds"]
-        rest = _MOVING if min(one["trend_p"]) < _LEVEL else ""
-        value, p = interval(one["rotation"]["mean"]), one["rotation"]["p"]
-        rows.append(_Measure(name, value, "0", p, f"{many} worlds", _least(many), rest))
-    curl, learning = told["curl"], told["learning"]
-    repeated, least = f"{learning['replicates']} worlds", _least(learning["replicates"])
-    antisymmetric = _share("learning, antisymmetric", learning, "antisymmetric_share", repeated)
-    between = three(learning["between"])
-    rows += [
-        _share("selection, no potential", curl, "share", f"{curl['replicates']} jars"),
-        dataclasses.replace(antisymmetric, least=least),
-        _Measure("learning, between halves", between, "–", learning["between_p"], repeated, least),
-    ]
-    known = [row for row in rows if row.p is not None]
-    adjusted, leasts = holm([row.p for row in known if row.p is not None]), holm([row.least for row in known])
-    by_name = {row.name: both for row, *both in zip(known, adjusted, leasts, strict=True)}
-    return [
-        dataclasses.replace(row, holm=by_name[row.name][0], least_holm=by_name[row.name][1])
-        if row.name in by_name
-        else row
-        for row in rows
-    ]
+        shown[name] = interval(told[key]["rotation"]["mean"]), "0", followed
+    repeated = f"{learning['replicates']} worlds"
+    return shown | {
+        "selection, no potential": _share(curl, "share", f"{curl['replicates']} jars"),
+        "learning, antisymmetric": _share(learning, "antisymmetric_share", repeated),
+        "learning, between halves": (three(learning["between"]), "–", repeated),
+    }
 
 
-def _share(name: str, one: Mapping[str, Any], key: str, n: str) -> _Measure:
-    return _Measure(name, three(one[key]), three(one["null_share"]), one["p"], n)
+def _share(one: _Row, key: str, n: str) -> tuple[str, str, str]:
+    return three(one[key]), three(one["null_share"]), n
 
 
-def _least(worlds: int) -> float:
-    """The least two-sided p of signs flipped in so many worlds."""
-    return 2.0 / 2.0**worlds
-
-
-def _nothing_could(few: list[_Measure]) -> str:
+def _nothing_could(few: list[_Row]) -> str:
     """That no data of so few could have shown a measure."""
     return (
-        f"With so few worlds nothing could have been shown of: {', '.join(row.name for row in few)} (the least p there is "
-        f"is {p_value(few[0].least)}, by Holm {p_value(few[0].least_holm)})."
+        f"With so few worlds nothing could have been shown of: {', '.join(row['name'] for row in few)} (the least p there is "
+        f"is {p_value(few[0]['least'])}, by Holm {p_value(few[0]['least_holm'])})."
     )
 
 
@@ -160,19 +90,19 @@ def verdicts(study: Study) -> str:
         "Late in jars the weak have all but died out, which bends a ranking so that it passes for cycles: only the early share is "
         "judged, and even that one is too large where some win very fast."
     )
-    few = [row for row in _measures(study) if row.verdict == _TOO_FEW]
+    measures, shown = study.verdicts["rotation"], _shown(study)
+    few = [row for row in measures if row["verdict"] == TOO_FEW]
     body += paragraph(_nothing_could(few)) if few else ""
     rows = [
         [
-            escaped(row.name),
-            judged(True, row.verdict) if row.turns else escaped(row.verdict),
-            escaped(row.value),
-            escaped(row.null),
-            p_value(row.p),
-            p_value(row.holm),
-            escaped(row.n),
+            escaped(row["name"]),
+            judged(True, row["verdict"]) if row["turns"] else escaped(row["verdict"]),
+            *map(escaped, shown[row["name"]][:2]),
+            p_value(row["p"]),
+            p_value(row["holm"]),
+            escaped(shown[row["name"]][2]),
         ]
-        for row in _measures(study)
+        for row in measures
     ]
     head = ["measure", "verdict", "value", "its null, mean", "p", "p, Holm", "n"]
     body += grid(head, rows) + "<h3>In the study's own words</h3>" + sentences(told["found"])
@@ -207,16 +137,18 @@ def verdicts(study: Study) -> str:
                 ],
             ),
             f"How fast two traits circle their mean: a dot a world (n = {told['worlds']}); ring and bar: mean and its 95 % BCa interval. "
-            f"{_rest(told)} {study.source(_FOLLOWED)}",
+            f"{_rest(study)} {study.source(_FOLLOWED)}",
             "Two traits in time",
         ),
     ]
     return section("verdicts", "Each measure beside its null", body + pair(drawn))
 
 
-def _rest(told: Mapping[str, Any]) -> str:
+def _rest(study: Study) -> str:
     """Whether the traits were at rest, without which their turning is not to be read."""
-    moving = [key for key in ("behaviour", "rewards") if min(told[key]["trend_p"]) < _LEVEL]
+    read = {row["name"]: not row["unread"] for row in study.verdicts["rotation"]}
+    names = {"behaviour": "what they do turns", "rewards": "what they inherit turns"}
+    moving = [key for key, name in names.items() if not read[name]]
     if not moving:
         return "Both pairs were at rest as far as halves of the histories tell."
     return f"Not at rest, and so not to be read as rotation: {' and '.join(moving)}."

@@ -6,14 +6,16 @@ import json
 import numpy as np
 import pytest
 
-from fairyring.core.errors import EcologyError, RunError, RunMismatch
+from fairyring.core.errors import EcologyError, RunError, RunMismatch, StorageError
 from fairyring.ecology.history.evolution import Evolution, evolve, load
 from fairyring.ecology.history.running import advance
 from fairyring.ecology.lab.restarts import closed, colonies, persisted, sizes
-from fairyring.ecology.studies import chemotaxis as study
+from fairyring.ecology.studies import chemotaxis, decided, read_study
 from fairyring.ecology.studies import rewards as study_rewards
-from fairyring.ecology.studies.chemotaxis import plain, study_world1, study_world2
+from fairyring.ecology.studies import study as studying
+from fairyring.ecology.studies.chemotaxis import study_world1, study_world2
 from fairyring.ecology.studies.rewards import adjusted, paired
+from fairyring.ecology.studies.study import Arm, conduct, plain
 from fairyring.ecology.world.policies import q_learning
 from fairyring.ecology.world.settings import World1, World2
 from fairyring.ecology.world.state import NUMBERS
@@ -36,7 +38,9 @@ def first(tmp_path_factory):
 def test_a_study_says_what_it_found_of_each_world_beside_its_controls(first):
     folder, found, told = first
     assert json.loads((folder / "study.json").read_text()) == json.loads(json.dumps(found))
-    assert {arm: len(of["worlds"]) for arm, of in found["arms"].items()} == dict.fromkeys(study.ARMS[:3], 4)
+    assert {arm: len(of["worlds"]) for arm, of in found["arms"].items()} == dict.fromkeys(
+        chemotaxis.ARMS[:3], 4
+    )
     numbers = [row["world"] for of in found["arms"].values() for row in of["worlds"]]
     assert len(set(numbers)) == 12  # arms share no world
     for arm in found["arms"]:
@@ -52,7 +56,7 @@ def test_a_study_says_what_it_found_of_each_world_beside_its_controls(first):
 
 def test_a_study_made_again_reads_its_runs_and_finds_the_same(first, monkeypatch):
     folder, found, _ = first
-    monkeypatch.setattr(study, "evolve", lambda *_, **__: pytest.fail("the runs are there"))
+    monkeypatch.setattr(studying, "evolve", lambda *_, **__: pytest.fail("the runs are there"))
     again = study_world1(folder, settings=FIRST, steps=256, seed=6, **COUNTS)
     for part in ("arms", "decisions", "settings"):
         assert again[part] == found[part]
@@ -68,6 +72,49 @@ def test_a_study_of_other_worlds_is_not_mixed_in(first):
         study_world1(
             folder, settings=dataclasses.replace(FIRST, basal_cost=0.03), steps=256, seed=6, **COUNTS
         )
+
+
+def test_what_is_decided_is_in_the_file_and_of_older_files_decided_anew(first, tmp_path):
+    folder, found, _ = first
+    assert read_study(folder)["verdicts"] == found["verdicts"]
+    older = {name: of for name, of in found.items() if name != "verdicts"}
+    (tmp_path / "study.json").write_text(json.dumps(older))
+    assert read_study(tmp_path)["verdicts"] == found["verdicts"] == decided(found)
+    assert set(found["verdicts"]["rule"]) == {"change", "level"}
+
+
+class Halves:
+    """A study of the reader's own: the same world twice, and which half is larger."""
+
+    kind, seed, settings = "halves", 4, FIRST
+
+    def arms(self):
+        return tuple(
+            Arm(name, FIRST, range(at, at + 2), 64, f"{name} worlds")
+            for at, name in ((0, "one"), (9, "other"))
+        )
+
+    def decide(self, runs, say, cores):
+        one, other = (int(run.metrics["population"][:, -1].sum()) for run in runs.values())
+        return {"larger": "one" if one > other else "other", "sizes": [one, other]}
+
+
+def test_a_study_of_ones_own_is_run_kept_and_gone_on_with(tmp_path, monkeypatch):
+    found = conduct(Halves(), tmp_path / "new" / "study")
+    assert {path.name for path in (tmp_path / "new" / "study").iterdir()} == {
+        "one.eco",
+        "other.eco",
+        "study.json",
+    }
+    assert read_study(tmp_path / "new" / "study")["larger"] == found["larger"]
+    assert conduct(Halves())["sizes"] == found["sizes"]  # kept nowhere
+    runs = {name: load(tmp_path / "new" / "study" / f"{name}.eco") for name in ("one", "other")}
+    monkeypatch.setattr(studying, "evolve", lambda *_, **__: pytest.fail("the runs are there"))
+    assert conduct(Halves(), tmp_path / "new" / "study")["sizes"] == found["sizes"]
+    assert conduct(Halves(), runs=runs)["sizes"] == found["sizes"]
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError):
+        conduct(Halves(), tmp_path / "file")
 
 
 def test_too_few_worlds_are_refused_before_anything_runs(tmp_path):
@@ -105,18 +152,18 @@ def test_a_study_of_rewards_has_its_controls(second):
     assert set(found["against_controls"]["population"]) == {"scrambled", "blind", "unrelated"}
     unrelated = load(folder / "unrelated.eco").settings
     assert (unrelated.control, unrelated.retention) == ("scrambled", 0)
-    assert set(found["decisions"]["passed_beside_unrelated"]) == set(study.ARMS)
-    assert set(found["decisions"]["worlds"]) == set(found["arms"]) == set(study.ARMS)
+    assert set(found["decisions"]["passed_beside_unrelated"]) == set(chemotaxis.ARMS)
+    assert set(found["decisions"]["worlds"]) == set(found["arms"]) == set(chemotaxis.ARMS)
 
 
 def test_only_where_learning_is_passed_on_is_there_a_control_without_it():
     kept = {
-        heredity: study._keeps_what_was_learned(World2(policy=q_learning(heredity)))
+        heredity: chemotaxis._keeps_what_was_learned(World2(policy=q_learning(heredity)))
         for heredity in ("rewards", "retention", "evolved values", "lamarck")
     }
     assert [heredity for heredity, is_kept in kept.items() if is_kept] == ["retention", "lamarck"]
-    assert not study._keeps_what_was_learned(World2(retention=0.0))
-    assert not study._keeps_what_was_learned(World1())
+    assert not chemotaxis._keeps_what_was_learned(World2(retention=0.0))
+    assert not chemotaxis._keeps_what_was_learned(World1())
 
 
 def test_the_distance_that_heredity_makes_is_found_and_no_other():
@@ -124,7 +171,7 @@ def test_the_distance_that_heredity_makes_is_found_and_no_other():
     ours, theirs = rng.normal(0, 1, (16, 4)), rng.normal(0, 1, (17, 4))
     ours[:, 1] += 4
     theirs[16] = np.nan  # a world in which nobody lives
-    found = study._without_heredity(ours, theirs, ["a", "moved", "b", "dummy"], "dummy")
+    found = study_rewards._without_heredity(ours, theirs, ["a", "moved", "b", "dummy"], "dummy")
     assert len(found["worlds"]) == 16
     corrected = {row["name"]: row["p_holm"] for row in found["apart"]}
     assert corrected["moved"] < 1e-6
@@ -183,7 +230,9 @@ def test_where_nobody_is_born_nobody_keeps_themselves(tmp_path):
     assert all(not world.numbers[600:, NUMBERS.index("births")].any() for world in run.worlds)
     lasted = persisted(run, seed=0, replicates=10)
     assert not any(map(any, lasted))
-    assert [study._class(world, of, run.steps) for world, of in zip(run.worlds, lasted, strict=True)] == [
+    assert [
+        study_rewards._class(world, of, run.steps) for world, of in zip(run.worlds, lasted, strict=True)
+    ] == [
         "propped",
         "propped",
     ]

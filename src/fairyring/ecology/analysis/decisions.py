@@ -15,6 +15,7 @@ import numpy.typing as npt
 from fairyring.core.errors import EcologyError
 from fairyring.ecology.analysis.rewards import RewardRow, reward_table
 from fairyring.ecology.analysis.viability import viability
+from fairyring.ecology.lab import Assay
 from fairyring.statistics import bootstrap_lower_bound, clopper_pearson, mann_whitney, samples
 
 __all__ = [
@@ -86,6 +87,11 @@ class WorldAssay:
     def mean_index(self) -> float:
         """The world's one number."""
         return float(self.index.mean())
+
+
+def asked_of(lab: Assay) -> WorldAssay:
+    """What a decision asks of a world's assay."""
+    return WorldAssay(index=lab.index, contrast=lab.contrast, index_without_sensor=lab.index_without_sensor)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ All of it is the world's own step under other numbers, so nothing is measured th
 """
 
 from fairyring.ecology.lab.assays import INDIVIDUALS, STEPS, Assay, assay
-from fairyring.ecology.lab.coculture import Jar, Mix, Population, jar, jars, scaled
+from fairyring.ecology.lab.coculture import Jar, Mix, Population, gathered, jar, jars, scaled
 from fairyring.ecology.lab.restarts import closed, colonies, persisted, sizes
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "assay",
     "closed",
     "colonies",
+    "gathered",
     "jar",
     "jars",
     "persisted",

@@ -7,7 +7,7 @@ competes stays what it was, and a label says whose descendant one is and whose g
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -216,6 +216,42 @@ def jars(
         counts, population, use = (np.stack(each) for each in zip(*rows, strict=True))
         made.append(Jar(mix.name, tuple(p.name for p in mix.populations), times, counts, population, use))
     return made
+
+
+def gathered(populations: Mapping[str, tuple[Evolution, int]]) -> Evolution:
+    """Worlds of several runs as one run, their numbers from 0 in order: all will live by the first one's settings.
+
+    Args:
+        populations: by a name for errors, the run that each is of and its number there.
+
+    Raises:
+        EcologyError: bodies or minds of two kinds. How large and rich their worlds were may differ.
+    """
+    names, runs = list(populations), [run for run, _ in populations.values()]
+    worlds = [run.worlds[run.numbers.index(number)] for run, number in populations.values()]
+    first = runs[0].settings
+    for name, run in zip(names, runs, strict=True):
+        ours, theirs = (
+            dataclasses.replace(
+                of,
+                width=128,
+                capacity=2048,
+                sources=6,
+                founders=0,
+                minimum=0,
+                food_influx=0.0,
+                control="none",
+            )
+            for of in (first, run.settings)
+        )
+        if type(ours) is not type(theirs) or ours != theirs:
+            raise EcologyError(
+                name,
+                given="a population of another kind of world",
+                expected=f"the kind of {names[0]}: the same senses, policy, events, costs and rates",
+                do="Put populations together that can live in one world.",
+            )
+    return Evolution(first, runs[0].seed, tuple(range(len(worlds))), tuple(worlds))
 
 
 def scaled(settings: World, scale: float) -> World:

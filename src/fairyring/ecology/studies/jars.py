@@ -3,10 +3,10 @@
 import dataclasses
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 
@@ -25,14 +25,13 @@ from fairyring.ecology.analysis import (
     unsaturated,
     within_reach,
 )
-from fairyring.ecology.history import Evolution, evolve
+from fairyring.ecology.history import Evolution, fingerprint
 from fairyring.ecology.lab import Mix, Population, jars, scaled
+from fairyring.ecology.studies.study import Arm, Told, conduct, part
 from fairyring.ecology.world import World, World2
-from fairyring.statistics import Interval, holm
+from fairyring.statistics import Interval, clopper_pearson, holm
 
 EVEN, RARE = 0.5, 0.05
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -105,6 +104,103 @@ class JarStudy:
     seconds: float
     found: tuple[str, ...]
 
+    def first_larger(self, one: Contest) -> tuple[int, int, float | None, float | None]:
+        """In how many jars of a pair, that began at even shares, the first is the larger at the end; of how many in which anybody
+        lived; and the 95 % Clopper-Pearson interval of that share, None without any."""
+        names = [each.name for each in self.populations]
+        odds = np.array(self.outcomes[names.index(one.first)][names.index(one.second)], float)
+        lived, larger = int(np.isfinite(odds).sum()), int((odds > 0).sum())
+        low, high = clopper_pearson(larger, lived) if lived else (None, None)
+        return larger, lived, low, high
+
+
+@dataclass(frozen=True)
+class CocultureStudy:
+    """The study of jars; arguments as of `study_jars`."""
+
+    settings: World
+    populations: int = 6
+    evolution_steps: int | None = None
+    jar_steps: int | None = None
+    replicates: int | None = None
+    founders: int | None = None
+    scale: float = 0.5
+    seed: int = 0
+    quick: bool = False
+
+    @property
+    def kind(self) -> str:
+        return "jars"
+
+    def arms(self) -> tuple[Arm, ...]:
+        if self.populations < 2:
+            raise EcologyError(
+                "populations", given=self.populations, expected="2 or more", do="Ask for some."
+            )
+        steps = self.evolution_steps or (2000 if self.quick else 8000)
+        return (Arm("populations", self.settings, range(self.populations), steps, "populations"),)
+
+    def decide(self, runs: Mapping[str, Evolution], say: Told, cores: int | None) -> dict[str, Any]:
+        return {
+            "runs": {"populations": fingerprint(runs["populations"])},
+            "jars": self.put_together(runs["populations"], say, cores),
+        }
+
+    def put_together(self, evolved: Evolution, say: Told, cores: int | None) -> JarStudy:
+        """All pairs of the first populations of a run in jars, with every control, and what is decided of them.
+
+        Raises:
+            EcologyError: fewer than there are to be, or one of which nobody lives.
+        """
+        start, populations, settings = perf_counter(), self.populations, evolved.settings
+        jar_steps, replicates = (
+            given or often
+            for given, often in zip(
+                (self.jar_steps, self.replicates), (900, 6) if self.quick else (3000, 20), strict=True
+            )
+        )
+        people = [Population.of(evolved, number) for number in evolved.numbers[:populations]]
+        if len(people) < populations or not all(len(one.genomes) for one in people):
+            raise EcologyError(
+                "populations",
+                given=f"{sum(len(one.genomes) > 0 for one in people)} that live",
+                expected=f"{populations}",
+                do="Take other seeds or more worlds.",
+            )
+        small = scaled(dataclasses.replace(settings, control="none"), self.scale)
+        founders = self.founders or max(2, min(small.capacity // 2, round(settings.founders * self.scale)))
+        common = {
+            "founders": founders, "steps": jar_steps, "replicates": replicates, "seed": self.seed, "cores": cores,
+            "every": next(n for n in (10, 5, 4, 2, 1) if jar_steps % n == 0),
+        }  # fmt: skip
+        couples = list(itertools.combinations(people, 2))
+        mixes = [mix for a, b in couples for mix in _mixes(a, b)] + [
+            mix for one in people for mix in (Mix(one.name, (one,), (1.0,)), *_mixes(one, one)[:2])
+        ]
+        seeing = {jar.name: jar for jar in jars(small, mixes, **common, progress=part(say, "jars"))}
+        unseeing = {
+            jar.name: jar
+            for jar in jars(
+                dataclasses.replace(small, control="blind"),
+                [_mixes(a, b)[0] for a, b in couples],
+                **common,
+                progress=part(say, "blind jars"),
+            )
+        }
+        pairs = {
+            (a.name, b.name): Pair(
+                *(seeing[mix.name] for mix in _mixes(a, b)), blind=unseeing[_mixes(a, b)[0].name]
+            )
+            for a, b in couples
+        }
+        controls = {
+            one.name: Controls(seeing[one.name], *(seeing[mix.name] for mix in _mixes(one, one)[:2]))
+            for one in people
+        }
+        return _told(
+            settings, small, evolved, pairs, controls, jar_steps, replicates, founders, self.seed, start
+        )
+
 
 def study_jars(
     out_folder: str | os.PathLike[str] | None = None,
@@ -120,7 +216,7 @@ def study_jars(
     seed: int = 0,
     quick: bool = False,
     cores: int | None = None,
-    progress: Progress | None = None,
+    progress: Told | None = None,
 ) -> JarStudy:
     """Evolve populations apart and put all pairs of them together.
 
@@ -130,7 +226,8 @@ def study_jars(
     capacity by area: densities stay, drift is stronger (at scale .5 about twice) than where the populations evolved.
 
     Args:
-        out_folder: where the evolved populations' run is kept, as `populations.run`; None keeps none.
+        out_folder: where the evolved populations' run is kept, as `populations.eco`, and gone on with, and
+            `study.json` is written; None keeps nothing.
         settings: of the world they evolve in; a `World2` by default.
         populations: how many; 2 or more. All worlds in which somebody lives at the end take part, whatever becomes of them
             in jars; one in which nobody does is refused.
@@ -147,64 +244,22 @@ def study_jars(
 
     Raises:
         EcologyError: fewer than two populations, or one of which nobody lives.
-        RunError: there is a run in the folder already; hand it in as `evolved`.
+        RunMismatch: the folder holds a run of other settings or another seed, or a longer one.
+        StorageError: the folder cannot be made, or not be written to.
     """
-    start = perf_counter()
-    settings = evolved.settings if evolved is not None else settings or World2()
-    if populations < 2:
-        raise EcologyError("populations", given=populations, expected="2 or more", do="Ask for some.")
-    usual = (2000, 900, 6) if quick else (8000, 3000, 20)
-    evolution_steps, jar_steps, replicates = (
-        given or often for given, often in zip((evolution_steps, jar_steps, replicates), usual, strict=True)
+    study = CocultureStudy(
+        evolved.settings if evolved is not None else settings or World2(),
+        populations,
+        evolution_steps,
+        jar_steps,
+        replicates,
+        founders,
+        scale,
+        seed,
+        quick,
     )
-
-    def told(what: str) -> Callable[[int, int], None]:
-        return lambda made, whole: progress(what, made, whole) if progress is not None else None
-
-    if evolved is None:
-        out = None if out_folder is None else Path(out_folder) / "populations.run"
-        evolved = evolve(
-            settings, populations, evolution_steps, seed, out=out, cores=cores, progress=told("evolution")
-        )
-    people = [Population.of(evolved, number) for number in evolved.numbers[:populations]]
-    if len(people) < populations or not all(len(one.genomes) for one in people):
-        raise EcologyError(
-            "populations",
-            given=f"{sum(len(one.genomes) > 0 for one in people)} that live",
-            expected=f"{populations}",
-            do="Take other seeds or more worlds.",
-        )
-    small = scaled(dataclasses.replace(settings, control="none"), scale)
-    founders = founders or max(2, min(small.capacity // 2, round(settings.founders * scale)))
-    common = {
-        "founders": founders, "steps": jar_steps, "replicates": replicates, "seed": seed, "cores": cores,
-        "every": next(n for n in (10, 5, 4, 2, 1) if jar_steps % n == 0),
-    }  # fmt: skip
-    couples = list(itertools.combinations(people, 2))
-    mixes = [mix for a, b in couples for mix in _mixes(a, b)] + [
-        mix for one in people for mix in (Mix(one.name, (one,), (1.0,)), *_mixes(one, one)[:2])
-    ]
-    seeing = {jar.name: jar for jar in jars(small, mixes, **common, progress=told("jars"))}
-    unseeing = {
-        jar.name: jar
-        for jar in jars(
-            dataclasses.replace(small, control="blind"),
-            [_mixes(a, b)[0] for a, b in couples],
-            **common,
-            progress=told("blind jars"),
-        )
-    }
-    pairs = {
-        (a.name, b.name): Pair(
-            *(seeing[mix.name] for mix in _mixes(a, b)), blind=unseeing[_mixes(a, b)[0].name]
-        )
-        for a, b in couples
-    }
-    controls = {
-        one.name: Controls(seeing[one.name], *(seeing[mix.name] for mix in _mixes(one, one)[:2]))
-        for one in people
-    }
-    return _told(settings, small, evolved, pairs, controls, jar_steps, replicates, founders, seed, start)
+    runs = None if evolved is None else {"populations": evolved}
+    return conduct(study, out_folder, runs=runs, cores=cores, progress=progress)["jars"]
 
 
 def _mixes(a: Population, b: Population) -> list[Mix]:

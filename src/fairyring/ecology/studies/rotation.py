@@ -5,8 +5,10 @@ learning whose Jacobian is not its transpose. Each is told with what was measure
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -20,10 +22,11 @@ from fairyring.ecology.dynamics import (
     learning_jacobians,
     trait_rotation,
 )
-from fairyring.ecology.history import Evolution, WorldRun, evolve
+from fairyring.ecology.history import Evolution, WorldRun, fingerprint
 from fairyring.ecology.lab import scaled
-from fairyring.ecology.studies.jars import JarStudy
-from fairyring.ecology.world import NUMBERS, World2, tables
+from fairyring.ecology.studies.jars import CocultureStudy, JarStudy
+from fairyring.ecology.studies.study import Arm, Told, conduct, part
+from fairyring.ecology.world import NUMBERS, World, World2, tables
 from fairyring.statistics import sign_flip_p
 
 STRETCH = 64  # steps between two looks at a world's traits
@@ -36,8 +39,6 @@ REWARDS = ("reward for emitting", "reward for the signal")
 # Residents' traits, log odds. Three by three points were too few: their coarseness alone gave a curl with p .001 that was
 # gone on these.
 EMISSIONS, RESPONSES = (-3.0, -2.0, -1.0, 0.0, 1.0), (-2.0, -1.0, 0.0, 1.0, 2.0)
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,140 @@ class RotationStudy:
     found: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class NonGradientStudy:
+    """The study of non-gradient dynamics; arguments as of `study_rotation`.
+
+    Attributes:
+        jars: study of jars that is part of it, whose pairs are asked for cycles; None for none.
+        jar_study: what such a study found, if it was made before.
+        first: number of the first world that is followed.
+    """
+
+    settings: World
+    worlds: int | None = None
+    settled: int | None = None
+    steps: int | None = None
+    emission: Sequence[float] = EMISSIONS
+    response: Sequence[float] = RESPONSES
+    invasion_replicates: int | None = None
+    invasion_steps: int | None = None
+    learning_replicates: int | None = None
+    scale: float = 0.5
+    seed: int = 0
+    quick: bool = False
+    jars: CocultureStudy | None = None
+    jar_study: JarStudy | None = None
+    first: int = 0
+
+    @property
+    def steps_followed(self) -> int:
+        """Steps for which traits are followed."""
+        return self.steps or (2560 if self.quick else 12288)
+
+    @property
+    def kind(self) -> str:
+        return "rotation"
+
+    def arms(self) -> tuple[Arm, ...]:
+        world, steps = self.settings, self.steps_followed
+        if not isinstance(world, World2) or not {"emitted", "signal"} <= {
+            event.name for event in world.events
+        }:
+            raise EcologyError(
+                "settings",
+                given=type(world).__name__,
+                expected="a World2 with rewards for 'emitted' and 'signal'",
+                do="World2().",
+            )
+        if steps < _LEAST or steps % STRETCH:
+            raise EcologyError(
+                "steps", given=steps, expected=f"a multiple of {STRETCH} from {_LEAST}", do=f"Take {_LEAST}."
+            )
+        worlds, settled = (
+            self.worlds or (8 if self.quick else 12),
+            self.settled or (1000 if self.quick else 6000),
+        )
+        numbers = range(self.first, self.first + worlds)
+        followed = Arm("followed", world, numbers, settled, "followed worlds")
+        return (*(self.jars.arms() if self.jars is not None else ()), followed)
+
+    def decide(self, runs: Mapping[str, Evolution], say: Told, cores: int | None) -> dict[str, Any]:
+        found: dict[str, Any] = {"runs": {name: fingerprint(run) for name, run in runs.items()}}
+        jars = self.jar_study
+        if self.jars is not None:
+            jars = self.jars.put_together(runs["populations"], say, cores)
+        if jars is not None:
+            found["jars"] = jars
+        return found | {"rotation": self.measure(runs["followed"], jars, say, cores)}
+
+    def measure(
+        self, evolved: Evolution, jars: JarStudy | None, say: Told, cores: int | None
+    ) -> RotationStudy:
+        """Follow the traits of a run's worlds, and measure selection and learning beside them.
+
+        Raises:
+            EcologyError: worlds that died out.
+        """
+        world, seed, settled = evolved.settings, self.seed, evolved.steps
+        assert isinstance(world, World2)  # as `arms` asks
+        steps, scale = self.steps_followed, self.scale
+        invasion_replicates = self.invasion_replicates or (4 if self.quick else 12)
+        invasion_steps = self.invasion_steps or (300 if self.quick else 800)
+        followed, evolved = follow(evolved, steps, cores=cores, progress=part(say, "following"))
+        behaviour = _turning(BEHAVIOUR, followed[..., :2], seed)
+        rewards = _turning(REWARDS, followed[..., 2:], seed)
+        learnt = learning_jacobians(
+            world,
+            evolved.worlds,
+            replicates=self.learning_replicates or (2 if self.quick else 6),
+            seed=seed,
+            cores=cores,
+            progress=part(say, "learning"),
+        )
+        learning = judged(learnt.mean(1), steps=32, moved=0.1, seed=seed)
+        inherited = scaled(dataclasses.replace(world, policy=tables(), control="none"), scale)
+        fitness = invasion_fitness(
+            inherited,  # pyright: ignore[reportArgumentType] scaling keeps the kind of world
+            self.emission,
+            self.response,
+            founders=min(inherited.capacity // 2, 400),
+            steps=invasion_steps,
+            replicates=invasion_replicates,
+            seed=seed,
+            cores=cores,
+            progress=part(say, "invasions"),
+        )
+        lasting = fitness.gradients[np.isfinite(fitness.gradients).all((1, 2, 3))]
+        curl = Curl(
+            tuple(self.emission),
+            tuple(self.response),
+            lasting.mean(0).tolist(),
+            (lasting.std(0, ddof=1) / np.sqrt(len(lasting))).tolist(),
+            fitness.population.tolist(),
+            fitness.gone.tolist(),
+            fitness.curl.share,
+            fitness.curl.p,
+            fitness.curl.null_share,
+            fitness.curl.mean_curl,
+            fitness.curl.mean_curl_error,
+            len(lasting),
+        )
+        standings = (jars.standing, jars.early_standing) if jars is not None else (None, None)
+        return RotationStudy(
+            seed,
+            len(evolved.worlds),
+            settled,
+            steps,
+            *standings,
+            behaviour,
+            rewards,
+            curl,
+            learning,
+            _sentences(standings, behaviour, rewards, curl, learning),
+        )
+
+
 def study_rotation(
     jar_study: JarStudy | None = None,
     *,
@@ -131,7 +266,8 @@ def study_rotation(
     seed: int = 0,
     quick: bool = False,
     cores: int | None = None,
-    progress: Progress | None = None,
+    progress: Told | None = None,
+    out_folder: str | os.PathLike[str] | None = None,
 ) -> RotationStudy:
     """Measure four kinds of rotation, each against a null without it.
 
@@ -151,85 +287,31 @@ def study_rotation(
         quick: for a first look: fewer and shorter.
         cores: how many to use; all by default.
         progress: called with what is being done, how much of it is done, and how much there is.
+        out_folder: where the run of the worlds that are followed is kept, as `followed.eco`, and gone on with, and `study.json` is
+            written; None keeps nothing.
 
     Raises:
         EcologyError: other settings, numbers that make no sense, or worlds that died out.
+        RunMismatch: the folder holds a run of other settings or another seed, or a longer one.
+        StorageError: the folder cannot be made, or not be written to.
     """
-    world = evolved.settings if evolved is not None else settings or World2()
-    if not isinstance(world, World2) or not {"emitted", "signal"} <= {event.name for event in world.events}:
-        raise EcologyError(
-            "settings",
-            given=type(world).__name__,
-            expected="a World2 with rewards for 'emitted' and 'signal'",
-            do="World2().",
-        )
-    worlds, settled = worlds or (8 if quick else 12), settled or (1000 if quick else 6000)
-    steps = steps or (2560 if quick else 12288)
-    if steps < _LEAST or steps % STRETCH:
-        raise EcologyError(
-            "steps", given=steps, expected=f"a multiple of {STRETCH} from {_LEAST}", do=f"Take {_LEAST}."
-        )
-    invasion_replicates = invasion_replicates or (4 if quick else 12)
-    invasion_steps = invasion_steps or (300 if quick else 800)
-
-    def told(what: str) -> Callable[[int, int], None]:
-        return lambda made, whole: progress(what, made, whole) if progress is not None else None
-
-    if evolved is None:
-        evolved = evolve(world, worlds, settled, seed, cores=cores, progress=told("settling"))
-    settled = evolved.steps
-    followed, evolved = follow(evolved, steps, cores=cores, progress=told("following"))
-    behaviour = _turning(BEHAVIOUR, followed[..., :2], seed)
-    rewards = _turning(REWARDS, followed[..., 2:], seed)
-    learnt = learning_jacobians(
-        world,
-        evolved.worlds,
-        replicates=learning_replicates or (2 if quick else 6),
-        seed=seed,
-        cores=cores,
-        progress=told("learning"),
-    )
-    learning = judged(learnt.mean(1), steps=32, moved=0.1, seed=seed)
-    inherited = scaled(dataclasses.replace(world, policy=tables(), control="none"), scale)
-    fitness = invasion_fitness(
-        inherited,  # pyright: ignore[reportArgumentType] scaling keeps the kind of world
-        emission,
-        response,
-        founders=min(inherited.capacity // 2, 400),
-        steps=invasion_steps,
-        replicates=invasion_replicates,
-        seed=seed,
-        cores=cores,
-        progress=told("invasions"),
-    )
-    lasting = fitness.gradients[np.isfinite(fitness.gradients).all((1, 2, 3))]
-    curl = Curl(
-        tuple(emission),
-        tuple(response),
-        lasting.mean(0).tolist(),
-        (lasting.std(0, ddof=1) / np.sqrt(len(lasting))).tolist(),
-        fitness.population.tolist(),
-        fitness.gone.tolist(),
-        fitness.curl.share,
-        fitness.curl.p,
-        fitness.curl.null_share,
-        fitness.curl.mean_curl,
-        fitness.curl.mean_curl_error,
-        len(lasting),
-    )
-    standings = (jar_study.standing, jar_study.early_standing) if jar_study is not None else (None, None)
-    return RotationStudy(
-        seed,
-        len(evolved.worlds),
+    study = NonGradientStudy(
+        evolved.settings if evolved is not None else settings or World2(),
+        worlds,
         settled,
         steps,
-        *standings,
-        behaviour,
-        rewards,
-        curl,
-        learning,
-        _sentences(standings, behaviour, rewards, curl, learning),
+        emission,
+        response,
+        invasion_replicates,
+        invasion_steps,
+        learning_replicates,
+        scale,
+        seed,
+        quick,
+        jar_study=jar_study,
     )
+    runs = None if evolved is None else {"followed": evolved}
+    return conduct(study, out_folder, runs=runs, cores=cores, progress=progress)["rotation"]
 
 
 def follow(

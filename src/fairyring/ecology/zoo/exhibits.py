@@ -13,11 +13,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from fairyring.core.errors import EcologyError, RunDamaged, RunError
-from fairyring.core.reading import NotJson, read_json
+from fairyring.core.errors import EcologyError, RunDamaged
 from fairyring.core.record import flatten_state, read_tensors, replace_file, restore_state, tensors
 from fairyring.ecology.history import load, own, settings_of
 from fairyring.ecology.lab import Population
+from fairyring.ecology.studies import read_study
 from fairyring.ecology.world import World
 
 INDIVIDUALS = 64
@@ -93,19 +93,11 @@ def make_zoo(study: str | os.PathLike[str], out: str | os.PathLike[str], *, most
         most: how many, the first of them.
 
     Raises:
-        RunError: there is no study there.
+        RunError: there is no study there, or its file is damaged.
         EcologyError: none of its populations qualifies.
     """
     study, out = Path(study), Path(out)
-    try:
-        found = read_json((study / "study.json").read_bytes(), dict[str, Any])
-    except (OSError, NotJson) as error:
-        raise RunError(
-            str(study),
-            given=f"{error}",
-            expected="the folder of a study",
-            do="Make one: fairyring ecology study.",
-        ) from error
+    found = read_study(study)
     run, kind = load(study / "evolved.eco"), found["study"]
     if kind == "v1":
         fit = [bool(decision and decision["verdict"]) for decision in found["decisions"]["worlds"]["evolved"]]
