@@ -154,10 +154,10 @@ def test_another_run_is_not_gone_on_with(made: Made, call: Callable, words: list
 def test_stopped_it_keeps_what_it_has(
     call: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, saved: float
 ) -> None:
-    module = importlib.import_module("fairyring.cli._ecology_run")
+    module = importlib.import_module("fairyring.ecology.history.evolution")
     whole = module.advance
 
-    def stopped(settings: Any, worlds: Any, steps: int, *, watch: Callable, pace: Any) -> None:
+    def stopped(settings: Any, worlds: Any, steps: int, *, watch: Callable, pace: Any, **_: Any) -> None:
         after, _ = whole(settings, worlds, 64)
         pace.running, pace.compiling = 2.5, 1.25
         watch(after, 64)
@@ -191,7 +191,7 @@ def test_stopped_before_anything_was_made_it_says_so(
     def stopped(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(importlib.import_module("fairyring.cli._ecology_run"), "advance", stopped)
+    monkeypatch.setattr(importlib.import_module("fairyring.ecology.history.evolution"), "advance", stopped)
     called = call("ecology", "run", "v1", *SET, "--out", tmp_path / "none.eco")
     assert called.status == 130
     assert "Stopped before anything was made." in called.out

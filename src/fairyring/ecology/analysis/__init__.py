@@ -17,6 +17,7 @@ from fairyring.ecology.analysis.competition import (
     unsaturated,
     within_reach,
 )
+from fairyring.ecology.analysis.controls import FEWEST_CONTROLS, decide_worlds, refuse_other_controls
 from fairyring.ecology.analysis.decisions import (
     Criterion,
     Decision,
@@ -34,6 +35,7 @@ from fairyring.ecology.analysis.viability import QUIET_GENERATIONS, viability
 from fairyring.ecology.analysis.yields import relative_yield_total
 
 __all__ = [
+    "FEWEST_CONTROLS",
     "LEVEL",
     "QUIET_GENERATIONS",
     "VERDICTS",
@@ -52,10 +54,12 @@ __all__ = [
     "chemotaxis_in_world",
     "contests",
     "control_limit",
+    "decide_worlds",
     "error_rate",
     "log_odds",
     "niche_overlap",
     "overlap",
+    "refuse_other_controls",
     "relative_yield_total",
     "reward_table",
     "standing",

@@ -52,10 +52,14 @@ class Evolution(Kept):
         out: str | os.PathLike[str] | None = None,
         cores: int | None = None,
         progress: Callable[[int, int], None] | None = None,
+        watch: Callable[["Evolution"], None] | None = None,
     ) -> "Evolution":
         """These worlds run on until each has made `steps` steps: to the same bits as if they never had stopped.
 
-        Args: as of `evolve`, but that `out` may be a file of this run, which is replaced.
+        Interrupted (Ctrl-C), it first keeps in `out` what was made.
+
+        Args: as of `evolve`, but that `out` may be a file of this run, which is replaced; and
+            watch: called now and then with the run as it is so far.
 
         Raises:
             EcologyError: no such number of steps.
@@ -65,20 +69,35 @@ class Evolution(Kept):
         steps = _steps(steps)
         if out is not None:
             refuse_other(self, Path(out))
-        todo, saved, pace = sum(max(0, steps - world.steps) for world in self.worlds), monotonic(), Pace()
+        todo, saved, pace, latest = (
+            sum(max(0, steps - world.steps) for world in self.worlds),
+            monotonic(),
+            Pace(),
+            self,
+        )
 
-        def watch(worlds: Sequence[WorldRun], made: int) -> None:
-            nonlocal saved
+        def heard(worlds: Sequence[WorldRun], made: int) -> None:
+            nonlocal saved, latest
+            latest = self.reached(worlds, pace)
             if progress is not None:
                 progress(made, todo)
+            if watch is not None:
+                watch(latest)
             if out is not None and monotonic() - saved > SAVED:
-                save(self.reached(worlds, pace), out)
+                save(latest, out)
                 saved = monotonic()
 
-        heard = progress is not None or out is not None
-        worlds, _ = advance(
-            self.settings, self.worlds, steps, cores=cores, watch=watch if heard else None, pace=pace
-        )
+        asked = progress is not None or watch is not None or out is not None
+        try:
+            worlds = self.worlds
+            if todo:
+                worlds, _ = advance(
+                    self.settings, self.worlds, steps, cores=cores, watch=heard if asked else None, pace=pace
+                )
+        except KeyboardInterrupt:
+            if out is not None and latest is not self:
+                save(latest, out)
+            raise
         after = self.reached(worlds, pace)
         if out is not None:
             save(after, out)

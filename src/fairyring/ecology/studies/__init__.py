@@ -5,6 +5,7 @@ A `Study` has arms, which are run or gone on with, and decides of their runs wha
 verdict.
 """
 
+from fairyring.ecology.studies.beside import controls_beside, usual_controls
 from fairyring.ecology.studies.chemotaxis import ARMS, ChemotaxisStudy, study_world1, study_world2
 from fairyring.ecology.studies.jars import CocultureStudy, JarStudy, study_jars
 from fairyring.ecology.studies.rewards import LATE
@@ -38,6 +39,7 @@ __all__ = [
     "RotationStudy",
     "Study",
     "conduct",
+    "controls_beside",
     "damaged",
     "decided",
     "over_worlds",
@@ -49,4 +51,5 @@ __all__ = [
     "study_rotation",
     "study_world1",
     "study_world2",
+    "usual_controls",
 ]

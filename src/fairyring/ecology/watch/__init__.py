@@ -3,11 +3,12 @@
 from fairyring.ecology.watch.live.server import serve
 from fairyring.ecology.watch.living import LivingWorld
 from fairyring.ecology.watch.scene import Frame
-from fairyring.ecology.watch.video import write_video
+from fairyring.ecology.watch.video import film, write_video
 
 __all__ = [
     "Frame",
     "LivingWorld",
+    "film",
     "serve",
     "write_video",
 ]

@@ -1,7 +1,7 @@
 """Films of a world: what the live page shows, as a GIF or an MP4."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -9,13 +9,14 @@ import numpy as np
 
 from fairyring.core.errors import EcologyError, MissingExtra, StorageError
 from fairyring.ecology.watch.live import palette
-from fairyring.ecology.watch.scene import Frame
+from fairyring.ecology.watch.scene import Frame, Scene
 
 # Of those that run and those that tumble, cells; the page has the same: half of a body's thickness, and half of its length
 # without its round ends.
 THICKNESS = np.array([0.37, 0.414], np.float32)
 HALVES = np.array([0.58, 0.175], np.float32)
 HALO = np.float32(1.5)
+_AT_ONCE = 64  # steps between two reports of how far it is
 # Five rows of three points each, a bit a point, of what is written into a corner.
 GLYPHS = {
     "0": 0b111_101_101_101_111,
@@ -240,3 +241,33 @@ def _check_size(size: int) -> None:
         raise EcologyError(
             "size", given=size, expected="an even number of pixels from 64 to 4096", do="Choose one of these."
         )
+
+
+def film(
+    world: Scene,
+    first: int,
+    last: int,
+    every: int,
+    *,
+    before: Callable[[int, int], None],
+    progress: Callable[[int, int], None],
+) -> Iterator[Frame]:
+    """Frames of a world that is at its start, from one step to another.
+
+    Args:
+        world: to be lived through.
+        first, last: steps.
+        every: steps between two frames.
+        before, progress: called with steps made and steps to make, up to the first frame and then.
+    """
+    while world.step < first:
+        world.advance(min(_AT_ONCE, first - world.step))
+        before(world.step, first)
+    yield world.frame()
+    while world.step < last:
+        for _ in range(every // _AT_ONCE):
+            world.advance(min(_AT_ONCE, last - world.step))
+        if world.step < last and every % _AT_ONCE:
+            world.advance(min(every % _AT_ONCE, last - world.step))
+        progress(world.step - first, last - first)
+        yield world.frame()
