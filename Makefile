@@ -11,7 +11,7 @@ NAME   ?=
 # What `make check` runs: the tests that compile little, of every room.
 QUICK  := tests/core --ignore=tests/core/test_program.py tests/ecology/world/test_settings.py tests/population tests/aggregation/test_wire.py tests/aggregation/test_refusals.py \
           tests/secagg tests/privacy/test_ledger.py tests/privacy/test_entropy.py tests/task/test_losses.py tests/task/test_check.py tests/learning/test_workload.py \
-          tests/simulation/test_draws.py tests/report --ignore=tests/report/test_ecology.py tests/test_house.py
+          tests/simulation/test_draws.py tests/report --ignore=tests/report/study/test_ecology.py tests/test_house.py
 ARGS   ?=
 
 .PHONY: demo test check lint format types docs examples bench constraints clean

@@ -35,6 +35,7 @@ SUB_LEVELS = {
         {"studies"},
         {"zoo"},
     ],
+    "report": [{"kit"}, {"run", "study"}],
 }
 SUB_LEVEL_OF = {
     (room, sub): level

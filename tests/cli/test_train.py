@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fairyring.core.errors import PlanError
-from tests.report.run_folders import make_run_folder
+from tests.report.run.run_folders import make_run_folder
 
 FILE = """
 from fairyring_neighbour import size

@@ -14,8 +14,8 @@ from fairyring.core.record import RunFolder, read_tensors, tensors
 from fairyring.ecology.zoo.exhibits import make_zoo
 from fairyring.privacy._history import History
 from fairyring.privacy._ledger_file import HeadFile
-from fairyring.report._ecology_data import Study
-from fairyring.report._folder import RunFolder as Reported
+from fairyring.report.run.folder import RunFolder as Reported
+from fairyring.report.study.data import Study
 from fairyring.simulation import verify_run
 
 BROKEN = {

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from fairyring.core.errors import StorageError
 from fairyring.core.record import ANYBODY, OWNER
+from fairyring.report.kit import page, units
 
-__all__ = ["write_report", "write_study_report"]
+__all__ = ["units", "write_report", "write_study_report"]
 
 
 def write_report(run_folder: str | Path, out: str | Path | None = None) -> Path:
@@ -30,12 +31,11 @@ def write_report(run_folder: str | Path, out: str | Path | None = None) -> Path:
         StorageError: the file could not be written; an older report there is left as it was.
         MissingExtra: matplotlib is not installed.
     """
-    from fairyring.report._folder import RunFolder
-    from fairyring.report._page import page
+    from fairyring.report.run import RunFolder, document
 
     folder = RunFolder.read(run_folder)
     path = Path(out) if out is not None else folder.path / "report.html"
-    return _written(page(folder), path, mode=OWNER if folder.run.get("privacy") else ANYBODY)
+    return _written(page(document(folder)), path, mode=OWNER if folder.run.get("privacy") else ANYBODY)
 
 
 def write_study_report(folder: str | Path, out: str | Path | None = None) -> Path:
@@ -54,11 +54,10 @@ def write_study_report(folder: str | Path, out: str | Path | None = None) -> Pat
         StorageError: the file could not be written; an older report there is left as it was.
         MissingExtra: matplotlib is not installed.
     """
-    from fairyring.report._ecology import page
-    from fairyring.report._ecology_data import Study
+    from fairyring.report.study import Study, document
 
     study = Study.read(folder)
-    return _written(page(study), Path(out) if out is not None else study.path / "report.html")
+    return _written(page(document(study)), Path(out) if out is not None else study.path / "report.html")
 
 
 def _written(text: str, path: Path, *, mode: int = ANYBODY) -> Path:

@@ -2,35 +2,34 @@
 
 import numpy as np
 
-from fairyring.report import _figures as figures
-from fairyring.report import units
-from fairyring.report._folder import RunFolder
-from fairyring.report._html import absent, escaped, figure, mapping, pair, paragraph, section
-from fairyring.report._uniformity import Uniformity, uniformity
+from fairyring.report.kit import Figure, Section, absent, escaped, mapping, pair, paragraph, units
+from fairyring.report.run import figures
+from fairyring.report.run.folder import RunFolder
+from fairyring.report.run.uniformity import Uniformity, uniformity
 
 _SHOWN = 1 << 14  # numbers of a vector that are drawn
 _TITLE = "What the server saw"
 
 
-def secure_sum(folder: RunFolder) -> str:
+def secure_sum(folder: RunFolder) -> Section | None:
     """The section, or nothing for a plan without a secure sum."""
     promise = mapping(folder.plan.get("secure_sum"))
     if not promise:
-        return ""
+        return None
     if folder.run.get("secure_sum") != "protocol":
         body = absent(
             "This plan ends in a secure sum, which this run computed in its ideal form: the numbers are those of the "
             "masked protocol, the protection is not. With secure_sum='protocol' every message is made and checked."
         )
-        return section("secure-sum", _TITLE, body)
+        return Section("secure-sum", _TITLE, body)
     body = paragraph(str(promise.get("says", ""))) + _sessions(folder)
     clear, received = (folder.exhibit.get(name) for name in ("clear", "received"))
     bits = promise.get("modulus_bits")
     if received is None or not isinstance(bits, int):
-        return section("secure-sum", _TITLE, body + absent("No client's input was kept to be shown."))
+        return Section("secure-sum", _TITLE, body + absent("No client's input was kept to be shown."))
     parts = [*(_clear(clear, bits) if clear is not None else []), *_received(received, bits)]
     rows = [parts[::2], parts[1::2]] if clear is not None else [parts]  # what was sent over how it is spread
-    return section("secure-sum", _TITLE, body + "".join(map(pair, rows)))
+    return Section("secure-sum", _TITLE, body + "".join(map(pair, rows)))
 
 
 def _sessions(folder: RunFolder) -> str:
@@ -53,19 +52,19 @@ def _sessions(folder: RunFolder) -> str:
     return text
 
 
-def _clear(clear: np.ndarray, bits: int) -> list[str]:
+def _clear(clear: np.ndarray, bits: int) -> list[Figure]:
     """One client's vector as a picture, and its spread."""
     half = 1 << (bits - 1)
     signed = (clear.astype(np.int64) + half) % (2 * half) - half
     largest = max(1.0, float(np.quantile(np.abs(signed[:_SHOWN]), 0.99)))
     return [
-        figure(
+        Figure(
             figures.picture("clear", "One client's update, in the clear", signed[:_SHOWN], -largest, largest),
             f"The quantised update of one client of this simulation: {units.count(len(signed))} numbers. "
             "Its structure is what attacks feed on.",
             "One client's update in the clear",
         ),
-        figure(
+        Figure(
             figures.density("clear-spread", "Spread in the clear", clear, 0, 2 * half),
             f"Are all byte values equally frequent? {_verdict(uniformity(clear, bits))}",
             "Spread of the clear numbers",
@@ -73,18 +72,18 @@ def _clear(clear: np.ndarray, bits: int) -> list[str]:
     ]
 
 
-def _received(received: np.ndarray, bits: int) -> list[str]:
+def _received(received: np.ndarray, bits: int) -> list[Figure]:
     """What the server received of it, the same way."""
     modulus = 1 << bits
     return [
-        figure(
+        Figure(
             figures.picture(
                 "received", "What the server received from one client", received[:_SHOWN], 0, modulus
             ),
             "A client's numbers under their masks, from the message the server got.",
             "What the server received",
         ),
-        figure(
+        Figure(
             figures.density("received-spread", "Spread as received", received, 0, modulus),
             f"Are all byte values of what was received equally frequent? {_verdict(uniformity(received, bits))}",
             "Spread of the received numbers",

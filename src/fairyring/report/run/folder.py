@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fairyring.core.errors import RunDamaged, RunError
-from fairyring.report import units
+from fairyring.report.kit import units
 
 _COUNTS = {
     "round",

@@ -6,11 +6,10 @@ from typing import Any
 import numpy as np
 
 from fairyring.ecology.studies import BEFORE, TOO_FEW
-from fairyring.report import _ecology_figures as figures
-from fairyring.report import units
-from fairyring.report._ecology_data import Study, grid, interval, judged, p_value, three
-from fairyring.report._ecology_jars import sentences
-from fairyring.report._html import escaped, figure, number, pair, paragraph, section, stat
+from fairyring.report.kit import Figure, Section, escaped, grid, judged, number, pair, paragraph, stat, units
+from fairyring.report.study import figures
+from fairyring.report.study.data import Study, interval, p_value, three
+from fairyring.report.study.jars import sentences
 
 _FOLLOWED = ("followed",)
 _Row = Mapping[str, Any]
@@ -80,7 +79,7 @@ def _nothing_could(few: list[_Row]) -> str:
     )
 
 
-def verdicts(study: Study) -> str:
+def verdicts(study: Study) -> Section:
     """Each measure beside its null."""
     told = study.found["rotation"]
     body = paragraph(
@@ -117,12 +116,12 @@ def verdicts(study: Study) -> str:
         ("learning, antisymmetric", learning["antisymmetric_share"], learning["null_share"]),
     ]
     drawn = [
-        figure(
+        Figure(
             figures.shares("shares", "Shares that turn, beside their nulls", "share", shares),
             f"Dot: what was measured; tick: the mean that its null gives. {study.source()}",
             "Shares that turn",
         ),
-        figure(
+        Figure(
             figures.forest(
                 "turning",
                 "Two traits in time",
@@ -141,7 +140,7 @@ def verdicts(study: Study) -> str:
             "Two traits in time",
         ),
     ]
-    return section("verdicts", "Each measure beside its null", body + pair(drawn))
+    return Section("verdicts", "Each measure beside its null", body + pair(drawn))
 
 
 def _rest(study: Study) -> str:
@@ -154,7 +153,7 @@ def _rest(study: Study) -> str:
     return f"Not at rest, and so not to be read as rotation: {' and '.join(moving)}."
 
 
-def selection(study: Study) -> str:
+def selection(study: Study) -> Section:
     """The field of invasion fitness, and the Jacobian of learning."""
     told = study.found["rotation"]
     curl, learning = told["curl"], told["learning"]
@@ -168,7 +167,7 @@ def selection(study: Study) -> str:
         f"{units.share(float(np.max(curl['gone'])))} where most were: near 100 % growth is bent, and even a landscape has curl. "
         f"Mean curl {three(curl['mean_curl'])}{f' (standard error {three(error)})' if error is not None else ''}."
     )
-    drawn = figure(
+    drawn = Figure(
         figures.field(
             "invasion",
             "Where selection points",
@@ -192,4 +191,4 @@ def selection(study: Study) -> str:
         for name, row in zip(learning["parameters"], learning["jacobian"], strict=True)
     ]
     body += grid(["learned", *learning["parameters"]], rows)
-    return section("selection", "Selection and learning as fields", body)
+    return Section("selection", "Selection and learning as fields", body)

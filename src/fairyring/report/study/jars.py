@@ -6,10 +6,22 @@ from typing import Any
 import numpy as np
 
 from fairyring.ecology.studies import LEVEL
-from fairyring.report import _ecology_figures as figures
-from fairyring.report import units
-from fairyring.report._ecology_data import Study, grid, interval, judged, p_value, three
-from fairyring.report._html import absent, escaped, figure, mapping, number, pair, paragraph, section, stat
+from fairyring.report.kit import (
+    Figure,
+    Section,
+    absent,
+    escaped,
+    grid,
+    judged,
+    mapping,
+    number,
+    pair,
+    paragraph,
+    stat,
+    units,
+)
+from fairyring.report.study import figures
+from fairyring.report.study.data import Study, interval, p_value, three
 
 _SOURCE = ("populations",)
 _MEANING = (
@@ -63,11 +75,11 @@ def _undecided(told: Mapping[str, Any]) -> str:
     return " ".join(said) or "No pair is undecided."
 
 
-def pairs(study: Study) -> str:
+def pairs(study: Study) -> Section:
     """Every pair with its numbers, and the matrix."""
     told, title = mapping(study.found.get("jars")), "Who excludes or outgrows whom"
     if not told:
-        return section("pairs", title, absent("No jars belong to this study."))
+        return Section("pairs", title, absent("No jars belong to this study."))
     contests = told["contests"]
     body = paragraph(
         f"What was measured: shares of the living after {units.count(told['jar_steps'], 'step')}, of "
@@ -94,7 +106,7 @@ def pairs(study: Study) -> str:
         sure[i, j], sure[j, i] = gains
     title_of = "Share at the end, of a row in jars with a column"
     drawn = [
-        figure(
+        Figure(
             figures.matrix("jar-matrix", "Share of the row's population", names, values, sure),
             f"{title_of}: mean over jars that began at even shares; framed: more than drift does (Holm, {LEVEL:g}). "
             f"{study.source(_SOURCE)}",
@@ -102,7 +114,7 @@ def pairs(study: Study) -> str:
         ),
         _yields(study, contests),
     ]
-    return section("pairs", title, body + pair(drawn) + _niches(contests))
+    return Section("pairs", title, body + pair(drawn) + _niches(contests))
 
 
 def _row(one: Mapping[str, Any]) -> list[str]:
@@ -124,7 +136,7 @@ def _row(one: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _yields(study: Study, contests: list[Mapping[str, Any]]) -> str:
+def _yields(study: Study, contests: list[Mapping[str, Any]]) -> Figure:
     rows = [
         (f"{one['first']} + {one['second']}", np.zeros(0), one["relative_yield"])
         for one in contests
@@ -140,7 +152,7 @@ def _yields(study: Study, contests: list[Mapping[str, Any]]) -> str:
         f"{study.source(_SOURCE)}"
     )
     svg = figures.forest("jar-yields", "Relative yield total", "yield together / alone", rows, line=1.0)
-    return figure(svg, caption, "Relative yield total")
+    return Figure(svg, caption, "Relative yield total")
 
 
 def _niches(contests: list[Mapping[str, Any]]) -> str:
@@ -175,11 +187,11 @@ def _niches(contests: list[Mapping[str, Any]]) -> str:
     return f"<h3>Yields and niches</h3>{words}{grid(head, rows)}"
 
 
-def alone(study: Study) -> str:
+def alone(study: Study) -> Section | None:
     """Each population by itself."""
     told = mapping(study.found.get("jars"))
     if not told:
-        return ""
+        return None
     rows = [
         [
             escaped(one["name"]),
@@ -200,16 +212,16 @@ def alone(study: Study) -> str:
         f"Each population evolved for {units.count(told['evolution_steps'], 'step')}; then the controls: jars of it alone, and of it "
         "under two labels, whose relative yield is 1 but for chance."
     )
-    return section("alone", "Each population by itself", body + grid(head, rows))
+    return Section("alone", "Each population by itself", body + grid(head, rows))
 
 
-def ranking(study: Study) -> str:
+def ranking(study: Study) -> Section:
     """The ranking, and what of the matrix none explains."""
     told, title = study.found["jars"], "A ranking, or cycles"
     late, early = told.get("standing"), told.get("early_standing")
     if late is None:
         sentence = "There is no ranking: it takes three populations, and two jars of every pair in which somebody lives."
-        return section("ranking", title, absent(sentence) + sentences(told["found"]))
+        return Section("ranking", title, absent(sentence) + sentences(told["found"]))
     body = paragraph(
         "Log odds of the shares in even jars, as a ranking (HodgeRank) and what no ranking explains. The null is the fitted ranking "
         "with the jars' own noise, which lifts the share above 0. Log odds stop growing where one has nearly died out: that bends a "
@@ -242,7 +254,7 @@ def ranking(study: Study) -> str:
         else f" Triples that go round by gains beyond drift at the end: {sure} of {late['triples']}."
     )
     body += paragraph(f"The order at the end, the strongest first: {', '.join(late['order'])}.{beyond}")
-    return section("ranking", title, body + sentences(told["found"]))
+    return Section("ranking", title, body + sentences(told["found"]))
 
 
 def _standing(when: str, one: Mapping[str, Any], cycles: bool | None) -> list[str]:

@@ -7,7 +7,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from fairyring.report import write_report
-from fairyring.report._uniformity import uniformity
+from fairyring.report.run.uniformity import uniformity
 from fairyring.secagg.keystream import apply_masks, word_of
 
 from .run_folders import make_run_folder

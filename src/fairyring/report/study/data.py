@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from fairyring.ecology.studies import read_study
-from fairyring.report import units
-from fairyring.report._html import escaped, mapping
+from fairyring.report.kit import mapping, units
 from fairyring.statistics import Interval
 
 _HEREDITY = {
@@ -108,28 +107,3 @@ def three(value: float | None) -> str:
 def p_value(p: float | None) -> str:
     """A p-value: ``0.013``, ``1.7e-09``."""
     return "–" if p is None else f"{p:.2g}"
-
-
-def grid(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table of cells that are HTML already, with a head; its first column names the rows."""
-    top = "".join(f'<th scope="col">{escaped(name)}</th>' for name in head)
-    body = "".join(
-        f'<tr><th scope="row">{row[0]}</th>{"".join(cell if cell.startswith("<td") else f"<td>{cell}</td>" for cell in row[1:])}</tr>'
-        for row in rows
-    )
-    return f'<div class="scroll"><table class="grid"><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-def folded(summary: str, body: str) -> str:
-    """Something that opens when it is asked for."""
-    return f"<details><summary>{escaped(summary)}</summary>{body}</details>"
-
-
-def trio(figures: Sequence[str]) -> str:
-    """Small figures, three in a row where there is room."""
-    return f'<div class="trio">{"".join(figures)}</div>'
-
-
-def judged(met: bool, text: str) -> str:
-    """A cell that says whether something was met, in words for those who see no colours."""
-    return f'<td class="{"met" if met else "unmet"}">{escaped(text)} <span>{"✓" if met else "✗"}</span></td>'

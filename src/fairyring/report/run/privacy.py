@@ -8,10 +8,20 @@ import numpy as np
 
 from fairyring.core.errors import FairyringError
 from fairyring.privacy.ledger import Ledger
-from fairyring.report import _privacy_figures as figures
-from fairyring.report import units
-from fairyring.report._folder import RunFolder
-from fairyring.report._html import absent, escaped, figure, mapping, number, pair, paragraph, section, table
+from fairyring.report.kit import (
+    Figure,
+    Section,
+    absent,
+    escaped,
+    mapping,
+    number,
+    pair,
+    paragraph,
+    table,
+    units,
+)
+from fairyring.report.run import privacy_figures as figures
+from fairyring.report.run.folder import RunFolder
 
 _TITLE = "What the model may tell about one {}"
 _MECHANISMS = {
@@ -23,17 +33,17 @@ _MECHANISMS = {
 _STEPS = "Gaussian noise, added by every client in each local step; counted for {} steps a round"
 
 
-def privacy(folder: RunFolder) -> str:
+def privacy(folder: RunFolder) -> Section | None:
     """The section, or nothing for a plan without a promise that was not audited either."""
     promise, audit = mapping(folder.run.get("privacy")), audit_of(folder)
     if not promise and not audit:
-        return ""
+        return None
     body = ""
     if promise:
         body += _promise(folder, promise) + _spent(folder, promise) + _ledger(folder)
     body += _mechanism(audit) + _canaries(folder, audit) + _membership(folder, audit)
     body += _reconstruction(folder, audit)
-    return section("privacy", _TITLE.format(_unit(promise)), body)
+    return Section("privacy", _TITLE.format(_unit(promise)), body)
 
 
 def audit_of(folder: RunFolder) -> Mapping[str, Any]:
@@ -134,7 +144,7 @@ def _spent(folder: RunFolder, promise: Mapping[str, Any]) -> str:
         rounds, spent = (np.array(column, float) for column in zip(*judged, strict=True))
         svg = figures.budget(rounds, spent, number(promise.get("epsilon")))
         parts.append(
-            figure(svg, "What all rounds so far have spent, against the budget.", "Epsilon spent by round")
+            Figure(svg, "What all rounds so far have spent, against the budget.", "Epsilon spent by round")
         )
     snr = folder.column("snr")
     if np.isfinite(snr).any():
@@ -144,7 +154,7 @@ def _spent(folder: RunFolder, promise: Mapping[str, Any]) -> str:
             "Length of the update over length of the noise, reckoned from the noisy update alone. Far below 1 a round moves "
             "the model mostly at random, and many rounds average it out."
         )
-        parts.append(figure(svg, caption, "Signal over noise by round"))
+        parts.append(Figure(svg, caption, "Signal over noise by round"))
     return pair(parts)
 
 
@@ -205,7 +215,7 @@ def _canaries(folder: RunFolder, audit: Mapping[str, Any]) -> str:
         return text
     svg = figures.canary_scores(scores.astype(float))
     caption = "How far each canary stands out, beside what chance alone gives a direction nobody pushed."
-    return text + pair([figure(svg, caption, "Scores of canaries")])
+    return text + pair([Figure(svg, caption, "Scores of canaries")])
 
 
 def _membership(folder: RunFolder, audit: Mapping[str, Any]) -> str:
@@ -230,7 +240,7 @@ def _membership(folder: RunFolder, audit: Mapping[str, Any]) -> str:
         "Clients that were in a shadow run and are recognised, against clients that were not and are taken for such. "
         "What counts is the left: few who are told, but surely."
     )
-    return text + pair([figure(svg, caption, "Membership inference")])
+    return text + pair([Figure(svg, caption, "Membership inference")])
 
 
 def _reconstruction(folder: RunFolder, audit: Mapping[str, Any]) -> str:
@@ -264,7 +274,7 @@ def _reconstruction(folder: RunFolder, audit: Mapping[str, Any]) -> str:
     svg = figures.reconstructions(
         [tuple(column[i] for column in shown.values()) for i in range(count)], kinds
     )
-    return text + pair([figure(svg, _caption(found, count), "Reconstructed examples")]) + table(told)
+    return text + pair([Figure(svg, _caption(found, count), "Reconstructed examples")]) + table(told)
 
 
 def _caption(found: Mapping[str, Any], count: int) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fairyring.report._figures import ACCENT, INK, MUTED, PAPER, RULE, WARM, _svg, _whole
+from fairyring.report.kit import ACCENT, INK, MUTED, PAPER, RULE, WARM, svg, whole_ticks
 from fairyring.statistics import Interval
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def dots(
         ax.tick_params(axis="x", length=0)
         ax.set_title(title)
 
-    return _svg(key, draw, _SMALL)
+    return svg(key, draw, _SMALL)
 
 
 def populations(key: str, arm: str, every: int, worlds: np.ndarray, top: float) -> str:
@@ -64,10 +64,10 @@ def populations(key: str, arm: str, every: int, worlds: np.ndarray, top: float) 
         ax.set_xlabel("step")
         ax.set_ylim(0, top)
         ax.set_xlim(0, max(1, int(at[-1])))
-        _whole(ax.xaxis)
-        _whole(ax.yaxis)
+        whole_ticks(ax.xaxis)
+        whole_ticks(ax.yaxis)
 
-    return _svg(key, draw, _SMALL)
+    return svg(key, draw, _SMALL)
 
 
 def tumbling(key: str, title: str, worlds: np.ndarray, levels: Sequence[str], changes: Sequence[str]) -> str:
@@ -102,7 +102,7 @@ def tumbling(key: str, title: str, worlds: np.ndarray, levels: Sequence[str], ch
         ax.set_xlabel("food, by what is remembered, is")
         ax.set_title(title)
 
-    return _svg(key, draw, (5.0, 3.5))
+    return svg(key, draw, (5.0, 3.5))
 
 
 def forest(
@@ -142,7 +142,7 @@ def forest(
         ax.set_xlabel(xlabel)
         ax.set_title(title)
 
-    return _svg(key, draw, (5.4, 1.1 + 0.42 * len(rows)))
+    return svg(key, draw, (5.4, 1.1 + 0.42 * len(rows)))
 
 
 def matrix(key: str, title: str, names: Sequence[str], values: np.ndarray, sure: np.ndarray) -> str:
@@ -187,7 +187,7 @@ def matrix(key: str, title: str, names: Sequence[str], values: np.ndarray, sure:
         ax.set_xlabel("in jars with")
         ax.set_title(title)
 
-    return _svg(key, draw, (5.0, 4.2))
+    return svg(key, draw, (5.0, 4.2))
 
 
 def shares(key: str, title: str, xlabel: str, rows: Sequence[tuple[str, float, float | None]]) -> str:
@@ -208,7 +208,7 @@ def shares(key: str, title: str, xlabel: str, rows: Sequence[tuple[str, float, f
         ax.set_xlabel(xlabel)
         ax.set_title(title)
 
-    return _svg(key, draw, (5.4, 1.1 + 0.42 * len(rows)))
+    return svg(key, draw, (5.4, 1.1 + 0.42 * len(rows)))
 
 
 def field(
@@ -232,7 +232,7 @@ def field(
         ax.set_ylabel(names[1])
         ax.set_title(title)
 
-    return _svg(key, draw, (5.0, 4.0))
+    return svg(key, draw, (5.0, 4.0))
 
 
 def _mean(

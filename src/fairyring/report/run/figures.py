@@ -1,69 +1,14 @@
-"""The figures, as SVG to be written into a page.
+"""The figures of a run."""
 
-Colours are CSS variables and type is the page's, so that a figure follows the page between light, dark and
-paper. Nothing here touches matplotlib's global state beyond a context, and nothing depends on time or chance:
-the same run gives the same bytes.
-"""
-
-import io
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fairyring.core.errors import MissingExtra
-from fairyring.report import units
+from fairyring.report.kit import ACCENT, SOFT, WARM, svg, units, whole_ticks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-# A colour no one would choose stands for each variable of the page until the SVG is written.
-INK, MUTED, RULE, ACCENT, WARM, SOFT, PAPER = (f"#0101{i:02x}" for i in range(1, 8))
-_VARIABLES = dict(
-    zip(
-        (INK, MUTED, RULE, ACCENT, WARM, SOFT, PAPER),
-        ("ink", "muted", "rule", "accent", "warm", "soft", "paper"),
-        strict=True,
-    )
-)
-_STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "fairyring",
-    "font.family": "sans-serif",
-    "font.size": 10.5,
-    "text.color": INK,
-    "axes.edgecolor": RULE,
-    "axes.labelcolor": MUTED,
-    "axes.titlecolor": INK,
-    "axes.titlesize": 11.5,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.titlepad": 12,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.spines.left": False,
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "axes.axisbelow": True,
-    "axes.linewidth": 0.9,
-    "axes.xmargin": 0.02,
-    "grid.color": RULE,
-    "grid.linewidth": 0.7,
-    "xtick.color": RULE,
-    "ytick.color": RULE,
-    "xtick.labelcolor": MUTED,
-    "ytick.labelcolor": MUTED,
-    "ytick.left": False,
-    "xtick.major.size": 3,
-    "legend.frameon": False,
-    "legend.fontsize": 10.0,
-    "lines.solid_capstyle": "round",
-    "lines.solid_joinstyle": "round",
-    "figure.facecolor": "none",
-    "axes.facecolor": "none",
-    "savefig.facecolor": "none",
-}
 
 
 def curves(
@@ -92,7 +37,7 @@ def curves(
             ax.plot(at, values, ".-", color=ACCENT, linewidth=2, markersize=5, label="held-out")
         ax.set_title(title)
         ax.set_xlabel("round")
-        _round_axis(ax, int(rounds[-1]))
+        round_axis(ax, int(rounds[-1]))
         if units.is_share(name):
             _percent(ax.yaxis)
         finite = [v for v in (*training, *(v for _, v in evaluations)) if np.isfinite(v)]
@@ -101,7 +46,7 @@ def curves(
         best = "upper right" if units.less_is_better(name) else "lower right"
         ax.legend(loc=best, handlelength=1.4)
 
-    return _svg(f"curve-{name}", draw)
+    return svg(f"curve-{name}", draw)
 
 
 def distribution(name: str, values: np.ndarray, worst: np.ndarray) -> str:
@@ -129,7 +74,7 @@ def distribution(name: str, values: np.ndarray, worst: np.ndarray) -> str:
         _count_axis(ax, "clients")
         ax.legend(loc="upper right" if units.less_is_better(name) else "upper left", handlelength=1.0)
 
-    return _svg(f"spread-{name}", draw)
+    return svg(f"spread-{name}", draw)
 
 
 def histogram(key: str, title: str, xlabel: str, values: np.ndarray, noun: str = "clients") -> str:
@@ -144,10 +89,10 @@ def histogram(key: str, title: str, xlabel: str, values: np.ndarray, noun: str =
         _bars(ax, edges, [np.histogram(values, edges)[0]], [ACCENT], None)
         ax.set_title(title)
         ax.set_xlabel(xlabel)
-        _whole(ax.xaxis)
+        whole_ticks(ax.xaxis)
         _count_axis(ax, noun)
 
-    return _svg(key, draw)
+    return svg(key, draw)
 
 
 def traffic(rounds: np.ndarray, up: np.ndarray, down: np.ndarray, *, cumulative: bool) -> str:
@@ -165,12 +110,12 @@ def traffic(rounds: np.ndarray, up: np.ndarray, down: np.ndarray, *, cumulative:
             )
         ax.set_title("Since the start" if cumulative else "In each round")
         ax.set_xlabel("round")
-        _round_axis(ax, int(rounds[-1]))
+        round_axis(ax, int(rounds[-1]))
         ax.set_ylim(bottom=0, top=ax.get_ylim()[1] * (1.0 if cumulative else 1.45))
         _byte_ticks(ax)
         ax.legend(loc="upper left", handlelength=1.4)
 
-    return _svg("traffic-sum" if cumulative else "traffic", draw)
+    return svg("traffic-sum" if cumulative else "traffic", draw)
 
 
 def pace(rounds: np.ndarray, seconds: np.ndarray) -> str:
@@ -192,10 +137,10 @@ def pace(rounds: np.ndarray, seconds: np.ndarray) -> str:
         ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: units.duration(v)))
         ax.set_title("Time of each round")
         ax.set_xlabel("round")
-        _round_axis(ax, int(rounds[-1]))
+        round_axis(ax, int(rounds[-1]))
         ax.legend(loc="upper right", handlelength=1.4)
 
-    return _svg("pace", draw)
+    return svg("pace", draw)
 
 
 def picture(key: str, title: str, values: np.ndarray, low: float, high: float) -> str:
@@ -209,7 +154,7 @@ def picture(key: str, title: str, values: np.ndarray, low: float, high: float) -
         ax.set_title(title)
         ax.set_axis_off()
 
-    return _svg(key, draw)
+    return svg(key, draw)
 
 
 def density(key: str, title: str, values: np.ndarray, low: float, high: float) -> str:
@@ -226,36 +171,7 @@ def density(key: str, title: str, values: np.ndarray, low: float, high: float) -
         ax.set_ylim(bottom=0)
         _percent(ax.yaxis)
 
-    return _svg(key, draw)
-
-
-def _svg(key: str, draw: Callable[["Axes"], None], size: tuple[float, float] = (5.4, 3.1)) -> str:
-    try:
-        import matplotlib as mpl
-        from matplotlib.backends.backend_svg import FigureCanvasSVG
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtra("matplotlib", extra="report", purpose="figures of a report") from error
-
-    with mpl.rc_context():
-        mpl.rcdefaults()
-        mpl.rcParams.update(_STYLE)
-        figure = Figure(figsize=size, layout="constrained")
-        draw(figure.add_subplot())
-        written = io.StringIO()
-        FigureCanvasSVG(figure).print_svg(
-            written, metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
-        )
-    svg = written.getvalue()
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg).replace("xlink:href=", "href=")
-    # Every figure of the page shares one space of ids.
-    svg = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{re.sub(r'[^a-z0-9-]', '-', key.lower())}-", svg)
-    svg = re.sub(r'<svg [^>]*?(viewBox="[^"]*")[^>]*>', r'<svg \1 aria-hidden="true">', svg, count=1)
-    for colour, variable in _VARIABLES.items():
-        svg = svg.replace(colour, f"var(--{variable})")
-    return svg
+    return svg(key, draw)
 
 
 def _bars(
@@ -282,19 +198,12 @@ def _bars(
 
 def _count_axis(ax: "Axes", noun: str) -> None:
     ax.set_ylabel(noun)
-    _whole(ax.yaxis)
+    whole_ticks(ax.yaxis)
 
 
-def _round_axis(ax: "Axes", last: int) -> None:
-    _whole(ax.xaxis)
+def round_axis(ax: "Axes", last: int) -> None:
+    whole_ticks(ax.xaxis)
     ax.set_xlim(0 if last > 3 else 0.5, max(last, 1) + (0.02 * last if last > 3 else 0.5))
-
-
-def _whole(axis: Any) -> None:
-    from matplotlib.ticker import FuncFormatter, MaxNLocator
-
-    axis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
-    axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.0f}"))
 
 
 def _percent(axis: Any) -> None:

@@ -6,18 +6,21 @@ from typing import Any
 import numpy as np
 
 from fairyring.ecology.studies import LEVEL, over_worlds
-from fairyring.report import _ecology_figures as figures
-from fairyring.report._ecology_data import (
-    Study,
+from fairyring.report.kit import (
+    Figure,
+    Section,
+    absent,
+    escaped,
     folded,
     grid,
-    interval,
     judged,
-    p_value,
-    three,
+    mapping,
+    pair,
+    paragraph,
     trio,
 )
-from fairyring.report._html import absent, escaped, figure, mapping, pair, paragraph, section
+from fairyring.report.study import figures
+from fairyring.report.study.data import Study, interval, p_value, three
 
 _CLASSES = {
     "viable": "no newcomer for 20 generations, and 9 of 10 closed restarts lasted 10 generations",
@@ -33,12 +36,12 @@ _CONTROLS = {
 }
 
 
-def rewards(study: Study) -> str:
+def rewards(study: Study) -> Section:
     """The table of rewards over viable worlds."""
     title, found = "Which rewards evolved", mapping(study.found.get("rewards"))
     if not found:
         sentence = "There is no table of rewards: fewer than three evolved worlds are viable, and it is made over those."
-        return section("rewards", title, absent(sentence))
+        return Section("rewards", title, absent(sentence))
     raw = np.array(found["worlds"], float)
     unit = raw / np.linalg.norm(raw, axis=1, keepdims=True)
     rows, decided = found["table"], study.verdicts["rewards"]
@@ -65,7 +68,7 @@ def rewards(study: Study) -> str:
         body += paragraph(without_heredity(study, arm))
     muted = [row["name"] for row in rows if row["null_holds"] is not None]
     drawn = [
-        figure(
+        Figure(
             figures.forest(
                 "rewards",
                 f"Evolved rewards, {n} viable worlds",
@@ -83,7 +86,7 @@ def rewards(study: Study) -> str:
         theirs = worlds / np.linalg.norm(worlds, axis=1, keepdims=True)
         size = len(worlds)
         drawn.append(
-            figure(
+            Figure(
                 figures.forest(
                     f"rewards-{arm}",
                     f"{arm.capitalize()}, {size} worlds",
@@ -124,7 +127,7 @@ def rewards(study: Study) -> str:
                 ],
             ),
         )
-    return section("rewards", title, body)
+    return Section("rewards", title, body)
 
 
 def alarm(study: Study) -> str | None:
@@ -203,7 +206,7 @@ def lecture(rows: Sequence[Mapping[str, Any]]) -> str:
     return f"Of the {len(asked)} signs that the lecture shows, {told}."
 
 
-def viability(study: Study) -> str:
+def viability(study: Study) -> Section:
     """Which worlds keep themselves."""
     found = study.found["viability"]
     classes, lasted = found["classes"], found["restarts_that_lasted"]
@@ -222,10 +225,10 @@ def viability(study: Study) -> str:
         for world, kind, count in zip(study.worlds("evolved"), classes, lasted, strict=True)
     ]
     head = ["world", "class", "closed restarts that lasted", "population", "newcomers a step", "P(emit)"]
-    return section("viability", "Which populations keep themselves", body + grid(head, rows))
+    return Section("viability", "Which populations keep themselves", body + grid(head, rows))
 
 
-def controls(study: Study) -> str:
+def controls(study: Study) -> Section:
     """Population and emission beside the controls."""
     found, body, drawn = study.found["against_controls"], "", []
     rows = []
@@ -236,7 +239,7 @@ def controls(study: Study) -> str:
         means = {arm: over_worlds(values) for arm, values in arms.items()}
         n = "/".join(str(len(values)) for values in arms.values())
         caption = f"A dot a world (n = {n}); ring and bar: mean over worlds and its 95 % BCa interval. {study.source()}"
-        drawn.append(figure(figures.dots(f"beside-{name}", words, arms, means), caption, words))
+        drawn.append(Figure(figures.dots(f"beside-{name}", words, arms, means), caption, words))
         for arm, of in both.items():
             p = p_value(of["p_two_sided"])
             rows.append(
@@ -247,12 +250,12 @@ def controls(study: Study) -> str:
         "over worlds, p not adjusted. Cliff's delta is 1 where every evolved world is above every control, −1 below."
     )
     head = ["comparison", "Cliff's delta", "p", "method"]
-    return section(
+    return Section(
         "controls", "Population and emission against controls", body + grid(head, rows) + trio(drawn)
     )
 
 
-def worth(study: Study) -> str:
+def worth(study: Study) -> Section:
     """Relearning, what was learned in life, and knock-outs."""
     body = ""
     body += _paired(
@@ -278,7 +281,7 @@ def worth(study: Study) -> str:
         "population is smaller without it.",
         "knock_outs",
     )
-    return section("worth", "What the rewards are worth", body)
+    return Section("worth", "What the rewards are worth", body)
 
 
 def _paired(study: Study, key: str, title: str, words: str, part: str) -> str:
@@ -298,7 +301,7 @@ def _paired(study: Study, key: str, title: str, words: str, part: str) -> str:
         ]
         for row in rows
     ]
-    drawn = figure(
+    drawn = Figure(
         figures.forest(
             key,
             title,

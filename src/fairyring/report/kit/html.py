@@ -3,27 +3,46 @@
 import html
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from fairyring.report import units
+from fairyring.report.kit import units
 
 _UNIT = re.compile(r"(\d) (?=(?:%|[KMGT]iB|B|ms|s|min|h)(?![\w]))")
 
 
-def section(key: str, title: str, body: str) -> str:
-    return f'<section id="{key}"><h2>{escaped(title)}</h2>\n{body}</section>\n'
+@dataclass(frozen=True)
+class Figure:
+    """A drawing with what it says.
+
+    Attributes:
+        svg: of it.
+        caption: below it.
+        label: what it is, for those who do not see it.
+    """
+
+    svg: str
+    caption: str
+    label: str
+
+    @property
+    def html(self) -> str:
+        caption = f"<figcaption>{escaped(self.caption)}</figcaption>"
+        return f'<figure role="group" aria-label="{escaped(self.label)}">{self.svg}{caption}</figure>'
 
 
-def figure(svg: str, caption: str, label: str) -> str:
-    return f'<figure role="group" aria-label="{escaped(label)}">{svg}<figcaption>{escaped(caption)}</figcaption></figure>'
-
-
-def pair(figures: list[str]) -> str:
+def pair(figures: Sequence[Figure]) -> str:
+    """Figures, two in a row where there is room."""
     if len(figures) == 1:
-        return f'<div class="pair"><div class="alone">{figures[0]}</div></div>'
-    return f'<div class="pair">{"".join(figures)}</div>' if figures else ""
+        return f'<div class="pair"><div class="alone">{figures[0].html}</div></div>'
+    return f'<div class="pair">{"".join(one.html for one in figures)}</div>' if figures else ""
+
+
+def trio(figures: Sequence[Figure]) -> str:
+    """Small figures, three in a row where there is room."""
+    return f'<div class="trio">{"".join(one.html for one in figures)}</div>'
 
 
 def table(rows: Iterable[tuple[Any, Any]]) -> str:
@@ -105,3 +124,23 @@ def paragraph(sentence: str) -> str:
 def escaped(value: Any) -> str:
     """Escaped for HTML, and with no line break between a number and its unit."""
     return re.sub(_UNIT, "\\1\u00a0", html.escape(str(value), quote=True))
+
+
+def grid(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table of cells that are HTML already, with a head; its first column names the rows."""
+    top = "".join(f'<th scope="col">{escaped(name)}</th>' for name in head)
+    body = "".join(
+        f'<tr><th scope="row">{row[0]}</th>{"".join(cell if cell.startswith("<td") else f"<td>{cell}</td>" for cell in row[1:])}</tr>'
+        for row in rows
+    )
+    return f'<div class="scroll"><table class="grid"><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def folded(summary: str, body: str) -> str:
+    """Something that opens when it is asked for."""
+    return f"<details><summary>{escaped(summary)}</summary>{body}</details>"
+
+
+def judged(met: bool, text: str) -> str:
+    """A cell that says whether something was met, in words for those who see no colours."""
+    return f'<td class="{"met" if met else "unmet"}">{escaped(text)} <span>{"✓" if met else "✗"}</span></td>'

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fairyring.report import units
+from fairyring.report.kit import units
 
 
 @dataclass(frozen=True)

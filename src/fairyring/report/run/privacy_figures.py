@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fairyring.report import units
-from fairyring.report._figures import ACCENT, MUTED, SOFT, WARM, _round_axis, _svg
+from fairyring.report.kit import ACCENT, MUTED, SOFT, WARM, svg, units
+from fairyring.report.run.figures import round_axis
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,11 +36,11 @@ def budget(rounds: np.ndarray, epsilons: np.ndarray, limit: float | None) -> str
         ax.set_title("Privacy spent")
         ax.set_xlabel("round")
         ax.set_ylabel("epsilon")
-        _round_axis(ax, int(rounds[-1]))
+        round_axis(ax, int(rounds[-1]))
         ax.set_ylim(0, 1.1 * top if top > 0 else 1.0)
         _legend_above(ax)
 
-    return _svg("privacy-budget", draw)
+    return svg("privacy-budget", draw)
 
 
 def canary_scores(scores: np.ndarray, allowed: float | None = None) -> str:
@@ -68,7 +68,7 @@ def canary_scores(scores: np.ndarray, allowed: float | None = None) -> str:
         ax.set_ylim(0, 1.3 * peak)
         ax.legend(loc="upper left", ncols=3, handlelength=1.6, columnspacing=1.4, borderaxespad=0.2)
 
-    return _svg("privacy-canaries", draw)
+    return svg("privacy-canaries", draw)
 
 
 def membership(false: np.ndarray, true: np.ndarray, claimed: float | None, delta: float) -> str:
@@ -101,7 +101,7 @@ def membership(false: np.ndarray, true: np.ndarray, claimed: float | None, delta
         ax.set_ylabel("true positive rate")
         ax.legend(loc="lower right", handlelength=1.8, borderaxespad=0.3)
 
-    return _svg("privacy-membership", draw)
+    return svg("privacy-membership", draw)
 
 
 def reconstructions(targets: Sequence[Sequence[np.ndarray]], kinds: Sequence[str]) -> str:
@@ -142,7 +142,7 @@ def reconstructions(targets: Sequence[Sequence[np.ndarray]], kinds: Sequence[str
         ax.set_aspect("equal")
         ax.set_axis_off()
 
-    return _svg("privacy-reconstructions", draw, (5.4, 3.1) if wide else (5.4, 0.8 * len(kinds)))
+    return svg("privacy-reconstructions", draw, (5.4, 3.1) if wide else (5.4, 0.8 * len(kinds)))
 
 
 def signal(rounds: np.ndarray, ratios: np.ndarray) -> str:
@@ -156,12 +156,12 @@ def signal(rounds: np.ndarray, ratios: np.ndarray) -> str:
         ax.set_title("Signal in the noise")
         ax.set_xlabel("round")
         ax.set_ylabel("length over the noise's")
-        _round_axis(ax, int(rounds[-1]))
+        round_axis(ax, int(rounds[-1]))
         finite = ratios[np.isfinite(ratios)]
         ax.set_ylim(0, 1.1 * max(1.0, float(finite.max(initial=0.0))))
         _legend_above(ax)
 
-    return _svg("privacy-signal", draw)
+    return svg("privacy-signal", draw)
 
 
 def _legend_above(ax: "Axes") -> None:

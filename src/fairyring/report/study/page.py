@@ -1,44 +1,35 @@
 """The page of a study: its verdict in words, then every number beside its threshold, its controls and its null."""
 
 from collections.abc import Callable, Mapping
-from importlib import resources
 from typing import Any
 
 from fairyring.ecology.studies import damaged
-from fairyring.report import _ecology_chemotaxis as chemotaxis
-from fairyring.report import _ecology_jars as jars
-from fairyring.report import _ecology_rewards as rewards
-from fairyring.report import _ecology_rotation as rotation
-from fairyring.report import units
-from fairyring.report._ecology_data import Study, folded, p_value, three
-from fairyring.report._html import escaped, flat, mapping, mark, number, section, stat, table
+from fairyring.report.kit import (
+    Document,
+    Section,
+    escaped,
+    flat,
+    folded,
+    mapping,
+    number,
+    stat,
+    table,
+    units,
+)
+from fairyring.report.study import chemotaxis, jars, rewards, rotation
+from fairyring.report.study.data import Study, p_value, three
 
-_STYLE = """
-.grid { font-size: .86rem; }
-.grid th, .grid td { text-align: right; white-space: nowrap; padding: .26rem 0 .26rem .8rem; }
-.grid th:first-child { text-align: left; padding-left: 0; width: auto; color: var(--ink); }
-.grid thead th { color: var(--muted); font-size: .78rem; white-space: normal; vertical-align: bottom; min-width: 4.6rem; }
-.met span { color: var(--accent); } .unmet, .unmet span { color: var(--warm); }
-.grid { margin: .6rem 0 1.1rem; }
-.trio { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 17rem), 1fr)); gap: 1rem; margin: 1.2rem 0;
-  align-items: start; }
-.trio figure { max-width: 24rem; }
-figure figcaption { overflow-wrap: anywhere; }
-h3 { margin-top: 1.6rem; }
-section ul { max-width: 44rem; padding-left: 1.2rem; } section li { margin-bottom: .4rem; }
-@media (max-width: 44rem) { .grid { font-size: .8rem; } h1 { font-size: 1.6rem; } }
-"""
 _SUBJECTS = {
     "v1": "World 1: a table from parent to child",
     "v2": "World 2: rewards from parent to child, learning in life",
     "jars": "Jars: populations that evolved apart, together",
     "rotation": "Rotation: is what is learned the optimum of anything?",
 }
-_Part = Callable[[Study], str]
+_Part = Callable[[Study], Section | None]
 
 
-def page(study: Study) -> str:
-    """The whole report as one HTML document without any outside reference.
+def document(study: Study) -> Document:
+    """What the report of a study says.
 
     Raises:
         RunDamaged: `study.json` is not what a study writes.
@@ -49,37 +40,21 @@ def page(study: Study) -> str:
     try:
         title, lead, stats = headline(study)
         warning = rewards.alarm(study)
-        body = "".join(part(study) for part in (*parts, _settings, _provenance))
+        sections = [part for made in (*parts, _settings, _provenance) if (part := made(study)) is not None]
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise damaged(study.path / "study.json", f"{type(error).__name__}: {error}") from error
-    style = resources.files("fairyring.report").joinpath("_style.css").read_text("utf-8")
-    version = escaped(mapping(study.found.get("versions")).get("fairyring", ""))
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
-<meta name="generator" content="fairyring {version}">
-<link rel="icon" href="data:,">
-<title>{escaped(title)} · fairyring</title>
-<style>
-{style}{_STYLE}</style>
-</head>
-<body>
-<main>
-<header><div>
-<p class="kicker">{escaped(_SUBJECTS[study.kind])}</p>
-<h1>{escaped(title)}</h1>
-<p class="lead">{escaped(lead)}</p>
-</div>{mark()}</header>
-{f'<p class="note alarm">{escaped(warning)}</p>' if warning else ""}<dl class="stats">{"".join(stats)}</dl>
-{body}<footer>Made by fairyring {version} from <code>study.json</code> of the study
-<code>{escaped(study.path.resolve().name)}</code>. This file holds everything it shows and loads nothing.</footer>
-</main>
-</body>
-</html>
-"""
+    return Document(
+        kind="study",
+        tab=title,
+        kicker=_SUBJECTS[study.kind],
+        title=title,
+        lead=lead,
+        stats=stats,
+        sections=sections,
+        made_of=f"<code>study.json</code> of the study\n<code>{escaped(study.path.resolve().name)}</code>",
+        version=str(mapping(study.found.get("versions")).get("fairyring", "")),
+        alarm=warning,
+    )
 
 
 def _chemotaxis(study: Study) -> tuple[str, str, list[str]]:
@@ -180,7 +155,7 @@ def _rewarded(study: Study) -> tuple[str, str, list[str]]:
     )
 
 
-def _settings(study: Study) -> str:
+def _settings(study: Study) -> Section:
     """Heredity, seeds, settings and the runs' whole hashes."""
     rows = [("Heredity", study.heredity), ("Seed", study.found.get("seed"))]
     if "steps" in study.found:
@@ -197,10 +172,10 @@ def _settings(study: Study) -> str:
     jar = mapping(mapping(study.found.get("jars")).get("jar"))
     if jar:
         body += folded("Settings of the jars", table(flat(jar)))
-    return section("settings", "Settings, seeds, runs", body)
+    return Section("settings", "Settings, seeds, runs", body)
 
 
-def _provenance(study: Study) -> str:
+def _provenance(study: Study) -> Section:
     found = study.found
     seconds = [
         (f"Running, {name}" if name != "study" else "This sitting, all of it", units.duration(value))
@@ -212,7 +187,7 @@ def _provenance(study: Study) -> str:
         (str(name)[:1].upper() + str(name)[1:] if name != "fairyring" else name, value)
         for name, value in rows
     ]
-    return section("provenance", "Machine, versions, time", table(rows))
+    return Section("provenance", "Machine, versions, time", table(rows))
 
 
 _CHEMOTAXIS: tuple[_Part, ...] = (

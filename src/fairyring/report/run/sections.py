@@ -5,23 +5,23 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from fairyring.report import _figures as figures
-from fairyring.report import units
-from fairyring.report._clients import Spread, spread
-from fairyring.report._folder import RunFolder
-from fairyring.report._html import (
+from fairyring.report.kit import (
+    Figure,
+    Section,
     absent,
     escaped,
-    figure,
     flat,
     mapping,
     number,
     pair,
     paragraph,
-    section,
     table,
+    units,
     words,
 )
+from fairyring.report.run import figures
+from fairyring.report.run.clients import Spread, spread
+from fairyring.report.run.folder import RunFolder
 
 _TABLE_ROWS = 100
 _KINDS = {
@@ -31,9 +31,9 @@ _KINDS = {
 }
 
 
-def learning(folder: RunFolder) -> str:
+def learning(folder: RunFolder) -> Section:
     if not folder.rounds:
-        return section(
+        return Section(
             "learning", "How it learned", absent("No round has finished, so there is nothing to draw.")
         )
     rounds = folder.column("round")
@@ -66,7 +66,7 @@ def learning(folder: RunFolder) -> str:
         if evaluated:
             caption += f", {units.metric(name, evaluated[-1][1])} on held-out data (round {units.count(evaluated[-1][0])})"
         parts.append(
-            figure(
+            Figure(
                 figures.curves(title, name, rounds, training, evaluated, folder.noise(name)),
                 caption + ".",
                 title,
@@ -79,7 +79,7 @@ def learning(folder: RunFolder) -> str:
         "and the average of their changes makes the next model.</p>"
         f"{''.join(absent(n) for n in notes)}{pair(parts)}{_round_table(folder)}"
     )
-    return section("learning", "How it learned", body)
+    return Section("learning", "How it learned", body)
 
 
 def _drowned(folder: RunFolder, name: str, lost: np.ndarray) -> str:
@@ -122,11 +122,11 @@ def _round_table(folder: RunFolder) -> str:
     )
 
 
-def served(folder: RunFolder) -> str:
+def served(folder: RunFolder) -> Section:
     served = spread_of(folder)
     title = "How well it serves each client"
     if served is None:
-        return section(
+        return Section(
             "clients", title, absent("There is no evaluation per client yet; it is made when a run ends.")
         )
     name = words(served.name)
@@ -155,21 +155,21 @@ def served(folder: RunFolder) -> str:
         f"the median is {value(served.quartiles[1])}. The worst-served client is at {value(served.extremes[0])}, "
         f"the best at {value(served.extremes[1])}."
     )
-    parts = [figure(figures.distribution(served.name, served.values, served.worst), caption, title)]
+    parts = [Figure(figures.distribution(served.name, served.values, served.worst), caption, title)]
     sizes = folder.clients["test.examples"]
     sizes = sizes[sizes > 0]
     parts.append(
-        figure(
+        Figure(
             figures.histogram("test-sizes", "Held-out examples of each client", "examples", sizes),
             f"A client with few examples has a noisy score: the smallest has {units.count(sizes.min())}, "
             f"the largest {units.count(sizes.max())}.",
             "Held-out examples of each client",
         )
     )
-    return section("clients", title, body + pair(parts))
+    return Section("clients", title, body + pair(parts))
 
 
-def participation(folder: RunFolder) -> str:
+def participation(folder: RunFolder) -> Section:
     title = "Who took part"
     parts, body = [], ""
     took = folder.clients.get("participation")
@@ -178,7 +178,7 @@ def participation(folder: RunFolder) -> str:
     else:
         never = int((took == 0).sum())
         parts.append(
-            figure(
+            Figure(
                 figures.histogram("participation", "Rounds a client took part in", "rounds", took),
                 f"{units.number(float(took.mean()))} rounds on average, from {units.count(took.min())} to "
                 f"{units.count(took.max())}. "
@@ -193,7 +193,7 @@ def participation(folder: RunFolder) -> str:
     held = folder.clients.get("examples")
     if held is not None and len(held):
         parts.append(
-            figure(
+            Figure(
                 figures.histogram("examples", "Examples a client holds", "examples", held),
                 f"Half of the clients hold {units.number(float(np.median(held)))} examples or fewer; "
                 f"the largest holds {units.count(held.max())}.",
@@ -212,14 +212,14 @@ def participation(folder: RunFolder) -> str:
                 f"Over all rounds {units.count(sampled, 'client')} {'was' if sampled == 1 else 'were'} asked (a client "
                 f"counts each time) and {lost} dropped out before reporting."
             )
-    return section("participation", title, body + pair(parts))
+    return Section("participation", title, body + pair(parts))
 
 
-def traffic(folder: RunFolder) -> str:
+def traffic(folder: RunFolder) -> Section:
     title = "What travelled"
     up, down = folder.column("bytes_up"), folder.column("bytes_down")
     if not folder.rounds or not (np.isfinite(up).any() or np.isfinite(down).any()):
-        return section("traffic", title, absent("No bytes have been recorded."))
+        return Section("traffic", title, absent("No bytes have been recorded."))
     rounds, clients = folder.column("round"), float(np.nansum(folder.column("clients")))
     one = f"; one report takes {units.size(float(np.nansum(up)) / clients)}" if clients else ""
     body = paragraph(
@@ -227,25 +227,25 @@ def traffic(folder: RunFolder) -> str:
         "Bytes are counted from the encoded form; the framing of a network comes on top."
     )
     parts = [
-        figure(
+        Figure(
             figures.traffic(rounds, up, down, cumulative=False),
             f"Median of a round: {units.size(float(np.nanmedian(up)))} up, {units.size(float(np.nanmedian(down)))} down.",
             "Bytes in each round",
         ),
-        figure(
+        Figure(
             figures.traffic(rounds, up, down, cumulative=True),
             f"After round {units.count(rounds[-1])}: {units.size(float(np.nansum(up)))} up, {units.size(float(np.nansum(down)))} down.",
             "Bytes since the start",
         ),
     ]
-    return section("traffic", title, body + pair(parts))
+    return Section("traffic", title, body + pair(parts))
 
 
-def pace(folder: RunFolder) -> str:
+def pace(folder: RunFolder) -> Section:
     title = "Time a round"
     seconds = folder.column("seconds")
     if not np.isfinite(seconds).any():
-        return section("pace", title, absent("No times have been recorded."))
+        return Section("pace", title, absent("No times have been recorded."))
     total, clients = float(np.nansum(seconds)), float(np.nansum(folder.column("clients")))
     examples = float(np.nansum(folder.column("examples")))
     speed = f" That is {units.count(clients / total)} clients" if total and clients else ""
@@ -261,24 +261,24 @@ def pace(folder: RunFolder) -> str:
     body = paragraph(
         f"The rounds took {units.duration(total)} in all.{speed + ' a second.' if speed else ''}{before}"
     )
-    drawn = figure(figures.pace(folder.column("round"), seconds), caption, title)
-    return section("pace", title, body + pair([drawn]))
+    drawn = Figure(figures.pace(folder.column("round"), seconds), caption, title)
+    return Section("pace", title, body + pair([drawn]))
 
 
-def plan(folder: RunFolder) -> str:
+def plan(folder: RunFolder) -> Section:
     title = "The plan"
     if not folder.plan:
-        return section("plan", title, absent("The plan was not recorded."))
+        return Section("plan", title, absent("The plan was not recorded."))
     intro = "<p>Everything that decided how this model was trained. Its numbers and switches can be changed with <code>--set</code>.</p>"
-    return section("plan", title, intro + table(flat(folder.plan)))
+    return Section("plan", title, intro + table(flat(folder.plan)))
 
 
-def assumptions(folder: RunFolder) -> str:
+def assumptions(folder: RunFolder) -> Section:
     title = "What was assumed, and what was not private"
     given = folder.run.get("assumptions")
     entries = [a for a in given if isinstance(a, Mapping)] if isinstance(given, list) else []
     if not entries:
-        return section(
+        return Section(
             "assumptions",
             title,
             absent("No assumptions were recorded. Take nothing about this run as private."),
@@ -293,7 +293,7 @@ def assumptions(folder: RunFolder) -> str:
             f'<li class="{kind}"><p class="tag">{_KINDS[kind]}</p>'
             f"<h3>{escaped(entry.get('title', ''))}</h3><p>{escaped(entry.get('text', ''))}</p></li>"
         )
-    return section("assumptions", title, f'<ul class="promises">{"".join(items)}</ul>{_outside(folder)}')
+    return Section("assumptions", title, f'<ul class="promises">{"".join(items)}</ul>{_outside(folder)}')
 
 
 def _outside(folder: RunFolder) -> str:
@@ -314,7 +314,7 @@ def _outside(folder: RunFolder) -> str:
     return f"<details><summary>{lead}</summary><table><tbody>{''.join(rows)}</tbody></table></details>"
 
 
-def provenance(folder: RunFolder) -> str:
+def provenance(folder: RunFolder) -> Section:
     run, machine = folder.run, mapping(folder.run.get("machine"))
     dropout = number(run.get("dropout"))
     rows = [
@@ -355,7 +355,7 @@ def provenance(folder: RunFolder) -> str:
             "release, which adds to what was spent."
         )
     intro = paragraph(f"{again} The fingerprint tells one plan and population from another.")
-    return section("provenance", "How to get it again", intro + table(rows))
+    return Section("provenance", "How to get it again", intro + table(rows))
 
 
 def spread_of(folder: RunFolder) -> Spread | None:

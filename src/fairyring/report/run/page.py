@@ -5,16 +5,14 @@ Every string that comes from a run passes through `escaped`; figures and the sty
 
 import math
 from collections.abc import Iterable
-from importlib import resources
 
 import numpy as np
 
-from fairyring.report import _sections as sections
-from fairyring.report import units
-from fairyring.report._folder import RunFolder
-from fairyring.report._html import escaped, mapping, mark, number, stat, when, words
-from fairyring.report._privacy import alarm, privacy
-from fairyring.report._secure_sum import secure_sum
+from fairyring.report.kit import Document, escaped, mapping, number, stat, units, when, words
+from fairyring.report.run import sections
+from fairyring.report.run.folder import RunFolder
+from fairyring.report.run.privacy import alarm, privacy
+from fairyring.report.run.secure_sum import secure_sum
 
 _ORDER = (
     sections.learning,
@@ -30,34 +28,8 @@ _ORDER = (
 )
 
 
-def page(folder: RunFolder) -> str:
-    """The whole report as one HTML document without any outside reference."""
-    style = resources.files("fairyring.report").joinpath("_style.css").read_text("utf-8")
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
-<meta name="generator" content="fairyring {escaped(folder.run.get("fairyring", ""))}">
-<link rel="icon" href="data:,">
-<title>{escaped(_what(folder))} · fairyring</title>
-<style>
-{style}</style>
-</head>
-<body>
-<main>
-{_headline(folder)}
-{"".join(part(folder) for part in _ORDER)}
-<footer>Made by fairyring {escaped(folder.run.get("fairyring", ""))} from the run folder
-<code>{escaped(folder.path.name)}</code>. This file holds everything it shows and loads nothing.</footer>
-</main>
-</body>
-</html>
-"""
-
-
-def _headline(folder: RunFolder) -> str:
+def document(folder: RunFolder) -> Document:
+    """What the report of a run says."""
     run, clients = folder.run, folder.population.get("clients")
     done, planned = len(folder.rounds), run.get("rounds")
     name, value, at = _result(folder)
@@ -110,14 +82,20 @@ def _headline(folder: RunFolder) -> str:
         )
     notes += folder.remarks
 
-    return f"""<header><div>
-<p class="kicker">{escaped(_what(folder))}{when(run.get("started"))}</p>
-<h1>{escaped(title)}</h1>
-<p class="lead">{escaped(" ".join(lead))}</p>
-</div>{mark()}</header>
-{f'<p class="note alarm">{escaped(wrong)}</p>' if wrong else ""}{"".join(f'<p class="note">{escaped(note)}</p>' for note in notes)}
-<dl class="stats">{"".join(_stats(folder))}</dl>
-"""
+    what = _what(folder)
+    return Document(
+        kind="run",
+        tab=what,
+        kicker=what + when(run.get("started")),
+        title=title,
+        lead=" ".join(lead),
+        stats=tuple(_stats(folder)),
+        sections=[part for made in _ORDER if (part := made(folder)) is not None],
+        made_of=f"the run folder\n<code>{escaped(folder.path.name)}</code>",
+        version=str(run.get("fairyring", "")),
+        alarm=wrong,
+        notes=notes,
+    )
 
 
 def _stats(folder: RunFolder) -> Iterable[str]:

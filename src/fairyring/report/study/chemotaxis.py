@@ -6,18 +6,23 @@ from typing import Any
 import numpy as np
 
 from fairyring.ecology.studies import over_worlds
-from fairyring.report import _ecology_figures as figures
-from fairyring.report import units
-from fairyring.report._ecology_data import (
-    Study,
+from fairyring.report.kit import (
+    Figure,
+    Section,
+    absent,
+    escaped,
     folded,
     grid,
-    interval,
     judged,
-    three,
+    mapping,
+    number,
+    pair,
+    paragraph,
     trio,
+    units,
 )
-from fairyring.report._html import absent, escaped, figure, mapping, number, pair, paragraph, section
+from fairyring.report.study import figures
+from fairyring.report.study.data import Study, interval, three
 
 _CHANGES = ("falling", "steady", "rising")
 _LAB = (
@@ -38,7 +43,7 @@ _WORDS = {
 }
 
 
-def decision(study: Study) -> str:
+def decision(study: Study) -> Section:
     """The stated decision for every world, each number beside its threshold."""
     told = study.found["decisions"]
     rows, made = _rows(study, "evolved"), [d for d in told["worlds"]["evolved"] if d]
@@ -59,7 +64,7 @@ def decision(study: Study) -> str:
     for arm in study.arms[1:]:
         count = len(study.worlds(arm))
         body += folded(f"The same for the {count} {arm} worlds", grid(_head(first), _rows(study, arm)))
-    return section("decision", "The decision, world by world", body)
+    return Section("decision", "The decision, world by world", body)
 
 
 def _head(first: Mapping[str, Any] | None) -> list[str]:
@@ -149,7 +154,7 @@ def _configuration(told: Mapping[str, Any]) -> str:
     return body
 
 
-def lab(study: Study) -> str:
+def lab(study: Study) -> Section:
     """A dot a world, the arms side by side."""
     drawn, rows = [], []
     for name, title, line in _LAB:
@@ -157,7 +162,7 @@ def lab(study: Study) -> str:
         told = {arm: over_worlds(values) for arm, values in arms.items()}
         n = "/".join(str(int(np.isfinite(values).sum())) for values in arms.values())
         caption = f"{_WORDS[name][0].upper()}{_WORDS[name][1:]}. n = {n} worlds. {study.source()}"
-        drawn.append(figure(figures.dots(f"lab-{name}", title, arms, told, line), caption, title))
+        drawn.append(Figure(figures.dots(f"lab-{name}", title, arms, told, line), caption, title))
         rows.append([escaped(title), *(escaped(interval(told[arm])) for arm in study.arms)])
     body = paragraph(
         "A dot is a world: the mean over its individuals in the lab. Ring and bar are the mean over worlds and its 95 % BCa "
@@ -172,10 +177,10 @@ def lab(study: Study) -> str:
         "The means over worlds in numbers",
         grid(["mean [95 % BCa interval over worlds]", *study.arms], rows),
     )
-    return section("lab", "In the lab, beside controls", body)
+    return Section("lab", "In the lab, beside controls", body)
 
 
-def rule(study: Study) -> str:
+def rule(study: Study) -> Section:
     """By what rule they find food: the contrasts and the table of tumbling."""
     signs = study.verdicts["rule"]
     change, level = (over_worlds(study.column("evolved", name)) for name in ("contrast", "level_contrast"))
@@ -201,8 +206,8 @@ def rule(study: Study) -> str:
             f"{study.source([arm])}"
         )
         svg = figures.tumbling(f"table-{arm}", title, tables, _levels(study.found["settings"]), _CHANGES)
-        drawn.append(figure(svg, caption, title))
-    return section("rule", "By which rule", body + pair(drawn))
+        drawn.append(Figure(svg, caption, title))
+    return Section("rule", "By which rule", body + pair(drawn))
 
 
 def _ruled(found: Any, sign: int | None, more: str, less: str) -> str:
@@ -221,12 +226,12 @@ def _levels(settings: Mapping[str, Any]) -> list[str]:
     return [f"food < {low:g}", f"{low:g} to {high:g}", f"food > {high:g}"]
 
 
-def populations(study: Study) -> str:
+def populations(study: Study) -> Section:
     """How many lived, and how the worlds were doing at the end."""
     curves = {arm: mapping(study.found["arms"][arm].get("population")) for arm in study.arms}
     top = 1.05 * max((max(map(max, of["worlds"])) for of in curves.values() if of), default=1)
     drawn = [
-        figure(
+        Figure(
             figures.populations(f"curve-{arm}", arm, of["every"], np.array(of["worlds"], float), top),
             f"Population, a thin line a world, the thick one their mean; every {units.count(of['every'], 'step')}. "
             f"{study.source([arm])}",
@@ -263,4 +268,4 @@ def populations(study: Study) -> str:
         f"{crowded or 'none'} did parents find no place for a child (those are limited by capacity)."
     )
     body = paragraph(told) + trio(drawn) + folded("The worlds in numbers", grid(head, rows))
-    return section("populations", "Populations", body)
+    return Section("populations", "Populations", body)
