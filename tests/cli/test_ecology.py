@@ -304,7 +304,7 @@ def test_live_shows_world_0_of_the_seed(call: Callable, monkeypatch: pytest.Monk
         served.append((scene, port))
         on_start("http://127.0.0.1:1234/")
 
-    monkeypatch.setattr(importlib.import_module("fairyring.ecology.watch.live.server"), "serve", serve)
+    monkeypatch.setattr(importlib.import_module("fairyring.ecology.watch"), "serve", serve)
     called = call("ecology", "run", "v1", "--live", "--seed", SEED, "--port", 0, *SET)
     assert called.status == 0
     assert "http://127.0.0.1:1234/" in called.out
