@@ -9,9 +9,9 @@ BIN    := $(VENV)/bin
 STAMPS := $(addprefix $(VENV)/.installed-,demo test dev)
 NAME   ?=
 # What `make check` runs: the tests that compile little, of every room.
-QUICK  := tests/core --ignore=tests/core/test_program.py tests/ecology/test_settings.py tests/population tests/aggregation/test_wire.py tests/aggregation/test_refusals.py \
+QUICK  := tests/core --ignore=tests/core/test_program.py tests/ecology/world/test_settings.py tests/population tests/aggregation/test_wire.py tests/aggregation/test_refusals.py \
           tests/secagg tests/privacy/test_ledger.py tests/privacy/test_entropy.py tests/task/test_losses.py tests/task/test_check.py tests/learning/test_workload.py \
-          tests/rounds/test_draws.py tests/report --ignore=tests/report/test_ecology.py tests/test_house.py
+          tests/rounds/test_draws.py tests/report --ignore=tests/report/study/test_ecology.py tests/test_house.py
 ARGS   ?=
 
 .PHONY: demo test check lint format types docs examples bench constraints clean

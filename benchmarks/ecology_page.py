@@ -26,8 +26,8 @@ from typing import Any
 
 from playwright.sync_api import sync_playwright
 
-from fairyring.ecology.live.server import Live
-from fairyring.ecology.scene import Scene
+from fairyring.ecology.watch.live.server import Live
+from fairyring.ecology.watch.scene import Scene
 
 WANTED = 20.0
 

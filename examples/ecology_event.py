@@ -1,7 +1,7 @@
 """Add an event that a reward can evolve for: being crowded. It takes a function and a name."""
 
 import fairyring as fr
-from fairyring.ecology.events import STANDARD
+from fairyring.ecology.world import STANDARD
 
 crowded = fr.ecology.Event("crowded", lambda happened: happened.neighbours >= 3)
 

@@ -15,7 +15,8 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "fairyring"
 LEVELS = [
     {"core"},
-    {"records", "population", "task", "aggregation", "lowering", "secagg", "ecology"},
+    {"records", "statistics"},
+    {"population", "task", "aggregation", "lowering", "secagg", "ecology"},
     {"privacy"},
     {"learning"},
     {"rounds"},
@@ -25,6 +26,25 @@ LEVELS = [
     {"cli"},
 ]
 LEVEL_OF = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
+# Rooms within a room: others enter them by their front door, and imports between them run downwards too.
+SUB_LEVELS = {
+    "ecology": [
+        {"world"},
+        {"history"},
+        {"lab", "watch"},
+        {"dynamics"},
+        {"analysis"},
+        {"studies"},
+        {"zoo"},
+    ],
+    "report": [{"kit"}, {"run", "study"}],
+}
+SUB_LEVEL_OF = {
+    (room, sub): level
+    for room, levels in SUB_LEVELS.items()
+    for level, subs in enumerate(levels)
+    for sub in subs
+}
 MODULES = sorted(SOURCE.rglob("*.py"))
 # Written in pieces, so that this file does not contain what it looks for.
 REGISTRIES = [
@@ -117,6 +137,70 @@ def test_imports_run_downwards(path: Path) -> None:
         assert LEVEL_OF[other] < LEVEL_OF[room], f"{path}:{line}: {room} may not import {name}"
         private = [part for part in parts[2:] if part.startswith("_")]
         assert not private, f"{path}:{line}: {name} is private to its room"
+
+
+def sub_room_of(path: Path) -> tuple[str, str] | None:
+    parts = path.relative_to(SOURCE).parts
+    return (parts[0], parts[1]) if len(parts) > 2 and parts[:2] in SUB_LEVEL_OF else None
+
+
+def faces(path: Path) -> set[str]:
+    """The names in a front door's `__all__`."""
+    for node in ast.parse(path.read_text("utf-8")).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            return set(ast.literal_eval(node.value))
+    raise AssertionError(f"{path} has no __all__")
+
+
+def module_of(name: str) -> str:
+    """The longest part of a dotted name that is a module of ours."""
+    parts = name.split(".")[1:]
+    for end in range(len(parts), 0, -1):
+        path = SOURCE.joinpath(*parts[:end])
+        if path.with_suffix(".py").is_file() or (path / "__init__.py").is_file():
+            return ".".join(["fairyring", *parts[:end]])
+    return "fairyring"
+
+
+@pytest.mark.parametrize("room", SUB_LEVELS)
+def test_every_sub_room_has_a_level_and_no_file_stands_between_them(room: str) -> None:
+    assert {path.name for path in (SOURCE / room).iterdir() if (path / "__init__.py").is_file()} == {
+        sub for subs in SUB_LEVELS[room] for sub in subs
+    }
+    assert [path.name for path in (SOURCE / room).glob("*.py")] == ["__init__.py"]
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in MODULES if room_of(p) is not None], ids=lambda p: str(p.relative_to(SOURCE))
+)
+def test_sub_rooms_are_entered_by_their_front_door_and_downwards(path: Path) -> None:
+    own = sub_room_of(path)
+    for line, name in imports(path):
+        parts = name.split(".")
+        entered = (parts[1], parts[2]) if len(parts) > 2 else None
+        if entered not in SUB_LEVEL_OF or entered == own:
+            continue
+        where = f"{path}:{line} imports {name}"
+        if own is not None and own[0] == entered[0]:
+            assert SUB_LEVEL_OF[entered] < SUB_LEVEL_OF[own], f"{where}: {own[1]} may not enter {entered[1]}"
+        door = SOURCE / entered[0] / entered[1] / "__init__.py"
+        assert len(parts) == 3 or (len(parts) == 4 and parts[3] in faces(door)), (
+            f"{where}: not by its front door"
+        )
+
+
+@pytest.mark.parametrize("room", SUB_LEVELS)
+def test_there_are_no_circles_between_files(room: str) -> None:
+    """Also none by an import within a function."""
+    known = {}
+    for path in (SOURCE / room).rglob("*.py"):
+        name = ".".join(["fairyring", *path.relative_to(SOURCE).with_suffix("").parts]).removesuffix(
+            ".__init__"
+        )
+        known[name] = {module_of(of) for _, of in imports(path)} - {name}
+    while free := {name for name, others in known.items() if not others & known.keys()}:
+        known = {name: others for name, others in known.items() if name not in free}
+    assert known == {}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(SOURCE)))

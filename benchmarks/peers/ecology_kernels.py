@@ -11,7 +11,7 @@ from typing import Any
 
 import fairyring
 from fairyring.ecology import World1, evolve
-from fairyring.ecology.running import compiled
+from fairyring.ecology.history.running import compiled
 
 # These say where a value is, or in what order; nothing is computed.
 NAMES = {"parameter", "get-tuple-element", "tuple", "constant", "bitcast", "opt-barrier"}

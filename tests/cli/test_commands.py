@@ -14,7 +14,7 @@ import pytest
 import fairyring
 from fairyring.audit import Verified
 from fairyring.cli._verify import _checked
-from tests.report.run_folders import make_run_folder
+from tests.report.run.run_folders import make_run_folder
 
 COMMANDS = ["demo", "train", "report", "verify", "ledger", "audit", "privacy", "data", "bench"]
 

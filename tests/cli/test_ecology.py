@@ -22,8 +22,8 @@ from rich.console import Console
 
 from fairyring.cli import main
 from fairyring.ecology import World1, World2, evolve, load, save
-from fairyring.ecology.assay import assay
-from fairyring.ecology.run_file import fingerprint
+from fairyring.ecology.history.run_file import fingerprint
+from fairyring.ecology.lab.assays import assay
 
 COMMANDS = ["run", "study", "assay", "jar", "video", "replay", "report"]
 SMALL = {"width": 32, "capacity": 128, "founders": 32, "minimum": 8, "food_influx": 2.0, "sources": 2}
@@ -41,7 +41,7 @@ def short_lab() -> Iterator[None]:
     """The lab as it is, for a shorter time: it is looked at step by step."""
     short = partial(assay, steps=150, settling=50)
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("fairyring.cli._ecology_assay", "fairyring.ecology.study"):
+        for name in ("fairyring.cli._ecology_assay", "fairyring.ecology.studies.chemotaxis"):
             patch.setattr(
                 importlib.import_module(name), "assay", lambda *a, **k: short(*a, **{"individuals": 32} | k)
             )
@@ -154,10 +154,10 @@ def test_another_run_is_not_gone_on_with(made: Made, call: Callable, words: list
 def test_stopped_it_keeps_what_it_has(
     call: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, saved: float
 ) -> None:
-    module = importlib.import_module("fairyring.cli._ecology_run")
+    module = importlib.import_module("fairyring.ecology.history.evolution")
     whole = module.advance
 
-    def stopped(settings: Any, worlds: Any, steps: int, *, watch: Callable, pace: Any) -> None:
+    def stopped(settings: Any, worlds: Any, steps: int, *, watch: Callable, pace: Any, **_: Any) -> None:
         after, _ = whole(settings, worlds, 64)
         pace.running, pace.compiling = 2.5, 1.25
         watch(after, 64)
@@ -191,7 +191,7 @@ def test_stopped_before_anything_was_made_it_says_so(
     def stopped(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(importlib.import_module("fairyring.cli._ecology_run"), "advance", stopped)
+    monkeypatch.setattr(importlib.import_module("fairyring.ecology.history.evolution"), "advance", stopped)
     called = call("ecology", "run", "v1", *SET, "--out", tmp_path / "none.eco")
     assert called.status == 130
     assert "Stopped before anything was made." in called.out
@@ -304,7 +304,7 @@ def test_live_shows_world_0_of_the_seed(call: Callable, monkeypatch: pytest.Monk
         served.append((scene, port))
         on_start("http://127.0.0.1:1234/")
 
-    monkeypatch.setattr(importlib.import_module("fairyring.ecology.live.server"), "serve", serve)
+    monkeypatch.setattr(importlib.import_module("fairyring.ecology.watch"), "serve", serve)
     called = call("ecology", "run", "v1", "--live", "--seed", SEED, "--port", 0, *SET)
     assert called.status == 0
     assert "http://127.0.0.1:1234/" in called.out

@@ -11,7 +11,7 @@ import pytest
 
 from fairyring.core.errors import PlanError, RunError
 from fairyring.records.lock import Lock
-from tests.report.run_folders import make_run_folder
+from tests.report.run.run_folders import make_run_folder
 
 FILE = """
 from fairyring_neighbour import size

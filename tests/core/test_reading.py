@@ -12,12 +12,12 @@ from fairyring.cli._source import Source
 from fairyring.core.errors import FairyringError, RunDamaged
 from fairyring.core.reading import NotJson, read_json
 from fairyring.core.tensors import read_tensors, tensors
-from fairyring.ecology.exhibits import make_zoo
+from fairyring.ecology.zoo.exhibits import make_zoo
 from fairyring.privacy._history import History
 from fairyring.privacy._ledger_file import HeadFile
 from fairyring.records.folder import RunFolder
-from fairyring.report._ecology_data import Study
-from fairyring.report._folder import RunFolder as Reported
+from fairyring.report.run.folder import RunFolder as Reported
+from fairyring.report.study.data import Study
 
 BROKEN = {
     "cut short": b'{"status": "end',

@@ -13,9 +13,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from fairyring.ecology import chance, step
-from fairyring.ecology.settings import World
-from fairyring.ecology.state import State
+from fairyring.ecology.world import chance, step
+from fairyring.ecology.world.settings import World
+from fairyring.ecology.world.state import State
 from tests.ecology.oracle_minds import Cell, Tally, by_table, first_values, happened, learned, sensed
 
 _WORDS = 1 << 13

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from fairyring.ecology.settings import World
+from fairyring.ecology.world.settings import World
 
 CLOSE = 1e-5
 

@@ -9,11 +9,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from fairyring.ecology.events import OPTIONAL, STANDARD
-from fairyring.ecology.policies import q_learning
-from fairyring.ecology.running import compiled
-from fairyring.ecology.settings import World, World1, World2
-from fairyring.ecology.state import Log, State, empty
+from fairyring.ecology.history.running import compiled
+from fairyring.ecology.world.events import OPTIONAL, STANDARD
+from fairyring.ecology.world.policies import q_learning
+from fairyring.ecology.world.settings import World, World1, World2
+from fairyring.ecology.world.state import Log, State, empty
 
 # A capacity that is no power of two, and more than twice as many as are born in a step.
 FIRST = World1(width=16, capacity=160, founders=60, minimum=8, sources=3, food_influx=3.0, source_spread=2.0)

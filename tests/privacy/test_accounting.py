@@ -559,7 +559,7 @@ def test_without_dp_accounting_it_says_what_to_install(monkeypatch: pytest.Monke
 def test_drawing_noise_and_reading_a_ledger_take_neither_jax_nor_an_accountant() -> None:
     code = (
         "import sys, fairyring.privacy.accounting, fairyring.privacy.planner, fairyring.privacy.source,"
-        " fairyring.privacy.ledger, fairyring.privacy.local, fairyring.report._page;"
+        " fairyring.privacy.ledger, fairyring.privacy.local, fairyring.report.run.page;"
         "print(*sorted({'dp_accounting', 'scipy', 'jax'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

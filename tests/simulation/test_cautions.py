@@ -18,7 +18,7 @@ from fairyring.privacy.correlated import coefficients, noise_error
 from fairyring.privacy.planner import cost
 from fairyring.rounds.cautions import warnings_of
 from fairyring.rounds.spending import Spending
-from tests.report.run_folders import make_run_folder
+from tests.report.run.run_folders import make_run_folder
 
 from .private_runs import DELTA, ENTROPY, plan, run
 

@@ -1,10 +1,8 @@
 """`ecology run`: worlds evolve, go to the lab, and are judged beside scrambled ones."""
 
-import dataclasses
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from time import monotonic
 
 import numpy as np
 
@@ -20,24 +18,20 @@ from fairyring.cli._ecology_words import (
     say,
 )
 from fairyring.core.errors import EcologyError, RunError, RunMismatch
-from fairyring.ecology.assay import Assay
-from fairyring.ecology.evolution import SAVED, Evolution, evolve
-from fairyring.ecology.run_file import kind_of, load, save
-from fairyring.ecology.running import Inhabited, Pace, addressed, advance
-from fairyring.ecology.settings import World, World1, World2, override
-from fairyring.ecology.state import NUMBERS
-from fairyring.ecology.study import ARMS, LATE
+from fairyring.ecology.history import Evolution, WorldRun, addressed, evolve, kind_of, load
+from fairyring.ecology.lab import Assay
+from fairyring.ecology.studies import LATE, controls_beside, usual_controls
+from fairyring.ecology.world import NUMBERS, World, World1, World2, override
 from fairyring.report import units
 
 _KINDS: dict[str, type[World]] = {"v1": World1, "v2": World2}
-_WORLDS, _FEWEST, _MOST = 8, 4, 16  # worlds of a run; fewest and most control worlds beside it
+_WORLDS, _FEWEST = 8, 4  # worlds of a run; fewest control worlds beside it
 _STEPS, _PORT = 8000, 8765
 # What a step has too many of comes later or not at all; a run in which that happened is not quite the world it is said to be.
 _PUT_OFF = {
     "delayed": ("birth", "came a step or more late"),
     "unmet": ("conjugation", "did not come about"),
 }
-_FIRST_CONTROL = 1000 * ARMS.index("scrambled")  # as in a study: no control world is an evolved one's twin
 
 
 def watch(
@@ -52,8 +46,7 @@ def watch(
             expected="one world without an end, of which nothing is kept: what is meddled with cannot be replayed",
             do=f"Leave out --live, or {given}.",
         )
-    from fairyring.ecology.live.server import serve
-    from fairyring.ecology.living import LivingWorld
+    from fairyring.ecology.watch import LivingWorld, serve
 
     seed = addressed("seed", seed or 0)
     settings = override(_KINDS[kind](), changes(words))
@@ -102,7 +95,7 @@ def run(
         world = override(_KINDS[kind](), changes(settings))
         evolved = evolve(world, _WORLDS if worlds is None else worlds, 0, start)
     folder_for(path)
-    count = min(_MOST, max(_FEWEST, len(evolved.numbers))) if controls is None else controls
+    count = usual_controls(len(evolved.numbers)) if controls is None else controls
     try:
         evolved, scrambled, labs = _made(evolved, steps, path, beside, count)
     except KeyboardInterrupt:
@@ -135,7 +128,7 @@ def _made(
         if not count:
             return evolved, None, []
         scrambled = _until(
-            _scrambled(beside, evolved, count),
+            controls_beside(evolved, beside, count),
             evolved.steps,
             beside,
             doing,
@@ -193,53 +186,18 @@ def _command(kind: str, asked: Mapping[str, int | None], words: Sequence[str], p
     return shlex.join(["fairyring", "ecology", "run", kind, *numbers, *told, "--out", str(path), "--resume"])
 
 
-def _scrambled(path: Path, evolved: Evolution, count: int) -> Evolution:
-    """The control worlds of a run: those beside it, or new ones."""
-    settings = dataclasses.replace(evolved.settings, control="scrambled")
-    numbers = range(_FIRST_CONTROL, _FIRST_CONTROL + count)
-    if not path.exists():
-        return evolve(settings, numbers, 0, evolved.seed)
-    found = load(path, settings)
-    if found.steps > evolved.steps:
-        raise RunMismatch(
-            str(path),
-            given=f"control worlds of {units.count(found.steps, 'step')}",
-            expected=f"{units.count(evolved.steps)} at most, as the worlds themselves have",
-            do="Ask for as many --steps, or remove that file to make them anew.",
-        )
-    if found.seed != evolved.seed or found.numbers != tuple(numbers):
-        raise RunMismatch(
-            str(path),
-            given=f"{len(found.numbers)} control worlds of seed {found.seed}",
-            expected=f"{count} of seed {evolved.seed}",
-            do=f"Ask for --controls {len(found.numbers)}, or remove that file to make them anew.",
-        )
-    return found
-
-
 def _until(run: Evolution, steps: int, path: Path, doing: Doing, what: str) -> Evolution:
-    """Run on, saving now and then; an interruption loses a second and not the run."""
-    latest, saved, pace = run, monotonic(), Pace()
-    whole, speed = sum(max(0, steps - world.steps) for world in run.worlds), Speed()
+    """Run on in its file, and show how far and how fast."""
+    start, whole, speed = (
+        sum(world.steps for world in run.worlds),
+        sum(max(0, steps - world.steps) for world in run.worlds),
+        Speed(),
+    )
 
-    def heard(worlds: Sequence[Inhabited], made: int) -> None:
-        nonlocal latest, saved
-        latest = run.reached(worlds, pace)
-        doing(what, made, whole, speed(worlds))
-        if monotonic() - saved > SAVED:
-            save(latest, path)
-            saved = monotonic()
+    def heard(latest: Evolution) -> None:
+        doing(what, sum(world.steps for world in latest.worlds) - start, whole, speed(latest.worlds))
 
-    try:
-        worlds, _ = advance(run.settings, run.worlds, steps, watch=heard, pace=pace)
-    except KeyboardInterrupt:
-        if latest is not run:
-            save(latest, path)
-        raise
-    after = run.reached(worlds, pace)
-    if whole or not path.exists():
-        save(after, path)
-    return after
+    return run.until(steps, out=path, watch=heard)
 
 
 def _summary(run: Evolution) -> None:
@@ -271,7 +229,7 @@ def _summary(run: Evolution) -> None:
         )
 
 
-def _state(world: Inhabited, late: np.ndarray) -> str:
+def _state(world: WorldRun, late: np.ndarray) -> str:
     if not len(world.living()):
         return "extinct"
     if _column(late, "waiting").any():

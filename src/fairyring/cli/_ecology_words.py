@@ -14,10 +14,8 @@ from rich.text import Text
 
 from fairyring.cli._terminal import screen
 from fairyring.core.errors import EcologyError, StorageError
-from fairyring.ecology.evolution import Evolution
-from fairyring.ecology.run_file import load
-from fairyring.ecology.running import Inhabited, whole
-from fairyring.ecology.state import FOUNDING
+from fairyring.ecology.history import Evolution, WorldRun, load, whole
+from fairyring.ecology.world import FOUNDING
 from fairyring.report import units
 
 _GAP = 2  # spaces between two columns
@@ -101,7 +99,7 @@ def at_least_one(name: str, value: int | None) -> None:
         whole(name, value, 1, FOUNDING)
 
 
-def one_world(path: Path, world: int | None) -> tuple[Evolution, int, Inhabited]:
+def one_world(path: Path, world: int | None) -> tuple[Evolution, int, WorldRun]:
     """A run, and the world of that number in it; None: its first. With the number.
 
     Raises:
@@ -137,7 +135,7 @@ def folder_for(path: Path) -> None:
         ) from error
 
 
-def agent_steps(worlds: Sequence[Inhabited]) -> int:
+def agent_steps(worlds: Sequence[WorldRun]) -> int:
     """Steps of everybody in these worlds, together."""
     return sum(int(world.numbers[:, 0].sum()) for world in worlds)
 
@@ -195,7 +193,7 @@ class Speed:
     def __init__(self) -> None:
         self._first: tuple[float, int] | None = None
 
-    def __call__(self, worlds: Sequence[Inhabited]) -> str:
+    def __call__(self, worlds: Sequence[WorldRun]) -> str:
         """So far, in words."""
         now, made = time.perf_counter(), agent_steps(worlds)
         if self._first is None:

@@ -6,7 +6,7 @@ from typing import Any
 from rich.table import Table
 
 from fairyring.cli._terminal import screen
-from fairyring.ecology.exhibits import exhibit, make_zoo, names
+from fairyring.ecology.zoo import exhibit, make_zoo, names
 
 
 def listed() -> None:

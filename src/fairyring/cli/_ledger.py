@@ -14,7 +14,7 @@ from fairyring.core.errors import FairyringError, LedgerDamaged, PlanError, Priv
 from fairyring.core.reading import NotJson, read_json
 from fairyring.privacy.ledger import Head, History, Ledger, Reservation
 from fairyring.privacy.participation import relation_in, sampling_in
-from fairyring.records.layout import LEDGER
+from fairyring.records.layout import LEDGER, RUN
 from fairyring.report import units
 
 _ROWS = 20
@@ -74,7 +74,7 @@ def several(runs: Sequence[Path], head: str | None = None) -> None:
 def _why_nothing(run: Path) -> str | None:
     """Why a run's own record takes its promise back, of which a ledger knows nothing; None where it does not."""
     try:
-        found = read_json((run / "run.json").read_bytes(), dict[str, Any])
+        found = read_json((run / RUN).read_bytes(), dict[str, Any])
     except (OSError, NotJson):
         return None  # a ledger may be looked at by itself
     privacy = found.get("privacy")

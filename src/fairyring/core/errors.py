@@ -14,6 +14,7 @@ FairyringError
 │   ├── LedgerMismatch    a ledger is of another plan
 │   └── LedgerDamaged     a ledger was changed, cut or put back to an older copy
 ├── EcologyError          settings of a world, or what is asked of its inhabitants, do not make sense (ValueError)
+├── StatisticsError       values from which no such statistic can be computed          (ValueError)
 ├── TrainingDiverged      no client sent a finite update                          (ArithmeticError)
 ├── RunError              a run folder cannot be used
 │   ├── RunMismatch       it belongs to another plan, seed or population
@@ -106,6 +107,10 @@ class LedgerDamaged(PrivacyError):
 
 class EcologyError(FairyringError, ValueError):
     """The settings of a world, or what is asked of its inhabitants, do not make sense."""
+
+
+class StatisticsError(FairyringError, ValueError):
+    """Values are too few or not finite, or what is asked of them is no statistic."""
 
 
 class TrainingDiverged(FairyringError, ArithmeticError):

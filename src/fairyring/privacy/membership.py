@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from fairyring.core.errors import PlanError
+from fairyring.statistics import clustered_limit, pairs_above
 
 FALSE_ALARMS = (0.1, 0.01, 0.001)
 _LEAST = 1e-12  # of a variance: a client that is never drawn may fare the same in all runs
@@ -208,12 +209,7 @@ def judged(
 
 def auc(scores: np.ndarray, members: np.ndarray) -> float:
     """Probability that a member scores higher than one who is none, ties counting half."""
-    from scipy.stats import rankdata
-
-    inside = members.ravel()
-    ranks = rankdata(scores.ravel())
-    count = int(inside.sum())
-    return float((ranks[inside].sum() - count * (count + 1) / 2) / (count * (len(inside) - count)))
+    return pairs_above(scores[members], scores[~members]) / (int(members.sum()) * int((~members).sum()))
 
 
 def lower_bound(scores: np.ndarray, members: np.ndarray, delta: float, confidence: float) -> float:
@@ -241,23 +237,8 @@ def lower_bound(scores: np.ndarray, members: np.ndarray, delta: float, confidenc
 
 
 def _limit(beyond: np.ndarray, of: np.ndarray, quantile: float) -> float:
-    """A Clopper-Pearson limit of how often those of one kind are beyond a threshold."""
-    from scipy.special import betaincinv, ndtri, stdtrit
-
-    sizes = of.sum(axis=1)
-    counts, sizes = (beyond & of).sum(axis=1)[sizes > 0], sizes[sizes > 0]
-    total, found, runs = int(sizes.sum()), int(counts.sum()), len(sizes)
-    rate, weight = found / total, 1.0
-    if 0 < found < total and runs > 1:
-        spread = float(((counts - rate * sizes) ** 2).sum()) * runs / (runs - 1)
-        if spread > total * rate * (1 - rate):
-            # And as many fewer again as so few runs leave that spread uncertain.
-            unsure = float(ndtri(quantile) / stdtrit(runs - 1, quantile)) ** 2
-            weight = total * rate * (1 - rate) / spread * unsure
-    n, k = total * weight, found * weight
-    if quantile < 0.5:
-        return float(betaincinv(k, n - k + 1, quantile)) if k else 0.0
-    return float(betaincinv(k + 1, n - k, quantile)) if k < n else 1.0
+    """A limit of how often those of one kind are beyond a threshold; the clients of a run are a cluster."""
+    return clustered_limit((beyond & of).sum(axis=1), of.sum(axis=1), quantile)
 
 
 def _rate(scores: np.ndarray, members: np.ndarray, aimed: float) -> Rate:

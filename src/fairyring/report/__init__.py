@@ -11,8 +11,9 @@ from pathlib import Path
 from fairyring.core.errors import StorageError
 from fairyring.core.files import ANYBODY, OWNER
 from fairyring.records.layout import REPORT
+from fairyring.report.kit import page, units
 
-__all__ = ["write_report", "write_study_report"]
+__all__ = ["units", "write_report", "write_study_report"]
 
 
 def write_report(run_folder: str | Path, out: str | Path | None = None) -> Path:
@@ -31,12 +32,11 @@ def write_report(run_folder: str | Path, out: str | Path | None = None) -> Path:
         StorageError: the file could not be written; an older report there is left as it was.
         MissingExtra: matplotlib is not installed.
     """
-    from fairyring.report._folder import RunFolder
-    from fairyring.report._page import page
+    from fairyring.report.run import RunFolder, document
 
     folder = RunFolder.read(run_folder)
     path = Path(out) if out is not None else folder.path / REPORT
-    return _written(page(folder), path, mode=OWNER if folder.run.get("privacy") else ANYBODY)
+    return _written(page(document(folder)), path, mode=OWNER if folder.run.get("privacy") else ANYBODY)
 
 
 def write_study_report(folder: str | Path, out: str | Path | None = None) -> Path:
@@ -46,7 +46,7 @@ def write_study_report(folder: str | Path, out: str | Path | None = None) -> Pat
     that are in it.
 
     Args:
-        folder: of the study, as `fairyring.ecology.study` and `fairyring ecology study` write it.
+        folder: of the study, as `fairyring.ecology.study_world1` and its kin, and `fairyring ecology study`, write it.
         out: the HTML file; `report.html` in the folder if not given.
 
     Raises:
@@ -55,11 +55,10 @@ def write_study_report(folder: str | Path, out: str | Path | None = None) -> Pat
         StorageError: the file could not be written; an older report there is left as it was.
         MissingExtra: matplotlib is not installed.
     """
-    from fairyring.report._ecology import page
-    from fairyring.report._ecology_data import Study
+    from fairyring.report.study import Study, document
 
     study = Study.read(folder)
-    return _written(page(study), Path(out) if out is not None else study.path / REPORT)
+    return _written(page(document(study)), Path(out) if out is not None else study.path / REPORT)
 
 
 def _written(text: str, path: Path, *, mode: int = ANYBODY) -> Path:

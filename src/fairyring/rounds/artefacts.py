@@ -16,6 +16,7 @@ from fairyring.records.layout import (
     CHECKPOINTS,
     LEDGER_FILES,
     PLAN,
+    REPORT,
     SCORES,
     SEAL,
     SECRET,
@@ -176,7 +177,7 @@ ARTEFACTS = (
         "the report, once it is written",
         False,
         "It shows all the rest.",
-        ("report.html",),
+        (REPORT,),
     ),
     Artefact(
         "audits",

@@ -1,0 +1,225 @@
+"""What has evolved, asked in the lab: how well individuals find food, and by what rule.
+
+The chemotactic index of an individual is the mean food where it was over the arena's mean food; one that feels nothing has 1
+on average, however it moves.
+"""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from threading import Lock
+
+import jax
+import numpy as np
+
+from fairyring.core.cores import available_cores
+from fairyring.core.errors import EcologyError
+from fairyring.ecology.history import Evolution, WorldRun
+from fairyring.ecology.lab.arenas import Arena, Tracks, watch
+from fairyring.ecology.world import World
+
+INDIVIDUALS, STEPS, SETTLING = 512, 1200, 400
+SLOPE = (5.0, 50.0)  # cells from the ridge's crest: where drift is measured
+
+
+@dataclass(frozen=True)
+class Assay:
+    """One population in the lab. Arrays are `[individuals]`; NaN where one never was in that case.
+
+    Attributes:
+        index: chemotactic index on a ridge of food.
+        index_on_patch: on a patch.
+        index_without_sensor: on the ridge, the same individuals feeling nothing.
+        contrast: P(tumble | food falling) - P(tumble | food rising).
+        level_contrast: P(tumble | plenty) - P(tumble | less).
+        drift: mean speed up the ridge's slope, over the speed of a run.
+        run_up, run_down: mean length of runs up and down the slope, steps.
+        tumbling: P(tumble).
+        emitting: P(emit) on the ridge of food; zeros where there is no signal.
+        emitting_on_food: P(emit | plenty) - P(emit | less).
+        index_of_signal: chemotactic index on a ridge of signal, food being flat; NaN where there is no signal.
+        probabilities: mean P(tumble) in each state of level and change `[3, 3]`, over individuals that were in it.
+    """
+
+    index: np.ndarray
+    index_on_patch: np.ndarray
+    index_without_sensor: np.ndarray
+    contrast: np.ndarray
+    level_contrast: np.ndarray
+    drift: np.ndarray
+    run_up: np.ndarray
+    run_down: np.ndarray
+    tumbling: np.ndarray
+    emitting: np.ndarray
+    emitting_on_food: np.ndarray
+    index_of_signal: np.ndarray
+    probabilities: np.ndarray
+
+
+def assay(
+    run: Evolution,
+    *,
+    individuals: int | None = None,
+    steps: int = STEPS,
+    settling: int = SETTLING,
+    seed: int = 0,
+    cores: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Assay | None]:
+    """Each world of a run in the lab; None of a world in which nobody lives.
+
+    Args:
+        run: whose worlds as they are now.
+        individuals: how many are drawn of each, with replacement where fewer live; 512 by default, or as many as the
+            capacity allows.
+        steps: how long each arena is watched, of which the first `settling` do not count for indices.
+        settling: see `steps`.
+        seed: of the lab's own chance.
+        cores: how many to use; all by default.
+        progress: called with worlds done and worlds in all.
+
+    Raises:
+        EcologyError: no individuals, or nothing left of the steps after settling.
+    """
+    individuals = min(INDIVIDUALS, run.settings.capacity) if individuals is None else individuals
+    if individuals < 1 or individuals > run.settings.capacity or not 0 <= settling < steps:
+        raise EcologyError(
+            "assay",
+            given=f"{individuals} individuals, {steps} steps of which {settling} are for settling",
+            expected=f"1 to {run.settings.capacity} individuals, and more steps than for settling",
+            do="Correct them.",
+        )
+    room = run.settings.capacity // individuals
+    living = [world for world in run.worlds if len(world.living())]
+    batches = [living[i : i + room] for i in range(0, len(living), room)]
+    cores = min(cores or available_cores(), max(1, len(batches)))
+    free, lock, done = list(range(cores)), Lock(), 0
+
+    def one(item: tuple[int, list[WorldRun]]) -> list[Assay]:
+        nonlocal done
+        number, worlds = item
+        with lock:
+            core = free.pop()
+        try:
+            return _together(run.settings, worlds, individuals, steps, settling, [seed, number], core)
+        finally:
+            with lock:
+                free.append(core)
+                done += len(worlds)
+                if progress is not None:
+                    progress(done, len(living))
+
+    with ThreadPoolExecutor(cores) as pool:
+        made = iter([each for batch in pool.map(one, enumerate(batches)) for each in batch])
+    return [next(made) if len(world.living()) else None for world in run.worlds]
+
+
+def _together(
+    settings: World,
+    worlds: Sequence[WorldRun],
+    individuals: int,
+    steps: int,
+    settling: int,
+    address: list[int],
+    core: int,
+) -> list[Assay]:
+    """Several worlds in one arena: in the lab nobody takes notice of anybody."""
+    key = jax.random.key(address[0])
+    key = jax.random.fold_in(key, address[1])
+    draw = np.random.default_rng(address)
+    picks = [
+        draw.choice(len(world.living()), individuals, replace=len(world.living()) < individuals)
+        for world in worlds
+    ]
+    genomes = np.concatenate([world.genomes()[pick] for world, pick in zip(worlds, picks, strict=True)])
+    minds = jax.tree.map(
+        lambda *rows: np.concatenate([of[pick] for of, pick in zip(rows, picks, strict=True)]),
+        *(world.minds() for world in worlds),
+    )
+
+    def seen(arena: Arena, part: int) -> list[Tracks]:
+        key_of = jax.random.fold_in(key, part)
+        together = watch(settings, genomes, minds, arena, key=key_of, steps=steps, core=core)
+        return [together.of(slice(i * individuals, (i + 1) * individuals)) for i in range(len(worlds))]
+
+    ridges, patches, without = seen(Arena(), 0), seen(Arena("patch"), 1), seen(Arena(sensing=False), 2)
+    signals = seen(Arena("flat", "ridge"), 3) if "signal" in settings.chemicals() else [None] * len(worlds)
+    return [
+        _measured(settings, *tracks, settling)
+        for tracks in zip(ridges, patches, without, signals, strict=True)
+    ]
+
+
+def _measured(
+    settings: World, ridge: Tracks, patch: Tracks, without: Tracks, of_signal: Tracks | None, settling: int
+) -> Assay:
+    up, down = run_lengths(ridge)
+    return Assay(
+        index=index(ridge.food, ridge, settling),
+        index_on_patch=index(patch.food, patch, settling),
+        index_without_sensor=index(without.food, without, settling),
+        contrast=share(ridge.tumbled, ridge.change == 0) - share(ridge.tumbled, ridge.change == 2),
+        level_contrast=share(ridge.tumbled, ridge.level == 2) - share(ridge.tumbled, ridge.level < 2),
+        drift=drift(ridge, settings),
+        run_up=up,
+        run_down=down,
+        tumbling=ridge.tumbled.mean(0),
+        emitting=ridge.emitted.mean(0),
+        emitting_on_food=share(ridge.emitted, ridge.level == 2) - share(ridge.emitted, ridge.level < 2),
+        index_of_signal=np.full(ridge.x.shape[1], np.nan)
+        if of_signal is None or of_signal.signal is None
+        else index(of_signal.signal, of_signal, settling),
+        probabilities=table([ridge, patch]),
+    )
+
+
+def index(shown: np.ndarray, tracks: Tracks, settling: int) -> np.ndarray:
+    """Mean of a field where each individual was, over the field's mean; `[individuals]`."""
+    x, y = tracks.x[settling:].astype(int), tracks.y[settling:].astype(int)
+    return shown[x, y].mean(0) / shown.mean()
+
+
+def share(did: np.ndarray, when: np.ndarray) -> np.ndarray:
+    """How often each individual did something when something was so; NaN where it never was. `[individuals]`"""
+    times = when.sum(0)
+    return np.where(times > 0, (did & when).sum(0) / np.maximum(times, 1), np.nan)
+
+
+def drift(tracks: Tracks, settings: World) -> np.ndarray:
+    """Mean speed towards the ridge's crest while on its slope, over the speed of a run; `[individuals]`."""
+    towards, slope = _slope(tracks)
+    return (towards * slope).sum(0) / np.maximum(slope.sum(0), 1) / max(settings.speed, 1e-9)
+
+
+def run_lengths(tracks: Tracks) -> tuple[np.ndarray, np.ndarray]:
+    """Mean length of runs up and down the slope, steps: steps without a tumble, a run each tumble; `[individuals]`."""
+    towards, slope = _slope(tracks)
+    runs = ~tracks.tumbled & slope
+    ends = np.roll(tracks.tumbled, -1, 0) & runs
+    ends[-1] = False
+    means = []
+    for way in (towards > 0, towards < 0):
+        count = (ends & way).sum(0)
+        means.append(np.where(count > 0, (runs & way).sum(0) / np.maximum(count, 1), np.nan))
+    return means[0], means[1]
+
+
+def table(watched: Sequence[Tracks]) -> np.ndarray:
+    """P(tumble) in each state of level and change, over all individuals `[3, 3]`; NaN where nobody was."""
+    probabilities = np.full((3, 3), np.nan)
+    for level in range(3):
+        for change in range(3):
+            did = when = 0
+            for tracks in watched:
+                there = (tracks.level == level) & (tracks.change == change)
+                did, when = did + int((tracks.tumbled & there).sum()), when + int(there.sum())
+            if when:
+                probabilities[level, change] = did / when
+    return probabilities
+
+
+def _slope(tracks: Tracks) -> tuple[np.ndarray, np.ndarray]:
+    """How far each step went towards the crest, and whether it was on the slope."""
+    middle = len(tracks.food) / 2
+    away = tracks.x - middle
+    return -np.sign(away) * tracks.dx, (np.abs(away) > SLOPE[0]) & (np.abs(away) < SLOPE[1])

@@ -1,0 +1,127 @@
+"""The family of a world that goes on: what is new is added to it, however long it is already.
+
+A `Lineage` is made anew with whatever happens, which is right for a run that is read every few thousand steps and ends. A
+world that is watched is read many times a second for days.
+"""
+
+import numpy as np
+
+from fairyring.ecology.history import NOBODY, Lineage
+
+ROOM = 1024  # rows that there is room for at first
+
+
+class Growing:
+    """An array with room for more rows, doubled when there is none left: a row costs the same at any length.
+
+    Args:
+        rows: the first ones.
+    """
+
+    def __init__(self, rows: np.ndarray) -> None:
+        self._rows = np.empty((max(ROOM, len(rows)), *rows.shape[1:]), rows.dtype)
+        self._length = 0
+        self.add(rows)
+
+    def __len__(self) -> int:
+        return self._length
+
+    @property
+    def rows(self) -> np.ndarray:
+        """All of them, to be read or written until more are added."""
+        return self._rows[: self._length]
+
+    def add(self, rows: np.ndarray) -> None:
+        """Append some."""
+        end = self._length + len(rows)
+        if end > len(self._rows):
+            wider = np.empty((max(2 * len(self._rows), end), *self._rows.shape[1:]), self._rows.dtype)
+            wider[: self._length] = self.rows
+            self._rows = wider
+        self._rows[self._length : end] = rows
+        self._length = end
+
+
+class Family:
+    """Everybody who ever lived in a world that goes on, by number, and who is in which place.
+
+    What `Lineage` has and, so that nobody's ancestors or children need be counted, his founder, generation and offspring.
+
+    Attributes:
+        holder: as in `Lineage`.
+    """
+
+    def __init__(self, founders: int, capacity: int) -> None:
+        start = Lineage.founded(founders, capacity)
+        self.holder = start.holder
+        self._parent, self._born, self._died = (Growing(of) for of in (start.parent, start.born, start.died))
+        self._founder = Growing(np.arange(founders, dtype=np.int32))
+        self._generation, self._offspring = (Growing(np.zeros(founders, np.int32)) for _ in range(2))
+
+    def __len__(self) -> int:
+        return len(self._parent)
+
+    def places(self) -> Lineage:
+        """A tree in which whoever is in a place now is called by it: grow it by what happens next, and `add` it."""
+        return Lineage.founded(len(self.holder), len(self.holder))
+
+    def add(self, grown: Lineage, steps: int) -> None:
+        """What has happened since `places`, to the tree of which came `grown`, its steps counted from `steps`."""
+        capacity, first = len(self.holder), len(self)
+        count = len(grown) - capacity
+        names = np.concatenate([self.holder, np.arange(first, first + count, dtype=np.int32)])
+        parent = grown.parent[capacity:]
+        child = parent >= 0
+        parent = np.where(child, names[parent], np.int32(NOBODY))
+        root, depth = grown.founder()[capacity:], grown.generation()[capacity:]
+        # A line goes back to somebody who was in a place before, or to a newcomer since, whose own line begins with it.
+        older, of = root < capacity, names[root]
+        founder, generation = of.copy(), depth.copy()
+        founder[older] = self._founder.rows[of[older]]
+        generation[older] += self._generation.rows[of[older]]
+        self._parent.add(parent)
+        self._born.add(grown.born[capacity:] + np.int32(steps))
+        self._died.add(np.full(count, NOBODY, np.int32))
+        self._founder.add(founder)
+        self._generation.add(generation)
+        self._offspring.add(np.zeros(count, np.int32))
+        gone = np.flatnonzero(grown.died >= 0)
+        self._died.rows[names[gone]] = grown.died[gone] + np.int32(steps)
+        np.add.at(self._offspring.rows, parent[child], 1)
+        self.holder = names[grown.holder]
+
+    def lineage(self) -> Lineage:
+        """The whole tree, a copy."""
+        rows = (of.rows.copy() for of in (self._parent, self._born, self._died))
+        return Lineage(*rows, holder=self.holder.copy())
+
+    def parent(self, uid: int) -> int:
+        """Its parent's uid, or -1."""
+        return int(self._parent.rows[uid])
+
+    def born(self, uid: int) -> int:
+        """The step of its birth."""
+        return int(self._born.rows[uid])
+
+    def died(self, uid: int) -> int:
+        """The step of its death; -1 while it lives."""
+        return int(self._died.rows[uid])
+
+    def founder(self, uid: int) -> int:
+        """Uid of the founder or newcomer that its line began with."""
+        return int(self._founder.rows[uid])
+
+    def generation(self, uid: int) -> int:
+        """How many divisions it is from its founder."""
+        return int(self._generation.rows[uid])
+
+    def offspring(self, uid: int) -> int:
+        """How many children it has had."""
+        return int(self._offspring.rows[uid])
+
+    def ancestors(self, uid: int, most: int) -> tuple[int, ...]:
+        """Its parent, that one's parent and so on, `most` of them at most."""
+        line: list[int] = []
+        while len(line) < most and (uid := self.parent(uid)) >= 0:
+            line.append(uid)
+        return tuple(line)

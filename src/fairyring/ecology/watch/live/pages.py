@@ -1,0 +1,141 @@
+"""One open page: what it asks is done on the world's thread, what it is told goes out in the order it was said."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from fairyring.ecology.watch.live import frames, messages, palette
+from fairyring.ecology.watch.live.loop import Loop
+from fairyring.ecology.watch.scene import Frame, Life, Scene
+
+UNREAD = 64  # messages a page may leave unread before it is sent away
+
+log = logging.getLogger(__name__)
+
+
+class Page:
+    """One open page: what the loop shows it, put into the order in which it is sent."""
+
+    def __init__(self, to: asyncio.AbstractEventLoop) -> None:
+        self.watching: int | None = None
+        self._to = to
+        self._out: asyncio.Queue[Frame | messages.Tell | None] = asyncio.Queue()
+
+    def show(self, frame: Frame, life: Life | None) -> None:
+        """A frame, and before it the life that is watched."""
+        if self.watching is not None:
+            self.tell(messages.watched(frame.step, life))
+        self._put(frame)
+
+    def tell(self, message: messages.Tell) -> None:
+        """A message of any kind, from any thread."""
+        self._put(message)
+
+    async def next(self) -> str | bytes | None:
+        """What to send now, encoded here and not on the world's thread; None: the page reads too little of it."""
+        item = await self._out.get()
+        if isinstance(item, Frame):
+            return frames.encode(item)
+        return None if item is None or self._out.qsize() > UNREAD else messages.write(item)
+
+    def _put(self, item: Frame | messages.Tell) -> None:
+        try:
+            self._to.call_soon_threadsafe(self._out.put_nowait, item)
+        except RuntimeError:
+            # The server has stopped between the world's step and this.
+            log.debug("nobody to show a frame to")
+
+
+def greeting(loop: Loop, page: Page, session: str) -> Callable[[Scene], None]:
+    """A job: tell a page what it must know before its first frame, which comes whether it has seen it or not."""
+
+    def hello(scene: Scene) -> None:
+        page.tell(
+            messages.Hello(
+                session=session,
+                seed=scene.seed,
+                width=scene.settings.width,
+                capacity=scene.settings.capacity,
+                divides=scene.settings.division_energy,
+                palette={
+                    "background": palette.BACKGROUND,
+                    "food": palette.FOOD,
+                    "signal": palette.SIGNAL,
+                    "hungry": palette.HUNGRY,
+                    "fed": palette.FED,
+                    "tumbling": palette.TUMBLING,
+                    "foodGlow": palette.FOOD_GLOW,
+                    "signalGlow": palette.SIGNAL_GLOW,
+                },
+                points=loop.history.points,
+                gap=loop.history.gap,
+            )
+        )
+        page.tell(messages.Knobs(list(scene.knobs().values())))
+        page.tell(loop.state)
+        loop.forget(page)
+
+    return hello
+
+
+def answer(loop: Loop, page: Page, ask: messages.Ask, session: str) -> None:
+    """Do what a page asks, now or on the world's thread.
+
+    Raises:
+        EcologyError: too much waits to be done.
+    """
+    match ask:
+        case messages.Next():
+            loop.ask(page)
+        case messages.Pause(on):
+            loop.set(paused=on)
+        case messages.Speed(steps):
+            loop.set(speed=steps)
+        case messages.Step():
+            loop.do(loop.step, page.tell)
+        case messages.Turn(name, value):
+
+            def turn(scene: Scene) -> None:
+                try:
+                    scene.turn(name, value)
+                finally:
+                    # After a refusal as well: the slider goes back to what is.
+                    loop.tell(messages.Knobs(list(scene.knobs().values())))
+                loop.changed()
+
+            loop.do(turn, page.tell)
+        case messages.Paint(x, y, radius, amount):
+
+            def paint(scene: Scene) -> None:
+                scene.paint(x, y, radius, amount)
+                loop.changed()
+
+            loop.do(paint, page.tell)
+        case messages.Pick(x, y, radius):
+
+            def pick(scene: Scene) -> None:
+                page.watching = scene.at(x, y, radius)
+                _show_life(scene, page)
+
+            loop.do(pick, page.tell)
+        case messages.Watch(uid):
+
+            def watch(scene: Scene) -> None:
+                page.watching = None if uid < 0 or scene.life(uid) is None else uid
+                _show_life(scene, page)
+
+            loop.do(watch, page.tell)
+        case messages.Restart(seed):
+
+            def restart(scene: Scene) -> None:
+                loop.begin_again(scene, seed)
+                for viewer in loop.viewers():
+                    if isinstance(viewer, Page):
+                        greeting(loop, viewer, session)(scene)
+
+            loop.do(restart, page.tell)
+
+
+def _show_life(scene: Scene, page: Page) -> None:
+    life = None if page.watching is None else scene.life(page.watching)
+    page.tell(messages.watched(scene.step, life))

@@ -1,0 +1,288 @@
+"""One world as a scene: the real engine, a few steps at a time, for those who watch it, film it or replay it."""
+
+import dataclasses
+from collections.abc import Mapping
+from itertools import product
+from math import sqrt
+
+import jax
+import numpy as np
+
+from fairyring.core.errors import EcologyError
+from fairyring.ecology.history import NOBODY, Worker, WorldRun, world_key
+from fairyring.ecology.watch.family import Family, Growing
+from fairyring.ecology.watch.scene import Counts, Frame, Knob, Life, Mind
+from fairyring.ecology.world import AMOUNTS, NUMBERS, State, World, founded
+
+READ = 2048  # steps whose logs wait to be read
+HISTORY = 1 << 17  # steps whose numbers are kept: nine megabytes
+ANCESTORS = 50  # of a life, the newest
+
+
+class LivingWorld:
+    """A `Scene` of a world of this room.
+
+    What is turned and painted is not in a run's file: a world that was meddled with is another world.
+
+    A look costs the same at any age. What grows with age is the family tree, 24 bytes for each who ever lived.
+
+    Args:
+        settings: of it.
+        seed, number: its address.
+        history: steps whose numbers are kept for `inhabited`; a world that gets older forgets them all.
+
+    Attributes:
+        settings: of it, as they were last turned.
+        seed: of which it began, or began again.
+        step: how many steps it has taken since.
+    """
+
+    def __init__(self, settings: World, seed: int = 0, number: int = 0, *, history: int = HISTORY) -> None:
+        self.settings = settings
+        self._number, self._most = number, history
+        self._worker = Worker(settings, 0)
+        self._begin(seed)
+
+    def _begin(self, seed: int) -> None:
+        key = world_key(seed, number=self._number)
+        # Two names of one thing: what the next step goes on with, and what was read of it last, in NumPy.
+        self._state = self._seen = founded(self.settings, key)
+        self._key = np.asarray(jax.random.key_data(key))
+        self._family = Family(int(np.asarray(self._seen.alive).sum()), self.settings.capacity)
+        self._numbers = Growing(np.zeros((0, len(NUMBERS)), np.int32))
+        self._amounts = Growing(np.zeros((0, len(AMOUNTS)), np.float32))
+        self._happened = np.zeros(len(NUMBERS), np.int64)  # since the last frame
+        self._pending, self._known = [], {}
+        self.seed, self.step, self._read_steps = seed, 0, 0
+
+    def advance(self, steps: int) -> None:
+        """Take some steps, and return when they are taken."""
+        state, logs = self._worker.run(self.settings, self._state, self._key, steps)
+        self._state = state
+        self._pending.extend(logs)
+        self.step += steps
+        if self.step - self._read_steps >= READ:
+            self._read()
+
+    def inhabited(self) -> WorldRun:
+        """The world and its history so far, a copy.
+
+        Raises:
+            EcologyError: it is older than the steps whose numbers it keeps.
+        """
+        seen = self._read()
+        if self.step > self._most:
+            raise EcologyError(
+                "history",
+                given=f"a world of {self.step} steps",
+                expected=f"at most {self._most}, the steps whose numbers are kept",
+                do="Make the world with a longer `history`.",
+            )
+        return WorldRun(
+            key=self._key,
+            state=seen,
+            lineage=self._family.lineage(),
+            numbers=self._numbers.rows.copy(),
+            amounts=self._amounts.rows.copy(),
+        )
+
+    def _read(self) -> State:
+        """The state in NumPy, after what the logs say was added to the family and to the history."""
+        if self._pending:
+            # As a world that is at its start now and knows nobody but by his place: what was before is not touched.
+            now = WorldRun(
+                key=self._key,
+                state=self._seen,
+                lineage=self._family.places(),
+                numbers=np.zeros((0, len(NUMBERS)), np.int32),
+                amounts=np.zeros((0, len(AMOUNTS)), np.float32),
+            )
+            now = self._worker.recorded(self.settings, now, self._state, self._pending)
+            self._family.add(now.lineage, self._read_steps)
+            self._happened += now.numbers.sum(0)
+            if self.step > self._most:
+                self._numbers, self._amounts = (Growing(of[:0]) for of in (now.numbers, now.amounts))
+            else:
+                self._numbers.add(now.numbers)
+                self._amounts.add(now.amounts)
+            self._state = self._seen = now.state
+            self._pending, self._read_steps = [], self.step
+        return self._seen
+
+    def frame(self) -> Frame:
+        """What is to be seen now."""
+        state = self._read()
+        places = np.flatnonzero(state.alive)
+        happened = dict(zip(NUMBERS, self._happened.tolist(), strict=True))
+        self._happened[:] = 0
+        return Frame(
+            step=self.step,
+            food=np.asarray(state.fields["food"]),
+            signal=np.asarray(state.fields["signal"]) if "signal" in state.fields else None,
+            uid=self._family.holder[places],
+            x=state.x[places],
+            y=state.y[places],
+            direction=np.arctan2(state.uy[places], state.ux[places]).astype(np.float32),
+            energy=state.energy[places],
+            tumbling=state.tumbled[places],
+            mind=self._mind(state.genomes[places]),
+            counts=Counts(
+                population=len(places),
+                births=happened["births"],
+                deaths=happened["deaths"],
+                newcomers=happened["newcomers"],
+                food=float(state.fields["food"].sum()),
+                signal=float(state.fields["signal"].sum()) if "signal" in state.fields else 0.0,
+            ),
+        )
+
+    def knobs(self) -> Mapping[str, Knob]:
+        """What may be turned."""
+        now = self.settings
+        made = [
+            Knob("source_lifetime", "a source stays", now.source_lifetime, 10.0, 3000.0, "steps", True),
+            Knob(
+                "minimum",
+                "fewest bacteria",
+                now.minimum,
+                0.0,
+                float(min(400, now.capacity)),
+                "bacteria",
+                False,
+            ),
+        ]
+        if "signal" in now.chemicals():
+            cost = now.knobs()["emission_cost"].item()
+            made.insert(1, Knob("emission_cost", "cost of emitting", cost, 0.0, 0.1, "energy", False))
+        if not self._without_rho():
+            made.insert(0, Knob("rho", "rho: blind uptake / cost", now.rho, 0.1, 5.0, "", True))
+        made.append(Knob("mutation_rate", "mutation", now.mutation_rate, 0.0, 0.2, "an entry", False))
+        return {knob.name: knob for knob in made}
+
+    def turn(self, name: str, value: float) -> None:
+        """Set a knob.
+
+        Raises:
+            EcologyError: no such knob, or a value it may not have.
+        """
+        knobs = self.knobs()
+        if name == "rho" and (nothing := self._without_rho()):
+            raise EcologyError(
+                name,
+                given=f"a world with {' and '.join(nothing)} of 0",
+                expected="one whose food is eaten, decays and is needed: no influx of food makes this ratio otherwise",
+                do="Begin with other settings.",
+            )
+        if name not in knobs:
+            raise EcologyError(name, given="no knob", expected=", ".join(knobs), do="Turn one of them.")
+        knob = knobs[name]
+        if not knob.low <= value <= knob.high:
+            raise EcologyError(
+                name, given=value, expected=f"from {knob.low:g} to {knob.high:g}", do="Stay within."
+            )
+        if name == "rho":
+            area = self.settings.food_decay * self.settings.width**2
+            name, value = "food_influx", value * self.settings.basal_cost * area / self.settings.uptake_rate
+        whole = isinstance(getattr(self.settings, name), int)
+        self.settings = dataclasses.replace(self.settings, **{name: round(value) if whole else float(value)})
+
+    def _without_rho(self) -> list[str]:
+        """The settings for which its influx of food cannot make a world's rho what one wants."""
+        return [
+            name for name in ("uptake_rate", "basal_cost", "food_decay") if self.settings.knobs()[name] == 0
+        ]
+
+    def paint(self, x: float, y: float, radius: float, amount: float) -> None:
+        """Add food to the cells within `radius` of a place.
+
+        Raises:
+            EcologyError: a place outside of the world, a radius not above 0, or an amount below 0.
+        """
+        cells = self.settings.width
+        if not (0 <= x < cells and 0 <= y < cells and radius > 0 and 0 <= amount < float("inf")):
+            raise EcologyError(
+                "paint",
+                given=f"{amount} within {radius} cells of ({x}, {y})",
+                expected=f"a place within 0 to {cells}, a radius above 0, an amount from 0",
+                do="Correct it.",
+            )
+        seen = self._read()
+        away = [_apart(np.arange(cells) + 0.5, at, cells) ** 2 for at in (x, y)]
+        food = np.array(seen.fields["food"])
+        food[away[0][:, None] + away[1] <= radius**2] += np.float32(amount)
+        self._state = self._seen = seen._replace(fields=seen.fields | {"food": food})
+
+    def life(self, uid: int) -> Life | None:
+        """The life of someone; of the dead, energy and mind are what they were when it was last asked for, or NaN."""
+        state, family = self._read(), self._family
+        if not 0 <= uid < len(family):
+            return None
+        died = family.died(uid)
+        if died < 0:
+            place = int(np.flatnonzero((family.holder == uid) & state.alive)[0])
+            self._known[uid] = (float(state.energy[place]), self._mind(state.genomes[place : place + 1]).mean)
+        energy, mind = self._known.get(uid, (float("nan"), None))
+        if mind is None:
+            mind = np.full_like(self._mind(np.zeros((1, self.settings.genes), np.float32)).mean, np.nan)
+        parent, generation, born = family.parent(uid), family.generation(uid), family.born(uid)
+        return Life(
+            uid=uid,
+            parent=parent,
+            founder=family.founder(uid),
+            ancestors=family.ancestors(uid, ANCESTORS),
+            forebears=generation,
+            generation=generation,
+            born=born,
+            died=None if died < 0 else died,
+            offspring=family.offspring(uid),
+            energy=energy,
+            mind=mind,
+            origin="born" if parent != NOBODY else "founder" if born == 0 else "newcomer",
+        )
+
+    def at(self, x: float, y: float, radius: float = 2.0) -> int | None:
+        """Uid of the living one nearest to a place, at most `radius` cells away."""
+        state, cells = self._read(), self.settings.width
+        places = np.flatnonzero(state.alive)
+        if not len(places):
+            return None
+        away = _apart(state.x[places], x, cells) ** 2 + _apart(state.y[places], y, cells) ** 2
+        nearest = int(away.argmin())
+        return int(self._family.holder[places[nearest]]) if sqrt(away[nearest]) <= radius else None
+
+    def restart(self, seed: int) -> None:
+        """Begin again, from another seed.
+
+        Raises:
+            EcologyError: `seed` is none.
+        """
+        if not isinstance(seed, int) or not 0 <= seed < 2**32:
+            raise EcologyError(
+                "seed", given=repr(seed), expected="a whole number from 0 to 2**32 - 1", do="Correct it."
+            )
+        self._begin(seed)
+
+    def _mind(self, genomes: np.ndarray) -> Mind:
+        """Of each genome what the page shows, averaged: P(tumble) by level and change, or a reward an event."""
+        settings = self.settings
+        if settings.policy.reward is not None:
+            each = genomes[:, : len(settings.events), None]
+            rows, columns, kind = tuple(event.name for event in settings.events), ("reward",), "rewards"
+        else:
+            first, *others = settings.senses
+            rows = first.labels
+            columns = tuple(", ".join(of) for of in product(*(sense.labels for sense in others)))
+            tables = genomes.reshape(len(genomes), settings.states, settings.actions).astype(np.float64)
+            odds = np.exp(settings.knobs()["beta"] * (tables - tables.max(2, keepdims=True)))
+            tumbling = odds[:, :, 1::2].sum(2) / odds.sum(2)
+            each, kind = tumbling.reshape(len(genomes), len(rows), len(columns)), "table"
+        if not len(genomes):
+            nothing = np.full((len(rows), len(columns)), np.nan, np.float32)
+            return Mind(kind, rows, columns, nothing, nothing)
+        return Mind(kind, rows, columns, each.mean(0).astype(np.float32), each.std(0).astype(np.float32))
+
+
+def _apart(at: np.ndarray, place: float, cells: int) -> np.ndarray:
+    """Distance along one axis of the torus."""
+    away = np.abs(at - place)
+    return np.minimum(away, cells - away)

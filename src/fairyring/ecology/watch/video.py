@@ -1,0 +1,273 @@
+"""Films of a world: what the live page shows, as a GIF or an MP4."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from fairyring.core.errors import EcologyError, MissingExtra, StorageError
+from fairyring.ecology.watch.live import palette
+from fairyring.ecology.watch.scene import Frame, Scene
+
+# Of those that run and those that tumble, cells; the page has the same: half of a body's thickness, and half of its length
+# without its round ends.
+THICKNESS = np.array([0.37, 0.414], np.float32)
+HALVES = np.array([0.58, 0.175], np.float32)
+HALO = np.float32(1.5)
+_AT_ONCE = 64  # steps between two reports of how far it is
+# Five rows of three points each, a bit a point, of what is written into a corner.
+GLYPHS = {
+    "0": 0b111_101_101_101_111,
+    "1": 0b010_110_010_010_111,
+    "2": 0b111_001_111_100_111,
+    "3": 0b111_001_111_001_111,
+    "4": 0b101_101_111_001_001,
+    "5": 0b111_100_111_001_111,
+    "6": 0b111_100_111_101_111,
+    "7": 0b111_001_010_010_010,
+    "8": 0b111_101_111_101_111,
+    "9": 0b111_101_111_001_111,
+    "S": 0b111_100_111_001_111,
+    "T": 0b111_010_010_010_010,
+    "E": 0b111_100_111_100_111,
+    "P": 0b111_101_111_100_100,
+    " ": 0,
+}
+
+
+def write_video(frames: Iterable[Frame], path: str | Path, *, fps: float = 30, size: int = 512) -> Path:
+    """Write a film of `frames` and return where it lies.
+
+    It is written beside its place and renamed when it is whole: an older film there stays until then, and stays if the
+    frames end with an error.
+
+    Args:
+        frames: in their order; they are taken one by one.
+        path: of the film; `.gif` (by Pillow) or `.mp4` (H.264, by FFmpeg).
+        fps: frames a second, from 1 to 60; a GIF counts in hundredths of a second, which is kept on average.
+        size: pixels a side, an even number from 64 to 4096.
+
+    Raises:
+        EcologyError: another ending, no frames, a rate or a size that is not possible.
+        StorageError: the file could not be written.
+        MissingExtra: Pillow or imageio-ffmpeg is not installed.
+    """
+    path = Path(path)
+    writers: dict[str, Callable[[Iterable[Frame], Path, float, int], int]] = {".gif": _gif, ".mp4": _mp4}
+    write = writers.get(path.suffix.lower())
+    if write is None:
+        raise EcologyError(
+            "film",
+            given=path.name,
+            expected="a name that ends in .gif or .mp4",
+            do="Give the film one of these endings.",
+        )
+    if not 1 <= fps <= 60:
+        raise EcologyError(
+            "fps", given=fps, expected="1 to 60 frames a second", do="Choose a rate between them."
+        )
+    _check_size(size)
+    # The ending stays last: FFmpeg goes by it.
+    beside = path.with_name(f".{path.stem}.part{path.suffix.lower()}")
+    try:
+        if not path.parent.is_dir():
+            raise FileNotFoundError(2, "no such folder")
+        if not write(frames, beside, fps, size):
+            raise EcologyError(
+                "film", given="no frames", expected="at least one", do="Let the world take a step."
+            )
+        os.replace(beside, path)
+    except OSError as error:
+        raise StorageError(
+            f"film {str(path)!r}",
+            given=error.strerror or type(error).__name__,
+            expected="a file that can be written",
+            do="Free space, or give another place.",
+        ) from error
+    finally:
+        beside.unlink(missing_ok=True)
+    return path
+
+
+def render(frame: Frame, size: int = 512) -> np.ndarray:
+    """A frame as a picture.
+
+    Args:
+        frame: of any world.
+        size: pixels a side, an even number from 64 to 4096.
+
+    Returns:
+        uint8 `[size, size, 3]`, red, green and blue; rows run with y, as on the page.
+
+    Raises:
+        EcologyError: a size that is not possible.
+    """
+    _check_size(size)
+    picture = np.asarray(palette.BACKGROUND, np.float32) + _glow(
+        frame.food, size, palette.FOOD, palette.FOOD_GLOW
+    )
+    if frame.signal is not None:
+        picture += _glow(frame.signal, size, palette.SIGNAL, palette.SIGNAL_GLOW)
+    np.clip(picture, 0, 255, out=picture)
+    if len(frame.uid):
+        _bodies(picture, frame)
+    _write(picture, f"STEP {frame.step}")
+    return np.rint(picture).astype(np.uint8)
+
+
+def _glow(field: np.ndarray, size: int, colour: tuple[int, int, int], glow: float) -> np.ndarray:
+    """What a field adds to every pixel: quadratic splines between cells, for straight lines would show as diamonds."""
+    bright = (1 - np.exp(-np.asarray(field, np.float32) / np.float32(glow))).T
+    cells = len(field)
+    place = (np.arange(size, dtype=np.float32) + np.float32(0.5)) * np.float32(cells / size) - np.float32(0.5)
+    nearest = np.rint(place).astype(np.int64)
+    off = place - nearest
+    taps = ((-1, (0.5 - off) ** 2 / 2), (0, 0.75 - off**2), (1, (0.5 + off) ** 2 / 2))
+    for axis in (0, 1):
+        parts = [
+            bright.take((nearest + step) % cells, axis) * np.expand_dims(weight, 1 - axis)
+            for step, weight in taps
+        ]
+        bright = parts[0] + parts[1] + parts[2]
+    return bright[:, :, None] * np.asarray(colour, np.float32)
+
+
+def _bodies(picture: np.ndarray, frame: Frame) -> None:
+    """Draw everyone over the fields; where bodies overlap they mix, so that their order does not matter."""
+    size = len(picture)
+    scale = size / len(frame.food)
+    reach = int(np.ceil(scale * HALO))
+    near = np.arange(-reach, reach + 1)
+    bright = np.clip(np.asarray(frame.energy, np.float32) / palette.SATED, 0, 1)
+    tumbling = np.asarray(frame.tumbling, bool)
+    hungry, fed, warm = (np.asarray(c, np.float32) for c in (palette.HUNGRY, palette.FED, palette.TUMBLING))
+    part = np.where(tumbling, 0.4 + 0.6 * bright, bright)[:, None]
+    colours = hungry * (1 - part) + np.where(tumbling[:, None], warm, fed) * part
+    sums = np.zeros((4, size * size))
+    # A few hundred at a time: what is computed for each pixel near them stays in the cache.
+    for start in range(0, len(frame.uid), 256):
+        some = slice(start, start + 256)
+        centre = [np.asarray(v[some], np.float32) * np.float32(scale) for v in (frame.x, frame.y)]
+        pixel = [np.floor(c).astype(np.int64)[:, None] + near for c in centre]
+        dx, dy = (
+            (p + np.float32(0.5) - c[:, None]) / np.float32(scale) for p, c in zip(pixel, centre, strict=True)
+        )
+        dx, dy = dx[:, None, :].astype(np.float32), dy[:, :, None].astype(np.float32)
+        angle = np.asarray(frame.direction[some], np.float32)[:, None, None]
+        along, aside = dx * np.cos(angle) + dy * np.sin(angle), dy * np.cos(angle) - dx * np.sin(angle)
+        thick, half = (
+            lengths[tumbling[some].astype(np.int64), None, None] for lengths in (THICKNESS, HALVES)
+        )
+        away = np.hypot(np.maximum(np.abs(along) - half, 0), aside) - thick
+        solid = np.clip(np.float32(0.5) - away * np.float32(scale), 0, 1)
+        halo = np.clip(1 - np.sqrt(dx * dx + dy * dy) / HALO, 0, 1) * (0.05 + 0.22 * bright[some, None, None])
+        strength = np.maximum(solid, halo)
+        where = (pixel[1][:, :, None] % size) * size + pixel[0][:, None, :] % size
+        # Most pixels near a body have nothing of it.
+        seen = np.flatnonzero(strength > 1 / 512)
+        where, strength = where.ravel()[seen], strength.ravel()[seen]
+        whose = start + seen // len(near) ** 2
+        for i in range(4):
+            weight = strength if i == 3 else strength * colours[whose, i]
+            sums[i] += np.bincount(where, weight, size * size)
+    strength = sums[3].reshape(size, size, 1)
+    colour = (sums[:3] / np.maximum(sums[3], 1e-9)).T.reshape(size, size, 3)
+    cover = np.minimum(strength, 1)
+    picture += ((colour - picture) * cover).astype(np.float32)
+
+
+def _write(picture: np.ndarray, text: str) -> None:
+    """Letters into the upper left corner, as large as a fortieth of the side."""
+    dot = max(1, len(picture) // 200)
+    bits = np.zeros((7, 4 * len(text) + 1), bool)
+    for i, glyph in enumerate(text):
+        rows = np.array([int(bit) for bit in f"{GLYPHS[glyph]:015b}"], bool).reshape(5, 3)
+        bits[1:6, 4 * i + 1 : 4 * i + 4] = rows
+    letters = bits.repeat(dot, 0).repeat(dot, 1)[: len(picture), : len(picture) - 2 * dot]
+    corner = picture[2 * dot : 2 * dot + letters.shape[0], 2 * dot : 2 * dot + letters.shape[1]]
+    corner *= np.float32(0.55)
+    corner[letters] = 235
+
+
+def _gif(frames: Iterable[Frame], path: Path, fps: float, size: int) -> int:
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise MissingExtra("pillow", extra="video", purpose="a film as a GIF") from error
+    pictures = [
+        Image.fromarray(render(frame, size)).quantize(256, dither=Image.Dither.NONE) for frame in frames
+    ]
+    if pictures:
+        ends = [round(100 * i / fps) for i in range(len(pictures) + 1)]
+        # Viewers take less than two hundredths for a mistake, and show a tenth of a second instead.
+        lasts = [10 * max(2, end - begin) for begin, end in pairwise(ends)]
+        pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=lasts, loop=0)
+    return len(pictures)
+
+
+def _mp4(frames: Iterable[Frame], path: Path, fps: float, size: int) -> int:
+    try:
+        import imageio_ffmpeg
+    except ImportError as error:
+        raise MissingExtra("imageio-ffmpeg", extra="video", purpose="a film as an MP4") from error
+    writer, count = None, 0
+    try:
+        for frame in frames:
+            if writer is None:
+                # Quality by a constant rate factor: bodies of a few pixels suffer first where bits are rationed.
+                writer = imageio_ffmpeg.write_frames(
+                    str(path),
+                    (size, size),
+                    fps=fps,  # pyright: ignore[reportArgumentType] it says a whole number, and takes any
+                    codec="libx264",
+                    quality=None,  # pyright: ignore[reportArgumentType] a rate factor is given below instead
+                    macro_block_size=2,
+                    ffmpeg_log_level="error",
+                    output_params=["-crf", "18", "-movflags", "+faststart"],
+                )
+                writer.send(None)
+            writer.send(render(frame, size).tobytes())
+            count += 1
+    finally:
+        if writer is not None:
+            writer.close()
+    return count
+
+
+def _check_size(size: int) -> None:
+    if not 64 <= size <= 4096 or size % 2:
+        raise EcologyError(
+            "size", given=size, expected="an even number of pixels from 64 to 4096", do="Choose one of these."
+        )
+
+
+def film(
+    world: Scene,
+    first: int,
+    last: int,
+    every: int,
+    *,
+    before: Callable[[int, int], None],
+    progress: Callable[[int, int], None],
+) -> Iterator[Frame]:
+    """Frames of a world that is at its start, from one step to another.
+
+    Args:
+        world: to be lived through.
+        first, last: steps.
+        every: steps between two frames.
+        before, progress: called with steps made and steps to make, up to the first frame and then.
+    """
+    while world.step < first:
+        world.advance(min(_AT_ONCE, first - world.step))
+        before(world.step, first)
+    yield world.frame()
+    while world.step < last:
+        for _ in range(every // _AT_ONCE):
+            world.advance(min(_AT_ONCE, last - world.step))
+        if world.step < last and every % _AT_ONCE:
+            world.advance(min(every % _AT_ONCE, last - world.step))
+        progress(world.step - first, last - first)
+        yield world.frame()

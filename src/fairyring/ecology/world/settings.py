@@ -1,0 +1,397 @@
+"""Settings of the two worlds, checked when they are made.
+
+A rate is per step, a length is in cells. A step stands for 0.1 s and a cell for 4 µm, which makes a running bacterium
+as fast as E. coli (20 µm/s); nothing in the code knows of seconds.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any, Literal, Self
+
+import numpy as np
+
+from fairyring.core.errors import EcologyError
+from fairyring.ecology.world import events as happenings
+from fairyring.ecology.world import senses as feelings
+from fairyring.ecology.world.events import Event
+from fairyring.ecology.world.policies import Policy, q_learning, tables
+from fairyring.ecology.world.senses import Sense, states_of
+
+Control = Literal["none", "scrambled", "blind"]
+LARGEST = 1e30  # of any number: worlds are computed in float32, and sums of it must stay finite
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """What the two worlds have in common. Make a `World1` or a `World2`.
+
+    Args:
+        width: cells a side of the torus.
+        capacity: most bacteria at once, a multiple of 32. A parent that finds no place waits, and is counted.
+        founders: bacteria at the start, with random genomes.
+        minimum: newcomers with random genomes come while there are fewer.
+        sources: places that food comes from.
+        food_influx: energy that all of them give in a step.
+        food_decay: share of food that is lost in a step.
+        food_diffusion: share of a cell's food that goes to each of its four neighbours in a step.
+        source_spread: standard deviation of the Gaussian a source spreads its food over.
+        source_lifetime: steps, on average, until a source jumps elsewhere.
+        speed: cells a run covers in a step.
+        turning: rotational diffusion of a run, rad² a step; a heading's variance grows by twice that.
+        dwell: a tumble stands still for a step; without, it turns and runs at once.
+        uptake_rate: share of a cell's food that one can eat in a step.
+        uptake_limit: the most that one can eat in a step.
+        basal_cost: energy that living costs in a step.
+        start_energy: of founders and newcomers.
+        division_energy: from which on one divides; both get half.
+        mutation_rate: probability that an entry of the genome mutates at a division.
+        mutation_scale: standard deviation of what is then added.
+        conjugation: probability that one who meets another takes over one entry of its genome.
+        memory: steps, the time constant of the leaky memory that change is felt against.
+        level_low, level_high: food from which on its level is the second and the third.
+        change_threshold: relative change from which on food is felt to fall or rise.
+        senses: what is felt.
+        policy: how it decides.
+        control: "scrambled": children get random genomes; "blind": everyone gets the observation of somebody else.
+
+    Raises:
+        EcologyError: a value that makes no sense, or an unstable diffusion.
+    """
+
+    width: int = 128
+    capacity: int = 2048
+    founders: int = 400
+    minimum: int = 64
+    sources: int = 6
+    food_influx: float = 30.0
+    food_decay: float = 0.01
+    food_diffusion: float = 0.2
+    source_spread: float = 5.0
+    source_lifetime: float = 300.0
+    speed: float = 0.5
+    turning: float = 0.01
+    dwell: bool = True
+    uptake_rate: float = 0.1
+    uptake_limit: float = 0.05
+    basal_cost: float = 0.02
+    start_energy: float = 1.0
+    division_energy: float = 2.0
+    mutation_rate: float = 0.02
+    mutation_scale: float = 0.5
+    conjugation: float = 0.05
+    memory: float = 4.0
+    level_low: float = 0.02
+    level_high: float = 0.2
+    change_threshold: float = 0.01
+    senses: tuple[Sense, ...] = (feelings.LEVEL, feelings.CHANGE)
+    policy: Policy = dataclasses.field(default_factory=tables)
+    control: Control = "none"
+
+    def __post_init__(self) -> None:
+        if type(self) is World:
+            raise EcologyError(
+                "World", given="the base of both", expected="World1 or World2", do="Make one of them."
+            )
+        for name, (low, high) in self.limits().items():
+            value = getattr(self, name)
+            number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+            if not number or not isfinite(value) or not low <= value <= min(high, LARGEST):
+                high = high if high < float("inf") or not number else LARGEST
+                upto = f"from {low:g} to {high:g}" if high < float("inf") else f"of at least {low:g}"
+                raise EcologyError(name, given=repr(value), expected=f"a number {upto}", do="Correct it.")
+        for field in dataclasses.fields(self):
+            name, value = field.name, getattr(self, field.name)
+            if field.type is int and not isinstance(value, int | np.integer):
+                raise EcologyError(name, given=repr(value), expected="a whole number", do="Correct it.")
+            if field.type is bool and not isinstance(value, bool):
+                raise EcologyError(name, given=repr(value), expected="True or False", do="Correct it.")
+            if field.type in (
+                int,
+                float,
+            ):  # 30 and NumPy's 30.0 run the same program as 30.0, and are saved as it
+                object.__setattr__(self, name, field.type(value))
+        self._parts("senses", Sense)
+        self._together()
+
+    def _parts(self, name: str, kind: type) -> None:
+        """Check a field of several parts that differ in name; a list of them is as good as a tuple."""
+        given = getattr(self, name)
+        parts = tuple(given) if isinstance(given, list | tuple) else (given,)
+        names = [part.name for part in parts if isinstance(part, kind)]
+        if len(set(names)) < len(parts):
+            raise EcologyError(
+                name,
+                given=", ".join(part.name if isinstance(part, kind) else repr(part) for part in parts),
+                expected=f"a tuple of {kind.__name__}, each with a name of its own",
+                do="Leave out what is none, and rename what is there twice.",
+            )
+        object.__setattr__(self, name, parts)
+
+    def _together(self) -> None:
+        """What only several fields together can get wrong."""
+        if self.capacity % 32:
+            raise EcologyError(
+                "capacity",
+                given=self.capacity,
+                expected="a multiple of 32",
+                do=f"Take {-(-self.capacity // 32) * 32}.",
+            )
+        for name in ("founders", "minimum"):
+            if getattr(self, name) > self.capacity:
+                raise EcologyError(
+                    "capacity",
+                    given=f"{self.capacity}, with {name} {getattr(self, name)}",
+                    expected=f"room for the {name}",
+                    do="Raise the capacity.",
+                )
+        for name in self.chemicals():
+            decay, diffusion = getattr(self, f"{name}_decay"), getattr(self, f"{name}_diffusion")
+            if 4 * diffusion + decay > 1:
+                raise EcologyError(
+                    f"{name}_diffusion",
+                    given=f"{diffusion:g}, with {name}_decay {decay:g}",
+                    expected="4 * diffusion + decay of at most 1: more than all that is in a cell cannot leave it",
+                    do="Lower one of them.",
+                )
+        if self.division_energy <= self.start_energy:
+            raise EcologyError(
+                "division_energy",
+                given=f"{self.division_energy:g}, with start_energy {self.start_energy:g}",
+                expected="more than newcomers start with",
+                do="Raise it.",
+            )
+        if self.level_low > self.level_high:
+            raise EcologyError(
+                "level_low", given=f"{self.level_low:g}", expected="at most level_high", do="Exchange them."
+            )
+        if self.control not in ("none", "scrambled", "blind"):
+            raise EcologyError(
+                "control",
+                given=repr(self.control),
+                expected="'none', 'scrambled' or 'blind'",
+                do="Choose one of them.",
+            )
+        if not self.senses:
+            raise EcologyError("senses", given="none", expected="one or more", do="Give it a sense.")
+        if feelings.SIGNAL in self.senses and "signal" not in self.chemicals():
+            raise EcologyError(
+                "senses",
+                given="the signal",
+                expected="senses of what is there",
+                do="Leave it out; World2 has a signal.",
+            )
+        if self.policy.reward is not None and not self.events:
+            raise EcologyError(
+                "policy",
+                given=f"{self.policy.name}, without events",
+                expected="events that carry a reward, where one learns from it",
+                do="Take World2 with `rewarded` events, or a policy of inherited tables.",
+            )
+
+    def limits(self) -> dict[str, tuple[float, float]]:
+        """Each number's least and largest value."""
+        most = float("inf")
+        return {
+            "width": (8, 4096),
+            "capacity": (64, 1 << 18),
+            "founders": (0, most),
+            "minimum": (0, most),
+            "sources": (1, 1024),
+            "food_influx": (0, most),
+            "food_decay": (0, 1),
+            "food_diffusion": (0, 0.25),
+            "source_spread": (0.5, most),
+            "source_lifetime": (1, most),
+            "speed": (0, 1),
+            "turning": (0, 1),
+            "uptake_rate": (0, 1),
+            "uptake_limit": (0, most),
+            "basal_cost": (0, most),
+            "start_energy": (0, most),
+            "division_energy": (0, most),
+            "mutation_rate": (0, 1),
+            "mutation_scale": (0, most),
+            "conjugation": (0, 1),
+            "memory": (1, most),
+            "level_low": (0, most),
+            "level_high": (0, most),
+            "change_threshold": (0, 1),
+        }
+
+    def chemicals(self) -> tuple[str, ...]:
+        """The fields on the grid."""
+        return ("food",)
+
+    @property
+    def events(self) -> tuple[Event, ...]:
+        """What rewards are for; nothing, where nothing is learned in life."""
+        return ()
+
+    @property
+    def actions(self) -> int:
+        """2: run or tumble; 4: each of them while emitting or not."""
+        return 2
+
+    @property
+    def states(self) -> int:
+        """How many states all senses together have."""
+        return states_of(self.senses)
+
+    @property
+    def genes(self) -> int:
+        """Entries of a genome."""
+        return self.policy.genes(self.states, self.actions, len(self.events))
+
+    @property
+    def rho(self) -> float:
+        """What one who eats blindly takes in, over what living costs: above about 1, blind ones live.
+
+        The mean concentration of food that nobody eats is `food_influx / (food_decay * width²)`.
+        """
+        cost = self.basal_cost * self.food_decay * self.width**2
+        return self.uptake_rate * self.food_influx / cost if cost else float("inf")
+
+    def knobs(self) -> dict[str, np.ndarray]:
+        """The numbers that a compiled world takes as arguments: they may change while it runs."""
+        numbers = self._numbers() | {
+            "scrambled": int(self.control == "scrambled"),
+            "blind": int(self.control == "blind"),
+        }
+        return {
+            name: np.asarray(value, np.int32 if isinstance(value, int) else np.float32)
+            for name, value in numbers.items()
+        }
+
+    def structure(self) -> Self:
+        """These settings with every knob at its default: two worlds of one structure run the same program."""
+        defaults = {f.name: 0 if f.type is int else f.default for f in dataclasses.fields(self)}
+        return dataclasses.replace(self, control="none", **{name: defaults[name] for name in self._numbers()})
+
+    def described(self) -> dict[str, Any]:
+        """These settings as plain values, for reports and run files."""
+        told = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        told |= {"senses": [s.name for s in self.senses], "policy": self.policy.name}
+        return told | ({"rewarded": [e.name for e in self.events]} if self.events else {})
+
+    def _numbers(self) -> dict[str, int | float]:
+        shapes = ("width", "capacity", "sources")
+        return {
+            f.name: getattr(self, f.name)
+            for f in dataclasses.fields(self)
+            if f.name in self.limits() and f.name not in shapes
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class World1(World):
+    """Bacteria whose brain is an inherited table: by what they sense they run or tumble.
+
+    Args:
+        beta: how decided a brain is; probabilities go with exp(beta * entry).
+    """
+
+    beta: float = 2.0
+
+    def limits(self) -> dict[str, tuple[float, float]]:
+        return super().limits() | {"beta": (0, float("inf"))}
+
+
+@dataclass(frozen=True, kw_only=True)
+class World2(World):
+    """Bacteria that learn in life from rewards they inherit, and may emit a signal that means nothing by itself.
+
+    Args:
+        emission_cost: energy that emitting costs in a step.
+        emission: how much signal is then left in the cell.
+        signal_decay, signal_diffusion: as of food.
+        signal_threshold: concentration from which on the signal is sensed.
+        alpha, gamma, epsilon: learning rate, discount and share of random actions of Q-learning.
+        retention: share of its parent's Q that a child starts with, under the heredity "retention".
+        rewarded: the events that a reward is inherited for.
+        beta: as of `World1`, for policies that use it.
+    """
+
+    food_influx: float = 15.0
+    source_lifetime: float = 400.0
+    basal_cost: float = 0.01
+    memory: float = 2.0
+    mutation_rate: float = 0.03
+    mutation_scale: float = 0.4
+    emission_cost: float = 0.02
+    emission: float = 1.0
+    signal_decay: float = 0.05
+    signal_diffusion: float = 0.2
+    signal_threshold: float = 0.05
+    alpha: float = 0.2
+    gamma: float = 0.8
+    epsilon: float = 0.05
+    retention: float = 0.5
+    beta: float = 2.0
+    senses: tuple[Sense, ...] = (feelings.LEVEL, feelings.CHANGE, feelings.SIGNAL)
+    policy: Policy = dataclasses.field(default_factory=q_learning)
+    rewarded: tuple[Event, ...] = happenings.STANDARD
+
+    def limits(self) -> dict[str, tuple[float, float]]:
+        most = float("inf")
+        return super().limits() | {
+            "emission_cost": (0, most),
+            "emission": (0, most),
+            "signal_decay": (0, 1),
+            "signal_diffusion": (0, 0.25),
+            "signal_threshold": (0, most),
+            "alpha": (0, 1),
+            "gamma": (0, 1),
+            "epsilon": (0, 1),
+            "retention": (0, 1),
+            "beta": (0, most),
+        }
+
+    def __post_init__(self) -> None:
+        self._parts("rewarded", Event)
+        super().__post_init__()
+
+    def chemicals(self) -> tuple[str, ...]:
+        return ("food", "signal")
+
+    @property
+    def events(self) -> tuple[Event, ...]:
+        return self.rewarded
+
+    @property
+    def actions(self) -> int:
+        return 4
+
+
+def override(settings: World, changes: Mapping[str, Any]) -> World:
+    """`settings` with some fields changed, each to a value or to text that says one.
+
+    Raises:
+        EcologyError: there is no such field, or that is no value of it.
+    """
+    fields = {f.name: f for f in dataclasses.fields(settings)}
+    values = {}
+    for name, value in changes.items():
+        if name not in fields or name in ("senses", "policy", "rewarded"):
+            from difflib import get_close_matches
+
+            near = get_close_matches(name, fields, n=1)
+            raise EcologyError(
+                f"setting {name!r}",
+                given="a name that is none",
+                expected=f"a field of {type(settings).__name__}",
+                do=f"Did you mean {near[0]!r}?" if near else f"It has {', '.join(fields)}.",
+            )
+        values[name] = _parsed(name, value, getattr(settings, name)) if isinstance(value, str) else value
+    return dataclasses.replace(settings, **values)
+
+
+def _parsed(name: str, text: str, now: Any) -> Any:
+    try:
+        if isinstance(now, bool):
+            return {"true": True, "false": False}[text.lower()]
+        return type(now)(text)
+    except (KeyError, ValueError):
+        kind = {bool: "true or false", int: "a whole number", float: "a number"}[type(now)]
+        raise EcologyError(name, given=repr(text), expected=kind, do="Correct it.") from None

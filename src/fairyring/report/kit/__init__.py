@@ -1,0 +1,55 @@
+"""What every report is made of: a document, its page, the pieces of a section, drawings, numbers in words."""
+
+from fairyring.report.kit import units
+from fairyring.report.kit.document import Document, Section, page
+from fairyring.report.kit.drawing import ACCENT, INK, MUTED, PAPER, RULE, SOFT, WARM, svg, whole_ticks
+from fairyring.report.kit.html import (
+    Figure,
+    absent,
+    escaped,
+    flat,
+    folded,
+    grid,
+    judged,
+    mapping,
+    number,
+    pair,
+    paragraph,
+    stat,
+    table,
+    trio,
+    when,
+    words,
+)
+
+__all__ = [
+    "ACCENT",
+    "INK",
+    "MUTED",
+    "PAPER",
+    "RULE",
+    "SOFT",
+    "WARM",
+    "Document",
+    "Figure",
+    "Section",
+    "absent",
+    "escaped",
+    "flat",
+    "folded",
+    "grid",
+    "judged",
+    "mapping",
+    "number",
+    "page",
+    "pair",
+    "paragraph",
+    "stat",
+    "svg",
+    "table",
+    "trio",
+    "units",
+    "when",
+    "whole_ticks",
+    "words",
+]

@@ -1,0 +1,65 @@
+"""How a metric is spread over clients, and whom the model serves worst."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from fairyring.report.kit import units
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A metric over the evaluated clients.
+
+    Attributes:
+        name: of the metric.
+        values: float64 `[clients]`, those with examples and a finite value.
+        worst: bool `[clients]`, the worst decile: a tenth of them, at least one; ties broken by position.
+        worst_mean: mean over the worst decile.
+        by_client: mean with every client counting the same.
+        by_example: mean with every example counting the same.
+        quartiles: 25th, 50th and 75th percentile.
+        extremes: of the worst-served and of the best-served client.
+        left_out: clients without examples or without a finite value.
+    """
+
+    name: str
+    values: np.ndarray
+    worst: np.ndarray
+    worst_mean: float
+    by_client: float
+    by_example: float
+    quartiles: tuple[float, float, float]
+    extremes: tuple[float, float]
+    left_out: int
+
+    @property
+    def worst_count(self) -> int:
+        return int(self.worst.sum())
+
+
+def spread(name: str, clients: Mapping[str, np.ndarray]) -> Spread | None:
+    """The spread of `name` over `clients` (the arrays of a run's `clients.safetensors`), or None without any."""
+    values, examples = clients.get(f"test.{name}"), clients.get("test.examples")
+    if values is None or examples is None or values.shape != examples.shape:
+        return None
+    kept = (examples > 0) & np.isfinite(values)
+    if not kept.any():
+        return None
+    shown, weight = values[kept].astype(np.float64), examples[kept].astype(np.float64)
+    order = np.argsort(-shown if units.less_is_better(name) else shown, kind="stable")
+    worst = np.zeros(len(shown), dtype=bool)
+    worst[order[: max(1, len(shown) // 10)]] = True
+    low, middle, high = (float(q) for q in np.percentile(shown, [25, 50, 75]))
+    return Spread(
+        name,
+        shown,
+        worst,
+        float(shown[worst].mean()),
+        float(shown.mean()),
+        float(np.average(shown, weights=weight)),
+        (low, middle, high),
+        (float(shown[order[0]]), float(shown[order[-1]])),
+        int((~kept).sum()),
+    )

@@ -1,0 +1,363 @@
+"""The sections of a report, in the order of the page. Each copes with a run that has not got that far."""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from fairyring.report.kit import (
+    Figure,
+    Section,
+    absent,
+    escaped,
+    flat,
+    mapping,
+    number,
+    pair,
+    paragraph,
+    table,
+    units,
+    words,
+)
+from fairyring.report.run import figures
+from fairyring.report.run.clients import Spread, spread
+from fairyring.report.run.folder import RunFolder
+
+_TABLE_ROWS = 100
+_KINDS = {
+    "not_private": "Not yet private",
+    "assumed": "Assumed",
+    "private": "Protected",
+}
+
+
+def learning(folder: RunFolder) -> Section:
+    if not folder.rounds:
+        return Section(
+            "learning", "How it learned", absent("No round has finished, so there is nothing to draw.")
+        )
+    rounds = folder.column("round")
+    names = [n for n in (folder.headline_metric, "loss", *folder.training_metrics) if n]
+    parts, notes = [], []
+    for name in dict.fromkeys(names):
+        training = folder.column(name)
+        tests = [(at, number(v.get(name))) for at, v in folder.evaluations if name in v]
+        evaluated = [(at, math.nan if v is None else v) for at, v in tests]
+        released = np.array(
+            ["aborted" not in r for r in folder.rounds], bool
+        )  # a round without a sum has no mean
+        missing = int((~np.isfinite(training) & released).sum())
+        drowned = folder.lost(name)
+        if drowned.any():
+            training = np.where(drowned, math.nan, training)
+            notes.append(_drowned(folder, name, drowned))
+            if drowned.all() and not evaluated:
+                continue
+        if not np.isfinite(training).any() and not any(np.isfinite(v) for _, v in evaluated):
+            notes.append(f"No finite {words(name)} was recorded.")
+            continue
+        if missing:
+            notes.append(
+                f"In {units.count(missing, 'round')} the training {words(name)} is not a finite number; "
+                "its curve has a gap there."
+            )
+        title = words(name).capitalize()
+        caption = f"Last: {units.mean(folder.rounds[-1], name, noise=True)} in training"
+        if evaluated:
+            caption += f", {units.metric(name, evaluated[-1][1])} on held-out data (round {units.count(evaluated[-1][0])})"
+        parts.append(
+            Figure(
+                figures.curves(title, name, rounds, training, evaluated, folder.noise(name)),
+                caption + ".",
+                title,
+            )
+        )
+    if not folder.evaluations:
+        notes.append("The model has not been evaluated on held-out data; only its training is shown.")
+    body = (
+        "<p>One round: the server sends the model to some clients, each improves it on its own data, "
+        "and the average of their changes makes the next model.</p>"
+        f"{''.join(absent(n) for n in notes)}{pair(parts)}{_round_table(folder)}"
+    )
+    return Section("learning", "How it learned", body)
+
+
+def _drowned(folder: RunFolder, name: str, lost: np.ndarray) -> str:
+    """That a mean of training says nothing in some rounds."""
+    noise = (
+        float(np.nanmedian(folder.noise(name)[lost])) if np.isfinite(folder.noise(name)[lost]).any() else None
+    )
+    size = "" if noise is None else f": its noise is ± {units.metric(name, noise)}"
+    where = "every round" if lost.all() else units.count(int(lost.sum()), "round")
+    gap = "" if lost.all() else "; its curve has a gap there"
+    return f"In {where} the training {words(name)} is lost in noise{size}, as wide as the range it can have{gap}."
+
+
+def _round_table(folder: RunFolder) -> str:
+    metrics = folder.training_metrics
+    total = len(folder.rounds)
+    step = -(-total // _TABLE_ROWS)
+    shown = [r for i, r in enumerate(folder.rounds) if i % step == 0 or i == total - 1]
+    tested = list(dict.fromkeys(name for _, values in folder.evaluations for name in values))
+    head = [
+        "round",
+        "clients",
+        *(f"{words(m)}" for m in metrics),
+        *(f"held-out {words(m)}" for m in tested),
+    ]
+    rows = []
+    for record in shown:
+        test = mapping(record.get("test"))
+        cells = [
+            units.count(record["round"]),
+            units.count(record["clients"]) if "clients" in record else "–",
+            *(units.mean(record, m) for m in metrics),
+            *(units.metric(m, number(test.get(m))) if m in test else "" for m in tested),
+        ]
+        rows.append("<tr>" + "".join(f"<td>{escaped(c)}</td>" for c in cells) + "</tr>")
+    label = "The numbers by round" if step == 1 else f"The numbers, every {step} rounds"
+    return (
+        f'<details><summary>{label}</summary><div class="scroll"><table class="rounds"><thead><tr>'
+        f"{''.join(f'<th>{escaped(h)}</th>' for h in head)}</tr></thead><tbody>{''.join(rows)}</tbody></table></div></details>"
+    )
+
+
+def served(folder: RunFolder) -> Section:
+    served = spread_of(folder)
+    title = "How well it serves each client"
+    if served is None:
+        return Section(
+            "clients", title, absent("There is no evaluation per client yet; it is made when a run ends.")
+        )
+    name = words(served.name)
+
+    def value(of: float) -> str:
+        return units.metric(served.name, of)
+
+    everybody = (
+        f"An average hides whom a model fails. Over {units.count(len(served.values), 'evaluated client')} the {name} "
+        f"is {value(served.by_client)} on average with every client counting the same, and "
+        f"{value(served.by_example)} with every example counting the same."
+    )
+    several = served.worst_count > 1
+    worst = (
+        f"The worst decile, the {served.worst_count if several else 'one'} {'clients' if several else 'client'} "
+        f"it serves worst, {'get' if several else 'gets'} {value(served.worst_mean)}{' on average' if several else ''}."
+    )
+    body = f"<p>{escaped(everybody)} <strong>{escaped(worst)}</strong></p>"
+    if served.left_out:
+        body += absent(
+            f"{units.count(served.left_out, 'client')} without examples or without a finite {name} "
+            f"{'is' if served.left_out == 1 else 'are'} not counted."
+        )
+    caption = (
+        f"Half of the clients lie between {value(served.quartiles[0])} and {value(served.quartiles[2])}; "
+        f"the median is {value(served.quartiles[1])}. The worst-served client is at {value(served.extremes[0])}, "
+        f"the best at {value(served.extremes[1])}."
+    )
+    parts = [Figure(figures.distribution(served.name, served.values, served.worst), caption, title)]
+    sizes = folder.clients["test.examples"]
+    sizes = sizes[sizes > 0]
+    parts.append(
+        Figure(
+            figures.histogram("test-sizes", "Held-out examples of each client", "examples", sizes),
+            f"A client with few examples has a noisy score: the smallest has {units.count(sizes.min())}, "
+            f"the largest {units.count(sizes.max())}.",
+            "Held-out examples of each client",
+        )
+    )
+    return Section("clients", title, body + pair(parts))
+
+
+def participation(folder: RunFolder) -> Section:
+    title = "Who took part"
+    parts, body = [], ""
+    took = folder.clients.get("participation")
+    if took is None or not len(took):
+        body += absent("Participation is counted when a run ends; it is not there yet.")
+    else:
+        never = int((took == 0).sum())
+        parts.append(
+            Figure(
+                figures.histogram("participation", "Rounds a client took part in", "rounds", took),
+                f"{units.number(float(took.mean()))} rounds on average, from {units.count(took.min())} to "
+                f"{units.count(took.max())}. "
+                + (
+                    f"{units.count(never, 'client')} never took part."
+                    if never
+                    else "Every client took part at least once."
+                ),
+                title,
+            )
+        )
+    held = folder.clients.get("examples")
+    if held is not None and len(held):
+        parts.append(
+            Figure(
+                figures.histogram("examples", "Examples a client holds", "examples", held),
+                f"Half of the clients hold {units.number(float(np.median(held)))} examples or fewer; "
+                f"the largest holds {units.count(held.max())}.",
+                "Examples a client holds",
+            )
+        )
+    if folder.rounds:
+        sampled, dropped = (np.nansum(folder.column(c)) for c in ("sampled", "dropped"))
+        if sampled:
+            lost = (
+                f"{units.count(dropped)} of them ({units.share(dropped / sampled)})"
+                if dropped
+                else "none of them"
+            )
+            body += paragraph(
+                f"Over all rounds {units.count(sampled, 'client')} {'was' if sampled == 1 else 'were'} asked (a client "
+                f"counts each time) and {lost} dropped out before reporting."
+            )
+    return Section("participation", title, body + pair(parts))
+
+
+def traffic(folder: RunFolder) -> Section:
+    title = "What travelled"
+    up, down = folder.column("bytes_up"), folder.column("bytes_down")
+    if not folder.rounds or not (np.isfinite(up).any() or np.isfinite(down).any()):
+        return Section("traffic", title, absent("No bytes have been recorded."))
+    rounds, clients = folder.column("round"), float(np.nansum(folder.column("clients")))
+    one = f"; one report takes {units.size(float(np.nansum(up)) / clients)}" if clients else ""
+    body = paragraph(
+        f"Clients received {units.size(float(np.nansum(down)))} and sent {units.size(float(np.nansum(up)))} in all{one}. "
+        "Bytes are counted from the encoded form; the framing of a network comes on top."
+    )
+    parts = [
+        Figure(
+            figures.traffic(rounds, up, down, cumulative=False),
+            f"Median of a round: {units.size(float(np.nanmedian(up)))} up, {units.size(float(np.nanmedian(down)))} down.",
+            "Bytes in each round",
+        ),
+        Figure(
+            figures.traffic(rounds, up, down, cumulative=True),
+            f"After round {units.count(rounds[-1])}: {units.size(float(np.nansum(up)))} up, {units.size(float(np.nansum(down)))} down.",
+            "Bytes since the start",
+        ),
+    ]
+    return Section("traffic", title, body + pair(parts))
+
+
+def pace(folder: RunFolder) -> Section:
+    title = "Time a round"
+    seconds = folder.column("seconds")
+    if not np.isfinite(seconds).any():
+        return Section("pace", title, absent("No times have been recorded."))
+    total, clients = float(np.nansum(seconds)), float(np.nansum(folder.column("clients")))
+    examples = float(np.nansum(folder.column("examples")))
+    speed = f" That is {units.count(clients / total)} clients" if total and clients else ""
+    if speed and examples:
+        speed += f" and {units.count(examples / total)} examples"
+    slowest = int(np.nanargmax(seconds))
+    caption = (
+        f"Median {units.duration(float(np.nanmedian(seconds)))}; the slowest, round "
+        f"{units.count(folder.rounds[slowest]['round'])}, took {units.duration(float(seconds[slowest]))}."
+    )
+    compiling = number(folder.run.get("compile_seconds"))
+    before = f" Compiling the program before them took {units.duration(compiling)}." if compiling else ""
+    body = paragraph(
+        f"The rounds took {units.duration(total)} in all.{speed + ' a second.' if speed else ''}{before}"
+    )
+    drawn = Figure(figures.pace(folder.column("round"), seconds), caption, title)
+    return Section("pace", title, body + pair([drawn]))
+
+
+def plan(folder: RunFolder) -> Section:
+    title = "The plan"
+    if not folder.plan:
+        return Section("plan", title, absent("The plan was not recorded."))
+    intro = "<p>Everything that decided how this model was trained. Its numbers and switches can be changed with <code>--set</code>.</p>"
+    return Section("plan", title, intro + table(flat(folder.plan)))
+
+
+def assumptions(folder: RunFolder) -> Section:
+    title = "What was assumed, and what was not private"
+    given = folder.run.get("assumptions")
+    entries = [a for a in given if isinstance(a, Mapping)] if isinstance(given, list) else []
+    if not entries:
+        return Section(
+            "assumptions",
+            title,
+            absent("No assumptions were recorded. Take nothing about this run as private."),
+        )
+    order = list(_KINDS)
+    entries.sort(key=lambda entry: order.index(entry["kind"]) if entry.get("kind") in order else len(order))
+    items = []
+    for entry in entries:
+        kind = str(entry.get("kind"))
+        kind = kind if kind in _KINDS else "assumed"
+        items.append(
+            f'<li class="{kind}"><p class="tag">{_KINDS[kind]}</p>'
+            f"<h3>{escaped(entry.get('title', ''))}</h3><p>{escaped(entry.get('text', ''))}</p></li>"
+        )
+    return Section("assumptions", title, f'<ul class="promises">{"".join(items)}</ul>{_outside(folder)}')
+
+
+def _outside(folder: RunFolder) -> str:
+    """What lies in the folder of a private run and is not covered by its promise."""
+    given = folder.run.get("outside")
+    entries = [one for one in given if isinstance(one, Mapping)] if isinstance(given, list) else []
+    if not entries:
+        return ""
+    rows = []
+    for one in entries:
+        names = one.get("names")
+        where = ", ".join(map(str, names)) if isinstance(names, list) else ""
+        rows.append(
+            f'<tr><th scope="row">{escaped(one.get("what", ""))}</th><td>{escaped(one.get("why", ""))}'
+            f"<br><small>{escaped(where)}</small></td></tr>"
+        )
+    lead = "The folder of this run, and this report with it, is for its owner: what of it the promise does not cover"
+    return f"<details><summary>{lead}</summary><table><tbody>{''.join(rows)}</tbody></table></details>"
+
+
+def provenance(folder: RunFolder) -> Section:
+    run, machine = folder.run, mapping(folder.run.get("machine"))
+    dropout = number(run.get("dropout"))
+    rows = [
+        ("Seed", run.get("seed")),
+        ("Fingerprint", run.get("fingerprint")),
+        ("Status", run.get("status")),
+        (
+            "Rounds",
+            f"{units.count(len(folder.rounds))} of {units.count(run['rounds'])}" if "rounds" in run else None,
+        ),
+        ("Started", run.get("started")),
+        ("Simulated dropout", units.share(dropout) if dropout is not None else None),
+        ("Processor", machine.get("cpu")),
+        ("Cores", machine.get("cores")),
+        (
+            "Memory",
+            f"{units.number(machine['memory_gib'])} GiB" if number(machine.get("memory_gib")) else None,
+        ),
+        ("System", machine.get("system")),
+        ("fairyring", run.get("fairyring")),
+        *mapping(run.get("versions")).items(),
+    ]
+    sizes = mapping(folder.population.get("sizes"))
+    if sizes:
+        told = ", ".join(f"{k} {units.number(v)}" for k, v in sizes.items() if number(v) is not None)
+        rows.append(("Examples a client", told))
+    test = folder.population.get("test")
+    if isinstance(test, Mapping):
+        rows += [(f"Held-out {k}", units.number(v)) for k, v in test.items() if number(v) is not None]
+    rows = [(k, "–" if v is None else v) for k, v in rows]
+    again = "With the same plan, data, seed, versions and machine, the same bits come out."
+    if run.get("privacy") and run.get("entropy") == "given":
+        again = again.replace("seed,", "seed, entropy,")
+    elif run.get("privacy"):
+        again = (
+            "With the same plan, data, seed, versions and machine the same clients are asked in the same rounds. The model does "
+            "not come out again: noise is fresh in every run, as it must be. And another run over the same people is another "
+            "release, which adds to what was spent."
+        )
+    intro = paragraph(f"{again} The fingerprint tells one plan and population from another.")
+    return Section("provenance", "How to get it again", intro + table(rows))
+
+
+def spread_of(folder: RunFolder) -> Spread | None:
+    name = folder.headline_metric
+    return spread(name, folder.clients) if name else None

@@ -1,0 +1,120 @@
+"""Bootstrap intervals of a mean."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from fairyring.statistics import samples
+
+_FEWEST = 3  # two values have three resamples: no interval of them means anything
+_ENTRIES = 1 << 21  # numbers drawn at once: 16 MB
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean and where it may lie.
+
+    Attributes:
+        estimate: the mean.
+        low: lower end; minus infinity where too few values say nothing.
+        high: upper end; infinity for a one-sided bound.
+        confidence: of the interval, or of the bound.
+        size: how many values.
+        method: `"BCa"`; `"constant"` for values that do not differ; `"too few"` for fewer than three; `"percentile"`
+            where BCa is not defined.
+    """
+
+    estimate: float
+    low: float
+    high: float
+    confidence: float
+    size: int
+    method: str
+
+    def holds(self, value: float) -> bool:
+        """Whether the interval contains a value."""
+        return self.low <= value <= self.high
+
+
+def bca_interval(
+    values: npt.ArrayLike, confidence: float = 0.95, seed: int = 0, *, resamples: int = 9999
+) -> Interval:
+    """Two-sided bootstrap interval of a mean, bias-corrected and accelerated (BCa; Efron 1987), expanded for few values.
+
+    A bootstrap of n values takes their spread for too small by (n - 1) / n and the normal distribution for Student's, so of
+    few values plain intervals cover much less than they say (of 95 %: 76 % for 4 normal values, 89 % for 16). The percentiles
+    are moved out by as much as that makes of a normal mean's interval (Hesterberg 2015, "What teachers should know about the
+    bootstrap"): then 95 % from 5 or 6 on, and 88 % for 4, whose range holds the mean no oftener. Of skewed values less still:
+    of 8 lognormal ones 89 %.
+
+    Of values `[n]` that do not differ it is that value (what was seen does not vary; that is all it says), of fewer than
+    three it is the whole line: neither is an interval that a bootstrap could have computed, and `method` says so.
+
+    Args:
+        values: `[n]`, one a unit of replication.
+        confidence: of the interval.
+        seed: of the resampling.
+        resamples: how many.
+
+    Raises:
+        StatisticsError: no values, one not finite, or a confidence, seed or number of resamples that is none.
+    """
+    return _bootstrap("two-sided", values, confidence, seed, resamples)
+
+
+def bootstrap_lower_bound(
+    values: npt.ArrayLike, confidence: float = 0.99, seed: int = 0, *, resamples: int = 4999
+) -> Interval:
+    """One-sided BCa lower bound of a mean (Efron 1987): `low`, with `high` infinite.
+
+    Degenerate samples as in `bca_interval`: fewer than three values have no bound above minus infinity.
+
+    Raises:
+        StatisticsError: as `bca_interval`.
+    """
+    return _bootstrap("greater", values, confidence, seed, resamples)
+
+
+def _bootstrap(side: str, values: npt.ArrayLike, level: float, seed: int, resamples: int) -> Interval:
+    from scipy.stats import bootstrap
+
+    x = samples.sample("values", values)
+    level, resamples = samples.confidence(level), samples.resamples(resamples)
+    rng = samples.generator(seed)
+    mean, size = float(np.clip(x.mean(), x.min(), x.max())), len(x)
+    if size < _FEWEST:
+        return Interval(mean, -math.inf, math.inf, level, size, "too few")
+    spread, scale = float(np.ptp(x)), float(np.abs(x).max())
+    if spread <= 1e-12 * scale:
+        return Interval(mean, mean, math.inf if side == "greater" else mean, level, size, "constant")
+    # Standard units: means of values that hardly differ are told apart before rounding hides them.
+    result = bootstrap(
+        ((x - mean) / spread,),
+        np.mean,
+        confidence_level=_expanded(level, side, size),
+        n_resamples=resamples,
+        batch=max(1, _ENTRIES // size),
+        alternative=side,
+        method="BCa",
+        rng=rng,
+    )
+    low, high = (float(end) * spread + mean for end in result.confidence_interval)
+    if not (math.isnan(low) or math.isnan(high)):
+        return Interval(mean, low, high, level, size, "BCa")
+    beyond = 1.0 - _expanded(level, side, size)
+    tail = beyond if side == "greater" else beyond / 2.0
+    low, high = np.quantile(result.bootstrap_distribution, [tail, 1.0 - tail]) * spread + mean
+    return Interval(
+        mean, float(low), math.inf if side == "greater" else float(high), level, size, "percentile"
+    )
+
+
+def _expanded(level: float, side: str, size: int) -> float:
+    """The confidence that a bootstrap of `size` values has to be asked for, to have `level` for a normal mean."""
+    from scipy.stats import norm, t
+
+    sides = 1 if side == "greater" else 2
+    tail = float(norm.sf(t.isf((1.0 - level) / sides, size - 1) * math.sqrt(size / (size - 1))))
+    return min(1.0 - sides * tail, 1.0 - 1e-9)
