@@ -9,7 +9,9 @@ from flax import nnx
 from jax import export, lax
 
 from fairyring.lowering import lower_for_cpu
+from tests.lowering.rounding import near
 
+pytestmark = pytest.mark.optimised
 NHWC = ("NHWC", "HWIO", "NHWC")
 X = jax.random.normal(jax.random.key(0), (4, 8, 8, 16))
 W = jax.random.normal(jax.random.key(1), (3, 3, 16, 16)) / 12
@@ -21,10 +23,6 @@ def convolve(x, w, **settings):
 
 def loss(w, x):
     return jnp.mean(jnp.tanh(convolve(x, w)) ** 2)
-
-
-def near(a, b):
-    jax.tree.map(lambda p, q: np.testing.assert_allclose(p, q, rtol=1e-4, atol=1e-5), a, b)
 
 
 def text(fn, *args):
