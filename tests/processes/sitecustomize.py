@@ -6,6 +6,8 @@ import sys
 from types import ModuleType
 from typing import Any
 
+import fairyring_test_programs  # now: a process may change its path before it imports JAX
+
 HOOKED = "jax._src.compiler"
 
 
@@ -21,8 +23,6 @@ class AfterImport(importlib.abc.MetaPathFinder):
 
         def then_install(module: ModuleType) -> None:
             execute(module)
-            import fairyring_test_programs
-
             fairyring_test_programs.install()
 
         spec.loader.exec_module = then_install
