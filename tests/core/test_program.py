@@ -3,9 +3,12 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from fairyring.core.cores import core_devices
 from fairyring.core.program import Program, everywhere, handed
+
+pytestmark = pytest.mark.optimised
 
 
 def test_compiled_once_and_the_same_on_every_device(no_cache):

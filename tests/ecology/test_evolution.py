@@ -23,6 +23,8 @@ from fairyring.ecology.step import make_step
 from tests.ecology import oracle, worlds
 from tests.ecology.test_step import compare
 
+pytestmark = pytest.mark.optimised
+
 STEPS = 300
 SEED = 3
 

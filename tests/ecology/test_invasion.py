@@ -12,6 +12,8 @@ from fairyring.ecology.policies import tables
 from fairyring.ecology.rotation import invasion_curl
 from fairyring.ecology.settings import World2
 
+pytestmark = pytest.mark.optimised
+
 WORLD = World2(
     width=32,
     capacity=128,

@@ -25,6 +25,8 @@ from fairyring.ecology.jars import STOPS, Jar, Mix, Population, jar, jars, niche
 from fairyring.ecology.rotation import cyclic_test
 from fairyring.ecology.settings import World1, World2
 
+pytestmark = pytest.mark.optimised
+
 WORLD = World1(width=32, capacity=128, sources=2, food_influx=2.0, minimum=8, founders=40)
 RUN: dict[str, Any] = {"founders": 40, "steps": 500}
 

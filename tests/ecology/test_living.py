@@ -16,6 +16,8 @@ from fairyring.ecology.policies import tables
 from fairyring.ecology.running import Inhabited, world_key
 from tests.ecology.worlds import FIRST, SECOND, same_bits
 
+pytestmark = pytest.mark.optimised
+
 
 @pytest.fixture
 def living() -> LivingWorld:

@@ -21,6 +21,8 @@ from fairyring.ecology.lineage import Lineage
 from fairyring.ecology.log import happenings
 from fairyring.ecology.policies import q_learning, tables
 
+pytestmark = pytest.mark.optimised
+
 WORDS = hnp.arrays(np.uint32, st.integers(1, 6))
 _THREEFRY = jax.jit(chance.threefry)
 _FOLDED = jax.jit(chance.folded)

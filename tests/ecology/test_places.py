@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+import pytest
 
 from fairyring.ecology import step
 from fairyring.ecology.evolution import evolve
@@ -10,6 +11,8 @@ from fairyring.ecology.running import compiled
 from fairyring.ecology.settings import World1
 from fairyring.ecology.state import NUMBERS, empty
 from tests.ecology import oracle, worlds
+
+pytestmark = pytest.mark.optimised
 
 
 def test_the_order_of_places_favours_nobody() -> None:

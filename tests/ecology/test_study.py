@@ -19,6 +19,8 @@ from fairyring.ecology.study import plain, study_world1, study_world2
 from fairyring.ecology.study_rewards import adjusted, paired
 from tests.ecology.worlds import FIRST, SECOND, same_bits
 
+pytestmark = pytest.mark.optimised
+
 COUNTS = {"worlds": 4, "controls": 4, "blind": 4, "lab_steps": 60}
 
 

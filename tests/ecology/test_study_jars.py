@@ -19,6 +19,8 @@ from fairyring.ecology.state import NUMBERS
 from fairyring.ecology.study_jars import study_jars
 from fairyring.ecology.study_rotation import STRETCH, _look, follow, over_stretches, study_rotation
 
+pytestmark = pytest.mark.optimised
+
 ONE = World1(width=32, capacity=128, sources=2, food_influx=2.0, minimum=8, founders=40)
 TWO = World2(width=32, capacity=128, sources=2, food_influx=1.5, minimum=16, founders=60)
 

@@ -11,7 +11,6 @@ from jax import export, lax
 from fairyring.lowering import lower_for_cpu
 from tests.lowering.rounding import near
 
-pytestmark = pytest.mark.optimised
 NHWC = ("NHWC", "HWIO", "NHWC")
 X = jax.random.normal(jax.random.key(0), (4, 8, 8, 16))
 W = jax.random.normal(jax.random.key(1), (3, 3, 16, 16)) / 12

@@ -34,6 +34,8 @@ from tests.simulation.private_runs import (
     same_state,
 )
 
+pytestmark = pytest.mark.optimised
+
 
 @pytest.fixture(scope="module", autouse=True)
 def _compiled_once():

@@ -17,6 +17,8 @@ import fairyring as fr
 from tests.learning.linear import people
 from tests.simulation.training import plan_of
 
+pytestmark = pytest.mark.optimised
+
 ROUNDS = 60
 
 

@@ -7,6 +7,8 @@ import textwrap
 
 import pytest
 
+pytestmark = pytest.mark.optimised
+
 
 def measured(program):
     """What a program of its own prints as JSON on its last line.
