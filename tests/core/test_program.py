@@ -57,10 +57,12 @@ def test_with_jaxs_own_cache_of_programs(tmp_path):
     try:
         jax.config.update("jax_compilation_cache_dir", str(tmp_path))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        lying = [np.ones(4, np.float32), everywhere(np.ones(4, np.float32), core_devices(2))[1]]
         for _ in range(2):  # into the cache, and out of it
             program = Program(lambda x: jnp.cumsum(x * 3), core_devices(2))
             for place in range(2):
-                np.testing.assert_array_equal(program(place, np.ones(4, np.float32)), [3, 6, 9, 12])
+                np.testing.assert_array_equal(program(place, lying[place]), [3, 6, 9, 12])
+        assert len(list(tmp_path.glob("jit__lambda*-cache"))) == 1  # wherever its arguments lie
     finally:
         jax.config.update("jax_compilation_cache_dir", before[0])
         jax.config.update("jax_persistent_cache_min_compile_time_secs", before[1])
