@@ -1,8 +1,9 @@
 # make demo    learn handwritten digits from 1,000 clients in private, audit that, and write runs/demo/report.html
-# make test    every test, and one part of every campaign
-# make soak    every part of every campaign too, compiled as for users: hours, before a release
+# make test    every test but the examples, and one part of every campaign
+# make examples  every example, and the demo, as a reader runs them
+# make soak    every part of every campaign too, compiled as for users: before a release
 # make check   the quick part of the tests, before a commit
-# make lint types docs examples processors bench clean
+# make lint types docs processors bench clean
 
 PYTHON ?= python3
 VENV   := .venv
@@ -24,7 +25,7 @@ demo: $(VENV)/.installed-demo
 	$(BIN)/fairyring demo
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist worksteal --ignore=tests/test_examples.py $(ARGS)
 
 soak: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -n auto --dist worksteal --soak --optimised $(ARGS)
@@ -54,7 +55,7 @@ docs: $(VENV)/.installed-dev
 	@echo "docs/_build/html/index.html"
 
 examples: $(VENV)/.installed-test
-	$(BIN)/python -m pytest tests/test_examples.py $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist worksteal tests/test_examples.py $(ARGS)
 
 bench: $(VENV)/.installed-demo
 	$(BIN)/fairyring bench $(NAME) $(ARGS)
