@@ -22,7 +22,7 @@ from typing import Any
 FOLDER = "FAIRYRING_TEST_PROGRAMS"  # where compiled programs are kept; set by whoever wants them elsewhere
 COMPILER = "FAIRYRING_TEST_COMPILER"  # "quick" or "optimised": what processes that this one starts do
 QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
-WORTH_KEEPING = 0.1  # seconds of compiling; to load a program takes some hundredths
+WORTH_KEEPING = 0.0  # seconds of compiling: to load the smallest program takes a millisecond, to compile it a dozen
 FORGOTTEN = 3 * 86_400  # seconds after which a program that nobody asked for is deleted
 
 
