@@ -8,8 +8,6 @@ import fairyring as fr
 from tests.simulation import private_runs
 from tests.simulation.private_runs import Releases, people, run
 
-pytestmark = pytest.mark.optimised
-
 BAD = 2
 EVERYBODY = fr.cohort.fixed([[0, 1, 2, 3, 4]])
 OTHERS = fr.cohort.fixed([[0, 1, 3, 4], [0, 1, 2, 3, 4]])  # the same most, so the same grid
