@@ -87,7 +87,5 @@ def _compiler(request: pytest.FixtureRequest):
 @pytest.fixture
 def no_cache():
     """Programs are compiled, not found among those of earlier runs."""
-    folder = jax.config.jax_compilation_cache_dir
-    jax.config.update("jax_compilation_cache_dir", None)
-    yield
-    jax.config.update("jax_compilation_cache_dir", folder)
+    with programs.kept_in(None):
+        yield

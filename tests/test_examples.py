@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from fairyring.cli import main
+from tests.processes.fairyring_test_programs import as_users
 
 pytestmark = [pytest.mark.slow, pytest.mark.optimised]
 
@@ -63,6 +64,7 @@ def test_example(name: str, tmp_path: Path) -> None:
     ran = subprocess.run(
         [sys.executable, str(EXAMPLES / f"{name}.py")],
         cwd=tmp_path,
+        env=as_users(),
         capture_output=True,
         text=True,
         timeout=600,
@@ -76,7 +78,7 @@ def test_example(name: str, tmp_path: Path) -> None:
 
 
 def test_the_demo_reaches_what_it_promises(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    no_cache: None, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("sklearn")
     monkeypatch.setenv("COLUMNS", "200")

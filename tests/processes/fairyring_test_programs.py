@@ -16,14 +16,23 @@ import os
 import platform
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 FOLDER = "FAIRYRING_TEST_PROGRAMS"  # where compiled programs are kept; set by whoever wants them elsewhere
 COMPILER = "FAIRYRING_TEST_COMPILER"  # "quick" or "optimised": what processes that this one starts do
 QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
-WORTH_KEEPING = 0.0  # seconds of compiling: to load the smallest program takes a millisecond, to compile it a dozen
+WORTH_KEEPING = (
+    0.0  # seconds of compiling: to load the smallest program takes a millisecond, to compile it a dozen
+)
 FORGOTTEN = 3 * 86_400  # seconds after which a program that nobody asked for is deleted
+
+
+def as_users() -> dict[str, str]:
+    """The environment of a process that compiles as users' do, and keeps nothing."""
+    ours = (COMPILER, "JAX_COMPILATION_CACHE_DIR", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS")
+    return {name: value for name, value in os.environ.items() if name not in ours}
 
 
 def processor() -> str:
@@ -49,6 +58,28 @@ def forget(folder: Path) -> None:
         with contextlib.suppress(FileNotFoundError):
             if time.time() - path.stat().st_mtime > FORGOTTEN:
                 path.unlink()
+
+
+@contextlib.contextmanager
+def kept_in(folder: str | None) -> Iterator[None]:
+    """Meanwhile programs are kept in another folder, or not at all, and none from before is used.
+
+    JAX asks for the folder once: it has to be told to ask again.
+    """
+    import jax
+    from jax._src import compilation_cache
+
+    def keep(folder: str | None) -> None:
+        jax.config.update("jax_compilation_cache_dir", folder)
+        compilation_cache.reset_cache()
+        jax.clear_caches()
+
+    before: Any = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]
+    keep(folder)
+    try:
+        yield
+    finally:
+        keep(before)
 
 
 def put_whole(cache: Any, key: str, value: bytes) -> None:

@@ -7,6 +7,8 @@ import textwrap
 
 import pytest
 
+from tests.processes.fairyring_test_programs import as_users
+
 pytestmark = pytest.mark.optimised
 
 
@@ -20,6 +22,7 @@ def measured(program):
         capture_output=True,
         text=True,
         timeout=400,
+        env=as_users(),
         check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]
