@@ -1,7 +1,9 @@
 # make demo    learn handwritten digits from 1,000 clients in private, audit that, and write runs/demo/report.html
-# make test    every test
+# make test    every test but the examples, and one part of every campaign
+# make examples  every example, and the demo, as a reader runs them
+# make soak    every part of every campaign too, compiled as for users: before a release
 # make check   the quick part of the tests, before a commit
-# make lint types docs examples bench clean
+# make lint types docs processors bench clean
 
 PYTHON ?= python3
 VENV   := .venv
@@ -12,15 +14,25 @@ NAME   ?=
 QUICK  := tests/core --ignore=tests/core/test_program.py tests/ecology/world/test_settings.py tests/population tests/aggregation/test_wire.py tests/aggregation/test_refusals.py \
           tests/secagg tests/privacy/test_ledger.py tests/privacy/test_entropy.py tests/task/test_losses.py tests/task/test_check.py tests/learning/test_workload.py \
           tests/rounds/test_draws.py tests/report --ignore=tests/report/study/test_ecology.py tests/test_house.py
+# What `make processors` runs.
+FLOATS := tests/lowering/test_pass.py tests/learning/test_algorithms.py tests/aggregation/test_stages.py tests/ecology/world/test_step.py \
+          tests/simulation/test_independence.py
 ARGS   ?=
 
-.PHONY: demo test check lint format types docs examples bench constraints clean
+.PHONY: demo test soak processors check lint format types docs examples bench constraints clean
 
 demo: $(VENV)/.installed-demo
 	$(BIN)/fairyring demo
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist worksteal --ignore=tests/test_examples.py $(ARGS)
+
+soak: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -n auto --dist worksteal --soak --optimised $(ARGS)
+
+# What would fail on another processor: float32 sums, and bits within one, with the fewest instructions there are.
+processors: $(VENV)/.installed-test
+	XLA_FLAGS=--xla_cpu_max_isa=SSE4_2 $(BIN)/python -m pytest -n auto $(FLOATS) $(ARGS)
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -43,7 +55,7 @@ docs: $(VENV)/.installed-dev
 	@echo "docs/_build/html/index.html"
 
 examples: $(VENV)/.installed-test
-	$(BIN)/python -m pytest tests/test_examples.py $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist worksteal tests/test_examples.py $(ARGS)
 
 bench: $(VENV)/.installed-demo
 	$(BIN)/fairyring bench $(NAME) $(ARGS)

@@ -1,37 +1,94 @@
-"""Shared by all tests."""
+"""Shared by all tests: what is compiled how, how much of a campaign is run, and what may be skipped."""
 
 import gc
-import tempfile
+import os
+from collections.abc import Generator
+from pathlib import Path
 
 import jax
 import pytest
+
+from tests import selection
+from tests.processes import fairyring_test_programs as programs
 
 # Runs that tests of several rooms look at.
 pytest_plugins = ["tests.simulation.kept_runs"]
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _compile_once():
-    """A plan that several tests run is compiled once a session."""
-    with tempfile.TemporaryDirectory() as folder:
-        jax.config.update("jax_compilation_cache_dir", folder)
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
-        yield
-        jax.config.update("jax_compilation_cache_dir", None)
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--soak", action="store_true", help="run all parts of every campaign")
+    parser.addoption("--optimised", action="store_true", help="compile in every test as users do")
+    parser.addoption(
+        "--no-skips", action="store_true", help="a skip fails, unless tests/selection.py allows it"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Programs are compiled once, for all processes of this session and of later ones."""
+    given = os.environ.get(programs.FOLDER)
+    folder = programs.folder(Path(given) if given else selection.ROOT / ".pytest_cache" / "programs")
+    if not hasattr(config, "workerinput"):
+        programs.forget(folder)
+    programs.install()
+    os.environ[programs.COMPILER] = "optimised" if config.getoption("optimised") else "quick"
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", programs.WORTH_KEEPING)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = str(programs.WORTH_KEEPING)
+    here = str(Path(programs.__file__).parent)
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if campaign := metafunc.definition.get_closest_marker("campaign"):
+        (parts,) = campaign.args
+        soak = metafunc.config.getoption("soak")
+        metafunc.parametrize("part", range(parts) if soak else [selection.turn(parts)])
+
+
+def _count_skip(report: pytest.CollectReport | pytest.TestReport, config: pytest.Config) -> None:
+    """Where nothing may be skipped, make a failure of it: what is left out is not known to work."""
+    if not config.getoption("no_skips") or not report.skipped or hasattr(report, "wasxfail"):
+        return
+    if not selection.may_skip(report.nodeid):
+        report.outcome = "failed"
+        report.longrepr = (
+            f"{report.nodeid} was skipped: {report.longrepr}. tests/selection.py does not allow it."
+        )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    _count_skip(report, item.config)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    _count_skip(report, collector.config)
+    return report
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _let_go_of_programs():
-    """A compiled program takes dozens of a process's memory maps, of which Linux allows 65,530: thousands do not fit."""
-    yield
+def _compiler(request: pytest.FixtureRequest):
+    """The quick compiler, unless the module is marked `optimised`: there, programs are compiled as users' are.
+
+    A compiled program takes dozens of a process's memory maps, of which Linux allows 65,530: thousands do not fit.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        if request.node.get_closest_marker("optimised"):
+            patch.setenv(programs.COMPILER, "optimised")
+        yield
     jax.clear_caches()
     gc.collect()
 
 
 @pytest.fixture
 def no_cache():
-    """Programs are compiled, not found in the session's cache."""
-    folder = jax.config.jax_compilation_cache_dir
-    jax.config.update("jax_compilation_cache_dir", None)
-    yield
-    jax.config.update("jax_compilation_cache_dir", folder)
+    """Programs are compiled, not found among those of earlier runs."""
+    with programs.kept_in(None):
+        yield

@@ -316,3 +316,9 @@ def test_the_readme_is_short_and_its_commands_exist() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), flags=re.MULTILINE))
     named = set(re.findall(r"(?:`|^    )make ([a-z]+)", text, flags=re.MULTILINE))
     assert {"demo", "test"} <= named <= targets
+
+
+def test_what_the_makefile_names_is_there() -> None:
+    named = re.findall(r"\btests/[\w/.]+", (ROOT / "Makefile").read_text("utf-8"))
+    assert named
+    assert [path for path in named if not (ROOT / path).exists()] == []

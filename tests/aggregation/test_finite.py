@@ -15,6 +15,8 @@ from fairyring.aggregation.finite import square
 from fairyring.core.cores import core_devices
 from tests.aggregation.extremes import any_sides, any_vectors
 
+pytestmark = pytest.mark.optimised
+
 SIDES = (Side("examples", math.inf), Side("loss", 5.0), Side("always 0", 0.0), Side("perplexity", math.inf))
 KEY, ROUND = jax.random.key(1), jax.random.key(2)
 

@@ -25,6 +25,8 @@ from fairyring.ecology import World1, World2, evolve, load, save
 from fairyring.ecology.history.run_file import fingerprint
 from fairyring.ecology.lab.assays import assay
 
+pytestmark = pytest.mark.optimised
+
 COMMANDS = ["run", "study", "assay", "jar", "video", "replay", "report"]
 SMALL = {"width": 32, "capacity": 128, "founders": 32, "minimum": 8, "food_influx": 2.0, "sources": 2}
 SET = [word for name, value in SMALL.items() for word in ("--set", f"{name}={value}")]

@@ -4,8 +4,11 @@ import sys
 
 import jax
 import numpy as np
+import pytest
 
 from fairyring.core.cores import POOL, available_cores, core_devices
+
+pytestmark = pytest.mark.optimised
 
 
 def test_a_device_a_core_and_the_same_ones_again(monkeypatch):

@@ -3,9 +3,13 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from fairyring.core.cores import core_devices
 from fairyring.core.program import Program, everywhere, handed
+from tests.processes.fairyring_test_programs import kept_in
+
+pytestmark = pytest.mark.optimised
 
 
 def test_compiled_once_and_the_same_on_every_device(no_cache):
@@ -50,17 +54,13 @@ def test_a_program_that_calls_back_into_python_is_compiled_for_each_device(no_ca
 
 
 def test_with_jaxs_own_cache_of_programs(tmp_path):
-    before = jax.config.jax_compilation_cache_dir, jax.config.jax_persistent_cache_min_compile_time_secs
-    try:
-        jax.config.update("jax_compilation_cache_dir", str(tmp_path))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    with kept_in(str(tmp_path)):
+        lying = [np.ones(4, np.float32), everywhere(np.ones(4, np.float32), core_devices(2))[1]]
         for _ in range(2):  # into the cache, and out of it
             program = Program(lambda x: jnp.cumsum(x * 3), core_devices(2))
             for place in range(2):
-                np.testing.assert_array_equal(program(place, np.ones(4, np.float32)), [3, 6, 9, 12])
-    finally:
-        jax.config.update("jax_compilation_cache_dir", before[0])
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", before[1])
+                np.testing.assert_array_equal(program(place, lying[place]), [3, 6, 9, 12])
+        assert len(list(tmp_path.glob("jit__lambda*-cache"))) == 1  # wherever its arguments lie
 
 
 def test_cores_read_one_memory_and_changes_to_one_copy_stay_there():

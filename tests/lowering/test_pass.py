@@ -9,6 +9,7 @@ from flax import nnx
 from jax import export, lax
 
 from fairyring.lowering import lower_for_cpu
+from tests.lowering.rounding import near
 
 NHWC = ("NHWC", "HWIO", "NHWC")
 X = jax.random.normal(jax.random.key(0), (4, 8, 8, 16))
@@ -21,10 +22,6 @@ def convolve(x, w, **settings):
 
 def loss(w, x):
     return jnp.mean(jnp.tanh(convolve(x, w)) ** 2)
-
-
-def near(a, b):
-    jax.tree.map(lambda p, q: np.testing.assert_allclose(p, q, rtol=1e-4, atol=1e-5), a, b)
 
 
 def text(fn, *args):

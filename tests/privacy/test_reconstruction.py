@@ -27,6 +27,8 @@ from fairyring.privacy.reconstruction import (
 )
 from fairyring.task import zoo
 
+pytestmark = pytest.mark.optimised
+
 CLASSES = 10
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import pytest
 
 import fairyring as fr
 from fairyring.core.keys import NOBODY, Purpose, of_client, of_round, root, shared
@@ -19,6 +20,8 @@ from fairyring.rounds.worker import Work
 from fairyring.secagg import Device, Identity, MemoryLog, Server, Session, Traffic
 from fairyring.simulation.target import target
 from tests.simulation.private_runs import ENTROPY, ledger, people, plan, run
+
+pytestmark = pytest.mark.optimised
 
 ROUNDS, SEED = 3, 5
 PLAN = plan(fr.distributed_noise("skellam", 1.5, shares=2), cohort=3, secure={"minimum_cohort": 3})

@@ -88,7 +88,7 @@ def test_a_few_hundred_crash_points_change_nothing() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("part", range(PARTS))
+@pytest.mark.campaign(PARTS)
 def test_ten_thousand_crash_points_change_nothing(part: int) -> None:
     assert POINTS >= 10_000
     assert crashed(1_000 * (part + 1), POINTS // PARTS) >= POINTS // PARTS

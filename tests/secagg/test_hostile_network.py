@@ -10,7 +10,7 @@ from fairyring.secagg import Enrolled, MemoryLog, Server, verify
 from fairyring.secagg.messages import Advertise, Consistency, MaskedInput, Shares, Unmask, decode_kept, encode
 from tests.secagg.driving import EVENTS, Play, identity, small_terms, vectors_of
 
-RUNS, PARTS, QUICK = 1_000, 2, 100
+RUNS, PARTS, QUICK = 1_000, 10, 100
 FROM_DEVICE = Advertise | Shares | MaskedInput | Consistency | Unmask
 
 
@@ -104,7 +104,7 @@ def test_a_few_noisy_sessions_end_in_the_right_sum_or_cleanly() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("part", range(PARTS))
+@pytest.mark.campaign(PARTS)
 def test_noisy_sessions_end_in_the_right_sum_or_cleanly(part: int) -> None:
     played(part * RUNS // PARTS, RUNS // PARTS)
 

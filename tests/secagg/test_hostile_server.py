@@ -52,7 +52,7 @@ def test_no_invariant_breaks_in_a_few_hundred_runs() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("part", range(PARTS))
+@pytest.mark.campaign(PARTS)
 def test_no_invariant_breaks_in_ten_thousand_runs(part: int) -> None:
     assert RUNS >= 10_000
     assert RUNS % PARTS == 0

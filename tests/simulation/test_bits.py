@@ -27,6 +27,8 @@ from fairyring.simulation import feed
 from tests.learning.linear import people, task
 from tests.simulation import private_runs as private
 
+pytestmark = pytest.mark.optimised
+
 RECORDED = Path(__file__).parent.parent / "vectors" / "bits.json"
 SIZES = [7, 12, 4, 9, 31, 2, 5, 8]
 COUNTS = "round", "clients", "sampled", "dropped", "nonfinite", "examples", "bytes_up", "bytes_down"

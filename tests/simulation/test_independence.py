@@ -8,6 +8,8 @@ import fairyring as fr
 import fairyring.simulation.feed as feeding
 from tests.learning.linear import people, task
 
+pytestmark = pytest.mark.optimised
+
 SIZES = [7, 12, 0, 4, 9, 31, 2, 5, 8, 8, 3]
 INTEGER = fr.chain(fr.clip(0.5), fr.quantize(bits=12), fr.secure_sum())
 REAL = fr.chain(fr.weight_by_examples())

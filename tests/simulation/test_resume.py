@@ -17,16 +17,14 @@ import fairyring as fr
 from tests.learning.linear import people
 from tests.simulation.training import plan_of
 
+pytestmark = pytest.mark.optimised
+
 ROUNDS = 60
 
 
 def start(folder, name, *more):
     command = [sys.executable, "-m", "tests.simulation.training", str(folder), name, str(ROUNDS), *more]
-    cache = {
-        "JAX_COMPILATION_CACHE_DIR": str(folder.parent / "cache"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
-    }
-    return subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, **cache})
+    return subprocess.Popen(command, stdout=subprocess.PIPE)
 
 
 def result(folder):
@@ -171,7 +169,6 @@ def test_a_folder_that_is_no_run(tmp_path):
 
 def test_a_full_disk_keeps_what_was_saved(tmp_path, monkeypatch):
     import errno
-    import os
 
     population = people([3, 4, 5, 6, 7])
     fsync = os.fsync

@@ -12,6 +12,8 @@ from fairyring.rounds.draws import Draws, Leaving
 from fairyring.simulation import masked
 from tests.learning.linear import people, task
 
+pytestmark = pytest.mark.optimised
+
 SIZES = [7, 12, 4, 9, 31, 2, 5, 8]
 
 

@@ -53,8 +53,10 @@ class Program:
     def _load(self, device: Device, arguments: tuple[Tree, ...]) -> Callable[..., Tree]:
         if self._packed is not None:
             return deserialize_and_load(*self._packed, backend=device.client, execution_devices=[device])
+        # Of shapes alone: where arguments lie is written into a program, and JAX's cache would take it for another.
+        shapes = jax.tree.map(_shape, arguments)
         with jax.default_device(device):
-            compiled = self._jitted.lower(*arguments).compile()
+            compiled = self._jitted.lower(*shapes).compile()
         self.compilations += 1
         # What comes from JAX's cache of compiled programs cannot be packed again; but the other devices find it there.
         cache = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]
@@ -64,6 +66,10 @@ class Program:
             with suppress(Exception):
                 self._packed = serialize(compiled)
         return compiled
+
+
+def _shape(leaf: Any) -> Any:
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, weak_type=getattr(leaf, "weak_type", False))
 
 
 def handed(tree: Tree, device: Device) -> Tree:

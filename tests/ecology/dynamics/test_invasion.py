@@ -12,6 +12,8 @@ from fairyring.ecology.dynamics.invasion import invasion_fitness, trait_table, w
 from fairyring.ecology.world.policies import tables
 from fairyring.ecology.world.settings import World2
 
+pytestmark = pytest.mark.optimised
+
 WORLD = World2(
     width=32,
     capacity=128,

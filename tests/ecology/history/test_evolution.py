@@ -23,6 +23,8 @@ from fairyring.ecology.world.step import make_step
 from tests.ecology import oracle, worlds
 from tests.ecology.world.test_step import compare
 
+pytestmark = pytest.mark.optimised
+
 STEPS = 300
 SEED = 3
 

@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+import pytest
 
 from fairyring.ecology.history.evolution import evolve
 from fairyring.ecology.history.running import compiled
@@ -10,6 +11,8 @@ from fairyring.ecology.world import step
 from fairyring.ecology.world.settings import World1
 from fairyring.ecology.world.state import NUMBERS, empty
 from tests.ecology import oracle, worlds
+
+pytestmark = pytest.mark.optimised
 
 
 def test_the_order_of_places_favours_nobody() -> None:

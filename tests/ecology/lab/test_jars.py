@@ -25,6 +25,8 @@ from fairyring.ecology.dynamics.cycles import cyclic_test
 from fairyring.ecology.lab.coculture import STOPS, Jar, Mix, Population, jar, jars, niche_bins, scaled
 from fairyring.ecology.world.settings import World1, World2
 
+pytestmark = pytest.mark.optimised
+
 WORLD = World1(width=32, capacity=128, sources=2, food_influx=2.0, minimum=8, founders=40)
 RUN: dict[str, Any] = {"founders": 40, "steps": 500}
 

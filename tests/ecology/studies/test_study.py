@@ -22,6 +22,8 @@ from fairyring.ecology.world.state import NUMBERS
 from fairyring.ecology.zoo import exhibits
 from tests.ecology.worlds import FIRST, SECOND, same_bits
 
+pytestmark = pytest.mark.optimised
+
 COUNTS = {"worlds": 4, "controls": 4, "blind": 4, "lab_steps": 60}
 
 

@@ -27,6 +27,8 @@ from fairyring.ecology.studies.rotation import STRETCH, _look, follow, over_stre
 from fairyring.ecology.world.settings import World1, World2
 from fairyring.ecology.world.state import NUMBERS
 
+pytestmark = pytest.mark.optimised
+
 ONE = World1(width=32, capacity=128, sources=2, food_influx=2.0, minimum=8, founders=40)
 TWO = World2(width=32, capacity=128, sources=2, food_influx=1.5, minimum=16, founders=60)
 

@@ -16,6 +16,8 @@ from fairyring.ecology.world.policies import tables
 from fairyring.ecology.zoo import exhibits
 from tests.ecology.worlds import FIRST, SECOND, same_bits
 
+pytestmark = pytest.mark.optimised
+
 
 @pytest.fixture
 def living() -> LivingWorld:

@@ -11,6 +11,8 @@ from fairyring.ecology.world.settings import World1
 from fairyring.ecology.world.state import AMOUNTS, NUMBERS, State, empty, snapshot
 from tests.ecology import worlds
 
+pytestmark = pytest.mark.optimised
+
 # The formula holds for (tumbling after a rise, after a fall, after a tumble).
 HABITS = ((0.1, 0.5, 0.3), (0.05, 0.5, 0.5), (0.02, 0.9, 0.1), (0.3, 0.3, 0.3))
 DRIFTS = (0.3428, 0.4407, 0.5836, 0.0)

@@ -21,6 +21,8 @@ from fairyring.ecology.world import chance, grid, motion, selection
 from fairyring.ecology.world import step as steps
 from fairyring.ecology.world.policies import q_learning, tables
 
+pytestmark = pytest.mark.optimised
+
 WORDS = hnp.arrays(np.uint32, st.integers(1, 6))
 _THREEFRY = jax.jit(chance.threefry)
 _FOLDED = jax.jit(chance.folded)

@@ -11,6 +11,8 @@ from fairyring.ecology.world.settings import World
 from fairyring.ecology.world.state import AMOUNTS, NUMBERS, Log, State, snapshot
 from tests.ecology import oracle, worlds
 
+pytestmark = pytest.mark.optimised
+
 # Numbers of a world: all share its program.
 CASES: dict[str, dict[str, float]] = {
     "as it is": {},

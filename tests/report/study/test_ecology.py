@@ -18,6 +18,8 @@ from fairyring.report import write_study_report
 
 from .studies import interval, jars, rotation, run_hash, world1, world2, written
 
+pytestmark = pytest.mark.optimised
+
 STUDIES = [world1(), world2(), jars(), rotation()]
 
 

@@ -1,0 +1,117 @@
+"""How programs are compiled in tests, in this process and in those it starts.
+
+Most of what tests cost is compiling. Two means against it:
+
+- Compiled programs are kept in a folder that all test processes share, and later runs of the tests too. JAX names an
+  entry by program, flags and versions; the folder is named by the rest of what an entry depends on, the processor.
+- A quick compiler: XLA without its optimising passes, and with its older, cheaper emitters. It computes the same
+  function, in other roundings. Tests in which bits, speed or memory are the point compile as users do: they are marked
+  `optimised`.
+"""
+
+import contextlib
+import hashlib
+import importlib.metadata
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+FOLDER = "FAIRYRING_TEST_PROGRAMS"  # where compiled programs are kept; set by whoever wants them elsewhere
+COMPILER = "FAIRYRING_TEST_COMPILER"  # "quick" or "optimised": what processes that this one starts do
+QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+WORTH_KEEPING = (
+    0.0  # seconds of compiling: to load the smallest program takes a millisecond, to compile it a dozen
+)
+FORGOTTEN = 3 * 86_400  # seconds after which a program that nobody asked for is deleted
+
+
+def as_users() -> dict[str, str]:
+    """The environment of a process that compiles as users' do, and keeps nothing."""
+    ours = (COMPILER, "JAX_COMPILATION_CACHE_DIR", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS")
+    return {name: value for name, value in os.environ.items() if name not in ours}
+
+
+def processor() -> str:
+    """What this machine's instructions are, as far as it says so."""
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        told = {line.split(":")[0].strip(): line for line in lines}
+        return "\n".join(told[name] for name in ("vendor_id", "model name", "flags") if name in told)
+    return f"{platform.machine()} {platform.processor()} {platform.node()}"
+
+
+def folder(root: Path) -> Path:
+    """Where programs for this processor and these versions are kept under `root`; created if need be."""
+    versions = [importlib.metadata.version(name) for name in ("jax", "jaxlib")]
+    name = hashlib.sha256("\n".join([*versions, processor()]).encode()).hexdigest()[:16]
+    (root / name).mkdir(parents=True, exist_ok=True)
+    return root / name
+
+
+def forget(folder: Path) -> None:
+    """Delete what nobody asked for in a while."""
+    for path in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime > FORGOTTEN:
+                path.unlink()
+
+
+@contextlib.contextmanager
+def kept_in(folder: str | None) -> Iterator[None]:
+    """Meanwhile programs are kept in another folder, or not at all, and none from before is used.
+
+    JAX asks for the folder once: it has to be told to ask again.
+    """
+    import jax
+    from jax._src import compilation_cache
+
+    def keep(folder: str | None) -> None:
+        jax.config.update("jax_compilation_cache_dir", folder)
+        compilation_cache.reset_cache()
+        jax.clear_caches()
+
+    before: Any = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]
+    keep(folder)
+    try:
+        yield
+    finally:
+        keep(before)
+
+
+def put_whole(cache: Any, key: str, value: bytes) -> None:
+    """JAX writes in place: another process may read half an entry, and one that is killed leaves half of it for ever."""
+    final = Path(str(cache.path)) / f"{key}-cache"
+    if final.exists():
+        return
+    with tempfile.NamedTemporaryFile(dir=final.parent, delete=False) as file:
+        file.write(value)
+    os.replace(file.name, final)
+
+
+def install() -> None:
+    """Change what this process's JAX does; it is told by the environment, which processes it starts inherit."""
+    from jax._src import compiler, lru_cache
+
+    if lru_cache.LRUCache.put.__name__ == "put_whole":
+        return
+    find, options = lru_cache.LRUCache.get, compiler.get_compile_options
+
+    def get(cache: Any, key: str) -> bytes | None:
+        value = find(cache, key)
+        if value is not None:
+            with contextlib.suppress(FileNotFoundError):
+                os.utime(Path(str(cache.path)) / f"{key}-cache")
+        return value
+
+    def compile_options(*args: Any, **settings: Any) -> Any:
+        given = options(*args, **settings)
+        if os.environ.get(COMPILER) == "quick":
+            given.env_option_overrides = [*given.env_option_overrides, *QUICK.items()]
+        return given
+
+    lru_cache.LRUCache.get, lru_cache.LRUCache.put = get, put_whole
+    compiler.get_compile_options = compile_options

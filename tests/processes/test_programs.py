@@ -1,0 +1,182 @@
+"""What the tests rest on: programs that are kept are the programs that were compiled, in this process and in others."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests import selection
+from tests.processes import fairyring_test_programs as programs
+
+X = np.random.default_rng(0).normal(size=(64, 48)).astype(np.float32)
+
+
+def program(x: jax.Array) -> jax.Array:
+    return jnp.tanh(x @ x.T).sum(axis=0) / jnp.linalg.norm(x)
+
+
+def result() -> bytes:
+    return np.asarray(jax.jit(program)(X)).tobytes()
+
+
+def entries(folder: Path) -> set[str]:
+    return {path.name for path in folder.glob("jit_program-*-cache")}
+
+
+@pytest.mark.parametrize("compiler", ["quick", "optimised"])
+def test_a_kept_program_gives_the_same_bits(
+    compiler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(programs.COMPILER, compiler)
+    loaded: list[float] = []
+
+    def listen(event: str, seconds: float, **_: object) -> None:
+        if event.endswith("cache_retrieval_time_sec"):
+            loaded.append(seconds)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        with programs.kept_in(None):
+            compiled = result()
+        assert not loaded
+        with programs.kept_in(str(tmp_path)):
+            assert result() == compiled
+            assert len(entries(tmp_path)) == 1
+            before = len(loaded)
+            jax.clear_caches()
+            assert result() == compiled
+            assert len(loaded) > before
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+
+
+def test_the_two_compilers_programs_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {}
+    for compiler in ("quick", "optimised"):
+        monkeypatch.setenv(programs.COMPILER, compiler)
+        with programs.kept_in(str(tmp_path)):
+            found[compiler] = np.frombuffer(result(), np.float32)
+    assert len(entries(tmp_path)) == 2
+    np.testing.assert_allclose(found["quick"], found["optimised"], rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("compiler", ["quick", "optimised"])
+def test_a_process_that_a_test_starts_finds_them_and_leaves_its_own(
+    compiler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(programs.COMPILER, compiler)
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path))
+    code = "import sys; from tests.processes.test_programs import result; sys.stdout.write(result().hex())"
+
+    def child() -> bytes:
+        run = subprocess.run(
+            [sys.executable, "-c", code], cwd=selection.ROOT, capture_output=True, text=True, check=True
+        )
+        return bytes.fromhex(run.stdout)
+
+    bits = child()
+    (entry,) = entries(tmp_path)
+    written = (tmp_path / entry).stat().st_ino
+    with programs.kept_in(str(tmp_path)):
+        assert result() == bits
+    assert child() == bits
+    assert entries(tmp_path) == {entry}
+    assert (tmp_path / entry).stat().st_ino == written
+
+
+def test_an_entry_is_there_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    from jax._src.lru_cache import LRUCache
+
+    cache = LRUCache(str(tmp_path), max_size=-1)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            cache.put("one", b"half")
+    assert cache.get("one") is None
+    cache.put("one", b"whole")
+    cache.put("one", b"another")
+    assert cache.get("one") == b"whole"
+
+
+def test_what_nobody_asks_for_is_forgotten(tmp_path: Path) -> None:
+    from jax._src.lru_cache import LRUCache
+
+    cache = LRUCache(str(tmp_path), max_size=-1)
+    for key in ("used", "unused"):
+        cache.put(key, b"program")
+        os.utime(tmp_path / f"{key}-cache", (0, 0))
+    assert cache.get("used") == b"program"
+    programs.forget(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["used-cache"]
+
+
+def test_another_processor_has_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = programs.folder(tmp_path)
+    assert programs.folder(tmp_path) == here
+    monkeypatch.setattr(programs, "processor", lambda: "another")
+    assert programs.folder(tmp_path) != here
+
+
+def test_successive_commits_run_the_whole_of_a_campaign(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = set()
+    for commits in range(117, 129):
+        monkeypatch.setattr(selection, "_commits", lambda commits=commits: commits)
+        parts.add(selection.turn(12))
+    assert parts == set(range(12))
+
+
+def test_every_allowed_skip_is_of_a_test_there_is() -> None:
+    for name in selection.MAY_SKIP:
+        file, _, test = name.partition("::")
+        assert f"def {test}(" in (selection.ROOT / file).read_text("utf-8")
+
+
+SKIPPING = """
+import pytest
+{head}
+
+def test_one():
+    {body}
+"""
+
+
+@pytest.mark.parametrize(
+    ("head", "body", "options", "status"),
+    [
+        ("", "pytest.skip('no browser')", [], 0),
+        ("", "pytest.skip('no browser')", ["--no-skips"], 1),
+        ("pytest.skip('no browser', allow_module_level=True)", "pass", ["--no-skips"], 1),
+        ("", "pass", ["--no-skips"], 0),
+        ("", "pytest.xfail('known')", ["--no-skips"], 0),
+    ],
+    ids=["allowed", "a test", "a module", "none", "an expected failure"],
+)
+def test_a_skip_fails_where_none_is_allowed(
+    head: str, body: str, options: list[str], status: int, tmp_path: Path
+) -> None:
+    (tmp_path / "tests").mkdir()
+    for name in ("__init__.py", "conftest.py", "selection.py", "processes"):
+        (tmp_path / "tests" / name).symlink_to(selection.ROOT / "tests" / name)
+    (tmp_path / "pyproject.toml").symlink_to(selection.ROOT / "pyproject.toml")
+    (tmp_path / "tests" / "test_skipping.py").write_text(SKIPPING.format(head=head, body=body))
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        *options,
+        "tests/test_skipping.py",
+    ]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (run.returncode != 0) == (status != 0), run.stdout
+    assert ("does not allow" in run.stdout) == bool(status)
