@@ -1,14 +1,54 @@
 """The means of a round's loss and metrics as they are recorded, and how much noise is in them."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
+from fairyring.core.errors import PlanError
 from fairyring.learning.plan import Plan
 from fairyring.rounds.spending import Spending
 
+# What a round's record says besides the means of loss and metrics: a metric by such a name would be written over.
+TAKEN = frozenset(
+    [
+        "round",
+        "clients",
+        "sampled",
+        "dropped",
+        "nonfinite",
+        "aborted",
+        "canaries",
+        "examples",
+        "seconds",
+        "test",
+        "bytes_up",
+        "bytes_down",
+        "snr",
+        "noise",
+        "noise_std",
+        "lost_in_noise",
+        "epsilon",
+        "empirical_epsilon",
+        "empirical_epsilon_lower",
+        "loss",
+    ]
+)
+
 # Of its range: what one knows of a value in it without looking deviates as much.
 LOST = 12**-0.5
+
+
+def check_names(metrics: Iterable[str]) -> None:
+    """Raise `PlanError` if a metric has a name that a round's record uses for something else."""
+    taken = sorted(TAKEN & set(metrics))
+    if taken:
+        raise PlanError(
+            "metrics",
+            given=f"one named {taken[0]!r}, as is a column of every round's record",
+            expected=f"names other than {', '.join(sorted(TAKEN))}",
+            do=f"Call it {'my_' + taken[0]!r}.",
+        )
 
 
 def recorded(

@@ -29,6 +29,7 @@ from fairyring.rounds.coordinator import Coordinator
 from fairyring.rounds.draws import Draws
 from fairyring.rounds.due import Timetable
 from fairyring.rounds.header import new_header
+from fairyring.rounds.means import check_names
 from fairyring.rounds.ran import Ran
 from fairyring.rounds.spending import check_entropy
 from fairyring.rounds.stopping import EarlyStopping
@@ -295,6 +296,7 @@ def _check_options(
     engine: object,
 ) -> None:
     """Raise `PlanError` unless the options of a run fit each other."""
+    check_names(plan.task.metrics)
     for name, value in (
         ("rounds", rounds),
         ("evaluate_every", evaluate_every),
