@@ -71,14 +71,23 @@ def several(runs: Sequence[Path], head: str | None = None) -> None:
 
 
 def _why_nothing(run: Path) -> str | None:
-    """Why a run's own record takes its promise back, of which a ledger knows nothing; None where it does not."""
-    try:
-        found = read_json((run / "run.json").read_bytes(), dict[str, Any])
-    except (OSError, NotJson):
-        return None  # a ledger may be looked at by itself
-    privacy = found.get("privacy")
+    """Why a run's own record, or an audit made afterwards, takes its promise back, of which a ledger knows nothing; None where
+    neither does."""
+    privacy = _record(run / "run.json").get("privacy")
     why = privacy.get("why_nothing") if isinstance(privacy, dict) else None
-    return why if isinstance(why, str) else None
+    if isinstance(why, str):
+        return why
+    audits = _record(run / "audit.json").values()
+    refuted = any(isinstance(found, dict) and found.get("holds") is False for found in audits)
+    return "the audit contradicts what was claimed" if refuted else None
+
+
+def _record(path: Path) -> dict[str, Any]:
+    """What lies beside a ledger, which may be looked at by itself."""
+    try:
+        return read_json(path.read_bytes(), dict[str, Any])
+    except (OSError, NotJson):
+        return {}
 
 
 def _promise(history: History) -> list[str]:

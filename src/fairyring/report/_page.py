@@ -13,7 +13,7 @@ from fairyring.report import _sections as sections
 from fairyring.report import units
 from fairyring.report._folder import RunFolder
 from fairyring.report._html import escaped, mapping, mark, number, stat, when, words
-from fairyring.report._privacy import alarm, privacy
+from fairyring.report._privacy import alarm, privacy, why_nothing
 from fairyring.report._secure_sum import secure_sum
 
 _ORDER = (
@@ -140,7 +140,7 @@ def _stats(folder: RunFolder) -> Iterable[str]:
     if spent is not None:
         limit = number(promise.get("epsilon"))
         of = "no limit" if limit is None else f"of {limit:g}"
-        of = "nothing is promised" if promise.get("why_nothing") else of
+        of = "nothing is promised" if why_nothing(folder) else of
         yield stat("Epsilon spent", units.number(spent), f"{of}, delta {number(promise.get('delta')) or 0:g}")
     seconds = _seconds_of(folder)
     machine = mapping(run.get("machine"))

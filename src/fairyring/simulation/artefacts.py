@@ -176,6 +176,7 @@ ARTEFACTS = (
         (
             "audit.json: *",
             "run.json: audit.mechanism",
+            _CHECKPOINT + "@audit.*",
             *(
                 f"audit.safetensors: {array}"
                 for array in (

@@ -267,6 +267,7 @@ class _Simulation:
             if plan.protection is not None:
                 place = self.folder.path if self.folder else None
                 self.spending = Spending(plan, place, entropy, self.earlier)
+                self.entropy_given = self.entropy_given or self.spending.entropy_given
             if self.folder is not None and resume:
                 self._state_privacy(None)
                 more = self.round < self.rounds
@@ -325,6 +326,9 @@ class _Simulation:
                 self.metrics = self.folder.metrics(upto=self.round)
                 self.seconds = facts["seconds"]
                 self.earlier = self.earlier._replace(head=facts.get("ledger"))
+                # The checkpoint comes before the record of the end, which may be missing.
+                if facts.get("audit") is not None and not contradicts(self.header.get("audit")):
+                    self.header["audit"] = facts["audit"]
                 if self.states is not None:
                     self.states.recover(facts, self.round)
                 return facts.get(HISTORY)
@@ -432,6 +436,8 @@ class _Simulation:
         facts = {"fingerprint": self.fingerprint, "seconds": self.seconds}
         if self.spending is not None:
             facts["ledger"] = self.spending.head
+        if self.header.get("audit") is not None:
+            facts["audit"] = self.header["audit"]
         if self.history is not None:
             facts |= self.history.facts
         return facts | (self.states.facts if self.states is not None else {})
@@ -576,8 +582,9 @@ class _Simulation:
         """What the rounds so far have spent, and what canaries gave away."""
         assert self.spending is not None
         judged = {"epsilon": self.spending.spent().epsilon}
-        found = self._audited() if self.round == self.rounds and self.audit is not None else None
-        if found is not None:
+        # Before the last checkpoint, which keeps what was found should the end not be written.
+        found = self._audited() if self.round == self.rounds else None
+        if found is not None and self.audit is not None:
             judged |= {"empirical_epsilon": found["empirical"], "empirical_epsilon_lower": found["lower"]}
         return judged
 

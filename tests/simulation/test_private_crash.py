@@ -1,0 +1,53 @@
+"""What must outlast a crash of a private run for what it says of itself to stay true."""
+
+import json
+
+import pytest
+
+import fairyring as fr
+from fairyring.simulation.rounds import Rounds
+from fairyring.simulation.spending import RoundNoise
+
+from .private_runs import plan, run
+
+CENTRAL = plan(fr.gaussian_noise(1.5))
+
+
+class Interrupted(Exception):
+    pass
+
+
+def test_what_an_audit_found_survives_a_crash_before_the_record_of_the_end(tmp_path, monkeypatch):
+    """The last checkpoint is written before run.json: from there on nothing is run again, and nothing is looked at again."""
+    folder = tmp_path / "run"
+
+    def stop(record):
+        if record["round"] == 2:
+            raise Interrupted
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RoundNoise, "release", lambda noise, total, clients, *, shared: total)
+        with pytest.raises(Interrupted):
+            run(CENTRAL, 2, run=folder, entropy=None, audit=fr.privacy.DirectCheck(), on_round=stop)
+    run(CENTRAL, 2, run=folder, resume=True, entropy=None)
+    said = json.loads((folder / "run.json").read_text())
+    assert not said["audit"]["mechanism"]["holds"]
+    assert said["privacy"]["why_nothing"] == "the audit contradicts what was claimed"
+
+
+def test_entropy_that_was_given_is_known_as_given_however_soon_a_run_is_cut_off(tmp_path, monkeypatch):
+    """A run under masks is taken up in run.json no sooner than its first round; its secret is there before."""
+    folder = tmp_path / "run"
+    run(CENTRAL, 1, run=folder, entropy=None, secure_sum="protocol")
+
+    def stop(*_):
+        raise Interrupted
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Rounds, "warm", stop)
+        with pytest.raises(Interrupted):
+            run(CENTRAL, 2, run=folder, resume=True, secure_sum="protocol")
+    assert json.loads((folder / "run.json").read_text())["entropy"] == "system"
+    made = run(CENTRAL, 2, run=folder, resume=True, entropy=None, secure_sum="protocol")
+    assert made.header["entropy"] == "given"
+    assert "given by the caller" in made.header["privacy"]["why_nothing"]
