@@ -11,6 +11,7 @@ import pytest
 
 import fairyring as fr
 from fairyring.aggregation.contract import Stage
+from fairyring.core.rounding import at_most
 from fairyring.simulation import sentences as module
 from fairyring.simulation.artefacts import outside
 from fairyring.simulation.ran import Ran
@@ -315,7 +316,7 @@ def test_runs_say_what_was_run(private_runs: dict[str, Kept]) -> None:
             one["text"] for one in made.run.header["assumptions"] if one["title"] == "What was counted"
         )
         assert text.startswith(f"{spent:,} release"), name
-        assert f"epsilon {promise['spent']:.4g} at" in promise["statement"]
+        assert f"epsilon {at_most(promise['spent'])} at" in promise["statement"]
         assert promise["statement"].startswith("Nothing") == (name == "dropouts")
     audit = private_runs["audited"].run.header["audit"]
     assert audit["claimed"] == private_runs["audited"].run.header["privacy"]["spent"]

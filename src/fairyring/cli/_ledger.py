@@ -12,6 +12,7 @@ from rich.text import Text
 from fairyring.cli._terminal import screen
 from fairyring.core.errors import FairyringError, LedgerDamaged, PlanError, PrivacyError
 from fairyring.core.reading import NotJson, read_json
+from fairyring.core.rounding import at_most
 from fairyring.privacy.ledger import Head, History, Ledger, Reservation
 from fairyring.privacy.participation import relation_in, sampling_in
 from fairyring.report import units
@@ -99,7 +100,7 @@ def _promise(history: History) -> list[str]:
         else f"Promised: all releases together spend at most epsilon {promise.epsilon:.6g} at delta {promise.delta:.3g}"
     )
     spent = _spent(history)
-    bound += "." if spent is None else f"; spent so far: {spent:.4g}."
+    bound += "." if spent is None else f"; spent so far: {at_most(spent)}."
     each = promise.unit == "example"
     sampling = sampling_in(participation, 1, promise.unit) if each else participation.sampling
     return [
@@ -143,7 +144,7 @@ def _epsilons(history: History, shown: Sequence[Reservation]) -> tuple[list[str]
     except FairyringError as error:
         # The ledger is whole whether or not this machine can add it up.
         return [], [f"Epsilon is not shown: {error.what}: {error.given}. {error.do}"]
-    return [f"{epsilon:.4g}" for epsilon in spent], []
+    return [at_most(epsilon) for epsilon in spent], []
 
 
 def _table(reservations: Sequence[Reservation], epsilons: Sequence[str]) -> Table:

@@ -88,7 +88,7 @@ def _promise(folder: RunFolder, promise: Mapping[str, Any]) -> str:
     by_steps, mechanism = bool(promise.get("steps")), str(promise.get("mechanism"))
     rows: list[tuple[str, str]] = [
         ("Promised", "no limit" if limit is None else f"epsilon {limit:g} at delta {promise.get('delta'):g}"),
-        ("Spent", "not yet known" if spent is None else f"epsilon {spent:.4g}"),
+        ("Spent", "not yet known" if spent is None else f"epsilon {at_most(spent)}"),
         (
             "To whom",
             "every example, a row of a client's data"
