@@ -29,9 +29,12 @@ def test_what_an_audit_found_survives_a_crash_before_the_record_of_the_end(tmp_p
         patch.setattr(RoundNoise, "release", lambda noise, total, clients, *, shared: total)
         with pytest.raises(Interrupted):
             run(CENTRAL, 2, run=folder, entropy=None, audit=fr.privacy.DirectCheck(), on_round=stop)
+    # Of a file that is not written again, too.
+    (folder / "audit.safetensors.part").write_bytes(b"scores")
     run(CENTRAL, 2, run=folder, resume=True, entropy=None)
     said = json.loads((folder / "run.json").read_text())
     assert not said["audit"]["mechanism"]["holds"]
+    assert not (folder / "audit.safetensors.part").exists()
     assert said["privacy"]["why_nothing"] == "the audit contradicts what was claimed"
 
 

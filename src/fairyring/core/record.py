@@ -155,6 +155,12 @@ class RunFolder:
             make_folder(path.parent, private=self.private)
         self._replace(path, content)
 
+    def tidy(self) -> None:
+        """Remove what a crash left of files that were being written; for whoever holds the folder."""
+        for pattern in ("[!.]*.part", "checkpoints/*.part", "secure_sum/*.part"):
+            for left in self.path.glob(pattern):
+                left.unlink(missing_ok=True)
+
     def remove(self, name: str) -> None:
         """Remove a file of the folder, if it is there."""
         (self.path / name).unlink(missing_ok=True)

@@ -308,6 +308,7 @@ class _Simulation:
         if run is not None and resume:
             self.folder = RunFolder.open(run)
             self.held = self.folder.hold()
+            self.folder.tidy()
             if private:
                 self.folder.close_to_others()
             saved = self.folder.read("run.json")
