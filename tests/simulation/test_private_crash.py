@@ -8,7 +8,7 @@ import fairyring as fr
 from fairyring.simulation.rounds import Rounds
 from fairyring.simulation.spending import RoundNoise
 
-from .private_runs import plan, run
+from .private_runs import people, plan, run
 
 CENTRAL = plan(fr.gaussian_noise(1.5))
 
@@ -54,3 +54,20 @@ def test_entropy_that_was_given_is_known_as_given_however_soon_a_run_is_cut_off(
     made = run(CENTRAL, 2, run=folder, resume=True, entropy=None, secure_sum="protocol")
     assert made.header["entropy"] == "given"
     assert "given by the caller" in made.header["privacy"]["why_nothing"]
+
+
+def test_evaluations_are_told_of_though_the_rounds_they_judged_are_run_again(tmp_path):
+    folder = tmp_path / "run"
+
+    def stop(record):
+        assert "test" in record
+        raise Interrupted
+
+    options = {"run": folder, "entropy": None, "checkpoint_every": 9}
+    with pytest.raises(Interrupted):
+        run(CENTRAL, 2, test=people(6), evaluate_every=1, on_round=stop, **options)
+    for rounds in (2, 3):
+        run(CENTRAL, rounds, resume=True, keep_client_states=True, **options)
+        said = json.loads((folder / "run.json").read_text())
+        assert "Evaluations on held-out data are not covered" in [one["title"] for one in said["assumptions"]]
+        assert any("metrics.jsonl: test.*" in one["names"] for one in said["outside"])

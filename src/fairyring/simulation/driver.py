@@ -205,6 +205,7 @@ class _Simulation:
         self.metrics: list[dict[str, Any]] = []
         self.participation = np.zeros(len(population), np.int32)
         self.tested: Evaluation | None = None
+        self.tested_before = False  # by an earlier part of the run, as its record says
         self.tested_at = 0
         self.seconds = 0.0
         sizes = np.asarray(population.sizes)
@@ -392,6 +393,9 @@ class _Simulation:
             self.header[HISTORY] = header.get(HISTORY)
         # The secret that a resumed run finds in its folder is no less known than it was.
         self.entropy_given = self.entropy_given or header.get("entropy") == "given"
+        # Also in rounds that are run again, whose records go.
+        told = (one["names"] for one in header.get("outside", ()))
+        self.tested_before = any("metrics.jsonl: test.*" in names for names in told)
         if header.get("audit") is not None:  # what was found stays found
             self.header["audit"] = header["audit"]
 
@@ -400,7 +404,7 @@ class _Simulation:
         plan, sizes = self.plan, self.sizes[self.sizes > 0]
         has_states = self.has_states and self.kept
         deleted = over and not self.keep_states
-        tested = self.test is not None or any("test" in record for record in self.metrics)
+        tested = self.test is not None or self.tested_before or any("test" in one for one in self.metrics)
         has = {
             "states": has_states and not deleted,
             "masks": self.secure_sum == "protocol",
