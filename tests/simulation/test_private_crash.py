@@ -5,6 +5,7 @@ import json
 import pytest
 
 import fairyring as fr
+from fairyring.simulation import driver
 from fairyring.simulation.rounds import Rounds
 from fairyring.simulation.spending import RoundNoise
 
@@ -71,3 +72,25 @@ def test_evaluations_are_told_of_though_the_rounds_they_judged_are_run_again(tmp
         said = json.loads((folder / "run.json").read_text())
         assert "Evaluations on held-out data are not covered" in [one["title"] for one in said["assumptions"]]
         assert any("metrics.jsonl: test.*" in one["names"] for one in said["outside"])
+
+
+def test_a_run_that_is_cut_off_while_states_are_deleted_is_over_when_it_is_resumed(tmp_path, monkeypatch):
+    folder, given = tmp_path / "run", plan(fr.gaussian_noise(1.5), algorithm=fr.scaffold())
+
+    def cut_off(run):
+        (run / "clients" / "states.bin").unlink()
+        raise Interrupted
+
+    def over(rounds, **options):
+        return run(given, rounds, run=folder, entropy=None, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(driver, "delete_states", cut_off)
+        with pytest.raises(Interrupted):
+            over(1)
+    (folder / "noise.key").write_bytes(bytes(32))  # as a kill leaves it
+    assert len(over(1, resume=True).metrics) == 1
+    assert not (folder / "noise.key").exists()
+    assert not (folder / "clients").exists()
+    with pytest.raises(fr.RunError, match="the states of its clients are gone"):
+        over(2, resume=True)

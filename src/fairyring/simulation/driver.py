@@ -40,7 +40,7 @@ from fairyring.simulation.rounds import Done, Rounds
 from fairyring.simulation.run import Run, checkpoint_arrays, write_head
 from fairyring.simulation.spending import Earlier, Spending, check_entropy
 from fairyring.simulation.statement import guarantee, statement
-from fairyring.simulation.states import FOLDER, ClientStates, check_states, delete_states
+from fairyring.simulation.states import FOLDER, ClientStates, check_states, delete_states, has_table
 from fairyring.simulation.stopping import EarlyStopping
 from fairyring.simulation.target import target
 from fairyring.simulation.transcripts import Transcripts
@@ -316,7 +316,7 @@ class _Simulation:
             self._same(saved)
             self.earlier = self._earlier(saved)
             found = self.folder.last_checkpoint(self.fingerprint)
-            over = found is not None and found[0] >= self.rounds and not (Path(run) / FOLDER).exists()
+            over = found is not None and found[0] >= self.rounds and not has_table(Path(run))
             if self.has_states and found is not None and not over:
                 check_states(Path(run), private=private)
             self.states = None if over else states()
