@@ -20,6 +20,7 @@ from scipy.linalg import toeplitz
 from scipy.special import logsumexp
 
 from fairyring.core.errors import MissingExtra, PlanError
+from fairyring.core.rounding import at_most
 from fairyring.privacy._rdp import FIXED_SIZE_ORDERS, ORDERS, amplified
 from fairyring.privacy.accounting import LEAST_MULTIPLIER, Accountant, calibrate, epsilon
 from fairyring.privacy.correlated import coefficients, sensitivity
@@ -460,7 +461,7 @@ def test_what_was_spent_names_all_it_rests_on() -> None:
         found = Accountant(participation, DELTA).spent({release: 3})
         assert found.unit == "device"
         text = str(found)
-        for words in (f"{found.epsilon:.4g}", "1e-06", "device", found.relation, found.sampling, name):
+        for words in (at_most(found.epsilon), "1e-06", "device", found.relation, found.sampling, name):
             assert words in text
     nothing = Accountant(AtMost(3), DELTA).spent({})
     assert nothing.epsilon == 0

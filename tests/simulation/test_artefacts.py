@@ -20,7 +20,7 @@ from fairyring.rounds.means import recorded
 from fairyring.rounds.spending import Spending
 from fairyring.simulation import masked
 from tests.simulation.artefact_walk import examples_of, found_in, names_in, rows_of
-from tests.simulation.conftest import CENTRAL, COINS, OTHERS, PEOPLE, TURNS, Kept
+from tests.simulation.kept_runs import CENTRAL, COINS, OTHERS, PEOPLE, TURNS, Kept
 from tests.simulation.private_runs import compiled_once, plan, run, same_state
 
 RUNS = ("audited", "dropouts", "states", "kept", "spent", "stopped", "sampled", "silos")

@@ -11,14 +11,15 @@ import pytest
 
 import fairyring as fr
 from fairyring.aggregation.contract import Stage
+from fairyring.core.rounding import at_most
 from fairyring.rounds import sentences as module
 from fairyring.rounds.artefacts import outside
 from fairyring.rounds.ran import Ran
 from fairyring.rounds.sentences import SENTENCES
 from fairyring.rounds.statement import guarantee, statement, two_epsilons
 from fairyring.task.examine import Examined
-from tests.simulation.conftest import COINS as SAMPLED
-from tests.simulation.conftest import OTHERS, PEOPLE, Kept
+from tests.simulation.kept_runs import COINS as SAMPLED
+from tests.simulation.kept_runs import OTHERS, PEOPLE, Kept
 from tests.simulation.private_runs import DELTA, compiled_once, ledger, plan, run, task
 
 SPENT = {
@@ -315,7 +316,7 @@ def test_runs_say_what_was_run(private_runs: dict[str, Kept]) -> None:
             one["text"] for one in made.run.header["assumptions"] if one["title"] == "What was counted"
         )
         assert text.startswith(f"{spent:,} release"), name
-        assert f"epsilon {promise['spent']:.4g} at" in promise["statement"]
+        assert f"epsilon {at_most(promise['spent'])} at" in promise["statement"]
         assert promise["statement"].startswith("Nothing") == (name == "dropouts")
     audit = private_runs["audited"].run.header["audit"]
     assert audit["claimed"] == private_runs["audited"].run.header["privacy"]["spent"]

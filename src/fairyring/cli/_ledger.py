@@ -12,9 +12,10 @@ from rich.text import Text
 from fairyring.cli._terminal import screen
 from fairyring.core.errors import FairyringError, LedgerDamaged, PlanError, PrivacyError
 from fairyring.core.reading import NotJson, read_json
+from fairyring.core.rounding import at_most
 from fairyring.privacy.ledger import Head, History, Ledger, Reservation
 from fairyring.privacy.participation import relation_in, sampling_in
-from fairyring.records.layout import LEDGER, RUN
+from fairyring.records.layout import AUDIT, LEDGER, RUN
 from fairyring.report import units
 
 _ROWS = 20
@@ -72,14 +73,23 @@ def several(runs: Sequence[Path], head: str | None = None) -> None:
 
 
 def _why_nothing(run: Path) -> str | None:
-    """Why a run's own record takes its promise back, of which a ledger knows nothing; None where it does not."""
-    try:
-        found = read_json((run / RUN).read_bytes(), dict[str, Any])
-    except (OSError, NotJson):
-        return None  # a ledger may be looked at by itself
-    privacy = found.get("privacy")
+    """Why a run's own record, or an audit made afterwards, takes its promise back, of which a ledger knows nothing; None where
+    neither does."""
+    privacy = _record(run / RUN).get("privacy")
     why = privacy.get("why_nothing") if isinstance(privacy, dict) else None
-    return why if isinstance(why, str) else None
+    if isinstance(why, str):
+        return why
+    audits = _record(run / AUDIT).values()
+    refuted = any(isinstance(found, dict) and found.get("holds") is False for found in audits)
+    return "the audit contradicts what was claimed" if refuted else None
+
+
+def _record(path: Path) -> dict[str, Any]:
+    """What lies beside a ledger, which may be looked at by itself."""
+    try:
+        return read_json(path.read_bytes(), dict[str, Any])
+    except (OSError, NotJson):
+        return {}
 
 
 def _promise(history: History) -> list[str]:
@@ -91,7 +101,7 @@ def _promise(history: History) -> list[str]:
         else f"Promised: all releases together spend at most epsilon {promise.epsilon:.6g} at delta {promise.delta:.3g}"
     )
     spent = _spent(history)
-    bound += "." if spent is None else f"; spent so far: {spent:.4g}."
+    bound += "." if spent is None else f"; spent so far: {at_most(spent)}."
     each = promise.unit == "example"
     sampling = sampling_in(participation, 1, promise.unit) if each else participation.sampling
     return [
@@ -135,7 +145,7 @@ def _epsilons(history: History, shown: Sequence[Reservation]) -> tuple[list[str]
     except FairyringError as error:
         # The ledger is whole whether or not this machine can add it up.
         return [], [f"Epsilon is not shown: {error.what}: {error.given}. {error.do}"]
-    return [f"{epsilon:.4g}" for epsilon in spent], []
+    return [at_most(epsilon) for epsilon in spent], []
 
 
 def _table(reservations: Sequence[Reservation], epsilons: Sequence[str]) -> Table:

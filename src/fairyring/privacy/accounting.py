@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from fairyring.core.errors import PlanError
+from fairyring.core.rounding import at_most
 from fairyring.privacy import _checks
 from fairyring.privacy._composing import compose, rough_epsilon
 from fairyring.privacy._search import least
@@ -47,7 +48,7 @@ class Spent:
 
     def __str__(self) -> str:
         return (
-            f"epsilon {self.epsilon:.4g} at delta {self.delta:.3g}, for one {self.unit} "
+            f"epsilon {at_most(self.epsilon)} at delta {self.delta:.3g}, for one {self.unit} "
             f"(neighbours: {self.relation}), assuming {self.sampling}; accounted by {self.accountant}."
         )
 

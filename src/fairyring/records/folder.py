@@ -20,7 +20,7 @@ from fairyring.core.errors import RunDamaged, RunError, RunMismatch
 from fairyring.core.files import ANYBODY, OWNER, append_to, make_folder, replace_file, storage
 from fairyring.core.reading import NotJson, read_json
 from fairyring.core.tensors import tensors
-from fairyring.records.layout import CHECKPOINT, CHECKPOINTS, IS_CHECKPOINT, LOCK, METRICS, RUN
+from fairyring.records.layout import CHECKPOINT, CHECKPOINTS, IS_CHECKPOINT, LOCK, METRICS, RUN, TRANSCRIPTS
 from fairyring.records.lock import Lock
 
 KEPT = 2  # checkpoints, and sums
@@ -141,6 +141,12 @@ class RunFolder:
         with storage(path):
             make_folder(path.parent, private=self.private)
         self._replace(path, content)
+
+    def tidy(self) -> None:
+        """Remove what a crash left of files that were being written; for whoever holds the folder."""
+        for pattern in ("[!.]*.part", CHECKPOINTS + "/*.part", TRANSCRIPTS + "/*.part"):
+            for left in self.path.glob(pattern):
+                left.unlink(missing_ok=True)
 
     def remove(self, name: str) -> None:
         """Remove a file of the folder, if it is there."""

@@ -167,7 +167,7 @@ class ClientStates:
 
 def check_states(run: Path, *, private: bool) -> None:
     """Raise `RunError` unless the states of a run's clients are there: training would go on from first states instead."""
-    if _there(run / STATES / STATE_TABLE):
+    if has_table(run):
         return
     raise RunError(
         f"run folder {run}",
@@ -178,6 +178,11 @@ def check_states(run: Path, *, private: bool) -> None:
         if private
         else "Restore them from a copy, or start a new run.",
     )
+
+
+def has_table(run: Path) -> bool:
+    """Whether the states of a run's clients are there: their table goes first when they are deleted."""
+    return _there(run / STATES / STATE_TABLE)
 
 
 def delete_states(run: Path) -> None:

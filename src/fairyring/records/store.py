@@ -32,6 +32,10 @@ class Store(Protocol):
         """Keep everybody else from writing, until the lock is released."""
         ...
 
+    def tidy(self) -> None:
+        """Remove what a crash left half written; for whoever holds it."""
+        ...
+
     def read(self, name: str) -> dict[str, Any]: ...
 
     def write(self, name: str, value: Mapping[str, Any]) -> None: ...
@@ -62,6 +66,9 @@ class Nowhere:
 
     def hold(self) -> None:
         """Nobody else can write it."""
+
+    def tidy(self) -> None:
+        """There is nothing."""
 
     def read(self, name: str) -> dict[str, Any]:
         """There is nothing."""

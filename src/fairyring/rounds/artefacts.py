@@ -187,6 +187,7 @@ ARTEFACTS = (
         (
             AUDIT + ": *",
             "run.json: audit.mechanism",
+            _CHECKPOINT + "@audit.*",
             *(
                 f"{SCORES}: {array}"
                 for array in (

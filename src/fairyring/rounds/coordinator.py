@@ -116,7 +116,11 @@ class Coordinator:
             self._say_privacy(None)
             if resume:
                 restored = self.keeping.take_up(first, len(clients), timetable.rounds)
-                self._ran = replace(ran, entropy_given=ran.entropy_given or restored.entropy_given)
+                self._ran = replace(
+                    ran,
+                    entropy_given=ran.entropy_given or restored.entropy_given,
+                    tested=ran.tested or restored.tested,
+                )
             else:
                 restored = self.keeping.begin(first, len(clients), summary)
             self.round, self.participation = restored.round, restored.participation
@@ -127,6 +131,8 @@ class Coordinator:
             header["rounds"] = self.timetable.rounds
             if plan.protection is not None:
                 self.spending = Spending(plan, self.keeping.store.path, entropy, restored.earlier)
+                given = self._ran.entropy_given or self.spending.entropy_given
+                self._ran = replace(self._ran, entropy_given=given)
             if resume:
                 self._say_privacy(None)
             self.keeping.go_on(restored, self.spending, more=self.round < self.timetable.rounds)
@@ -252,13 +258,9 @@ class Coordinator:
 
     def end(self, by_client: Mapping[str, np.ndarray] | None = None) -> None:
         """Write what is known at the end; `by_client` is what an evaluation has told of each client of its own."""
-        done, found = self.round >= self.timetable.rounds, None
+        done = self.round >= self.timetable.rounds
         self.header |= {"status": "finished" if done else "stopped", "seconds": round(self.seconds, 3)}
-        if self.audit is not None and self.spending is not None:
-            found = self.audit.found(self.spending)
-            # A promise that was refuted stays so, whatever is found of later rounds.
-            if found is not None and not contradicts(self.header.get("audit")):
-                self.header["audit"] = found
+        found = self._found()
         if self.spending is not None:
             self._say_privacy(self.spending.summary(), over=self.over)
         if self.keeping.store.keeps and not self.keeping.untouched:
@@ -335,11 +337,23 @@ class Coordinator:
         """What the rounds so far have spent, and at the end what canaries gave away."""
         assert self.spending is not None
         spent = {"epsilon": self.spending.spent().epsilon}
-        if self.audit is not None and self.audit.has_canaries and self.round == self.timetable.rounds:
-            found = self.audit.found(self.spending)
-            if found is not None:
-                spent |= {"empirical_epsilon": found["empirical"], "empirical_epsilon_lower": found["lower"]}
+        # Before the last checkpoint, which keeps what was found should the end not be written.
+        found = self._found() if self.round == self.timetable.rounds else None
+        if found is not None and self.audit is not None and self.audit.has_canaries:
+            spent |= {"empirical_epsilon": found["empirical"], "empirical_epsilon_lower": found["lower"]}
         return spent
+
+    def _found(self) -> dict[str, Any] | None:
+        """What the audit found of what this process ran; None without one. The header has it.
+
+        But where an earlier process's audit contradicts the promise, that stays: no later one takes it back.
+        """
+        if self.audit is None or self.spending is None:
+            return None
+        found = self.audit.found(self.spending)
+        if found is not None and not contradicts(self.header.get("audit")):
+            self.header["audit"] = found
+        return found
 
     def _say_privacy(self, spent: dict[str, Any] | None, *, over: bool = False) -> None:
         """Put into the header what is to be said of the run's privacy; `spent` is what the ledger says at the end."""

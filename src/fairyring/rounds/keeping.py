@@ -9,11 +9,12 @@ from fairyring.core.tensors import flatten_state, restore_state
 from fairyring.learning.plan import Plan
 from fairyring.learning.server import ServerState
 from fairyring.records.folder import RunFolder
-from fairyring.records.layout import CLIENTS, PLAN, POPULATION, RUN, SCORES, STATES
-from fairyring.records.states import ClientStates, check_states, delete_states
+from fairyring.records.layout import CLIENTS, METRICS, PLAN, POPULATION, RUN, SCORES
+from fairyring.records.states import ClientStates, check_states, delete_states, has_table
 from fairyring.records.store import Store
 from fairyring.rounds.header import check_same
 from fairyring.rounds.history import HISTORY, History, Signers, new_course
+from fairyring.rounds.ran import contradicts
 from fairyring.rounds.spending import Earlier, Spending
 from fairyring.rounds.total import Summed
 from fairyring.rounds.transcripts import Transcripts
@@ -31,6 +32,7 @@ class Restored(NamedTuple):
         earlier: what is told of rounds that were begun; None for a new run.
         head: of the run's history.
         entropy_given: the secret of its noise is one that somebody gave.
+        tested: it was evaluated, also if only in rounds that are run again.
     """
 
     round: int
@@ -41,6 +43,7 @@ class Restored(NamedTuple):
     earlier: Earlier | None = None
     head: str | None = None
     entropy_given: bool = False
+    tested: bool = False
 
 
 class Keeping:
@@ -89,6 +92,7 @@ class Keeping:
             RunMismatch: it is another run.
             RunDamaged, RunError: something of it is missing.
         """
+        self.store.tidy()
         saved = self.store.read(RUN)
         check_same(self.header, saved, str(self.store.path))
         self.header["started"] = saved["started"]
@@ -97,29 +101,31 @@ class Keeping:
         if saved.get("audit") is not None:  # what was found stays found
             self.header["audit"] = saved["audit"]
         given = saved.get("entropy") == "given"  # what is found in the folder is no less known than it was
+        covered = (one["names"] for one in saved.get("outside", ()))
+        tested = any(f"{METRICS}: test.*" in names for names in covered)
         over = saved["status"] == "finished" or saved.get("stopped_by") == "budget"
         shown = (record for record in self.store.metrics() if "aborted" not in record)
         earlier = Earlier(frozenset(int(record["round"]) for record in shown), over, None)
         found = self.store.last_checkpoint(self.header["fingerprint"])
         if found is None:
             self._begin_states()
-            return Restored(0, first, np.zeros(clients, np.int32), [], earlier=earlier, entropy_given=given)
+            nobody = np.zeros(clients, np.int32)
+            return Restored(0, first, nobody, [], earlier=earlier, entropy_given=given, tested=tested)
         round, arrays, facts = found
         path = self.store.path
-        if (
-            self._open_states is not None
-            and path is not None
-            and (round < rounds or (path / STATES).exists())
-        ):
+        if self._open_states is not None and path is not None and (round < rounds or has_table(path)):
             check_states(path, private=self.plan.protection is not None)
             self.states = self._open_states()
             self.states.recover(facts, round)
+        # The checkpoint comes before the header of the end, which may be missing.
+        if facts.get("audit") is not None and not contradicts(self.header.get("audit")):
+            self.header["audit"] = facts["audit"]
         participation = arrays.pop("participation")
         state = restore_state(first, {name.removeprefix("server/"): a for name, a in arrays.items()})
         earlier = earlier._replace(head=facts.get("ledger"))
         records = self.store.metrics(upto=round)
         return Restored(
-            round, state, participation, records, facts["seconds"], earlier, facts.get(HISTORY), given
+            round, state, participation, records, facts["seconds"], earlier, facts.get(HISTORY), given, tested
         )
 
     def go_on(self, restored: Restored, spending: Spending | None, *, more: bool) -> None:
@@ -172,9 +178,10 @@ class Keeping:
             self.states.settle(round)
 
     def facts(self, facts: Mapping[str, Any]) -> dict[str, Any]:
-        """A checkpoint's plain values: `facts`, and those of history and states."""
+        """A checkpoint's plain values: `facts`, and what is known of audits, history and states."""
+        audit = {"audit": self.header["audit"]} if self.header.get("audit") is not None else {}
         history = self.history.facts if self.history is not None else {}
-        return {**facts, **history, **(self.states.facts if self.states is not None else {})}
+        return {**facts, **audit, **history, **(self.states.facts if self.states is not None else {})}
 
     def end(
         self,

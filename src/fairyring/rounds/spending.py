@@ -22,6 +22,8 @@ from fairyring.privacy.release import Release
 from fairyring.privacy.source import NoiseSource
 from fairyring.records.layout import LEDGER, SECRET
 
+_GIVEN = b" given"  # stands behind a secret that the caller gave, however soon its run is cut off
+
 
 class Earlier(NamedTuple):
     """What a resumed run's folder tells of its rounds so far.
@@ -48,6 +50,9 @@ class Spending:
         entropy: 32 secret bytes all noise is made from; None for fresh ones.
         earlier: what a resumed run's folder tells; None for a new one.
         limited: stop at the budget.
+
+    Attributes:
+        entropy_given: the caller gave what noise is made from, now or when the secret was made.
 
     Raises:
         LedgerMismatch, LedgerDamaged, StorageError: the ledger cannot be used, or is not that of the rounds there.
@@ -84,7 +89,8 @@ class Spending:
             reservations = self._taken_up(earlier)
             self._secret = folder / SECRET if folder is not None else None
             begun = earlier if reservations else None
-            self.source = NoiseSource(noise, _root(self._secret, begun, noise.bands > 1, entropy))
+            secret, self.entropy_given = _root(self._secret, begun, noise.bands > 1, entropy)
+            self.source = NoiseSource(noise, secret)
         except BaseException:
             self.ledger.close()
             raise
@@ -353,8 +359,11 @@ def _require_ledger(path: Path) -> None:
         )
 
 
-def _root(path: Path | None, begun: Earlier | None, continues: bool, entropy: bytes | None) -> bytes:
-    """The secret of a run; one that may be resumed keeps it in a file of its owner's until it has ended.
+def _root(
+    path: Path | None, begun: Earlier | None, continues: bool, entropy: bytes | None
+) -> tuple[bytes, bool]:
+    """The secret of a run, and whether a caller gave it; one that may be resumed keeps it in a file of its owner's until it
+    has ended.
 
     Args:
         path: of the file.
@@ -365,19 +374,19 @@ def _root(path: Path | None, begun: Earlier | None, continues: bool, entropy: by
     if path is not None and begun is not None:
         if path.exists():
             found = path.read_bytes()
-            if len(found) != KEY_BYTES:
+            if found[KEY_BYTES:] not in (b"", _GIVEN) or len(found) < KEY_BYTES:
                 raise _no_secret(path, f"{len(found)} bytes", "Put the whole file back")
-            return found
+            return found[:KEY_BYTES], len(found) > KEY_BYTES
         if continues:
             raise _no_secret(
                 path, "no such file, and correlated noise, which goes on from earlier rounds'", "Put it back"
             )
         if not begun.over:
             raise _no_secret(path, "no such file, in the folder of a run that has not ended", "Put it back")
-    root = entropy if entropy is not None else fresh()
+    root, given = (fresh(), b"") if entropy is None else (entropy, _GIVEN)
     if path is not None:
-        replace_file(path, root, mode=0o600)
-    return root
+        replace_file(path, root + given, mode=0o600)
+    return root, bool(given)
 
 
 def _no_secret(path: Path, given: str, do: str) -> RunDamaged:

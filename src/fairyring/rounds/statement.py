@@ -1,5 +1,6 @@
 """What a run says of its own privacy, made from what was run: the one place from which record, report and terminal take it."""
 
+from fairyring.core.rounding import at_most
 from fairyring.privacy.participation import relation_in
 from fairyring.rounds.ran import Ran
 from fairyring.rounds.sentences import SENTENCES
@@ -20,7 +21,7 @@ def guarantee(ran: Ran) -> str | None:
     participation, budget = ran.protection.participation, ran.protection.budget
     relation = relation_in(participation, budget.unit)
     counted = (
-        f"epsilon {ran.spent['spent']:.4g} at delta {budget.delta:.3g}, for one {budget.unit} (neighbours: {relation}), "
+        f"epsilon {at_most(ran.spent['spent'])} at delta {budget.delta:.3g}, for one {budget.unit} (neighbours: {relation}), "
         f"assuming {ran.spent['assumed']}; accounted by {ran.spent['accountant']}."
     )
     why = ran.why_nothing

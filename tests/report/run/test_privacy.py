@@ -287,6 +287,24 @@ def test_where_nothing_is_promised_that_is_said_before_all_else(tmp_path: Path, 
     assert "what of it the promise does not cover" not in plain.read_text("utf-8")
 
 
+@pytest.mark.parametrize("wrong", [{"mechanism": False}, {"holds": False, "lower": 12.5}, {"members": False}])
+def test_an_audit_afterwards_is_not_hidden_by_one_that_found_nothing_during_the_run(
+    folder: Path, wrong
+) -> None:
+    run = msgspec.json.decode((folder / "run.json").read_bytes())
+    mechanism = {"holds": True, "statement": "All tests hold.", "blind": ""}
+    (folder / "run.json").write_bytes(
+        msgspec.json.encode(run | {"audit": CANARIES | {"mechanism": mechanism}})
+    )
+    assert "Take nothing about this run as private" not in page(folder)
+    audit(folder, **wrong)
+    text = page(folder)
+    assert "Take nothing about this run as private" in text
+    assert "Nothing is promised: the audit contradicts what was claimed. What follows was counted" in text
+    assert "changes the odds" not in text
+    assert "nothing is promised, delta 1e-05" in text
+
+
 def test_two_epsilons_are_explained(folder: Path) -> None:
     audit(folder, beside="The audit ran the plan again.")
     assert "The audit ran the plan again." in page(folder)

@@ -11,7 +11,7 @@ import numpy as np
 from fairyring.report.kit import Document, escaped, mapping, number, stat, units, when, words
 from fairyring.report.run import sections
 from fairyring.report.run.folder import RunFolder
-from fairyring.report.run.privacy import alarm, privacy
+from fairyring.report.run.privacy import alarm, privacy, why_nothing
 from fairyring.report.run.secure_sum import secure_sum
 
 _ORDER = (
@@ -118,7 +118,7 @@ def _stats(folder: RunFolder) -> Iterable[str]:
     if spent is not None:
         limit = number(promise.get("epsilon"))
         of = "no limit" if limit is None else f"of {limit:g}"
-        of = "nothing is promised" if promise.get("why_nothing") else of
+        of = "nothing is promised" if why_nothing(folder) else of
         yield stat("Epsilon spent", units.number(spent), f"{of}, delta {number(promise.get('delta')) or 0:g}")
     seconds = _seconds_of(folder)
     machine = mapping(run.get("machine"))

@@ -49,11 +49,20 @@ def privacy(folder: RunFolder) -> Section | None:
 
 
 def audit_of(folder: RunFolder) -> Mapping[str, Any]:
-    """What audits of the run found: during it, or afterwards."""
+    """What audits of the run found, during it or afterwards: of both, what contradicts the promise, if one does."""
     found, during = dict(mapping(folder.audit)), dict(mapping(folder.run.get("audit")))
-    if "mechanism" in during:
-        found["mechanism"] = during.pop("mechanism")
-    return found | ({"canaries": during} if during else {})
+    mechanism = during.pop("mechanism", None)
+    for name, part in (("mechanism", mechanism), ("canaries", during)):
+        if part and mapping(found.get(name)).get("holds") is not False:
+            found[name] = part
+    return found
+
+
+def why_nothing(folder: RunFolder) -> str | None:
+    """Why nothing is promised: what the run says itself, or that an audit made afterwards contradicts it."""
+    why = mapping(folder.run.get("privacy")).get("why_nothing")
+    refuted = any(mapping(part).get("holds") is False for part in audit_of(folder).values())
+    return str(why) if why else "the audit contradicts what was claimed" if refuted else None
 
 
 def alarm(folder: RunFolder) -> str | None:
@@ -69,7 +78,7 @@ def alarm(folder: RunFolder) -> str | None:
             "Take nothing about this run as private."
         )
     found = mapping(audit_of(folder).get("canaries"))
-    why = mapping(folder.run.get("privacy")).get("why_nothing")
+    why = why_nothing(folder)
     if found.get("holds") is False:
         return _refuted(found)
     return f"Nothing is promised: {why}. Take nothing about this run as private." if why else None
@@ -90,7 +99,7 @@ def _promise(folder: RunFolder, promise: Mapping[str, Any]) -> str:
     by_steps, mechanism = bool(promise.get("steps")), str(promise.get("mechanism"))
     rows: list[tuple[str, str]] = [
         ("Promised", "no limit" if limit is None else f"epsilon {limit:g} at delta {promise.get('delta'):g}"),
-        ("Spent", "not yet known" if spent is None else f"epsilon {spent:.4g}"),
+        ("Spent", "not yet known" if spent is None else f"epsilon {at_most(spent)}"),
         (
             "To whom",
             "every example, a row of a client's data"
@@ -123,10 +132,13 @@ def _promise(folder: RunFolder, promise: Mapping[str, Any]) -> str:
     cautions = "".join(
         f'<p class="note alarm">{escaped(str(one))}</p>' for one in promise.get("warnings") or ()
     )
-    if promise.get("why_nothing"):
-        lead = f"Nothing is promised: {promise['why_nothing']}. What follows was counted as if it were."
+    why = why_nothing(folder)
+    if why:
+        lead = f"Nothing is promised: {why}. What follows was counted as if it were."
     if spent is not None and promise.get("statement"):
-        rows.insert(2, ("In full", str(promise["statement"])))
+        full = str(promise["statement"])
+        void = why and not promise.get("why_nothing")
+        rows.insert(2, ("In full", f"Nothing is promised: {why}. Counted was {full}" if void else full))
     return paragraph(lead) + cautions + table(rows)
 
 
