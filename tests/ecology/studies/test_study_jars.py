@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -21,7 +22,9 @@ from fairyring.ecology.dynamics.learners import (
     traits,
 )
 from fairyring.ecology.dynamics.traits import trait_rotation
-from fairyring.ecology.history.evolution import Evolution, evolve
+from fairyring.ecology.history.evolution import Evolution, evolve, load
+from fairyring.ecology.history.run_file import fingerprint
+from fairyring.ecology.studies import read_study
 from fairyring.ecology.studies.jars import study_jars
 from fairyring.ecology.studies.rotation import STRETCH, _look, follow, over_stretches, study_rotation
 from fairyring.ecology.world.settings import World1, World2
@@ -101,6 +104,26 @@ def test_jars_in_which_nobody_lives_are_told_not_refused() -> None:
     assert [one.died_out for one in study.populations] == [1.0] * 3
     assert any("nobody lived" in one for one in study.found)
     assert "nan" not in " ".join(study.found)
+
+
+def test_a_study_of_jars_from_python_is_kept_and_gone_on_with(tmp_path: Path) -> None:
+    sizes = {"populations": 2, "jar_steps": 60, "replicates": 2, "founders": 20, "scale": 1.0, "seed": 2}
+    study_jars(tmp_path, settings=ONE, evolution_steps=64, **sizes)
+    study = study_jars(tmp_path, settings=ONE, evolution_steps=128, **sizes)
+    run = load(tmp_path / "populations.eco")
+    assert (run.steps, fingerprint(run)) == (128, fingerprint(evolve(ONE, 2, 128, seed=2)))
+    kept = read_study(tmp_path)
+    assert (kept["study"], kept["runs"]) == ("jars", {"populations": fingerprint(run)})
+    assert kept["jars"]["verdicts"] == study.verdicts
+    assert [one["verdict"] for one in kept["jars"]["contests"]] == [one.verdict for one in study.contests]
+    assert kept["verdicts"]["jars"]["gains"] == [
+        [one.first_gains.shown, one.second_gains.shown] for one in study.contests
+    ]
+    larger, lived, low, high = study.first_larger(study.contests[0])
+    assert larger <= lived == 2
+    assert low is not None
+    assert high is not None
+    assert low <= larger / lived <= high
 
 
 def test_the_study_of_jars_refuses_too_few() -> None:
