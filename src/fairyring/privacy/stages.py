@@ -142,7 +142,7 @@ def _stage(kind: str, request: NoiseRequest, side_share: float) -> Stage:
             if distributed
             else {}
         ),
-        "side_share": side_share,
+        "side_share": float(side_share),
     }
     usual = {
         "multiplier": None,
@@ -162,7 +162,7 @@ def _stage(kind: str, request: NoiseRequest, side_share: float) -> Stage:
         return _stage(kind, request._replace(multiplier=multiplier, bands=kept), side_share)
 
     return Stage(
-        name, bind, False, tuple(settings.items()), _PROPERTIES, noise=request, with_noise=with_noise
+        name, bind, False, tuple(settings.items()), _PROPERTIES, kind, noise=request, with_noise=with_noise
     )
 
 

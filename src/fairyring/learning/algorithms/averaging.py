@@ -34,4 +34,12 @@ def fedprox(mu: float) -> Algorithm:
     def correct(gradient, params, received, shared, mine):
         return jax.tree.map(lambda g, w, w0: g + mu * (w - w0), gradient, params, received)
 
-    return Algorithm(f"fedprox({mu})", keeps_nothing, keeps_nothing, correct, reports_delta, applies_mean)
+    return Algorithm(
+        "fedprox",
+        keeps_nothing,
+        keeps_nothing,
+        correct,
+        reports_delta,
+        applies_mean,
+        settings=(("mu", float(mu)),),
+    )
