@@ -167,7 +167,8 @@ def test_a_ledger_without_a_round_that_the_folder_shows_is_not_the_runs(copy):
         (copy / name).unlink()
     shutil.rmtree(copy / "checkpoints")
     protection = CENTRAL.protection
-    promise = Promise(CENTRAL.fingerprint(), math.inf, DELTA, protection.participation)
+    named = json.loads((copy / "run.json").read_text())["fingerprints"]["plan"]
+    promise = Promise(named, math.inf, DELTA, protection.participation)
     with Ledger(copy / "ledger.sqlite", promise, accountant=Accountant(AtMost(), DELTA)) as other:
         other.reserve(1, protection.release)
     with pytest.raises(LedgerDamaged, match="no reservation of round 2"):

@@ -88,4 +88,3 @@ def chain(*stages: Stage) -> Stage:
 def complete(stage: Stage) -> Stage:
     """`stage` as a whole aggregation: one without a weighting stage counts every client once."""
     return chain(stage) if stage.weighting else chain(weight_uniformly(), stage)
-

@@ -1,5 +1,6 @@
 """Optax optimisers by name and number, read from the functions they are made of, since optax keeps no names."""
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -18,8 +19,9 @@ _NAMED = {
     ("scale_by_rss",): "adagrad",
     ("scale_by_rms",): "rmsprop",
 }
+_WRAPS = "with_extra_args_support", "chain", "identity"  # what transformations are put together with
 _STATELESS = optax.identity().init
-_AS_ARGUMENT = {"decay": "momentum"}  # of sgd's trace
+_ARGUMENTS = {("trace", "decay"): "momentum"}  # that have another name there
 
 
 class Reading(NamedTuple):
@@ -48,18 +50,18 @@ def _parts(transformation: Any) -> list[Reading]:
     """The transformations one is made of, in order."""
     init, update = transformation
     name, before, after = _made_by(update), _cells(init), _cells(update)
-    if name == "with_extra_args_support":
+    if name == "with_extra_args_support" and after["tx"][0] is init:
         return _parts(after["tx"])
-    if name == "chain":
+    if name == "chain" and _made_by(init) == name and len(before["init_fns"]) == len(after["update_fns"]):
         pairs = zip(before["init_fns"], after["update_fns"], strict=True)
         return [part for pair in pairs for part in _parts(pair)]
-    if name == "identity":
+    if name == "identity" and init is _STATELESS:
         return []
-    if name is None:
+    # Its first state must be that of the same transformation, or of one without a state.
+    if name in (None, *_WRAPS) or not (init is _STATELESS or _made_by(init) == name):
         return [Reading({UNREAD: {}}, False)]
     settings, whole = _settings({**before, **after})
-    # Its first state must be that of the same transformation, or of one without a state.
-    return [Reading({name: settings}, whole and (init is _STATELESS or _made_by(init) == name))]
+    return [Reading({name: settings}, whole)]
 
 
 def _made_by(function: Any) -> str | None:
@@ -119,12 +121,21 @@ def _joined(parts: list[dict[str, Any]]) -> dict[str, Any]:
     names = tuple(name for part in parts for name in part)
     rate = _learning_rate(parts[-1]) if parts else None
     if rate is not None and names[:-1] in _NAMED:
-        settings = {key: value for part in parts[:-1] for one in part.values() for key, value in one.items()}
-        if names[0] == "trace" and settings.pop("accumulator_dtype") is None:
-            settings = {_AS_ARGUMENT.get(key, key): value for key, value in settings.items()}
-            return {"sgd": {"learning_rate": rate, **settings}}
-        if names[0] != "trace":
-            return {_NAMED[names[:-1]]: {"learning_rate": rate, **settings}}
+        usual = _NAMED[names[:-1]]
+        known = inspect.signature(getattr(optax, usual)).parameters
+        found = {
+            _ARGUMENTS.get((name, key), key): value
+            for part in parts[:-1]
+            for name, one in part.items()
+            for key, value in one.items()
+        }
+        settings = {key: value for key, value in found.items() if key in known}
+        try:
+            again = [value for value, _ in _parts(getattr(optax, usual)(1.0, **settings))]
+        except (TypeError, ValueError):  # of settings that could not be read
+            again = []
+        if again[:-1] == parts[:-1]:  # what is no argument of it is as it always is
+            return {usual: {"learning_rate": rate, **settings}}
     if len(parts) == 1:
         return parts[0]
     return {"chain": {"transforms": parts}} if parts else {"identity": {}}

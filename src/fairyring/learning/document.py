@@ -24,10 +24,20 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 import jax
 import msgspec
+import numpy as np
 import optax
 
-from fairyring.aggregation import clip, quantize, random_k, rotate, secure_sum, top_k
-from fairyring.aggregation import count_sketch, weight_by_examples, weight_uniformly
+from fairyring.aggregation import (
+    clip,
+    count_sketch,
+    quantize,
+    random_k,
+    rotate,
+    secure_sum,
+    top_k,
+    weight_by_examples,
+    weight_uniformly,
+)
 from fairyring.aggregation.contract import Stage
 from fairyring.core.errors import PlanError
 from fairyring.learning import cohort as rules
@@ -97,7 +107,9 @@ def document(plan: "Plan") -> dict[str, Any]:
             "shuffle": bool(local.shuffle),
             "examples": None
             if local.examples is None or plan.example_stages is None
-            else _stages(local.examples, lambda: of_stages(plan.example_stages, plan.layout.size, example_sides)),  # pyright: ignore[reportArgumentType]
+            else _stages(
+                local.examples, lambda: of_stages(plan.example_stages, plan.layout.size, example_sides)
+            ),  # pyright: ignore[reportArgumentType]
             "rate": None if local.rate is None else float(local.rate),
         },
         "cohort": {RULES[type(plan.rule)]: _plain(vars(plan.rule))},
@@ -133,7 +145,9 @@ def _noise(plan: "Plan") -> dict[str, Any]:
 
 def canonical(value: Mapping[str, Any]) -> bytes:
     """Plain values in the one form in which they are hashed and signed."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    ).encode()
 
 
 def code_of(programs: Mapping[str, str], columns: Columns) -> dict[str, Any]:
@@ -162,6 +176,8 @@ def _plain(value: Any) -> Any:
         return {str(name): _plain(one) for name, one in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(one) for one in value]
+    if isinstance(value, np.generic):
+        value = value.item()
     return real(value) if isinstance(value, float) else value
 
 
@@ -222,12 +238,12 @@ def _same(one: Any, other: Any) -> bool:
     """Whether two values are equal; functions, if they are of the same code and have closed over equal values."""
     if one is other:
         return True
+    if isinstance(one, int | float) and isinstance(other, int | float):
+        return one == other
     if type(one) is not type(other):
         return False
     if isinstance(one, FunctionType):
-        cells = [
-            [cell.cell_contents for cell in function.__closure__ or ()] for function in (one, other)
-        ]
+        cells = [[cell.cell_contents for cell in function.__closure__ or ()] for function in (one, other)]
         return one.__code__ is other.__code__ and _same(*cells)
     if isinstance(one, Stage):
         return _same(vars(one), vars(other))
@@ -339,11 +355,6 @@ class Described(Document, kw_only=True):
     bytes_up: int
     bytes_down: int
 
-    def document(self) -> dict[str, Any]:
-        """The document alone, as plain values."""
-        value = msgspec.to_builtins(self)
-        return {name: value[name] for name in Document.__struct_fields__}
-
 
 def read(value: Any, kind: type[Kind]) -> Kind:
     """A document from plain values, as they come of JSON.
@@ -387,7 +398,11 @@ _CHANGED = "Take it as it was written; one that was changed says nothing of the 
 
 def _check_optimizer(value: Any) -> None:
     chained = value.get("chain") if isinstance(value, dict) else None
-    if isinstance(chained, dict) and chained.keys() == {"transforms"} and isinstance(chained["transforms"], list):
+    if (
+        isinstance(chained, dict)
+        and chained.keys() == {"transforms"}
+        and isinstance(chained["transforms"], list)
+    ):
         for one in chained["transforms"]:
             _check_optimizer(one)
         return

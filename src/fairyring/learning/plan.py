@@ -18,12 +18,12 @@ from fairyring.aggregation.contract import Bound, Message, Side, Signal, Stage
 from fairyring.core.errors import PlanError, PrivacyWarning, refuse_unknown
 from fairyring.core.noise import Noise, NoiseRequest
 from fairyring.core.vector import Layout
+from fairyring.learning import document as documents
 from fairyring.learning import example_protection
 from fairyring.learning.algorithm import Algorithm, Local
 from fairyring.learning.algorithms import averaging
-from fairyring.learning.cohort import Cohort, Poisson, as_cohort
-from fairyring.learning import document as documents
 from fairyring.learning.code import Columns, of_examples, of_init
+from fairyring.learning.cohort import Cohort, Poisson, as_cohort
 from fairyring.learning.local import LocalTraining
 from fairyring.learning.optimizers import fedavg
 from fairyring.learning.protection import Protection, check_parts, fewest_with, honest_of, keep
@@ -423,4 +423,3 @@ def _override(owner: Any, path: list[str], text: str, name: str) -> Any:
             f"{name} field {path[0]!r}", given=repr(text), expected=str(kind), do=str(error)
         ) from None
     return replace(owner, **{path[0]: value})
-

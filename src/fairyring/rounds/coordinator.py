@@ -126,7 +126,13 @@ class Coordinator:
             self.timetable = replace(timetable, rounds=max(timetable.rounds, self.round))
             header["rounds"] = self.timetable.rounds
             if plan.protection is not None:
-                self.spending = Spending(plan, self.keeping.store.path, entropy, restored.earlier)
+                self.spending = Spending(
+                    plan,
+                    self.keeping.store.path,
+                    entropy,
+                    restored.earlier,
+                    plan_digest=header["fingerprints"]["plan"],
+                )
             if resume:
                 self._say_privacy(None)
             self.keeping.go_on(restored, self.spending, more=self.round < self.timetable.rounds)

@@ -48,6 +48,7 @@ class Spending:
         entropy: 32 secret bytes all noise is made from; None for fresh ones.
         earlier: what a resumed run's folder tells; None for a new one.
         limited: stop at the budget.
+        plan_digest: what the ledger is to name the plan by; without it the plan's digest without columns.
 
     Raises:
         LedgerMismatch, LedgerDamaged, StorageError: the ledger cannot be used, or is not that of the rounds there.
@@ -62,6 +63,7 @@ class Spending:
         earlier: Earlier | None = None,
         *,
         limited: bool = True,
+        plan_digest: str | None = None,
     ) -> None:
         protection, noise = plan.protection, plan.noise
         assert protection is not None
@@ -78,7 +80,9 @@ class Spending:
         if folder is not None and earlier is not None and (earlier.released or (folder / SECRET).exists()):
             _require_ledger(folder / LEDGER)
         most = budget.epsilon if limited else math.inf
-        promise = Promise(plan.fingerprint(), most, budget.delta, protection.participation, budget.unit)
+        promise = Promise(
+            plan_digest or plan.digest(), most, budget.delta, protection.participation, budget.unit
+        )
         self.ledger = Ledger(path, promise, accountant=self.accountant)
         try:
             reservations = self._taken_up(earlier)

@@ -30,6 +30,7 @@ def fedprox(mu: float) -> Algorithm:
     """
     if not (math.isfinite(mu) and mu >= 0):
         raise PlanError("fedprox mu", given=mu, expected="a finite number >= 0", do="Try fedprox(mu=0.01).")
+    mu = float(mu)
 
     def correct(gradient, params, received, shared, mine):
         return jax.tree.map(lambda g, w, w0: g + mu * (w - w0), gradient, params, received)
@@ -41,5 +42,5 @@ def fedprox(mu: float) -> Algorithm:
         correct,
         reports_delta,
         applies_mean,
-        settings=(("mu", float(mu)),),
+        settings=(("mu", mu),),
     )
