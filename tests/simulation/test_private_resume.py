@@ -791,3 +791,10 @@ def test_killed_again_and_again_a_run_never_spends_more_than_it_may(tmp_path):
     assert len(digests) == 6
     made = [one.round for one in history.reservations.values() if one.digest]
     assert made == list(range(1, 7))
+
+
+def test_the_ledger_names_the_plan_with_its_code(copy):
+    header = json.loads((copy / "run.json").read_text())
+    with_code = CENTRAL.digest(CENTRAL.task.columns_of(people()))
+    assert Ledger.read(copy / LEDGER).promise.plan == header["fingerprints"]["plan"] == with_code
+    assert with_code != CENTRAL.digest()
