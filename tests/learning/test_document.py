@@ -214,7 +214,11 @@ def test_what_cannot_be_named_is_custom_by_its_program() -> None:
 
     def own(power: float) -> Any:
         return optax.GradientTransformation(
-            lambda params: (), lambda g, s, p=None: (jax.tree.map(lambda x: -(jnp.abs(x) ** power), g), s)
+            lambda params: (),
+            lambda updates, state, params=None: (
+                jax.tree.map(lambda x: -(jnp.abs(x) ** power), updates),
+                state,
+            ),
         )
 
     swapped = optax.GradientTransformation(optax.adam(0.1).init, optax.sgd(0.1).update)
@@ -484,8 +488,11 @@ def shifted(outputs: jax.Array, batch: Any) -> Any:
 
 def tasks() -> dict[str, Any]:
     """Tasks whose documents are the same, and which differ in one piece of code each."""
-    table = np.arange(4000, dtype=np.float32)
-    tables = [jnp.asarray(table), jnp.asarray(np.where(table == 2000, 1, table))]
+    tables = [
+        jnp.asarray(np.where(np.arange(length) == 2000, value, np.arange(length, dtype=np.float32)))
+        for length in (4000, 300_000)
+        for value in (0, 1)
+    ]
 
     def looked_up(table: jax.Array) -> Any:
         return fr.classification((init, lambda params, x: apply(params, x) + table[1999:2002]))
@@ -503,6 +510,8 @@ def tasks() -> dict[str, Any]:
         "another apply": fr.classification((init, lambda params, x: jnp.tanh(apply(params, x)))),
         "a constant": looked_up(tables[0]),
         "one number of a constant": looked_up(tables[1]),
+        "a large constant": looked_up(tables[2]),
+        "one number of a large constant": looked_up(tables[3]),
         "dropout": dropping(0.9),
         "another dropout": dropping(0.8),
         "another preparation": replaced(TASK, prepare=lambda x: x / 2),

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import eval_jaxpr
 
 from fairyring.aggregation.contract import Bound, Message
 from fairyring.learning.algorithm import Local
@@ -23,6 +25,7 @@ Tree = Any
 # Of each column a task reads: the shape of a row, and its dtype.
 Columns = Mapping[str, tuple[tuple[int, ...], Any]]
 
+_LARGE = 1 << 20  # bytes of an array that code closes over
 _RESULTS = re.compile(r' \{jax\.result_info = "[^"]*"\}')
 _MODULE = re.compile(r"^module @\S+ attributes \{.*\} \{$", re.MULTILINE)
 _CALLED = re.compile(r'func\.func private @("[^"]*"|[\w.$-]+)')
@@ -37,8 +40,29 @@ def digest_of(function: Callable[..., Tree], *arguments: Tree) -> str:
 def _digested(function: Callable[..., Tree], *arguments: Tree) -> tuple[str, Tree]:
     """The same, and what the function returns, as shapes and dtypes."""
     traced = jax.jit(lambda *given: function(*given), keep_unused=True).trace(*arguments)
-    text = plain_text(traced.lower(lowering_platforms=("cpu",)).as_text())
-    return hashlib.sha256(text.encode()).hexdigest(), traced.out_info
+    closed = traced.jaxpr
+    large = [place for place, value in enumerate(closed.consts) if _is_large(value)]
+    program = traced
+    if large:  # as text they would take long, so they are arguments, and their bytes are hashed
+
+        def apart(values: list[jax.Array], *given: jax.Array) -> list[jax.Array]:
+            known = dict(zip(large, values, strict=True))
+            consts = [known.get(place, value) for place, value in enumerate(closed.consts)]
+            return eval_jaxpr(closed.jaxpr, consts, *given)
+
+        shapes = [
+            jax.ShapeDtypeStruct(closed.consts[place].shape, closed.consts[place].dtype) for place in large
+        ]
+        program = jax.jit(apart, keep_unused=True).trace(shapes, *jax.tree.leaves(arguments))
+    text = plain_text(program.lower(lowering_platforms=("cpu",)).as_text())
+    state = hashlib.sha256(text.encode())
+    for place in large:
+        state.update(np.ascontiguousarray(closed.consts[place]).reshape(-1).view(np.uint8).data)
+    return state.hexdigest(), traced.out_info
+
+
+def _is_large(value: Any) -> bool:
+    return isinstance(getattr(value, "dtype", None), np.dtype) and value.size * value.dtype.itemsize > _LARGE
 
 
 def plain_text(text: str) -> str:
@@ -121,5 +145,5 @@ def of_algorithm(plan: "Plan") -> str:
     return digest_of(all_of_it, params, params, params, shared, mine, number, update)
 
 
-def _floats(*shape: int) -> jax.ShapeDtypeStruct:
+def _floats(*shape: int) -> Any:  # a shape stands for an array
     return jax.ShapeDtypeStruct(shape, jnp.float32)

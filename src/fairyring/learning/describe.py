@@ -123,8 +123,8 @@ def _joined(parts: list[dict[str, Any]]) -> dict[str, Any]:
     if rate is not None and names[:-1] in _NAMED:
         usual = _NAMED[names[:-1]]
         known = inspect.signature(getattr(optax, usual)).parameters
-        found = {
-            _ARGUMENTS.get((name, key), key): value
+        found: dict[str, Any] = {
+            _ARGUMENTS.get((name, key), str(key)): value
             for part in parts[:-1]
             for name, one in part.items()
             for key, value in one.items()

@@ -84,7 +84,6 @@ RULES = {
 def document(plan: "Plan") -> dict[str, Any]:
     """See `Plan.document`."""
     task, local = plan.task, plan.local
-    example_sides = 2 + len(task.metrics)
     return {
         "fairyring": VERSION,
         "task": {
@@ -105,11 +104,7 @@ def document(plan: "Plan") -> dict[str, Any]:
             "steps": local.steps,
             "batch_size": local.batch_size,
             "shuffle": bool(local.shuffle),
-            "examples": None
-            if local.examples is None or plan.example_stages is None
-            else _stages(
-                local.examples, lambda: of_stages(plan.example_stages, plan.layout.size, example_sides)
-            ),  # pyright: ignore[reportArgumentType]
+            "examples": _examples(plan),
             "rate": None if local.rate is None else float(local.rate),
         },
         "cohort": {RULES[type(plan.rule)]: _plain(vars(plan.rule))},
@@ -189,6 +184,13 @@ def _stages(stage: Stage, program: Callable[[], str]) -> list[Named]:
         return {CUSTOM: {"name": part.name, "program": program()}}
 
     return [one(part) for part in stage.singles]
+
+
+def _examples(plan: "Plan") -> list[Named] | None:
+    stage, bound = plan.local.examples, plan.example_stages
+    if stage is None or bound is None:
+        return None
+    return _stages(stage, lambda: of_stages(bound, plan.layout.size, 2 + len(plan.task.metrics)))
 
 
 def _algorithm(algorithm: Algorithm, program: Callable[[], str]) -> Named:

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from fairyring.task.examine import Examined, HasExamples, Rule, examine
+from fairyring.task.examine import Examined, Rule, examine
 from fairyring.task.metric import Batch, Measure, Metric
 from fairyring.task.model import Model
 
@@ -54,7 +54,7 @@ class Task:
         """The columns a batch must carry: all of `columns`, and those of `optional` the population has."""
         return self.columns + tuple(name for name in self.optional if name in population.names)
 
-    def columns_of(self, population: HasExamples) -> dict[str, tuple[tuple[int, ...], Any]]:
+    def columns_of(self, population: Any) -> dict[str, tuple[tuple[int, ...], Any]]:
         """What a batch carries: name -> (shape of a row, dtype)."""
         return {
             name: (tuple(population.shape(name)), population.dtype(name)) for name in self.reads(population)
