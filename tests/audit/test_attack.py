@@ -204,8 +204,10 @@ def test_an_audit_that_can_tell_nothing_is_refused_before_anything_runs(
 def test_an_audit_of_nothing_leaves_what_earlier_ones_found(population, tmp_path: Path) -> None:
     plan = plan_of(dense(), aggregation=fr.weight_by_examples(), privacy=None)
     folder = RunFolder.create(tmp_path / "run")
-    fingerprints = {"plan": plan.fingerprint(), "population": population.fingerprint()}
-    folder.write("run.json", {"fingerprints": fingerprints, "seed": 0, "seconds": 1e6, "dropout": 0.0})
+    columns = plan.task.columns_of(population)
+    fingerprints = {"plan": plan.digest(columns), "population": population.fingerprint()}
+    facts = {"form": 2, "fingerprints": fingerprints, "seed": 0, "seconds": 1e6, "dropout": 0.0}
+    folder.write("run.json", facts)
     folder.append_metrics([{"round": 1}])
     folder.write("audit.json", {"membership": "found before"})
     for asked in ({"canaries": 0, "shadows": 0}, {"shadows": 0}, {}):

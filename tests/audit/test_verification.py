@@ -420,6 +420,14 @@ EDITS: dict[str, Callable[[Path], object]] = {
     "another modulus": lambda f: claim(f, modulus_bits=32),
     "other words on the terms": lambda f: claim(f, says="It is all safe."),
     "another chain of stages": lambda f: edit_json(f, "plan.json", lambda v: v.update(aggregation="none")),
+    "another number of a stage": lambda f: edit_json(
+        f, "plan.json", lambda v: v["aggregation"][0]["clip"].update(norm=0.25)
+    ),
+    "another loss": lambda f: edit_json(f, "run.json", lambda v: v["code"]["programs"].update(loss="0" * 64)),
+    "another plan in its terms": lambda f: edit_json(
+        f, "run.json", lambda v: v["fingerprints"].update(terms="0" * 64)
+    ),
+    "a document of another version": lambda f: edit_json(f, "plan.json", lambda v: v.update(fairyring=3)),
     "another population": lambda f: edit_json(f, "population.json", lambda v: v.update(clients=9)),
     "more rounds planned": lambda f: edit_json(f, "run.json", lambda v: v.update(rounds=9)),
     "fewer rounds planned": lambda f: edit_json(f, "run.json", lambda v: v.update(rounds=4)),
@@ -624,3 +632,16 @@ def test_a_run_that_was_saved_afterwards_kept_nothing_to_verify(tmp_path: Path) 
     run(tmp_path / "run", 2, dropout=0.0, resume=True)
     with pytest.raises(fr.RunError, match="without a history"):
         fr.verify_run(tmp_path / "run")
+
+
+def test_a_run_of_an_older_form_and_a_plan_that_is_not_the_runs_are_told(copy: Callable[[str], Path]) -> None:
+    folder = copy("finished")
+    edit_json(folder, "plan.json", lambda value: value["aggregation"][0]["clip"].update(norm=0.25))
+    with pytest.raises(fr.SecureSumError, match=r"plan\.json.*that of run\.json"):
+        fr.verify_run(folder)
+    edit_json(folder, "plan.json", lambda value: value.update(fairyring=3))
+    with pytest.raises(fr.RunDamaged, match=r"version 3.*version 2"):
+        fr.verify_run(folder)
+    edit_json(folder, "run.json", lambda value: value.pop("form"))
+    with pytest.raises(fr.RunMismatch, match="form 1"):
+        fr.verify_run(folder)

@@ -378,8 +378,12 @@ def test_what_does_not_add_up_is_refused(make, words):
 
 def test_plans_differ_by_their_examples_stages():
     other = replace(PLAN, local=local(examples=fr.chain(fr.clip(CLIP), fr.gaussian_noise(1.6))))
-    assert other.fingerprint() != PLAN.fingerprint()
+    assert other.digest() != PLAN.digest()
     told = PLAN.describe()
-    assert told["privacy"]["unit"] == "example"
-    assert told["privacy"]["steps"] == STEPS
-    assert (told["local"]["rate"], told["local"]["examples"]) == (RATE, STAGES.name)
+    assert told["protection"]["unit"] == "example"
+    assert told["protection"]["steps"] == STEPS
+    assert told["local"]["rate"] == RATE
+    assert told["local"]["examples"] == [
+        {"clip": {"norm": CLIP}},
+        {"gaussian_noise": {"multiplier": 1.5, "side_share": 0.05}},
+    ]

@@ -71,18 +71,18 @@ def test_sampling_from_a_known_population_is_claimed_only_when_asked_for():
     assert sampled.release.multiplier < 0.6 * plain.release.multiplier
 
 
-def test_the_noise_is_in_the_plan_and_its_record_and_changes_its_fingerprint():
+def test_the_noise_is_in_the_plan_and_its_record_and_changes_its_digest():
     first, second = plan(fr.gaussian_noise()), plan(fr.gaussian_noise(), privacy=fr.Budget(4.0, 1e-5, 20))
     noise = first.bound.signal.noise
     assert noise is not None
     assert first.protection is not None
     assert noise.multiplier == first.protection.release.multiplier
-    told = first.describe()["privacy"]
+    told = first.describe()["protection"]
     assert (told["epsilon"], told["delta"], told["unit"]) == (8.0, 1e-5, "device")
     assert told["multiplier"] == noise.multiplier
     assert "every round" in told["sampling"]
     assert "zero-out" in told["relation"]
-    assert first.fingerprint() != second.fingerprint()
+    assert first.digest() != second.digest()
 
 
 def test_explicit_noise_is_not_changed_by_the_budget():

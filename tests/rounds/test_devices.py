@@ -108,15 +108,11 @@ class FakeService:
 
 def coordinated(population: Population) -> Coordinator:
     """A coordinator as a service makes one: it knows the plan, and of the clients how many examples they have."""
+    columns = PLAN.task.columns_of(population)
     header = new_header(
-        PLAN,
-        population.fingerprint(),
-        rounds=ROUNDS,
-        seed=SEED,
-        started="",
-        machine={},
-        secure_sum="protocol",
-    )
+        PLAN, population.fingerprint(), columns=columns, rounds=ROUNDS, seed=SEED,
+        started="", machine={}, secure_sum="protocol",
+    )  # fmt: skip
     program = ServerProgram(PLAN, len(population), KEY, target(1, devices=1).devices[0], target(1).options)
     first = PLAN.first_state(of_client(of_round(KEY, 0), NOBODY, Purpose.INIT))
     ran = Ran(PLAN, len(population), (3, 4), 14, secure_sum="protocol", entropy_given=True)

@@ -169,7 +169,8 @@ def test_a_ledger_without_a_round_that_the_folder_shows_is_not_the_runs(copy):
         (copy / name).unlink()
     shutil.rmtree(copy / "checkpoints")
     protection = CENTRAL.protection
-    promise = Promise(CENTRAL.fingerprint(), math.inf, DELTA, protection.participation)
+    named = json.loads((copy / "run.json").read_text())["fingerprints"]["plan"]
+    promise = Promise(named, math.inf, DELTA, protection.participation)
     with Ledger(copy / "ledger.sqlite", promise, accountant=Accountant(AtMost(), DELTA)) as other:
         other.reserve(1, protection.release)
     with pytest.raises(LedgerDamaged, match="no reservation of round 2"):
@@ -783,3 +784,10 @@ def test_killed_again_and_again_a_run_never_spends_more_than_it_may(tmp_path):
     assert len(digests) == 6
     made = [one.round for one in history.reservations.values() if one.digest]
     assert made == list(range(1, 7))
+
+
+def test_the_ledger_names_the_plan_with_its_code(copy):
+    header = json.loads((copy / "run.json").read_text())
+    with_code = CENTRAL.digest(CENTRAL.task.columns_of(people()))
+    assert Ledger.read(copy / LEDGER).promise.plan == header["fingerprints"]["plan"] == with_code
+    assert with_code != CENTRAL.digest()

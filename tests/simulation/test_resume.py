@@ -1,5 +1,6 @@
 """Killed at any moment, a run goes on to the same bits."""
 
+import json
 import os
 import random
 import shutil
@@ -127,7 +128,8 @@ def test_another_learning_rate_population_or_seed_is_refused(stopped, tmp_path):
     run, population, options = copy_of(stopped, tmp_path)
     plan = plan_of("scaffold")
     faster = dataclasses.replace(plan, local=dataclasses.replace(plan.local, optimizer=optax.sgd(0.21)))
-    assert plan.fingerprint() == plan_of("scaffold").fingerprint()
+    columns = plan.task.columns_of(population)
+    assert plan.digest(columns) == plan_of("scaffold").digest(columns)
     with pytest.raises(fr.RunMismatch, match="another plan"):
         fr.simulate(faster, population, rounds=9, run=run, resume=True, **options)
     with pytest.raises(fr.RunMismatch, match="another population"):
@@ -221,3 +223,84 @@ def test_a_crash_while_the_table_of_states_is_made(stopped, tmp_path):
         path.unlink()
     resumed = fr.simulate(plan_of("scaffold"), population, rounds=9, run=run, resume=True, **options)
     np.testing.assert_array_equal(resumed.params["w"], stopped[1].params["w"])
+
+
+def with_task(**changes):
+    import dataclasses
+
+    plan = plan_of("averaging")
+    return dataclasses.replace(plan, task=dataclasses.replace(plan.task, **changes))
+
+
+@pytest.fixture(scope="module")
+def averaged(tmp_path_factory):
+    """A run whose plan others differ from in code alone: names, shapes, numbers and first parameters are the same."""
+    folder = tmp_path_factory.mktemp("averaged") / "run"
+    population = people([7, 4, 9, 5, 8, 6])
+    return fr.simulate(plan_of("averaging"), population, rounds=2, run=folder, devices=1), population
+
+
+def other_plans():
+    import jax.numpy as jnp
+
+    from fairyring.task import Metric
+    from tests.learning import linear
+
+    task = plan_of("averaging").task
+    accuracy = task.metrics["accuracy"].measure
+
+    def twice(outputs, batch):
+        value, weight = task.loss(outputs, batch)
+        return 2 * value, weight
+
+    def errors(outputs, batch):
+        value, weight = accuracy(outputs, batch)
+        return 1 - value, weight
+
+    tanh = fr.classification((linear.init, lambda params, x: jnp.tanh(linear.apply(params, x))))
+    return {
+        "apply": with_task(model=tanh.model),
+        "loss": with_task(loss=twice),
+        "metric accuracy": with_task(metrics={"accuracy": Metric(errors, 1.0)}),
+    }
+
+
+@pytest.mark.parametrize("part", ["apply", "loss", "metric accuracy"])
+def test_code_that_alone_is_another_is_refused_and_named(averaged, part):
+    run, population = averaged
+    other = other_plans()[part]
+    assert other.document() == run.plan.document()
+    before = {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
+    with pytest.raises(fr.RunMismatch, match=rf"another plan: \w{{12}}, of another {part}\b"):
+        fr.simulate(other, population, rounds=3, run=run.folder, resume=True, devices=1)
+    with pytest.raises(fr.RunMismatch, match="a plan"):
+        fr.audit_run(run.folder, other, population, canaries=0, targets=0, shadows=8)
+    assert {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()} == before
+
+
+def test_a_run_of_an_older_form_is_refused_with_the_reason(averaged, tmp_path):
+    run, population = averaged
+    folder = shutil.copytree(run.folder, tmp_path / "old")
+    header = json.loads((folder / "run.json").read_text())
+    for name in ("form", "code"):
+        del header[name]
+    (folder / "run.json").write_text(json.dumps(header | {"fairyring": "0.0.1"}))
+    words = r"form 1, by fairyring 0\.0\.1"
+    with pytest.raises(fr.RunMismatch, match=words):
+        fr.simulate(run.plan, population, rounds=3, run=folder, resume=True, devices=1)
+    with pytest.raises(fr.RunMismatch, match=words):
+        fr.audit_run(folder, run.plan, population, canaries=0, targets=0, shadows=8)
+
+
+def test_what_plan_json_says_is_what_run_json_names(averaged):
+    from fairyring.learning.document import Described, Document, digest, read
+
+    run, population = averaged
+    plan = json.loads((run.folder / "plan.json").read_text())
+    header = json.loads((run.folder / "run.json").read_text())
+    read(plan, Described)
+    document = {name: plan[name] for name in Document.__struct_fields__}
+    assert document == run.plan.document()
+    assert digest(document, header["code"]) == header["fingerprints"]["plan"]
+    assert header["fingerprints"]["plan"] == run.plan.digest(run.plan.task.columns_of(population))
+    assert header["code"]["columns"]["x"] == {"shape": [5], "dtype": "float32"}

@@ -168,7 +168,7 @@ def test_the_plan_states_what_the_server_learns_and_under_which_assumption():
 
 def test_terms_name_the_plan_and_change_with_it():
     assert plan().terms == plan().terms
-    assert plan().terms.plan == bytes.fromhex(plan().fingerprint())
+    assert plan().terms.plan == bytes.fromhex(plan().digest())
     for other in (
         plan(clip=0.6),
         plan(threat="semi_malicious"),

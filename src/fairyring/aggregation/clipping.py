@@ -51,7 +51,9 @@ def clip(norm: float) -> Stage:
         return Bound(out, encode, decode)
 
     properties = Properties(unbiased=False, linear=False, lossless=False)
-    return Stage(name, bind, False, (("norm", norm),), properties)
+    return Stage(
+        name, bind, False, (("norm", norm),), properties, "clip", bounds_influence=True, clips_to=norm
+    )
 
 
 def _shortened(vector: jax.Array, norm: float) -> jax.Array:

@@ -26,7 +26,7 @@ def chain(*stages: Stage) -> Stage:
                 expected="stages",
                 do="Call the function that makes the stage, such as clip(0.5).",
             )
-        parts.extend(stage.parts or ((stage,) if not _is_empty_chain(stage) else ()))
+        parts.extend(stage.singles)
     noisy = [part for part in parts if part.noise]
     if len(noisy) > 1:
         raise PlanError(
@@ -47,7 +47,7 @@ def chain(*stages: Stage) -> Stage:
     def bind(signal: Signal) -> Bound:
         bounds: list[Bound] = []
         for part in parts:  # what a stage before the secure sum must know of it
-            signal = signal.but(sum_bits=dict(part.settings)["modulus_bits"]) if part.masking else signal
+            signal = signal.but(sum_bits=part.masking.modulus_bits) if part.masking else signal
         for part in parts:
             bounds.append(part.bind(bounds[-1].signal if bounds else signal))
 
@@ -67,7 +67,6 @@ def chain(*stages: Stage) -> Stage:
     properties = Properties(unbiased=True, linear=True, lossless=True)
     for part in parts:
         properties = properties.then(part.properties)
-    settings = tuple((part.name.partition("(")[0], dict(part.settings)) for part in parts)
 
     def with_noise(multiplier: float, bands: int) -> Stage:
         return chain(*(part.with_noise(multiplier, bands) if part.with_noise else part for part in parts))
@@ -76,19 +75,16 @@ def chain(*stages: Stage) -> Stage:
         f"chain({', '.join(map(repr, parts))})",
         bind,
         bool(weightings),
-        settings,
-        properties,
-        tuple(parts),
-        next((part.masking for part in parts if part.masking), None),
-        noisy[0].noise if noisy else None,
-        with_noise if noisy else None,
+        properties=properties,
+        bounds_influence=any(part.bounds_influence for part in parts),
+        chained=True,
+        parts=tuple(parts),
+        masking=next((part.masking for part in parts if part.masking), None),
+        noise=noisy[0].noise if noisy else None,
+        with_noise=with_noise if noisy else None,
     )
 
 
 def complete(stage: Stage) -> Stage:
     """`stage` as a whole aggregation: one without a weighting stage counts every client once."""
     return chain(stage) if stage.weighting else chain(weight_uniformly(), stage)
-
-
-def _is_empty_chain(stage: Stage) -> bool:
-    return stage.name == "chain()"

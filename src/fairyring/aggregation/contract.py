@@ -41,12 +41,14 @@ class Masking:
     """Under which assumptions a sum is secret, and when it is not released at all.
 
     Attributes:
+        modulus_bits: sums are taken modulo `2**modulus_bits`.
         threat: what the server is trusted with: `"semi_honest"` or `"semi_malicious"`.
         adversarial_rate: the share of clients that may work together with it.
         dropout_rate: the share of clients that may vanish.
         minimum_cohort: a sum of fewer clients is never released; None to leave that to the plan.
     """
 
+    modulus_bits: int = 32
     threat: str = "semi_honest"
     adversarial_rate: float = 0.1
     dropout_rate: float = 0.1
@@ -171,12 +173,19 @@ class Properties(NamedTuple):
 class Stage:
     """One step of aggregation.
 
+    What a stage *is* stands in its fields: nothing is decided by its name.
+
     Attributes:
-        name: as a plan shows it, such as ``clip(0.5)``.
+        name: as a person reads it, such as ``clip(0.5)``.
         bind: `Signal -> Bound`; raises `PlanError` where the stage cannot follow what came before.
         weighting: this stage decides the weight of a client.
-        settings: the numbers that define the stage, for the plan's record.
+        settings: the arguments of the function that makes the stage, all of them, as plain values.
         properties: what it promises.
+        kind: the name of that function, such as ``clip``; empty for a stage of one's own, which a plan's document can
+            name by its program only.
+        bounds_influence: no client moves the sum further than a bound that the stage sets, whatever its update is.
+        clips_to: the norm that longer vectors are scaled down to; None where nothing is scaled.
+        chained: a chain, of `parts` stages.
         parts: the stages of a chain, in order; empty for a single stage.
         masking: what a secure sum among the stages promises.
         noise: what a noise stage among the stages is; its multiplier is None until it is calibrated.
@@ -189,10 +198,19 @@ class Stage:
     weighting: bool = False
     settings: tuple[tuple[str, Any], ...] = ()
     properties: Properties = field(default=Properties(unbiased=False, linear=False, lossless=False))
+    kind: str = ""
+    bounds_influence: bool = False
+    clips_to: float | None = None
+    chained: bool = False
     parts: tuple["Stage", ...] = ()
     masking: Masking | None = None
     noise: NoiseRequest | None = None
     with_noise: "Callable[[float, int], Stage] | None" = None
+
+    @property
+    def singles(self) -> tuple["Stage", ...]:
+        """The stages this is made of: itself, where it is no chain."""
+        return self.parts if self.chained else (self,)
 
     def __repr__(self) -> str:
         return self.name

@@ -53,9 +53,8 @@ def secure_sum(
             and able to recover at these rates (the error names the nearest that would do).
     """
     require_whole("secure_sum", "modulus_bits", modulus_bits, 16, 32)
-    masking = Masking(threat, adversarial_rate, dropout_rate, minimum_cohort)
-    settings = {"modulus_bits": modulus_bits, **asdict(masking)}
-    usual = {"modulus_bits": 32, **asdict(Masking())}
+    masking = Masking(modulus_bits, threat, adversarial_rate, dropout_rate, minimum_cohort)
+    settings, usual = asdict(masking), asdict(Masking())
     name = f"secure_sum({', '.join(f'{k}={v!r}' for k, v in settings.items() if v != usual[k])})"
     mask = np.uint32((1 << modulus_bits) - 1)
     spare = np.int32(32 - modulus_bits)
@@ -94,7 +93,7 @@ def secure_sum(
         return Bound(out, encode, decode)
 
     properties = Properties(unbiased=True, linear=False, lossless=False)
-    return Stage(name, bind, False, tuple(settings.items()), properties, masking=masking)
+    return Stage(name, bind, False, tuple(settings.items()), properties, "secure_sum", masking=masking)
 
 
 def _check(signal: Signal, name: str, modulus_bits: int) -> None:

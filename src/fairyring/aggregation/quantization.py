@@ -85,4 +85,6 @@ def quantize(bits: int = 8, bound: float | None = None) -> Stage:
         return Bound(out, encode, decode)
 
     properties = Properties(unbiased=True, linear=False, lossless=False)
-    return Stage(name, bind, False, (("bits", bits), ("bound", bound)), properties)
+    settings = (("bits", bits), ("bound", bound))
+    # What lies beyond the range is clamped to it, whoever set it.
+    return Stage(name, bind, False, settings, properties, "quantize", bounds_influence=True)

@@ -74,7 +74,7 @@ def rotate(block: int | None = None, *, failure: float = 1e-6) -> Stage:
         return Bound(out, encode, decode)
 
     properties = Properties(unbiased=True, linear=True, lossless=True)
-    return Stage(name, bind, False, (("block", block), ("failure", failure)), properties)
+    return Stage(name, bind, False, (("block", block), ("failure", float(failure))), properties, "rotate")
 
 
 def _fitting(dimension: int) -> int:

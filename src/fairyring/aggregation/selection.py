@@ -42,4 +42,4 @@ def top_k(k: int | None = None, *, fraction: float | None = None) -> Stage:
         return Bound(signal.but(nonzero=nonzero, summable=False), encode, decode)
 
     properties = Properties(unbiased=False, linear=False, lossless=False, summable=False)
-    return Stage(name, bind, False, (("k", k), ("fraction", fraction)), properties)
+    return Stage(name, bind, False, (("k", k), ("fraction", fraction)), properties, "top_k")

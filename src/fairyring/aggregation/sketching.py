@@ -105,8 +105,9 @@ def count_sketch(
         return Bound(out, encode, decode)
 
     linear = estimate == "mean"
-    settings = (("rows", rows), ("columns", columns), ("estimate", estimate), ("failure", failure))
-    return Stage(name, bind, False, settings, Properties(unbiased=True, linear=linear, lossless=False))
+    settings = (("rows", rows), ("columns", columns), ("estimate", estimate), ("failure", float(failure)))
+    properties = Properties(unbiased=True, linear=linear, lossless=False)
+    return Stage(name, bind, False, settings, properties, "count_sketch")
 
 
 def _cell_bound(signal: Signal, runs: int, cells: int, failure: float) -> tuple[float | None, float]:

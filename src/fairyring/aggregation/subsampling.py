@@ -57,4 +57,4 @@ def random_k(k: int | None = None, *, fraction: float | None = None) -> Stage:
         return Bound(signal.but(dimension=count, nonzero=None, summable=True), encode, decode)
 
     properties = Properties(unbiased=True, linear=True, lossless=False)
-    return Stage(name, bind, False, (("k", k), ("fraction", fraction)), properties)
+    return Stage(name, bind, False, (("k", k), ("fraction", fraction)), properties, "random_k")

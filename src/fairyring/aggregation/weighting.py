@@ -53,7 +53,7 @@ def weight_by_examples(bound: float | None = None) -> Stage:
         return _bind(signal, name, weight, 1.0 if bound is not None else signal.side[0].bound)
 
     name = f"weight_by_examples({'' if bound is None else f'bound={bound:g}'})"
-    return Stage(name, bind, True, (("bound", bound),), _PROPERTIES)
+    return Stage(name, bind, True, (("bound", bound),), _PROPERTIES, "weight_by_examples")
 
 
 def weight_uniformly() -> Stage:
@@ -62,7 +62,7 @@ def weight_uniformly() -> Stage:
     def bind(signal: Signal) -> Bound:
         return _bind(signal, "weight_uniformly()", jnp.ones_like, 1.0, uniform=True)
 
-    return Stage("weight_uniformly()", bind, True, (), _PROPERTIES)
+    return Stage("weight_uniformly()", bind, True, (), _PROPERTIES, "weight_uniformly")
 
 
 def _bind(

@@ -18,6 +18,7 @@ from fairyring.privacy.membership import Membership, check_shadows
 from fairyring.privacy.reconstruction import fewest_targets
 from fairyring.records.folder import RunFolder
 from fairyring.records.layout import AUDIT, RUN, SCORES
+from fairyring.rounds.header import check_form
 from fairyring.rounds.statement import two_epsilons
 from fairyring.simulation.driver import simulate
 
@@ -88,14 +89,15 @@ def audit_run(
         raise RunError(
             f"run folder {folder.path}", given="no finished round", expected="some", do="Let it run first."
         )
-    for name, given in (("plan", plan.fingerprint()), ("population", population.fingerprint())):
-        saved = header["fingerprints"][name]
+    check_form(header, str(folder.path))
+    for name, digest in (("population", population.fingerprint), ("plan", lambda: _digest(plan, population))):
+        given, saved = digest(), header["fingerprints"][name]
         if saved != given:
             raise RunMismatch(
                 f"run folder {folder.path}",
                 given=f"a {name} {given[:12]}",
                 expected=f"that of the run, {saved[:12]}",
-                do="Give what the run was made with; another version of JAX alone can change a fingerprint.",
+                do="Give what the run was made with; another version of JAX alone can change the digest of a plan's programs.",
             )
     if shadows is None:
         shadows = _affordable(float(header.get("seconds", 0.0)))
@@ -147,6 +149,12 @@ def audit_run(
         AUDIT, found | {name: part for name, part in contradicted.items() if found.get(name) is None}
     )
     return Audited(found.get("canaries"), reconstruction, why_not, found.get("mechanism"), told)
+
+
+def _digest(plan: Plan, population: Population) -> str:
+    """What a run of a plan over a population names the plan by."""
+    plan.task.check(population)  # another plan may read other columns
+    return plan.digest(plan.task.columns_of(population))
 
 
 def _checked(canaries: int, targets: int, shadows: int | None) -> Canaries | DirectCheck:

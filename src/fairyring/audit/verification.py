@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 
 from fairyring.audit.walk import Place, Walk
-from fairyring.core.errors import RunDamaged, RunError, SecureSumError
+from fairyring.core.errors import PlanError, RunDamaged, RunError, SecureSumError
+from fairyring.learning.document import Described, Document, digest, read
 from fairyring.privacy.ledger import Ledger
 from fairyring.records.folder import RunFolder
 from fairyring.records.layout import (
@@ -26,7 +27,6 @@ from fairyring.records.layout import (
 )
 from fairyring.records.reading import (
     Header,
-    Planned,
     content_of,
     converted,
     damaged,
@@ -35,6 +35,7 @@ from fairyring.records.reading import (
     read_as,
     require,
 )
+from fairyring.rounds.header import check_form
 from fairyring.rounds.history import (
     AT_THE_END,
     HISTORY,
@@ -113,6 +114,7 @@ def verify_run(run: str | os.PathLike[str], *, head: str | None = None) -> Verif
 
     Raises:
         RunError: there is no such run, it has no history, or `head` is none.
+        RunMismatch: its plan is written in a form of another version.
         RunDamaged: a file cannot be read, or is missing.
         SecureSumError: something was changed; the error says what.
         LedgerDamaged: a private run's ledger does not hold.
@@ -151,16 +153,18 @@ class _Check:
                 do="Give simulate() the folder, run=...; what was run without one cannot be checked.",
             )
         self.course: Course = course
+        check_form(self.content, str(self.path))
         self.header = converted(self.path / RUN, self.content, Header)
         self.running = self.header.status == "running"
         if self.running:  # until the end, nobody has signed its bytes
             form = msgspec.json.format(msgspec.json.encode(self.content), indent=2)
             require(form == raw, RUN, "another form", "the one it was written in")
-        plan = decoded(self.path / PLAN, content_of(self.path / PLAN), Planned)
+        plan = self._plan()
         content_of(self.path / POPULATION)
         head = head_of_run(self.path, self.content, course)
         self.lines, self.torn = self._metrics()
-        self.walk = Walk(self.path, self.header.fingerprints.get("plan", ""), plan.secure_sum, head)
+        assert plan.secure_sum is not None
+        self.walk = Walk(self.path, self.header.fingerprints.get("terms", ""), plan.secure_sum, head)
 
     def result(self) -> Verified:
         """Everything, in the order it was written in."""
@@ -205,6 +209,21 @@ class _Check:
         )
 
     # -- what there is ------------------------------------------------------------------------------------
+
+    def _plan(self) -> Described:
+        """The plan's document, and what follows from it: of the digest that run.json names."""
+        path = self.path / PLAN
+        value = decoded(path, content_of(path), dict[str, Any])
+        try:
+            plan = read(value, Described)
+            found = digest({name: value[name] for name in Document.__struct_fields__}, self.header.code)
+        except (PlanError, ValueError) as error:
+            raise damaged(path, error) from error
+        require(plan.secure_sum is not None, PLAN, "no secure sum", "that of the run")
+        require(
+            found == self.header.fingerprints.get("plan"), PLAN, f"a plan {found[:12]}", "that of run.json"
+        )
+        return plan
 
     def _metrics(self) -> tuple[list[bytes], bool]:
         """The lines of metrics.jsonl, and whether the last is cut short and so left out."""

@@ -7,8 +7,9 @@ import msgspec
 
 from fairyring.core.errors import SecureSumError
 from fairyring.core.packing import unpack_words
+from fairyring.learning.document import SecureSum
 from fairyring.records.layout import METRICS, SUM, TRANSCRIPT
-from fairyring.records.reading import Promise, Record, content_of, damaged, decoded, require
+from fairyring.records.reading import Record, content_of, damaged, decoded, require
 from fairyring.rounds.history import Part, head_of_end, head_of_part, head_of_round
 from fairyring.secagg import Terms, Transcript, verify
 from fairyring.secagg.keystream import word_of
@@ -24,7 +25,7 @@ class Walk:
 
     Args:
         path: of the run folder.
-        plan: the plan's fingerprint.
+        plan: what the run's terms name the plan by, hexadecimal.
         promise: what plan.json says of the secure sum.
         head: before the first part.
 
@@ -37,7 +38,7 @@ class Walk:
         terms, last: of the last sum, and its transcript.
     """
 
-    def __init__(self, path: Path, plan: str, promise: Promise, head: bytes) -> None:
+    def __init__(self, path: Path, plan: str, promise: SecureSum, head: bytes) -> None:
         self._path, self._plan, self._promise = path, plan, promise
         self._pending: list[Part | tuple[int, bytes, bytes | None]] = []
         self.head = head

@@ -40,7 +40,7 @@ class Algorithm(NamedTuple):
     """How a federated algorithm differs from plain averaging.
 
     Attributes:
-        name: as a plan shows it.
+        name: that of the function that makes it, such as ``fedprox``.
         shared: `params -> shared`, the server's extra state at the start; sent to the clients of each round.
         mine: `params -> mine`, a client's own state before its first round; None for a client without memory.
         correct: `(gradient, params, received params, shared, mine) -> gradient`, at every local step.
@@ -50,6 +50,7 @@ class Algorithm(NamedTuple):
             the share of all clients that reported.
         gradient: `Local.gradient` is wanted.
         in_clips: updates travel in units of a clip norm that the algorithm keeps.
+        settings: the arguments of the function that makes it, all of them: plain values, or another algorithm.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Algorithm(NamedTuple):
     sides: tuple[Side, ...] = ()
     gradient: bool = False
     in_clips: bool = False
+    settings: tuple[tuple[str, Any], ...] = ()
 
 
 def keeps_nothing(params: Tree) -> tuple[()]:

@@ -1,8 +1,7 @@
 """The plan: everything about a training run that is decided before any data is seen."""
 
-import hashlib
+import copy
 import math
-import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
@@ -19,15 +18,16 @@ from fairyring.aggregation.contract import Bound, Message, Side, Signal, Stage
 from fairyring.core.errors import PlanError, PrivacyWarning, refuse_unknown
 from fairyring.core.noise import Noise, NoiseRequest
 from fairyring.core.vector import Layout
+from fairyring.learning import document as documents
 from fairyring.learning import example_protection
 from fairyring.learning.algorithm import Algorithm, Local
 from fairyring.learning.algorithms import averaging
+from fairyring.learning.code import Columns, of_examples, of_init
 from fairyring.learning.cohort import Cohort, Poisson, as_cohort
-from fairyring.learning.describe import describe_optimizer
 from fairyring.learning.local import LocalTraining
 from fairyring.learning.optimizers import fedavg
 from fairyring.learning.protection import Protection, check_parts, fewest_with, honest_of, keep
-from fairyring.learning.server import ServerState, first_state, server_half
+from fairyring.learning.server import ServerState, first_state
 from fairyring.privacy.budget import Budget
 from fairyring.privacy.cautions import cautions
 from fairyring.secagg import FEWEST, FEWEST_HONEST, Terms, Traffic, adversaries_in, traffic
@@ -106,8 +106,8 @@ class Plan:
 
     def _check_clip(self) -> None:
         """Where updates travel in units of a clip norm, the stage that clips them is clip(1)."""
-        parts = self.aggregation.parts or (self.aggregation,)
-        if self.algorithm.in_clips and not any(dict(part.settings).get("norm") == 1.0 for part in parts):
+        parts = self.aggregation.singles
+        if self.algorithm.in_clips and not any(part.clips_to == 1.0 for part in parts):
             raise PlanError(
                 self.algorithm.name,
                 given=f"the stages {', '.join(map(repr, parts))}",
@@ -216,9 +216,10 @@ class Plan:
     def terms(self) -> Terms | None:
         """What clients and server agree on for this plan's secure sums; None without a secure sum.
 
-        They name the plan by its fingerprint.
+        They name the plan by its digest without columns, which no device knows of another. What the digest leaves out then, model,
+        loss and metrics, the history of a run names, which devices sign.
         """
-        return self._terms(bytes.fromhex(self.fingerprint())) if self.bound.signal.masking else None
+        return self._terms(bytes.fromhex(self.digest())) if self.bound.signal.masking else None
 
     def _terms(self, plan: bytes) -> Terms | None:
         signal, most = self.bound.signal, self.rule.most
@@ -295,36 +296,23 @@ class Plan:
         """The server's state before the first round."""
         return first_state(self.task.model.init(key), self.server, self.algorithm)
 
-    def program(self, columns: Mapping[str, tuple[tuple[int, ...], Any]], examples: int) -> "Program":
+    def program(self, columns: Columns, examples: int) -> "Program":
         """The device half as an exported program: see `fairyring.learning.program.program`."""
         from fairyring.learning.program import program
 
         return program(self, columns, examples)
 
     def describe(self) -> dict[str, Any]:
-        """The plan as nested plain values, for a person and for the run folder."""
+        """The plan's document, and beside it what follows from it: for a person, and for the run folder.
+
+        That is the number of parameters, what a secure sum and a budget come to (None without one), and the most bytes that one
+        client sends and receives in a round.
+        """
         return {
-            "task": self.task.name,
+            **self.document(),
             "parameters": self.layout.size,
-            "local": {
-                "optimizer": describe_optimizer(self.local.optimizer),
-                **{
-                    f.name: getattr(self.local, f.name)
-                    for f in fields(self.local)
-                    if f.name not in ("optimizer", "examples", "rate")
-                },
-                **(
-                    {"examples": self.local.examples.name, "rate": self.local.rate}
-                    if self.local.examples is not None
-                    else {}
-                ),
-            },
-            "cohort": {"rule": type(self.rule).__name__.lower(), **_plain(self.rule)},
-            "aggregation": self.aggregation.name,
-            "server": describe_optimizer(self.server),
-            "algorithm": self.algorithm.name,
             "secure_sum": self._secure_sum(),
-            "privacy": self.protection.describe() if self.protection else None,
+            "protection": self.protection.describe() if self.protection else None,
             "bytes_up": self.bytes_up,
             "bytes_down": self.bytes_down,
         }
@@ -346,52 +334,53 @@ class Plan:
             "threshold": threshold,
         }
 
-    def fingerprint(self) -> str:
-        """A digest of what the plan computes: two plans that differ in a learning rate differ here.
+    def document(self) -> dict[str, Any]:
+        """The plan as a document: nested plain values that name every stage, optimiser, rule and number.
 
-        It is taken over the plan's description and the traced programs of the first parameters, of a local step after its
-        gradient, of the server's half and of the stages, and so is comparable only within one version of JAX. What a model
-        makes of examples, and its loss, are not traced, for the shapes of examples are not known yet: two that differ in
-        those alone, and in no name, shape or first parameter, are not told apart.
+        Its form is told in `fairyring.learning.document`. Two plans that differ in a name or a number differ here; what is
+        code (a model, a loss) is not in it, but for parts of one's own, which are `custom` and named by their program.
         """
-        return self._fingerprint
+        return copy.deepcopy(self._document)
 
     @cached_property
-    def _fingerprint(self) -> str:
-        params = self.params_shape
-        key = jax.eval_shape(lambda: jax.random.key(0))
-        message = self.message_shape
-        state = jax.eval_shape(self.first_state, key)
-        count = jax.ShapeDtypeStruct((), jnp.int32)
+    def _document(self) -> dict[str, Any]:
+        return documents.document(self)
 
-        def local_step(params: Tree, round: jax.Array) -> Tree:
-            optimizer = self.local.optimizer_of(round)
-            received, shared, mine = params, self.algorithm.shared(params), self.algorithm.mine(params)
-            corrected = self.algorithm.correct(params, params, received, shared, mine)
-            return optimizer.update(corrected, optimizer.init(params), params)
+    def code(self, columns: Columns | None = None) -> dict[str, Any]:
+        """What is code in the plan: the digest of each program, and for which columns; see `digest`."""
+        found = documents.code_of({"init": self._init}, {})
+        if columns is not None:
+            key = repr(sorted((name, tuple(shape), str(dtype)) for name, (shape, dtype) in columns.items()))
+            if key not in self._of_examples:
+                self._of_examples[key] = of_examples(self, columns)
+            found = documents.code_of({"init": self._init, **self._of_examples[key]}, columns)
+        return found
 
-        advance = server_half(
-            self.server, self.algorithm, self.bound, self.update_layout, 1, self.secret_rate
-        )
-        texts = [
-            str(jax.make_jaxpr(self.task.model.init)(key)),
-            str(jax.make_jaxpr(local_step)(params, count)),
-            str(
-                jax.make_jaxpr(self.bound.encode)(
-                    Message(jnp.zeros(self.update_layout.size), jnp.zeros(len(self.sides))),
-                    jax.random.key(0),
-                    jax.random.key(0),
-                )
-            ),
-            str(jax.make_jaxpr(advance)(state, message, count, key)),
-            msgspec.json.encode(self.describe()).decode(),
-        ]
-        if self.example_stages is not None:
-            alone = jnp.zeros(self.layout.size), jnp.zeros(2 + len(self.task.metrics))
-            encode = jax.make_jaxpr(self.example_stages.encode)
-            texts.append(str(encode(Message(*alone), jax.random.key(0), jax.random.key(0))))
-        text = re.sub(r"0x[0-9a-f]+", "0x", "\n".join(texts))
-        return hashlib.sha256(text.encode()).hexdigest()
+    @cached_property
+    def _init(self) -> str:
+        return of_init(self)
+
+    @cached_property
+    def _of_examples(self) -> dict[str, dict[str, str]]:
+        return {}
+
+    def digest(self, columns: Columns | None = None) -> str:
+        """SHA-256 of what the plan computes: its document, and what is code in it; 64 hexadecimal digits.
+
+        Code is the model's first parameters, the model itself, the loss and each metric: each by its program, as StableHLO for
+        a CPU and for batches of `batch_size`, whatever machine the plan will run on. So the digest depends on the document; on that
+        code and the numbers it closes over; on the columns' shapes and dtypes; on JAX's settings that change numbers (64 bits, the
+        kind of random keys); and on the versions of JAX and of what the model is made with, as far as they lower a program in
+        another way. The document, with all that has a name in it, does not depend on those versions, unless a part is `custom`;
+        but a budget's noise does on the accountant's. What a program calls back in Python is not seen. Names of functions, where
+        the source lies, and the machine do not matter.
+
+        Args:
+            columns: name -> (shape of a row, dtype) of each column the task reads: `plan.task.columns_of(population)`. Without
+                them what reads examples is left out: two plans that differ in the model's `apply`, the loss or a metric alone
+                are not told apart then.
+        """
+        return documents.digest(self._document, self.code(columns))
 
 
 def override(plan: Plan, settings: Mapping[str, str]) -> Plan:
@@ -434,7 +423,3 @@ def _override(owner: Any, path: list[str], text: str, name: str) -> Any:
             f"{name} field {path[0]!r}", given=repr(text), expected=str(kind), do=str(error)
         ) from None
     return replace(owner, **{path[0]: value})
-
-
-def _plain(value: Any) -> dict[str, Any]:
-    return {f.name: getattr(value, f.name) for f in fields(value)}

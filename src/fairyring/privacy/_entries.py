@@ -29,7 +29,7 @@ class Promise(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a run promises, and to whom.
 
     Attributes:
-        plan: fingerprint of the plan, hexadecimal.
+        plan: digest of the plan, hexadecimal.
         epsilon: what all releases together may spend; infinite where they are only recorded.
         delta: at which delta.
         participation: who may be in how many of them.

@@ -132,17 +132,17 @@ def _stage(kind: str, request: NoiseRequest, side_share: float) -> Stage:
             expected="a number between 0 and 1",
             do="Leave it out for 0.05.",
         )
-    distributed = kind == "distributed_noise"
+    distributed = request.shares != 0
     settings = {
         **({"mechanism": request.mechanism} if distributed else {}),
         "multiplier": request.multiplier,
-        **({"bands": request.bands} if kind == "correlated_noise" else {}),
+        **({"bands": request.bands} if request.mechanism == "correlated" else {}),
         **(
             {"shares": request.shares, "shortfall": "top_up" if request.top_up else "abort"}
             if distributed
             else {}
         ),
-        "side_share": side_share,
+        "side_share": float(side_share),
     }
     usual = {
         "multiplier": None,
@@ -155,18 +155,18 @@ def _stage(kind: str, request: NoiseRequest, side_share: float) -> Stage:
     name = f"{kind}({', '.join(told)})"
 
     def bind(signal: Signal) -> Bound:
-        return _bind(name, kind, request, side_share, signal)
+        return _bind(name, request, side_share, signal)
 
     def with_noise(multiplier: float, bands: int) -> Stage:
         kept = request.bands if request.bands is not None else bands
         return _stage(kind, request._replace(multiplier=multiplier, bands=kept), side_share)
 
     return Stage(
-        name, bind, False, tuple(settings.items()), _PROPERTIES, noise=request, with_noise=with_noise
+        name, bind, False, tuple(settings.items()), _PROPERTIES, kind, noise=request, with_noise=with_noise
     )
 
 
-def _bind(name: str, kind: str, request: NoiseRequest, side_share: float, signal: Signal) -> Bound:
+def _bind(name: str, request: NoiseRequest, side_share: float, signal: Signal) -> Bound:
     _check(name, signal)
     if request.multiplier is None or request.bands is None:
         raise PlanError(
@@ -175,9 +175,7 @@ def _bind(name: str, kind: str, request: NoiseRequest, side_share: float, signal
             expected="a number, or a plan whose budget decides it",
             do="Give multiplier= (and bands=), or the plan privacy=fr.Budget(epsilon, delta, rounds=...).",
         )
-    shares = 0
-    if kind == "distributed_noise":
-        shares = request.shares or signal.honest
+    shares = 0 if request.shares == 0 else request.shares or signal.honest
     grid = fit(name, signal, request, shares, side_share)
     heaviest, (_, halves) = signal.side[0].bound, _halves(signal)
     units = (0.0 if grid.counts else heaviest, *map(float, halves))

@@ -1,7 +1,7 @@
 """Where all that a run leaves behind lies in its folder. No other file spells these names.
 
 run.json              what ran: versions, seed, machine, status, what was assumed
-plan.json             the plan as plain values
+plan.json             the plan as a document, and what follows from it
 population.json       the data, in numbers
 metrics.jsonl         a line a round
 clients.safetensors   what is known per client at the end

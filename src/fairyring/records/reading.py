@@ -19,6 +19,7 @@ class Header(msgspec.Struct):
     status: str
     rounds: int
     fingerprints: dict[str, str]
+    code: dict[str, Any]
     privacy: dict[str, Any] | None = None
 
 
@@ -28,22 +29,6 @@ class Record(msgspec.Struct):
     round: int
     clients: int
     aborted: msgspec.Raw = msgspec.Raw()
-
-
-class Promise(msgspec.Struct):
-    """Of what plan.json says of the secure sum, what transcripts say too."""
-
-    modulus_bits: int
-    threat: str
-    adversarial_rate: float
-    dropout_rate: float
-    minimum_cohort: int
-
-
-class Planned(msgspec.Struct):
-    """Of plan.json, what is looked at."""
-
-    secure_sum: Promise
 
 
 def model_of(path: Path) -> tuple[dict[str, Any], bytes]:

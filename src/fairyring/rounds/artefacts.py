@@ -271,7 +271,8 @@ ARTEFACTS = (
             *(
                 f"run.json: {key}"
                 for key in (
-                    *("fairyring", "rounds", "dropout", "fingerprints.plan", "versions.*", "machine.*"),
+                    *("fairyring", "rounds", "dropout", "fingerprints.plan", "fingerprints.terms", "form"),
+                    *("code.*", "versions.*", "machine.*"),
                     *("started", "secure_sum", "entropy"),
                 )
             ),

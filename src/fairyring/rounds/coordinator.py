@@ -130,7 +130,13 @@ class Coordinator:
             self.timetable = replace(timetable, rounds=max(timetable.rounds, self.round))
             header["rounds"] = self.timetable.rounds
             if plan.protection is not None:
-                self.spending = Spending(plan, self.keeping.store.path, entropy, restored.earlier)
+                self.spending = Spending(
+                    plan,
+                    self.keeping.store.path,
+                    entropy,
+                    restored.earlier,
+                    plan_digest=header["fingerprints"]["plan"],
+                )
                 given = self._ran.entropy_given or self.spending.entropy_given
                 self._ran = replace(self._ran, entropy_given=given)
             if resume:

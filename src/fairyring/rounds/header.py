@@ -8,6 +8,8 @@ from typing import Any
 
 from fairyring._version import __version__
 from fairyring.core.errors import RunMismatch
+from fairyring.learning.code import Columns
+from fairyring.learning.document import VERSION
 from fairyring.learning.plan import Plan
 
 # What a run that is resumed must have in common with its beginning, beside its fingerprints.
@@ -18,6 +20,7 @@ def new_header(
     plan: Plan,
     population: str,
     *,
+    columns: Columns,
     rounds: int,
     seed: int,
     started: str,
@@ -32,6 +35,7 @@ def new_header(
     Args:
         plan: what runs.
         population: fingerprint of the data.
+        columns: of its examples: `plan.task.columns_of(population)`.
         rounds, seed: of the run.
         started: when, in ISO 8601.
         machine: what it is made on.
@@ -40,7 +44,9 @@ def new_header(
         canaries: how many take the places of clients.
         warnings: what takes the worth from the plan's promise.
     """
-    prints = {"plan": plan.fingerprint(), "population": population}
+    prints = {"plan": plan.digest(columns), "population": population}
+    if plan.terms is not None:
+        prints["terms"] = plan.terms.plan.hex()
     text = f"{prints['plan']} {population} {seed} {dropout}" + (f" {canaries} canaries" if canaries else "")
     return {
         "fairyring": __version__,
@@ -50,6 +56,8 @@ def new_header(
         "dropout": dropout,
         "fingerprint": hashlib.sha256(text.encode()).hexdigest(),
         "fingerprints": prints,
+        "form": VERSION,
+        "code": plan.code(columns),
         "versions": {
             "python": platform.python_version(),
             **{name: version(name) for name in ("jax", "jaxlib", "numpy", "optax")},
@@ -66,11 +74,15 @@ def new_header(
 
 def check_same(header: Mapping[str, Any], saved: Mapping[str, Any], where: str) -> None:
     """Raise `RunMismatch` unless `saved` is the header of the same run; `where` it was found."""
+    check_form(saved, where)
     given = {**header["fingerprints"], **{name: header[name] for name in SAME}}
     before = {**saved["fingerprints"], **{name: saved.get(name, 0) for name in SAME}}
+    programs, there = header["code"]["programs"], saved["code"]["programs"]
+    parts = [name for name, program in programs.items() if there.get(name) != program]
+    other = f", of another {', '.join(parts)}" if parts else ""
     versions = {k: v for k, v in saved["versions"].items() if header["versions"].get(k) != v}
     also = (
-        f" (the run was made with {versions}, which alone can change a plan's fingerprint)"
+        f" (the run was made with {versions}, which alone can change the digest of a plan's programs)"
         if versions
         else ""
     )
@@ -78,7 +90,20 @@ def check_same(header: Mapping[str, Any], saved: Mapping[str, Any], where: str) 
         if before[name] != value:
             raise RunMismatch(
                 f"run folder {where}",
-                given=f"a run of another {name}: {str(before[name])[:12]}",
+                given=f"a run of another {name}: {str(before[name])[:12]}"
+                + (other if name == "plan" else ""),
                 expected=f"{name} {str(value)[:12]}",
                 do=f"Resume with the {name} the run was started with, or start a new run folder{also}.",
             )
+
+
+def check_form(saved: Mapping[str, Any], where: str) -> None:
+    """Raise `RunMismatch` unless `saved` is the header of a run whose plan is written in today's form."""
+    form = saved.get("form", 1)
+    if form != VERSION:
+        raise RunMismatch(
+            f"run folder {where}",
+            given=f"a run whose plan is written in form {form}, by fairyring {saved.get('fairyring')}",
+            expected=f"form {VERSION}: another one does not name the model and the loss",
+            do="Go on with it in the version of fairyring that began it, or start a new run folder.",
+        )

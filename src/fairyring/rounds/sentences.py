@@ -394,7 +394,7 @@ def updates_not_finite(ran: Ran) -> Sentence | None:
 
 
 def no_clip(ran: Ran) -> Sentence | None:
-    if "clip" in ran.plan.aggregation.name:
+    if ran.plan.aggregation.bounds_influence:
         return None
     return Sentence(
         NOT_PRIVATE,

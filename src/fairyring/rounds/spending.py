@@ -50,6 +50,7 @@ class Spending:
         entropy: 32 secret bytes all noise is made from; None for fresh ones.
         earlier: what a resumed run's folder tells; None for a new one.
         limited: stop at the budget.
+        plan_digest: what the ledger is to name the plan by; without it the plan's digest without columns.
 
     Attributes:
         entropy_given: the caller gave what noise is made from, now or when the secret was made.
@@ -67,6 +68,7 @@ class Spending:
         earlier: Earlier | None = None,
         *,
         limited: bool = True,
+        plan_digest: str | None = None,
     ) -> None:
         protection, noise = plan.protection, plan.noise
         assert protection is not None
@@ -83,7 +85,9 @@ class Spending:
         if folder is not None and earlier is not None and (earlier.released or (folder / SECRET).exists()):
             _require_ledger(folder / LEDGER)
         most = budget.epsilon if limited else math.inf
-        promise = Promise(plan.fingerprint(), most, budget.delta, protection.participation, budget.unit)
+        promise = Promise(
+            plan_digest or plan.digest(), most, budget.delta, protection.participation, budget.unit
+        )
         self.ledger = Ledger(path, promise, accountant=self.accountant)
         try:
             reservations = self._taken_up(earlier)

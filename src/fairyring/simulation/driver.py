@@ -149,6 +149,7 @@ def simulate(
     header = new_header(
         plan,
         population.fingerprint(),
+        columns=plan.task.columns_of(population),
         rounds=rounds,
         seed=seed,
         started=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -54,6 +54,12 @@ class Task:
         """The columns a batch must carry: all of `columns`, and those of `optional` the population has."""
         return self.columns + tuple(name for name in self.optional if name in population.names)
 
+    def columns_of(self, population: Any) -> dict[str, tuple[tuple[int, ...], Any]]:
+        """What a batch carries: name -> (shape of a row, dtype)."""
+        return {
+            name: (tuple(population.shape(name)), population.dtype(name)) for name in self.reads(population)
+        }
+
     def forward(self, params: Any, batch: Batch, key: jax.Array | None) -> Any:
         """The model's outputs for a batch: in training with a key, in evaluation with None."""
         return self.model.apply(params, self.prepare(batch[self.inputs]), key)

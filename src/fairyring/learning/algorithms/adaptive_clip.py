@@ -68,9 +68,8 @@ def adaptive_clip(
         moved = clip * jnp.exp(-rate * (jnp.clip(share, 0.0, 1.0) - quantile))
         return delta, (jnp.clip(moved, *RANGE), own)
 
-    told = "" if inner.name == "averaging" else f", algorithm={inner.name}"
     return Algorithm(
-        f"adaptive_clip({initial:g}, quantile={quantile:g}, rate={rate:g}{told})",
+        "adaptive_clip",
         shared,
         inner.mine,
         leaves_gradient if inner.correct is leaves_gradient else correct,
@@ -79,4 +78,10 @@ def adaptive_clip(
         (*inner.sides, Side("within_clip", 1.0)),
         inner.gradient,
         in_clips=True,
+        settings=(
+            ("initial", float(initial)),
+            ("quantile", float(quantile)),
+            ("rate", float(rate)),
+            ("algorithm", inner),
+        ),
     )

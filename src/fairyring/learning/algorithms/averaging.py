@@ -30,8 +30,17 @@ def fedprox(mu: float) -> Algorithm:
     """
     if not (math.isfinite(mu) and mu >= 0):
         raise PlanError("fedprox mu", given=mu, expected="a finite number >= 0", do="Try fedprox(mu=0.01).")
+    mu = float(mu)
 
     def correct(gradient, params, received, shared, mine):
         return jax.tree.map(lambda g, w, w0: g + mu * (w - w0), gradient, params, received)
 
-    return Algorithm(f"fedprox({mu})", keeps_nothing, keeps_nothing, correct, reports_delta, applies_mean)
+    return Algorithm(
+        "fedprox",
+        keeps_nothing,
+        keeps_nothing,
+        correct,
+        reports_delta,
+        applies_mean,
+        settings=(("mu", mu),),
+    )

@@ -43,6 +43,13 @@ def fednova(*, momentum: float = 0.0, most_steps: float = math.inf) -> Algorithm
         (a,) = sides
         return jax.tree.map(lambda d: d * a, update), shared
 
-    name = f"fednova(momentum={momentum})" if momentum else "fednova"
-    sides = (Side("effective_steps", most_steps),)
-    return Algorithm(name, keeps_nothing, keeps_nothing, leaves_gradient, report, apply, sides)
+    return Algorithm(
+        "fednova",
+        keeps_nothing,
+        keeps_nothing,
+        leaves_gradient,
+        report,
+        apply,
+        (Side("effective_steps", most_steps),),
+        settings=(("momentum", float(momentum)), ("most_steps", float(most_steps))),
+    )

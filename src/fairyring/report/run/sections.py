@@ -270,7 +270,11 @@ def plan(folder: RunFolder) -> Section:
     if not folder.plan:
         return Section("plan", title, absent("The plan was not recorded."))
     intro = "<p>Everything that decided how this model was trained. Its numbers and switches can be changed with <code>--set</code>.</p>"
-    return Section("plan", title, intro + table(flat(folder.plan)))
+    task = folder.plan.get("task")
+    fewer = (
+        {"task": {k: v for k, v in task.items() if k != "parameters"}} if isinstance(task, Mapping) else {}
+    )
+    return Section("plan", title, intro + table(flat({**folder.plan, **fewer})))
 
 
 def assumptions(folder: RunFolder) -> Section:

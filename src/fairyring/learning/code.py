@@ -1,0 +1,149 @@
+"""What is code in a plan, by the digests of its programs: model, loss, metrics, and parts of somebody's own.
+
+A program is lowered to StableHLO for a CPU, whatever it will run on, and taken as text: without where in a source file its
+operations stand, and without the names of the functions that it calls. Numbers that code closes over, such as weights that were
+trained before, are in the text. What a program calls back in Python, as by `jax.pure_callback`, is not.
+"""
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import eval_jaxpr
+
+from fairyring.aggregation.contract import Bound, Message
+from fairyring.learning.algorithm import Local
+
+if TYPE_CHECKING:
+    from fairyring.learning.plan import Plan
+
+Tree = Any
+# Of each column a task reads: the shape of a row, and its dtype.
+Columns = Mapping[str, tuple[tuple[int, ...], Any]]
+
+_LARGE = 1 << 20  # bytes of an array that code closes over
+_RESULTS = re.compile(r' \{jax\.result_info = "[^"]*"\}')
+_MODULE = re.compile(r"^module @\S+ attributes \{.*\} \{$", re.MULTILINE)
+_CALLED = re.compile(r'func\.func private @("[^"]*"|[\w.$-]+)')
+_SYMBOL = re.compile(r'@("[^"]*"|[\w.$-]+)')
+
+
+def digest_of(function: Callable[..., Tree], *arguments: Tree) -> str:
+    """SHA-256 of a function's program, hexadecimal; `arguments` are arrays, or their shapes and dtypes."""
+    return _digested(function, *arguments)[0]
+
+
+def _digested(function: Callable[..., Tree], *arguments: Tree) -> tuple[str, Tree]:
+    """The same, and what the function returns, as shapes and dtypes."""
+    traced = jax.jit(lambda *given: function(*given), keep_unused=True).trace(*arguments)
+    closed = traced.jaxpr
+    large = [place for place, value in enumerate(closed.consts) if _is_large(value)]
+    program = traced
+    if large:  # as text they would take long, so they are arguments, and their bytes are hashed
+
+        def apart(values: list[jax.Array], *given: jax.Array) -> list[jax.Array]:
+            known = dict(zip(large, values, strict=True))
+            consts = [known.get(place, value) for place, value in enumerate(closed.consts)]
+            return eval_jaxpr(closed.jaxpr, consts, *given)
+
+        shapes = [
+            jax.ShapeDtypeStruct(closed.consts[place].shape, closed.consts[place].dtype) for place in large
+        ]
+        program = jax.jit(apart, keep_unused=True).trace(shapes, *jax.tree.leaves(arguments))
+    text = plain_text(program.lower(lowering_platforms=("cpu",)).as_text())
+    state = hashlib.sha256(text.encode())
+    for place in large:
+        state.update(np.ascontiguousarray(closed.consts[place]).reshape(-1).view(np.uint8).data)
+    return state.hexdigest(), traced.out_info
+
+
+def _is_large(value: Any) -> bool:
+    return isinstance(getattr(value, "dtype", None), np.dtype) and value.size * value.dtype.itemsize > _LARGE
+
+
+def plain_text(text: str) -> str:
+    """StableHLO text with functions numbered in order, and without the names of results and of the module."""
+    text = _MODULE.sub("module {", _RESULTS.sub("", text), count=1)
+    numbers = {name: f"@f{number}" for number, name in enumerate(_CALLED.findall(text))}
+    return _SYMBOL.sub(lambda found: numbers.get(found[1], found[0]), text)
+
+
+def of_init(plan: "Plan") -> str:
+    """The digest of the first parameters of a plan's model."""
+    return digest_of(plan.task.model.init, jax.eval_shape(lambda: jax.random.key(0)))
+
+
+def of_examples(plan: "Plan", columns: Columns) -> dict[str, str]:
+    """The digests of what reads examples, by part: the model, in training and in evaluation, the loss and each metric."""
+    task, params = plan.task, plan.params_shape
+    batch = {
+        name: jax.ShapeDtypeStruct((plan.local.batch_size, *shape), jax.dtypes.canonicalize_dtype(dtype))
+        for name, (shape, dtype) in columns.items()
+    }
+    model, (outputs, _) = _digested(
+        lambda params, batch, key: (task.forward(params, batch, key), task.forward(params, batch, None)),
+        params,
+        batch,
+        jax.eval_shape(lambda: jax.random.key(0)),
+    )
+    outputs = jax.tree.map(lambda out: jax.ShapeDtypeStruct(out.shape, out.dtype), outputs)
+    metrics = {f"metric {name}": digest_of(one.measure, outputs, batch) for name, one in task.metrics.items()}
+    return {"apply": model, "loss": digest_of(task.loss, outputs, batch), **metrics}
+
+
+def of_stages(stages: Bound, size: int, sides: int) -> str:
+    """The digest of stages that are bound to messages of `size` numbers and so many beside them."""
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    message = Message(_floats(size), _floats(sides))
+    total = jax.eval_shape(stages.encode, message, key, key)
+
+    def both(message: Message, total: Message, client_key: jax.Array, round_key: jax.Array) -> Tree:
+        return stages.encode(message, client_key, round_key), stages.decode(total, round_key)
+
+    return digest_of(both, message, total, key, key)
+
+
+def of_optimizer(plan: "Plan", optimizer_of: Callable[[jax.Array], Any]) -> str:
+    """The digest of an optimiser of the plan's parameters that is a function of the round."""
+    params = plan.params_shape
+
+    def moved(params: Tree, gradient: Tree, state: Tree, round: jax.Array) -> Tree:
+        optimizer = optimizer_of(round)
+        return optimizer.init(params), optimizer.update(gradient, state, params)
+
+    round = jax.ShapeDtypeStruct((), jnp.int32)
+    state = jax.eval_shape(lambda params, round: optimizer_of(round).init(params), params, round)
+    return digest_of(moved, params, params, state, round)
+
+
+def of_algorithm(plan: "Plan") -> str:
+    """The digest of the plan's algorithm, apart from all else."""
+    algorithm, params = plan.algorithm, plan.params_shape
+    shared, mine = (jax.eval_shape(state, params) for state in (algorithm.shared, algorithm.mine))
+    number = _floats()
+    update = jax.tree.unflatten(
+        plan.update_layout.treedef,
+        [jax.ShapeDtypeStruct(slot.shape, slot.dtype) for slot in plan.update_layout.slots],
+    )
+
+    def all_of_it(
+        params: Tree, gradient: Tree, received: Tree, shared: Tree, mine: Tree, steps: Tree, update: Tree
+    ) -> Tree:
+        local = Local(params, steps, gradient if algorithm.gradient else None)
+        return (
+            algorithm.shared(params),
+            algorithm.mine(params),
+            algorithm.correct(gradient, params, received, shared, mine),
+            algorithm.report(local, shared, mine),
+            algorithm.apply(update, (steps,) * len(algorithm.sides), shared, steps),
+        )
+
+    return digest_of(all_of_it, params, params, params, shared, mine, number, update)
+
+
+def _floats(*shape: int) -> Any:  # a shape stands for an array
+    return jax.ShapeDtypeStruct(shape, jnp.float32)

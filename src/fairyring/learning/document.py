@@ -1,0 +1,435 @@
+"""The plan as a document: every stage, optimiser, rule and number by name and value, in one canonical form.
+
+    {"fairyring": 2,
+     "task": {"name": "classification", "inputs": "x", "loss_bound": 100.0, ...},
+     "local": {"optimizer": {"sgd": {"learning_rate": 0.1}}, "epochs": 1, ...},
+     "cohort": {"uniform": {"size": 20}},
+     "aggregation": [{"weight_by_examples": {"bound": null}}, {"clip": {"norm": 1.0}}],
+     "server": {"sgd": {"learning_rate": 1.0}},
+     "algorithm": {"averaging": {}},
+     "privacy": null}
+
+A name is that of the function that makes the part, and its settings are that function's arguments. What has no name is
+`custom`, by the digest of its program. The version goes up when a name comes to mean something else. In bytes a document is JSON in UTF-8 with sorted keys and without blanks; a float is the
+shortest decimal that reads back as the same one, and one without end is the text `inf`.
+"""
+
+import hashlib
+import inspect
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
+
+import jax
+import msgspec
+import numpy as np
+import optax
+
+from fairyring.aggregation import (
+    clip,
+    count_sketch,
+    quantize,
+    random_k,
+    rotate,
+    secure_sum,
+    top_k,
+    weight_by_examples,
+    weight_uniformly,
+)
+from fairyring.aggregation.contract import Stage
+from fairyring.core.errors import PlanError
+from fairyring.learning import cohort as rules
+from fairyring.learning.algorithm import Algorithm
+from fairyring.learning.algorithms import adaptive_clip, averaging, fednova, fedprox, scaffold
+from fairyring.learning.code import Columns, of_algorithm, of_optimizer, of_stages
+from fairyring.learning.describe import UNREAD, read_optimizer
+from fairyring.privacy.stages import correlated_noise, distributed_noise, gaussian_noise
+
+if TYPE_CHECKING:
+    from fairyring.learning.plan import Plan
+
+VERSION = 2
+CUSTOM = "custom"
+
+Named = dict[str, dict[str, Any]]
+Real = float | Literal["inf"]
+Makers = Mapping[str, Callable[..., Any]]
+Kind = TypeVar("Kind", bound="Document")
+
+
+def _by_name(*makers: Callable[..., Any]) -> Makers:
+    return {maker.__name__: maker for maker in makers}
+
+
+STAGES = _by_name(
+    *(weight_by_examples, weight_uniformly, clip, rotate, quantize, top_k, random_k, count_sketch),
+    *(gaussian_noise, correlated_noise, distributed_noise, secure_sum),
+)
+ALGORITHMS = _by_name(averaging, fedprox, scaffold, fednova, adaptive_clip)
+COHORTS = _by_name(rules.uniform, rules.poisson, rules.weighted, rules.in_turn, rules.fixed)
+RULES = {
+    rules.Uniform: "uniform",
+    rules.Poisson: "poisson",
+    rules.Weighted: "weighted",
+    rules.InTurn: "in_turn",
+    rules.Fixed: "fixed",
+}
+
+
+# -- writing ------------------------------------------------------------------------------------------------
+
+
+def document(plan: "Plan") -> dict[str, Any]:
+    """See `Plan.document`."""
+    task, local = plan.task, plan.local
+    return {
+        "fairyring": VERSION,
+        "task": {
+            "name": task.name,
+            "inputs": task.inputs,
+            "columns": list(task.columns),
+            "optional": list(task.optional),
+            "loss_bound": real(task.loss_bound),
+            "metrics": [{"name": name, "bound": real(one.bound)} for name, one in task.metrics.items()],
+            "parameters": [
+                {"name": slot.path, "shape": list(slot.shape), "dtype": str(slot.dtype)}
+                for slot in plan.layout.slots
+            ],
+        },
+        "local": {
+            "optimizer": _optimizer(plan, local.optimizer),
+            "epochs": local.epochs,
+            "steps": local.steps,
+            "batch_size": local.batch_size,
+            "shuffle": bool(local.shuffle),
+            "examples": _examples(plan),
+            "rate": None if local.rate is None else float(local.rate),
+        },
+        "cohort": {RULES[type(plan.rule)]: _plain(vars(plan.rule))},
+        "aggregation": _stages(
+            plan.aggregation, lambda: of_stages(plan.bound, plan.update_layout.size, len(plan.sides))
+        ),
+        "server": _optimizer(plan, plan.server),
+        "algorithm": _algorithm(plan.algorithm, lambda: of_algorithm(plan)),
+        "privacy": None
+        if plan.privacy is None
+        else {
+            "epsilon": real(plan.privacy.epsilon),
+            "delta": float(plan.privacy.delta),
+            "rounds": plan.privacy.rounds,
+            "population": plan.privacy.population,
+            "unit": plan.privacy.unit,
+            "noise": _noise(plan),
+        },
+    }
+
+
+def _noise(plan: "Plan") -> dict[str, Any]:
+    """The noise that keeps a promise, as it was calibrated; other versions of the accountant may calibrate another."""
+    assert plan.protection is not None
+    release = plan.protection.release
+    return {
+        "mechanism": release.mechanism,
+        "multiplier": float(release.multiplier),
+        "bands": release.bands,
+        "shares": release.shares,
+    }
+
+
+def canonical(value: Mapping[str, Any]) -> bytes:
+    """Plain values in the one form in which they are hashed and signed."""
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    ).encode()
+
+
+def code_of(programs: Mapping[str, str], columns: Columns) -> dict[str, Any]:
+    """What is code in a plan, as plain values: the digests of its programs, and for which columns they are."""
+    shapes = {
+        # A dtype as a program sees it: without 64 bits, unless JAX is told to keep them.
+        name: {"shape": list(shape), "dtype": str(jax.dtypes.canonicalize_dtype(dtype))}
+        for name, (shape, dtype) in columns.items()
+    }
+    return {"columns": shapes, "programs": dict(programs)}
+
+
+def digest(document: Mapping[str, Any], code: Mapping[str, Any]) -> str:
+    """SHA-256 of a plan's document and its code, hexadecimal."""
+    return hashlib.sha256(canonical({"plan": document, "code": code})).hexdigest()
+
+
+def real(value: float) -> float | str:
+    """A float as JSON can hold it."""
+    return float(value) if math.isfinite(value) else repr(float(value))
+
+
+def _plain(value: Any) -> Any:
+    """Settings as plain values."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return real(value) if isinstance(value, float) else value
+
+
+def _stages(stage: Stage, program: Callable[[], str]) -> list[Named]:
+    def one(part: Stage) -> Named:
+        maker = STAGES.get(part.kind)
+        if maker is not None and _is_made_of(part, maker, part.settings):
+            return {part.kind: _settings(maker, part.settings)}
+        return {CUSTOM: {"name": part.name, "program": program()}}
+
+    return [one(part) for part in stage.singles]
+
+
+def _examples(plan: "Plan") -> list[Named] | None:
+    stage, bound = plan.local.examples, plan.example_stages
+    if stage is None or bound is None:
+        return None
+    return _stages(stage, lambda: of_stages(bound, plan.layout.size, 2 + len(plan.task.metrics)))
+
+
+def _algorithm(algorithm: Algorithm, program: Callable[[], str]) -> Named:
+    maker = ALGORITHMS.get(algorithm.name)
+    if maker is None or not _is_made_of(algorithm, maker, algorithm.settings):
+        return {CUSTOM: {"name": algorithm.name, "program": program()}}
+    settings = {
+        name: _algorithm(value, program) if isinstance(value, Algorithm) else value
+        for name, value in algorithm.settings
+    }
+    return {algorithm.name: _settings(maker, settings.items())}
+
+
+def _optimizer(plan: "Plan", optimizer: Any) -> Named:
+    if not isinstance(optimizer, optax.GradientTransformation):
+        first = read_optimizer(optimizer(1))
+        program = of_optimizer(plan, optimizer)
+        return {CUSTOM: {"by_round": True, "reads": _plain(first.value), "program": program}}
+    reading = read_optimizer(optimizer)
+    if reading.whole:
+        return _plain(reading.value)
+    program = of_optimizer(plan, lambda _: optimizer)
+    return {CUSTOM: {"by_round": False, "reads": _plain(reading.value), "program": program}}
+
+
+def _settings(maker: Callable[..., Any], settings: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """Settings as plain values: a whole number that stands for a real one as a float, so that `1` is `1.0`."""
+    kinds = {name: one.annotation for name, one in inspect.signature(maker).parameters.items()}
+
+    def one(name: str, value: Any) -> Any:
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        is_real = kinds[name] is float or float in get_args(kinds[name])
+        return _plain(float(value) if whole and is_real else value)
+
+    return {name: one(name, value) for name, value in settings}
+
+
+def _is_made_of(part: Any, maker: Callable[..., Any], settings: Iterable[tuple[str, Any]]) -> bool:
+    """Whether a part is what its maker makes of its settings: else it is one of somebody's own, whatever it is called."""
+    try:
+        return _same(part, maker(**dict(settings)))
+    except (PlanError, TypeError):
+        return False
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two values are equal; functions, if they are of the same code and have closed over equal values."""
+    if one is other:
+        return True
+    if isinstance(one, int | float) and isinstance(other, int | float):
+        return one == other
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, FunctionType):
+        cells = [[cell.cell_contents for cell in function.__closure__ or ()] for function in (one, other)]
+        return one.__code__ is other.__code__ and _same(*cells)
+    if isinstance(one, Stage):
+        return _same(vars(one), vars(other))
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(_same(value, other[name]) for name, value in one.items())
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(_same, one, other))
+    return bool(one == other)
+
+
+# -- reading ------------------------------------------------------------------------------------------------
+
+
+class _Part(msgspec.Struct, forbid_unknown_fields=True):
+    """A part of a document: nothing else may be in it."""
+
+
+class Parameter(_Part):
+    """One array of a model."""
+
+    name: str
+    shape: list[int]
+    dtype: str
+
+
+class MetricPart(_Part):
+    """A metric, and the largest value it can have."""
+
+    name: str
+    bound: Real
+
+
+class TaskPart(_Part):
+    """What is learned."""
+
+    name: str
+    inputs: str
+    columns: list[str]
+    optional: list[str]
+    loss_bound: Real
+    metrics: list[MetricPart]
+    parameters: list[Parameter]
+
+
+class LocalPart(_Part):
+    """What a client does in a round."""
+
+    optimizer: Named
+    epochs: int | None
+    steps: int | None
+    batch_size: int
+    shuffle: bool
+    examples: list[Named] | None
+    rate: float | None
+
+
+class NoisePart(_Part):
+    """The noise that keeps a promise."""
+
+    mechanism: str
+    multiplier: float
+    bands: int
+    shares: int
+
+
+class PrivacyPart(_Part):
+    """What is promised."""
+
+    epsilon: Real
+    delta: float
+    rounds: int | None
+    population: int | None
+    unit: Literal["device", "example"]
+    noise: NoisePart
+
+
+class Document(_Part, kw_only=True):
+    """A plan's document, read back."""
+
+    fairyring: int
+    task: TaskPart
+    local: LocalPart
+    cohort: Named
+    aggregation: list[Named]
+    server: Named
+    algorithm: Named
+    privacy: PrivacyPart | None
+
+
+class SecureSum(_Part):
+    """What follows of a plan's secure sum."""
+
+    says: str
+    modulus_bits: int
+    threat: str
+    adversarial_rate: float
+    dropout_rate: float
+    minimum_cohort: int
+    degree: int
+    threshold: int
+
+
+class Described(Document, kw_only=True):
+    """A run's plan.json: a document, and what follows from it."""
+
+    parameters: int
+    secure_sum: SecureSum | None
+    protection: dict[str, Any] | None
+    bytes_up: int
+    bytes_down: int
+
+
+def read(value: Any, kind: type[Kind]) -> Kind:
+    """A document from plain values, as they come of JSON.
+
+    Args:
+        value: the plain values.
+        kind: `Document`, or `Described` where what follows from it stands beside it.
+
+    Raises:
+        PlanError: it is of another version, a field or a name in it is unknown, or one is missing.
+    """
+    version = value.get("fairyring", 1) if isinstance(value, Mapping) else None
+    if version != VERSION:
+        raise PlanError(
+            "a plan's document",
+            given=f"one of version {version}" if version is not None else type(value).__name__,
+            expected=f"version {VERSION}",
+            do="Read it with the version of fairyring that wrote it.",
+        )
+    try:
+        found = msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        raise PlanError(
+            "a plan's document", given=str(error), expected="the fields of version 2 alone", do=_CHANGED
+        ) from None
+    for stage in (*found.aggregation, *(found.local.examples or ())):
+        _check("a stage", stage, STAGES, {"name", "program"})
+    _check("the cohort", found.cohort, COHORTS, set())
+    _check("the algorithm", found.algorithm, ALGORITHMS, {"name", "program"})
+    inner: Any = found.algorithm
+    while isinstance(inner, dict) and "adaptive_clip" in inner:
+        inner = inner["adaptive_clip"].get("algorithm")
+        _check("the algorithm", inner, ALGORITHMS, {"name", "program"})
+    for optimizer in (found.local.optimizer, found.server):
+        _check_optimizer(optimizer)
+    return found
+
+
+_CHANGED = "Take it as it was written; one that was changed says nothing of the plan."
+
+
+def _check_optimizer(value: Any) -> None:
+    chained = value.get("chain") if isinstance(value, dict) else None
+    if (
+        isinstance(chained, dict)
+        and chained.keys() == {"transforms"}
+        and isinstance(chained["transforms"], list)
+    ):
+        for one in chained["transforms"]:
+            _check_optimizer(one)
+        return
+    names = value if isinstance(value, dict) else ()
+    makers = {name: getattr(optax, name) for name in names if name != UNREAD and hasattr(optax, name)}
+    _check("an optimiser", value, makers, {"by_round", "reads", "program"}, whole=False)
+
+
+def _check(what: str, value: Any, makers: Makers, custom: set[str], *, whole: bool = True) -> None:
+    """Raise `PlanError` unless `value` is one name, with settings of what makes it; all of them where it is `whole`."""
+    names = list(value) if isinstance(value, dict) else []
+    if len(names) == 1 and isinstance(value[names[0]], dict):
+        given = set(value[names[0]])
+        if names[0] == CUSTOM and custom:
+            known, needed = custom, custom
+        elif names[0] in makers:
+            known = set(inspect.signature(makers[names[0]]).parameters)
+            needed = known if whole else set()
+        else:
+            known, needed = set(), {""}
+        if needed <= given <= known:
+            return
+    raise PlanError(
+        f"a plan's document, {what}",
+        given=json.dumps(value)[:100],
+        expected="a name that is known, with its own settings",
+        do=_CHANGED,
+    )
