@@ -156,7 +156,7 @@ def compiled_once() -> Iterator[None]:
     engine, fingerprint = assembly.Engine, fr.Plan.fingerprint
 
     def kept(given: fr.Plan, workload: Any, clients: int, target: Any) -> Any:
-        key = id(given), clients, str(workload)
+        key = id(given), clients, str(workload), str(target)
         if key not in engines:
             engines[key] = given, engine(given, workload, clients, target)
         return engines[key][1]
