@@ -14,6 +14,15 @@ from tests.processes import fairyring_test_programs as programs
 # Runs that tests of several rooms look at.
 pytest_plugins = ["tests.simulation.kept_runs"]
 
+ALL_CORES = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+
+
+def _own_cores(worker: int, workers: int) -> None:
+    """A worker's share of the cores: two that both use all would wait for each other, and compile for each core."""
+    cores = sorted(ALL_CORES)
+    if cores:
+        os.sched_setaffinity(0, cores[worker::workers] or {cores[worker % len(cores)]})
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--soak", action="store_true", help="run all parts of every campaign")
@@ -27,7 +36,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """Programs are compiled once, for all processes of this session and of later ones."""
     given = os.environ.get(programs.FOLDER)
     folder = programs.folder(Path(given) if given else selection.ROOT / ".pytest_cache" / "programs")
-    if not hasattr(config, "workerinput"):
+    if worker := getattr(config, "workerinput", None):
+        _own_cores(int(worker["workerid"].removeprefix("gw")), worker["workercount"])
+    else:
         programs.forget(folder)
     programs.install()
     os.environ[programs.COMPILER] = "optimised" if config.getoption("optimised") else "quick"
@@ -85,6 +96,17 @@ def _compiler(request: pytest.FixtureRequest):
         yield
     jax.clear_caches()
     gc.collect()
+
+
+@pytest.fixture
+def all_cores():
+    """Every core of the machine, as a user's process has them."""
+    own = os.sched_getaffinity(0) if ALL_CORES else set()
+    if ALL_CORES:
+        os.sched_setaffinity(0, ALL_CORES)
+    yield
+    if ALL_CORES:
+        os.sched_setaffinity(0, own)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 from fairyring.cli import main
 from tests.processes.fairyring_test_programs import as_users
 
-pytestmark = [pytest.mark.slow, pytest.mark.optimised]
+pytestmark = [pytest.mark.slow, pytest.mark.optimised, pytest.mark.usefixtures("all_cores")]
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 # What an example prints -> the least and the most it may say. Wide enough for another machine's rounding.

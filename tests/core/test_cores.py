@@ -8,7 +8,7 @@ import pytest
 
 from fairyring.core.cores import POOL, available_cores, core_devices
 
-pytestmark = pytest.mark.optimised
+pytestmark = [pytest.mark.optimised, pytest.mark.usefixtures("all_cores")]
 
 
 def test_a_device_a_core_and_the_same_ones_again(monkeypatch):

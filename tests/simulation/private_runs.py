@@ -157,7 +157,7 @@ def compiled_once() -> Iterator[None]:
     engine, program = assembly.Engine, assembly.ServerProgram
 
     def kept(given: fr.Plan, workload: Any, clients: int, target: Any) -> Any:
-        key = id(given), clients, str(workload)
+        key = id(given), clients, str(workload), str(target)
         if key not in engines:
             engines[key] = given, engine(given, workload, clients, target)
         return engines[key][1]

@@ -1,5 +1,6 @@
 """The masked protocol behind a plan: the same bits as adding integers, and everything else it says of itself."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -11,6 +12,7 @@ import fairyring as fr
 from fairyring.rounds.draws import Draws, Leaving
 from fairyring.simulation import masked
 from tests.learning.linear import people, task
+from tests.simulation.private_runs import compiled_once
 
 pytestmark = pytest.mark.optimised
 
@@ -30,6 +32,15 @@ def plan(cohort: Any = 6, bits: int = 24, clip: float = 0.5, quantized: int = 12
     )
 
 
+PLAIN = plan()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _compiled_once() -> Iterator[None]:
+    with compiled_once():
+        yield
+
+
 def run(given: fr.Plan, mode: str, **options: Any) -> fr.Run:
     settings = {"rounds": 4, "seed": 5} | options
     return fr.simulate(given, people(SIZES), secure_sum=mode, **settings)  # type: ignore[arg-type]
@@ -43,7 +54,7 @@ def same_state(a: fr.Run, b: fr.Run) -> bool:
 @pytest.mark.parametrize(
     ("given", "options"),
     [
-        (plan(), {}),
+        (PLAIN, {}),
         (plan(bits=17), {"devices": 1}),
         (plan(cohort=8, bits=32, dropout_rate=0.3, minimum_cohort=3), {"dropout": 0.15}),
         (plan(bits=16, quantized=10, threat="semi_malicious"), {"together": 2}),
@@ -68,7 +79,7 @@ def test_the_protocol_gives_bitwise_the_model_of_adding_integers(given, options)
 
 def test_bytes_are_known_beforehand_to_the_last_one():
     """Where nobody vanishes and indices take one byte, as with up to 128 clients."""
-    given = plan()
+    given = PLAIN
     record = run(given, "protocol").metrics[0]
     assert record["bytes_up"] == 6 * given.bytes_up
     assert record["bytes_down"] == 6 * given.bytes_down
@@ -76,7 +87,7 @@ def test_bytes_are_known_beforehand_to_the_last_one():
 
 def test_masks_differ_between_runs_and_sums_do_not(tmp_path):
     first, second = (tmp_path / name for name in ("first", "second"))
-    a, b = run(plan(), "protocol", run=first), run(plan(), "protocol", run=second)
+    a, b = run(PLAIN, "protocol", run=first), run(PLAIN, "protocol", run=second)
     assert same_state(a, b)
     shown = [(path / "exhibit.safetensors").read_bytes() for path in (first, second)]
     assert shown[0] != shown[1]
@@ -98,7 +109,7 @@ def test_a_sum_of_too_few_is_not_released_and_changes_nothing(mode):
 def test_too_many_that_vanish_after_their_input_end_the_session_and_say_where(monkeypatch):
     everybody = {client: Leaving.BEFORE_UNMASKING for client in range(8)}
     monkeypatch.setattr(Draws, "leaving", lambda self, draw: everybody)
-    done = run(plan(), "protocol", rounds=1)
+    done = run(PLAIN, "protocol", rounds=1)
     assert done.metrics[0]["clients"] == 0
     assert done.metrics[0]["aborted"][0] == "unmasking"
     assert "vanished" in done.metrics[0]["aborted"][1]
@@ -109,7 +120,7 @@ def test_large_cohorts_keep_their_inputs_in_a_file(monkeypatch):
     used = []
     real = masked.FileLog
     monkeypatch.setattr(masked, "FileLog", lambda *a, **k: used.append(a) or real(*a, **k))
-    assert same_state(run(plan(), "ideal", rounds=2), run(plan(), "protocol", rounds=2))
+    assert same_state(run(PLAIN, "ideal", rounds=2), run(PLAIN, "protocol", rounds=2))
     assert len(used) == 2
     assert not any(path.exists() for (path,) in used)
 
@@ -137,18 +148,18 @@ def test_plans_whose_secure_sum_cannot_hold_are_refused_when_made(options, messa
 
 def test_simulations_that_make_no_sense():
     with pytest.raises(fr.PlanError, match="'ideal', or 'protocol'"):
-        run(plan(), "masked")
+        run(PLAIN, "masked")
     bare = fr.Plan(task(), local=fr.LocalTraining(optax.sgd(0.1), batch_size=4), cohort=3)
     with pytest.raises(fr.PlanError, match="for a plan without a secure sum"):
         run(bare, "protocol")
 
 
 def test_a_run_goes_on_as_it_began_and_to_the_same_bits(tmp_path):
-    whole = run(plan(), "protocol", run=tmp_path / "whole", rounds=6, dropout=0.1)
-    run(plan(), "protocol", run=tmp_path / "parts", rounds=3, dropout=0.1, checkpoint_every=2)
+    whole = run(PLAIN, "protocol", run=tmp_path / "whole", rounds=6, dropout=0.1)
+    run(PLAIN, "protocol", run=tmp_path / "parts", rounds=3, dropout=0.1, checkpoint_every=2)
     with pytest.raises(fr.RunMismatch, match="another secure_sum: protocol"):
-        run(plan(), "ideal", run=tmp_path / "parts", resume=True, rounds=6, dropout=0.1)
-    parts = run(plan(), "protocol", run=tmp_path / "parts", resume=True, rounds=6, dropout=0.1)
+        run(PLAIN, "ideal", run=tmp_path / "parts", resume=True, rounds=6, dropout=0.1)
+    parts = run(PLAIN, "protocol", run=tmp_path / "parts", resume=True, rounds=6, dropout=0.1)
     assert same_state(whole, parts)
     assert fr.verify_run(tmp_path / "parts").rounds == 6
 
@@ -182,7 +193,7 @@ def test_terms_name_the_plan_and_change_with_it():
 
 def test_a_run_says_what_was_private_about_it():
     kinds = {
-        mode: {a["title"]: a["kind"] for a in run(plan(), mode, rounds=1).header["assumptions"]}
+        mode: {a["title"]: a["kind"] for a in run(PLAIN, mode, rounds=1).header["assumptions"]}
         for mode in ("ideal", "protocol")
     }
     assert kinds["ideal"]["The secure sum is simulated in its ideal form"] == "not_private"
