@@ -82,9 +82,9 @@ def kept_in(folder: str | None) -> Iterator[None]:
         keep(before)
 
 
-def put_whole(cache: Any, key: str, value: bytes) -> None:
+def put_whole(self: Any, key: str, value: bytes) -> None:
     """JAX writes in place: another process may read half an entry, and one that is killed leaves half of it for ever."""
-    final = Path(str(cache.path)) / f"{key}-cache"
+    final = Path(str(self.path)) / f"{key}-cache"
     if final.exists():
         return
     with tempfile.NamedTemporaryFile(dir=final.parent, delete=False) as file:
@@ -100,11 +100,11 @@ def install() -> None:
         return
     find, options = lru_cache.LRUCache.get, compiler.get_compile_options
 
-    def get(cache: Any, key: str) -> bytes | None:
-        value = find(cache, key)
+    def get(self: Any, key: str) -> bytes | None:
+        value = find(self, key)
         if value is not None:
             with contextlib.suppress(FileNotFoundError):
-                os.utime(Path(str(cache.path)) / f"{key}-cache")
+                os.utime(Path(str(self.path)) / f"{key}-cache")
         return value
 
     def compile_options(*args: Any, **settings: Any) -> Any:

@@ -35,9 +35,9 @@ def test_a_kept_program_gives_the_same_bits(
     monkeypatch.setenv(programs.COMPILER, compiler)
     loaded: list[float] = []
 
-    def listen(event: str, seconds: float, **_: object) -> None:
+    def listen(event: str, duration_secs: float, **_: str | int) -> None:
         if event.endswith("cache_retrieval_time_sec"):
-            loaded.append(seconds)
+            loaded.append(duration_secs)
 
     jax.monitoring.register_event_duration_secs_listener(listen)
     try:
