@@ -24,7 +24,8 @@ from fairyring.core.errors import PlanError
 from fairyring.learning import document as documents
 from fairyring.learning.algorithm import Algorithm
 from fairyring.learning.describe import read_optimizer
-from fairyring.learning.document import ALGORITHMS, COHORTS, STAGES, Described, Document, canonical, read
+from fairyring.learning.document import ALGORITHMS, COHORTS, STAGES, canonical
+from fairyring.learning.document_reader import Described, Document, read
 
 COLUMNS = {"x": ((5,), np.float32), "y": ((), np.int32)}
 

@@ -787,7 +787,5 @@ def test_killed_again_and_again_a_run_never_spends_more_than_it_may(tmp_path):
 
 
 def test_the_ledger_names_the_plan_with_its_code(copy):
-    header = json.loads((copy / "run.json").read_text())
     with_code = CENTRAL.digest(CENTRAL.task.columns_of(people()))
-    assert Ledger.read(copy / LEDGER).promise.plan == header["fingerprints"]["plan"] == with_code
-    assert with_code != CENTRAL.digest()
+    assert Ledger.read(copy / LEDGER).promise.plan == with_code != CENTRAL.digest()

@@ -293,7 +293,8 @@ def test_a_run_of_an_older_form_is_refused_with_the_reason(averaged, tmp_path):
 
 
 def test_what_plan_json_says_is_what_run_json_names(averaged):
-    from fairyring.learning.document import Described, Document, digest, read
+    from fairyring.learning.document import digest
+    from fairyring.learning.document_reader import Described, Document, read
 
     run, population = averaged
     plan = json.loads((run.folder / "plan.json").read_text())

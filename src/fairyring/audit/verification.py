@@ -9,7 +9,8 @@ import msgspec
 
 from fairyring.audit.walk import Place, Walk
 from fairyring.core.errors import PlanError, RunDamaged, RunError, SecureSumError
-from fairyring.learning.document import Described, Document, digest, read
+from fairyring.learning.document import digest
+from fairyring.learning.document_reader import Described, Document, read
 from fairyring.privacy.ledger import Ledger
 from fairyring.records.folder import RunFolder
 from fairyring.records.layout import (

@@ -7,7 +7,7 @@ import msgspec
 
 from fairyring.core.errors import SecureSumError
 from fairyring.core.packing import unpack_words
-from fairyring.learning.document import SecureSum
+from fairyring.learning.document_reader import SecureSum
 from fairyring.records.layout import METRICS, SUM, TRANSCRIPT
 from fairyring.records.reading import Record, content_of, damaged, decoded, require
 from fairyring.rounds.history import Part, head_of_end, head_of_part, head_of_round
