@@ -12,6 +12,8 @@ import pytest
 from fairyring.ecology.history import evolve, fingerprint
 from tests.ecology import worlds
 
+pytestmark = pytest.mark.optimised
+
 KNOWN = {  # counts of 64 steps; fingerprints with and without fused multiply-add
     "FIRST": ("0ab1af6ab3b93819", "2bc5484b08e87d15", "23a04cfa235d8a82"),
     "HOPPING_BLIND": ("c488492fc75c89d5", "e90018e05c9cb2dc", "977f13c5d086516c"),
