@@ -4,15 +4,13 @@ import gc
 import os
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import jax
 import pytest
 
 from tests import selection
 from tests.processes import fairyring_test_programs as programs
-
-# Runs that tests of several rooms look at.
-pytest_plugins = ["tests.simulation.kept_runs"]
 
 ALL_CORES = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
 
@@ -114,3 +112,11 @@ def no_cache():
     """Programs are compiled, not found among those of earlier runs."""
     with programs.kept_in(None):
         yield
+
+
+@pytest.fixture(scope="session")
+def private_runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Private runs of many kinds, made once for all tests that look at what a run leaves behind."""
+    from tests.simulation.kept_runs import make_private_runs
+
+    return make_private_runs(tmp_path_factory)

@@ -54,8 +54,7 @@ class Kept(NamedTuple):
     folder: Path
 
 
-@pytest.fixture(scope="session")
-def private_runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Kept]:
+def make_private_runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Kept]:
     """By what is special about them. The process's mask hides nothing while they are made."""
     folder = tmp_path_factory.mktemp("private")
     before = os.umask(0)
