@@ -1,6 +1,6 @@
 """The server's half of every round, compiled: what all drivers run, whoever has computed the sum."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -33,10 +33,8 @@ class ServerProgram:
         options: of the compiler.
 
     Attributes:
-        add_up: `(0, parts) -> Sums`: where noise is added before the server's half.
-        finish: `(0, state, parts, round, root) -> (state, side, reported)`: `parts` are the sums of several workers.
-        finish_noisy: as `finish`, of the one noisy sum; the decoded mean vector comes last.
         root: the run's key, on the device.
+        compiled: the programs so far, by what they do and of how many parts.
     """
 
     def __init__(
@@ -47,14 +45,12 @@ class ServerProgram:
         device: Device,
         options: Mapping[str, str | int] | None = None,
     ) -> None:
-        self.plan, self.device = plan, device
+        self.plan, self.device, self._options = plan, device, options
         self.root = jax.device_put(root, device)
         self.advance = server_half(
             plan.server, plan.algorithm, plan.bound, plan.update_layout, clients, plan.secret_rate
         )
-        self.add_up = Program(self._add_up, [device], options=options)
-        self.finish = Program(self._finish, [device], options=options)
-        self.finish_noisy = Program(self._finish_noisy, [device], options=options)
+        self.compiled: dict[tuple[str, int], Program] = {}
 
     def placed(self, state: ServerState) -> ServerState:
         """`state`, on the server's device."""
@@ -74,26 +70,45 @@ class ServerProgram:
 
     def warm(self, state: ServerState, parts: tuple[Sums, ...]) -> None:
         """Compile what rounds of such parts need; `parts` are those of nobody."""
-        number = np.int32(0)
-        self.finish(0, state, parts, number, self.root)
-        if self.plan.protection is not None:
-            self.finish_noisy(0, state, self.add_up(0, parts), number, self.root)
+        if self.plan.protection is None:
+            self.finish(state, parts, 0)
+        else:
+            self.finish_noisy(state, self.add_up(parts), 0)
+
+    def add_up(self, parts: tuple[Sums, ...]) -> Sums:
+        """The sum of all parts, to which noise is added before the server's half."""
+        return self._of(self._add_up, len(parts))(0, parts)
+
+    def finish(
+        self, state: ServerState, parts: tuple[Sums, ...], number: int
+    ) -> tuple[ServerState, jax.Array, jax.Array]:
+        """The server's half of round `number`: the state, `[side...]`, and how many reported."""
+        return self._of(self._finish, len(parts))(0, state, parts, np.int32(number), self.root)
+
+    def finish_noisy(
+        self, state: ServerState, sums: Sums, number: int
+    ) -> tuple[ServerState, jax.Array, jax.Array, jax.Array]:
+        """The same of the one noisy sum, and the decoded mean vector."""
+        return self._of(self._finish_noisy, 1)(0, state, sums, np.int32(number), self.root)
+
+    def _of(self, function: Callable[..., Tree], parts: int) -> Program:
+        key = function.__name__, parts
+        if key not in self.compiled:
+            self.compiled[key] = Program(function, [self.device], options=self._options)
+        return self.compiled[key]
 
     def _add_up(self, parts: tuple[Sums, ...]) -> Sums:
-        """The sum of all parts."""
         return jax.tree.map(lambda *leaves: sum(leaves[1:], leaves[0]), *parts)
 
     def _finish(
         self, state: ServerState, parts: tuple[Sums, ...], number: jax.Array, root: jax.Array
     ) -> tuple[ServerState, jax.Array, jax.Array]:
-        """The server's half of a round: the state, `[side...]`, and how many reported."""
         state, side, reported, _ = self._finish_noisy(state, self._add_up(parts), number, root)
         return state, side, reported
 
     def _finish_noisy(
         self, state: ServerState, sums: Sums, number: jax.Array, root: jax.Array
     ) -> tuple[ServerState, jax.Array, jax.Array, jax.Array]:
-        """The same of a sum, and the decoded mean vector."""
         counted = counts(self.plan, sums.reported)
         state, side, mean = self.advance(
             state, sums.message, counted, shared(of_round(root, number), Purpose.SHARED)

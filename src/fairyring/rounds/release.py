@@ -52,12 +52,12 @@ def release(
     Raises:
         BudgetSpent, PrivacyError: it may not be released; nothing is.
     """
-    plan, number = program.plan, np.int32(draw.round)
+    plan = program.plan
     if noise is None:
-        state, side, reported = program.finish(0, state, total.parts, number, program.root)
+        state, side, reported = program.finish(state, total.parts, draw.round)
         heard = int(reported)
         return Released(state, np.asarray(side), heard, bool(counts(plan, heard)))
-    sums = program.add_up(0, total.parts)
+    sums = program.add_up(total.parts)
     clients, summed = int(sums.reported), total.summed
     if not counts(plan, clients):
         noise.cancel(seen=summed is not None and summed.seen)
@@ -67,5 +67,5 @@ def release(
         watch.released(draw, vector, clients)
     noisy = sums._replace(message=sums.message._replace(vector=vector))
     noisy = jax.device_put(noisy, program.device)
-    state, side, _, mean = program.finish_noisy(0, state, noisy, number, program.root)
+    state, side, _, mean = program.finish_noisy(state, noisy, draw.round)
     return Released(state, np.asarray(side), clients, True, np.asarray(mean))
