@@ -71,7 +71,9 @@ def test_no_round_is_opened_after_one_that_could_not_be_recorded(tmp_path, monke
         raise OSError("no space left on device")
 
     with run:
-        run.accept(run.open(Draw(1, everybody, everybody)), Total((program.sums(),), nobody))
+        work = run.open(Draw(1, everybody, everybody))
+        assert work is not None
+        run.accept(work, Total((program.sums(),), nobody))
         with monkeypatch.context() as patch:
             patch.setattr(run.keeping, "add", full)
             with pytest.raises(OSError, match="no space"):
