@@ -645,3 +645,16 @@ def test_a_run_of_an_older_form_and_a_plan_that_is_not_the_runs_are_told(copy: C
     edit_json(folder, "run.json", lambda value: value.pop("form"))
     with pytest.raises(fr.RunMismatch, match="form 1"):
         fr.verify_run(folder)
+
+
+def test_devices_that_agreed_to_another_plan_than_the_one_described_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All is signed as it is: what the terms name is reckoned again, from the plan that a person reads."""
+    other = plan(clip=5.0)
+    terms = PLAN._terms(bytes.fromhex(other.digest()))
+    with monkeypatch.context() as patch:
+        patch.setattr(fr.Plan, "terms", property(lambda _: terms))
+        run(tmp_path / "run", rounds=2)
+    with pytest.raises(fr.SecureSumError, match="devices agreed to"):
+        fr.verify_run(tmp_path / "run")

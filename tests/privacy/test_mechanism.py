@@ -186,6 +186,27 @@ def test_a_planted_fault_is_found(fault: str) -> None:
     assert check(noise, added(noise, rounds, 7)).holds
 
 
+@pytest.mark.parametrize(
+    "sides", [("loss", "loss"), ("accuracy", "the update"), ("accuracy", "coordinates 0 to 15")]
+)
+def test_side_values_of_any_name_hide_no_other_part(
+    sides: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A metric may be called what an algorithm's side value, or a part of the update, is called."""
+    monkeypatch.setitem(globals(), "SIDES", sides)
+    noise, honest = LAWS["gaussian"], added(LAWS["gaussian"], 8, 7)
+    first = slice(D, D + COPIES) if sides[0] == sides[1] else slice(0, D // 15)
+    less = {t: own.copy() for t, own in honest.items()}
+    for own in less.values():
+        own[first] //= 8
+    parts = Mechanism(noise, sides, 32)._parts
+    assert slice(0, D) in parts.values()
+    assert first in parts.values()
+    assert slice(D + COPIES, D + 2 * COPIES) in parts.values()
+    assert check(noise, honest).holds
+    assert not check(noise, less).holds
+
+
 def test_correlated_noise_that_is_not_is_found() -> None:
     noise = LAWS["correlated"]
     plain = Noise("gaussian", 1.0, NOISY, 900.0, 1e5, 1.0, D)

@@ -2,14 +2,28 @@
 
 from dataclasses import replace
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
 
 import fairyring as fr
-from fairyring.core.errors import PlanError
-from fairyring.rounds.means import TAKEN
+from fairyring.core.errors import PlanError, RunError
+from fairyring.core.keys import root
+from fairyring.records.folder import RunFolder
+from fairyring.rounds.coordinator import Coordinator
+from fairyring.rounds.draws import Draw
+from fairyring.rounds.due import Timetable
+from fairyring.rounds.header import new_header
+from fairyring.rounds.means import TAKEN, recorded
+from fairyring.rounds.program import ServerProgram
+from fairyring.rounds.ran import Ran
+from fairyring.rounds.spending import Spending
+from fairyring.rounds.total import Total
+from fairyring.simulation.target import target
 from tests.learning.linear import people, task
+from tests.simulation import private_runs
 
 
 def ones(outputs, batch):
@@ -31,3 +45,55 @@ def test_the_columns_of_a_record_are_those_that_are_taken():
     run = fr.simulate(plan("mine"), people([3, 4]), test=people([3]), rounds=1)
     assert run.metrics[0]["mine"] == run.metrics[0]["test"]["mine"] == 1.0
     assert set(run.metrics[0]) - {"mine"} <= TAKEN
+
+
+def test_a_metric_has_its_own_range_though_an_algorithm_sends_something_of_that_name():
+    private = private_runs.plan(fr.gaussian_noise(1.5), algorithm=fr.adaptive_clip(0.5))
+    named = replace(private, task=replace(private.task, metrics={"within_clip": fr.Metric(ones, 5.0)}))
+    spending = Spending(named, None)
+    record = recorded(named, np.array([10.0, 1.0, 3.0]), 10, 10, spending, released=True)
+    spending.close(finished=True)
+    assert record["within_clip"] == 3.0
+
+
+def test_no_round_is_opened_after_one_that_could_not_be_recorded(tmp_path, monkeypatch):
+    given, clients, on = plan("mine"), people([3, 4]), target(1, devices=1)
+    program = ServerProgram(given, 2, root(0), on.devices[0], on.options)
+    columns = given.task.columns_of(clients)
+    run = Coordinator(
+        given, program, given.first_state(jax.random.key(0)), clients,
+        header=new_header(given, "", columns=columns, rounds=3, seed=0, started="", machine={}),
+        ran=Ran(given, 2, (3, 4)), summary={}, timetable=Timetable(3, 1), store=RunFolder.create(tmp_path / "run"),
+    )  # fmt: skip
+    everybody, nobody = np.arange(2), np.zeros(0, np.int64)
+
+    def full(*_):
+        raise OSError("no space left on device")
+
+    with run:
+        work = run.open(Draw(1, everybody, everybody))
+        assert work is not None
+        run.accept(work, Total((program.sums(),), nobody))
+        with monkeypatch.context() as patch:
+            patch.setattr(run.keeping, "add", full)
+            with pytest.raises(OSError, match="no space"):
+                run.record()
+        with pytest.raises(RunError, match="is not recorded"):
+            run.open(Draw(2, everybody, everybody))
+        run.record()
+        assert run.open(Draw(2, everybody, everybody)) is not None
+    assert [record["round"] for record in run.records] == [1]
+
+
+def test_early_stopping_goes_on_after_a_value_that_is_no_number(tmp_path):
+    def lost(outputs, batch):
+        return jnp.where(batch["x"][:, 0] > 100, jnp.nan, 0.5), jnp.ones(outputs.shape[0])
+
+    far = {"x": np.full((3, 5), 1e3, np.float32), "y": np.zeros(3, np.int32)}
+    test = fr.Population.from_arrays(far, client=np.zeros(3, int), clients=np.arange(1))
+    given = replace(plan("mine"), task=replace(task(), metrics={"mine": fr.Metric(lost, 1.0)}))
+    options = {"test": test, "evaluate_every": 1, "stop": fr.EarlyStopping("mine", patience=2)}
+    fr.simulate(given, people([3, 4]), rounds=1, run=tmp_path / "run", **options)
+    resumed = fr.simulate(given, people([3, 4]), rounds=4, run=tmp_path / "run", resume=True, **options)
+    assert resumed.rounds == 2
+    assert resumed.header["status"] == "stopped"

@@ -217,13 +217,18 @@ class _Check:
         value = decoded(path, content_of(path), dict[str, Any])
         try:
             plan = read(value, Described)
-            found = digest({name: value[name] for name in Document.__struct_fields__}, self.header.code)
+            document = {name: value[name] for name in Document.__struct_fields__}
+            found = digest(document, self.header.code)
+            # Devices know of no columns: what names the plan to them leaves out what reads examples.
+            terms = digest(document, {"columns": {}, "programs": {"init": self.header.init}})
         except (PlanError, ValueError) as error:
             raise damaged(path, error) from error
         require(plan.secure_sum is not None, PLAN, "no secure sum", "that of the run")
         require(
             found == self.header.fingerprints.get("plan"), PLAN, f"a plan {found[:12]}", "that of run.json"
         )
+        agreed = self.header.fingerprints.get("terms", "")
+        require(terms == agreed, PLAN, f"a plan {terms[:12]}", f"{agreed[:12]}, which its devices agreed to")
         return plan
 
     def _metrics(self) -> tuple[list[bytes], bool]:

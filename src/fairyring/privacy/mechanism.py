@@ -361,5 +361,7 @@ def _parts(noise: Noise, sides: tuple[str, ...]) -> dict[str, slice]:
     parts |= {f"coordinates {a} to {b - 1}": slice(a, b) for a, b in pairwise(cuts)}
     copies = (noise.coordinates - update) // max(1, len(sides))
     for place, name in enumerate(sides):
-        parts[name] = slice(update + place * copies, update + (place + 1) * copies)
+        # A metric may have the name of something else: none takes the place of another.
+        own = name if name not in parts else f"{name} (side value {place + 1})"
+        parts[own] = slice(update + place * copies, update + (place + 1) * copies)
     return {name: part for name, part in parts.items() if part.stop > part.start}

@@ -22,6 +22,12 @@ class Header(msgspec.Struct):
     code: dict[str, Any]
     privacy: dict[str, Any] | None = None
 
+    @property
+    def init(self) -> object:
+        """Digest of the program of the model's first parameters, as far as there is one."""
+        programs = self.code.get("programs")
+        return programs.get("init") if isinstance(programs, dict) else None
+
 
 class Record(msgspec.Struct):
     """Of a line of metrics.jsonl, what is looked at."""

@@ -12,6 +12,7 @@ a service that waits for phones and a test run the same one. What must survive i
 reserved before it is computed, in the ledger as released before it is shown, and recorded before the next is opened.
 """
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -247,13 +248,13 @@ class Coordinator:
         """Record the round that was accepted, with means of loss and metrics on held-out data; returns its record."""
         assert self._pending is not None, "a round that was accepted"
         _, record = self._pending
-        self._pending = None
         if self.evaluates and self.spending is not None:
             record |= self._spent()
         if test is not None:
             record["test"] = dict(test)
-        self.records.append(record)
         self.keeping.add(record, self.model)
+        self.records.append(record)
+        self._pending = None  # only now may the next be opened
         if self.timetable.saves(self.round, self.now() - (self._saved or 0.0)):
             self._checkpoint()
             self._saved = self.now()
@@ -399,7 +400,9 @@ class Coordinator:
     def _stops(self) -> bool:
         if self.stop is None:
             return False
-        return self.stop.judge([r["test"][self.stop.metric] for r in self.records if "test" in r])
+        # What is no number has been kept as null.
+        told = (r["test"][self.stop.metric] for r in self.records if "test" in r)
+        return self.stop.judge([math.nan if value is None else value for value in told])
 
     def _diverged(self, draw: Draw) -> None:
         clients = [self.clients.ids[c] for c in draw.staying[:5]]

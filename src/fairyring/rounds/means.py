@@ -73,7 +73,8 @@ def recorded(
     means = {name: float(side[1 + j]) for j, name in enumerate(names)}
     if spending is None:
         return means
-    bounds = {side.name: side.bound for side in plan.sides if side.name in means}
+    # By place: what an algorithm sends beside them may have the name of a metric.
+    bounds = {side.name: side.bound for side in plan.sides[1 : 1 + len(names)]}
     means = {name: min(max(mean, 0.0), bounds[name]) for name, mean in means.items()}
     if spending.by_steps:  # each is a mean over many noisy steps of many clients
         return means
