@@ -9,7 +9,7 @@ import optax
 import pytest
 
 import fairyring as fr
-from fairyring.core.errors import PlanError, RunError
+from fairyring.core.errors import BudgetSpent, PlanError, RunError
 from fairyring.core.keys import root
 from fairyring.records.folder import RunFolder
 from fairyring.rounds.coordinator import Coordinator
@@ -19,7 +19,7 @@ from fairyring.rounds.header import new_header
 from fairyring.rounds.means import TAKEN, recorded
 from fairyring.rounds.program import ServerProgram
 from fairyring.rounds.ran import Ran
-from fairyring.rounds.spending import Spending
+from fairyring.rounds.spending import RoundNoise, Spending
 from fairyring.rounds.total import Total
 from fairyring.simulation.target import target
 from tests.learning.linear import people, task
@@ -97,3 +97,23 @@ def test_early_stopping_goes_on_after_a_value_that_is_no_number(tmp_path):
     resumed = fr.simulate(given, people([3, 4]), rounds=4, run=tmp_path / "run", resume=True, **options)
     assert resumed.rounds == 2
     assert resumed.header["status"] == "stopped"
+
+
+@pytest.mark.parametrize("cut_off", [1, 2])
+def test_a_round_that_would_spend_too_much_as_it_came_ends_the_run_unreleased(cut_off, monkeypatch):
+    """What came is other than what was reserved, and the ledger withholds it."""
+    real = RoundNoise.release
+
+    def release(noise, *given, **more):
+        if noise.round == cut_off:
+            raise BudgetSpent("round", given="more", expected="less", do="Stop.")
+        return real(noise, *given, **more)
+
+    monkeypatch.setattr(RoundNoise, "release", release)
+    given = private_runs.plan(fr.gaussian_noise(1.5), bits=None)
+    if cut_off == 1:
+        with pytest.raises(BudgetSpent):
+            private_runs.run(given, 3)
+        return
+    run = private_runs.run(given, 3)
+    assert (run.rounds, run.header["status"], run.header["stopped_by"]) == (1, "stopped", "budget")

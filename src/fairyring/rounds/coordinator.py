@@ -110,7 +110,7 @@ class Coordinator:
         self.spending: Spending | None = None
         self._digested: tuple[ServerState, bytes] | None = None
         self._stopped = self._ended = False  # ended: all that a run leaves has been written
-        self._pending: tuple[Released, dict[str, Any]] | None = None
+        self._pending: dict[str, Any] | None = None  # the record of a round that is accepted
         self.keeping = Keeping(store or Nowhere(), header, plan, states, signers)
         try:
             self.records: list[dict[str, Any]] = []
@@ -202,27 +202,33 @@ class Coordinator:
             canaries = len(draw.canaries)
             try:
                 noise = self.spending.begin(draw.round, len(draw.staying) + canaries, _session(draw))
-            except BudgetSpent:
-                if not self.round:
-                    raise
-                self.header["stopped_by"], self._stopped = "budget", True
+            except BudgetSpent as error:
+                self._end_by_budget(error)
                 return None
         previous = self.keeping.history.before(self.model()) if self.keeping.history else None
         return Work(draw, self.state, noise, previous)
 
-    def accept(self, work: Work, total: Total) -> None:
+    def accept(self, work: Work, total: Total) -> bool:
         """Release a round's total, and go on from it; where it was aborted or is of too few, nothing changes.
 
         A round that was accepted before is not accepted again: whoever is not sure to have been heard may repeat it.
 
+        Returns:
+            Whether it was; False where that would spend more than is left, which ends the run.
+
         Raises:
+            BudgetSpent: so it is in the first round.
             TrainingDiverged: in a plan without a budget no client's update was finite.
             PrivacyError: the round was released before, with another result.
         """
         if work.draw.round <= self.round:
-            return
+            return True
         watch = self.audit.watch if self.audit is not None else None
-        released = release(self.program, work.state, work.draw, total, work.noise, watch)
+        try:
+            released = release(self.program, work.state, work.draw, total, work.noise, watch)
+        except BudgetSpent as error:
+            self._end_by_budget(error)
+            return False
         self.state = released.state
         if self.audit is not None and released.mean is not None:
             self.audit.released(work.draw, released.mean, float(released.side[0]))
@@ -237,7 +243,8 @@ class Coordinator:
         record["seconds"] = self.now() - self._opened
         self.seconds += record["seconds"]
         self.round += 1
-        self._pending = released, record
+        self._pending = record
+        return True
 
     @property
     def evaluates(self) -> bool:
@@ -246,8 +253,8 @@ class Coordinator:
 
     def record(self, test: Mapping[str, float] | None = None) -> dict[str, Any]:
         """Record the round that was accepted, with means of loss and metrics on held-out data; returns its record."""
-        assert self._pending is not None, "a round that was accepted"
-        _, record = self._pending
+        record = self._pending
+        assert record is not None, "a round that was accepted"
         if self.evaluates and self.spending is not None:
             record |= self._spent()
         if test is not None:
@@ -403,6 +410,12 @@ class Coordinator:
         # What is no number has been kept as null.
         told = (r["test"][self.stop.metric] for r in self.records if "test" in r)
         return self.stop.judge([math.nan if value is None else value for value in told])
+
+    def _end_by_budget(self, error: BudgetSpent) -> None:
+        """A round would spend more than is left: the run ends, unless it never began."""
+        if not self.round:
+            raise error
+        self.header["stopped_by"], self._stopped = "budget", True
 
     def _diverged(self, draw: Draw) -> None:
         clients = [self.clients.ids[c] for c in draw.staying[:5]]

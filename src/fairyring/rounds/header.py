@@ -77,7 +77,7 @@ def check_same(header: Mapping[str, Any], saved: Mapping[str, Any], where: str) 
     check_form(saved, where)
     given = {**header["fingerprints"], **{name: header[name] for name in SAME}}
     before = {**saved["fingerprints"], **{name: saved.get(name, 0) for name in SAME}}
-    programs, there = header["code"]["programs"], saved["code"]["programs"]
+    programs, there = header["code"]["programs"], (saved.get("code") or {}).get("programs", {})
     parts = [name for name, program in programs.items() if there.get(name) != program]
     other = f", of another {', '.join(parts)}" if parts else ""
     versions = {k: v for k, v in saved["versions"].items() if header["versions"].get(k) != v}

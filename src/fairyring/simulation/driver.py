@@ -229,7 +229,8 @@ class _Driver:
             work = run.open(self.draws.of(run.round + 1))
             if work is None:
                 break
-            run.accept(work, self._total(work))
+            if not run.accept(work, self._total(work)):
+                break
             record = run.record(self._test() if run.evaluates else None)
             if on_round is not None:
                 on_round(record)
