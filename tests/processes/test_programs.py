@@ -161,7 +161,8 @@ def test_a_skip_fails_where_none_is_allowed(options: list[str], counts: str, tmp
     for name, text in SKIPPING.items():
         paths.append(f"tests/test_{name}.py")
         (tmp_path / paths[-1]).write_text(text)
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *options]
+    # Without the summary: where the variable CI is set, it repeats each reason in full.
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-rN", *options]
     command += ["--continue-on-collection-errors", *paths]
     run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert counts in run.stdout
