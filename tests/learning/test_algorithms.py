@@ -122,7 +122,7 @@ def test_scaffold_is_the_papers_option_two():
         w = mapped(lambda p, *d: p + sum(d) / len(d), w, *moves)
         c = mapped(lambda c, *d: c + sum(d) / len(clients), c, *changes)
     close(run.params, w, rtol=1e-4, atol=1e-5)
-    close(run.state.shared, c, rtol=1e-4, atol=1e-5)
+    close(run.state.algorithm, c, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.8])

@@ -272,10 +272,10 @@ def test_a_stage_of_ones_own_is_custom_whatever_it_is_called() -> None:
 
 
 def test_an_algorithm_of_ones_own_is_custom_whatever_it_is_called() -> None:
-    def halved(update: Any, sides: Any, shared: Any, fraction: Any) -> Any:
-        return jax.tree.map(lambda leaf: leaf / 2, update), shared
+    def halved(combined: Any, server_state: Any, facts: Any) -> Any:
+        return jax.tree.map(lambda leaf: leaf / 2, combined.update), server_state
 
-    mixed = fr.fedprox(0.1)._replace(apply=halved)
+    mixed = fr.fedprox(0.1)._replace(server=halved)
     lying = fr.fedprox(0.2)._replace(settings=(("mu", 0.1),))
     found = [plan(algorithm=one) for one in (fr.fedprox(0.1), mixed, lying)]
     told = [one.document()["algorithm"] for one in found]

@@ -188,9 +188,9 @@ def trained(made: fr.Plan, drawn: Drawn, population: fr.Population | None = None
     rows, _ = (population or POPULATION).gather(np.arange(3))
     columns = {name: jnp.asarray(rows[name]) for name in ("x", "y")}
     key = jax.random.key(0)
-    sent = Broadcast(PARAMS, made.algorithm.shared(PARAMS), jnp.int32(1))
-    mine = made.algorithm.mine(PARAMS)
-    return jax.jit(half)(sent, columns, jnp.int32(7), jnp.int32(SIZE), mine, key, key, drawn)
+    sent = Broadcast(PARAMS, made.algorithm.server_state(PARAMS), jnp.int32(1))
+    own = made.algorithm.client_state(PARAMS)
+    return jax.jit(half)(sent, columns, jnp.int32(7), jnp.int32(SIZE), own, key, key, drawn)
 
 
 TRAINED = trained(PLAN, drawn_for(PLAN, 0))

@@ -55,11 +55,11 @@ def example(plan, name):
     round_key = of_round(root(7), ROUND)
     given = {
         "params": np.asarray(plan.layout.flatten(params)),
-        "shared": np.full(plan.layout.size, 0.01, np.float32),
+        "server_state": np.full(plan.layout.size, 0.01, np.float32),
         "round": np.int32(ROUND),
         "size": np.int32(SIZE),
         **columns,
-        "mine": np.full(plan.layout.size, 0.02, np.float32),
+        "client_state": np.full(plan.layout.size, 0.02, np.float32),
         "client_key": np.asarray(jax.random.key_data(jax.random.fold_in(round_key, CLIENT))),
         "shared_key": np.asarray(jax.random.key_data(shared(round_key, Purpose.SHARED))),
     }
@@ -80,15 +80,15 @@ def simulated(plan, given, params, round_key):
         name: jnp.concatenate([jnp.asarray(given[name])[::-1], jnp.asarray(given[name])])
         for name in ("x", "y")
     }
-    trees = {n: plan.layout.unflatten(jnp.asarray(given[n])) for n in ("shared", "mine")}
-    if not plan.algorithm.gradient:
-        trees = {"shared": (), "mine": ()}
+    trees = {n: plan.layout.unflatten(jnp.asarray(given[n])) for n in ("server_state", "client_state")}
+    if plan.algorithm.name != "scaffold":
+        trees = {"server_state": (), "client_state": ()}
     outcome = jax.jit(update)(
-        Broadcast(params, trees["shared"], jnp.int32(ROUND)),
+        Broadcast(params, trees["server_state"], jnp.int32(ROUND)),
         columns,
         jnp.int32(ROOM),
         jnp.int32(SIZE),
-        trees["mine"],
+        trees["client_state"],
         jax.random.fold_in(round_key, CLIENT),
         shared(round_key, Purpose.SHARED),
     )
@@ -126,8 +126,9 @@ def test_the_exported_half_is_the_simulations(name):
     outcome = simulated(plan, given, params, round_key)
     agree(plan, np.asarray(values["vector"]), values.get("side"), outcome)
     assert bool(values["finite"])
-    if plan.algorithm.gradient:
-        np.testing.assert_allclose(values["mine"], plan.layout.flatten(outcome.mine), rtol=1e-4, atol=1e-6)
+    if plan.algorithm.name == "scaffold":
+        expected = plan.layout.flatten(outcome.client_state)
+        np.testing.assert_allclose(values["client_state"], expected, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.slow

@@ -13,7 +13,9 @@ import pytest
 
 import fairyring as fr
 from fairyring.core.errors import PlanError
+from fairyring.learning.algorithm import Combined, Facts, Report
 from fairyring.learning.protection import fewest_with, honest_of
+from fairyring.learning.rehearsal import RehearsalClient
 from fairyring.learning.server import server_half
 from fairyring.privacy.accounting import Accountant
 from fairyring.privacy.participation import AtMost, FixedSize, PoissonSampled
@@ -342,27 +344,28 @@ def test_whether_an_update_is_short_travels_as_one_more_noisy_value():
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.5, 1.0, 1.7, -0.4])
 def test_the_clip_norm_moves_as_in_the_paper(share):
     algorithm = fr.adaptive_clip(2.0, quantile=0.5, rate=0.2)
-    shared = algorithm.shared({"w": jnp.zeros(3)})
-    _, after = algorithm.apply({"w": jnp.ones(3)}, (jnp.float32(share),), shared, jnp.float32(0.1))
+    state = algorithm.server_state({"w": jnp.zeros(3)})
+    combined = Combined({"w": jnp.ones(3)}, (jnp.float32(share),))
+    _, after = algorithm.server(combined, state, Facts(jnp.float32(0.1)))
     # Andrew et al. 2021, Algorithm 1; what noise adds beyond a share is cut off.
     assert float(after[0]) == pytest.approx(2.0 * math.exp(-0.2 * (min(max(share, 0.0), 1.0) - 0.5)))
 
 
 def test_an_update_is_sent_in_units_of_the_norm_and_comes_back_in_its_own():
-    from fairyring.learning.algorithm import Local
-
     algorithm = fr.adaptive_clip(0.25)
-    delta = {"w": jnp.array([0.3, -0.4])}
-    shared = algorithm.shared(delta)
-    report = algorithm.report(Local(delta, jnp.float32(1), None), shared, algorithm.mine(delta))
+    received = {"w": jnp.zeros(2)}
+    state = algorithm.server_state(received)
+
+    def report_of(*delta: float) -> Report:
+        client = RehearsalClient(optax.sgd(1.0), [{"w": -jnp.array(delta)}])
+        return algorithm.device(client, received, state, ())
+
+    report = report_of(0.3, -0.4)
     np.testing.assert_allclose(report.update["w"], [1.2, -1.6], rtol=1e-6)
-    assert [float(side) for side in report.side] == [0.0]  # 0.5 is longer than 0.25
-    mean, _ = algorithm.apply(report.update, report.side, shared, jnp.float32(0.1))
+    assert [float(value) for value in report.auxiliary] == [0.0]  # 0.5 is longer than 0.25
+    mean, _ = algorithm.server(Combined(report.update, report.auxiliary), state, Facts(jnp.float32(0.1)))
     np.testing.assert_allclose(jax.tree.leaves(mean)[0], [0.3, -0.4], rtol=1e-6)
-    short = algorithm.report(
-        Local({"w": jnp.array([0.15, 0.2])}, jnp.float32(1), None), shared, algorithm.mine(delta)
-    )
-    assert [float(side) for side in short.side] == [1.0]
+    assert [float(value) for value in report_of(0.15, 0.2).auxiliary] == [1.0]
 
 
 def test_a_secret_count_is_kept_from_the_algorithm():
@@ -372,8 +375,8 @@ def test_a_secret_count_is_kept_from_the_algorithm():
         assert made.secret_rate == (None if rule == 12 else 0.25)
         noted = []
         algorithm = made.algorithm._replace(
-            apply=lambda update, sides, shared, share, noted=noted: (
-                noted.append(share) or (update["model"], shared)
+            server=lambda combined, state, facts, noted=noted: (
+                noted.append(facts.fraction) or (combined.update["model"], state)
             )
         )
         advance = server_half(made.server, algorithm, made.bound, made.update_layout, 100, made.secret_rate)

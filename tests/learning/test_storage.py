@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import fairyring as fr
 from fairyring.core.keys import of_round
+from fairyring.learning.algorithm import Algorithm, Report
 from fairyring.learning.device import Broadcast, device_half
 from fairyring.learning.local import Workload
 from fairyring.learning.program import program
@@ -24,7 +25,7 @@ def message_of(plan, size, columns, align):
     params = plan.task.model.init(jax.random.key(0))
     filled = [
         jax.tree.map(lambda leaf: 0.01 * jnp.cos(leaf), state(params))
-        for state in (plan.algorithm.shared, plan.algorithm.mine)
+        for state in (plan.algorithm.server_state, plan.algorithm.client_state)
     ]
     key = of_round(jax.random.key(3), 1)
     return jax.jit(update, compiler_options={"xla_backend_optimization_level": 0})(
@@ -44,7 +45,7 @@ def assert_alignment_changes_nothing(size, features, hidden, classes, *, aligned
     plan = fr.Plan(
         fr.classification(zoo.two_nn(features, hidden, classes)),
         local=fr.LocalTraining(optimizer, batch_size=batch_size, **choices.pop("local", {})),
-        aggregation=fr.chain(),
+        aggregation=choices.pop("aggregation", fr.chain()),
         cohort=2,
         **choices,
     )
@@ -105,20 +106,38 @@ def test_algorithms(algorithm):
     assert_alignment_changes_nothing(10, 9, 20, 17, algorithm=algorithm, local={"epochs": 2})
 
 
-def test_a_correction_that_mixes_elements_is_not_padded():
-    def correct(gradient, params, received, shared, mine):
-        return jax.tree.map(lambda g: g - jnp.mean(g), gradient)
+def test_states_within_states_are_padded():
+    assert_alignment_changes_nothing(
+        10, 9, 20, 17,
+        algorithm=fr.adaptive_clip(0.5, algorithm=fr.scaffold()), aggregation=fr.chain(fr.clip(1.0)),
+    )  # fmt: skip
 
-    algorithm = fr.fedprox(0.5)._replace(correct=correct)
+
+def test_an_update_of_a_part_of_the_parameters_is_not_padded():
+    def device(client, received, server_state, client_state):
+        return Report(jax.tree.leaves(client.sgd(received).delta)[-1])
+
+    algorithm = Algorithm("last", device, server=lambda mean, state, facts: (None, state))
+    assert_alignment_changes_nothing(10, 9, 20, 17, algorithm=algorithm, aligned=False)
+
+
+def test_a_gradient_that_mixes_elements_is_not_padded():
+    def device(client, received, server_state, client_state):
+        def centred(params, batch):
+            return jax.tree.map(lambda g: g - jnp.mean(g), batch.gradient(params))
+
+        return Report(client.sgd(received, centred).delta)
+
+    algorithm = Algorithm("centred", device)
     assert_alignment_changes_nothing(10, 9, 20, 17, algorithm=algorithm, aligned=False, local={"steps": 3})
 
 
 def test_the_order_of_an_epoch_is_a_fair_permutation():
-    from fairyring.learning.device import PACKED, _order
+    from fairyring.learning.batches import PACKED, shuffled
 
     counts = np.zeros((5, 5))
     workload = Workload(7, 1, (3,))
-    draw = jax.jit(jax.vmap(lambda key: _order(key, jnp.int32(5), workload, True)))
+    draw = jax.jit(jax.vmap(lambda key: shuffled(key, jnp.int32(5), workload)))
     orders = np.asarray(draw(jax.random.split(jax.random.key(0), 4000)))
     assert orders.shape == (4000, 10)
     assert (np.sort(orders[:, :5]) == np.arange(5)).all()
@@ -126,7 +145,7 @@ def test_the_order_of_an_epoch_is_a_fair_permutation():
         counts[place] = np.bincount(orders[:, place], minlength=5)
     assert np.abs(counts - 800).max() < 5 * np.sqrt(800 * 0.8)
     for longest in (1, 2, PACKED, PACKED + 1):
-        order = np.asarray(_order(jax.random.key(1), jnp.int32(longest), Workload(longest, 1, ()), True))
+        order = np.asarray(shuffled(jax.random.key(1), jnp.int32(longest), Workload(longest, 1, ())))
         assert (np.sort(order) == np.arange(longest)).all()
 
 

@@ -308,7 +308,7 @@ def test_how_many_came_is_in_no_release_where_sampling_is_secret(tmp_path, monke
 def test_a_clip_norm_that_adapts_follows_the_updates_between_rounds():
     """All updates are far shorter than the first norm: it falls by about exp(-0.1) a round, from noisy bits."""
     given = plan(fr.gaussian_noise(0.02), algorithm=fr.adaptive_clip(50.0, rate=0.2, quantile=0.5))
-    norms = [float(run(given, rounds=rounds).state.shared[0]) for rounds in (1, 2, 4)]
+    norms = [float(run(given, rounds=rounds).state.algorithm[0]) for rounds in (1, 2, 4)]
     for rounds, norm in zip((1, 2, 4), norms, strict=True):
         assert norm == pytest.approx(50.0 * math.exp(-0.1 * rounds), rel=0.02)
         assert norm != 50.0 * math.exp(-0.1 * rounds)

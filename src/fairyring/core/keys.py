@@ -25,6 +25,7 @@ class Purpose(IntEnum):
     LEAVING = 7  # at which point of a secure sum a client vanishes
     CANARY = 8  # the directions an audit's canaries push in
     TURNS = 9  # the order in which clients take turns
+    CALL = 10  # a client's second pass over its examples in a round, and those after it
 
 
 NOBODY = 0xFFFFFFFF  # the client part of an address that concerns the whole round

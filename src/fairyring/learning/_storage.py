@@ -1,4 +1,4 @@
-"""How parameters are kept between a client's training steps."""
+"""How parameters, and all trees like them, are kept while a client works."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,8 +6,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from fairyring.learning.algorithm import Algorithm, leaves_gradient
+from fairyring.core.errors import PlanError
+from fairyring.learning.algorithm import Algorithm
 from fairyring.learning.local import LocalTraining
+from fairyring.learning.rehearsal import RehearsalClient
 from fairyring.lowering import Storage, keeps_padding
 
 Tree = Any
@@ -15,6 +17,7 @@ Align = Callable[..., Storage]
 
 # Taking padding out costs a pass over all parameters: not for a large model's small last layer.
 WORTHWHILE = 0.25
+STEPS = 3  # of the training that shows whether padding stays zero
 
 
 def storage_for(
@@ -26,6 +29,8 @@ def storage_for(
     states: tuple[Tree, Tree],
 ) -> Storage:
     """What `align` makes of an objective, if padded parameters cannot change what is learned; else as given.
+
+    `pad` and `unpad` take any tree: each part of it that is like the parameters is padded, and the rest left as it is.
 
     Args:
         align: such as `align_dense`; None to leave everything as it is.
@@ -39,40 +44,53 @@ def storage_for(
     params = _shapes(arguments[0])
     storage = align(objective, *arguments)
     if not storage.padded:
-        return storage
-    if _share(params, storage) >= WORTHWHILE and _keeps_padding(params, storage, local, algorithm, states):
-        return storage
-    return align(objective, *arguments, pad=False)
+        return Storage.as_given(storage.fn)
+    padded = jax.eval_shape(storage.pad, params)
+    pad, unpad = _each(storage.pad, params), _each(storage.unpad, padded)
+    if _share(params, padded) >= WORTHWHILE and _keeps_padding(params, pad, local, algorithm, states):
+        return storage._replace(pad=pad, unpad=unpad)
+    return Storage.as_given(align(objective, *arguments, pad=False).fn)
 
 
-def _share(params: Tree, storage: Storage) -> float:
-    """The share of the parameters that lie in padded leaves."""
-    pairs = list(
-        zip(*(jax.tree.leaves(t) for t in (params, jax.eval_shape(storage.pad, params))), strict=True)
+def _each(change: Callable[[Tree], Tree], like: Tree) -> Callable[[Tree], Tree]:
+    """`change` for every part of a tree that has the structure and shapes of `like`."""
+    structure = jax.tree.structure(like)
+
+    def is_like(part: Tree) -> bool:
+        return jax.tree.structure(part) == structure and _shapes(part) == like
+
+    return lambda tree: jax.tree.map(
+        lambda part: change(part) if is_like(part) else part, tree, is_leaf=is_like
     )
+
+
+def _share(params: Tree, padded: Tree) -> float:
+    """The share of the parameters that lie in padded leaves."""
+    pairs = list(zip(jax.tree.leaves(params), jax.tree.leaves(padded), strict=True))
     return sum(true.size for true, kept in pairs if true.shape != kept.shape) / sum(
         true.size for true, _ in pairs
     )
 
 
 def _keeps_padding(
-    params: Tree, storage: Storage, local: LocalTraining, algorithm: Algorithm, states: tuple[Tree, Tree]
+    params: Tree,
+    pad: Callable[[Tree], Tree],
+    local: LocalTraining,
+    algorithm: Algorithm,
+    states: tuple[Tree, Tree],
 ) -> bool:
+    """Whether a client's whole round keeps padding zero, whatever gradients its batches give."""
     # Any round's optimiser tells: a traced round cannot choose between different ones.
     optimizer = local.optimizer_of(np.int32(1))
-    if not keeps_padding(optimizer.init, optimizer.update, params, storage.pad):
+
+    def round(received: Tree, server_state: Tree, client_state: Tree, *gradients: Tree) -> Tree:
+        return algorithm.device(RehearsalClient(optimizer, gradients), received, server_state, client_state)
+
+    try:
+        return keeps_padding(round, (params, *map(_shapes, states), *[params] * STEPS), pad)
+    except PlanError:  # it reads columns, of which nothing is known here
         return False
-    if algorithm.correct is leaves_gradient:
-        return True
-    if any(jax.tree.leaves(state) and _shapes(state) != params for state in states):
-        return False
-    return keeps_padding(
-        lambda tree: (tree, *(tree if jax.tree.leaves(state) else () for state in states)),
-        lambda gradient, kept, now: (algorithm.correct(gradient, now, *kept), kept),
-        params,
-        storage.pad,
-    )
 
 
 def _shapes(tree: Tree) -> Tree:
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), tree)
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype), tree)

@@ -8,15 +8,18 @@ trained before, are in the text. What a program calls back in Python, as by `jax
 import hashlib
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax.core import eval_jaxpr
 
 from fairyring.aggregation.contract import Bound, Message
-from fairyring.learning.algorithm import Local
+from fairyring.learning.algorithm import Algorithm, Combined, Facts
+from fairyring.learning.rehearsal import RehearsalClient
 
 if TYPE_CHECKING:
     from fairyring.learning.plan import Plan
@@ -92,7 +95,14 @@ def of_examples(plan: "Plan", columns: Columns) -> dict[str, str]:
     )
     outputs = jax.tree.map(lambda out: jax.ShapeDtypeStruct(out.shape, out.dtype), outputs)
     metrics = {f"metric {name}": digest_of(one.measure, outputs, batch) for name, one in task.metrics.items()}
-    return {"apply": model, "loss": digest_of(task.loss, outputs, batch), **metrics}
+    found = {"apply": model, "loss": digest_of(task.loss, outputs, batch), **metrics}
+    if plan.algorithm.update is not None:
+        states = (
+            jax.eval_shape(state, params)
+            for state in (plan.algorithm.server_state, plan.algorithm.client_state)
+        )
+        found["algorithm"] = digest_of(partial(_halves, plan.algorithm), params, params, *states, batch)
+    return found
 
 
 def of_stages(stages: Bound, size: int, sides: int) -> str:
@@ -123,26 +133,41 @@ def of_optimizer(plan: "Plan", optimizer_of: Callable[[jax.Array], Any]) -> str:
 def of_algorithm(plan: "Plan") -> str:
     """The digest of the plan's algorithm, apart from all else."""
     algorithm, params = plan.algorithm, plan.params_shape
-    shared, mine = (jax.eval_shape(state, params) for state in (algorithm.shared, algorithm.mine))
-    number = _floats()
-    update = jax.tree.unflatten(
-        plan.update_layout.treedef,
-        [jax.ShapeDtypeStruct(slot.shape, slot.dtype) for slot in plan.update_layout.slots],
+    server_state, client_state = (
+        jax.eval_shape(state, params) for state in (algorithm.server_state, algorithm.client_state)
     )
+    layout = plan.update_layout
+    update = layout.treedef.unflatten([jax.ShapeDtypeStruct(slot.shape, slot.dtype) for slot in layout.slots])
 
     def all_of_it(
-        params: Tree, gradient: Tree, received: Tree, shared: Tree, mine: Tree, steps: Tree, update: Tree
+        received: Tree, gradient: Tree, server_state: Tree, client_state: Tree, update: Tree, number: Any
     ) -> Tree:
-        local = Local(params, steps, gradient if algorithm.gradient else None)
+        combined = Combined(update, (number,) * len(algorithm.auxiliary))
+        halves = ()
+        if algorithm.update is None:  # else they read examples: see `of_examples`
+            halves = _halves(algorithm, received, gradient, server_state, client_state)
         return (
-            algorithm.shared(params),
-            algorithm.mine(params),
-            algorithm.correct(gradient, params, received, shared, mine),
-            algorithm.report(local, shared, mine),
-            algorithm.apply(update, (steps,) * len(algorithm.sides), shared, steps),
+            algorithm.server_state(received),
+            algorithm.client_state(received),
+            *halves,
+            algorithm.server(combined, server_state, Facts(number)),
         )
 
-    return digest_of(all_of_it, params, params, params, shared, mine, number, update)
+    return digest_of(all_of_it, params, params, server_state, client_state, update, _floats())
+
+
+def _halves(
+    algorithm: Algorithm,
+    received: Tree,
+    gradient: Tree,
+    server_state: Tree,
+    client_state: Tree,
+    columns: Mapping[str, jax.Array] | None = None,
+) -> tuple[Tree, Tree]:
+    """An algorithm's device half and the personal model, of a step whose gradient is known."""
+    client = RehearsalClient(optax.sgd(1.0), [gradient], columns)
+    given = client, received, server_state, client_state
+    return algorithm.device(*given), algorithm.personal(*given)
 
 
 def _floats(*shape: int) -> Any:  # a shape stands for an array

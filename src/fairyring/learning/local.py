@@ -123,7 +123,7 @@ class Workload:
         longest: examples of the largest client.
         smallest: examples of the smallest client that has any.
         tails: capacities, ascending, for the last partial batch of an epoch; empty if no client has one.
-        unroll: full batches a loop iteration.
+        unroll: batches a loop iteration: full ones of an epoch, or of a fixed number of steps.
         even: every client's number of full batches is a multiple of `unroll`.
     """
 
@@ -140,7 +140,7 @@ class Workload:
         longest, smallest = int(sizes[-1]), int(sizes[0])
         if local.steps is not None:
             width = next(u for u in range(min(unroll, local.steps), 0, -1) if local.steps % u == 0)
-            return cls(longest, smallest, (), width, True)
+            return cls(longest, smallest, _tails(sizes % local.batch_size), width, True)
         full = np.unique(sizes // local.batch_size)
         if full[-1] == 0:
             return cls(longest, smallest, _tails(sizes % local.batch_size))

@@ -20,13 +20,14 @@ from fairyring.core.noise import Noise, NoiseRequest
 from fairyring.core.vector import Layout
 from fairyring.learning import document as documents
 from fairyring.learning import example_protection
-from fairyring.learning.algorithm import Algorithm, Local
+from fairyring.learning.algorithm import Algorithm
 from fairyring.learning.algorithms import averaging
 from fairyring.learning.code import Columns, of_examples, of_init
 from fairyring.learning.cohort import Cohort, Poisson, as_cohort
 from fairyring.learning.local import LocalTraining
 from fairyring.learning.optimizers import fedavg
 from fairyring.learning.protection import Protection, check_parts, fewest_with, honest_of, keep
+from fairyring.learning.rehearsal import RehearsalClient
 from fairyring.learning.server import ServerState, first_state
 from fairyring.privacy.budget import Budget
 from fairyring.privacy.cautions import cautions
@@ -134,14 +135,14 @@ class Plan:
     def update_layout(self) -> Layout:
         """Layout of what a client reports: for most algorithms that of the parameters."""
 
-        def report(params: Tree) -> Tree:
-            gradient = params if self.algorithm.gradient else None
-            local = Local(params, jnp.float32(1), gradient)
-            return self.algorithm.report(
-                local, self.algorithm.shared(params), self.algorithm.mine(params)
-            ).update
+        algorithm = self.algorithm
 
-        return Layout.of(jax.eval_shape(report, self.params_shape))
+        def rehearsed(params: Tree) -> Tree:
+            client = RehearsalClient(self.local.optimizer_of(1), [params])
+            states = algorithm.server_state(params), algorithm.client_state(params)
+            return algorithm.device(client, params, *states).update
+
+        return Layout.of(jax.eval_shape(algorithm.update or rehearsed, self.params_shape))
 
     @property
     def sides(self) -> tuple[Side, ...]:
@@ -151,7 +152,7 @@ class Plan:
             Side("weight", math.inf),
             Side("loss", self.task.loss_bound),
             *metrics,
-            *self.algorithm.sides,
+            *self.algorithm.auxiliary,
         )
 
     @cached_property
@@ -287,9 +288,9 @@ class Plan:
 
     @cached_property
     def bytes_down(self) -> int:
-        """Bytes one client receives in a round: the model, the algorithm's shared state, what a secure sum takes."""
-        shared = jax.eval_shape(self.algorithm.shared, self.params_shape)
-        sent = self.layout.size + sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shared))
+        """Bytes one client receives in a round: the model, the algorithm's server state, what a secure sum takes."""
+        state = jax.eval_shape(self.algorithm.server_state, self.params_shape)
+        sent = self.layout.size + sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(state))
         return 4 * sent + self.traffic.down
 
     def first_state(self, key: jax.Array) -> ServerState:

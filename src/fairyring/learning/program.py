@@ -72,8 +72,8 @@ def program(plan: Plan, columns: Mapping[str, tuple[tuple[int, ...], Any]], exam
         examples: rows a device's columns hold; a device with fewer fills up with anything finite.
 
     Returns:
-        A program of `params` float32 `[parameters]`, `shared` float32 (where the algorithm has any), `round` int32,
-        `size` int32, the columns, `mine` float32 (where clients have a memory), `client_key` and `shared_key`
+        A program of `params` float32 `[parameters]`, `server_state` float32 (where the algorithm has any), `round` int32,
+        `size` int32, the columns, `client_state` float32 (where clients have a memory), `client_key` and `shared_key`
         uint32 `[2]`, the raw words of the keys of this client and of this round's stages; and, where there is noise in every
         local step, `noise` and `batches`, the int32 arrays of `example_steps.Drawn`.
 
@@ -90,11 +90,11 @@ def program(plan: Plan, columns: Mapping[str, tuple[tuple[int, ...], Any]], exam
     shapes = plan.params_shape
     layouts = {
         "params": plan.layout,
-        "shared": Layout.of(jax.eval_shape(plan.algorithm.shared, shapes)),
-        "mine": Layout.of(jax.eval_shape(plan.algorithm.mine, shapes)),
+        "server_state": Layout.of(jax.eval_shape(plan.algorithm.server_state, shapes)),
+        "client_state": Layout.of(jax.eval_shape(plan.algorithm.client_state, shapes)),
     }
     # Any size up to `examples` may come, so the last batch may hold any number of rows: one capacity, one copy.
-    tails = () if plan.local.steps is not None else (min(plan.local.batch_size, examples),)
+    tails = (min(plan.local.batch_size, examples),)
     update = device_half(
         plan.task,
         plan.local,
@@ -108,11 +108,11 @@ def program(plan: Plan, columns: Mapping[str, tuple[tuple[int, ...], Any]], exam
     drawn = Shapes.of(plan.local, stages, examples).drawn._asdict() if stages is not None else {}
     kinds: list[tuple[str, tuple[int, ...], Any]] = [
         ("params", (layouts["params"].size,), jnp.float32),
-        ("shared", (layouts["shared"].size,), jnp.float32),
+        ("server_state", (layouts["server_state"].size,), jnp.float32),
         ("round", (), jnp.int32),
         ("size", (), jnp.int32),
         *((name, (examples, *shape), dtype) for name, (shape, dtype) in columns.items()),
-        ("mine", (layouts["mine"].size,), jnp.float32),
+        ("client_state", (layouts["client_state"].size,), jnp.float32),
         ("client_key", (2,), jnp.uint32),
         ("shared_key", (2,), jnp.uint32),
         *((name, given.shape, given.dtype) for name, given in drawn.items() if given.size),
@@ -123,23 +123,23 @@ def program(plan: Plan, columns: Mapping[str, tuple[tuple[int, ...], Any]], exam
         given = dict(zip((name for name, _, _ in used), values, strict=True))
         trees = {n: layout.unflatten(given.get(n, jnp.zeros(0))) for n, layout in layouts.items()}
         outcome = update(
-            Broadcast(trees["params"], trees["shared"], given["round"]),
+            Broadcast(trees["params"], trees["server_state"], given["round"]),
             {name: given[name] for name in columns},
             jnp.int32(0),
             given["size"],
-            trees["mine"],
+            trees["client_state"],
             jax.random.wrap_key_data(given["client_key"]),
             jax.random.wrap_key_data(given["shared_key"]),
             Drawn(*(given.get(name, jnp.zeros(kind.shape, kind.dtype)) for name, kind in drawn.items()))
             if drawn
             else (),
         )
-        mine = layouts["mine"].flatten(outcome.mine)
-        return (outcome.message.vector, outcome.message.side, mine, outcome.finite)
+        client_state = layouts["client_state"].flatten(outcome.client_state)
+        return (outcome.message.vector, outcome.message.side, client_state, outcome.finite)
 
     arguments = [jax.ShapeDtypeStruct(shape, dtype) for _, shape, dtype in used]
     shapes_out = jax.eval_shape(device, *arguments)
-    names = ("vector", "side", "mine", "finite")
+    names = ("vector", "side", "client_state", "finite")
     given_back = [
         (n, i, s) for i, (n, s) in enumerate(zip(names, shapes_out, strict=True)) if s.shape != (0,)
     ]

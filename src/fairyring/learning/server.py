@@ -9,7 +9,7 @@ import optax
 
 from fairyring.aggregation.contract import Bound, Message
 from fairyring.core.vector import Layout
-from fairyring.learning.algorithm import Algorithm
+from fairyring.learning.algorithm import Algorithm, Combined, Facts
 
 Tree = Any
 
@@ -19,12 +19,12 @@ class ServerState(NamedTuple):
 
     params: Tree
     optimizer: Tree
-    shared: Tree
+    algorithm: Tree
 
 
 def first_state(params: Tree, server: optax.GradientTransformation, algorithm: Algorithm) -> ServerState:
     """The state before the first round."""
-    return ServerState(params, server.init(params), algorithm.shared(params))
+    return ServerState(params, server.init(params), algorithm.server_state(params))
 
 
 def server_half(
@@ -55,15 +55,16 @@ def server_half(
         state: ServerState, total: Message, reported: jax.Array, shared_key: jax.Array
     ) -> tuple[ServerState, jax.Array, jax.Array]:
         mean = aggregation.decode(total, shared_key)
-        extra = len(algorithm.sides)
+        extra = len(algorithm.auxiliary)
         split = mean.side.shape[0] - extra
-        sides = tuple(mean.side[split + i] for i in range(extra))
+        auxiliary = tuple(mean.side[split + i] for i in range(extra))
         fraction = reported.astype(jnp.float32) / clients if rate is None else jnp.float32(rate)
-        delta, shared = algorithm.apply(update.unflatten(mean.vector), sides, state.shared, fraction)
+        combined = Combined(update.unflatten(mean.vector), auxiliary)
+        delta, own = algorithm.server(combined, state.algorithm, Facts(fraction))
         gradient = jax.tree.map(jnp.negative, delta)
         moves, optimizer = server.update(gradient, state.optimizer, state.params)
         params = jax.tree.map(lambda w, m: w + m.astype(w.dtype), state.params, moves)
-        following = ServerState(params, optimizer, shared)
+        following = ServerState(params, optimizer, own)
         heard = reported > 0
         kept = jax.tree.map(lambda new, old: jnp.where(heard, new, old), following, state)
         return kept, mean.side[:split], mean.vector

@@ -43,7 +43,7 @@ def model_of(path: Path) -> tuple[dict[str, Any], bytes]:
         with safetensors.safe_open(path, framework="numpy") as file:
             facts = read_json((file.metadata() or {}).get("fairyring", ""), dict[str, Any])
             names = [name for name in sorted(file.keys()) if name.startswith("server/")]
-            parts = [[n for n in names if n[11:].startswith(part)] for part in (".params", ".shared")]
+            parts = [[n for n in names if n[11:].startswith(part)] for part in (".params", ".algorithm")]
             return facts, digest(file.get_tensor(name) for part in parts for name in part)
     except (OSError, safetensors.SafetensorError, ValueError) as error:
         raise damaged(path, error) from error

@@ -172,7 +172,7 @@ class Coordinator:
     def model(self) -> bytes:
         """Digest of what clients receive of the state: asked for after a round and before the next, computed once."""
         if self._digested is None or self._digested[0] is not self.state:
-            self._digested = self.state, digest(jax.tree.leaves((self.state.params, self.state.shared)))
+            self._digested = self.state, digest(jax.tree.leaves((self.state.params, self.state.algorithm)))
         return self._digested[1]
 
     # -- a round --------------------------------------------------------------------------------------------

@@ -54,10 +54,10 @@ def assemble(plan: Plan, population: Population, key: jax.Array, on: Target) -> 
         plan, Workload.of(np.asarray(population.sizes), plan.local, unroll=on.unroll), clients, on
     )
     program = ServerProgram(plan, clients, key, engine.devices[0], on.options)
-    mine = jax.eval_shape(plan.algorithm.mine, plan.params_shape)
-    rows = feed(population, plan.task.reads(population), engine, mine=mine)
+    own = jax.eval_shape(plan.algorithm.client_state, plan.params_shape)
+    rows = feed(population, plan.task.reads(population), engine, client_state=own)
     first = plan.first_state(of_client(of_round(key, 0), NOBODY, Purpose.INIT))
-    own = jax.tree.map(np.asarray, plan.algorithm.mine(first.params))
+    own = jax.tree.map(np.asarray, plan.algorithm.client_state(first.params))
     return Assembly(engine, program, rows, first, own)
 
 

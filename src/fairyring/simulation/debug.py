@@ -80,7 +80,7 @@ class DebugWorker:
         number = jnp.int32(work.draw.round)
         round_key = of_round(self.root, number)
         stages_key = shared(round_key, Purpose.SHARED)
-        sent = Broadcast(work.state.params, work.state.shared, number)
+        sent = Broadcast(work.state.params, work.state.algorithm, number)
         discreet = self.plan.bound.signal.discreet
         for client in work.draw.staying.tolist():
             rows = self.population.client(client)
@@ -96,7 +96,7 @@ class DebugWorker:
                 faulty.append(np.array([client]))
             if keep and self.states is not None:
                 self.states.write(
-                    np.array([client]), jax.tree.map(lambda leaf: np.asarray(leaf)[None], outcome.mine)
+                    np.array([client]), jax.tree.map(lambda leaf: np.asarray(leaf)[None], outcome.client_state)
                 )
             yield client, jax.tree.map(np.asarray, outcome.message), finite or discreet
         for client in work.draw.canaries.tolist():

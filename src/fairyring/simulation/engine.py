@@ -56,7 +56,7 @@ class Engine:
 
     Attributes:
         nothing: `(place) -> sums` before a round's first client, on device `place`.
-        accumulate: `(place, sums, broadcast, columns, members, mine, root, drawn) -> (sums, mine, finite)` on device `place`.
+        accumulate: `(place, sums, broadcast, columns, members, client_states, root, drawn) -> (sums, client_states, finite)` on device `place`.
         plant: `(0, sums, ids, used, round, root) -> sums`: canaries' messages added, on the first device.
         room: places for clients on a device: all of them, should one be as large as the others together.
         drawn: shapes of what clients draw for noisy local steps; None where there are none.
@@ -94,7 +94,7 @@ class Engine:
         broadcast: Broadcast,
         columns: Mapping,
         members: Members,
-        mine: Tree,
+        client_states: Tree,
         root: jax.Array,
         drawn: Drawn | tuple[()],
     ) -> tuple[Tree, Tree, jax.Array]:
@@ -108,27 +108,27 @@ class Engine:
         finite = jnp.ones(members.ids.shape, bool)
         discreet = self.plan.bound.signal.discreet
 
-        def one(i: jax.Array, mine: Tree):
-            old = jax.tree.map(lambda states: states[i], mine)
+        def one(i: jax.Array, client_states: Tree):
+            old = jax.tree.map(lambda states: states[i], client_states)
             key = jax.random.fold_in(round_key, members.ids[i])
             own = jax.tree.map(lambda all_: all_[i], drawn)
             outcome = self.update(
                 broadcast, columns, members.starts[i], members.sizes[i], old, key, stages_key, own
             )
-            return outcome.message, outcome.mine, outcome.finite
+            return outcome.message, outcome.client_state, outcome.finite
 
         def single(i: jax.Array, carry: tuple[Tree, Tree, jax.Array]):
-            (total, reported), mine, finite = carry
-            message, new, ok = one(i, mine)
+            (total, reported), client_states, finite = carry
+            message, new, ok = one(i, client_states)
             total = jax.tree.map(jnp.add, total, message)
-            mine = jax.tree.map(lambda states, state: states.at[i].set(state), mine, new)
-            return Sums(total, reported + (ok | discreet).astype(jnp.int32)), mine, finite.at[i].set(ok)
+            client_states = jax.tree.map(lambda states, state: states.at[i].set(state), client_states, new)
+            return Sums(total, reported + (ok | discreet).astype(jnp.int32)), client_states, finite.at[i].set(ok)
 
         def block(b: jax.Array, carry: tuple[Tree, Tree, jax.Array]):
-            (total, reported), mine, finite = carry
+            (total, reported), client_states, finite = carry
             places = b * width + jnp.arange(width)
             real = places < members.used
-            messages, new, ok = jax.vmap(lambda i: one(i, mine))(places)
+            messages, new, ok = jax.vmap(lambda i: one(i, client_states))(places)
             counted = (ok | discreet) & real
 
             def summed(m: jax.Array) -> jax.Array:
@@ -137,13 +137,13 @@ class Engine:
                 )
 
             total = jax.tree.map(lambda t, m: t + summed(m), total, messages)
-            mine = jax.tree.map(lambda states, state: states.at[places].set(state), mine, new)
+            client_states = jax.tree.map(lambda states, state: states.at[places].set(state), client_states, new)
             reported = reported + jnp.sum(counted, dtype=jnp.int32)
-            return Sums(total, reported), mine, finite.at[places].set(ok | ~real)
+            return Sums(total, reported), client_states, finite.at[places].set(ok | ~real)
 
         if width == 1:
-            return lax.fori_loop(0, members.used, single, (sums, mine, finite))
-        return lax.fori_loop(0, -(-members.used // width), block, (sums, mine, finite))
+            return lax.fori_loop(0, members.used, single, (sums, client_states, finite))
+        return lax.fori_loop(0, -(-members.used // width), block, (sums, client_states, finite))
 
     def _plant(self, sums: Tree, ids: jax.Array, used: jax.Array, number: jax.Array, root: jax.Array) -> Tree:
         """Add the messages of an audit's canaries: clients `ids[:used]`."""

@@ -117,16 +117,16 @@ def members(clients: np.ndarray, starts: np.ndarray, sizes: np.ndarray, room: in
 
 
 def feed(
-    population: Population, columns: tuple[str, ...], engine: Engine, *, mine: Any
+    population: Population, columns: tuple[str, ...], engine: Engine, *, client_state: Any
 ) -> Resident | Streamed:
     """The way of feeding that fits: resident if all rows fit on all devices.
 
     Where clients remember something, what those of a piece do makes a slab, so that a cohort's need not fit in memory.
     """
-    mine_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(mine))
+    bytes_each = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(client_state))
     room = engine.room
-    if mine_bytes:
-        slab = max(1, SLAB_BYTES // mine_bytes)
+    if bytes_each:
+        slab = max(1, SLAB_BYTES // bytes_each)
         room = min(room, -(-slab // engine.together) * engine.together)
     kind = Resident if bytes_of(population, columns) <= RESIDENT_BYTES else Streamed
     return kind(population, columns, engine, room)

@@ -97,7 +97,7 @@ class CompiledWorker:
 
     def _sent(self, work: Work) -> list[Broadcast]:
         """What the clients on each device receive."""
-        own = Broadcast(work.state.params, work.state.shared, np.int32(work.draw.round))
+        own = Broadcast(work.state.params, work.state.algorithm, np.int32(work.draw.round))
         return [own, *(handed(own, device) for device in self.engine.devices[1:])]
 
     def _accumulate(
@@ -106,18 +106,18 @@ class CompiledWorker:
         """Start a piece on every device; `sums` are replaced. Returns `(clients, new states, who was finite)` of each."""
         judged = []
         for place, piece in reversed(list(enumerate(pieces))):  # the first core is this thread's own
-            mine = self._fetch(piece.clients, place)
-            sums[place], mine, finite = self.engine.accumulate(
+            client_states = self._fetch(piece.clients, place)
+            sums[place], client_states, finite = self.engine.accumulate(
                 place,
                 sums[place],
                 sent[place],
                 piece.columns,
                 piece.members,
-                mine,
+                client_states,
                 self.roots[place],
                 self._drawn(piece, noise),
             )
-            judged.append((piece.clients, mine, finite))
+            judged.append((piece.clients, client_states, finite))
         return judged
 
     def _drawn(self, piece: Piece, noise: RoundNoise | None) -> Drawn | tuple[()]:
@@ -145,8 +145,8 @@ class CompiledWorker:
     ) -> list[np.ndarray]:
         """Keep the new states of a piece's clients on every device; returns those whose update was not finite."""
         bad = []
-        for clients, mine, finite in judged:
+        for clients, client_states, finite in judged:
             if keep and self.states is not None and len(clients):
-                self.states.write(clients, jax.tree.map(np.asarray, mine))
+                self.states.write(clients, jax.tree.map(np.asarray, client_states))
             bad.append(clients[~np.asarray(finite)[: len(clients)]])
         return bad

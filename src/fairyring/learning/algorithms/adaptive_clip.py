@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from fairyring.aggregation.contract import Side
 from fairyring.core.errors import PlanError
-from fairyring.learning.algorithm import Algorithm, Local, Report, leaves_gradient
+from fairyring.learning.algorithm import Algorithm, Combined, Report
 from fairyring.learning.algorithms.averaging import averaging
 
 # Where C stays: so far from the ends of float32 that an update in units of it does not overflow for that alone.
@@ -45,38 +45,38 @@ def adaptive_clip(
         )
     inner = algorithm or averaging()
 
-    def shared(params):
-        return jnp.float32(initial), inner.shared(params)
+    def server_state(params):
+        return jnp.float32(initial), inner.server_state(params)
 
-    def correct(gradient, params, received, both, mine):
-        return inner.correct(gradient, params, received, both[1], mine)
-
-    def report(local: Local, both, mine) -> Report:
-        clip, own = both
-        found = inner.report(local, own, mine)
+    def device(client, received, server_state, client_state):
+        clip, own = server_state
+        report = inner.device(client, received, own, client_state)
         # In float32, where the quotient of a shorter kind of float might overflow.
-        update = jax.tree.map(lambda leaf: leaf.astype(jnp.float32) / clip, found.update)
+        update = jax.tree.map(lambda leaf: leaf.astype(jnp.float32) / clip, report.update)
         squares = [jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(update)]
         within = (jnp.sqrt(sum(squares, jnp.float32(0))) <= 1.0).astype(jnp.float32)
-        return Report(update, (*found.side, within), found.mine)
+        return Report(update, report.client_state, (*report.auxiliary, within))
 
-    def apply(update, sides, both, fraction):
-        clip, own = both
-        *others, share = sides
-        mean = jax.tree.map(lambda leaf: leaf * clip, update)
-        delta, own = inner.apply(mean, tuple(others), own, fraction)
+    def server(combined, server_state, facts):
+        clip, own = server_state
+        *others, share = combined.auxiliary
+        mean = jax.tree.map(lambda leaf: leaf * clip, combined.update)
+        delta, own = inner.server(Combined(mean, tuple(others)), own, facts)
         moved = clip * jnp.exp(-rate * (jnp.clip(share, 0.0, 1.0) - quantile))
         return delta, (jnp.clip(moved, *RANGE), own)
 
+    def personal(client, received, server_state, client_state):
+        return inner.personal(client, received, server_state[1], client_state)
+
     return Algorithm(
         "adaptive_clip",
-        shared,
-        inner.mine,
-        leaves_gradient if inner.correct is leaves_gradient else correct,
-        report,
-        apply,
-        (*inner.sides, Side("within_clip", 1.0)),
-        inner.gradient,
+        device,
+        server,
+        server_state,
+        inner.client_state,
+        personal,
+        (*inner.auxiliary, Side("within_clip", 1.0)),
+        inner.update,
         in_clips=True,
         settings=(
             ("initial", float(initial)),

@@ -5,18 +5,16 @@ import math
 import jax
 
 from fairyring.core.errors import PlanError
-from fairyring.learning.algorithm import (
-    Algorithm,
-    applies_mean,
-    keeps_nothing,
-    leaves_gradient,
-    reports_delta,
-)
+from fairyring.learning.algorithm import Algorithm, Report
 
 
 def averaging() -> Algorithm:
     """The weighted mean of the clients' deltas: the algorithm of a plan that names none."""
-    return Algorithm("averaging", keeps_nothing, keeps_nothing, leaves_gradient, reports_delta, applies_mean)
+
+    def device(client, received, server_state, client_state):
+        return Report(client.sgd(received).delta)
+
+    return Algorithm("averaging", device)
 
 
 def fedprox(mu: float) -> Algorithm:
@@ -32,15 +30,12 @@ def fedprox(mu: float) -> Algorithm:
         raise PlanError("fedprox mu", given=mu, expected="a finite number >= 0", do="Try fedprox(mu=0.01).")
     mu = float(mu)
 
-    def correct(gradient, params, received, shared, mine):
-        return jax.tree.map(lambda g, w, w0: g + mu * (w - w0), gradient, params, received)
+    def device(client, received, server_state, client_state):
+        def pulled(params, batch):
+            return jax.tree.map(
+                lambda g, w, w0: g + mu * (w - w0), batch.gradient(params), params, received
+            )
 
-    return Algorithm(
-        "fedprox",
-        keeps_nothing,
-        keeps_nothing,
-        correct,
-        reports_delta,
-        applies_mean,
-        settings=(("mu", mu),),
-    )
+        return Report(client.sgd(received, pulled).delta)
+
+    return Algorithm("fedprox", device, settings=(("mu", mu),))

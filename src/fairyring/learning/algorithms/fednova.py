@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from fairyring.aggregation.contract import Side
 from fairyring.core.errors import PlanError
-from fairyring.learning.algorithm import Algorithm, Local, Report, keeps_nothing, leaves_gradient
+from fairyring.learning.algorithm import Algorithm, Report
 
 
 def fednova(*, momentum: float = 0.0, most_steps: float = math.inf) -> Algorithm:
@@ -35,21 +35,19 @@ def fednova(*, momentum: float = 0.0, most_steps: float = math.inf) -> Algorithm
     def effective(steps: jax.Array) -> jax.Array:
         return (steps - momentum * (1 - momentum**steps) / (1 - momentum)) / (1 - momentum)
 
-    def report(local: Local, shared, mine) -> Report:
-        a = jnp.maximum(effective(local.steps), 1e-9)
-        return Report(jax.tree.map(lambda d: d / a, local.delta), (a,), mine)
+    def device(client, received, server_state, client_state):
+        trained = client.sgd(received)
+        a = jnp.maximum(effective(trained.steps), 1e-9)
+        return Report(jax.tree.map(lambda d: d / a, trained.delta), auxiliary=(a,))
 
-    def apply(update, sides, shared, fraction):
-        (a,) = sides
-        return jax.tree.map(lambda d: d * a, update), shared
+    def server(combined, server_state, facts):
+        (a,) = combined.auxiliary
+        return jax.tree.map(lambda d: d * a, combined.update), server_state
 
     return Algorithm(
         "fednova",
-        keeps_nothing,
-        keeps_nothing,
-        leaves_gradient,
-        report,
-        apply,
-        (Side("effective_steps", most_steps),),
+        device,
+        server,
+        auxiliary=(Side("effective_steps", most_steps),),
         settings=(("momentum", float(momentum)), ("most_steps", float(most_steps))),
     )

@@ -1,8 +1,9 @@
 """SCAFFOLD: control variates against client drift."""
 
 import jax
+import jax.numpy as jnp
 
-from fairyring.learning.algorithm import Algorithm, Local, Report, zeros_like
+from fairyring.learning.algorithm import Algorithm, Report, zeros_like
 
 
 def scaffold() -> Algorithm:
@@ -16,15 +17,16 @@ def scaffold() -> Algorithm:
     The paper averages clients uniformly: give the plan a chain without a weighting stage.
     """
 
-    def correct(gradient, params, received, shared, mine):
-        return jax.tree.map(lambda g, c, ci: g + c - ci, gradient, shared, mine)
+    def device(client, received, control, own):
+        def corrected(params, batch):
+            return jax.tree.map(lambda g, c, c_i: g + c - c_i, batch.gradient(params), control, own)
 
-    def report(local: Local, shared, mine) -> Report:
-        change = jax.tree.map(lambda new, old: new - old, local.gradient, mine)
-        return Report({"control": change, "model": local.delta}, (), local.gradient)
+        trained = client.sgd(received, corrected, mean_gradient=True)
+        change = jax.tree.map(jnp.subtract, trained.gradient, own)
+        return Report({"control": change, "model": trained.delta}, client_state=trained.gradient)
 
-    def apply(update, sides, shared, fraction):
-        moved = jax.tree.map(lambda c, change: c + fraction * change, shared, update["control"])
-        return update["model"], moved
+    def server(combined, control, facts):
+        moved = jax.tree.map(lambda c, change: c + facts.fraction * change, control, combined.update["control"])
+        return combined.update["model"], moved
 
-    return Algorithm("scaffold", zeros_like, zeros_like, correct, report, apply, gradient=True)
+    return Algorithm("scaffold", device, server, server_state=zeros_like, client_state=zeros_like)

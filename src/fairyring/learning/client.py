@@ -1,0 +1,393 @@
+"""The local loop: what an algorithm's device half may do with a client's examples. See `fairyring.learning.algorithm.Client`."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from fairyring.aggregation.contract import Bound
+from fairyring.core.errors import PlanError
+from fairyring.core.keys import Purpose
+from fairyring.core.vector import Layout
+from fairyring.learning.algorithm import Batch, Gradient, Trained
+from fairyring.learning.batches import Columns, Examples
+from fairyring.learning.example_steps import Drawn, places_of, released, sum_of_batch
+from fairyring.learning.local import LocalTraining
+
+Tree = Any
+# `(params, batch, mask, key) -> (mean loss, totals)`; totals float32 `[2 + 2 metrics + 1]`: (value, weight) of the loss and of
+# each metric, then the examples' weights.
+Objective = Callable[..., tuple[jax.Array, jax.Array]]
+
+TINY = 1e-12
+
+
+class NoisySteps(NamedTuple):
+    """The noise of every local step.
+
+    Attributes:
+        stages: of each example's gradient, bound.
+        drawn: what this client drew for the round.
+        shared_key: of the stages.
+    """
+
+    stages: Bound
+    drawn: Drawn
+    shared_key: jax.Array
+
+
+class Seen(NamedTuple):
+    """What the first pass over a client's examples saw.
+
+    Attributes:
+        means: of the loss and of each metric: float32 `[1 + metrics]`.
+        weight: of the examples: float32 scalar.
+    """
+
+    means: jax.Array
+    weight: jax.Array
+
+
+class TrainingClient:
+    """A client with its examples, as an algorithm sees it while it is traced.
+
+    Args:
+        local: the plan's local training.
+        examples: the client's.
+        objective: the local loss, of parameters as they are stored.
+        totals: how many numbers the objective adds up.
+        optimizer: the round's.
+        key: the client's in this round.
+        noisy: where noise protects examples.
+    """
+
+    def __init__(
+        self,
+        local: LocalTraining,
+        examples: Examples,
+        objective: Objective,
+        totals: int,
+        optimizer: optax.GradientTransformation,
+        key: jax.Array,
+        noisy: NoisySteps | None = None,
+    ) -> None:
+        self._local, self._examples, self._optimizer, self._noisy = local, examples, optimizer, noisy
+        self._objective, self._gradient_of = objective, jax.grad(objective, has_aux=True)
+        self._totals, self._key = totals, key
+        self._calls = 0
+        self._seen: Seen | None = None
+
+    def sgd(
+        self,
+        start: Tree,
+        gradient: Gradient | None = None,
+        *,
+        optimizer: optax.GradientTransformation | None = None,
+        epochs: int | jax.Array | None = None,
+        steps: int | jax.Array | None = None,
+        mean_gradient: bool = False,
+    ) -> Trained:
+        """See `fairyring.learning.algorithm.Client`.
+
+        Raises:
+            PlanError: both `epochs` and `steps`; or, where noise protects examples, either of them or a second call.
+        """
+        if epochs is not None and steps is not None:
+            raise PlanError(
+                "client.sgd",
+                given="epochs and steps",
+                expected="one of the two, or neither",
+                do="Leave one of them out.",
+            )
+        follow = gradient or _plain
+        training = _Training(optimizer or self._optimizer, follow, mean_gradient)
+        progress = training.begin(start, self._totals)
+        shuffle_key, model_key = self._keys()
+        if self._noisy is not None:
+            if epochs is not None or steps is not None or self._calls > 1:
+                raise _refused("another number of steps, or a second call of sgd")
+            progress = self._run_noisy(training, progress, self._noisy, shuffle_key, model_key)
+            weight = jnp.float32(1)  # how many examples there are stays here
+        else:
+            progress, weight = self._run(training, progress, epochs, steps, shuffle_key, model_key)
+        self._saw(progress.totals, weight)
+        count = progress.steps.astype(jnp.float32)
+        return Trained(
+            progress.params,
+            jax.tree.map(jnp.subtract, progress.params, start),
+            count,
+            jax.tree.map(lambda g: g / count, progress.gradient) if mean_gradient else None,
+        )
+
+    def mean(self, f: Callable[[Batch], Tree]) -> Tree:
+        """See `fairyring.learning.algorithm.Client`.
+
+        Raises:
+            PlanError: noise protects examples.
+        """
+        count = self._examples.size.astype(jnp.float32)
+        total = self.total(lambda batch: jax.tree.map(lambda leaf: leaf * jnp.sum(batch.mask), f(batch)))
+        return jax.tree.map(lambda leaf: leaf / count, total)
+
+    def total(self, f: Callable[[Batch], Tree]) -> Tree:
+        """See `fairyring.learning.algorithm.Client`.
+
+        Raises:
+            PlanError: noise protects examples.
+        """
+        if self._noisy is not None:
+            raise _refused("sums over examples without noise")
+        model_key = self._keys()[1]
+
+        def one(places: jax.Array, mask: jax.Array) -> tuple[Tree, jax.Array]:
+            batch = self._batch(places, mask, jax.random.fold_in(model_key, places[0]))
+            return f(batch), batch.totals
+
+        rows = self._examples.batch_size
+        shapes = jax.eval_shape(one, jnp.zeros(rows, jnp.int32), jnp.zeros(rows))
+        nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+        total, totals = self._examples.once(
+            nothing, lambda carry, places, mask: jax.tree.map(jnp.add, carry, one(places, mask))
+        )
+        self._saw(totals, totals[-1])
+        return total
+
+    @property
+    def seen(self) -> Seen:
+        """What the round's first pass saw."""
+        if self._seen is None:
+            places = jnp.arange(self._examples.workload.longest)
+            weights = _weights(self._examples.rows(places), len(places))
+            weight = jnp.sum(jnp.where(places < self._examples.size, weights, 0.0))
+            self._saw(jnp.zeros(self._totals), jnp.float32(1) if self._noisy is not None else weight)
+        assert self._seen is not None
+        return self._seen
+
+    def _keys(self) -> tuple[jax.Array, jax.Array]:
+        """Keys of a call: of the examples' order, and of the model."""
+        key = self._key
+        if self._calls:
+            key = jax.random.fold_in(jax.random.fold_in(key, int(Purpose.CALL)), self._calls)
+        self._calls += 1
+        return jax.random.fold_in(key, int(Purpose.SHUFFLE)), jax.random.fold_in(key, int(Purpose.MODEL))
+
+    def _saw(self, totals: jax.Array, weight: jax.Array) -> None:
+        if self._seen is None:
+            self._seen = Seen(totals[:-1:2] / jnp.maximum(totals[1::2], TINY), weight)
+
+    def _batch(self, places: jax.Array, mask: jax.Array | None, key: jax.Array) -> "_Batch":
+        return _Batch(self._examples.rows(places), mask, key, len(places), self)
+
+    def _run(
+        self,
+        training: "_Training",
+        progress: "_Progress",
+        epochs: int | jax.Array | None,
+        steps: int | jax.Array | None,
+        shuffle_key: jax.Array,
+        model_key: jax.Array,
+    ) -> tuple["_Progress", jax.Array]:
+        """Train, as the plan says or otherwise; also returns the weight of the examples."""
+        local, examples, workload = self._local, self._examples, self._examples.workload
+
+        def order(number: int | jax.Array) -> jax.Array:
+            return examples.order(jax.random.fold_in(shuffle_key, number) if local.shuffle else None)
+
+        def body(progress: _Progress, places: jax.Array, mask: jax.Array | None) -> _Progress:
+            return training.step(
+                progress, self._batch(places, mask, jax.random.fold_in(model_key, progress.steps))
+            )
+
+        as_planned = epochs is None and steps is None
+        if as_planned:
+            epochs, steps = local.epochs, local.steps
+        if steps is not None:
+            unroll = workload.unroll if as_planned else 1
+            return examples.steps(order(0), steps, progress, body, unroll), examples.size.astype(jnp.float32)
+        unroll, even = (workload.unroll, workload.even) if local.steps is None else (1, True)
+
+        def epoch(number: jax.Array, progress: _Progress) -> _Progress:
+            return examples.epoch(order(number), progress, body, unroll, even=even)
+
+        if isinstance(epochs, int) and epochs == 1:
+            progress = epoch(jnp.int32(0), progress)
+        else:
+            progress = lax.fori_loop(0, epochs, epoch, progress)
+        return progress, progress.totals[-1] / epochs
+
+    def _run_noisy(
+        self,
+        training: "_Training",
+        progress: "_Progress",
+        noisy: NoisySteps,
+        shuffle_key: jax.Array,
+        model_key: jax.Array,
+    ) -> "_Progress":
+        """Train by noisy sums of examples' gradients: all that leaves a step is what its noise covers."""
+        local, examples = self._local, self._examples
+        drawn, size, batch_size = noisy.drawn, examples.size, examples.batch_size
+        layout, rows = Layout.of(progress.params), (examples.start, size)
+
+        def one(progress: _Progress, places: jax.Array) -> _Progress:
+            keys = jax.random.fold_in(model_key, progress.steps), noisy.shared_key
+            total = sum_of_batch(
+                self._gradient_of, progress.params, examples.columns, rows, places, noisy.stages, keys
+            )
+            mean, totals = released(
+                total, drawn.noise[progress.steps], noisy.stages, noisy.shared_key, batch_size
+            )
+            return training.step(progress, _NoisyBatch(progress.params, layout.unflatten(mean), totals))
+
+        def epoch(number: jax.Array, progress: _Progress) -> _Progress:
+            order = examples.order(jax.random.fold_in(shuffle_key, number) if local.shuffle else None)
+            room = drawn.batches.shape[1]
+            return lax.fori_loop(
+                0,
+                -(-size // batch_size),
+                lambda i, p: one(p, places_of(i, order, size, batch_size, room)),
+                progress,
+            )
+
+        if local.steps is not None:
+            return lax.fori_loop(0, local.steps, lambda i, p: one(p, drawn.batches[i]), progress)
+        return lax.fori_loop(0, local.epochs or 1, epoch, progress)
+
+
+class _Progress(NamedTuple):
+    """What a loop over batches carries."""
+
+    params: Tree
+    optimizer: Tree
+    totals: jax.Array
+    gradient: Tree  # the sum of what batches gave, or ()
+    steps: jax.Array
+
+
+@dataclass(frozen=True)
+class _Training:
+    """How a call of `sgd` moves parameters by a batch."""
+
+    optimizer: optax.GradientTransformation
+    gradient: Gradient
+    mean_gradient: bool
+
+    def begin(self, start: Tree, totals: int) -> _Progress:
+        return _Progress(
+            start,
+            self.optimizer.init(start),
+            jnp.zeros((totals,), jnp.float32),
+            jax.tree.map(jnp.zeros_like, start) if self.mean_gradient else (),
+            jnp.int32(0),
+        )
+
+    def step(self, progress: _Progress, batch: "_Batch | _NoisyBatch") -> _Progress:
+        direction = self.gradient(progress.params, batch)
+        moves, state = self.optimizer.update(direction, progress.optimizer, progress.params)
+        params = jax.tree.map(lambda w, m: w + m.astype(w.dtype), progress.params, moves)
+        gradient = progress.gradient
+        if self.mean_gradient:
+            gradient = jax.tree.map(jnp.add, gradient, batch.first_gradient)
+        return _Progress(params, state, progress.totals + batch.totals, gradient, progress.steps + 1)
+
+
+class _Batch:
+    """A batch of plain training. It notes what its first gradient or loss came to, for the round's record."""
+
+    def __init__(
+        self, columns: Columns, mask: jax.Array | None, key: jax.Array, rows: int, client: TrainingClient
+    ) -> None:
+        self._columns, self._mask, self._key, self._rows, self._client = columns, mask, key, rows, client
+        self._noted: jax.Array | None = None
+        self._first: Tree | None = None
+
+    @property
+    def mask(self) -> jax.Array:
+        return jnp.ones(self._rows, jnp.float32) if self._mask is None else self._mask
+
+    def gradient(self, params: Tree) -> Tree:
+        gradient, totals = self._client._gradient_of(params, self._columns, self._mask, self._key)
+        if self._first is None and self._is_outside_loops(totals):
+            self._first = gradient
+        self._note(totals)
+        return gradient
+
+    def loss(self, params: Tree) -> jax.Array:
+        loss, totals = self._client._objective(params, self._columns, self._mask, self._key)
+        self._note(totals)
+        return loss
+
+    def __getitem__(self, name: str) -> jax.Array:
+        return self._columns[name]
+
+    @property
+    def totals(self) -> jax.Array:
+        """What the objective added up at the first parameters it was asked for; else the examples' weights alone."""
+        if self._noted is not None:
+            return self._noted
+        weight = jnp.sum(_weights(self._columns, self._rows) * self.mask)
+        return jnp.zeros(self._client._totals).at[-1].set(weight)
+
+    @property
+    def first_gradient(self) -> Tree:
+        """The first gradient taken of the batch, in no loop or transformation of the algorithm's own."""
+        if self._first is None:
+            raise PlanError(
+                "client.sgd(mean_gradient=True)",
+                given="a gradient function that does not call batch.gradient itself",
+                expected="one that does, outside of any loop or transformation",
+                do="Call batch.gradient(params) first.",
+            )
+        return self._first
+
+    def _note(self, totals: jax.Array) -> None:
+        if self._noted is None and self._is_outside_loops(totals):
+            self._noted = totals
+
+    def _is_outside_loops(self, totals: jax.Array) -> bool:
+        # A value of an inner trace means nothing in this one.
+        return getattr(totals, "_trace", None) is getattr(self._key, "_trace", None)
+
+
+class _NoisyBatch:
+    """A batch whose gradient was released with noise, once, at the parameters of its step."""
+
+    def __init__(self, params: Tree, gradient: Tree, totals: jax.Array) -> None:
+        self._params, self.first_gradient, self.totals = params, gradient, totals
+
+    def gradient(self, params: Tree) -> Tree:
+        pairs = zip(jax.tree.leaves(params), jax.tree.leaves(self._params), strict=True)
+        if not all(given is known for given, known in pairs):
+            raise _refused("gradients at other parameters than the step's own")
+        return self.first_gradient
+
+    @property
+    def mask(self) -> jax.Array:
+        raise _refused("how many examples a batch holds")
+
+    def loss(self, params: Tree) -> jax.Array:
+        raise _refused("a loss without noise")
+
+    def __getitem__(self, name: str) -> jax.Array:
+        raise _refused("examples themselves")
+
+
+def _plain(params: Tree, batch: Batch) -> Tree:
+    return batch.gradient(params)
+
+
+def _weights(columns: Columns, rows: int) -> jax.Array:
+    """How much each example counts: float32 `[rows]`."""
+    return columns["weight"] if "weight" in columns else jnp.ones((rows,), jnp.float32)
+
+
+def _refused(given: str) -> PlanError:
+    return PlanError(
+        "algorithm, where noise protects examples",
+        given=f"one that uses {given}",
+        expected="one that trains once, by the noisy gradient of each step: no other noise is drawn or counted",
+        do="Use another algorithm, or a budget for every device.",
+    )
