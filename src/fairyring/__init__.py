@@ -51,10 +51,14 @@ if TYPE_CHECKING:
     from fairyring.audit import audit_run as audit_run
     from fairyring.audit import membership as membership
     from fairyring.audit import verify_run as verify_run
+    from fairyring.learning import Algorithm as Algorithm
+    from fairyring.learning import Combine as Combine
     from fairyring.learning import LocalTraining as LocalTraining
     from fairyring.learning import Plan as Plan
+    from fairyring.learning import Report as Report
     from fairyring.learning import adaptive_clip as adaptive_clip
     from fairyring.learning import cohort as cohort
+    from fairyring.learning import combine as combine
     from fairyring.learning import fedadagrad as fedadagrad
     from fairyring.learning import fedadam as fedadam
     from fairyring.learning import fedavg as fedavg
@@ -85,9 +89,11 @@ if TYPE_CHECKING:
     from fairyring.task import zoo as zoo
 
 __all__ = [
+    "Algorithm",
     "Audited",
     "Budget",
     "BudgetSpent",
+    "Combine",
     "DataUnavailable",
     "EarlyStopping",
     "EcologyError",
@@ -107,6 +113,7 @@ __all__ = [
     "PopulationError",
     "PrivacyError",
     "PrivacyWarning",
+    "Report",
     "Run",
     "RunDamaged",
     "RunError",
@@ -125,6 +132,7 @@ __all__ = [
     "classification",
     "clip",
     "cohort",
+    "combine",
     "correlated_noise",
     "count_sketch",
     "distributed_noise",
@@ -175,10 +183,14 @@ _ROOMS = {
         "weight_uniformly",
     ),
     "learning": (
+        "Algorithm",
+        "Combine",
         "LocalTraining",
         "Plan",
+        "Report",
         "adaptive_clip",
         "cohort",
+        "combine",
         "fedadagrad",
         "fedadam",
         "fedavg",
@@ -196,7 +208,7 @@ _ROOMS = {
     "report": ("write_report",),
 }
 
-_MODULES = {"partition", "cohort", "ecology", "privacy", "zoo"}
+_MODULES = {"partition", "cohort", "combine", "ecology", "privacy", "zoo"}
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names} | {"ecology": "", "privacy": ""}
 
 

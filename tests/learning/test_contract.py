@@ -18,7 +18,6 @@ from tests.learning.linear import as_float64, batches, close, gradient, mapped, 
 from tests.learning.test_algorithms import BATCH, RATE, SIZES, simulated
 
 
-
 def algorithm(device, **parts):
     """One whose device half is `device(client, received)`: an update."""
     return Algorithm("mine", lambda client, received, *_: Report(device(client, received)), **parts)
@@ -41,7 +40,9 @@ def test_a_mean_over_all_examples():
     )
     run, w, clients = simulated(full, fr.chain(), rounds=3)
     for _ in range(3):
-        w = mapped(lambda p, d: p + d, w, mean_of([mapped(lambda g: -RATE * g, gradient(w, *c)) for c in clients]))
+        w = mapped(
+            lambda p, d: p + d, w, mean_of([mapped(lambda g: -RATE * g, gradient(w, *c)) for c in clients])
+        )
     close(run.params, w)
 
 
@@ -165,7 +166,7 @@ def test_a_gradient_taken_in_a_loop():
     def without(client, w):
         return client.sgd(w, lambda p, batch: p, mean_gradient=True).gradient
 
-    with pytest.raises(PlanError, match="does not call batch.gradient"):
+    with pytest.raises(PlanError, match=r"does not call batch\.gradient"):
         simulated(algorithm(without), fr.chain(), rounds=1)
 
 
@@ -194,8 +195,6 @@ def test_the_model_a_client_uses():
             own = population.client(client)
             start = as_float64(params)
             close(got, trained(start, own["x"].astype(float), own["y"], expected) if expected else start)
-
-
 
 
 def twice(client, w):

@@ -330,6 +330,7 @@ def test_the_document_as_a_whole() -> None:
         },
         "cohort": {"uniform": {"size": 6}},
         "aggregation": [{"weight_by_examples": {"bound": None}}, {"clip": {"norm": 1.0}}],
+        "combine": {"sum": {}},
         "server": {"sgd": {"learning_rate": 1.0}},
         "algorithm": {"averaging": {}},
         "privacy": None,

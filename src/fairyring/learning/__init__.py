@@ -1,11 +1,13 @@
 """How clients learn and what the server makes of it: local training, algorithms, optimisers, the plan."""
 
 from fairyring.learning.algorithm import Algorithm as Algorithm
+from fairyring.learning.algorithm import Report as Report
 from fairyring.learning.algorithms import adaptive_clip as adaptive_clip
 from fairyring.learning.algorithms import averaging as averaging
 from fairyring.learning.algorithms import fednova as fednova
 from fairyring.learning.algorithms import fedprox as fedprox
 from fairyring.learning.algorithms import scaffold as scaffold
+from fairyring.learning.combine import Combine as Combine
 from fairyring.learning.local import LocalTraining as LocalTraining
 from fairyring.learning.optimizers import fedadagrad as fedadagrad
 from fairyring.learning.optimizers import fedadam as fedadam

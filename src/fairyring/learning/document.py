@@ -40,6 +40,7 @@ from fairyring.aggregation import (
 from fairyring.aggregation.contract import Stage
 from fairyring.core.errors import PlanError
 from fairyring.learning import cohort as rules
+from fairyring.learning import combine
 from fairyring.learning.algorithm import Algorithm
 from fairyring.learning.algorithms import adaptive_clip, averaging, fednova, fedprox, scaffold
 from fairyring.learning.code import Columns, of_algorithm, of_optimizer, of_stages
@@ -65,6 +66,7 @@ STAGES = _by_name(
     *(gaussian_noise, correlated_noise, distributed_noise, secure_sum),
 )
 ALGORITHMS = _by_name(averaging, fedprox, scaffold, fednova, adaptive_clip)
+COMBINES = _by_name(combine.sum)
 COHORTS = _by_name(rules.uniform, rules.poisson, rules.weighted, rules.in_turn, rules.fixed)
 RULES = {
     rules.Uniform: "uniform",
@@ -105,6 +107,7 @@ def document(plan: "Plan") -> dict[str, Any]:
         "aggregation": _stages(
             plan.aggregation, lambda: of_stages(plan.bound, plan.update_layout.size, len(plan.sides))
         ),
+        "combine": {plan.combine.sees: {}},
         "server": _optimizer(plan, plan.server),
         "algorithm": _algorithm(plan.algorithm, lambda: of_algorithm(plan)),
         "privacy": None

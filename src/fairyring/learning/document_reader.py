@@ -10,7 +10,7 @@ import optax
 
 from fairyring.core.errors import PlanError
 from fairyring.learning.describe import UNREAD
-from fairyring.learning.document import ALGORITHMS, COHORTS, CUSTOM, STAGES, VERSION, Makers, Named
+from fairyring.learning.document import ALGORITHMS, COHORTS, COMBINES, CUSTOM, STAGES, VERSION, Makers, Named
 
 Real = float | Literal["inf"]
 Kind = TypeVar("Kind", bound="Document")
@@ -87,6 +87,7 @@ class Document(_Part, kw_only=True):
     local: LocalPart
     cohort: Named
     aggregation: list[Named]
+    combine: Named
     server: Named
     algorithm: Named
     privacy: PrivacyPart | None
@@ -142,6 +143,7 @@ def read(value: Any, kind: type[Kind]) -> Kind:
     for stage in (*found.aggregation, *(found.local.examples or ())):
         _check("a stage", stage, STAGES, {"name", "program"})
     _check("the cohort", found.cohort, COHORTS, set())
+    _check("what is combined", found.combine, COMBINES, set())
     _check("the algorithm", found.algorithm, ALGORITHMS, {"name", "program"})
     inner: Any = found.algorithm
     while isinstance(inner, dict) and "adaptive_clip" in inner:

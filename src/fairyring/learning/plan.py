@@ -24,6 +24,8 @@ from fairyring.learning.algorithm import Algorithm
 from fairyring.learning.algorithms import averaging
 from fairyring.learning.code import Columns, of_examples, of_init
 from fairyring.learning.cohort import Cohort, Poisson, as_cohort
+from fairyring.learning.combine import Combine
+from fairyring.learning.combine import sum as combine_sum
 from fairyring.learning.local import LocalTraining
 from fairyring.learning.optimizers import fedavg
 from fairyring.learning.protection import Protection, check_parts, fewest_with, honest_of, keep
@@ -52,6 +54,7 @@ class Plan:
             a weighting stage counts every client once.
         server: any optax optimiser, fed with minus the mean delta.
         algorithm: `fedprox`, `scaffold`, `fednova`; without it plain averaging.
+        combine: what the server sees of a cohort's updates: `combine.sum()`.
         privacy: what is promised to every device; needs a noise stage in the aggregation, and is what calibrates it. What is
             promised to every example needs one in `local.examples` instead.
 
@@ -70,6 +73,7 @@ class Plan:
     server: optax.GradientTransformation = field(default_factory=fedavg)
     algorithm: Algorithm = field(default_factory=averaging)
     privacy: Budget | None = None
+    combine: Combine = field(default_factory=combine_sum)
 
     def __new__(cls, *args: object, **given: object) -> "Plan":
         refuse_unknown("Plan", given, cls.__dataclass_fields__)
@@ -82,6 +86,7 @@ class Plan:
             "aggregation": (Stage, "a stage, such as fr.chain(fr.clip(1.0))"),
             "server": (optax.GradientTransformation, "an optax optimiser, such as optax.sgd(1.0)"),
             "algorithm": (Algorithm, "an algorithm, such as fr.fedprox(0.01)"),
+            "combine": (Combine, "fr.combine.sum()"),
             "privacy": (Budget | None, "a budget, such as fr.Budget(epsilon=8.0, delta=1e-6, rounds=100)"),
         }
         for name, (kind, expected) in kinds.items():
@@ -98,6 +103,7 @@ class Plan:
         if self.local.examples is None:
             check_parts(self.aggregation, self.privacy)
         self._check_clip()
+        self._check_combine()
         _ = self.bound  # a chain that cannot work is refused here, not in round one
         self._terms(bytes(32))
         by_device = self.privacy is not None and self.privacy.unit == "device"
@@ -114,6 +120,17 @@ class Plan:
                 given=f"the stages {', '.join(map(repr, parts))}",
                 expected="clip(1.0) among them: updates travel in units of the clip norm that adapts",
                 do="Use fr.chain(fr.clip(1.0), ...).",
+            )
+
+    def _check_combine(self) -> None:
+        """A plan's stages and server half are made for a sum."""
+        if self.combine.sees != "sum":
+            raise PlanError(
+                "Plan combine",
+                given=f"one that sees {self.combine.sees}"
+                + (", under masks" if self.aggregation.masking is not None else ""),
+                expected="fr.combine.sum(): nothing else is available yet, and masks and noise show nothing else",
+                do="Leave combine= out.",
             )
 
     @property

@@ -96,7 +96,8 @@ class DebugWorker:
                 faulty.append(np.array([client]))
             if keep and self.states is not None:
                 self.states.write(
-                    np.array([client]), jax.tree.map(lambda leaf: np.asarray(leaf)[None], outcome.client_state)
+                    np.array([client]),
+                    jax.tree.map(lambda leaf: np.asarray(leaf)[None], outcome.client_state),
                 )
             yield client, jax.tree.map(np.asarray, outcome.message), finite or discreet
         for client in work.draw.canaries.tolist():

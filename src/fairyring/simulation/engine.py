@@ -122,7 +122,11 @@ class Engine:
             message, new, ok = one(i, client_states)
             total = jax.tree.map(jnp.add, total, message)
             client_states = jax.tree.map(lambda states, state: states.at[i].set(state), client_states, new)
-            return Sums(total, reported + (ok | discreet).astype(jnp.int32)), client_states, finite.at[i].set(ok)
+            return (
+                Sums(total, reported + (ok | discreet).astype(jnp.int32)),
+                client_states,
+                finite.at[i].set(ok),
+            )
 
         def block(b: jax.Array, carry: tuple[Tree, Tree, jax.Array]):
             (total, reported), client_states, finite = carry
@@ -137,7 +141,9 @@ class Engine:
                 )
 
             total = jax.tree.map(lambda t, m: t + summed(m), total, messages)
-            client_states = jax.tree.map(lambda states, state: states.at[places].set(state), client_states, new)
+            client_states = jax.tree.map(
+                lambda states, state: states.at[places].set(state), client_states, new
+            )
             reported = reported + jnp.sum(counted, dtype=jnp.int32)
             return Sums(total, reported), client_states, finite.at[places].set(ok | ~real)
 

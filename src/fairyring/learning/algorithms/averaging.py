@@ -32,9 +32,7 @@ def fedprox(mu: float) -> Algorithm:
 
     def device(client, received, server_state, client_state):
         def pulled(params, batch):
-            return jax.tree.map(
-                lambda g, w, w0: g + mu * (w - w0), batch.gradient(params), params, received
-            )
+            return jax.tree.map(lambda g, w, w0: g + mu * (w - w0), batch.gradient(params), params, received)
 
         return Report(client.sgd(received, pulled).delta)
 

@@ -26,7 +26,9 @@ def scaffold() -> Algorithm:
         return Report({"control": change, "model": trained.delta}, client_state=trained.gradient)
 
     def server(combined, control, facts):
-        moved = jax.tree.map(lambda c, change: c + facts.fraction * change, control, combined.update["control"])
+        moved = jax.tree.map(
+            lambda c, change: c + facts.fraction * change, control, combined.update["control"]
+        )
         return combined.update["model"], moved
 
     return Algorithm("scaffold", device, server, server_state=zeros_like, client_state=zeros_like)
