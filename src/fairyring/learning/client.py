@@ -143,7 +143,7 @@ class TrainingClient:
             raise _refused("sums over examples without noise")
         model_key = self._keys()[1]
 
-        def one(places: jax.Array, mask: jax.Array) -> tuple[Tree, jax.Array]:
+        def one(places: jax.Array, mask: jax.Array | None) -> tuple[Tree, jax.Array]:
             batch = self._batch(places, mask, jax.random.fold_in(model_key, places[0]))
             return f(batch), batch.totals
 
@@ -213,6 +213,7 @@ class TrainingClient:
         def epoch(number: jax.Array, progress: _Progress) -> _Progress:
             return examples.epoch(order(number), progress, body, unroll, even=even)
 
+        assert epochs is not None
         if isinstance(epochs, int) and epochs == 1:
             progress = epoch(jnp.int32(0), progress)
         else:
