@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from fairyring.aggregation.contract import Side
+from fairyring.aggregation.contract import Auxiliary
 
 Tree = Any
 
@@ -175,7 +175,7 @@ class Algorithm(NamedTuple):
     server_state: Callable[[Tree], Tree] = stateless
     client_state: Callable[[Tree], Tree] = stateless
     personal: Callable[[Client, Tree, Tree, Tree], Tree] = received_model
-    auxiliary: tuple[Side, ...] = ()
+    auxiliary: tuple[Auxiliary, ...] = ()
     update: Callable[[Tree], Tree] | None = None
     in_clips: bool = False
     settings: tuple[tuple[str, Any], ...] = ()

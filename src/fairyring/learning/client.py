@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from fairyring.aggregation.contract import Bound
+from fairyring.aggregation.contract import BoundStage
 from fairyring.core.errors import PlanError
 from fairyring.core.keys import Purpose
 from fairyring.core.vector import Layout
@@ -35,7 +35,7 @@ class NoisySteps(NamedTuple):
         shared_key: of the stages.
     """
 
-    stages: Bound
+    stages: BoundStage
     drawn: Drawn
     shared_key: jax.Array
 

@@ -17,7 +17,7 @@ import numpy as np
 import optax
 from jax.core import eval_jaxpr
 
-from fairyring.aggregation.contract import Bound, Message
+from fairyring.aggregation.contract import BoundStage, Message
 from fairyring.learning.algorithm import Algorithm, Combined, Facts
 from fairyring.learning.rehearsal import RehearsalClient
 
@@ -105,10 +105,10 @@ def of_examples(plan: "Plan", columns: Columns) -> dict[str, str]:
     return found
 
 
-def of_stages(stages: Bound, size: int, sides: int) -> str:
+def of_stages(stages: BoundStage, size: int, auxiliaries: int) -> str:
     """The digest of stages that are bound to messages of `size` numbers and so many beside them."""
     key = jax.eval_shape(lambda: jax.random.key(0))
-    message = Message(_floats(size), _floats(sides))
+    message = Message(_floats(size), _floats(auxiliaries))
     total = jax.eval_shape(stages.encode, message, key, key)
 
     def both(message: Message, total: Message, client_key: jax.Array, round_key: jax.Array) -> Tree:

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fairyring.aggregation.contract import Bound, Message
+from fairyring.aggregation.contract import BoundStage, Message
 from fairyring.core.keys import Purpose
 from fairyring.core.vector import Layout
 from fairyring.learning._storage import Align, storage_for
@@ -76,12 +76,12 @@ def device_half(
     task: Task,
     local: LocalTraining,
     algorithm: Algorithm,
-    aggregation: Bound,
+    aggregation: BoundStage,
     workload: Workload,
     *,
     rewrite: Rewrite = lambda objective: objective,
     align: Align | None = None,
-    stages: Bound | None = None,
+    stages: BoundStage | None = None,
 ) -> Callable[..., Outcome]:
     """The device half of a plan, as one traceable function.
 
@@ -136,15 +136,15 @@ def device_half(
         layout = Layout.of(reported)
         vector = _apart(storage, size, lambda: layout.flatten(reported))
         means, weight = client.seen
-        side = jnp.concatenate([weight[None], means, *(jnp.reshape(s, (1,)) for s in report.auxiliary)])
+        auxiliary = jnp.concatenate([weight[None], means, *(jnp.reshape(s, (1,)) for s in report.auxiliary)])
         # One reduction tells whether any coordinate is infinite or not a number: less itself, only those are not 0.
-        finite = (jnp.sum(vector - vector) + jnp.sum(side - side)) == 0.0
+        finite = (jnp.sum(vector - vector) + jnp.sum(auxiliary - auxiliary)) == 0.0
 
         def or_else(new: Tree, old: Tree) -> Tree:
             return jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old)
 
-        covered = aggregation.signal.noise is not None
-        sent = Message(or_else(vector, jnp.zeros_like(vector)) if covered else vector, side)
+        covered = aggregation.spec.noise is not None
+        sent = Message(or_else(vector, jnp.zeros_like(vector)) if covered else vector, auxiliary)
         message = aggregation.encode(sent, jax.random.fold_in(client_key, int(Purpose.ENCODE)), shared_key)
         if not covered:
             message = or_else(message, jax.tree.map(jnp.zeros_like, message))

@@ -135,7 +135,7 @@ def program(plan: Plan, columns: Mapping[str, tuple[tuple[int, ...], Any]], exam
             else (),
         )
         client_state = layouts["client_state"].flatten(outcome.client_state)
-        return (outcome.message.vector, outcome.message.side, client_state, outcome.finite)
+        return (outcome.message.vector, outcome.message.auxiliary, client_state, outcome.finite)
 
     arguments = [jax.ShapeDtypeStruct(shape, dtype) for _, shape, dtype in used]
     shapes_out = jax.eval_shape(device, *arguments)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from fairyring.aggregation.contract import Bound, Message
+from fairyring.aggregation.contract import BoundStage, Message
 from fairyring.core.vector import Layout
 from fairyring.learning.algorithm import Algorithm, Combined, Facts
 
@@ -30,7 +30,7 @@ def first_state(params: Tree, server: optax.GradientTransformation, algorithm: A
 def server_half(
     server: optax.GradientTransformation,
     algorithm: Algorithm,
-    aggregation: Bound,
+    aggregation: BoundStage,
     update: Layout,
     clients: int,
     rate: float | None = None,
@@ -46,8 +46,8 @@ def server_half(
         rate: the share of them that reports on average, to be told the algorithm where how many really did is a secret.
 
     Returns:
-        `advance(state, sum, reported, shared_key) -> (state, side, mean)`: `sum` is the sum of `reported` (int32)
-        messages; `side` is the decoded side, `[weight, metric means...]`, and `mean` the decoded vector. With no report
+        `advance(state, sum, reported, shared_key) -> (state, auxiliary, mean)`: `sum` is the sum of `reported` (int32)
+        messages; `auxiliary` is the decoded side, `[weight, metric means...]`, and `mean` the decoded vector. With no report
         the state stays as it is.
     """
 
@@ -56,8 +56,8 @@ def server_half(
     ) -> tuple[ServerState, jax.Array, jax.Array]:
         mean = aggregation.decode(total, shared_key)
         extra = len(algorithm.auxiliary)
-        split = mean.side.shape[0] - extra
-        auxiliary = tuple(mean.side[split + i] for i in range(extra))
+        split = mean.auxiliary.shape[0] - extra
+        auxiliary = tuple(mean.auxiliary[split + i] for i in range(extra))
         fraction = reported.astype(jnp.float32) / clients if rate is None else jnp.float32(rate)
         combined = Combined(update.unflatten(mean.vector), auxiliary)
         delta, own = algorithm.server(combined, state.algorithm, Facts(fraction))
@@ -67,6 +67,6 @@ def server_half(
         following = ServerState(params, optimizer, own)
         heard = reported > 0
         kept = jax.tree.map(lambda new, old: jnp.where(heard, new, old), following, state)
-        return kept, mean.side[:split], mean.vector
+        return kept, mean.auxiliary[:split], mean.vector
 
     return advance

@@ -77,7 +77,7 @@ class Engine:
         )
         stages = plan.example_stages
         self.drawn = Shapes.of(plan.local, stages, workload.longest) if stages is not None else None
-        self.room = -(-plan.rule.most // self.together) * self.together
+        self.room = -(-plan.rule.maximum // self.together) * self.together
         self.nothing = Program(self._nothing, self.devices)
         self.accumulate = Program(self._accumulate, self.devices, options=target.options, donate=(0, 4))
         first = self.devices[:1]
@@ -106,7 +106,7 @@ class Engine:
         round_key = of_round(root, broadcast.round)
         stages_key = shared(round_key, Purpose.SHARED)
         finite = jnp.ones(members.ids.shape, bool)
-        discreet = self.plan.bound.signal.discreet
+        hides_nonfinite = self.plan.bound.spec.hides_nonfinite
 
         def one(i: jax.Array, client_states: Tree):
             old = jax.tree.map(lambda states: states[i], client_states)
@@ -123,7 +123,7 @@ class Engine:
             total = jax.tree.map(jnp.add, total, message)
             client_states = jax.tree.map(lambda states, state: states.at[i].set(state), client_states, new)
             return (
-                Sums(total, reported + (ok | discreet).astype(jnp.int32)),
+                Sums(total, reported + (ok | hides_nonfinite).astype(jnp.int32)),
                 client_states,
                 finite.at[i].set(ok),
             )
@@ -133,7 +133,7 @@ class Engine:
             places = b * width + jnp.arange(width)
             real = places < members.used
             messages, new, ok = jax.vmap(lambda i: one(i, client_states))(places)
-            counted = (ok | discreet) & real
+            counted = (ok | hides_nonfinite) & real
 
             def summed(m: jax.Array) -> jax.Array:
                 return jnp.sum(
@@ -170,9 +170,9 @@ def canary_message(plan: Plan, clients: int, client: Array, number: Array, root:
     round_key = of_round(root, number)
     stages_key = shared(round_key, Purpose.SHARED)
     directions = shared(root, Purpose.CANARY)
-    noise = plan.bound.signal.noise
+    noise = plan.bound.spec.noise
     length = np.float32(1e3 * (noise.l2 / noise.scale if noise else 1.0))
-    rest = [side.bound if np.isfinite(side.bound) else 1e7 for side in plan.sides]
+    rest = [auxiliary.bound if np.isfinite(auxiliary.bound) else 1e7 for auxiliary in plan.auxiliaries]
     vector = canary(directions, client - clients, plan.update_layout.size) * length
     key = jax.random.fold_in(jax.random.fold_in(round_key, client), int(Purpose.ENCODE))
     return plan.bound.encode(Message(vector, jnp.asarray(rest, jnp.float32)), key, stages_key)

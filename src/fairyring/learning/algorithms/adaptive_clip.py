@@ -5,7 +5,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from fairyring.aggregation.contract import Side
+from fairyring.aggregation.contract import Auxiliary
 from fairyring.core.errors import PlanError
 from fairyring.learning.algorithm import Algorithm, Combined, Report
 from fairyring.learning.algorithms.averaging import averaging
@@ -21,7 +21,7 @@ def adaptive_clip(
 
     Updates travel in units of C, so the plan's stage is `clip(1.0)` whatever C is, and noise is in units of C with
     it. Each client also sends whether its update was at most C long; this bit is a side value, clipped, summed and made
-    noisy as everything else: its noise is a part of the stage's `side_share`, where the paper splits the noise by a number
+    noisy as everything else: its noise is a part of the stage's `auxiliary_share`, where the paper splits the noise by a number
     of its own. After a round `C <- C exp(-rate (share - quantile))`, where `share` is the noisy mean of
     the bits: the paper's geometric update. C changes only between rounds and is sent to the clients with the model.
 
@@ -75,7 +75,7 @@ def adaptive_clip(
         server_state,
         inner.client_state,
         personal,
-        (*inner.auxiliary, Side("within_clip", 1.0)),
+        (*inner.auxiliary, Auxiliary("within_clip", 1.0)),
         inner.update,
         in_clips=True,
         settings=(
