@@ -62,7 +62,7 @@ class Verified:
     Attributes:
         rounds: how many rounds have a transcript, all of which hold.
         aborted: rounds whose session ended without a sum.
-        fewest: the fewest devices in a sum.
+        smallest_cohort: the fewest devices in a sum.
         sums: rounds whose sum itself was there, and is the one the transcript names.
         models: rounds after which the model was kept, and is the one that came of them.
         says: what the terms promise.
@@ -81,7 +81,7 @@ class Verified:
 
     rounds: int
     aborted: tuple[int, ...]
-    fewest: int
+    smallest_cohort: int
     sums: tuple[int, ...]
     models: tuple[int, ...]
     says: str
@@ -195,7 +195,7 @@ class _Check:
         return Verified(
             rounds=len(walk.counts),
             aborted=tuple(walk.aborted),
-            fewest=min(walk.counts, default=0),
+            smallest_cohort=min(walk.counts, default=0),
             sums=tuple(walk.sums),
             models=tuple(models),
             says=walk.terms.says() if walk.terms else "",

@@ -231,7 +231,7 @@ class Coordinator:
             return False
         self.state = released.state
         if self.audit is not None and released.mean is not None:
-            self.audit.released(work.draw, released.mean, float(released.side[0]))
+            self.audit.released(work.draw, released.mean, float(released.auxiliary[0]))
         staying = work.draw.staying
         # Under a budget a run that ends would tell what its models do not: such clients are counted as zeros, and it goes on.
         if len(staying) and len(total.faulty) == len(staying) and self.spending is None:
@@ -330,15 +330,17 @@ class Coordinator:
         audited = self.audit is not None and self.audit.has_canaries
         return {
             "round": draw.round,
-            **recorded(plan, released.side, reported, session, spending, released=released.counts),
+            **recorded(plan, released.auxiliary, reported, session, spending, released=released.counts),
             "clients": reported if released.counts else 0,
             "sampled": asked,
             "dropped": asked - staying,
             "nonfinite": len(total.faulty),
-            **({"aborted": aborted} if aborted and plan.fewest > 1 else {}),
+            **({"aborted": aborted} if aborted and plan.minimum_cohort > 1 else {}),
             **({"canaries": len(draw.canaries)} if audited else {}),
             **(
-                spending.signal(released.mean, float(released.side[0]), reported, session) if spending else {}
+                spending.signal(released.mean, float(released.auxiliary[0]), reported, session)
+                if spending
+                else {}
             ),
             "examples": int(self._sizes[draw.staying].sum()),
             "bytes_up": staying * plan.bytes_up if traffic is None else traffic.up,

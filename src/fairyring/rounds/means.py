@@ -52,7 +52,13 @@ def check_names(metrics: Iterable[str]) -> None:
 
 
 def recorded(
-    plan: Plan, side: np.ndarray, clients: int, session: int, spending: Spending | None, *, released: bool
+    plan: Plan,
+    auxiliary: np.ndarray,
+    clients: int,
+    session: int,
+    spending: Spending | None,
+    *,
+    released: bool,
 ) -> dict[str, Any]:
     """The means of a round, for its record.
 
@@ -61,7 +67,7 @@ def recorded(
 
     Args:
         plan: what ran.
-        side: `[weight, means...]` as it was decoded.
+        auxiliary: `[weight, means...]` as it was decoded.
         clients: how many are in the sum.
         session: how many were asked.
         spending: of a private plan.
@@ -70,15 +76,15 @@ def recorded(
     names = ["loss", *plan.task.metrics]
     if not released:
         return dict.fromkeys(names, float("nan"))
-    means = {name: float(side[1 + j]) for j, name in enumerate(names)}
+    means = {name: float(auxiliary[1 + j]) for j, name in enumerate(names)}
     if spending is None:
         return means
     # By place: what an algorithm sends beside them may have the name of a metric.
-    bounds = {side.name: side.bound for side in plan.sides[1 : 1 + len(names)]}
+    bounds = {auxiliary.name: auxiliary.bound for auxiliary in plan.auxiliaries[1 : 1 + len(names)]}
     means = {name: min(max(mean, 0.0), bounds[name]) for name, mean in means.items()}
     if spending.by_steps:  # each is a mean over many noisy steps of many clients
         return means
-    noise = spending.noise.side_std(float(side[0]), spending.deviation(clients, session))
+    noise = spending.noise.auxiliary_std(float(auxiliary[0]), spending.deviation(clients, session))
     deviations = dict(zip(names, noise, strict=False))  # what an algorithm sends beside them comes after
     lost = [name for name, deviation in deviations.items() if deviation > LOST * bounds[name]]
     return {**means, "noise_std": deviations, **({"lost_in_noise": lost} if lost else {})}

@@ -18,14 +18,14 @@ class Released(NamedTuple):
 
     Attributes:
         state: the server's, after it.
-        side: `[weight, means...]` of the reports.
+        auxiliary: `[weight, means...]` of the reports.
         reported: how many reports are in it.
         counts: whether anything was released; else there were too few, and the state is as it was.
         mean: the decoded noisy mean, where noise was added and something was released.
     """
 
     state: ServerState
-    side: np.ndarray
+    auxiliary: np.ndarray
     reported: int
     counts: bool
     mean: np.ndarray | None = None
@@ -54,18 +54,18 @@ def release(
     """
     plan = program.plan
     if noise is None:
-        state, side, reported = program.finish(state, total.parts, draw.round)
+        state, auxiliary, reported = program.finish(state, total.parts, draw.round)
         heard = int(reported)
-        return Released(state, np.asarray(side), heard, bool(counts(plan, heard)))
+        return Released(state, np.asarray(auxiliary), heard, bool(counts(plan, heard)))
     sums = program.add_up(total.parts)
     clients, summed = int(sums.reported), total.summed
     if not counts(plan, clients):
         noise.cancel(seen=summed is not None and summed.seen)
-        return Released(state, np.full(len(plan.sides), np.nan), clients, False)
+        return Released(state, np.full(len(plan.auxiliaries), np.nan), clients, False)
     vector = noise.release(np.asarray(sums.message.vector), clients, shared=summed is not None)
     if watch is not None:
         watch.released(draw, vector, clients)
     noisy = sums._replace(message=sums.message._replace(vector=vector))
     noisy = jax.device_put(noisy, program.device)
-    state, side, _, mean = program.finish_noisy(state, noisy, draw.round)
-    return Released(state, np.asarray(side), clients, True, np.asarray(mean))
+    state, auxiliary, _, mean = program.finish_noisy(state, noisy, draw.round)
+    return Released(state, np.asarray(auxiliary), clients, True, np.asarray(mean))

@@ -29,12 +29,12 @@ def examples_stay(ran: Ran) -> Sentence:
     return Sentence(
         PRIVATE,
         "Examples stay with their client",
-        f"Only an update of {ran.plan.update_layout.size:,} numbers and {len(ran.plan.sides)} values beside it leave a client.",
+        f"Only an update of {ran.plan.update_layout.size:,} numbers and {len(ran.plan.auxiliaries)} values beside it leave a client.",
     )
 
 
 def updates_are_seen(ran: Ran) -> Sentence | None:
-    if ran.plan.bound.signal.modulus_bits is not None:
+    if ran.plan.bound.spec.modulus_bits is not None:
         return None
     return Sentence(
         NOT_PRIVATE,
@@ -66,7 +66,7 @@ def one_process(ran: Ran) -> Sentence | None:
 
 
 def ideal_sum(ran: Ran) -> Sentence | None:
-    bits = ran.plan.bound.signal.modulus_bits
+    bits = ran.plan.bound.spec.modulus_bits
     if bits is None or ran.masked:
         return None
     return Sentence(
@@ -279,7 +279,7 @@ def before_training(ran: Ran) -> Sentence | None:
 
 
 def server_tops_up(ran: Ran) -> Sentence | None:
-    noise = ran.plan.bound.signal.noise
+    noise = ran.plan.bound.spec.noise
     if ran.protection is None or noise is None or not noise.top_up:
         return None
     return Sentence(
@@ -375,7 +375,7 @@ def rounds_without_a_sum(ran: Ran) -> Sentence | None:
         NOT_PRIVATE,
         "Rounds without a sum are seen",
         f"{without:,} of {len(ran.rounds):,} rounds ended without a sum, since too few clients "
-        + ("stayed" if ran.plan.bound.signal.discreet else "sent an update that was finite")
+        + ("stayed" if ran.plan.bound.spec.hides_nonfinite else "sent an update that was finite")
         + ". That they did is outside of the promise.",
     )
 
@@ -388,7 +388,7 @@ def updates_not_finite(ran: Ran) -> Sentence | None:
         NOT_PRIVATE,
         "Updates that were not finite are counted",
         f"{bad:,} {'update' if bad == 1 else 'updates'} held a number that is not finite, and "
-        + ("counted as zeros" if ran.plan.bound.signal.discreet else "did not count")
+        + ("counted as zeros" if ran.plan.bound.spec.hides_nonfinite else "did not count")
         + ". How many they were in each round is in the record, and outside of the promise.",
     )
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from fairyring.rounds.program import Sums
 from fairyring.secagg import Traffic, Transcript
-from fairyring.secagg.server import Stage
+from fairyring.secagg.server import Phase
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Summed:
     @property
     def seen(self) -> bool:
         """There is no sum, but the server had what it takes to make one."""
-        return self.aborted is not None and self.aborted[0] == Stage.UNMASKING
+        return self.aborted is not None and self.aborted[0] == Phase.UNMASKING
 
 
 class Total(NamedTuple):

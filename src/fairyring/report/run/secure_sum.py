@@ -44,8 +44,8 @@ def _sessions(folder: RunFolder) -> str:
     if aborted:
         reasons: dict[str, int] = {}
         for record in aborted:
-            stage, why = record["aborted"][:2]
-            reasons[f"{stage}: {why}"] = reasons.get(f"{stage}: {why}", 0) + 1
+            phase, why = record["aborted"][:2]
+            reasons[f"{phase}: {why}"] = reasons.get(f"{phase}: {why}", 0) + 1
         counted = [(units.count(n, "round"), why) for why, n in reasons.items()]
         listed = "".join(f"<li>{escaped(f'{rounds}, {why}')}</li>" for rounds, why in counted)
         text += f"<p>Ended without a sum, and changed nothing:</p><ul>{listed}</ul>"
