@@ -1,6 +1,6 @@
 """The one battery that every stage and every chain goes through.
 
-A `Case` holds a stage, the signal it is bound to, and what its documentation promises, written down here a
+A `Case` holds a stage, the spec it is bound to, and what its documentation promises, written down here a
 second time: its ideal result, its error, its length on the wire. A check is a function of a case that fails
 by `AssertionError`; `test_broken.py` shows that the checks notice stages that lie.
 """
@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import export
 
-from fairyring.aggregation import BoundStage, Message, Auxiliary, MessageSpec, Stage, wire
+from fairyring.aggregation import Auxiliary, BoundStage, Message, MessageSpec, Stage, wire
 
 DIMENSION = 150
 COHORT = 20
@@ -47,7 +47,7 @@ class Case:
         worst: bound on the error of one decoded coordinate, one client, always; None where there is none.
         weight: examples -> weight, for a stage that decides the weight.
         ideal_of: what one client's vector should decode to, where that is not the vector.
-        side_step: resolution of the side coordinates, relative to their bounds.
+        auxiliary_step: resolution of the auxiliary coordinates, relative to their bounds.
         exact: the same bits are promised under jit, vmap and export.
     """
 
@@ -67,7 +67,7 @@ class Case:
 
 
 def messages(case: Case, seed: int = 0, clients: int = CLIENTS) -> Message:
-    """Messages of some clients that keep to the case's signal, one a row."""
+    """Messages of some clients that keep to the case's spec, one a row."""
     rng = np.random.default_rng(seed)
     if case.spec.integer:
         vector = rng.integers(-40, 41, (clients, case.spec.dimension)).astype(np.int32)
@@ -141,7 +141,7 @@ def trials(case: Case) -> tuple[Message, Message, Message]:
 
 
 def check_form(case: Case) -> None:
-    """Shapes and types are what the signal says before any data; decoding gives the incoming form."""
+    """Shapes and types are what the spec says before any data; decoding gives the incoming form."""
     run, sent = compiled(case), messages(case)
     spec = run.bound.spec
     one = Message(sent.vector[0], sent.auxiliary[0])
@@ -230,7 +230,7 @@ def check_error(case: Case) -> None:
 
 
 def check_bytes(case: Case) -> None:
-    """Packed bytes are as many as counted, by the signal and by hand, and unpack to the same bits."""
+    """Packed bytes are as many as counted, by the spec and by hand, and unpack to the same bits."""
     run, sent = compiled(case), messages(case, 7)
     spec = run.bound.spec
     coded = run.encode(Message(sent.vector[1], sent.auxiliary[1]), jax.random.key(1), jax.random.key(2))
@@ -244,7 +244,7 @@ def check_bytes(case: Case) -> None:
 
 
 def check_bounds(case: Case) -> None:
-    """Hypothesis finds no message within the incoming bounds whose encoding breaks what the signal states."""
+    """Hypothesis finds no message within the incoming bounds whose encoding breaks what the spec states."""
     run = compiled(case)
     spec = run.bound.spec
     limit = case.spec.linf or 1e4

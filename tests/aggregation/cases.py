@@ -20,7 +20,7 @@ from fairyring.aggregation import (
 from tests.aggregation.battery import COHORT, DIMENSION, REAL, UNKNOWN, WHOLE, Case
 
 FLOATS = 4 * DIMENSION  # bytes of the plain vector
-AUXILIARIES = 4 * 3  # bytes of three side coordinates
+AUXILIARIES = 4 * 3  # bytes of three auxiliary coordinates
 
 
 def nothing(x: np.ndarray) -> float:

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import fairyring as fr
-from fairyring.aggregation import Message, Auxiliary, MessageSpec, Stage
+from fairyring.aggregation import Auxiliary, Message, MessageSpec, Stage
 from fairyring.aggregation.finite import square
 from fairyring.core.cores import core_devices
 from tests.aggregation.extremes import any_auxiliaries, any_vectors

@@ -10,8 +10,8 @@ from jax.extend import random as raw_random
 from scipy.linalg import hadamard
 
 from fairyring.aggregation import (
-    Message,
     Auxiliary,
+    Message,
     MessageSpec,
     chain,
     clip,

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fairyring.aggregation import Message, Auxiliary, MessageSpec, wire
+from fairyring.aggregation import Auxiliary, Message, MessageSpec, wire
 from fairyring.core.errors import WireError
 
 ONE_AUXILIARY = (Auxiliary("weight", 1.0),)
@@ -98,7 +98,7 @@ def test_any_bytes_are_a_message_or_a_wire_error(spec: MessageSpec, data: bytes,
         assert wire.pack(got, spec) == data
 
 
-@pytest.mark.parametrize("signal", FORMS)
+@pytest.mark.parametrize("spec", FORMS)
 def test_truncated_and_oversize_bytes_are_refused(spec: MessageSpec) -> None:
     good = bytes(spec.bytes)
     for data in (b"", good[:-1], good + b"\0", good * 1000):

@@ -68,17 +68,17 @@ STAGED: dict[str, tuple[list[Any], dict[str, Any], dict[str, Any]]] = {
     "gaussian_noise": (
         [CLIPPED, fr.gaussian_noise(1.1, auxiliary_share=0.1)],
         PRIVATE,
-        {"multiplier": 1.1, "side_share": 0.1},
+        {"multiplier": 1.1, "auxiliary_share": 0.1},
     ),
     "correlated_noise": (
         [CLIPPED, fr.correlated_noise(bands=3)],
         {"privacy": fr.Budget(8, 1e-5, rounds=20), "cohort": fr.cohort.in_turn(6, separation=4)},
-        {"multiplier": None, "bands": 3, "side_share": 0.05},
+        {"multiplier": None, "bands": 3, "auxiliary_share": 0.05},
     ),
     "distributed_noise": (
         [CLIPPED, fr.distributed_noise("skellam", 1.5, shares=2), fr.secure_sum(24)],
         PRIVATE,
-        {"mechanism": "skellam", "multiplier": 1.5, "shares": 2, "shortfall": "abort", "side_share": 0.05},
+        {"mechanism": "skellam", "multiplier": 1.5, "shares": 2, "shortfall": "abort", "auxiliary_share": 0.05},
     ),
     "secure_sum": (
         [CLIPPED, fr.quantize(8), fr.secure_sum(24, adversarial_rate=0, dropout_rate=0.25)],
@@ -126,7 +126,7 @@ ALGORITHMED: dict[str, tuple[Any, dict[str, Any]]] = {
     "averaging": (fr.Plan.__dataclass_fields__["algorithm"].default_factory(), {}),  # pyright: ignore[reportCallIssue]
     "fedprox": (fr.fedprox(1), {"mu": 1.0}),
     "scaffold": (fr.scaffold(), {}),
-    "fednova": (fr.fednova(momentum=0.5), {"momentum": 0.5, "most_steps": "inf"}),
+    "fednova": (fr.fednova(momentum=0.5), {"momentum": 0.5, "maximum_steps": "inf"}),
     "adaptive_clip": (
         fr.adaptive_clip(0.1, rate=0.3, algorithm=fr.fedprox(0.2)),
         {"initial": 0.1, "quantile": 0.5, "rate": 0.3, "algorithm": {"fedprox": {"mu": 0.2}}},
@@ -145,7 +145,7 @@ def test_every_algorithm_is_there_by_name_and_value(name: str) -> None:
 
 RULED: dict[str, tuple[Any, dict[str, Any]]] = {
     "uniform": (7, {"size": 7}),
-    "poisson": (fr.cohort.poisson(0.1, maximum=20), {"rate": 0.1, "most": 20}),
+    "poisson": (fr.cohort.poisson(0.1, maximum=20), {"rate": 0.1, "maximum": 20}),
     "weighted": (fr.cohort.weighted(5, by="age"), {"size": 5, "by": "age"}),
     "in_turn": (fr.cohort.in_turn(4, separation=3), {"size": 4, "separation": 3}),
     "fixed": (fr.cohort.fixed([[0, 2], [1]]), {"rounds": [[0, 2], [1]]}),

@@ -252,7 +252,7 @@ def test_an_update_tells_nothing_but_through_noisy_sums():
     ids=["scaffold", "adaptive_clip", "fednova in epochs"],
 )
 def test_whatever_leaves_a_client_hangs_on_its_examples_by_noisy_sums_alone(made, monkeypatch):
-    """Update, side values, state and whether it is finite: where the noisy sums are the same, so are they, to the bit."""
+    """Update, auxiliary values, state and whether it is finite: where the noisy sums are the same, so are they, to the bit."""
     drawn, others = drawn_for(made, 0), people([7, SIZE, 5], seed=9)
 
     def alike() -> bool:
@@ -385,5 +385,5 @@ def test_plans_differ_by_their_examples_stages():
     assert told["local"]["rate"] == RATE
     assert told["local"]["examples"] == [
         {"clip": {"norm": CLIP}},
-        {"gaussian_noise": {"multiplier": 1.5, "side_share": 0.05}},
+        {"gaussian_noise": {"multiplier": 1.5, "auxiliary_share": 0.05}},
     ]

@@ -107,7 +107,7 @@ def agree(plan, vector, auxiliary, outcome):
     model = plan.bound.spec.dimension - len(plan.auxiliaries)
     assert np.abs(difference[:model]).max() <= 1
     assert np.mean(difference[:model] != 0) < 0.01
-    assert np.abs(difference[model:]).max() <= 64  # side values travel in steps 2^16 times finer
+    assert np.abs(difference[model:]).max() <= 64  # auxiliary values travel in steps 2^16 times finer
 
 
 @pytest.mark.parametrize("name", PLANS)

@@ -14,7 +14,7 @@ import pytest
 import fairyring as fr
 from fairyring.core.errors import PlanError
 from fairyring.learning.algorithm import Combined, Facts, Report
-from fairyring.learning.protection import minimum_cohort_with, honest_of
+from fairyring.learning.protection import honest_of, minimum_cohort_with
 from fairyring.learning.rehearsal import RehearsalClient
 from fairyring.learning.server import server_half
 from fairyring.privacy.accounting import Accountant
@@ -262,8 +262,11 @@ def test_parts_that_do_not_add_up_to_the_promise(stages, options, message):
         (lambda: fr.gaussian_noise(-1.0), "finite number above 0"),
         (lambda: fr.gaussian_noise(math.inf), "finite number above 0"),
         (lambda: fr.gaussian_noise(True), "finite number above 0"),
-        (lambda: fr.gaussian_noise(1.0, auxiliary_share=0.0), "side_share.*between 0 and 1.*Leave it out"),
-        (lambda: fr.gaussian_noise(1.0, auxiliary_share=1.0), "side_share.*between 0 and 1"),
+        (
+            lambda: fr.gaussian_noise(1.0, auxiliary_share=0.0),
+            "auxiliary_share.*between 0 and 1.*Leave it out",
+        ),
+        (lambda: fr.gaussian_noise(1.0, auxiliary_share=1.0), "auxiliary_share.*between 0 and 1"),
         (lambda: fr.correlated_noise(1.0, bands=0), "bands.*whole number from 1"),
         (lambda: fr.distributed_noise("laplace"), "mechanism: given 'laplace'; expected 'skellam' or"),
         (lambda: fr.distributed_noise(shares=0), "shares.*whole number from 1"),

@@ -187,13 +187,13 @@ def test_a_planted_fault_is_found(fault: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "sides", [("loss", "loss"), ("accuracy", "the update"), ("accuracy", "coordinates 0 to 15")]
+    "auxiliaries", [("loss", "loss"), ("accuracy", "the update"), ("accuracy", "coordinates 0 to 15")]
 )
 def test_side_values_of_any_name_hide_no_other_part(
     auxiliaries: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A metric may be called what an algorithm's side value, or a part of the update, is called."""
-    monkeypatch.setitem(globals(), "SIDES", auxiliaries)
+    """A metric may be called what an algorithm's auxiliary value, or a part of the update, is called."""
+    monkeypatch.setitem(globals(), "AUXILIARIES", auxiliaries)
     noise, honest = LAWS["gaussian"], added(LAWS["gaussian"], 8, 7)
     first = slice(D, D + COPIES) if auxiliaries[0] == auxiliaries[1] else slice(0, D // 15)
     less = {t: own.copy() for t, own in honest.items()}

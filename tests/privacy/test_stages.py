@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import fairyring as fr
-from fairyring.aggregation.contract import BoundStage, Message, Auxiliary, MessageSpec, Stage
+from fairyring.aggregation.contract import Auxiliary, BoundStage, Message, MessageSpec, Stage
 from fairyring.core.errors import PlanError
 from fairyring.privacy import _grid, stages
 from fairyring.privacy._grid import TAIL, Grid
@@ -94,7 +94,7 @@ class Encoder(NamedTuple):
         return np.where(wide >= 1 << (bits - 1), wide - (1 << bits), wide)
 
     def decode(self, total: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """What the server makes of a sum of whole numbers: the mean, and the sides."""
+        """What the server makes of a sum of whole numbers: the mean, and the auxiliary values."""
         kind = np.uint32 if self.case.bits else np.int32
         wrapped = (total & 0xFFFFFFFF).astype(np.uint32).view(np.int32)
         message = Message(jnp.asarray(wrapped.view(kind)), jnp.zeros((0,), jnp.float32))
@@ -328,7 +328,9 @@ def test_the_sum_decodes_to_the_weighted_mean(case):
     found, auxiliary = made.decode(made.encode(vectors, auxiliaries).sum(axis=0))
 
     grid = grid_of(case)
-    step = 0.0 if grid.counts else n / (grid.amplitude * math.sqrt(grid.copies))  # of a sum of sides, at most
+    step = (
+        0.0 if grid.counts else n / (grid.amplitude * math.sqrt(grid.copies))
+    )  # of an auxiliary sum, at most
     assert auxiliary[0] == pytest.approx(weights.sum(), abs=step + 1e-4)
     if grid.counts:
         assert auxiliary[0] == n
@@ -371,7 +373,7 @@ def test_rounding_is_right_on_average_where_the_grid_is_coarse():
     share = exact - np.floor(exact)
     deviations = (messages[:, :50].mean(axis=0) - exact) / np.sqrt(np.maximum(share * (1 - share), 1e-3) / n)
     assert (deviations**2).sum() < 105  # of 50 squares of standard normals: once in 10^5
-    # Every copy of a side value is rounded by itself.
+    # Every copy of an auxiliary value is rounded by itself.
     copies = messages[:, 50:-1].reshape(n, grid.auxiliaries, grid.copies)
     for place, value in enumerate((2 * 1.7 / 5 - 1, 2 * 0.3 - 1)):
         exact = value * grid.amplitude

@@ -43,7 +43,7 @@ class Lies:
 
     Args:
         devices: how many.
-        fewest: the fewest a sum may be of.
+        minimum_cohort: the fewest a sum may be of.
         corrupt: places of the adversary's devices, which sign anything and give all they hold.
         withheld: `withheld(holder, owner)`: the holder's mailbox comes without the owner's shares.
     """

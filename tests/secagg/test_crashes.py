@@ -25,8 +25,8 @@ class Scenario:
             threat=dice.choice(("semi_honest", "semi_malicious")),
             dropout=0.25 if self.devices == 4 else 0.0,
         )
-        most = dice.choice((0, 0, 1, 2))
-        gone = dice.sample(range(self.devices), most)
+        count = dice.choice((0, 0, 1, 2))
+        gone = dice.sample(range(self.devices), count)
         self.vanish = {i: dice.choice(EVENTS) for i in gone}
 
     def play(self, after: Callable[[], bool]) -> tuple[str, Play]:

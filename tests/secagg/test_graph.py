@@ -178,15 +178,21 @@ def test_who_is_beside_whom_changes_with_the_roster_and_the_beacon() -> None:
         {"length": True},
         {"modulus_bits": 15},
         {"modulus_bits": 65},
-        {"fewest": 2},
-        {"fewest": 9},
-        {"most": 2},
+        {"minimum_cohort": 2},
+        {"minimum_cohort": 9},
+        {"maximum_cohort": 2},
         {"adversarial_rate": 0.9},
     ],
     ids=str,
 )
 def test_terms_that_make_no_sense_are_refused(bad: dict[str, Any]) -> None:
-    good: dict[str, Any] = {"plan": bytes(32), "length": 4, "modulus_bits": 16, "fewest": 3, "most": 8}
+    good: dict[str, Any] = {
+        "plan": bytes(32),
+        "length": 4,
+        "modulus_bits": 16,
+        "minimum_cohort": 3,
+        "maximum_cohort": 8,
+    }
     Terms(**good)
     with pytest.raises(PlanError):
         Terms(**good | bad)

@@ -78,7 +78,7 @@ def test_one_device_that_vanishes_at_any_event_does_not_spoil_the_sum(event: str
 
 
 @pytest.mark.parametrize(
-    ("event", "stage"),
+    ("event", "phase"),
     [
         ("roster", "sharing"),
         ("mailbox", "masking"),
@@ -87,7 +87,7 @@ def test_one_device_that_vanishes_at_any_event_does_not_spoil_the_sum(event: str
         ("signatures", "unmasking"),
     ],
 )
-def test_where_too_many_vanish_the_error_names_the_stage(event: str, phase: str) -> None:
+def test_where_too_many_vanish_the_error_names_the_phase(event: str, phase: str) -> None:
     terms = small_terms(4, dropout=0.25)
     play = Play(terms, vectors_of(4, terms), {0: event, 1: event})
     assert end(play) == phase

@@ -54,7 +54,7 @@ def said_of(given: fr.Plan, clients: int = 40, rounds: int = 30) -> float:
 
 
 def test_what_is_said_is_the_planners_measure() -> None:
-    """But for what the side values and the rounding add, some per cent."""
+    """But for what the auxiliary values and the rounding add, some per cent."""
     budget = fr.Budget(8.0, DELTA, rounds=30)
     given = plan(fr.gaussian_noise(), budget=budget)
     planned = cost(

@@ -68,7 +68,7 @@ def test_that_nobody_is_finite_ends_no_private_run():
 
 
 def test_under_masks_it_sends_zeros_with_its_noise():
-    """Of masked sums, weights, an algorithm's own side values and the clients' shares of noise, all at once."""
+    """Of masked sums, weights, an algorithm's own auxiliary values and the clients' shares of noise, all at once."""
     given = private_runs.plan(
         fr.distributed_noise("skellam", 1.0, shares=3),
         fr.weight_by_examples(bound=4),

@@ -330,7 +330,7 @@ FEW = fr.Budget(math.inf, DELTA, population=40)
         (
             {"cohort": fr.cohort.poisson(0.25, maximum=15)},
             {},
-            r"poisson most: given 15, which a round of 40 clients exceeds.*Set most=(2\d|30)",
+            r"poisson maximum: given 15, which a round of 40 clients exceeds.*Set maximum=(2\d|30)",
         ),
         (
             {"cohort": fr.cohort.in_turn(10, separation=5)},
@@ -446,9 +446,9 @@ def test_what_a_poisson_cohort_may_show_follows_from_delta_and_rounds():
             bits=None,
             budget=fr.Budget(2.0, delta),
         )
-        with pytest.raises(PlanError, match="poisson most") as caught:
+        with pytest.raises(PlanError, match="poisson maximum") as caught:
             check_claims(given, Draws(given.rule, people(200), 5), rounds)
-        maximum = int(re.search(r"Set most=(\d+)", str(caught.value))[1])
+        maximum = int(re.search(r"Set maximum=(\d+)", str(caught.value))[1])
         allowed = delta * 1e-3 / rounds / (1 + math.e**2) / 2
         assert binom.sf(maximum, 201, 0.1) <= allowed < binom.sf(maximum - 1, 201, 0.1)
         asked.append(maximum)

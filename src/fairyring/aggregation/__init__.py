@@ -5,7 +5,7 @@ examples -> local training -> delta -> weight -> clip -> rotate -> quantize -> s
 
 from fairyring.aggregation.clipping import clip
 from fairyring.aggregation.composition import chain, complete
-from fairyring.aggregation.contract import BoundStage, Message, Properties, Auxiliary, MessageSpec, Stage
+from fairyring.aggregation.contract import Auxiliary, BoundStage, Message, MessageSpec, Properties, Stage
 from fairyring.aggregation.modular import secure_sum
 from fairyring.aggregation.quantization import quantize
 from fairyring.aggregation.rotation import rotate
@@ -15,11 +15,11 @@ from fairyring.aggregation.subsampling import random_k
 from fairyring.aggregation.weighting import weight_by_examples, weight_uniformly
 
 __all__ = [
-    "Bound",
+    "Auxiliary",
+    "BoundStage",
     "Message",
+    "MessageSpec",
     "Properties",
-    "Side",
-    "Signal",
     "Stage",
     "chain",
     "clip",

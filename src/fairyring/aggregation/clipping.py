@@ -6,8 +6,8 @@ import jax.numpy as jnp
 from fairyring.aggregation.contract import (
     BoundStage,
     Message,
-    Properties,
     MessageSpec,
+    Properties,
     Stage,
     require_positive,
     require_real,

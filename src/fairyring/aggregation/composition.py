@@ -2,7 +2,7 @@
 
 import jax
 
-from fairyring.aggregation.contract import BoundStage, Message, Properties, MessageSpec, Stage
+from fairyring.aggregation.contract import BoundStage, Message, MessageSpec, Properties, Stage
 from fairyring.aggregation.weighting import weight_uniformly
 from fairyring.core.errors import PlanError
 
@@ -14,7 +14,7 @@ def chain(*stages: Stage) -> Stage:
     share random numbers. Without stages it is the plain float32 sum.
 
     Raises:
-        PlanError: something is not a stage, or two stages decide the weight; when bound to a signal: a stage
+        PlanError: something is not a stage, or two stages decide the weight; when bound to a spec: a stage
             cannot follow the one before it.
     """
     parts: list[Stage] = []

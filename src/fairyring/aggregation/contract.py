@@ -3,7 +3,7 @@
 A stage is a pair of pure functions. `encode` runs on the device, on one client's message; `decode` runs on
 the server, on the **sum** of the messages of a round. Stages are composed with `chain`: encode in order,
 decode in reverse. What is known before any data is seen (length, bounds, bits) is a `MessageSpec`; a stage is
-bound to the signal it receives and says what it sends, so that a chain that cannot work is refused when a
+bound to the spec of the message it receives and says what it sends, so that a chain that cannot work is refused when a
 plan is made.
 """
 
@@ -64,8 +64,8 @@ class MessageSpec:
     Attributes:
         dimension: length of the vector.
         cohort: the most messages that will ever be summed.
-        side: the coordinates beside the update; `auxiliary[0]` is the number of examples until a weighting stage
-            has turned it into the weight. A side coordinate travels as float32.
+        auxiliary: the coordinates beside the update; `auxiliary[0]` is the number of examples until a weighting stage
+            has turned it into the weight. An auxiliary coordinate travels as float32.
         l2: bound on the vector's Euclidean norm, or None. Always guaranteed.
         linf: bound on the size of a coordinate, or None.
         linf_failure: probability, over the shared randomness of a round, that one message breaks `linf`;
@@ -78,7 +78,7 @@ class MessageSpec:
         summable: messages of this form can be added under masks.
         masking: how they are, once a secure sum is in the chain.
         uniform: every client weighs 1.
-        counted: how many clients a sum is of is no secret. It is one where a promise rests on secret sampling.
+        public_count: how many clients a sum is of is no secret. It is one where a promise rests on secret sampling.
         honest: the fewest honest clients a sum will ever be of.
         sum_bits: the sum will be taken modulo `2**sum_bits`, which a noise stage must leave room in.
         noise: what is added to the vector, once a noise stage is in the chain.
@@ -102,8 +102,8 @@ class MessageSpec:
     sum_bits: int = 32
     noise: Noise | None = None
 
-    def replace(self, **changes: Any) -> "Signal":
-        """This signal with some fields changed."""
+    def replace(self, **changes: Any) -> "MessageSpec":
+        """This spec with some fields changed."""
         return replace(self, **changes)
 
     @property
@@ -135,10 +135,10 @@ class MessageSpec:
 
 
 class BoundStage(NamedTuple):
-    """A stage bound to the signal it receives.
+    """A stage bound to the spec of the message it receives.
 
     Attributes:
-        signal: what is known of the message after `encode`.
+        spec: what is known of the message after `encode`.
         encode: `(message, client_key, round_key) -> message`, on the device, for one client. `round_key` is
             the same for all clients of a round and known to the server (shared randomness).
         decode: `(summed message, round_key) -> message`, on the server, the inverse on sums.

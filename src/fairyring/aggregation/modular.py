@@ -11,8 +11,8 @@ from fairyring.aggregation.contract import (
     BoundStage,
     Masking,
     Message,
-    Properties,
     MessageSpec,
+    Properties,
     Stage,
     require_integer,
 )
@@ -38,7 +38,7 @@ def secure_sum(
     devices. In a simulation without it the integers are added as they are, which gives the same sums, to the last bit,
     and **protects nothing**.
 
-    The quantised vector is taken modulo `2^b`. Side coordinates (weight, means) follow it in the same vector
+    The quantised vector is taken modulo `2^b`. Auxiliary coordinates (weight, means) follow it in the same vector
     `[dimension + len(auxiliary)]`, as fixed-point numbers: `[0, bound]` in `min(2^24, floor((2^b - 1) / cohort))`
     levels with stochastic rounding, so a sum is right on average and within `cohort * bound / levels`. That
     no sum can overflow is proved when the plan is made. On the wire a coordinate takes `modulus_bits` bits.
@@ -55,8 +55,8 @@ def secure_sum(
             of the most clients of a Poisson cohort.
 
     Raises:
-        PlanError: `modulus_bits` is out of range; when bound to a signal: the vector is not quantised,
-            cannot be summed under masks, a side coordinate has no bound, or a sum might overflow (the error
+        PlanError: `modulus_bits` is out of range; when bound to a spec: the vector is not quantised,
+            cannot be summed under masks, an auxiliary coordinate has no bound, or a sum might overflow (the error
             names the modulus, bits or cohort that would do). When a plan is made: no neighbour graph is both secure
             and able to recover at these rates (the error names the nearest that would do).
     """

@@ -6,12 +6,12 @@ import jax.numpy as jnp
 from fairyring.aggregation.contract import (
     BoundStage,
     Message,
-    Properties,
     MessageSpec,
+    Properties,
     Stage,
+    require_integer,
     require_positive,
     require_real,
-    require_integer,
 )
 from fairyring.aggregation.finite import finite_or_zero
 from fairyring.core.errors import PlanError
@@ -37,7 +37,7 @@ def quantize(bits: int = 8, bound: float | None = None) -> Stage:
             is the clip norm, after `rotate` far less.
 
     Raises:
-        PlanError: `bits` or `bound` is out of range; when bound to a signal: no range is known, or the sum of
+        PlanError: `bits` or `bound` is out of range; when bound to a spec: no range is known, or the sum of
             a cohort's levels does not fit into 32 bits.
     """
     require_integer("quantize", "bits", bits, 2, 16)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fairyring.aggregation.contract import BoundStage, Message, Properties, MessageSpec, Stage, require_real
+from fairyring.aggregation.contract import BoundStage, Message, MessageSpec, Properties, Stage, require_real
 from fairyring.core.errors import PlanError
 from fairyring.core.words import signs
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from fairyring.aggregation._counts import check_count, count_of
-from fairyring.aggregation.contract import BoundStage, Message, Properties, MessageSpec, Stage, require_real
+from fairyring.aggregation.contract import BoundStage, Message, MessageSpec, Properties, Stage, require_real
 
 
 def top_k(k: int | None = None, *, fraction: float | None = None) -> Stage:
@@ -21,7 +21,7 @@ def top_k(k: int | None = None, *, fraction: float | None = None) -> Stage:
 
     Raises:
         PlanError: not exactly one of `k` and `fraction` is given, or it is out of range; when bound to a
-            signal: `k` is larger than the dimension.
+            spec: `k` is larger than the dimension.
     """
     check_count("top_k", k, fraction)
     name = f"top_k({f'k={k}' if k is not None else f'fraction={fraction:g}'})"

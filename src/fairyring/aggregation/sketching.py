@@ -9,11 +9,11 @@ import jax.numpy as jnp
 from fairyring.aggregation.contract import (
     BoundStage,
     Message,
-    Properties,
     MessageSpec,
+    Properties,
     Stage,
-    require_real,
     require_integer,
+    require_real,
 )
 from fairyring.core.errors import PlanError
 from fairyring.core.words import below, signs

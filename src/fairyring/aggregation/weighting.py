@@ -16,11 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from fairyring.aggregation.contract import (
+    Auxiliary,
     BoundStage,
     Message,
-    Properties,
-    Auxiliary,
     MessageSpec,
+    Properties,
     Stage,
     fits,
     require_positive,
@@ -78,8 +78,8 @@ def _bind(
         raise PlanError(
             name,
             given="a message with nothing beside the vector",
-            expected="the number of examples as side[0]",
-            do="Bind the chain to a signal whose first side coordinate is the number of examples.",
+            expected="the number of examples as auxiliary[0]",
+            do="Bind the chain to a spec whose first auxiliary coordinate is the number of examples.",
         )
     for auxiliary in spec.auxiliary:
         if math.isfinite(auxiliary.bound) and auxiliary.bound != 0 and not fits(auxiliary.bound):

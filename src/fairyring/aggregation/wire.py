@@ -1,6 +1,6 @@
 """One client's encoded message as bytes, and back. The length is always `spec.bytes`.
 
-The vector comes first, then the side coordinates as little-endian float32. Whole numbers take `spec.bits`
+The vector comes first, then the auxiliary coordinates as little-endian float32. Whole numbers take `spec.bits`
 bits each, two's complement, least significant bit first, without gaps; real numbers are little-endian
 float32. Where only `spec.nonzero` coordinates travel, their indices come first (ascending,
 `spec.index_bits` bits each), then their values. Bits left over in the vector's last byte are zero. Every
@@ -22,8 +22,8 @@ def pack(message: Message, spec: MessageSpec) -> bytes:
 
     Args:
         message: NumPy arrays: vector `[spec.dimension]` (float32, or int32/uint32 where `spec.integer`),
-            side float32 `[len(spec.auxiliary)]`.
-        signal: what the bound chain says of it.
+            auxiliary float32 `[len(spec.auxiliary)]`.
+        spec: what the bound chain says of it.
 
     Raises:
         WireError: the message does not have this form.

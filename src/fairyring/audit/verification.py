@@ -62,7 +62,7 @@ class Verified:
     Attributes:
         rounds: how many rounds have a transcript, all of which hold.
         aborted: rounds whose session ended without a sum.
-        fewest: the fewest devices in a sum.
+        smallest_cohort: the fewest devices in a sum.
         sums: rounds whose sum itself was there, and is the one the transcript names.
         models: rounds after which the model was kept, and is the one that came of them.
         says: what the terms promise.

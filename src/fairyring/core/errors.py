@@ -69,7 +69,7 @@ class SecureSumError(FairyringError):
     """A secure sum did not go as agreed.
 
     Attributes:
-        stage: where it was, as the party that says so names it.
+        phase: where it was, as the party that says so names it.
     """
 
     def __init__(self, phase: str, *, given: object, expected: str, do: str) -> None:

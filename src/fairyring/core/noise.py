@@ -18,11 +18,11 @@ class Noise:
         coordinates: the first so many coordinates of the vector are noisy; what follows is no secret.
         l2, l1: norms that one client's noisy coordinates cannot exceed, in steps of the grid.
         scale: steps of the grid in a unit of the vector that was rounded to it.
-        dimension: of that vector; noisy coordinates after it are side values.
+        dimension: of that vector; noisy coordinates after it are auxiliary values.
         bands: coefficients of correlated noise.
         shares: how many honest clients' shares are enough; 0 where the server adds the noise.
         top_up: the server adds the shares that are missing; otherwise a sum of fewer clients is not released.
-        sides: of each side value, in order, what one standard deviation of the noise on a coordinate comes to in its
+        auxiliaries: of each auxiliary value, in order, what one standard deviation of the noise on a coordinate comes to in its
             sum, in the value's own unit; 0 for a weight that is counted without noise.
     """
 
@@ -49,7 +49,7 @@ class Noise:
         return self.multiplier * self.l2
 
     def auxiliary_std(self, weight: float, sigma: float | None = None) -> tuple[float, ...]:
-        """Standard deviation of the noise in the mean of each side value after the weight.
+        """Standard deviation of the noise in the mean of each auxiliary value after the weight.
 
         Args:
             weight: the sum's, as it is decoded: what the sums are divided by.

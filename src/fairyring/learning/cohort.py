@@ -77,7 +77,7 @@ def poisson(rate: float, *, maximum: int) -> Poisson:
 
     Args:
         rate: in (0, 1].
-        most: an upper bound on a round's cohort; choose it several deviations above `rate` times the population.
+        maximum: an upper bound on a round's cohort; choose it several deviations above `rate` times the population.
 
     Raises:
         PlanError: a rate outside (0, 1].
@@ -86,7 +86,7 @@ def poisson(rate: float, *, maximum: int) -> Poisson:
         raise PlanError(
             "poisson rate", given=rate, expected="a number in (0, 1]", do="Try cohort size / population size."
         )
-    return Poisson(float(rate), _whole("poisson most", maximum))
+    return Poisson(float(rate), _whole("poisson maximum", maximum))
 
 
 def weighted(size: int, *, by: str) -> Weighted:

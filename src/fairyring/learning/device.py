@@ -136,15 +136,15 @@ def device_half(
         layout = Layout.of(reported)
         vector = _apart(storage, size, lambda: layout.flatten(reported))
         means, weight = client.seen
-        auxiliary = jnp.concatenate([weight[None], means, *(jnp.reshape(s, (1,)) for s in report.auxiliary)])
+        beside = jnp.concatenate([weight[None], means, *(jnp.reshape(s, (1,)) for s in report.auxiliary)])
         # One reduction tells whether any coordinate is infinite or not a number: less itself, only those are not 0.
-        finite = (jnp.sum(vector - vector) + jnp.sum(auxiliary - auxiliary)) == 0.0
+        finite = (jnp.sum(vector - vector) + jnp.sum(beside - beside)) == 0.0
 
         def or_else(new: Tree, old: Tree) -> Tree:
             return jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old)
 
         covered = aggregation.spec.noise is not None
-        sent = Message(or_else(vector, jnp.zeros_like(vector)) if covered else vector, auxiliary)
+        sent = Message(or_else(vector, jnp.zeros_like(vector)) if covered else vector, beside)
         message = aggregation.encode(sent, jax.random.fold_in(client_key, int(Purpose.ENCODE)), shared_key)
         if not covered:
             message = or_else(message, jax.tree.map(jnp.zeros_like, message))

@@ -5,7 +5,7 @@ then goes through, but that they do not weigh it by what is not noisy: how many 
 """
 
 from fairyring.aggregation import complete
-from fairyring.aggregation.contract import BoundStage, Auxiliary, MessageSpec, Stage
+from fairyring.aggregation.contract import Auxiliary, BoundStage, MessageSpec, Stage
 from fairyring.core.errors import PlanError
 from fairyring.learning.cohort import Cohort, InTurn
 from fairyring.learning.local import LocalTraining
@@ -79,7 +79,7 @@ def keep(
         local: with stages for examples.
         rule: in which rounds a client takes part.
         parameters: length of a gradient.
-        sides: what stands beside it: the weight, loss and metrics.
+        auxiliaries: what stands beside it: the weight, loss and metrics.
 
     Raises:
         PlanError: the parts cannot keep it.

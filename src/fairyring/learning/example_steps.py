@@ -109,7 +109,7 @@ def sum_of_batch(
         columns: rows of all clients.
         rows: of the client: the first, and how many.
         places: of the batch's examples among them, then -1: int32 `[room]`.
-        stages: bound to one example's gradient and side values.
+        stages: bound to one example's gradient and auxiliary values.
         keys: the step's, and the one all share.
     """
     start, size = rows

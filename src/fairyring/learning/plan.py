@@ -14,7 +14,7 @@ import msgspec
 import optax
 
 from fairyring.aggregation import chain, complete, weight_by_examples
-from fairyring.aggregation.contract import BoundStage, Message, Auxiliary, MessageSpec, Stage
+from fairyring.aggregation.contract import Auxiliary, BoundStage, Message, MessageSpec, Stage
 from fairyring.core.errors import PlanError, PrivacyWarning, refuse_unknown
 from fairyring.core.noise import Noise, NoiseRequest
 from fairyring.core.vector import Layout
@@ -28,7 +28,7 @@ from fairyring.learning.combine import Combine
 from fairyring.learning.combine import sum as combine_sum
 from fairyring.learning.local import LocalTraining
 from fairyring.learning.optimizers import fedavg
-from fairyring.learning.protection import Protection, check_parts, minimum_cohort_with, honest_of, keep
+from fairyring.learning.protection import Protection, check_parts, honest_of, keep, minimum_cohort_with
 from fairyring.learning.rehearsal import RehearsalClient
 from fairyring.learning.server import ServerState, first_state
 from fairyring.privacy.budget import Budget
@@ -296,7 +296,7 @@ class Plan:
     def traffic(self) -> Traffic:
         """The most bytes one client sends and receives in a round's secure sum, of the largest cohort; 0 without one."""
         terms = self._terms(bytes(32))
-        return traffic(terms, terms.maximum) if terms else Traffic(0, 0)
+        return traffic(terms, terms.maximum_cohort) if terms else Traffic(0, 0)
 
     @property
     def bytes_up(self) -> int:
@@ -340,7 +340,7 @@ class Plan:
         terms = self._terms(bytes(32))
         if terms is None:
             return None
-        degree, threshold = terms.graph(terms.maximum)
+        degree, threshold = terms.graph(terms.maximum_cohort)
         return {
             "says": terms.says(),
             "modulus_bits": terms.modulus_bits,

@@ -38,7 +38,7 @@ class Program:
     Attributes:
         exported: what `jax.export` made; promised to load for months, not for ever.
         arguments: what the program takes, in order.
-        results: what it gives: the encoded vector, the side values (none under a secure sum), the client's new
+        results: what it gives: the encoded vector, the auxiliary values (none under a secure sum), the client's new
             state where the algorithm has one, and whether the update is finite. The vector may be sent whatever that
             says, and under a noise stage or masks it must be: one more or less would tell the server.
     """

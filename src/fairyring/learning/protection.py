@@ -36,7 +36,7 @@ class Protection:
         participation: in which rounds a device takes part, as far as the promise rests on it.
         release: what one round spends that is as noisy as planned.
         inflation: how much longer than the clip norm a client's vector may be (an example's, where those are protected), with
-            its side values and rounding.
+            its auxiliary values and rounding.
         adversarial_rate: the share of a session's clients whose shares of distributed noise do not count.
     """
 

@@ -27,13 +27,13 @@ TRIES = 64
 class Grid:
     """Where a client's numbers lie.
 
-    The vector comes first, then every side value `copies` times, then a 1 where clients are counted in the clear.
+    The vector comes first, then every auxiliary value `copies` times, then a 1 where clients are counted in the clear.
 
     Attributes:
         dimension: of the vector.
-        sides: how many side values are noisy (without the weight, where that is the same for all).
+        auxiliaries: how many auxiliary values are noisy (without the weight, where that is the same for all).
         copies: how often each is repeated, so that it fits beside the noise.
-        amplitude: steps a side value of 1 takes, in each copy.
+        amplitude: steps an auxiliary value of 1 takes, in each copy.
         scale: steps in a unit of the vector.
         reach: what the vector's L2 norm cannot exceed before it is rounded, in steps.
         norm: what the rounded vector's L2 norm cannot exceed, in steps.
@@ -95,7 +95,7 @@ class Grid:
         return jnp.where(long, short, jnp.clip(drawn, -limit, limit).astype(jnp.int32))
 
     def rounded_auxiliaries(self, values: jax.Array, key: jax.Array) -> jax.Array:
-        """Side values `[1 + n]` in [-1, 1] on the grid, every copy rounded by itself: int32 `[auxiliaries * copies]`.
+        """Auxiliary values `[1 + n]` in [-1, 1] on the grid, every copy rounded by itself: int32 `[auxiliaries * copies]`.
 
         What is not finite becomes 0.
         """
@@ -109,11 +109,11 @@ class Grid:
 
     @property
     def auxiliary_step(self) -> float:
-        """What one standard deviation of noise on a coordinate comes to in the sum of a side value within [-1, 1]."""
+        """What one standard deviation of noise on a coordinate comes to in the sum of an auxiliary value within [-1, 1]."""
         return 1.0 / (self.copies**0.5 * self.amplitude)  # the mean of the copies, each with noise of its own
 
     def auxiliary_sums(self, total: jax.Array) -> jax.Array:
-        """Sums of the side values, the weight first (0 where clients are counted): float32 `[1 + n]`."""
+        """Sums of the auxiliary values, the weight first (0 where clients are counted): float32 `[1 + n]`."""
         noisy = total[self.dimension : self.coordinates].astype(jnp.float32)
         sums = noisy.reshape(self.auxiliaries, self.copies).sum(axis=1) / np.float32(
             self.copies * self.amplitude
@@ -132,10 +132,10 @@ def fit(name: str, spec: MessageSpec, request: NoiseRequest, shares: int, auxili
 
     Args:
         name: of the stage, for errors.
-        signal: what comes in; clipped, every side value bounded.
+        spec: what comes in; clipped, every auxiliary value bounded.
         request: the noise, its multiplier known.
         shares: of distributed noise; 0 otherwise.
-        side_share: of the side values in the guarantee.
+        auxiliary_share: of the auxiliary values in the guarantee.
 
     Raises:
         PlanError: there is none.
@@ -192,7 +192,7 @@ def _grid(
     largest = math.ceil(limit * scale)
     counts = spec.uniform and spec.public_count
     auxiliaries = len(spec.auxiliary) - counts
-    # All side values together take their share of 1 / variance.
+    # All auxiliary values together take their share of 1 / variance.
     wanted = norm * math.sqrt(auxiliary_share / (1 - auxiliary_share) / max(1, auxiliaries))
     l2 = math.hypot(norm, wanted * math.sqrt(auxiliaries))
     noise = TAIL * multiplier * l2 * surplus

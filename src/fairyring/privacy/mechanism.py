@@ -145,7 +145,7 @@ class Mechanism:
 
     Args:
         noise: what the plan claims.
-        sides: names of the side values among the noisy coordinates, in their order.
+        auxiliaries: names of the auxiliary values among the noisy coordinates, in their order.
         bits: sums are modulo `2^bits`.
 
     Of each release one float32 a noisy coordinate is kept, of correlated noise two; beyond 1 GiB in a temporary file.
@@ -353,7 +353,7 @@ def _cosine(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def _parts(noise: Noise, auxiliaries: tuple[str, ...]) -> dict[str, slice]:
-    """The noisy coordinates by name: the update, its stretches, and every side value."""
+    """The noisy coordinates by name: the update, its stretches, and every auxiliary value."""
     update = noise.dimension
     count = max(1, min(64, update // 16))
     cuts = [update * i // count for i in range(count + 1)]
@@ -362,6 +362,6 @@ def _parts(noise: Noise, auxiliaries: tuple[str, ...]) -> dict[str, slice]:
     copies = (noise.coordinates - update) // max(1, len(auxiliaries))
     for place, name in enumerate(auxiliaries):
         # A metric may have the name of something else: none takes the place of another.
-        own = name if name not in parts else f"{name} (side value {place + 1})"
+        own = name if name not in parts else f"{name} (auxiliary value {place + 1})"
         parts[own] = slice(update + place * copies, update + (place + 1) * copies)
     return {name: part for name, part in parts.items() if part.stop > part.start}

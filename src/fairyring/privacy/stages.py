@@ -19,12 +19,12 @@ import numpy as np
 from fairyring.aggregation.contract import (
     BoundStage,
     Message,
-    Properties,
     MessageSpec,
+    Properties,
     Stage,
+    require_integer,
     require_positive,
     require_real,
-    require_integer,
 )
 from fairyring.core.errors import PlanError
 from fairyring.core.noise import Noise, NoiseRequest
@@ -44,10 +44,10 @@ def gaussian_noise(multiplier: float | None = None, *, auxiliary_share: float = 
 
     Args:
         multiplier: standard deviation of the noise over what one client can change. None: the plan's budget decides.
-        side_share: the share of the guarantee (in 1 / variance) that weight, loss and metrics together take.
+        auxiliary_share: the share of the guarantee (in 1 / variance) that weight, loss and metrics together take.
 
     Raises:
-        PlanError: an argument is out of range; when bound to a signal: no clip before it, a side value without a
+        PlanError: an argument is out of range; when bound to a spec: no clip before it, an auxiliary value without a
             bound, or no grid leaves room for the sum.
     """
     return _stage("gaussian_noise", NoiseRequest("gaussian", _multiplier(multiplier)), auxiliary_share)
@@ -66,7 +66,7 @@ def correlated_noise(
     Args:
         multiplier: standard deviation of `z` over what one client can change in a round. None: the budget decides.
         bands: how many coefficients. None: those with the least error for the budget's rounds.
-        side_share: as in `gaussian_noise`.
+        auxiliary_share: as in `gaussian_noise`.
 
     Raises:
         PlanError: as `gaussian_noise`.
@@ -100,7 +100,7 @@ def distributed_noise(
             sum may be of.
         shortfall: what becomes of a sum of too few: `"abort"`: clients do not unmask it; `"top_up"`: the server adds
             what is missing, and is trusted to.
-        side_share: as in `gaussian_noise`.
+        auxiliary_share: as in `gaussian_noise`.
 
     Raises:
         PlanError: as `gaussian_noise`; a mechanism or shortfall of another name.
@@ -133,7 +133,7 @@ def _stage(kind: str, request: NoiseRequest, auxiliary_share: float) -> Stage:
         or not 0 < auxiliary_share < 1
     ):
         raise PlanError(
-            f"{kind} side_share",
+            f"{kind} auxiliary_share",
             given=repr(auxiliary_share),
             expected="a number between 0 and 1",
             do="Leave it out for 0.05.",
@@ -148,14 +148,14 @@ def _stage(kind: str, request: NoiseRequest, auxiliary_share: float) -> Stage:
             if distributed
             else {}
         ),
-        "side_share": float(auxiliary_share),
+        "auxiliary_share": float(auxiliary_share),
     }
     usual = {
         "multiplier": None,
         "bands": None,
         "shares": None,
         "shortfall": "abort",
-        "side_share": _USUAL_SHARE,
+        "auxiliary_share": _USUAL_SHARE,
     }
     told = [f"{k}={v!r}" for k, v in settings.items() if k not in usual or v != usual[k]]
     name = f"{kind}({', '.join(told)})"
@@ -275,7 +275,7 @@ def _decoder(grid: Grid, spec: MessageSpec) -> Callable[[Message, jax.Array], Me
 
 
 def _halves(spec: MessageSpec) -> tuple[np.ndarray, np.ndarray]:
-    """Of each side value after the weight: the middle of its range for a weight of 1, and half its range."""
+    """Of each auxiliary value after the weight: the middle of its range for a weight of 1, and half its range."""
     bounds = np.asarray([auxiliary.bound for auxiliary in spec.auxiliary[1:]], np.float32)
     first = np.where(bounds > 0, bounds / 2, np.float32(1))
     return bounds / np.float32(2 * spec.auxiliary[0].bound), first

@@ -96,11 +96,11 @@ def _check_sizes(plan: Plan, participation: PoissonSampled, draws: Draws, rounds
     cut = probability_beyond(clients + 1, rate, maximum)
     if cut > allowed / 2:
         raise PlanError(
-            "poisson most",
+            "poisson maximum",
             given=f"{maximum}, which a round of {clients} clients exceeds with probability {cut:.2g}",
             expected=f"at most {allowed / 2:.2g}, so that no observer of {rounds} rounds sees a cohort that was cut at this "
             "delta: it would be no Poisson sample",
-            do=f"Set most={enough(clients + 1, rate, allowed / 2)}.",
+            do=f"Set maximum={enough(clients + 1, rate, allowed / 2)}.",
         )
     if minimum_cohort <= 0:
         return

@@ -67,7 +67,7 @@ def recorded(
 
     Args:
         plan: what ran.
-        side: `[weight, means...]` as it was decoded.
+        auxiliary: `[weight, means...]` as it was decoded.
         clients: how many are in the sum.
         session: how many were asked.
         spending: of a private plan.

@@ -18,7 +18,7 @@ class Released(NamedTuple):
 
     Attributes:
         state: the server's, after it.
-        side: `[weight, means...]` of the reports.
+        auxiliary: `[weight, means...]` of the reports.
         reported: how many reports are in it.
         counts: whether anything was released; else there were too few, and the state is as it was.
         mean: the decoded noisy mean, where noise was added and something was released.

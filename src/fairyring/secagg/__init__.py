@@ -20,8 +20,8 @@ from fairyring.secagg.traffic import Traffic, traffic
 from fairyring.secagg.transcript import Transcript, verify
 
 __all__ = [
-    "FEWEST",
-    "FEWEST_HONEST",
+    "MINIMUM_COHORT",
+    "MINIMUM_HONEST",
     "Anyone",
     "Device",
     "Enrolled",

@@ -125,7 +125,7 @@ class Steps:
         session: what is summed.
         identity: the device's.
         policy: whom it accepts as neighbours.
-        fewest: the fewest devices it takes part with.
+        minimum_cohort: the fewest devices it takes part with.
     """
 
     def __init__(self, session: Session, identity: Identity, policy: Policy, minimum_cohort: int) -> None:

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from fairyring.core.errors import MessageRefused, PlanError, RunDamaged, RunMismatch, SessionAborted
-from fairyring.secagg._transition import Transition
 from fairyring.secagg._steps import Broken, Memory, Steps
 from fairyring.secagg._suite import digest
+from fairyring.secagg._transition import Transition
 from fairyring.secagg.identity import Anyone, Identity, Policy
 from fairyring.secagg.keystream import word_of
 from fairyring.secagg.log import Log

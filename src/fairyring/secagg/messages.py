@@ -220,7 +220,7 @@ def decode(data: bytes, kind: Any, maximum: int, phase: str) -> Any:
     Args:
         data: as it came.
         kind: one of the messages, or a union of them.
-        most: the longest it may be.
+        maximum: the most bytes it may have.
         stage: of the party that got it, for the error.
 
     Raises:

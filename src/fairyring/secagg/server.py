@@ -17,8 +17,8 @@ from fairyring.core.errors import MessageRefused, PlanError, RunDamaged, RunMism
 from fairyring.core.packing import check_packed
 from fairyring.secagg import shamir
 from fairyring.secagg._disputes import Disputes
-from fairyring.secagg._transition import Transition
 from fairyring.secagg._suite import bitmap, digest, low_order, verified
+from fairyring.secagg._transition import Transition
 from fairyring.secagg._unmasking import Known, Unrecovered, total
 from fairyring.secagg.graph import GraphParameters, Ring
 from fairyring.secagg.identity import Anyone, Policy

@@ -29,15 +29,20 @@ MINIMUM_COHORT = 3  # of two, each learns the other's input from the sum
 MINIMUM_HONEST = 2  # of one honest device among adversaries, they learn the input from the sum
 
 
-class Terms(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Terms(
+    msgspec.Struct,
+    frozen=True,
+    forbid_unknown_fields=True,
+    rename={"minimum_cohort": "fewest", "maximum_cohort": "most"},  # as they are named in bytes
+):
     """The agreement behind a plan's secure sums, the same every round. A device takes it from its plan, signed.
 
     Attributes:
         plan: digest of the plan, 32 bytes.
         length: numbers in each device's vector.
         modulus_bits: sums are taken modulo `2**modulus_bits`, 16 to 64.
-        fewest: a sum of fewer devices is never released.
-        most: a session of more devices is refused, since its sum might overflow.
+        minimum_cohort: a sum of fewer devices is never released.
+        maximum_cohort: a session of more devices is refused, since its sum might overflow.
         threat: what the server is trusted with.
         adversarial_rate: the share of devices that may work together with it.
         dropout_rate: the share of devices that may vanish. Barred ones are among them: adversaries may all be barred, so

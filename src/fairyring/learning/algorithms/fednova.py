@@ -19,7 +19,7 @@ def fednova(*, momentum: float = 0.0, maximum_steps: float = math.inf) -> Algori
 
     Args:
         momentum: of the clients' SGD.
-        most_steps: bound on a client's effective steps; needed only where reports are summed as integers.
+        maximum_steps: bound on a client's effective steps; needed only where reports are summed as integers.
 
     Raises:
         PlanError: a momentum outside [0, 1).
@@ -49,5 +49,5 @@ def fednova(*, momentum: float = 0.0, maximum_steps: float = math.inf) -> Algori
         device,
         server,
         auxiliary=(Auxiliary("effective_steps", maximum_steps),),
-        settings=(("momentum", float(momentum)), ("most_steps", float(maximum_steps))),
+        settings=(("momentum", float(momentum)), ("maximum_steps", float(maximum_steps))),
     )
