@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import fairyring as fr
 from fairyring.aggregation.contract import BoundStage
 from fairyring.core.errors import PlanError
-from fairyring.learning import device
+from fairyring.learning import client
 from fairyring.learning.device import Broadcast, device_half
 from fairyring.learning.example_steps import Drawn, Shapes, places_of, sum_of_batch
 from fairyring.learning.local import Workload
@@ -260,8 +260,8 @@ def test_whatever_leaves_a_client_hangs_on_its_examples_by_noisy_sums_alone(made
         return all(np.array_equal(one, other) for one, other in zip(*found, strict=True))
 
     assert not alike()
-    real, noisy = device.released, noise_of(made).coordinates
-    monkeypatch.setattr(device, "released", lambda total, *rest: real(total.at[:noisy].set(0), *rest))
+    real, noisy = client.released, noise_of(made).coordinates
+    monkeypatch.setattr(client, "released", lambda total, *rest: real(total.at[:noisy].set(0), *rest))
     assert alike()
 
 
