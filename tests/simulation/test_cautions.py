@@ -16,6 +16,7 @@ from fairyring.cli import _train
 from fairyring.privacy.cautions import cautions, clients_for, signal_to_noise
 from fairyring.privacy.correlated import coefficients, noise_error
 from fairyring.privacy.planner import cost
+from fairyring.records.round_record import read_record
 from fairyring.rounds.cautions import warnings_of
 from fairyring.rounds.spending import Spending
 from tests.report.run.run_folders import make_run_folder
@@ -154,7 +155,7 @@ def test_the_terminal_says_it_before_and_after(
         promise = given.protection.describe() | {"spent": 1.0, "warnings": warnings_of(given, 4, rounds)}
         folder = make_run_folder(Path(run), rounds=rounds, run={"privacy": promise})
         return SimpleNamespace(
-            metrics=[json.loads(x) for x in (folder / "metrics.jsonl").read_text().splitlines()]
+            records=[read_record(line) for line in (folder / "metrics.jsonl").read_bytes().splitlines()]
         )
 
     monkeypatch.setattr("fairyring.simulation.simulate", simulate)

@@ -132,7 +132,7 @@ def test_a_resumed_run_checks_the_rounds_that_were_left(tmp_path):
     options = {"run": tmp_path / "run", "checkpoint_every": 1, "audit": DirectCheck()}
 
     def stop(record):
-        if record["round"] == 2:
+        if record.round == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

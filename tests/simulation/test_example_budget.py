@@ -119,10 +119,10 @@ def test_neither_comes_from_the_seed():
 def test_what_is_recorded_of_training_is_noisy_too(monkeypatch):
     """Loss and accuracy of a round come from the noisy sums: other noise, other numbers."""
     first, second = (
-        run(PLAIN, rounds=1, population=CLIENTS, entropy=bytes([i]) * 32).metrics[0] for i in (1, 2)
+        run(PLAIN, rounds=1, population=CLIENTS, entropy=bytes([i]) * 32).records[0] for i in (1, 2)
     )
-    assert first["loss"] != second["loss"]
-    assert first["accuracy"] != second["accuracy"]
+    assert first.loss != second.loss
+    assert first.metrics != second.metrics
 
 
 # -- the ledger -----------------------------------------------------------------------------------------------
@@ -192,7 +192,7 @@ def test_a_round_that_was_lost_counts_and_is_run_again_with_other_coins(tmp_path
 def test_a_round_whose_sum_is_not_released_counts_all_the_same(tmp_path):
     """Each client's update was a release to whoever got it."""
     made = run(MASKED, rounds=6, population=CLIENTS, dropout=0.5, run=tmp_path / "run")
-    assert any("aborted" in record for record in made.metrics)
+    assert any(record.aborted is not None for record in made.records)
     expected = epsilon(MULTIPLIER, steps=6 * STEPS, delta=DELTA, batches=COINS).epsilon
     assert made.header["privacy"]["spent"] == pytest.approx(expected, rel=1e-9)
     assert sum(one.lost for one in Ledger.read(tmp_path / "run" / "ledger.sqlite").reservations.values()) > 0
@@ -201,7 +201,7 @@ def test_a_round_whose_sum_is_not_released_counts_all_the_same(tmp_path):
 def test_a_budget_ends_a_run():
     limit = epsilon(MULTIPLIER, steps=2 * STEPS, delta=DELTA, batches=COINS).epsilon * 1.001
     made = run(plan(fr.Budget(limit, DELTA, unit="example")), rounds=4, population=CLIENTS)
-    assert (len(made.metrics), made.header["stopped_by"]) == (2, "budget")
+    assert (len(made.records), made.header["stopped_by"]) == (2, "budget")
     with pytest.raises(BudgetSpent):
         run(plan(fr.Budget(limit / 4, DELTA, unit="example")), rounds=1, population=CLIENTS)
 

@@ -101,7 +101,7 @@ def test_the_ideal_sum_and_the_protocol_spend_the_same(given, dropout, tmp_path)
     assert spent["ideal"] == spent["protocol"] > 0
     counts = {mode: ledger(tmp_path / mode).spent().counts for mode in runs}
     assert counts["ideal"] == counts["protocol"]
-    heard = [[record["clients"] for record in made.metrics] for made in runs.values()]
+    heard = [[record.clients for record in made.records] for made in runs.values()]
     assert heard[0] == heard[1]
     assert (min(heard[0]) < 10) == (dropout > 0)
     if given is CENTRAL:
@@ -194,7 +194,7 @@ def test_a_run_with_noise_differs_from_one_without_by_the_noise_it_reports():
     quiet = plan(fr.gaussian_noise(1e-3))
     exact, noisy = run(quiet, rounds=1), run(CENTRAL, rounds=1)
     difference = np.concatenate([(noisy.params[n] - exact.params[n]).ravel() for n in ("b", "w")])
-    assert is_of_variance(difference, noisy.metrics[0]["noise"] ** 2)
+    assert is_of_variance(difference, noisy.records[0].noise ** 2)
 
 
 # -- rounds that are not released -------------------------------------------------------------------------------
@@ -207,7 +207,7 @@ def test_a_run_with_noise_differs_from_one_without_by_the_noise_it_reports():
 def test_a_round_of_too_few_is_cancelled_and_spends_nothing(given, mode, tmp_path, monkeypatch):
     found = Releases(monkeypatch)
     made = run(given, rounds=6, dropout=0.2, secure_sum=mode, run=tmp_path / "run")
-    aborted = ["aborted" in record for record in made.metrics]
+    aborted = [record.aborted is not None for record in made.records]
     assert any(aborted)
     assert not all(aborted)
     history = ledger(tmp_path / "run")
@@ -217,16 +217,14 @@ def test_a_round_of_too_few_is_cancelled_and_spends_nothing(given, mode, tmp_pat
     assert (
         made.header["privacy"]["spent"] == Accountant(AtMost(), DELTA).spent(history.spent().counts).epsilon
     )
-    assert all(
-        math.isnan(r["loss"]) and r["clients"] == 0 for r, a in zip(made.metrics, aborted, strict=True) if a
-    )
+    assert all(math.isnan(r.loss) and r.clients == 0 for r, a in zip(made.records, aborted, strict=True) if a)
 
 
 def test_too_few_that_unmask_are_cancelled_too(monkeypatch, tmp_path):
     everybody = {client: Leaving.BEFORE_UNMASKING for client in range(40)}
     monkeypatch.setattr(Draws, "leaving", lambda self, draw: everybody)
     made = run(CENTRAL, rounds=2, secure_sum="protocol", run=tmp_path / "run")
-    assert [record["aborted"][0] for record in made.metrics] == ["unmasking"] * 2
+    assert [record.aborted.stage for record in made.records] == ["unmasking"] * 2
     assert made.header["privacy"]["spent"] == 0
     assert not ledger(tmp_path / "run").spent().counts
 
@@ -242,7 +240,7 @@ def test_a_round_that_is_not_released_has_still_passed_where_rounds_between_turn
 
     monkeypatch.setattr(Draws, "_stay", stays)
     made = run(IN_TURN, rounds=5, run=tmp_path / "run")
-    assert ["aborted" in record for record in made.metrics] == [False, True, True, True, False]
+    assert [record.aborted is not None for record in made.records] == [False, True, True, True, False]
     assert made.participation.tolist().count(2) == 10
     accountant = Accountant(AtMost(), DELTA)
     assert made.header["privacy"]["spent"] >= accountant.spent({release_of(IN_TURN): 2}).epsilon
@@ -370,7 +368,7 @@ def test_rounds_beyond_those_of_the_budget_are_counted_as_they_are(kind):
     kept = run(given, rounds=rounds)
     assert kept.header["stopped_by"] == "budget"
     assert kept.header["privacy"]["spent"] <= 3.0
-    assert len(kept.metrics) < rounds
+    assert len(kept.records) < rounds
 
 
 def test_more_rounds_than_the_noise_was_calibrated_for():
@@ -444,13 +442,13 @@ def test_a_poisson_round_of_nobody_releases_noise():
     """Whether anybody came is a secret: the model moves in every round, and nothing is taken back."""
     given = plan(fr.gaussian_noise(1.0), cohort=fr.cohort.poisson(0.02, most=40), bits=None)
     states = []
-    made = run(given, rounds=12, on_round=lambda record: states.append(record["clients"]))
+    made = run(given, rounds=12, on_round=lambda record: states.append(record.clients))
     assert 0 in states[1:]
     nobody = states.index(0, 1) + 1
     before, after = (run(given, rounds=n).params["w"] for n in (nobody - 1, nobody))
     assert not np.array_equal(before, after)
     assert made.header["privacy"]["releases"] == 12
-    assert all(np.isfinite(record["noise"]) for record in made.metrics)
+    assert all(np.isfinite(record.noise) for record in made.records)
 
 
 # -- taking turns ---------------------------------------------------------------------------------------------

@@ -12,12 +12,14 @@ import pytest
 import fairyring as fr
 from fairyring.aggregation.contract import Stage
 from fairyring.core.rounding import at_most
+from fairyring.records.round_record import Aborted, LostInNoise
 from fairyring.rounds import sentences as module
 from fairyring.rounds.artefacts import outside
 from fairyring.rounds.ran import Ran
 from fairyring.rounds.sentences import SENTENCES
 from fairyring.rounds.statement import guarantee, statement, two_epsilons
 from fairyring.task.examine import Examined
+from tests.rounds.round_records import record_of
 from tests.simulation.kept_runs import COINS as SAMPLED
 from tests.simulation.kept_runs import OTHERS, PEOPLE, Kept
 from tests.simulation.private_runs import DELTA, compiled_once, ledger, plan, run, task
@@ -88,9 +90,9 @@ COINS = plan(fr.gaussian_noise(2.0), bits=None, budget=LIMIT, cohort=fr.cohort.p
 REFUTED = {"holds": False, "claimed": 3.25}
 HELD = {"holds": True, "claimed": 3.25}
 SILOS = silos()
-NOBODY = [{"clients": 0}, {"clients": 9}]
-LOST = [{"round": 1, "lost_in_noise": ["loss"]}, {"round": 2}]
-ABORTED = [{"round": 1, "aborted": ["masking", "few"]}, {"round": 2}]
+NOBODY = [record_of(clients=0), record_of(clients=9)]
+LOST = [record_of(1, lost_in_noise=LostInNoise(True, {})), record_of(2)]
+ABORTED = [record_of(1, aborted=Aborted("masking", "few")), record_of(2)]
 
 # Of each sentence: a run where it holds, with words of it; and one where it does not, or says something else.
 CASES: dict[str, list[tuple[Ran, str, Ran, str | None]]] = {
@@ -179,9 +181,9 @@ CASES: dict[str, list[tuple[Ran, str, Ran, str | None]]] = {
         (ran(private(), rounds=NOBODY), "too few clients stayed", ran(SILOS, rounds=NOBODY), "sent an update that was finite"),
     ],
     "updates_not_finite": [
-        (ran(private(), rounds=[{"nonfinite": 3}]), "3 updates held", ran(private(), rounds=[{"nonfinite": 0}]), None),
-        (ran(private(), rounds=[{"nonfinite": 3}]), "counted as zeros", ran(SILOS, rounds=[{"nonfinite": 3}]), "did not count"),
-        (ran(private(), rounds=[{"nonfinite": 1}]), "1 update held", ran(without(), rounds=[{"nonfinite": 1}]), None),
+        (ran(private(), rounds=[record_of(nonfinite=3)]), "3 updates held", ran(private(), rounds=[record_of(nonfinite=0)]), None),
+        (ran(private(), rounds=[record_of(nonfinite=3)]), "counted as zeros", ran(SILOS, rounds=[record_of(nonfinite=3)]), "did not count"),
+        (ran(private(), rounds=[record_of(nonfinite=1)]), "1 update held", ran(without(), rounds=[record_of(nonfinite=1)]), None),
     ],
     "training_examples_are_sound": [
         (ran(private(), examined={"training": Examined(5, 9)}), "5 of 9", ran(private(), examined={"training": Examined(9, 9)}), None)

@@ -95,9 +95,9 @@ def test_workers_agree(name):
     one, two = runs
     for a, b in zip(jax.tree.leaves(one.state), jax.tree.leaves(two.state), strict=True):
         np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5)
-    assert [record["clients"] for record in one.metrics] == [record["clients"] for record in two.metrics]
-    for a, b in zip(one.metrics, two.metrics, strict=True):
-        assert a["loss"] == pytest.approx(b["loss"], rel=1e-3)
+    assert [record.clients for record in one.records] == [record.clients for record in two.records]
+    for a, b in zip(one.records, two.records, strict=True):
+        assert a.loss == pytest.approx(b.loss, rel=1e-3)
     np.testing.assert_array_equal(one.participation, two.participation)
 
 
@@ -126,7 +126,7 @@ def test_an_audited_run_has_its_canaries_in_every_worker():
     audit = fr.privacy.Canaries(30)
     one, two = (private.run(given, 1, population, audit=audit, engine=kind) for kind in WORKERS)
     np.testing.assert_allclose(one.canary_scores, two.canary_scores, atol=1e-2)
-    assert [r["canaries"] for r in one.metrics] == [r["canaries"] for r in two.metrics]
+    assert [r.canaries for r in one.records] == [r.canaries for r in two.records]
 
 
 def test_a_loss_can_be_looked_into(capsys, monkeypatch):

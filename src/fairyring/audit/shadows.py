@@ -97,7 +97,7 @@ def membership(
         for done, (draw, params) in enumerate(runs.models(own, away)):
             if secret and done not in at:
                 continue
-            fares = judge(params).clients["confidence"].astype(np.float64)
+            fares = judge(params).client_metrics["confidence"].astype(np.float64)
             drawn = np.isin(clients, draw.sampled) & (done > 0)
             gain += np.where(drawn, fares - before, 0.0)
             turns += drawn

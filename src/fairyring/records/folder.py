@@ -22,6 +22,7 @@ from fairyring.core.reading import NotJson, read_json
 from fairyring.core.tensors import tensors
 from fairyring.records.layout import CHECKPOINT, CHECKPOINTS, IS_CHECKPOINT, LOCK, METRICS, RUN, TRANSCRIPTS
 from fairyring.records.lock import Lock
+from fairyring.records.round_record import RoundRecord, read_record
 
 KEPT = 2  # checkpoints, and sums
 
@@ -152,33 +153,32 @@ class RunFolder:
         """Remove a file of the folder, if it is there."""
         (self.path / name).unlink(missing_ok=True)
 
-    def append_metrics(self, records: Iterable[Mapping[str, Any]]) -> None:
-        """Add a line a record to metrics.jsonl."""
-        lines = b"".join(msgspec.json.encode(record) + b"\n" for record in records)
+    def append_records(self, records: Iterable[RoundRecord]) -> None:
+        """Add a line to metrics.jsonl for each record."""
+        lines = b"".join(record.line() + b"\n" for record in records)
         path = self.path / METRICS
         with storage(path), append_to(path, mode=self.mode) as file:
             file.write(lines)
 
-    def metrics(self, *, upto: int | None = None) -> list[dict[str, Any]]:
-        """The rounds recorded so far, up to and with round `upto`; a line that is cut short is left out."""
+    def records(self, *, upto: int | None = None) -> list[RoundRecord]:
+        """The rounds recorded so far, up to and including round `upto`; a line that is cut short is left out."""
+        return [record for record, _ in self._lines(upto)]
+
+    def cut_records(self, upto: int) -> None:
+        """Drop the records of rounds after `upto`; the other lines keep their bytes."""
+        self._replace(self.path / METRICS, b"".join(line + b"\n" for _, line in self._lines(upto)))
+
+    def _lines(self, upto: int | None) -> list[tuple[RoundRecord, bytes]]:
         path = self.path / METRICS
-        if not path.exists():
-            return []
-        records = []
-        for line in path.read_bytes().split(b"\n"):
+        found = []
+        for line in path.read_bytes().split(b"\n") if path.exists() else ():
             try:
-                record = read_json(line, dict[str, Any])
+                record = read_record(line)
             except NotJson:
                 continue
-            if isinstance(record.get("round"), int) and (upto is None or record["round"] <= upto):
-                records.append(record)
-        return records
-
-    def cut_metrics(self, upto: int) -> list[dict[str, Any]]:
-        """Drop recorded rounds after `upto`; returns those that stay."""
-        records = self.metrics(upto=upto)
-        self._replace(self.path / METRICS, b"".join(msgspec.json.encode(r) + b"\n" for r in records))
-        return records
+            if upto is None or record.round <= upto:
+                found.append((record, line))
+        return found
 
     def checkpoint(self, round: int, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> None:
         """Save the state after `round`; older checkpoints than the last two go."""

@@ -29,14 +29,6 @@ class Header(msgspec.Struct):
         return programs.get("init") if isinstance(programs, dict) else None
 
 
-class Record(msgspec.Struct):
-    """Of a line of metrics.jsonl, what is looked at."""
-
-    round: int
-    clients: int
-    aborted: msgspec.Raw = msgspec.Raw()
-
-
 def model_of(path: Path) -> tuple[dict[str, Any], bytes]:
     """A checkpoint's facts, and the digest of its model."""
     try:

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from fairyring.records.lock import Lock
+from fairyring.records.round_record import RoundRecord
 
 
 class Store(Protocol):
@@ -46,11 +47,11 @@ class Store(Protocol):
 
     def remove(self, name: str) -> None: ...
 
-    def append_metrics(self, records: Iterable[Mapping[str, Any]]) -> None: ...
+    def append_records(self, records: Iterable[RoundRecord]) -> None: ...
 
-    def metrics(self, *, upto: int | None = None) -> list[dict[str, Any]]: ...
+    def records(self, *, upto: int | None = None) -> list[RoundRecord]: ...
 
-    def cut_metrics(self, upto: int) -> list[dict[str, Any]]: ...
+    def cut_records(self, upto: int) -> None: ...
 
     def checkpoint(self, round: int, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> None: ...
 
@@ -86,16 +87,15 @@ class Nowhere:
     def remove(self, name: str) -> None:
         """There is nothing."""
 
-    def append_metrics(self, records: Iterable[Mapping[str, Any]]) -> None:
+    def append_records(self, records: Iterable[RoundRecord]) -> None:
         """Nothing is kept."""
 
-    def metrics(self, *, upto: int | None = None) -> list[dict[str, Any]]:
+    def records(self, *, upto: int | None = None) -> list[RoundRecord]:
         """Nothing was kept."""
         return []
 
-    def cut_metrics(self, upto: int) -> list[dict[str, Any]]:
+    def cut_records(self, upto: int) -> None:
         """Nothing was kept."""
-        return []
 
     def checkpoint(self, round: int, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> None:
         """Nothing is kept."""

@@ -5,7 +5,7 @@ Outside is all else. It is in the run folder for whoever made the run, who alone
 
 Names are those of files in the run folder; of a key in a file with keys, `file: key`, with a dot for a key within a key;
 of an array in a file with arrays, `file: array`, and of a plain value beside arrays, `file: @value`. `*` stands for
-anything, `{metric}` for any metric of the plan's task.
+anything.
 """
 
 from collections.abc import Collection
@@ -74,8 +74,8 @@ ARTEFACTS = (
             *(
                 f"metrics.jsonl: {key}"
                 for key in (
-                    *("clients", "sampled", "dropped", "nonfinite", "aborted", "canaries", "examples"),
-                    *("bytes_up", "bytes_down", "noise", "snr", "noise_std.*", "lost_in_noise"),
+                    *("clients", "sampled", "dropped", "nonfinite", "aborted.*", "canaries", "examples"),
+                    *("bytes_up", "bytes_down", "noise", "snr", "noise_std.*", "lost_in_noise.*"),
                 )
             ),
         ),
@@ -221,7 +221,7 @@ ARTEFACTS = (
         "means of training",
         True,
         "They are means of noisy sums, cut to the range a value can have.",
-        ("metrics.jsonl: loss", "metrics.jsonl: {metric}"),
+        ("metrics.jsonl: loss", "metrics.jsonl: metrics.*"),
     ),
     Artefact(
         "what canaries gave away during the run",

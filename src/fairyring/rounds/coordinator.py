@@ -12,13 +12,13 @@ a service that waits for phones and a test run the same one. What must survive i
 reserved before it is computed, in the ledger as released before it is shown, and recorded before the next is opened.
 """
 
-import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Self
 
 import jax
+import msgspec
 import numpy as np
 
 from fairyring.core.errors import BudgetSpent, RunError, TrainingDiverged
@@ -26,6 +26,7 @@ from fairyring.core.vector import digest
 from fairyring.learning.plan import Plan
 from fairyring.learning.server import ServerState
 from fairyring.population import Population
+from fairyring.records.round_record import Aborted, Means, RoundRecord
 from fairyring.records.states import ClientStates
 from fairyring.records.store import Nowhere, Store
 from fairyring.rounds.artefacts import outside
@@ -34,7 +35,7 @@ from fairyring.rounds.draws import Draw
 from fairyring.rounds.due import Timetable
 from fairyring.rounds.history import Signers
 from fairyring.rounds.keeping import Keeping
-from fairyring.rounds.means import recorded
+from fairyring.rounds.means import training_means
 from fairyring.rounds.program import ServerProgram
 from fairyring.rounds.ran import Ran, contradicts
 from fairyring.rounds.release import Released, release
@@ -44,7 +45,7 @@ from fairyring.rounds.stopping import EarlyStopping
 from fairyring.rounds.total import Total
 from fairyring.rounds.worker import Work
 
-ABORTED_IDEAL = "masking", "fewer clients reported than a sum may be of"
+ABORTED_IDEAL = Aborted("masking", "fewer clients reported than a sum may be of")
 
 
 class Coordinator:
@@ -110,10 +111,10 @@ class Coordinator:
         self.spending: Spending | None = None
         self._digested: tuple[ServerState, bytes] | None = None
         self._stopped = self._ended = False  # ended: all that a run leaves has been written
-        self._pending: dict[str, Any] | None = None  # the record of a round that is accepted
+        self._pending: RoundRecord | None = None  # the record of a round that is accepted
         self.keeping = Keeping(store or Nowhere(), header, plan, states, signers)
         try:
-            self.records: list[dict[str, Any]] = []
+            self.records: list[RoundRecord] = []
             self._say_privacy(None)
             if resume:
                 restored = self.keeping.take_up(first, len(clients), timetable.rounds)
@@ -237,13 +238,11 @@ class Coordinator:
         if len(staying) and len(total.faulty) == len(staying) and self.spending is None:
             self._diverged(work.draw)
         self.participation[np.setdiff1d(staying, total.faulty, assume_unique=True)] += 1
-        record = self._recorded(work.draw, total, released)
         if total.summed is not None:
             self.keeping.keep_sum(work.draw.round, total.summed)
-        record["seconds"] = self.now() - self._opened
-        self.seconds += record["seconds"]
+        self._pending = self._recorded(work.draw, total, released)
+        self.seconds += self._pending.seconds
         self.round += 1
-        self._pending = record
         return True
 
     @property
@@ -251,14 +250,14 @@ class Coordinator:
         """Whether the round that was accepted is to be evaluated before it is recorded."""
         return self.timetable.evaluates(self.round)
 
-    def record(self, test: Mapping[str, float] | None = None) -> dict[str, Any]:
+    def record(self, test: Means | None = None) -> RoundRecord:
         """Record the round that was accepted, with means of loss and metrics on held-out data; returns its record."""
         record = self._pending
         assert record is not None, "a round that was accepted"
         if self.evaluates and self.spending is not None:
-            record |= self._spent()
+            record = msgspec.structs.replace(record, **self._spent())
         if test is not None:
-            record["test"] = dict(test)
+            record = msgspec.structs.replace(record, test=test)
         self.keeping.add(record, self.model)
         self.records.append(record)
         self._pending = None  # only now may the next be opened
@@ -320,32 +319,41 @@ class Coordinator:
 
     # -- what is recorded -----------------------------------------------------------------------------------
 
-    def _recorded(self, draw: Draw, total: Total, released: Released) -> dict[str, Any]:
+    def _recorded(self, draw: Draw, total: Total, released: Released) -> RoundRecord:
         plan, spending, session = self.plan, self.spending, _session(draw)
         asked, staying, reported = len(draw.sampled), len(draw.staying), released.reported
-        aborted = (total.summed.aborted if total.summed else None) or (
-            None if released.counts else ABORTED_IDEAL
+        training = training_means(plan, released.side, reported, session, spending, released=released.counts)
+        signal = (
+            spending.signal(released.mean, float(released.side[0]), reported, session) if spending else None
         )
-        traffic = total.traffic
-        audited = self.audit is not None and self.audit.has_canaries
-        return {
-            "round": draw.round,
-            **recorded(plan, released.side, reported, session, spending, released=released.counts),
-            "clients": reported if released.counts else 0,
-            "sampled": asked,
-            "dropped": asked - staying,
-            "nonfinite": len(total.faulty),
-            **({"aborted": aborted} if aborted and plan.fewest > 1 else {}),
-            **({"canaries": len(draw.canaries)} if audited else {}),
-            **(
-                spending.signal(released.mean, float(released.side[0]), reported, session) if spending else {}
-            ),
-            "examples": int(self._sizes[draw.staying].sum()),
-            "bytes_up": staying * plan.bytes_up if traffic is None else traffic.up,
-            "bytes_down": asked * plan.bytes_down
+        traffic, audited = total.traffic, self.audit is not None and self.audit.has_canaries
+        return RoundRecord(
+            round=draw.round,
+            loss=training.means.loss,
+            metrics=training.means.metrics,
+            clients=reported if released.counts else 0,
+            sampled=asked,
+            dropped=asked - staying,
+            nonfinite=len(total.faulty),
+            examples=int(self._sizes[draw.staying].sum()),
+            bytes_up=staying * plan.bytes_up if traffic is None else traffic.up,
+            bytes_down=asked * plan.bytes_down
             if traffic is None
             else asked * (plan.bytes_down - plan.traffic.down) + traffic.down,
-        }
+            seconds=self.now() - self._opened,
+            aborted=self._aborted(total, released) if plan.fewest > 1 else None,
+            canaries=len(draw.canaries) if audited else 0,
+            noise_std=training.noise_std,
+            lost_in_noise=training.lost,
+            snr=signal.ratio if signal else None,
+            noise=signal.noise if signal else None,
+        )
+
+    def _aborted(self, total: Total, released: Released) -> Aborted | None:
+        """Why a round had no sum."""
+        if total.summed is not None and total.summed.aborted is not None:
+            return Aborted(*total.summed.aborted)
+        return None if released.counts else ABORTED_IDEAL
 
     def _spent(self) -> dict[str, float]:
         """What the rounds so far have spent, and at the end what canaries gave away."""
@@ -373,7 +381,7 @@ class Coordinator:
         """Put into the header what is to be said of the run's privacy; `spent` is what the ledger says at the end."""
         plan, keeps = self.plan, self.keeping.store.keeps
         deleted = over and not self._keep_states
-        tested = self._ran.tested or any("test" in record for record in self.records)
+        tested = self._ran.tested or any(record.test is not None for record in self.records)
         there = {
             "states": self._has_states and keeps and not deleted,
             "masks": self._ran.secure_sum == "protocol",
@@ -405,11 +413,7 @@ class Coordinator:
         self.keeping.checkpoint(self.round, self.state, self.participation, self.facts())
 
     def _stops(self) -> bool:
-        if self.stop is None:
-            return False
-        # What is no number has been kept as null.
-        told = (r["test"][self.stop.metric] for r in self.records if "test" in r)
-        return self.stop.judge([math.nan if value is None else value for value in told])
+        return self.stop is not None and self.stop.judge([r.test for r in self.records if r.test is not None])
 
     def _end_by_budget(self, error: BudgetSpent) -> None:
         """A round would spend more than is left: the run ends, unless it never began."""

@@ -9,8 +9,8 @@ from typing import Any
 from fairyring._version import __version__
 from fairyring.core.errors import RunMismatch
 from fairyring.learning.code import Columns
-from fairyring.learning.document import VERSION
 from fairyring.learning.plan import Plan
+from fairyring.records.form import FORM, check_form
 
 # What a run that is resumed must have in common with its beginning, beside its fingerprints.
 SAME = ("seed", "dropout", "secure_sum", "canaries")
@@ -56,7 +56,7 @@ def new_header(
         "dropout": dropout,
         "fingerprint": hashlib.sha256(text.encode()).hexdigest(),
         "fingerprints": prints,
-        "form": VERSION,
+        "form": FORM,
         "code": plan.code(columns),
         "versions": {
             "python": platform.python_version(),
@@ -95,15 +95,3 @@ def check_same(header: Mapping[str, Any], saved: Mapping[str, Any], where: str) 
                 expected=f"{name} {str(value)[:12]}",
                 do=f"Resume with the {name} the run was started with, or start a new run folder{also}.",
             )
-
-
-def check_form(saved: Mapping[str, Any], where: str) -> None:
-    """Raise `RunMismatch` unless `saved` is the header of a run whose plan is written in today's form."""
-    form = saved.get("form", 1)
-    if form != VERSION:
-        raise RunMismatch(
-            f"run folder {where}",
-            given=f"a run whose plan is written in form {form}, by fairyring {saved.get('fairyring')}",
-            expected=f"form {VERSION}: another one does not name the model and the loss",
-            do="Go on with it in the version of fairyring that began it, or start a new run folder.",
-        )

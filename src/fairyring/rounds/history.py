@@ -36,6 +36,7 @@ from fairyring.records.layout import (
     TRANSCRIPTS,
 )
 from fairyring.records.reading import converted, read_as
+from fairyring.records.round_record import RoundRecord
 from fairyring.rounds.spending import complete
 from fairyring.secagg.history import linked
 from fairyring.secagg.terms import Digest
@@ -238,7 +239,7 @@ class History:
             self._told = self._begin(model)
         return self._told
 
-    def add(self, record: Mapping[str, Any], transcript: bytes | None, model: bytes) -> None:
+    def add(self, record: RoundRecord, transcript: bytes | None, model: bytes) -> None:
         """A round is over, and in metrics.jsonl.
 
         Args:
@@ -247,7 +248,7 @@ class History:
             model: digest of the model after it.
         """
         self.round += 1
-        self.head = head_of_round(self.before(model), msgspec.json.encode(record), transcript, model)
+        self.head = head_of_round(self.before(model), record.line(), transcript, model)
         self._told = self.head
         self._sign(model, self.signers.attest(self.head))
 

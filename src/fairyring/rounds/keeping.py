@@ -10,6 +10,7 @@ from fairyring.learning.plan import Plan
 from fairyring.learning.server import ServerState
 from fairyring.records.folder import RunFolder
 from fairyring.records.layout import CLIENTS, METRICS, PLAN, POPULATION, RUN, SCORES
+from fairyring.records.round_record import RoundRecord
 from fairyring.records.states import ClientStates, check_states, delete_states, has_table
 from fairyring.records.store import Store
 from fairyring.rounds.header import check_same
@@ -38,7 +39,7 @@ class Restored(NamedTuple):
     round: int
     state: ServerState
     participation: np.ndarray
-    records: list[dict[str, Any]]
+    records: list[RoundRecord]
     seconds: float = 0.0
     earlier: Earlier | None = None
     head: str | None = None
@@ -104,8 +105,8 @@ class Keeping:
         covered = (one["names"] for one in saved.get("outside", ()))
         tested = any(f"{METRICS}: test.*" in names for names in covered)
         over = saved["status"] == "finished" or saved.get("stopped_by") == "budget"
-        shown = (record for record in self.store.metrics() if "aborted" not in record)
-        earlier = Earlier(frozenset(int(record["round"]) for record in shown), over, None)
+        shown = (record for record in self.store.records() if record.aborted is None)
+        earlier = Earlier(frozenset(record.round for record in shown), over, None)
         found = self.store.last_checkpoint(self.header["fingerprint"])
         if found is None:
             self._begin_states()
@@ -123,7 +124,7 @@ class Keeping:
         participation = arrays.pop("participation")
         state = restore_state(first, {name.removeprefix("server/"): a for name, a in arrays.items()})
         earlier = earlier._replace(head=facts.get("ledger"))
-        records = self.store.metrics(upto=round)
+        records = self.store.records(upto=round)
         return Restored(
             round, state, participation, records, facts["seconds"], earlier, facts.get(HISTORY), given, tested
         )
@@ -139,8 +140,8 @@ class Keeping:
         if restored.earlier is not None:
             # Only now: until the ledger was found to be theirs, later rounds' records were what told of it. And what the
             # header says of an end that is no longer one goes before anything more is released.
-            if more or len(self.store.metrics()) > len(restored.records):
-                self.store.cut_metrics(restored.round)
+            if more or len(self.store.records()) > len(restored.records):
+                self.store.cut_records(restored.round)
             if (
                 more and self.header.get(HISTORY) is None
             ):  # a history does it when it takes the run up, and no sooner
@@ -159,9 +160,9 @@ class Keeping:
         if self._transcripts is not None:
             self._transcript = self._transcripts.keep(round, summed)
 
-    def add(self, record: Mapping[str, Any], model: Callable[[], bytes]) -> None:
+    def add(self, record: RoundRecord, model: Callable[[], bytes]) -> None:
         """A round is over; `model` gives the digest of the model after it."""
-        self.store.append_metrics([record])
+        self.store.append_records([record])
         if self.history is not None:
             self.history.add(record, self._transcript, model())
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from fairyring.learning.plan import Plan
 from fairyring.learning.protection import Protection
+from fairyring.records.round_record import RoundRecord
 from fairyring.task.examine import Examined
 
 
@@ -48,7 +49,7 @@ class Ran:
     states: str = "none"
     folder: bool = False
     outside: Sequence[Mapping[str, Any]] = ()
-    rounds: Sequence[Mapping[str, Any]] = ()
+    rounds: Sequence[RoundRecord] = ()
     spent: Mapping[str, Any] | None = None
     audit: Mapping[str, Any] | None = None
 

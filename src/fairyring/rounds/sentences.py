@@ -1,5 +1,6 @@
 """The sentences a run says of its own privacy: each a small function that knows when it holds."""
 
+from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -292,14 +293,18 @@ def server_tops_up(ran: Ran) -> Sentence | None:
 
 
 def lost_in_noise(ran: Ran) -> Sentence | None:
-    lost: dict[str, int] = {}
-    for record in ran.rounds:
-        for name in record.get("lost_in_noise", ()):
-            lost[name] = lost.get(name, 0) + 1
+    lost = Counter(
+        column
+        for record in ran.rounds
+        if record.lost_in_noise is not None
+        for column, is_lost in record.lost_in_noise.columns().items()
+        if is_lost
+    )
     if not lost:
         return None
     listed = ", ".join(
-        f"{name.replace('_', ' ')} in {n:,} of {len(ran.rounds):,} rounds" for name, n in lost.items()
+        f"{column.removeprefix('metrics.').replace('_', ' ')} in {n:,} of {len(ran.rounds):,} rounds"
+        for column, n in lost.items()
     )
     return Sentence(
         ASSUMED,
@@ -368,7 +373,7 @@ def who_vanishes(ran: Ran) -> Sentence:
 def rounds_without_a_sum(ran: Ran) -> Sentence | None:
     # Where who takes part is a secret a round of nobody is released as any other.
     empty = ran.plan.secret_rate is None
-    without = sum("aborted" in one or (empty and one.get("clients") == 0) for one in ran.rounds)
+    without = sum(one.aborted is not None or (empty and not one.clients) for one in ran.rounds)
     if ran.protection is None or not without:
         return None
     return Sentence(
@@ -381,7 +386,7 @@ def rounds_without_a_sum(ran: Ran) -> Sentence | None:
 
 
 def updates_not_finite(ran: Ran) -> Sentence | None:
-    bad = sum(int(record.get("nonfinite", 0)) for record in ran.rounds)
+    bad = sum(record.nonfinite for record in ran.rounds)
     if ran.protection is None or not bad:
         return None
     return Sentence(

@@ -39,6 +39,18 @@ class Earlier(NamedTuple):
     head: Mapping[str, Any] | None
 
 
+class Signal(NamedTuple):
+    """A round's mean update beside the noise in it.
+
+    Attributes:
+        ratio: length of the true mean over length of the noise; 0 where the noise drowns it.
+        noise: standard deviation of the noise in each coordinate.
+    """
+
+    ratio: float
+    noise: float
+
+
 class Spending:
     """Keeps a plan's promise through a run.
 
@@ -204,17 +216,17 @@ class Spending:
             sigma *= float(np.linalg.norm(coefficients(self.noise.bands)))
         return sigma
 
-    def signal(self, mean: np.ndarray | None, weight: float, clients: int, session: int) -> dict[str, float]:
-        """How far a round's update stands out of its noise: a reckoning from the noisy update alone, which tells nothing new.
+    def signal(self, mean: np.ndarray | None, weight: float, clients: int, session: int) -> "Signal | None":
+        """How far a round's update stands out of its noise, estimated from the noisy update alone, so that it tells nothing new.
 
-        `snr` is the length of the true mean over the length of the noise, the former from
-        `|noisy|^2 = |true|^2 + |noise|^2`, which holds on average; 0 where the noise drowns it.
+        The length of the true mean comes from `|noisy|^2 = |true|^2 + |noise|^2`, which holds on average. None where no mean was
+        released, and where the noise is in the clients' local steps.
         """
         if mean is None or self.by_steps or len(mean) > self.noise.dimension:
-            return {}
+            return None
         noise = self.deviation(clients, session) / self.noise.scale / max(weight, 1e-9)
         power = float(np.vdot(mean, mean)) / (len(mean) * noise**2)
-        return {"snr": max(0.0, power - 1) ** 0.5, "noise": noise}
+        return Signal(max(0.0, power - 1) ** 0.5, noise)
 
     def summary(self) -> dict[str, Any]:
         """What a run's record says of its promise at the end."""

@@ -20,6 +20,7 @@ from fairyring.privacy.canaries import Canaries
 from fairyring.privacy.mechanism import DirectCheck
 from fairyring.records.folder import RunFolder
 from fairyring.records.layout import STATES
+from fairyring.records.round_record import Means, RoundRecord
 from fairyring.records.states import ClientStates
 from fairyring.records.store import Nowhere, Store
 from fairyring.rounds.auditing import RunAudit, check_audit
@@ -29,7 +30,6 @@ from fairyring.rounds.coordinator import Coordinator
 from fairyring.rounds.draws import Draws
 from fairyring.rounds.due import Timetable
 from fairyring.rounds.header import new_header
-from fairyring.rounds.means import check_names
 from fairyring.rounds.ran import Ran
 from fairyring.rounds.spending import check_entropy
 from fairyring.rounds.stopping import EarlyStopping
@@ -66,7 +66,7 @@ def simulate(
     entropy: bytes | None = None,
     keep_client_states: bool = False,
     stop: EarlyStopping | None = None,
-    on_round: Callable[[dict[str, Any]], object] | None = None,
+    on_round: Callable[[RoundRecord], object] | None = None,
     devices: int | None = None,
     together: int | None = None,
     engine: Literal["compiled", "debug"] = "compiled",
@@ -219,7 +219,7 @@ class _Driver:
         self.tested: Evaluation | None = None
         self.tested_at = 0
 
-    def go(self, on_round: Callable[[dict[str, Any]], object] | None, summary: Mapping[str, Any]) -> Run:
+    def go(self, on_round: Callable[[RoundRecord], object] | None, summary: Mapping[str, Any]) -> Run:
         """All rounds that are left."""
         run = self.coordinator
         began = time.perf_counter()
@@ -260,7 +260,7 @@ class _Driver:
             deque(watch.passing(self.worker.encoded(work, [], keep=False)), 0)
         return self.worker.accumulate(work)
 
-    def _test(self) -> dict[str, float] | None:
+    def _test(self) -> Means | None:
         """Means on the test population, if there is one."""
         if self.evaluator is None:
             return None
@@ -298,7 +298,6 @@ def _check_options(
     engine: object,
 ) -> None:
     """Raise `PlanError` unless the options of a run fit each other."""
-    check_names(plan.task.metrics)
     for name, value in (
         ("rounds", rounds),
         ("evaluate_every", evaluate_every),

@@ -160,7 +160,7 @@ def _factor(epsilon: float) -> str:
 
 
 def _spent(folder: RunFolder, promise: Mapping[str, Any]) -> str:
-    judged = [(r["round"], r["epsilon"]) for r in folder.rounds if number(r.get("epsilon")) is not None]
+    judged = [(one.round, one.epsilon) for one in folder.rounds if one.epsilon is not None]
     parts = []
     if judged:
         rounds, spent = (np.array(column, float) for column in zip(*judged, strict=True))

@@ -1,5 +1,7 @@
 """What the server saw of one client, beside what the client meant: the section on the secure sum."""
 
+from collections import Counter
+
 import numpy as np
 
 from fairyring.report.kit import Figure, Section, absent, escaped, mapping, pair, paragraph, units
@@ -33,19 +35,16 @@ def secure_sum(folder: RunFolder) -> Section | None:
 
 
 def _sessions(folder: RunFolder) -> str:
-    summed = [r for r in folder.rounds if "aborted" not in r]
-    aborted = [r for r in folder.rounds if "aborted" in r]
+    summed = [one.clients for one in folder.rounds if one.aborted is None]
+    aborted = [one.aborted for one in folder.rounds if one.aborted is not None]
     if not folder.rounds:
         return ""
     words = f"{units.count(len(summed), 'sum')} {'was' if len(summed) == 1 else 'were'} released"
     if summed:
-        words += f", the smallest of {units.count(min(r.get('clients', 0) for r in summed), 'client')}"
+        words += f", the smallest of {units.count(min(summed), 'client')}"
     text = f"<p>{escaped(words)}. <code>fairyring verify</code> checks the transcript of each.</p>"
     if aborted:
-        reasons: dict[str, int] = {}
-        for record in aborted:
-            stage, why = record["aborted"][:2]
-            reasons[f"{stage}: {why}"] = reasons.get(f"{stage}: {why}", 0) + 1
+        reasons = Counter(f"{one.stage}: {one.reason}" for one in aborted)
         counted = [(units.count(n, "round"), why) for why, n in reasons.items()]
         listed = "".join(f"<li>{escaped(f'{rounds}, {why}')}</li>" for rounds, why in counted)
         text += f"<p>Ended without a sum, and changed nothing:</p><ul>{listed}</ul>"
