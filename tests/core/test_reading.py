@@ -16,7 +16,7 @@ from fairyring.ecology.zoo.exhibits import make_zoo
 from fairyring.privacy._history import History
 from fairyring.privacy._ledger_file import HeadFile
 from fairyring.records.folder import RunFolder
-from fairyring.report.run.folder import RunFolder as Reported
+from fairyring.report.run.reported_run import ReportedRun as Reported
 from fairyring.report.study.data import Study
 from tests.rounds.round_records import record_of
 

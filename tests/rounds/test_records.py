@@ -22,14 +22,15 @@ from fairyring.records.folder import RunFolder
 from fairyring.records.round_record import Aborted, LostInNoise, Means, read_record, table
 from fairyring.report import units
 from fairyring.rounds.artefacts import ARTEFACTS
+from fairyring.rounds.cohorts import RoundCohort
 from fairyring.rounds.coordinator import Coordinator
-from fairyring.rounds.draws import Draw
-from fairyring.rounds.due import Timetable
 from fairyring.rounds.header import new_header
 from fairyring.rounds.means import training_means
-from fairyring.rounds.program import ServerProgram
-from fairyring.rounds.ran import Ran
-from fairyring.rounds.spending import RoundNoise, Spending
+from fairyring.rounds.privacy_context import PrivacyContext
+from fairyring.rounds.server_program import ServerProgram
+from fairyring.rounds.settings import RunDescription, RunSettings
+from fairyring.rounds.spending import RoundNoise, RunSpending
+from fairyring.rounds.timetable import Timetable
 from fairyring.rounds.total import Total
 from fairyring.simulation.target import target
 from tests.learning.linear import people, task
@@ -89,7 +90,7 @@ def test_a_metric_may_have_any_name_and_nothing_is_lost(tmp_path):
 def test_a_metric_has_its_own_range_though_an_algorithm_sends_something_of_that_name():
     private = private_runs.plan(fr.gaussian_noise(1.5), algorithm=fr.adaptive_clip(0.5))
     named = replace(private, task=replace(private.task, metrics={"within_clip": fr.Metric(ones, 5.0)}))
-    spending = Spending(named, None)
+    spending = RunSpending(named, None)
     found = training_means(named, np.array([10.0, 1.0, 3.0]), 10, 10, spending, released=True)
     spending.close(finished=True)
     assert found.means.metrics == {"within_clip": 3.0}
@@ -208,27 +209,34 @@ def test_no_round_is_opened_after_one_that_could_not_be_recorded(tmp_path, monke
     program = ServerProgram(given, 2, root(0), on.devices[0], on.options)
     columns = given.task.columns_of(clients)
     run = Coordinator(
-        given, program, given.first_state(jax.random.key(0)), clients,
-        header=new_header(given, "", columns=columns, rounds=3, seed=0, started="", machine={}),
-        ran=Ran(given, 2, (3, 4)), summary={}, timetable=Timetable(3, 1), store=RunFolder.create(tmp_path / "run"),
-    )  # fmt: skip
+        program,
+        given.first_state(jax.random.key(0)),
+        clients,
+        RunDescription(
+            new_header(given, "", columns=columns, rounds=3, seed=0, started="", machine={}),
+            PrivacyContext(given, 2, (3, 4)),
+            {},
+        ),
+        RunSettings(Timetable(3, 1)),
+        store=RunFolder.create(tmp_path / "run"),
+    )
     everybody, nobody = np.arange(2), np.zeros(0, np.int64)
 
     def full(*_):
         raise OSError("no space left on device")
 
     with run:
-        work = run.open(Draw(1, everybody, everybody))
+        work = run.open(RoundCohort(1, everybody, everybody))
         assert work is not None
         run.accept(work, Total((program.sums(),), nobody))
         with monkeypatch.context() as patch:
-            patch.setattr(run.keeping, "add", full)
+            patch.setattr(run.recorder, "add", full)
             with pytest.raises(OSError, match="no space"):
                 run.record()
         with pytest.raises(RunError, match="is not recorded"):
-            run.open(Draw(2, everybody, everybody))
+            run.open(RoundCohort(2, everybody, everybody))
         run.record()
-        assert run.open(Draw(2, everybody, everybody)) is not None
+        assert run.open(RoundCohort(2, everybody, everybody)) is not None
     assert [record.round for record in run.records] == [1]
 
 

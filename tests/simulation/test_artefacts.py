@@ -17,7 +17,7 @@ from fairyring.core.errors import RunError
 from fairyring.records.round_record import LostInNoise, Means
 from fairyring.rounds.artefacts import ARTEFACTS
 from fairyring.rounds.means import TrainingMeans, training_means
-from fairyring.rounds.spending import Spending
+from fairyring.rounds.spending import RunSpending
 from fairyring.simulation import masked
 from tests.simulation.artefact_walk import examples_of, found_in, names_in, rows_of
 from tests.simulation.kept_runs import CENTRAL, COINS, OTHERS, PEOPLE, TURNS, Kept
@@ -314,7 +314,7 @@ def test_the_noise_in_a_mean_is_as_wide_as_is_said(given: fr.Plan) -> None:
 def test_what_is_lost_in_noise_is_named_and_what_is_not_is_not(private_runs: dict[str, Kept]) -> None:
     def of_a_round(multiplier: float) -> TrainingMeans:
         given = plan(fr.gaussian_noise(multiplier), bits=None)
-        spending = Spending(given, None)
+        spending = RunSpending(given, None)
         side = np.array([10.0, 7.0, -0.2], np.float32)
         found = training_means(given, side, 10, 10, spending, released=True)
         assert found.means == Means(5.0, {"accuracy": 0.0})  # cut to what they can be

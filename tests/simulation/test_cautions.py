@@ -18,7 +18,7 @@ from fairyring.privacy.correlated import coefficients, noise_error
 from fairyring.privacy.planner import cost
 from fairyring.records.round_record import read_record
 from fairyring.rounds.cautions import warnings_of
-from fairyring.rounds.spending import Spending
+from fairyring.rounds.spending import RunSpending
 from tests.report.run.run_folders import make_run_folder
 
 from .private_runs import DELTA, ENTROPY, plan, run
@@ -84,8 +84,10 @@ def test_the_noise_is_that_of_a_round(noise: Any) -> None:
     correlated = "correlated" in repr(noise)
     cohort = fr.cohort.in_turn(10, separation=4)
     given = plan(noise, fr.rotate(), cohort=cohort)
-    spending = Spending(given, None, ENTROPY)
-    measured = spending.signal(np.ones(given.layout.size), weight=10.0, clients=10, session=10)["noise"]
+    spending = RunSpending(given, None, ENTROPY)
+    signal = spending.signal_to_noise(np.ones(given.layout.size), weight=10.0, clients=10, session=10)
+    assert signal is not None
+    measured = signal.noise
     spending.close(finished=True)
     if correlated:
         measured /= float(np.linalg.norm(coefficients(4)))

@@ -14,7 +14,7 @@ from fairyring.core.errors import PlanError
 from fairyring.privacy import DirectCheck
 from fairyring.privacy.ledger import Ledger
 from fairyring.privacy.source import NoiseSource
-from fairyring.rounds.program import Sums
+from fairyring.rounds.server_program import Sums
 from fairyring.rounds.spending import RoundNoise
 from fairyring.simulation.worker import CompiledWorker
 from tests.simulation import private_runs

@@ -16,7 +16,7 @@ from fairyring.privacy.examples import PoissonBatches, ShuffledBatches, epsilon
 from fairyring.privacy.ledger import Ledger
 from fairyring.privacy.participation import PoissonSampled
 from fairyring.report import write_report
-from fairyring.rounds.spending import Earlier, Spending
+from fairyring.rounds.spending import EarlierRounds, RunSpending
 from fairyring.simulation.worker import CompiledWorker
 from tests.learning.linear import people, task
 from tests.simulation.private_runs import ENTROPY, compiled_once, is_of_variance, ledger, run, same_state
@@ -171,16 +171,16 @@ def test_two_runs_add_up_without_their_coins(tmp_path):
 
 
 def test_a_round_that_was_lost_counts_and_is_run_again_with_other_coins(tmp_path):
-    def draw(spending: Spending) -> tuple[np.ndarray, np.ndarray]:
+    def draw(spending: RunSpending) -> tuple[np.ndarray, np.ndarray]:
         noise = np.zeros((STEPS, noise_of(PLAIN).coordinates), np.int32)
         batches = np.full((STEPS, 40), -1, np.int32)
         spending.begin(1, 4, 4).draw_steps(0, 30, noise, batches)
         return noise, batches
 
-    first = Spending(PLAIN, tmp_path, ENTROPY)
+    first = RunSpending(PLAIN, tmp_path, ENTROPY)
     noise, batches = draw(first)
     first.close(finished=False)
-    again = Spending(PLAIN, tmp_path, earlier=Earlier(frozenset(), False, None))
+    again = RunSpending(PLAIN, tmp_path, earlier=EarlierRounds(frozenset(), False, None))
     other, others = draw(again)
     assert not (noise == other).all()
     assert not (batches == others).all()

@@ -21,14 +21,14 @@ from fairyring.privacy.accounting import Accountant
 from fairyring.privacy.participation import AtMost, PoissonSampled
 from fairyring.privacy.release import Release
 from fairyring.records.layout import SECRET
-from fairyring.rounds.claims import (
-    check_claims,
+from fairyring.rounds.cohorts import CohortSampler, Leaving
+from fairyring.rounds.feasibility import (
+    check_participation,
     enough,
     most_below,
     probability_below,
     probability_beyond,
 )
-from fairyring.rounds.draws import Draws, Leaving
 from tests.simulation.private_runs import (
     DELTA,
     ENTROPY,
@@ -222,7 +222,7 @@ def test_a_round_of_too_few_is_cancelled_and_spends_nothing(given, mode, tmp_pat
 
 def test_too_few_that_unmask_are_cancelled_too(monkeypatch, tmp_path):
     everybody = {client: Leaving.BEFORE_UNMASKING for client in range(40)}
-    monkeypatch.setattr(Draws, "leaving", lambda self, draw: everybody)
+    monkeypatch.setattr(CohortSampler, "leaving", lambda self, cohort: everybody)
     made = run(CENTRAL, rounds=2, secure_sum="protocol", run=tmp_path / "run")
     assert [record.aborted.stage for record in made.records] == ["unmasking"] * 2
     assert made.header["privacy"]["spent"] == 0
@@ -233,12 +233,12 @@ def test_a_round_that_is_not_released_has_still_passed_where_rounds_between_turn
     tmp_path, monkeypatch
 ):
     """A device in rounds 1 and 5 is in two releases, though nothing was released in the rounds between them."""
-    stay = Draws._stay
+    stay = CohortSampler._stay
 
     def stays(self, number, sampled):
         return stay(self, number, sampled)[: 10 if number in (1, 5) else 5]
 
-    monkeypatch.setattr(Draws, "_stay", stays)
+    monkeypatch.setattr(CohortSampler, "_stay", stays)
     made = run(IN_TURN, rounds=5, run=tmp_path / "run")
     assert [record.aborted is not None for record in made.records] == [False, True, True, True, False]
     assert made.participation.tolist().count(2) == 10
@@ -375,10 +375,10 @@ def test_more_rounds_than_the_noise_was_calibrated_for():
     given = plan(fr.gaussian_noise(), budget=fr.Budget(6.0, DELTA, rounds=4))
     with pytest.raises(PlanError, match=r"rounds: given 5; expected at most 4.*Budget.rounds=5"):
         run(given, rounds=5)
-    draws = Draws(given.rule, people(), 5)
-    check_claims(given, draws, 4)
+    cohorts = CohortSampler(given.rule, people(), 5)
+    check_participation(given, cohorts, 4)
     # Where the noise was given, the ledger alone decides.
-    check_claims(plan(fr.gaussian_noise(3.0), budget=fr.Budget(6.0, DELTA, rounds=4)), draws, 5)
+    check_participation(plan(fr.gaussian_noise(3.0), budget=fr.Budget(6.0, DELTA, rounds=4)), cohorts, 5)
 
 
 def test_the_advice_for_a_poisson_bound_is_enough_and_no_more():
@@ -430,7 +430,7 @@ def test_what_a_poisson_cohort_may_show_follows_from_delta_and_rounds():
             budget=fr.Budget(2.0, delta),
         )
         with pytest.raises(PlanError, match="poisson most") as caught:
-            check_claims(given, Draws(given.rule, people(200), 5), rounds)
+            check_participation(given, CohortSampler(given.rule, people(200), 5), rounds)
         most = int(re.search(r"Set most=(\d+)", str(caught.value))[1])
         allowed = delta * 1e-3 / rounds / (1 + math.e**2) / 2
         assert binom.sf(most, 201, 0.1) <= allowed < binom.sf(most - 1, 201, 0.1)
@@ -467,12 +467,12 @@ def test_clients_take_turns_evenly_and_far_enough_apart(clients, size, separatio
     rule = fr.cohort.in_turn(size, separation=separation)
     if size * separation > clients:
         with pytest.raises(PlanError, match="cohort in turn"):
-            Draws(rule, population, seed)
+            CohortSampler(rule, population, seed)
         return
-    draws = Draws(rule, population, seed)
+    cohorts = CohortSampler(rule, population, seed)
     last, times = {}, np.zeros(clients, int)
     for number in range(1, rounds + 1):
-        sampled = draws.of(number).sampled
+        sampled = cohorts.of(number).sampled
         assert len(set(sampled.tolist())) == size
         for client in sampled.tolist():
             assert number - last.get(client, -1000) >= clients // size >= separation
@@ -481,10 +481,10 @@ def test_clients_take_turns_evenly_and_far_enough_apart(clients, size, separatio
         assert times.max() - times.min() <= 1
     assert times.max() <= AtMost(None, separation).most(rounds)
     if clients > 15:  # in an order of the seed's own
-        others = Draws(rule, population, seed + 1)
+        others = CohortSampler(rule, population, seed + 1)
         assert (
             any(
-                draws.of(n).sampled.tolist() != others.of(n).sampled.tolist()
+                cohorts.of(n).sampled.tolist() != others.of(n).sampled.tolist()
                 for n in range(1, clients // size + 1)
             )
             or size == clients

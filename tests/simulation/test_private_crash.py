@@ -5,7 +5,7 @@ import json
 import pytest
 
 import fairyring as fr
-from fairyring.rounds import keeping
+from fairyring.rounds import recorder
 from fairyring.rounds.spending import RoundNoise
 from fairyring.simulation.worker import CompiledWorker
 
@@ -85,7 +85,7 @@ def test_a_run_that_is_cut_off_while_states_are_deleted_is_over_when_it_is_resum
         return run(given, rounds, run=folder, entropy=None, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(keeping, "delete_states", cut_off)
+        patch.setattr(recorder, "delete_states", cut_off)
         with pytest.raises(Interrupted):
             over(1)
     (folder / "noise.key").write_bytes(bytes(32))  # as a kill leaves it

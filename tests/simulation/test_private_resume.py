@@ -28,8 +28,8 @@ from fairyring.privacy.participation import AtMost
 from fairyring.records.folder import RunFolder
 from fairyring.records.layout import LEDGER, SECRET
 from fairyring.records.lock import Lock
-from fairyring.rounds.draws import Draws, Leaving
-from fairyring.rounds.spending import Earlier, RoundNoise, Spending
+from fairyring.rounds.cohorts import CohortSampler, Leaving
+from fairyring.rounds.spending import EarlierRounds, RoundNoise, RunSpending
 from tests.simulation.private_runs import (
     DELTA,
     Releases,
@@ -375,7 +375,7 @@ def test_a_crash_may_cost_the_rest_of_the_budget(tmp_path, monkeypatch):
 def test_a_sum_the_server_could_have_made_counts_though_it_says_there_is_none(tmp_path, monkeypatch):
     """Nobody answers in the last stage, or the server says so: where it is not trusted with the noise, that is a release."""
     everybody = {client: Leaving.BEFORE_UNMASKING for client in range(40)}
-    monkeypatch.setattr(Draws, "leaving", lambda self, draw: everybody)
+    monkeypatch.setattr(CohortSampler, "leaving", lambda self, cohort: everybody)
     for given, counts in ((SHARES, True), (CENTRAL, False)):
         made = run(given, 2, secure_sum="protocol", run=tmp_path / repr(counts))
         assert [record.aborted.stage for record in made.records] == ["unmasking"] * 2
@@ -456,9 +456,9 @@ def test_a_cancelled_round_of_correlated_noise_stays_what_it_was_when_the_run_is
         cohort=fr.cohort.in_turn(10, separation=4),
         secure={"minimum_cohort": 9},
     )
-    stay = Draws._stay
+    stay = CohortSampler._stay
     monkeypatch.setattr(
-        Draws, "_stay", lambda self, n, sampled: stay(self, n, sampled)[: 5 if n == 2 else 10]
+        CohortSampler, "_stay", lambda self, n, sampled: stay(self, n, sampled)[: 5 if n == 2 else 10]
     )
     whole = run(given, 5)
     folder = tmp_path / "run"
@@ -481,9 +481,9 @@ def test_a_cancelled_round_of_correlated_noise_may_crash_when_it_is_run_again(tm
         cohort=fr.cohort.in_turn(10, separation=4),
         secure={"minimum_cohort": 9},
     )
-    stay = Draws._stay
+    stay = CohortSampler._stay
     monkeypatch.setattr(
-        Draws, "_stay", lambda self, n, sampled: stay(self, n, sampled)[: 5 if n == 2 else 10]
+        CohortSampler, "_stay", lambda self, n, sampled: stay(self, n, sampled)[: 5 if n == 2 else 10]
     )
     whole, folder = run(given, 4), tmp_path / "run"
 
@@ -512,8 +512,8 @@ def test_what_is_seen_of_correlated_noise_is_what_is_counted_however_often_it_cr
         seen, told = [], {}
         with TemporaryDirectory() as place:
             for attempt in range(8):
-                earlier = Earlier(frozenset(told), over=False, head=None) if attempt else None
-                spending = Spending(given, Path(place), bytes(32), earlier)
+                earlier = EarlierRounds(frozenset(told), over=False, head=None) if attempt else None
+                spending = RunSpending(given, Path(place), bytes(32), earlier)
                 asked = []
 
                 def drawn(round, numbers, asked=asked):
@@ -697,8 +697,9 @@ def test_two_runs_of_one_process_do_not_share_a_folder(tmp_path):
 def test_correlated_noise_does_not_go_on_once_its_secret_is_gone(tmp_path):
     folder = tmp_path / "run"
     run(CORRELATED, 4, run=folder)
-    with pytest.raises(fr.RunDamaged, match="goes on from earlier rounds"):
+    with pytest.raises(fr.RunError, match=r"noise\.key.*is deleted once a run is over") as caught:
         run(CORRELATED, 6, run=folder, resume=True)
+    assert "back" not in caught.value.do  # nobody has it any more
     # Other noise may: every reservation has its own.
     run(CENTRAL, 2, run=tmp_path / "other")
     assert len(run(CENTRAL, 4, run=tmp_path / "other", resume=True).records) == 4

@@ -10,7 +10,7 @@ import optax
 import pytest
 
 import fairyring as fr
-from fairyring.rounds.draws import Draws, Leaving
+from fairyring.rounds.cohorts import CohortSampler, Leaving
 from fairyring.simulation import masked
 from tests.learning.linear import people, task
 from tests.simulation.private_runs import compiled_once
@@ -107,7 +107,7 @@ def test_a_sum_of_too_few_is_not_released_and_changes_nothing(mode):
 
 def test_too_many_that_vanish_after_their_input_end_the_session_and_say_where(monkeypatch):
     everybody = {client: Leaving.BEFORE_UNMASKING for client in range(8)}
-    monkeypatch.setattr(Draws, "leaving", lambda self, draw: everybody)
+    monkeypatch.setattr(CohortSampler, "leaving", lambda self, cohort: everybody)
     done = run(PLAIN, "protocol", rounds=1)
     assert done.records[0].clients == 0
     assert done.records[0].aborted.stage == "unmasking"
@@ -205,14 +205,14 @@ def test_a_run_says_what_was_private_about_it():
 
 def test_clients_vanish_at_every_point_and_before_their_input_exactly_those_that_drop_out():
     population = people([3] * 400)
-    draws = Draws(fr.cohort.uniform(200), population, 3, 0.3)
+    cohorts = CohortSampler(fr.cohort.uniform(200), population, 3, 0.3)
     seen = {point: 0 for point in Leaving}
     for number in range(1, 6):
-        draw = draws.of(number)
-        leaving = draws.leaving(draw)
+        cohort = cohorts.of(number)
+        leaving = cohorts.leaving(cohort)
         early = {client for client, point in leaving.items() if point <= Leaving.BEFORE_INPUT}
-        assert early == set(draw.sampled.tolist()) - set(draw.staying.tolist())
-        again = Draws(fr.cohort.uniform(200), population, 3, 0.3)
+        assert early == set(cohort.sampled.tolist()) - set(cohort.staying.tolist())
+        again = CohortSampler(fr.cohort.uniform(200), population, 3, 0.3)
         assert again.leaving(again.of(number)) == leaving
         for point in leaving.values():
             seen[point] += 1
@@ -222,5 +222,5 @@ def test_clients_vanish_at_every_point_and_before_their_input_exactly_those_that
 
 
 def test_nobody_vanishes_without_dropout():
-    draws = Draws(fr.cohort.uniform(3), people(SIZES), 3)
-    assert draws.leaving(draws.of(1)) == {}
+    cohorts = CohortSampler(fr.cohort.uniform(3), people(SIZES), 3)
+    assert cohorts.leaving(cohorts.of(1)) == {}

@@ -13,7 +13,7 @@ import fairyring as fr
 from fairyring.core.errors import PlanError
 from fairyring.core.keys import root
 from fairyring.records.states import ClientStates
-from fairyring.rounds.draws import Draws
+from fairyring.rounds.cohorts import CohortSampler
 from fairyring.rounds.worker import Work, Worker
 from fairyring.simulation.assembly import assemble
 from fairyring.simulation.debug import DebugWorker
@@ -44,12 +44,14 @@ PLANS = {
 WORKERS = ["compiled", "debug"]
 
 
-def worker(kind: str, given: fr.Plan, population: fr.Population, draws: Draws) -> tuple[Worker, Any]:
+def worker(
+    kind: str, given: fr.Plan, population: fr.Population, cohorts: CohortSampler
+) -> tuple[Worker, Any]:
     key = root(3)
     parts = assemble(given, population, key, target(given.layout.size, devices=1))
     states = ClientStates(len(population), parts.own, None) if parts.has_states else None
     made = {
-        "compiled": lambda: CompiledWorker(parts.engine, parts.rows, draws, key, states),
+        "compiled": lambda: CompiledWorker(parts.engine, parts.rows, cohorts, key, states),
         "debug": lambda: DebugWorker(given, population, key, states),
     }
     return made[kind](), parts.first
@@ -58,11 +60,11 @@ def worker(kind: str, given: fr.Plan, population: fr.Population, draws: Draws) -
 @pytest.mark.parametrize("kind", WORKERS)
 def test_a_sum_is_that_of_all_who_are_in_it(kind):
     given = PLANS["whole numbers"]
-    draws = Draws(given.rule, PEOPLE, 3, 0.3)
-    does, first = worker(kind, given, PEOPLE, draws)
-    work, faulty = Work(draws.of(1), first), [np.zeros(0, np.int64)]
+    cohorts = CohortSampler(given.rule, PEOPLE, 3, 0.3)
+    does, first = worker(kind, given, PEOPLE, cohorts)
+    work, faulty = Work(cohorts.of(1), first), [np.zeros(0, np.int64)]
     vectors = dict(does.encoded(work, faulty, keep=False))
-    assert list(vectors) == draws.of(1).staying.tolist()
+    assert list(vectors) == cohorts.of(1).staying.tolist()
     total = does.accumulate(work)
     (sums,) = total.parts
     assert int(sums.reported) == len(vectors)
@@ -76,11 +78,11 @@ def test_a_sum_is_that_of_all_who_are_in_it(kind):
 @pytest.mark.parametrize("kind", WORKERS)
 def test_a_look_ahead_leaves_what_clients_remember(kind):
     given = PLANS["scaffold"]
-    draws = Draws(given.rule, PEOPLE, 3)
-    does, first = worker(kind, given, PEOPLE, draws)
-    before = dict(does.encoded(Work(draws.of(1), first), [], keep=False))
-    again = dict(does.encoded(Work(draws.of(1), first), [], keep=True))
-    after = dict(does.encoded(Work(draws.of(1), first), [], keep=True))
+    cohorts = CohortSampler(given.rule, PEOPLE, 3)
+    does, first = worker(kind, given, PEOPLE, cohorts)
+    before = dict(does.encoded(Work(cohorts.of(1), first), [], keep=False))
+    again = dict(does.encoded(Work(cohorts.of(1), first), [], keep=True))
+    after = dict(does.encoded(Work(cohorts.of(1), first), [], keep=True))
     for client, vector in before.items():
         np.testing.assert_array_equal(vector, again[client])
         assert not np.array_equal(vector, after[client])

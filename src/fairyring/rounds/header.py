@@ -1,4 +1,4 @@
-"""The header of a run's record, `run.json`: what ran, and whether a run that is resumed is that one."""
+"""The header of a run, `run.json`: what ran, and whether a run that is resumed is the same one."""
 
 import hashlib
 import platform
@@ -12,7 +12,7 @@ from fairyring.learning.code import Columns
 from fairyring.learning.plan import Plan
 from fairyring.records.form import FORM, check_form
 
-# What a run that is resumed must have in common with its beginning, beside its fingerprints.
+# What a resumed run must have in common with the run that began, beside its fingerprints.
 SAME = ("seed", "dropout", "secure_sum", "canaries")
 
 
@@ -37,12 +37,12 @@ def new_header(
         population: fingerprint of the data.
         columns: of its examples: `plan.task.columns_of(population)`.
         rounds, seed: of the run.
-        started: when, in ISO 8601.
-        machine: what it is made on.
+        started: when it started, in ISO 8601.
+        machine: what it runs on.
         dropout: probability that a sampled client vanishes.
         secure_sum: how it is computed; None without one.
         canaries: how many take the places of clients.
-        warnings: what takes the worth from the plan's promise.
+        warnings: reasons why the plan's privacy guarantee is worth little.
     """
     prints = {"plan": plan.digest(columns), "population": population}
     if plan.terms is not None:
@@ -73,12 +73,12 @@ def new_header(
 
 
 def check_same(header: Mapping[str, Any], saved: Mapping[str, Any], where: str) -> None:
-    """Raise `RunMismatch` unless `saved` is the header of the same run; `where` it was found."""
+    """Raise `RunMismatch` unless `saved`, found in the folder `where`, is the header of the same run."""
     check_form(saved, where)
     given = {**header["fingerprints"], **{name: header[name] for name in SAME}}
     before = {**saved["fingerprints"], **{name: saved.get(name, 0) for name in SAME}}
-    programs, there = header["code"]["programs"], (saved.get("code") or {}).get("programs", {})
-    parts = [name for name, program in programs.items() if there.get(name) != program]
+    programs, earlier = header["code"]["programs"], (saved.get("code") or {}).get("programs", {})
+    parts = [name for name, program in programs.items() if earlier.get(name) != program]
     other = f", of another {', '.join(parts)}" if parts else ""
     versions = {k: v for k, v in saved["versions"].items() if header["versions"].get(k) != v}
     also = (

@@ -7,7 +7,7 @@ import numpy as np
 
 from fairyring.learning.plan import Plan
 from fairyring.records.round_record import LostInNoise, Means
-from fairyring.rounds.spending import Spending
+from fairyring.rounds.spending import RunSpending
 
 # Of its range: what one knows of a value in it without looking deviates as much.
 LOST = 12**-0.5
@@ -28,7 +28,7 @@ class TrainingMeans(NamedTuple):
 
 
 def training_means(
-    plan: Plan, side: np.ndarray, clients: int, session: int, spending: Spending | None, *, released: bool
+    plan: Plan, side: np.ndarray, clients: int, session: int, spending: RunSpending | None, *, released: bool
 ) -> TrainingMeans:
     """The means of a round's training. Those of a private plan are noisy, and cut to the range the value can have.
 

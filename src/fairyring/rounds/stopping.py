@@ -1,4 +1,4 @@
-"""Stopping a run when its evaluations no longer get better."""
+"""Early stopping: a run ends when its evaluations no longer get better."""
 
 import math
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ class EarlyStopping:
     Args:
         metric: ``"loss"``, which is the task's loss, or a metric of the task.
         patience: evaluations without improvement before stopping.
-        by: the least change that counts as improvement.
+        by: the smallest change that counts as improvement.
         target: stop as soon as the metric reaches this value; None for no such value.
     """
 

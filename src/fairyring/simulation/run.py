@@ -13,7 +13,7 @@ from fairyring.population import Population
 from fairyring.records.folder import RunFolder
 from fairyring.records.layout import CLIENTS
 from fairyring.records.round_record import RoundRecord, table
-from fairyring.rounds.keeping import checkpoint_arrays, write_head
+from fairyring.rounds.recorder import checkpoint_arrays, write_head
 from fairyring.simulation.evaluate import Evaluation, Evaluator
 from fairyring.simulation.target import target
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from fairyring.report.kit import Document, escaped, mapping, number, stat, units, when
 from fairyring.report.run import sections
-from fairyring.report.run.folder import RunFolder
 from fairyring.report.run.privacy import alarm, privacy, why_nothing
+from fairyring.report.run.reported_run import ReportedRun
 from fairyring.report.run.secure_sum import secure_sum
 
 _ORDER = (
@@ -28,7 +28,7 @@ _ORDER = (
 )
 
 
-def document(folder: RunFolder) -> Document:
+def document(folder: ReportedRun) -> Document:
     """What the report of a run says."""
     run, clients = folder.run, folder.population.get("clients")
     done, planned = len(folder.rounds), run.get("rounds")
@@ -96,7 +96,7 @@ def document(folder: RunFolder) -> Document:
     )
 
 
-def _stats(folder: RunFolder) -> Iterable[str]:
+def _stats(folder: ReportedRun) -> Iterable[str]:
     run = folder.run
     name, value, at = _result(folder)
     yield stat(
@@ -132,7 +132,7 @@ def _stats(folder: RunFolder) -> Iterable[str]:
     yield stat("Travelled", units.size(up + down), f"{units.size(up)} up, {units.size(down)} down")
 
 
-def _result(folder: RunFolder) -> tuple[str | None, float | None, int | None]:
+def _result(folder: ReportedRun) -> tuple[str | None, float | None, int | None]:
     """The column a run is judged by, its last value, and the round of that evaluation; None for a value from training."""
     name = folder.headline
     if name is None:
@@ -144,7 +144,7 @@ def _result(folder: RunFolder) -> tuple[str | None, float | None, int | None]:
     return name, units.training(folder.rounds[-1]).get(name), None
 
 
-def _last(folder: RunFolder, name: str | None, value: float | None, at: int | None) -> tuple[str, str]:
+def _last(folder: ReportedRun, name: str | None, value: float | None, at: int | None) -> tuple[str, str]:
     """The value of `_result` in words, and where it is from."""
     if name is None:
         return units.metric("", value), "no metric was recorded"
@@ -156,7 +156,7 @@ def _last(folder: RunFolder, name: str | None, value: float | None, at: int | No
     return "lost in noise" if lost else units.metric(name, value), where
 
 
-def _seconds_of(folder: RunFolder) -> float | None:
+def _seconds_of(folder: ReportedRun) -> float | None:
     recorded = number(folder.run.get("seconds"))
     if recorded:
         return recorded
@@ -164,7 +164,7 @@ def _seconds_of(folder: RunFolder) -> float | None:
     return float(np.nansum(seconds)) if np.isfinite(seconds).any() else None
 
 
-def _what(folder: RunFolder) -> str:
+def _what(folder: ReportedRun) -> str:
     """What was learned, in a few words: the task's name, and the model's if the plan tells."""
     task = folder.plan.get("task")
     if isinstance(task, dict):

@@ -20,7 +20,7 @@ from fairyring.report.kit import (
 )
 from fairyring.report.run import figures
 from fairyring.report.run.clients import Spread, spread
-from fairyring.report.run.folder import RunFolder
+from fairyring.report.run.reported_run import ReportedRun
 
 _TABLE_ROWS = 100
 _KINDS = {
@@ -30,7 +30,7 @@ _KINDS = {
 }
 
 
-def learning(folder: RunFolder) -> Section:
+def learning(folder: ReportedRun) -> Section:
     if not folder.rounds:
         return Section(
             "learning", "How it learned", absent("No round has finished, so there is nothing to draw.")
@@ -78,7 +78,7 @@ def learning(folder: RunFolder) -> Section:
     return Section("learning", "How it learned", body)
 
 
-def _drowned(folder: RunFolder, name: str, lost: np.ndarray) -> str:
+def _drowned(folder: ReportedRun, name: str, lost: np.ndarray) -> str:
     """That a mean of training says nothing in some rounds."""
     noise = (
         float(np.nanmedian(folder.noise(name)[lost])) if np.isfinite(folder.noise(name)[lost]).any() else None
@@ -89,7 +89,7 @@ def _drowned(folder: RunFolder, name: str, lost: np.ndarray) -> str:
     return f"In {where} the training {units.label(name)} is lost in noise{size}, as wide as the range it can have{gap}."
 
 
-def _round_table(folder: RunFolder) -> str:
+def _round_table(folder: ReportedRun) -> str:
     measured = folder.measured
     total = len(folder.rounds)
     step = -(-total // _TABLE_ROWS)
@@ -118,7 +118,7 @@ def _round_table(folder: RunFolder) -> str:
     )
 
 
-def served(folder: RunFolder) -> Section:
+def served(folder: ReportedRun) -> Section:
     served = spread_of(folder)
     title = "How well it serves each client"
     if served is None:
@@ -165,7 +165,7 @@ def served(folder: RunFolder) -> Section:
     return Section("clients", title, body + pair(parts))
 
 
-def participation(folder: RunFolder) -> Section:
+def participation(folder: ReportedRun) -> Section:
     title = "Who took part"
     parts, body = [], ""
     took = folder.clients.get("participation")
@@ -211,7 +211,7 @@ def participation(folder: RunFolder) -> Section:
     return Section("participation", title, body + pair(parts))
 
 
-def traffic(folder: RunFolder) -> Section:
+def traffic(folder: ReportedRun) -> Section:
     title = "What travelled"
     up, down = folder.column("bytes_up"), folder.column("bytes_down")
     if not folder.rounds or not (np.isfinite(up).any() or np.isfinite(down).any()):
@@ -237,7 +237,7 @@ def traffic(folder: RunFolder) -> Section:
     return Section("traffic", title, body + pair(parts))
 
 
-def pace(folder: RunFolder) -> Section:
+def pace(folder: ReportedRun) -> Section:
     title = "Time a round"
     seconds = folder.column("seconds")
     if not np.isfinite(seconds).any():
@@ -261,7 +261,7 @@ def pace(folder: RunFolder) -> Section:
     return Section("pace", title, body + pair([drawn]))
 
 
-def plan(folder: RunFolder) -> Section:
+def plan(folder: ReportedRun) -> Section:
     title = "The plan"
     if not folder.plan:
         return Section("plan", title, absent("The plan was not recorded."))
@@ -273,7 +273,7 @@ def plan(folder: RunFolder) -> Section:
     return Section("plan", title, intro + table(flat({**folder.plan, **fewer})))
 
 
-def assumptions(folder: RunFolder) -> Section:
+def assumptions(folder: ReportedRun) -> Section:
     title = "What was assumed, and what was not private"
     given = folder.run.get("assumptions")
     entries = [a for a in given if isinstance(a, Mapping)] if isinstance(given, list) else []
@@ -296,7 +296,7 @@ def assumptions(folder: RunFolder) -> Section:
     return Section("assumptions", title, f'<ul class="promises">{"".join(items)}</ul>{_outside(folder)}')
 
 
-def _outside(folder: RunFolder) -> str:
+def _outside(folder: ReportedRun) -> str:
     """What lies in the folder of a private run and is not covered by its promise."""
     given = folder.run.get("outside")
     entries = [one for one in given if isinstance(one, Mapping)] if isinstance(given, list) else []
@@ -314,7 +314,7 @@ def _outside(folder: RunFolder) -> str:
     return f"<details><summary>{lead}</summary><table><tbody>{''.join(rows)}</tbody></table></details>"
 
 
-def provenance(folder: RunFolder) -> Section:
+def provenance(folder: ReportedRun) -> Section:
     run, machine = folder.run, mapping(folder.run.get("machine"))
     dropout = number(run.get("dropout"))
     rows = [
@@ -358,6 +358,6 @@ def provenance(folder: RunFolder) -> Section:
     return Section("provenance", "How to get it again", intro + table(rows))
 
 
-def spread_of(folder: RunFolder) -> Spread | None:
+def spread_of(folder: ReportedRun) -> Spread | None:
     name = folder.headline
     return spread(name, folder.clients) if name else None

@@ -6,14 +6,14 @@ import numpy as np
 
 from fairyring.report.kit import Figure, Section, absent, escaped, mapping, pair, paragraph, units
 from fairyring.report.run import figures
-from fairyring.report.run.folder import RunFolder
+from fairyring.report.run.reported_run import ReportedRun
 from fairyring.report.run.uniformity import Uniformity, uniformity
 
 _SHOWN = 1 << 14  # numbers of a vector that are drawn
 _TITLE = "What the server saw"
 
 
-def secure_sum(folder: RunFolder) -> Section | None:
+def secure_sum(folder: ReportedRun) -> Section | None:
     """The section, or nothing for a plan without a secure sum."""
     promise = mapping(folder.plan.get("secure_sum"))
     if not promise:
@@ -34,7 +34,7 @@ def secure_sum(folder: RunFolder) -> Section | None:
     return Section("secure-sum", _TITLE, body + "".join(map(pair, rows)))
 
 
-def _sessions(folder: RunFolder) -> str:
+def _sessions(folder: ReportedRun) -> str:
     summed = [one.clients for one in folder.rounds if one.aborted is None]
     aborted = [one.aborted for one in folder.rounds if one.aborted is not None]
     if not folder.rounds:

@@ -21,7 +21,7 @@ from fairyring.report.kit import units
 
 
 @dataclass(frozen=True)
-class RunFolder:
+class ReportedRun:
     """What a run left behind.
 
     Attributes:
@@ -49,7 +49,7 @@ class RunFolder:
     remarks: list[str] = field(default_factory=list)
 
     @classmethod
-    def read(cls, folder: str | Path) -> "RunFolder":
+    def read(cls, folder: str | Path) -> "ReportedRun":
         """Read `folder`.
 
         Raises:
