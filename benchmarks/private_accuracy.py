@@ -86,7 +86,7 @@ def claimed_noise(column: str, cohort: int, rounds: int) -> tuple[float, int]:
     participation = AtMost(-(-rounds // separation), separation)
     bands = 0
     if column == CORRELATED:
-        bands = choose_bands(rounds, participation.most(rounds), separation)
+        bands = choose_bands(rounds, participation.maximum(rounds), separation)
     mechanism = "correlated" if column == CORRELATED else "gaussian"
     multiplier = calibrate(
         epsilon=EPSILON,

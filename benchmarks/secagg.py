@@ -113,17 +113,17 @@ class Drive:
     """
 
     steps: dict[str, list[float]] = field(default_factory=lambda: {step: [] for step in STEPS})
-    stages: dict[str, float] = field(default_factory=dict)
+    phases: dict[str, float] = field(default_factory=dict)
     wall: float = 0.0
 
     @property
     def server(self) -> float:
         """Seconds of the server in all."""
-        return sum(self.stages.values())
+        return sum(self.phases.values())
 
 
 def drive(terms: Terms, dropped: float = 0.0, record: BinaryIO | None = None) -> Drive:
-    """Run a session of `terms.most` devices, of which the share `dropped` vanish after sharing, and check its sum.
+    """Run a session of `terms.maximum_cohort` devices, of which the share `dropped` vanish after sharing, and check its sum.
 
     Args:
         terms: of the session.
@@ -133,9 +133,9 @@ def drive(terms: Terms, dropped: float = 0.0, record: BinaryIO | None = None) ->
     took = Drive()
     session = Session(terms, 1, bytes(32))
     server = Server(session, MemoryLog())
-    identities = [Identity.generate() for _ in range(terms.most)]
+    identities = [Identity.generate() for _ in range(terms.maximum_cohort)]
     devices = {identity.public: Device(session, identity, MemoryLog()) for identity in identities}
-    gone = {identity.public for identity in identities[: int(terms.most * dropped)]}
+    gone = {identity.public for identity in identities[: int(terms.maximum_cohort * dropped)]}
     rng = np.random.default_rng(0)
     word = word_of(terms.modulus_bits)
     expected = np.zeros(terms.length, word)
@@ -148,9 +148,9 @@ def drive(terms: Terms, dropped: float = 0.0, record: BinaryIO | None = None) ->
         return message
 
     def timed(work: Callable[[], Any]) -> Any:
-        stage, began = str(server.stage), clock()
+        phase, began = str(server.phase), clock()
         done = work()
-        took.stages[stage] = took.stages.get(stage, 0.0) + clock() - began
+        took.phases[phase] = took.phases.get(phase, 0.0) + clock() - began
         return done
 
     def deliver(message: bytes) -> None:
@@ -204,7 +204,7 @@ class Lone:
 
 
 def lone_devices(terms: Terms, count: int) -> list[Lone]:
-    """Take `count` devices of a session of `terms.most` through all their steps, with real messages.
+    """Take `count` devices of a session of `terms.maximum_cohort` through all their steps, with real messages.
 
     Only they and their neighbours do anything after advertising. The measured ones are beside each other on the ring,
     so that their neighbours are much the same. The set of survivors they are told is all who sent shares, and
@@ -212,7 +212,7 @@ def lone_devices(terms: Terms, count: int) -> list[Lone]:
     """
     session = Session(terms, 1, bytes(32))
     server = Server(session, MemoryLog())
-    identities = [Identity.generate() for _ in range(terms.most)]
+    identities = [Identity.generate() for _ in range(terms.maximum_cohort)]
     owners = {identity.public: identity for identity in identities}
     devices = {identity.public: Device(session, identity, MemoryLog()) for identity in identities}
     took: dict[bytes, Lone] = {}
@@ -224,7 +224,7 @@ def lone_devices(terms: Terms, count: int) -> list[Lone]:
         server.receive(advert)
     rosters = dict(server.close())
     first = decode_kept(rosters[identities[0].public], Roster)
-    degree = terms.graph(terms.most).degree
+    degree = terms.graph(terms.maximum_cohort).degree
     after = -(-degree // 2)
     beside = [*first.neighbours[: count // 2], *first.neighbours[after:degree][::-1][: (count - 1) // 2]]
     chosen = [identities[0].public, *(advert.identity for advert in beside)]
@@ -314,9 +314,9 @@ def device(table: Table, quick: bool) -> None:
     terms = terms_of(100 if quick else 1000, 10**5, "semi_malicious")
     lone = lone_devices(terms, 3 if quick else 9)
     totals = [1e3 * sum(one.seconds.values()) for one in lone]
-    degree, threshold = terms.graph(terms.most)
+    degree, threshold = terms.graph(terms.maximum_cohort)
     note = f"{min(totals):.1f} to {max(totals):.1f} over {len(lone)} devices; degree {degree}, threshold {threshold}"
-    table.row(f"device: one of {terms.most}, 10^5", statistics.median(totals), 60, "ms", note)
+    table.row(f"device: one of {terms.maximum_cohort}, 10^5", statistics.median(totals), 60, "ms", note)
     for name in STEPS:
         table.row(f"  {name}", 1e3 * statistics.median(one.seconds[name] for one in lone), None, "ms")
 
@@ -341,8 +341,8 @@ def server(table: Table, sessions: Sessions) -> None:
     for dropped, rate, target in ((0.0, 0.1, 1.5), (0.1, 0.1, 2.5), (0.3, 0.3, 4.0)):
         took = sessions.of("semi_honest", rate, dropped)
         degree, threshold = terms_of(sessions.devices, 1, "semi_honest", rate).graph(sessions.devices)
-        stages = ", ".join(f"{stage} {seconds:.2f}" for stage, seconds in took.stages.items())
-        note = f"{stages}; degree {degree}, threshold {threshold}"
+        phases = ", ".join(f"{phase} {seconds:.2f}" for phase, seconds in took.phases.items())
+        note = f"{phases}; degree {degree}, threshold {threshold}"
         table.row(
             f"server: {sessions.devices} devices, {dropped:.0%} vanish, 10^5", took.server, target, "s", note
         )

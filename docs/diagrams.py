@@ -51,7 +51,7 @@ class Drawing:
     def __init__(self, width: int, height: int, label: str, parts: Sequence[str]) -> None:
         # Styles inside an SVG apply to the whole page unless they are told which picture they are for.
         name = "drawing-" + "".join(c if c.isalnum() else "-" for c in label.lower())
-        rules = "".join(f".{name} {selector} {{{rule}}}" for selector, rule in STYLE.items())
+        rules = "".join(f".{name} {selector} {{{transition}}}" for selector, transition in STYLE.items())
         head = (
             f'<marker id="{name}-head" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="8" markerHeight="8" '
             'orient="auto-start-reverse"><path class="head" d="M0 1 L10 5 L0 9 z"/></marker>'
@@ -68,65 +68,71 @@ class Drawing:
 
 def device_states() -> Drawing:
     """The stages of a device."""
-    return _states("Stages of a device", device.Stage, device.TRANSITIONS)
+    return _states("Stages of a device", device.Phase, device.TRANSITIONS)
 
 
 def server_states() -> Drawing:
     """The stages of a server."""
-    return _states("Stages of a server", server.Stage, server.TRANSITIONS)
+    return _states("Stages of a server", server.Phase, server.TRANSITIONS)
 
 
-def _states(label: str, stages: type[StrEnum], table: Mapping[tuple[Any, str], Any]) -> Drawing:
+def _states(label: str, phases: type[StrEnum], table: Mapping[tuple[Any, str], Any]) -> Drawing:
     """A ladder: each stage leads to itself or to the next, and all but the last two to the end without a sum. A stage
     that only complaints lead to stands beside it, between the two it lies between."""
-    beside = {rule.aside: (stage, rule.then) for (stage, _), rule in table.items() if rule.aside}
-    line = [stage for stage in stages if stage != "aborted" and stage not in beside]
+    beside = {
+        transition.detour: (phase, transition.target)
+        for (phase, _), transition in table.items()
+        if transition.detour
+    }
+    line = [phase for phase in phases if phase != "aborted" and phase not in beside]
     middle, width, high, gap, off = 330, 140, 34, 46, 500
-    tops = {stage: 8 + row * (high + gap) for row, stage in enumerate(line)}
-    for stage, (before, after) in beside.items():
+    tops = {phase: 8 + row * (high + gap) for row, phase in enumerate(line)}
+    for phase, (before, after) in beside.items():
         if line.index(after) != line.index(before) + 1:
-            raise ValueError(f"{stage} does not lie between two stages: draw it anew")
-        tops[stage] = (tops[before] + tops[after]) // 2
+            raise ValueError(f"{phase} does not lie between two stages: draw it anew")
+        tops[phase] = (tops[before] + tops[after]) // 2
     bottom = tops[line[-1]]
     parts: list[str] = []
-    for stage in line[:-1]:
-        y = tops[stage] + high / 2
+    for phase in line[:-1]:
+        y = tops[phase] + high / 2
         parts.append(_line([(middle - width / 2, y), (95, y)], "faint", arrow=False))
     parts.append(_line([(95, tops[line[0]] + high / 2), (95, bottom)], "faint"))
     loops: dict[Any, list[str]] = {}
-    for (stage, event), rule in table.items():
-        top = tops[stage]
-        words = f"{event} → {rule.answer}" if rule.answer else event
-        if rule.then == stage:
-            loops.setdefault(stage, []).append(words)
-        elif stage in beside:
+    for (phase, event), transition in table.items():
+        top = tops[phase]
+        words = f"{event} → {transition.answer}" if transition.answer else event
+        if transition.target == phase:
+            loops.setdefault(phase, []).append(words)
+        elif phase in beside:
             y = top + high / 2
-            edge = tops[rule.then] + high / 2 - 8
+            edge = tops[transition.target] + high / 2 - 8
             parts.append(_line([(off + 30, top + high), (off + 30, edge), (middle + width / 2, edge)], "ink"))
             parts.append(_text(off + 38, y + high / 2 + 14, words, "name"))
         else:
-            if line.index(rule.then) != line.index(stage) + 1:
-                raise ValueError(f"{stage} -> {rule.then} is no step to the next stage: draw it anew")
-            parts.append(_line([(middle, top + high), (middle, tops[rule.then])], "ink"))
-            plain = event if rule.aside else words
+            if line.index(transition.target) != line.index(phase) + 1:
+                raise ValueError(f"{phase} -> {transition.target} is no step to the next stage: draw it anew")
+            parts.append(_line([(middle, top + high), (middle, tops[transition.target])], "ink"))
+            plain = event if transition.detour else words
             parts.append(_text(middle + 12, top + high + gap / 2 + 5, plain, "name"))
-            if rule.aside:
+            if transition.detour:
                 y = top + high / 2 - 8
                 parts.append(
-                    _line([(middle + width / 2, y), (off + 30, y), (off + 30, tops[rule.aside])], "ink")
+                    _line(
+                        [(middle + width / 2, y), (off + 30, y), (off + 30, tops[transition.detour])], "ink"
+                    )
                 )
-                parts.append(_text(off + 38, y + 20, f"{event} → {rule.answer}", "name"))
-    for stage, words in loops.items():
-        x = (off if stage in beside else middle) + width / 2
-        y = tops[stage] + high / 2 + (6 if stage not in beside else 0)
+                parts.append(_text(off + 38, y + 20, f"{event} → {transition.answer}", "name"))
+    for phase, words in loops.items():
+        x = (off if phase in beside else middle) + width / 2
+        y = tops[phase] + high / 2 + (6 if phase not in beside else 0)
         parts.append(
             f'<path class="ink" marker-end="url(#head)" d="M{x} {y - 7} C{x + 46} {y - 14} {x + 46} {y + 14} {x} {y + 7}"/>'
         )
         for row, line_of in enumerate(words):
             parts.append(_text(x + 44, y + 5 + 17 * row, line_of, "name"))
-    for stage in tops:
-        x = off if stage in beside else middle
-        parts.append(_box(x - width / 2, tops[stage], width, high, str(stage)))
+    for phase in tops:
+        x = off if phase in beside else middle
+        parts.append(_box(x - width / 2, tops[phase], width, high, str(phase)))
     parts.append(_box(25, bottom, width, high, "aborted"))
     parts.append(_text(104, bottom - 12, "a check fails", "small"))
     return Drawing(800, bottom + high + 8, label, parts)
@@ -137,7 +143,7 @@ def messages() -> Drawing:
     left, right, at, step = 120, 640, 64, 46
     parts: list[str] = []
     rows: list[str] = []
-    waiting, stage = server.Stage.ADVERTISING, device.Stage.NEW
+    waiting, phase = server.Phase.ADVERTISING, device.Phase.NEW
     expected = ""
 
     def arrow(name: str, y: float, *, up: bool) -> None:
@@ -148,17 +154,21 @@ def messages() -> Drawing:
 
     def onward() -> list[tuple[str, Any]]:
         """What leads on from a stage where nobody complains."""
-        return [(event, rule) for (s, event), rule in device.TRANSITIONS.items() if s == stage != rule.then]
+        return [
+            (event, transition)
+            for (s, event), transition in device.TRANSITIONS.items()
+            if s == phase != transition.target
+        ]
 
     def close(y: float) -> None:
         """The end of the server's stage."""
         nonlocal waiting, expected
         closing = server.TRANSITIONS[waiting, "close"]
         rows.append(_box(right - 95, y - 13, 190, 30, SETTLES[waiting], "small"))
-        waiting, expected = closing.then, closing.answer
+        waiting, expected = closing.target, closing.answer
 
     while (found := onward()) != []:
-        ((event, rule),) = found
+        ((event, transition),) = found
         if event in LOCAL:
             rows.append(_text(left - 10, at + 5, LOCAL[event], "small", "end"))
         else:
@@ -166,17 +176,17 @@ def messages() -> Drawing:
                 raise ValueError(f"a device awaits {event}, the server sends {expected}")
             arrow(event, at, up=False)
             at += step
-        if rule.aside:
+        if transition.detour:
             close(at)
             at += step + 12
-        elif rule.answer:
-            if server.TRANSITIONS[waiting, rule.answer].then != waiting:
-                raise ValueError(f"{rule.answer} ends the server's stage: draw it anew")
-            arrow(rule.answer, at, up=True)
+        elif transition.answer:
+            if server.TRANSITIONS[waiting, transition.answer].target != waiting:
+                raise ValueError(f"{transition.answer} ends the server's stage: draw it anew")
+            arrow(transition.answer, at, up=True)
             at += step
             close(at)
             at += step + 12
-        stage = rule.then
+        phase = transition.target
     for x, name in ((left, "device"), (right, "server")):
         parts.append(_line([(x, 38), (x, at - 20)], "faint", arrow=False))
         parts.append(_box(x - 60, 8, 120, 30, name))

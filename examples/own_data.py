@@ -27,7 +27,7 @@ def apply(params: dict[str, jax.Array], x: jax.Array, key: jax.Array | None) -> 
 plan = fr.Plan(
     fr.classification((init, apply)),
     local=fr.LocalTraining(optax.adam(0.01), epochs=1, batch_size=10),
-    cohort=fr.cohort.poisson(0.1, most=60),
+    cohort=fr.cohort.poisson(0.1, maximum=60),
 )
 rounds = 50
 

@@ -20,7 +20,7 @@ from fairyring.aggregation import (
 from tests.aggregation.battery import COHORT, DIMENSION, REAL, UNKNOWN, WHOLE, Case
 
 FLOATS = 4 * DIMENSION  # bytes of the plain vector
-SIDES = 4 * 3  # bytes of three side coordinates
+AUXILIARIES = 4 * 3  # bytes of three side coordinates
 
 
 def nothing(x: np.ndarray) -> float:
@@ -63,7 +63,7 @@ STAGES = (
         weight_by_examples(),
         UNKNOWN,
         nothing,
-        FLOATS + SIDES,
+        FLOATS + AUXILIARIES,
         weight=lambda n: n,
         worst=1e-6,
     ),
@@ -72,23 +72,37 @@ STAGES = (
         weight_by_examples(bound=25),
         REAL,
         nothing,
-        FLOATS + SIDES,
+        FLOATS + AUXILIARIES,
         weight=sub(25),
         worst=1e-6,
     ),
     Case(
-        "weight_uniformly", weight_uniformly(), REAL, nothing, FLOATS + SIDES, weight=np.ones_like, worst=1e-6
+        "weight_uniformly",
+        weight_uniformly(),
+        REAL,
+        nothing,
+        FLOATS + AUXILIARIES,
+        weight=np.ones_like,
+        worst=1e-6,
     ),
-    Case("clip", clip(0.3), UNKNOWN, nothing, FLOATS + SIDES, ideal_of=clipped(0.3), worst=1e-6),
-    Case("rotate", rotate(), REAL, nothing, 4 * ROTATED + SIDES, worst=1e-6),
-    Case("rotate_128", rotate(block=128, failure=0), REAL, nothing, 4 * 256 + SIDES, worst=1e-6),
-    Case("quantize", quantize(), REAL, rounding(0.5 / 127), DIMENSION + SIDES, worst=0.5 / 127, exact=True),
+    Case("clip", clip(0.3), UNKNOWN, nothing, FLOATS + AUXILIARIES, ideal_of=clipped(0.3), worst=1e-6),
+    Case("rotate", rotate(), REAL, nothing, 4 * ROTATED + AUXILIARIES, worst=1e-6),
+    Case("rotate_128", rotate(block=128, failure=0), REAL, nothing, 4 * 256 + AUXILIARIES, worst=1e-6),
+    Case(
+        "quantize",
+        quantize(),
+        REAL,
+        rounding(0.5 / 127),
+        DIMENSION + AUXILIARIES,
+        worst=0.5 / 127,
+        exact=True,
+    ),
     Case(
         "quantize_ternary",
         quantize(bits=2, bound=0.5),
-        UNKNOWN.but(linf=0.5),
+        UNKNOWN.replace(linf=0.5),
         rounding(0.5),
-        -(-DIMENSION * 2 // 8) + SIDES,
+        -(-DIMENSION * 2 // 8) + AUXILIARIES,
         worst=0.5,
         exact=True,
     ),
@@ -97,7 +111,7 @@ STAGES = (
         quantize(bits=16),
         REAL,
         rounding(0.5 / 32767),
-        2 * DIMENSION + SIDES,
+        2 * DIMENSION + AUXILIARIES,
         worst=0.5 / 32767,
         exact=True,
     ),
@@ -106,7 +120,7 @@ STAGES = (
         random_k(40),
         REAL,
         lambda x: (math.ceil(DIMENSION / 40) - 1) * (x @ x),
-        4 * 40 + SIDES,
+        4 * 40 + AUXILIARIES,
         exact=True,
     ),
     Case(
@@ -114,7 +128,7 @@ STAGES = (
         count_sketch(3, 32),
         REAL,
         lambda x: DIMENSION * (x @ x) / (3 * 32),
-        4 * 3 * 32 + SIDES,
+        4 * 3 * 32 + AUXILIARIES,
     ),
     # The median's mean square is within the bound of one row.
     Case(
@@ -122,14 +136,14 @@ STAGES = (
         count_sketch(3, 32, estimate="median", failure=0),
         REAL,
         lambda x: DIMENSION * (x @ x) / 32,
-        4 * 3 * 32 + SIDES,
+        4 * 3 * 32 + AUXILIARIES,
     ),
     Case(
         "top_k",
         top_k(30),
         REAL,
         nothing,
-        30 * (8 + 32) // 8 + SIDES,
+        30 * (8 + 32) // 8 + AUXILIARIES,
         ideal_of=best(30),
         exact=True,
     ),
@@ -140,7 +154,7 @@ STAGES = (
         nothing,
         4 * (DIMENSION + 3),
         worst=0.0,
-        side_step=fixed_point(32),
+        auxiliary_step=fixed_point(32),
         exact=True,
     ),
     Case(
@@ -150,7 +164,7 @@ STAGES = (
         nothing,
         2 * (DIMENSION + 3),
         worst=0.0,
-        side_step=fixed_point(16),
+        auxiliary_step=fixed_point(16),
         exact=True,
     ),
     Case(
@@ -160,13 +174,13 @@ STAGES = (
         nothing,
         math.ceil(19 * (DIMENSION + 3) / 8),
         worst=0.0,
-        side_step=fixed_point(19),
+        auxiliary_step=fixed_point(19),
         exact=True,
     ),
 )
 
 CHAINS = (
-    Case("plain", complete(chain()), UNKNOWN, nothing, FLOATS + SIDES, weight=np.ones_like, worst=1e-6),
+    Case("plain", complete(chain()), UNKNOWN, nothing, FLOATS + AUXILIARIES, weight=np.ones_like, worst=1e-6),
     Case(
         "private",
         chain(clip(0.3), weight_by_examples(bound=50), rotate(), quantize(bits=10), secure_sum(24)),
@@ -176,7 +190,7 @@ CHAINS = (
         3 * (ROTATED + 3),
         weight=sub(50),
         ideal_of=clipped(0.3),
-        side_step=fixed_point(24),
+        auxiliary_step=fixed_point(24),
     ),
     Case(
         "thin",
@@ -187,7 +201,7 @@ CHAINS = (
         lambda x: 3 * (x @ x) + 48 * 16 * (0.5 / 127) ** 2 / 4,
         math.ceil(20 * (48 + 3) / 8),
         weight=np.ones_like,
-        side_step=fixed_point(20),
+        auxiliary_step=fixed_point(20),
     ),
     Case(
         "sketched",
@@ -196,14 +210,14 @@ CHAINS = (
         lambda x: DIMENSION * ((x @ x) / 100 + (REAL.l2 * math.sqrt(8) / 2047) ** 2 / 4),
         4 * (100 + 3),
         weight=np.ones_like,
-        side_step=fixed_point(32),
+        auxiliary_step=fixed_point(32),
     ),
     Case(
         "sparse",
         chain(weight_by_examples(), top_k(30), quantize(bits=5, bound=20.0)),
         UNKNOWN,
         lambda x: 30 * (20.0 / 15) ** 2 / 4 / 8**2,
-        math.ceil(30 * (8 + 5) / 8) + SIDES,
+        math.ceil(30 * (8 + 5) / 8) + AUXILIARIES,
         weight=lambda n: n,
         ideal_of=best(30),
     ),

@@ -34,8 +34,8 @@ def any_vectors(dice: np.random.Generator, count: int, dimension: int) -> np.nda
     return vectors
 
 
-def any_sides(dice: np.random.Generator, count: int, length: int) -> np.ndarray:
+def any_auxiliaries(dice: np.random.Generator, count: int, length: int) -> np.ndarray:
     """Side values `[count, length]`."""
-    sides = any_bits(dice, count, length)
-    sides[::2] = dice.choice(SPECIAL, sides[::2].shape)
-    return sides
+    auxiliaries = any_bits(dice, count, length)
+    auxiliaries[::2] = dice.choice(SPECIAL, auxiliaries[::2].shape)
+    return auxiliaries

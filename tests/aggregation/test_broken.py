@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from fairyring.aggregation import Bound, Message, Signal
+from fairyring.aggregation import BoundStage, Message, MessageSpec
 from tests.aggregation import battery
 from tests.aggregation.battery import Case
 from tests.aggregation.cases import CASES
@@ -15,57 +15,57 @@ from tests.aggregation.cases import CASES
 KNOWN = {case.name: case for case in CASES}
 
 
-def altered(name: str, change: Callable[[Bound, Signal], Bound], **claims: bool) -> Case:
+def altered(name: str, change: Callable[[BoundStage, MessageSpec], BoundStage], **claims: bool) -> Case:
     """The case `name`, its stage changed after binding, with other claims."""
     case = KNOWN[name]
     good = case.stage
 
-    def bind(signal: Signal) -> Bound:
-        return change(good.bind(signal), signal)
+    def bind(spec: MessageSpec) -> BoundStage:
+        return change(good.bind(spec), spec)
 
     properties = good.properties._replace(**claims)
     return replace(case, name=f"broken {name}", stage=replace(good, bind=bind, properties=properties))
 
 
-def biased_rounding(bound: Bound, signal: Signal) -> Bound:
+def biased_rounding(bound: BoundStage, spec: MessageSpec) -> BoundStage:
     """Rounds to the nearest level, as one is tempted to."""
-    step = signal.linf / bound.signal.linf
+    step = spec.linf / bound.spec.linf
 
     def encode(m: Message, client_key: jax.Array, round_key: jax.Array) -> Message:
-        return Message(jnp.round(m.vector / step).astype(jnp.int32), m.side)
+        return Message(jnp.round(m.vector / step).astype(jnp.int32), m.auxiliary)
 
     return bound._replace(encode=encode)
 
 
-def rounding_down(bound: Bound, signal: Signal) -> Bound:
-    step = signal.linf / bound.signal.linf
+def rounding_down(bound: BoundStage, spec: MessageSpec) -> BoundStage:
+    step = spec.linf / bound.spec.linf
 
     def encode(m: Message, client_key: jax.Array, round_key: jax.Array) -> Message:
-        return Message(jnp.floor(m.vector / step).astype(jnp.int32), m.side)
+        return Message(jnp.floor(m.vector / step).astype(jnp.int32), m.auxiliary)
 
     return bound._replace(encode=encode)
 
 
-def scaled(factor: float) -> Callable[[Bound, Signal], Bound]:
-    def change(bound: Bound, signal: Signal) -> Bound:
+def scaled(factor: float) -> Callable[[BoundStage, MessageSpec], BoundStage]:
+    def change(bound: BoundStage, spec: MessageSpec) -> BoundStage:
         def decode(m: Message, round_key: jax.Array) -> Message:
             out = bound.decode(m, round_key)
-            return Message(out.vector * factor, out.side)
+            return Message(out.vector * factor, out.auxiliary)
 
         return bound._replace(decode=decode)
 
     return change
 
 
-def unchanged(bound: Bound, signal: Signal) -> Bound:
+def unchanged(bound: BoundStage, spec: MessageSpec) -> BoundStage:
     return bound
 
 
-def stating(**changes: object) -> Callable[[Bound, Signal], Bound]:
-    return lambda bound, signal: bound._replace(signal=bound.signal.but(**changes))
+def stating(**changes: object) -> Callable[[BoundStage, MessageSpec], BoundStage]:
+    return lambda bound, spec: bound._replace(spec=bound.spec.replace(**changes))
 
 
-def wider(bound: Bound, signal: Signal) -> Bound:
+def wider(bound: BoundStage, spec: MessageSpec) -> BoundStage:
     """Sends values beyond what it says."""
 
     def encode(m: Message, client_key: jax.Array, round_key: jax.Array) -> Message:
@@ -74,22 +74,22 @@ def wider(bound: Bound, signal: Signal) -> Bound:
     return bound._replace(encode=encode)
 
 
-def unclamped(bound: Bound, signal: Signal) -> Bound:
+def unclamped(bound: BoundStage, spec: MessageSpec) -> BoundStage:
     def encode(m: Message, client_key: jax.Array, round_key: jax.Array) -> Message:
         out = bound.encode(m, client_key, round_key)
-        return Message(out.vector, jnp.concatenate([out.side[:1], m.side[1:]]))
+        return Message(out.vector, jnp.concatenate([out.auxiliary[:1], m.auxiliary[1:]]))
 
     return bound._replace(encode=encode)
 
 
-def other_signs_on_the_server(bound: Bound, signal: Signal) -> Bound:
+def other_signs_on_the_server(bound: BoundStage, spec: MessageSpec) -> BoundStage:
     def decode(m: Message, round_key: jax.Array) -> Message:
         return bound.decode(m, jax.random.fold_in(round_key, 1))
 
     return bound._replace(decode=decode)
 
 
-def private_choice(bound: Bound, signal: Signal) -> Bound:
+def private_choice(bound: BoundStage, spec: MessageSpec) -> BoundStage:
     """Each client chooses its own coordinates, which the server does not know."""
 
     def encode(m: Message, client_key: jax.Array, round_key: jax.Array) -> Message:
@@ -98,25 +98,25 @@ def private_choice(bound: Bound, signal: Signal) -> Bound:
     return bound._replace(encode=encode)
 
 
-def saturating(bound: Bound, signal: Signal) -> Bound:
+def saturating(bound: BoundStage, spec: MessageSpec) -> BoundStage:
     """Forgets to wrap: the vector is not below the modulus."""
 
     def encode(m: Message, client_key: jax.Array, round_key: jax.Array) -> Message:
         out = bound.encode(m, client_key, round_key)
-        d = signal.dimension
-        return Message(out.vector.at[:d].set(m.vector.astype(jnp.uint32)), out.side)
+        d = spec.dimension
+        return Message(out.vector.at[:d].set(m.vector.astype(jnp.uint32)), out.auxiliary)
 
     return bound._replace(encode=encode)
 
 
-def remembering(bound: Bound, signal: Signal) -> Bound:
+def remembering(bound: BoundStage, spec: MessageSpec) -> BoundStage:
     """Depends on more than the message and its keys: on how often it was traced."""
     calls = []
 
     def encode(m: Message, client_key: jax.Array, round_key: jax.Array) -> Message:
         calls.append(None)
         out = bound.encode(m, client_key, round_key)
-        return Message(out.vector + len(calls), out.side)
+        return Message(out.vector + len(calls), out.auxiliary)
 
     return bound._replace(encode=encode)
 
@@ -138,7 +138,7 @@ BROKEN = (
     (altered("top_k", stating(summable=True)), battery.check_form),
     (altered("top_k", stating(nonzero=20)), battery.check_bounds),
     (altered("quantize", stating(bits=9)), battery.check_bytes),
-    (altered("weight_uniformly", stating(side=())), battery.check_form),
+    (altered("weight_uniformly", stating(auxiliary=())), battery.check_form),
     (altered("clip", stating(l2=0.25)), battery.check_bounds),
     (altered("clip", wider), battery.check_bounds),
     (altered("rotate_128", stating(linf=0.1)), battery.check_bounds),

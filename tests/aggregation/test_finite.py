@@ -10,23 +10,30 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import fairyring as fr
-from fairyring.aggregation import Message, Side, Signal, Stage
+from fairyring.aggregation import Auxiliary, Message, MessageSpec, Stage
 from fairyring.aggregation.finite import square
 from fairyring.core.cores import core_devices
-from tests.aggregation.extremes import any_sides, any_vectors
+from tests.aggregation.extremes import any_auxiliaries, any_vectors
 
 pytestmark = pytest.mark.optimised
 
-SIDES = (Side("examples", math.inf), Side("loss", 5.0), Side("always 0", 0.0), Side("perplexity", math.inf))
+AUXILIARIES = (
+    Auxiliary("examples", math.inf),
+    Auxiliary("loss", 5.0),
+    Auxiliary("always 0", 0.0),
+    Auxiliary("perplexity", math.inf),
+)
 KEY, ROUND = jax.random.key(1), jax.random.key(2)
 
 
-def encoded(stage: Stage, signal: Signal, vectors: np.ndarray, sides: np.ndarray) -> Message:
+def encoded(stage: Stage, spec: MessageSpec, vectors: np.ndarray, auxiliaries: np.ndarray) -> Message:
     """Messages of clients with keys of their own, one a row."""
-    bound = stage.bind(signal)
+    bound = stage.bind(spec)
     keys = jax.random.split(KEY, len(vectors))
-    encode = jax.jit(jax.vmap(lambda vector, side, key: bound.encode(Message(vector, side), key, ROUND)))
-    return Message(*map(np.asarray, encode(vectors, sides, keys)))
+    encode = jax.jit(
+        jax.vmap(lambda vector, auxiliary, key: bound.encode(Message(vector, auxiliary), key, ROUND))
+    )
+    return Message(*map(np.asarray, encode(vectors, auxiliaries, keys)))
 
 
 thinning = st.one_of(
@@ -57,18 +64,18 @@ def chains(draw) -> Stage:
 @given(stage=chains(), dimension=st.sampled_from([1, 17, 70]), seed=st.integers(0, 2**31))
 def test_a_chain_with_a_clip_keeps_its_bounds_whatever_comes_in(stage, dimension, seed):
     dice = np.random.default_rng(seed)
-    signal = Signal(dimension, 20, SIDES)
-    out = encoded(stage, signal, any_vectors(dice, 36, dimension), any_sides(dice, 36, len(SIDES)))
-    stated = stage.bind(signal).signal
+    spec = MessageSpec(dimension, 20, AUXILIARIES)
+    out = encoded(stage, spec, any_vectors(dice, 36, dimension), any_auxiliaries(dice, 36, len(AUXILIARIES)))
+    stated = stage.bind(spec).spec
     if stated.l2 is not None or stated.integer:
         assert np.isfinite(out.vector).all()
     if stated.l2 is not None:
         assert (np.linalg.norm(out.vector.astype(np.float64), axis=1) <= stated.l2 * (1 + 1e-5)).all()
     if stated.linf is not None:
         assert (np.abs(out.vector.astype(np.float64)) <= stated.linf * (1 + 1e-5)).all()
-    for values, side in zip(out.side.T, stated.side, strict=True):
-        if math.isfinite(side.bound):
-            assert ((values >= 0) & (values <= side.bound * (1 + 1e-6))).all()
+    for values, auxiliary in zip(out.auxiliary.T, stated.auxiliary, strict=True):
+        if math.isfinite(auxiliary.bound):
+            assert ((values >= 0) & (values <= auxiliary.bound * (1 + 1e-6))).all()
 
 
 BLOCK = np.where(np.arange(256) // 160 == 0, 3e38, 1e30)  # finite, and no sum of it is
@@ -87,18 +94,18 @@ BLOCK = np.where(np.arange(256) // 160 == 0, 3e38, 1e30)  # finite, and no sum o
 )
 def test_what_is_not_finite_where_the_clip_is_becomes_zeros(before, vector):
     vectors = np.stack([vector, np.linspace(-1, 1, 256)]).astype(np.float32)
-    sides = np.tile(np.float32([1e10, 1, 0, 1]), (2, 1))
-    out = encoded(fr.chain(before, fr.clip(0.5)), Signal(256, 3, SIDES), vectors, sides)
+    auxiliaries = np.tile(np.float32([1e10, 1, 0, 1]), (2, 1))
+    out = encoded(fr.chain(before, fr.clip(0.5)), MessageSpec(256, 3, AUXILIARIES), vectors, auxiliaries)
     np.testing.assert_array_equal(out.vector[0], 0.0)
     assert np.linalg.norm(out.vector[1]) == pytest.approx(0.5, rel=1e-5)
 
 
 def test_whole_numbers_of_what_is_not_finite_are_zeros():
     stage = fr.chain(fr.weight_uniformly(), fr.quantize(8, bound=1.0), fr.secure_sum(16))
-    signal = Signal(2, 3, SIDES[:3])
+    spec = MessageSpec(2, 3, AUXILIARIES[:3])
     vectors = np.float32([[math.nan, 1], [math.inf, 1], [3e38, -3e38]])
-    sides = np.float32([[math.nan, math.nan, math.nan], [math.inf, math.inf, 1], [1, 2.5, 0]])
-    out = encoded(stage, signal, vectors, sides).vector
+    auxiliaries = np.float32([[math.nan, math.nan, math.nan], [math.inf, math.inf, 1], [1, 2.5, 0]])
+    out = encoded(stage, spec, vectors, auxiliaries).vector
     levels = (2**16 - 1) // 3
     assert out[:, :2].astype(np.int16).tolist() == [
         [0, 0],
@@ -111,9 +118,9 @@ def test_whole_numbers_of_what_is_not_finite_are_zeros():
 
 def test_no_number_of_examples_is_none():
     stage = fr.chain(fr.weight_by_examples(4), fr.clip(1.0))
-    sides = np.float32([[math.nan, 1, 0, 1], [math.inf, 1, 0, 1], [3e38, 1, 0, 1], [2, 1, 0, 1]])
-    out = encoded(stage, Signal(1, 4, SIDES), np.full((4, 1), 0.5, np.float32), sides)
-    assert out.side[:, 0].tolist() == [0, 0, 1, 0.5]
+    auxiliaries = np.float32([[math.nan, 1, 0, 1], [math.inf, 1, 0, 1], [3e38, 1, 0, 1], [2, 1, 0, 1]])
+    out = encoded(stage, MessageSpec(1, 4, AUXILIARIES), np.full((4, 1), 0.5, np.float32), auxiliaries)
+    assert out.auxiliary[:, 0].tolist() == [0, 0, 1, 0.5]
     assert out.vector[:, 0].tolist() == [0, 0, 0.5, 0.25]
 
 
@@ -145,7 +152,7 @@ def test_small_terms_are_not_lost_beside_large_ones(length):
         (lambda: fr.weight_by_examples(1e-45), "weight_by_examples bound"),
         (lambda: fr.quantize(8, bound=1e38), "quantize bound"),
         (
-            lambda: fr.weight_uniformly().bind(Signal(3, 3, (SIDES[0], Side("loss", 1e300)))),
+            lambda: fr.weight_uniformly().bind(MessageSpec(3, 3, (AUXILIARIES[0], Auxiliary("loss", 1e300)))),
             r"coordinate 'loss': given a bound of 1e\+300; expected 0, or a number from 2\^-64",
         ),
     ],

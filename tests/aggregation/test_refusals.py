@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from fairyring.aggregation import (
-    Side,
-    Signal,
+    Auxiliary,
+    MessageSpec,
     chain,
     clip,
     complete,
@@ -23,7 +23,7 @@ from fairyring.aggregation import (
 )
 from fairyring.core.errors import PlanError
 
-SIGNAL = Signal(100, 1000, (Side("examples", math.inf), Side("accuracy", 1.0)))
+SPEC = MessageSpec(100, 1000, (Auxiliary("examples", math.inf), Auxiliary("accuracy", 1.0)))
 
 
 @pytest.mark.parametrize(
@@ -84,19 +84,19 @@ def test_settings_that_make_no_sense(make: Callable[[], object]) -> None:
 )
 def test_chains_that_cannot_work(stage: object, advice: str) -> None:
     with pytest.raises(PlanError, match=re.escape(advice)):
-        stage.bind(SIGNAL)
+        stage.bind(SPEC)
 
 
 def test_an_unbounded_metric_is_named() -> None:
-    signal = SIGNAL.but(side=(*SIGNAL.side, Side("loss", math.inf)))
+    spec = SPEC.replace(auxiliary=(*SPEC.auxiliary, Auxiliary("loss", math.inf)))
     with pytest.raises(PlanError, match="'loss'"):
-        complete(chain(clip(1.0), quantize(), secure_sum())).bind(signal)
+        complete(chain(clip(1.0), quantize(), secure_sum())).bind(spec)
 
 
 def test_a_sum_that_may_overflow_names_three_ways_out_that_work() -> None:
     def bound(bits: int, modulus: int, cohort: int) -> None:
         plan = complete(chain(clip(1.0), quantize(bits=bits), secure_sum(modulus)))
-        plan.bind(SIGNAL.but(cohort=cohort))
+        plan.bind(SPEC.replace(cohort=cohort))
 
     with pytest.raises(PlanError) as caught:
         bound(10, 16, 1000)  # 511 * 1000 < 2^19
@@ -114,6 +114,6 @@ def test_a_sum_that_may_overflow_names_three_ways_out_that_work() -> None:
 
 
 def test_a_sum_of_levels_beyond_int32_is_refused() -> None:
-    quantize(bits=16, bound=1.0).bind(SIGNAL.but(cohort=65538))
+    quantize(bits=16, bound=1.0).bind(SPEC.replace(cohort=65538))
     with pytest.raises(PlanError, match="at most 65538"):
-        quantize(bits=16, bound=1.0).bind(SIGNAL.but(cohort=65539))
+        quantize(bits=16, bound=1.0).bind(SPEC.replace(cohort=65539))

@@ -151,7 +151,7 @@ def test_what_cannot_be_run_is_refused() -> None:
         private(
             aggregation=fr.chain(fr.clip(0.5), fr.rotate(), fr.distributed_noise(), fr.secure_sum(minimum_cohort=9))
         ),
-        private(cohort=fr.cohort.poisson(0.25, most=39)),
+        private(cohort=fr.cohort.poisson(0.25, maximum=39)),
         private(aggregation=fr.chain(fr.clip(0.5), fr.correlated_noise(bands=2))),
         plan(algorithm=fr.scaffold()),
         plan(aggregation=fr.chain(fr.clip(1.0), fr.quantize(), fr.secure_sum()), cohort=10),

@@ -159,7 +159,7 @@ def test_a_finished_run_is_verified_from_its_folder_alone(kept: dict[str, Path])
         found.signed
         == msgspec.json.decode((kept["finished"] / "metrics.jsonl").read_bytes().splitlines()[-1])["clients"]
     )
-    assert found.fewest >= 3
+    assert found.smallest_cohort >= 3
     assert "modulo 2^24" in found.says
     assert (found.unfinished, found.resumed, found.noted, found.unchecked) == (None, False, None, ())
 

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fairyring as fr
-from fairyring.aggregation.contract import Bound, Stage
+from fairyring.aggregation.contract import BoundStage, Stage
 from fairyring.core.errors import PlanError
 from fairyring.learning import document as documents
 from fairyring.learning.algorithm import Algorithm
@@ -66,7 +66,7 @@ STAGED: dict[str, tuple[list[Any], dict[str, Any], dict[str, Any]]] = {
         {"rows": 3, "columns": 4, "estimate": "median", "failure": 0.0},
     ),
     "gaussian_noise": (
-        [CLIPPED, fr.gaussian_noise(1.1, side_share=0.1)],
+        [CLIPPED, fr.gaussian_noise(1.1, auxiliary_share=0.1)],
         PRIVATE,
         {"multiplier": 1.1, "side_share": 0.1},
     ),
@@ -145,7 +145,7 @@ def test_every_algorithm_is_there_by_name_and_value(name: str) -> None:
 
 RULED: dict[str, tuple[Any, dict[str, Any]]] = {
     "uniform": (7, {"size": 7}),
-    "poisson": (fr.cohort.poisson(0.1, most=20), {"rate": 0.1, "most": 20}),
+    "poisson": (fr.cohort.poisson(0.1, maximum=20), {"rate": 0.1, "most": 20}),
     "weighted": (fr.cohort.weighted(5, by="age"), {"size": 5, "by": "age"}),
     "in_turn": (fr.cohort.in_turn(4, separation=3), {"size": 4, "separation": 3}),
     "fixed": (fr.cohort.fixed([[0, 2], [1]]), {"rounds": [[0, 2], [1]]}),
@@ -246,11 +246,11 @@ def test_what_cannot_be_named_is_custom_by_its_program() -> None:
 def flipping(name: str, factor: float, **facts: Any) -> Stage:
     """A stage of one's own."""
 
-    def bind(signal: Any) -> Bound:
+    def bind(spec: Any) -> BoundStage:
         def encode(message: Any, client_key: Any, round_key: Any) -> Any:
             return message._replace(vector=message.vector * factor)
 
-        return Bound(signal, encode, lambda total, round_key: total._replace(vector=total.vector / factor))
+        return BoundStage(spec, encode, lambda total, round_key: total._replace(vector=total.vector / factor))
 
     return Stage(name, bind, **facts)
 
@@ -272,7 +272,7 @@ def test_a_stage_of_ones_own_is_custom_whatever_it_is_called() -> None:
 
 
 def test_an_algorithm_of_ones_own_is_custom_whatever_it_is_called() -> None:
-    def halved(update: Any, sides: Any, shared: Any, fraction: Any) -> Any:
+    def halved(update: Any, auxiliaries: Any, shared: Any, fraction: Any) -> Any:
         return jax.tree.map(lambda leaf: leaf / 2, update), shared
 
     mixed = fr.fedprox(0.1)._replace(apply=halved)
@@ -351,7 +351,7 @@ chains = st.builds(
 )
 cohorts = st.one_of(
     st.integers(1, 100),
-    st.builds(fr.cohort.poisson, st.floats(0.001, 1), most=st.integers(1, 50)),
+    st.builds(fr.cohort.poisson, st.floats(0.001, 1), maximum=st.integers(1, 50)),
     st.builds(fr.cohort.in_turn, st.integers(1, 50), separation=st.integers(1, 9)),
     st.builds(lambda size: fr.cohort.fixed([range(size), [size]]), st.integers(1, 9)),
 )

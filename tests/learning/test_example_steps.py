@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fairyring as fr
-from fairyring.aggregation.contract import Bound
+from fairyring.aggregation.contract import BoundStage
 from fairyring.core.errors import PlanError
 from fairyring.learning import device
 from fairyring.learning.device import Broadcast, device_half
@@ -48,7 +48,7 @@ PLAN = plan()
 SHUFFLED = {"steps": None, "rate": None, "epochs": 2}
 
 
-def stages_of(made: fr.Plan) -> Bound:
+def stages_of(made: fr.Plan) -> BoundStage:
     assert made.example_stages is not None
     return made.example_stages
 
@@ -64,7 +64,7 @@ ROWS = 6
 ALL, WITHOUT = np.arange(ROWS, dtype=np.int32), np.array([0, 1, 2, 3, 4, -1], np.int32)
 
 
-def summed(stages: Bound):
+def summed(stages: BoundStage):
     """The integer sum of a batch, compiled: `(params, columns, places) -> int32 [length]`."""
 
     def gradient_of(params, batch, mask, key):
@@ -220,7 +220,7 @@ def test_a_round_is_dp_sgd():
     found = np.asarray(TRAINED.message.vector)
     assert np.abs(flat_of(by_hand(PLAN, drawn))).max() > 0.1
     np.testing.assert_allclose(found, flat_of(by_hand(PLAN, drawn)), atol=2e-5)
-    assert float(TRAINED.message.side[0]) == 1.0  # however many examples there are
+    assert float(TRAINED.message.auxiliary[0]) == 1.0  # however many examples there are
 
 
 @pytest.mark.parametrize("step", range(STEPS))

@@ -95,16 +95,16 @@ def simulated(plan, given, params, round_key):
     return outcome
 
 
-def agree(plan, vector, side, outcome):
+def agree(plan, vector, auxiliary, outcome):
     expected = np.asarray(outcome.message.vector)
     assert vector.dtype == expected.dtype
-    if plan.bound.signal.modulus_bits is None:
+    if plan.bound.spec.modulus_bits is None:
         scale = np.abs(expected).max()
         np.testing.assert_allclose(vector, expected, atol=1e-5 * scale)
-        np.testing.assert_allclose(side, np.asarray(outcome.message.side), rtol=1e-5)
+        np.testing.assert_allclose(auxiliary, np.asarray(outcome.message.auxiliary), rtol=1e-5)
         return
     difference = (vector.astype(np.int64) - expected.astype(np.int64) + 2**31) % 2**32 - 2**31
-    model = plan.bound.signal.dimension - len(plan.sides)
+    model = plan.bound.spec.dimension - len(plan.auxiliaries)
     assert np.abs(difference[:model]).max() <= 1
     assert np.mean(difference[:model] != 0) < 0.01
     assert np.abs(difference[model:]).max() <= 64  # side values travel in steps 2^16 times finer

@@ -13,7 +13,7 @@ import pytest
 
 import fairyring as fr
 from fairyring.core.errors import PlanError
-from fairyring.learning.protection import fewest_with, honest_of
+from fairyring.learning.protection import honest_of, minimum_cohort_with
 from fairyring.learning.server import server_half
 from fairyring.privacy.accounting import Accountant
 from fairyring.privacy.participation import AtMost, FixedSize, PoissonSampled
@@ -48,7 +48,7 @@ def protection(*stages: Any, **options: Any) -> Any:
     [
         ((fr.gaussian_noise(),), 12, AtMost()),
         ((fr.gaussian_noise(),), fr.cohort.in_turn(12, separation=6), AtMost(None, 6)),
-        ((fr.gaussian_noise(),), fr.cohort.poisson(0.02, most=60), PoissonSampled(0.02, 1e-3)),
+        ((fr.gaussian_noise(),), fr.cohort.poisson(0.02, maximum=60), PoissonSampled(0.02, 1e-3)),
         ((fr.correlated_noise(),), fr.cohort.in_turn(12, separation=5), AtMost(None, 5)),
         ((fr.distributed_noise(), fr.secure_sum(20)), 12, AtMost()),
         ((fr.rotate(), fr.distributed_noise("discrete_gaussian"), fr.secure_sum(18)), 12, AtMost()),
@@ -73,7 +73,7 @@ def test_sampling_from_a_known_population_is_claimed_only_when_asked_for():
 
 def test_the_noise_is_in_the_plan_and_its_record_and_changes_its_digest():
     first, second = plan(fr.gaussian_noise()), plan(fr.gaussian_noise(), privacy=fr.Budget(4.0, 1e-5, 20))
-    noise = first.bound.signal.noise
+    noise = first.bound.spec.noise
     assert noise is not None
     assert first.protection is not None
     assert noise.multiplier == first.protection.release.multiplier
@@ -96,7 +96,7 @@ def test_a_budget_that_only_counts_is_told_as_having_no_limit():
 
 def test_side_values_lengthen_what_one_client_sends_by_their_share():
     assert protection(fr.gaussian_noise()).inflation == pytest.approx(1 / math.sqrt(0.95), rel=1e-2)
-    half = protection(fr.gaussian_noise(side_share=0.5))
+    half = protection(fr.gaussian_noise(auxiliary_share=0.5))
     assert half.inflation == pytest.approx(math.sqrt(2), rel=1e-2)
 
 
@@ -119,19 +119,19 @@ def test_honest_clients_are_counted_with_as_many_adversaries_as_there_may_be():
     assert [honest_of(n, 60, 0.1) for n in (60, 30, 6, 3)] == [54, 24, 0, 0]
     for rate in (0.0, 0.1, 0.3):
         for shares in range(1, 20):
-            fewest = fewest_with(shares, rate, 40)
-            assert honest_of(fewest, 40, rate) >= shares
-            assert fewest == shares or honest_of(fewest - 1, 40, rate) < shares
-    assert fewest_with(39, 0.1, 40) == 41
+            minimum_cohort = minimum_cohort_with(shares, rate, 40)
+            assert honest_of(minimum_cohort, 40, rate) >= shares
+            assert minimum_cohort == shares or honest_of(minimum_cohort - 1, 40, rate) < shares
+    assert minimum_cohort_with(39, 0.1, 40) == 41
 
 
 def test_a_sum_of_fewer_than_the_shares_need_is_never_released():
     made = plan(fr.distributed_noise(multiplier=1.0, shares=10), fr.secure_sum(20), privacy=COUNTED)
-    assert made.fewest == 11  # of eleven, ten are honest
+    assert made.minimum_cohort == 11  # of eleven, ten are honest
     assert made.terms is not None
-    assert made.terms.fewest == 11
+    assert made.terms.minimum_cohort == 11
     topped = fr.distributed_noise(multiplier=1.0, shares=10, shortfall="top_up")
-    assert plan(topped, fr.secure_sum(20), privacy=COUNTED).fewest == 6
+    assert plan(topped, fr.secure_sum(20), privacy=COUNTED).minimum_cohort == 6
 
 
 def test_shares_that_count():
@@ -165,7 +165,7 @@ def test_sums_with_fewer_than_two_honest_clients_are_refused():
         )
     # Without a minimum there are enough.
     made = plan(fr.gaussian_noise(1.0), fr.secure_sum(20, adversarial_rate=0.4), privacy=COUNTED, cohort=10)
-    assert made.fewest - 4 >= 2
+    assert made.minimum_cohort - 4 >= 2
 
 
 def test_shares_do_not_go_with_secret_sampling():
@@ -174,15 +174,15 @@ def test_shares_do_not_go_with_secret_sampling():
             fr.distributed_noise(multiplier=1.0, shares=9),
             fr.secure_sum(20),
             privacy=COUNTED,
-            cohort=fr.cohort.poisson(0.1, most=40),
+            cohort=fr.cohort.poisson(0.1, maximum=40),
         )
 
 
 def test_the_number_of_clients_is_hidden_where_sampling_is_secret():
-    for cohort, clear in ((12, 1), (fr.cohort.poisson(0.1, most=40), 0)):
-        signal = plan(fr.gaussian_noise(1.0), privacy=COUNTED, cohort=cohort).bound.signal
-        assert signal.noise is not None
-        assert signal.dimension - signal.noise.coordinates == clear
+    for cohort, clear in ((12, 1), (fr.cohort.poisson(0.1, maximum=40), 0)):
+        spec = plan(fr.gaussian_noise(1.0), privacy=COUNTED, cohort=cohort).bound.spec
+        assert spec.noise is not None
+        assert spec.dimension - spec.noise.coordinates == clear
 
 
 # -- what is refused ------------------------------------------------------------------------------------------
@@ -214,7 +214,7 @@ SECURE = fr.secure_sum(20)
         ),
         (
             (fr.correlated_noise(),),
-            {"cohort": fr.cohort.poisson(0.1, most=50)},
+            {"cohort": fr.cohort.poisson(0.1, maximum=50)},
             "cohort without separation.*in_turn",
         ),
         (
@@ -229,7 +229,7 @@ SECURE = fr.secure_sum(20)
         ),
         (
             (fr.gaussian_noise(),),
-            {"privacy": fr.Budget(8.0, 1e-5, 20, 100), "cohort": fr.cohort.poisson(0.1, most=50)},
+            {"privacy": fr.Budget(8.0, 1e-5, 20, 100), "cohort": fr.cohort.poisson(0.1, maximum=50)},
             "a cohort that is poisson",
         ),
         ((fr.gaussian_noise(),), {"privacy": fr.Budget(8.0, 1e-5, 20, 11)}, "11 for a cohort of 12"),
@@ -260,8 +260,8 @@ def test_parts_that_do_not_add_up_to_the_promise(stages, options, message):
         (lambda: fr.gaussian_noise(-1.0), "finite number above 0"),
         (lambda: fr.gaussian_noise(math.inf), "finite number above 0"),
         (lambda: fr.gaussian_noise(True), "finite number above 0"),
-        (lambda: fr.gaussian_noise(1.0, side_share=0.0), "side_share.*between 0 and 1.*Leave it out"),
-        (lambda: fr.gaussian_noise(1.0, side_share=1.0), "side_share.*between 0 and 1"),
+        (lambda: fr.gaussian_noise(1.0, auxiliary_share=0.0), "side_share.*between 0 and 1.*Leave it out"),
+        (lambda: fr.gaussian_noise(1.0, auxiliary_share=1.0), "side_share.*between 0 and 1"),
         (lambda: fr.correlated_noise(1.0, bands=0), "bands.*whole number from 1"),
         (lambda: fr.distributed_noise("laplace"), "mechanism: given 'laplace'; expected 'skellam' or"),
         (lambda: fr.distributed_noise(shares=0), "shares.*whole number from 1"),
@@ -333,10 +333,13 @@ def test_a_clip_norm_that_adapts_needs_updates_in_its_own_units():
 def test_whether_an_update_is_short_travels_as_one_more_noisy_value():
     without = plan(fr.gaussian_noise(1.0), privacy=COUNTED)
     made = adapting(0.5)
-    assert [side.name for side in made.sides] == [*(s.name for s in without.sides), "within_clip"]
-    assert made.bound.signal.noise is not None
-    assert without.bound.signal.noise is not None
-    assert made.bound.signal.noise.coordinates > without.bound.signal.noise.coordinates
+    assert [auxiliary.name for auxiliary in made.auxiliaries] == [
+        *(s.name for s in without.auxiliaries),
+        "within_clip",
+    ]
+    assert made.bound.spec.noise is not None
+    assert without.bound.spec.noise is not None
+    assert made.bound.spec.noise.coordinates > without.bound.spec.noise.coordinates
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.5, 1.0, 1.7, -0.4])
@@ -356,23 +359,23 @@ def test_an_update_is_sent_in_units_of_the_norm_and_comes_back_in_its_own():
     shared = algorithm.shared(delta)
     report = algorithm.report(Local(delta, jnp.float32(1), None), shared, algorithm.mine(delta))
     np.testing.assert_allclose(report.update["w"], [1.2, -1.6], rtol=1e-6)
-    assert [float(side) for side in report.side] == [0.0]  # 0.5 is longer than 0.25
-    mean, _ = algorithm.apply(report.update, report.side, shared, jnp.float32(0.1))
+    assert [float(auxiliary) for auxiliary in report.auxiliary] == [0.0]  # 0.5 is longer than 0.25
+    mean, _ = algorithm.apply(report.update, report.auxiliary, shared, jnp.float32(0.1))
     np.testing.assert_allclose(jax.tree.leaves(mean)[0], [0.3, -0.4], rtol=1e-6)
     short = algorithm.report(
         Local({"w": jnp.array([0.15, 0.2])}, jnp.float32(1), None), shared, algorithm.mine(delta)
     )
-    assert [float(side) for side in short.side] == [1.0]
+    assert [float(auxiliary) for auxiliary in short.auxiliary] == [1.0]
 
 
 def test_a_secret_count_is_kept_from_the_algorithm():
     told = {}
-    for rule in (fr.cohort.poisson(0.25, most=40), 12):
+    for rule in (fr.cohort.poisson(0.25, maximum=40), 12):
         made = plan(fr.gaussian_noise(1.0), privacy=COUNTED, cohort=rule, algorithm=fr.scaffold())
         assert made.secret_rate == (None if rule == 12 else 0.25)
         noted = []
         algorithm = made.algorithm._replace(
-            apply=lambda update, sides, shared, share, noted=noted: (
+            apply=lambda update, auxiliaries, shared, share, noted=noted: (
                 noted.append(share) or (update["model"], shared)
             )
         )

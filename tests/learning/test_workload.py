@@ -65,8 +65,8 @@ def test_little_is_padded_on_mnist_by_writer():
     if not os.environ.get("FAIRYRING_DATA"):
         pytest.skip("needs FAIRYRING_DATA")
     sizes = np.asarray(fr.load("mnist-writers").train.sizes)
-    for batch_size, most in ((10, 0.02), (20, 0.02), (64, 0.08)):
+    for batch_size, maximum in ((10, 0.02), (20, 0.02), (64, 0.08)):
         local = fr.LocalTraining(optax.sgd(0.1), batch_size=batch_size)
         load = Workload.of(sizes, local, unroll=8)
-        assert load.padding(sizes, local) < most
+        assert load.padding(sizes, local) < maximum
         assert len(load.tails) <= 4

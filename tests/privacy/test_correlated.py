@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fairyring.core.errors import PlanError
-from fairyring.privacy.correlated import MOST_BANDS, choose_bands, coefficients, noise_error, sensitivity
+from fairyring.privacy.correlated import MAXIMUM_BANDS, choose_bands, coefficients, noise_error, sensitivity
 
 
 def noise_matrix(rounds: int, bands: int) -> np.ndarray:
@@ -106,7 +106,7 @@ def test_no_number_of_bands_is_better_than_the_chosen(rounds: int, times: int, s
 
 
 def test_the_choice_is_capped() -> None:
-    assert choose_bands(4000, 2, 2000) <= MOST_BANDS
+    assert choose_bands(4000, 2, 2000) <= MAXIMUM_BANDS
 
 
 def test_refusals() -> None:

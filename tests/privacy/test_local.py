@@ -196,7 +196,7 @@ def test_an_epsilon_that_is_none_is_refused(kind: str, epsilon: float) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("categories", [1, 0, -3, 2.0, True, local.MOST_CATEGORIES + 1])
+@pytest.mark.parametrize("categories", [1, 0, -3, 2.0, True, local.MAXIMUM_CATEGORIES + 1])
 def test_too_few_or_too_many_categories_are_refused(kind: str, categories: int) -> None:
     with pytest.raises(PlanError, match="categories"):
         make(kind, 1.0, categories)

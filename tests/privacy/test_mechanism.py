@@ -16,9 +16,9 @@ from fairyring.privacy.correlated import coefficients
 from fairyring.privacy.mechanism import Checked, DirectCheck, Mechanism, signed
 from fairyring.privacy.source import NoiseSource
 
-D, SIDES, CLIENTS = 250, ("loss", "accuracy"), 10
+D, AUXILIARIES, CLIENTS = 250, ("loss", "accuracy"), 10
 COPIES = 3
-NOISY = D + len(SIDES) * COPIES
+NOISY = D + len(AUXILIARIES) * COPIES
 
 LAWS = {
     "gaussian": Noise("gaussian", 1.0, NOISY, 5e3, 1e5, 1.0, D),
@@ -40,7 +40,7 @@ def added(noise: Noise, rounds: int, seed: int) -> dict[int, np.ndarray]:
 
 def check(noise: Noise, what: dict[int, np.ndarray], bits: int = 32, false_alarm: float = 1e-6) -> Checked:
     """The check of releases with this noise in them."""
-    mechanism, dice = Mechanism(noise, SIDES, bits), np.random.default_rng(0)
+    mechanism, dice = Mechanism(noise, AUXILIARIES, bits), np.random.default_rng(0)
     sigma = noise.sigma * ((CLIENTS / noise.shares) ** 0.5 if noise.distributed else 1.0)
     for round, own in what.items():
         total = dice.integers(-200, 200, NOISY + 1)
@@ -190,16 +190,16 @@ def test_a_planted_fault_is_found(fault: str) -> None:
     "sides", [("loss", "loss"), ("accuracy", "the update"), ("accuracy", "coordinates 0 to 15")]
 )
 def test_side_values_of_any_name_hide_no_other_part(
-    sides: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+    auxiliaries: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A metric may be called what an algorithm's side value, or a part of the update, is called."""
-    monkeypatch.setitem(globals(), "SIDES", sides)
+    monkeypatch.setitem(globals(), "SIDES", auxiliaries)
     noise, honest = LAWS["gaussian"], added(LAWS["gaussian"], 8, 7)
-    first = slice(D, D + COPIES) if sides[0] == sides[1] else slice(0, D // 15)
+    first = slice(D, D + COPIES) if auxiliaries[0] == auxiliaries[1] else slice(0, D // 15)
     less = {t: own.copy() for t, own in honest.items()}
     for own in less.values():
         own[first] //= 8
-    parts = Mechanism(noise, sides, 32)._parts
+    parts = Mechanism(noise, auxiliaries, 32)._parts
     assert slice(0, D) in parts.values()
     assert first in parts.values()
     assert slice(D + COPIES, D + 2 * COPIES) in parts.values()
@@ -225,7 +225,7 @@ def test_correlated_noise_that_is_not_is_found() -> None:
 def test_a_true_sum_that_is_taken_off_or_shrunk_is_found() -> None:
     noise = LAWS["small gaussian"]
     for share in (-2.0, -0.1):
-        mechanism = Mechanism(noise, SIDES, 32)
+        mechanism = Mechanism(noise, AUXILIARIES, 32)
         total = np.append(np.random.default_rng(0).integers(-300, 300, NOISY), CLIENTS)
         released = total + np.append(np.rint(share * total[:-1]).astype(int) + added(noise, 1, 5)[1], 0)
         mechanism.released(1, total, released.astype(np.int32), sigma=2.0, encoded=CLIENTS, clients=CLIENTS)
@@ -239,7 +239,7 @@ def test_clients_that_answer_to_earlier_noise_pass_and_noise_along_the_sum_does_
     what = added(noise, 10, 4)
 
     def told(share: float) -> list[str]:
-        mechanism, model = Mechanism(noise, SIDES, 32), np.zeros(NOISY, np.int64)
+        mechanism, model = Mechanism(noise, AUXILIARIES, 32), np.zeros(NOISY, np.int64)
         for t, own in what.items():
             total = np.append(np.rint(-0.5 * model).astype(int), CLIENTS)
             released = total + np.append(own + np.rint(share * total[:-1]).astype(int), 0)
@@ -313,7 +313,7 @@ def test_what_is_no_probability_and_what_is_no_release_are_refused() -> None:
     for bad in (0.0, 0.2, float("nan")):
         with pytest.raises(PlanError, match="false_alarm"):
             DirectCheck(bad)
-    mechanism = Mechanism(LAWS["gaussian"], SIDES, 32)
+    mechanism = Mechanism(LAWS["gaussian"], AUXILIARIES, 32)
     with pytest.raises(PrivacyError, match="whole vector"):
         mechanism.released(1, np.zeros(5, int), np.zeros(5, int), sigma=1.0, encoded=1, clients=1)
     nothing = mechanism.check({})

@@ -13,11 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import fairyring as fr
-from fairyring.aggregation.contract import Bound, Message, Side, Signal, Stage
+from fairyring.aggregation.contract import Auxiliary, BoundStage, Message, MessageSpec, Stage
 from fairyring.core.errors import PlanError
 from fairyring.privacy import _grid, stages
 from fairyring.privacy._grid import TAIL, Grid
-from tests.aggregation.extremes import any_sides, any_vectors
+from tests.aggregation.extremes import any_auxiliaries, any_vectors
 
 pytestmark = pytest.mark.optimised
 
@@ -34,11 +34,11 @@ class Case(NamedTuple):
     bits: int | None = None
     rotated: bool = False
     weight: float | None = None  # weight_by_examples(bound), or uniform
-    sides: tuple[float, ...] = (5.0, 1.0)
+    auxiliaries: tuple[float, ...] = (5.0, 1.0)
     mechanism: str = "gaussian"
     multiplier: float = 1.0
     clip: float = 1.0
-    counted: bool = True
+    public_count: bool = True
     before: str | None = None  # what stands before the clip
 
     def stage(self) -> Stage:
@@ -59,10 +59,15 @@ class Case(NamedTuple):
         parts = [*first, fr.clip(self.clip), weighting, *([fr.rotate()] if self.rotated else []), noise]
         return fr.chain(*parts, *([fr.secure_sum(self.bits)] if self.bits else []))
 
-    def signal(self) -> Signal:
-        sides = (Side("examples", math.inf), *(Side(f"m{i}", bound) for i, bound in enumerate(self.sides)))
+    def spec(self) -> MessageSpec:
+        auxiliaries = (
+            Auxiliary("examples", math.inf),
+            *(Auxiliary(f"m{i}", bound) for i, bound in enumerate(self.auxiliaries)),
+        )
         honest = max(1, self.cohort // 2)
-        return Signal(self.dimension, self.cohort, sides, honest=honest, counted=self.counted)
+        return MessageSpec(
+            self.dimension, self.cohort, auxiliaries, honest=honest, public_count=self.public_count
+        )
 
 
 COARSE = Case(bits=16, dimension=300, cohort=100, multiplier=1.3)
@@ -70,18 +75,20 @@ COARSE = Case(bits=16, dimension=300, cohort=100, multiplier=1.3)
 
 class Encoder(NamedTuple):
     case: Case
-    bound: Bound
+    bound: BoundStage
 
     @property
     def noise(self):
-        found = self.bound.signal.noise
+        found = self.bound.spec.noise
         assert found is not None
         return found
 
-    def encode(self, vectors: np.ndarray, sides: np.ndarray, seed: int = 0) -> np.ndarray:
+    def encode(self, vectors: np.ndarray, auxiliaries: np.ndarray, seed: int = 0) -> np.ndarray:
         """Encoded messages of clients with keys of their own, as signed whole numbers: int64 `[n, length]`."""
         keys = jax.random.split(jax.random.key(seed), len(vectors))
-        found = np.asarray(_encode(self.case, vectors.astype(np.float32), sides.astype(np.float32), keys))
+        found = np.asarray(
+            _encode(self.case, vectors.astype(np.float32), auxiliaries.astype(np.float32), keys)
+        )
         bits = self.case.bits or 32
         wide = found.astype(np.int64) & ((1 << bits) - 1)
         return np.where(wide >= 1 << (bits - 1), wide - (1 << bits), wide)
@@ -92,26 +99,26 @@ class Encoder(NamedTuple):
         wrapped = (total & 0xFFFFFFFF).astype(np.uint32).view(np.int32)
         message = Message(jnp.asarray(wrapped.view(kind)), jnp.zeros((0,), jnp.float32))
         mean = jax.jit(self.bound.decode)(message, jax.random.key(99))
-        return np.asarray(mean.vector, np.float64), np.asarray(mean.side, np.float64)
+        return np.asarray(mean.vector, np.float64), np.asarray(mean.auxiliary, np.float64)
 
 
 @lru_cache(maxsize=64)
 def encoder(case: Case) -> Encoder:
-    return Encoder(case, case.stage().bind(case.signal()))
+    return Encoder(case, case.stage().bind(case.spec()))
 
 
 @lru_cache(maxsize=64)
 def _program(case: Case):
     encode = encoder(case).bound.encode
 
-    def one(vector, side, key):
-        return encode(Message(vector, side), key, jax.random.key(99)).vector
+    def one(vector, auxiliary, key):
+        return encode(Message(vector, auxiliary), key, jax.random.key(99)).vector
 
     return jax.jit(jax.vmap(one))
 
 
-def _encode(case: Case, vectors: np.ndarray, sides: np.ndarray, keys: jax.Array) -> jax.Array:
-    return _program(case)(vectors, sides, keys)
+def _encode(case: Case, vectors: np.ndarray, auxiliaries: np.ndarray, keys: jax.Array) -> jax.Array:
+    return _program(case)(vectors, auxiliaries, keys)
 
 
 def adversarial(case: Case, scale: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -134,19 +141,21 @@ def adversarial(case: Case, scale: float, seed: int) -> tuple[np.ndarray, np.nda
     vectors[3::6] = half[3::6]
     vectors[4::6] = dice.choice([0.5, 1e-6, 0.9999], size=(VECTORS, 1))[4::6] / scale
     extremes = np.array([-LARGE, -1.0, 0.0, TINY, 0.4999, 0.5, 1.0, 1e7, LARGE])
-    sides = dice.choice(extremes, size=(VECTORS, 1 + len(case.sides)))
-    bounds = np.array([1e7 if case.weight is None else case.weight, *case.sides])
-    inside = dice.uniform(0, 1, sides.shape) * bounds
-    sides = np.where(dice.random(sides.shape) < 0.5, sides, inside)
-    sides[::5] = bounds  # everything as large as it may be
-    sides[1::5, 1:] = 0.0  # or as small, at full weight: as far from the middle
-    sides[1::5, 0] = LARGE
+    auxiliaries = dice.choice(extremes, size=(VECTORS, 1 + len(case.auxiliaries)))
+    bounds = np.array([1e7 if case.weight is None else case.weight, *case.auxiliaries])
+    inside = dice.uniform(0, 1, auxiliaries.shape) * bounds
+    auxiliaries = np.where(dice.random(auxiliaries.shape) < 0.5, auxiliaries, inside)
+    auxiliaries[::5] = bounds  # everything as large as it may be
+    auxiliaries[1::5, 1:] = 0.0  # or as small, at full weight: as far from the middle
+    auxiliaries[1::5, 0] = LARGE
     vectors = np.clip(vectors, -LARGE, LARGE).astype(np.float32)
     # And what overflows on the way, or is no number.
     count = VECTORS // 2
     return (
         np.concatenate([vectors, any_vectors(dice, count, case.dimension)]),
-        np.concatenate([sides.astype(np.float32), any_sides(dice, count, 1 + len(case.sides))]),
+        np.concatenate(
+            [auxiliaries.astype(np.float32), any_auxiliaries(dice, count, 1 + len(case.auxiliaries))]
+        ),
     )
 
 
@@ -162,7 +171,7 @@ def check_norms(case: Case, seed: int) -> None:
         assert sum(map(abs, noisy)) <= noise.l1
         # The same vector from everybody, and noise of six standard deviations on it.
         assert case.cohort * max(map(abs, message)) + TAIL * noise.sigma * surplus <= room
-        assert clear == ([1] if case.weight is None and case.counted else [])
+        assert clear == ([1] if case.weight is None and case.public_count else [])
 
 
 def has_room(case: Case) -> bool:
@@ -183,11 +192,11 @@ cases = st.builds(
     bits=st.one_of(st.none(), st.integers(16, 32)),
     rotated=st.booleans(),
     weight=st.sampled_from([None, 0.5, 6.0, 1e6]),
-    sides=st.lists(st.sampled_from([0.0, 1.0, 5.0, 100.0, 1e-3]), max_size=4).map(tuple),
+    auxiliaries=st.lists(st.sampled_from([0.0, 1.0, 5.0, 100.0, 1e-3]), max_size=4).map(tuple),
     mechanism=st.sampled_from(["gaussian", "correlated", "skellam", "discrete_gaussian"]),
     multiplier=st.floats(0.3, 10.0).map(lambda z: round(z, 3)),
     clip=st.sampled_from([1e-3, 0.5, 1.0, 30.0]),
-    counted=st.booleans(),
+    public_count=st.booleans(),
     before=st.sampled_from([None, "rotate", "count_sketch", "random_k"]),
 )
 
@@ -198,9 +207,9 @@ cases = st.builds(
         Case(),
         Case(bits=16, mechanism="skellam", rotated=True, dimension=300, multiplier=0.7),
         Case(bits=16, dimension=300, cohort=100, weight=6.0),
-        Case(bits=20, dimension=1, cohort=3, sides=(0.0, 0.0)),
-        Case(bits=32, mechanism="discrete_gaussian", dimension=64, sides=()),
-        Case(mechanism="correlated", cohort=1000, weight=0.5, counted=False),
+        Case(bits=20, dimension=1, cohort=3, auxiliaries=(0.0, 0.0)),
+        Case(bits=32, mechanism="discrete_gaussian", dimension=64, auxiliaries=()),
+        Case(mechanism="correlated", cohort=1000, weight=0.5, public_count=False),
         Case(dimension=300, before="rotate"),
         Case(bits=16, dimension=300, before="count_sketch", mechanism="skellam", multiplier=0.7),
     ],
@@ -274,14 +283,18 @@ def test_whole_numbers_end_where_they_were_said_to():
     made = encoder(Case(multiplier=1e-6, cohort=2, dimension=1))
     grid = grid_of(made.case)
     assert int(np.float32(grid.amplitude)) > grid.amplitude
-    sides = made.encode(np.zeros((2, 1)), np.array([[1.0, 5.0, 1.0], [1.0, 0.0, 0.0]]))[:, 1 : 1 + grid.sides]
-    assert grid.amplitude - 16 <= abs(sides).min() <= abs(sides).max() <= grid.amplitude
+    auxiliaries = made.encode(np.zeros((2, 1)), np.array([[1.0, 5.0, 1.0], [1.0, 0.0, 0.0]]))[
+        :, 1 : 1 + grid.auxiliaries
+    ]
+    assert grid.amplitude - 16 <= abs(auxiliaries).min() <= abs(auxiliaries).max() <= grid.amplitude
 
 
 def test_side_values_beyond_their_range_are_cut_off():
     grid = grid_of(Case())
     values = jnp.array([0.0, 1e30, -3.0])
-    kept = np.asarray(grid.rounded_sides(values, jax.random.key(0))).reshape(grid.sides, grid.copies)
+    kept = np.asarray(grid.rounded_auxiliaries(values, jax.random.key(0))).reshape(
+        grid.auxiliaries, grid.copies
+    )
     assert kept.tolist() == [[grid.amplitude] * grid.copies, [-grid.amplitude] * grid.copies]
 
 
@@ -294,8 +307,8 @@ def test_side_values_beyond_their_range_are_cut_off():
         Case(cohort=30),
         Case(cohort=30, weight=6.0),
         Case(cohort=30, bits=24, rotated=True, weight=6.0, mechanism="skellam"),
-        Case(cohort=30, bits=18, sides=(5.0, 0.0, 1.0)),
-        Case(cohort=30, bits=20, counted=False, mechanism="discrete_gaussian"),
+        Case(cohort=30, bits=18, auxiliaries=(5.0, 0.0, 1.0)),
+        Case(cohort=30, bits=20, public_count=False, mechanism="discrete_gaussian"),
         Case(cohort=30, mechanism="correlated", clip=0.01),
     ],
     ids=["uniform", "weighted", "secure", "coarse", "secret count", "correlated"],
@@ -304,25 +317,27 @@ def test_the_sum_decodes_to_the_weighted_mean(case):
     made, dice = encoder(case), np.random.default_rng(5)
     n = case.cohort
     vectors = dice.normal(size=(n, case.dimension)) * case.clip * dice.uniform(0.01, 1, (n, 1)) / 4
-    sides = np.column_stack([dice.integers(1, 10, n), *(dice.uniform(0, b, n) for b in case.sides)])
+    auxiliaries = np.column_stack(
+        [dice.integers(1, 10, n), *(dice.uniform(0, b, n) for b in case.auxiliaries)]
+    )
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     clipped = vectors * np.minimum(1, case.clip / norms)
-    weights = np.ones(n) if case.weight is None else np.minimum(sides[:, 0], case.weight) / case.weight
+    weights = np.ones(n) if case.weight is None else np.minimum(auxiliaries[:, 0], case.weight) / case.weight
     mean = weights @ clipped / weights.sum()
-    means = weights @ sides[:, 1:] / weights.sum()
-    found, side = made.decode(made.encode(vectors, sides).sum(axis=0))
+    means = weights @ auxiliaries[:, 1:] / weights.sum()
+    found, auxiliary = made.decode(made.encode(vectors, auxiliaries).sum(axis=0))
 
     grid = grid_of(case)
     step = 0.0 if grid.counts else n / (grid.amplitude * math.sqrt(grid.copies))  # of a sum of sides, at most
-    assert side[0] == pytest.approx(weights.sum(), abs=step + 1e-4)
+    assert auxiliary[0] == pytest.approx(weights.sum(), abs=step + 1e-4)
     if grid.counts:
-        assert side[0] == n
+        assert auxiliary[0] == n
     # Each client's rounding is off by less than a step; a rotation spreads that over a block.
     spread = math.sqrt(grid.dimension) if case.rotated else 1.0
     error = n * spread / grid.scale / weights.sum() + 2 * step / weights.sum() * case.clip
     assert np.abs(found - mean).max() <= error + 1e-5 * case.clip
     noisy = n / (grid.amplitude * math.sqrt(grid.copies))
-    for told, exact, bound in zip(side[1:], means, case.sides, strict=True):
+    for told, exact, bound in zip(auxiliary[1:], means, case.auxiliaries, strict=True):
         assert told == pytest.approx(exact, abs=2 * noisy * bound / weights.sum() + 1e-4 * bound)
 
 
@@ -337,7 +352,7 @@ def grid_of(case: Case) -> Grid:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stages, "fit", spy)
-        case.stage().bind(case.signal())
+        case.stage().bind(case.spec())
     return found[-1]
 
 
@@ -357,7 +372,7 @@ def test_rounding_is_right_on_average_where_the_grid_is_coarse():
     deviations = (messages[:, :50].mean(axis=0) - exact) / np.sqrt(np.maximum(share * (1 - share), 1e-3) / n)
     assert (deviations**2).sum() < 105  # of 50 squares of standard normals: once in 10^5
     # Every copy of a side value is rounded by itself.
-    copies = messages[:, 50:-1].reshape(n, grid.sides, grid.copies)
+    copies = messages[:, 50:-1].reshape(n, grid.auxiliaries, grid.copies)
     for place, value in enumerate((2 * 1.7 / 5 - 1, 2 * 0.3 - 1)):
         exact = value * grid.amplitude
         share = exact - math.floor(exact)
@@ -377,24 +392,28 @@ def test_truncation_never_lengthens_and_loses_less_than_a_step():
 
 
 def test_the_number_of_clients_travels_in_the_clear_only_where_it_is_no_secret():
-    for weight, counted, clear in ((None, True, 1), (None, False, 0), (6.0, True, 0), (6.0, False, 0)):
-        signal = encoder(Case(weight=weight, counted=counted)).bound.signal
-        assert signal.noise is not None
-        assert signal.dimension - signal.noise.coordinates == clear
+    for weight, public_count, clear in ((None, True, 1), (None, False, 0), (6.0, True, 0), (6.0, False, 0)):
+        spec = encoder(Case(weight=weight, public_count=public_count)).bound.spec
+        assert spec.noise is not None
+        assert spec.dimension - spec.noise.coordinates == clear
 
 
 def test_the_finest_grid_with_room_is_found():
     for bits in (16, 18, 24):
         case = Case(bits=bits, cohort=50, dimension=200)
-        signal = case.signal().but(
-            l2=1.0, linf=1.0, uniform=True, sum_bits=bits, side=(Side("weight", 1.0), Side("m0", 5.0))
+        spec = case.spec().replace(
+            l2=1.0,
+            linf=1.0,
+            uniform=True,
+            sum_bits=bits,
+            auxiliary=(Auxiliary("weight", 1.0), Auxiliary("m0", 5.0)),
         )
         request = fr.gaussian_noise(1.0).noise
         assert request is not None
-        grid = _grid.fit("a stage", signal, request, 0, 0.05)
+        grid = _grid.fit("a stage", spec, request, 0, 0.05)
         room = float(2 ** (bits - 1) - 1)
-        assert _grid._grid(signal, grid.scale, 1.0, 1.0, room, 0.05) is not None
-        assert _grid._grid(signal, grid.scale * 1.01, 1.0, 1.0, room, 0.05) is None
+        assert _grid._grid(spec, grid.scale, 1.0, 1.0, room, 0.05) is not None
+        assert _grid._grid(spec, grid.scale * 1.01, 1.0, 1.0, room, 0.05) is None
 
 
 # -- what is refused ------------------------------------------------------------------------------------------
@@ -438,12 +457,12 @@ NOISE = fr.gaussian_noise(1.0)
     ],
 )
 def test_chains_that_cannot_work(parts, message):
-    signal = Signal(100, 20_000, (Side("examples", math.inf), Side("loss", 5.0)))
+    spec = MessageSpec(100, 20_000, (Auxiliary("examples", math.inf), Auxiliary("loss", 5.0)))
     with pytest.raises(PlanError, match=message):
-        fr.chain(*parts).bind(signal)
+        fr.chain(*parts).bind(spec)
 
 
 def test_a_metric_without_a_bound_is_named():
-    signal = Signal(10, 20, (Side("examples", math.inf), Side("perplexity", math.inf)))
+    spec = MessageSpec(10, 20, (Auxiliary("examples", math.inf), Auxiliary("perplexity", math.inf)))
     with pytest.raises(PlanError, match=r"'perplexity'.*no bound"):
-        fr.chain(fr.clip(1.0), fr.weight_uniformly(), NOISE).bind(signal)
+        fr.chain(fr.clip(1.0), fr.weight_uniformly(), NOISE).bind(spec)

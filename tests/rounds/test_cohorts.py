@@ -38,7 +38,7 @@ def test_small_cohorts_of_populations_of_any_size(clients):
 
 
 def test_poisson_rates_and_independence():
-    cohorts = CohortSampler(fr.cohort.poisson(0.3, most=50), people([1] * 50), seed=4)
+    cohorts = CohortSampler(fr.cohort.poisson(0.3, maximum=50), people([1] * 50), seed=4)
     taken = np.zeros((1000, 50))
     for number in range(1000):
         taken[number, cohorts.of(number + 1).sampled] = 1
@@ -49,7 +49,7 @@ def test_poisson_rates_and_independence():
 
 
 def test_poisson_is_cut_at_its_bound():
-    cohorts = CohortSampler(fr.cohort.poisson(1.0, most=4), people([1] * 9), seed=4)
+    cohorts = CohortSampler(fr.cohort.poisson(1.0, maximum=4), people([1] * 9), seed=4)
     assert len(cohorts.of(1).sampled) == 4
 
 

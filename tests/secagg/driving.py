@@ -68,17 +68,17 @@ def root_secret(number: int, seed: int = 0) -> bytes:
 
 
 def small_terms(
-    most: int,
+    maximum_cohort: int,
     *,
     length: int = 2,
     bits: int = 16,
     threat: str = "semi_honest",
     adversarial: float = 0.0,
     dropout: float = 0.0,
-    fewest: int = 3,
+    minimum_cohort: int = 3,
 ) -> Terms:
     """Terms whose plan is 32 zero bytes."""
-    return Terms(bytes(32), length, bits, fewest, most, threat, adversarial, dropout)  # type: ignore[arg-type]
+    return Terms(bytes(32), length, bits, minimum_cohort, maximum_cohort, threat, adversarial, dropout)  # type: ignore[arg-type]
 
 
 def vectors_of(count: int, terms: Terms, seed: int = 0) -> list[np.ndarray]:
@@ -190,17 +190,17 @@ class Play:
                 self._start_server()
 
     def _close(self) -> list[Outgoing]:
-        stage = self.server.stage
+        phase = self.server.phase
         try:
             out = list(self.server.close())
         except Stopped:
             self._restore("server")
             self._start_server()
             # What the log says was settled is announced again; what it does not is settled now.
-            again = self.server.stage in (stage, "aborted")
+            again = self.server.phase in (phase, "aborted")
             out = self._close() if again else list(self.server.announcements())
         for to, data in out:
-            told = self.told.setdefault((self.number[to], self.server.stage), data)
+            told = self.told.setdefault((self.number[to], self.server.phase), data)
             assert told == data, "a second story"
         return out
 
@@ -221,7 +221,7 @@ class Play:
         self.hand_out(event)
         if event == "mailbox":
             self.hand_out("accusation")
-            if self.server.stage == "disclosing":
+            if self.server.phase == "disclosing":
                 self.hand_out("settlement")
 
     def hand_out(self, event: str) -> None:
@@ -238,7 +238,7 @@ class Play:
 
     def contribute(self) -> None:
         for i in self.devices:
-            if self.acts(i, "vector") and self.devices[i].stage == "ready":
+            if self.acts(i, "vector") and self.devices[i].phase == "ready":
                 vector = self.vectors[i]
                 self._give(self._device(i, "vector", lambda device, v=vector: device.contribute(v)))
 
@@ -272,7 +272,7 @@ def foretold(play: Play, graph: GraphParameters) -> str | None:
 
     Read off the protocol, device by device, and not off the code under test: only the ring is the server's.
     """
-    threshold, fewest = graph.threshold, play.session.terms.fewest
+    threshold, minimum_cohort = graph.threshold, play.session.terms.minimum_cohort
     index = play.server._index
     near = {
         i: {play.number[play.server._roster[j].identity] for j in play.server._neighbours(index[key])}
@@ -285,11 +285,11 @@ def foretold(play: Play, graph: GraphParameters) -> str | None:
         return gone is None or EVENTS.index(event) < EVENTS.index(gone)
 
     holders = {i for i in near if there(i, "roster")}
-    if len(holders) < fewest:
+    if len(holders) < minimum_cohort:
         return "sharing"
     ready = {i for i in holders if there(i, "mailbox") and len(near[i] & holders) >= threshold}
     stayed = {i for i in ready if there(i, "vector")}
-    if len(stayed) < fewest:
+    if len(stayed) < minimum_cohort:
         return "masking"
     signed = {i for i in stayed if there(i, "survivors") and len(near[i] & stayed) >= threshold}
     asked = {i for i in signed if len(near[i] & signed) >= threshold}

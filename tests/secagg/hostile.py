@@ -40,7 +40,7 @@ SETTINGS = [
     (5, 1, "semi_malicious", 0.2, 0.0),
     (4, 1, "semi_honest", 0.25, 0.25),
 ]
-STAGES = ("roster", "mailbox", "accusation", "settlement", "vector", "survivors", "signatures")
+PHASES = ("roster", "mailbox", "accusation", "settlement", "vector", "survivors", "signatures")
 SYBIL = 90
 LOW_ORDER = bytes(32)
 
@@ -48,7 +48,7 @@ LOW_ORDER = bytes(32)
 @cache
 def terms_of(devices: int, threat: str, adversarial: float, dropout: float) -> Terms:
     return small_terms(
-        devices + 1, length=2, threat=threat, adversarial=adversarial, dropout=dropout, fewest=3
+        devices + 1, length=2, threat=threat, adversarial=adversarial, dropout=dropout, minimum_cohort=3
     )
 
 
@@ -109,7 +109,7 @@ class Run:
         self.corrupt, self.honest = self.all[:held], self.all[held:]
         # How often it deviates, and at which event most.
         self.heat = self.dice.choice((0.0, 0.03, 0.1, 0.3))
-        self.focus = self.dice.choice(STAGES)
+        self.focus = self.dice.choice(PHASES)
         # What the adversary's devices seal does not open for anyone; and they complain of everyone.
         self.garbage = bool(self.corrupt) and self.dice.random() < 0.3
         self.liars = bool(self.corrupt) and self.dice.random() < 0.3
@@ -125,7 +125,7 @@ class Run:
         self._make_views(adverts)
         for one in self.all:
             self.view[one.number] = self.dice.choice(self.views)
-        for stage in STAGES:
+        for phase in PHASES:
             order = list(self.all)
             self.dice.shuffle(order)
             if self.dice.random() < 0.05:
@@ -133,7 +133,7 @@ class Run:
             for one in order:
                 if one.number not in self.silent:
                     self._noise(one)
-                    self._event(stage, one)
+                    self._event(phase, one)
             for one in self.honest:
                 self._noise(one)
         return self
@@ -177,22 +177,22 @@ class Run:
 
     # -- one event at one device ----------------------------------------------------------------------------
 
-    def _deviates(self, stage: str) -> bool:
-        return self.dice.random() < (self.heat * 2 if stage == self.focus else self.heat / 4)
+    def _deviates(self, phase: str) -> bool:
+        return self.dice.random() < (self.heat * 2 if phase == self.focus else self.heat / 4)
 
-    def _event(self, stage: str, one: Watched) -> None:
+    def _event(self, phase: str, one: Watched) -> None:
         view = self.view[one.number]
-        if stage == "vector":
-            if one.device.stage == "ready" or self._deviates(stage):
+        if phase == "vector":
+            if one.device.phase == "ready" or self._deviates(phase):
                 self._contribute(one)
             return
-        message = getattr(self, f"_{stage}")(one, view)
+        message = getattr(self, f"_{phase}")(one, view)
         if message is None:
             return
         data = encode(message)
-        if self._deviates(stage):
-            self.seen[f"changed {stage}"] += 1
-            data = self._changed(stage, message, data)
+        if self._deviates(phase):
+            self.seen[f"changed {phase}"] += 1
+            data = self._changed(phase, message, data)
         self._deliver(one, data)
 
     def _deliver(self, one: Watched, data: bytes) -> None:
@@ -257,7 +257,7 @@ class Run:
         """What was disclosed for a device; of whom nothing was disclosed that it complained of is barred."""
         own = view.index.get(one.identity.public, 0)
         near = view.ring.neighbours(own)
-        waits = one.device._memory.complaints if one.device.stage == "complaining" else frozenset()
+        waits = one.device._memory.complaints if one.device.phase == "complaining" else frozenset()
         entries, barred = [b""] * len(near), set()
         for place in waits:
             other = view.adverts[near[place]].identity
@@ -329,7 +329,7 @@ class Run:
 
     # -- deviations -----------------------------------------------------------------------------------------
 
-    def _changed(self, stage: str, message: object, data: bytes) -> bytes:
+    def _changed(self, phase: str, message: object, data: bytes) -> bytes:
         """A message of a stage, wrong in some way."""
         dice = self.dice
         if dice.random() < 0.25:
@@ -341,7 +341,7 @@ class Run:
         )
         if isinstance(message, Survivors):
             other = bytes(dice.randrange(256) for _ in range(dice.choice((0, 1, 1, 2))))
-            return dice.choice([encode(Survivors(message.root, other)), elsewhere(stage)])
+            return dice.choice([encode(Survivors(message.root, other)), elsewhere(phase)])
         entries = list(getattr(message, field))
         at, to = dice.randrange(len(entries)), dice.randrange(len(entries))
         kind = dice.randrange(6)
@@ -356,7 +356,7 @@ class Run:
         elif kind == 4:
             entries = entries[:-1]
         else:
-            return elsewhere(stage)
+            return elsewhere(phase)
         if isinstance(message, Mailbox | Accusation):
             return encode(type(message)(message.root, tuple(entries)))
         if isinstance(message, Settlement):

@@ -39,8 +39,8 @@ def main(folder: Path, appends: int) -> None:
         one.public: (Device(session, one, log, entropy=lambda size, i=i: root_secret(i)[:size]), vectors[i])
         for i, (one, log) in enumerate(zip(identities, logs[1:], strict=True))
     }
-    while server.stage != "done":
-        if server.stage == "advertising":
+    while server.phase != "done":
+        if server.phase == "advertising":
             for device, _ in devices.values():
                 server.receive(device.start())
         for to, data in server.announcements():
@@ -48,7 +48,7 @@ def main(folder: Path, appends: int) -> None:
             answer = device.receive(data)
             if answer is not None:
                 server.receive(answer)
-        if server.stage == "masking":
+        if server.phase == "masking":
             for device, vector in devices.values():
                 server.receive(device.contribute(vector))
         list(server.close())

@@ -51,11 +51,11 @@ class Lies:
     def __init__(
         self,
         devices: int,
-        fewest: int,
+        minimum_cohort: int,
         corrupt: Collection[int] = (),
         withheld: Callable[[int, int], bool] = lambda holder, owner: False,
     ) -> None:
-        self.terms: Terms = small_terms(devices, threat="semi_malicious", fewest=fewest)
+        self.terms: Terms = small_terms(devices, threat="semi_malicious", minimum_cohort=minimum_cohort)
         self.session, self.count, self.corrupt = Session(self.terms, 0, bytes(32)), devices, set(corrupt)
         made = [
             Device(self.session, identity(i), MemoryLog(), entropy=lambda size, i=i: root_secret(i)[:size])

@@ -66,19 +66,19 @@ def test_without_enough_of_the_committee_there_is_no_sum(small: Callable[..., Pl
         assert end(again) == foretold(again, again.session.terms.graph(20)) == ends
 
 
-def before(play: Play, stage: str, kind: str) -> tuple[Device, bytes]:
+def before(play: Play, phase: str, kind: str) -> tuple[Device, bytes]:
     """Device 0 as it was before a message of the server's, and that message."""
     log = MemoryLog([record for record in play.logs[0]])
     kinds = [record.kind for record in log]
     log = MemoryLog(list(log)[: kinds.index(kind)])
     device = Device(play.session, identity(0), log, entropy=lambda size: root_secret(0)[:size])
-    return device, play.told[0, stage]
+    return device, play.told[0, phase]
 
 
 def refused(device: Device, message: object, match: str) -> None:
     with pytest.raises(SessionAborted, match=match):
         device.receive(encode(message))  # type: ignore[arg-type]
-    assert device.stage == "aborted"
+    assert device.phase == "aborted"
 
 
 def test_a_device_takes_only_the_committee_the_root_gives(small: Callable[..., Play]) -> None:
@@ -125,7 +125,7 @@ def test_no_identity_is_in_a_large_roster_twice_however_far_apart() -> None:
     view.root = digest("roster", session.context, b"", *view.entries)
     view.ring = Ring(view.root, b"", view.hashes, view.graph.degree)
     view.committee = view.ring.committee(len(view.committee))
-    beside = [adverts[i] for i in range(1, 60) if devices[i].stage != "aborted"]
+    beside = [adverts[i] for i in range(1, 60) if devices[i].phase != "aborted"]
     told = 0
     for advert in beside:
         if place in view.ring.neighbours(view.index[advert.identity]):

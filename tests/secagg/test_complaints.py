@@ -50,8 +50,8 @@ def test_one_device_that_seals_garbage_is_barred_and_all_others_stay(devices: in
     # Who has no part in it gets and sends no message more.
     concerned = set(play.near(7))
     assert len(concerned) == (19 if devices == 20 else 44)
-    assert {i for i, stage in play.told if stage == "masking"} == concerned
-    assert {i for i, stage in play.told if stage == "disclosing"} == {7}
+    assert {i for i, phase in play.told if phase == "masking"} == concerned
+    assert {i for i, phase in play.told if phase == "disclosing"} == {7}
     assert {i for i, event in play.sent if event == "mailbox"} == concerned
 
 
@@ -100,7 +100,7 @@ def test_what_was_disclosed_brings_the_secrets_of_a_device_back_that_then_vanish
 def test_where_nobody_complains_no_message_more_is_sent() -> None:
     play = spoiled(4)
     play.run()
-    assert {stage for _, stage in play.told} == {"sharing", "opening", "confirming", "unmasking"}
+    assert {phase for _, phase in play.told} == {"sharing", "opening", "confirming", "unmasking"}
     assert {event for _, event in play.sent} == {"start", "roster", "vector", "survivors", "signatures"}
     ended(play, set())
 
@@ -188,7 +188,7 @@ def test_a_device_that_complains_of_two_things_complains_of_none() -> None:
     with pytest.raises(MessageRefused, match="another Complaint than before"):
         play.server.receive(before)
     assert list(play.server.close()) == []
-    assert play.server.stage == "masking"
+    assert play.server.phase == "masking"
 
 
 def test_a_disclosure_is_of_what_was_complained_of() -> None:
@@ -252,7 +252,7 @@ def test_a_device_that_comes_late_still_gets_its_mailbox_and_what_was_settled() 
     play.hand_out("accusation")
     assert play.server.receive(play.sent[4, "roster"]) == [(identity(4).public, play.told[4, "opening"])]
     play.hand_out("settlement")
-    both = [(identity(4).public, play.told[4, stage]) for stage in ("opening", "masking")]
+    both = [(identity(4).public, play.told[4, phase]) for phase in ("opening", "masking")]
     assert play.server.receive(play.sent[4, "roster"]) == both
     assert play.server.receive(play.sent[3, "mailbox"]) == [(identity(3).public, play.told[3, "masking"])]
 
@@ -287,7 +287,7 @@ def test_a_changed_entry_gets_a_complaint_and_its_sealer_gives_nothing() -> None
     one = [signature if place == 4 else b"" for place, signature in enumerate(complaints)]
     with pytest.raises(SessionAborted, match="forged, or of shares this device did not seal"):
         sealer.receive(encode(Accusation(root, tuple(one))))
-    assert sealer.stage == "aborted"
+    assert sealer.phase == "aborted"
     assert sealer._memory.keys is None
 
 
@@ -320,7 +320,7 @@ def test_a_device_answers_no_accusation_that_its_neighbour_did_not_sign(name: st
     play, accusation = accused()
     with pytest.raises(SessionAborted):
         play.devices[7].receive(encode(ACCUSATIONS[name](accusation)))
-    assert play.devices[7].stage == "aborted"
+    assert play.devices[7].phase == "aborted"
 
 
 def test_a_complaint_of_one_device_or_session_is_none_of_another() -> None:
@@ -404,7 +404,7 @@ def test_a_device_leaves_that_is_told_of_a_settlement_that_is_none(name: str) ->
         play.devices[3].receive(
             encode(msgspec.structs.replace(settlement, **SETTLEMENTS[name](settlement, play)))
         )
-    assert play.devices[3].stage == "aborted"
+    assert play.devices[3].phase == "aborted"
 
 
 def test_the_right_settlement_is_taken_once_and_no_input_before_it() -> None:
@@ -479,7 +479,7 @@ def story(play: Spoiled) -> Any:
 @pytest.mark.parametrize("seed", range(6))
 def test_processes_that_end_while_complaints_are_settled_change_nothing(seed: int) -> None:
     calm = quarrel(seed, Stops())
-    assert any(stage == "disclosing" for _, stage in calm.told)
+    assert any(phase == "disclosing" for _, phase in calm.told)
     appends = sum(len(log) for log in calm.logs.values())
     for first in range(4):
         again = quarrel(seed, Stops(*range(first, appends, 4)))
@@ -510,7 +510,7 @@ def test_a_log_of_complaints_that_was_changed_makes_no_other_sum(party: str | in
                     assert server.result is None or server.result.sum.tolist() == play.plain()
                 else:
                     device = Device(play.session, identity(2), MemoryLog(changed))
-                    assert device.stage != "done" or device._answers == play.devices[2]._answers
+                    assert device.phase != "done" or device._answers == play.devices[2]._answers
             except RunError:
                 continue
 
@@ -528,7 +528,7 @@ class Hasty(Spoiled):
 
     def changed(self, i: int, event: str, answer: bytes | None) -> bytes | None:
         if (i, event) == (7, "mailbox"):
-            assert self.devices[7].stage == "ready"
+            assert self.devices[7].phase == "ready"
             self.early = self.devices[7].contribute(self.vectors[7])
             with pytest.raises(MessageRefused):
                 self.server.receive(self.early)
@@ -551,7 +551,7 @@ def test_an_input_before_it_is_asked_for_is_refused_and_one_complaint_then_bars_
     play.advertise()
     play.deliver("roster")
     play.deliver("mailbox")
-    assert play.server.stage == "masking"
+    assert play.server.phase == "masking"
     if complained:
         assert barred(play) == {7}
         with pytest.raises(MessageRefused):

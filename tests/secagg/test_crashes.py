@@ -39,7 +39,7 @@ class Scenario:
             play.run()
         except SessionAborted:
             assert play.server.result is None
-            assert play.server.stage == "aborted"
+            assert play.server.phase == "aborted"
             return "aborted", play
         assert play.server.result is not None
         assert play.server.result.sum.tolist() == play.plain()

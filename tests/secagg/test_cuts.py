@@ -99,9 +99,9 @@ def test_no_ring_at_random_is_cut_with_fewer() -> None:
 # -- chances ---------------------------------------------------------------------------------------------------------
 
 
-def chance(n: int, marked: int, draws: int, least: int, most: int | None = None) -> Fraction:
-    """That from `least` to `most` of those drawn without replacement are marked, exactly."""
-    top = min(draws, marked) if most is None else most
+def chance(n: int, marked: int, draws: int, least: int, maximum: int | None = None) -> Fraction:
+    """That from `least` to `maximum` of those drawn without replacement are marked, exactly."""
+    top = min(draws, marked) if maximum is None else maximum
     ways = (
         math.comb(marked, x) * math.comb(n - marked, draws - x)
         for x in range(max(least, 0, draws - (n - marked)), top + 1)
@@ -159,11 +159,11 @@ def test_what_was_published_does_not_keep_the_ring_whole_and_sessions_do() -> No
     assert [tuple(session_graph(n, 0.1, 0.1, "semi_malicious")) for n in (100, 500, 1000, 10_000)] == [
         (44, 34), (96, 69), (112, 80), (140, 99)
     ]  # fmt: skip
-    for n, most in ((100, -3), (500, -23), (1000, -27), (10_000, -29)):
+    for n, maximum in ((100, -3), (500, -23), (1000, -27), (10_000, -29)):
         degree, threshold = graph_parameters(n, 0.1, 0.1, "semi_malicious")
         half = degree // 2
         pairs = Fraction(n * (n - degree + 1), 2) * chance(n, n // 10, half, threshold - half - 1) ** 2
-        assert most < math.log2(pairs) < most + 2
+        assert maximum < math.log2(pairs) < maximum + 2
         assert not meets(n, n // 10, n - n // 10, degree, threshold)
 
 
@@ -227,10 +227,10 @@ def test_no_two_sets_get_a_committees_signatures(n: int, data: st.DataObject) ->
 
 
 def test_terms_say_how_many_adverts_a_roster_may_hold() -> None:
-    for threat, most in (("semi_honest", 400), ("semi_malicious", 400), ("semi_malicious", 50)):
-        terms = Terms(bytes(32), 4, 32, 3, most, threat)  # type: ignore[arg-type]
-        for devices in range(most // 2, most + 1, 7):
-            assert terms.graph(devices).degree + terms.committee(devices).size <= terms.most_adverts
+    for threat, maximum in (("semi_honest", 400), ("semi_malicious", 400), ("semi_malicious", 50)):
+        terms = Terms(bytes(32), 4, 32, 3, maximum, threat)  # type: ignore[arg-type]
+        for devices in range(maximum // 2, maximum + 1, 7):
+            assert terms.graph(devices).degree + terms.committee(devices).size <= terms.maximum_adverts
 
 
 def test_settings_that_make_no_sense_are_refused_of_any_size() -> None:

@@ -82,17 +82,17 @@ def played(first: int, count: int) -> Counter[str]:
             play.run()
         except SessionAborted as error:
             assert play.server.result is None, seed
-            seen[f"ended {error.stage}"] += 1
+            seen[f"ended {error.phase}"] += 1
         else:
             result = play.server.result
             assert result is not None
             assert result.sum.tolist() == play.plain(), seed
-            assert result.count >= play.session.terms.fewest
+            assert result.count >= play.session.terms.minimum_cohort
             verify(result.transcript, result.sum)
             seen["sums"] += 1
         seen += play.seen
-    stages = {"advertising", "sharing", "masking", "confirming", "unmasking"}
-    assert {name for name in seen if name.startswith("ended")} <= {f"ended {stage}" for stage in stages}
+    phases = {"advertising", "sharing", "masking", "confirming", "unmasking"}
+    assert {name for name in seen if name.startswith("ended")} <= {f"ended {phase}" for phase in phases}
     assert seen["runs"] == count
     assert seen["sums"] > count / 2
     assert seen["refused"] > count

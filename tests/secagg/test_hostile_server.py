@@ -43,8 +43,8 @@ def reached(seen: Counter[str], runs: int) -> None:
     assert seen["false advert"] > runs / 100
     assert seen["complaint"] > runs / 20
     assert seen["disclosure"] > runs / 20
-    for stage in ("roster", "mailbox", "accusation", "settlement", "survivors", "signatures"):
-        assert seen[f"changed {stage}"] > runs / 100, (stage, seen)
+    for phase in ("roster", "mailbox", "accusation", "settlement", "survivors", "signatures"):
+        assert seen[f"changed {phase}"] > runs / 100, (phase, seen)
 
 
 def test_no_invariant_breaks_in_a_few_hundred_runs() -> None:

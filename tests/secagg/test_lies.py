@@ -75,14 +75,14 @@ TWO_STORIES = {
     },
 }
 SUMMED = sorted(TWO_STORIES)
-FEWEST = 57
+MINIMUM_COHORT = 57
 
 
 def test_two_halves_are_told_of_enough_and_fewer_are_summed(monkeypatch: pytest.MonkeyPatch) -> None:
     # No adversary but the server. Each device is told of 57 survivors, its least.
     forced(monkeypatch, GraphParameters(12, 8))
-    lies = Lies(ALL, FEWEST).told(TWO_STORIES)
-    assert {len(story) for story in TWO_STORIES.values()} == {FEWEST}
+    lies = Lies(ALL, MINIMUM_COHORT).told(TWO_STORIES)
+    assert {len(story) for story in TWO_STORIES.values()} == {MINIMUM_COHORT}
     assert len(SUMMED) == 54
     assert lies.learned(SUMMED) == lies.plain(SUMMED)
 
@@ -91,7 +91,7 @@ def test_a_committee_signs_one_story(monkeypatch: pytest.MonkeyPatch) -> None:
     committee = smallest_committee(ALL, 0, ALL - 6, 2.0**-42, 2.0**-21)
     assert committee is not None
     forced(monkeypatch, GraphParameters(12, 8), committee)
-    lies = Lies(ALL, FEWEST).told(TWO_STORIES)
+    lies = Lies(ALL, MINIMUM_COHORT).told(TWO_STORIES)
     assert lies.learned(SUMMED) is None
     answered = {tuple(TWO_STORIES[place]) for place in lies.answers}
     assert len(answered) <= 1
@@ -100,6 +100,6 @@ def test_a_committee_signs_one_story(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
     assert refused
     # One story, told to all of both halves: then they answer.
-    whole = Lies(ALL, FEWEST).told({place: range(ALL) for place in range(ALL)})
+    whole = Lies(ALL, MINIMUM_COHORT).told({place: range(ALL) for place in range(ALL)})
     assert not whole.left
     assert whole.learned(range(ALL)) == whole.plain(range(ALL))

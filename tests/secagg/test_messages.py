@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from fairyring.core.errors import FairyringError, MessageRefused, SecureSumError, SessionAborted
 from fairyring.secagg import Device, MemoryLog, Server
-from fairyring.secagg.messages import FromDevice, FromServer, decode, encode, most_bytes
+from fairyring.secagg.messages import FromDevice, FromServer, decode, encode, maximum_bytes
 from tests.secagg.driving import Play, identity, root_secret, small_terms, vectors_of
 from tests.secagg.reference import pack
 from tests.secagg.spoiling import Spoiled
@@ -64,7 +64,7 @@ def server_before(kind: str) -> Server:
         if name == kind:
             break
         list(server.close())
-        if server.stage == "opening" and kind != "shares":
+        if server.phase == "opening" and kind != "shares":
             list(server.close())
     return server
 
@@ -173,7 +173,7 @@ def test_a_device_takes_nothing_that_says_otherwise(kind: str, data: st.DataObje
             except MessageRefused:
                 continue
     except SessionAborted:
-        assert device.stage == "aborted"
+        assert device.phase == "aborted"
         return
     if answer is not None:
         assert len({answer, device.receive(device._log.read(len(device._log) - 1).data)}) == 1
@@ -181,12 +181,12 @@ def test_a_device_takes_nothing_that_says_otherwise(kind: str, data: st.DataObje
 
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=400), st.integers(0, 400), st.sampled_from([FromDevice, FromServer]))
-def test_any_bytes_decode_to_a_message_or_are_refused(data: bytes, most: int, kind: Any) -> None:
+def test_any_bytes_decode_to_a_message_or_are_refused(data: bytes, maximum: int, kind: Any) -> None:
     try:
-        found = decode(data, kind, most, "test")
+        found = decode(data, kind, maximum, "test")
     except MessageRefused:
         return
-    assert len(data) <= most
+    assert len(data) <= maximum
     assert encode(found) == data
 
 
@@ -224,9 +224,9 @@ def test_an_oversize_message_is_refused_before_it_is_read(party: str) -> None:
 def test_the_cap_is_above_every_honest_message(devices: int, share: int, vector: int) -> None:
     degree = max(2, (devices - 1) // share)
     advert = ["advertise", *[bytes(32)] * 5, bytes(64)]
-    most = most_bytes(vector, devices, degree)
+    maximum = maximum_bytes(vector, devices, degree)
     named = pack(["roster", bytes(48 * devices), bytes(64), [advert] * degree])
-    assert len(named) <= most_bytes(vector, devices, degree, named=True)
+    assert len(named) <= maximum_bytes(vector, devices, degree, named=True)
     for honest in (
         pack(["roster", bytes(32 * devices), bytes(64), [advert] * degree]),
         pack(["shares", bytes(32), 2**32 - 1, [bytes(82)] * degree, bytes(64)]),
@@ -239,8 +239,8 @@ def test_the_cap_is_above_every_honest_message(devices: int, share: int, vector:
         pack(["signatures", bytes(32), bytes(-(-devices // 8)), [bytes(64)] * degree]),
         pack(["unmask", bytes(32), 2**32 - 1, [bytes(33)] * degree, bytes(64)]),
     ):
-        assert len(honest) <= most
-        decode(honest, FromDevice | FromServer, most, "test")
+        assert len(honest) <= maximum
+        decode(honest, FromDevice | FromServer, maximum, "test")
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ def test_a_device_whose_answer_was_lost_gets_it_when_it_asks_again() -> None:
         play.deliver(event)
         if event == "mailbox":
             play.contribute()
-        told = play.told[0, "opening" if event == "mailbox" else play.server.stage]
+        told = play.told[0, "opening" if event == "mailbox" else play.server.phase]
         assert play.server.receive(play.sent[0, before]) == [(identity(0).public, told)]
         if event == "roster":
             with pytest.raises(MessageRefused, match="of another session"):
@@ -50,11 +50,11 @@ def _renamed(play: Play) -> Shares:
 def test_a_device_says_the_same_however_often_it_is_told_the_same() -> None:
     play = ready().run()
     device = play.devices[0]
-    stages = ["sharing", "opening", "confirming", "unmasking"]
+    phases = ["sharing", "opening", "confirming", "unmasking"]
     answers = ["roster", "mailbox", "survivors", "signatures"]
-    for stage, event in zip(stages, answers, strict=True):
+    for phase, event in zip(phases, answers, strict=True):
         for _ in range(2):
-            assert device.receive(play.told[0, stage]) == play.sent.get((0, event))
+            assert device.receive(play.told[0, phase]) == play.sent.get((0, event))
     assert device.start() == play.sent[0, "start"]
     assert device.contribute(play.vectors[1]) == play.sent[0, "vector"]
 
@@ -125,7 +125,7 @@ def test_a_key_of_low_order_is_refused_by_the_server_and_by_its_neighbours(key: 
     with pytest.raises(SessionAborted, match="low order") as caught:
         told_roster(device, play)
     # Before it has said anything but its advert.
-    assert caught.value.stage == "advertised"
+    assert caught.value.phase == "advertised"
 
 
 def test_identities_sign_the_same_again_and_keep_their_key() -> None:
@@ -141,7 +141,7 @@ def test_a_session_infeasible_for_those_who_came_names_its_stage() -> None:
     play = Play(terms, vectors_of(3, terms))
     with pytest.raises(SessionAborted) as caught:
         play.run()
-    assert caught.value.stage == "advertising"
+    assert caught.value.phase == "advertising"
 
 
 def test_a_survivor_that_never_sent_its_shares_is_not_believed() -> None:

@@ -119,6 +119,6 @@ def test_no_secret_is_found_where_none_is_near() -> None:
     assert found is None or found.secret != b"s" * 32
     assert decode({place: shares[place] for place in (1, 2, 3)}, 4) is None
     # Of a number that is no secret's.
-    most = (PRIME - 1).to_bytes(SHARE_BYTES, "little")
-    assert decode(dict.fromkeys(places, most), 4) is None
+    maximum = (PRIME - 1).to_bytes(SHARE_BYTES, "little")
+    assert decode(dict.fromkeys(places, maximum), 4) is None
     assert decode(dict.fromkeys(places, bytes(SHARE_BYTES)), 4) == (bytes(32), set())

@@ -47,8 +47,8 @@ def end(play: Play) -> str | None:
         play.run()
     except SessionAborted as error:
         assert play.server.result is None
-        assert play.server.stage == "aborted"
-        return error.stage
+        assert play.server.phase == "aborted"
+        return error.phase
     result = play.server.result
     assert result is not None
     assert result.sum.tolist() == play.plain()
@@ -87,11 +87,11 @@ def test_one_device_that_vanishes_at_any_event_does_not_spoil_the_sum(event: str
         ("signatures", "unmasking"),
     ],
 )
-def test_where_too_many_vanish_the_error_names_the_stage(event: str, stage: str) -> None:
+def test_where_too_many_vanish_the_error_names_the_stage(event: str, phase: str) -> None:
     terms = small_terms(4, dropout=0.25)
     play = Play(terms, vectors_of(4, terms), {0: event, 1: event})
-    assert end(play) == stage
-    assert foretold(play, terms.graph(4)) == stage
+    assert end(play) == phase
+    assert foretold(play, terms.graph(4)) == phase
 
 
 def test_fewer_devices_than_the_least_make_no_session() -> None:
@@ -99,7 +99,7 @@ def test_fewer_devices_than_the_least_make_no_session() -> None:
     play = Play(terms, vectors_of(2, terms))
     with pytest.raises(SessionAborted, match="2 devices") as caught:
         play.run()
-    assert caught.value.stage == "advertising"
+    assert caught.value.phase == "advertising"
 
 
 @settings(max_examples=3, deadline=None)

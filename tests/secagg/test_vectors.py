@@ -306,7 +306,7 @@ def test_a_bad_message_is_refused(row: dict[str, Any]) -> None:
     else:
         party = machines.devices[row["party"]]
         if row["before"] == "mailbox":
-            assert party.stage == "shared"
+            assert party.phase == "shared"
         records = len(party._log)
     if row["error"] == "complaint":
         # An honest server passed on no such entry. It refuses the complaint, and the device gives nothing.
@@ -326,7 +326,7 @@ def test_a_bad_message_is_refused(row: dict[str, Any]) -> None:
         elif row["party"] != "server":
             party.receive(machines.heard[row["party"]][row["before"]])
     else:
-        assert party.stage == "aborted"
+        assert party.phase == "aborted"
         with pytest.raises(errors.SessionAborted):
             party.receive(machines.heard[row["party"]][row["before"]])
 

@@ -51,7 +51,7 @@ def test_masks_of_another_model_leave_noise_which_the_check_numbers_show(bits: i
     total = play.server._total()[: terms.length]
     with pytest.raises(SessionAborted, match="check numbers are wrong") as caught:
         play._close()
-    assert caught.value.stage == "unmasking"
+    assert caught.value.phase == "unmasking"
     assert play.server.result is None
     # Four zero vectors do not sum to zero: half the bits are set, to within six standard deviations.
     ones = sum(int(word).bit_count() for word in total.tolist())

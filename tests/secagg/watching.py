@@ -42,11 +42,11 @@ class Watched:
 
     def restart(self) -> None:
         """End the process and begin another from what was logged."""
-        stage = self.device.stage
+        phase = self.device.phase
         self.log = MemoryLog([Record(kind, data) for kind, data in self.log])
         self.device = self._made()
-        if self.device.stage != stage:
-            raise Broken(f"device {self.number} was {stage} and is {self.device.stage} after a restart")
+        if self.device.phase != phase:
+            raise Broken(f"device {self.number} was {phase} and is {self.device.phase} after a restart")
 
     def start(self) -> bytes:
         answer = self.device.start()

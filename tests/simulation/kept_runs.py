@@ -43,7 +43,11 @@ SILOS = fr.Plan(
     privacy=fr.Budget(50.0, DELTA, unit="example"),
 )
 COINS = plan(
-    fr.gaussian_noise(2.0), features=WIDTH, bits=None, cohort=fr.cohort.poisson(0.25, most=64), budget=BUDGET
+    fr.gaussian_noise(2.0),
+    features=WIDTH,
+    bits=None,
+    cohort=fr.cohort.poisson(0.25, maximum=64),
+    budget=BUDGET,
 )
 
 

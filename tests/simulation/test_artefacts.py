@@ -284,43 +284,43 @@ def test_states_without_a_promise_stay(tmp_path: Path) -> None:
     [
         plan(fr.gaussian_noise(2.0), bits=None),
         plan(fr.distributed_noise("skellam", 2.0, shares=6), bits=22),
-        plan(fr.gaussian_noise(2.0), bits=None, cohort=fr.cohort.poisson(0.25, most=33)),
+        plan(fr.gaussian_noise(2.0), bits=None, cohort=fr.cohort.poisson(0.25, maximum=33)),
     ],
     ids=["central", "distributed", "sampled"],
 )
 def test_the_noise_in_a_mean_is_as_wide_as_is_said(given: fr.Plan) -> None:
     """Decoded sums of nobody's values with drawn noise in them: nothing of the formula is used."""
-    noise = given.bound.signal.noise
+    noise = given.bound.spec.noise
     assert noise is not None
     length, clients, dice = given.message_shape.vector.shape[0], 10, np.random.default_rng(3)
     vector = np.zeros((4000, length))
     vector[:, : noise.coordinates] = dice.normal(0, noise.sigma, (4000, noise.coordinates))
-    counted = noise.sides[0] == 0.0
+    counted = noise.auxiliaries[0] == 0.0
     if counted:
         vector[:, noise.coordinates :] = clients
     total = given.message_shape._replace(
-        vector=np.rint(vector).astype(np.int32), side=np.zeros((4000, 0), np.float32)
+        vector=np.rint(vector).astype(np.int32), auxiliary=np.zeros((4000, 0), np.float32)
     )
-    found = np.asarray(jax.vmap(lambda one: given.bound.decode(one, jax.random.key(0)))(total).side)
-    said = np.array(noise.side_std(1.0))
+    found = np.asarray(jax.vmap(lambda one: given.bound.decode(one, jax.random.key(0)))(total).auxiliary)
+    said = np.array(noise.auxiliary_std(1.0))
     swing = (found[:, 1:3] - np.array([2.5, 0.5])) * found[
         :, :1
     ]  # about the middle of the range, before the division
     assert np.std(swing, axis=0) == pytest.approx(said[:2], rel=0.06)
     if counted:
-        assert np.std(found[:, 1:3], axis=0) == pytest.approx(noise.side_std(10.0)[:2], rel=0.06)
+        assert np.std(found[:, 1:3], axis=0) == pytest.approx(noise.auxiliary_std(10.0)[:2], rel=0.06)
 
 
 def test_what_is_lost_in_noise_is_named_and_what_is_not_is_not(private_runs: dict[str, Kept]) -> None:
     def of_a_round(multiplier: float) -> TrainingMeans:
         given = plan(fr.gaussian_noise(multiplier), bits=None)
         spending = RunSpending(given, None)
-        side = np.array([10.0, 7.0, -0.2], np.float32)
-        found = training_means(given, side, 10, 10, spending, released=True)
+        auxiliary = np.array([10.0, 7.0, -0.2], np.float32)
+        found = training_means(given, auxiliary, 10, 10, spending, released=True)
         assert found.means == Means(5.0, {"accuracy": 0.0})  # cut to what they can be
         assert found.noise_std is not None
         assert found.noise_std.metrics["accuracy"] == pytest.approx(found.noise_std.loss / 5.0)
-        without = training_means(given, side, 10, 10, spending, released=False)
+        without = training_means(given, auxiliary, 10, 10, spending, released=False)
         assert without[1:] == (None, None)
         assert np.isnan(list(without.means.columns().values())).all()
         spending.close(finished=True)

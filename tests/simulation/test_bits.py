@@ -122,7 +122,7 @@ RUNS: dict[str, Callable[[Path], fr.Run]] = {
         dropout=0.1,
     ),
     "poisson": lambda f: go(
-        private.plan(fr.gaussian_noise(1.5), cohort=fr.cohort.poisson(0.25, most=40), bits=None), f
+        private.plan(fr.gaussian_noise(1.5), cohort=fr.cohort.poisson(0.25, maximum=40), bits=None), f
     ),
     "examples": by_example,
 }

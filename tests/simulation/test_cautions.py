@@ -62,7 +62,7 @@ def test_what_is_said_is_the_planners_measure() -> None:
         "anybody", population=40, cohort=10, rounds=30, epsilon=8.0, delta=DELTA, dimension=given.layout.size
     )
     assert 0.9 * planned.signal_to_noise < said_of(given) <= planned.signal_to_noise * 1.01
-    coin = plan(fr.gaussian_noise(2.0), cohort=fr.cohort.poisson(0.25, most=40))
+    coin = plan(fr.gaussian_noise(2.0), cohort=fr.cohort.poisson(0.25, maximum=40))
     assert said_of(coin) == pytest.approx(said_of(plan(fr.gaussian_noise(2.0))), rel=0.02)
     assert said_of(coin, clients=80) == pytest.approx(2 * said_of(coin), rel=0.02)
     everybody = plan(fr.gaussian_noise(2.0), cohort=40)
@@ -122,7 +122,7 @@ def test_a_plan_knows_of_its_cohort_alone() -> None:
         )
     assert caught[0].filename == __file__
     # Of a Poisson cohort it does not know how many there are, nor of others whether there are more.
-    plan(fr.gaussian_noise(1.0), cohort=fr.cohort.poisson(0.1, most=40), budget=fr.Budget(math.inf, 0.1))
+    plan(fr.gaussian_noise(1.0), cohort=fr.cohort.poisson(0.1, maximum=40), budget=fr.Budget(math.inf, 0.1))
     plan(fr.gaussian_noise(1.0), budget=fr.Budget(math.inf, 0.09))
 
 

@@ -21,7 +21,7 @@ class Spoiling(Device):
 
     def receive(self, data: bytes) -> bytes | None:
         answer = super().receive(data)
-        if self.stage != "shared" or answer is None:
+        if self.phase != "shared" or answer is None:
             return answer
         shares = decode_kept(answer, Shares)
         changed = msgspec.structs.replace(shares, sealed=(bytes(SEALED_BYTES),) * 2 + shares.sealed[2:])
@@ -62,4 +62,4 @@ def test_a_client_that_seals_garbage_is_left_out_and_nobody_else(
     assert found.count == CLIENTS - 1
     assert found.vector is not None
     assert found.vector.tolist() == (np.delete(vectors, 3, 0).sum(0) % (1 << 20)).tolist()
-    assert [one.stage for one in made] == ["done"] * 3 + ["aborted"] + ["done"] * 4
+    assert [one.phase for one in made] == ["done"] * 3 + ["aborted"] + ["done"] * 4

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fairyring as fr
-from fairyring.aggregation.contract import Bound, Message, Signal, Stage
+from fairyring.aggregation.contract import BoundStage, Message, MessageSpec, Stage
 from fairyring.core.errors import PlanError
 from fairyring.privacy import DirectCheck
 from fairyring.privacy.ledger import Ledger
@@ -87,7 +87,7 @@ def failed(found: dict[str, Any]) -> set[str]:
             plan(fr.gaussian_noise(1.5), fr.weight_by_examples(bound=6)), {}, id="weighted", marks=SLOW
         ),
         pytest.param(
-            plan(fr.gaussian_noise(1.5), cohort=fr.cohort.poisson(0.25, most=39), bits=None),
+            plan(fr.gaussian_noise(1.5), cohort=fr.cohort.poisson(0.25, maximum=39), bits=None),
             {"rounds": 6},
             id="poisson",
             marks=SLOW,
@@ -274,8 +274,8 @@ def test_a_ledger_that_counts_more_noise_than_there_is(monkeypatch):
 def planted(honest: Stage, encode: Any) -> Stage:
     """A stage that states what `honest` states and does something else."""
 
-    def bind(signal: Signal) -> Bound:
-        return honest.bind(signal)._replace(encode=encode)
+    def bind(spec: MessageSpec) -> BoundStage:
+        return honest.bind(spec)._replace(encode=encode)
 
     return replace(honest, bind=bind)
 
@@ -286,7 +286,7 @@ def test_a_clip_a_third_too_long(monkeypatch):
     real = fr.clip(1.3)
 
     def longer(message: Message, client_key: Any, round_key: Any) -> Message:
-        return real.bind(Signal(message.vector.shape[0], 10)).encode(message, client_key, round_key)
+        return real.bind(MessageSpec(message.vector.shape[0], 10)).encode(message, client_key, round_key)
 
     given = plan(fr.gaussian_noise(1.5), planted(fr.clip(1.0), longer), cohort=TURNS)
     found = checked(given, audit=fr.privacy.Canaries(30))

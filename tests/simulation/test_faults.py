@@ -31,7 +31,7 @@ def plan(**changes):
         (lambda: plan(server=1.0), "an optax optimiser"),
         (lambda: plan(aggregation=fr.clip), "a stage"),
         (lambda: plan(aggregation=fr.chain(fr.quantize(bits=8), fr.secure_sum())), "range"),
-        (lambda: fr.cohort.poisson(1.5, most=3), "poisson rate"),
+        (lambda: fr.cohort.poisson(1.5, maximum=3), "poisson rate"),
         (lambda: fr.cohort.fixed([[1, 1]]), "each once"),
         (lambda: fr.fedprox(-1), "fedprox mu"),
         (lambda: fr.fednova(momentum=1.0), "fednova momentum"),
@@ -116,7 +116,7 @@ def test_a_run_in_which_no_client_is_finite_stops_and_says_where(tmp_path):
 
 
 def test_a_round_without_anybody_leaves_the_model_as_it_is():
-    rule = fr.cohort.poisson(0.02, most=4)
+    rule = fr.cohort.poisson(0.02, maximum=4)
     run = fr.simulate(plan(cohort=rule), people([4, 4, 4, 4]), rounds=12)
     empty = [r for r in run.records if r.sampled == 0]
     assert empty
@@ -126,7 +126,7 @@ def test_a_round_without_anybody_leaves_the_model_as_it_is():
 
 def test_override_changes_fields_and_refuses_others():
     changed = fr.override(plan(), {"local.batch_size": "7", "cohort": "2", "local.shuffle": "false"})
-    assert (changed.local.batch_size, changed.cohort.most, changed.local.shuffle) == (7, 2, False)
+    assert (changed.local.batch_size, changed.cohort.maximum, changed.local.shuffle) == (7, 2, False)
     for settings, message in [
         ({"local.batchsize": "7"}, "Did you mean 'batch_size'"),
         ({"local.batch_size": "many"}, "int"),

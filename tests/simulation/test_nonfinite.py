@@ -43,7 +43,7 @@ def test_its_zero_vector_is_counted_as_any_other():
     done, found = released(PLAIN, poisoned(BAD))
     _, others = released(private_runs.plan(fr.gaussian_noise(1.0), bits=None, cohort=OTHERS), people(5))
     _, clean = released(PLAIN, people(5))
-    noise = PLAIN.bound.signal.noise
+    noise = PLAIN.bound.spec.noise
     assert found.clients == clean.clients == [5]
     assert found.totals[0][-1] == 5  # the divisor
     np.testing.assert_array_equal(found.totals[0][: noise.dimension], others.totals[0][: noise.dimension])
@@ -59,7 +59,7 @@ def test_that_nobody_is_finite_ends_no_private_run():
     done, found = released(PLAIN, poisoned(0, 1, 2, 3, 4), rounds=2)
     assert [r.nonfinite for r in done.records] == [5, 5]
     assert found.clients == [5, 5]
-    noise = PLAIN.bound.signal.noise
+    noise = PLAIN.bound.spec.noise
     assert not np.any(found.totals[0][: noise.dimension])
     with pytest.raises(fr.TrainingDiverged):
         fr.simulate(
@@ -85,7 +85,7 @@ def test_under_masks_it_sends_zeros_with_its_noise():
         assert (done.records[0].clients, done.records[0].nonfinite) == (5, 1)
         assert done.records[0].aborted is None
         wholes[mode] = private_runs.signed(found.totals[0], 24)
-    noise = given.bound.signal.noise
+    noise = given.bound.spec.noise
     added = wholes["protocol"][: noise.coordinates] - wholes["ideal"][: noise.coordinates]
     assert private_runs.is_of_variance(added, noise.sigma**2 * 5 / noise.shares)  # five shares
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import fairyring as fr
-from fairyring.aggregation.contract import Bound, Message, Signal, Stage
+from fairyring.aggregation.contract import BoundStage, Message, MessageSpec, Stage
 from fairyring.core.errors import PlanError
 from fairyring.privacy.source import NoiseSource
 from fairyring.rounds.spending import RoundNoise
@@ -101,8 +101,8 @@ def test_an_honest_plan_holds_under_the_protocol(population):
 def planted(honest: Stage, encode: Any) -> Stage:
     """A stage that states what `honest` states and does something else."""
 
-    def bind(signal: Signal) -> Bound:
-        return honest.bind(signal)._replace(encode=encode)
+    def bind(spec: MessageSpec) -> BoundStage:
+        return honest.bind(spec)._replace(encode=encode)
 
     return replace(honest, bind=bind)
 
@@ -136,7 +136,7 @@ def test_a_clip_at_twice_the_norm(population, monkeypatch):
     real = fr.clip(2.0)
 
     def longer(message: Message, client_key: jax.Array, round_key: jax.Array) -> Message:
-        bound = real.bind(Signal(message.vector.shape[0], 100))
+        bound = real.bind(MessageSpec(message.vector.shape[0], 100))
         return bound.encode(message, client_key, round_key)
 
     found = audit(audited(fr.gaussian_noise(1.0), planted(fr.clip(1.0), longer)), population)
@@ -148,8 +148,10 @@ def test_a_weight_without_a_bound(population, monkeypatch):
     unguarded(monkeypatch)
 
     def as_many_as_they_say(message: Message, client_key: jax.Array, round_key: jax.Array) -> Message:
-        weight = message.side[0] / 6.0
-        return Message(message.vector * weight, jnp.concatenate([weight[None], message.side[1:] * weight]))
+        weight = message.auxiliary[0] / 6.0
+        return Message(
+            message.vector * weight, jnp.concatenate([weight[None], message.auxiliary[1:] * weight])
+        )
 
     given = audited(fr.gaussian_noise(1.0), planted(fr.weight_by_examples(bound=6), as_many_as_they_say))
     assert not audit(given, population)["holds"]

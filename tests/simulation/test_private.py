@@ -25,7 +25,7 @@ from fairyring.rounds.cohorts import CohortSampler, Leaving
 from fairyring.rounds.feasibility import (
     check_participation,
     enough,
-    most_below,
+    largest_minimum_cohort,
     probability_below,
     probability_beyond,
 )
@@ -67,7 +67,7 @@ IN_TURN = plan(
 
 
 def noise_of(given: fr.Plan):
-    found = given.bound.signal.noise
+    found = given.bound.spec.noise
     assert found is not None
     return found
 
@@ -212,7 +212,7 @@ def test_a_round_of_too_few_is_cancelled_and_spends_nothing(given, mode, tmp_pat
     assert not all(aborted)
     history = ledger(tmp_path / "run")
     assert sum(history.spent().counts.values()) == aborted.count(False) == len(found.clients)
-    assert min(found.clients) >= given.fewest
+    assert min(found.clients) >= given.minimum_cohort
     assert [one.cancelled for one in history.reservations.values()] == aborted
     assert (
         made.header["privacy"]["spent"] == Accountant(AtMost(), DELTA).spent(history.spent().counts).epsilon
@@ -291,7 +291,7 @@ def test_no_sum_and_no_vector_without_noise_is_kept(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_how_many_came_is_in_no_release_where_sampling_is_secret(tmp_path, monkeypatch):
-    given = plan(fr.gaussian_noise(1.5), cohort=fr.cohort.poisson(0.25, most=38), bits=None)
+    given = plan(fr.gaussian_noise(1.5), cohort=fr.cohort.poisson(0.25, maximum=38), bits=None)
     found = Releases(monkeypatch)
     made = run(given, run=tmp_path / "run")
     assert len(set(found.clients)) > 1
@@ -326,7 +326,7 @@ FEW = fr.Budget(math.inf, DELTA, population=40)
         ({}, {"entropy": "x" * 32}, "entropy: given str"),
         ({"budget": fr.Budget(math.inf, DELTA, population=41)}, {}, "41.*at most 40.*population=40"),
         (
-            {"cohort": fr.cohort.poisson(0.25, most=15)},
+            {"cohort": fr.cohort.poisson(0.25, maximum=15)},
             {},
             r"poisson most: given 15, which a round of 40 clients exceeds.*Set most=(2\d|30)",
         ),
@@ -383,13 +383,23 @@ def test_more_rounds_than_the_noise_was_calibrated_for():
 
 def test_the_advice_for_a_poisson_bound_is_enough_and_no_more():
     for clients, rate, rare in ((40, 0.25, 1e-9), (350, 0.1, 1e-12), (10_000, 0.01, 1e-15)):
-        most = enough(clients, rate, rare)
-        assert probability_beyond(clients, rate, most) <= rare < probability_beyond(clients, rate, most - 1)
-        fewest = most_below(clients, 0.5, rare)
-        assert probability_below(clients, 0.5, fewest) <= rare < probability_below(clients, 0.5, fewest + 1)
-    for most in (5, 10, 20, 39):
-        assert probability_beyond(40, 0.25, most) == pytest.approx(binom.sf(most, 40, 0.25), rel=1e-6)
-        assert probability_below(40, 0.25, most) == pytest.approx(binom.cdf(most - 1, 40, 0.25), rel=1e-6)
+        maximum = enough(clients, rate, rare)
+        assert (
+            probability_beyond(clients, rate, maximum)
+            <= rare
+            < probability_beyond(clients, rate, maximum - 1)
+        )
+        minimum_cohort = largest_minimum_cohort(clients, 0.5, rare)
+        assert (
+            probability_below(clients, 0.5, minimum_cohort)
+            <= rare
+            < probability_below(clients, 0.5, minimum_cohort + 1)
+        )
+    for maximum in (5, 10, 20, 39):
+        assert probability_beyond(40, 0.25, maximum) == pytest.approx(binom.sf(maximum, 40, 0.25), rel=1e-6)
+        assert probability_below(40, 0.25, maximum) == pytest.approx(
+            binom.cdf(maximum - 1, 40, 0.25), rel=1e-6
+        )
     assert probability_beyond(40, 0.25, 40) == 0.0
     assert probability_below(40, 0.25, 41) == 1.0
 
@@ -397,10 +407,15 @@ def test_the_advice_for_a_poisson_bound_is_enough_and_no_more():
 @pytest.mark.parametrize(
     ("cohort", "secure", "settings", "message"),
     [
-        (fr.cohort.poisson(0.25, most=40), {"minimum_cohort": 3}, {}, r"need 3 clients, of about 10 a round"),
-        (fr.cohort.poisson(0.8, most=50), {"minimum_cohort": 3}, {"dropout": 0.5}, r"need 3.*about 16"),
         (
-            fr.cohort.poisson(0.5, most=40),
+            fr.cohort.poisson(0.25, maximum=40),
+            {"minimum_cohort": 3},
+            {},
+            r"need 3 clients, of about 10 a round",
+        ),
+        (fr.cohort.poisson(0.8, maximum=50), {"minimum_cohort": 3}, {"dropout": 0.5}, r"need 3.*about 16"),
+        (
+            fr.cohort.poisson(0.5, maximum=40),
             {"minimum_cohort": 3},
             {"secure_sum": "protocol"},
             r"'protocol', for a promise that rests on nobody knowing",
@@ -425,22 +440,22 @@ def test_what_a_poisson_cohort_may_show_follows_from_delta_and_rounds():
     for delta, rounds in ((1e-5, 10), (1e-5, 1000), (1e-9, 10)):
         given = plan(
             fr.gaussian_noise(3.0),
-            cohort=fr.cohort.poisson(0.1, most=20),
+            cohort=fr.cohort.poisson(0.1, maximum=20),
             bits=None,
             budget=fr.Budget(2.0, delta),
         )
         with pytest.raises(PlanError, match="poisson most") as caught:
             check_participation(given, CohortSampler(given.rule, people(200), 5), rounds)
-        most = int(re.search(r"Set most=(\d+)", str(caught.value))[1])
+        maximum = int(re.search(r"Set most=(\d+)", str(caught.value))[1])
         allowed = delta * 1e-3 / rounds / (1 + math.e**2) / 2
-        assert binom.sf(most, 201, 0.1) <= allowed < binom.sf(most - 1, 201, 0.1)
-        asked.append(most)
+        assert binom.sf(maximum, 201, 0.1) <= allowed < binom.sf(maximum - 1, 201, 0.1)
+        asked.append(maximum)
     assert asked[0] < asked[1] < asked[2]
 
 
 def test_a_poisson_round_of_nobody_releases_noise():
     """Whether anybody came is a secret: the model moves in every round, and nothing is taken back."""
-    given = plan(fr.gaussian_noise(1.0), cohort=fr.cohort.poisson(0.02, most=40), bits=None)
+    given = plan(fr.gaussian_noise(1.0), cohort=fr.cohort.poisson(0.02, maximum=40), bits=None)
     states = []
     made = run(given, rounds=12, on_round=lambda record: states.append(record.clients))
     assert 0 in states[1:]
@@ -479,7 +494,7 @@ def test_clients_take_turns_evenly_and_far_enough_apart(clients, size, separatio
             last[client] = number
         times[sampled] += 1
         assert times.max() - times.min() <= 1
-    assert times.max() <= AtMost(None, separation).most(rounds)
+    assert times.max() <= AtMost(None, separation).maximum(rounds)
     if clients > 15:  # in an order of the seed's own
         others = CohortSampler(rule, population, seed + 1)
         assert (

@@ -85,7 +85,7 @@ CORRELATED = plan(
     budget=fr.Budget(8.0, DELTA),
     cohort=fr.cohort.in_turn(10, separation=4),
 )
-COINS = plan(fr.gaussian_noise(2.0), bits=None, budget=LIMIT, cohort=fr.cohort.poisson(0.25, most=33))
+COINS = plan(fr.gaussian_noise(2.0), bits=None, budget=LIMIT, cohort=fr.cohort.poisson(0.25, maximum=33))
 REFUTED = {"holds": False, "claimed": 3.25}
 HELD = {"holds": True, "claimed": 3.25}
 SILOS = silos()

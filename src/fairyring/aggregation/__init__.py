@@ -5,7 +5,7 @@ examples -> local training -> delta -> weight -> clip -> rotate -> quantize -> s
 
 from fairyring.aggregation.clipping import clip
 from fairyring.aggregation.composition import chain, complete
-from fairyring.aggregation.contract import Bound, Message, Properties, Side, Signal, Stage
+from fairyring.aggregation.contract import Auxiliary, BoundStage, Message, MessageSpec, Properties, Stage
 from fairyring.aggregation.modular import secure_sum
 from fairyring.aggregation.quantization import quantize
 from fairyring.aggregation.rotation import rotate

@@ -1,6 +1,6 @@
 """How many coordinates a sparsifying stage keeps."""
 
-from fairyring.aggregation.contract import require_whole
+from fairyring.aggregation.contract import require_integer
 from fairyring.core.errors import PlanError
 
 
@@ -14,7 +14,7 @@ def check_count(stage: str, k: int | None, fraction: float | None) -> None:
             do=f"Write {stage}(fraction=0.1) or {stage}(k=1000).",
         )
     if k is not None:
-        require_whole(stage, "k", k, 1)
+        require_integer(stage, "k", k, 1)
     elif isinstance(fraction, bool) or not isinstance(fraction, int | float) or not 0 < fraction <= 1:
         raise PlanError(
             f"{stage} fraction", given=repr(fraction), expected="a number in (0, 1]", do="Choose 0.1 or so."

@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 
 from fairyring.aggregation.contract import (
-    Bound,
+    BoundStage,
     Message,
+    MessageSpec,
     Properties,
-    Signal,
     Stage,
     require_positive,
     require_real,
@@ -34,21 +34,21 @@ def clip(norm: float) -> Stage:
     name = f"clip({norm:g})"
 
     def encode(message: Message, client_key: jax.Array, round_key: jax.Array) -> Message:
-        return Message(_shortened(message.vector, norm), message.side)
+        return Message(_shortened(message.vector, norm), message.auxiliary)
 
     def decode(total: Message, round_key: jax.Array) -> Message:
         return total
 
-    def bind(signal: Signal) -> Bound:
-        require_real(signal, name)
-        l2 = norm if signal.l2 is None else min(norm, signal.l2)
-        certain = signal.linf is None or signal.linf >= l2
-        out = signal.but(
+    def bind(spec: MessageSpec) -> BoundStage:
+        require_real(spec, name)
+        l2 = norm if spec.l2 is None else min(norm, spec.l2)
+        certain = spec.linf is None or spec.linf >= l2
+        out = spec.replace(
             l2=l2,
-            linf=l2 if certain else signal.linf,
-            linf_failure=0.0 if certain else signal.linf_failure,
+            linf=l2 if certain else spec.linf,
+            linf_failure=0.0 if certain else spec.linf_failure,
         )
-        return Bound(out, encode, decode)
+        return BoundStage(out, encode, decode)
 
     properties = Properties(unbiased=False, linear=False, lossless=False)
     return Stage(

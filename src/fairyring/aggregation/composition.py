@@ -2,7 +2,7 @@
 
 import jax
 
-from fairyring.aggregation.contract import Bound, Message, Properties, Signal, Stage
+from fairyring.aggregation.contract import BoundStage, Message, MessageSpec, Properties, Stage
 from fairyring.aggregation.weighting import weight_uniformly
 from fairyring.core.errors import PlanError
 
@@ -44,12 +44,12 @@ def chain(*stages: Stage) -> Stage:
             do="Remove one of them.",
         )
 
-    def bind(signal: Signal) -> Bound:
-        bounds: list[Bound] = []
+    def bind(spec: MessageSpec) -> BoundStage:
+        bounds: list[BoundStage] = []
         for part in parts:  # what a stage before the secure sum must know of it
-            signal = signal.but(sum_bits=part.masking.modulus_bits) if part.masking else signal
+            spec = spec.replace(sum_bits=part.masking.modulus_bits) if part.masking else spec
         for part in parts:
-            bounds.append(part.bind(bounds[-1].signal if bounds else signal))
+            bounds.append(part.bind(bounds[-1].spec if bounds else spec))
 
         def encode(message: Message, client_key: jax.Array, round_key: jax.Array) -> Message:
             for place, bound in enumerate(bounds):
@@ -62,7 +62,7 @@ def chain(*stages: Stage) -> Stage:
                 total = bounds[place].decode(total, jax.random.fold_in(round_key, place))
             return total
 
-        return Bound(bounds[-1].signal if bounds else signal, encode, decode)
+        return BoundStage(bounds[-1].spec if bounds else spec, encode, decode)
 
     properties = Properties(unbiased=True, linear=True, lossless=True)
     for part in parts:

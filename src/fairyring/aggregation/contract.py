@@ -2,7 +2,7 @@
 
 A stage is a pair of pure functions. `encode` runs on the device, on one client's message; `decode` runs on
 the server, on the **sum** of the messages of a round. Stages are composed with `chain`: encode in order,
-decode in reverse. What is known before any data is seen (length, bounds, bits) is a `Signal`; a stage is
+decode in reverse. What is known before any data is seen (length, bounds, bits) is a `MessageSpec`; a stage is
 bound to the signal it receives and says what it sends, so that a chain that cannot work is refused when a
 plan is made.
 """
@@ -21,15 +21,15 @@ from fairyring.core.noise import Noise, NoiseRequest
 class Message(NamedTuple):
     """What one client sends, or the sum of what many sent.
 
-    `vector` is the update, `[dimension]`; `side` is everything that travels with it, `[len(signal.side)]`:
+    `vector` is the update, `[dimension]`; `auxiliary` is everything that travels with it, `[len(spec.auxiliary)]`:
     first the weight, then the client's means of each metric.
     """
 
     vector: jax.Array
-    side: jax.Array
+    auxiliary: jax.Array
 
 
-class Side(NamedTuple):
+class Auxiliary(NamedTuple):
     """A coordinate beside the update, in `[0, bound]`; `bound` is `inf` where none is known."""
 
     name: str
@@ -56,7 +56,7 @@ class Masking:
 
 
 @dataclass(frozen=True)
-class Signal:
+class MessageSpec:
     """What is known of a message at one point of a chain, before any data.
 
     Bounds hold for one client's message, up to float32 rounding (relative 1e-5).
@@ -64,7 +64,7 @@ class Signal:
     Attributes:
         dimension: length of the vector.
         cohort: the most messages that will ever be summed.
-        side: the coordinates beside the update; `side[0]` is the number of examples until a weighting stage
+        side: the coordinates beside the update; `auxiliary[0]` is the number of examples until a weighting stage
             has turned it into the weight. A side coordinate travels as float32.
         l2: bound on the vector's Euclidean norm, or None. Always guaranteed.
         linf: bound on the size of a coordinate, or None.
@@ -86,7 +86,7 @@ class Signal:
 
     dimension: int
     cohort: int
-    side: tuple[Side, ...] = (Side("examples", math.inf),)
+    auxiliary: tuple[Auxiliary, ...] = (Auxiliary("examples", math.inf),)
     l2: float | None = None
     linf: float | None = None
     linf_failure: float = 0.0
@@ -97,17 +97,17 @@ class Signal:
     summable: bool = True
     masking: Masking | None = None
     uniform: bool = False
-    counted: bool = True
+    public_count: bool = True
     honest: int = 1
     sum_bits: int = 32
     noise: Noise | None = None
 
-    def but(self, **changes: Any) -> "Signal":
+    def replace(self, **changes: Any) -> "Signal":
         """This signal with some fields changed."""
         return replace(self, **changes)
 
     @property
-    def discreet(self) -> bool:
+    def hides_nonfinite(self) -> bool:
         """Nobody may see whose update was not finite: such a client is counted as all others, and sends zeros.
 
         So it is under a noise stage, whose promise covers the divisor as well, and under masks.
@@ -131,10 +131,10 @@ class Signal:
     @property
     def bytes(self) -> int:
         """Length of one encoded message on the wire; `wire.pack` makes exactly this many."""
-        return self.vector_bytes + 4 * len(self.side)
+        return self.vector_bytes + 4 * len(self.auxiliary)
 
 
-class Bound(NamedTuple):
+class BoundStage(NamedTuple):
     """A stage bound to the signal it receives.
 
     Attributes:
@@ -144,7 +144,7 @@ class Bound(NamedTuple):
         decode: `(summed message, round_key) -> message`, on the server, the inverse on sums.
     """
 
-    signal: Signal
+    spec: MessageSpec
     encode: Callable[[Message, jax.Array, jax.Array], Message]
     decode: Callable[[Message, jax.Array], Message]
 
@@ -177,7 +177,7 @@ class Stage:
 
     Attributes:
         name: as a person reads it, such as ``clip(0.5)``.
-        bind: `Signal -> Bound`; raises `PlanError` where the stage cannot follow what came before.
+        bind: `MessageSpec -> BoundStage`; raises `PlanError` where the stage cannot follow what came before.
         weighting: this stage decides the weight of a client.
         settings: the arguments of the function that makes the stage, all of them, as plain values.
         properties: what it promises.
@@ -194,7 +194,7 @@ class Stage:
     """
 
     name: str
-    bind: Callable[[Signal], Bound]
+    bind: Callable[[MessageSpec], BoundStage]
     weighting: bool = False
     settings: tuple[tuple[str, Any], ...] = ()
     properties: Properties = field(default=Properties(unbiased=False, linear=False, lossless=False))
@@ -216,23 +216,23 @@ class Stage:
         return self.name
 
 
-def require_real(signal: Signal, stage: str) -> None:
+def require_real(spec: MessageSpec, stage: str) -> None:
     """Raise `PlanError` unless the vector still holds real numbers."""
-    if signal.modulus_bits is not None:
+    if spec.modulus_bits is not None:
         raise PlanError(
             f"a chain with {stage} after secure_sum",
-            given=f"a vector modulo 2^{signal.modulus_bits}",
+            given=f"a vector modulo 2^{spec.modulus_bits}",
             expected="secure_sum as the last stage",
             do=f"Move {stage} before secure_sum.",
         )
-    if signal.noise is not None:
+    if spec.noise is not None:
         raise PlanError(
             f"a chain with {stage} after the noise",
-            given=f"{signal.noise.mechanism} noise before it",
+            given=f"{spec.noise.mechanism} noise before it",
             expected="nothing but secure_sum after the noise, which was measured for the vector as it is there",
             do=f"Move {stage} before the noise.",
         )
-    if signal.integer:
+    if spec.integer:
         raise PlanError(
             f"a chain with {stage} after quantize",
             given="a vector of whole numbers",
@@ -265,7 +265,7 @@ def fits(value: float) -> bool:
     return 2.0**-64 <= value <= 2.0**64
 
 
-def require_whole(stage: str, setting: str, value: int, low: int, high: int | None = None) -> int:
+def require_integer(stage: str, setting: str, value: int, low: int, high: int | None = None) -> int:
     """`value`; raises `PlanError` unless it is an int in `[low, high]`."""
     whole = isinstance(value, int) and not isinstance(value, bool)
     if not whole or value < low or (high is not None and value > high):

@@ -4,14 +4,14 @@ import jax
 import jax.numpy as jnp
 
 from fairyring.aggregation.contract import (
-    Bound,
+    BoundStage,
     Message,
+    MessageSpec,
     Properties,
-    Signal,
     Stage,
+    require_integer,
     require_positive,
     require_real,
-    require_whole,
 )
 from fairyring.aggregation.finite import finite_or_zero
 from fairyring.core.errors import PlanError
@@ -40,15 +40,15 @@ def quantize(bits: int = 8, bound: float | None = None) -> Stage:
         PlanError: `bits` or `bound` is out of range; when bound to a signal: no range is known, or the sum of
             a cohort's levels does not fit into 32 bits.
     """
-    require_whole("quantize", "bits", bits, 2, 16)
+    require_integer("quantize", "bits", bits, 2, 16)
     if bound is not None:
         bound = require_positive("quantize", "bound", bound)
     name = f"quantize(bits={bits}{'' if bound is None else f', bound={bound:g}'})"
     levels = (1 << (bits - 1)) - 1
 
-    def bind(signal: Signal) -> Bound:
-        require_real(signal, name)
-        limit = signal.linf if bound is None else bound
+    def bind(spec: MessageSpec) -> BoundStage:
+        require_real(spec, name)
+        limit = spec.linf if bound is None else bound
         if limit is None or limit <= 0:
             raise PlanError(
                 name,
@@ -57,10 +57,10 @@ def quantize(bits: int = 8, bound: float | None = None) -> Stage:
                 do="Put clip(norm), best followed by rotate(), before it, or give quantize(bound=...); "
                 "after weight_by_examples the range is known only with a bound.",
             )
-        if signal.cohort * levels >= 1 << 31:
+        if spec.cohort * levels >= 1 << 31:
             raise PlanError(
                 name,
-                given=f"{signal.cohort} clients of {levels} levels",
+                given=f"{spec.cohort} clients of {levels} levels",
                 expected="a sum below 2^31",
                 do=f"Use a cohort of at most {((1 << 31) - 1) // levels}, or fewer bits.",
             )
@@ -68,21 +68,21 @@ def quantize(bits: int = 8, bound: float | None = None) -> Stage:
 
         def encode(message: Message, client_key: jax.Array, round_key: jax.Array) -> Message:
             # What is clipped is finite.
-            vector = message.vector if signal.l2 is not None else finite_or_zero(message.vector)
+            vector = message.vector if spec.l2 is not None else finite_or_zero(message.vector)
             # In 65536ths of a step. The only rounding of floats, and the largest value is exact in float32.
             fine = jax.lax.round(vector * (65536.0 / step), jax.lax.RoundingMethod.TO_NEAREST_EVEN)
             fine = jnp.clip(fine, -levels * 65536.0, levels * 65536.0).astype(jnp.int32)
-            return Message((fine + sixteen_bits(client_key, signal.dimension)) >> 16, message.side)
+            return Message((fine + sixteen_bits(client_key, spec.dimension)) >> 16, message.auxiliary)
 
         def decode(total: Message, round_key: jax.Array) -> Message:
-            return Message(total.vector.astype(jnp.float32) * step, total.side)
+            return Message(total.vector.astype(jnp.float32) * step, total.auxiliary)
 
-        root = (signal.dimension if signal.nonzero is None else signal.nonzero) ** 0.5
+        root = (spec.dimension if spec.nonzero is None else spec.nonzero) ** 0.5
         l2 = levels * root
-        if signal.l2 is not None:
-            l2 = min(l2, signal.l2 / step + (1 + 2.0**-16) * root)
-        out = signal.but(bits=bits, integer=True, l2=l2, linf=float(levels), linf_failure=0.0)
-        return Bound(out, encode, decode)
+        if spec.l2 is not None:
+            l2 = min(l2, spec.l2 / step + (1 + 2.0**-16) * root)
+        out = spec.replace(bits=bits, integer=True, l2=l2, linf=float(levels), linf_failure=0.0)
+        return BoundStage(out, encode, decode)
 
     properties = Properties(unbiased=True, linear=False, lossless=False)
     settings = (("bits", bits), ("bound", bound))

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fairyring.aggregation.contract import Bound, Message, Properties, Signal, Stage, require_real
+from fairyring.aggregation.contract import BoundStage, Message, MessageSpec, Properties, Stage, require_real
 from fairyring.core.errors import PlanError
 from fairyring.core.words import signs
 
@@ -27,7 +27,7 @@ def rotate(block: int | None = None, *, failure: float = 1e-6) -> Stage:
         block: length of a block, a power of two from 2 to 2^18. Larger blocks spread better and pad more. By
             default the largest up to 4096 that pads at most a sixteenth (or 63 coordinates).
         failure: probability, over the round's signs, that some coordinate of one message lies beyond the
-            bound stated as `signal.linf` (a quantiser clamps it). With 0 the guaranteed bound is stated,
+            bound stated as `spec.linf` (a quantiser clamps it). With 0 the guaranteed bound is stated,
             which knows nothing of the signs and is hardly better than none.
 
     Raises:
@@ -54,24 +54,24 @@ def rotate(block: int | None = None, *, failure: float = 1e-6) -> Stage:
         )
     name = f"rotate({'' if block is None else f'block={block}'})"
 
-    def bind(signal: Signal) -> Bound:
-        require_real(signal, name)
-        length = block or _fitting(signal.dimension)
-        padded = -(-signal.dimension // length) * length
+    def bind(spec: MessageSpec) -> BoundStage:
+        require_real(spec, name)
+        length = block or _fitting(spec.dimension)
+        padded = -(-spec.dimension // length) * length
         outer = 1 << ((length.bit_length() - 1) // 2)
         factors = (outer, length // outer)
 
         def encode(message: Message, client_key: jax.Array, round_key: jax.Array) -> Message:
-            x = jnp.pad(message.vector, (0, padded - signal.dimension)) * signs(round_key, padded)
-            return Message(_hadamard(x, *factors), message.side)
+            x = jnp.pad(message.vector, (0, padded - spec.dimension)) * signs(round_key, padded)
+            return Message(_hadamard(x, *factors), message.auxiliary)
 
         def decode(total: Message, round_key: jax.Array) -> Message:
             x = _hadamard(total.vector, *reversed(factors)) * signs(round_key, padded)
-            return Message(x[: signal.dimension], total.side)
+            return Message(x[: spec.dimension], total.auxiliary)
 
-        linf, risk = _spread(signal, length, padded, failure)
-        out = signal.but(dimension=padded, linf=linf, linf_failure=risk, nonzero=None, summable=True)
-        return Bound(out, encode, decode)
+        linf, risk = _spread(spec, length, padded, failure)
+        out = spec.replace(dimension=padded, linf=linf, linf_failure=risk, nonzero=None, summable=True)
+        return BoundStage(out, encode, decode)
 
     properties = Properties(unbiased=True, linear=True, lossless=True)
     return Stage(name, bind, False, (("block", block), ("failure", float(failure))), properties, "rotate")
@@ -87,15 +87,15 @@ def _fitting(dimension: int) -> int:
     return length
 
 
-def _spread(signal: Signal, block: int, padded: int, failure: float) -> tuple[float | None, float]:
+def _spread(spec: MessageSpec, block: int, padded: int, failure: float) -> tuple[float | None, float]:
     """The stated bound on a rotated coordinate and the probability that it is broken."""
     # The norm of one block, which is all that one rotated coordinate sees.
-    norms = [math.inf if signal.l2 is None else signal.l2]
-    norms.append(math.inf if signal.linf is None else signal.linf * math.sqrt(block))
+    norms = [math.inf if spec.l2 is None else spec.l2]
+    norms.append(math.inf if spec.linf is None else spec.linf * math.sqrt(block))
     norm = min(norms)
     if math.isinf(norm):
         return None, 0.0
-    inherited = signal.linf_failure if norms[1] < norms[0] else 0.0
+    inherited = spec.linf_failure if norms[1] < norms[0] else 0.0
     if failure == 0:
         return norm, inherited
     # Hoeffding for a sum of independent signs, over all coordinates.

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from fairyring.aggregation._counts import check_count, count_of
-from fairyring.aggregation.contract import Bound, Message, Properties, Signal, Stage, require_real
+from fairyring.aggregation.contract import BoundStage, Message, MessageSpec, Properties, Stage, require_real
 
 
 def top_k(k: int | None = None, *, fraction: float | None = None) -> Stage:
@@ -29,17 +29,17 @@ def top_k(k: int | None = None, *, fraction: float | None = None) -> Stage:
     def decode(total: Message, round_key: jax.Array) -> Message:
         return total
 
-    def bind(signal: Signal) -> Bound:
-        require_real(signal, name)
-        count = count_of("top_k", k, fraction, signal.dimension)
+    def bind(spec: MessageSpec) -> BoundStage:
+        require_real(spec, name)
+        count = count_of("top_k", k, fraction, spec.dimension)
 
         def encode(message: Message, client_key: jax.Array, round_key: jax.Array) -> Message:
             _, index = jax.lax.top_k(jnp.abs(message.vector), count)
             kept = jnp.zeros_like(message.vector).at[index].set(message.vector[index], unique_indices=True)
-            return Message(kept, message.side)
+            return Message(kept, message.auxiliary)
 
-        nonzero = count if signal.nonzero is None else min(count, signal.nonzero)
-        return Bound(signal.but(nonzero=nonzero, summable=False), encode, decode)
+        nonzero = count if spec.nonzero is None else min(count, spec.nonzero)
+        return BoundStage(spec.replace(nonzero=nonzero, summable=False), encode, decode)
 
     properties = Properties(unbiased=False, linear=False, lossless=False, summable=False)
     return Stage(name, bind, False, (("k", k), ("fraction", fraction)), properties, "top_k")

@@ -7,13 +7,13 @@ import jax
 import jax.numpy as jnp
 
 from fairyring.aggregation.contract import (
-    Bound,
+    BoundStage,
     Message,
+    MessageSpec,
     Properties,
-    Signal,
     Stage,
+    require_integer,
     require_real,
-    require_whole,
 )
 from fairyring.core.errors import PlanError
 from fairyring.core.words import below, signs
@@ -38,13 +38,13 @@ def count_sketch(
         rows, columns: shape of the table, each at least 1.
         estimate: ``"mean"`` or ``"median"`` of the rows.
         failure: probability, over the round's signs, that some cell of one message lies beyond
-            `signal.linf`; 0 states the guaranteed bound.
+            `spec.linf`; 0 states the guaranteed bound.
 
     Raises:
         PlanError: a setting is out of range.
     """
-    require_whole("count_sketch", "rows", rows, 1)
-    require_whole("count_sketch", "columns", columns, 1)
+    require_integer("count_sketch", "rows", rows, 1)
+    require_integer("count_sketch", "columns", columns, 1)
     if estimate not in ("mean", "median"):
         raise PlanError(
             "count_sketch estimate", given=repr(estimate), expected="'mean' or 'median'", do="Choose one."
@@ -58,9 +58,9 @@ def count_sketch(
         )
     name = f"count_sketch({rows}, {columns}{'' if estimate == 'mean' else ', estimate=' + repr(estimate)})"
 
-    def bind(signal: Signal) -> Bound:
-        require_real(signal, name)
-        runs = -(-signal.dimension // columns)
+    def bind(spec: MessageSpec) -> BoundStage:
+        require_real(spec, name)
+        runs = -(-spec.dimension // columns)
 
         def turns(round_key: jax.Array) -> tuple[jax.Array, jax.Array]:
             """Key of the signs of each row `[rows]`, and how far each run is turned: int32 `[rows, runs]`."""
@@ -72,7 +72,7 @@ def count_sketch(
             return jax.lax.dynamic_slice(jnp.concatenate([run, run]), (columns - distance,), (columns,))
 
         def encode(message: Message, client_key: jax.Array, round_key: jax.Array) -> Message:
-            x = jnp.pad(message.vector, (0, runs * columns - signal.dimension)).reshape(runs, columns)
+            x = jnp.pad(message.vector, (0, runs * columns - spec.dimension)).reshape(runs, columns)
 
             def row(_: None, shared: tuple[jax.Array, jax.Array]) -> tuple[None, jax.Array]:
                 key, distances = shared
@@ -83,7 +83,7 @@ def count_sketch(
 
                 return None, jax.lax.scan(add, jnp.zeros((columns,), jnp.float32), (signed, distances))[0]
 
-            return Message(jax.lax.scan(row, None, turns(round_key))[1].reshape(-1), message.side)
+            return Message(jax.lax.scan(row, None, turns(round_key))[1].reshape(-1), message.auxiliary)
 
         def decode(total: Message, round_key: jax.Array) -> Message:
             keys, distances = turns(round_key)
@@ -95,14 +95,14 @@ def count_sketch(
 
             estimates = jax.lax.map(row, (total.vector.reshape(rows, columns), keys, distances))
             combine = jnp.mean if estimate == "mean" else jnp.median
-            return Message(combine(estimates, axis=0)[: signal.dimension], total.side)
+            return Message(combine(estimates, axis=0)[: spec.dimension], total.auxiliary)
 
-        linf, risk = _cell_bound(signal, runs, rows * columns, failure)
-        l2 = None if signal.l2 is None else signal.l2 * math.sqrt(rows * runs)
-        out = signal.but(
+        linf, risk = _cell_bound(spec, runs, rows * columns, failure)
+        l2 = None if spec.l2 is None else spec.l2 * math.sqrt(rows * runs)
+        out = spec.replace(
             dimension=rows * columns, l2=l2, linf=linf, linf_failure=risk, nonzero=None, summable=True
         )
-        return Bound(out, encode, decode)
+        return BoundStage(out, encode, decode)
 
     linear = estimate == "mean"
     settings = (("rows", rows), ("columns", columns), ("estimate", estimate), ("failure", float(failure)))
@@ -110,14 +110,14 @@ def count_sketch(
     return Stage(name, bind, False, settings, properties, "count_sketch")
 
 
-def _cell_bound(signal: Signal, runs: int, cells: int, failure: float) -> tuple[float | None, float]:
+def _cell_bound(spec: MessageSpec, runs: int, cells: int, failure: float) -> tuple[float | None, float]:
     """The stated bound on a cell (one coordinate a run, signed) and the probability that it is broken."""
-    by_norm = math.inf if signal.l2 is None else signal.l2
-    by_size = math.inf if signal.linf is None else signal.linf * math.sqrt(runs)
+    by_norm = math.inf if spec.l2 is None else spec.l2
+    by_size = math.inf if spec.linf is None else spec.linf * math.sqrt(runs)
     norm = min(by_norm, by_size)  # of the coordinates that meet in one cell
     if math.isinf(norm):
         return None, 0.0
-    inherited = signal.linf_failure if by_size < by_norm else 0.0
+    inherited = spec.linf_failure if by_size < by_norm else 0.0
     certain = norm * math.sqrt(runs)
     probable = norm * math.sqrt(2 * math.log(2 * cells / failure)) if failure else math.inf
     return (probable, failure + inherited) if probable < certain else (certain, inherited)

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from fairyring.aggregation._counts import check_count, count_of
-from fairyring.aggregation.contract import Bound, Message, Properties, Signal, Stage, require_real
+from fairyring.aggregation.contract import BoundStage, Message, MessageSpec, Properties, Stage, require_real
 from fairyring.core.words import below
 
 
@@ -31,10 +31,10 @@ def random_k(k: int | None = None, *, fraction: float | None = None) -> Stage:
     check_count("random_k", k, fraction)
     name = f"random_k({f'k={k}' if k is not None else f'fraction={fraction:g}'})"
 
-    def bind(signal: Signal) -> Bound:
-        require_real(signal, name)
-        count = count_of("random_k", k, fraction, signal.dimension)
-        short, longer = divmod(signal.dimension, count)  # the first `longer` strata have one coordinate more
+    def bind(spec: MessageSpec) -> BoundStage:
+        require_real(spec, name)
+        count = count_of("random_k", k, fraction, spec.dimension)
+        short, longer = divmod(spec.dimension, count)  # the first `longer` strata have one coordinate more
 
         def chosen(round_key: jax.Array) -> tuple[jax.Array, jax.Array]:
             """The chosen coordinate of each stratum and the stratum's length: int32 `[count]` each."""
@@ -45,16 +45,16 @@ def random_k(k: int | None = None, *, fraction: float | None = None) -> Stage:
         def encode(message: Message, client_key: jax.Array, round_key: jax.Array) -> Message:
             index, _ = chosen(round_key)
             vector = message.vector.at[index].get(mode="promise_in_bounds", indices_are_sorted=True)
-            return Message(vector, message.side)
+            return Message(vector, message.auxiliary)
 
         def decode(total: Message, round_key: jax.Array) -> Message:
             index, size = chosen(round_key)
-            vector = jnp.zeros((signal.dimension,), jnp.float32)
+            vector = jnp.zeros((spec.dimension,), jnp.float32)
             scaled = total.vector * size.astype(jnp.float32)
             vector = vector.at[index].set(scaled, unique_indices=True, indices_are_sorted=True)
-            return Message(vector, total.side)
+            return Message(vector, total.auxiliary)
 
-        return Bound(signal.but(dimension=count, nonzero=None, summable=True), encode, decode)
+        return BoundStage(spec.replace(dimension=count, nonzero=None, summable=True), encode, decode)
 
     properties = Properties(unbiased=True, linear=True, lossless=False)
     return Stage(name, bind, False, (("k", k), ("fraction", fraction)), properties, "random_k")

@@ -1,9 +1,9 @@
-"""One client's encoded message as bytes, and back. The length is always `signal.bytes`.
+"""One client's encoded message as bytes, and back. The length is always `spec.bytes`.
 
-The vector comes first, then the side coordinates as little-endian float32. Whole numbers take `signal.bits`
+The vector comes first, then the side coordinates as little-endian float32. Whole numbers take `spec.bits`
 bits each, two's complement, least significant bit first, without gaps; real numbers are little-endian
-float32. Where only `signal.nonzero` coordinates travel, their indices come first (ascending,
-`signal.index_bits` bits each), then their values. Bits left over in the vector's last byte are zero. Every
+float32. Where only `spec.nonzero` coordinates travel, their indices come first (ascending,
+`spec.index_bits` bits each), then their values. Bits left over in the vector's last byte are zero. Every
 message has exactly one form in bytes, or, where fewer coordinates are nonzero than may be, one that `pack`
 chooses: the first zeros fill up.
 """
@@ -12,109 +12,109 @@ from typing import Any, Never, cast
 
 import numpy as np
 
-from fairyring.aggregation.contract import Message, Signal
+from fairyring.aggregation.contract import Message, MessageSpec
 from fairyring.core.errors import WireError
 from fairyring.core.packing import pack_words, unpack_words
 
 
-def pack(message: Message, signal: Signal) -> bytes:
+def pack(message: Message, spec: MessageSpec) -> bytes:
     """The bytes of one encoded message.
 
     Args:
-        message: NumPy arrays: vector `[signal.dimension]` (float32, or int32/uint32 where `signal.integer`),
-            side float32 `[len(signal.side)]`.
+        message: NumPy arrays: vector `[spec.dimension]` (float32, or int32/uint32 where `spec.integer`),
+            side float32 `[len(spec.auxiliary)]`.
         signal: what the bound chain says of it.
 
     Raises:
         WireError: the message does not have this form.
     """
-    vector, side = np.asarray(message.vector), np.asarray(message.side)
-    if vector.shape != (signal.dimension,) or side.shape != (len(signal.side),):
+    vector, auxiliary = np.asarray(message.vector), np.asarray(message.auxiliary)
+    if vector.shape != (spec.dimension,) or auxiliary.shape != (len(spec.auxiliary),):
         _refuse(
             "message",
-            f"shapes {vector.shape} and {side.shape}",
-            f"[{signal.dimension}] and [{len(signal.side)}]",
+            f"shapes {vector.shape} and {auxiliary.shape}",
+            f"[{spec.dimension}] and [{len(spec.auxiliary)}]",
         )
-    if vector.dtype != _dtype(signal) or side.dtype != np.float32:
-        _refuse("message", f"{vector.dtype} and {side.dtype}", f"{_dtype(signal)} and float32")
-    if signal.integer:
-        _check_range(vector, signal)
+    if vector.dtype != _dtype(spec) or auxiliary.dtype != np.float32:
+        _refuse("message", f"{vector.dtype} and {auxiliary.dtype}", f"{_dtype(spec)} and float32")
+    if spec.integer:
+        _check_range(vector, spec)
     words = vector.view(np.uint32)
-    if signal.nonzero is None:
-        body = pack_words(words, signal.bits)
+    if spec.nonzero is None:
+        body = pack_words(words, spec.bits)
     else:
-        index = _places(vector, signal)
-        bits = np.concatenate([_to_bits(index, signal.index_bits), _to_bits(words[index], signal.bits)])
+        index = _places(vector, spec)
+        bits = np.concatenate([_to_bits(index, spec.index_bits), _to_bits(words[index], spec.bits)])
         body = np.packbits(bits, bitorder="little").tobytes()
-    return body + side.astype("<f4").tobytes()
+    return body + auxiliary.astype("<f4").tobytes()
 
 
-def unpack(data: bytes, signal: Signal) -> Message:
+def unpack(data: bytes, spec: MessageSpec) -> Message:
     """The message that `data` holds, as NumPy arrays: the inverse of `pack`.
 
     The length is checked before anything is allocated. Whether real numbers are finite is not checked here.
 
     Raises:
-        WireError: `data` is not exactly `signal.bytes` long, has stray bits, a level out of range, or
+        WireError: `data` is not exactly `spec.bytes` long, has stray bits, a level out of range, or
             indices that are not ascending or not within the vector.
     """
-    if len(data) != signal.bytes:
-        _refuse("message", f"{len(data)} bytes", f"exactly {signal.bytes} bytes")
-    body = np.frombuffer(data, np.uint8, signal.vector_bytes)
-    side = np.frombuffer(data, "<f4", len(signal.side), signal.vector_bytes).astype(np.float32)
-    if signal.nonzero is None:
+    if len(data) != spec.bytes:
+        _refuse("message", f"{len(data)} bytes", f"exactly {spec.bytes} bytes")
+    body = np.frombuffer(data, np.uint8, spec.vector_bytes)
+    auxiliary = np.frombuffer(data, "<f4", len(spec.auxiliary), spec.vector_bytes).astype(np.float32)
+    if spec.nonzero is None:
         try:
-            words = unpack_words(body.data, signal.bits, signal.dimension, np.uint32)
+            words = unpack_words(body.data, spec.bits, spec.dimension, np.uint32)
         except ValueError:
             _refuse("message", "stray bits after the last value", "zeros")
     else:
         bits = np.unpackbits(body, bitorder="little")
-        middle = signal.nonzero * signal.index_bits
-        end = middle + signal.nonzero * signal.bits
+        middle = spec.nonzero * spec.index_bits
+        end = middle + spec.nonzero * spec.bits
         if bits[end:].any():
             _refuse("message", "stray bits after the last value", "zeros")
-        index = _from_bits(bits[:middle], signal.index_bits)
-        if (np.diff(index.astype(np.int64)) <= 0).any() or (index >= signal.dimension).any():
-            _refuse("message", "indices out of order or range", f"ascending indices below {signal.dimension}")
-        words = np.zeros(signal.dimension, np.uint32)
-        words[index] = _signed(_from_bits(bits[middle:end], signal.bits), signal)
-    if signal.nonzero is None:
-        words = _signed(words, signal)
-    vector = words.view(_dtype(signal))
-    if signal.integer:
-        _check_range(vector, signal)
-    return Message(cast(Any, vector), cast(Any, side))
+        index = _from_bits(bits[:middle], spec.index_bits)
+        if (np.diff(index.astype(np.int64)) <= 0).any() or (index >= spec.dimension).any():
+            _refuse("message", "indices out of order or range", f"ascending indices below {spec.dimension}")
+        words = np.zeros(spec.dimension, np.uint32)
+        words[index] = _signed(_from_bits(bits[middle:end], spec.bits), spec)
+    if spec.nonzero is None:
+        words = _signed(words, spec)
+    vector = words.view(_dtype(spec))
+    if spec.integer:
+        _check_range(vector, spec)
+    return Message(cast(Any, vector), cast(Any, auxiliary))
 
 
-def _dtype(signal: Signal) -> np.dtype:
-    if not signal.integer:
+def _dtype(spec: MessageSpec) -> np.dtype:
+    if not spec.integer:
         return np.dtype(np.float32)
-    return np.dtype(np.int32 if signal.modulus_bits is None else np.uint32)
+    return np.dtype(np.int32 if spec.modulus_bits is None else np.uint32)
 
 
-def _check_range(vector: np.ndarray, signal: Signal) -> None:
-    if signal.modulus_bits is not None:
-        if signal.modulus_bits < 32 and (vector >> np.uint32(signal.modulus_bits)).any():
-            _refuse("message", "a value beyond the modulus", f"values below 2^{signal.modulus_bits}")
-    elif signal.linf is not None and vector.size and max(vector.max(), -int(vector.min())) > signal.linf:
-        _refuse("message", "a level out of range", f"levels from -{signal.linf:g} to {signal.linf:g}")
+def _check_range(vector: np.ndarray, spec: MessageSpec) -> None:
+    if spec.modulus_bits is not None:
+        if spec.modulus_bits < 32 and (vector >> np.uint32(spec.modulus_bits)).any():
+            _refuse("message", "a value beyond the modulus", f"values below 2^{spec.modulus_bits}")
+    elif spec.linf is not None and vector.size and max(vector.max(), -int(vector.min())) > spec.linf:
+        _refuse("message", "a level out of range", f"levels from -{spec.linf:g} to {spec.linf:g}")
 
 
-def _places(vector: np.ndarray, signal: Signal) -> np.ndarray:
+def _places(vector: np.ndarray, spec: MessageSpec) -> np.ndarray:
     """Indices of exactly `nonzero` coordinates, all that are not zero among them, ascending: uint32."""
     full = np.flatnonzero(vector)
-    spare = (signal.nonzero or 0) - len(full)
+    spare = (spec.nonzero or 0) - len(full)
     if spare < 0:
-        _refuse("message", f"{len(full)} nonzero coordinates", f"at most {signal.nonzero}")
+        _refuse("message", f"{len(full)} nonzero coordinates", f"at most {spec.nonzero}")
     index = np.sort(np.concatenate([full, np.flatnonzero(vector == 0)[:spare]]))
     return index.astype(np.uint32)
 
 
-def _signed(words: np.ndarray, signal: Signal) -> np.ndarray:
-    """Two's complement of `signal.bits` bits carried to 32, where the vector is signed."""
-    if not signal.integer or signal.modulus_bits is not None or signal.bits == 32:
+def _signed(words: np.ndarray, spec: MessageSpec) -> np.ndarray:
+    """Two's complement of `spec.bits` bits carried to 32, where the vector is signed."""
+    if not spec.integer or spec.modulus_bits is not None or spec.bits == 32:
         return words
-    spare = 32 - signal.bits
+    spare = 32 - spec.bits
     return ((words << np.uint32(spare)).view(np.int32) >> np.int32(spare)).view(np.uint32)
 
 

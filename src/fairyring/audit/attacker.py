@@ -136,7 +136,7 @@ class Attacker:
         Of a noise stage it is known. Of rounding, a change like the one that was seen is sent twice through the plan's
         stages, for rounding is fresh each time.
         """
-        noise, squares = self.plan.bound.signal.noise, 0.0
+        noise, squares = self.plan.bound.spec.noise, 0.0
         if noise is not None:
             bands = float(np.linalg.norm(coefficients(noise.bands))) if noise.bands else 1.0
             squares += (noise.sigma * bands / noise.scale / clients) ** 2
@@ -188,9 +188,9 @@ class Attacker:
 
     def _encoded(self, vector: jax.Array, key: jax.Array) -> jax.Array:
         """A vector of one client as a server decodes it."""
-        bound, sides = self.plan.bound, [1.0] + [0.0] * (len(self.plan.sides) - 1)
+        bound, auxiliaries = self.plan.bound, [1.0] + [0.0] * (len(self.plan.auxiliaries) - 1)
         shared = of_client(self._root, NOBODY, Purpose.SHARED)
-        message = bound.encode(Message(vector, jnp.array(sides, jnp.float32)), key, shared)
+        message = bound.encode(Message(vector, jnp.array(auxiliaries, jnp.float32)), key, shared)
         return bound.decode(message, shared).vector
 
     def _bias_gradients(self, params: Tree, example: jax.Array) -> jax.Array:

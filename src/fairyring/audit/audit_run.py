@@ -15,7 +15,7 @@ from fairyring.population import Population
 from fairyring.privacy.canaries import Canaries
 from fairyring.privacy.mechanism import DirectCheck
 from fairyring.privacy.membership import Membership, check_shadows
-from fairyring.privacy.reconstruction import fewest_targets
+from fairyring.privacy.reconstruction import minimum_targets
 from fairyring.records.folder import RunFolder
 from fairyring.records.form import check_form
 from fairyring.records.layout import AUDIT, RUN, SCORES
@@ -160,7 +160,7 @@ def _digest(plan: Plan, population: Population) -> str:
 
 def _checked(canaries: int, targets: int, shadows: int | None) -> Canaries | DirectCheck:
     """How the plan is watched when it is run again; `PlanError` for numbers that an audit can't be made with."""
-    least = fewest_targets()
+    least = minimum_targets()
     if isinstance(targets, bool) or not isinstance(targets, int) or 0 != targets < least:
         raise PlanError(
             "audit targets",

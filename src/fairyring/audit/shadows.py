@@ -140,7 +140,7 @@ class _Shadows:
         self.plan, self.population, self.rounds = plan, population, rounds
         self.parts: Assembly = assemble(plan, population, root(seed), on)
         self.first = jax.jit(plan.first_state)
-        noise = plan.bound.signal.noise
+        noise = plan.bound.spec.noise
         length = plan.message_shape.vector.shape[0]
         counts = noise is not None and length > noise.coordinates
 

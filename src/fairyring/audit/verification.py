@@ -81,7 +81,7 @@ class Verified:
 
     rounds: int
     aborted: tuple[int, ...]
-    fewest: int
+    smallest_cohort: int
     sums: tuple[int, ...]
     models: tuple[int, ...]
     says: str
@@ -195,7 +195,7 @@ class _Check:
         return Verified(
             rounds=len(walk.counts),
             aborted=tuple(walk.aborted),
-            fewest=min(walk.counts, default=0),
+            smallest_cohort=min(walk.counts, default=0),
             sums=tuple(walk.sums),
             models=tuple(models),
             says=walk.terms.says() if walk.terms else "",

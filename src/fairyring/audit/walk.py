@@ -111,7 +111,7 @@ class Walk:
             "threat": (terms.threat, promise.threat),
             "adversarial rate": (terms.adversarial_rate, promise.adversarial_rate),
             "dropout rate": (terms.dropout_rate, promise.dropout_rate),
-            "minimum cohort": (terms.fewest, promise.minimum_cohort),
+            "minimum cohort": (terms.minimum_cohort, promise.minimum_cohort),
         }
         for what, (given, expected) in told.items():
             require(

@@ -41,7 +41,7 @@ def _checked(found: "Verified") -> Iterator[str]:
             "Before each round its devices were bound to all that came before: plan, population, every line of "
             "metrics.jsonl, every transcript and every model are as they were."
         )
-        yield f"The smallest sum is of {units.count(found.fewest, 'device')}."
+        yield f"The smallest sum is of {units.count(found.smallest_cohort, 'device')}."
         yield f"Sums kept: {_rounds(found.sums)}; each is the one its transcript names."
         yield f"Models kept: {_rounds(found.models)}; each is the one that came of its round."
     if found.aborted:

@@ -72,9 +72,9 @@ class SecureSumError(FairyringError):
         stage: where it was, as the party that says so names it.
     """
 
-    def __init__(self, stage: str, *, given: object, expected: str, do: str) -> None:
-        self.stage = str(stage)
-        super().__init__(f"secure sum, {self.stage}", given=given, expected=expected, do=do)
+    def __init__(self, phase: str, *, given: object, expected: str, do: str) -> None:
+        self.phase = str(phase)
+        super().__init__(f"secure sum, {self.phase}", given=given, expected=expected, do=do)
 
 
 class MessageRefused(SecureSumError, ValueError):

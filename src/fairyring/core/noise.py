@@ -36,7 +36,7 @@ class Noise:
     bands: int = 0
     shares: int = 0
     top_up: bool = False
-    sides: tuple[float, ...] = ()
+    auxiliaries: tuple[float, ...] = ()
 
     @property
     def distributed(self) -> bool:
@@ -48,7 +48,7 @@ class Noise:
         """Standard deviation of the noise of a sum that is as noisy as promised, in steps of the grid."""
         return self.multiplier * self.l2
 
-    def side_std(self, weight: float, sigma: float | None = None) -> tuple[float, ...]:
+    def auxiliary_std(self, weight: float, sigma: float | None = None) -> tuple[float, ...]:
         """Standard deviation of the noise in the mean of each side value after the weight.
 
         Args:
@@ -59,7 +59,10 @@ class Noise:
         Returns:
             One for each, in the value's own unit, as it is before it is cut to its bounds.
         """
-        return tuple(side * (self.sigma if sigma is None else sigma) / weight for side in self.sides[1:])
+        return tuple(
+            auxiliary * (self.sigma if sigma is None else sigma) / weight
+            for auxiliary in self.auxiliaries[1:]
+        )
 
 
 class NoiseRequest(NamedTuple):

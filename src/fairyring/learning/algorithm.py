@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fairyring.aggregation.contract import Side
+from fairyring.aggregation.contract import Auxiliary
 
 Tree = Any
 
@@ -32,7 +32,7 @@ class Report(NamedTuple):
     """What a client makes of it: an update (any pytree, the same for all clients), side values, its new state."""
 
     update: Tree
-    side: tuple[jax.Array, ...]
+    auxiliary: tuple[jax.Array, ...]
     mine: Tree
 
 
@@ -46,7 +46,7 @@ class Algorithm(NamedTuple):
         correct: `(gradient, params, received params, shared, mine) -> gradient`, at every local step.
         report: `(Local, shared, mine) -> Report`.
         sides: the side values of a report, with their bounds.
-        apply: `(mean update, mean sides, shared, fraction) -> (mean delta, shared)`, on the server; `fraction` is
+        apply: `(mean update, mean auxiliaries, shared, fraction) -> (mean delta, shared)`, on the server; `fraction` is
             the share of all clients that reported.
         gradient: `Local.gradient` is wanted.
         in_clips: updates travel in units of a clip norm that the algorithm keeps.
@@ -59,7 +59,7 @@ class Algorithm(NamedTuple):
     correct: Callable[[Tree, Tree, Tree, Tree, Tree], Tree]
     report: Callable[[Local, Tree, Tree], Report]
     apply: Callable[[Tree, tuple[jax.Array, ...], Tree, jax.Array], tuple[Tree, Tree]]
-    sides: tuple[Side, ...] = ()
+    auxiliaries: tuple[Auxiliary, ...] = ()
     gradient: bool = False
     in_clips: bool = False
     settings: tuple[tuple[str, Any], ...] = ()
@@ -81,7 +81,7 @@ def reports_delta(local: Local, shared: Tree, mine: Tree) -> Report:
 
 
 def applies_mean(
-    update: Tree, sides: tuple[jax.Array, ...], shared: Tree, fraction: jax.Array
+    update: Tree, auxiliaries: tuple[jax.Array, ...], shared: Tree, fraction: jax.Array
 ) -> tuple[Tree, Tree]:
     """The server half of plain averaging: the mean delta as it is."""
     return update, shared

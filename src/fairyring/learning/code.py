@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import eval_jaxpr
 
-from fairyring.aggregation.contract import Bound, Message
+from fairyring.aggregation.contract import BoundStage, Message
 from fairyring.learning.algorithm import Local
 
 if TYPE_CHECKING:
@@ -95,10 +95,10 @@ def of_examples(plan: "Plan", columns: Columns) -> dict[str, str]:
     return {"apply": model, "loss": digest_of(task.loss, outputs, batch), **metrics}
 
 
-def of_stages(stages: Bound, size: int, sides: int) -> str:
+def of_stages(stages: BoundStage, size: int, auxiliaries: int) -> str:
     """The digest of stages that are bound to messages of `size` numbers and so many beside them."""
     key = jax.eval_shape(lambda: jax.random.key(0))
-    message = Message(_floats(size), _floats(sides))
+    message = Message(_floats(size), _floats(auxiliaries))
     total = jax.eval_shape(stages.encode, message, key, key)
 
     def both(message: Message, total: Message, client_key: jax.Array, round_key: jax.Array) -> Tree:
@@ -139,7 +139,7 @@ def of_algorithm(plan: "Plan") -> str:
             algorithm.mine(params),
             algorithm.correct(gradient, params, received, shared, mine),
             algorithm.report(local, shared, mine),
-            algorithm.apply(update, (steps,) * len(algorithm.sides), shared, steps),
+            algorithm.apply(update, (steps,) * len(algorithm.auxiliaries), shared, steps),
         )
 
     return digest_of(all_of_it, params, params, params, shared, mine, number, update)

@@ -13,17 +13,17 @@ class Uniform:
     size: int
 
     @property
-    def most(self) -> int:
+    def maximum(self) -> int:
         """The most clients a round can have."""
         return self.size
 
 
 @dataclass(frozen=True)
 class Poisson:
-    """Each client takes part with probability `rate`, independently; a round of more than `most` is cut there."""
+    """Each client takes part with probability `rate`, independently; a round of more than `maximum` is cut there."""
 
     rate: float
-    most: int
+    maximum: int
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Weighted:
     by: str
 
     @property
-    def most(self) -> int:
+    def maximum(self) -> int:
         """The most clients a round can have."""
         return self.size
 
@@ -46,7 +46,7 @@ class Fixed:
     rounds: tuple[tuple[int, ...], ...]
 
     @property
-    def most(self) -> int:
+    def maximum(self) -> int:
         """The most clients a round can have."""
         return max(map(len, self.rounds))
 
@@ -59,7 +59,7 @@ class InTurn:
     separation: int
 
     @property
-    def most(self) -> int:
+    def maximum(self) -> int:
         """The most clients a round can have."""
         return self.size
 
@@ -72,7 +72,7 @@ def uniform(size: int) -> Uniform:
     return Uniform(_whole("cohort size", size))
 
 
-def poisson(rate: float, *, most: int) -> Poisson:
+def poisson(rate: float, *, maximum: int) -> Poisson:
     """Each client takes part with probability `rate`, independently of the others and of other rounds.
 
     Args:
@@ -86,7 +86,7 @@ def poisson(rate: float, *, most: int) -> Poisson:
         raise PlanError(
             "poisson rate", given=rate, expected="a number in (0, 1]", do="Try cohort size / population size."
         )
-    return Poisson(float(rate), _whole("poisson most", most))
+    return Poisson(float(rate), _whole("poisson most", maximum))
 
 
 def weighted(size: int, *, by: str) -> Weighted:

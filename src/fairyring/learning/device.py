@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fairyring.aggregation.contract import Bound, Message
+from fairyring.aggregation.contract import BoundStage, Message
 from fairyring.core.keys import Purpose
 from fairyring.core.vector import Layout
 from fairyring.learning._storage import Align, storage_for
@@ -69,12 +69,12 @@ def device_half(
     task: Task,
     local: LocalTraining,
     algorithm: Algorithm,
-    aggregation: Bound,
+    aggregation: BoundStage,
     workload: Workload,
     *,
     rewrite: Rewrite = lambda objective: objective,
     align: Align | None = None,
-    stages: Bound | None = None,
+    stages: BoundStage | None = None,
 ) -> Callable[..., Outcome]:
     """The device half of a plan, as one traceable function.
 
@@ -190,7 +190,7 @@ def device_half(
 
             return _blocks(jnp.int32(local.steps), wrapped, progress, workload)
 
-        def noisy(progress: _Progress, drawn: Drawn, stages: Bound) -> _Progress:
+        def noisy(progress: _Progress, drawn: Drawn, stages: BoundStage) -> _Progress:
             layout, rows = Layout.of(received), (start, size)
 
             def one(progress: _Progress, places: jax.Array) -> _Progress:
@@ -251,15 +251,15 @@ def device_half(
         layout = Layout.of(report.update)
         vector = _apart(storage, progress.steps, lambda: layout.flatten(report.update))
         means = progress.totals[:-1:2] / jnp.maximum(progress.totals[1::2], TINY)
-        side = jnp.concatenate([weight[None], means, *(jnp.reshape(s, (1,)) for s in report.side)])
+        auxiliary = jnp.concatenate([weight[None], means, *(jnp.reshape(s, (1,)) for s in report.auxiliary)])
         # One reduction tells whether any coordinate is infinite or not a number: less itself, only those are not 0.
-        finite = (jnp.sum(vector - vector) + jnp.sum(side - side)) == 0.0
+        finite = (jnp.sum(vector - vector) + jnp.sum(auxiliary - auxiliary)) == 0.0
 
         def or_else(new: Tree, old: Tree) -> Tree:
             return jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old)
 
-        covered = aggregation.signal.noise is not None
-        sent = Message(or_else(vector, jnp.zeros_like(vector)) if covered else vector, side)
+        covered = aggregation.spec.noise is not None
+        sent = Message(or_else(vector, jnp.zeros_like(vector)) if covered else vector, auxiliary)
         message = aggregation.encode(sent, jax.random.fold_in(client_key, int(Purpose.ENCODE)), shared_key)
         if not covered:
             message = or_else(message, jax.tree.map(jnp.zeros_like, message))

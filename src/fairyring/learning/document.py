@@ -103,7 +103,7 @@ def document(plan: "Plan") -> dict[str, Any]:
         },
         "cohort": {RULES[type(plan.rule)]: _plain(vars(plan.rule))},
         "aggregation": _stages(
-            plan.aggregation, lambda: of_stages(plan.bound, plan.update_layout.size, len(plan.sides))
+            plan.aggregation, lambda: of_stages(plan.bound, plan.update_layout.size, len(plan.auxiliaries))
         ),
         "server": _optimizer(plan, plan.server),
         "algorithm": _algorithm(plan.algorithm, lambda: of_algorithm(plan)),

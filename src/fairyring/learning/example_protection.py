@@ -5,7 +5,7 @@ then goes through, but that they do not weigh it by what is not noisy: how many 
 """
 
 from fairyring.aggregation import complete
-from fairyring.aggregation.contract import Bound, Side, Signal, Stage
+from fairyring.aggregation.contract import Auxiliary, BoundStage, MessageSpec, Stage
 from fairyring.core.errors import PlanError
 from fairyring.learning.cohort import Cohort, InTurn
 from fairyring.learning.local import LocalTraining
@@ -57,9 +57,9 @@ def check_parts(local: LocalTraining, aggregation: Stage, budget: Budget | None)
         )
 
 
-def check_weights(aggregation: Bound) -> None:
+def check_weights(aggregation: BoundStage) -> None:
     """Raise `PlanError` unless every client weighs the same: a weight by examples would be sent without noise."""
-    if not aggregation.signal.uniform:
+    if not aggregation.spec.uniform:
         raise PlanError(
             "Plan aggregation",
             given="updates weighted by examples, and a budget for every example",
@@ -70,8 +70,8 @@ def check_weights(aggregation: Bound) -> None:
 
 
 def keep(
-    budget: Budget, local: LocalTraining, rule: Cohort, parameters: int, sides: tuple[Side, ...]
-) -> tuple[Protection, Bound]:
+    budget: Budget, local: LocalTraining, rule: Cohort, parameters: int, auxiliaries: tuple[Auxiliary, ...]
+) -> tuple[Protection, BoundStage]:
     """The promise, and the stages of each example's gradient, bound with the noise that keeps it.
 
     Args:
@@ -89,19 +89,19 @@ def keep(
     stage = complete(local.examples)
     assert stage.with_noise is not None
     sampled = local.rate is not None
-    signal = Signal(
-        parameters, local.batch_size * (ROOM if sampled else 1), sides, counted=not sampled
+    spec = MessageSpec(
+        parameters, local.batch_size * (ROOM if sampled else 1), auxiliaries, public_count=not sampled
     )  # of a Poisson batch the size is a secret
     steps = (local.steps if sampled else local.epochs) or 1
     participation = _participation(local, rule)
     multiplier = local.examples.noise.multiplier
     if multiplier is None:
-        stage.with_noise(1.0, 0).bind(signal)  # what does not fit is told before the noise is calibrated
+        stage.with_noise(1.0, 0).bind(spec)  # what does not fit is told before the noise is calibrated
         multiplier = multiplier_for(budget, participation, steps)
-    made = stage.with_noise(multiplier, 0).bind(signal)
-    noise = made.signal.noise
+    made = stage.with_noise(multiplier, 0).bind(spec)
+    noise = made.spec.noise
     assert noise is not None
-    inflation = noise.l2 / noise.scale / norm_before_noise(stage, signal)
+    inflation = noise.l2 / noise.scale / norm_before_noise(stage, spec)
     return Protection(
         budget, participation, Release("gaussian", multiplier, steps=steps), inflation, 0.0
     ), made

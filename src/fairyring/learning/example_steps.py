@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fairyring.aggregation.contract import Bound, Message
+from fairyring.aggregation.contract import BoundStage, Message
 from fairyring.core.keys import Purpose
 from fairyring.core.vector import Layout
 from fairyring.learning.local import LocalTraining
@@ -56,14 +56,14 @@ class Shapes(NamedTuple):
     sampled: bool
 
     @classmethod
-    def of(cls, local: LocalTraining, stages: Bound, longest: int) -> "Shapes":
+    def of(cls, local: LocalTraining, stages: BoundStage, longest: int) -> "Shapes":
         """For clients with at most `longest` examples."""
-        noise = stages.signal.noise
+        noise = stages.spec.noise
         assert noise is not None
         sampled = local.rate is not None
-        most = longest if sampled else min(local.batch_size, longest)
+        maximum = longest if sampled else min(local.batch_size, longest)
         steps = local.steps or (local.epochs or 1) * -(-longest // local.batch_size)
-        return cls(steps, most, noise.coordinates, sampled)
+        return cls(steps, maximum, noise.coordinates, sampled)
 
     @property
     def drawn(self) -> Drawn:
@@ -94,7 +94,7 @@ def sum_of_batch(
     columns: Columns,
     rows: tuple[jax.Array, jax.Array],
     places: jax.Array,
-    stages: Bound,
+    stages: BoundStage,
     keys: tuple[jax.Array, jax.Array],
 ) -> jax.Array:
     """The sum of a batch's encoded examples, without noise: int32 `[length]`. One example moves its noisy coordinates by no
@@ -128,11 +128,11 @@ def sum_of_batch(
         return total + stages.encode(message, encode_key, shared_key).vector
 
     many = jnp.sum(places >= 0, dtype=jnp.int32)
-    return lax.fori_loop(0, many, one, jnp.zeros((stages.signal.dimension,), jnp.int32))
+    return lax.fori_loop(0, many, one, jnp.zeros((stages.spec.dimension,), jnp.int32))
 
 
 def released(
-    total: jax.Array, noise: jax.Array, stages: Bound, shared_key: jax.Array, batch_size: int
+    total: jax.Array, noise: jax.Array, stages: BoundStage, shared_key: jax.Array, batch_size: int
 ) -> tuple[jax.Array, jax.Array]:
     """What a step may be seen to find: the mean gradient, float32 `[parameters]`, and the totals of loss and metrics.
 
@@ -147,6 +147,6 @@ def released(
     """
     noisy = total.at[: noise.shape[0]].add(noise)
     found = stages.decode(Message(noisy, jnp.zeros((0,), jnp.float32)), shared_key)
-    weight, means = found.side[0], found.side[1:]
+    weight, means = found.auxiliary[0], found.auxiliary[1:]
     pairs = jnp.stack([weight * means, jnp.broadcast_to(weight, means.shape)], axis=1)
     return found.vector * (weight / batch_size), jnp.concatenate([pairs.ravel(), weight[None]])

@@ -168,7 +168,7 @@ class Workload:
         return float(wasted.sum() / sizes.sum())
 
 
-def _tails(left: np.ndarray, most: int = 4, tolerated: float = 0.5) -> tuple[int, ...]:
+def _tails(left: np.ndarray, maximum: int = 4, tolerated: float = 0.5) -> tuple[int, ...]:
     """The fewest capacities that waste at most `tolerated` rows an epoch on average over the sizes seen.
 
     Each capacity is one more copy of the training step to compile, so few are better. An exact dynamic programme
@@ -184,7 +184,7 @@ def _tails(left: np.ndarray, most: int = 4, tolerated: float = 0.5) -> tuple[int
     count = np.array([(capacity == v).sum() for v in values])
     best = np.array([int((values[j] - values[: j + 1]) @ count[: j + 1]) for j in range(len(values))], float)
     chosen: list[list[int]] = [[int(v)] for v in values]
-    for _ in range(most - 1):
+    for _ in range(maximum - 1):
         if best[-1] <= tolerated * count.sum():
             break
         fresh, picks = best.copy(), list(chosen)

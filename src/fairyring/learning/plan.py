@@ -14,7 +14,7 @@ import msgspec
 import optax
 
 from fairyring.aggregation import chain, complete, weight_by_examples
-from fairyring.aggregation.contract import Bound, Message, Side, Signal, Stage
+from fairyring.aggregation.contract import Auxiliary, BoundStage, Message, MessageSpec, Stage
 from fairyring.core.errors import PlanError, PrivacyWarning, refuse_unknown
 from fairyring.core.noise import Noise, NoiseRequest
 from fairyring.core.vector import Layout
@@ -26,11 +26,11 @@ from fairyring.learning.code import Columns, of_examples, of_init
 from fairyring.learning.cohort import Cohort, Poisson, as_cohort
 from fairyring.learning.local import LocalTraining
 from fairyring.learning.optimizers import fedavg
-from fairyring.learning.protection import Protection, check_parts, fewest_with, honest_of, keep
+from fairyring.learning.protection import Protection, check_parts, honest_of, keep, minimum_cohort_with
 from fairyring.learning.server import ServerState, first_state
 from fairyring.privacy.budget import Budget
 from fairyring.privacy.cautions import cautions
-from fairyring.secagg import FEWEST, FEWEST_HONEST, Terms, Traffic, adversaries_in, traffic
+from fairyring.secagg import MINIMUM_COHORT, MINIMUM_HONEST, Terms, Traffic, adversaries_in, traffic
 from fairyring.task import Task
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Plan:
     Args:
         task: what is learned.
         local: what a client does with its examples in a round.
-        cohort: clients a round, or a rule such as `cohort.poisson(0.01, most=200)`.
+        cohort: clients a round, or a rule such as `cohort.poisson(0.01, maximum=200)`.
         aggregation: the stages an update goes through; without it the mean weighted by examples. A chain without
             a weighting stage counts every client once.
         server: any optax optimiser, fed with minus the mean delta.
@@ -101,7 +101,7 @@ class Plan:
         self._terms(bytes(32))
         by_device = self.privacy is not None and self.privacy.unit == "device"
         if self.privacy is not None and by_device and not isinstance(self.rule, Poisson):
-            for caution in cautions(delta=self.privacy.delta, clients=self.rule.most):
+            for caution in cautions(delta=self.privacy.delta, clients=self.rule.maximum):
                 warnings.warn(caution, PrivacyWarning, stacklevel=3)
 
     def _check_clip(self) -> None:
@@ -144,18 +144,18 @@ class Plan:
         return Layout.of(jax.eval_shape(report, self.params_shape))
 
     @property
-    def sides(self) -> tuple[Side, ...]:
+    def auxiliaries(self) -> tuple[Auxiliary, ...]:
         """What travels beside an update, before the first stage: the number of examples, the means of loss and metrics."""
-        metrics = (Side(name, metric.bound) for name, metric in self.task.metrics.items())
+        metrics = (Auxiliary(name, metric.bound) for name, metric in self.task.metrics.items())
         return (
-            Side("weight", math.inf),
-            Side("loss", self.task.loss_bound),
+            Auxiliary("weight", math.inf),
+            Auxiliary("loss", self.task.loss_bound),
             *metrics,
-            *self.algorithm.sides,
+            *self.algorithm.auxiliaries,
         )
 
     @cached_property
-    def bound(self) -> Bound:
+    def bound(self) -> BoundStage:
         """The stages, bound to this plan's update, with the noise its budget asks for."""
         return self._calibrated[1]
 
@@ -165,14 +165,14 @@ class Plan:
         return self._calibrated[0]
 
     @property
-    def example_stages(self) -> Bound | None:
+    def example_stages(self) -> BoundStage | None:
         """The stages of each example's gradient, bound, with the noise of every local step; None where there is none."""
         return self._calibrated[2]
 
     @property
     def noise(self) -> Noise | None:
         """The noise the promise rests on, in each round's sum or in each local step; None without a budget."""
-        return (self.example_stages or self.bound).signal.noise
+        return (self.example_stages or self.bound).spec.noise
 
     @property
     def noise_request(self) -> NoiseRequest | None:
@@ -186,28 +186,28 @@ class Plan:
         return self.rule.rate if rests and isinstance(self.rule, Poisson) else None
 
     @cached_property
-    def _calibrated(self) -> tuple[Protection | None, Bound, Bound | None]:
-        fewest, honest = self._fewest
-        signal = Signal(self.update_layout.size, self.rule.most, self.sides, honest=honest)
+    def _calibrated(self) -> tuple[Protection | None, BoundStage, BoundStage | None]:
+        minimum_cohort, honest = self._minimum_cohort
+        spec = MessageSpec(self.update_layout.size, self.rule.maximum, self.auxiliaries, honest=honest)
         stage = complete(self.aggregation)
         if self.privacy is None:
-            return None, stage.bind(signal), None
+            return None, stage.bind(spec), None
         if self.privacy.unit == "example":
-            bound = stage.bind(signal)
+            bound = stage.bind(spec)
             example_protection.check_weights(bound)
-            sides = self.sides[: 2 + len(self.task.metrics)]
+            auxiliaries = self.auxiliaries[: 2 + len(self.task.metrics)]
             kept, stages = example_protection.keep(
-                self.privacy, self.local, self.rule, self.layout.size, sides
+                self.privacy, self.local, self.rule, self.layout.size, auxiliaries
             )
             return kept, bound, stages
-        return *keep(self.privacy, stage, signal, self.rule, fewest), None
+        return *keep(self.privacy, stage, spec, self.rule, minimum_cohort), None
 
     @cached_property
     def message_shape(self) -> Message:
         """One client's encoded message as shapes and dtypes."""
 
         def encoded(key: jax.Array) -> Message:
-            message = Message(jnp.zeros(self.update_layout.size), jnp.zeros(len(self.sides)))
+            message = Message(jnp.zeros(self.update_layout.size), jnp.zeros(len(self.auxiliaries)))
             return self.bound.encode(message, key, key)
 
         return jax.eval_shape(encoded, jax.random.key(0))
@@ -219,71 +219,71 @@ class Plan:
         They name the plan by its digest without columns, which no device knows of another. What the digest leaves out then, model,
         loss and metrics, the history of a run names, which devices sign.
         """
-        return self._terms(bytes.fromhex(self.digest())) if self.bound.signal.masking else None
+        return self._terms(bytes.fromhex(self.digest())) if self.bound.spec.masking else None
 
     def _terms(self, plan: bytes) -> Terms | None:
-        signal, most = self.bound.signal, self.rule.most
-        masking = signal.masking
-        if masking is None or signal.modulus_bits is None:
+        spec, maximum = self.bound.spec, self.rule.maximum
+        masking = spec.masking
+        if masking is None or spec.modulus_bits is None:
             return None
-        if most < FEWEST:
+        if maximum < MINIMUM_COHORT:
             raise PlanError(
                 "secure_sum",
-                given=f"a cohort of {most}",
-                expected=f"at least {FEWEST} clients: of two, each learns the other's update from the sum",
-                do=f"Set cohort={FEWEST} or more.",
+                given=f"a cohort of {maximum}",
+                expected=f"at least {MINIMUM_COHORT} clients: of two, each learns the other's update from the sum",
+                do=f"Set cohort={MINIMUM_COHORT} or more.",
             )
-        fewest, rate = self._fewest[0], masking.adversarial_rate
-        if most >= fewest and honest_of(fewest, most, rate) < FEWEST_HONEST:
-            least = fewest_with(FEWEST_HONEST, rate, most)
+        minimum_cohort, rate = self._minimum_cohort[0], masking.adversarial_rate
+        if maximum >= minimum_cohort and honest_of(minimum_cohort, maximum, rate) < MINIMUM_HONEST:
+            least = minimum_cohort_with(MINIMUM_HONEST, rate, maximum)
             raise PlanError(
                 "secure_sum",
-                given=f"a sum of {fewest} clients, {adversaries_in(most, rate)} of a session's {most} adversaries",
-                expected=f"at least {FEWEST_HONEST} honest clients in a sum: of one, the others learn its update",
-                do=(f"Set minimum_cohort={least} or more, or a" if least <= most else "A")
+                given=f"a sum of {minimum_cohort} clients, {adversaries_in(maximum, rate)} of a session's {maximum} adversaries",
+                expected=f"at least {MINIMUM_HONEST} honest clients in a sum: of one, the others learn its update",
+                do=(f"Set minimum_cohort={least} or more, or a" if least <= maximum else "A")
                 + " smaller adversarial_rate, if that is true of the clients.",
             )
         return Terms(
             plan,
-            signal.dimension,
-            signal.modulus_bits,
-            fewest,
-            most,
+            spec.dimension,
+            spec.modulus_bits,
+            minimum_cohort,
+            maximum,
             masking.threat,  # pyright: ignore[reportArgumentType] checked there
             float(masking.adversarial_rate),
             float(masking.dropout_rate),
         )
 
     @cached_property
-    def _fewest(self) -> tuple[int, int]:
+    def _minimum_cohort(self) -> tuple[int, int]:
         """The fewest clients a secure sum is released for, and how many of those are honest; 1 and 1 without one."""
-        masking, noise, most = self.aggregation.masking, self.aggregation.noise, self.rule.most
+        masking, noise, maximum = self.aggregation.masking, self.aggregation.noise, self.rule.maximum
         if masking is None:
             return 1, 1
-        rate, fewest = masking.adversarial_rate, masking.minimum_cohort
-        if fewest is None:
-            usual = max(FEWEST, most // (4 if isinstance(self.rule, Poisson) else 2))
-            fewest = max(usual, fewest_with(FEWEST_HONEST, rate, most))
+        rate, minimum_cohort = masking.adversarial_rate, masking.minimum_cohort
+        if minimum_cohort is None:
+            usual = max(MINIMUM_COHORT, maximum // (4 if isinstance(self.rule, Poisson) else 2))
+            minimum_cohort = max(usual, minimum_cohort_with(MINIMUM_HONEST, rate, maximum))
         if noise is not None and noise.shares and not noise.top_up:
-            fewest = max(fewest, fewest_with(noise.shares, rate, most))
-        return fewest, max(1, honest_of(fewest, most, rate))
+            minimum_cohort = max(minimum_cohort, minimum_cohort_with(noise.shares, rate, maximum))
+        return minimum_cohort, max(1, honest_of(minimum_cohort, maximum, rate))
 
     @cached_property
-    def fewest(self) -> int:
+    def minimum_cohort(self) -> int:
         """Fewer reports than this change nothing: 1, or what a secure sum asks for."""
         terms = self._terms(bytes(32))
-        return terms.fewest if terms else 1
+        return terms.minimum_cohort if terms else 1
 
     @cached_property
     def traffic(self) -> Traffic:
         """The most bytes one client sends and receives in a round's secure sum, of the largest cohort; 0 without one."""
         terms = self._terms(bytes(32))
-        return traffic(terms, terms.most) if terms else Traffic(0, 0)
+        return traffic(terms, terms.maximum) if terms else Traffic(0, 0)
 
     @property
     def bytes_up(self) -> int:
         """Bytes one client sends in a round."""
-        return self.traffic.up or self.bound.signal.bytes
+        return self.traffic.up or self.bound.spec.bytes
 
     @cached_property
     def bytes_down(self) -> int:
@@ -322,14 +322,14 @@ class Plan:
         terms = self._terms(bytes(32))
         if terms is None:
             return None
-        degree, threshold = terms.graph(terms.most)
+        degree, threshold = terms.graph(terms.maximum)
         return {
             "says": terms.says(),
             "modulus_bits": terms.modulus_bits,
             "threat": terms.threat,
             "adversarial_rate": terms.adversarial_rate,
             "dropout_rate": terms.dropout_rate,
-            "minimum_cohort": terms.fewest,
+            "minimum_cohort": terms.minimum_cohort,
             "degree": degree,
             "threshold": threshold,
         }

@@ -135,7 +135,7 @@ def program(plan: Plan, columns: Mapping[str, tuple[tuple[int, ...], Any]], exam
             else (),
         )
         mine = layouts["mine"].flatten(outcome.mine)
-        return (outcome.message.vector, outcome.message.side, mine, outcome.finite)
+        return (outcome.message.vector, outcome.message.auxiliary, mine, outcome.finite)
 
     arguments = [jax.ShapeDtypeStruct(shape, dtype) for _, shape, dtype in used]
     shapes_out = jax.eval_shape(device, *arguments)

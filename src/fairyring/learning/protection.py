@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from fairyring.aggregation.contract import Bound, Signal, Stage
+from fairyring.aggregation.contract import BoundStage, MessageSpec, Stage
 from fairyring.core.errors import PlanError
 from fairyring.core.noise import NoiseRequest
 from fairyring.learning.cohort import Cohort, InTurn, Poisson, Uniform
@@ -92,7 +92,9 @@ def check_parts(stage: Stage, budget: Budget | None) -> None:
         )
 
 
-def keep(budget: Budget, stage: Stage, signal: Signal, rule: Cohort, fewest: int) -> tuple[Protection, Bound]:
+def keep(
+    budget: Budget, stage: Stage, spec: MessageSpec, rule: Cohort, minimum_cohort: int
+) -> tuple[Protection, BoundStage]:
     """The promise, and the stage bound with the noise that keeps it.
 
     Raises:
@@ -111,12 +113,12 @@ def keep(budget: Budget, stage: Stage, signal: Signal, rule: Cohort, fewest: int
             "which tells how many did",
             do="Use cohort=fr.cohort.in_turn(size, separation=...), or gaussian_noise(), which the server adds.",
         )
-    signal = signal.but(counted=not isinstance(participation, PoissonSampled))
+    spec = spec.replace(public_count=not isinstance(participation, PoissonSampled))
     rate = masking.adversarial_rate if masking else 0.0
     bands = request.bands if request.bands is not None else _bands(budget, participation)
 
-    def bound(multiplier: float) -> Bound:
-        return with_noise(multiplier, bands).bind(signal)
+    def bound(multiplier: float) -> BoundStage:
+        return with_noise(multiplier, bands).bind(spec)
 
     if request.multiplier is not None:
         made = bound(request.multiplier)
@@ -130,7 +132,7 @@ def keep(budget: Budget, stage: Stage, signal: Signal, rule: Cohort, fewest: int
         else:
 
             def release(multiplier: float) -> Release:
-                noise = bound(multiplier).signal.noise
+                noise = bound(multiplier).spec.noise
                 assert noise is not None
                 return Release.of(noise)
 
@@ -142,10 +144,10 @@ def keep(budget: Budget, stage: Stage, signal: Signal, rule: Cohort, fewest: int
                 release=release,
             )
         made = bound(multiplier)
-    noise = made.signal.noise
+    noise = made.spec.noise
     assert noise is not None
-    _check_shares(request, noise.shares, rule.most, rate)
-    clip = noise.l2 / noise.scale / norm_before_noise(stage, signal)
+    _check_shares(request, noise.shares, rule.maximum, rate)
+    clip = noise.l2 / noise.scale / norm_before_noise(stage, spec)
     return Protection(budget, participation, Release.of(noise), clip, rate), made
 
 
@@ -237,18 +239,18 @@ def honest_of(clients: int, session: int, adversarial_rate: float) -> int:
     return max(0, clients - adversaries_in(session, adversarial_rate))
 
 
-def fewest_with(shares: int, adversarial_rate: float, most: int) -> int:
-    """The fewest clients of a session of `most` among which so many are honest; at most `most` + 1."""
-    return min(shares + adversaries_in(most, adversarial_rate), most + 1)
+def minimum_cohort_with(shares: int, adversarial_rate: float, maximum: int) -> int:
+    """The fewest clients of a session of `maximum` among which so many are honest; at most `maximum` + 1."""
+    return min(shares + adversaries_in(maximum, adversarial_rate), maximum + 1)
 
 
-def _check_shares(request: NoiseRequest, shares: int, most: int, adversarial_rate: float) -> None:
+def _check_shares(request: NoiseRequest, shares: int, maximum: int, adversarial_rate: float) -> None:
     if request.shares == 0 or request.top_up:
         return
-    if honest_of(most, most, adversarial_rate) < shares:
+    if honest_of(maximum, maximum, adversarial_rate) < shares:
         raise PlanError(
             "distributed_noise shares",
-            given=f"a cohort of at most {most}, of which {adversarial_rate:.0%} may be adversaries",
+            given=f"a cohort of at most {maximum}, of which {adversarial_rate:.0%} may be adversaries",
             expected=f"one of which {shares} are honest: the noise was calibrated for so many shares",
             do="Use a larger cohort, fewer shares, or shortfall='top_up'.",
         )
@@ -262,13 +264,13 @@ def _bands(budget: Budget, participation: AnyParticipation) -> int:
             expected="rounds, and a cohort in turn, to choose them for",
             do="Give bands=, or Budget(rounds=...) and cohort=fr.cohort.in_turn(size, separation=...).",
         )
-    return choose_bands(budget.rounds, participation.most(budget.rounds), participation.separation)
+    return choose_bands(budget.rounds, participation.maximum(budget.rounds), participation.separation)
 
 
-def norm_before_noise(stage: Stage, signal: Signal) -> float:
+def norm_before_noise(stage: Stage, spec: MessageSpec) -> float:
     """The bound on the vector where the noise stage finds it."""
     for part in stage.parts:
         if part.noise is not None:
             break
-        signal = part.bind(signal).signal
-    return signal.l2 or math.inf
+        spec = part.bind(spec).spec
+    return spec.l2 or math.inf

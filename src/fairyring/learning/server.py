@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from fairyring.aggregation.contract import Bound, Message
+from fairyring.aggregation.contract import BoundStage, Message
 from fairyring.core.vector import Layout
 from fairyring.learning.algorithm import Algorithm
 
@@ -30,7 +30,7 @@ def first_state(params: Tree, server: optax.GradientTransformation, algorithm: A
 def server_half(
     server: optax.GradientTransformation,
     algorithm: Algorithm,
-    aggregation: Bound,
+    aggregation: BoundStage,
     update: Layout,
     clients: int,
     rate: float | None = None,
@@ -46,8 +46,8 @@ def server_half(
         rate: the share of them that reports on average, to be told the algorithm where how many really did is a secret.
 
     Returns:
-        `advance(state, sum, reported, shared_key) -> (state, side, mean)`: `sum` is the sum of `reported` (int32)
-        messages; `side` is the decoded side, `[weight, metric means...]`, and `mean` the decoded vector. With no report
+        `advance(state, sum, reported, shared_key) -> (state, auxiliary, mean)`: `sum` is the sum of `reported` (int32)
+        messages; `auxiliary` is the decoded side, `[weight, metric means...]`, and `mean` the decoded vector. With no report
         the state stays as it is.
     """
 
@@ -55,17 +55,17 @@ def server_half(
         state: ServerState, total: Message, reported: jax.Array, shared_key: jax.Array
     ) -> tuple[ServerState, jax.Array, jax.Array]:
         mean = aggregation.decode(total, shared_key)
-        extra = len(algorithm.sides)
-        split = mean.side.shape[0] - extra
-        sides = tuple(mean.side[split + i] for i in range(extra))
+        extra = len(algorithm.auxiliaries)
+        split = mean.auxiliary.shape[0] - extra
+        auxiliaries = tuple(mean.auxiliary[split + i] for i in range(extra))
         fraction = reported.astype(jnp.float32) / clients if rate is None else jnp.float32(rate)
-        delta, shared = algorithm.apply(update.unflatten(mean.vector), sides, state.shared, fraction)
+        delta, shared = algorithm.apply(update.unflatten(mean.vector), auxiliaries, state.shared, fraction)
         gradient = jax.tree.map(jnp.negative, delta)
         moves, optimizer = server.update(gradient, state.optimizer, state.params)
         params = jax.tree.map(lambda w, m: w + m.astype(w.dtype), state.params, moves)
         following = ServerState(params, optimizer, shared)
         heard = reported > 0
         kept = jax.tree.map(lambda new, old: jnp.where(heard, new, old), following, state)
-        return kept, mean.side[:split], mean.vector
+        return kept, mean.auxiliary[:split], mean.vector
 
     return advance

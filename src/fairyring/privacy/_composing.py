@@ -38,7 +38,7 @@ def compose(counts: Counts, participation: AnyParticipation, delta: float, round
         if multiplier is not None:
             of = " of the matrix mechanism" if "correlated" in mechanisms else ""
             return gaussian_epsilon(multiplier, delta), f"exact Gaussian{of} (dp-accounting)"
-        rdp = largest_divergences(counts, participation.most(rounds))
+        rdp = largest_divergences(counts, participation.maximum(rounds))
         return _rdp.to_epsilon(_rdp.ORDERS, rdp, delta), f"RDP of {name} noise (dp-accounting)"
     counts = _step_by_step(counts)
     if mechanisms == {"gaussian"}:
@@ -53,7 +53,7 @@ def equivalent(counts: Counts, participation: AtMost, rounds: int) -> float | No
     mechanisms = {one.mechanism for kind in counts for one in kind}
     if "correlated" in mechanisms:
         return _matrix(counts, participation, rounds)
-    return _composed(_merged(counts), participation.most(rounds)) if mechanisms == {"gaussian"} else None
+    return _composed(_merged(counts), participation.maximum(rounds)) if mechanisms == {"gaussian"} else None
 
 
 def _sampled_gaussians(
@@ -132,7 +132,7 @@ def _matrix(counts: Counts, participation: AtMost, rounds: int) -> float:
             do="Keep both from the first round to the last.",
         )
     (one,) = kinds
-    strategy = rounds, one.bands, participation.most(rounds), participation.separation
+    strategy = rounds, one.bands, participation.maximum(rounds), participation.separation
     # A round that was run again shows its row of the strategy once more, under fresh noise.
     again = sum(n * (len(kind) - 1) for kind, n in counts.items())
     return one.multiplier / math.hypot(sensitivity(*strategy), math.sqrt(again) * peak(*strategy))
@@ -193,12 +193,12 @@ def rough_epsilon(
     if isinstance(participation, FixedSize):
         rate = participation.size / participation.population
         found, least = min(_quick_fixed_size(counts, participation, delta))[0], multiplier / 2
-        most = _MOST_FOR_FIXED_SIZE
+        maximum = _MOST_FOR_FIXED_SIZE
     else:
-        rate, least, most = participation.rate, multiplier, _MOST_FOR_PLD
+        rate, least, maximum = participation.rate, multiplier, _MOST_FOR_PLD
         releases = {(Release("gaussian", multiplier),): rounds}
         found = min(gaussian_epsilon(_composed(counts), delta), _poisson_renyi(releases, rate, delta)[0])
-    if rate == 1 or least < _LEAST_FOR_PLD or found > most:
+    if rate == 1 or least < _LEAST_FOR_PLD or found > maximum:
         return found
     # A rare device's losses are small, and lost in wide steps.
     interval = 1e-3 if rate >= 0.003 else 3e-4

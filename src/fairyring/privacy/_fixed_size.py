@@ -71,8 +71,8 @@ def loss_of(multiplier: float, rate: float, interval: float) -> tuple[np.ndarray
     from scipy.special import ndtr
 
     shift = 2 / multiplier
-    most = math.log1p(rate * math.expm1(shift * (shift / 2 + _DEVIATIONS)))
-    losses = interval * np.arange(math.ceil(most / interval) + 1)
+    maximum = math.log1p(rate * math.expm1(shift * (shift / 2 + _DEVIATIONS)))
+    losses = interval * np.arange(math.ceil(maximum / interval) + 1)
     places = shift / 2 + np.log1p(np.expm1(losses) / rate) / shift
     without = ndtr(-places)
     with_it = without + rate * (ndtr(shift - places) - without)

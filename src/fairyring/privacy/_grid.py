@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from fairyring.aggregation.contract import Signal
+from fairyring.aggregation.contract import MessageSpec
 from fairyring.aggregation.finite import known, square
 from fairyring.core.errors import PlanError
 from fairyring.core.noise import NoiseRequest
@@ -44,7 +44,7 @@ class Grid:
     """
 
     dimension: int
-    sides: int
+    auxiliaries: int
     copies: int
     amplitude: int
     scale: float
@@ -59,7 +59,7 @@ class Grid:
     @property
     def coordinates(self) -> int:
         """How many coordinates are noisy."""
-        return self.dimension + self.sides * self.copies
+        return self.dimension + self.auxiliaries * self.copies
 
     @property
     def length(self) -> int:
@@ -94,8 +94,8 @@ class Grid:
         _, drawn, long = lax.while_loop(lambda state: state[2] & (state[0] < TRIES), again, first)
         return jnp.where(long, short, jnp.clip(drawn, -limit, limit).astype(jnp.int32))
 
-    def rounded_sides(self, values: jax.Array, key: jax.Array) -> jax.Array:
-        """Side values `[1 + n]` in [-1, 1] on the grid, every copy rounded by itself: int32 `[sides * copies]`.
+    def rounded_auxiliaries(self, values: jax.Array, key: jax.Array) -> jax.Array:
+        """Side values `[1 + n]` in [-1, 1] on the grid, every copy rounded by itself: int32 `[auxiliaries * copies]`.
 
         What is not finite becomes 0.
         """
@@ -108,14 +108,16 @@ class Grid:
         return jnp.clip(low + up, -limit, limit).astype(jnp.int32)
 
     @property
-    def side_step(self) -> float:
+    def auxiliary_step(self) -> float:
         """What one standard deviation of noise on a coordinate comes to in the sum of a side value within [-1, 1]."""
         return 1.0 / (self.copies**0.5 * self.amplitude)  # the mean of the copies, each with noise of its own
 
-    def side_sums(self, total: jax.Array) -> jax.Array:
+    def auxiliary_sums(self, total: jax.Array) -> jax.Array:
         """Sums of the side values, the weight first (0 where clients are counted): float32 `[1 + n]`."""
         noisy = total[self.dimension : self.coordinates].astype(jnp.float32)
-        sums = noisy.reshape(self.sides, self.copies).sum(axis=1) / np.float32(self.copies * self.amplitude)
+        sums = noisy.reshape(self.auxiliaries, self.copies).sum(axis=1) / np.float32(
+            self.copies * self.amplitude
+        )
         return jnp.concatenate([jnp.zeros((1,), jnp.float32), sums]) if self.counts else sums
 
 
@@ -125,7 +127,7 @@ def _at_most(value: int) -> np.float32:
     return nearest if float(nearest) <= value else np.nextafter(nearest, np.float32(0))
 
 
-def fit(name: str, signal: Signal, request: NoiseRequest, shares: int, side_share: float) -> Grid:
+def fit(name: str, spec: MessageSpec, request: NoiseRequest, shares: int, auxiliary_share: float) -> Grid:
     """The finest grid on which a noisy sum has room in the modulus.
 
     Args:
@@ -138,28 +140,28 @@ def fit(name: str, signal: Signal, request: NoiseRequest, shares: int, side_shar
     Raises:
         PlanError: there is none.
     """
-    assert signal.l2 is not None
+    assert spec.l2 is not None
     assert request.multiplier is not None
-    room = float((1 << (signal.sum_bits - 1)) - 1)
+    room = float((1 << (spec.sum_bits - 1)) - 1)
     # More clients than are enough add more noise.
-    surplus = math.sqrt(max(1.0, signal.cohort / shares)) if shares else MIXED if request.bands else 1.0
+    surplus = math.sqrt(max(1.0, spec.cohort / shares)) if shares else MIXED if request.bands else 1.0
     largest_sigma = LARGEST_SKELLAM_SIGMA / surplus if shares else LARGEST_SIGMA
 
     def grid(scale: float) -> Grid | None:
-        made = _grid(signal, scale, request.multiplier or 0.0, surplus, room, side_share)
+        made = _grid(spec, scale, request.multiplier or 0.0, surplus, room, auxiliary_share)
         if made is None:
             return None
         sigma = (request.multiplier or 0.0) * made.l2
         return made if sigma <= largest_sigma else None
 
     # Finer means larger numbers: the finest that fits lies between one that does and one that does not.
-    unit = 1.0 / signal.l2
+    unit = 1.0 / spec.l2
     low, high = 0.0, 2.0
     if grid(unit * high) is None:
         raise PlanError(
             name,
-            given=f"sums of {signal.cohort} clients with noise {request.multiplier:.4g} times as large as one of them, "
-            f"modulo 2^{signal.sum_bits}",
+            given=f"sums of {spec.cohort} clients with noise {request.multiplier:.4g} times as large as one of them, "
+            f"modulo 2^{spec.sum_bits}",
             expected="a grid of at least two steps in the clip norm",
             do="Use a larger modulus_bits in secure_sum, a smaller cohort, or rotate() before the noise.",
         )
@@ -174,11 +176,11 @@ def fit(name: str, signal: Signal, request: NoiseRequest, shares: int, side_shar
 
 
 def _grid(
-    signal: Signal, scale: float, multiplier: float, surplus: float, room: float, side_share: float
+    spec: MessageSpec, scale: float, multiplier: float, surplus: float, room: float, auxiliary_share: float
 ) -> Grid | None:
     """The grid of a scale; None if a sum on it might leave the modulus."""
-    clip = (signal.l2 or 0.0) * SLACK
-    dimension, cohort = signal.dimension, signal.cohort
+    clip = (spec.l2 or 0.0) * SLACK
+    dimension, cohort = spec.dimension, spec.cohort
     fine = clip * scale >= FINE * math.sqrt(dimension)
     reach = clip * scale
     norm, l1 = rounded_norms(clip, scale, dimension)
@@ -186,13 +188,13 @@ def _grid(
         norm = reach
         l1 = norm * min(math.sqrt(dimension), norm)
     norm, l1 = max(norm, 1.0), max(l1, 1.0)
-    limit = min(clip, math.inf if signal.linf is None else signal.linf * SLACK)
+    limit = min(clip, math.inf if spec.linf is None else spec.linf * SLACK)
     largest = math.ceil(limit * scale)
-    counts = signal.uniform and signal.counted
-    sides = len(signal.side) - counts
+    counts = spec.uniform and spec.public_count
+    auxiliaries = len(spec.auxiliary) - counts
     # All side values together take their share of 1 / variance.
-    wanted = norm * math.sqrt(side_share / (1 - side_share) / max(1, sides))
-    l2 = math.hypot(norm, wanted * math.sqrt(sides))
+    wanted = norm * math.sqrt(auxiliary_share / (1 - auxiliary_share) / max(1, auxiliaries))
+    l2 = math.hypot(norm, wanted * math.sqrt(auxiliaries))
     noise = TAIL * multiplier * l2 * surplus
     if cohort * largest + noise > room or cohort > room:
         return None
@@ -201,12 +203,23 @@ def _grid(
         return None
     copies = max(1, math.ceil((wanted / amplitude) ** 2))
     amplitude = max(1, min(amplitude, math.floor(wanted / math.sqrt(copies))))
-    if sides * copies > max(1024, dimension):
+    if auxiliaries * copies > max(1024, dimension):
         return None
-    l2 = math.hypot(norm, amplitude * math.sqrt(sides * copies))
+    l2 = math.hypot(norm, amplitude * math.sqrt(auxiliaries * copies))
     if cohort * max(largest, amplitude) + TAIL * multiplier * l2 * surplus > room:
         return None
-    l1 += amplitude * sides * copies
+    l1 += amplitude * auxiliaries * copies
     return Grid(
-        dimension, sides, copies, amplitude, scale, reach, norm, fine, max(largest, amplitude), counts, l2, l1
+        dimension,
+        auxiliaries,
+        copies,
+        amplitude,
+        scale,
+        reach,
+        norm,
+        fine,
+        max(largest, amplitude),
+        counts,
+        l2,
+        l1,
     )

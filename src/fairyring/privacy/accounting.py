@@ -22,7 +22,7 @@ from fairyring.privacy.release import OfRound, Release
 
 SLACK = 1e-9  # relative, of epsilon: a plan calibrated to a budget fits it whatever the last bit says
 LEAST_MULTIPLIER = 0.01  # that `calibrate` returns, however large the budget
-MOST_MULTIPLIER = 2.0**24  # that it tries
+MAXIMUM_MULTIPLIER = 2.0**24  # that it tries
 _REMEMBERED = 512
 
 
@@ -279,7 +279,7 @@ def calibrate(
         lambda multiplier: accountant.spent({make(multiplier): rounds}).epsilon,
         epsilon * (1 + SLACK),
         low=LEAST_MULTIPLIER,
-        high=MOST_MULTIPLIER,
+        high=MAXIMUM_MULTIPLIER,
         precision=precision,
         guess=guess,
     )
@@ -303,6 +303,6 @@ def rough(
         lambda multiplier: rough_epsilon(multiplier, rounds, participation, delta),
         epsilon,
         low=LEAST_MULTIPLIER,
-        high=MOST_MULTIPLIER,
+        high=MAXIMUM_MULTIPLIER,
         precision=precision,
     )

@@ -367,11 +367,11 @@ def _dot(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return np.einsum("tk,tk->k", first, second)
 
 
-def _neighbours(weights: np.ndarray, most: int) -> np.ndarray:
-    """The matrix `[min(T, most), T]` that adds up neighbouring releases, weighted; identity if there are few."""
+def _neighbours(weights: np.ndarray, maximum: int) -> np.ndarray:
+    """The matrix `[min(T, maximum), T]` that adds up neighbouring releases, weighted; identity if there are few."""
     count = len(weights)
-    if count <= most:
+    if count <= maximum:
         return np.eye(count)
-    sums = np.zeros((most, count))
-    sums[np.arange(count) * most // count, np.arange(count)] = weights
+    sums = np.zeros((maximum, count))
+    sums[np.arange(count) * maximum // count, np.arange(count)] = weights
     return sums

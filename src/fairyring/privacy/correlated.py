@@ -14,7 +14,7 @@ import numpy as np
 
 from fairyring.core.errors import PlanError
 
-MOST_BANDS = 1024  # that `choose_bands` considers: each is a vector of the model's size, kept or made again every round
+MAXIMUM_BANDS = 1024  # that `choose_bands` considers: each is a vector of the model's size, kept or made again every round
 
 
 def coefficients(bands: int) -> np.ndarray:
@@ -89,7 +89,7 @@ def noise_error(rounds: int, bands: int) -> float:
 def choose_bands(rounds: int, times: int, separation: int) -> int:
     """The number of bands with the smallest error of the sums at equal privacy.
 
-    At most `MOST_BANDS`. The error falls and then rises with the number of bands; it is computed for numbers a tenth
+    At most `MAXIMUM_BANDS`. The error falls and then rises with the number of bands; it is computed for numbers a tenth
     apart, and then for those around the best.
 
     Raises:
@@ -101,8 +101,8 @@ def choose_bands(rounds: int, times: int, separation: int) -> int:
 
     tried: dict[int, float] = {}
     _at_least_one("rounds", rounds)
-    most = min(rounds, MOST_BANDS)
-    grid = sorted({min(most, math.ceil(1.1**i)) for i in range(1 + math.ceil(math.log(most, 1.1)))})
+    maximum = min(rounds, MAXIMUM_BANDS)
+    grid = sorted({min(maximum, math.ceil(1.1**i)) for i in range(1 + math.ceil(math.log(maximum, 1.1)))})
     for bands in grid:
         tried[bands] = error(bands)
     best = grid.index(min(tried, key=lambda bands: tried[bands]))

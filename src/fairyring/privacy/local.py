@@ -17,7 +17,7 @@ import numpy as np
 from fairyring.core.errors import PlanError
 from fairyring.privacy.entropy import derive, fresh, require_key, words
 
-MOST_CATEGORIES = 1 << 24
+MAXIMUM_CATEGORIES = 1 << 24
 _WORDS = 1 << 64
 # From here on every chance of a lie is the least one there is, 2^-64.
 _LARGEST_EXPONENT = 64.0
@@ -195,11 +195,11 @@ def _require(epsilon: float, categories: int) -> tuple[float, int]:
             do="Give what one report may spend, such as 1.0.",
         )
     whole = isinstance(categories, int) and not isinstance(categories, bool)
-    if not whole or not 2 <= categories <= MOST_CATEGORIES:
+    if not whole or not 2 <= categories <= MAXIMUM_CATEGORIES:
         raise PlanError(
             "categories",
             given=repr(categories),
-            expected=f"a whole number from 2 to {MOST_CATEGORIES}",
+            expected=f"a whole number from 2 to {MAXIMUM_CATEGORIES}",
             do="Give how many answers there are.",
         )
     return float(epsilon), categories

@@ -151,9 +151,9 @@ class Mechanism:
     Of each release one float32 a noisy coordinate is kept, of correlated noise two; beyond 1 GiB in a temporary file.
     """
 
-    def __init__(self, noise: Noise, sides: tuple[str, ...], bits: int) -> None:
+    def __init__(self, noise: Noise, auxiliaries: tuple[str, ...], bits: int) -> None:
         self.noise, self.bits = noise, bits
-        self._parts = _parts(noise, sides)
+        self._parts = _parts(noise, auxiliaries)
         self._rows = Rows(noise.coordinates)
         # Clients answer to a model that earlier noise is in, which correlated noise takes back: only what is new in the
         # noise of a round is apart from the sum, and that is known once all rounds are.
@@ -352,15 +352,15 @@ def _cosine(first: np.ndarray, second: np.ndarray) -> float:
     return float(np.dot(first, second)) / length if length > 0 else 0.0
 
 
-def _parts(noise: Noise, sides: tuple[str, ...]) -> dict[str, slice]:
+def _parts(noise: Noise, auxiliaries: tuple[str, ...]) -> dict[str, slice]:
     """The noisy coordinates by name: the update, its stretches, and every side value."""
     update = noise.dimension
     count = max(1, min(64, update // 16))
     cuts = [update * i // count for i in range(count + 1)]
     parts = {"the update": slice(0, update)}
     parts |= {f"coordinates {a} to {b - 1}": slice(a, b) for a, b in pairwise(cuts)}
-    copies = (noise.coordinates - update) // max(1, len(sides))
-    for place, name in enumerate(sides):
+    copies = (noise.coordinates - update) // max(1, len(auxiliaries))
+    for place, name in enumerate(auxiliaries):
         # A metric may have the name of something else: none takes the place of another.
         own = name if name not in parts else f"{name} (side value {place + 1})"
         parts[own] = slice(update + place * copies, update + (place + 1) * copies)

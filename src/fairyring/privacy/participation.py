@@ -61,7 +61,7 @@ class AtMost(Participation, frozen=True, tag="at_most"):
     times: int | None = None
     separation: int = 1
 
-    def most(self, rounds: int) -> int:
+    def maximum(self, rounds: int) -> int:
         """In how many of so many rounds one device can take part."""
         apart = -(-rounds // self.separation)
         return apart if self.times is None else min(self.times, apart)
@@ -111,7 +111,7 @@ def sampling_in(participation: AnyParticipation, rounds: int, unit: str = "devic
     if isinstance(participation, AtMost) and (
         participation.separation > 1 or participation.times is not None
     ):
-        return f"{participation.sampling}, so in at most {participation.most(rounds)} of {rounds}"
+        return f"{participation.sampling}, so in at most {participation.maximum(rounds)} of {rounds}"
     return participation.sampling
 
 

@@ -118,7 +118,7 @@ def cost(
     participation = participation_of(way, population, cohort, rounds)
     bands, relief = 0, 1.0
     if way == "in_turn_correlated" and isinstance(participation, AtMost):
-        bands = choose_bands(rounds, participation.most(rounds), participation.separation)
+        bands = choose_bands(rounds, participation.maximum(rounds), participation.separation)
         relief = noise_error(rounds, bands) / noise_error(rounds, 1)
     refused = ""
     try:

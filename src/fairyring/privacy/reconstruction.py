@@ -199,7 +199,7 @@ class Comparison:
         )
 
 
-def fewest_targets(level: float = 0.05) -> int:
+def minimum_targets(level: float = 0.05) -> int:
     """On how many targets an attack that is nearer on each can at least be called better than blind, at this level."""
     return math.ceil(-math.log2(level))
 
@@ -225,7 +225,7 @@ def not_better_than_blind(
         raise PlanError(
             "targets of a reconstruction",
             given=f"errors of shapes {first.shape} and {second.shape}",
-            expected=f"{fewest_targets(level)} or more numbers each",
+            expected=f"{minimum_targets(level)} or more numbers each",
             do="Attack more targets, and score attack and blind guess on each.",
         )
     nearer, apart = int((first < second).sum()), int((first != second).sum())

@@ -17,14 +17,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from fairyring.aggregation.contract import (
-    Bound,
+    BoundStage,
     Message,
+    MessageSpec,
     Properties,
-    Signal,
     Stage,
+    require_integer,
     require_positive,
     require_real,
-    require_whole,
 )
 from fairyring.core.errors import PlanError
 from fairyring.core.noise import Noise, NoiseRequest
@@ -34,7 +34,7 @@ _PROPERTIES = Properties(unbiased=False, linear=False, lossless=False)
 _USUAL_SHARE = 0.05
 
 
-def gaussian_noise(multiplier: float | None = None, *, side_share: float = _USUAL_SHARE) -> Stage:
+def gaussian_noise(multiplier: float | None = None, *, auxiliary_share: float = _USUAL_SHARE) -> Stage:
     """Central Gaussian noise: the server adds it to the sum (McMahan et al. 2018, "Learning differentially private
     recurrent language models").
 
@@ -50,11 +50,11 @@ def gaussian_noise(multiplier: float | None = None, *, side_share: float = _USUA
         PlanError: an argument is out of range; when bound to a signal: no clip before it, a side value without a
             bound, or no grid leaves room for the sum.
     """
-    return _stage("gaussian_noise", NoiseRequest("gaussian", _multiplier(multiplier)), side_share)
+    return _stage("gaussian_noise", NoiseRequest("gaussian", _multiplier(multiplier)), auxiliary_share)
 
 
 def correlated_noise(
-    multiplier: float | None = None, *, bands: int | None = None, side_share: float = _USUAL_SHARE
+    multiplier: float | None = None, *, bands: int | None = None, auxiliary_share: float = _USUAL_SHARE
 ) -> Stage:
     """Central noise that partly cancels over rounds: a banded inverse square root (Kalinin and Lampert 2024, "Banded
     square root matrix factorization for differentially private model training"; the DP-FTRL family).
@@ -72,8 +72,10 @@ def correlated_noise(
         PlanError: as `gaussian_noise`.
     """
     if bands is not None:
-        require_whole("correlated_noise", "bands", bands, 1)
-    return _stage("correlated_noise", NoiseRequest("correlated", _multiplier(multiplier), bands), side_share)
+        require_integer("correlated_noise", "bands", bands, 1)
+    return _stage(
+        "correlated_noise", NoiseRequest("correlated", _multiplier(multiplier), bands), auxiliary_share
+    )
 
 
 def distributed_noise(
@@ -82,7 +84,7 @@ def distributed_noise(
     *,
     shares: int | None = None,
     shortfall: str = "abort",
-    side_share: float = _USUAL_SHARE,
+    auxiliary_share: float = _USUAL_SHARE,
 ) -> Stage:
     """Noise the clients add themselves, before the masks: the server sees a noisy sum and nothing else.
 
@@ -115,20 +117,24 @@ def distributed_noise(
                 do="Choose one of them.",
             )
     if shares is not None:
-        require_whole("distributed_noise", "shares", shares, 1)
+        require_integer("distributed_noise", "shares", shares, 1)
     request = NoiseRequest(mechanism, _multiplier(multiplier), 0, shares, shortfall == "top_up")
-    return _stage("distributed_noise", request, side_share)
+    return _stage("distributed_noise", request, auxiliary_share)
 
 
 def _multiplier(value: float | None) -> float | None:
     return None if value is None else require_positive("noise", "multiplier", value)
 
 
-def _stage(kind: str, request: NoiseRequest, side_share: float) -> Stage:
-    if isinstance(side_share, bool) or not isinstance(side_share, int | float) or not 0 < side_share < 1:
+def _stage(kind: str, request: NoiseRequest, auxiliary_share: float) -> Stage:
+    if (
+        isinstance(auxiliary_share, bool)
+        or not isinstance(auxiliary_share, int | float)
+        or not 0 < auxiliary_share < 1
+    ):
         raise PlanError(
             f"{kind} side_share",
-            given=repr(side_share),
+            given=repr(auxiliary_share),
             expected="a number between 0 and 1",
             do="Leave it out for 0.05.",
         )
@@ -142,7 +148,7 @@ def _stage(kind: str, request: NoiseRequest, side_share: float) -> Stage:
             if distributed
             else {}
         ),
-        "side_share": float(side_share),
+        "side_share": float(auxiliary_share),
     }
     usual = {
         "multiplier": None,
@@ -154,20 +160,20 @@ def _stage(kind: str, request: NoiseRequest, side_share: float) -> Stage:
     told = [f"{k}={v!r}" for k, v in settings.items() if k not in usual or v != usual[k]]
     name = f"{kind}({', '.join(told)})"
 
-    def bind(signal: Signal) -> Bound:
-        return _bind(name, request, side_share, signal)
+    def bind(spec: MessageSpec) -> BoundStage:
+        return _bind(name, request, auxiliary_share, spec)
 
     def with_noise(multiplier: float, bands: int) -> Stage:
         kept = request.bands if request.bands is not None else bands
-        return _stage(kind, request._replace(multiplier=multiplier, bands=kept), side_share)
+        return _stage(kind, request._replace(multiplier=multiplier, bands=kept), auxiliary_share)
 
     return Stage(
         name, bind, False, tuple(settings.items()), _PROPERTIES, kind, noise=request, with_noise=with_noise
     )
 
 
-def _bind(name: str, request: NoiseRequest, side_share: float, signal: Signal) -> Bound:
-    _check(name, signal)
+def _bind(name: str, request: NoiseRequest, auxiliary_share: float, spec: MessageSpec) -> BoundStage:
+    _check(name, spec)
     if request.multiplier is None or request.bands is None:
         raise PlanError(
             name,
@@ -175,9 +181,9 @@ def _bind(name: str, request: NoiseRequest, side_share: float, signal: Signal) -
             expected="a number, or a plan whose budget decides it",
             do="Give multiplier= (and bands=), or the plan privacy=fr.Budget(epsilon, delta, rounds=...).",
         )
-    shares = 0 if request.shares == 0 else request.shares or signal.honest
-    grid = fit(name, signal, request, shares, side_share)
-    heaviest, (_, halves) = signal.side[0].bound, _halves(signal)
+    shares = 0 if request.shares == 0 else request.shares or spec.honest
+    grid = fit(name, spec, request, shares, auxiliary_share)
+    heaviest, (_, halves) = spec.auxiliary[0].bound, _halves(spec)
     units = (0.0 if grid.counts else heaviest, *map(float, halves))
     noise = Noise(
         request.mechanism,
@@ -190,11 +196,11 @@ def _bind(name: str, request: NoiseRequest, side_share: float, signal: Signal) -
         request.bands,
         shares,
         request.top_up,
-        tuple(grid.side_step * unit for unit in units),
+        tuple(grid.auxiliary_step * unit for unit in units),
     )
-    out = signal.but(
+    out = spec.replace(
         dimension=grid.length,
-        side=(),
+        auxiliary=(),
         l2=math.hypot(grid.l2, float(grid.counts)),
         linf=float(grid.largest),
         linf_failure=0.0,
@@ -203,48 +209,48 @@ def _bind(name: str, request: NoiseRequest, side_share: float, signal: Signal) -
         integer=True,
         noise=noise,
     )
-    return Bound(out, _encoder(grid, signal), _decoder(grid, signal))
+    return BoundStage(out, _encoder(grid, spec), _decoder(grid, spec))
 
 
-def _check(name: str, signal: Signal) -> None:
-    if signal.noise is not None or signal.integer or signal.modulus_bits is not None:
-        if signal.noise is None and signal.modulus_bits is None:
+def _check(name: str, spec: MessageSpec) -> None:
+    if spec.noise is not None or spec.integer or spec.modulus_bits is not None:
+        if spec.noise is None and spec.modulus_bits is None:
             raise PlanError(
                 f"a chain with {name} after quantize",
                 given="a vector that is rounded already",
                 expected="a clipped vector of real numbers: the noise stage rounds it itself, to a known norm",
                 do="Leave quantize out.",
             )
-        require_real(signal, name)
-    if signal.l2 is None:
+        require_real(spec, name)
+    if spec.l2 is None:
         raise PlanError(
             name,
             given="updates of any length",
             expected="a bound on what one client can change",
             do="Put clip(norm) before the noise, and give weight_by_examples a bound, or clip after it.",
         )
-    for side in signal.side:
-        if not math.isfinite(side.bound):
+    for auxiliary in spec.auxiliary:
+        if not math.isfinite(auxiliary.bound):
             raise PlanError(
-                f"{name}, coordinate {side.name!r}",
+                f"{name}, coordinate {auxiliary.name!r}",
                 given="no bound",
                 expected="a largest value for everything that travels: noise of a fixed size must cover it",
                 do="Use weight_by_examples(bound=...) or weight_uniformly(), and give the metric a bound.",
             )
 
 
-def _encoder(grid: Grid, signal: Signal) -> Callable[[Message, jax.Array, jax.Array], Message]:
-    half, first = _halves(signal)
+def _encoder(grid: Grid, spec: MessageSpec) -> Callable[[Message, jax.Array, jax.Array], Message]:
+    half, first = _halves(spec)
 
     def encode(message: Message, client_key: jax.Array, round_key: jax.Array) -> Message:
         vector = grid.rounded(message.vector, client_key)
         # A metric around the middle of its range: half the distance to go.
-        weight = message.side[0]
+        weight = message.auxiliary[0]
         centred = jnp.concatenate(
-            [weight[None] / signal.side[0].bound, (message.side[1:] - weight * half) / first]
+            [weight[None] / spec.auxiliary[0].bound, (message.auxiliary[1:] - weight * half) / first]
         )
-        side = grid.rounded_sides(centred, client_key)
-        parts = [vector, side]
+        auxiliary = grid.rounded_auxiliaries(centred, client_key)
+        parts = [vector, auxiliary]
         if grid.counts:
             parts.append(jnp.ones((1,), jnp.int32))
         return Message(jnp.concatenate(parts), jnp.zeros((0,), jnp.float32))
@@ -252,24 +258,24 @@ def _encoder(grid: Grid, signal: Signal) -> Callable[[Message, jax.Array, jax.Ar
     return encode
 
 
-def _decoder(grid: Grid, signal: Signal) -> Callable[[Message, jax.Array], Message]:
-    half, first = _halves(signal)
-    heaviest = signal.side[0].bound
+def _decoder(grid: Grid, spec: MessageSpec) -> Callable[[Message, jax.Array], Message]:
+    half, first = _halves(spec)
+    heaviest = spec.auxiliary[0].bound
 
     def decode(total: Message, round_key: jax.Array) -> Message:
         vector = total.vector[: grid.dimension].astype(jnp.float32) * np.float32(1.0 / grid.scale)
-        sides = grid.side_sums(total.vector)
+        auxiliaries = grid.auxiliary_sums(total.vector)
         if grid.counts:
             weight = total.vector[-1].astype(jnp.float32) * heaviest
         else:  # noise may have made it small, or negative: never less than one client's
-            weight = jnp.maximum(sides[0] * heaviest, heaviest)
-        return Message(vector, jnp.concatenate([weight[None], sides[1:] * first + weight * half]))
+            weight = jnp.maximum(auxiliaries[0] * heaviest, heaviest)
+        return Message(vector, jnp.concatenate([weight[None], auxiliaries[1:] * first + weight * half]))
 
     return decode
 
 
-def _halves(signal: Signal) -> tuple[np.ndarray, np.ndarray]:
+def _halves(spec: MessageSpec) -> tuple[np.ndarray, np.ndarray]:
     """Of each side value after the weight: the middle of its range for a weight of 1, and half its range."""
-    bounds = np.asarray([side.bound for side in signal.side[1:]], np.float32)
+    bounds = np.asarray([auxiliary.bound for auxiliary in spec.auxiliary[1:]], np.float32)
     first = np.where(bounds > 0, bounds / 2, np.float32(1))
-    return bounds / np.float32(2 * signal.side[0].bound), first
+    return bounds / np.float32(2 * spec.auxiliary[0].bound), first

@@ -66,7 +66,7 @@ def together(runs: Sequence[str | os.PathLike[str]], *, delta: float | None = No
             continue
         multiplier = equivalent(counts, participation, tally.rounds)
         if multiplier is None:
-            curves = curves + largest_divergences(counts, participation.most(tally.rounds))
+            curves = curves + largest_divergences(counts, participation.maximum(tally.rounds))
         else:
             multipliers.append(multiplier)
     inverse_square = sum(multiplier**-2 for multiplier in multipliers)

@@ -82,7 +82,7 @@ class RunAudit:
         self.watch.released(cohort, released.vector, released.reported)
         if self._canaries is not None:
             # The mean is a sum over its weight, and a canary's part in it so much the smaller.
-            weight = float(released.side[0])
+            weight = float(released.auxiliary[0])
             self._canaries.record(released.mean, cohort.canaries - self._clients, 1.0 / weight)
 
     def scores(self) -> np.ndarray | None:

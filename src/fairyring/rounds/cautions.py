@@ -22,7 +22,7 @@ def warnings_of(plan: Plan, clients: int, rounds: int, examples: int = 0) -> lis
     if protection.budget.unit == "example":
         return cautions(delta=protection.budget.delta, clients=examples, unit="example")
     rate = plan.secret_rate
-    cohort = min(plan.rule.most, clients) if rate is None else max(1.0, rate * clients)
+    cohort = min(plan.rule.maximum, clients) if rate is None else max(1.0, rate * clients)
     ratio = signal_to_noise(_multiplier(plan, math.ceil(cohort), rounds), cohort, plan.update_layout.size)
     return cautions(delta=protection.budget.delta, clients=clients, ratio=ratio)
 

@@ -154,7 +154,7 @@ class CohortSampler:
         wide = (bits[:, 0].astype(np.uint64) << np.uint64(32)) | bits[:, 1]
         unit = (wide >> np.uint64(11)).astype(np.float64) * 2.0**-53
         if isinstance(rule, Poisson):
-            chosen = np.flatnonzero(unit < rule.rate)[: rule.most]
+            chosen = np.flatnonzero(unit < rule.rate)[: rule.maximum]
         elif isinstance(rule, Weighted):
             score = self.log_weights - np.log(-np.log(np.maximum(unit, 1e-300)))
             chosen = np.argpartition(-score, rule.size - 1)[: rule.size]

@@ -326,9 +326,11 @@ class Coordinator:
     def _recorded(self, cohort: RoundCohort, total: Total, released: Released) -> RoundRecord:
         plan, spending, session = self.plan, self.spending, _session(cohort)
         asked, staying, reported = len(cohort.sampled), len(cohort.staying), released.reported
-        training = training_means(plan, released.side, reported, session, spending, released=released.counts)
+        training = training_means(
+            plan, released.auxiliary, reported, session, spending, released=released.counts
+        )
         signal = (
-            spending.signal_to_noise(released.mean, float(released.side[0]), reported, session)
+            spending.signal_to_noise(released.mean, float(released.auxiliary[0]), reported, session)
             if spending
             else None
         )
@@ -347,7 +349,7 @@ class Coordinator:
             if traffic is None
             else asked * (plan.bytes_down - plan.traffic.down) + traffic.down,
             seconds=self.now() - self._opened,
-            aborted=self._aborted(total, released) if plan.fewest > 1 else None,
+            aborted=self._aborted(total, released) if plan.minimum_cohort > 1 else None,
             canaries=len(cohort.canaries) if audited else 0,
             noise_std=training.noise_std,
             lost_in_noise=training.lost,

@@ -79,13 +79,13 @@ def check_example_counts(plan: Plan, sizes: np.ndarray) -> None:
 def _check_sizes(plan: Plan, participation: PoissonSampled, cohorts: CohortSampler, rounds: int) -> None:
     """Refuse a Poisson cohort where some round may show how many clients took part.
 
-    Whether a cohort is cut at its `most`, and whether a sum of too few is withheld, depends on whether one client was drawn.
+    Whether a cohort is cut at its `maximum`, and whether a sum of too few is withheld, depends on whether one client was drawn.
     If this happens with probability p in the whole run, the guarantee at delta becomes one at `delta + (1 + e^epsilon) p`: but for
     p, the run looks like one that never shows it, with the client and without. The share of delta that the accountant sets
     aside (`participation.aside`) must cover this.
     """
     clients, rate = len(cohorts.eligible), participation.rate
-    most, fewest = plan.rule.most, plan.terms.fewest if plan.terms else 0
+    maximum, minimum_cohort = plan.rule.maximum, plan.terms.minimum_cohort if plan.terms else 0
     epsilon = _epsilon(plan, rounds)
     assert plan.privacy is not None
     # In logarithms: e^epsilon may be beyond any float.
@@ -93,25 +93,25 @@ def _check_sizes(plan: Plan, participation: PoissonSampled, cohorts: CohortSampl
         math.log(participation.aside * plan.privacy.delta / rounds) - float(_log1p_exp(epsilon))
     )
     # Neighbours have one client more or less: take the one for which it is likelier.
-    cut = probability_beyond(clients + 1, rate, most)
+    cut = probability_beyond(clients + 1, rate, maximum)
     if cut > allowed / 2:
         raise PlanError(
             "poisson most",
-            given=f"{most}, which a round of {clients} clients exceeds with probability {cut:.2g}",
+            given=f"{maximum}, which a round of {clients} clients exceeds with probability {cut:.2g}",
             expected=f"at most {allowed / 2:.2g}, so that no observer of {rounds} rounds sees a cohort that was cut at this "
             "delta: it would be no Poisson sample",
             do=f"Set most={enough(clients + 1, rate, allowed / 2)}.",
         )
-    if fewest <= 0:
+    if minimum_cohort <= 0:
         return
     stay = rate * (1 - cohorts.dropout)
-    short = probability_below(clients - 1, stay, fewest)
+    short = probability_below(clients - 1, stay, minimum_cohort)
     if short > allowed / 2:
-        reach = most_below(clients - 1, stay, allowed / 2)
+        reach = largest_minimum_cohort(clients - 1, stay, allowed / 2)
         remedy = f"minimum_cohort={reach}, or a higher rate" if reach > 1 else "a higher rate"
         raise PlanError(
             "a Poisson cohort under a secure sum",
-            given=f"sums that need {fewest} clients, of about {stay * clients:.3g} a round: one ends without a sum with "
+            given=f"sums that need {minimum_cohort} clients, of about {stay * clients:.3g} a round: one ends without a sum with "
             f"probability {short:.2g}",
             expected=f"at most {allowed / 2:.2g} in each of {rounds} rounds: that there was no sum shows how many took part, "
             "which the promise takes for a secret",
@@ -134,18 +134,18 @@ def _log1p_exp(epsilon: float) -> float:
     return epsilon + math.log1p(math.exp(-epsilon))
 
 
-def probability_beyond(clients: int, rate: float, most: int) -> float:
-    """Probability that a binomial number of clients is above `most`."""
+def probability_beyond(clients: int, rate: float, maximum: int) -> float:
+    """Probability that a binomial number of clients is above `maximum`."""
     from scipy.special import bdtrc  # scipy.stats takes a second to import
 
-    return float(bdtrc(most, clients, rate)) if most < clients else 0.0
+    return float(bdtrc(maximum, clients, rate)) if maximum < clients else 0.0
 
 
-def probability_below(clients: int, rate: float, fewest: int) -> float:
-    """Probability that a binomial number of clients is below `fewest`."""
+def probability_below(clients: int, rate: float, minimum_cohort: int) -> float:
+    """Probability that a binomial number of clients is below `minimum_cohort`."""
     from scipy.special import bdtr
 
-    return float(bdtr(fewest - 1, clients, rate)) if fewest <= clients else 1.0
+    return float(bdtr(minimum_cohort - 1, clients, rate)) if minimum_cohort <= clients else 1.0
 
 
 def enough(clients: int, rate: float, allowed: float) -> int:
@@ -155,7 +155,7 @@ def enough(clients: int, rate: float, allowed: float) -> int:
     )
 
 
-def most_below(clients: int, rate: float, allowed: float) -> int:
+def largest_minimum_cohort(clients: int, rate: float, allowed: float) -> int:
     """The largest number that a round falls short of with at most this probability."""
     fitting = (
         n for n in range(int(rate * clients) + 1, 0, -1) if probability_below(clients, rate, n) <= allowed

@@ -217,7 +217,7 @@ def before_training(context: PrivacyContext) -> Sentence | None:
 
 
 def server_tops_up(context: PrivacyContext) -> Sentence | None:
-    noise = context.plan.bound.signal.noise
+    noise = context.plan.bound.spec.noise
     if context.protection is None or noise is None or not noise.top_up:
         return None
     return Sentence(

@@ -133,7 +133,7 @@ class Seal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def new_course(plan: Plan) -> dict[str, Any]:
     """The history of a new run, before its first round."""
-    noise = plan.bound.signal.noise
+    noise = plan.bound.spec.noise
     sums = plan.protection is None or (noise is not None and complete(noise))
     return msgspec.to_builtins(Course(secrets.token_hex(32), sums))
 

@@ -28,7 +28,13 @@ class TrainingMeans(NamedTuple):
 
 
 def training_means(
-    plan: Plan, side: np.ndarray, clients: int, session: int, spending: RunSpending | None, *, released: bool
+    plan: Plan,
+    auxiliary: np.ndarray,
+    clients: int,
+    session: int,
+    spending: RunSpending | None,
+    *,
+    released: bool,
 ) -> TrainingMeans:
     """The means of a round's training. Those of a private plan are noisy, and cut to the range the value can have.
 
@@ -49,14 +55,14 @@ def training_means(
     measured = 1 + len(metrics)  # what an algorithm sends beside them comes after
     if not released:
         return TrainingMeans(by_name([math.nan] * measured))
-    means = [float(mean) for mean in side[1 : 1 + measured]]
+    means = [float(mean) for mean in auxiliary[1 : 1 + measured]]
     if spending is None:
         return TrainingMeans(by_name(means))
-    bounds = [value.bound for value in plan.sides[1 : 1 + measured]]
+    bounds = [value.bound for value in plan.auxiliaries[1 : 1 + measured]]
     means = [min(max(mean, 0.0), bound) for mean, bound in zip(means, bounds, strict=True)]
     if spending.by_steps:  # each is a mean over many noisy steps of many clients
         return TrainingMeans(by_name(means))
-    noise = spending.noise.side_std(float(side[0]), spending.deviation(clients, session))
+    noise = spending.noise.auxiliary_std(float(auxiliary[0]), spending.deviation(clients, session))
     deviations = [float(deviation) for deviation in noise[:measured]]
     loss, *rest = (deviation > LOST * bound for deviation, bound in zip(deviations, bounds, strict=True))
     lost = LostInNoise(loss, dict(zip(metrics, rest, strict=True)))

@@ -25,7 +25,7 @@ class Released(NamedTuple):
     """
 
     state: ServerState
-    side: np.ndarray
+    auxiliary: np.ndarray
     reported: int
     counts: bool
     vector: np.ndarray | None = None
@@ -53,16 +53,16 @@ def release(
     """
     plan = program.plan
     if noise is None:
-        state, side, reported = program.finish(state, total.parts, cohort.round)
+        state, auxiliary, reported = program.finish(state, total.parts, cohort.round)
         reporting = int(reported)
-        return Released(state, np.asarray(side), reporting, bool(counts(plan, reporting)))
+        return Released(state, np.asarray(auxiliary), reporting, bool(counts(plan, reporting)))
     sums = program.add_up(total.parts)
     clients, summed = int(sums.reported), total.summed
     if not counts(plan, clients):
         noise.cancel(seen=summed is not None and summed.seen)
-        return Released(state, np.full(len(plan.sides), np.nan), clients, False)
+        return Released(state, np.full(len(plan.auxiliaries), np.nan), clients, False)
     vector = noise.release(np.asarray(sums.message.vector), clients, shared=summed is not None)
     noisy = sums._replace(message=sums.message._replace(vector=vector))
     noisy = jax.device_put(noisy, program.device)
-    state, side, _, mean = program.finish_noisy(state, noisy, cohort.round)
-    return Released(state, np.asarray(side), clients, True, vector, np.asarray(mean))
+    state, auxiliary, _, mean = program.finish_noisy(state, noisy, cohort.round)
+    return Released(state, np.asarray(auxiliary), clients, True, vector, np.asarray(mean))

@@ -82,7 +82,7 @@ class ServerProgram:
     def finish(
         self, state: ServerState, parts: tuple[Sums, ...], number: int
     ) -> tuple[ServerState, jax.Array, jax.Array]:
-        """The server half of round `number`: the next state, `[side...]`, and how many reported."""
+        """The server half of round `number`: the next state, `[auxiliary...]`, and how many reported."""
         return self._of(self._finish, len(parts))(0, state, parts, np.int32(number), self.root)
 
     def finish_noisy(
@@ -103,17 +103,17 @@ class ServerProgram:
     def _finish(
         self, state: ServerState, parts: tuple[Sums, ...], number: jax.Array, root: jax.Array
     ) -> tuple[ServerState, jax.Array, jax.Array]:
-        state, side, reported, _ = self._finish_noisy(state, self._add_up(parts), number, root)
-        return state, side, reported
+        state, auxiliary, reported, _ = self._finish_noisy(state, self._add_up(parts), number, root)
+        return state, auxiliary, reported
 
     def _finish_noisy(
         self, state: ServerState, sums: Sums, number: jax.Array, root: jax.Array
     ) -> tuple[ServerState, jax.Array, jax.Array, jax.Array]:
         counted = counts(self.plan, sums.reported)
-        state, side, mean = self.advance(
+        state, auxiliary, mean = self.advance(
             state, sums.message, counted, shared(of_round(root, number), Purpose.SHARED)
         )
-        return state, side, sums.reported, mean
+        return state, auxiliary, sums.reported, mean
 
 
 def counts(plan: Plan, reported: Any) -> Any:
@@ -122,7 +122,7 @@ def counts(plan: Plan, reported: Any) -> Any:
     A sum of fewer than the minimum is not released, and counts as none. But where it is a secret who took part, it is also a
     secret that nobody did: then noise alone is released, as if one client had reported.
     """
-    counted = reported * (reported >= plan.fewest)
-    if plan.secret_rate is not None and plan.fewest == 1:
+    counted = reported * (reported >= plan.minimum_cohort)
+    if plan.secret_rate is not None and plan.minimum_cohort == 1:
         counted = counted + (counted == 0)
     return counted

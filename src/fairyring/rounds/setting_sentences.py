@@ -15,12 +15,12 @@ def examples_stay(context: PrivacyContext) -> Sentence:
     return Sentence(
         PRIVATE,
         "Examples stay with their client",
-        f"Only an update of {context.plan.update_layout.size:,} numbers and {len(context.plan.sides)} values beside it leave a client.",
+        f"Only an update of {context.plan.update_layout.size:,} numbers and {len(context.plan.auxiliaries)} values beside it leave a client.",
     )
 
 
 def updates_are_seen(context: PrivacyContext) -> Sentence | None:
-    if context.plan.bound.signal.modulus_bits is not None:
+    if context.plan.bound.spec.modulus_bits is not None:
         return None
     return Sentence(
         NOT_PRIVATE,
@@ -52,7 +52,7 @@ def one_process(context: PrivacyContext) -> Sentence | None:
 
 
 def ideal_sum(context: PrivacyContext) -> Sentence | None:
-    bits = context.plan.bound.signal.modulus_bits
+    bits = context.plan.bound.spec.modulus_bits
     if bits is None or context.masked:
         return None
     return Sentence(
@@ -130,7 +130,7 @@ def rounds_without_a_sum(context: PrivacyContext) -> Sentence | None:
         NOT_PRIVATE,
         "Rounds without a sum are seen",
         f"{without:,} of {len(context.rounds):,} rounds ended without a sum, since too few clients "
-        + ("stayed" if context.plan.bound.signal.discreet else "sent an update that was finite")
+        + ("stayed" if context.plan.bound.spec.hides_nonfinite else "sent an update that was finite")
         + ". That they did is outside of the promise.",
     )
 
@@ -143,7 +143,7 @@ def updates_not_finite(context: PrivacyContext) -> Sentence | None:
         NOT_PRIVATE,
         "Updates that were not finite are counted",
         f"{bad:,} {'update' if bad == 1 else 'updates'} held a number that is not finite, and "
-        + ("counted as zeros" if context.plan.bound.signal.discreet else "did not count")
+        + ("counted as zeros" if context.plan.bound.spec.hides_nonfinite else "did not count")
         + ". How many they were in each round is in the record, and outside of the promise.",
     )
 

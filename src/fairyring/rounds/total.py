@@ -7,7 +7,7 @@ import numpy as np
 
 from fairyring.rounds.server_program import Sums
 from fairyring.secagg import Traffic, Transcript
-from fairyring.secagg.server import Stage
+from fairyring.secagg.server import Phase
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class SecureSumResult:
     @property
     def seen(self) -> bool:
         """Whether there is no sum although the server had what it takes to compute one."""
-        return self.aborted is not None and self.aborted[0] == Stage.UNMASKING
+        return self.aborted is not None and self.aborted[0] == Phase.UNMASKING
 
 
 class Total(NamedTuple):

@@ -18,15 +18,15 @@ class Watch:
     """
 
     def __init__(self, plan: Plan) -> None:
-        noise, signal = plan.bound.signal.noise, plan.bound.signal
+        noise, spec = plan.bound.spec.noise, plan.bound.spec
         assert noise is not None
         assert plan.protection is not None
         length = plan.message_shape.vector.shape[0]
-        names = [side.name for side in plan.sides]
+        names = [auxiliary.name for auxiliary in plan.auxiliaries]
         # Where all clients have the same weight they are counted in the clear, after the noisy coordinates.
         noisy = names[1:] if length > noise.coordinates else names
         self.noise, self.protection = noise, plan.protection
-        self.mechanism = Mechanism(noise, tuple(noisy), signal.modulus_bits or 32)
+        self.mechanism = Mechanism(noise, tuple(noisy), spec.modulus_bits or 32)
         self._total = np.zeros(length, np.int64)
         self._vectors = 0
 

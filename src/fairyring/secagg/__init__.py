@@ -15,7 +15,7 @@ from fairyring.secagg.graph import (
 from fairyring.secagg.identity import Anyone, Enrolled, Identity, Policy
 from fairyring.secagg.log import FileLog, Log, MemoryLog, Record
 from fairyring.secagg.server import Outgoing, Result, Server
-from fairyring.secagg.terms import FEWEST, FEWEST_HONEST, Session, Terms
+from fairyring.secagg.terms import MINIMUM_COHORT, MINIMUM_HONEST, Session, Terms
 from fairyring.secagg.traffic import Traffic, traffic
 from fairyring.secagg.transcript import Transcript, verify
 

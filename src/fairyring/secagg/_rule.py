@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 
-class Rule(NamedTuple):
+class Transition(NamedTuple):
     """What becomes of an event in a stage.
 
     Attributes:
@@ -15,6 +15,6 @@ class Rule(NamedTuple):
     """
 
     handler: str
-    then: str
+    target: str
     answer: str = ""
-    aside: str = ""
+    detour: str = ""

@@ -128,8 +128,13 @@ class Steps:
         fewest: the fewest devices it takes part with.
     """
 
-    def __init__(self, session: Session, identity: Identity, policy: Policy, fewest: int) -> None:
-        self.session, self.identity, self._policy, self._fewest = session, identity, policy, fewest
+    def __init__(self, session: Session, identity: Identity, policy: Policy, minimum_cohort: int) -> None:
+        self.session, self.identity, self._policy, self._minimum_cohort = (
+            session,
+            identity,
+            policy,
+            minimum_cohort,
+        )
         # A neighbour's key -> the secret agreed with it, which serves both directions.
         self._envelopes: dict[bytes, bytes] = {}
 
@@ -184,9 +189,9 @@ class Steps:
         hashes = [entry[:HASH_BYTES] for entry in entries]
         devices = len(entries)
         self._require(
-            self._fewest <= devices <= self.session.terms.most,
+            self._minimum_cohort <= devices <= self.session.terms.maximum_cohort,
             f"a roster of {devices}",
-            f"{self._fewest} to {self.session.terms.most} devices",
+            f"{self._minimum_cohort} to {self.session.terms.maximum_cohort} devices",
         )
         self._require(
             all(a < b for a, b in pairwise(hashes)),
@@ -374,7 +379,9 @@ class Steps:
             roll.index in alive, "survivors without this device", "a set that holds it: its input was sent"
         )
         self._require(
-            len(alive) >= self._fewest, f"{len(alive)} survivors", f"at least {self._fewest} in a sum"
+            len(alive) >= self._minimum_cohort,
+            f"{len(alive)} survivors",
+            f"at least {self._minimum_cohort} in a sum",
         )
         near = [place for place, index in enumerate(roll.indices) if index in alive]
         self._require(

@@ -14,17 +14,17 @@ from typing import Any
 import numpy as np
 
 from fairyring.core.errors import MessageRefused, PlanError, RunDamaged, RunMismatch, SessionAborted
-from fairyring.secagg._rule import Rule
 from fairyring.secagg._steps import Broken, Memory, Steps
 from fairyring.secagg._suite import digest
+from fairyring.secagg._transition import Transition
 from fairyring.secagg.identity import Anyone, Identity, Policy
 from fairyring.secagg.keystream import word_of
 from fairyring.secagg.log import Log
-from fairyring.secagg.messages import FromServer, MaskedInput, decode, decode_kept, most_bytes
+from fairyring.secagg.messages import FromServer, MaskedInput, decode, decode_kept, maximum_bytes
 from fairyring.secagg.terms import Session
 
 
-class Stage(StrEnum):
+class Phase(StrEnum):
     """Where a device is in a session.
 
     `READY` says that its mailbox is settled as far as the device itself knows, and not that its input may come: others may
@@ -43,18 +43,18 @@ class Stage(StrEnum):
 
 
 # The only place that says what may follow what. Any check that fails leads to ABORTED.
-TRANSITIONS: Mapping[tuple[Stage, str], Rule] = MappingProxyType(
+TRANSITIONS: Mapping[tuple[Phase, str], Transition] = MappingProxyType(
     {
-        (Stage.NEW, "start"): Rule("advertise", Stage.ADVERTISED, "advertise"),
-        (Stage.ADVERTISED, "roster"): Rule("share", Stage.SHARED, "shares"),
-        (Stage.SHARED, "mailbox"): Rule("open", Stage.READY, "complaint", aside=Stage.COMPLAINING),
-        (Stage.COMPLAINING, "settlement"): Rule("settle", Stage.READY),
-        (Stage.COMPLAINING, "accusation"): Rule("disclose", Stage.COMPLAINING, "disclosure"),
-        (Stage.READY, "vector"): Rule("mask", Stage.MASKED, "masked_input"),
-        (Stage.READY, "accusation"): Rule("disclose", Stage.READY, "disclosure"),
-        (Stage.READY, "settlement"): Rule("settle", Stage.READY),
-        (Stage.MASKED, "survivors"): Rule("sign", Stage.SIGNED, "consistency"),
-        (Stage.SIGNED, "signatures"): Rule("unmask", Stage.DONE, "unmask"),
+        (Phase.NEW, "start"): Transition("advertise", Phase.ADVERTISED, "advertise"),
+        (Phase.ADVERTISED, "roster"): Transition("share", Phase.SHARED, "shares"),
+        (Phase.SHARED, "mailbox"): Transition("open", Phase.READY, "complaint", detour=Phase.COMPLAINING),
+        (Phase.COMPLAINING, "settlement"): Transition("settle", Phase.READY),
+        (Phase.COMPLAINING, "accusation"): Transition("disclose", Phase.COMPLAINING, "disclosure"),
+        (Phase.READY, "vector"): Transition("mask", Phase.MASKED, "masked_input"),
+        (Phase.READY, "accusation"): Transition("disclose", Phase.READY, "disclosure"),
+        (Phase.READY, "settlement"): Transition("settle", Phase.READY),
+        (Phase.MASKED, "survivors"): Transition("sign", Phase.SIGNED, "consistency"),
+        (Phase.SIGNED, "signatures"): Transition("unmask", Phase.DONE, "unmask"),
     }
 )
 
@@ -87,15 +87,15 @@ class Device:
         entropy: Callable[[int], bytes] = os.urandom,
     ) -> None:
         self.session, self.identity, self._log, self._entropy = session, identity, log, entropy
-        self._steps = Steps(session, identity, policy or Anyone(), max(session.terms.fewest, floor))
-        self._stage, self._memory = Stage.NEW, Memory()
+        self._steps = Steps(session, identity, policy or Anyone(), max(session.terms.minimum_cohort, floor))
+        self._stage, self._memory = Phase.NEW, Memory()
         self._answers: dict[str, tuple[bytes, bytes | None]] = {}  # event -> digest of it, the answer
         self._input: int | None = None  # number of the record that is the masked input: it is not held twice
         for number, (kind, data) in enumerate(log):
             self._again(number, kind, data)
 
     @property
-    def stage(self) -> Stage:
+    def phase(self) -> Phase:
         """Where the device is."""
         return self._stage
 
@@ -116,15 +116,15 @@ class Device:
         self._check_alive()
         terms = self.session.terms
         roll = self._memory.roll
-        devices = roll.devices if roll else terms.most
-        degree = roll.graph.degree + len(roll.committee) if roll else terms.most_adverts
-        message = decode(data, FromServer, most_bytes(0, devices, degree, named=terms.sparse), self.stage)
+        devices = roll.devices if roll else terms.maximum_cohort
+        degree = roll.graph.degree + len(roll.committee) if roll else terms.maximum_adverts
+        message = decode(data, FromServer, maximum_bytes(0, devices, degree, named=terms.sparse), self.phase)
         kind = type(message).__name__.lower()
         seen = self._answers.get(kind)
         if seen is not None:
             if seen[0] != digest("seen", data):
                 raise MessageRefused(
-                    self.stage,
+                    self.phase,
                     given=f"another {message!r} than before",
                     expected="one a session",
                     do="A second story is refused for ever.",
@@ -159,7 +159,7 @@ class Device:
         fits = given.shape == (terms.length,) and given.dtype.kind == "u"
         if not fits or (given.size and int(given.max()) >> terms.modulus_bits):
             raise MessageRefused(
-                self.stage,
+                self.phase,
                 given=f"a vector {given.dtype} {list(given.shape)}",
                 expected=f"unsigned numbers below 2^{terms.modulus_bits}, [{terms.length}]",
                 do="Contribute what the plan's stages encode.",
@@ -170,18 +170,18 @@ class Device:
 
     def _accept(self, kind: str, data: bytes, event: Any) -> bytes | None:
         """Check an event, keep it, then take it in."""
-        rule = TRANSITIONS.get((self.stage, kind))
-        if rule is None:
+        transition = TRANSITIONS.get((self.phase, kind))
+        if transition is None:
             raise MessageRefused(
-                self.stage, given=f"{kind}", expected=self._awaited(), do="Send each message in its turn."
+                self.phase, given=f"{kind}", expected=self._awaited(), do="Send each message in its turn."
             )
         try:
-            memory, answer = getattr(self._steps, rule.handler)(
+            memory, answer = getattr(self._steps, transition.handler)(
                 self._memory, data if event is None else event
             )
         except (Broken, PlanError) as error:
             left = SessionAborted(
-                self.stage,
+                self.phase,
                 given=error.given,
                 expected=error.expected,
                 do="The device has left: the server or a neighbour does not keep to the protocol, or too many vanished.",
@@ -191,7 +191,7 @@ class Device:
             raise left from None
         # A masked input is kept, and not what it was made of.
         number = self._log.append(kind, answer if kind == "vector" else data)
-        self._take(number, kind, data, rule, memory, answer)
+        self._take(number, kind, data, transition, memory, answer)
         return answer
 
     def _again(self, number: int, kind: str, data: bytes) -> None:
@@ -199,12 +199,12 @@ class Device:
         if kind == "aborted":
             self._leave()
             return
-        rule = TRANSITIONS.get((self.stage, kind))
-        if rule is None or (kind == "start" and len(data) != 64):
-            raise _damaged(f"{kind!r} where a device is {self.stage}")
+        transition = TRANSITIONS.get((self.phase, kind))
+        if transition is None or (kind == "start" and len(data) != 64):
+            raise _damaged(f"{kind!r} where a device is {self.phase}")
         if kind == "vector":
             decode_kept(data, MaskedInput)
-            self._take(number, kind, b"", rule, self._memory, None)
+            self._take(number, kind, b"", transition, self._memory, None)
         else:
             event = data
             if kind == "start":
@@ -220,23 +220,29 @@ class Device:
                 if type(event).__name__.lower() != kind:
                     raise _damaged(f"{event!r} under the name {kind!r}")
             try:
-                memory, answer = getattr(self._steps, rule.handler)(self._memory, event)
+                memory, answer = getattr(self._steps, transition.handler)(self._memory, event)
             except (Broken, PlanError) as error:
                 raise _damaged(f"a {kind} it would not have accepted") from error
-            self._take(number, kind, data, rule, memory, answer)
+            self._take(number, kind, data, transition, memory, answer)
 
     def _leave(self) -> None:
         """Be in the session no longer, and know none of its secrets."""
-        self._stage, self._memory = Stage.ABORTED, replace(self._memory, keys=None, held={})
+        self._stage, self._memory = Phase.ABORTED, replace(self._memory, keys=None, held={})
         self._steps.forget()
 
     def _take(
-        self, number: int, kind: str, data: bytes, rule: Rule, memory: Memory, answer: bytes | None
+        self,
+        number: int,
+        kind: str,
+        data: bytes,
+        transition: Transition,
+        memory: Memory,
+        answer: bytes | None,
     ) -> None:
         """Take in an event that is in the log."""
         # A complaint that is made is the one thing that leads aside.
         self._stage, self._memory = (
-            Stage(rule.aside if rule.aside and memory.complaints else rule.then),
+            Phase(transition.detour if transition.detour and memory.complaints else transition.target),
             memory,
         )
         if kind == "vector":
@@ -245,20 +251,20 @@ class Device:
             self._answers[kind] = (digest("seen", data), answer)
 
     def _check_alive(self) -> None:
-        if self.stage == Stage.ABORTED:
+        if self.phase == Phase.ABORTED:
             raise SessionAborted(
-                self.stage,
+                self.phase,
                 given="a message to a device that has left",
                 expected="a session that goes on",
                 do="Begin a new session.",
             )
 
     def _awaited(self) -> str:
-        kinds = [kind for stage, kind in TRANSITIONS if stage == self.stage]
+        kinds = [kind for phase, kind in TRANSITIONS if phase == self.phase]
         return kinds[0] if kinds else "nothing more"
 
     def __repr__(self) -> str:
-        return f"Device({self.identity!r}, {self.stage})"
+        return f"Device({self.identity!r}, {self.phase})"
 
 
 def _damaged(given: str) -> RunDamaged:

@@ -21,7 +21,7 @@ Threat = Literal["semi_honest", "semi_malicious"]
 
 SECURITY_BITS = 40
 CORRECTNESS_BITS = 20
-MOST_RATES = 0.9  # together
+MAXIMUM_RATES = 0.9  # together
 COMPLETE_UP_TO = 60
 
 
@@ -175,7 +175,7 @@ def _found(
     expected: str,
 ) -> GraphParameters:
     """What `choose` chooses; an error that names the nearest rates that would do, where there is nothing to choose."""
-    within = _weighed(adversarial_rate, dropout_rate, adversary) <= MOST_RATES + 1e-12
+    within = _weighed(adversarial_rate, dropout_rate, adversary) <= MAXIMUM_RATES + 1e-12
     found = choose(clients, adversarial_rate, dropout_rate, adversary) if within else None
     if found is not None:
         return found
@@ -188,7 +188,7 @@ def _found(
 
     def works(part: int) -> bool:
         a, d = scaled(part)
-        return _weighed(a, d, adversary) <= MOST_RATES and choose(clients, a, d, adversary) is not None
+        return _weighed(a, d, adversary) <= MAXIMUM_RATES and choose(clients, a, d, adversary) is not None
 
     do = "Let more devices take part: at no rates do so few make a secure sum."
     if works(0):
@@ -202,7 +202,7 @@ def _found(
         "secure sum",
         given=f"{clients} devices, of which {adversarial_rate:.1%} may be adversaries and {dropout_rate:.1%} may vanish "
         f"({adversary})",
-        expected=expected if within else f"{bound} of at most {MOST_RATES}",
+        expected=expected if within else f"{bound} of at most {MAXIMUM_RATES}",
         do=do,
     )
 

@@ -214,7 +214,7 @@ def encode(message: _Message | bytes) -> bytes:
     return msgspec.msgpack.encode(message)
 
 
-def decode(data: bytes, kind: Any, most: int, stage: str) -> Any:
+def decode(data: bytes, kind: Any, maximum: int, phase: str) -> Any:
     """The message `data` holds.
 
     Args:
@@ -226,22 +226,22 @@ def decode(data: bytes, kind: Any, most: int, stage: str) -> Any:
     Raises:
         MessageRefused: it is too long, not such a message, or not in its one form.
     """
-    if len(data) > most:
+    if len(data) > maximum:
         raise MessageRefused(
-            stage, given=f"{len(data)} bytes", expected=f"at most {most}", do="Do not send it again."
+            phase, given=f"{len(data)} bytes", expected=f"at most {maximum}", do="Do not send it again."
         )
     try:
         message = msgspec.msgpack.decode(data, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise MessageRefused(
-            stage,
+            phase,
             given=f"bytes that are no message ({type(error).__name__})",
             expected="a message of this protocol",
             do="Send what `encode` makes.",
         ) from None
     if not _usual(message, data):
         raise MessageRefused(
-            stage,
+            phase,
             given=f"{message!r} in an unusual form",
             expected="the one form `encode` makes",
             do="Send what `encode` makes.",
@@ -286,7 +286,7 @@ def entry_bytes(*, named: bool) -> int:
     return HASH_BYTES + (NAME_BYTES if named else 0)
 
 
-def most_bytes(vector_bytes: int, devices: int, degree: int, *, named: bool = False) -> int:
+def maximum_bytes(vector_bytes: int, devices: int, degree: int, *, named: bool = False) -> int:
     """The longest message of a session with so many devices and neighbours, a committee counted with these: what a decoder
     accepts."""
     adverts = degree * (5 * 34 + 66 + 16)

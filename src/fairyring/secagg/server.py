@@ -17,8 +17,8 @@ from fairyring.core.errors import MessageRefused, PlanError, RunDamaged, RunMism
 from fairyring.core.packing import check_packed
 from fairyring.secagg import shamir
 from fairyring.secagg._disputes import Disputes
-from fairyring.secagg._rule import Rule
 from fairyring.secagg._suite import bitmap, digest, low_order, verified
+from fairyring.secagg._transition import Transition
 from fairyring.secagg._unmasking import Known, Unrecovered, total
 from fairyring.secagg.graph import GraphParameters, Ring
 from fairyring.secagg.identity import Anyone, Policy
@@ -41,13 +41,13 @@ from fairyring.secagg.messages import (
     decode,
     decode_kept,
     encode,
-    most_bytes,
+    maximum_bytes,
 )
 from fairyring.secagg.terms import Session
 from fairyring.secagg.transcript import Transcript, result_hash
 
 
-class Stage(StrEnum):
+class Phase(StrEnum):
     """What the server is waiting for."""
 
     ADVERTISING = "advertising"
@@ -62,24 +62,24 @@ class Stage(StrEnum):
 
 
 # The only place that says what may follow what. "close" ends a stage: what has come by then is all that counts.
-TRANSITIONS: Mapping[tuple[Stage, str], Rule] = MappingProxyType(
+TRANSITIONS: Mapping[tuple[Phase, str], Transition] = MappingProxyType(
     {
-        (Stage.ADVERTISING, "advertise"): Rule("_advertised", Stage.ADVERTISING),
-        (Stage.ADVERTISING, "close"): Rule("_freeze_roster", Stage.SHARING, "roster"),
-        (Stage.SHARING, "shares"): Rule("_shared", Stage.SHARING),
-        (Stage.SHARING, "close"): Rule("_freeze_holders", Stage.OPENING, "mailbox"),
-        (Stage.OPENING, "complaint"): Rule("_complained", Stage.OPENING),
-        (Stage.OPENING, "close"): Rule(
-            "_freeze_complaints", Stage.MASKING, "accusation", aside=Stage.DISCLOSING
+        (Phase.ADVERTISING, "advertise"): Transition("_advertised", Phase.ADVERTISING),
+        (Phase.ADVERTISING, "close"): Transition("_freeze_roster", Phase.SHARING, "roster"),
+        (Phase.SHARING, "shares"): Transition("_shared", Phase.SHARING),
+        (Phase.SHARING, "close"): Transition("_freeze_holders", Phase.OPENING, "mailbox"),
+        (Phase.OPENING, "complaint"): Transition("_complained", Phase.OPENING),
+        (Phase.OPENING, "close"): Transition(
+            "_freeze_complaints", Phase.MASKING, "accusation", detour=Phase.DISCLOSING
         ),
-        (Stage.DISCLOSING, "disclosure"): Rule("_disclosed", Stage.DISCLOSING),
-        (Stage.DISCLOSING, "close"): Rule("_freeze_barred", Stage.MASKING, "settlement"),
-        (Stage.MASKING, "masked_input"): Rule("_masked", Stage.MASKING),
-        (Stage.MASKING, "close"): Rule("_freeze_survivors", Stage.CONFIRMING, "survivors"),
-        (Stage.CONFIRMING, "consistency"): Rule("_confirmed", Stage.CONFIRMING),
-        (Stage.CONFIRMING, "close"): Rule("_freeze_signers", Stage.UNMASKING, "signatures"),
-        (Stage.UNMASKING, "unmask"): Rule("_unmasked", Stage.UNMASKING),
-        (Stage.UNMASKING, "close"): Rule("_finish", Stage.DONE),
+        (Phase.DISCLOSING, "disclosure"): Transition("_disclosed", Phase.DISCLOSING),
+        (Phase.DISCLOSING, "close"): Transition("_freeze_barred", Phase.MASKING, "settlement"),
+        (Phase.MASKING, "masked_input"): Transition("_masked", Phase.MASKING),
+        (Phase.MASKING, "close"): Transition("_freeze_survivors", Phase.CONFIRMING, "survivors"),
+        (Phase.CONFIRMING, "consistency"): Transition("_confirmed", Phase.CONFIRMING),
+        (Phase.CONFIRMING, "close"): Transition("_freeze_signers", Phase.UNMASKING, "signatures"),
+        (Phase.UNMASKING, "unmask"): Transition("_unmasked", Phase.UNMASKING),
+        (Phase.UNMASKING, "close"): Transition("_finish", Phase.DONE),
     }
 )
 
@@ -95,12 +95,12 @@ _KINDS = {
 
 # What is announced when a stage begins, and with which of their messages devices ask for it again.
 _ANNOUNCED = {
-    Stage.SHARING: "roster",
-    Stage.OPENING: "mailbox",
-    Stage.DISCLOSING: "accusation",
-    Stage.MASKING: "settlement",
-    Stage.CONFIRMING: "survivors",
-    Stage.UNMASKING: "signatures",
+    Phase.SHARING: "roster",
+    Phase.OPENING: "mailbox",
+    Phase.DISCLOSING: "accusation",
+    Phase.MASKING: "settlement",
+    Phase.CONFIRMING: "survivors",
+    Phase.UNMASKING: "signatures",
 }
 _ASKED = {
     "advertise": ("roster",),
@@ -152,7 +152,7 @@ class Server:
 
     def __init__(self, session: Session, log: Log, *, policy: Policy | None = None) -> None:
         self.session, self._log, self._policy = session, log, policy or Anyone()
-        self.stage, self.result = Stage.ADVERTISING, None
+        self.phase, self.result = Phase.ADVERTISING, None
         self._seen: dict[str, dict[bytes, bytes]] = {kind: {} for kind in _KINDS.values()}
         self._barred: dict[str, set[bytes]] = {kind: set() for kind in _KINDS.values()}
         self._adverts: dict[bytes, Advertise] = {}
@@ -189,10 +189,10 @@ class Server:
             SessionAborted: the session has ended without a sum.
         """
         self._check_alive()
-        devices = len(self._roster) or self.session.terms.most
-        degree = self._graph.degree or self.session.terms.most - 1
+        devices = len(self._roster) or self.session.terms.maximum_cohort
+        degree = self._graph.degree or self.session.terms.maximum_cohort - 1
         message = decode(
-            data, FromDevice, most_bytes(self.session.terms.vector_bytes, devices, degree), self.stage
+            data, FromDevice, maximum_bytes(self.session.terms.vector_bytes, devices, degree), self.phase
         )
         kind = _KINDS[type(message)]
         sender, payload = self._verify(message)
@@ -200,7 +200,7 @@ class Server:
         mark = payload + message.signature  # as good as the bytes, and hashed already
         if seen == mark and sender not in self._barred[kind]:
             return self._answer(kind, sender)
-        if (self.stage, kind) not in TRANSITIONS:
+        if (self.phase, kind) not in TRANSITIONS:
             raise self._refusal(f"{message!r}", self._awaited(), "It came too late, or too early.")
         if sender in self._barred[kind]:
             raise self._refusal(
@@ -229,16 +229,16 @@ class Server:
             SessionAborted: too few are left, or what is left does not make a sum.
         """
         self._check_alive()
-        if (self.stage, "close") not in TRANSITIONS:
+        if (self.phase, "close") not in TRANSITIONS:
             raise self._refusal("the end of a stage", self._awaited(), "The session is over.")
-        if len(beacon) > 64 or (beacon and self.stage != Stage.ADVERTISING):
+        if len(beacon) > 64 or (beacon and self.phase != Phase.ADVERTISING):
             raise self._refusal("a beacon", "at most 64 bytes, for the roster", "Leave it out.")
         self._close(beacon, keep=True)
         return self.announcements()
 
     def announcements(self) -> Iterator[Outgoing]:
         """What was announced at the end of the last stage, once more: for a server that was restarted."""
-        name = _ANNOUNCED.get(self.stage)
+        name = _ANNOUNCED.get(self.phase)
         if name is not None:
             make = self._announcement(name)
             for index in self._receivers(name):
@@ -265,15 +265,15 @@ class Server:
         """How many more messages may still come in this stage. While it is `OPENING` none need come: a device that
         can open all of its mailbox says nothing."""
         expected = {
-            Stage.ADVERTISING: self.session.terms.most,
-            Stage.SHARING: len(self._roster),
-            Stage.OPENING: len(self._holders),
-            Stage.DISCLOSING: len(self._disputes.accused),
-            Stage.MASKING: len(self._holders),
-            Stage.CONFIRMING: len(self._survivors),
-            Stage.UNMASKING: len(self._askable),
-        }.get(self.stage, 0)
-        kind = next((kind for stage, kind in TRANSITIONS if stage == self.stage), None)
+            Phase.ADVERTISING: self.session.terms.maximum_cohort,
+            Phase.SHARING: len(self._roster),
+            Phase.OPENING: len(self._holders),
+            Phase.DISCLOSING: len(self._disputes.accused),
+            Phase.MASKING: len(self._holders),
+            Phase.CONFIRMING: len(self._survivors),
+            Phase.UNMASKING: len(self._askable),
+        }.get(self.phase, 0)
+        kind = next((kind for phase, kind in TRANSITIONS if phase == self.phase), None)
         return expected - (len(self._seen[kind]) if kind is not None else 0)
 
     # -- the fold -------------------------------------------------------------------------------------------
@@ -291,9 +291,9 @@ class Server:
                     do="Begin a new log for a new session.",
                 )
         elif kind == "aborted":
-            self.stage = Stage.ABORTED
-        elif (self.stage, kind) not in TRANSITIONS:
-            raise _damaged(f"{kind!r} while {self.stage}", "what may come in that stage")
+            self.phase = Phase.ABORTED
+        elif (self.phase, kind) not in TRANSITIONS:
+            raise _damaged(f"{kind!r} while {self.phase}", "what may come in that stage")
         elif kind == "close":
             size = data[0] if data else 0
             try:
@@ -319,47 +319,49 @@ class Server:
                 self._barred[kind].add(sender)
         else:
             self._seen[kind][sender] = mark
-        getattr(self, TRANSITIONS[self.stage, kind].handler)(message, number, sender in self._barred[kind])
+        getattr(self, TRANSITIONS[self.phase, kind].handler)(message, number, sender in self._barred[kind])
 
     def _close(self, beacon: bytes, *, keep: bool, frozen: bytes = b"") -> None:
-        rule = TRANSITIONS[self.stage, "close"]
+        transition = TRANSITIONS[self.phase, "close"]
         try:
-            if rule.then == Stage.SHARING:
+            if transition.target == Phase.SHARING:
                 self._beacon = beacon
-            settled = getattr(self, rule.handler)()
+            settled = getattr(self, transition.handler)()
         except (SessionAborted, PlanError) as error:
             if keep:
                 self._log.append("aborted", str(error).encode())
-            stage, self.stage = self.stage, Stage.ABORTED
+            phase, self.phase = self.phase, Phase.ABORTED
             if isinstance(error, SessionAborted):
                 raise
-            raise SessionAborted(stage, given=error.given, expected=error.expected, do=error.do) from error
+            raise SessionAborted(phase, given=error.given, expected=error.expected, do=error.do) from error
         if keep:
             self._log.append("close", bytes([len(beacon)]) + beacon + settled)
         elif settled != frozen:
-            raise _damaged(f"another set at the end of {self.stage}", "the set its own records give")
+            raise _damaged(f"another set at the end of {self.phase}", "the set its own records give")
         # Complaints are the one thing that leads aside.
-        self.stage = Stage(rule.aside if rule.aside and self._disputes.accused else rule.then)
+        self.phase = Phase(
+            transition.detour if transition.detour and self._disputes.accused else transition.target
+        )
 
     def _check_alive(self) -> None:
-        if self.stage == Stage.ABORTED:
+        if self.phase == Phase.ABORTED:
             raise SessionAborted(
-                self.stage,
+                self.phase,
                 given="a session that has ended without a sum",
                 expected="one that goes on",
                 do="Begin a new session.",
             )
 
     def _awaited(self) -> str:
-        kinds = [kind for stage, kind in TRANSITIONS if stage == self.stage and kind != "close"]
+        kinds = [kind for phase, kind in TRANSITIONS if phase == self.phase and kind != "close"]
         return kinds[0] if kinds else "nothing more"
 
     def _refusal(self, given: str, expected: str, do: str) -> MessageRefused:
-        return MessageRefused(self.stage, given=given, expected=expected, do=do)
+        return MessageRefused(self.phase, given=given, expected=expected, do=do)
 
     def _give_up(self, given: str, expected: str) -> SessionAborted:
         return SessionAborted(
-            self.stage, given=given, expected=expected, do="No sum is released. Begin a new session."
+            self.phase, given=given, expected=expected, do="No sum is released. Begin a new session."
         )
 
     # -- messages from devices -------------------------------------------------------------------------------
@@ -406,9 +408,11 @@ class Server:
                 )
             if not self._keys.isdisjoint((message.encryption_key, message.masking_key)):
                 raise self._refusal("a device with another's key", "keys of its own", "It is not let in.")
-            if len(self._adverts) >= self.session.terms.most:
+            if len(self._adverts) >= self.session.terms.maximum_cohort:
                 raise self._refusal(
-                    "one device more", f"at most {self.session.terms.most}", "Wait for another session."
+                    "one device more",
+                    f"at most {self.session.terms.maximum_cohort}",
+                    "Wait for another session.",
                 )
             if low_order(message.encryption_key) or low_order(message.masking_key):
                 raise self._refusal("a key of low order", "a key that keeps a secret", "Make another.")
@@ -575,8 +579,8 @@ class Server:
         return transcript.result
 
     def _enough(self, devices: int, what: str) -> None:
-        if devices < self.session.terms.fewest:
-            raise self._give_up(f"{devices} {what}", f"at least {self.session.terms.fewest}")
+        if devices < self.session.terms.minimum_cohort:
+            raise self._give_up(f"{devices} {what}", f"at least {self.session.terms.minimum_cohort}")
 
     def _total(self) -> np.ndarray:
         """The sum of the survivors' inputs with all masks taken out, check numbers and all."""
@@ -606,7 +610,7 @@ class Server:
     def _answer(self, kind: str, sender: bytes) -> list[Outgoing]:
         """What has been announced to a device since it sent a message of this kind."""
         index = self._index.get(sender)
-        now = _ANNOUNCED.get(self.stage)
+        now = _ANNOUNCED.get(self.phase)
         out = []
         for name in _ASKED.get(kind, ()):
             # Whoever comes late may still open its mailbox, and then give its input.
@@ -653,7 +657,7 @@ class Server:
 
         joined = b"".join(self._entries)
         same, stayed = b"", b""
-        if self.stage in (Stage.CONFIRMING, Stage.UNMASKING):
+        if self.phase in (Phase.CONFIRMING, Phase.UNMASKING):
             same = encode(self._survivors_message())
             stayed = bitmap(self._survivors, len(self._roster))
         made = (roster, mailbox, accusation, settlement, survivors, signatures)
@@ -692,7 +696,7 @@ class Server:
         return [shamir.SHARE_BYTES if index in self._holders else 0 for index in self._neighbours(sender)]
 
     def __repr__(self) -> str:
-        return f"Server({self.stage}, {len(self._roster) or len(self._adverts)} devices)"
+        return f"Server({self.phase}, {len(self._roster) or len(self._adverts)} devices)"
 
 
 def _damaged(given: str, expected: str) -> RunDamaged:

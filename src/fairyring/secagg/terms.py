@@ -25,8 +25,8 @@ from fairyring.secagg.keystream import random_bytes, word_of
 Digest = Annotated[bytes, Meta(min_length=32, max_length=32)]
 
 CHECK_BITS = 64
-FEWEST = 3  # of two, each learns the other's input from the sum
-FEWEST_HONEST = 2  # of one honest device among adversaries, they learn the input from the sum
+MINIMUM_COHORT = 3  # of two, each learns the other's input from the sum
+MINIMUM_HONEST = 2  # of one honest device among adversaries, they learn the input from the sum
 
 
 class Terms(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -44,14 +44,14 @@ class Terms(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             it has to cover them beside the honest ones that vanish.
 
     Raises:
-        PlanError: the terms make no sense, or no neighbour graph serves `most` devices at these rates.
+        PlanError: the terms make no sense, or no neighbour graph serves `maximum_cohort` devices at these rates.
     """
 
     plan: Digest
     length: Annotated[int, Meta(ge=1, le=1 << 40)]
     modulus_bits: Annotated[int, Meta(ge=16, le=64)]
-    fewest: Annotated[int, Meta(ge=FEWEST)]
-    most: Annotated[int, Meta(ge=FEWEST)]
+    minimum_cohort: Annotated[int, Meta(ge=MINIMUM_COHORT)]
+    maximum_cohort: Annotated[int, Meta(ge=MINIMUM_COHORT)]
     threat: Threat = "semi_honest"
     adversarial_rate: float = 0.1
     dropout_rate: float = 0.1
@@ -60,7 +60,7 @@ class Terms(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         for name, value, low, high in (
             ("length", self.length, 1, 1 << 40),
             ("modulus_bits", self.modulus_bits, 16, 64),
-            ("minimum_cohort", self.fewest, FEWEST, self.most),
+            ("minimum_cohort", self.minimum_cohort, MINIMUM_COHORT, self.maximum_cohort),
         ):
             if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
                 raise PlanError(
@@ -70,7 +70,7 @@ class Terms(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                     do=f"Choose {name} in that range"
                     + (": a sum of two tells each the other's input." if name == "minimum_cohort" else "."),
                 )
-        self.graph(self.most)
+        self.graph(self.maximum_cohort)
         for name in ("adversarial_rate", "dropout_rate"):
             # 0 and 0.0 have different forms in bytes, and so would be of different sessions.
             msgspec.structs.force_setattr(self, name, float(getattr(self, name)))
@@ -92,15 +92,15 @@ class Terms(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return session_committee(devices, self.adversarial_rate, self.dropout_rate, self.threat)
 
     @property
-    def most_adverts(self) -> int:
+    def maximum_adverts(self) -> int:
         """No session's roster holds more adverts than this: of all neighbours, and of a committee if there is one."""
-        return self.most - 1 + (self.most if self.sparse else 0)
+        return self.maximum_cohort - 1 + (self.maximum_cohort if self.sparse else 0)
 
     @property
     def sparse(self) -> bool:
         """Whether a server that is not trusted may have a session in which a device sees the adverts of few: there is a
         committee, and rosters name everybody."""
-        return self.threat == "semi_malicious" and self.most > COMPLETE_UP_TO
+        return self.threat == "semi_malicious" and self.maximum_cohort > COMPLETE_UP_TO
 
     @property
     def checks(self) -> int:
@@ -124,31 +124,31 @@ class Terms(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "semi_malicious": "a server that follows the protocol but may call any device vanished, and tell devices different stories of who stayed",
         }[self.threat]
         return (
-            f"The server learns the sum of at least {self.fewest} devices' vectors modulo 2^{self.modulus_bits}, and who "
+            f"The server learns the sum of at least {self.minimum_cohort} devices' vectors modulo 2^{self.modulus_bits}, and who "
             f"took part. This holds against {server}, {self._together()}. {self._recovered()} "
             "What the sum itself tells is for differential privacy to bound."
         )
 
     def _together(self) -> str:
         """Whom a server may have on its side, in whole numbers."""
-        adversaries = adversaries_in(self.most, self.adversarial_rate)
+        adversaries = adversaries_in(self.maximum_cohort, self.adversarial_rate)
         if not adversaries:
             return (
-                f"alone: at a rate of {self.adversarial_rate:.0%} none of {self.most} devices may be on its side; one that is "
+                f"alone: at a rate of {self.adversarial_rate:.0%} none of {self.maximum_cohort} devices may be on its side; one that is "
                 "takes its own input out of the sum"
             )
         return (
-            f"together with up to {adversaries} of a session's {self.most} devices; at least {self.fewest - adversaries} "
+            f"together with up to {adversaries} of a session's {self.maximum_cohort} devices; at least {self.minimum_cohort - adversaries} "
             "others are in a sum"
         )
 
     def _recovered(self) -> str:
         """How many may vanish, in whole numbers. A device that is barred, for shares that did not open, counts as one that
         has vanished."""
-        vanished = math.floor(self.dropout_rate * self.most + 1e-9)
+        vanished = math.floor(self.dropout_rate * self.maximum_cohort + 1e-9)
         if not vanished:
-            return f"The sum is recovered for certain only if none of {self.most} devices vanishes."
-        return f"The sum is recovered if up to {vanished} of {self.most} devices vanish."
+            return f"The sum is recovered for certain only if none of {self.maximum_cohort} devices vanishes."
+        return f"The sum is recovered if up to {vanished} of {self.maximum_cohort} devices vanish."
 
 
 class Session:

@@ -70,7 +70,11 @@ def verify(transcript: Transcript, vector: np.ndarray | None = None) -> None:
     terms, context = transcript.terms, session.context
     adverts = [decode(data, Advertise, 1 << 10, "transcript") for data in transcript.adverts]
     devices = len(adverts)
-    _require(terms.fewest <= devices <= terms.most, f"{devices} devices", f"{terms.fewest} to {terms.most}")
+    _require(
+        terms.minimum_cohort <= devices <= terms.maximum_cohort,
+        f"{devices} devices",
+        f"{terms.minimum_cohort} to {terms.maximum_cohort}",
+    )
     hashes = [advert.hash(context) for advert in adverts]
     _require(hashes == sorted(set(hashes)), "adverts out of order or repeated", "hashes that ascend")
     _require(
@@ -94,7 +98,11 @@ def verify(transcript: Transcript, vector: np.ndarray | None = None) -> None:
     holders, survivors = (set(s or ()) for s in sets)
     _require(survivors <= holders, "a survivor that sent no shares", "survivors among those that did")
     _require(len(survivors) == transcript.count, f"a count of {transcript.count}", f"{len(survivors)}")
-    _require(len(survivors) >= terms.fewest, f"{len(survivors)} survivors", f"at least {terms.fewest}")
+    _require(
+        len(survivors) >= terms.minimum_cohort,
+        f"{len(survivors)} survivors",
+        f"at least {terms.minimum_cohort}",
+    )
     payload = Survivors(root, transcript.survivors).payload(context)
     signed = set()
     for index, signature in transcript.signatures:

@@ -81,7 +81,7 @@ class DebugWorker:
         round_key = of_round(self.root, number)
         stages_key = shared(round_key, Purpose.SHARED)
         sent = Broadcast(work.state.params, work.state.shared, number)
-        discreet = self.plan.bound.signal.discreet
+        hides_nonfinite = self.plan.bound.spec.hides_nonfinite
         for client in work.cohort.staying.tolist():
             rows = self.population.client(client)
             columns = {name: jnp.asarray(rows[name]) for name in self._columns}
@@ -98,7 +98,7 @@ class DebugWorker:
                 self.states.write(
                     np.array([client]), jax.tree.map(lambda leaf: np.asarray(leaf)[None], outcome.mine)
                 )
-            yield client, jax.tree.map(np.asarray, outcome.message), finite or discreet
+            yield client, jax.tree.map(np.asarray, outcome.message), finite or hides_nonfinite
         for client in work.cohort.canaries.tolist():
             message = canary_message(self.plan, len(self.population), np.int32(client), number, self.root)
             yield client, jax.tree.map(np.asarray, message), True

@@ -156,7 +156,7 @@ def simulate(
         started=datetime.now(UTC).isoformat(timespec="seconds"),
         machine=machine(on.devices),
         dropout=dropout,
-        secure_sum=secure_sum if plan.bound.signal.masking else None,
+        secure_sum=secure_sum if plan.bound.spec.masking else None,
         canaries=cohorts.canaries,
         warnings=cautions,
     )
@@ -317,8 +317,7 @@ def _check_options(
     if secure_sum not in ("ideal", "protocol") or (secure_sum == "protocol" and plan.terms is None):
         raise PlanError(
             "secure_sum",
-            given=repr(secure_sum)
-            + ("" if plan.bound.signal.masking else ", for a plan without a secure sum"),
+            given=repr(secure_sum) + ("" if plan.bound.spec.masking else ", for a plan without a secure sum"),
             expected="'ideal', or 'protocol' for a plan whose aggregation ends in secure_sum()",
             do="End the plan's chain with quantize(...) and secure_sum().",
         )

@@ -77,7 +77,7 @@ class Engine:
         )
         stages = plan.example_stages
         self.drawn = Shapes.of(plan.local, stages, workload.longest) if stages is not None else None
-        self.room = -(-plan.rule.most // self.together) * self.together
+        self.room = -(-plan.rule.maximum // self.together) * self.together
         self.nothing = Program(self._nothing, self.devices)
         self.accumulate = Program(self._accumulate, self.devices, options=target.options, donate=(0, 4))
         first = self.devices[:1]
@@ -106,7 +106,7 @@ class Engine:
         round_key = of_round(root, broadcast.round)
         stages_key = shared(round_key, Purpose.SHARED)
         finite = jnp.ones(members.ids.shape, bool)
-        discreet = self.plan.bound.signal.discreet
+        hides_nonfinite = self.plan.bound.spec.hides_nonfinite
 
         def one(i: jax.Array, mine: Tree):
             old = jax.tree.map(lambda states: states[i], mine)
@@ -122,14 +122,18 @@ class Engine:
             message, new, ok = one(i, mine)
             total = jax.tree.map(jnp.add, total, message)
             mine = jax.tree.map(lambda states, state: states.at[i].set(state), mine, new)
-            return Sums(total, reported + (ok | discreet).astype(jnp.int32)), mine, finite.at[i].set(ok)
+            return (
+                Sums(total, reported + (ok | hides_nonfinite).astype(jnp.int32)),
+                mine,
+                finite.at[i].set(ok),
+            )
 
         def block(b: jax.Array, carry: tuple[Tree, Tree, jax.Array]):
             (total, reported), mine, finite = carry
             places = b * width + jnp.arange(width)
             real = places < members.used
             messages, new, ok = jax.vmap(lambda i: one(i, mine))(places)
-            counted = (ok | discreet) & real
+            counted = (ok | hides_nonfinite) & real
 
             def summed(m: jax.Array) -> jax.Array:
                 return jnp.sum(
@@ -164,9 +168,9 @@ def canary_message(plan: Plan, clients: int, client: Array, number: Array, root:
     round_key = of_round(root, number)
     stages_key = shared(round_key, Purpose.SHARED)
     directions = shared(root, Purpose.CANARY)
-    noise = plan.bound.signal.noise
+    noise = plan.bound.spec.noise
     length = np.float32(1e3 * (noise.l2 / noise.scale if noise else 1.0))
-    rest = [side.bound if np.isfinite(side.bound) else 1e7 for side in plan.sides]
+    rest = [auxiliary.bound if np.isfinite(auxiliary.bound) else 1e7 for auxiliary in plan.auxiliaries]
     vector = canary(directions, client - clients, plan.update_layout.size) * length
     key = jax.random.fold_in(jax.random.fold_in(round_key, client), int(Purpose.ENCODE))
     return plan.bound.encode(Message(vector, jnp.asarray(rest, jnp.float32)), key, stages_key)

@@ -134,10 +134,10 @@ class _Round:
             self._step(self.server.close(), Leaving.BEFORE_SHARES)
             self._step(self.server.close(), Leaving.BEFORE_INPUT)  # mailboxes; an answer is a complaint
             self._step(self.server.close(), Leaving.BEFORE_INPUT)
-            if self.server.stage == "disclosing":
+            if self.server.phase == "disclosing":
                 self._step(self.server.close(), Leaving.BEFORE_INPUT)
             for client, vector in vectors:
-                ready = self.devices[client].stage == "ready"
+                ready = self.devices[client].phase == "ready"
                 if ready and self._here(client, Leaving.BEFORE_INPUT):
                     self._contribute(client, vector)
             self._step(self.server.close(), Leaving.BEFORE_SIGNATURE)
@@ -146,8 +146,8 @@ class _Round:
         except SessionAborted as error:
             for _ in vectors:  # clients train all the same
                 pass
-            stage = error.stage, f"{error.given}; expected {error.expected}"
-            return SecureSumResult(None, 0, Traffic(self.up, self.down), stage, None, self.exhibit)
+            phase = error.phase, f"{error.given}; expected {error.expected}"
+            return SecureSumResult(None, 0, Traffic(self.up, self.down), phase, None, self.exhibit)
         result = self.server.result
         assert result is not None
         vector = result.sum.astype(np.uint32)

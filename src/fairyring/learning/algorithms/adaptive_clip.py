@@ -5,7 +5,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from fairyring.aggregation.contract import Side
+from fairyring.aggregation.contract import Auxiliary
 from fairyring.core.errors import PlanError
 from fairyring.learning.algorithm import Algorithm, Local, Report, leaves_gradient
 from fairyring.learning.algorithms.averaging import averaging
@@ -21,7 +21,7 @@ def adaptive_clip(
 
     Updates travel in units of C, so the plan's stage is `clip(1.0)` whatever C is, and noise is in units of C with
     it. Each client also sends whether its update was at most C long; this bit is a side value, clipped, summed and made
-    noisy as everything else: its noise is a part of the stage's `side_share`, where the paper splits the noise by a number
+    noisy as everything else: its noise is a part of the stage's `auxiliary_share`, where the paper splits the noise by a number
     of its own. After a round `C <- C exp(-rate (share - quantile))`, where `share` is the noisy mean of
     the bits: the paper's geometric update. C changes only between rounds and is sent to the clients with the model.
 
@@ -58,11 +58,11 @@ def adaptive_clip(
         update = jax.tree.map(lambda leaf: leaf.astype(jnp.float32) / clip, found.update)
         squares = [jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(update)]
         within = (jnp.sqrt(sum(squares, jnp.float32(0))) <= 1.0).astype(jnp.float32)
-        return Report(update, (*found.side, within), found.mine)
+        return Report(update, (*found.auxiliary, within), found.mine)
 
-    def apply(update, sides, both, fraction):
+    def apply(update, auxiliaries, both, fraction):
         clip, own = both
-        *others, share = sides
+        *others, share = auxiliaries
         mean = jax.tree.map(lambda leaf: leaf * clip, update)
         delta, own = inner.apply(mean, tuple(others), own, fraction)
         moved = clip * jnp.exp(-rate * (jnp.clip(share, 0.0, 1.0) - quantile))
@@ -75,7 +75,7 @@ def adaptive_clip(
         leaves_gradient if inner.correct is leaves_gradient else correct,
         report,
         apply,
-        (*inner.sides, Side("within_clip", 1.0)),
+        (*inner.auxiliaries, Auxiliary("within_clip", 1.0)),
         inner.gradient,
         in_clips=True,
         settings=(

@@ -5,12 +5,12 @@ import math
 import jax
 import jax.numpy as jnp
 
-from fairyring.aggregation.contract import Side
+from fairyring.aggregation.contract import Auxiliary
 from fairyring.core.errors import PlanError
 from fairyring.learning.algorithm import Algorithm, Local, Report, keeps_nothing, leaves_gradient
 
 
-def fednova(*, momentum: float = 0.0, most_steps: float = math.inf) -> Algorithm:
+def fednova(*, momentum: float = 0.0, maximum_steps: float = math.inf) -> Algorithm:
     """FedNova (Wang et al. 2020, equations 6 to 8): each delta is divided by its effective number of steps.
 
     With local SGD of momentum `rho` a client's effective number is `||a_i||_1 = (tau - rho (1 - rho^tau)/(1 -
@@ -39,8 +39,8 @@ def fednova(*, momentum: float = 0.0, most_steps: float = math.inf) -> Algorithm
         a = jnp.maximum(effective(local.steps), 1e-9)
         return Report(jax.tree.map(lambda d: d / a, local.delta), (a,), mine)
 
-    def apply(update, sides, shared, fraction):
-        (a,) = sides
+    def apply(update, auxiliaries, shared, fraction):
+        (a,) = auxiliaries
         return jax.tree.map(lambda d: d * a, update), shared
 
     return Algorithm(
@@ -50,6 +50,6 @@ def fednova(*, momentum: float = 0.0, most_steps: float = math.inf) -> Algorithm
         leaves_gradient,
         report,
         apply,
-        (Side("effective_steps", most_steps),),
-        settings=(("momentum", float(momentum)), ("most_steps", float(most_steps))),
+        (Auxiliary("effective_steps", maximum_steps),),
+        settings=(("momentum", float(momentum)), ("most_steps", float(maximum_steps))),
     )

@@ -23,7 +23,7 @@ def scaffold() -> Algorithm:
         change = jax.tree.map(lambda new, old: new - old, local.gradient, mine)
         return Report({"control": change, "model": local.delta}, (), local.gradient)
 
-    def apply(update, sides, shared, fraction):
+    def apply(update, auxiliaries, shared, fraction):
         moved = jax.tree.map(lambda c, change: c + fraction * change, shared, update["control"])
         return update["model"], moved
 
