@@ -56,7 +56,7 @@ class Work:
 
     def passes(self, federated: fr.Run, train: fr.Population) -> float:
         """How often a federated run went through the training examples."""
-        return sum(r["examples"] for r in federated.metrics) * self.epochs / train.examples
+        return sum(r.examples for r in federated.records) * self.epochs / train.examples
 
     def run_centrally(self, train: fr.Population, test: fr.Population, passes: float, seed: int) -> fr.Run:
         """The central run: about so many passes, a round each."""
@@ -161,13 +161,13 @@ def choose(name: str, seed: int) -> None:
             tried.plan(), train, test=held_out, rounds=work.rounds, evaluate_every=work.rounds, seed=seed
         )
         passes = tried.passes(run, train)
-        judged.append((run.tested.means["accuracy"], choice))
+        judged.append((run.tested.metrics["accuracy"], choice))
         print(f"{judged[-1][0]:.4f}  {choice}", flush=True)
     accuracy, best = max(judged, key=lambda pair: pair[0])
     print(f"best of {len(judged)} on held-out training clients, seed {seed}: {best} ({accuracy:.4f})")
     for rate in work.central_rates:
         run = replace(work, central_rate=rate).run_centrally(train, held_out, passes, seed)
-        print(f"{run.tested.means['accuracy']:.4f}  central, rate {rate}", flush=True)
+        print(f"{run.tested.metrics['accuracy']:.4f}  central, rate {rate}", flush=True)
 
 
 def measure(name: str, seed: int) -> dict[str, Any]:
@@ -179,14 +179,14 @@ def measure(name: str, seed: int) -> dict[str, Any]:
     )
     passes = work.passes(federated, data.train)
     central = work.run_centrally(data.train, data.test, passes, seed)
-    curve = {r["round"]: r["test"]["accuracy"] for r in federated.metrics if "test" in r}
+    curve = {r.round: r.test.metrics["accuracy"] for r in federated.records if r.test is not None}
     result = {
         "work": name,
         "rounds": work.rounds,
-        "federated": federated.tested.means["accuracy"],
+        "federated": federated.tested.metrics["accuracy"],
         "best": max(curve.values()),
         "worst_decile": federated.tested.worst_decile("accuracy"),
-        "central": central.tested.means["accuracy"],
+        "central": central.tested.metrics["accuracy"],
         "passes": round(passes, 2),
         "seconds": round(federated.header["seconds"], 1),
         "central_seconds": round(central.header["seconds"], 1),

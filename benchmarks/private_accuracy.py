@@ -134,10 +134,10 @@ def outcome(
         aggregation = fr.chain(clip, noise(column, scaled, bands or None))
         budget = fr.Budget(math.inf, DELTA, rounds=rounds)
     done = run(data, aggregation, cohort, step, rounds, seed, budget)
-    found = {"accuracy": done.tested.means["accuracy"], "seconds": time.perf_counter() - began}
+    found = {"accuracy": done.tested.metrics["accuracy"], "seconds": time.perf_counter() - began}
     if column == LIMIT:
         return Outcome(**found)
-    last = [record["snr"] for record in done.metrics[-max(1, rounds // 10) :]]
+    last = [record.snr for record in done.records[-max(1, rounds // 10) :]]
     if claimed is None:
         multiplier = done.plan.protection.release.multiplier
         found["epsilon"] = done.header["privacy"]["spent"]

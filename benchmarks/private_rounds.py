@@ -112,9 +112,9 @@ class Runner:
             self.failure = failure
         self._back.release()
 
-    def _note(self, record: dict[str, Any]) -> None:
+    def _note(self, record: fr.RoundRecord) -> None:
         now = time.process_time()
-        self.rounds.append((record["seconds"], now - self._before))
+        self.rounds.append((record.seconds, now - self._before))
         self._before = now
         if len(self.rounds) % self.turn == 0:
             self._back.release()

@@ -21,10 +21,10 @@ rounds = 30
 
 if __name__ == "__main__":
     together = fr.simulate(plan, population, rounds=rounds, seed=0, test=test)
-    shared = together.evaluate(test).clients["accuracy"]
+    shared = together.evaluate(test).client_metrics["accuracy"]
     alone = fr.override(plan, {"cohort": "1"})
     for i, hospital in enumerate(population.ids):
         own = fr.simulate(alone, population.select(np.array([i])), rounds=rounds, seed=0)
-        mine = own.evaluate(test.select(np.array([i]))).clients["accuracy"][0]
+        mine = own.evaluate(test.select(np.array([i]))).client_metrics["accuracy"][0]
         print(f"{hospital:12}  alone {mine:.3f}  together {shared[i]:.3f}")
-    print(f"held-out accuracy {together.metrics[-1]['test']['accuracy']:.3f}")
+    print(f"held-out accuracy {together.records[-1].test.metrics['accuracy']:.3f}")

@@ -39,7 +39,7 @@ def area_under_curve(scores: np.ndarray, sick: np.ndarray) -> float:
 
 if __name__ == "__main__":
     run = fr.simulate(plan, population, rounds=rounds, seed=0, test=test)
-    accuracy = run.evaluate(test).clients["accuracy"]
+    accuracy = run.evaluate(test).client_metrics["accuracy"]
     for i, hospital in enumerate(test.ids):
         patients = test.client(i)
         logits = np.asarray(plan.task.forward(run.state.params, {"x": patients["x"]}, None))
@@ -47,4 +47,4 @@ if __name__ == "__main__":
         print(f"{hospital:12}  {len(patients['y']):3} patients  accuracy {accuracy[i]:.3f}  AUC {area:.3f}")
     print(run.header["privacy"]["statement"])
     print(f"epsilon spent {run.header['privacy']['spent']:.2f}, of {run.header['privacy']['epsilon']:g}")
-    print(f"held-out accuracy {run.metrics[-1]['test']['accuracy']:.3f}")
+    print(f"held-out accuracy {run.records[-1].test.metrics['accuracy']:.3f}")

@@ -23,4 +23,4 @@ if __name__ == "__main__":
     run = fr.simulate(plan, population, rounds=rounds, seed=0, test=test, evaluate_every=rounds)
     space = np.mean(test.rows()[0]["y"] == 1)  # the commonest character, token 1
     print(f"always a space {space:.3f}")
-    print(f"held-out accuracy {run.metrics[-1]['test']['accuracy']:.3f}")
+    print(f"held-out accuracy {run.records[-1].test.metrics['accuracy']:.3f}")

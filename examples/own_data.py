@@ -33,6 +33,6 @@ rounds = 50
 
 if __name__ == "__main__":
     run = fr.simulate(plan, population, rounds=rounds, seed=0, test=test)
-    each = run.evaluate(test).clients["accuracy"]
-    print(f"held-out accuracy {run.metrics[-1]['test']['accuracy']:.3f}")
+    each = run.evaluate(test).client_metrics["accuracy"]
+    print(f"held-out accuracy {run.records[-1].test.metrics['accuracy']:.3f}")
     print(f"worst tenth of the people {np.sort(each)[: len(each) // 10].mean():.3f}")

@@ -32,4 +32,4 @@ rounds = 30
 
 if __name__ == "__main__":
     run = fr.simulate(plan, population, rounds=rounds, seed=0, test=test)
-    print(f"held-out accuracy {run.metrics[-1]['test']['accuracy']:.3f}")
+    print(f"held-out accuracy {run.records[-1].test.metrics['accuracy']:.3f}")

@@ -27,4 +27,4 @@ if __name__ == "__main__":
     run = fr.simulate(plan, population, rounds=rounds, seed=0, test=test)
     print(run.header["privacy"]["statement"])
     print(f"epsilon spent {run.header['privacy']['spent']:.2f}, of {run.header['privacy']['epsilon']:g}")
-    print(f"held-out accuracy {run.metrics[-1]['test']['accuracy']:.3f}")
+    print(f"held-out accuracy {run.records[-1].test.metrics['accuracy']:.3f}")

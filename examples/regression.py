@@ -22,5 +22,5 @@ rounds = 40
 
 if __name__ == "__main__":
     run = fr.simulate(plan, population, rounds=rounds, seed=0, test=test)
-    for name, value in run.metrics[-1]["test"].items():
+    for name, value in run.records[-1].test.columns().items():
         print(f"held-out {name} {value:.3f}")

@@ -30,5 +30,5 @@ if __name__ == "__main__":
     }
     for name, choice in choices.items():
         run = fr.simulate(plan_with(**choice), population, rounds=rounds, seed=0, test=test, evaluate_every=5)
-        late = [record["test"]["accuracy"] for record in run.metrics if "test" in record][-4:]
+        late = [record.test.metrics["accuracy"] for record in run.records if record.test is not None][-4:]
         print(f"{name:8}  held-out accuracy {sum(late) / len(late):.3f} over the last four evaluations")

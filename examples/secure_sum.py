@@ -32,7 +32,7 @@ if __name__ == "__main__":
     for name, each in {"floats": plain, "8 bits": plan}.items():
         run = fr.simulate(each, population, rounds=rounds, seed=0, test=test)
         print(
-            f"{name}  {each.bytes_up / 1024:5.0f} KiB up  held-out accuracy {run.metrics[-1]['test']['accuracy']:.3f}"
+            f"{name}  {each.bytes_up / 1024:5.0f} KiB up  held-out accuracy {run.records[-1].test.metrics['accuracy']:.3f}"
         )
     ideal, masked = (
         fr.simulate(plan, population, rounds=3, seed=0, dropout=0.1, secure_sum=how)
@@ -40,5 +40,5 @@ if __name__ == "__main__":
     )
     pairs = zip(*(jax.tree.leaves(run.params) for run in (ideal, masked)), strict=True)
     same = all(np.array_equal(a, b) for a, b in pairs)
-    print(f"under masks  the same bits: {same}, clients in the last sum {masked.metrics[-1]['clients']}")
+    print(f"under masks  the same bits: {same}, clients in the last sum {masked.records[-1].clients}")
     print(plan.describe()["secure_sum"]["says"])

@@ -76,6 +76,7 @@ if TYPE_CHECKING:
     from fairyring.privacy import correlated_noise as correlated_noise
     from fairyring.privacy import distributed_noise as distributed_noise
     from fairyring.privacy import gaussian_noise as gaussian_noise
+    from fairyring.records import RoundRecord as RoundRecord
     from fairyring.report import write_report as write_report
     from fairyring.rounds import EarlyStopping as EarlyStopping
     from fairyring.simulation import Evaluation as Evaluation
@@ -114,6 +115,7 @@ __all__ = [
     "PrivacyError",
     "PrivacyWarning",
     "Report",
+    "RoundRecord",
     "Run",
     "RunDamaged",
     "RunError",
@@ -202,6 +204,7 @@ _ROOMS = {
         "scaffold",
     ),
     "privacy": ("Budget", "Membership", "correlated_noise", "distributed_noise", "gaussian_noise"),
+    "records": ("RoundRecord",),
     "rounds": ("EarlyStopping",),
     "simulation": ("Evaluation", "Run", "simulate"),
     "audit": ("Audited", "Verified", "audit_run", "membership", "verify_run"),

@@ -13,6 +13,7 @@ import fairyring as fr
 from fairyring.audit.attack import reconstruct
 from fairyring.core.errors import PlanError, RunError, RunMismatch
 from fairyring.records.folder import RunFolder
+from tests.rounds.round_records import record_of
 
 pytest.importorskip("dp_accounting")
 pytest.importorskip("sklearn")
@@ -206,9 +207,9 @@ def test_an_audit_of_nothing_leaves_what_earlier_ones_found(population, tmp_path
     folder = RunFolder.create(tmp_path / "run")
     columns = plan.task.columns_of(population)
     fingerprints = {"plan": plan.digest(columns), "population": population.fingerprint()}
-    facts = {"form": 2, "fingerprints": fingerprints, "seed": 0, "seconds": 1e6, "dropout": 0.0}
+    facts = {"form": 3, "fingerprints": fingerprints, "seed": 0, "seconds": 1e6, "dropout": 0.0}
     folder.write("run.json", facts)
-    folder.append_metrics([{"round": 1}])
+    folder.append_records([record_of(1)])
     folder.write("audit.json", {"membership": "found before"})
     for asked in ({"canaries": 0, "shadows": 0}, {"shadows": 0}, {}):
         with pytest.raises(PlanError, match="something to look at"):

@@ -113,11 +113,11 @@ def test_who_is_away_sends_nothing_and_counts_where_counting_is_in_the_clear(
     heard: list[tuple[int, int]] = []
     real = shadows.release
 
-    def release(program, state, draw, total, noise):
+    def release(program, state, cohort, total, noise):
         sums = total.parts[0]
         counted = int(np.asarray(sums.message.vector)[-1]) if program.plan.protection else -1
         heard.append((int(sums.reported), counted))
-        return real(program, state, draw, total, noise)
+        return real(program, state, cohort, total, noise)
 
     monkeypatch.setattr(shadows, "release", release)
     attacked(PRIVATE, rounds=2, shadows=8)

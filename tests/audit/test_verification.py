@@ -20,7 +20,7 @@ from fairyring.records import folder as run_folder
 from fairyring.records.folder import RunFolder
 from fairyring.records.layout import SEAL, SIGNED
 from fairyring.rounds import history
-from fairyring.rounds.draws import Draws, Leaving
+from fairyring.rounds.cohorts import CohortSampler, Leaving
 from fairyring.rounds.history import Seal, Signed, digests_of
 from fairyring.secagg import Transcript
 from tests.learning.linear import people, task
@@ -64,7 +64,7 @@ def killing(*_: object) -> None:
 
 def killed(folder: Path, after: int, **options: Any) -> None:
     def stop(record: dict[str, Any]) -> None:
-        if record["round"] == after:
+        if record.round == after:
             raise Killed
 
     with pytest.raises(Killed):
@@ -73,14 +73,14 @@ def killed(folder: Path, after: int, **options: Any) -> None:
 
 def aborting(patch: pytest.MonkeyPatch, *rounds: int) -> None:
     """Have everybody vanish too late in some rounds."""
-    real = Draws.leaving
+    real = CohortSampler.leaving
 
-    def leaving(self: Draws, draw: Any) -> Any:
+    def leaving(self: CohortSampler, draw: Any) -> Any:
         if draw.round in rounds:
             return dict.fromkeys(range(len(SIZES)), Leaving.BEFORE_UNMASKING)
         return real(self, draw)
 
-    patch.setattr(Draws, "leaving", leaving)
+    patch.setattr(CohortSampler, "leaving", leaving)
 
 
 @pytest.fixture(scope="module")
@@ -235,7 +235,7 @@ def test_a_run_taken_up_again_again_and_again_before_its_next_round_is_over(
     ended = fr.verify_run(folder).head
     for _ in range(2):
         with monkeypatch.context() as patch:
-            patch.setattr(RunFolder, "append_metrics", killing)
+            patch.setattr(RunFolder, "append_records", killing)
             with pytest.raises(Killed):
                 run(folder, 7, resume=True)
         found = fr.verify_run(folder, head=ended)
@@ -284,9 +284,9 @@ class Writes:
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.left = -1
-        append = RunFolder.append_metrics
+        append = RunFolder.append_records
         patch.setattr(run_folder, "replace_file", partial(self._through, files.replace_file))
-        patch.setattr(RunFolder, "append_metrics", lambda *given: self._through(append, *given))
+        patch.setattr(RunFolder, "append_records", lambda *given: self._through(append, *given))
 
     def _through(self, real: Any, *given: Any, **options: Any) -> Any:
         self.left -= 1
@@ -341,7 +341,7 @@ def cut_off(folder: Path, rounds: int) -> None:
 
 
 def mark_aborted(folder: Path, number: int) -> None:
-    edit_record(folder, number, aborted=["unmasking", "too few"], clients=0)
+    edit_record(folder, number, aborted={"stage": "unmasking", "reason": "too few"}, clients=0)
     transcript(folder, number).unlink()
     kept_sum(folder, number).unlink(missing_ok=True)
 
@@ -368,7 +368,7 @@ EDITS: dict[str, Callable[[Path], object]] = {
     "the first round aborted": lambda f: mark_aborted(f, 1),
     "a round aborted": lambda f: mark_aborted(f, 3),
     "the last round aborted": lambda f: mark_aborted(f, 5),
-    "an accuracy": lambda f: edit_record(f, 2, test={"loss": 0.01}),
+    "an accuracy": lambda f: edit_record(f, 2, test={"loss": 0.01, "metrics": {}}),
     "an accuracy in training": lambda f: edit_record(f, 3, loss=0.01),
     "the last accuracy": lambda f: edit_record(f, 5, loss=0.01),
     "a time": lambda f: edit_record(f, 2, seconds=0.0),

@@ -1,23 +1,24 @@
 """What the terminal shows of a private run: no number that is noise, and epsilon with all it rests on."""
 
 import io
+import math
 import re
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from rich.console import Console
 
 from fairyring.cli._terminal import LiveProgress, summarise
+from fairyring.records.round_record import Aborted, LostInNoise, Means, RoundRecord
+from tests.rounds.round_records import record_of
 
-LOST: dict[str, Any] = {
-    "round": 1,
-    "loss": 2.0,
-    "accuracy": 1.0,
-    "noise_std": {"loss": 6.32, "accuracy": 0.3},
-    "lost_in_noise": ["loss"],
-    "clients": 10,
-}
+LOST = record_of(
+    metrics={"accuracy": 1.0},
+    noise_std=Means(6.32, {"accuracy": 0.3}),
+    lost_in_noise=LostInNoise(True, {"accuracy": False}),
+)
 PROMISE: dict[str, Any] = {
     "spent": 3.2,
     "epsilon": 8.0,
@@ -26,7 +27,7 @@ PROMISE: dict[str, Any] = {
 }
 
 
-def written(record: dict[str, Any], **facts: Any) -> tuple[str, str]:
+def written(record: RoundRecord, **facts: Any) -> tuple[str, str]:
     """The line of progress, and the summary."""
     console = Console(file=io.StringIO(), width=200)
     with LiveProgress(console, 1) as progress:
@@ -41,7 +42,7 @@ def test_what_is_lost_in_noise_is_no_number() -> None:
     line, summary = written(LOST)
     assert "loss lost in noise (± 6.32)  accuracy 100.0 %" in line
     assert "loss lost in noise (± 6.32), accuracy 100.0 % (noise ± 30.0 %)" in summary
-    line, summary = written({name: LOST[name] for name in ("round", "loss", "accuracy", "clients")})
+    line, summary = written(record_of(metrics={"accuracy": 1.0}))
     assert "loss 2  accuracy 100.0 %" in line
     assert "loss 2, accuracy 100.0 %" in summary
 
@@ -67,7 +68,7 @@ def test_epsilon_is_of_the_unit_that_was_promised_something() -> None:
 
 
 def test_updates_that_are_not_finite_are_left_out_only_where_that_may_be_seen() -> None:
-    bad = LOST | {"nonfinite": 2}
+    bad = msgspec.structs.replace(LOST, nonfinite=2)
     assert re.search(
         "not finite +2 updates held a number that is not finite, and did not count", written(bad)[1]
     )
@@ -77,7 +78,9 @@ def test_updates_that_are_not_finite_are_left_out_only_where_that_may_be_seen() 
 
 
 def test_a_run_whose_rounds_had_no_sum_has_no_loss_and_is_not_called_divergent() -> None:
-    aborted = {"round": 1, "loss": None, "accuracy": None, "clients": 0, "aborted": "too few"}
+    aborted = record_of(
+        loss=math.nan, metrics={"accuracy": math.nan}, clients=0, aborted=Aborted("masking", "too few")
+    )
     summary = written(aborted, secure_sum=None)[1]
     assert "no round had a sum: the model is the first one" in summary
     assert "not finite" not in summary

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +12,9 @@ import pytest
 
 from fairyring.core.errors import PlanError, RunError
 from fairyring.records.lock import Lock
+from fairyring.records.round_record import Means, read_record
 from tests.report.run.run_folders import make_run_folder
+from tests.rounds.round_records import record_of
 
 FILE = """
 from fairyring_neighbour import size
@@ -38,10 +41,10 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     def simulate(plan: Any, population: Any, **options: Any) -> SimpleNamespace:
         asked.append({"plan": plan, "population": population, **options})
         folder = make_run_folder(Path(options["run"]), rounds=options["rounds"], evaluate_every=5)
-        records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        records = [read_record(line) for line in (folder / "metrics.jsonl").read_bytes().splitlines()]
         for record in records:
             options["on_round"](record)
-        return SimpleNamespace(metrics=records, folder=folder)
+        return SimpleNamespace(records=records, folder=folder)
 
     def override(plan: Any, settings: dict[str, str]) -> Any:
         if "cohrt" in settings:
@@ -112,7 +115,7 @@ def test_progress_in_plain_lines_and_a_closing_summary(
     assert " left" not in lines[-1]
     assert "\x1b" not in out
     last = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
-    assert f"accuracy {100 * last['test']['accuracy']:.1f} % (round 200)" in out
+    assert f"accuracy {100 * last['test']['metrics']['accuracy']:.1f} % (round 200)" in out
     assert str(tmp_path / "run" / "report.html") in out.replace("\n", "")
     closing = out[out.index("Not yet private") :]
     assert "Updates in the clear" in closing
@@ -174,7 +177,7 @@ def test_an_interrupt_says_how_to_go_on(
     call: Callable, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def simulate(*_: Any, on_round: Callable, **__: Any) -> None:
-        on_round({"round": 1, "clients": 2, "loss": 1.0})
+        on_round(record_of(1))
         raise KeyboardInterrupt
 
     monkeypatch.setattr(importlib.import_module("fairyring.simulation"), "simulate", simulate, raising=False)
@@ -192,9 +195,9 @@ def test_nothing_measured_and_nothing_finite_still_sums_up(
 ) -> None:
     def simulate(*_: Any, on_round: Callable, run: str, **__: Any) -> SimpleNamespace:
         make_run_folder(Path(run), rounds=1, run={"assumptions": []})
-        records = [{"round": 1, "clients": 0, "loss": None, "test": {"loss": None}, "nonfinite": 3}]
+        records = [record_of(loss=math.nan, clients=0, test=Means(math.nan, {}), nonfinite=3)]
         on_round(records[0])
-        return SimpleNamespace(metrics=records)
+        return SimpleNamespace(records=records)
 
     monkeypatch.setattr(importlib.import_module("fairyring.simulation"), "simulate", simulate, raising=False)
     monkeypatch.setattr(importlib.import_module("fairyring.learning"), "override", None, raising=False)

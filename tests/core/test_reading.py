@@ -16,8 +16,9 @@ from fairyring.ecology.zoo.exhibits import make_zoo
 from fairyring.privacy._history import History
 from fairyring.privacy._ledger_file import HeadFile
 from fairyring.records.folder import RunFolder
-from fairyring.report.run.folder import RunFolder as Reported
+from fairyring.report.run.reported_run import ReportedRun as Reported
 from fairyring.report.study.data import Study
+from tests.rounds.round_records import record_of
 
 BROKEN = {
     "cut short": b'{"status": "end',
@@ -59,8 +60,9 @@ def test_a_run_whose_record_is_broken_is_refused_or_private(content: bytes, tmp_
 @broken
 def test_a_broken_line_of_metrics_is_left_out(content: bytes, tmp_path: Path) -> None:
     opened = RunFolder.open(run_of(tmp_path))
-    (tmp_path / "metrics.jsonl").write_bytes(b'{"round": 1}\n' + content + b'\n{"round": "x"}\n{"round": 2}')
-    assert [line["round"] for line in opened.metrics()] == [1, 2]
+    first, last = record_of(1).line(), record_of(2).line()
+    (tmp_path / "metrics.jsonl").write_bytes(b"\n".join([first, content, b'{"round": "x"}', last]))
+    assert [record.round for record in opened.records()] == [1, 2]
 
 
 @pytest.mark.parametrize("content", ["{", "[" * 200_000, "5", "{}", '{"round": "x"}'])
@@ -109,8 +111,8 @@ def test_every_reader_refuses_it_in_words(reader: str, content: bytes, tmp_path:
 
 @broken
 def test_a_report_leaves_out_what_is_broken_and_says_so(content: bytes, tmp_path: Path) -> None:
-    run_of(tmp_path, run=b'{"status": "ended"}', plan=content, population=b"{}")
-    (tmp_path / "metrics.jsonl").write_bytes(b'{"round": 1}\n' + content + b'\n{"round": 1e999}\n')
+    run_of(tmp_path, run=b'{"status": "ended", "form": 3}', plan=content, population=b"{}")
+    (tmp_path / "metrics.jsonl").write_bytes(record_of(1).line() + b"\n" + content + b'\n{"round": 1e999}\n')
     found = Reported.read(tmp_path)
     assert found.plan == {}
     assert len(found.rounds) == 1

@@ -3,19 +3,23 @@
 from typing import Any
 
 import jax
+import msgspec
 import numpy as np
 import pytest
 
 import fairyring as fr
+from fairyring.core.errors import RunError
 from fairyring.core.keys import NOBODY, Purpose, of_client, of_round, root, shared
 from fairyring.population import Population
+from fairyring.records.store import Store
+from fairyring.rounds.cohorts import CohortSampler
 from fairyring.rounds.coordinator import Coordinator
-from fairyring.rounds.draws import Draws
-from fairyring.rounds.due import Timetable
 from fairyring.rounds.header import new_header
-from fairyring.rounds.program import ServerProgram
-from fairyring.rounds.ran import Ran
-from fairyring.rounds.total import Summed, Total
+from fairyring.rounds.privacy_context import PrivacyContext
+from fairyring.rounds.server_program import ServerProgram
+from fairyring.rounds.settings import RunDescription, RunSettings
+from fairyring.rounds.timetable import Timetable
+from fairyring.rounds.total import SecureSumResult, Total
 from fairyring.rounds.worker import Work
 from fairyring.secagg import Device, Identity, MemoryLog, Server, Session, Traffic
 from fairyring.simulation.target import target
@@ -68,9 +72,9 @@ class FakeService:
         terms, model = PLAN.terms, coordinator.model()
         assert terms is not None
         assert work.noise is not None
-        session = Session(terms, work.draw.round, model, work.previous)
+        session = Session(terms, work.cohort.round, model, work.previous)
         self.server = Server(session, MemoryLog())
-        asked = [self.devices[client] for client in work.draw.sampled.tolist()]
+        asked = [self.devices[client] for client in work.cohort.sampled.tolist()]
         self.known = {device.identity.public: device for device in asked}
         self.up = self.down = 0
         for device in asked:
@@ -80,7 +84,7 @@ class FakeService:
         self._turn()
         params = np.asarray(PLAN.layout.flatten(work.state.params)).tobytes()
         for device in asked:
-            vector = device.vector(params, work.draw.round)
+            vector = device.vector(params, work.cohort.round)
             noisy = work.noise.share(device.client, terms.modulus_bits, vector)
             self._take(device.secagg.contribute(noisy))
         self._turn()  # who is in the sum
@@ -88,7 +92,7 @@ class FakeService:
         self._turn()
         result, traffic = self.server.result, Traffic(self.up, self.down)
         assert result is not None
-        summed = Summed(
+        summed = SecureSumResult(
             result.sum.astype(np.uint32), result.count, traffic, None, result.transcript, exhibit=None
         )
         sums = coordinator.program.sums(summed.vector, summed.count)
@@ -106,7 +110,7 @@ class FakeService:
                 self._take(answer)
 
 
-def coordinated(population: Population) -> Coordinator:
+def coordinated(population: Population, store: Store | None = None) -> Coordinator:
     """A coordinator as a service makes one: it knows the plan, and of the clients how many examples they have."""
     columns = PLAN.task.columns_of(population)
     header = new_header(
@@ -115,20 +119,28 @@ def coordinated(population: Population) -> Coordinator:
     )  # fmt: skip
     program = ServerProgram(PLAN, len(population), KEY, target(1, devices=1).devices[0], target(1).options)
     first = PLAN.first_state(of_client(of_round(KEY, 0), NOBODY, Purpose.INIT))
-    ran = Ran(PLAN, len(population), (3, 4), 14, secure_sum="protocol", entropy_given=True)
+    context = PrivacyContext(PLAN, len(population), (3, 4), 14, secure_sum="protocol", entropy_given=True)
     return Coordinator(
-        PLAN, program, first, population,
-        header=header, ran=ran, summary={}, timetable=Timetable(ROUNDS, 1), entropy=ENTROPY, now=lambda: 0.0,
-    )  # fmt: skip
+        program,
+        first,
+        population,
+        RunDescription(header, context, {}),
+        RunSettings(Timetable(ROUNDS, 1), entropy=ENTROPY),
+        store=store,
+        now=lambda: 0.0,
+    )
 
 
 def test_devices_that_pass_messages_make_the_run_of_a_simulation(tmp_path):
     folder = tmp_path / "run"
     simulated = run(PLAN, ROUNDS, PEOPLE, secure_sum="protocol", evaluate_every=1, run=folder)
-    draws, service = Draws(PLAN.rule, PEOPLE, SEED), FakeService({c: FakeDevice(c) for c in range(4)})
+    cohorts, service = (
+        CohortSampler(PLAN.rule, PEOPLE, SEED),
+        FakeService({c: FakeDevice(c) for c in range(4)}),
+    )
     with coordinated(PEOPLE) as coordinator:
         while coordinator.goes_on:
-            work = coordinator.open(draws.of(coordinator.round + 1))
+            work = coordinator.open(cohorts.of(coordinator.round + 1))
             assert work is not None
             coordinator.accept(work, service.total(coordinator, work))
             coordinator.record()
@@ -139,8 +151,56 @@ def test_devices_that_pass_messages_make_the_run_of_a_simulation(tmp_path):
         jax.tree.leaves(coordinator.state), jax.tree.leaves(simulated.state), strict=True
     ):
         np.testing.assert_array_equal(np.asarray(ours), theirs)
-    for ours, theirs in zip(coordinator.records, simulated.metrics, strict=True):
-        assert ours | {"seconds": 0} == theirs | {"seconds": 0}
+    for ours, theirs in zip(coordinator.records, simulated.records, strict=True):
+        assert msgspec.structs.replace(ours, seconds=0.0) == msgspec.structs.replace(theirs, seconds=0.0)
     assert entries == [(r.round, r.digest, r.release) for r in ledger(folder).reservations.values()]
     assert [number for number, _, _ in entries] == [1, 2, 3]
     assert coordinator.header["privacy"]["spent"] == simulated.header["privacy"]["spent"]
+
+
+@pytest.mark.parametrize("place", ["the server half", "keeping the sum", "the record"])
+def test_accepting_a_round_again_after_it_failed_halfway_counts_it_once(place, tmp_path, monkeypatch):
+    """The same run comes of it: model, participation, records and ledger."""
+    folder = tmp_path / "run"
+    simulated = run(PLAN, ROUNDS, PEOPLE, secure_sum="protocol", evaluate_every=1, run=folder)
+    cohorts, service = (
+        CohortSampler(PLAN.rule, PEOPLE, SEED),
+        FakeService({c: FakeDevice(c) for c in range(4)}),
+    )
+
+    def full(*_, **__):
+        raise OSError("no space left on device")
+
+    with coordinated(PEOPLE) as coordinator:
+        owner, name = {
+            "the server half": (coordinator.program, "finish_noisy"),
+            "keeping the sum": (coordinator.recorder, "keep_sum"),
+            "the record": (coordinator, "_recorded"),
+        }[place]
+        assert coordinator.spending is not None
+        while coordinator.goes_on:
+            cohort = cohorts.of(coordinator.round + 1)
+            work = coordinator.open(cohort)
+            assert work is not None
+            total = service.total(coordinator, work)
+            with monkeypatch.context() as patch:
+                patch.setattr(owner, name, full)
+                for _ in range(2):
+                    with pytest.raises(OSError, match="no space"):
+                        coordinator.accept(work, total)
+            assert coordinator.round == cohort.round - 1
+            if place != "the server half":
+                with pytest.raises(RunError, match="which is not accepted"):
+                    coordinator.open(cohort)
+            for _ in range(2):
+                assert coordinator.accept(work, total)
+            coordinator.record()
+        entries = [(r.round, r.digest) for r in coordinator.spending.ledger.reservations()]
+    for ours, theirs in zip(
+        jax.tree.leaves(coordinator.state), jax.tree.leaves(simulated.state), strict=True
+    ):
+        np.testing.assert_array_equal(np.asarray(ours), theirs)
+    np.testing.assert_array_equal(coordinator.participation, simulated.participation)
+    for ours, theirs in zip(coordinator.records, simulated.records, strict=True):
+        assert msgspec.structs.replace(ours, seconds=0.0) == msgspec.structs.replace(theirs, seconds=0.0)
+    assert entries == [(r.round, r.digest) for r in ledger(folder).reservations.values()]

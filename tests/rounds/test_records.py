@@ -1,33 +1,48 @@
-"""A round's record: whose columns are whose."""
+"""The records of rounds: what is in them, how they are written and read, and when."""
 
+import io
 from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
+import msgspec
 import numpy as np
 import optax
 import pytest
+import safetensors.numpy
+from rich.console import Console
 
 import fairyring as fr
-from fairyring.core.errors import BudgetSpent, PlanError, RunError
+from fairyring.cli._terminal import summarise
+from fairyring.core.errors import BudgetSpent, RunError
 from fairyring.core.keys import root
+from fairyring.core.reading import NotJson
+from fairyring.records import RoundRecord
 from fairyring.records.folder import RunFolder
+from fairyring.records.round_record import Aborted, LostInNoise, Means, read_record, table
+from fairyring.report import units
+from fairyring.rounds.artefacts import ARTEFACTS
+from fairyring.rounds.cohorts import RoundCohort
 from fairyring.rounds.coordinator import Coordinator
-from fairyring.rounds.draws import Draw
-from fairyring.rounds.due import Timetable
 from fairyring.rounds.header import new_header
-from fairyring.rounds.means import TAKEN, recorded
-from fairyring.rounds.program import ServerProgram
-from fairyring.rounds.ran import Ran
-from fairyring.rounds.spending import RoundNoise, Spending
+from fairyring.rounds.means import training_means
+from fairyring.rounds.privacy_context import PrivacyContext
+from fairyring.rounds.server_program import ServerProgram
+from fairyring.rounds.settings import RunDescription, RunSettings
+from fairyring.rounds.spending import RoundNoise, RunSpending
+from fairyring.rounds.timetable import Timetable
 from fairyring.rounds.total import Total
 from fairyring.simulation.target import target
 from tests.learning.linear import people, task
+from tests.rounds.round_records import COUNTS, record_of
 from tests.simulation import private_runs
 
 
-def ones(outputs, batch):
-    return jnp.ones(outputs.shape[0]), jnp.ones(outputs.shape[0])
+def constant(value: float):
+    return lambda outputs, batch: (jnp.full(outputs.shape[0], value), jnp.ones(outputs.shape[0]))
+
+
+ones = constant(1.0)
 
 
 def plan(name: str) -> fr.Plan:
@@ -35,25 +50,158 @@ def plan(name: str) -> fr.Plan:
     return fr.Plan(named, fr.LocalTraining(optax.sgd(0.1)), cohort=2)
 
 
-@pytest.mark.parametrize("name", sorted(TAKEN))
-def test_a_metric_that_would_be_written_over_is_refused(name):
-    with pytest.raises(PlanError, match=f"named '{name}'"):
-        fr.simulate(plan(name), people([3, 4]), rounds=1)
+NAMES = sorted({*RoundRecord.__struct_fields__, "participation", "stage", "reason", "weight", "a.b", "*"})
 
 
-def test_the_columns_of_a_record_are_those_that_are_taken():
-    run = fr.simulate(plan("mine"), people([3, 4]), test=people([3]), rounds=1)
-    assert run.metrics[0]["mine"] == run.metrics[0]["test"]["mine"] == 1.0
-    assert set(run.metrics[0]) - {"mine"} <= TAKEN
+def test_a_metric_may_have_any_name_and_nothing_is_lost(tmp_path):
+    """Also that of every field of a record: in the run, in its folder, resumed, as a table, in a report and in a terminal."""
+    metrics = {name: fr.Metric(constant(i + 1.5), 100.0) for i, name in enumerate(NAMES)}
+    given = replace(plan("mine"), task=replace(task(), metrics=metrics))
+    options = {"test": people([2, 2]), "evaluate_every": 1, "stop": fr.EarlyStopping("clients", patience=9)}
+    folder, expected = tmp_path / "run", {name: i + 1.5 for i, name in enumerate(NAMES)}
+    fr.simulate(given, people([4, 4]), rounds=1, run=folder, **options)
+    run = fr.simulate(given, people([4, 4]), rounds=2, run=folder, resume=True, **options)
+    for records in (run.records, RunFolder.open(folder).records()):
+        for number, record in enumerate(records, start=1):
+            assert (record.round, record.clients, record.examples) == (number, 2, 8)
+            assert record.metrics == record.test.metrics == expected
+            assert record.loss not in expected.values()
+    columns = run.table()
+    for name, value in expected.items():
+        assert columns[f"metrics.{name}"].tolist() == columns[f"test.metrics.{name}"].tolist() == [value] * 2
+    assert columns["clients"].tolist() == [2, 2]
+    assert columns["loss"].tolist() == [record.loss for record in run.records]
+    clients = safetensors.numpy.load_file(folder / "clients.safetensors")
+    assert clients["test.examples"].tolist() == [2, 2]
+    assert clients["participation"].tolist() == [2, 2]
+    for name, value in expected.items():
+        assert clients[f"test.metrics.{name}"].tolist() == [value] * 2
+    page = fr.write_report(folder).read_text("utf-8")
+    console = Console(file=io.StringIO(), width=4000)
+    summarise(console, run.records, run.header, folder, None)
+    shown = console.file.getvalue()
+    for name, value in expected.items():
+        label = name.replace("_", " ")
+        assert f"<th>{label}</th>" in page
+        assert f"<th>held-out {label}</th>" in page
+        assert f"{label} {units.metric(name, value)}" in shown
 
 
 def test_a_metric_has_its_own_range_though_an_algorithm_sends_something_of_that_name():
     private = private_runs.plan(fr.gaussian_noise(1.5), algorithm=fr.adaptive_clip(0.5))
     named = replace(private, task=replace(private.task, metrics={"within_clip": fr.Metric(ones, 5.0)}))
-    spending = Spending(named, None)
-    record = recorded(named, np.array([10.0, 1.0, 3.0]), 10, 10, spending, released=True)
+    spending = RunSpending(named, None)
+    found = training_means(named, np.array([10.0, 1.0, 3.0]), 10, 10, spending, released=True)
     spending.close(finished=True)
-    assert record["within_clip"] == 3.0
+    assert found.means.metrics == {"within_clip": 3.0}
+
+
+# -- a line of metrics.jsonl ------------------------------------------------------------------------------------
+
+FULL = record_of(
+    3,
+    metrics={"accuracy": 0.5, "clients": 2.0},
+    aborted=Aborted("masking", "few"),
+    canaries=4,
+    noise_std=Means(0.1, {"accuracy": 0.2}),
+    lost_in_noise=LostInNoise(False, {"accuracy": True}),
+    snr=0.5,
+    noise=0.01,
+    epsilon=3.0,
+    empirical_epsilon=1.0,
+    empirical_epsilon_lower=0.5,
+    test=Means(0.7, {"accuracy": 0.25}),
+)
+
+
+def test_a_record_is_read_as_it_was_written():
+    assert FULL.columns().keys() >= set(RoundRecord.__struct_fields__) - {
+        "metrics", "aborted", "noise_std", "lost_in_noise", "test"
+    }  # fmt: skip
+    for record in (FULL, record_of(1)):
+        assert read_record(record.line()) == record
+    assert b"null" not in record_of(1).line()
+    assert b"test" not in record_of(1).line()
+
+
+def test_what_is_not_finite_is_null_in_the_file_and_nan_again():
+    nan = float("nan")
+    record = record_of(1, loss=nan, metrics={"a": nan, "b": 1.0}, test=Means(nan, {"a": nan, "b": 2.0}))
+    assert b'"loss":null' in record.line()
+    back = read_record(record.line())
+    np.testing.assert_equal(back.columns(), record.columns())
+    assert back.line() == record.line()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"{}",
+        b'{"round": 1}',
+        record_of(1).line().replace(b'"clients":10', b'"clients":-1'),
+        record_of(1).line().replace(b'"clients":10', b'"clients":10.5'),
+        record_of(1).line().replace(b'"clients":10', b'"clients":null'),
+        record_of(1).line().replace(b'"round":1', b'"round":0'),
+        record_of(1).line().replace(b'"round":1', b'"round":' + b"9" * 30),
+        record_of(1).line().replace(b'"metrics":{}', b'"metrics":{"a":"1"}'),
+        record_of(1).line().replace(b'"metrics":{}', b'"metrics":{},"accuracy":0.5'),
+        record_of(1).line()[:-1],
+    ],
+)
+def test_a_line_that_is_no_record_is_refused(line):
+    with pytest.raises(NotJson):
+        read_record(line)
+
+
+def test_a_table_has_a_column_for_all_that_was_recorded():
+    columns = table([record_of(1), FULL])
+    assert {name: column.dtype.kind for name, column in columns.items()} == {
+        **dict.fromkeys(("round", *COUNTS, "canaries"), "i"),
+        **dict.fromkeys(("loss", "seconds", "snr", "noise", "epsilon", "empirical_epsilon"), "f"),
+        **dict.fromkeys(("empirical_epsilon_lower", "metrics.accuracy", "metrics.clients"), "f"),
+        **dict.fromkeys(
+            ("noise_std.loss", "noise_std.metrics.accuracy", "test.loss", "test.metrics.accuracy"), "f"
+        ),
+        **dict.fromkeys(("lost_in_noise.loss", "lost_in_noise.metrics.accuracy"), "b"),
+        **dict.fromkeys(("aborted.stage", "aborted.reason"), "U"),
+    }
+    assert next(iter(columns)) == "round"
+    assert columns["aborted.stage"].tolist() == ["", "masking"]
+    assert columns["lost_in_noise.metrics.accuracy"].tolist() == [False, True]
+    np.testing.assert_equal(columns["test.loss"], [np.nan, 0.7])
+    assert table([]) == {}
+
+
+def test_cutting_records_keeps_the_bytes_of_the_others(tmp_path):
+    folder = RunFolder.create(tmp_path / "run")
+    folder.append_records([record_of(1, epsilon=float("inf")), record_of(2), record_of(3)])
+    before = (folder.path / "metrics.jsonl").read_bytes().splitlines()
+    folder.cut_records(2)
+    assert (folder.path / "metrics.jsonl").read_bytes().splitlines() == before[:2]
+
+
+def test_every_field_of_a_record_is_inside_or_outside_of_the_promise():
+    """And nothing is named that is no field."""
+    named = [
+        (name.removeprefix("metrics.jsonl: "), one.inside)
+        for one in ARTEFACTS
+        for name in one.names
+        if name.startswith("metrics.jsonl: ")
+    ]
+    kinds = msgspec.structs.fields(RoundRecord)
+    nested = {
+        one.name
+        for one in kinds
+        if one.name == "metrics" or not isinstance(getattr(FULL, one.name), int | float)
+    }
+    fields = sorted(f"{one.name}.*" if one.name in nested else one.name for one in kinds)
+    assert sorted(name for name, _ in named) == fields
+    assert {name for name, inside in named if inside} == {
+        "loss", "metrics.*", "empirical_epsilon", "empirical_epsilon_lower"
+    }  # fmt: skip
+
+
+# -- rounds and their records -----------------------------------------------------------------------------------
 
 
 def test_no_round_is_opened_after_one_that_could_not_be_recorded(tmp_path, monkeypatch):
@@ -61,28 +209,35 @@ def test_no_round_is_opened_after_one_that_could_not_be_recorded(tmp_path, monke
     program = ServerProgram(given, 2, root(0), on.devices[0], on.options)
     columns = given.task.columns_of(clients)
     run = Coordinator(
-        given, program, given.first_state(jax.random.key(0)), clients,
-        header=new_header(given, "", columns=columns, rounds=3, seed=0, started="", machine={}),
-        ran=Ran(given, 2, (3, 4)), summary={}, timetable=Timetable(3, 1), store=RunFolder.create(tmp_path / "run"),
-    )  # fmt: skip
+        program,
+        given.first_state(jax.random.key(0)),
+        clients,
+        RunDescription(
+            new_header(given, "", columns=columns, rounds=3, seed=0, started="", machine={}),
+            PrivacyContext(given, 2, (3, 4)),
+            {},
+        ),
+        RunSettings(Timetable(3, 1)),
+        store=RunFolder.create(tmp_path / "run"),
+    )
     everybody, nobody = np.arange(2), np.zeros(0, np.int64)
 
     def full(*_):
         raise OSError("no space left on device")
 
     with run:
-        work = run.open(Draw(1, everybody, everybody))
+        work = run.open(RoundCohort(1, everybody, everybody))
         assert work is not None
         run.accept(work, Total((program.sums(),), nobody))
         with monkeypatch.context() as patch:
-            patch.setattr(run.keeping, "add", full)
+            patch.setattr(run.recorder, "add", full)
             with pytest.raises(OSError, match="no space"):
                 run.record()
         with pytest.raises(RunError, match="is not recorded"):
-            run.open(Draw(2, everybody, everybody))
+            run.open(RoundCohort(2, everybody, everybody))
         run.record()
-        assert run.open(Draw(2, everybody, everybody)) is not None
-    assert [record["round"] for record in run.records] == [1]
+        assert run.open(RoundCohort(2, everybody, everybody)) is not None
+    assert [record.round for record in run.records] == [1]
 
 
 def test_early_stopping_goes_on_after_a_value_that_is_no_number(tmp_path):

@@ -17,7 +17,7 @@ WHOLE = {"plan.json", "source.json"}  # of one kind from beginning to end
 JSON = {"run.json", "population.json", "audit.json"}
 
 
-def names_in(folder: Path, metrics: tuple[str, ...] = ("accuracy",)) -> Iterator[str]:
+def names_in(folder: Path) -> Iterator[str]:
     """Every file, key and array, named as the table of artefacts names them."""
     for path in sorted(folder.rglob("*")):
         if not path.is_file():
@@ -30,8 +30,7 @@ def names_in(folder: Path, metrics: tuple[str, ...] = ("accuracy",)) -> Iterator
                 yield from (f"{name}: @{key}" for key in _keys(facts))
         elif path.suffix == ".jsonl":
             for line in path.read_bytes().splitlines():
-                for key in _keys(msgspec.json.decode(line)):
-                    yield f"{name}: {'{metric}' if key in metrics else key}"
+                yield from (f"{name}: {key}" for key in _keys(msgspec.json.decode(line)))
         elif name in JSON:
             yield from (f"{name}: {key}" for key in _keys(msgspec.json.decode(path.read_bytes())))
         else:

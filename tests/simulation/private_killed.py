@@ -51,7 +51,7 @@ def main(folder: str, place: str, number: int, resume: bool) -> None:
         deadly(RoundNoise, "release", number, before=False)
 
     def told(record: dict[str, Any]) -> None:
-        if place == "told" and record["round"] == number:
+        if place == "told" and record.round == number:
             die()
 
     made = run(given, 20, run=folder, resume=resume, checkpoint_every=1, entropy=None, on_round=told)

@@ -7,7 +7,6 @@ import tempfile
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -15,9 +14,10 @@ import pytest
 
 import fairyring as fr
 from fairyring.core.errors import RunError
+from fairyring.records.round_record import LostInNoise, Means
 from fairyring.rounds.artefacts import ARTEFACTS
-from fairyring.rounds.means import recorded
-from fairyring.rounds.spending import Spending
+from fairyring.rounds.means import TrainingMeans, training_means
+from fairyring.rounds.spending import RunSpending
 from fairyring.simulation import masked
 from tests.simulation.artefact_walk import examples_of, found_in, names_in, rows_of
 from tests.simulation.kept_runs import CENTRAL, COINS, OTHERS, PEOPLE, TURNS, Kept
@@ -69,7 +69,7 @@ def test_every_file_key_and_array_is_named_by_one_row(private_runs: dict[str, Ke
         for pattern in row.names
         if not any(fnmatchcase(name, pattern) for name in everything)
     }
-    assert idle <= {"*.part", "metrics.jsonl: aborted", "ledger.sqlite-wal", "ledger.sqlite-shm"}
+    assert idle <= {"*.part", "metrics.jsonl: aborted.*", "ledger.sqlite-wal", "ledger.sqlite-shm"}
 
 
 def test_a_name_that_is_new_has_no_row(tmp_path: Path) -> None:
@@ -312,23 +312,28 @@ def test_the_noise_in_a_mean_is_as_wide_as_is_said(given: fr.Plan) -> None:
 
 
 def test_what_is_lost_in_noise_is_named_and_what_is_not_is_not(private_runs: dict[str, Kept]) -> None:
-    def of_a_round(multiplier: float) -> dict[str, Any]:
+    def of_a_round(multiplier: float) -> TrainingMeans:
         given = plan(fr.gaussian_noise(multiplier), bits=None)
-        spending = Spending(given, None)
+        spending = RunSpending(given, None)
         auxiliary = np.array([10.0, 7.0, -0.2], np.float32)
-        record = recorded(given, auxiliary, 10, 10, spending, released=True)
-        assert (record["loss"], record["accuracy"]) == (5.0, 0.0)  # cut to what they can be
-        assert record["noise_std"]["accuracy"] == pytest.approx(record["noise_std"]["loss"] / 5.0)
-        assert recorded(given, auxiliary, 10, 10, spending, released=False).keys() == {"loss", "accuracy"}
+        found = training_means(given, auxiliary, 10, 10, spending, released=True)
+        assert found.means == Means(5.0, {"accuracy": 0.0})  # cut to what they can be
+        assert found.noise_std is not None
+        assert found.noise_std.metrics["accuracy"] == pytest.approx(found.noise_std.loss / 5.0)
+        without = training_means(given, auxiliary, 10, 10, spending, released=False)
+        assert without[1:] == (None, None)
+        assert np.isnan(list(without.means.columns().values())).all()
         spending.close(finished=True)
-        return record
+        return found
 
-    once = of_a_round(1.0)["noise_std"]["accuracy"]
-    loud, quiet = of_a_round(0.29 / once), of_a_round(0.28 / once)
-    assert loud["lost_in_noise"] == ["loss", "accuracy"]
-    assert "lost_in_noise" not in quiet
+    once = of_a_round(1.0).noise_std
+    assert once is not None
+    loud, quiet = (of_a_round(part / once.metrics["accuracy"]) for part in (0.29, 0.28))
+    assert loud.lost == LostInNoise(True, {"accuracy": True})
+    assert quiet.lost is None
     for name in ("audited", "dropouts", "sampled"):
-        for record in private_runs[name].run.metrics:
-            if "aborted" not in record:
-                assert record["noise_std"].keys() == {"loss", "accuracy"}
-    assert "noise_std" not in run(PLAIN, 1, PEOPLE, entropy=None).metrics[0]
+        for record in private_runs[name].run.records:
+            if record.aborted is None:
+                assert record.noise_std is not None
+                assert record.noise_std.metrics.keys() == {"accuracy"}
+    assert run(PLAIN, 1, PEOPLE, entropy=None).records[0].noise_std is None

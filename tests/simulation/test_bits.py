@@ -32,7 +32,7 @@ pytestmark = pytest.mark.optimised
 RECORDED = Path(__file__).parent.parent / "vectors" / "bits.json"
 SIZES = [7, 12, 4, 9, 31, 2, 5, 8]
 COUNTS = "round", "clients", "sampled", "dropped", "nonfinite", "examples", "bytes_up", "bytes_down"
-VALUES = "loss", "accuracy", "snr", "noise", "epsilon"
+VALUES = "loss", "metrics.accuracy", "snr", "noise", "epsilon"
 ROUNDS = 4
 
 
@@ -64,7 +64,7 @@ def resumed(given: fr.Plan, folder: Path) -> fr.Run:
     """Interrupted after round 3, and resumed from the checkpoint after round 2."""
 
     def interrupt(record: Any) -> None:
-        if record["round"] == 3:
+        if record.round == 3:
             raise Interrupted
 
     with pytest.raises(Interrupted):
@@ -136,9 +136,10 @@ def described(name: str, folder: Path) -> dict[str, Any]:
     """What a run came to: its whole numbers, its bits, and its floats."""
     run = RUNS[name](folder)
     leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(run.state)]
-    counts = [[record[column] for column in COUNTS] for record in run.metrics]
-    values = [[float(record.get(column, 0.0)) for column in VALUES] for record in run.metrics]
-    tests = [list(record["test"].values()) for record in run.metrics if "test" in record]
+    rows = [record.columns() for record in run.records]
+    counts = [[row[column] for column in COUNTS] for row in rows]
+    values = [[float(row.get(column, 0.0)) for column in VALUES] for row in rows]
+    tests = [list(record.test.columns().values()) for record in run.records if record.test is not None]
     entries = []
     if (folder / LEDGER).is_file():
         entries = [(r.round, r.digest) for r in Ledger.read(folder / LEDGER).reservations.values()]

@@ -16,8 +16,9 @@ from fairyring.cli import _train
 from fairyring.privacy.cautions import cautions, clients_for, signal_to_noise
 from fairyring.privacy.correlated import coefficients, noise_error
 from fairyring.privacy.planner import cost
+from fairyring.records.round_record import read_record
 from fairyring.rounds.cautions import warnings_of
-from fairyring.rounds.spending import Spending
+from fairyring.rounds.spending import RunSpending
 from tests.report.run.run_folders import make_run_folder
 
 from .private_runs import DELTA, ENTROPY, plan, run
@@ -83,8 +84,10 @@ def test_the_noise_is_that_of_a_round(noise: Any) -> None:
     correlated = "correlated" in repr(noise)
     cohort = fr.cohort.in_turn(10, separation=4)
     given = plan(noise, fr.rotate(), cohort=cohort)
-    spending = Spending(given, None, ENTROPY)
-    measured = spending.signal(np.ones(given.layout.size), weight=10.0, clients=10, session=10)["noise"]
+    spending = RunSpending(given, None, ENTROPY)
+    signal = spending.signal_to_noise(np.ones(given.layout.size), weight=10.0, clients=10, session=10)
+    assert signal is not None
+    measured = signal.noise
     spending.close(finished=True)
     if correlated:
         measured /= float(np.linalg.norm(coefficients(4)))
@@ -154,7 +157,7 @@ def test_the_terminal_says_it_before_and_after(
         promise = given.protection.describe() | {"spent": 1.0, "warnings": warnings_of(given, 4, rounds)}
         folder = make_run_folder(Path(run), rounds=rounds, run={"privacy": promise})
         return SimpleNamespace(
-            metrics=[json.loads(x) for x in (folder / "metrics.jsonl").read_text().splitlines()]
+            records=[read_record(line) for line in (folder / "metrics.jsonl").read_bytes().splitlines()]
         )
 
     monkeypatch.setattr("fairyring.simulation.simulate", simulate)

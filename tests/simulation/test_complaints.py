@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from fairyring.rounds.draws import Draw
+from fairyring.rounds.cohorts import RoundCohort
 from fairyring.secagg import Device, Terms, Traffic, traffic
 from fairyring.secagg.messages import SEALED_BYTES, Shares, decode_kept, encode
 from fairyring.simulation import masked
@@ -29,9 +29,9 @@ class Spoiling(Device):
         return encode(msgspec.structs.replace(changed, signature=signature))
 
 
-def summed(vectors: np.ndarray) -> masked.Summed:
-    draw = Draw(0, EVERYONE, EVERYONE)
-    return masked.MaskedSums(TERMS).run(draw, {}, bytes(32), enumerate(vectors))
+def summed(vectors: np.ndarray) -> masked.SecureSumResult:
+    cohort = RoundCohort(0, EVERYONE, EVERYONE)
+    return masked.MaskedSums(TERMS).run(cohort, {}, bytes(32), enumerate(vectors))
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from fairyring.core.errors import PlanError
 from fairyring.privacy import DirectCheck
 from fairyring.privacy.ledger import Ledger
 from fairyring.privacy.source import NoiseSource
-from fairyring.rounds.program import Sums
+from fairyring.rounds.server_program import Sums
 from fairyring.rounds.spending import RoundNoise
 from fairyring.simulation.worker import CompiledWorker
 from tests.simulation import private_runs
@@ -132,7 +132,7 @@ def test_a_resumed_run_checks_the_rounds_that_were_left(tmp_path):
     options = {"run": tmp_path / "run", "checkpoint_every": 1, "audit": DirectCheck()}
 
     def stop(record):
-        if record["round"] == 2:
+        if record.round == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

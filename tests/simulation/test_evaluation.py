@@ -4,6 +4,7 @@ import pytest
 
 import fairyring as fr
 import fairyring.simulation.evaluate as judging
+from fairyring.records.round_record import Means
 from tests.learning.linear import people, task
 
 
@@ -30,20 +31,20 @@ def test_means_and_clients_are_numpys(trained, monkeypatch, piece):
     result = trained.evaluate(test)
     pairs = [reference(trained.params, test.client(i)) for i in range(6)]
     every = [np.concatenate([pair[k] for pair in pairs]) for k in range(2)]
-    assert result.means["loss"] == pytest.approx(every[0].mean(), rel=1e-5)
-    assert result.means["accuracy"] == pytest.approx(every[1].mean(), rel=1e-6)
+    assert result.loss == pytest.approx(every[0].mean(), rel=1e-5)
+    assert result.metrics["accuracy"] == pytest.approx(every[1].mean(), rel=1e-6)
     for i, (loss, right) in enumerate(pairs):
         if sizes[i]:
-            assert result.clients["loss"][i] == pytest.approx(loss.mean(), rel=1e-4)
-            assert result.clients["accuracy"][i] == pytest.approx(right.mean(), rel=1e-6)
+            assert result.client_loss[i] == pytest.approx(loss.mean(), rel=1e-4)
+            assert result.client_metrics["accuracy"][i] == pytest.approx(right.mean(), rel=1e-6)
         else:
-            assert np.isnan(result.clients["accuracy"][i])
+            assert np.isnan(result.client_metrics["accuracy"][i])
     assert result.examples.tolist() == sizes
 
 
 def test_the_worst_decile():
     values = np.linspace(0, 1, 20).astype(np.float32)
-    result = judging.Evaluation({}, {"accuracy": np.append(values, np.nan)}, np.ones(21))
+    result = judging.Evaluation(0.0, {}, np.zeros(21), {"accuracy": np.append(values, np.nan)}, np.ones(21))
     assert result.worst_decile("accuracy") == pytest.approx(values[:2].mean())
 
 
@@ -53,16 +54,14 @@ def test_sample_weights_count(trained):
     columns = {**{name: test.columns[name] for name in ("x", "y")}, "weight": weight}
     weighted = fr.Population.from_arrays(columns, client=np.arange(12) // 6)
     loss = np.concatenate([reference(trained.params, test.client(i))[0] for i in range(2)])
-    assert trained.evaluate(weighted).means["loss"] == pytest.approx(
-        (loss * weight).sum() / weight.sum(), rel=1e-5
-    )
+    assert trained.evaluate(weighted).loss == pytest.approx((loss * weight).sum() / weight.sum(), rel=1e-5)
 
 
 def test_early_stopping():
     stop = fr.EarlyStopping("accuracy", patience=2)
-    assert not stop.judge([0.1, 0.2, 0.2])
-    assert stop.judge([0.1, 0.2, 0.2, 0.19])
-    assert fr.EarlyStopping("loss", patience=2, target=0.5).judge([0.9, 0.4])
+    assert not stop.judge([Means(0.0, {"accuracy": value}) for value in (0.1, 0.2, 0.2)])
+    assert stop.judge([Means(0.0, {"accuracy": value}) for value in (0.1, 0.2, 0.2, 0.19)])
+    assert fr.EarlyStopping("loss", patience=2, target=0.5).judge([Means(0.9, {}), Means(0.4, {})])
     plan = fr.Plan(task(), local=fr.LocalTraining(optax.sgd(0.0), batch_size=4), cohort=2)
     run = fr.simulate(plan, people([9, 9]), test=people([9]), rounds=50, evaluate_every=3, stop=stop)
     assert (run.rounds, run.header["status"]) == (9, "stopped")
@@ -74,6 +73,6 @@ def test_callbacks_see_every_round_in_order_with_its_evaluation():
     run = fr.simulate(
         plan, people([9, 9]), test=people([9]), rounds=7, evaluate_every=3, on_round=seen.append
     )
-    assert seen == run.metrics
-    assert [r["round"] for r in seen if "test" in r] == [3, 6, 7]
-    assert run.evaluate(people([9])).means == seen[-1]["test"]
+    assert seen == run.records
+    assert [r.round for r in seen if r.test is not None] == [3, 6, 7]
+    assert run.evaluate(people([9])).means == seen[-1].test

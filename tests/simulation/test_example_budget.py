@@ -16,7 +16,7 @@ from fairyring.privacy.examples import PoissonBatches, ShuffledBatches, epsilon
 from fairyring.privacy.ledger import Ledger
 from fairyring.privacy.participation import PoissonSampled
 from fairyring.report import write_report
-from fairyring.rounds.spending import Earlier, Spending
+from fairyring.rounds.spending import EarlierRounds, RunSpending
 from fairyring.simulation.worker import CompiledWorker
 from tests.learning.linear import people, task
 from tests.simulation.private_runs import ENTROPY, compiled_once, is_of_variance, ledger, run, same_state
@@ -119,10 +119,10 @@ def test_neither_comes_from_the_seed():
 def test_what_is_recorded_of_training_is_noisy_too(monkeypatch):
     """Loss and accuracy of a round come from the noisy sums: other noise, other numbers."""
     first, second = (
-        run(PLAIN, rounds=1, population=CLIENTS, entropy=bytes([i]) * 32).metrics[0] for i in (1, 2)
+        run(PLAIN, rounds=1, population=CLIENTS, entropy=bytes([i]) * 32).records[0] for i in (1, 2)
     )
-    assert first["loss"] != second["loss"]
-    assert first["accuracy"] != second["accuracy"]
+    assert first.loss != second.loss
+    assert first.metrics != second.metrics
 
 
 # -- the ledger -----------------------------------------------------------------------------------------------
@@ -171,16 +171,16 @@ def test_two_runs_add_up_without_their_coins(tmp_path):
 
 
 def test_a_round_that_was_lost_counts_and_is_run_again_with_other_coins(tmp_path):
-    def draw(spending: Spending) -> tuple[np.ndarray, np.ndarray]:
+    def draw(spending: RunSpending) -> tuple[np.ndarray, np.ndarray]:
         noise = np.zeros((STEPS, noise_of(PLAIN).coordinates), np.int32)
         batches = np.full((STEPS, 40), -1, np.int32)
         spending.begin(1, 4, 4).draw_steps(0, 30, noise, batches)
         return noise, batches
 
-    first = Spending(PLAIN, tmp_path, ENTROPY)
+    first = RunSpending(PLAIN, tmp_path, ENTROPY)
     noise, batches = draw(first)
     first.close(finished=False)
-    again = Spending(PLAIN, tmp_path, earlier=Earlier(frozenset(), False, None))
+    again = RunSpending(PLAIN, tmp_path, earlier=EarlierRounds(frozenset(), False, None))
     other, others = draw(again)
     assert not (noise == other).all()
     assert not (batches == others).all()
@@ -192,7 +192,7 @@ def test_a_round_that_was_lost_counts_and_is_run_again_with_other_coins(tmp_path
 def test_a_round_whose_sum_is_not_released_counts_all_the_same(tmp_path):
     """Each client's update was a release to whoever got it."""
     made = run(MASKED, rounds=6, population=CLIENTS, dropout=0.5, run=tmp_path / "run")
-    assert any("aborted" in record for record in made.metrics)
+    assert any(record.aborted is not None for record in made.records)
     expected = epsilon(MULTIPLIER, steps=6 * STEPS, delta=DELTA, batches=COINS).epsilon
     assert made.header["privacy"]["spent"] == pytest.approx(expected, rel=1e-9)
     assert sum(one.lost for one in Ledger.read(tmp_path / "run" / "ledger.sqlite").reservations.values()) > 0
@@ -201,7 +201,7 @@ def test_a_round_whose_sum_is_not_released_counts_all_the_same(tmp_path):
 def test_a_budget_ends_a_run():
     limit = epsilon(MULTIPLIER, steps=2 * STEPS, delta=DELTA, batches=COINS).epsilon * 1.001
     made = run(plan(fr.Budget(limit, DELTA, unit="example")), rounds=4, population=CLIENTS)
-    assert (len(made.metrics), made.header["stopped_by"]) == (2, "budget")
+    assert (len(made.records), made.header["stopped_by"]) == (2, "budget")
     with pytest.raises(BudgetSpent):
         run(plan(fr.Budget(limit / 4, DELTA, unit="example")), rounds=1, population=CLIENTS)
 

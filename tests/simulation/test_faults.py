@@ -96,9 +96,9 @@ def test_a_client_that_is_not_finite_is_left_out_and_noted(aggregation):
     others = plan(cohort=fr.cohort.fixed([[0, 1, 3]]), aggregation=aggregation)
     run = fr.simulate(everybody, poisoned([2]), rounds=3)
     clean = fr.simulate(others, poisoned([2]), rounds=3)
-    assert [r["nonfinite"] for r in run.metrics] == [1, 1, 1]
+    assert [r.nonfinite for r in run.records] == [1, 1, 1]
     # Under masks it sends zeros, and nobody sees that it was this one.
-    assert [r["clients"] for r in run.metrics] == ([4, 4, 4] if aggregation.parts else [3, 3, 3])
+    assert [r.clients for r in run.records] == ([4, 4, 4] if aggregation.parts else [3, 3, 3])
     assert run.participation.tolist() == [3, 3, 0, 3]
     if aggregation.parts:
         return  # the modulus leaves more room for three than for four: not the same rounding
@@ -118,9 +118,9 @@ def test_a_run_in_which_no_client_is_finite_stops_and_says_where(tmp_path):
 def test_a_round_without_anybody_leaves_the_model_as_it_is():
     rule = fr.cohort.poisson(0.02, maximum=4)
     run = fr.simulate(plan(cohort=rule), people([4, 4, 4, 4]), rounds=12)
-    empty = [r for r in run.metrics if r["sampled"] == 0]
+    empty = [r for r in run.records if r.sampled == 0]
     assert empty
-    assert all(np.isnan(r["loss"]) and r["clients"] == 0 for r in empty)
+    assert all(np.isnan(r.loss) and r.clients == 0 for r in empty)
     assert np.all(np.isfinite(run.params["w"]))
 
 

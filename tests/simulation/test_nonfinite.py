@@ -50,14 +50,14 @@ def test_its_zero_vector_is_counted_as_any_other():
     assert not np.array_equal(found.totals[0][: noise.dimension], clean.totals[0][: noise.dimension])
     np.testing.assert_array_equal(found.noise(), clean.noise())  # as much noise, and the same
     # Beside it are a loss that was not finite, as bad as can be, and what was.
-    record = done.metrics[0]
-    assert (record["clients"], record["nonfinite"]) == (5, 1)
+    record = done.records[0]
+    assert (record.clients, record.nonfinite) == (5, 1)
     assert np.isfinite(np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(done.params)])).all()
 
 
 def test_that_nobody_is_finite_ends_no_private_run():
     done, found = released(PLAIN, poisoned(0, 1, 2, 3, 4), rounds=2)
-    assert [r["nonfinite"] for r in done.metrics] == [5, 5]
+    assert [r.nonfinite for r in done.records] == [5, 5]
     assert found.clients == [5, 5]
     noise = PLAIN.bound.spec.noise
     assert not np.any(found.totals[0][: noise.dimension])
@@ -82,8 +82,8 @@ def test_under_masks_it_sends_zeros_with_its_noise():
     for mode in ("ideal", "protocol"):
         done, found = released(given, poisoned(BAD), secure_sum=mode)
         assert found.clients == [5]  # of fewer there is no sum
-        assert (done.metrics[0]["clients"], done.metrics[0]["nonfinite"]) == (5, 1)
-        assert "aborted" not in done.metrics[0]
+        assert (done.records[0].clients, done.records[0].nonfinite) == (5, 1)
+        assert done.records[0].aborted is None
         wholes[mode] = private_runs.signed(found.totals[0], 24)
     noise = given.bound.spec.noise
     added = wholes["protocol"][: noise.coordinates] - wholes["ideal"][: noise.coordinates]
@@ -102,7 +102,7 @@ def test_the_mean_of_a_secure_sum_leaves_it_out_and_the_server_does_not_see_it()
         for mode in ("ideal", "protocol")
     )
     assert private_runs.same_state(ideal, protocol)
-    assert [(r["clients"], r["nonfinite"]) for r in protocol.metrics] == [(5, 1)]
+    assert [(r.clients, r.nonfinite) for r in protocol.records] == [(5, 1)]
     others = fr.Plan(given.task, given.local, OTHERS, fr.chain(fr.clip(0.5), fr.rotate(), fr.quantize(8)))
     clear = fr.simulate(others, people(5), rounds=1, devices=1, seed=5)
     for one, other in zip(jax.tree.leaves(ideal.params), jax.tree.leaves(clear.params), strict=True):

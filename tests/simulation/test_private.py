@@ -21,14 +21,14 @@ from fairyring.privacy.accounting import Accountant
 from fairyring.privacy.participation import AtMost, PoissonSampled
 from fairyring.privacy.release import Release
 from fairyring.records.layout import SECRET
-from fairyring.rounds.claims import (
-    check_claims,
+from fairyring.rounds.cohorts import CohortSampler, Leaving
+from fairyring.rounds.feasibility import (
+    check_participation,
     enough,
     largest_minimum_cohort,
     probability_below,
     probability_beyond,
 )
-from fairyring.rounds.draws import Draws, Leaving
 from tests.simulation.private_runs import (
     DELTA,
     ENTROPY,
@@ -101,7 +101,7 @@ def test_the_ideal_sum_and_the_protocol_spend_the_same(given, dropout, tmp_path)
     assert spent["ideal"] == spent["protocol"] > 0
     counts = {mode: ledger(tmp_path / mode).spent().counts for mode in runs}
     assert counts["ideal"] == counts["protocol"]
-    heard = [[record["clients"] for record in made.metrics] for made in runs.values()]
+    heard = [[record.clients for record in made.records] for made in runs.values()]
     assert heard[0] == heard[1]
     assert (min(heard[0]) < 10) == (dropout > 0)
     if given is CENTRAL:
@@ -194,7 +194,7 @@ def test_a_run_with_noise_differs_from_one_without_by_the_noise_it_reports():
     quiet = plan(fr.gaussian_noise(1e-3))
     exact, noisy = run(quiet, rounds=1), run(CENTRAL, rounds=1)
     difference = np.concatenate([(noisy.params[n] - exact.params[n]).ravel() for n in ("b", "w")])
-    assert is_of_variance(difference, noisy.metrics[0]["noise"] ** 2)
+    assert is_of_variance(difference, noisy.records[0].noise ** 2)
 
 
 # -- rounds that are not released -------------------------------------------------------------------------------
@@ -207,7 +207,7 @@ def test_a_run_with_noise_differs_from_one_without_by_the_noise_it_reports():
 def test_a_round_of_too_few_is_cancelled_and_spends_nothing(given, mode, tmp_path, monkeypatch):
     found = Releases(monkeypatch)
     made = run(given, rounds=6, dropout=0.2, secure_sum=mode, run=tmp_path / "run")
-    aborted = ["aborted" in record for record in made.metrics]
+    aborted = [record.aborted is not None for record in made.records]
     assert any(aborted)
     assert not all(aborted)
     history = ledger(tmp_path / "run")
@@ -217,16 +217,14 @@ def test_a_round_of_too_few_is_cancelled_and_spends_nothing(given, mode, tmp_pat
     assert (
         made.header["privacy"]["spent"] == Accountant(AtMost(), DELTA).spent(history.spent().counts).epsilon
     )
-    assert all(
-        math.isnan(r["loss"]) and r["clients"] == 0 for r, a in zip(made.metrics, aborted, strict=True) if a
-    )
+    assert all(math.isnan(r.loss) and r.clients == 0 for r, a in zip(made.records, aborted, strict=True) if a)
 
 
 def test_too_few_that_unmask_are_cancelled_too(monkeypatch, tmp_path):
     everybody = {client: Leaving.BEFORE_UNMASKING for client in range(40)}
-    monkeypatch.setattr(Draws, "leaving", lambda self, draw: everybody)
+    monkeypatch.setattr(CohortSampler, "leaving", lambda self, cohort: everybody)
     made = run(CENTRAL, rounds=2, secure_sum="protocol", run=tmp_path / "run")
-    assert [record["aborted"][0] for record in made.metrics] == ["unmasking"] * 2
+    assert [record.aborted.stage for record in made.records] == ["unmasking"] * 2
     assert made.header["privacy"]["spent"] == 0
     assert not ledger(tmp_path / "run").spent().counts
 
@@ -235,14 +233,14 @@ def test_a_round_that_is_not_released_has_still_passed_where_rounds_between_turn
     tmp_path, monkeypatch
 ):
     """A device in rounds 1 and 5 is in two releases, though nothing was released in the rounds between them."""
-    stay = Draws._stay
+    stay = CohortSampler._stay
 
     def stays(self, number, sampled):
         return stay(self, number, sampled)[: 10 if number in (1, 5) else 5]
 
-    monkeypatch.setattr(Draws, "_stay", stays)
+    monkeypatch.setattr(CohortSampler, "_stay", stays)
     made = run(IN_TURN, rounds=5, run=tmp_path / "run")
-    assert ["aborted" in record for record in made.metrics] == [False, True, True, True, False]
+    assert [record.aborted is not None for record in made.records] == [False, True, True, True, False]
     assert made.participation.tolist().count(2) == 10
     accountant = Accountant(AtMost(), DELTA)
     assert made.header["privacy"]["spent"] >= accountant.spent({release_of(IN_TURN): 2}).epsilon
@@ -370,17 +368,17 @@ def test_rounds_beyond_those_of_the_budget_are_counted_as_they_are(kind):
     kept = run(given, rounds=rounds)
     assert kept.header["stopped_by"] == "budget"
     assert kept.header["privacy"]["spent"] <= 3.0
-    assert len(kept.metrics) < rounds
+    assert len(kept.records) < rounds
 
 
 def test_more_rounds_than_the_noise_was_calibrated_for():
     given = plan(fr.gaussian_noise(), budget=fr.Budget(6.0, DELTA, rounds=4))
     with pytest.raises(PlanError, match=r"rounds: given 5; expected at most 4.*Budget.rounds=5"):
         run(given, rounds=5)
-    draws = Draws(given.rule, people(), 5)
-    check_claims(given, draws, 4)
+    cohorts = CohortSampler(given.rule, people(), 5)
+    check_participation(given, cohorts, 4)
     # Where the noise was given, the ledger alone decides.
-    check_claims(plan(fr.gaussian_noise(3.0), budget=fr.Budget(6.0, DELTA, rounds=4)), draws, 5)
+    check_participation(plan(fr.gaussian_noise(3.0), budget=fr.Budget(6.0, DELTA, rounds=4)), cohorts, 5)
 
 
 def test_the_advice_for_a_poisson_bound_is_enough_and_no_more():
@@ -447,7 +445,7 @@ def test_what_a_poisson_cohort_may_show_follows_from_delta_and_rounds():
             budget=fr.Budget(2.0, delta),
         )
         with pytest.raises(PlanError, match="poisson maximum") as caught:
-            check_claims(given, Draws(given.rule, people(200), 5), rounds)
+            check_participation(given, CohortSampler(given.rule, people(200), 5), rounds)
         maximum = int(re.search(r"Set maximum=(\d+)", str(caught.value))[1])
         allowed = delta * 1e-3 / rounds / (1 + math.e**2) / 2
         assert binom.sf(maximum, 201, 0.1) <= allowed < binom.sf(maximum - 1, 201, 0.1)
@@ -459,13 +457,13 @@ def test_a_poisson_round_of_nobody_releases_noise():
     """Whether anybody came is a secret: the model moves in every round, and nothing is taken back."""
     given = plan(fr.gaussian_noise(1.0), cohort=fr.cohort.poisson(0.02, maximum=40), bits=None)
     states = []
-    made = run(given, rounds=12, on_round=lambda record: states.append(record["clients"]))
+    made = run(given, rounds=12, on_round=lambda record: states.append(record.clients))
     assert 0 in states[1:]
     nobody = states.index(0, 1) + 1
     before, after = (run(given, rounds=n).params["w"] for n in (nobody - 1, nobody))
     assert not np.array_equal(before, after)
     assert made.header["privacy"]["releases"] == 12
-    assert all(np.isfinite(record["noise"]) for record in made.metrics)
+    assert all(np.isfinite(record.noise) for record in made.records)
 
 
 # -- taking turns ---------------------------------------------------------------------------------------------
@@ -484,12 +482,12 @@ def test_clients_take_turns_evenly_and_far_enough_apart(clients, size, separatio
     rule = fr.cohort.in_turn(size, separation=separation)
     if size * separation > clients:
         with pytest.raises(PlanError, match="cohort in turn"):
-            Draws(rule, population, seed)
+            CohortSampler(rule, population, seed)
         return
-    draws = Draws(rule, population, seed)
+    cohorts = CohortSampler(rule, population, seed)
     last, times = {}, np.zeros(clients, int)
     for number in range(1, rounds + 1):
-        sampled = draws.of(number).sampled
+        sampled = cohorts.of(number).sampled
         assert len(set(sampled.tolist())) == size
         for client in sampled.tolist():
             assert number - last.get(client, -1000) >= clients // size >= separation
@@ -498,10 +496,10 @@ def test_clients_take_turns_evenly_and_far_enough_apart(clients, size, separatio
         assert times.max() - times.min() <= 1
     assert times.max() <= AtMost(None, separation).maximum(rounds)
     if clients > 15:  # in an order of the seed's own
-        others = Draws(rule, population, seed + 1)
+        others = CohortSampler(rule, population, seed + 1)
         assert (
             any(
-                draws.of(n).sampled.tolist() != others.of(n).sampled.tolist()
+                cohorts.of(n).sampled.tolist() != others.of(n).sampled.tolist()
                 for n in range(1, clients // size + 1)
             )
             or size == clients

@@ -5,7 +5,7 @@ import json
 import pytest
 
 import fairyring as fr
-from fairyring.rounds import keeping
+from fairyring.rounds import recorder
 from fairyring.rounds.spending import RoundNoise
 from fairyring.simulation.worker import CompiledWorker
 
@@ -23,7 +23,7 @@ def test_what_an_audit_found_survives_a_crash_before_the_record_of_the_end(tmp_p
     folder = tmp_path / "run"
 
     def stop(record):
-        if record["round"] == 2:
+        if record.round == 2:
             raise Interrupted
 
     with monkeypatch.context() as patch:
@@ -61,7 +61,7 @@ def test_evaluations_are_told_of_though_the_rounds_they_judged_are_run_again(tmp
     folder = tmp_path / "run"
 
     def stop(record):
-        assert "test" in record
+        assert record.test is not None
         raise Interrupted
 
     options = {"run": folder, "entropy": None, "checkpoint_every": 9}
@@ -85,11 +85,11 @@ def test_a_run_that_is_cut_off_while_states_are_deleted_is_over_when_it_is_resum
         return run(given, rounds, run=folder, entropy=None, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(keeping, "delete_states", cut_off)
+        patch.setattr(recorder, "delete_states", cut_off)
         with pytest.raises(Interrupted):
             over(1)
     (folder / "noise.key").write_bytes(bytes(32))  # as a kill leaves it
-    assert len(over(1, resume=True).metrics) == 1
+    assert len(over(1, resume=True).records) == 1
     assert not (folder / "noise.key").exists()
     assert not (folder / "clients").exists()
     with pytest.raises(fr.RunError, match="the states of its clients are gone"):

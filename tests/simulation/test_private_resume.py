@@ -28,8 +28,8 @@ from fairyring.privacy.participation import AtMost
 from fairyring.records.folder import RunFolder
 from fairyring.records.layout import LEDGER, SECRET
 from fairyring.records.lock import Lock
-from fairyring.rounds.draws import Draws, Leaving
-from fairyring.rounds.spending import Earlier, RoundNoise, Spending
+from fairyring.rounds.cohorts import CohortSampler, Leaving
+from fairyring.rounds.spending import EarlierRounds, RoundNoise, RunSpending
 from tests.simulation.private_runs import (
     DELTA,
     Releases,
@@ -75,7 +75,7 @@ def interrupt(given: fr.Plan, folder: Path, after: int, **options) -> None:
     """Run until round `after` is over, and no further; checkpoints after every third."""
 
     def stop(record):
-        if record["round"] == after:
+        if record.round == after:
             raise Interrupted
 
     with pytest.raises(Interrupted):
@@ -107,7 +107,7 @@ def test_going_on_gives_the_same_bits_and_spends_the_same(given, options, after,
     parts = resume(given, tmp_path / "parts", **options)
     assert same_state(whole, parts)
     assert parts.header["privacy"]["spent"] == whole.header["privacy"]["spent"]
-    assert [r["round"] for r in parts.metrics] == list(range(1, ROUNDS + 1))
+    assert [r.round for r in parts.records] == list(range(1, ROUNDS + 1))
     # What was made again was released before, with the same digest: nothing was reserved for it.
     after_it = ledger(tmp_path / "parts")
     numbers = [one.round for one in after_it.reservations.values()]
@@ -236,7 +236,7 @@ def test_an_older_ledger_copied_back_is_refused(tmp_path):
 
 
 def _stop_at_6(record):
-    if record["round"] == 6:
+    if record.round == 6:
         raise Interrupted
 
 
@@ -368,17 +368,17 @@ def test_a_crash_may_cost_the_rest_of_the_budget(tmp_path, monkeypatch):
             with pytest.raises(Interrupted):
                 run(given, ROUNDS, run=folder, resume=attempt > 0)
     made = resume(given, folder)
-    assert (len(made.metrics), made.header["stopped_by"]) == (1, "budget")
+    assert (len(made.records), made.header["stopped_by"]) == (1, "budget")
     assert made.header["privacy"]["spent"] <= afforded
 
 
 def test_a_sum_the_server_could_have_made_counts_though_it_says_there_is_none(tmp_path, monkeypatch):
     """Nobody answers in the last stage, or the server says so: where it is not trusted with the noise, that is a release."""
     everybody = {client: Leaving.BEFORE_UNMASKING for client in range(40)}
-    monkeypatch.setattr(Draws, "leaving", lambda self, draw: everybody)
+    monkeypatch.setattr(CohortSampler, "leaving", lambda self, cohort: everybody)
     for given, counts in ((SHARES, True), (CENTRAL, False)):
         made = run(given, 2, secure_sum="protocol", run=tmp_path / repr(counts))
-        assert [record["aborted"][0] for record in made.metrics] == ["unmasking"] * 2
+        assert [record.aborted.stage for record in made.records] == ["unmasking"] * 2
         found = ledger(tmp_path / repr(counts)).reservations.values()
         assert [one.lost for one in found] == [counts] * 2
         assert (made.header["privacy"]["spent"] > 0) == counts
@@ -412,7 +412,7 @@ def test_a_sealed_run_that_has_nothing_left_to_spend_stays_whole_however_often_i
     for _ in range(2):
         assert fr.verify_run(folder).whole
         made = run(given, 5, run=folder, secure_sum="protocol", resume=True)
-        assert (made.header["stopped_by"], len(made.metrics)) == ("budget", 2)
+        assert (made.header["stopped_by"], len(made.records)) == ("budget", 2)
     assert fr.verify_run(folder).whole
 
 
@@ -426,7 +426,7 @@ def test_an_error_while_a_run_is_set_up_lets_its_folder_go(tmp_path):
     assert caught.value.args
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", fr.PrivacyWarning)
-        assert len(run(small, 2, run=tmp_path / "run", resume=True).metrics) == 2
+        assert len(run(small, 2, run=tmp_path / "run", resume=True).records) == 2
 
 
 def test_a_lost_ledger_is_refused_however_often_one_asks(tmp_path):
@@ -434,7 +434,7 @@ def test_a_lost_ledger_is_refused_however_often_one_asks(tmp_path):
     folder = tmp_path / "run"
 
     def stop(record):
-        if record["round"] == 3:
+        if record.round == 3:
             raise Interrupted
 
     with pytest.raises(Interrupted):
@@ -456,15 +456,15 @@ def test_a_cancelled_round_of_correlated_noise_stays_what_it_was_when_the_run_is
         cohort=fr.cohort.in_turn(10, separation=4),
         secure={"minimum_cohort": 9},
     )
-    stay = Draws._stay
+    stay = CohortSampler._stay
     monkeypatch.setattr(
-        Draws, "_stay", lambda self, n, sampled: stay(self, n, sampled)[: 5 if n == 2 else 10]
+        CohortSampler, "_stay", lambda self, n, sampled: stay(self, n, sampled)[: 5 if n == 2 else 10]
     )
     whole = run(given, 5)
     folder = tmp_path / "run"
 
     def stop(record):
-        if record["round"] == 5:
+        if record.round == 5:
             raise Interrupted
 
     with pytest.raises(Interrupted):
@@ -481,9 +481,9 @@ def test_a_cancelled_round_of_correlated_noise_may_crash_when_it_is_run_again(tm
         cohort=fr.cohort.in_turn(10, separation=4),
         secure={"minimum_cohort": 9},
     )
-    stay = Draws._stay
+    stay = CohortSampler._stay
     monkeypatch.setattr(
-        Draws, "_stay", lambda self, n, sampled: stay(self, n, sampled)[: 5 if n == 2 else 10]
+        CohortSampler, "_stay", lambda self, n, sampled: stay(self, n, sampled)[: 5 if n == 2 else 10]
     )
     whole, folder = run(given, 4), tmp_path / "run"
 
@@ -491,7 +491,7 @@ def test_a_cancelled_round_of_correlated_noise_may_crash_when_it_is_run_again(tm
         raise Interrupted
 
     with pytest.raises(Interrupted):
-        run(given, 5, run=folder, on_round=lambda r: r["round"] == 4 and stop(), checkpoint_every=100)
+        run(given, 5, run=folder, on_round=lambda r: r.round == 4 and stop(), checkpoint_every=100)
     with monkeypatch.context() as patch:
         patch.setattr(RoundNoise, "cancel", stop)
         with pytest.raises(Interrupted):
@@ -512,8 +512,8 @@ def test_what_is_seen_of_correlated_noise_is_what_is_counted_however_often_it_cr
         seen, told = [], {}
         with TemporaryDirectory() as place:
             for attempt in range(8):
-                earlier = Earlier(frozenset(told), over=False, head=None) if attempt else None
-                spending = Spending(given, Path(place), bytes(32), earlier)
+                earlier = EarlierRounds(frozenset(told), over=False, head=None) if attempt else None
+                spending = RunSpending(given, Path(place), bytes(32), earlier)
                 asked = []
 
                 def drawn(round, numbers, asked=asked):
@@ -589,7 +589,7 @@ def test_a_run_that_ends_before_rounds_it_had_released_says_so_and_can_go_on(sec
     interrupt(CENTRAL, folder, 5, secure_sum=secure_sum)
     made = resume(CENTRAL, folder, 2, secure_sum=secure_sum)
     said = json.loads((folder / "run.json").read_text())
-    assert (len(made.metrics), said["status"], said["rounds"]) == (3, "finished", 3)
+    assert (len(made.records), said["status"], said["rounds"]) == (3, "finished", 3)
     assert len((folder / "metrics.jsonl").read_text().splitlines()) == 3
     assert said["privacy"]["releases"] == 5
     if secure_sum == "protocol":
@@ -677,7 +677,7 @@ def test_one_process_writes_a_folder(tmp_path):
     assert other.stdin is not None
     other.stdin.close()
     assert f"process {other.pid}" in (folder / "lock").read_text()  # what is written there locks nothing
-    assert len(resume(CENTRAL, folder, 3).metrics) == 3
+    assert len(resume(CENTRAL, folder, 3).records) == 3
     assert (folder / "lock").read_bytes() == b""
 
 
@@ -697,11 +697,12 @@ def test_two_runs_of_one_process_do_not_share_a_folder(tmp_path):
 def test_correlated_noise_does_not_go_on_once_its_secret_is_gone(tmp_path):
     folder = tmp_path / "run"
     run(CORRELATED, 4, run=folder)
-    with pytest.raises(fr.RunDamaged, match="goes on from earlier rounds"):
+    with pytest.raises(fr.RunError, match=r"noise\.key.*is deleted once a run is over") as caught:
         run(CORRELATED, 6, run=folder, resume=True)
+    assert "back" not in caught.value.do  # nobody has it any more
     # Other noise may: every reservation has its own.
     run(CENTRAL, 2, run=tmp_path / "other")
-    assert len(run(CENTRAL, 4, run=tmp_path / "other", resume=True).metrics) == 4
+    assert len(run(CENTRAL, 4, run=tmp_path / "other", resume=True).records) == 4
 
 
 # -- over the budget ------------------------------------------------------------------------------------------
@@ -719,7 +720,7 @@ def test_a_run_stops_before_the_round_that_would_spend_too_much(tmp_path, monkey
     made = run(SHORT, rounds=6, run=tmp_path / "run", checkpoint_every=1)
     assert made.header["status"] == "stopped"
     assert made.header["stopped_by"] == "budget"
-    assert len(made.metrics) == len(found.numbers) == 3
+    assert len(made.records) == len(found.numbers) == 3
     assert made.header["privacy"]["spent"] == pytest.approx(epsilon_of(3))
     history = ledger(tmp_path / "run")
     assert len(history.reservations) == 3
@@ -747,7 +748,7 @@ def test_what_was_calibrated_for_so_many_rounds_spends_the_budget_in_them():
     made = run(given, rounds=4)
     assert made.header["status"] == "finished"
     assert 0.99 * 6.0 < made.header["privacy"]["spent"] <= 6.0
-    assert [record["epsilon"] for record in made.metrics] == sorted(r["epsilon"] for r in made.metrics)
+    assert [record.epsilon for record in made.records] == sorted(r.epsilon for r in made.records)
 
 
 @pytest.mark.slow

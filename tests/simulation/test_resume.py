@@ -89,7 +89,7 @@ def test_going_on_gives_the_same_bits(stopped, tmp_path):
     resumed = fr.simulate(plan_of("scaffold"), population, rounds=9, run=run, resume=True, **options)
     np.testing.assert_array_equal(resumed.params["w"], stopped[1].params["w"])
     np.testing.assert_array_equal(resumed.participation, stopped[1].participation)
-    assert [r["round"] for r in resumed.metrics] == list(range(1, 10))
+    assert [r.round for r in resumed.records] == list(range(1, 10))
 
 
 def test_a_crash_between_checkpoint_and_table(stopped, tmp_path):
@@ -151,7 +151,7 @@ def test_a_half_written_metrics_line_is_run_again(stopped, tmp_path):
     with open(run / "metrics.jsonl", "ab") as file:
         file.write(b'{"round": 7, "loss": 0.')
     resumed = fr.simulate(plan_of("scaffold"), population, rounds=9, run=run, resume=True, **options)
-    assert [r["round"] for r in resumed.metrics] == list(range(1, 10))
+    assert [r.round for r in resumed.records] == list(range(1, 10))
     np.testing.assert_array_equal(resumed.params["w"], stopped[1].params["w"])
 
 
@@ -282,14 +282,15 @@ def test_a_run_of_an_older_form_is_refused_with_the_reason(averaged, tmp_path):
     run, population = averaged
     folder = shutil.copytree(run.folder, tmp_path / "old")
     header = json.loads((folder / "run.json").read_text())
-    for name in ("form", "code"):
-        del header[name]
-    (folder / "run.json").write_text(json.dumps(header | {"fairyring": "0.0.1"}))
-    words = r"form 1, by fairyring 0\.0\.1"
-    with pytest.raises(fr.RunMismatch, match=words):
-        fr.simulate(run.plan, population, rounds=3, run=folder, resume=True, devices=1)
-    with pytest.raises(fr.RunMismatch, match=words):
-        fr.audit_run(folder, run.plan, population, canaries=0, targets=0, shadows=8)
+    del header["form"]
+    for form, why in (({}, "form 1.*does not name"), ({"form": 2}, "form 2.*mix"), ({"form": 4}, "form 4")):
+        (folder / "run.json").write_text(json.dumps(header | {"fairyring": "0.0.1"} | form))
+        with pytest.raises(fr.RunMismatch, match=why):
+            fr.simulate(run.plan, population, rounds=3, run=folder, resume=True, devices=1)
+        with pytest.raises(fr.RunMismatch, match=r"written by fairyring 0\.0\.1"):
+            fr.audit_run(folder, run.plan, population, canaries=0, targets=0, shadows=8)
+        with pytest.raises(fr.RunMismatch, match=why):
+            fr.write_report(folder)
 
 
 def test_what_plan_json_says_is_what_run_json_names(averaged):

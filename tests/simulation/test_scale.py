@@ -57,7 +57,7 @@ def test_a_million_clients(tmp_path):
         print(json.dumps({{
             "opened": opened,
             "reported": int(run.participation.sum()),
-            "loss": [r["loss"] for r in run.metrics],
+            "loss": [r.loss for r in run.records],
             "peak_gib": int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 2**20,
         }}))
     """)

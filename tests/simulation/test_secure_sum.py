@@ -4,12 +4,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
+import msgspec
 import numpy as np
 import optax
 import pytest
 
 import fairyring as fr
-from fairyring.rounds.draws import Draws, Leaving
+from fairyring.rounds.cohorts import CohortSampler, Leaving
 from fairyring.simulation import masked
 from tests.learning.linear import people, task
 from tests.simulation.private_runs import compiled_once
@@ -65,24 +66,22 @@ def same_state(a: fr.Run, b: fr.Run) -> bool:
 )
 def test_the_protocol_gives_bitwise_the_model_of_adding_integers(given, options):
     ideal, protocol = run(given, "ideal", **options), run(given, "protocol", **options)
-    assert not any("aborted" in record for record in protocol.metrics)
+    assert not any(record.aborted is not None for record in protocol.records)
     assert same_state(ideal, protocol)
-    for a, b in zip(ideal.metrics, protocol.metrics, strict=True):
-        timed = {"seconds", "bytes_up", "bytes_down"}
-        assert {k: v for k, v in a.items() if k not in timed} == {
-            k: v for k, v in b.items() if k not in timed
-        }
+    for a, b in zip(ideal.records, protocol.records, strict=True):
+        timed = {"seconds": 0.0, "bytes_up": 0, "bytes_down": 0}
+        assert msgspec.structs.replace(a, **timed) == msgspec.structs.replace(b, **timed)
         if not options.get("dropout"):
-            assert a["bytes_up"] == b["bytes_up"]
+            assert a.bytes_up == b.bytes_up
     assert np.array_equal(ideal.participation, protocol.participation)
 
 
 def test_bytes_are_known_beforehand_to_the_last_one():
     """Where nobody vanishes and indices take one byte, as with up to 128 clients."""
     given = PLAIN
-    record = run(given, "protocol").metrics[0]
-    assert record["bytes_up"] == 6 * given.bytes_up
-    assert record["bytes_down"] == 6 * given.bytes_down
+    record = run(given, "protocol").records[0]
+    assert record.bytes_up == 6 * given.bytes_up
+    assert record.bytes_down == 6 * given.bytes_down
 
 
 def test_masks_differ_between_runs_and_sums_do_not(tmp_path):
@@ -100,19 +99,19 @@ def test_a_sum_of_too_few_is_not_released_and_changes_nothing(mode):
     given = plan(cohort=8, minimum_cohort=8, dropout_rate=0.3)
     done = run(given, mode, dropout=0.5, rounds=3)
     started = run(given, mode, dropout=0.5, rounds=1)
-    assert [record["clients"] for record in done.metrics] == [0, 0, 0]
-    assert all(record["aborted"][0] in ("masking", "sharing", "advertising") for record in done.metrics)
-    assert all(np.isnan(record["loss"]) for record in done.metrics)
+    assert [record.clients for record in done.records] == [0, 0, 0]
+    assert all(record.aborted.stage in ("masking", "sharing", "advertising") for record in done.records)
+    assert all(np.isnan(record.loss) for record in done.records)
     assert same_state(done, started)
 
 
 def test_too_many_that_vanish_after_their_input_end_the_session_and_say_where(monkeypatch):
     everybody = {client: Leaving.BEFORE_UNMASKING for client in range(8)}
-    monkeypatch.setattr(Draws, "leaving", lambda self, draw: everybody)
+    monkeypatch.setattr(CohortSampler, "leaving", lambda self, cohort: everybody)
     done = run(PLAIN, "protocol", rounds=1)
-    assert done.metrics[0]["clients"] == 0
-    assert done.metrics[0]["aborted"][0] == "unmasking"
-    assert "vanished" in done.metrics[0]["aborted"][1]
+    assert done.records[0].clients == 0
+    assert done.records[0].aborted.stage == "unmasking"
+    assert "vanished" in done.records[0].aborted.reason
 
 
 def test_large_cohorts_keep_their_inputs_in_a_file(monkeypatch):
@@ -206,14 +205,14 @@ def test_a_run_says_what_was_private_about_it():
 
 def test_clients_vanish_at_every_point_and_before_their_input_exactly_those_that_drop_out():
     population = people([3] * 400)
-    draws = Draws(fr.cohort.uniform(200), population, 3, 0.3)
+    cohorts = CohortSampler(fr.cohort.uniform(200), population, 3, 0.3)
     seen = {point: 0 for point in Leaving}
     for number in range(1, 6):
-        draw = draws.of(number)
-        leaving = draws.leaving(draw)
+        cohort = cohorts.of(number)
+        leaving = cohorts.leaving(cohort)
         early = {client for client, point in leaving.items() if point <= Leaving.BEFORE_INPUT}
-        assert early == set(draw.sampled.tolist()) - set(draw.staying.tolist())
-        again = Draws(fr.cohort.uniform(200), population, 3, 0.3)
+        assert early == set(cohort.sampled.tolist()) - set(cohort.staying.tolist())
+        again = CohortSampler(fr.cohort.uniform(200), population, 3, 0.3)
         assert again.leaving(again.of(number)) == leaving
         for point in leaving.values():
             seen[point] += 1
@@ -223,5 +222,5 @@ def test_clients_vanish_at_every_point_and_before_their_input_exactly_those_that
 
 
 def test_nobody_vanishes_without_dropout():
-    draws = Draws(fr.cohort.uniform(3), people(SIZES), 3)
-    assert draws.leaving(draws.of(1)) == {}
+    cohorts = CohortSampler(fr.cohort.uniform(3), people(SIZES), 3)
+    assert cohorts.leaving(cohorts.of(1)) == {}

@@ -12,12 +12,13 @@ import pytest
 import fairyring as fr
 from fairyring.aggregation.contract import Stage
 from fairyring.core.rounding import at_most
-from fairyring.rounds import sentences as module
+from fairyring.records.round_record import Aborted, LostInNoise
+from fairyring.rounds import guarantee_sentences, setting_sentences
 from fairyring.rounds.artefacts import outside
-from fairyring.rounds.ran import Ran
-from fairyring.rounds.sentences import SENTENCES
-from fairyring.rounds.statement import guarantee, statement, two_epsilons
+from fairyring.rounds.privacy_context import PrivacyContext
+from fairyring.rounds.privacy_statement import SENTENCES, guarantee, statement, two_epsilons
 from fairyring.task.examine import Examined
+from tests.rounds.round_records import record_of
 from tests.simulation.kept_runs import COINS as SAMPLED
 from tests.simulation.kept_runs import OTHERS, PEOPLE, Kept
 from tests.simulation.private_runs import DELTA, compiled_once, ledger, plan, run, task
@@ -56,8 +57,8 @@ def shared(shortfall: str = "abort", shares: int = 6, **more: Any) -> fr.Plan:
     return plan(noise, bits=22, budget=LIMIT, secure=secure, **more)
 
 
-def ran(given: fr.Plan, **more: Any) -> Ran:
-    return Ran(given, **({"clients": 40, "sizes": (3, 4)} | more))
+def context(given: fr.Plan, **more: Any) -> PrivacyContext:
+    return PrivacyContext(given, **({"clients": 40, "sizes": (3, 4)} | more))
 
 
 @cache
@@ -88,126 +89,126 @@ COINS = plan(fr.gaussian_noise(2.0), bits=None, budget=LIMIT, cohort=fr.cohort.p
 REFUTED = {"holds": False, "claimed": 3.25}
 HELD = {"holds": True, "claimed": 3.25}
 SILOS = silos()
-NOBODY = [{"clients": 0}, {"clients": 9}]
-LOST = [{"round": 1, "lost_in_noise": ["loss"]}, {"round": 2}]
-ABORTED = [{"round": 1, "aborted": ["masking", "few"]}, {"round": 2}]
+NOBODY = [record_of(clients=0), record_of(clients=9)]
+LOST = [record_of(1, lost_in_noise=LostInNoise(True, {})), record_of(2)]
+ABORTED = [record_of(1, aborted=Aborted("masking", "few")), record_of(2)]
 
 # Of each sentence: a run where it holds, with words of it; and one where it does not, or says something else.
-CASES: dict[str, list[tuple[Ran, str, Ran, str | None]]] = {
-    "examples_stay": [(ran(without()), "244 numbers and 3 values", ran(without(algorithm=fr.scaffold())), "488 numbers")],
-    "updates_are_seen": [(ran(private()), "added in the clear", ran(private(24)), None)],
+CASES: dict[str, list[tuple[PrivacyContext, str, PrivacyContext, str | None]]] = {
+    "examples_stay": [(context(without()), "244 numbers and 3 values", context(without(algorithm=fr.scaffold())), "488 numbers")],
+    "updates_are_seen": [(context(private()), "added in the clear", context(private(24)), None)],
     "only_sums_are_seen": [
-        (ran(private(24), secure_sum="protocol"), "at least 5 devices", ran(private(24)), None),
-        (ran(private(24), secure_sum="protocol"), "modulo 2^24", ran(private(26), secure_sum="protocol"), "modulo 2^26"),
+        (context(private(24), secure_sum="protocol"), "at least 5 devices", context(private(24)), None),
+        (context(private(24), secure_sum="protocol"), "modulo 2^24", context(private(26), secure_sum="protocol"), "modulo 2^26"),
     ],
-    "one_process": [(ran(private(24), secure_sum="protocol"), "in this process", ran(private(24)), None)],
+    "one_process": [(context(private(24), secure_sum="protocol"), "in this process", context(private(24)), None)],
     "ideal_sum": [
-        (ran(private(24)), "modulo 2^24", ran(private(24), secure_sum="protocol"), None),
-        (ran(private(24)), "without the protocol's masks", ran(private()), None),
+        (context(private(24)), "modulo 2^24", context(private(24), secure_sum="protocol"), None),
+        (context(private(24)), "without the protocol's masks", context(private()), None),
     ],
-    "no_promise": [(ran(without()), "No noise was added", ran(private()), None)],
+    "no_promise": [(context(without()), "No noise was added", context(private()), None)],
     "nothing_is_promised": [
-        (ran(private(), entropy_given=True), "given by the caller", ran(private()), None),
-        (ran(private(), spent=SPENT, audit=REFUTED), "audit contradicts", ran(private(), spent=SPENT, audit=HELD), None),
+        (context(private(), entropy_given=True), "given by the caller", context(private()), None),
+        (context(private(), spent=SPENT, audit=REFUTED), "audit contradicts", context(private(), spent=SPENT, audit=HELD), None),
     ],
-    "no_limit": [(ran(private(budget=fr.Budget(float("inf"), DELTA))), "no budget stopped it", ran(private()), None)],
+    "no_limit": [(context(private(budget=fr.Budget(float("inf"), DELTA))), "no budget stopped it", context(private()), None)],
     "promise": [
-        (ran(private()), "are (8, 1e-05)-differentially private with respect", ran(private(), entropy_given=True), None),
-        (ran(private(), spent=SPENT), "are (3.25, 1e-05)-", ran(private(), spent=SPENT, audit=REFUTED), None),
-        (ran(private()), "zero-out", ran(COINS), "add or remove one device"),
-        (ran(turns(4)), "once in 4 rounds", ran(turns(2)), "once in 2 rounds"),
-        (ran(private()), "all data of one device", ran(private(budget=fr.Budget(float("inf"), DELTA))), None),
-        (ran(private()), "all data of one device", ran(without()), None),
-        (ran(SILOS), "with respect to one example", ran(private()), "with respect to all data of one device"),
-        (ran(SILOS), "one example replaced by none", ran(private()), "one device's data replaced by none"),
+        (context(private()), "are (8, 1e-05)-differentially private with respect", context(private(), entropy_given=True), None),
+        (context(private(), spent=SPENT), "are (3.25, 1e-05)-", context(private(), spent=SPENT, audit=REFUTED), None),
+        (context(private()), "zero-out", context(COINS), "add or remove one device"),
+        (context(turns(4)), "once in 4 rounds", context(turns(2)), "once in 2 rounds"),
+        (context(private()), "all data of one device", context(private(budget=fr.Budget(float("inf"), DELTA))), None),
+        (context(private()), "all data of one device", context(without()), None),
+        (context(SILOS), "with respect to one example", context(private()), "with respect to all data of one device"),
+        (context(SILOS), "one example replaced by none", context(private()), "one device's data replaced by none"),
     ],
     "whom_it_covers": [
-        (ran(private()), "40 clients with 3 to 4 examples", ran(private(), clients=7, sizes=(2, 2)), "7 clients with 2 examples"),
-        (ran(private()), "each client", ran(without()), None),
-        (ran(private()), "each client", ran(SILOS), None),
+        (context(private()), "40 clients with 3 to 4 examples", context(private(), clients=7, sizes=(2, 2)), "7 clients with 2 examples"),
+        (context(private()), "each client", context(without()), None),
+        (context(private()), "each client", context(SILOS), None),
     ],
     "delta_is_large": [
-        (ran(private(budget=fr.Budget(8.0, 0.025))), "0.025 and 40 clients", ran(private(budget=fr.Budget(8.0, 0.0249))), None),
-        (ran(private(), clients=10**5), "well below 1 / 100,000", ran(private(), clients=10**5 - 1), None),
-        (ran(private(), clients=10**5), "delta 1e-05", ran(without(), clients=10**5), None),
-        (ran(SILOS, examples=10**5), "1e-05 and 100,000 examples", ran(SILOS, clients=10**5, examples=10**5 - 1), None),
+        (context(private(budget=fr.Budget(8.0, 0.025))), "0.025 and 40 clients", context(private(budget=fr.Budget(8.0, 0.0249))), None),
+        (context(private(), clients=10**5), "well below 1 / 100,000", context(private(), clients=10**5 - 1), None),
+        (context(private(), clients=10**5), "delta 1e-05", context(without(), clients=10**5), None),
+        (context(SILOS, examples=10**5), "1e-05 and 100,000 examples", context(SILOS, clients=10**5, examples=10**5 - 1), None),
     ],
     "what_was_counted": [
-        (ran(private(), spent=SPENT), "7 releases of 9 reservations, added up by exact Gaussian. 2 of", ran(private()), None),
-        (ran(private(), spent=SPENT), "2 of them", ran(private(), spent=SPENT | {"reservations": 7}), "of 7 reservations"),
+        (context(private(), spent=SPENT), "7 releases of 9 reservations, added up by exact Gaussian. 2 of", context(private()), None),
+        (context(private(), spent=SPENT), "2 of them", context(private(), spent=SPENT | {"reservations": 7}), "of 7 reservations"),
     ],
-    "not_ended": [(ran(private()), "fairyring ledger", ran(private(), spent=SPENT), None)],
-    "other_runs": [(ran(private()), "Another run", ran(without()), None)],
+    "not_ended": [(context(private()), "fairyring ledger", context(private(), spent=SPENT), None)],
+    "other_runs": [(context(private()), "Another run", context(without()), None)],
     "server_adds_noise": [
-        (ran(private()), "trusted to forget it", ran(shared()), None),
-        (ran(private()), "trusted to forget it", ran(SILOS), None),
-        (ran(private(24), secure_sum="protocol"), "Transcripts name", ran(private(24)), "to itself."),
+        (context(private()), "trusted to forget it", context(shared()), None),
+        (context(private()), "trusted to forget it", context(SILOS), None),
+        (context(private(24), secure_sum="protocol"), "Transcripts name", context(private(24)), "to itself."),
     ],
-    "noise_is_correlated": [(ran(CORRELATED), "take back noise", ran(private()), None)],
+    "noise_is_correlated": [(context(CORRELATED), "take back noise", context(private()), None)],
     "clients_add_noise": [
-        (ran(shared()), "shares of 6 honest clients", ran(shared(shares=5)), "shares of 5 honest clients"),
-        (ran(shared()), "that were asked up to 10% may", ran(private()), None),
+        (context(shared()), "shares of 6 honest clients", context(shared(shares=5)), "shares of 5 honest clients"),
+        (context(shared()), "that were asked up to 10% may", context(private()), None),
     ],
     "each_step_is_noisy": [
-        (ran(SILOS), "counts 3 of them", ran(private()), None),
-        (ran(SILOS), "are mostly noise", ran(private()), None),
-        (ran(silos(steps=5)), "counts 5 of them", ran(SILOS), "counts 3 of them"),
+        (context(SILOS), "counts 3 of them", context(private()), None),
+        (context(SILOS), "are mostly noise", context(private()), None),
+        (context(silos(steps=5)), "counts 5 of them", context(SILOS), "counts 3 of them"),
     ],
     "who_is_in_a_batch": [
-        (ran(SILOS), "Coins and noise come from", ran(silos(steps=None, rate=None, epochs=1)), None),
-        (ran(SILOS), "Coins and noise come from", ran(COINS), None),
+        (context(SILOS), "Coins and noise come from", context(silos(steps=None, rate=None, epochs=1)), None),
+        (context(SILOS), "Coins and noise come from", context(COINS), None),
     ],
-    "before_training": [(ran(SILOS), "means to standardise by", ran(private()), None)],
+    "before_training": [(context(SILOS), "means to standardise by", context(private()), None)],
     "server_tops_up": [
-        (ran(shared("top_up")), "trusted to forget it", ran(shared()), None),
-        (ran(shared("top_up"), secure_sum="protocol"), "Transcripts name", ran(shared("top_up")), "trusted to forget it."),
+        (context(shared("top_up")), "trusted to forget it", context(shared()), None),
+        (context(shared("top_up"), secure_sum="protocol"), "Transcripts name", context(shared("top_up")), "trusted to forget it."),
     ],
-    "lost_in_noise": [(ran(private(), rounds=LOST), "loss in 1 of 2 rounds", ran(private(), rounds=ABORTED), None)],
-    "no_clip": [(ran(without()), "not clipped", ran(without(fr.clip(1.0))), None)],
-    "who_takes_part": [(ran(private()), "drawn uniformly", ran(turns(4)), "taken in turn")],
+    "lost_in_noise": [(context(private(), rounds=LOST), "loss in 1 of 2 rounds", context(private(), rounds=ABORTED), None)],
+    "no_clip": [(context(without()), "not clipped", context(without(fr.clip(1.0))), None)],
+    "who_takes_part": [(context(private()), "drawn uniformly", context(turns(4)), "taken in turn")],
     "sampling_is_secret": [
-        (ran(COINS), "the seed decides it", ran(private()), None),
-        (ran(COINS), "the seed decides it", ran(SILOS), None),
-        (ran(private(budget=fr.Budget(8.0, DELTA, population=40))), "nobody observes", ran(turns(4)), None),
+        (context(COINS), "the seed decides it", context(private()), None),
+        (context(COINS), "the seed decides it", context(SILOS), None),
+        (context(private(budget=fr.Budget(8.0, DELTA, population=40))), "nobody observes", context(turns(4)), None),
     ],
-    "turns_are_kept": [(ran(turns(4)), "two of 4 rounds", ran(private()), None), (ran(turns(2)), "two of 2", ran(COINS), None)],
-    "who_vanishes": [(ran(private(), dropout=0.1), "with probability 0.1", ran(private()), "Every sampled client reported")],
+    "turns_are_kept": [(context(turns(4)), "two of 4 rounds", context(private()), None), (context(turns(2)), "two of 2", context(COINS), None)],
+    "who_vanishes": [(context(private(), dropout=0.1), "with probability 0.1", context(private()), "Every sampled client reported")],
     "rounds_without_a_sum": [
-        (ran(private(), rounds=ABORTED), "1 of 2 rounds", ran(private(), rounds=LOST), None),
-        (ran(private(), rounds=ABORTED), "without a sum", ran(without(), rounds=ABORTED), None),
-        (ran(private(), rounds=NOBODY), "1 of 2 rounds", ran(COINS, rounds=NOBODY), None),
-        (ran(private(), rounds=NOBODY), "too few clients stayed", ran(SILOS, rounds=NOBODY), "sent an update that was finite"),
+        (context(private(), rounds=ABORTED), "1 of 2 rounds", context(private(), rounds=LOST), None),
+        (context(private(), rounds=ABORTED), "without a sum", context(without(), rounds=ABORTED), None),
+        (context(private(), rounds=NOBODY), "1 of 2 rounds", context(COINS, rounds=NOBODY), None),
+        (context(private(), rounds=NOBODY), "too few clients stayed", context(SILOS, rounds=NOBODY), "sent an update that was finite"),
     ],
     "updates_not_finite": [
-        (ran(private(), rounds=[{"nonfinite": 3}]), "3 updates held", ran(private(), rounds=[{"nonfinite": 0}]), None),
-        (ran(private(), rounds=[{"nonfinite": 3}]), "counted as zeros", ran(SILOS, rounds=[{"nonfinite": 3}]), "did not count"),
-        (ran(private(), rounds=[{"nonfinite": 1}]), "1 update held", ran(without(), rounds=[{"nonfinite": 1}]), None),
+        (context(private(), rounds=[record_of(nonfinite=3)]), "3 updates held", context(private(), rounds=[record_of(nonfinite=0)]), None),
+        (context(private(), rounds=[record_of(nonfinite=3)]), "counted as zeros", context(SILOS, rounds=[record_of(nonfinite=3)]), "did not count"),
+        (context(private(), rounds=[record_of(nonfinite=1)]), "1 update held", context(without(), rounds=[record_of(nonfinite=1)]), None),
     ],
     "training_examples_are_sound": [
-        (ran(private(), examined={"training": Examined(5, 9)}), "5 of 9", ran(private(), examined={"training": Examined(9, 9)}), None)
+        (context(private(), examined={"training": Examined(5, 9)}), "5 of 9", context(private(), examined={"training": Examined(9, 9)}), None)
     ],
     "test_examples_are_sound": [
-        (ran(private(), examined={"test": Examined(5, 9)}), "5 of 9", ran(private(), examined={"training": Examined(5, 9)}), None)
+        (context(private(), examined={"test": Examined(5, 9)}), "5 of 9", context(private(), examined={"training": Examined(5, 9)}), None)
     ],
-    "clients_are_honest": [(ran(private()), "Every client trained", ran(private(), canaries=30, audit=HELD, spent=SPENT), "but the canaries")],
+    "clients_are_honest": [(context(private()), "Every client trained", context(private(), canaries=30, audit=HELD, spent=SPENT), "but the canaries")],
     "what_is_outside": [
-        (ran(private(), outside=outside(["states"])), "own states", ran(private(), outside=outside([])), "who took part how often"),
-        (ran(private(), outside=outside([]), folder=True), "in its folder", ran(private(), outside=outside([])), "in its record"),
-        (ran(private(), outside=outside([])), "Outside", ran(without()), None),
+        (context(private(), outside=outside(["states"])), "own states", context(private(), outside=outside([])), "who took part how often"),
+        (context(private(), outside=outside([]), folder=True), "in its folder", context(private(), outside=outside([])), "in its record"),
+        (context(private(), outside=outside([])), "Outside", context(without()), None),
     ],
     "judged_on_clients": [
-        (ran(private(), tested=True), "no noise", ran(private()), None),
-        (ran(private(), tested=True, stops=True), "when the run ended", ran(private(), tested=True), "made on."),
-        (ran(private(), tested=True), "no noise", ran(without(), tested=True), None),
+        (context(private(), tested=True), "no noise", context(private()), None),
+        (context(private(), tested=True, stops=True), "when the run ended", context(private(), tested=True), "made on."),
+        (context(private(), tested=True), "no noise", context(without(), tested=True), None),
     ],
     "states_of_clients": [
-        (ran(private(), states="kept"), "without noise", ran(private(), states="deleted"), "were deleted"),
-        (ran(private(), states="kept"), "give examples away", ran(private()), None),
-        (ran(private(), states="deleted"), "give examples away", ran(SILOS, states="deleted"), "no more of an example than what was counted"),
+        (context(private(), states="kept"), "without noise", context(private(), states="deleted"), "were deleted"),
+        (context(private(), states="kept"), "give examples away", context(private()), None),
+        (context(private(), states="deleted"), "give examples away", context(SILOS, states="deleted"), "no more of an example than what was counted"),
     ],
     "canaries_took_part": [
-        (ran(private(), canaries=30), "30 of the clients", ran(private()), None),
-        (ran(private(), canaries=30, audit=HELD), "proves nothing", ran(private(), canaries=30, audit=REFUTED), "judging the plan."),
+        (context(private(), canaries=30), "30 of the clients", context(private()), None),
+        (context(private(), canaries=30, audit=HELD), "proves nothing", context(private(), canaries=30, audit=REFUTED), "judging the plan."),
     ],
 }  # fmt: skip
 
@@ -218,7 +219,7 @@ def test_every_sentence_has_such_a_pair() -> None:
     assert {says.__name__ for says in SENTENCES} == set(CASES)
     annotated = {
         name
-        for name, value in vars(module).items()
+        for name, value in (vars(guarantee_sentences) | vars(setting_sentences)).items()
         if "Sentence" in str(getattr(value, "__annotations__", {}).get("return"))
     }
     assert {name for name in annotated if not name.startswith("_")} == set(CASES)
@@ -241,18 +242,18 @@ def test_a_sentence_is_said_when_it_holds_and_only_then(says: Callable) -> None:
 
 def test_titles_tell_sentences_apart() -> None:
     for given in (
-        ran(private(24), secure_sum="protocol"),
-        ran(without()),
-        ran(shared("top_up"), states="kept"),
+        context(private(24), secure_sum="protocol"),
+        context(without()),
+        context(shared("top_up"), states="kept"),
     ):
         titles = [one["title"] for one in statement(given)]
         assert len(titles) == len(set(titles))
 
 
 def test_the_line_with_epsilon_says_all_it_rests_on_or_that_nothing_is_promised() -> None:
-    assert guarantee(ran(without())) is None
-    assert "not yet known" in str(guarantee(ran(private())))
-    line = str(guarantee(ran(private(), spent=SPENT)))
+    assert guarantee(context(without())) is None
+    assert "not yet known" in str(guarantee(context(private())))
+    line = str(guarantee(context(private(), spent=SPENT)))
     for words in (
         "epsilon 3.25 at delta 1e-05",
         "one device",
@@ -262,8 +263,8 @@ def test_the_line_with_epsilon_says_all_it_rests_on_or_that_nothing_is_promised(
     ):
         assert words in line
     for given in (
-        ran(private(), spent=SPENT, entropy_given=True),
-        ran(private(), spent=SPENT, audit=REFUTED),
+        context(private(), spent=SPENT, entropy_given=True),
+        context(private(), spent=SPENT, audit=REFUTED),
     ):
         assert str(guarantee(given)).startswith("Nothing is promised: ")
         assert not [
@@ -350,5 +351,5 @@ def test_evaluations_of_an_earlier_part_are_told_when_the_run_is_resumed_without
 
 
 def test_a_plan_without_a_budget_says_nothing_of_one() -> None:
-    said = statement(replace(ran(without()), clients=10))
+    said = statement(replace(context(without()), clients=10))
     assert not [one for one in said if "epsilon" in one["text"] or "promise" in one["text"]]

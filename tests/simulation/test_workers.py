@@ -13,7 +13,7 @@ import fairyring as fr
 from fairyring.core.errors import PlanError
 from fairyring.core.keys import root
 from fairyring.records.states import ClientStates
-from fairyring.rounds.draws import Draws
+from fairyring.rounds.cohorts import CohortSampler
 from fairyring.rounds.worker import Work, Worker
 from fairyring.simulation.assembly import assemble
 from fairyring.simulation.debug import DebugWorker
@@ -44,12 +44,14 @@ PLANS = {
 WORKERS = ["compiled", "debug"]
 
 
-def worker(kind: str, given: fr.Plan, population: fr.Population, draws: Draws) -> tuple[Worker, Any]:
+def worker(
+    kind: str, given: fr.Plan, population: fr.Population, cohorts: CohortSampler
+) -> tuple[Worker, Any]:
     key = root(3)
     parts = assemble(given, population, key, target(given.layout.size, devices=1))
     states = ClientStates(len(population), parts.own, None) if parts.has_states else None
     made = {
-        "compiled": lambda: CompiledWorker(parts.engine, parts.rows, draws, key, states),
+        "compiled": lambda: CompiledWorker(parts.engine, parts.rows, cohorts, key, states),
         "debug": lambda: DebugWorker(given, population, key, states),
     }
     return made[kind](), parts.first
@@ -58,11 +60,11 @@ def worker(kind: str, given: fr.Plan, population: fr.Population, draws: Draws) -
 @pytest.mark.parametrize("kind", WORKERS)
 def test_a_sum_is_that_of_all_who_are_in_it(kind):
     given = PLANS["whole numbers"]
-    draws = Draws(given.rule, PEOPLE, 3, 0.3)
-    does, first = worker(kind, given, PEOPLE, draws)
-    work, faulty = Work(draws.of(1), first), [np.zeros(0, np.int64)]
+    cohorts = CohortSampler(given.rule, PEOPLE, 3, 0.3)
+    does, first = worker(kind, given, PEOPLE, cohorts)
+    work, faulty = Work(cohorts.of(1), first), [np.zeros(0, np.int64)]
     vectors = dict(does.encoded(work, faulty, keep=False))
-    assert list(vectors) == draws.of(1).staying.tolist()
+    assert list(vectors) == cohorts.of(1).staying.tolist()
     total = does.accumulate(work)
     (sums,) = total.parts
     assert int(sums.reported) == len(vectors)
@@ -76,11 +78,11 @@ def test_a_sum_is_that_of_all_who_are_in_it(kind):
 @pytest.mark.parametrize("kind", WORKERS)
 def test_a_look_ahead_leaves_what_clients_remember(kind):
     given = PLANS["scaffold"]
-    draws = Draws(given.rule, PEOPLE, 3)
-    does, first = worker(kind, given, PEOPLE, draws)
-    before = dict(does.encoded(Work(draws.of(1), first), [], keep=False))
-    again = dict(does.encoded(Work(draws.of(1), first), [], keep=True))
-    after = dict(does.encoded(Work(draws.of(1), first), [], keep=True))
+    cohorts = CohortSampler(given.rule, PEOPLE, 3)
+    does, first = worker(kind, given, PEOPLE, cohorts)
+    before = dict(does.encoded(Work(cohorts.of(1), first), [], keep=False))
+    again = dict(does.encoded(Work(cohorts.of(1), first), [], keep=True))
+    after = dict(does.encoded(Work(cohorts.of(1), first), [], keep=True))
     for client, vector in before.items():
         np.testing.assert_array_equal(vector, again[client])
         assert not np.array_equal(vector, after[client])
@@ -95,9 +97,9 @@ def test_workers_agree(name):
     one, two = runs
     for a, b in zip(jax.tree.leaves(one.state), jax.tree.leaves(two.state), strict=True):
         np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5)
-    assert [record["clients"] for record in one.metrics] == [record["clients"] for record in two.metrics]
-    for a, b in zip(one.metrics, two.metrics, strict=True):
-        assert a["loss"] == pytest.approx(b["loss"], rel=1e-3)
+    assert [record.clients for record in one.records] == [record.clients for record in two.records]
+    for a, b in zip(one.records, two.records, strict=True):
+        assert a.loss == pytest.approx(b.loss, rel=1e-3)
     np.testing.assert_array_equal(one.participation, two.participation)
 
 
@@ -126,7 +128,7 @@ def test_an_audited_run_has_its_canaries_in_every_worker():
     audit = fr.privacy.Canaries(30)
     one, two = (private.run(given, 1, population, audit=audit, engine=kind) for kind in WORKERS)
     np.testing.assert_allclose(one.canary_scores, two.canary_scores, atol=1e-2)
-    assert [r["canaries"] for r in one.metrics] == [r["canaries"] for r in two.metrics]
+    assert [r.canaries for r in one.records] == [r.canaries for r in two.records]
 
 
 def test_a_loss_can_be_looked_into(capsys, monkeypatch):

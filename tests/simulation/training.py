@@ -36,7 +36,7 @@ def main() -> None:
         run=folder,
         resume="resume" in sys.argv,
         dropout=0.2,
-        on_round=lambda record: print(record["round"], flush=True),
+        on_round=lambda record: print(record.round, flush=True),
     )
 
 

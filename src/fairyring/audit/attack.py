@@ -124,8 +124,8 @@ def reconstruct(plan: Plan, population: Population, *, seed: int = 0, targets: i
         truths = []
         noise: float | None = None
         for number in range(1, targets + 1):
-            draw, after = trial.round(number)
-            clients = np.asarray(draw.staying)
+            cohort, after = trial.round(number)
+            clients = np.asarray(cohort.staying)
             client, sought, others = _sides(clients, len(population), number, seed)
             known = attacker.prepared(others, _OTHERS)
             prior = Prior.of(known.reshape(len(known), -1))

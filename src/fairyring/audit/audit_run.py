@@ -17,9 +17,9 @@ from fairyring.privacy.mechanism import DirectCheck
 from fairyring.privacy.membership import Membership, check_shadows
 from fairyring.privacy.reconstruction import minimum_targets
 from fairyring.records.folder import RunFolder
+from fairyring.records.form import check_form
 from fairyring.records.layout import AUDIT, RUN, SCORES
-from fairyring.rounds.header import check_form
-from fairyring.rounds.statement import two_epsilons
+from fairyring.rounds.privacy_statement import two_epsilons
 from fairyring.simulation.driver import simulate
 
 # Shadow runs where nothing is said of them: at most so many, in about so many seconds.
@@ -84,12 +84,13 @@ def audit_run(
     """
     watched = _checked(canaries, targets, shadows)
     folder = RunFolder.open(run)
-    header, rounds = folder.read(RUN), len(folder.metrics())
+    header = folder.read(RUN)
+    check_form(header, str(folder.path))
+    rounds = len(folder.records())
     if not rounds:
         raise RunError(
             f"run folder {folder.path}", given="no finished round", expected="some", do="Let it run first."
         )
-    check_form(header, str(folder.path))
     for name, digest in (("population", population.fingerprint), ("plan", lambda: _digest(plan, population))):
         given, saved = digest(), header["fingerprints"][name]
         if saved != given:

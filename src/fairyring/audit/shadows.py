@@ -16,11 +16,11 @@ from fairyring.population import Population
 from fairyring.privacy.membership import Membership, balanced, check_shadows, judged, lira
 from fairyring.privacy.participation import AtMost
 from fairyring.records.states import ClientStates
-from fairyring.rounds.claims import check_claims
-from fairyring.rounds.draws import Draw, Draws
-from fairyring.rounds.program import Sums
+from fairyring.rounds.cohorts import CohortSampler, RoundCohort
+from fairyring.rounds.feasibility import check_participation
 from fairyring.rounds.release import release
-from fairyring.rounds.spending import Spending
+from fairyring.rounds.server_program import Sums
+from fairyring.rounds.spending import RunSpending
 from fairyring.rounds.total import Total
 from fairyring.rounds.worker import Work
 from fairyring.simulation.assembly import Assembly, assemble
@@ -94,11 +94,11 @@ def membership(
         away = np.zeros(len(population), bool)
         away[clients[~members[number]]] = True
         before, gain, turns = np.zeros(len(clients)), np.zeros(len(clients)), np.zeros(len(clients))
-        for done, (draw, params) in enumerate(runs.models(own, away)):
+        for done, (cohort, params) in enumerate(runs.models(own, away)):
             if secret and done not in at:
                 continue
-            fares = judge(params).clients["confidence"].astype(np.float64)
-            drawn = np.isin(clients, draw.sampled) & (done > 0)
+            fares = judge(params).client_metrics["confidence"].astype(np.float64)
+            drawn = np.isin(clients, cohort.sampled) & (done > 0)
             gain += np.where(drawn, fares - before, 0.0)
             turns += drawn
             before = fares
@@ -153,31 +153,33 @@ class _Shadows:
 
         self.zeros = jax.jit(zeros)
         if plan.protection is not None:
-            check_claims(plan, Draws(plan.rule, population, seed), rounds)
+            check_participation(plan, CohortSampler(plan.rule, population, seed), rounds)
         self.spent: float | None = None
 
-    def models(self, seed: int, away: np.ndarray) -> Iterator[tuple[Draw, Any]]:
+    def models(self, seed: int, away: np.ndarray) -> Iterator[tuple[RoundCohort, Any]]:
         """Every model of a run in which some clients are away (bool `[clients]`), the first one before any round.
 
         With each comes who was drawn for the round that it came of; nobody for the first.
         """
         key = root(seed)
-        draws = Draws(self.plan.rule, self.population, seed)
+        cohorts = CohortSampler(self.plan.rule, self.population, seed)
         states = ClientStates(len(self.population), self.parts.own, None) if self.parts.has_states else None
-        worker = _Without(CompiledWorker(self.parts.engine, self.parts.rows, draws, key, states), self.zeros)
+        worker = _Without(
+            CompiledWorker(self.parts.engine, self.parts.rows, cohorts, key, states), self.zeros
+        )
         program = self.parts.program.with_root(key)
         state = program.placed(self.first(of_client(of_round(key, 0), NOBODY, Purpose.INIT)))
-        spending = Spending(self.plan, None) if self.plan.protection else None
+        spending = RunSpending(self.plan, None) if self.plan.protection else None
         try:
-            yield Draw(0, NOBODY_DRAWN, NOBODY_DRAWN), state.params
+            yield RoundCohort(0, NOBODY_DRAWN, NOBODY_DRAWN), state.params
             for number in range(1, self.rounds + 1):
-                draw = draws.of(number)
-                clients = len(draw.sampled)  # whoever is away is there with zeros
+                cohort = cohorts.of(number)
+                clients = len(cohort.sampled)  # whoever is away is there with zeros
                 noise = spending.begin(number, clients, clients) if spending else None
-                here = draw._replace(staying=draw.sampled[~away[draw.sampled]])
+                here = cohort._replace(staying=cohort.sampled[~away[cohort.sampled]])
                 total = worker.accumulate(Work(here, state, noise))
                 state = release(program, state, here, total, noise).state
-                yield draw, state.params
+                yield cohort, state.params
             if spending is not None:
                 self.spent = spending.spent().epsilon
         finally:
@@ -193,7 +195,7 @@ class _Without:
 
     def accumulate(self, work: Work) -> Total:
         """The sum, with those that are away in it."""
-        away, total = len(work.draw.sampled) - len(work.draw.staying), self.worker.accumulate(work)
+        away, total = len(work.cohort.sampled) - len(work.cohort.staying), self.worker.accumulate(work)
         first, *rest = total.parts
         return total._replace(parts=(self.zeros(first, np.int32(away)), *rest))
 

@@ -13,6 +13,7 @@ from fairyring.learning.document import digest
 from fairyring.learning.document_reader import Described, Document, read
 from fairyring.privacy.ledger import Ledger
 from fairyring.records.folder import RunFolder
+from fairyring.records.form import check_form
 from fairyring.records.layout import (
     CHECKPOINT,
     CHECKPOINTS,
@@ -36,7 +37,6 @@ from fairyring.records.reading import (
     read_as,
     require,
 )
-from fairyring.rounds.header import check_form
 from fairyring.rounds.history import (
     AT_THE_END,
     HISTORY,

@@ -7,9 +7,11 @@ import msgspec
 
 from fairyring.core.errors import SecureSumError
 from fairyring.core.packing import unpack_words
+from fairyring.core.reading import NotJson
 from fairyring.learning.document_reader import SecureSum
 from fairyring.records.layout import METRICS, SUM, TRANSCRIPT
-from fairyring.records.reading import Record, content_of, damaged, decoded, require
+from fairyring.records.reading import content_of, damaged, decoded, require
+from fairyring.records.round_record import read_record
 from fairyring.rounds.history import Part, head_of_end, head_of_part, head_of_round
 from fairyring.secagg import Terms, Transcript, verify
 from fairyring.secagg.keystream import word_of
@@ -57,10 +59,13 @@ class Walk:
 
     def round(self, number: int, line: bytes) -> None:
         """Check a round, given its line of metrics.jsonl."""
-        record = decoded(self._path / METRICS, line, Record)
+        try:
+            record = read_record(line)
+        except NotJson as error:
+            raise damaged(self._path / METRICS, error) from error
         require(record.round == number, METRICS, f"round {record.round}", f"round {number}")
         path, kept = self._path / TRANSCRIPT.format(number), self._path / SUM.format(number)
-        if bytes(record.aborted):
+        if record.aborted is not None:
             there = [file.name for file in (path, kept) if file.exists()]
             require(not there, f"round {number}, aborted", ", ".join(there), "neither transcript nor sum")
             self.aborted.append(number)

@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fairyring.core.errors import FairyringError, PrivacyWarning
+from fairyring.records.round_record import RoundRecord
 from fairyring.report import units
 
 _LINES = 20  # of progress, where there is no terminal to redraw
@@ -65,7 +66,7 @@ class LiveProgress(AbstractContextManager["LiveProgress"]):
         self.console, self.rounds = console, rounds
         self.seen = self.clients = self.last = 0
         self.training = 0.0
-        self.held_out: Mapping[str, float] = {}
+        self.held_out: dict[str, float] = {}
         self.first = time.perf_counter()
         self.bar = Progress(
             TextColumn("round {task.completed:.0f}/{task.total:.0f}"),
@@ -95,15 +96,15 @@ class LiveProgress(AbstractContextManager["LiveProgress"]):
         if self.console.is_terminal:
             self.live.stop()
 
-    def __call__(self, record: Mapping[str, Any]) -> None:
+    def __call__(self, record: RoundRecord) -> None:
         now = time.perf_counter()
         if not self.seen:
             self.first = now
         self.seen += 1
-        self.last = record["round"]
-        self.clients += record.get("clients", 0)
-        self.training += record.get("seconds") or 0.0
-        self.held_out = record.get("test") or self.held_out
+        self.last = record.round
+        self.clients += record.clients
+        self.training += record.seconds
+        self.held_out = record.test.columns() if record.test is not None else self.held_out
         state, left = "  ".join(self._state(record)), self._left(now)
         self.bar.update(self.task, completed=self.last, left=left)
         self.state = Text(state, style="dim")
@@ -111,17 +112,13 @@ class LiveProgress(AbstractContextManager["LiveProgress"]):
         if not self.console.is_terminal and due:
             self._print(f"round {self.last}/{self.rounds}  {state}{'  ' if left else ''}{left}")
 
-    def _state(self, record: Mapping[str, Any]) -> list[str]:
-        if "aborted" in record:
+    def _state(self, record: RoundRecord) -> list[str]:
+        if record.aborted is not None:
             return ["too few clients stayed: no sum, and nothing changed"]
-        parts = [
-            f"{name.replace('_', ' ')} {units.mean(record, name)}"
-            for name in trained(record)
-            if record[name] is not None
-        ]
-        name = headline(self.held_out)
+        parts = [f"{units.label(name)} {units.mean(record, name)}" for name in trained(record)]
+        name = units.headline(list(self.held_out))
         if name:
-            parts.append(f"held-out {name.replace('_', ' ')} {units.metric(name, self.held_out[name])}")
+            parts.append(f"held-out {units.label(name)} {units.metric(name, self.held_out[name])}")
         if self.training:
             parts.append(f"{units.count(self.clients / self.training)} clients/s")
         return parts
@@ -137,22 +134,14 @@ class LiveProgress(AbstractContextManager["LiveProgress"]):
         self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def trained(record: Mapping[str, Any]) -> list[str]:
-    """Names of what was measured in training, the loss and the headline metric only."""
-    names = ["loss"] if "loss" in record else []
-    return names + (["accuracy"] if "accuracy" in record else [])
-
-
-def headline(values: Mapping[str, Any]) -> str | None:
-    """The metric that stands for an evaluation."""
-    if "accuracy" in values:
-        return "accuracy"
-    return next((name for name in values if name != "loss"), next(iter(values), None))
+def trained(record: RoundRecord) -> list[str]:
+    """Columns of what was measured in training: the loss, and the accuracy if there is one."""
+    return [name for name in ("loss", "metrics.accuracy") if name in units.training(record)]
 
 
 def summarise(
     console: Console,
-    records: Sequence[Mapping[str, Any]],
+    records: Sequence[RoundRecord],
     facts: Mapping[str, Any],
     folder: Path,
     page: Path | None,
@@ -161,7 +150,7 @@ def summarise(
 
     Args:
         console: where to write.
-        records: the run's metrics, a record a round.
+        records: of the run's rounds.
         facts: the run's `run.json`.
         folder: the run folder.
         page: its report, if one was written.
@@ -189,24 +178,24 @@ def summarise(
         console.print(Text.assemble("  ", (f"{entry['title']}. ", "bold"), entry["text"]), soft_wrap=True)
 
 
-def _facts(records: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _facts(records: Sequence[RoundRecord], facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows = [("rounds", units.count(len(records)))]
     if not records:
         return rows
-    last = next((record for record in reversed(records) if "aborted" not in record), None)
+    last = next((record for record in reversed(records) if record.aborted is None), None)
     if last is None:
         rows.append(("training", "no round had a sum: the model is the first one"))
     elif names := trained(last):
-        told = (f"{name.replace('_', ' ')} {units.mean(last, name, noise=True)}" for name in names)
-        rows.append(("training", ", ".join(told)))
-    tested = next((r for r in reversed(records) if r.get("test")), None)
+        means = (f"{units.label(name)} {units.mean(last, name, noise=True)}" for name in names)
+        rows.append(("training", ", ".join(means)))
+    tested = next(((r.round, r.test.columns()) for r in reversed(records) if r.test is not None), None)
     if tested:
-        values = ", ".join(f"{n.replace('_', ' ')} {units.metric(n, v)}" for n, v in tested["test"].items())
-        rows.append(("held-out", f"{values} (round {tested['round']})"))
-    seconds, clients = facts.get("seconds"), sum(r.get("clients", 0) for r in records)
+        values = ", ".join(f"{units.label(n)} {units.metric(n, v)}" for n, v in tested[1].items())
+        rows.append(("held-out", f"{values} (round {tested[0]})"))
+    seconds, clients = facts.get("seconds"), sum(record.clients for record in records)
     if seconds:
         rows.append(("time", f"{units.duration(seconds)}, {units.count(clients / seconds)} clients/s"))
-    up, down = (sum(r.get(c, 0) for r in records) for c in ("bytes_up", "bytes_down"))
+    up, down = sum(record.bytes_up for record in records), sum(record.bytes_down for record in records)
     rows.append(("travelled", f"{units.size(up)} up, {units.size(down)} down"))
     promise = facts.get("privacy")
     if promise and promise.get("spent") is not None:
@@ -220,9 +209,9 @@ def _facts(records: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -> li
         if facts.get("stopped_by") == "budget":
             rows.append(("stopped", "the next round would have spent more than the budget"))
     if facts.get("secure_sum") == "protocol":
-        summed = [r["clients"] for r in records if "aborted" not in r]
+        summed = [record.clients for record in records if record.aborted is None]
         rows.append(("secure sum", _secure(summed, len(records) - len(summed))))
-    bad = sum(r.get("nonfinite", 0) for r in records)
+    bad = sum(record.nonfinite for record in records)
     if bad:
         rows.append(("not finite", units.not_finite(bad, facts)))
     return rows

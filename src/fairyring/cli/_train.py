@@ -12,6 +12,7 @@ from fairyring.cli._terminal import LiveProgress, screen, show_warning, summaris
 from fairyring.core.errors import MissingExtra, PlanError
 from fairyring.records.layout import LOCK, OF_A_RUN, RUN
 from fairyring.records.lock import Lock
+from fairyring.records.round_record import RoundRecord
 
 _DEMO = Path(__file__).with_name("demo_plan.py")
 
@@ -61,7 +62,7 @@ def _train(
     progress = LiveProgress(console, rounds)
     source, noted = Source(str(file.resolve()), dict(changes)), False
 
-    def told(record: dict[str, Any]) -> None:
+    def watched(record: RoundRecord) -> None:
         # Only now is the folder known to be this run's: another one's keeps the name of the file it was made from.
         nonlocal noted
         if not noted:
@@ -79,7 +80,7 @@ def _train(
                 test=given.test,
                 run=str(folder),
                 resume=resume,
-                on_round=told,
+                on_round=watched,
                 **options,
             )
     except KeyboardInterrupt:
@@ -94,7 +95,7 @@ def _train(
         source.note(folder)
     facts = json.loads((folder / RUN).read_text("utf-8"))
     page, hint = _report(folder)
-    summarise(console, done.metrics, facts, folder, page)
+    summarise(console, done.records, facts, folder, page)
     if hint:
         console.print(f"\n{hint}", markup=False)
 

@@ -1,10 +1,10 @@
 """A run's folder open for writing: a crash at any moment loses no finished checkpoint.
 
 Every file but `metrics.jsonl` is written beside its place, flushed to the disk and renamed. `metrics.jsonl` is only
-appended to; what it holds past the checkpoint one resumes from is cut, since those rounds are run again.
+appended to. When a run is resumed from a checkpoint, the records after it are cut off, since those rounds are run again.
 
-The folder of a run that promises something to its clients is its owner's alone, and so is every file in it, from the
-moment it exists: not all that lies there is inside the promise.
+The folder of a private run is for its owner alone, and so is every file in it from the moment it exists: the privacy guarantee
+does not cover everything in it.
 """
 
 import os
@@ -22,6 +22,7 @@ from fairyring.core.reading import NotJson, read_json
 from fairyring.core.tensors import tensors
 from fairyring.records.layout import CHECKPOINT, CHECKPOINTS, IS_CHECKPOINT, LOCK, METRICS, RUN, TRANSCRIPTS
 from fairyring.records.lock import Lock
+from fairyring.records.round_record import RoundRecord, read_record
 
 KEPT = 2  # checkpoints, and sums
 
@@ -31,8 +32,8 @@ class RunFolder:
 
     Attributes:
         path: of the folder.
-        private: it and all files in it are their owner's alone.
-        keeps: what is written in it.
+        private: whether it and all files in it are for their owner alone.
+        keeps: whether what is written is kept; always.
     """
 
     keeps = True
@@ -42,14 +43,14 @@ class RunFolder:
 
     @property
     def mode(self) -> int:
-        """Of every file in it."""
+        """The mode of every file in it."""
         return OWNER if self.private else ANYBODY
 
     def hold(self) -> Lock:
-        """Keep every other process, and every other run of this one, from writing the run until it is let go.
+        """Lock the folder: no other process, and no other run of this one, may write it until the lock is released.
 
         Raises:
-            RunError: somebody else holds it; the error says who.
+            RunError: it is locked; the error says by whom.
             StorageError: the folder cannot be written.
         """
         return Lock(self.path / LOCK, mode=self.mode)
@@ -74,13 +75,13 @@ class RunFolder:
                 expected="a new or empty folder",
                 do="Choose another folder, or resume that run (resume=True, --resume).",
             )
-        made = cls(folder, private=private)
+        created = cls(folder, private=private)
         with storage(folder):
             make_folder(folder, private=private)
             if private:
-                made.close_to_others()  # it may have been there before, empty and open
+                created.close_to_others()  # it may have been there before, empty and open
             make_folder(folder / CHECKPOINTS, private=private)
-        return made
+        return created
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> "RunFolder":
@@ -105,10 +106,10 @@ class RunFolder:
                 expected="the folder of a run",
                 do="The run stopped before anything was saved: remove the folder and start it anew.",
             )
-        return cls(folder, private=_promises(folder / RUN))
+        return cls(folder, private=_is_private(folder / RUN))
 
     def close_to_others(self) -> None:
-        """Make the folder its owner's alone, whoever could look into it before."""
+        """Make the folder accessible to its owner alone."""
         with storage(self.path):
             if self.path.stat().st_mode & 0o077:
                 os.chmod(self.path, 0o700)
@@ -117,7 +118,7 @@ class RunFolder:
         """A JSON file of the folder.
 
         Raises:
-            RunDamaged: it is missing or no JSON object.
+            RunDamaged: it is missing, or not a JSON object.
         """
         path = self.path / name
         try:
@@ -128,22 +129,22 @@ class RunFolder:
             ) from error
 
     def write(self, name: str, value: Mapping[str, Any]) -> None:
-        """Write a JSON file of the folder, whole or not at all."""
+        """Write a JSON file of the folder, atomically."""
         self._replace(self.path / name, msgspec.json.format(msgspec.json.encode(value), indent=2))
 
     def write_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
-        """Write a safetensors file of the folder, whole or not at all."""
+        """Write a safetensors file of the folder, atomically."""
         self._replace(self.path / name, tensors(arrays, {}))
 
     def write_bytes(self, name: str, content: bytes) -> None:
-        """Write a file of the folder, or of a folder in it, whole or not at all."""
+        """Write a file of the folder, or of a folder in it, atomically."""
         path = self.path / name
         with storage(path):
             make_folder(path.parent, private=self.private)
         self._replace(path, content)
 
     def tidy(self) -> None:
-        """Remove what a crash left of files that were being written; for whoever holds the folder."""
+        """Remove what a crash left of files that were being written; only for whoever has locked the folder."""
         for pattern in ("[!.]*.part", CHECKPOINTS + "/*.part", TRANSCRIPTS + "/*.part"):
             for left in self.path.glob(pattern):
                 left.unlink(missing_ok=True)
@@ -152,36 +153,35 @@ class RunFolder:
         """Remove a file of the folder, if it is there."""
         (self.path / name).unlink(missing_ok=True)
 
-    def append_metrics(self, records: Iterable[Mapping[str, Any]]) -> None:
-        """Add a line a record to metrics.jsonl."""
-        lines = b"".join(msgspec.json.encode(record) + b"\n" for record in records)
+    def append_records(self, records: Iterable[RoundRecord]) -> None:
+        """Add a line to metrics.jsonl for each record."""
+        lines = b"".join(record.line() + b"\n" for record in records)
         path = self.path / METRICS
         with storage(path), append_to(path, mode=self.mode) as file:
             file.write(lines)
 
-    def metrics(self, *, upto: int | None = None) -> list[dict[str, Any]]:
-        """The rounds recorded so far, up to and with round `upto`; a line that is cut short is left out."""
+    def records(self, *, upto: int | None = None) -> list[RoundRecord]:
+        """The rounds recorded so far, up to and including round `upto`; a line that is cut short is left out."""
+        return [record for record, _ in self._lines(upto)]
+
+    def cut_records(self, upto: int) -> None:
+        """Drop the records of rounds after `upto`; the other lines keep their bytes."""
+        self._replace(self.path / METRICS, b"".join(line + b"\n" for _, line in self._lines(upto)))
+
+    def _lines(self, upto: int | None) -> list[tuple[RoundRecord, bytes]]:
         path = self.path / METRICS
-        if not path.exists():
-            return []
-        records = []
-        for line in path.read_bytes().split(b"\n"):
+        lines = []
+        for line in path.read_bytes().split(b"\n") if path.exists() else ():
             try:
-                record = read_json(line, dict[str, Any])
+                record = read_record(line)
             except NotJson:
                 continue
-            if isinstance(record.get("round"), int) and (upto is None or record["round"] <= upto):
-                records.append(record)
-        return records
-
-    def cut_metrics(self, upto: int) -> list[dict[str, Any]]:
-        """Drop recorded rounds after `upto`; returns those that stay."""
-        records = self.metrics(upto=upto)
-        self._replace(self.path / METRICS, b"".join(msgspec.json.encode(r) + b"\n" for r in records))
-        return records
+            if upto is None or record.round <= upto:
+                lines.append((record, line))
+        return lines
 
     def checkpoint(self, round: int, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> None:
-        """Save the state after `round`; older checkpoints than the last two go."""
+        """Save the state after `round`; of older checkpoints only the last one is kept."""
         path = self.path / CHECKPOINTS / CHECKPOINT.format(round)
         with storage(path), append_to(self.path / METRICS, mode=self.mode) as file:
             os.fsync(file.fileno())
@@ -196,10 +196,10 @@ class RunFolder:
             RunDamaged: it cannot be read.
             RunMismatch: it belongs to another plan.
         """
-        found = self._checkpoints()
-        if not found:
+        checkpoints = self._checkpoints()
+        if not checkpoints:
             return None
-        path = found[-1]
+        path = checkpoints[-1]
         try:
             with safetensors.safe_open(path, framework="numpy") as file:
                 facts = read_json(file.metadata()["fairyring"], dict[str, Any])
@@ -207,8 +207,8 @@ class RunFolder:
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (OSError, safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
             earlier = (
-                f"Remove it to resume from {found[-2].name}."
-                if len(found) > 1
+                f"Remove it to resume from {checkpoints[-2].name}."
+                if len(checkpoints) > 1
                 else "Remove the folder and start anew."
             )
             raise RunDamaged(
@@ -225,15 +225,15 @@ class RunFolder:
 
     def _checkpoints(self) -> list[Path]:
         folder = self.path / CHECKPOINTS
-        found = [p for p in folder.iterdir() if IS_CHECKPOINT.fullmatch(p.name)] if folder.is_dir() else []
-        return sorted(found, key=lambda p: int(p.stem.split("-")[1]))
+        paths = [p for p in folder.iterdir() if IS_CHECKPOINT.fullmatch(p.name)] if folder.is_dir() else []
+        return sorted(paths, key=lambda p: int(p.stem.split("-")[1]))
 
     def _replace(self, path: Path, content: bytes) -> None:
         replace_file(path, content, mode=self.mode)
 
 
-def _promises(path: Path) -> bool:
-    """Whether the run of a run.json promises something to its clients; one that cannot be read may."""
+def _is_private(path: Path) -> bool:
+    """Whether the run of a run.json is private; True where it cannot be read."""
     try:
         return read_json(path.read_bytes(), dict[str, Any]).get("privacy") is not None
     except (OSError, NotJson):

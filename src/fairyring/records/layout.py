@@ -1,14 +1,14 @@
-"""Where all that a run leaves behind lies in its folder. No other file spells these names.
+"""The names of all files in a run's folder. No other file of the code spells them.
 
 run.json              what ran: versions, seed, machine, status, what was assumed
 plan.json             the plan as a document, and what follows from it
 population.json       the data, in numbers
-metrics.jsonl         a line a round
-clients.safetensors   what is known per client at the end
-checkpoints/          round-000100.safetensors: the whole resumable state, the last two kept
+metrics.jsonl         a record for each round, a line each
+clients.safetensors   what is known of each client at the end
+checkpoints/          round-000100.safetensors: the whole resumable state; the last two are kept
 clients/              the clients' own states, where an algorithm has them
-secure_sum/           a transcript a round of the masked protocol, where it ran, the last two sums, and what
-                      the devices signed: head.msgpack after the last round, seal.msgpack at the end
+secure_sum/           under the masked protocol: a transcript for each round, the last two sums, and what the
+                      devices signed: head.msgpack after the last round, seal.msgpack at the end
 exhibit.safetensors   one client's vector as the server received it
 ledger.sqlite         what a private run has spent, with ledger.head beside it
 noise.key             the secret that its noise is made from, until it is over
@@ -34,7 +34,7 @@ LEDGER_FILES = LEDGER, f"{LEDGER}-shm", f"{LEDGER}-wal", LEDGER_HEAD
 AUDIT, SCORES = "audit.json", "audit.safetensors"
 SOURCE, REPORT, LOCK = "source.json", "report.html", "lock"
 
-# All that may lie in the folder of a run.
+# Everything that may be in the folder of a run.
 OF_A_RUN = frozenset(
     {RUN, PLAN, POPULATION, METRICS, CLIENTS, CHECKPOINTS, STATES, TRANSCRIPTS, EXHIBIT, *LEDGER_FILES}
     | {SECRET, AUDIT, SCORES, SOURCE, REPORT, LOCK}

@@ -1,4 +1,4 @@
-"""One process a run: a file that is locked while it is held."""
+"""A lock that allows one process at a time to write a run."""
 
 import fcntl
 import os
@@ -11,17 +11,17 @@ from fairyring.core.files import OWNER, storage
 
 
 class Lock:
-    """A file that one process at a time has locked.
+    """A file that one process at a time can lock.
 
-    The lock is the system's, on the open file: it ends with the process, however that ends. What is in the file only says
-    who has it. Over a network file system it is as good as that system's locks.
+    The lock is the operating system's, on the open file: it ends with the process, however that ends. The content of the file
+    only says who has the lock. On a network file system the lock is as good as that system's locks.
 
     Args:
-        path: of the file, made if there is none. It stays: a lock on a file that is removed locks nothing.
+        path: of the file, created if there is none. It is not removed: a lock on a removed file would lock nothing.
         mode: who may read it, as for `replace_file`.
 
     Raises:
-        RunError: somebody else has it.
+        RunError: another process has the lock.
         StorageError: it cannot be written.
     """
 
@@ -58,7 +58,7 @@ class Lock:
             raise
 
     def release(self) -> None:
-        """Let it go. A second time does nothing."""
+        """Release the lock. A second call does nothing."""
         if self._descriptor >= 0:
             descriptor, self._descriptor = self._descriptor, -1
             try:

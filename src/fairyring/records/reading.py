@@ -1,4 +1,4 @@
-"""Reading a run folder that may have been changed: typed, and refused in words where it does not fit."""
+"""Typed reading of a run folder that may have been changed, with errors that say what does not fit."""
 
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,7 +14,7 @@ Kind = TypeVar("Kind")
 
 
 class Header(msgspec.Struct):
-    """Of run.json, what is looked at."""
+    """The part of run.json that verification looks at."""
 
     status: str
     rounds: int
@@ -24,17 +24,9 @@ class Header(msgspec.Struct):
 
     @property
     def init(self) -> object:
-        """Digest of the program of the model's first parameters, as far as there is one."""
+        """Digest of the program that initialises the model; None if there is none."""
         programs = self.code.get("programs")
         return programs.get("init") if isinstance(programs, dict) else None
-
-
-class Record(msgspec.Struct):
-    """Of a line of metrics.jsonl, what is looked at."""
-
-    round: int
-    clients: int
-    aborted: msgspec.Raw = msgspec.Raw()
 
 
 def model_of(path: Path) -> tuple[dict[str, Any], bytes]:
@@ -65,20 +57,20 @@ def read_as(kind: type[Kind], path: Path) -> Kind:
     """A file of MessagePack.
 
     Raises:
-        RunDamaged: it is missing, or not in the one form it is written in.
+        RunDamaged: it is missing, or not encoded as we encode it.
     """
     content = content_of(path)
-    found = decoded(path, content, kind, msgspec.msgpack)
-    if msgspec.msgpack.encode(found) != content:
+    value = decoded(path, content, kind, msgspec.msgpack)
+    if msgspec.msgpack.encode(value) != content:
         raise damaged(path, "an unusual form")
-    return found
+    return value
 
 
 def decoded(path: Path, content: bytes, kind: Any, form: Any = msgspec.json) -> Any:
-    """Part of a file as a `kind`.
+    """Part of a file, decoded as a `kind`.
 
     Raises:
-        RunDamaged: it is none.
+        RunDamaged: it cannot be.
     """
     try:
         return form.decode(content, type=kind)
@@ -87,10 +79,10 @@ def decoded(path: Path, content: bytes, kind: Any, form: Any = msgspec.json) -> 
 
 
 def converted(path: Path, value: Any, kind: Any) -> Any:
-    """Plain values of a file as a `kind`.
+    """Plain values of a file, converted to a `kind`.
 
     Raises:
-        RunDamaged: they are none.
+        RunDamaged: they cannot be.
     """
     try:
         return msgspec.convert(value, kind)
@@ -99,7 +91,7 @@ def converted(path: Path, value: Any, kind: Any) -> Any:
 
 
 def require(holds: bool, what: str, given: str, expected: str) -> None:
-    """Raise `SecureSumError` unless something holds."""
+    """Raise `SecureSumError` unless `holds`."""
     if not holds:
         raise SecureSumError(
             what,

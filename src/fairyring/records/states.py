@@ -1,13 +1,13 @@
-"""The clients' own states, a row a client in one memory-mapped file, safe against a crash at any moment.
+"""The clients' own states, one row for each client in a memory-mapped file, safe against a crash at any moment.
 
 Between checkpoints new rows go to a journal named after the checkpoint they follow, never to the table. A checkpoint
 flushes the journal and records its name and length; only after the checkpoint itself is on the disk are the rows
-moved into the table. Whoever resumes from a checkpoint finds either the journal it names, whose rows are moved
-(again: the same rows to the same places), or none, because they were moved already. Any other journal holds rounds
-that will be run again, and is dropped.
+moved into the table. A run that resumes from a checkpoint finds either the journal that it names, whose rows are moved
+(again: the same rows to the same places), or none, because they were moved already. Any other journal is of rounds that
+will be run again, and is dropped.
 
-A state is raw: a control variate of SCAFFOLD is a client's gradient, and a gradient gives examples away. No noise is in it.
-So the states of a plan that promises something are their owner's alone, and are deleted when the run is over.
+A state has no noise in it: a control variate of SCAFFOLD is a client's gradient, and a gradient gives examples away. So the
+states of a private run are for their owner alone, and are deleted when the run is over.
 """
 
 import os
@@ -30,10 +30,10 @@ class ClientStates:
     """States of all clients, each a pytree like `example`.
 
     Args:
-        clients: how many.
+        clients: how many clients there are.
         example: the state of a client before its first round.
-        folder: where the table and the journal are kept; None keeps them in memory for this run only.
-        private: the files are their owner's alone.
+        folder: where the table and the journal are kept; None to keep the states in memory, for this run only.
+        private: whether the files are for their owner alone.
     """
 
     def __init__(self, clients: int, example: Tree, folder: Path | None, *, private: bool = False) -> None:
@@ -71,7 +71,7 @@ class ClientStates:
         return {"journal": self.base, "journal_rows": self.length} if self.folder else {}
 
     def begin(self, round: int) -> None:
-        """Start an empty journal of what follows the checkpoint of `round`; any other is dropped."""
+        """Start an empty journal for what follows the checkpoint of `round`; drop any other."""
         if self.folder is None:
             return
         for old in self.folder.glob("journal-*.bin"):
@@ -111,7 +111,7 @@ class ClientStates:
         self.length += len(clients)
 
     def flush(self) -> None:
-        """Make the journal last: to be called before a checkpoint that holds `facts` is saved."""
+        """Flush the journal to disk: to be called before a checkpoint that holds `facts` is saved."""
         if self.folder is not None:
             with append_to(self._journal(self.base), mode=self.mode) as journal:
                 os.fsync(journal.fileno())
@@ -123,7 +123,7 @@ class ClientStates:
             self.begin(round)
 
     def recover(self, facts: Mapping[str, int], round: int) -> None:
-        """Bring the table to the checkpoint of `round`, whose facts are given, whatever a crash left behind.
+        """Bring the table to the state at the checkpoint of `round`, whose facts are given, whatever a crash left behind.
 
         Raises:
             RunDamaged: the table is that of a later checkpoint, which is gone.
@@ -200,5 +200,5 @@ def _base(journal: Path) -> int:
 
 
 def _there(table: Path) -> bool:
-    """Whether there is a table; an empty file is what a crash leaves of one before its first row."""
+    """Whether there is a table; a crash before its first row leaves an empty file."""
     return table.is_file() and table.stat().st_size > 0

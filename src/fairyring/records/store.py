@@ -1,4 +1,4 @@
-"""Where a run's record is kept: a folder, or nowhere."""
+"""Where what a run leaves behind is kept: in a folder, or nowhere."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -7,16 +7,17 @@ from typing import Any, Protocol
 import numpy as np
 
 from fairyring.records.lock import Lock
+from fairyring.records.round_record import RoundRecord
 
 
 class Store(Protocol):
-    """Keeps a run's record. `RunFolder` is its first form; what is written is on the disk before a call returns.
+    """Keeps what a run leaves behind. `RunFolder` is one; what is written is on the disk before a call returns.
 
     Attributes:
-        path: a folder on this machine, for what is kept in files of its own: ledger, secret, states, transcripts; None to
-            keep those in memory.
-        private: what is kept is its owner's alone.
-        keeps: anything is kept at all.
+        path: a folder on this machine for ledger, secret, states and transcripts, which are files of their own; None to keep
+            those in memory.
+        private: whether what is kept is for its owner alone.
+        keeps: whether anything is kept.
     """
 
     @property
@@ -29,11 +30,11 @@ class Store(Protocol):
     def keeps(self) -> bool: ...
 
     def hold(self) -> Lock | None:
-        """Keep everybody else from writing, until the lock is released."""
+        """Lock the store: nobody else may write it until the lock is released."""
         ...
 
     def tidy(self) -> None:
-        """Remove what a crash left half written; for whoever holds it."""
+        """Remove what a crash left half written; only for whoever has locked the store."""
         ...
 
     def read(self, name: str) -> dict[str, Any]: ...
@@ -46,11 +47,11 @@ class Store(Protocol):
 
     def remove(self, name: str) -> None: ...
 
-    def append_metrics(self, records: Iterable[Mapping[str, Any]]) -> None: ...
+    def append_records(self, records: Iterable[RoundRecord]) -> None: ...
 
-    def metrics(self, *, upto: int | None = None) -> list[dict[str, Any]]: ...
+    def records(self, *, upto: int | None = None) -> list[RoundRecord]: ...
 
-    def cut_metrics(self, upto: int) -> list[dict[str, Any]]: ...
+    def cut_records(self, upto: int) -> None: ...
 
     def checkpoint(self, round: int, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> None: ...
 
@@ -60,7 +61,7 @@ class Store(Protocol):
 
 
 class Nowhere:
-    """The store of a run that keeps nothing but what it returns."""
+    """The store of a run that keeps nothing on disk."""
 
     path, private, keeps = None, False, False
 
@@ -86,16 +87,15 @@ class Nowhere:
     def remove(self, name: str) -> None:
         """There is nothing."""
 
-    def append_metrics(self, records: Iterable[Mapping[str, Any]]) -> None:
+    def append_records(self, records: Iterable[RoundRecord]) -> None:
         """Nothing is kept."""
 
-    def metrics(self, *, upto: int | None = None) -> list[dict[str, Any]]:
+    def records(self, *, upto: int | None = None) -> list[RoundRecord]:
         """Nothing was kept."""
         return []
 
-    def cut_metrics(self, upto: int) -> list[dict[str, Any]]:
+    def cut_records(self, upto: int) -> None:
         """Nothing was kept."""
-        return []
 
     def checkpoint(self, round: int, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> None:
         """Nothing is kept."""

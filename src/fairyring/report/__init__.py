@@ -32,9 +32,9 @@ def write_report(run_folder: str | Path, out: str | Path | None = None) -> Path:
         StorageError: the file could not be written; an older report there is left as it was.
         MissingExtra: matplotlib is not installed.
     """
-    from fairyring.report.run import RunFolder, document
+    from fairyring.report.run import ReportedRun, document
 
-    folder = RunFolder.read(run_folder)
+    folder = ReportedRun.read(run_folder)
     path = Path(out) if out is not None else folder.path / REPORT
     return _written(page(document(folder)), path, mode=OWNER if folder.run.get("privacy") else ANYBODY)
 

@@ -1,4 +1,4 @@
-"""The life of a run, round by round, whoever computes the sums: what is spent, released, recorded, said and due."""
+"""The life of a run, round by round, whoever computes the sums: cohorts, budget, release, records, privacy statement."""
 
 from fairyring.rounds.stopping import EarlyStopping
 

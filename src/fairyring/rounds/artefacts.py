@@ -1,11 +1,10 @@
-"""What a private run leaves behind, thing by thing: inside of its promise or outside, and why.
+"""What a private run leaves behind, and for each thing whether the privacy guarantee covers it, and why.
 
-Inside is what is computed from released sums alone, or has nothing of any client in it: it may be shown to anybody.
-Outside is all else. It is in the run folder for whoever made the run, who alone may read it.
+Inside of the guarantee is what is computed from released sums alone, or does not depend on any client: it may be shown to
+anybody. Outside is everything else. It is in the run folder for whoever made the run, and only they may read it.
 
-Names are those of files in the run folder; of a key in a file with keys, `file: key`, with a dot for a key within a key;
-of an array in a file with arrays, `file: array`, and of a plain value beside arrays, `file: @value`. `*` stands for
-anything, `{metric}` for any metric of the plan's task.
+A name is that of a file in the run folder; `file: key` for a key in a file with keys, with a dot for a key within a key;
+`file: array` for an array in a file with arrays; and `file: @value` for a plain value beside arrays. `*` stands for anything.
 """
 
 from collections.abc import Collection
@@ -29,15 +28,15 @@ _CHECKPOINT = CHECKPOINTS + "/round-*.safetensors: "
 
 
 class Artefact(NamedTuple):
-    """Things of one kind, in a run folder.
+    """Things of one kind in a run folder.
 
     Attributes:
         what: what they are, for a person.
-        inside: of the promise.
-        why: in a sentence.
+        inside: whether the privacy guarantee covers them.
+        why: the reason, in a sentence.
         names: of files, keys and arrays.
-        only: what a run must have for them to be there: `states` of clients, `masks`, a `test` population, or more to
-            do (`open`); nothing if it is empty.
+        only: what a run must have for them to be there: `states` of clients, `masks`, a `test` population, or rounds left to run
+            (`open`); empty for nothing.
     """
 
     what: str
@@ -74,8 +73,8 @@ ARTEFACTS = (
             *(
                 f"metrics.jsonl: {key}"
                 for key in (
-                    *("clients", "sampled", "dropped", "nonfinite", "aborted", "canaries", "examples"),
-                    *("bytes_up", "bytes_down", "noise", "snr", "noise_std.*", "lost_in_noise"),
+                    *("clients", "sampled", "dropped", "nonfinite", "aborted.*", "canaries", "examples"),
+                    *("bytes_up", "bytes_down", "noise", "snr", "noise_std.*", "lost_in_noise.*"),
                 )
             ),
         ),
@@ -221,7 +220,7 @@ ARTEFACTS = (
         "means of training",
         True,
         "They are means of noisy sums, cut to the range a value can have.",
-        ("metrics.jsonl: loss", "metrics.jsonl: {metric}"),
+        ("metrics.jsonl: loss", "metrics.jsonl: metrics.*"),
     ),
     Artefact(
         "what canaries gave away during the run",
@@ -289,10 +288,10 @@ ARTEFACTS = (
 
 
 def outside(has: Collection[str]) -> list[dict[str, Any]]:
-    """What a private run leaves that its promise does not cover, for its record: `what`, `why` and `names` of each.
+    """What a private run leaves behind that its guarantee does not cover, for its record: `what`, `why` and `names` of each.
 
     Args:
-        has: of `states`, `masks`, `test` and `open`, those it has.
+        has: which of `states`, `masks`, `test` and `open` the run has.
     """
     return [
         {"what": one.what, "why": one.why, "names": list(one.names)}

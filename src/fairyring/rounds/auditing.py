@@ -1,4 +1,4 @@
-"""Audits within a run, by canaries and of the mechanism itself: whether they can be made, and what they found."""
+"""Audits during a run, by canaries and of the mechanism itself: whether they can be made, and their results."""
 
 from typing import Any
 
@@ -11,8 +11,9 @@ from fairyring.learning.plan import Plan
 from fairyring.privacy.canaries import Audit, Canaries, verdict
 from fairyring.privacy.mechanism import DirectCheck
 from fairyring.privacy.participation import AtMost
-from fairyring.rounds.draws import Draw
-from fairyring.rounds.spending import Spending
+from fairyring.rounds.cohorts import RoundCohort
+from fairyring.rounds.release import Released
+from fairyring.rounds.spending import RunSpending
 from fairyring.rounds.watching import Watch
 
 
@@ -20,7 +21,7 @@ def check_audit(audit: Canaries | DirectCheck | None, plan: Plan) -> int:
     """How many canaries take part.
 
     Raises:
-        PlanError: the audit is none, or the plan promises nothing that could be audited.
+        PlanError: `audit` is not an audit, or the plan has no guarantee that could be audited.
     """
     if audit is None:
         return 0
@@ -42,13 +43,13 @@ def check_audit(audit: Canaries | DirectCheck | None, plan: Plan) -> int:
 
 
 class RunAudit:
-    """An audit that goes along with a run: of the mechanism, and of canaries if there are any.
+    """An audit of a run while it runs: of the mechanism, and by canaries if there are any.
 
     Args:
-        audit: what was asked for, checked.
-        plan: with a budget.
+        audit: the kind of audit, checked.
+        plan: one with a budget.
         canaries: how many take part.
-        clients: how many the population has: canaries are numbered on from there.
+        clients: how many the population has; canaries are numbered from there on.
         root: key of the run.
 
     Attributes:
@@ -61,7 +62,7 @@ class RunAudit:
         self.watch, self._clients = Watch(plan), clients
         self._false_alarm = (audit if isinstance(audit, DirectCheck) else DirectCheck()).false_alarm
         self._canaries: Audit | None = None
-        self._found: dict[str, Any] | None = None
+        self._result: dict[str, Any] | None = None
         if isinstance(audit, Canaries):
             assert plan.protection is not None
             directions = shared(root, Purpose.CANARY)
@@ -74,27 +75,31 @@ class RunAudit:
         """Whether canaries take part."""
         return self._canaries is not None
 
-    def released(self, draw: Draw, mean: np.ndarray, weight: float) -> None:
-        """A round's mean was released; of so much weight."""
+    def released(self, cohort: RoundCohort, released: Released) -> None:
+        """Look at what a round has released, with noise in it."""
+        assert released.vector is not None
+        assert released.mean is not None
+        self.watch.released(cohort, released.vector, released.reported)
         if self._canaries is not None:
             # The mean is a sum over its weight, and a canary's part in it so much the smaller.
-            self._canaries.record(mean, draw.canaries - self._clients, 1.0 / weight)
+            weight = float(released.auxiliary[0])
+            self._canaries.record(released.mean, cohort.canaries - self._clients, 1.0 / weight)
 
     def scores(self) -> np.ndarray | None:
-        """The canaries' scores: float32 `[n]`; None without canaries, or before anything was found."""
-        if self._canaries is None or self._found is None:
+        """The canaries' scores, float32 `[n]`; None without canaries, and before `result` was asked for."""
+        if self._canaries is None or self._result is None:
             return None
         return np.asarray(self._canaries.scores().scores, np.float32)
 
-    def found(self, spending: Spending) -> dict[str, Any] | None:
-        """What it found, for the run's record; None before any release. Asked once, at the end: it goes over all of them."""
-        if self._found is None and len(self.watch):
-            self._found = _found(self._canaries, self.watch, spending, self._false_alarm)
-        return self._found
+    def result(self, spending: RunSpending) -> dict[str, Any] | None:
+        """The result, for `run.json`; None before any release. It is computed once, from all releases: ask at the end."""
+        if self._result is None and len(self.watch):
+            self._result = _result(self._canaries, self.watch, spending, self._false_alarm)
+        return self._result
 
 
-def _found(audit: Audit | None, watch: Watch, spending: Spending, false_alarm: float) -> dict[str, Any]:
-    """What audits found, for the run's record: canaries, if there are any, and the direct check as `mechanism`."""
+def _result(audit: Audit | None, watch: Watch, spending: RunSpending, false_alarm: float) -> dict[str, Any]:
+    """The results for `run.json`: of canaries, if there are any, and of the direct check as `mechanism`."""
     counted = {r.round: r.release for r in spending.ledger.reservations() if r.digest}
     mechanism = {"mechanism": watch.check(counted, false_alarm).describe()}
     if audit is None:

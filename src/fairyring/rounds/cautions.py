@@ -1,4 +1,4 @@
-"""What to say of a private plan when the population that it is for is known."""
+"""Warnings about a private plan, once the population is known."""
 
 import math
 
@@ -8,13 +8,13 @@ from fairyring.privacy.correlated import noise_error
 
 
 def warnings_of(plan: Plan, clients: int, rounds: int, examples: int = 0) -> list[str]:
-    """What takes the worth from a plan's promise, or from what is trained under it; empty where nothing does.
+    """Reasons why a plan's privacy guarantee, or the model trained under it, is worth little; empty where there are none.
 
     Args:
-        plan: with a budget or without.
-        clients: of the population, those that have examples.
-        rounds: that are to be run.
-        examples: of the population: what counts where those are protected.
+        plan: with or without a budget.
+        clients: how many clients of the population have examples.
+        rounds: how many rounds are to be run.
+        examples: how many examples the population has; they count where each example is protected.
     """
     protection = plan.protection
     if protection is None or not clients:
@@ -28,12 +28,14 @@ def warnings_of(plan: Plan, clients: int, rounds: int, examples: int = 0) -> lis
 
 
 def _multiplier(plan: Plan, cohort: int, rounds: int) -> float:
-    """Of independent noise that errs as much in the model as this plan's, in units of the clip norm."""
+    """Multiplier of independent noise that has as much error in the model as this plan's noise, in units of the clip norm."""
     protection = plan.protection
     assert protection is not None
     release = protection.release
     multiplier = release.multiplier * protection.inflation
-    if release.shares:  # every client that stays adds one, also beyond those that are counted on
+    if (
+        release.shares
+    ):  # every client that stays adds a share, also those beyond the number that is counted on
         multiplier *= math.sqrt(max(1.0, cohort / release.shares))
     if release.bands:
         multiplier *= noise_error(rounds, release.bands) / noise_error(rounds, 1)

@@ -1,81 +1,72 @@
 """The coordinator: what happens to every round of a run, whoever computes its sum and wherever it is kept.
 
-    run = Coordinator(plan, program, ...)          a new run, or one that is taken up
+    run = Coordinator(program, ...)                a new run, or one that is resumed
     while run.goes_on:
-        work = run.open(cohort)                    reserved in the ledger; what to compute, and from what
-        run.accept(work, total)                    released, the server's half, what is to be recorded
-        run.record(test)                           recorded, and what is due saved
+        work = run.open(cohort)                    reserve the round in the ledger; say what to compute
+        run.accept(work, total)                    release the total, run the server half
+        run.record(test)                           record the round, save a checkpoint if it is due
     run.end()
 
-It opens no socket, and waits for nobody. The clock, the store and whoever makes the total are its arguments, so a simulation,
-a service that waits for phones and a test run the same one. What must survive is written before it has an effect: a round is
-reserved before it is computed, in the ledger as released before it is shown, and recorded before the next is opened.
+It opens no socket and waits for nobody. Clock and store are arguments, and the caller computes the total, so a simulation, a
+service that waits for phones and a test all run the same code. What must survive a crash is written before it has an effect: a
+round is reserved before it is computed, noted in the ledger as released before it is shown, and recorded before the next is opened.
 """
 
-import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Self
 
 import jax
+import msgspec
 import numpy as np
 
 from fairyring.core.errors import BudgetSpent, RunError, TrainingDiverged
 from fairyring.core.vector import digest
-from fairyring.learning.plan import Plan
 from fairyring.learning.server import ServerState
 from fairyring.population import Population
+from fairyring.records.round_record import Aborted, Means, RoundRecord
 from fairyring.records.states import ClientStates
 from fairyring.records.store import Nowhere, Store
 from fairyring.rounds.artefacts import outside
-from fairyring.rounds.auditing import RunAudit
-from fairyring.rounds.draws import Draw
-from fairyring.rounds.due import Timetable
+from fairyring.rounds.cohorts import RoundCohort
 from fairyring.rounds.history import Signers
-from fairyring.rounds.keeping import Keeping
-from fairyring.rounds.means import recorded
-from fairyring.rounds.program import ServerProgram
-from fairyring.rounds.ran import Ran, contradicts
+from fairyring.rounds.means import training_means
+from fairyring.rounds.privacy_context import contradicts
+from fairyring.rounds.privacy_statement import guarantee, statement
+from fairyring.rounds.recorder import Recorder
 from fairyring.rounds.release import Released, release
-from fairyring.rounds.spending import Spending
-from fairyring.rounds.statement import guarantee, statement
-from fairyring.rounds.stopping import EarlyStopping
+from fairyring.rounds.server_program import ServerProgram
+from fairyring.rounds.settings import RunDescription, RunSettings
+from fairyring.rounds.spending import RunSpending
 from fairyring.rounds.total import Total
 from fairyring.rounds.worker import Work
 
-ABORTED_IDEAL = "masking", "fewer clients reported than a sum may be of"
+ABORTED_IDEAL = Aborted("masking", "fewer clients reported than a sum may be of")
 
 
 class Coordinator:
     """The life of one run.
 
     Args:
-        plan: what runs.
-        program: the plan's server half, compiled.
+        program: the server half of the plan that runs, compiled.
         first: the server's state before the first round.
         clients: the population, as far as the server knows it: ids and sizes of clients.
-        header: of the run's record; see `fairyring.rounds.header`.
-        ran: what else is known of the run, on which what it says of its privacy rests.
-        summary: the population in numbers, for the record.
-        timetable: when it does what.
-        store: where its record is kept.
-        resume: take up the run that is kept there.
-        states: opens what its clients remember, where they do and this process keeps it.
-        keep_states: keep that when a private run is over, too.
-        signers: devices that sign the run's history; None where no masked protocol runs.
-        entropy: 32 secret bytes that all noise is made from; None for fresh ones.
-        audit: goes along.
-        stop: when to stop early.
-        now: seconds of a clock that never goes back.
+        description: what is known of the run before its first round.
+        settings: how it is run.
+        store: where its record is kept; None to keep none.
+        resume: go on with the run that is kept there.
+        states: opens the states of clients, where the algorithm has them and this process keeps them.
+        signers: devices that sign the run's history; None without the masked protocol.
+        now: a monotonic clock, in seconds.
 
     Attributes:
-        state: the server's, after the last round.
-        round: how many are over.
-        records: of each round.
-        participation: how often each client reported, `[clients]`.
-        header: of the record.
-        seconds: the rounds took, in all.
+        state: the server's state after the last round.
+        round: how many rounds are over.
+        records: a record for each round.
+        participation: how often each client reported, int32 `[clients]`.
+        header: what `run.json` is written from.
+        seconds: that all rounds took together.
 
     Raises:
         RunError: the store cannot be used, or holds another run.
@@ -84,66 +75,66 @@ class Coordinator:
 
     def __init__(
         self,
-        plan: Plan,
         program: ServerProgram,
         first: ServerState,
         clients: Population,
+        description: RunDescription,
+        settings: RunSettings,
         *,
-        header: dict[str, Any],
-        ran: Ran,
-        summary: Mapping[str, Any],
-        timetable: Timetable,
         store: Store | None = None,
         resume: bool = False,
         states: Callable[[], ClientStates] | None = None,
-        keep_states: bool = False,
         signers: Signers | None = None,
-        entropy: bytes | None = None,
-        audit: RunAudit | None = None,
-        stop: EarlyStopping | None = None,
         now: Callable[[], float] = time.perf_counter,
     ) -> None:
+        plan, header, context, timetable = (
+            program.plan,
+            description.header,
+            description.context,
+            settings.timetable,
+        )
         self.plan, self.program, self.clients, self.header = plan, program, clients, header
-        self.timetable, self.stop, self.audit, self.now = timetable, stop, audit, now
-        self._ran, self._has_states, self._keep_states = ran, states is not None, keep_states
+        self.timetable, self.audit, self.now = timetable, settings.audit, now
+        self._context, self._has_states, self._keep_states = context, states is not None, settings.keep_states
         self._sizes = np.asarray(clients.sizes)
-        self.spending: Spending | None = None
+        self.spending: RunSpending | None = None
         self._digested: tuple[ServerState, bytes] | None = None
-        self._stopped = self._ended = False  # ended: all that a run leaves has been written
-        self._pending: dict[str, Any] | None = None  # the record of a round that is accepted
-        self.keeping = Keeping(store or Nowhere(), header, plan, states, signers)
+        self._stopped = self._ended = False  # ended: everything a run leaves behind has been written
+        self._released: Released | None = None  # of a round that is released and not yet accepted
+        self._pending: RoundRecord | None = None  # the record of a round that is accepted
+        self.recorder = Recorder(store or Nowhere(), header, plan, states, signers)
         try:
-            self.records: list[dict[str, Any]] = []
+            self.records: list[RoundRecord] = []
             self._say_privacy(None)
             if resume:
-                restored = self.keeping.take_up(first, len(clients), timetable.rounds)
-                self._ran = replace(
-                    ran,
-                    entropy_given=ran.entropy_given or restored.entropy_given,
-                    tested=ran.tested or restored.tested,
+                restored = self.recorder.take_up(first, len(clients), timetable.rounds)
+                self._context = replace(
+                    context,
+                    entropy_given=context.entropy_given or restored.entropy_given,
+                    tested=context.tested or restored.tested,
                 )
             else:
-                restored = self.keeping.begin(first, len(clients), summary)
+                restored = self.recorder.begin(first, len(clients), description.population)
             self.round, self.participation = restored.round, restored.participation
             self.records, self.seconds = restored.records, restored.seconds
             self.state = program.placed(restored.state)
-            # A run that has had more rounds keeps them.
+            # A run that has had more rounds than are asked for keeps them.
             self.timetable = replace(timetable, rounds=max(timetable.rounds, self.round))
             header["rounds"] = self.timetable.rounds
             if plan.protection is not None:
-                self.spending = Spending(
+                self.spending = RunSpending(
                     plan,
-                    self.keeping.store.path,
-                    entropy,
+                    self.recorder.store.path,
+                    settings.entropy,
                     restored.earlier,
                     plan_digest=header["fingerprints"]["plan"],
                 )
-                given = self._ran.entropy_given or self.spending.entropy_given
-                self._ran = replace(self._ran, entropy_given=given)
+                given = self._context.entropy_given or self.spending.entropy_given
+                self._context = replace(self._context, entropy_given=given)
             if resume:
                 self._say_privacy(None)
-            self.keeping.go_on(restored, self.spending, more=self.round < self.timetable.rounds)
-            self._stopped = self._stops()
+            self.recorder.go_on(restored, self.spending, more=self.round < self.timetable.rounds)
+            self._stopped = self.timetable.stops(self.records)
         except BaseException:
             self.close()
             raise
@@ -155,7 +146,7 @@ class Coordinator:
     @property
     def states(self) -> ClientStates | None:
         """What clients remember, where this process keeps it."""
-        return self.keeping.states
+        return self.recorder.states
 
     @property
     def goes_on(self) -> bool:
@@ -164,133 +155,145 @@ class Coordinator:
 
     @property
     def over(self) -> bool:
-        """Whether nothing of this run is left to be run, and nothing of it to be run again."""
+        """Whether the run has no rounds left, and none that must be run again."""
         if self.spending is not None and self.spending.released_after(self.round):
             return False
         return self.header["status"] == "finished" or self.header.get("stopped_by") == "budget"
 
     def model(self) -> bytes:
-        """Digest of what clients receive of the state: asked for after a round and before the next, computed once."""
+        """Digest of the part of the state that clients receive. It is computed once for each state."""
         if self._digested is None or self._digested[0] is not self.state:
             self._digested = self.state, digest(jax.tree.leaves((self.state.params, self.state.algorithm)))
         return self._digested[1]
 
     # -- a round --------------------------------------------------------------------------------------------
 
-    def open(self, draw: Draw) -> Work | None:
-        """Open the next round, for a cohort: what is to be computed.
+    def open(self, cohort: RoundCohort) -> Work | None:
+        """Open the next round for a cohort.
 
         Returns:
-            The work; None where the budget allows no more rounds, which ends the run.
+            What is to be computed; None where the budget allows no more rounds, which ends the run.
 
         Raises:
             BudgetSpent: not even the first round is within the budget.
-            RunError: it is not its turn.
+            RunError: another round is to be opened, accepted or recorded first.
         """
-        if self._pending is not None or draw.round != self.round + 1:
+        open_end = ", which is not recorded" if self._pending is not None else ""
+        if self._released is not None:
+            open_end = ", and after the release of the next one, which is not accepted"
+        if open_end or cohort.round != self.round + 1:
             raise RunError(
-                f"round {draw.round}",
-                given=f"opened after round {self.round}"
-                + (", which is not recorded" if self._pending else ""),
-                expected="rounds one after the other, each accepted and recorded before the next",
-                do="Open round after round.",
+                f"round {cohort.round}",
+                given=f"opened after round {self.round}{open_end}",
+                expected="rounds one after the other, each accepted and recorded before the next is opened",
+                do="Call accept and record again where they failed, then open the next round.",
             )
         self._opened, noise = self.now(), None
         if self._saved is None:
             self._saved = self._opened
         if self.spending is not None:
-            canaries = len(draw.canaries)
+            canaries = len(cohort.canaries)
             try:
-                noise = self.spending.begin(draw.round, len(draw.staying) + canaries, _session(draw))
+                noise = self.spending.begin(cohort.round, len(cohort.staying) + canaries, _session(cohort))
             except BudgetSpent as error:
                 self._end_by_budget(error)
                 return None
-        previous = self.keeping.history.before(self.model()) if self.keeping.history else None
-        return Work(draw, self.state, noise, previous)
+        previous = self.recorder.history.before(self.model()) if self.recorder.history else None
+        return Work(cohort, self.state, noise, previous)
 
     def accept(self, work: Work, total: Total) -> bool:
-        """Release a round's total, and go on from it; where it was aborted or is of too few, nothing changes.
+        """Release a round's total, and go on from it. The model does not change where the round was aborted or too few reported.
 
-        A round that was accepted before is not accepted again: whoever is not sure to have been heard may repeat it.
+        It may be called again for the same round, whether it succeeded or failed halfway: a round is released once and counts
+        once.
 
         Returns:
-            Whether it was; False where that would spend more than is left, which ends the run.
+            Whether it was accepted; False where that would spend more than is left, which ends the run.
 
         Raises:
-            BudgetSpent: so it is in the first round.
-            TrainingDiverged: in a plan without a budget no client's update was finite.
+            BudgetSpent: so it is in the first round, where no run is left to end.
+            TrainingDiverged: no client's update was finite, in a plan without a budget.
             PrivacyError: the round was released before, with another result.
         """
-        if work.draw.round <= self.round:
+        if work.cohort.round <= self.round:
             return True
-        watch = self.audit.watch if self.audit is not None else None
         try:
-            released = release(self.program, work.state, work.draw, total, work.noise, watch)
+            released = self._release(work, total)
         except BudgetSpent as error:
             self._end_by_budget(error)
             return False
-        self.state = released.state
-        if self.audit is not None and released.mean is not None:
-            self.audit.released(work.draw, released.mean, float(released.auxiliary[0]))
-        staying = work.draw.staying
-        # Under a budget a run that ends would tell what its models do not: such clients are counted as zeros, and it goes on.
+        staying = work.cohort.staying
+        # With a budget the run goes on and counts such clients as zeros: that it stopped would tell what its models do not.
         if len(staying) and len(total.faulty) == len(staying) and self.spending is None:
-            self._diverged(work.draw)
-        self.participation[np.setdiff1d(staying, total.faulty, assume_unique=True)] += 1
-        record = self._recorded(work.draw, total, released)
+            self._diverged(work.cohort)
         if total.summed is not None:
-            self.keeping.keep_sum(work.draw.round, total.summed)
-        record["seconds"] = self.now() - self._opened
-        self.seconds += record["seconds"]
+            self.recorder.keep_sum(work.cohort.round, total.summed)
+        self._pending = self._recorded(work.cohort, total, released)
+        # Nothing fails from here on: all that counts rounds goes up together.
+        self.state, self._released = released.state, None
+        self.participation[np.setdiff1d(staying, total.faulty, assume_unique=True)] += 1
+        self.seconds += self._pending.seconds
         self.round += 1
-        self._pending = record
         return True
+
+    def _release(self, work: Work, total: Total) -> Released:
+        """Release a round's total, unless that was done: what was released first stands."""
+        if self._released is None:
+            released = release(self.program, work.state, work.cohort, total, work.noise)
+            if self.audit is not None and released.vector is not None:
+                self.audit.released(work.cohort, released)
+            self._released = released
+        return self._released
 
     @property
     def evaluates(self) -> bool:
         """Whether the round that was accepted is to be evaluated before it is recorded."""
         return self.timetable.evaluates(self.round)
 
-    def record(self, test: Mapping[str, float] | None = None) -> dict[str, Any]:
+    def record(self, test: Means | None = None) -> RoundRecord:
         """Record the round that was accepted, with means of loss and metrics on held-out data; returns its record."""
         record = self._pending
         assert record is not None, "a round that was accepted"
         if self.evaluates and self.spending is not None:
-            record |= self._spent()
+            record = msgspec.structs.replace(record, **self._spent())
         if test is not None:
-            record["test"] = dict(test)
-        self.keeping.add(record, self.model)
+            record = msgspec.structs.replace(record, test=test)
+        self.recorder.add(record, self.model)
         self.records.append(record)
         self._pending = None  # only now may the next be opened
         if self.timetable.saves(self.round, self.now() - (self._saved or 0.0)):
             self._checkpoint()
             self._saved = self.now()
-        self._stopped = self._stopped or (test is not None and self._stops())
+        self._stopped = self._stopped or (test is not None and self.timetable.stops(self.records))
         return record
 
     # -- the end --------------------------------------------------------------------------------------------
 
     def end(self, by_client: Mapping[str, np.ndarray] | None = None) -> None:
-        """Write what is known at the end; `by_client` is what an evaluation has told of each client of its own."""
+        """Write what is known at the end.
+
+        Args:
+            by_client: what an evaluation measured for each of its clients, by name.
+        """
         done = self.round >= self.timetable.rounds
         self.header |= {"status": "finished" if done else "stopped", "seconds": round(self.seconds, 3)}
-        found = self._found()
+        result = self._audit_result()
         if self.spending is not None:
             self._say_privacy(self.spending.summary(), over=self.over)
-        if self.keeping.store.keeps and not self.keeping.untouched:
-            scores = self.scores if found is not None else None
+        if self.recorder.store.keeps and not self.recorder.untouched:
+            scores = self.scores if result is not None else None
             by_client = {**self.by_client(), **(by_client or {})}
-            self.keeping.end(by_client, scores, self.model, None if done else self._checkpoint)
+            self.recorder.end(by_client, scores, self.model, None if done else self._checkpoint)
         self._ended = True
 
     @property
     def scores(self) -> np.ndarray:
         """How far each canary of an audit stood out, float32 `[n]`; empty without one."""
-        found = self.audit.scores() if self.audit is not None else None
-        return np.zeros(0, np.float32) if found is None else found
+        scores = self.audit.scores() if self.audit is not None else None
+        return np.zeros(0, np.float32) if scores is None else scores
 
     def by_client(self) -> dict[str, np.ndarray]:
-        """What the coordinator knows of each client: in how many rounds it reported, and how many examples it has."""
+        """What the coordinator knows of each client: how often it reported, and how many examples it has; int32 `[clients]` each."""
         return {"participation": self.participation, "examples": np.asarray(self._sizes, np.int32)}
 
     def facts(self) -> dict[str, Any]:
@@ -298,19 +301,19 @@ class Coordinator:
         facts: dict[str, Any] = {"fingerprint": self.header["fingerprint"], "seconds": self.seconds}
         if self.spending is not None:
             facts["ledger"] = self.spending.head
-        return self.keeping.facts(facts)
+        return self.recorder.facts(facts)
 
     def close(self) -> None:
-        """Let go of ledger and store, however it ended. Once a private run is over, and kept, its secrets go."""
+        """Close ledger and store, however the run ended. Once a private run is over, its secret and its clients' states are deleted."""
         try:
             if self.spending is not None and self._ended and self.over and not self._keep_states:
-                self.keeping.forget_states()
+                self.recorder.forget_states()
         finally:
             try:
                 if self.spending is not None:
                     self.spending.close(finished=self._ended and self.over)
             finally:
-                self.keeping.close()
+                self.recorder.close()
 
     def __enter__(self) -> Self:
         return self
@@ -320,115 +323,124 @@ class Coordinator:
 
     # -- what is recorded -----------------------------------------------------------------------------------
 
-    def _recorded(self, draw: Draw, total: Total, released: Released) -> dict[str, Any]:
-        plan, spending, session = self.plan, self.spending, _session(draw)
-        asked, staying, reported = len(draw.sampled), len(draw.staying), released.reported
-        aborted = (total.summed.aborted if total.summed else None) or (
-            None if released.counts else ABORTED_IDEAL
+    def _recorded(self, cohort: RoundCohort, total: Total, released: Released) -> RoundRecord:
+        plan, spending, session = self.plan, self.spending, _session(cohort)
+        asked, staying, reported = len(cohort.sampled), len(cohort.staying), released.reported
+        training = training_means(
+            plan, released.auxiliary, reported, session, spending, released=released.counts
         )
-        traffic = total.traffic
-        audited = self.audit is not None and self.audit.has_canaries
-        return {
-            "round": draw.round,
-            **recorded(plan, released.auxiliary, reported, session, spending, released=released.counts),
-            "clients": reported if released.counts else 0,
-            "sampled": asked,
-            "dropped": asked - staying,
-            "nonfinite": len(total.faulty),
-            **({"aborted": aborted} if aborted and plan.minimum_cohort > 1 else {}),
-            **({"canaries": len(draw.canaries)} if audited else {}),
-            **(
-                spending.signal(released.mean, float(released.auxiliary[0]), reported, session)
-                if spending
-                else {}
-            ),
-            "examples": int(self._sizes[draw.staying].sum()),
-            "bytes_up": staying * plan.bytes_up if traffic is None else traffic.up,
-            "bytes_down": asked * plan.bytes_down
+        signal = (
+            spending.signal_to_noise(released.mean, float(released.auxiliary[0]), reported, session)
+            if spending
+            else None
+        )
+        traffic, audited = total.traffic, self.audit is not None and self.audit.has_canaries
+        return RoundRecord(
+            round=cohort.round,
+            loss=training.means.loss,
+            metrics=training.means.metrics,
+            clients=reported if released.counts else 0,
+            sampled=asked,
+            dropped=asked - staying,
+            nonfinite=len(total.faulty),
+            examples=int(self._sizes[cohort.staying].sum()),
+            bytes_up=staying * plan.bytes_up if traffic is None else traffic.up,
+            bytes_down=asked * plan.bytes_down
             if traffic is None
             else asked * (plan.bytes_down - plan.traffic.down) + traffic.down,
-        }
+            seconds=self.now() - self._opened,
+            aborted=self._aborted(total, released) if plan.minimum_cohort > 1 else None,
+            canaries=len(cohort.canaries) if audited else 0,
+            noise_std=training.noise_std,
+            lost_in_noise=training.lost,
+            snr=signal.ratio if signal else None,
+            noise=signal.noise if signal else None,
+        )
+
+    def _aborted(self, total: Total, released: Released) -> Aborted | None:
+        """Why a round had no sum."""
+        if total.summed is not None and total.summed.aborted is not None:
+            return Aborted(*total.summed.aborted)
+        return None if released.counts else ABORTED_IDEAL
 
     def _spent(self) -> dict[str, float]:
-        """What the rounds so far have spent, and at the end what canaries gave away."""
+        """Fields of a record: what the rounds so far have spent, and at the end what canaries gave away."""
         assert self.spending is not None
         spent = {"epsilon": self.spending.spent().epsilon}
-        # Before the last checkpoint, which keeps what was found should the end not be written.
-        found = self._found() if self.round == self.timetable.rounds else None
-        if found is not None and self.audit is not None and self.audit.has_canaries:
-            spent |= {"empirical_epsilon": found["empirical"], "empirical_epsilon_lower": found["lower"]}
+        # Before the last checkpoint, which keeps the result in case the end is never written.
+        result = self._audit_result() if self.round == self.timetable.rounds else None
+        if result is not None and self.audit is not None and self.audit.has_canaries:
+            spent |= {"empirical_epsilon": result["empirical"], "empirical_epsilon_lower": result["lower"]}
         return spent
 
-    def _found(self) -> dict[str, Any] | None:
-        """What the audit found of what this process ran; None without one. The header has it.
+    def _audit_result(self) -> dict[str, Any] | None:
+        """The result of the audit of the rounds that this process ran, which goes into the header; None without one.
 
-        But where an earlier process's audit contradicts the promise, that stays: no later one takes it back.
+        Where the audit of an earlier process contradicts the guarantee, its result stays: no later audit takes it back.
         """
         if self.audit is None or self.spending is None:
             return None
-        found = self.audit.found(self.spending)
-        if found is not None and not contradicts(self.header.get("audit")):
-            self.header["audit"] = found
-        return found
+        result = self.audit.result(self.spending)
+        if result is not None and not contradicts(self.header.get("audit")):
+            self.header["audit"] = result
+        return result
 
     def _say_privacy(self, spent: dict[str, Any] | None, *, over: bool = False) -> None:
-        """Put into the header what is to be said of the run's privacy; `spent` is what the ledger says at the end."""
-        plan, keeps = self.plan, self.keeping.store.keeps
+        """Put the privacy statement into the header.
+
+        Args:
+            spent: `RunSpending.summary` at the end; None before.
+            over: the run has no rounds left.
+        """
+        plan, keeps = self.plan, self.recorder.store.keeps
         deleted = over and not self._keep_states
-        tested = self._ran.tested or any("test" in record for record in self.records)
-        there = {
+        tested = self._context.tested or any(record.test is not None for record in self.records)
+        present = {
             "states": self._has_states and keeps and not deleted,
-            "masks": self._ran.secure_sum == "protocol",
+            "masks": self._context.secure_sum == "protocol",
             "test": tested,
             "open": keeps and not over,
         }
-        ran = replace(
-            self._ran,
+        context = replace(
+            self._context,
             states="none" if not (self._has_states and keeps) else "deleted" if deleted else "kept",
             tested=tested,
             folder=keeps,
-            outside=outside([name for name, is_there in there.items() if is_there])
+            outside=outside([name for name, is_present in present.items() if is_present])
             if plan.protection
             else (),
             rounds=self.records,
             spent=spent,
             audit=self.header.get("audit"),
         )
-        self.header["assumptions"] = statement(ran)
+        self.header["assumptions"] = statement(context)
         if plan.protection is not None:
-            self.header["entropy"] = "given" if ran.entropy_given else "system"
-            self.header["outside"] = ran.outside
-            told = {"statement": guarantee(ran), "why_nothing": ran.why_nothing}
-            self.header["privacy"] |= {**(spent or {}), **told}
+            self.header["entropy"] = "given" if context.entropy_given else "system"
+            self.header["outside"] = context.outside
+            said = {"statement": guarantee(context), "why_nothing": context.why_nothing}
+            self.header["privacy"] |= {**(spent or {}), **said}
 
-    # -- what is due ----------------------------------------------------------------------------------------
+    # -- checkpoints, and early ends ----------------------------------------------------------------------------------------
 
     def _checkpoint(self) -> None:
-        self.keeping.checkpoint(self.round, self.state, self.participation, self.facts())
-
-    def _stops(self) -> bool:
-        if self.stop is None:
-            return False
-        # What is no number has been kept as null.
-        told = (r["test"][self.stop.metric] for r in self.records if "test" in r)
-        return self.stop.judge([math.nan if value is None else value for value in told])
+        self.recorder.checkpoint(self.round, self.state, self.participation, self.facts())
 
     def _end_by_budget(self, error: BudgetSpent) -> None:
-        """A round would spend more than is left: the run ends, unless it never began."""
+        """End the run, since the next round would spend more than is left; in the first round raise the error."""
         if not self.round:
             raise error
         self.header["stopped_by"], self._stopped = "budget", True
 
-    def _diverged(self, draw: Draw) -> None:
-        clients = [self.clients.ids[c] for c in draw.staying[:5]]
+    def _diverged(self, cohort: RoundCohort) -> None:
+        clients = [self.clients.ids[c] for c in cohort.staying[:5]]
         raise TrainingDiverged(
-            f"round {draw.round}",
-            given=f"no finite update from any of {len(draw.staying)} clients (first: {', '.join(map(str, clients))})",
+            f"round {cohort.round}",
+            given=f"no finite update from any of {len(cohort.staying)} clients (first: {', '.join(map(str, clients))})",
             expected="at least one finite update",
             do="Lower the learning rate, clip gradients in the local optimiser (optax.clip_by_global_norm), or look at those clients' data.",
         )
 
 
-def _session(draw: Draw) -> int:
+def _session(cohort: RoundCohort) -> int:
     """How many were asked."""
-    return len(draw.sampled) + len(draw.canaries)
+    return len(cohort.sampled) + len(cohort.canaries)

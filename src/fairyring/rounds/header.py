@@ -1,4 +1,4 @@
-"""The header of a run's record, `run.json`: what ran, and whether a run that is resumed is that one."""
+"""The header of a run, `run.json`: what ran, and whether a run that is resumed is the same one."""
 
 import hashlib
 import platform
@@ -9,10 +9,10 @@ from typing import Any
 from fairyring._version import __version__
 from fairyring.core.errors import RunMismatch
 from fairyring.learning.code import Columns
-from fairyring.learning.document import VERSION
 from fairyring.learning.plan import Plan
+from fairyring.records.form import FORM, check_form
 
-# What a run that is resumed must have in common with its beginning, beside its fingerprints.
+# What a resumed run must have in common with the run that began, beside its fingerprints.
 SAME = ("seed", "dropout", "secure_sum", "canaries")
 
 
@@ -37,12 +37,12 @@ def new_header(
         population: fingerprint of the data.
         columns: of its examples: `plan.task.columns_of(population)`.
         rounds, seed: of the run.
-        started: when, in ISO 8601.
-        machine: what it is made on.
+        started: when it started, in ISO 8601.
+        machine: what it runs on.
         dropout: probability that a sampled client vanishes.
         secure_sum: how it is computed; None without one.
         canaries: how many take the places of clients.
-        warnings: what takes the worth from the plan's promise.
+        warnings: reasons why the plan's privacy guarantee is worth little.
     """
     prints = {"plan": plan.digest(columns), "population": population}
     if plan.terms is not None:
@@ -56,7 +56,7 @@ def new_header(
         "dropout": dropout,
         "fingerprint": hashlib.sha256(text.encode()).hexdigest(),
         "fingerprints": prints,
-        "form": VERSION,
+        "form": FORM,
         "code": plan.code(columns),
         "versions": {
             "python": platform.python_version(),
@@ -73,12 +73,12 @@ def new_header(
 
 
 def check_same(header: Mapping[str, Any], saved: Mapping[str, Any], where: str) -> None:
-    """Raise `RunMismatch` unless `saved` is the header of the same run; `where` it was found."""
+    """Raise `RunMismatch` unless `saved`, found in the folder `where`, is the header of the same run."""
     check_form(saved, where)
     given = {**header["fingerprints"], **{name: header[name] for name in SAME}}
     before = {**saved["fingerprints"], **{name: saved.get(name, 0) for name in SAME}}
-    programs, there = header["code"]["programs"], (saved.get("code") or {}).get("programs", {})
-    parts = [name for name, program in programs.items() if there.get(name) != program]
+    programs, earlier = header["code"]["programs"], (saved.get("code") or {}).get("programs", {})
+    parts = [name for name, program in programs.items() if earlier.get(name) != program]
     other = f", of another {', '.join(parts)}" if parts else ""
     versions = {k: v for k, v in saved["versions"].items() if header["versions"].get(k) != v}
     also = (
@@ -95,15 +95,3 @@ def check_same(header: Mapping[str, Any], saved: Mapping[str, Any], where: str) 
                 expected=f"{name} {str(value)[:12]}",
                 do=f"Resume with the {name} the run was started with, or start a new run folder{also}.",
             )
-
-
-def check_form(saved: Mapping[str, Any], where: str) -> None:
-    """Raise `RunMismatch` unless `saved` is the header of a run whose plan is written in today's form."""
-    form = saved.get("form", 1)
-    if form != VERSION:
-        raise RunMismatch(
-            f"run folder {where}",
-            given=f"a run whose plan is written in form {form}, by fairyring {saved.get('fairyring')}",
-            expected=f"form {VERSION}: another one does not name the model and the loss",
-            do="Go on with it in the version of fairyring that began it, or start a new run folder.",
-        )

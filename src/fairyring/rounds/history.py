@@ -1,6 +1,6 @@
-"""A run's history under masks: what its devices are told of all before a round, and sign once the round is over.
+"""A run's history under masks: what its devices are told before a round of all that came before it, and sign after it.
 
-A chain of heads, each a digest of the one before and of what happened since:
+The history is a chain of heads. Each is a digest of the head before it and of what happened since:
 
     the run        its random name; what run.json holds that never changes; plan.json and population.json
     a part         a process that took the run up: after which round, for how many rounds in all, with which run.json
@@ -36,6 +36,7 @@ from fairyring.records.layout import (
     TRANSCRIPTS,
 )
 from fairyring.records.reading import converted, read_as
+from fairyring.records.round_record import RoundRecord
 from fairyring.rounds.spending import complete
 from fairyring.secagg.history import linked
 from fairyring.secagg.terms import Digest
@@ -51,12 +52,13 @@ Signatures = tuple[tuple[Count, bytes], ...]
 
 
 class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A process's part in a run: it took it up after round `after`, to run `rounds` in all.
+    """What one process ran of a run.
 
     Attributes:
-        after, rounds: see there.
+        after: the round after which it took the run up; 0 for a new run.
+        rounds: how many rounds the run was to have in all.
         run: digest of what run.json held then.
-        ended: digest of all files that the part before wrote at its end, if it came to one.
+        ended: digest of all files that the part before wrote at its end, if it came to an end.
     """
 
     after: Count
@@ -71,7 +73,7 @@ class Course(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         run: the run's name: 32 random bytes.
         sums: whether the sums of the last rounds are kept.
-        parts: in order.
+        parts: what each process ran, in order.
     """
 
     run: Hex
@@ -80,23 +82,23 @@ class Course(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @classmethod
     def of(cls, header: Mapping[str, Any]) -> "Course | None":
-        """That of a run.json; None if none is kept.
+        """The history in the content of run.json; None if none is kept.
 
         Raises:
             RunDamaged: it is malformed.
         """
-        found = header.get(HISTORY)
-        return None if found is None else converted(Path(RUN), found, cls)
+        kept = header.get(HISTORY)
+        return None if kept is None else converted(Path(RUN), kept, cls)
 
 
 class Signed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The head after the last round, signed by every device in the last sum.
 
     Attributes:
-        round: the last.
-        head: after it.
-        model: digest of the model then.
-        signatures: empty if no such device was left in the process.
+        round: the last round.
+        head: the head after it.
+        model: digest of the model after it.
+        signatures: by device; empty if no such device was left in the process.
     """
 
     round: Count
@@ -109,9 +111,9 @@ class Seal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The end of a run: SHA-256 of every file that was written then, signed as the last head is.
 
     Attributes:
-        head: of all before.
-        files: digests by name.
-        signatures: as of the last head.
+        head: the head before the end.
+        files: digests by file name.
+        signatures: of the head after it, by device.
     """
 
     head: Digest
@@ -130,7 +132,7 @@ class Seal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def new_course(plan: Plan) -> dict[str, Any]:
-    """The history of a run that has not begun."""
+    """The history of a new run, before its first round."""
     noise = plan.bound.spec.noise
     sums = plan.protection is None or (noise is not None and complete(noise))
     return msgspec.to_builtins(Course(secrets.token_hex(32), sums))
@@ -176,11 +178,11 @@ def digest_of_header(header: Mapping[str, Any]) -> str:
 def digests_of(folder: Path) -> dict[str, bytes]:
     """SHA-256 of every file that a run's end covers."""
     names = [*AT_THE_END, *(str(p.relative_to(folder)) for pattern in IF_THERE for p in folder.glob(pattern))]
-    found = {}
+    digests = {}
     for name in names:
         with open(folder / name, "rb") as file:
-            found[name] = hashlib.file_digest(file, "sha256").digest()
-    return found
+            digests[name] = hashlib.file_digest(file, "sha256").digest()
+    return digests
 
 
 def end_of(folder: Path) -> str | None:
@@ -190,10 +192,10 @@ def end_of(folder: Path) -> str | None:
 
 
 class Signers(Protocol):
-    """The devices of a run, as far as they sign its history."""
+    """The devices of a run that sign its history."""
 
     def attest(self, head: bytes) -> Signatures:
-        """Signatures of a head by all whose vectors are in the last sum; none before there was one."""
+        """Signatures of a head by all devices whose vectors are in the last sum; none before the first sum."""
         ...
 
 
@@ -202,10 +204,10 @@ class History:
 
     Args:
         folder: of the run.
-        header: what run.json is written from, with the history in it.
-        signers: its devices.
-        round: rounds that are done, 0 or a checkpoint's.
-        head: after that round, from the checkpoint.
+        header: what run.json is written from; it holds the history.
+        signers: the devices that sign.
+        round: how many rounds are over: 0, or as many as at the checkpoint.
+        head: the head after that round, from the checkpoint.
     """
 
     def __init__(
@@ -216,7 +218,7 @@ class History:
         assert course is not None
         self._course = course
         self.head = bytes.fromhex(head) if round and head else head_of_run(folder.path, header, course)
-        self._told: bytes | None = None
+        self._announced: bytes | None = None
 
     @property
     def facts(self) -> dict[str, str]:
@@ -225,41 +227,41 @@ class History:
 
     @property
     def untouched(self) -> bool:
-        """Whether the run had come to its end, and nothing was run since."""
-        return self._told is None and (self.folder.path / SEAL).is_file()
+        """Whether the run had come to its end and nothing was run since."""
+        return self._announced is None and (self.folder.path / SEAL).is_file()
 
     def before(self, model: bytes) -> bytes:
-        """What the devices of the next round are told: the head of all before it.
+        """The head before the next round, which its devices are told.
 
         Args:
             model: digest of the model they start from.
         """
-        if self._told is None:
-            self._told = self._begin(model)
-        return self._told
+        if self._announced is None:
+            self._announced = self._begin(model)
+        return self._announced
 
-    def add(self, record: Mapping[str, Any], transcript: bytes | None, model: bytes) -> None:
-        """A round is over, and in metrics.jsonl.
+    def add(self, record: RoundRecord, transcript: bytes | None, model: bytes) -> None:
+        """Add a round that is over, and in metrics.jsonl.
 
         Args:
-            record: of it.
-            transcript: as it is kept; None where there was no sum.
+            record: of the round.
+            transcript: of its secure sum, as it is kept; None where there was no sum.
             model: digest of the model after it.
         """
         self.round += 1
-        self.head = head_of_round(self.before(model), msgspec.json.encode(record), transcript, model)
-        self._told = self.head
+        self.head = head_of_round(self.before(model), record.line(), transcript, model)
+        self._announced = self.head
         self._sign(model, self.signers.attest(self.head))
 
     def end(self) -> None:
-        """Seal the run: all that is written at its end has been."""
-        assert self._told is not None
-        seal = Seal(self._told, digests_of(self.folder.path), ())
+        """Seal the run, once everything that is written at its end has been written."""
+        assert self._announced is not None
+        seal = Seal(self._announced, digests_of(self.folder.path), ())
         seal = msgspec.structs.replace(seal, signatures=self.signers.attest(seal.end))
         self.folder.write_bytes(SEAL, msgspec.msgpack.encode(seal))
 
     def _begin(self, model: bytes) -> bytes:
-        """Note in run.json that this process has taken the run up, and drop what was done past its checkpoint."""
+        """Note in run.json that this process has taken the run up, and drop what was done after its checkpoint."""
         seal = self.folder.path / SEAL
         earlier = [part for part in self._course.parts if part.after < self.round]
         here = [part for part in self._course.parts if part.after == self.round]
@@ -282,7 +284,7 @@ class History:
         if not self.round:
             signed.unlink(missing_ok=True)
         elif not signed.is_file() or read_as(Signed, signed).round != self.round:
-            self._sign(model, ())  # those who signed a later round are gone, and so are its own
+            self._sign(model, ())  # the devices that could sign it are gone, and so are their signatures
         return head_of_part(self.head, part)
 
     def _sign(self, model: bytes, signatures: Signatures) -> None:
@@ -291,5 +293,5 @@ class History:
 
 
 def _canonical(value: Mapping[str, Any]) -> bytes:
-    """The one form of plain values in bytes: as they are once read back, and with names in order."""
+    """The canonical form of plain values in bytes: as they are once they were read back, with names in order."""
     return msgspec.json.encode(msgspec.json.decode(msgspec.json.encode(value)), order="sorted")

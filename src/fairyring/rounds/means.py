@@ -1,69 +1,42 @@
 """The means of a round's loss and metrics as they are recorded, and how much noise is in them."""
 
-from collections.abc import Iterable
-from typing import Any
+import math
+from typing import NamedTuple
 
 import numpy as np
 
-from fairyring.core.errors import PlanError
 from fairyring.learning.plan import Plan
-from fairyring.rounds.spending import Spending
-
-# What a round's record says besides the means of loss and metrics: a metric by such a name would be written over.
-TAKEN = frozenset(
-    [
-        "round",
-        "clients",
-        "sampled",
-        "dropped",
-        "nonfinite",
-        "aborted",
-        "canaries",
-        "examples",
-        "seconds",
-        "test",
-        "bytes_up",
-        "bytes_down",
-        "snr",
-        "noise",
-        "noise_std",
-        "lost_in_noise",
-        "epsilon",
-        "empirical_epsilon",
-        "empirical_epsilon_lower",
-        "loss",
-    ]
-)
+from fairyring.records.round_record import LostInNoise, Means
+from fairyring.rounds.spending import RunSpending
 
 # Of its range: what one knows of a value in it without looking deviates as much.
 LOST = 12**-0.5
 
 
-def check_names(metrics: Iterable[str]) -> None:
-    """Raise `PlanError` if a metric has a name that a round's record uses for something else."""
-    taken = sorted(TAKEN & set(metrics))
-    if taken:
-        raise PlanError(
-            "metrics",
-            given=f"one named {taken[0]!r}, as is a column of every round's record",
-            expected=f"names other than {', '.join(sorted(TAKEN))}",
-            do=f"Call it {'my_' + taken[0]!r}.",
-        )
+class TrainingMeans(NamedTuple):
+    """The means of a round's training, for its record.
+
+    Attributes:
+        means: of the loss and of each metric; NaN where there was no sum.
+        noise_std: standard deviation of the noise in each; None without noise, and where it is in every local step.
+        lost: which of them say nothing because of it; None where all of them say something.
+    """
+
+    means: Means
+    noise_std: Means | None = None
+    lost: LostInNoise | None = None
 
 
-def recorded(
+def training_means(
     plan: Plan,
     auxiliary: np.ndarray,
     clients: int,
     session: int,
-    spending: Spending | None,
+    spending: RunSpending | None,
     *,
     released: bool,
-) -> dict[str, Any]:
-    """The means of a round, for its record.
-
-    Of a private plan they are noisy, and cut to the range the value can have; with them come `noise_std`, the standard
-    deviation of the noise in each before that, and `lost_in_noise`, the names of those it says nothing of.
+) -> TrainingMeans:
+    """The means of a round's training. Those of a private plan are noisy, and cut to the range the value can have.
 
     Args:
         plan: what ran.
@@ -73,18 +46,26 @@ def recorded(
         spending: of a private plan.
         released: whether there was a sum.
     """
-    names = ["loss", *plan.task.metrics]
+    metrics = list(plan.task.metrics)
+
+    def by_name(values: list[float]) -> Means:
+        loss, *rest = values
+        return Means(loss, dict(zip(metrics, rest, strict=True)))
+
+    measured = 1 + len(metrics)  # what an algorithm sends beside them comes after
     if not released:
-        return dict.fromkeys(names, float("nan"))
-    means = {name: float(auxiliary[1 + j]) for j, name in enumerate(names)}
+        return TrainingMeans(by_name([math.nan] * measured))
+    means = [float(mean) for mean in auxiliary[1 : 1 + measured]]
     if spending is None:
-        return means
-    # By place: what an algorithm sends beside them may have the name of a metric.
-    bounds = {auxiliary.name: auxiliary.bound for auxiliary in plan.auxiliaries[1 : 1 + len(names)]}
-    means = {name: min(max(mean, 0.0), bounds[name]) for name, mean in means.items()}
+        return TrainingMeans(by_name(means))
+    bounds = [value.bound for value in plan.auxiliaries[1 : 1 + measured]]
+    means = [min(max(mean, 0.0), bound) for mean, bound in zip(means, bounds, strict=True)]
     if spending.by_steps:  # each is a mean over many noisy steps of many clients
-        return means
+        return TrainingMeans(by_name(means))
     noise = spending.noise.auxiliary_std(float(auxiliary[0]), spending.deviation(clients, session))
-    deviations = dict(zip(names, noise, strict=False))  # what an algorithm sends beside them comes after
-    lost = [name for name, deviation in deviations.items() if deviation > LOST * bounds[name]]
-    return {**means, "noise_std": deviations, **({"lost_in_noise": lost} if lost else {})}
+    deviations = [float(deviation) for deviation in noise[:measured]]
+    loss, *rest = (deviation > LOST * bound for deviation, bound in zip(deviations, bounds, strict=True))
+    lost = LostInNoise(loss, dict(zip(metrics, rest, strict=True)))
+    return TrainingMeans(
+        by_name(means), by_name(deviations), lost if loss or any(lost.metrics.values()) else None
+    )

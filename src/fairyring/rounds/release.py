@@ -6,66 +6,63 @@ import jax
 import numpy as np
 
 from fairyring.learning.server import ServerState
-from fairyring.rounds.draws import Draw
-from fairyring.rounds.program import ServerProgram, counts
+from fairyring.rounds.cohorts import RoundCohort
+from fairyring.rounds.server_program import ServerProgram, counts
 from fairyring.rounds.spending import RoundNoise
 from fairyring.rounds.total import Total
-from fairyring.rounds.watching import Watch
 
 
 class Released(NamedTuple):
-    """A round that is over.
+    """What came of releasing a round's total.
 
     Attributes:
-        state: the server's, after it.
-        auxiliary: `[weight, means...]` of the reports.
-        reported: how many reports are in it.
-        counts: whether anything was released; else there were too few, and the state is as it was.
-        mean: the decoded noisy mean, where noise was added and something was released.
+        state: the server's state after the round.
+        side: `[weight, means...]` of the reports, float32.
+        reported: how many reports are in the total.
+        counts: whether anything was released; otherwise too few reported, and the state has not changed.
+        vector: the noisy sum, where noise was added and something was released.
+        mean: the mean that is decoded from it.
     """
 
     state: ServerState
     auxiliary: np.ndarray
     reported: int
     counts: bool
+    vector: np.ndarray | None = None
     mean: np.ndarray | None = None
 
 
 def release(
     program: ServerProgram,
     state: ServerState,
-    draw: Draw,
+    cohort: RoundCohort,
     total: Total,
     noise: RoundNoise | None = None,
-    watch: Watch | None = None,
 ) -> Released:
-    """Release a total, and go on from it.
+    """Release a total: add the noise, note it in the ledger, and only then run the server half.
 
     Args:
         program: the server's half.
         state: before the round.
-        draw: of the round.
+        cohort: of the round.
         total: of its cohort.
-        noise: of a private plan.
-        watch: is shown what is released.
+        noise: of the round, under a private plan.
 
     Raises:
-        BudgetSpent, PrivacyError: it may not be released; nothing is.
+        BudgetSpent, PrivacyError: the total may not be released, and is not.
     """
     plan = program.plan
     if noise is None:
-        state, auxiliary, reported = program.finish(state, total.parts, draw.round)
-        heard = int(reported)
-        return Released(state, np.asarray(auxiliary), heard, bool(counts(plan, heard)))
+        state, auxiliary, reported = program.finish(state, total.parts, cohort.round)
+        reporting = int(reported)
+        return Released(state, np.asarray(auxiliary), reporting, bool(counts(plan, reporting)))
     sums = program.add_up(total.parts)
     clients, summed = int(sums.reported), total.summed
     if not counts(plan, clients):
         noise.cancel(seen=summed is not None and summed.seen)
         return Released(state, np.full(len(plan.auxiliaries), np.nan), clients, False)
     vector = noise.release(np.asarray(sums.message.vector), clients, shared=summed is not None)
-    if watch is not None:
-        watch.released(draw, vector, clients)
     noisy = sums._replace(message=sums.message._replace(vector=vector))
     noisy = jax.device_put(noisy, program.device)
-    state, auxiliary, _, mean = program.finish_noisy(state, noisy, draw.round)
-    return Released(state, np.asarray(auxiliary), clients, True, np.asarray(mean))
+    state, auxiliary, _, mean = program.finish_noisy(state, noisy, cohort.round)
+    return Released(state, np.asarray(auxiliary), clients, True, vector, np.asarray(mean))

@@ -1,4 +1,4 @@
-"""What a run spends of its budget: each round reserved before it starts, its noise, and what really happened."""
+"""What a run spends of its privacy budget: each round is reserved before it starts, gets its noise, and is settled as it was."""
 
 import hashlib
 import math
@@ -9,29 +9,26 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fairyring.core.errors import LedgerDamaged, PlanError, PrivacyError, RunDamaged
-from fairyring.core.files import replace_file
+from fairyring.core.errors import LedgerDamaged, PrivacyError
 from fairyring.core.noise import Noise
 from fairyring.learning.plan import Plan
 from fairyring.learning.protection import Protection
 from fairyring.privacy.accounting import Accountant, Spent
 from fairyring.privacy.correlated import coefficients
-from fairyring.privacy.entropy import KEY_BYTES, fresh
 from fairyring.privacy.ledger import Head, Ledger, Promise, Reservation
 from fairyring.privacy.release import Release
 from fairyring.privacy.source import NoiseSource
 from fairyring.records.layout import LEDGER, SECRET
+from fairyring.rounds.secret import root_secret
 
-_GIVEN = b" given"  # stands behind a secret that the caller gave, however soon its run is cut off
 
-
-class Earlier(NamedTuple):
-    """What a resumed run's folder tells of its rounds so far.
+class EarlierRounds(NamedTuple):
+    """What the folder of a resumed run tells of its rounds so far.
 
     Attributes:
-        released: rounds of which it shows a result.
-        over: the run had ended, so that its secret is gone.
-        head: of the ledger, as the checkpoint noted it; None without one.
+        released: rounds whose result is in the folder.
+        over: the run was over, so that its secret may be gone.
+        head: of the ledger, as the checkpoint noted it; None without a checkpoint.
     """
 
     released: frozenset[int]
@@ -39,25 +36,38 @@ class Earlier(NamedTuple):
     head: Mapping[str, Any] | None
 
 
-class Spending:
-    """Keeps a plan's promise through a run.
-
-    Whoever makes one for a folder must be alone in it: what its ledger has open is taken for lost, and so for released.
-
-    Args:
-        plan: with a budget.
-        folder: of the run, where ledger and secret lie; None to keep both in memory.
-        entropy: 32 secret bytes all noise is made from; None for fresh ones.
-        earlier: what a resumed run's folder tells; None for a new one.
-        limited: stop at the budget.
-        plan_digest: what the ledger is to name the plan by; without it the plan's digest without columns.
+class SignalToNoise(NamedTuple):
+    """A round's mean update beside the noise in it.
 
     Attributes:
-        entropy_given: the caller gave what noise is made from, now or when the secret was made.
+        ratio: length of the true mean over length of the noise; 0 where the noise drowns it.
+        noise: standard deviation of the noise in each coordinate.
+    """
+
+    ratio: float
+    noise: float
+
+
+class RunSpending:
+    """Keeps a run within its plan's privacy budget: reserves each round in the ledger, and makes its noise.
+
+    Only one may be open for a folder at a time: reservations that its ledger has open are taken for lost, and so for released.
+
+    Args:
+        plan: one with a budget.
+        folder: of the run, where ledger and secret are; None to keep both in memory.
+        entropy: 32 secret bytes that all noise is made from; None for fresh ones.
+        earlier: what the folder of a resumed run tells; None for a new run.
+        limited: whether to stop at the budget.
+        plan_digest: by which the ledger names the plan; None for the plan's digest without columns.
+
+    Attributes:
+        entropy_given: a caller gave what the noise is made from, now or when the run was begun.
 
     Raises:
-        LedgerMismatch, LedgerDamaged, StorageError: the ledger cannot be used, or is not that of the rounds there.
-        RunDamaged: the secret is missing, or is none.
+        LedgerMismatch, LedgerDamaged, StorageError: the ledger cannot be used, or does not belong to these rounds.
+        RunDamaged: the secret is missing, or is not one.
+        RunError: the run is over, and so its secret is deleted, which more rounds would need.
     """
 
     def __init__(
@@ -65,7 +75,7 @@ class Spending:
         plan: Plan,
         folder: Path | None,
         entropy: bytes | None = None,
-        earlier: Earlier | None = None,
+        earlier: EarlierRounds | None = None,
         *,
         limited: bool = True,
         plan_digest: str | None = None,
@@ -78,10 +88,10 @@ class Spending:
         budget = protection.budget
         self.accountant = Accountant(protection.participation, budget.delta, budget.unit)
         self.rate = plan.local.rate
-        if budget.rounds is not None:  # asked at once, it answers for every round of the plan
+        if budget.rounds is not None:  # asked once, it has the answer for every round of the plan
             self.accountant.fits({protection.release: budget.rounds}, budget.epsilon)
         path = folder / LEDGER if folder is not None else None
-        # The secret is made after the ledger: where it is, there was one.
+        # The secret is made after the ledger: where there is a secret, there was a ledger.
         if folder is not None and earlier is not None and (earlier.released or (folder / SECRET).exists()):
             _require_ledger(folder / LEDGER)
         most = budget.epsilon if limited else math.inf
@@ -93,18 +103,19 @@ class Spending:
             reservations = self._taken_up(earlier)
             self._secret = folder / SECRET if folder is not None else None
             begun = earlier if reservations else None
-            secret, self.entropy_given = _root(self._secret, begun, noise.bands > 1, entropy)
+            secret, self.entropy_given = root_secret(
+                self._secret, entropy, over=begun.over if begun else None, continues=noise.bands > 1
+            )
             self.source = NoiseSource(noise, secret)
         except BaseException:
             self.ledger.close()
             raise
         self._pool = ThreadPoolExecutor(1, "noise")
-        self._numbers: dict[
-            int, int
-        ] = {}  # of which reservation a round's noise is that later rounds take back
-        self._latest = 0  # round that was reserved
-        self._own: dict[int, int] = {}  # of which one the noise in a reservation's own sum is
-        self._seen: set[int] = set()  # those whose noise may be in a sum that somebody saw
+        # Noise is made for a reservation, by its number.
+        self._numbers: dict[int, int] = {}  # round -> the reservation whose noise later rounds take back
+        self._latest = 0  # the last round that was reserved
+        self._own: dict[int, int] = {}  # reservation -> the one whose noise is in its sum
+        self._seen: set[int] = set()  # reservations whose noise may be in a sum that somebody saw
         for one in reservations:
             own = self._address(one.round, one.number)
             if not one.cancelled:
@@ -118,7 +129,7 @@ class Spending:
 
     @property
     def complete(self) -> bool:
-        """Whether a sum under masks has all its noise as the server gets it."""
+        """Whether a sum under masks has all of its noise when the server gets it."""
         return self.by_steps or complete(self.noise)
 
     @property
@@ -127,16 +138,16 @@ class Spending:
         return {"number": self.ledger.head.number, "hash": self.ledger.head.hash}
 
     def spent(self) -> Spent:
-        """By all releases so far."""
+        """What all releases so far have spent."""
         tally = self.ledger.tally()
         return self.accountant.spent(tally.counts, tally.rounds)
 
     def released_after(self, round: int) -> bool:
-        """Whether there is a later round whose result is not in the run: only the same bits may come of it, of the same secret."""
+        """Whether a later round was released whose result is not in the run: it must come out again to the same bits."""
         return any(later > round for later in self._released)
 
-    def _taken_up(self, earlier: Earlier | None) -> tuple[Reservation, ...]:
-        """What the ledger has, after what was open in it is noted as lost: a crash is a release."""
+    def _taken_up(self, earlier: EarlierRounds | None) -> tuple[Reservation, ...]:
+        """The ledger's reservations, after open ones were noted as lost: a crash counts as a release."""
         if earlier is None:
             return self.ledger.reservations()
         if earlier.head is not None:
@@ -161,7 +172,7 @@ class Spending:
         Args:
             round: from 1.
             clients: how many will report, as far as is known.
-            session: how many were asked to.
+            session: how many were asked.
 
         Raises:
             BudgetSpent: it would spend more than is left. Nothing happens.
@@ -175,11 +186,11 @@ class Spending:
         return RoundNoise(self, round, number, again, clients, session)
 
     def _address(self, round: int, number: int) -> int:
-        """Of which reservation the noise is in the sum of this one.
+        """The reservation whose noise goes into the sum of this one.
 
-        Correlated noise of later rounds takes back this round's, and may have been released: once one of them is reserved,
-        what they take back stays. A round that was cancelled before them, and is run again, has the noise that nobody saw;
-        if somebody may have seen that by now, its sum gets noise of its own.
+        Correlated noise of later rounds takes back this round's noise, and may have been released: once a later round is
+        reserved, what it takes back is fixed. A round that was cancelled before that, and is run again, gets the same noise if
+        nobody saw it; if somebody may have seen it by now, its sum gets noise of its own.
         """
         if self.noise.bands <= 1 or round >= self._latest:
             self._numbers[round], self._latest = number, round
@@ -188,14 +199,18 @@ class Spending:
         return self._own[number]
 
     def draw(self, round: int, number: int, clients: int) -> "Future[np.ndarray]":
-        """The noise of a sum of so many clients, being drawn beside what else is going on."""
+        """Start to draw the noise of a sum of so many clients, in a thread of its own."""
         if self.noise.distributed:
             return self._pool.submit(self.source.of_clients, number, clients)
         return self._pool.submit(self.source.of_server, round, self._numbers | {round: self._own[number]})
 
     def deviation(self, clients: int, session: int) -> float:
-        """Standard deviation of the noise on a coordinate of a sum of so many clients, of a session of so many, in steps
-        of the grid."""
+        """Standard deviation of the noise on a coordinate of a sum, in steps of the grid.
+
+        Args:
+            clients: how many are in the sum.
+            session: how many were asked.
+        """
         sigma = self.noise.sigma
         if self.noise.distributed:
             shares = clients + max(0, self.noise.shares - self.protection.shares_of(clients, session))
@@ -204,20 +219,22 @@ class Spending:
             sigma *= float(np.linalg.norm(coefficients(self.noise.bands)))
         return sigma
 
-    def signal(self, mean: np.ndarray | None, weight: float, clients: int, session: int) -> dict[str, float]:
-        """How far a round's update stands out of its noise: a reckoning from the noisy update alone, which tells nothing new.
+    def signal_to_noise(
+        self, mean: np.ndarray | None, weight: float, clients: int, session: int
+    ) -> SignalToNoise | None:
+        """How far a round's update stands out of its noise, estimated from the noisy update alone, so that it tells nothing new.
 
-        `snr` is the length of the true mean over the length of the noise, the former from
-        `|noisy|^2 = |true|^2 + |noise|^2`, which holds on average; 0 where the noise drowns it.
+        The length of the true mean comes from `|noisy|^2 = |true|^2 + |noise|^2`, which holds on average. None where no mean was
+        released, and where the noise is in the clients' local steps.
         """
         if mean is None or self.by_steps or len(mean) > self.noise.dimension:
-            return {}
+            return None
         noise = self.deviation(clients, session) / self.noise.scale / max(weight, 1e-9)
         power = float(np.vdot(mean, mean)) / (len(mean) * noise**2)
-        return {"snr": max(0.0, power - 1) ** 0.5, "noise": noise}
+        return SignalToNoise(max(0.0, power - 1) ** 0.5, noise)
 
     def summary(self) -> dict[str, Any]:
-        """What a run's record says of its promise at the end."""
+        """What `run.json` says at the end of what was spent."""
         spent = self.spent()
         reservations = self.ledger.reservations()
         return {
@@ -231,7 +248,7 @@ class Spending:
         }
 
     def close(self, *, finished: bool) -> None:
-        """End it; once a run has finished, nobody needs its noise again, and the secret it was made from goes."""
+        """Close the ledger; the secret of a finished run is deleted, since nobody needs its noise again."""
         self._pool.shutdown()
         self.ledger.close()
         if finished and self._secret is not None:
@@ -242,7 +259,7 @@ class RoundNoise:
     """One round's noise, from its reservation to its release."""
 
     def __init__(
-        self, spending: Spending, round: int, number: int, again: bool, clients: int, session: int
+        self, spending: RunSpending, round: int, number: int, again: bool, clients: int, session: int
     ) -> None:
         self.spending, self.round, self.number, self.again = spending, round, number, again
         self._expected, self._session = clients, session
@@ -252,10 +269,10 @@ class RoundNoise:
         """Draw what a client needs for its noisy local steps.
 
         Args:
-            client: which.
+            client: which client.
             examples: how many it has.
             noise: to be filled: int32 `[steps, coordinates]`.
-            batches: to be filled: int32 `[steps, room]`; no steps where batches are not Poisson samples.
+            batches: to be filled: int32 `[steps, room]`; with no steps where batches are not Poisson samples.
         """
         source, rate = self.spending.source, self.spending.rate
         for step in range(len(noise)):
@@ -275,20 +292,24 @@ class RoundNoise:
         return noisy & np.uint32((1 << modulus_bits) - 1)
 
     def release(self, total: np.ndarray, clients: int, *, shared: bool) -> np.ndarray:
-        """The sum that may be seen, once the ledger says so.
+        """The noisy sum, which may be seen: the ledger has noted that it is released.
+
+        It may be called again: the same noise comes out, and the round counts once.
 
         Args:
-            total: of so many clients: int32 or uint32.
+            total: the sum, int32 or uint32 `[length]`.
             clients: how many are in it.
-            shared: their shares of distributed noise are in it already.
+            shared: whether their shares of distributed noise are in it already.
 
         Raises:
-            BudgetSpent: what really happened spends more than is left: the sum is not released.
+            BudgetSpent: what really happened would spend more than is left: the sum is not released.
             PrivacyError: the round was released before, with another result.
         """
         spending, noise = self.spending, self.spending.noise
         parts = []
-        if self._drawn is not None and not (noise.distributed and shared):  # noisy steps have it already
+        if self._drawn is not None and not (
+            noise.distributed and shared
+        ):  # the sum of noisy steps has its noise already
             others = noise.distributed and clients != self._expected
             drawn = spending.draw(self.round, self.number, clients) if others else self._drawn
             parts.append(drawn.result())
@@ -302,21 +323,22 @@ class RoundNoise:
         return noisy
 
     def cancel(self, *, seen: bool = False) -> None:
-        """No sum came of it. Nothing was released, and nothing will be, so the round spends nothing.
+        """Note that there was no sum. Nothing was released, and nothing will be, so the round spends nothing.
 
         Args:
-            seen: the devices had been asked to unmask their sum: a server that is not trusted to add the noise may know
-                it, whatever it says, and so it counts as released.
+            seen: the devices had been asked to unmask their sum. A server that is not trusted to add the noise may then know
+                the sum, whatever it says, so the round counts as released.
         """
         if self.again:
             return
         if self.spending.by_steps:
-            # What clients made of their noisy steps is a release to whoever got it, whether or not a sum came of it.
+            # What a client sends after noisy steps is a release to whoever received it, with or without a sum.
             self.spending.ledger.lose(self.number)
         elif seen and self.spending.noise.distributed:
             self.spending.ledger.lose(self.number)
         else:
             self.spending.ledger.cancel(self.number)
+        self.again = True
 
     def _honest(self, clients: int) -> int:
         return self.spending.protection.shares_of(clients, self._session)
@@ -339,18 +361,12 @@ class RoundNoise:
         if really != spending.protection.release:
             spending.ledger.amend(self.number, really)
         spending.ledger.release(self.number, digest)
+        self.again = True
 
 
 def complete(noise: Noise) -> bool:
-    """Whether clients add all of a plan's noise, and a sum under masks has it as the server gets it."""
+    """Whether clients add all of the noise, so that a sum under masks has it when the server gets it."""
     return noise.distributed and not noise.top_up
-
-
-def check_entropy(entropy: object) -> None:
-    """Raise `PlanError` unless it is 32 bytes, or left out. It is not shown: it may be most of a secret."""
-    if entropy is not None and (not isinstance(entropy, bytes) or len(entropy) != KEY_BYTES):
-        given = f"{len(entropy)} bytes" if isinstance(entropy, bytes) else type(entropy).__name__
-        raise PlanError("entropy", given=given, expected=f"{KEY_BYTES} bytes", do="Leave it out.")
 
 
 def _require_ledger(path: Path) -> None:
@@ -361,43 +377,3 @@ def _require_ledger(path: Path) -> None:
             expected="the ledger of what it has spent",
             do="Put it back from a copy, or start a new run folder: without it nothing more may be released.",
         )
-
-
-def _root(
-    path: Path | None, begun: Earlier | None, continues: bool, entropy: bytes | None
-) -> tuple[bytes, bool]:
-    """The secret of a run, and whether a caller gave it; one that may be resumed keeps it in a file of its owner's until it
-    has ended.
-
-    Args:
-        path: of the file.
-        begun: of a resumed run that has reserved something: what its folder tells.
-        continues: later noise is made of what earlier noise was made of.
-        entropy: what to make noise from; None for fresh entropy.
-    """
-    if path is not None and begun is not None:
-        if path.exists():
-            found = path.read_bytes()
-            if found[KEY_BYTES:] not in (b"", _GIVEN) or len(found) < KEY_BYTES:
-                raise _no_secret(path, f"{len(found)} bytes", "Put the whole file back")
-            return found[:KEY_BYTES], len(found) > KEY_BYTES
-        if continues:
-            raise _no_secret(
-                path, "no such file, and correlated noise, which goes on from earlier rounds'", "Put it back"
-            )
-        if not begun.over:
-            raise _no_secret(path, "no such file, in the folder of a run that has not ended", "Put it back")
-    root, given = (fresh(), b"") if entropy is None else (entropy, _GIVEN)
-    if path is not None:
-        replace_file(path, root + given, mode=0o600)
-    return root, bool(given)
-
-
-def _no_secret(path: Path, given: str, do: str) -> RunDamaged:
-    return RunDamaged(
-        str(path),
-        given=given,
-        expected=f"the {KEY_BYTES} bytes this run's noise is made from: with others, rounds that are computed again "
-        "would be released twice",
-        do=f"{do}, or start a new run folder.",
-    )

@@ -1,9 +1,11 @@
-"""Stopping a run when its evaluations no longer get better."""
+"""Early stopping: a run ends when its evaluations no longer get better."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fairyring.core.errors import PlanError
+from fairyring.records.round_record import Means
 
 
 @dataclass(frozen=True)
@@ -11,9 +13,9 @@ class EarlyStopping:
     """Stop when `metric` on the test population has not improved for `patience` evaluations.
 
     Args:
-        metric: ``"loss"`` or a metric of the task.
+        metric: ``"loss"``, which is the task's loss, or a metric of the task.
         patience: evaluations without improvement before stopping.
-        by: the least change that counts as improvement.
+        by: the smallest change that counts as improvement.
         target: stop as soon as the metric reaches this value; None for no such value.
     """
 
@@ -31,9 +33,11 @@ class EarlyStopping:
                 do="Set patience=5.",
             )
 
-    def judge(self, history: list[float]) -> bool:
-        """Whether to stop, given the metric at every evaluation so far."""
-        sign = 1.0 if self.metric == "loss" else -1.0
+    def judge(self, evaluations: Sequence[Means]) -> bool:
+        """Whether to stop, given every evaluation so far."""
+        of_loss = self.metric == "loss"
+        sign = 1.0 if of_loss else -1.0
+        history = [one.loss if of_loss else one.metrics[self.metric] for one in evaluations]
         if history and self.target is not None and sign * history[-1] <= sign * self.target:
             return True
         best, waited = math.inf, 0

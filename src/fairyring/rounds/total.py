@@ -1,34 +1,34 @@
-"""What came of a round's work: the sum of a cohort's messages, before anything of it is released."""
+"""The total of a round: the sum of a cohort's messages, before anything of it is released."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-from fairyring.rounds.program import Sums
+from fairyring.rounds.server_program import Sums
 from fairyring.secagg import Traffic, Transcript
 from fairyring.secagg.server import Phase
 
 
 @dataclass(frozen=True)
 class Exhibit:
-    """One client's vector beside what the server received from it: uint32 `[length]` each. Only a simulation has both."""
+    """One client's vector, and what the server received from it: uint32 `[length]` each. Only a simulation has both."""
 
     clear: np.ndarray
     received: np.ndarray
 
 
 @dataclass(frozen=True)
-class Summed:
-    """What came of a round's secure sum.
+class SecureSumResult:
+    """The result of a round's secure sum.
 
     Attributes:
         vector: the sum, uint32 `[length]`; None where the session was aborted.
         count: how many vectors are in it.
         traffic: bytes of all devices together, without the model.
-        aborted: the stage at which the server gave up, and why; None where it did not.
+        aborted: the stage at which the server gave up, and the reason; None where it did not.
         transcript: what anyone may check; None where the session was aborted.
-        exhibit: of the first client that sent its input; None where nobody did, or nobody shows it.
+        exhibit: of the first client that sent its input; None where no client did, or none is shown.
     """
 
     vector: np.ndarray | None
@@ -40,7 +40,7 @@ class Summed:
 
     @property
     def seen(self) -> bool:
-        """There is no sum, but the server had what it takes to make one."""
+        """Whether there is no sum although the server had what it takes to compute one."""
         return self.aborted is not None and self.aborted[0] == Phase.UNMASKING
 
 
@@ -48,14 +48,14 @@ class Total(NamedTuple):
     """The sum of a cohort's messages.
 
     Attributes:
-        parts: the sums of all who computed one, on the server's device.
-        faulty: clients whose update was not finite, as far as anybody knows: int64 `[n]`.
-        summed: what came of the masked protocol, where it ran. Clients' shares of noise are in its sum.
+        parts: one sum from each device that computed one, on the server's device.
+        faulty: clients whose update was not finite, as far as anybody can know: int64 `[n]`.
+        summed: the result of the masked protocol, where it ran. Clients' shares of noise are in its sum.
     """
 
     parts: tuple[Sums, ...]
     faulty: np.ndarray
-    summed: Summed | None = None
+    summed: SecureSumResult | None = None
 
     @property
     def traffic(self) -> Traffic | None:

@@ -1,4 +1,4 @@
-"""Whoever computes a round's sum: a compiled engine, a plain loop to debug in, machines elsewhere."""
+"""The interface of whatever computes a round's sum: a compiled engine, a plain loop for debugging, other machines."""
 
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
@@ -6,32 +6,32 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from fairyring.learning.server import ServerState
-from fairyring.rounds.draws import Draw
+from fairyring.rounds.cohorts import RoundCohort
 from fairyring.rounds.spending import RoundNoise
 from fairyring.rounds.total import Total
 
 
 class Work(NamedTuple):
-    """A round's work.
+    """What is to be computed for a round.
 
     Attributes:
-        draw: whose: the clients that stay, and an audit's canaries.
-        state: what they start from.
-        noise: draws clients' shares, and what noisy local steps need; None where nothing is promised.
-        previous: head of the run's history, to which the devices of a masked protocol are bound; None where none is kept.
+        cohort: the round's clients, and an audit's canaries.
+        state: the server's state, from which they start.
+        noise: draws clients' shares of noise, and what noisy local steps need; None without a privacy guarantee.
+        previous: head of the run's history, to which the devices of the masked protocol are bound; None where none is kept.
     """
 
-    draw: Draw
+    cohort: RoundCohort
     state: ServerState
     noise: RoundNoise | None = None
     previous: bytes | None = None
 
 
 class Worker(Protocol):
-    """Computes a cohort's part of a round. It knows nothing of ledgers, records and other rounds."""
+    """Computes a cohort's part of a round. It knows nothing of ledgers, records or other rounds."""
 
     def accumulate(self, work: Work) -> Total:
-        """The sum of all messages. New states of clients are kept where the worker keeps them."""
+        """The sum of all messages. The worker keeps the clients' new states."""
         ...
 
     def encoded(
@@ -40,12 +40,12 @@ class Worker(Protocol):
         """Each client's encoded vector by itself, `(client, [length])`, canaries last.
 
         Args:
-            work: the round's.
-            faulty: clients whose update is not finite are added to it, as they come.
-            keep: new states of clients are kept; else this is a look ahead, and the round is still to be computed.
+            work: of the round.
+            faulty: arrays of clients whose update is not finite are appended to it.
+            keep: whether the clients' new states are kept; if not, the round is still to be computed.
         """
         ...
 
     def warm(self, state: ServerState, number: int) -> Total:
-        """Compile what rounds after round `number` need; returns the total of nobody."""
+        """Compile what the rounds after round `number` need; returns the total of nobody."""
         ...

@@ -11,10 +11,10 @@ from fairyring.learning.plan import Plan
 from fairyring.learning.server import ServerState
 from fairyring.population import Population
 from fairyring.records.states import ClientStates
-from fairyring.rounds.draws import Draw, Draws
-from fairyring.rounds.program import ServerProgram
+from fairyring.rounds.cohorts import CohortSampler, RoundCohort
 from fairyring.rounds.release import release
-from fairyring.rounds.spending import Spending
+from fairyring.rounds.server_program import ServerProgram
+from fairyring.rounds.spending import RunSpending
 from fairyring.rounds.worker import Work
 from fairyring.simulation.engine import Engine
 from fairyring.simulation.feed import Resident, Streamed, feed
@@ -73,20 +73,20 @@ class Trial:
     def __init__(self, plan: Plan, population: Population, *, seed: int) -> None:
         key = root(seed)
         parts = assemble(plan, population, key, target(plan.layout.size))
-        self.draws = Draws(plan.rule, population, seed)
+        self.cohorts = CohortSampler(plan.rule, population, seed)
         self.state, self._program = parts.program.placed(parts.first), parts.program
         # However many attempts there are: nobody sees them but who makes them.
-        self._spending = Spending(plan, None, limited=False) if plan.protection else None
+        self._spending = RunSpending(plan, None, limited=False) if plan.protection else None
         states = ClientStates(len(population), parts.own, None) if parts.has_states else None
-        self._worker = CompiledWorker(parts.engine, parts.rows, self.draws, key, states)
+        self._worker = CompiledWorker(parts.engine, parts.rows, self.cohorts, key, states)
 
-    def round(self, number: int) -> tuple[Draw, ServerState]:
+    def round(self, number: int) -> tuple[RoundCohort, ServerState]:
         """Who took part in a round from the first model, and the state after it."""
-        draw = self.draws.of(number)
-        clients = len(draw.staying), len(draw.sampled)
+        cohort = self.cohorts.of(number)
+        clients = len(cohort.staying), len(cohort.sampled)
         noise = self._spending.begin(number, *clients) if self._spending else None
-        total = self._worker.accumulate(Work(draw, self.state, noise))
-        return draw, release(self._program, self.state, draw, total, noise).state
+        total = self._worker.accumulate(Work(cohort, self.state, noise))
+        return cohort, release(self._program, self.state, cohort, total, noise).state
 
     def __enter__(self) -> Self:
         return self

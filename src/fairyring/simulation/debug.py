@@ -22,8 +22,8 @@ from fairyring.learning.plan import Plan
 from fairyring.learning.server import ServerState
 from fairyring.population import Population
 from fairyring.records.states import ClientStates
-from fairyring.rounds.draws import Draw
-from fairyring.rounds.program import Sums
+from fairyring.rounds.cohorts import RoundCohort
+from fairyring.rounds.server_program import Sums
 from fairyring.rounds.total import Total
 from fairyring.rounds.worker import Work
 from fairyring.simulation.engine import canary_message
@@ -71,18 +71,18 @@ class DebugWorker:
     def warm(self, state: ServerState, number: int) -> Total:
         """See `fairyring.rounds.worker.Worker`: there is nothing to compile."""
         nobody = np.zeros(0, np.int64)
-        return self.accumulate(Work(Draw(number, nobody, nobody), state))
+        return self.accumulate(Work(RoundCohort(number, nobody, nobody), state))
 
     def _messages(
         self, work: Work, faulty: list[np.ndarray], *, keep: bool
     ) -> Iterator[tuple[int, Any, bool]]:
         """`(client, message, whether it counts)`, one client after the other."""
-        number = jnp.int32(work.draw.round)
+        number = jnp.int32(work.cohort.round)
         round_key = of_round(self.root, number)
         stages_key = shared(round_key, Purpose.SHARED)
         sent = Broadcast(work.state.params, work.state.algorithm, number)
         hides_nonfinite = self.plan.bound.spec.hides_nonfinite
-        for client in work.draw.staying.tolist():
+        for client in work.cohort.staying.tolist():
             rows = self.population.client(client)
             columns = {name: jnp.asarray(rows[name]) for name in self._columns}
             size = len(next(iter(columns.values())))
@@ -100,7 +100,7 @@ class DebugWorker:
                     jax.tree.map(lambda leaf: np.asarray(leaf)[None], outcome.client_state),
                 )
             yield client, jax.tree.map(np.asarray, outcome.message), finite or hides_nonfinite
-        for client in work.draw.canaries.tolist():
+        for client in work.cohort.canaries.tolist():
             message = canary_message(self.plan, len(self.population), np.int32(client), number, self.root)
             yield client, jax.tree.map(np.asarray, message), True
 

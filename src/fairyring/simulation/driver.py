@@ -20,19 +20,20 @@ from fairyring.privacy.canaries import Canaries
 from fairyring.privacy.mechanism import DirectCheck
 from fairyring.records.folder import RunFolder
 from fairyring.records.layout import STATES
+from fairyring.records.round_record import Means, RoundRecord
 from fairyring.records.states import ClientStates
 from fairyring.records.store import Nowhere, Store
 from fairyring.rounds.auditing import RunAudit, check_audit
 from fairyring.rounds.cautions import warnings_of
-from fairyring.rounds.claims import check_claims, check_examples
+from fairyring.rounds.cohorts import CohortSampler
 from fairyring.rounds.coordinator import Coordinator
-from fairyring.rounds.draws import Draws
-from fairyring.rounds.due import Timetable
+from fairyring.rounds.feasibility import check_example_counts, check_participation
 from fairyring.rounds.header import new_header
-from fairyring.rounds.means import check_names
-from fairyring.rounds.ran import Ran
-from fairyring.rounds.spending import check_entropy
+from fairyring.rounds.privacy_context import PrivacyContext
+from fairyring.rounds.secret import check_entropy
+from fairyring.rounds.settings import RunDescription, RunSettings
 from fairyring.rounds.stopping import EarlyStopping
+from fairyring.rounds.timetable import Timetable
 from fairyring.rounds.total import Total
 from fairyring.rounds.worker import Work, Worker
 from fairyring.simulation.assembly import Assembly, assemble
@@ -66,7 +67,7 @@ def simulate(
     entropy: bytes | None = None,
     keep_client_states: bool = False,
     stop: EarlyStopping | None = None,
-    on_round: Callable[[dict[str, Any]], object] | None = None,
+    on_round: Callable[[RoundRecord], object] | None = None,
     devices: int | None = None,
     together: int | None = None,
     engine: Literal["compiled", "debug"] = "compiled",
@@ -135,13 +136,13 @@ def simulate(
         examined["test"] = plan.task.check(test)
     canaries = check_audit(audit, plan)
     check_entropy(entropy)
-    draws = Draws(plan.rule, population, seed, dropout, canaries)
+    cohorts = CohortSampler(plan.rule, population, seed, dropout, canaries)
     sizes = np.asarray(population.sizes)
     if plan.protection is not None:
-        check_claims(plan, draws, rounds, protocol=secure_sum == "protocol")
+        check_participation(plan, cohorts, rounds, protocol=secure_sum == "protocol")
     if plan.example_stages is not None:
-        check_examples(plan, sizes[draws.eligible])
-    cautions = warnings_of(plan, len(draws.eligible), rounds, int(np.sum(sizes)))
+        check_example_counts(plan, sizes[cohorts.eligible])
+    cautions = warnings_of(plan, len(cohorts.eligible), rounds, int(np.sum(sizes)))
     on, key = target(plan.layout.size, devices=devices, together=together), root(seed)
     parts = assemble(plan, population, key, on)
     evaluator = Evaluator(plan.task, test, on) if test is not None else None
@@ -156,11 +157,11 @@ def simulate(
         machine=machine(on.devices),
         dropout=dropout,
         secure_sum=secure_sum if plan.bound.spec.masking else None,
-        canaries=draws.canaries,
+        canaries=cohorts.canaries,
         warnings=cautions,
     )
     with_examples = sizes[sizes > 0]
-    ran = Ran(
+    context = PrivacyContext(
         plan,
         len(with_examples),
         (int(with_examples.min(initial=1 << 62)), int(with_examples.max(initial=0))),
@@ -171,35 +172,33 @@ def simulate(
         tested=test is not None,
         stops=stop is not None,
         entropy_given=entropy is not None,
-        canaries=draws.canaries,
+        canaries=cohorts.canaries,
     )
     summary = {**population.describe(), "test": test.describe() if test is not None else None}
     store = _store(plan, run, resume)
     coordinator = Coordinator(
-        plan,
         parts.program,
         parts.first,
         population,
-        header=header,
-        ran=ran,
-        summary=summary,
-        timetable=Timetable(rounds, evaluate_every or max(1, rounds // 20), checkpoint_every),
+        RunDescription(header, context, summary),
+        RunSettings(
+            Timetable(rounds, evaluate_every or max(1, rounds // 20), checkpoint_every, stop),
+            entropy,
+            RunAudit(audit, plan, cohorts.canaries, len(population), key) if audit is not None else None,
+            keep_client_states,
+        ),
         store=store,
         resume=resume,
         states=_states(plan, parts, len(population), store.path) if parts.has_states else None,
-        keep_states=keep_client_states,
         signers=masks,
-        entropy=entropy,
-        audit=RunAudit(audit, plan, draws.canaries, len(population), key) if audit is not None else None,
-        stop=stop,
     )
     with coordinator:
         for caution in cautions:
             warnings.warn(caution, PrivacyWarning, stacklevel=2)
-        worker: Worker = CompiledWorker(parts.engine, parts.rows, draws, key, coordinator.states)
+        worker: Worker = CompiledWorker(parts.engine, parts.rows, cohorts, key, coordinator.states)
         if engine == "debug":
             worker = DebugWorker(plan, population, key, coordinator.states)
-        driver = _Driver(coordinator, worker, draws, masks, evaluator)
+        driver = _Driver(coordinator, worker, cohorts, masks, evaluator)
         return driver.go(on_round, summary)
 
 
@@ -210,23 +209,23 @@ class _Driver:
         self,
         coordinator: Coordinator,
         worker: Worker,
-        draws: Draws,
+        cohorts: CohortSampler,
         masks: MaskedSums | None,
         evaluator: Evaluator | None,
     ) -> None:
-        self.coordinator, self.worker, self.draws = coordinator, worker, draws
+        self.coordinator, self.worker, self.cohorts = coordinator, worker, cohorts
         self.masks, self.evaluator = masks, evaluator
         self.tested: Evaluation | None = None
         self.tested_at = 0
 
-    def go(self, on_round: Callable[[dict[str, Any]], object] | None, summary: Mapping[str, Any]) -> Run:
+    def go(self, on_round: Callable[[RoundRecord], object] | None, summary: Mapping[str, Any]) -> Run:
         """All rounds that are left."""
         run = self.coordinator
         began = time.perf_counter()
         self._warm()
         run.header["compile_seconds"] = round(time.perf_counter() - began, 3)
         while run.goes_on:
-            work = run.open(self.draws.of(run.round + 1))
+            work = run.open(self.cohorts.of(run.round + 1))
             if work is None:
                 break
             if not run.accept(work, self._total(work)):
@@ -239,7 +238,7 @@ class _Driver:
         run.end(self.tested.by_client() if self.tested is not None else None)
         return Run(
             run.plan, jax.tree.map(np.asarray, run.state), run.records, run.header, dict(summary),
-            run.participation, np.asarray(run.clients.sizes), self.tested, run.keeping.store.path, run.facts(), run.scores,
+            run.participation, np.asarray(run.clients.sizes), self.tested, run.recorder.store.path, run.facts(), run.scores,
         )  # fmt: skip
 
     def _warm(self) -> None:
@@ -254,13 +253,13 @@ class _Driver:
         run = self.coordinator
         watch = run.audit.watch if run.audit is not None else None
         if self.masks is not None:
-            leaving = self.draws.leaving(work.draw)
+            leaving = self.cohorts.leaving(work.cohort)
             return total_of(self.masks, self.worker, run.program.sums, work, run.model(), leaving, watch)
         if watch is not None:  # before the round, which changes what clients remember
             deque(watch.passing(self.worker.encoded(work, [], keep=False)), 0)
         return self.worker.accumulate(work)
 
-    def _test(self) -> dict[str, float] | None:
+    def _test(self) -> Means | None:
         """Means on the test population, if there is one."""
         if self.evaluator is None:
             return None
@@ -298,7 +297,6 @@ def _check_options(
     engine: object,
 ) -> None:
     """Raise `PlanError` unless the options of a run fit each other."""
-    check_names(plan.task.metrics)
     for name, value in (
         ("rounds", rounds),
         ("evaluate_every", evaluate_every),

@@ -25,7 +25,7 @@ from fairyring.learning.example_steps import Drawn, Shapes
 from fairyring.learning.local import Workload
 from fairyring.learning.plan import Plan
 from fairyring.privacy.canaries import canary
-from fairyring.rounds.program import Sums
+from fairyring.rounds.server_program import Sums
 from fairyring.simulation.target import Target
 
 Tree = Any

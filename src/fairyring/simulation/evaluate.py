@@ -13,6 +13,7 @@ from jax import lax
 from fairyring.core.errors import PopulationError
 from fairyring.core.program import Program, handed
 from fairyring.population import Population
+from fairyring.records.round_record import Means
 from fairyring.simulation.columns import bytes_of
 from fairyring.simulation.target import Target
 from fairyring.task import Task
@@ -25,26 +26,38 @@ HELD_BYTES = 256 << 20
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a model does on a population.
+    """How well a model does on a population.
 
     Attributes:
-        means: loss and each metric over all examples.
-        clients: loss and each metric client by client, float32 `[clients]`; NaN for a client without examples.
+        loss: mean over all examples.
+        metrics: each metric of the task over all examples, by name.
+        client_loss: mean loss of each client, float32 `[clients]`; NaN for a client without examples.
+        client_metrics: each metric client by client, float32 `[clients]`, by name; NaN for a client without examples.
         examples: examples of each client, `[clients]`.
     """
 
-    means: dict[str, float]
-    clients: dict[str, np.ndarray]
+    loss: float
+    metrics: dict[str, float]
+    client_loss: np.ndarray
+    client_metrics: dict[str, np.ndarray]
     examples: np.ndarray
 
+    @property
+    def means(self) -> Means:
+        """Loss and metrics over all examples, as a round's record has them."""
+        return Means(self.loss, self.metrics)
+
     def by_client(self) -> dict[str, np.ndarray]:
-        """What is kept of it for each client: `test.examples`, and `test.` with the name of each metric."""
-        examples = {"test.examples": np.asarray(self.examples, np.int32)}
-        return examples | {f"test.{name}": values for name, values in self.clients.items()}
+        """What a run folder keeps of it for each client: `test.examples`, `test.loss` and `test.metrics.NAME` for each metric."""
+        return {
+            "test.examples": np.asarray(self.examples, np.int32),
+            "test.loss": self.client_loss,
+            **{f"test.metrics.{name}": values for name, values in self.client_metrics.items()},
+        }
 
     def worst_decile(self, metric: str) -> float:
-        """The metric averaged over the tenth of the clients it is lowest for."""
-        values = self.clients[metric]
+        """A metric of the task averaged over the tenth of the clients it is lowest for."""
+        values = self.client_metrics[metric]
         values = np.sort(values[np.isfinite(values)])
         return float(values[: max(1, len(values) // 10)].mean())
 
@@ -94,13 +107,13 @@ class Evaluator:
 
     def __call__(self, params: Tree) -> Evaluation:
         """Judge `params`."""
-        names = ["loss", *self.task.metrics]
-        sums = np.zeros((2 * len(names), len(self.population)))
+        measured = 1 + len(self.task.metrics)  # the loss first
+        sums = np.zeros((2 * measured, len(self.population)))
 
         def count(judged: jax.Array, clients: np.ndarray) -> None:
-            flat = np.moveaxis(np.asarray(judged), 1, 0).reshape(2 * len(names), -1)
+            flat = np.moveaxis(np.asarray(judged), 1, 0).reshape(2 * measured, -1)
             flat = flat[:, : len(clients)].astype(np.float64)
-            for i in range(len(names)):
+            for i in range(measured):
                 value, weight = flat[2 * i], flat[2 * i + 1]
                 sums[2 * i] += np.bincount(clients, value * weight, len(self.population))
                 sums[2 * i + 1] += np.bincount(clients, weight, len(self.population))
@@ -113,12 +126,17 @@ class Evaluator:
                 count(*waiting.popleft())
         for judged in waiting:
             count(*judged)
-        means, by_client = {}, {}
         with np.errstate(invalid="ignore", divide="ignore"):
-            for i, name in enumerate(names):
-                means[name] = float(sums[2 * i].sum() / sums[2 * i + 1].sum())
-                by_client[name] = (sums[2 * i] / sums[2 * i + 1]).astype(np.float32)
-        return Evaluation(means, by_client, self.sizes)
+            loss, *means = [float(sums[2 * i].sum() / sums[2 * i + 1].sum()) for i in range(measured)]
+            of_clients = [(sums[2 * i] / sums[2 * i + 1]).astype(np.float32) for i in range(measured)]
+        names = list(self.task.metrics)
+        return Evaluation(
+            loss,
+            dict(zip(names, means, strict=True)),
+            of_clients[0],
+            dict(zip(names, of_clients[1:], strict=True)),
+            self.sizes,
+        )
 
     def _pieces(self) -> Iterator[tuple[int, Mapping[str, jax.Array], np.ndarray]]:
         """All rows, as many at a time as fit: the device, columns `[batches, BATCH, ...]`, and whose they are."""

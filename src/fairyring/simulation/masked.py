@@ -9,10 +9,10 @@ import numpy as np
 
 from fairyring.core.errors import SessionAborted
 from fairyring.core.packing import unpack_words
-from fairyring.rounds.draws import Draw, Leaving
+from fairyring.rounds.cohorts import Leaving, RoundCohort
 from fairyring.rounds.history import Signatures
-from fairyring.rounds.program import Sums
-from fairyring.rounds.total import Exhibit, Summed, Total
+from fairyring.rounds.server_program import Sums
+from fairyring.rounds.total import Exhibit, SecureSumResult, Total
 from fairyring.rounds.watching import Watch
 from fairyring.rounds.worker import Work, Worker
 from fairyring.secagg import (
@@ -52,26 +52,26 @@ class MaskedSums:
 
     def run(
         self,
-        draw: Draw,
+        cohort: RoundCohort,
         leaving: Mapping[int, Leaving],
         model: bytes,
         vectors: Iterable[tuple[int, np.ndarray]],
         previous: bytes | None = None,
-    ) -> Summed:
+    ) -> SecureSumResult:
         """One session.
 
         Args:
-            draw: who was sampled, and who stays.
+            cohort: who was sampled, and who stays.
             leaving: at which point a client vanishes.
             model: digest of the model sent out.
             vectors: `(client, vector)` of those that stay, in any order: uint32 `[length]`. They are asked for once
                 all shares are out.
             previous: head of the run's history before it; None where none is kept.
         """
-        session = Session(self.terms, draw.round, model, previous)
+        session = Session(self.terms, cohort.round, model, previous)
         with ExitStack() as stack:
-            log = self._log(len(draw.sampled) + len(draw.canaries), stack)
-            running = _Round(self, session, draw, leaving, log)
+            log = self._log(len(cohort.sampled) + len(cohort.canaries), stack)
+            running = _Round(self, session, cohort, leaving, log)
             summed = running.run(vectors)
         if summed.transcript is not None:
             survivors = survivors_of(summed.transcript).items()
@@ -108,20 +108,25 @@ class _Round:
     """One session while it runs."""
 
     def __init__(
-        self, sums: MaskedSums, session: Session, draw: Draw, leaving: Mapping[int, Leaving], log: Log
+        self,
+        sums: MaskedSums,
+        session: Session,
+        cohort: RoundCohort,
+        leaving: Mapping[int, Leaving],
+        log: Log,
     ) -> None:
         self.terms, self.leaving = sums.terms, leaving
         self.server = Server(session, log)
         self.clients: dict[bytes, int] = {}
         self.devices: dict[int, Device] = {}
-        for client in [*draw.sampled.tolist(), *draw.canaries.tolist()]:
+        for client in [*cohort.sampled.tolist(), *cohort.canaries.tolist()]:
             identity = sums.identity(client)
             self.clients[identity.public] = client
             self.devices[client] = Device(session, identity, _Passing())
         self.up = self.down = 0
         self.exhibit: Exhibit | None = None
 
-    def run(self, vectors: Iterable[tuple[int, np.ndarray]]) -> Summed:
+    def run(self, vectors: Iterable[tuple[int, np.ndarray]]) -> SecureSumResult:
         try:
             for client, device in self.devices.items():
                 if self._here(client, Leaving.BEFORE_ADVERT):
@@ -142,11 +147,11 @@ class _Round:
             for _ in vectors:  # clients train all the same
                 pass
             phase = error.phase, f"{error.given}; expected {error.expected}"
-            return Summed(None, 0, Traffic(self.up, self.down), phase, None, self.exhibit)
+            return SecureSumResult(None, 0, Traffic(self.up, self.down), phase, None, self.exhibit)
         result = self.server.result
         assert result is not None
         vector = result.sum.astype(np.uint32)
-        return Summed(
+        return SecureSumResult(
             vector, result.count, Traffic(self.up, self.down), None, result.transcript, self.exhibit
         )
 
@@ -213,6 +218,6 @@ def total_of(
             vectors = watch.passing(vectors)
         bits = masks.terms.modulus_bits
         vectors = ((c, noise.share(c, bits, v)) for c, v in vectors)
-    summed = masks.run(work.draw, leaving, model, vectors, work.previous)
+    summed = masks.run(work.cohort, leaving, model, vectors, work.previous)
     vector, count = (None, 0) if summed.vector is None else (summed.vector, summed.count)
     return Total((sums(vector, count),), np.concatenate(faulty), summed)

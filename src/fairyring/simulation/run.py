@@ -12,7 +12,8 @@ from fairyring.learning.server import ServerState
 from fairyring.population import Population
 from fairyring.records.folder import RunFolder
 from fairyring.records.layout import CLIENTS
-from fairyring.rounds.keeping import checkpoint_arrays, write_head
+from fairyring.records.round_record import RoundRecord, table
+from fairyring.rounds.recorder import checkpoint_arrays, write_head
 from fairyring.simulation.evaluate import Evaluation, Evaluator
 from fairyring.simulation.target import target
 
@@ -24,8 +25,7 @@ class Run:
     Attributes:
         plan: what ran.
         state: the server's state at the end: model, optimiser, what the algorithm keeps.
-        metrics: a record a round, as in the run folder's metrics.jsonl. Of a private plan the means of training are noisy:
-            `noise_std` is the standard deviation of the noise in each, and `lost_in_noise` names those it says nothing of.
+        records: a record for each round, as in the run folder's metrics.jsonl.
         header: what run.json holds: seed, versions, machine, status, what was assumed.
         participation: how often each client reported, `[clients]`.
         examples: each client's examples, `[clients]`.
@@ -36,7 +36,7 @@ class Run:
 
     plan: Plan
     state: ServerState
-    metrics: list[dict[str, Any]]
+    records: list[RoundRecord]
     header: dict[str, Any]
     population: dict[str, Any]
     participation: np.ndarray
@@ -54,7 +54,15 @@ class Run:
     @property
     def rounds(self) -> int:
         """How many rounds were run."""
-        return len(self.metrics)
+        return len(self.records)
+
+    def table(self) -> dict[str, np.ndarray]:
+        """The records as columns, an array `[rounds]` each, for plots and data frames: `pandas.DataFrame(run.table())`.
+
+        `loss` and `metrics.accuracy` are of training, `test.loss` and `test.metrics.accuracy` of evaluations, and so on: fields
+        of fields and metrics are named with dots. What was not recorded of a round is NaN, False or an empty string.
+        """
+        return table(self.records)
 
     def evaluate(self, population: Population) -> Evaluation:
         """Judge the trained model on a population: over all its examples, and client by client."""
@@ -69,13 +77,13 @@ class Run:
             RunError: there is something at `folder` already.
             StorageError: it cannot be written.
         """
-        record = RunFolder.create(folder, private=self.plan.protection is not None)
-        write_head(record, self.header, self.plan, self.population)
-        record.append_metrics(self.metrics)
-        record.checkpoint(self.rounds, checkpoint_arrays(self.state, self.participation), self.facts)
-        record.write_arrays(CLIENTS, self.client_arrays())
-        self.folder = record.path
-        return record.path
+        kept = RunFolder.create(folder, private=self.plan.protection is not None)
+        write_head(kept, self.header, self.plan, self.population)
+        kept.append_records(self.records)
+        kept.checkpoint(self.rounds, checkpoint_arrays(self.state, self.participation), self.facts)
+        kept.write_arrays(CLIENTS, self.client_arrays())
+        self.folder = kept.path
+        return kept.path
 
     def client_arrays(self) -> dict[str, np.ndarray]:
         """What is known per client: participation and examples in training, each metric on the test population."""

@@ -12,8 +12,8 @@ from fairyring.learning.device import Broadcast
 from fairyring.learning.example_steps import Drawn
 from fairyring.learning.server import ServerState
 from fairyring.records.states import ClientStates
-from fairyring.rounds.draws import Draw, Draws
-from fairyring.rounds.program import Sums
+from fairyring.rounds.cohorts import CohortSampler, RoundCohort
+from fairyring.rounds.server_program import Sums
 from fairyring.rounds.spending import RoundNoise
 from fairyring.rounds.total import Total
 from fairyring.rounds.worker import Work
@@ -29,7 +29,7 @@ class CompiledWorker:
     Args:
         engine: the compiled plan.
         feed: brings clients' rows to the devices.
-        draws: of the run: the next round's cohort is drawn while devices are at work.
+        cohorts: of the run: the next round's cohort is drawn while devices are at work.
         root: key of the run.
         states: what clients remember, or None.
     """
@@ -38,28 +38,28 @@ class CompiledWorker:
         self,
         engine: Engine,
         feed: Resident | Streamed,
-        draws: Draws,
+        cohorts: CohortSampler,
         root: jax.Array,
         states: ClientStates | None,
     ) -> None:
-        self.engine, self.feed, self.draws, self.states = engine, feed, draws, states
+        self.engine, self.feed, self.cohorts, self.states = engine, feed, cohorts, states
         self.roots = [jax.device_put(root, device) for device in engine.devices]
 
     def accumulate(self, work: Work) -> Total:
         """See `fairyring.rounds.worker.Worker`."""
-        draw, sent = work.draw, self._sent(work)
+        cohort, sent = work.cohort, self._sent(work)
         sums = self._nothing()
         waiting: deque[list[tuple[np.ndarray, Tree, jax.Array]]] = deque()
         bad: list[np.ndarray] = []
-        for pieces in self.feed.pieces(draw.staying):
+        for pieces in self.feed.pieces(cohort.staying):
             waiting.append(self._accumulate(pieces, sums, sent, work.noise))
             if len(waiting) > 1:  # fetch the next piece while this one is computed, but no further ahead
                 bad += self._settle(waiting.popleft())
-        self.draws.of(draw.round + 1)  # while other devices are still at work
+        self.cohorts.of(cohort.round + 1)  # while other devices are still at work
         for judged in waiting:
             bad += self._settle(judged)
-        if len(draw.canaries):
-            sums[0] = self._plant(sums[0], draw, draw.canaries)
+        if len(cohort.canaries):
+            sums[0] = self._plant(sums[0], cohort, cohort.canaries)
         parts = (sums[0], *(handed(part, self.engine.devices[0]) for part in sums[1:]))
         return Total(parts, np.concatenate(bad))
 
@@ -67,29 +67,29 @@ class CompiledWorker:
         self, work: Work, faulty: list[np.ndarray], *, keep: bool = True
     ) -> Iterator[tuple[int, np.ndarray]]:
         """See `fairyring.rounds.worker.Worker`: a sum of one, by the same program as a sum of all."""
-        draw, sent = work.draw, self._sent(work)
+        cohort, sent = work.cohort, self._sent(work)
         width = len(sent)
-        for first in range(0, len(draw.staying), width):
-            for pieces in self.feed.pieces(draw.staying[first : first + width]):
+        for first in range(0, len(cohort.staying), width):
+            for pieces in self.feed.pieces(cohort.staying[first : first + width]):
                 sums = self._nothing()
                 faulty += self._settle(self._accumulate(pieces, sums, sent, work.noise), keep=keep)
                 for place, piece in enumerate(pieces):
                     for client in piece.clients.tolist():  # one, or none
                         yield client, np.asarray(sums[place].message.vector)
-        for client in draw.canaries:
-            message = self._plant(self.engine.nothing(0), draw, np.array([client])).message
+        for client in cohort.canaries:
+            message = self._plant(self.engine.nothing(0), cohort, np.array([client])).message
             yield int(client), np.asarray(message.vector)
 
     def warm(self, state: ServerState, number: int) -> Total:
         """See `fairyring.rounds.worker.Worker`."""
         nobody = np.zeros(0, np.int64)
-        return self.accumulate(Work(Draw(number, nobody, nobody), state))
+        return self.accumulate(Work(RoundCohort(number, nobody, nobody), state))
 
-    def _plant(self, sums: Sums, draw: Draw, canaries: np.ndarray) -> Sums:
+    def _plant(self, sums: Sums, cohort: RoundCohort, canaries: np.ndarray) -> Sums:
         """A device's sums with the messages of canaries in them."""
         ids = np.zeros(self.engine.room, np.int32)
         ids[: len(canaries)] = canaries
-        return self.engine.plant(0, sums, ids, np.int32(len(canaries)), np.int32(draw.round), self.roots[0])
+        return self.engine.plant(0, sums, ids, np.int32(len(canaries)), np.int32(cohort.round), self.roots[0])
 
     def _nothing(self) -> list[Sums]:
         """The sum of no messages, on every device."""
@@ -97,7 +97,7 @@ class CompiledWorker:
 
     def _sent(self, work: Work) -> list[Broadcast]:
         """What the clients on each device receive."""
-        own = Broadcast(work.state.params, work.state.algorithm, np.int32(work.draw.round))
+        own = Broadcast(work.state.params, work.state.algorithm, np.int32(work.cohort.round))
         return [own, *(handed(own, device) for device in self.engine.devices[1:])]
 
     def _accumulate(

@@ -4,7 +4,9 @@ import math
 
 import pytest
 
+from fairyring.records.round_record import LostInNoise, Means, RoundRecord
 from fairyring.report import units
+from tests.rounds.round_records import record_of
 
 
 @pytest.mark.parametrize(
@@ -59,6 +61,7 @@ def test_share_and_metric() -> None:
     assert units.metric("accuracy", 0.9463) == "94.6 %"
     assert units.metric("loss", 0.9463) == "0.9463"
     assert units.metric("accuracy", math.nan) == "not finite"
+    assert units.metric("metrics.accuracy", 0.9463) == "94.6 %"
     assert units.metric("accuracy", None) == "–"
     assert units.count(1, "client") == "1 client"
     assert units.count(1437, "client") == "1,437 clients"
@@ -67,32 +70,41 @@ def test_share_and_metric() -> None:
 @pytest.mark.parametrize(
     ("record", "name", "text", "with_noise"),
     [
-        ({"loss": 2.5}, "loss", "2.5", "2.5"),
+        (record_of(loss=2.5), "loss", "2.5", "2.5"),
         (
-            {"accuracy": 1.0, "noise_std": {"accuracy": 0.3}},
-            "accuracy",
+            record_of(metrics={"accuracy": 1.0}, noise_std=Means(0.1, {"accuracy": 0.3})),
+            "metrics.accuracy",
             "100.0 %",
             "100.0 % (noise ± 30.0 %)",
         ),
         (
-            {"accuracy": 1.0, "noise_std": {"accuracy": 1.265}, "lost_in_noise": ["accuracy"]},
-            "accuracy",
+            record_of(
+                metrics={"accuracy": 1.0},
+                noise_std=Means(0.1, {"accuracy": 1.265}),
+                lost_in_noise=LostInNoise(False, {"accuracy": True}),
+            ),
+            "metrics.accuracy",
             "lost in noise (± 126.5 %)",
             "lost in noise (± 126.5 %)",
         ),
         (
-            {"loss": 2.0, "noise_std": {"loss": 6.32, "accuracy": 0.3}, "lost_in_noise": ["loss"]},
+            record_of(
+                loss=2.0,
+                noise_std=Means(6.32, {"accuracy": 0.3}),
+                lost_in_noise=LostInNoise(True, {"accuracy": False}),
+            ),
             "loss",
             "lost in noise (± 6.32)",
             "lost in noise (± 6.32)",
         ),
-        ({"loss": 2.0, "lost_in_noise": ["accuracy"], "noise_std": None}, "loss", "2", "2"),
-        ({"loss": None}, "loss", "–", "–"),
-        ({"loss": math.nan}, "loss", "not finite", "not finite"),
+        (record_of(loss=2.0, lost_in_noise=LostInNoise(False, {"loss": True})), "loss", "2", "2"),
+        (record_of(loss=math.nan, clients=0), "loss", "–", "–"),
+        (record_of(), "metrics.accuracy", "–", "–"),
+        (record_of(loss=math.nan), "loss", "not finite", "not finite"),
     ],
 )
 def test_a_mean_of_training_is_shown_with_the_noise_in_it(
-    record: dict, name: str, text: str, with_noise: str
+    record: RoundRecord, name: str, text: str, with_noise: str
 ) -> None:
     assert units.mean(record, name) == text
     assert units.mean(record, name, noise=True) == with_noise

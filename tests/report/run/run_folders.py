@@ -9,6 +9,7 @@ from safetensors.numpy import save_file
 
 RUN: dict[str, Any] = {
     "fairyring": "0.1.0",
+    "form": 3,
     "status": "finished",
     "seed": 0,
     "rounds": 60,
@@ -94,7 +95,7 @@ def make_run_folder(
         record: dict[str, Any] = {
             "round": number,
             "loss": float(0.15 + 2.1 * (1 - progress) + abs(rng.normal(0, 0.06))),
-            "accuracy": float(min(1.0, 0.1 + 0.86 * progress + rng.normal(0, 0.025))),
+            "metrics": {"accuracy": float(min(1.0, 0.1 + 0.86 * progress + rng.normal(0, 0.025)))},
             "clients": len(reported),
             "sampled": 10,
             "dropped": dropped,
@@ -105,7 +106,10 @@ def make_run_folder(
             "seconds": 4.1 if number == 1 else float(0.28 + rng.gamma(2.0, 0.01)),
         }
         if number % evaluate_every == 0 or number == rounds:
-            record["test"] = {"loss": 0.2 + 2.0 * (1 - progress), "accuracy": 0.1 + 0.85 * progress}
+            record["test"] = {
+                "loss": 0.2 + 2.0 * (1 - progress),
+                "metrics": {"accuracy": 0.1 + 0.85 * progress},
+            }
         lines.append(json.dumps(record))
     (folder / "metrics.jsonl").write_text("".join(line + "\n" for line in lines))
     arrays = {"participation": participation, "examples": sizes}
@@ -114,7 +118,7 @@ def make_run_folder(
         accuracy = rng.binomial(examples, np.clip(rng.normal(0.94, 0.06, test_clients), 0, 1)) / examples
         arrays |= {
             "test.examples": examples,
-            "test.accuracy": accuracy.astype(np.float32),
+            "test.metrics.accuracy": accuracy.astype(np.float32),
             "test.loss": (1.2 - accuracy).astype(np.float32),
         }
     save_file(arrays, folder / "clients.safetensors")

@@ -223,9 +223,10 @@ def noisy(folder: Path, noise: float, lost: list[int] | None = None, *, evaluati
     path = folder / "metrics.jsonl"
     lines = [msgspec.json.decode(line) for line in path.read_bytes().splitlines()]
     for record in lines:
-        record["noise_std"] = {"loss": 5 * noise, "accuracy": noise}
+        record["noise_std"] = {"loss": 5 * noise, "metrics": {"accuracy": noise}}
         if lost is None or record["round"] in lost:
-            record |= {"lost_in_noise": ["loss", "accuracy"], "accuracy": 1.0, "loss": 0.0}
+            record |= {"loss": 0.0, "metrics": {"accuracy": 1.0}}
+            record["lost_in_noise"] = {"loss": True, "metrics": {"accuracy": True}}
         if not evaluations:
             record.pop("test", None)
     path.write_bytes(b"".join(msgspec.json.encode(record) + b"\n" for record in lines))

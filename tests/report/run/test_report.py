@@ -101,13 +101,13 @@ def test_numbers_are_those_of_the_folder(finished: tuple[Path, str, Page]) -> No
     folder, _, page = finished
     records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     arrays = load_file(folder / "clients.safetensors")
-    accuracy = np.sort(arrays["test.accuracy"].astype(np.float64))
+    accuracy = np.sort(arrays["test.metrics.accuracy"].astype(np.float64))
     up, down = (sum(r[c] for r in records) / 2**20 for c in ("bytes_up", "bytes_down"))
     expected = [
-        f"{100 * records[-1]['test']['accuracy']:.1f} % accuracy on held-out data after 60 rounds",
+        f"{100 * records[-1]['test']['metrics']['accuracy']:.1f} % accuracy on held-out data after 60 rounds",
         f"the 10 clients it serves worst, get {100 * accuracy[:10].mean():.1f} % on average",
         f"{100 * accuracy.mean():.1f} % on average with every client counting the same",
-        f"{100 * np.average(arrays['test.accuracy'], weights=arrays['test.examples']):.1f} % with every example",
+        f"{100 * np.average(arrays['test.metrics.accuracy'], weights=arrays['test.examples']):.1f} % with every example",
         f"the median is {100 * np.median(accuracy):.1f} %",
         f"Clients received {down:.0f} MiB and sent {up:.0f} MiB in all",
         f"one report takes {222_848 / 2**10:.0f} KiB",
@@ -148,7 +148,7 @@ def test_every_round_is_in_the_table(finished: tuple[Path, str, Page]) -> None:
     assert len(rows) == len(records)
     for row, record in zip(rows, records, strict=True):
         assert row.startswith(f"<td>{record['round']}</td><td>{record['clients']}</td>")
-        assert f"{100 * record['accuracy']:.1f}" in row
+        assert f"{100 * record['metrics']['accuracy']:.1f}" in row
 
 
 def test_same_folder_same_bytes(finished: tuple[Path, str, Page]) -> None:
@@ -194,7 +194,7 @@ def test_a_run_without_evaluation_shows_training_only(tmp_path: Path) -> None:
     (folder / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
     _, page = report_of(folder)
     assert "has not been evaluated on held-out data" in page.text
-    assert f"{100 * lines[-1]['accuracy']:.1f} % accuracy in training after 6 rounds" in page.text
+    assert f"{100 * lines[-1]['metrics']['accuracy']:.1f} % accuracy in training after 6 rounds" in page.text
 
 
 def test_a_run_without_rounds(tmp_path: Path) -> None:
@@ -210,11 +210,11 @@ def test_a_run_without_rounds(tmp_path: Path) -> None:
 def test_a_gap_for_what_is_not_finite(tmp_path: Path) -> None:
     folder = make_run_folder(tmp_path / "run", rounds=12)
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    lines[4]["loss"], lines[5]["loss"], lines[5]["nonfinite"] = float("nan"), float("inf"), 3
-    lines[-1]["test"]["accuracy"] = float("nan")
+    lines[4]["loss"], lines[5]["loss"], lines[5]["nonfinite"] = None, None, 3
+    lines[-1]["test"]["metrics"]["accuracy"] = None
     (folder / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
     arrays = load_file(folder / "clients.safetensors")
-    arrays["test.accuracy"][:4] = np.nan
+    arrays["test.metrics.accuracy"][:4] = np.nan
     save_file(arrays, folder / "clients.safetensors")
     _text, page = report_of(folder)
     assert "In 2 rounds the training loss is not a finite number" in page.text
@@ -270,7 +270,8 @@ def test_a_metric_to_be_small_has_its_worst_at_the_top(tmp_path: Path) -> None:
     (folder / "metrics.jsonl").write_text(text)
     error = np.arange(100, dtype=np.float32)
     save_file(
-        {"test.examples": np.ones(100, np.int32), "test.squared_error": error}, folder / "clients.safetensors"
+        {"test.examples": np.ones(100, np.int32), "test.metrics.squared_error": error},
+        folder / "clients.safetensors",
     )
     _, page = report_of(folder)
     assert "the 10 clients it serves worst, get 94.5 on average" in page.text

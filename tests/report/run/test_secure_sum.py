@@ -52,7 +52,10 @@ def test_what_is_not_random_is_not_said_to_be(folder):
 
 def test_rounds_without_a_sum_are_told_with_their_reasons(folder):
     lines = (folder / "metrics.jsonl").read_text("utf-8").splitlines()
-    cut = [lines[0].replace("{", '{"aborted": ["masking", "2 devices <b>"], ', 1), *lines[1:]]
+    cut = [
+        lines[0].replace("{", '{"aborted": {"stage": "masking", "reason": "2 devices <b>"}, ', 1),
+        *lines[1:],
+    ]
     (folder / "metrics.jsonl").write_text("\n".join(cut), "utf-8")
     text = page(folder)
     assert "59 sums were released" in text

@@ -1,8 +1,13 @@
-"""Numbers as a person reads them: every one with its unit, none with false precision."""
+"""Numbers as a person reads them: every one with its unit, none with false precision.
+
+What is measured is named as the columns of a run's records are: `loss`, or `metrics.` and the metric's name.
+"""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from fairyring.records.round_record import Means, RoundRecord
 
 _LESS_IS_BETTER = ("loss", "error", "mse", "mae", "rmse", "perplexity")
 _SHARES = ("accuracy", "precision", "recall", "f1", "share", "top_5", "top5", "exact_match", "hamming")
@@ -27,27 +32,42 @@ def metric(name: str, value: float | None) -> str:
     return share(value) if is_share(name) else number(value)
 
 
-def mean(record: Mapping[str, Any], name: str, *, noise: bool = False) -> str:
+def label(column: str) -> str:
+    """What a column is called: ``squared error`` for ``metrics.squared_error``."""
+    return column.removeprefix("metrics.").replace("_", " ")
+
+
+def mean(record: RoundRecord, name: str, *, noise: bool = False) -> str:
     """A mean of training in a round's record, or that it is lost in noise; `noise`: with the size of the noise in it."""
-    value, deviation = record.get(name), noise_of(record, name)
-    told = metric(name, deviation)
+    value, deviation = training(record).get(name), noise_of(record, name)
+    size = metric(name, deviation)
     if is_lost(record, name):
-        return "lost in noise" if deviation is None else f"lost in noise (± {told})"
-    shown = metric(name, float(value) if isinstance(value, int | float) else None)
-    return shown if deviation is None or not noise else f"{shown} (noise ± {told})"
+        return "lost in noise" if deviation is None else f"lost in noise (± {size})"
+    shown = metric(name, value)
+    return shown if deviation is None or not noise else f"{shown} (noise ± {size})"
 
 
-def is_lost(record: Mapping[str, Any], name: str) -> bool:
-    """Whether a mean of training says nothing, for the noise in it."""
-    lost = record.get("lost_in_noise")
-    return isinstance(lost, list | tuple) and name in lost
+def training(record: RoundRecord) -> dict[str, float]:
+    """The means of a round's training by column; none where there was no sum to take them from."""
+    means = Means(record.loss, record.metrics).columns()
+    return means if record.clients or any(map(math.isfinite, means.values())) else {}
 
 
-def noise_of(record: Mapping[str, Any], name: str) -> float | None:
+def headline(columns: Sequence[str]) -> str | None:
+    """The column that a run is judged by: the accuracy, else the first metric, else the loss; None of none."""
+    if "metrics.accuracy" in columns:
+        return "metrics.accuracy"
+    return next((name for name in columns if name.startswith("metrics.")), columns[0] if columns else None)
+
+
+def is_lost(record: RoundRecord, name: str) -> bool:
+    """Whether a mean of training says nothing because of the noise in it."""
+    return record.lost_in_noise is not None and record.lost_in_noise.columns().get(name, False)
+
+
+def noise_of(record: RoundRecord, name: str) -> float | None:
     """Standard deviation of the noise in a mean of training; None without noise."""
-    deviations = record.get("noise_std")
-    found = deviations.get(name) if isinstance(deviations, Mapping) else None
-    return float(found) if isinstance(found, int | float) else None
+    return record.noise_std.columns().get(name) if record.noise_std is not None else None
 
 
 def number(value: float) -> str:

@@ -1,6 +1,6 @@
 """The report of a run folder."""
 
-from fairyring.report.run.folder import RunFolder
 from fairyring.report.run.page import document
+from fairyring.report.run.reported_run import ReportedRun
 
-__all__ = ["RunFolder", "document"]
+__all__ = ["ReportedRun", "document"]

@@ -40,7 +40,8 @@ class Spread:
 
 
 def spread(name: str, clients: Mapping[str, np.ndarray]) -> Spread | None:
-    """The spread of `name` over `clients` (the arrays of a run's `clients.safetensors`), or None without any."""
+    """The spread of `name`, `loss` or `metrics.accuracy`, over `clients`, the arrays of a run's `clients.safetensors`; None
+    without any."""
     values, examples = clients.get(f"test.{name}"), clients.get("test.examples")
     if values is None or examples is None or values.shape != examples.shape:
         return None

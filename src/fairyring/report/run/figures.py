@@ -69,8 +69,8 @@ def distribution(name: str, values: np.ndarray, worst: np.ndarray) -> str:
         )
         if units.is_share(name):
             _percent(ax.xaxis)
-        ax.set_title(f"{name.replace('_', ' ').capitalize()} of each client")
-        ax.set_xlabel(f"{name.replace('_', ' ')} on the client's own data")
+        ax.set_title(f"{units.label(name).capitalize()} of each client")
+        ax.set_xlabel(f"{units.label(name)} on the client's own data")
         _count_axis(ax, "clients")
         ax.legend(loc="upper right" if units.less_is_better(name) else "upper left", handlelength=1.0)
 

@@ -8,10 +8,10 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from fairyring.report.kit import Document, escaped, mapping, number, stat, units, when, words
+from fairyring.report.kit import Document, escaped, mapping, number, stat, units, when
 from fairyring.report.run import sections
-from fairyring.report.run.folder import RunFolder
 from fairyring.report.run.privacy import alarm, privacy, why_nothing
+from fairyring.report.run.reported_run import ReportedRun
 from fairyring.report.run.secure_sum import secure_sum
 
 _ORDER = (
@@ -28,7 +28,7 @@ _ORDER = (
 )
 
 
-def document(folder: RunFolder) -> Document:
+def document(folder: ReportedRun) -> Document:
     """What the report of a run says."""
     run, clients = folder.run, folder.population.get("clients")
     done, planned = len(folder.rounds), run.get("rounds")
@@ -40,13 +40,13 @@ def document(folder: RunFolder) -> Document:
     elif name is None or value is None:
         title = f"Trained for {units.count(done, 'round')}"
     elif not at and units.is_lost(folder.rounds[-1], name):
-        title = f"After {units.count(done, 'round')} the training {words(name)} is lost in noise"
+        title = f"After {units.count(done, 'round')} the training {units.label(name)} is lost in noise"
     elif not math.isfinite(value):
-        title = f"After {units.count(done, 'round')} the {words(name)} is not a finite number"
+        title = f"After {units.count(done, 'round')} the {units.label(name)} is not a finite number"
     else:
         where = "on held-out data" if at else "in training"
         shown = units.metric(name, value) if at else units.mean(folder.rounds[-1], name, noise=True)
-        title = f"{shown} {words(name)} {where} after {units.count(at or done, 'round')}"
+        title = f"{shown} {units.label(name)} {where} after {units.count(at or done, 'round')}"
 
     lead = []
     if clients:
@@ -96,11 +96,11 @@ def document(folder: RunFolder) -> Document:
     )
 
 
-def _stats(folder: RunFolder) -> Iterable[str]:
+def _stats(folder: ReportedRun) -> Iterable[str]:
     run = folder.run
     name, value, at = _result(folder)
     yield stat(
-        (f"Held-out {words(name)}" if at else f"Training {words(name)}") if name else "Result",
+        f"{'Held-out' if at else 'Training'} {units.label(name)}" if name else "Result",
         *_last(folder, name, value, at),
     )
     served = sections.spread_of(folder)
@@ -132,19 +132,19 @@ def _stats(folder: RunFolder) -> Iterable[str]:
     yield stat("Travelled", units.size(up + down), f"{units.size(up)} up, {units.size(down)} down")
 
 
-def _result(folder: RunFolder) -> tuple[str | None, float | None, int | None]:
-    """Name and last value of the headline metric, and the round of its evaluation (None: from training)."""
-    name = folder.headline_metric
+def _result(folder: ReportedRun) -> tuple[str | None, float | None, int | None]:
+    """The column a run is judged by, its last value, and the round of that evaluation; None for a value from training."""
+    name = folder.headline
     if name is None:
         return None, None, None
     if folder.evaluations:
         at, values = folder.evaluations[-1]
         if name in values:
-            return name, _finite_or_nan(values[name]), at
-    return name, number(folder.rounds[-1].get(name)), None
+            return name, values[name], at
+    return name, units.training(folder.rounds[-1]).get(name), None
 
 
-def _last(folder: RunFolder, name: str | None, value: float | None, at: int | None) -> tuple[str, str]:
+def _last(folder: ReportedRun, name: str | None, value: float | None, at: int | None) -> tuple[str, str]:
     """The value of `_result` in words, and where it is from."""
     if name is None:
         return units.metric("", value), "no metric was recorded"
@@ -156,13 +156,7 @@ def _last(folder: RunFolder, name: str | None, value: float | None, at: int | No
     return "lost in noise" if lost else units.metric(name, value), where
 
 
-def _finite_or_nan(value: object) -> float:
-    """JSON has no NaN: a metric that was measured and not finite is recorded as null."""
-    found = number(value)
-    return math.nan if found is None else found
-
-
-def _seconds_of(folder: RunFolder) -> float | None:
+def _seconds_of(folder: ReportedRun) -> float | None:
     recorded = number(folder.run.get("seconds"))
     if recorded:
         return recorded
@@ -170,7 +164,7 @@ def _seconds_of(folder: RunFolder) -> float | None:
     return float(np.nansum(seconds)) if np.isfinite(seconds).any() else None
 
 
-def _what(folder: RunFolder) -> str:
+def _what(folder: ReportedRun) -> str:
     """What was learned, in a few words: the task's name, and the model's if the plan tells."""
     task = folder.plan.get("task")
     if isinstance(task, dict):

@@ -23,7 +23,7 @@ from fairyring.report.kit import (
     units,
 )
 from fairyring.report.run import privacy_figures as figures
-from fairyring.report.run.folder import RunFolder
+from fairyring.report.run.reported_run import ReportedRun
 
 _TITLE = "What the model may tell about one {}"
 _MECHANISMS = {
@@ -35,7 +35,7 @@ _MECHANISMS = {
 _STEPS = "Gaussian noise, added by every client in each local step; counted for {} steps a round"
 
 
-def privacy(folder: RunFolder) -> Section | None:
+def privacy(folder: ReportedRun) -> Section | None:
     """The section, or nothing for a plan without a promise that was not audited either."""
     promise, audit = mapping(folder.run.get("privacy")), audit_of(folder)
     if not promise and not audit:
@@ -48,7 +48,7 @@ def privacy(folder: RunFolder) -> Section | None:
     return Section("privacy", _TITLE.format(_unit(promise)), body)
 
 
-def audit_of(folder: RunFolder) -> Mapping[str, Any]:
+def audit_of(folder: ReportedRun) -> Mapping[str, Any]:
     """What audits of the run found, during it or afterwards: of both, what contradicts the promise, if one does."""
     found, during = dict(mapping(folder.audit)), dict(mapping(folder.run.get("audit")))
     mechanism = during.pop("mechanism", None)
@@ -58,14 +58,14 @@ def audit_of(folder: RunFolder) -> Mapping[str, Any]:
     return found
 
 
-def why_nothing(folder: RunFolder) -> str | None:
+def why_nothing(folder: ReportedRun) -> str | None:
     """Why nothing is promised: what the run says itself, or that an audit made afterwards contradicts it."""
     why = mapping(folder.run.get("privacy")).get("why_nothing")
     refuted = any(mapping(part).get("holds") is False for part in audit_of(folder).values())
     return str(why) if why else "the audit contradicts what was claimed" if refuted else None
 
 
-def alarm(folder: RunFolder) -> str | None:
+def alarm(folder: ReportedRun) -> str | None:
     """What must be said before all else: an audit that the promise does not survive."""
     mechanism = mapping(audit_of(folder).get("mechanism"))
     if mechanism.get("holds") is False:
@@ -93,7 +93,7 @@ def _refuted(found: Mapping[str, Any]) -> str:
     )
 
 
-def _promise(folder: RunFolder, promise: Mapping[str, Any]) -> str:
+def _promise(folder: ReportedRun, promise: Mapping[str, Any]) -> str:
     limit, spent = number(promise.get("epsilon")), number(promise.get("spent"))
     clients, cohort = folder.population.get("clients"), folder.column("clients")
     by_steps, mechanism = bool(promise.get("steps")), str(promise.get("mechanism"))
@@ -159,8 +159,8 @@ def _factor(epsilon: float) -> str:
     return f"about {units.number(math.exp(epsilon))}" if epsilon < 20 else "which bounds nothing to speak of"
 
 
-def _spent(folder: RunFolder, promise: Mapping[str, Any]) -> str:
-    judged = [(r["round"], r["epsilon"]) for r in folder.rounds if number(r.get("epsilon")) is not None]
+def _spent(folder: ReportedRun, promise: Mapping[str, Any]) -> str:
+    judged = [(one.round, one.epsilon) for one in folder.rounds if one.epsilon is not None]
     parts = []
     if judged:
         rounds, spent = (np.array(column, float) for column in zip(*judged, strict=True))
@@ -180,7 +180,7 @@ def _spent(folder: RunFolder, promise: Mapping[str, Any]) -> str:
     return pair(parts)
 
 
-def _ledger(folder: RunFolder) -> str:
+def _ledger(folder: ReportedRun) -> str:
     path = folder.path / LEDGER
     if not path.is_file():
         return absent("This run kept its ledger in memory only: there is no file to check it by.")
@@ -212,7 +212,7 @@ def _mechanism(audit: Mapping[str, Any]) -> str:
     return paragraph(f"{statement} {found.get('blind', '')}")
 
 
-def _canaries(folder: RunFolder, audit: Mapping[str, Any]) -> str:
+def _canaries(folder: ReportedRun, audit: Mapping[str, Any]) -> str:
     found = mapping(audit.get("canaries"))
     if not found and _unit(mapping(folder.run.get("privacy"))) == "example":
         return absent(
@@ -244,7 +244,7 @@ def _canaries(folder: RunFolder, audit: Mapping[str, Any]) -> str:
     return text + pair([Figure(svg, caption, "Scores of canaries")])
 
 
-def _membership(folder: RunFolder, audit: Mapping[str, Any]) -> str:
+def _membership(folder: ReportedRun, audit: Mapping[str, Any]) -> str:
     """How well shadow runs tell who took part."""
     found = mapping(audit.get("membership"))
     if not found:
@@ -273,7 +273,7 @@ def _membership(folder: RunFolder, audit: Mapping[str, Any]) -> str:
     return text + pair([Figure(svg, caption, "Membership inference")])
 
 
-def _reconstruction(folder: RunFolder, audit: Mapping[str, Any]) -> str:
+def _reconstruction(folder: ReportedRun, audit: Mapping[str, Any]) -> str:
     found = mapping(audit.get("reconstruction"))
     if not found:
         return absent(

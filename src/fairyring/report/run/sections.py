@@ -17,11 +17,10 @@ from fairyring.report.kit import (
     paragraph,
     table,
     units,
-    words,
 )
 from fairyring.report.run import figures
 from fairyring.report.run.clients import Spread, spread
-from fairyring.report.run.folder import RunFolder
+from fairyring.report.run.reported_run import ReportedRun
 
 _TABLE_ROWS = 100
 _KINDS = {
@@ -31,21 +30,18 @@ _KINDS = {
 }
 
 
-def learning(folder: RunFolder) -> Section:
+def learning(folder: ReportedRun) -> Section:
     if not folder.rounds:
         return Section(
             "learning", "How it learned", absent("No round has finished, so there is nothing to draw.")
         )
     rounds = folder.column("round")
-    names = [n for n in (folder.headline_metric, "loss", *folder.training_metrics) if n]
+    names = [n for n in (folder.headline, "loss", *folder.measured) if n]
     parts, notes = [], []
     for name in dict.fromkeys(names):
         training = folder.column(name)
-        tests = [(at, number(v.get(name))) for at, v in folder.evaluations if name in v]
-        evaluated = [(at, math.nan if v is None else v) for at, v in tests]
-        released = np.array(
-            ["aborted" not in r for r in folder.rounds], bool
-        )  # a round without a sum has no mean
+        evaluated = [(at, values[name]) for at, values in folder.evaluations if name in values]
+        released = np.array([one.aborted is None for one in folder.rounds], bool)  # without a sum no mean
         missing = int((~np.isfinite(training) & released).sum())
         drowned = folder.lost(name)
         if drowned.any():
@@ -54,14 +50,14 @@ def learning(folder: RunFolder) -> Section:
             if drowned.all() and not evaluated:
                 continue
         if not np.isfinite(training).any() and not any(np.isfinite(v) for _, v in evaluated):
-            notes.append(f"No finite {words(name)} was recorded.")
+            notes.append(f"No finite {units.label(name)} was recorded.")
             continue
         if missing:
             notes.append(
-                f"In {units.count(missing, 'round')} the training {words(name)} is not a finite number; "
+                f"In {units.count(missing, 'round')} the training {units.label(name)} is not a finite number; "
                 "its curve has a gap there."
             )
-        title = words(name).capitalize()
+        title = units.label(name).capitalize()
         caption = f"Last: {units.mean(folder.rounds[-1], name, noise=True)} in training"
         if evaluated:
             caption += f", {units.metric(name, evaluated[-1][1])} on held-out data (round {units.count(evaluated[-1][0])})"
@@ -82,7 +78,7 @@ def learning(folder: RunFolder) -> Section:
     return Section("learning", "How it learned", body)
 
 
-def _drowned(folder: RunFolder, name: str, lost: np.ndarray) -> str:
+def _drowned(folder: ReportedRun, name: str, lost: np.ndarray) -> str:
     """That a mean of training says nothing in some rounds."""
     noise = (
         float(np.nanmedian(folder.noise(name)[lost])) if np.isfinite(folder.noise(name)[lost]).any() else None
@@ -90,11 +86,11 @@ def _drowned(folder: RunFolder, name: str, lost: np.ndarray) -> str:
     size = "" if noise is None else f": its noise is ± {units.metric(name, noise)}"
     where = "every round" if lost.all() else units.count(int(lost.sum()), "round")
     gap = "" if lost.all() else "; its curve has a gap there"
-    return f"In {where} the training {words(name)} is lost in noise{size}, as wide as the range it can have{gap}."
+    return f"In {where} the training {units.label(name)} is lost in noise{size}, as wide as the range it can have{gap}."
 
 
-def _round_table(folder: RunFolder) -> str:
-    metrics = folder.training_metrics
+def _round_table(folder: ReportedRun) -> str:
+    measured = folder.measured
     total = len(folder.rounds)
     step = -(-total // _TABLE_ROWS)
     shown = [r for i, r in enumerate(folder.rounds) if i % step == 0 or i == total - 1]
@@ -102,17 +98,17 @@ def _round_table(folder: RunFolder) -> str:
     head = [
         "round",
         "clients",
-        *(f"{words(m)}" for m in metrics),
-        *(f"held-out {words(m)}" for m in tested),
+        *(units.label(name) for name in measured),
+        *(f"held-out {units.label(name)}" for name in tested),
     ]
     rows = []
     for record in shown:
-        test = mapping(record.get("test"))
+        test = record.test.columns() if record.test is not None else {}
         cells = [
-            units.count(record["round"]),
-            units.count(record["clients"]) if "clients" in record else "–",
-            *(units.mean(record, m) for m in metrics),
-            *(units.metric(m, number(test.get(m))) if m in test else "" for m in tested),
+            units.count(record.round),
+            units.count(record.clients),
+            *(units.mean(record, name) for name in measured),
+            *(units.metric(name, test[name]) if name in test else "" for name in tested),
         ]
         rows.append("<tr>" + "".join(f"<td>{escaped(c)}</td>" for c in cells) + "</tr>")
     label = "The numbers by round" if step == 1 else f"The numbers, every {step} rounds"
@@ -122,14 +118,14 @@ def _round_table(folder: RunFolder) -> str:
     )
 
 
-def served(folder: RunFolder) -> Section:
+def served(folder: ReportedRun) -> Section:
     served = spread_of(folder)
     title = "How well it serves each client"
     if served is None:
         return Section(
             "clients", title, absent("There is no evaluation per client yet; it is made when a run ends.")
         )
-    name = words(served.name)
+    name = units.label(served.name)
 
     def value(of: float) -> str:
         return units.metric(served.name, of)
@@ -169,7 +165,7 @@ def served(folder: RunFolder) -> Section:
     return Section("clients", title, body + pair(parts))
 
 
-def participation(folder: RunFolder) -> Section:
+def participation(folder: ReportedRun) -> Section:
     title = "Who took part"
     parts, body = [], ""
     took = folder.clients.get("participation")
@@ -215,7 +211,7 @@ def participation(folder: RunFolder) -> Section:
     return Section("participation", title, body + pair(parts))
 
 
-def traffic(folder: RunFolder) -> Section:
+def traffic(folder: ReportedRun) -> Section:
     title = "What travelled"
     up, down = folder.column("bytes_up"), folder.column("bytes_down")
     if not folder.rounds or not (np.isfinite(up).any() or np.isfinite(down).any()):
@@ -241,7 +237,7 @@ def traffic(folder: RunFolder) -> Section:
     return Section("traffic", title, body + pair(parts))
 
 
-def pace(folder: RunFolder) -> Section:
+def pace(folder: ReportedRun) -> Section:
     title = "Time a round"
     seconds = folder.column("seconds")
     if not np.isfinite(seconds).any():
@@ -254,7 +250,7 @@ def pace(folder: RunFolder) -> Section:
     slowest = int(np.nanargmax(seconds))
     caption = (
         f"Median {units.duration(float(np.nanmedian(seconds)))}; the slowest, round "
-        f"{units.count(folder.rounds[slowest]['round'])}, took {units.duration(float(seconds[slowest]))}."
+        f"{units.count(folder.rounds[slowest].round)}, took {units.duration(float(seconds[slowest]))}."
     )
     compiling = number(folder.run.get("compile_seconds"))
     before = f" Compiling the program before them took {units.duration(compiling)}." if compiling else ""
@@ -265,7 +261,7 @@ def pace(folder: RunFolder) -> Section:
     return Section("pace", title, body + pair([drawn]))
 
 
-def plan(folder: RunFolder) -> Section:
+def plan(folder: ReportedRun) -> Section:
     title = "The plan"
     if not folder.plan:
         return Section("plan", title, absent("The plan was not recorded."))
@@ -277,7 +273,7 @@ def plan(folder: RunFolder) -> Section:
     return Section("plan", title, intro + table(flat({**folder.plan, **fewer})))
 
 
-def assumptions(folder: RunFolder) -> Section:
+def assumptions(folder: ReportedRun) -> Section:
     title = "What was assumed, and what was not private"
     given = folder.run.get("assumptions")
     entries = [a for a in given if isinstance(a, Mapping)] if isinstance(given, list) else []
@@ -300,7 +296,7 @@ def assumptions(folder: RunFolder) -> Section:
     return Section("assumptions", title, f'<ul class="promises">{"".join(items)}</ul>{_outside(folder)}')
 
 
-def _outside(folder: RunFolder) -> str:
+def _outside(folder: ReportedRun) -> str:
     """What lies in the folder of a private run and is not covered by its promise."""
     given = folder.run.get("outside")
     entries = [one for one in given if isinstance(one, Mapping)] if isinstance(given, list) else []
@@ -318,7 +314,7 @@ def _outside(folder: RunFolder) -> str:
     return f"<details><summary>{lead}</summary><table><tbody>{''.join(rows)}</tbody></table></details>"
 
 
-def provenance(folder: RunFolder) -> Section:
+def provenance(folder: ReportedRun) -> Section:
     run, machine = folder.run, mapping(folder.run.get("machine"))
     dropout = number(run.get("dropout"))
     rows = [
@@ -362,6 +358,6 @@ def provenance(folder: RunFolder) -> Section:
     return Section("provenance", "How to get it again", intro + table(rows))
 
 
-def spread_of(folder: RunFolder) -> Spread | None:
-    name = folder.headline_metric
+def spread_of(folder: ReportedRun) -> Spread | None:
+    name = folder.headline
     return spread(name, folder.clients) if name else None

@@ -1,17 +1,19 @@
 """What the server saw of one client, beside what the client meant: the section on the secure sum."""
 
+from collections import Counter
+
 import numpy as np
 
 from fairyring.report.kit import Figure, Section, absent, escaped, mapping, pair, paragraph, units
 from fairyring.report.run import figures
-from fairyring.report.run.folder import RunFolder
+from fairyring.report.run.reported_run import ReportedRun
 from fairyring.report.run.uniformity import Uniformity, uniformity
 
 _SHOWN = 1 << 14  # numbers of a vector that are drawn
 _TITLE = "What the server saw"
 
 
-def secure_sum(folder: RunFolder) -> Section | None:
+def secure_sum(folder: ReportedRun) -> Section | None:
     """The section, or nothing for a plan without a secure sum."""
     promise = mapping(folder.plan.get("secure_sum"))
     if not promise:
@@ -32,20 +34,17 @@ def secure_sum(folder: RunFolder) -> Section | None:
     return Section("secure-sum", _TITLE, body + "".join(map(pair, rows)))
 
 
-def _sessions(folder: RunFolder) -> str:
-    summed = [r for r in folder.rounds if "aborted" not in r]
-    aborted = [r for r in folder.rounds if "aborted" in r]
+def _sessions(folder: ReportedRun) -> str:
+    summed = [one.clients for one in folder.rounds if one.aborted is None]
+    aborted = [one.aborted for one in folder.rounds if one.aborted is not None]
     if not folder.rounds:
         return ""
     words = f"{units.count(len(summed), 'sum')} {'was' if len(summed) == 1 else 'were'} released"
     if summed:
-        words += f", the smallest of {units.count(min(r.get('clients', 0) for r in summed), 'client')}"
+        words += f", the smallest of {units.count(min(summed), 'client')}"
     text = f"<p>{escaped(words)}. <code>fairyring verify</code> checks the transcript of each.</p>"
     if aborted:
-        reasons: dict[str, int] = {}
-        for record in aborted:
-            phase, why = record["aborted"][:2]
-            reasons[f"{phase}: {why}"] = reasons.get(f"{phase}: {why}", 0) + 1
+        reasons = Counter(f"{one.phase}: {one.reason}" for one in aborted)
         counted = [(units.count(n, "round"), why) for why, n in reasons.items()]
         listed = "".join(f"<li>{escaped(f'{rounds}, {why}')}</li>" for rounds, why in counted)
         text += f"<p>Ended without a sum, and changed nothing:</p><ul>{listed}</ul>"

@@ -5,41 +5,23 @@ The report is opened on runs that are finished, running, killed or damaged, so o
 
 import json
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fairyring.core.errors import RunDamaged, RunError
+from fairyring.core.reading import NotJson
+from fairyring.records.form import check_form
 from fairyring.records.layout import AUDIT, CLIENTS, METRICS, PLAN, POPULATION, RUN, SCORES
+from fairyring.records.round_record import Means, RoundRecord, read_record, table
 from fairyring.report.kit import units
-
-_COUNTS = {
-    "round",
-    "clients",
-    "sampled",
-    "dropped",
-    "nonfinite",
-    "aborted",
-    "examples",
-    "bytes_up",
-    "bytes_down",
-    "seconds",
-    "canaries",
-    "epsilon",
-    "empirical_epsilon",
-    "empirical_epsilon_lower",
-    "noise",
-    "snr",
-    "noise_std",
-    "lost_in_noise",
-}
 
 
 @dataclass(frozen=True)
-class RunFolder:
+class ReportedRun:
     """What a run left behind.
 
     Attributes:
@@ -47,7 +29,7 @@ class RunFolder:
         run: `run.json`.
         plan: `plan.json`, empty if it is missing.
         population: `population.json`, empty if it is missing.
-        rounds: one record a finished round, in order.
+        rounds: a record for each finished round, in order.
         clients: per-client arrays by name, empty until a run has ended.
         exhibit: one client's vector and what the server received of it, where a secure sum ran with real messages.
         audit: what audits of the run found afterwards, empty without one.
@@ -59,7 +41,7 @@ class RunFolder:
     run: dict[str, Any]
     plan: dict[str, Any]
     population: dict[str, Any]
-    rounds: list[dict[str, Any]]
+    rounds: list[RoundRecord]
     clients: dict[str, np.ndarray]
     exhibit: dict[str, np.ndarray]
     audit: dict[str, Any]
@@ -67,12 +49,13 @@ class RunFolder:
     remarks: list[str] = field(default_factory=list)
 
     @classmethod
-    def read(cls, folder: str | Path) -> "RunFolder":
+    def read(cls, folder: str | Path) -> "ReportedRun":
         """Read `folder`.
 
         Raises:
             RunError: it is not a run folder.
             RunDamaged: its `run.json` is not readable.
+            RunMismatch: it was written in a form of another version.
         """
         path = Path(folder)
         if not (path / RUN).is_file():
@@ -91,12 +74,13 @@ class RunFolder:
                 expected="the record of a run",
                 do="Resume the run to write it again, or give another folder.",
             )
+        check_form(run, str(path))
         return cls(
             path,
             run,
             _json(path / PLAN, remarks),
             _json(path / POPULATION, remarks),
-            _lines(path / METRICS, remarks),
+            _records(path / METRICS, remarks),
             _arrays(path / CLIENTS, remarks),
             _arrays(path / "exhibit.safetensors", remarks),
             _json(path / AUDIT, remarks) if (path / AUDIT).is_file() else {},
@@ -105,22 +89,24 @@ class RunFolder:
         )
 
     @property
-    def training_metrics(self) -> list[str]:
-        """Names measured while training, the loss first."""
-        return _metric_names(self.rounds)
+    def measured(self) -> list[str]:
+        """Columns of what was measured while training, the loss first: `loss`, `metrics.accuracy`."""
+        return list(
+            dict.fromkeys(name for one in self.rounds for name in Means(one.loss, one.metrics).columns())
+        )
 
     @property
     def evaluations(self) -> list[tuple[int, dict[str, float]]]:
-        """`(round, values)` of every round with an evaluation."""
-        return [(r["round"], r["test"]) for r in self.rounds if isinstance(r.get("test"), Mapping)]
+        """Of every round with an evaluation, the round and what was found: `loss`, `metrics.accuracy`."""
+        return [(one.round, one.test.columns()) for one in self.rounds if one.test is not None]
 
     @property
-    def headline_metric(self) -> str | None:
-        """The metric a run is judged by: accuracy, else the first one that is not the loss, else the loss."""
-        names = _metric_names([values for _, values in self.evaluations]) or self.training_metrics
-        if "accuracy" in names:
-            return "accuracy"
-        return next((name for name in names if name != "loss"), names[0] if names else None)
+    def headline(self) -> str | None:
+        """The column a run is judged by: the accuracy, else the first metric there is, else the loss."""
+        names = (
+            list(dict.fromkeys(name for _, values in self.evaluations for name in values)) or self.measured
+        )
+        return units.headline(names)
 
     def lost(self, name: str) -> np.ndarray:
         """In which rounds a mean of training is lost in noise: bool `[rounds]`."""
@@ -128,24 +114,16 @@ class RunFolder:
 
     def noise(self, name: str) -> np.ndarray:
         """Standard deviation of the noise in a mean of training, float64 `[rounds]`; NaN where there is none."""
-        return np.array([_float(units.noise_of(record, name)) for record in self.rounds], dtype=np.float64)
+        return self.column(f"noise_std.{name}")
 
     def column(self, name: str) -> np.ndarray:
-        """A field of every round as float64 `[rounds]`; what is missing is NaN."""
-        return np.array([_float(r.get(name)) for r in self.rounds], dtype=np.float64)
+        """A column of numbers of all records, float64 `[rounds]`; what is missing is NaN."""
+        found = self._table.get(name)
+        return np.full(len(self.rounds), math.nan) if found is None else found.astype(np.float64)
 
-
-def _metric_names(records: list[dict[str, Any]]) -> list[str]:
-    names: dict[str, None] = {"loss": None} if any("loss" in r for r in records) else {}
-    for record in records:
-        for name, value in record.items():
-            if name not in _COUNTS and isinstance(value, int | float | None) and name != "test":
-                names.setdefault(name, None)
-    return list(names)
-
-
-def _float(value: Any) -> float:
-    return float(value) if isinstance(value, int | float) else math.nan
+    @cached_property
+    def _table(self) -> dict[str, np.ndarray]:
+        return table(self.rounds)
 
 
 def _json(path: Path, remarks: list[str]) -> dict[str, Any]:
@@ -163,16 +141,16 @@ def _json(path: Path, remarks: list[str]) -> dict[str, Any]:
     return value
 
 
-def _lines(path: Path, remarks: list[str]) -> list[dict[str, Any]]:
+def _records(path: Path, remarks: list[str]) -> list[RoundRecord]:
     if not path.is_file():
         return []
-    by_round: dict[int, dict[str, Any]] = {}
+    by_round: dict[int, RoundRecord] = {}
     unreadable = 0
-    for line in path.read_text("utf-8", errors="replace").splitlines():
+    for line in path.read_bytes().splitlines():
         try:
-            record = json.loads(line)
-            by_round[int(record["round"])] = record
-        except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
+            record = read_record(line)
+            by_round[record.round] = record
+        except NotJson:
             unreadable += 1
     if unreadable:
         lines = "One line" if unreadable == 1 else f"{unreadable} lines"

@@ -1,4 +1,4 @@
-"""The server's half of every round, compiled: what all drivers run, whoever has computed the sum."""
+"""The server half of every round, compiled: all drivers run it, whoever computed the sum."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -26,15 +26,15 @@ class ServerProgram:
     """A plan's server half, compiled for one device.
 
     Args:
-        plan: whose.
-        clients: how many the population has.
+        plan: whose server half it is.
+        clients: how many clients the population has.
         root: key of the run.
-        device: where the server is.
+        device: on which it runs.
         options: of the compiler.
 
     Attributes:
         root: the run's key, on the device.
-        compiled: the programs so far, by what they do and of how many parts.
+        compiled: the programs so far, by name and by the number of parts they add up.
     """
 
     def __init__(
@@ -63,13 +63,13 @@ class ServerProgram:
         return other
 
     def sums(self, vector: np.ndarray | None = None, count: int = 0) -> Sums:
-        """A masked sum of so many clients, on the server's device; of nobody without one."""
+        """A masked sum of `count` clients on the server's device; without `vector`, the sum of nobody."""
         message = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), self.plan.message_shape)
         message = message if vector is None else message._replace(vector=vector)
         return jax.device_put(Sums(message, np.int32(count)), self.device)
 
     def warm(self, state: ServerState, parts: tuple[Sums, ...]) -> None:
-        """Compile what rounds of such parts need; `parts` are those of nobody."""
+        """Compile what a round needs whose total has parts like these, which are the sums of nobody."""
         if self.plan.protection is None:
             self.finish(state, parts, 0)
         else:
@@ -82,13 +82,13 @@ class ServerProgram:
     def finish(
         self, state: ServerState, parts: tuple[Sums, ...], number: int
     ) -> tuple[ServerState, jax.Array, jax.Array]:
-        """The server's half of round `number`: the state, `[auxiliary...]`, and how many reported."""
+        """The server half of round `number`: the next state, `[auxiliary...]`, and how many reported."""
         return self._of(self._finish, len(parts))(0, state, parts, np.int32(number), self.root)
 
     def finish_noisy(
         self, state: ServerState, sums: Sums, number: int
     ) -> tuple[ServerState, jax.Array, jax.Array, jax.Array]:
-        """The same of the one noisy sum, and the decoded mean vector."""
+        """The same for one noisy sum, with the decoded mean vector as the last result."""
         return self._of(self._finish_noisy, 1)(0, state, sums, np.int32(number), self.root)
 
     def _of(self, function: Callable[..., Tree], parts: int) -> Program:
@@ -117,10 +117,10 @@ class ServerProgram:
 
 
 def counts(plan: Plan, reported: Any) -> Any:
-    """How many reports a round goes on with, of so many that came: the one place that says what is too few.
+    """How many reports count, of those that came: the one place that decides when there are too few.
 
-    A sum of fewer than the minimum is not released, and counts as none. But where who took part is a secret, so is that
-    nobody did: noise alone is released then, as of one.
+    A sum of fewer than the minimum is not released, and counts as none. But where it is a secret who took part, it is also a
+    secret that nobody did: then noise alone is released, as if one client had reported.
     """
     counted = reported * (reported >= plan.minimum_cohort)
     if plan.secret_rate is not None and plan.minimum_cohort == 1:

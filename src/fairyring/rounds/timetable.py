@@ -1,6 +1,10 @@
-"""What a run does beside its rounds, and when: evaluate, save a checkpoint, stop."""
+"""When a run evaluates, saves a checkpoint and stops."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from fairyring.records.round_record import RoundRecord
+from fairyring.rounds.stopping import EarlyStopping
 
 CHECKPOINT_SECONDS = 10.0
 
@@ -13,11 +17,13 @@ class Timetable:
         rounds: in all.
         evaluate_every: rounds between evaluations.
         checkpoint_every: rounds between checkpoints; None for about every ten seconds.
+        stop: by which evaluations it stops early; None for none.
     """
 
     rounds: int
     evaluate_every: int
     checkpoint_every: int | None = None
+    stop: EarlyStopping | None = None
 
     def evaluates(self, round: int) -> bool:
         """Whether a round is followed by an evaluation; the last one is."""
@@ -30,3 +36,8 @@ class Timetable:
         if self.checkpoint_every is not None:
             return round % self.checkpoint_every == 0
         return seconds > CHECKPOINT_SECONDS
+
+    def stops(self, records: Sequence[RoundRecord]) -> bool:
+        """Whether the evaluations so far end the run."""
+        evaluations = [record.test for record in records if record.test is not None]
+        return self.stop is not None and self.stop.judge(evaluations)

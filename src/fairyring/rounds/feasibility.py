@@ -1,4 +1,4 @@
-"""Whether this driver can keep what a plan's promise claims of who takes part."""
+"""Feasibility checks: whether a run can keep what its plan's privacy guarantee assumes of who takes part."""
 
 import math
 
@@ -9,21 +9,21 @@ from fairyring.learning.example_protection import ROOM
 from fairyring.learning.plan import Plan
 from fairyring.privacy.accounting import Accountant
 from fairyring.privacy.participation import FixedSize, PoissonSampled
-from fairyring.rounds.draws import Draws
+from fairyring.rounds.cohorts import CohortSampler
 
 
-def check_claims(plan: Plan, draws: Draws, rounds: int, *, protocol: bool = False) -> None:
-    """Raise `PlanError` unless rounds and cohorts of a simulation are those its plan's promise rests on.
+def check_participation(plan: Plan, cohorts: CohortSampler, rounds: int, *, protocol: bool = False) -> None:
+    """Raise `PlanError` unless the rounds and cohorts of a simulation are those that its plan's guarantee assumes.
 
     Args:
-        plan: with a budget.
-        draws: of the run.
-        rounds: of the run, with those it has had already.
+        plan: one with a budget.
+        cohorts: of the run.
+        rounds: of the run, including those it has had already.
         protocol: the secure sum is made of real messages, between parties that know each other.
     """
     protection = plan.protection
     assert protection is not None
-    budget, participation, clients = protection.budget, protection.participation, len(draws.eligible)
+    budget, participation, clients = protection.budget, protection.participation, len(cohorts.eligible)
     planned = plan.noise_request is not None and plan.noise_request.multiplier is None
     if planned and budget.rounds is not None and rounds > budget.rounds:
         raise PlanError(
@@ -48,15 +48,15 @@ def check_claims(plan: Plan, draws: Draws, rounds: int, *, protocol: bool = Fals
             do="Use cohort=fr.cohort.in_turn(size, separation=...), whose promise needs no such secret.",
         )
     if isinstance(participation, PoissonSampled) and budget.unit == "device":
-        _check_sizes(plan, participation, draws, rounds)
+        _check_sizes(plan, participation, cohorts, rounds)
 
 
-def check_examples(plan: Plan, sizes: np.ndarray) -> None:
-    """Raise `PlanError` unless clients hold as many examples as a promise to every example is made for.
+def check_example_counts(plan: Plan, sizes: np.ndarray) -> None:
+    """Raise `PlanError` unless clients hold as many examples as a guarantee for every example needs.
 
     Args:
-        plan: with a budget for examples.
-        sizes: examples of each client that may take part.
+        plan: one with a budget for examples.
+        sizes: how many examples each client has that may take part, int `[n]`.
     """
     rate, usual = plan.local.rate, plan.local.batch_size
     if sizes.min(initial=2) < 2:
@@ -76,15 +76,15 @@ def check_examples(plan: Plan, sizes: np.ndarray) -> None:
         )
 
 
-def _check_sizes(plan: Plan, participation: PoissonSampled, draws: Draws, rounds: int) -> None:
-    """Refuse a Poisson cohort of which some round may show how many took part.
+def _check_sizes(plan: Plan, participation: PoissonSampled, cohorts: CohortSampler, rounds: int) -> None:
+    """Refuse a Poisson cohort where some round may show how many clients took part.
 
-    A cohort that is cut at its `maximum`, and a sum of too few that is not released, depend on whether one client was drawn.
-    Where that happens with probability p in the whole run, the promise at delta is one at `delta + (1 + e^epsilon) p`:
-    with and without a client the run is one that never shows it, but for p. The share of delta that the accountant leaves
-    aside (`participation.aside`) must cover it.
+    Whether a cohort is cut at its `maximum`, and whether a sum of too few is withheld, depends on whether one client was drawn.
+    If this happens with probability p in the whole run, the guarantee at delta becomes one at `delta + (1 + e^epsilon) p`: but for
+    p, the run looks like one that never shows it, with the client and without. The share of delta that the accountant sets
+    aside (`participation.aside`) must cover this.
     """
-    clients, rate = len(draws.eligible), participation.rate
+    clients, rate = len(cohorts.eligible), participation.rate
     maximum, minimum_cohort = plan.rule.maximum, plan.terms.minimum_cohort if plan.terms else 0
     epsilon = _epsilon(plan, rounds)
     assert plan.privacy is not None
@@ -92,7 +92,7 @@ def _check_sizes(plan: Plan, participation: PoissonSampled, draws: Draws, rounds
     allowed = math.exp(
         math.log(participation.aside * plan.privacy.delta / rounds) - float(_log1p_exp(epsilon))
     )
-    # Of neighbours, which have one client more or less, the one for which it is likelier.
+    # Neighbours have one client more or less: take the one for which it is likelier.
     cut = probability_beyond(clients + 1, rate, maximum)
     if cut > allowed / 2:
         raise PlanError(
@@ -104,24 +104,24 @@ def _check_sizes(plan: Plan, participation: PoissonSampled, draws: Draws, rounds
         )
     if minimum_cohort <= 0:
         return
-    stay = rate * (1 - draws.dropout)
+    stay = rate * (1 - cohorts.dropout)
     short = probability_below(clients - 1, stay, minimum_cohort)
     if short > allowed / 2:
         reach = largest_minimum_cohort(clients - 1, stay, allowed / 2)
-        enough_for_any = f"minimum_cohort={reach}, or a higher rate" if reach > 1 else "a higher rate"
+        remedy = f"minimum_cohort={reach}, or a higher rate" if reach > 1 else "a higher rate"
         raise PlanError(
             "a Poisson cohort under a secure sum",
             given=f"sums that need {minimum_cohort} clients, of about {stay * clients:.3g} a round: one ends without a sum with "
             f"probability {short:.2g}",
             expected=f"at most {allowed / 2:.2g} in each of {rounds} rounds: that there was no sum shows how many took part, "
             "which the promise takes for a secret",
-            do=f"Use {enough_for_any}; or a cohort in turn, whose size is no secret; or no secure sum: noise is then "
+            do=f"Use {remedy}; or a cohort in turn, whose size is no secret; or no secure sum: noise is then "
             "released for an empty round, too.",
         )
 
 
 def _epsilon(plan: Plan, rounds: int) -> float:
-    """What so many rounds will spend at most."""
+    """The most that this many rounds will spend."""
     protection = plan.protection
     assert protection is not None
     if math.isfinite(protection.budget.epsilon):

@@ -1,4 +1,4 @@
-"""Who is sampled in a round, and who vanishes before reporting: drawn from the address of the round alone."""
+"""Which clients are sampled for a round, and which vanish before they report: a function of seed and round alone."""
 
 from enum import IntEnum
 from functools import partial
@@ -15,7 +15,7 @@ from fairyring.population import Population
 
 
 class Leaving(IntEnum):
-    """The points of a secure sum, in order, before which a client may vanish: the first three before its input."""
+    """The points of a secure sum before which a client may vanish, in order. The first three come before its input."""
 
     BEFORE_ADVERT = 0
     BEFORE_SHARES = 1
@@ -27,10 +27,14 @@ class Leaving(IntEnum):
 _NOBODY = np.zeros(0, np.int64)
 
 
-class Draw(NamedTuple):
-    """The clients of one round, as indices into the population: all sampled ones, and those that stay to report.
+class RoundCohort(NamedTuple):
+    """The clients of one round, as indices into the population: int64 arrays, ascending.
 
-    Canaries of an audit are numbered on from the population's last client; they always stay.
+    Attributes:
+        round: its number; the first is 1.
+        sampled: all clients that were asked.
+        staying: those of them that stay to report.
+        canaries: of an audit; numbered from the population's size on. They always stay.
     """
 
     round: int
@@ -39,16 +43,16 @@ class Draw(NamedTuple):
     canaries: np.ndarray = _NOBODY
 
 
-class Draws:
-    """Draws cohorts. Clients without examples are never drawn.
+class CohortSampler:
+    """Samples the cohort of each round. Clients without examples are never sampled.
 
     Args:
         rule: the plan's cohort.
         population: the clients.
         seed: of the run.
         dropout: probability that a sampled client vanishes before it reports.
-        canaries: so many clients, at most half of them, are replaced by canaries, which are numbered on from the last
-            client and drawn like all others: cohorts stay as large as they are.
+        canaries: how many clients are replaced by canaries, at most half of them. Canaries are numbered from the population's
+            size on, and sampled like clients, so that cohorts keep their size.
 
     Raises:
         PlanError: the rule does not fit the population, or `dropout` is outside [0, 1).
@@ -75,7 +79,7 @@ class Draws:
                     expected="one that canaries can be drawn into like any client",
                     do="Use a uniform, Poisson or in-turn cohort, or leave the audit out.",
                 )
-            # Evenly spread, so that those that stay are of all kinds.
+            # Evenly spread, so that the clients that remain are of all kinds.
             self.canaries = min(canaries, len(self.eligible) // 2)
             replaced = np.linspace(0, len(self.eligible), self.canaries, endpoint=False).astype(int)
             self.eligible[replaced] = self.clients + np.arange(self.canaries)
@@ -95,15 +99,15 @@ class Draws:
             self._width = min(self._width, 2 * rule.size + 32)
         self._block = max(1, min(64, (1 << 17) // max(1, self._width)))  # rounds drawn at a time
         self._at, self._drawn = -1, np.zeros((0, 0, 2), np.uint32)
-        self._last: Draw | None = None
+        self._last: RoundCohort | None = None
 
-    def of(self, number: int) -> Draw:
-        """The draw of round `number` (1 for the first). The last one is kept: asking again costs nothing."""
+    def of(self, number: int) -> RoundCohort:
+        """The cohort of round `number`, from 1. The last one is kept, so asking again costs nothing."""
         if self._last is None or self._last.round != number:
             self._last = self._draw(number)
         return self._last
 
-    def _draw(self, number: int) -> Draw:
+    def _draw(self, number: int) -> RoundCohort:
         if isinstance(self.rule, InTurn):
             places = ((number - 1) * self.rule.size + np.arange(self.rule.size)) % len(self._turns)
             sampled = np.sort(self.eligible[self._turns[places]])
@@ -119,21 +123,23 @@ class Draws:
             sampled = members[np.isin(members, self.eligible)]
         canaries = sampled[sampled >= self.clients]
         sampled = sampled[sampled < self.clients]
-        return Draw(number, sampled, self._stay(number, sampled), canaries)
+        return RoundCohort(number, sampled, self._stay(number, sampled), canaries)
 
-    def leaving(self, draw: Draw) -> dict[int, Leaving]:
-        """At which point of a secure sum clients of a draw vanish; those that stay to the end are not named.
+    def leaving(self, cohort: RoundCohort) -> dict[int, Leaving]:
+        """At which point of a secure sum each client of a cohort vanishes; clients that stay to the end are left out.
 
-        Who drops out before reporting does so at any of the points before its input; of the others each may still
-        vanish afterwards, with the same probability, which costs nothing while enough are left to unmask.
+        A client that drops out before it reports does so at any of the points before its input. Each of the others may still
+        vanish afterwards, with the same probability, which does no harm while enough are left to unmask the sum.
         """
-        if not self.dropout or len(draw.sampled) == 0:
+        if not self.dropout or len(cohort.sampled) == 0:
             return {}
         *early, before_signature, before_unmasking = Leaving
-        gone = np.setdiff1d(draw.sampled, draw.staying)
-        places = (self._leaving(draw.round, gone) * len(early)).astype(int)
+        gone = np.setdiff1d(cohort.sampled, cohort.staying)
+        places = (self._leaving(cohort.round, gone) * len(early)).astype(int)
         points = {client: early[place] for client, place in zip(gone.tolist(), places.tolist(), strict=True)}
-        for client, unit in zip(draw.staying.tolist(), self._leaving(draw.round, draw.staying), strict=True):
+        for client, unit in zip(
+            cohort.staying.tolist(), self._leaving(cohort.round, cohort.staying), strict=True
+        ):
             if unit < self.dropout:
                 points[client] = before_signature if unit < self.dropout / 2 else before_unmasking
         return points
@@ -156,7 +162,7 @@ class Draws:
             places = (unit * len(eligible)).astype(np.int64)
             _, first = np.unique(places, return_index=True)
             chosen = places[np.sort(first)[: rule.size]]
-            if len(chosen) < rule.size:  # too many repeats: as rare as it is unwelcome
+            if len(chosen) < rule.size:  # too many repeats, which is very rare
                 rest = np.setdiff1d(np.arange(len(eligible)), chosen)
                 chosen = np.concatenate([chosen, rest[: rule.size - len(chosen)]])
         else:
@@ -166,8 +172,8 @@ class Draws:
     def _stay(self, number: int, sampled: np.ndarray) -> np.ndarray:
         if not self.dropout or len(sampled) == 0:
             return sampled
-        draw = _uniform(self.root, number, sampled, Purpose.DROPOUT)
-        return sampled[draw >= self.dropout]
+        units = _uniform(self.root, number, sampled, Purpose.DROPOUT)
+        return sampled[units >= self.dropout]
 
     def _check(self, population: Population) -> None:
         rule, clients = self.rule, len(self.eligible)

@@ -1,4 +1,4 @@
-"""What was run, as far as a run's privacy depends on it."""
+"""The facts about a run that its privacy depends on."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,31 +7,32 @@ from typing import Any
 
 from fairyring.learning.plan import Plan
 from fairyring.learning.protection import Protection
+from fairyring.records.round_record import RoundRecord
 from fairyring.task.examine import Examined
 
 
 @dataclass(frozen=True)
-class Ran:
-    """What was run, as far as its privacy depends on it.
+class PrivacyContext:
+    """The facts about a run that its privacy statement rests on.
 
     Attributes:
-        plan: what.
-        sizes: number of examples of the fewest, and of the most, of a client that has any.
-        clients: how many have examples.
-        examples: how many they have together.
+        plan: what ran.
+        clients: how many clients have examples.
+        sizes: the fewest and the most examples of a client that has any.
+        examples: how many all clients have together.
         dropout: probability that a sampled client vanishes.
         secure_sum: `ideal` or `protocol`.
-        examined: how much of each population was looked at.
+        examined: how much of each population was checked, by name.
         tested: the model was evaluated on a test population.
-        stops: it may end by those evaluations.
-        entropy_given: the noise is made from bytes that the caller gave.
-        canaries: how many take the places of clients.
-        states: of clients' own states: "none", "kept" or "deleted".
-        folder: it is kept in a folder.
-        outside: what that folder holds outside of the promise, as `artefacts.outside` says.
+        stops: the run may end early because of those evaluations.
+        entropy_given: the noise is made from bytes that a caller gave.
+        canaries: how many canaries take the places of clients.
+        states: what became of the clients' own states: "none" (there are none), "kept" or "deleted".
+        folder: the run is kept in a folder.
+        outside: what the guarantee does not cover in that folder, as `artefacts.outside` has it.
         rounds: records of the rounds so far.
-        spent: what `Spending.summary` says at the end, with what the accountant said; None before.
-        audit: what canaries gave away; None without.
+        spent: `RunSpending.summary` at the end; None before.
+        audit: the result of an audit during the run; None without one.
     """
 
     plan: Plan
@@ -48,39 +49,39 @@ class Ran:
     states: str = "none"
     folder: bool = False
     outside: Sequence[Mapping[str, Any]] = ()
-    rounds: Sequence[Mapping[str, Any]] = ()
+    rounds: Sequence[RoundRecord] = ()
     spent: Mapping[str, Any] | None = None
     audit: Mapping[str, Any] | None = None
 
     @property
     def protection(self) -> Protection | None:
-        """What is promised to every device; None without a budget."""
+        """The plan's privacy guarantee; None without a budget."""
         return self.plan.protection
 
     @property
     def by_example(self) -> bool:
-        """The promise is to every example, kept by noisy steps on the clients."""
+        """Whether the guarantee is for every example, kept by noisy steps on the clients."""
         return self.protection is not None and self.protection.budget.unit == "example"
 
     @property
     def limited(self) -> Protection | None:
-        """The same, where the budget has a limit."""
-        found = self.protection
-        return None if found is None or math.isinf(found.budget.epsilon) else found
+        """The plan's privacy guarantee, where its budget has a limit; None otherwise."""
+        protection = self.protection
+        return None if protection is None or math.isinf(protection.budget.epsilon) else protection
 
     @property
     def masked(self) -> bool:
-        """The masked protocol ran."""
+        """Whether the masked protocol ran."""
         return self.secure_sum == "protocol" and self.plan.terms is not None
 
     @property
     def refuted(self) -> bool:
-        """An audit of the run contradicts what it claims."""
+        """Whether an audit of the run contradicts its guarantee."""
         return contradicts(self.audit)
 
     @property
     def why_nothing(self) -> str | None:
-        """Why nothing is promised to anybody although there is a budget; None where there is no such reason."""
+        """Why there is no guarantee although there is a budget; None where there is one, or no budget."""
         if self.protection is None:
             return None
         if self.entropy_given:
@@ -91,6 +92,6 @@ class Ran:
 
 
 def contradicts(audit: Mapping[str, Any] | None) -> bool:
-    """Whether what an audit found contradicts what was claimed."""
-    audits = () if audit is None else (audit, audit.get("mechanism") or {})
-    return any(not found.get("holds", True) for found in audits)
+    """Whether the result of an audit contradicts what was claimed."""
+    results = () if audit is None else (audit, audit.get("mechanism") or {})
+    return any(not result.get("holds", True) for result in results)

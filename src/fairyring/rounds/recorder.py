@@ -1,4 +1,4 @@
-"""What a run keeps as it goes: header, a line a round, transcripts, history, checkpoints; and taking all that up again."""
+"""Writing what a run leaves behind as it goes, and resuming from it: header, records, transcripts, history, checkpoints."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -10,54 +10,55 @@ from fairyring.learning.plan import Plan
 from fairyring.learning.server import ServerState
 from fairyring.records.folder import RunFolder
 from fairyring.records.layout import CLIENTS, METRICS, PLAN, POPULATION, RUN, SCORES
+from fairyring.records.round_record import RoundRecord
 from fairyring.records.states import ClientStates, check_states, delete_states, has_table
 from fairyring.records.store import Store
 from fairyring.rounds.header import check_same
 from fairyring.rounds.history import HISTORY, History, Signers, new_course
-from fairyring.rounds.ran import contradicts
-from fairyring.rounds.spending import Earlier, Spending
-from fairyring.rounds.total import Summed
+from fairyring.rounds.privacy_context import contradicts
+from fairyring.rounds.spending import EarlierRounds, RunSpending
+from fairyring.rounds.total import SecureSumResult
 from fairyring.rounds.transcripts import Transcripts
 
 
 class Restored(NamedTuple):
-    """Where a run stands that is begun, or taken up.
+    """Where a run stands that is new, or resumed.
 
     Attributes:
-        round: that is over.
-        state: the server's after it.
-        participation: how often each client reported so far, `[clients]`.
+        round: how many rounds are over.
+        state: the server's state after them.
+        participation: how often each client reported so far, int32 `[clients]`.
         records: of all rounds so far.
-        seconds: they took.
-        earlier: what is told of rounds that were begun; None for a new run.
+        seconds: that they took.
+        earlier: what the folder tells of rounds that were begun; None for a new run.
         head: of the run's history.
-        entropy_given: the secret of its noise is one that somebody gave.
-        tested: it was evaluated, also if only in rounds that are run again.
+        entropy_given: the secret of the run's noise was given by a caller.
+        tested: the run was evaluated, even if only in rounds that are to be run again.
     """
 
     round: int
     state: ServerState
     participation: np.ndarray
-    records: list[dict[str, Any]]
+    records: list[RoundRecord]
     seconds: float = 0.0
-    earlier: Earlier | None = None
+    earlier: EarlierRounds | None = None
     head: str | None = None
     entropy_given: bool = False
     tested: bool = False
 
 
-class Keeping:
-    """Keeps a run's record in a store that nobody else writes meanwhile.
+class Recorder:
+    """Writes what a run leaves behind into a store that nobody else may write meanwhile.
 
     Args:
-        store: where.
+        store: where it is kept.
         header: of the run; what run.json is written from.
         plan: what runs.
-        states: opens what its clients remember; None where they remember nothing.
-        signers: devices that sign the run's history, where masks are real; None for nobody.
+        states: opens the clients' states; None where clients have none.
+        signers: devices that sign the run's history, under the masked protocol; None without it.
 
     Raises:
-        RunError: somebody else writes it.
+        RunError: another process writes the store.
     """
 
     def __init__(
@@ -77,7 +78,7 @@ class Keeping:
         self._lock = store.hold()
 
     def begin(self, first: ServerState, clients: int, summary: Mapping[str, Any]) -> Restored:
-        """Begin a new run, from state `first`, of so many clients; `summary` tells of its population."""
+        """Begin a new run from state `first`, with so many clients and a summary of their population."""
         if self.signers is not None and self.store.keeps:
             self.header[HISTORY] = new_course(self.plan)
         if self.store.keeps:
@@ -86,11 +87,11 @@ class Keeping:
         return Restored(0, first, np.zeros(clients, np.int32), [])
 
     def take_up(self, first: ServerState, clients: int, rounds: int) -> Restored:
-        """Go on with the run that is kept, for so many rounds in all; nothing is written.
+        """Resume the run that is kept, for so many rounds in all. Nothing is written yet.
 
         Raises:
             RunMismatch: it is another run.
-            RunDamaged, RunError: something of it is missing.
+            RunDamaged, RunError: part of it is missing.
         """
         self.store.tidy()
         saved = self.store.read(RUN)
@@ -98,52 +99,52 @@ class Keeping:
         self.header["started"] = saved["started"]
         if self.signers is not None:
             self.header[HISTORY] = saved.get(HISTORY)
-        if saved.get("audit") is not None:  # what was found stays found
+        if saved.get("audit") is not None:  # an earlier result stays
             self.header["audit"] = saved["audit"]
-        given = saved.get("entropy") == "given"  # what is found in the folder is no less known than it was
+        given = saved.get("entropy") == "given"  # a secret that was known once stays known
         covered = (one["names"] for one in saved.get("outside", ()))
         tested = any(f"{METRICS}: test.*" in names for names in covered)
         over = saved["status"] == "finished" or saved.get("stopped_by") == "budget"
-        shown = (record for record in self.store.metrics() if "aborted" not in record)
-        earlier = Earlier(frozenset(int(record["round"]) for record in shown), over, None)
-        found = self.store.last_checkpoint(self.header["fingerprint"])
-        if found is None:
+        shown = (record for record in self.store.records() if record.aborted is None)
+        earlier = EarlierRounds(frozenset(record.round for record in shown), over, None)
+        checkpoint = self.store.last_checkpoint(self.header["fingerprint"])
+        if checkpoint is None:
             self._begin_states()
             nobody = np.zeros(clients, np.int32)
             return Restored(0, first, nobody, [], earlier=earlier, entropy_given=given, tested=tested)
-        round, arrays, facts = found
+        round, arrays, facts = checkpoint
         path = self.store.path
         if self._open_states is not None and path is not None and (round < rounds or has_table(path)):
             check_states(path, private=self.plan.protection is not None)
             self.states = self._open_states()
             self.states.recover(facts, round)
-        # The checkpoint comes before the header of the end, which may be missing.
+        # The checkpoint is written before the final header, which may be missing.
         if facts.get("audit") is not None and not contradicts(self.header.get("audit")):
             self.header["audit"] = facts["audit"]
         participation = arrays.pop("participation")
         state = restore_state(first, {name.removeprefix("server/"): a for name, a in arrays.items()})
         earlier = earlier._replace(head=facts.get("ledger"))
-        records = self.store.metrics(upto=round)
+        records = self.store.records(upto=round)
         return Restored(
             round, state, participation, records, facts["seconds"], earlier, facts.get(HISTORY), given, tested
         )
 
-    def go_on(self, restored: Restored, spending: Spending | None, *, more: bool) -> None:
-        """Write what follows from where the run stands, now that its ledger was found to be the one of its rounds.
+    def go_on(self, restored: Restored, spending: RunSpending | None, *, more: bool) -> None:
+        """Drop what is to be run again, now that the ledger was found to be the one of these rounds.
 
         Args:
-            restored: where it stands.
+            restored: where the run stands.
             spending: of a private plan.
-            more: rounds are left to be run.
+            more: whether rounds are left to be run.
         """
         if restored.earlier is not None:
-            # Only now: until the ledger was found to be theirs, later rounds' records were what told of it. And what the
-            # header says of an end that is no longer one goes before anything more is released.
-            if more or len(self.store.metrics()) > len(restored.records):
-                self.store.cut_metrics(restored.round)
+            # Only now: until the ledger was checked, the records of later rounds were what told that there was one. And the
+            # header must no longer say that the run is over before anything more is released.
+            if more or len(self.store.records()) > len(restored.records):
+                self.store.cut_records(restored.round)
             if (
                 more and self.header.get(HISTORY) is None
-            ):  # a history does it when it takes the run up, and no sooner
+            ):  # a history does it when it takes the run up, not before
                 self.store.write(RUN, self.header)
         if self.store.keeps:
             self._transcripts = Transcripts(self.store, spending)
@@ -154,21 +155,21 @@ class Keeping:
         ):
             self.history = History(self.store, self.header, self.signers, restored.round, restored.head)
 
-    def keep_sum(self, round: int, summed: Summed) -> None:
+    def keep_sum(self, round: int, summed: SecureSumResult) -> None:
         """Keep what may be kept of a round's secure sum."""
         if self._transcripts is not None:
             self._transcript = self._transcripts.keep(round, summed)
 
-    def add(self, record: Mapping[str, Any], model: Callable[[], bytes]) -> None:
-        """A round is over; `model` gives the digest of the model after it."""
-        self.store.append_metrics([record])
+    def add(self, record: RoundRecord, model: Callable[[], bytes]) -> None:
+        """Add the record of a round that is over; `model` gives the digest of the model after it."""
+        self.store.append_records([record])
         if self.history is not None:
             self.history.add(record, self._transcript, model())
 
     def checkpoint(
         self, round: int, state: ServerState, participation: np.ndarray, facts: Mapping[str, Any]
     ) -> None:
-        """Save all that the rounds after `round` need."""
+        """Save everything that the rounds after `round` need."""
         if not self.store.keeps:
             return
         if self.states is not None:
@@ -178,7 +179,7 @@ class Keeping:
             self.states.settle(round)
 
     def facts(self, facts: Mapping[str, Any]) -> dict[str, Any]:
-        """A checkpoint's plain values: `facts`, and what is known of audits, history and states."""
+        """A checkpoint's plain values: `facts`, and those of audit, history and states."""
         audit = {"audit": self.header["audit"]} if self.header.get("audit") is not None else {}
         history = self.history.facts if self.history is not None else {}
         return {**facts, **audit, **history, **(self.states.facts if self.states is not None else {})}
@@ -193,10 +194,10 @@ class Keeping:
         """Write what is known at the end.
 
         Args:
-            clients: by client.
-            scores: of an audit's canaries; None where there was none.
+            clients: arrays `[clients]` by name, for clients.safetensors.
+            scores: of an audit's canaries; None without them.
             model: gives the digest of the last model.
-            checkpoint: saves the last state, if that was not done yet.
+            checkpoint: saves the last state; None where that is done.
         """
         if self.history is not None:
             self.history.before(model())
@@ -205,22 +206,22 @@ class Keeping:
         if checkpoint is not None:
             checkpoint()
         self.store.write_arrays(CLIENTS, clients)
-        self.store.write(RUN, self.header)  # the last: it says that the rest is there
+        self.store.write(RUN, self.header)  # last: it says that the rest is there
         if self.history is not None:
             self.history.end()
 
     @property
     def untouched(self) -> bool:
-        """Whether the run had come to its end, its history is sealed, and nothing was run since."""
+        """Whether the run had come to its end, with its history sealed, and nothing was run since."""
         return self.history is not None and self.history.untouched
 
     def forget_states(self) -> None:
-        """Delete what clients remember: it is outside of a promise, and the run is over."""
+        """Delete the clients' states of a private run that is over: its guarantee does not cover them."""
         if self.store.path is not None:
             delete_states(self.store.path)
 
     def close(self) -> None:
-        """The store is somebody else's to write again."""
+        """Release the lock on the store."""
         if self._lock is not None:
             self._lock.release()
 
@@ -231,7 +232,7 @@ class Keeping:
 
 
 def write_head(store: Store, header: Mapping[str, Any], plan: Plan, population: Mapping[str, Any]) -> None:
-    """What is known of a run before its first round."""
+    """Write what is known of a run before its first round."""
     store.write(PLAN, plan.describe())
     store.write(POPULATION, population)
     store.write(RUN, header)
