@@ -50,7 +50,7 @@ from fairyring.privacy.stages import correlated_noise, distributed_noise, gaussi
 if TYPE_CHECKING:
     from fairyring.learning.plan import Plan
 
-VERSION = 2
+VERSION = 3
 CUSTOM = "custom"
 
 Named = dict[str, dict[str, Any]]

@@ -44,7 +44,7 @@ def _sessions(folder: ReportedRun) -> str:
         words += f", the smallest of {units.count(min(summed), 'client')}"
     text = f"<p>{escaped(words)}. <code>fairyring verify</code> checks the transcript of each.</p>"
     if aborted:
-        reasons = Counter(f"{one.phase}: {one.reason}" for one in aborted)
+        reasons = Counter(f"{one.stage}: {one.reason}" for one in aborted)
         counted = [(units.count(n, "round"), why) for why, n in reasons.items()]
         listed = "".join(f"<li>{escaped(f'{rounds}, {why}')}</li>" for rounds, why in counted)
         text += f"<p>Ended without a sum, and changed nothing:</p><ul>{listed}</ul>"
