@@ -78,6 +78,24 @@ def test_a_term_in_bold_is_in_the_glossary() -> None:
     assert sorted(bold - known - {"sum"}) == []
 
 
+def test_links_from_the_pages_at_the_root_lead_somewhere() -> None:
+    """Those of `docs` are Sphinx's to check."""
+    links = [
+        (page, target, anchor)
+        for page in ROOT.glob("*.md")
+        for target, anchor in re.findall(r"\]\((?!https?:)([^)#\s]+)(?:#([^)]*))?\)", page.read_text("utf-8"))
+    ]
+    assert len(links) > 10
+    for page, target, anchor in links:
+        assert (ROOT / target).exists(), f"{page.name} links to {target}"
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", (ROOT / target).read_text("utf-8"), re.MULTILINE)
+            slugs = {
+                re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in headings
+            }
+            assert anchor in slugs, f"{page.name} links to {target}#{anchor}"
+
+
 def listed(page: str) -> set[str]:
     """The names with their modules that autodoc is told of."""
     names, module = set(), ""
