@@ -101,7 +101,8 @@ def listed(page: str) -> set[str]:
     names, module = set(), ""
     for kind, name in re.findall(r"^\.\. (currentmodule|auto\w+):: (\S+)", page, re.MULTILINE):
         module = name if kind == "currentmodule" else module
-        names.add(name if kind in ("currentmodule", "automodule") else f"{module}.{name}")
+        whole = kind in ("currentmodule", "automodule") or name.startswith("fairyring.")
+        names.add(name if whole else f"{module}.{name}")
     return names
 
 
