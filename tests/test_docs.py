@@ -132,6 +132,18 @@ def test_every_public_name_is_documented_on_the_api_page() -> None:
     assert sorted(missing) == []
 
 
+def test_the_changelog_names_the_versions_of_today() -> None:
+    from fairyring.ecology.history.run_file import FORMAT
+    from fairyring.learning.document import VERSION
+
+    text = (ROOT / "CHANGELOG.md").read_text("utf-8")
+    assert f"`src/fairyring/_version.py`: {fairyring.__version__}," in text
+    rows = {line.split("|")[1].strip(): line for line in text.splitlines() if line.startswith("| ")}
+    assert f"now {VERSION} |" in rows["the plan document"]
+    assert f"now {VERSION} |" in rows["a run folder"]
+    assert f"now {FORMAT} |" in rows["a run file of the ecology (`.eco`)"]
+
+
 @pytest.mark.slow
 def test_the_quickstart_runs_as_it_is_printed(tmp_path: Path) -> None:
     for needed in ("sklearn", "matplotlib"):
