@@ -1,4 +1,4 @@
-"""Add an event that a reward can evolve for: being crowded. It takes a function and a name."""
+"""Add an event for which a reward can evolve: being crowded. An event is a name and a function."""
 
 import fairyring as fr
 from fairyring.ecology.world import STANDARD

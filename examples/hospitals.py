@@ -1,6 +1,6 @@
 """Four hospitals predict heart disease together; no patient's record leaves its hospital.
 
-All four take part in every round. What each would have learned alone is beside it.
+All four take part in every round. For comparison, each also learns alone.
 Needs the data set `heart-disease`: `fairyring data heart-disease` says where it comes from.
 """
 

@@ -1,7 +1,7 @@
-"""Four hospitals predict heart disease together, so that the model tells next to nothing about any one patient.
+"""Four hospitals predict heart disease together, and the model reveals next to nothing about any one patient.
 
-Four clients are too few to hide one among. But each holds hundreds of patients: so every hospital clips the gradient of each
-patient and adds noise to the sum in every local step. What leaves it is private already; masks hide it all the same.
+Four clients are too few to hide one of them. But each holds many patients, so every hospital clips the gradient of each
+patient and adds noise to the sum in every local step. What leaves a hospital is already private; masks hide it as well.
 Needs the data set `heart-disease`: `fairyring data heart-disease` says where it comes from.
 
 python examples/hospitals_private.py       needs the extra fairyring[privacy]
@@ -21,7 +21,7 @@ plan = fr.Plan(
         optax.sgd(0.5),
         steps=5,
         rate=0.1,  # each patient is in a step's batch by a coin of its own
-        batch_size=24,  # about what that comes to in the largest hospital
+        batch_size=24,  # about as many as that selects in the largest hospital
         examples=fr.chain(fr.clip(1.0), fr.gaussian_noise()),
     ),
     cohort=4,
@@ -32,7 +32,7 @@ rounds = 10
 
 
 def area_under_curve(scores: np.ndarray, sick: np.ndarray) -> float:
-    """How often a patient with the disease scores higher than one without; nan where all have it, or none."""
+    """How often a patient with the disease scores higher than one without it; nan where all or none have it."""
     apart = scores[sick][:, None] - scores[~sick]
     return float(np.mean((apart > 0) + 0.5 * (apart == 0))) if apart.size else float("nan")
 

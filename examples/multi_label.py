@@ -1,4 +1,4 @@
-"""Several labels an image: is the digit even, is it prime, is it above four, has it a closed loop?"""
+"""Several labels for each image: is the digit even, is it prime, is it above four, does it have a closed loop?"""
 
 import numpy as np
 import optax

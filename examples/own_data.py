@@ -1,4 +1,4 @@
-"""Bring data of your own: arrays with a column that says who owns each row, and a model as two functions."""
+"""Use your own data (arrays, with one that says who owns each row) and your own model (two functions)."""
 
 import jax
 import jax.numpy as jnp
@@ -8,12 +8,12 @@ import optax
 import fairyring as fr
 
 rng = np.random.default_rng(0)
-owner = rng.integers(0, 300, 6_000)  # who each row belongs to
+owner = rng.integers(0, 300, 6_000)  # who owns each row
 x = rng.normal(size=(6_000, 20)).astype(np.float32) + rng.normal(size=(300, 20))[owner].astype(np.float32)
 y = (x @ rng.normal(size=(20, 5))).argmax(1).astype(np.int32)
 
 people = fr.Population.from_arrays({"x": x, "y": y}, client=owner)
-population, test = people.split_clients(0.8, seed=0)  # judged on people it has never met
+population, test = people.split_clients(0.8, seed=0)  # test on people the model has never met
 
 
 def init(key: jax.Array) -> dict[str, jax.Array]:

@@ -1,4 +1,4 @@
-"""Bring a model of your own: a Flax NNX network with plain convolutions and dropout."""
+"""Use your own model: a Flax NNX network with plain convolutions and dropout."""
 
 import jax
 import optax

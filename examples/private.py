@@ -1,7 +1,7 @@
-"""Learn digits so that the model tells next to nothing about any one client: noise, a budget, a ledger.
+"""Learn digits with a model that reveals next to nothing about any one client: noise, a budget, a ledger.
 
 Each client adds its share of the noise before the masks, so the server sees a noisy sum and nothing else. `privacy=`
-says what is promised; how much noise that takes is worked out when the plan is made.
+says what is promised; how much noise that needs is computed when the plan is made.
 
 python examples/private.py                 needs the extra fairyring[privacy]
 fairyring train examples/private.py        the same, with a ledger on disk and a report
@@ -16,7 +16,9 @@ population, test = fr.load("digits", clients=1000, alpha=0.3)
 plan = fr.Plan(
     fr.classification(fr.zoo.logistic_regression(features=64, classes=10), loss_bound=5.0),
     local=fr.LocalTraining(optax.sgd(2.0), epochs=1, batch_size=10),
-    cohort=fr.cohort.in_turn(100, separation=10),  # a client again after ten rounds, so six times in sixty
+    cohort=fr.cohort.in_turn(
+        100, separation=10
+    ),  # a client comes again after ten rounds, so six times in sixty
     server=fr.fedavgm(momentum=0.9),
     aggregation=fr.chain(fr.clip(0.5), fr.rotate(), fr.distributed_noise(), fr.secure_sum(16)),
     privacy=fr.Budget(epsilon=8.0, delta=1e-5, rounds=60),

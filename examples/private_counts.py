@@ -1,6 +1,6 @@
-"""Count answers that nobody gives in the clear: each person's report is made deniable before it leaves them.
+"""Count answers that nobody gives in the clear: each person's report is made deniable before it leaves their device.
 
-There is no secure sum and nobody to trust. A report is as likely, up to a factor e^epsilon, from any other answer; the
+There is no secure sum and no trusted server. A report is as likely, up to a factor e^epsilon, from any other answer. The
 price is an error that grows with the square root of the number of people.
 """
 
@@ -18,8 +18,8 @@ if __name__ == "__main__":
         fr.privacy.RandomizedResponse(EPSILON, len(ANSWERS)),
         fr.privacy.UnaryEncoding(EPSILON, len(ANSWERS)),
     ):
-        reports = randomizer.randomize(truth)  # each person's own, on their own device
-        found = randomizer.estimate(reports)  # all that anybody else ever does
+        reports = randomizer.randomize(truth)  # each person does this on their own device
+        found = randomizer.estimate(reports)  # this is all that anybody else does
         name = type(randomizer).__name__
         print(f"{name}: a count is off by about {randomizer.variance(PEOPLE) ** 0.5:.0f}, as a rule")
         for answer, true, estimated in zip(ANSWERS, counts, found, strict=True):

@@ -1,4 +1,4 @@
-"""Predict how a diabetes patient fares after a year, over 20 clinics of very different sizes."""
+"""Predict the progression of diabetes after a year, over 20 clinics of very different sizes."""
 
 import equinox as eqx
 import numpy as np

@@ -1,6 +1,6 @@
-"""Clients whose data differ pull a model apart. SCAFFOLD corrects each step for it; FedAvg does not.
+"""Clients whose data differ pull a model in different directions. SCAFFOLD corrects each step for that; FedAvg does not.
 
-Digits, each client with two of the ten; four passes over its data a round.
+The data are digits; each client has mostly a few of the ten, and makes four passes over its data in a round.
 """
 
 import optax

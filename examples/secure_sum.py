@@ -1,7 +1,7 @@
-"""Send 8-bit integers that add up under masks, and compare with 32-bit floats sent in the clear.
+"""Send 8-bit integers that are summed under masks, and compare with 32-bit floats sent in the clear.
 
-A clipped update is rotated (so that no coordinate stands out), rounded at random to 8 bits, and summed modulo 2^16. Three
-rounds are run once more with every message of the masked protocol: the model has the same bits.
+A clipped update is rotated (so that no coordinate stands out), rounded at random to 8 bits, and summed modulo 2^16. Then three
+rounds are run again with every message of the masked protocol: the model has the same bits.
 """
 
 import jax

@@ -1,7 +1,11 @@
-"""fairyring: a population of small devices learns together while its data stays apart.
+"""fairyring: federated learning in which many clients train one model together while each keeps its data.
 
-The public names are here; each is fetched from its room when it is first used, so that `import fairyring` stays
-quick and brings in no JAX.
+The usual import is `import fairyring as fr`. A plan (`Plan`) says what is trained and what travels, `simulate` runs it over a
+`Population`, and `write_report` shows what came of it. `fairyring.privacy` has accounting, the ledger and audits;
+`fairyring.ecology` simulates worlds of evolving learners.
+
+The public names are here. Each is fetched from its subpackage when it is first used, so that `import fairyring` is quick and does
+not import JAX.
 """
 
 from importlib import import_module

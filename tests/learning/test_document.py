@@ -306,7 +306,7 @@ def test_the_document_as_a_whole() -> None:
         aggregation=fr.chain(fr.weight_by_examples(), fr.clip(1)),
     )
     assert found.document() == {
-        "fairyring": 2,
+        "fairyring": 3,
         "task": {
             "name": "classification",
             "inputs": "x",

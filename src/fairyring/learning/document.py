@@ -1,6 +1,6 @@
 """The plan as a document: every stage, optimiser, rule and number by name and value, in one canonical form.
 
-    {"fairyring": 2,
+    {"fairyring": 3,
      "task": {"name": "classification", "inputs": "x", "loss_bound": 100.0, ...},
      "local": {"optimizer": {"sgd": {"learning_rate": 0.1}}, "epochs": 1, ...},
      "cohort": {"uniform": {"size": 20}},

@@ -138,7 +138,7 @@ def read(value: Any, kind: type[Kind]) -> Kind:
         found = msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
         raise PlanError(
-            "a plan's document", given=str(error), expected="the fields of version 2 alone", do=_CHANGED
+            "a plan's document", given=str(error), expected="the fields of version 3 alone", do=_CHANGED
         ) from None
     for stage in (*found.aggregation, *(found.local.examples or ())):
         _check("a stage", stage, STAGES, {"name", "program"})
