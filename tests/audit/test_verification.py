@@ -20,7 +20,7 @@ from fairyring.records import folder as run_folder
 from fairyring.records.folder import RunFolder
 from fairyring.records.layout import SEAL, SIGNED
 from fairyring.rounds import history
-from fairyring.rounds.cohorts import CohortSampler, Leaving
+from fairyring.rounds.cohorts import CohortSampler, DropoutPoint
 from fairyring.rounds.history import Seal, Signed, digests_of
 from fairyring.secagg import Transcript
 from tests.learning.linear import people, task
@@ -73,14 +73,14 @@ def killed(folder: Path, after: int, **options: Any) -> None:
 
 def aborting(patch: pytest.MonkeyPatch, *rounds: int) -> None:
     """Have everybody vanish too late in some rounds."""
-    real = CohortSampler.leaving
+    real = CohortSampler.dropout_points
 
-    def leaving(self: CohortSampler, draw: Any) -> Any:
+    def dropout_points(self: CohortSampler, draw: Any) -> Any:
         if draw.round in rounds:
-            return dict.fromkeys(range(len(SIZES)), Leaving.BEFORE_UNMASKING)
+            return dict.fromkeys(range(len(SIZES)), DropoutPoint.BEFORE_UNMASKING)
         return real(self, draw)
 
-    patch.setattr(CohortSampler, "leaving", leaving)
+    patch.setattr(CohortSampler, "leaving", dropout_points)
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from fairyring.rounds.timetable import Timetable
 from fairyring.rounds.total import SecureSumResult, Total
 from fairyring.rounds.worker import Work
 from fairyring.secagg import Device, Identity, MemoryLog, Server, Session, Traffic
-from fairyring.simulation.target import target
+from fairyring.simulation.hardware import hardware
 from tests.simulation.private_runs import ENTROPY, ledger, people, plan, run
 
 pytestmark = pytest.mark.optimised
@@ -41,7 +41,7 @@ class FakeDevice:
         self.rows = PEOPLE.client(client)
         columns = {name: (rows.shape[1:], rows.dtype) for name, rows in self.rows.items()}
         self.program = PLAN.program(columns, len(self.rows["y"]))
-        self.train = jax.jit(self.program.exported.call, compiler_options=dict(target(1).options))
+        self.train = jax.jit(self.program.exported.call, compiler_options=dict(hardware(1).options))
 
     def join(self, session: Session) -> bytes:
         self.secagg = Device(session, self.identity, MemoryLog())
@@ -117,7 +117,7 @@ def coordinated(population: Population, store: Store | None = None) -> Coordinat
         PLAN, population.fingerprint(), columns=columns, rounds=ROUNDS, seed=SEED,
         started="", machine={}, secure_sum="protocol",
     )  # fmt: skip
-    program = ServerProgram(PLAN, len(population), KEY, target(1, devices=1).devices[0], target(1).options)
+    program = ServerProgram(PLAN, len(population), KEY, hardware(1, devices=1).devices[0], hardware(1).options)
     first = PLAN.first_state(of_client(of_round(KEY, 0), NOBODY, Purpose.INIT))
     context = PrivacyContext(PLAN, len(population), (3, 4), 14, secure_sum="protocol", entropy_given=True)
     return Coordinator(

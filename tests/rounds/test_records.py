@@ -32,7 +32,7 @@ from fairyring.rounds.settings import RunDescription, RunSettings
 from fairyring.rounds.spending import RoundNoise, RunSpending
 from fairyring.rounds.timetable import Timetable
 from fairyring.rounds.total import Total
-from fairyring.simulation.target import target
+from fairyring.simulation.hardware import hardware
 from tests.learning.linear import people, task
 from tests.rounds.round_records import COUNTS, record_of
 from tests.simulation import private_runs
@@ -205,8 +205,8 @@ def test_every_field_of_a_record_is_inside_or_outside_of_the_promise():
 
 
 def test_no_round_is_opened_after_one_that_could_not_be_recorded(tmp_path, monkeypatch):
-    given, clients, on = plan("mine"), people([3, 4]), target(1, devices=1)
-    program = ServerProgram(given, 2, root(0), on.devices[0], on.options)
+    given, clients, on = plan("mine"), people([3, 4]), hardware(1, processors=1)
+    program = ServerProgram(given, 2, root(0), on.processors[0], on.options)
     columns = given.task.columns_of(clients)
     run = Coordinator(
         program,

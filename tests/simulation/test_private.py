@@ -21,7 +21,7 @@ from fairyring.privacy.accounting import Accountant
 from fairyring.privacy.participation import AtMost, PoissonSampled
 from fairyring.privacy.release import Release
 from fairyring.records.layout import SECRET
-from fairyring.rounds.cohorts import CohortSampler, Leaving
+from fairyring.rounds.cohorts import CohortSampler, DropoutPoint
 from fairyring.rounds.feasibility import (
     check_participation,
     enough,
@@ -221,7 +221,7 @@ def test_a_round_of_too_few_is_cancelled_and_spends_nothing(given, mode, tmp_pat
 
 
 def test_too_few_that_unmask_are_cancelled_too(monkeypatch, tmp_path):
-    everybody = {client: Leaving.BEFORE_UNMASKING for client in range(40)}
+    everybody = {client: DropoutPoint.BEFORE_UNMASKING for client in range(40)}
     monkeypatch.setattr(CohortSampler, "leaving", lambda self, cohort: everybody)
     made = run(CENTRAL, rounds=2, secure_sum="protocol", run=tmp_path / "run")
     assert [record.aborted.stage for record in made.records] == ["unmasking"] * 2

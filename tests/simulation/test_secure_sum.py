@@ -10,7 +10,7 @@ import optax
 import pytest
 
 import fairyring as fr
-from fairyring.rounds.cohorts import CohortSampler, Leaving
+from fairyring.rounds.cohorts import CohortSampler, DropoutPoint
 from fairyring.simulation import masked
 from tests.learning.linear import people, task
 from tests.simulation.private_runs import compiled_once
@@ -106,7 +106,7 @@ def test_a_sum_of_too_few_is_not_released_and_changes_nothing(mode):
 
 
 def test_too_many_that_vanish_after_their_input_end_the_session_and_say_where(monkeypatch):
-    everybody = {client: Leaving.BEFORE_UNMASKING for client in range(8)}
+    everybody = {client: DropoutPoint.BEFORE_UNMASKING for client in range(8)}
     monkeypatch.setattr(CohortSampler, "leaving", lambda self, cohort: everybody)
     done = run(PLAIN, "protocol", rounds=1)
     assert done.records[0].clients == 0
@@ -206,21 +206,21 @@ def test_a_run_says_what_was_private_about_it():
 def test_clients_vanish_at_every_point_and_before_their_input_exactly_those_that_drop_out():
     population = people([3] * 400)
     cohorts = CohortSampler(fr.cohort.uniform(200), population, 3, 0.3)
-    seen = {point: 0 for point in Leaving}
+    seen = {point: 0 for point in DropoutPoint}
     for number in range(1, 6):
         cohort = cohorts.of(number)
-        leaving = cohorts.leaving(cohort)
-        early = {client for client, point in leaving.items() if point <= Leaving.BEFORE_INPUT}
+        dropout_points = cohorts.dropout_points(cohort)
+        early = {client for client, point in dropout_points.items() if point <= DropoutPoint.BEFORE_INPUT}
         assert early == set(cohort.sampled.tolist()) - set(cohort.staying.tolist())
         again = CohortSampler(fr.cohort.uniform(200), population, 3, 0.3)
-        assert again.leaving(again.of(number)) == leaving
-        for point in leaving.values():
+        assert again.dropout_points(again.of(number)) == dropout_points
+        for point in dropout_points.values():
             seen[point] += 1
     staying, early = 700, 300  # expected of a thousand
-    assert all(abs(seen[point] - early / 3) < 45 for point in list(Leaving)[:3])
-    assert all(abs(seen[point] - 0.15 * staying) < 45 for point in list(Leaving)[3:])
+    assert all(abs(seen[point] - early / 3) < 45 for point in list(DropoutPoint)[:3])
+    assert all(abs(seen[point] - 0.15 * staying) < 45 for point in list(DropoutPoint)[3:])
 
 
 def test_nobody_vanishes_without_dropout():
     cohorts = CohortSampler(fr.cohort.uniform(3), people(SIZES), 3)
-    assert cohorts.leaving(cohorts.of(1)) == {}
+    assert cohorts.dropout_points(cohorts.of(1)) == {}

@@ -17,7 +17,7 @@ from fairyring.rounds import guarantee_sentences, setting_sentences
 from fairyring.rounds.artefacts import outside
 from fairyring.rounds.privacy_context import PrivacyContext
 from fairyring.rounds.privacy_statement import SENTENCES, guarantee, statement, two_epsilons
-from fairyring.task.examine import Examined
+from fairyring.task.examine import RowsChecked
 from tests.rounds.round_records import record_of
 from tests.simulation.kept_runs import COINS as SAMPLED
 from tests.simulation.kept_runs import OTHERS, PEOPLE, Kept
@@ -185,10 +185,10 @@ CASES: dict[str, list[tuple[PrivacyContext, str, PrivacyContext, str | None]]] =
         (context(private(), rounds=[record_of(nonfinite=1)]), "1 update held", context(without(), rounds=[record_of(nonfinite=1)]), None),
     ],
     "training_examples_are_sound": [
-        (context(private(), examined={"training": Examined(5, 9)}), "5 of 9", context(private(), examined={"training": Examined(9, 9)}), None)
+        (context(private(), rows_checked={"training": RowsChecked(5, 9)}), "5 of 9", context(private(), rows_checked={"training": RowsChecked(9, 9)}), None)
     ],
     "test_examples_are_sound": [
-        (context(private(), examined={"test": Examined(5, 9)}), "5 of 9", context(private(), examined={"training": Examined(5, 9)}), None)
+        (context(private(), rows_checked={"test": RowsChecked(5, 9)}), "5 of 9", context(private(), rows_checked={"training": RowsChecked(5, 9)}), None)
     ],
     "clients_are_honest": [(context(private()), "Every client trained", context(private(), canaries=30, audit=HELD, spent=SPENT), "but the canaries")],
     "what_is_outside": [

@@ -17,7 +17,7 @@ from fairyring.rounds.cohorts import CohortSampler
 from fairyring.rounds.worker import Work, Worker
 from fairyring.simulation.assembly import assemble
 from fairyring.simulation.debug import DebugWorker
-from fairyring.simulation.target import target
+from fairyring.simulation.hardware import hardware
 from fairyring.simulation.worker import CompiledWorker
 from tests.learning.linear import CLASSES, people, task
 from tests.learning.linear import apply as linear
@@ -48,7 +48,7 @@ def worker(
     kind: str, given: fr.Plan, population: fr.Population, cohorts: CohortSampler
 ) -> tuple[Worker, Any]:
     key = root(3)
-    parts = assemble(given, population, key, target(given.layout.size, devices=1))
+    parts = assemble(given, population, key, hardware(given.layout.size, processors=1))
     states = ClientStates(len(population), parts.own, None) if parts.has_states else None
     made = {
         "compiled": lambda: CompiledWorker(parts.engine, parts.rows, cohorts, key, states),
@@ -91,7 +91,7 @@ def test_a_look_ahead_leaves_what_clients_remember(kind):
 @pytest.mark.parametrize("name", PLANS)
 def test_workers_agree(name):
     runs = [
-        fr.simulate(PLANS[name], PEOPLE, rounds=2, seed=3, dropout=0.2, devices=1, engine=kind)
+        fr.simulate(PLANS[name], PEOPLE, rounds=2, seed=3, dropout=0.2, processors=1, engine=kind)
         for kind in WORKERS
     ]
     one, two = runs

@@ -69,7 +69,7 @@ def test_it_learns_and_is_pure(name, people):
     model, kind = SMALL[name]
     task = next_token(model) if kind == "text" else classification(model)
     data = tiny(kind)
-    task.check(people(data))
+    task.validate(people(data))
     batch = {n: jnp.asarray(c) for n, c in data.items()}
 
     def loss(params, key):

@@ -154,7 +154,7 @@ def audit_run(
 
 def _digest(plan: Plan, population: Population) -> str:
     """What a run of a plan over a population names the plan by."""
-    plan.task.check(population)  # another plan may read other columns
+    plan.task.validate(population)  # another plan may read other columns
     return plan.digest(plan.task.columns_of(population))
 
 

@@ -25,7 +25,7 @@ from fairyring.rounds.total import Total
 from fairyring.rounds.worker import Work
 from fairyring.simulation.assembly import Assembly, assemble
 from fairyring.simulation.evaluate import Evaluator
-from fairyring.simulation.target import Target, target
+from fairyring.simulation.hardware import Hardware, hardware
 from fairyring.simulation.worker import CompiledWorker
 from fairyring.task import Metric, Task
 
@@ -43,7 +43,7 @@ def membership(
     looks: int = 1,
     seed: int = 0,
     confidence: float = 0.999,
-    devices: int | None = None,
+    processors: int | None = None,
 ) -> Membership:
     """Try to tell from a plan's models which clients took part: LiRA with a client as the unit.
 
@@ -79,8 +79,8 @@ def membership(
                 expected="a whole number >= 1" + (f", at most {most}" if math.isfinite(most) else ""),
                 do=f"Set {name}= to one.",
             )
-    plan.task.check(population)
-    on = target(plan.layout.size, devices=devices)
+    plan.task.validate(population)
+    on = hardware(plan.layout.size, processors=processors)
     clients = _targets(population, targets)
     dice = np.random.default_rng(seed)
     members = balanced(shadows, len(clients), dice)
@@ -136,7 +136,7 @@ def confident(task: Task) -> Task:
 class _Shadows:
     """Runs of one plan with some clients away, on one engine."""
 
-    def __init__(self, plan: Plan, population: Population, on: Target, rounds: int, seed: int) -> None:
+    def __init__(self, plan: Plan, population: Population, on: Hardware, rounds: int, seed: int) -> None:
         self.plan, self.population, self.rounds = plan, population, rounds
         self.parts: Assembly = assemble(plan, population, root(seed), on)
         self.first = jax.jit(plan.first_state)

@@ -13,7 +13,7 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def core_devices(count: int) -> list[Any]:
+def core_processors(count: int) -> list[Any]:
     """`count` CPU devices of one thread each; the same ones for every caller.
 
     A client's matrices are too small to share among cores. JAX's own CPU devices share one pool of threads, and XLA

@@ -22,7 +22,7 @@ class Purpose(IntEnum):
     MODEL = 4  # dropout and other randomness inside a model
     ENCODE = 5  # stochastic rounding and other randomness of one client's stages
     SHARED = 6  # randomness all clients of a round share: rotation signs, sketch hashes
-    LEAVING = 7  # at which point of a secure sum a client vanishes
+    DROPOUT_POINT = 7  # at which point of a secure sum a client vanishes
     CANARY = 8  # the directions an audit's canaries push in
     TURNS = 9  # the order in which clients take turns
     CALL = 10  # a client's second pass over its examples in a round, and those after it

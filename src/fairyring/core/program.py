@@ -9,7 +9,7 @@ import numpy as np
 from jax.experimental.serialize_executable import deserialize_and_load, serialize
 
 Tree = Any
-Device = Any  # jax.Device, which type checkers take for a variable
+Processor = Any  # jax.Device, which type checkers take for a variable
 
 
 class Program:
@@ -29,12 +29,12 @@ class Program:
     def __init__(
         self,
         function: Callable[..., Tree],
-        devices: list[Device],
+        processors: list[Processor],
         *,
         options: Mapping[str, str | int] | None = None,
         donate: tuple[int, ...] = (),
     ) -> None:
-        self.devices, self.compilations = devices, 0
+        self.processors, self.compilations = processors, 0
         self._jitted = jax.jit(function, donate_argnums=donate, compiler_options=dict(options or {}))
         self.loaded: dict[int, Callable[..., Tree]] = {}
         self._packed: tuple[Any, ...] | None = None
@@ -47,20 +47,20 @@ class Program:
             arguments: arrays on that device, or NumPy arrays.
         """
         if place not in self.loaded:
-            self.loaded[place] = self._load(self.devices[place], arguments)
+            self.loaded[place] = self._load(self.processors[place], arguments)
         return self.loaded[place](*arguments)
 
-    def _load(self, device: Device, arguments: tuple[Tree, ...]) -> Callable[..., Tree]:
+    def _load(self, processor: Processor, arguments: tuple[Tree, ...]) -> Callable[..., Tree]:
         if self._packed is not None:
-            return deserialize_and_load(*self._packed, backend=device.client, execution_devices=[device])
+            return deserialize_and_load(*self._packed, backend=processor.client, execution_devices=[processor])
         # Of shapes alone: where arguments lie is written into a program, and JAX's cache would take it for another.
         shapes = jax.tree.map(_shape, arguments)
-        with jax.default_device(device):
+        with jax.default_device(processor):
             compiled = self._jitted.lower(*shapes).compile()
         self.compilations += 1
         # What comes from JAX's cache of compiled programs cannot be packed again; but the other devices find it there.
         cache = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]
-        if len(self.devices) > 1 and cache is None:
+        if len(self.processors) > 1 and cache is None:
             # A program that calls back into Python, as jax.debug.print does, cannot be packed, which JAX says in
             # several ways: it is compiled for each device.
             with suppress(Exception):
@@ -72,12 +72,12 @@ def _shape(leaf: Any) -> Any:
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, weak_type=getattr(leaf, "weak_type", False))
 
 
-def handed(tree: Tree, device: Device) -> Tree:
-    """`tree` of another device, as a program on `device` takes it. CPU devices read each other's memory."""
-    return jax.tree.map(np.asarray, tree) if device.platform == "cpu" else jax.device_put(tree, device)
+def transfer(tree: Tree, processor: Processor) -> Tree:
+    """`tree` of another device, as a program on `processor` takes it. CPU devices read each other's memory."""
+    return jax.tree.map(np.asarray, tree) if processor.platform == "cpu" else jax.device_put(tree, processor)
 
 
-def everywhere(tree: Tree, devices: list[Device]) -> list[Tree]:
+def replicate(tree: Tree, processors: list[Processor]) -> list[Tree]:
     """`tree` put on each device, to stay. CPU devices all read the same memory."""
-    first = jax.device_put(tree, devices[0])
-    return [first, *(jax.device_put(handed(first, device), device) for device in devices[1:])]
+    first = jax.device_put(tree, processors[0])
+    return [first, *(jax.device_put(transfer(first, processor), processor) for processor in processors[1:])]

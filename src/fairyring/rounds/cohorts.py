@@ -14,7 +14,7 @@ from fairyring.learning.cohort import Cohort, Fixed, InTurn, Poisson, Uniform, W
 from fairyring.population import Population
 
 
-class Leaving(IntEnum):
+class DropoutPoint(IntEnum):
     """The points of a secure sum before which a client may vanish, in order. The first three come before its input."""
 
     BEFORE_ADVERT = 0
@@ -125,7 +125,7 @@ class CohortSampler:
         sampled = sampled[sampled < self.clients]
         return RoundCohort(number, sampled, self._stay(number, sampled), canaries)
 
-    def leaving(self, cohort: RoundCohort) -> dict[int, Leaving]:
+    def dropout_points(self, cohort: RoundCohort) -> dict[int, DropoutPoint]:
         """At which point of a secure sum each client of a cohort vanishes; clients that stay to the end are left out.
 
         A client that drops out before it reports does so at any of the points before its input. Each of the others may still
@@ -133,20 +133,20 @@ class CohortSampler:
         """
         if not self.dropout or len(cohort.sampled) == 0:
             return {}
-        *early, before_signature, before_unmasking = Leaving
+        *early, before_signature, before_unmasking = DropoutPoint
         gone = np.setdiff1d(cohort.sampled, cohort.staying)
-        places = (self._leaving(cohort.round, gone) * len(early)).astype(int)
+        places = (self._unit_for_dropout(cohort.round, gone) * len(early)).astype(int)
         points = {client: early[place] for client, place in zip(gone.tolist(), places.tolist(), strict=True)}
         for client, unit in zip(
-            cohort.staying.tolist(), self._leaving(cohort.round, cohort.staying), strict=True
+            cohort.staying.tolist(), self._unit_for_dropout(cohort.round, cohort.staying), strict=True
         ):
             if unit < self.dropout:
                 points[client] = before_signature if unit < self.dropout / 2 else before_unmasking
         return points
 
-    def _leaving(self, number: int, clients: np.ndarray) -> np.ndarray:
+    def _unit_for_dropout(self, number: int, clients: np.ndarray) -> np.ndarray:
         """A number in [0, 1) for each client."""
-        return _uniform(self.root, number, clients, Purpose.LEAVING)
+        return _uniform(self.root, number, clients, Purpose.DROPOUT_POINT)
 
     def _sample(self, bits: np.ndarray) -> np.ndarray:
         rule, eligible = self.rule, self.eligible

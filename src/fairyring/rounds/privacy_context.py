@@ -8,7 +8,7 @@ from typing import Any
 from fairyring.learning.plan import Plan
 from fairyring.learning.protection import Protection
 from fairyring.records.round_record import RoundRecord
-from fairyring.task.examine import Examined
+from fairyring.task.examine import RowsChecked
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class PrivacyContext:
     examples: int = 0
     dropout: float = 0.0
     secure_sum: str = "ideal"
-    examined: Mapping[str, Examined] = field(default_factory=dict)
+    rows_checked: Mapping[str, RowsChecked] = field(default_factory=dict)
     tested: bool = False
     stops: bool = False
     entropy_given: bool = False

@@ -63,6 +63,6 @@ def release(
         return Released(state, np.full(len(plan.auxiliaries), np.nan), clients, False)
     vector = noise.release(np.asarray(sums.message.vector), clients, shared=summed is not None)
     noisy = sums._replace(message=sums.message._replace(vector=vector))
-    noisy = jax.device_put(noisy, program.device)
+    noisy = jax.device_put(noisy, program.processor)
     state, auxiliary, _, mean = program.finish_noisy(state, noisy, cohort.round)
     return Released(state, np.asarray(auxiliary), clients, True, vector, np.asarray(mean))

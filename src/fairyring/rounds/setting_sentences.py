@@ -172,7 +172,7 @@ def test_examples_are_sound(context: PrivacyContext) -> Sentence | None:
 
 
 def _sound(context: PrivacyContext, name: str) -> Sentence | None:
-    found = context.examined.get(name)
+    found = context.rows_checked.get(name)
     if found is None or found.whole:
         return None
     return Sentence(

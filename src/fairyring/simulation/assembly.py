@@ -18,7 +18,7 @@ from fairyring.rounds.spending import RunSpending
 from fairyring.rounds.worker import Work
 from fairyring.simulation.engine import Engine
 from fairyring.simulation.feed import Resident, Streamed, feed
-from fairyring.simulation.target import Target, target
+from fairyring.simulation.hardware import Hardware, hardware
 from fairyring.simulation.worker import CompiledWorker
 
 Tree = Any
@@ -47,13 +47,13 @@ class Assembly(NamedTuple):
         return bool(jax.tree.leaves(self.own))
 
 
-def assemble(plan: Plan, population: Population, key: jax.Array, on: Target) -> Assembly:
+def assemble(plan: Plan, population: Population, key: jax.Array, on: Hardware) -> Assembly:
     """Put a plan and a population together for the devices of `on`; `key` is the run's."""
     clients = len(population)
     engine = Engine(
         plan, Workload.of(np.asarray(population.sizes), plan.local, unroll=on.unroll), clients, on
     )
-    program = ServerProgram(plan, clients, key, engine.devices[0], on.options)
+    program = ServerProgram(plan, clients, key, engine.processors[0], on.options)
     own = jax.eval_shape(plan.algorithm.client_state, plan.params_shape)
     rows = feed(population, plan.task.reads(population), engine, client_state=own)
     first = plan.first_state(of_client(of_round(key, 0), NOBODY, Purpose.INIT))
@@ -72,7 +72,7 @@ class Trial:
 
     def __init__(self, plan: Plan, population: Population, *, seed: int) -> None:
         key = root(seed)
-        parts = assemble(plan, population, key, target(plan.layout.size))
+        parts = assemble(plan, population, key, hardware(plan.layout.size))
         self.cohorts = CohortSampler(plan.rule, population, seed)
         self.state, self._program = parts.program.placed(parts.first), parts.program
         # However many attempts there are: nobody sees them but who makes them.

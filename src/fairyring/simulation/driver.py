@@ -42,7 +42,7 @@ from fairyring.simulation.evaluate import Evaluation, Evaluator
 from fairyring.simulation.machine import machine
 from fairyring.simulation.masked import MaskedSums, total_of
 from fairyring.simulation.run import Run
-from fairyring.simulation.target import target
+from fairyring.simulation.hardware import hardware
 from fairyring.simulation.worker import CompiledWorker
 
 SecureSum = Literal["ideal", "protocol"]
@@ -68,8 +68,8 @@ def simulate(
     keep_client_states: bool = False,
     stop: EarlyStopping | None = None,
     on_round: Callable[[RoundRecord], object] | None = None,
-    devices: int | None = None,
-    together: int | None = None,
+    processors: int | None = None,
+    clients_per_batch: int | None = None,
     engine: Literal["compiled", "debug"] = "compiled",
 ) -> Run:
     """Run a plan over a population on this machine.
@@ -131,9 +131,9 @@ def simulate(
     _check_options(
         plan, rounds, evaluate_every, checkpoint_every, secure_sum, test, stop, run, resume, engine
     )
-    examined = {"training": plan.task.check(population)}
+    rows_checked = {"training": plan.task.validate(population)}
     if test is not None:
-        examined["test"] = plan.task.check(test)
+        rows_checked["test"] = plan.task.validate(test)
     canaries = check_audit(audit, plan)
     check_entropy(entropy)
     cohorts = CohortSampler(plan.rule, population, seed, dropout, canaries)
@@ -143,7 +143,7 @@ def simulate(
     if plan.example_stages is not None:
         check_example_counts(plan, sizes[cohorts.eligible])
     cautions = warnings_of(plan, len(cohorts.eligible), rounds, int(np.sum(sizes)))
-    on, key = target(plan.layout.size, devices=devices, together=together), root(seed)
+    on, key = hardware(plan.layout.size, processors=processors, clients_per_batch=clients_per_batch), root(seed)
     parts = assemble(plan, population, key, on)
     evaluator = Evaluator(plan.task, test, on) if test is not None else None
     masks = MaskedSums(plan.terms) if secure_sum == "protocol" and plan.terms else None
@@ -154,7 +154,7 @@ def simulate(
         rounds=rounds,
         seed=seed,
         started=datetime.now(UTC).isoformat(timespec="seconds"),
-        machine=machine(on.devices),
+        machine=machine(on.processors),
         dropout=dropout,
         secure_sum=secure_sum if plan.bound.spec.masking else None,
         canaries=cohorts.canaries,
@@ -168,7 +168,7 @@ def simulate(
         int(sizes.sum()),
         dropout=dropout,
         secure_sum=secure_sum,
-        examined=examined,
+        rows_checked=rows_checked,
         tested=test is not None,
         stops=stop is not None,
         entropy_given=entropy is not None,
@@ -253,8 +253,8 @@ class _Driver:
         run = self.coordinator
         watch = run.audit.watch if run.audit is not None else None
         if self.masks is not None:
-            leaving = self.cohorts.leaving(work.cohort)
-            return total_of(self.masks, self.worker, run.program.sums, work, run.model(), leaving, watch)
+            dropout_points = self.cohorts.dropout_points(work.cohort)
+            return total_of(self.masks, self.worker, run.program.sums, work, run.model(), dropout_points, watch)
         if watch is not None:  # before the round, which changes what clients remember
             deque(watch.passing(self.worker.encoded(work, [], keep=False)), 0)
         return self.worker.accumulate(work)

@@ -11,11 +11,11 @@ import numpy as np
 from jax import lax
 
 from fairyring.core.errors import PopulationError
-from fairyring.core.program import Program, handed
+from fairyring.core.program import Program, transfer
 from fairyring.population import Population
 from fairyring.records.round_record import Means
 from fairyring.simulation.columns import bytes_of
-from fairyring.simulation.target import Target
+from fairyring.simulation.hardware import Hardware
 from fairyring.task import Task
 
 Tree = Any
@@ -71,7 +71,7 @@ class Evaluator:
         target: the devices, and how programs are shaped for them.
     """
 
-    def __init__(self, task: Task, population: Population, target: Target) -> None:
+    def __init__(self, task: Task, population: Population, hardware: Hardware) -> None:
         if population.examples == 0:
             raise PopulationError(
                 "population to evaluate on",
@@ -81,17 +81,17 @@ class Evaluator:
             )
         self.task, self.population = task, population
         self.columns = task.reads(population)
-        self.devices = target.devices
+        self.processors = hardware.processors
         self.sizes = np.asarray(population.sizes)
-        judge = target.rewrite(self._judge)
+        judge = hardware.rewrite(self._judge)
 
         def scanned(params: Tree, columns: Mapping[str, jax.Array]) -> jax.Array:
             return lax.map(lambda batch: judge(params, batch), columns)
 
-        self._scan = Program(scanned, self.devices)
+        self._scan = Program(scanned, self.processors)
         usual = bytes_of(population, self.columns)
         row = max(1, usual // population.examples)
-        share = -(-population.examples // (len(self.devices) * BATCH)) * BATCH
+        share = -(-population.examples // (len(self.processors) * BATCH)) * BATCH
         self._rows = min(share, max(1, PIECE_BYTES // (row * BATCH)) * BATCH)
         self._held = list(self._pieces()) if usual <= HELD_BYTES else None
 
@@ -118,11 +118,11 @@ class Evaluator:
                 sums[2 * i] += np.bincount(clients, value * weight, len(self.population))
                 sums[2 * i + 1] += np.bincount(clients, weight, len(self.population))
 
-        given = [handed(params, device) for device in self.devices]
+        given = [transfer(params, processor) for processor in self.processors]
         waiting: deque[tuple[jax.Array, np.ndarray]] = deque()
         for place, columns, clients in self._held if self._held is not None else self._pieces():
             waiting.append((self._scan(place, given[place], columns), clients))
-            if len(waiting) > 2 * len(self.devices):  # rows are fetched no further ahead
+            if len(waiting) > 2 * len(self.processors):  # rows are fetched no further ahead
                 count(*waiting.popleft())
         for judged in waiting:
             count(*judged)
@@ -140,15 +140,15 @@ class Evaluator:
 
     def _pieces(self) -> Iterator[tuple[int, Mapping[str, jax.Array], np.ndarray]]:
         """All rows, as many at a time as fit: the device, columns `[batches, BATCH, ...]`, and whose they are."""
-        ends, devices = np.cumsum(self.sizes), len(self.devices)
+        ends, processors = np.cumsum(self.sizes), len(self.processors)
         begin = number = 0
         while begin < len(ends):
             before = ends[begin - 1] if begin else 0
-            end = max(begin + 1, int(np.searchsorted(ends, before + devices * self._rows, "right")))
+            end = max(begin + 1, int(np.searchsorted(ends, before + processors * self._rows, "right")))
             rows, offsets = self.population.gather(np.arange(begin, end))
             owner = np.repeat(np.arange(begin, end), np.diff(offsets))
             for cut in range(0, len(owner), self._rows):
-                place = (-1 - number) % devices  # the last one first: the first core is this thread's own
+                place = (-1 - number) % processors  # the last one first: the first core is this thread's own
                 yield place, self._piece(rows, cut, place), owner[cut : cut + self._rows]
                 number += 1
             begin = end
@@ -160,4 +160,4 @@ class Evaluator:
             full = np.zeros((self._rows, *column.shape[1:]), column.dtype)
             full[: len(column)] = column
             columns[name] = full.reshape(-1, BATCH, *column.shape[1:])
-        return jax.device_put(columns, self.devices[place])
+        return jax.device_put(columns, self.processors[place])

@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from fairyring.core.program import everywhere
+from fairyring.core.program import replicate
 from fairyring.population import Population
 from fairyring.simulation.columns import bytes_of
-from fairyring.simulation.engine import Engine, Members, share
+from fairyring.simulation.engine import Engine, Members, assign_to_processors
 
 RESIDENT_BYTES = 1 << 30  # cores share them, accelerators hold them each; larger populations are streamed
 PIECE_BYTES = 2 << 20  # rows of one piece on one device; two pieces are on their way at a time
@@ -38,12 +38,12 @@ class Resident:
         every = np.arange(len(population))
         rows, offsets = population.gather(every)
         self.room = room
-        self.columns = everywhere({name: rows[name] for name in columns}, engine.devices)
+        self.columns = replicate({name: rows[name] for name in columns}, engine.processors)
         self.starts, self.sizes = offsets[:-1].astype(np.int32), np.diff(offsets).astype(np.int32)
 
     def pieces(self, cohort: np.ndarray) -> Iterator[list[Piece]]:
         """The clients of a round, as many at a time as a piece holds: a piece for each device."""
-        parts = [cohort[places] for places in share(cohort, self.sizes[cohort], len(self.columns))]
+        parts = [cohort[places] for places in assign_to_processors(cohort, self.sizes[cohort], len(self.columns))]
         for first in range(0, max(1, *map(len, parts)), self.room):
             yield [
                 Piece(part, members(part, self.starts[part], self.sizes[part], self.room), columns)
@@ -64,7 +64,7 @@ class Streamed:
     """
 
     def __init__(self, population: Population, columns: tuple[str, ...], engine: Engine, room: int) -> None:
-        self.population, self.devices = population, engine.devices
+        self.population, self.processors = population, engine.processors
         self.sizes = np.asarray(population.sizes)
         example = population.client(int(np.argmax(self.sizes)))
         self.kinds = {name: (example[name].shape[1:], example[name].dtype) for name in columns}
@@ -72,19 +72,19 @@ class Streamed:
             int(np.prod(shape, dtype=np.int64)) * dtype.itemsize for shape, dtype in self.kinds.values()
         )
         seen = self.sizes[self.sizes > 0]
-        usual = int(engine.room / len(self.devices) * seen.mean() * 1.25) + 1
+        usual = int(engine.room / len(self.processors) * seen.mean() * 1.25) + 1
         self.rows = max(int(seen.max()), min(usual, PIECE_BYTES // max(1, row)))
         self.room = room
 
     def pieces(self, cohort: np.ndarray) -> Iterator[list[Piece]]:
         """The clients of a round, as many at a time as a piece holds: a piece for each device."""
-        shares = share(cohort, self.sizes[cohort], len(self.devices))
+        shares = assign_to_processors(cohort, self.sizes[cohort], len(self.processors))
         queues = [self._cut(cohort[places]) for places in shares]
         nobody = np.zeros(0, np.int64)
         for i in range(max(1, *map(len, queues))):
             yield [
-                self._piece(queue[i] if i < len(queue) else nobody, device)
-                for queue, device in zip(queues, self.devices, strict=True)
+                self._piece(queue[i] if i < len(queue) else nobody, processor)
+                for queue, processor in zip(queues, self.processors, strict=True)
             ]
 
     def _cut(self, clients: np.ndarray) -> list[np.ndarray]:
@@ -96,7 +96,7 @@ class Streamed:
             rows += size
         return [*parts, clients[begin:]] if len(clients) else []
 
-    def _piece(self, clients: np.ndarray, device: Any) -> Piece:
+    def _piece(self, clients: np.ndarray, processor: Any) -> Piece:
         columns = {name: np.zeros((self.rows, *shape), dtype) for name, (shape, dtype) in self.kinds.items()}
         starts = sizes = np.zeros(0, np.int32)
         if len(clients):
@@ -104,7 +104,7 @@ class Streamed:
             starts, sizes = offsets[:-1], np.diff(offsets)
             for name, column in columns.items():
                 column[: offsets[-1]] = rows[name]
-        return Piece(clients, members(clients, starts, sizes, self.room), jax.device_put(columns, device))
+        return Piece(clients, members(clients, starts, sizes, self.room), jax.device_put(columns, processor))
 
 
 def members(clients: np.ndarray, starts: np.ndarray, sizes: np.ndarray, room: int) -> Members:
@@ -127,6 +127,6 @@ def feed(
     room = engine.room
     if bytes_each:
         slab = max(1, SLAB_BYTES // bytes_each)
-        room = min(room, -(-slab // engine.together) * engine.together)
+        room = min(room, -(-slab // engine.clients_per_batch) * engine.clients_per_batch)
     kind = Resident if bytes_of(population, columns) <= RESIDENT_BYTES else Streamed
     return kind(population, columns, engine, room)

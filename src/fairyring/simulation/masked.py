@@ -9,7 +9,7 @@ import numpy as np
 
 from fairyring.core.errors import SessionAborted
 from fairyring.core.packing import unpack_words
-from fairyring.rounds.cohorts import Leaving, RoundCohort
+from fairyring.rounds.cohorts import DropoutPoint, RoundCohort
 from fairyring.rounds.history import Signatures
 from fairyring.rounds.server_program import Sums
 from fairyring.rounds.total import Exhibit, SecureSumResult, Total
@@ -53,7 +53,7 @@ class MaskedSums:
     def run(
         self,
         cohort: RoundCohort,
-        leaving: Mapping[int, Leaving],
+        dropout_points: Mapping[int, DropoutPoint],
         model: bytes,
         vectors: Iterable[tuple[int, np.ndarray]],
         previous: bytes | None = None,
@@ -71,7 +71,7 @@ class MaskedSums:
         session = Session(self.terms, cohort.round, model, previous)
         with ExitStack() as stack:
             log = self._log(len(cohort.sampled) + len(cohort.canaries), stack)
-            running = _Round(self, session, cohort, leaving, log)
+            running = _Round(self, session, cohort, dropout_points, log)
             summed = running.run(vectors)
         if summed.transcript is not None:
             survivors = survivors_of(summed.transcript).items()
@@ -112,10 +112,10 @@ class _Round:
         sums: MaskedSums,
         session: Session,
         cohort: RoundCohort,
-        leaving: Mapping[int, Leaving],
+        dropout_points: Mapping[int, DropoutPoint],
         log: Log,
     ) -> None:
-        self.terms, self.leaving = sums.terms, leaving
+        self.terms, self.dropout_points = sums.terms, dropout_points
         self.server = Server(session, log)
         self.clients: dict[bytes, int] = {}
         self.devices: dict[int, Device] = {}
@@ -129,19 +129,19 @@ class _Round:
     def run(self, vectors: Iterable[tuple[int, np.ndarray]]) -> SecureSumResult:
         try:
             for client, device in self.devices.items():
-                if self._here(client, Leaving.BEFORE_ADVERT):
+                if self._here(client, DropoutPoint.BEFORE_ADVERT):
                     self._send(device.start())
-            self._step(self.server.close(), Leaving.BEFORE_SHARES)
-            self._step(self.server.close(), Leaving.BEFORE_INPUT)  # mailboxes; an answer is a complaint
-            self._step(self.server.close(), Leaving.BEFORE_INPUT)
+            self._step(self.server.close(), DropoutPoint.BEFORE_SHARES)
+            self._step(self.server.close(), DropoutPoint.BEFORE_INPUT)  # mailboxes; an answer is a complaint
+            self._step(self.server.close(), DropoutPoint.BEFORE_INPUT)
             if self.server.phase == "disclosing":
-                self._step(self.server.close(), Leaving.BEFORE_INPUT)
+                self._step(self.server.close(), DropoutPoint.BEFORE_INPUT)
             for client, vector in vectors:
                 ready = self.devices[client].phase == "ready"
-                if ready and self._here(client, Leaving.BEFORE_INPUT):
+                if ready and self._here(client, DropoutPoint.BEFORE_INPUT):
                     self._contribute(client, vector)
-            self._step(self.server.close(), Leaving.BEFORE_SIGNATURE)
-            self._step(self.server.close(), Leaving.BEFORE_UNMASKING)
+            self._step(self.server.close(), DropoutPoint.BEFORE_SIGNATURE)
+            self._step(self.server.close(), DropoutPoint.BEFORE_UNMASKING)
             list(self.server.close())
         except SessionAborted as error:
             for _ in vectors:  # clients train all the same
@@ -155,7 +155,7 @@ class _Round:
             vector, result.count, Traffic(self.up, self.down), None, result.transcript, self.exhibit
         )
 
-    def _step(self, announced: Iterable[Outgoing], point: Leaving) -> None:
+    def _step(self, announced: Iterable[Outgoing], point: DropoutPoint) -> None:
         """Hand out what the server announced, and hand in what is answered."""
         for to, data in announced:
             client = self.clients[to]
@@ -184,9 +184,9 @@ class _Round:
             words = unpack_words(packed, terms.modulus_bits, terms.words, word_of(terms.modulus_bits))
             self.exhibit = Exhibit(vector.copy(), words[: terms.length].astype(np.uint32))
 
-    def _here(self, client: int, point: Leaving) -> bool:
+    def _here(self, client: int, point: DropoutPoint) -> bool:
         """Whether a client is still there at a point."""
-        gone = self.leaving.get(client)
+        gone = self.dropout_points.get(client)
         return gone is None or point < gone
 
 
@@ -196,7 +196,7 @@ def total_of(
     sums: Callable[[np.ndarray | None, int], Sums],
     work: Work,
     model: bytes,
-    leaving: Mapping[int, Leaving],
+    dropout_points: Mapping[int, DropoutPoint],
     watch: Watch | None = None,
 ) -> Total:
     """A round's total by the masked protocol.
@@ -218,6 +218,6 @@ def total_of(
             vectors = watch.passing(vectors)
         bits = masks.terms.modulus_bits
         vectors = ((c, noise.share(c, bits, v)) for c, v in vectors)
-    summed = masks.run(work.cohort, leaving, model, vectors, work.previous)
+    summed = masks.run(work.cohort, dropout_points, model, vectors, work.previous)
     vector, count = (None, 0) if summed.vector is None else (summed.vector, summed.count)
     return Total((sums(vector, count),), np.concatenate(faulty), summed)

@@ -15,7 +15,7 @@ from fairyring.records.layout import CLIENTS
 from fairyring.records.round_record import RoundRecord, table
 from fairyring.rounds.recorder import checkpoint_arrays, write_head
 from fairyring.simulation.evaluate import Evaluation, Evaluator
-from fairyring.simulation.target import target
+from fairyring.simulation.hardware import hardware
 
 
 @dataclass
@@ -66,7 +66,7 @@ class Run:
 
     def evaluate(self, population: Population) -> Evaluation:
         """Judge the trained model on a population: over all its examples, and client by client."""
-        return Evaluator(self.plan.task, population, target(self.plan.layout.size))(self.params)
+        return Evaluator(self.plan.task, population, hardware(self.plan.layout.size))(self.params)
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Write the run folder of a run that had none; it can be reported on and resumed like any other.

@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 import jax
 
-from fairyring.core.cores import available_cores, core_devices
+from fairyring.core.cores import available_cores, core_processors
 from fairyring.core.errors import PlanError
-from fairyring.core.program import Device
+from fairyring.core.program import Processor
 from fairyring.lowering import Storage, align_dense, lower_for_cpu
 
 SMALL_MODEL = 400_000  # parameters; below, a loop's turn costs as much as a training step
@@ -20,7 +20,7 @@ OPTIONS: Mapping[str, str | int] = {
 }
 
 
-class Target(NamedTuple):
+class Hardware(NamedTuple):
     """Devices, and how programs are shaped for them.
 
     Attributes:
@@ -32,15 +32,15 @@ class Target(NamedTuple):
         options: of the compiler, for programs of training steps.
     """
 
-    devices: list[Device]
+    processors: list[Processor]
     rewrite: Callable[[Callable], Callable]
     align: Callable[..., Storage] | None
-    together: int
+    clients_per_batch: int
     unroll: int
     options: Mapping[str, str | int]
 
 
-def target(parameters: int, *, devices: int | None = None, together: int | None = None) -> Target:
+def hardware(parameters: int, *, processors: int | None = None, clients_per_batch: int | None = None) -> Hardware:
     """The target for a model of so many parameters.
 
     Args:
@@ -51,16 +51,16 @@ def target(parameters: int, *, devices: int | None = None, together: int | None 
     Raises:
         PlanError: less than one device or client.
     """
-    for name, value in (("devices", devices), ("together", together)):
+    for name, value in (("devices", processors), ("together", clients_per_batch)):
         if value is not None and value < 1:
             raise PlanError(
                 name, given=value, expected="a whole number >= 1", do=f"Leave out {name}= for the default."
             )
     found = jax.local_devices()
     on_cpu = found[0].platform == "cpu"
-    width = together or (1 if on_cpu else 16)
-    return Target(
-        core_devices(devices or available_cores()) if on_cpu else found[:devices],
+    width = clients_per_batch or (1 if on_cpu else 16)
+    return Hardware(
+        core_processors(processors or available_cores()) if on_cpu else found[:processors],
         lower_for_cpu if on_cpu else lambda loss: loss,
         align_dense if on_cpu and width == 1 else None,
         width,

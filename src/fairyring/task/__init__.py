@@ -2,7 +2,7 @@
 
 from fairyring.task.adapters import as_model, from_equinox, from_functions, from_nnx
 from fairyring.task.classification import classification
-from fairyring.task.examine import Examined
+from fairyring.task.validate import RowsChecked
 from fairyring.task.metric import Metric, clamp
 from fairyring.task.model import Model
 from fairyring.task.multi_label import multi_label

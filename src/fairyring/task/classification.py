@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from fairyring.core.errors import ModelError
 from fairyring.task.adapters import as_model
-from fairyring.task.examine import Column, Rule
+from fairyring.task.validate import Column, DataCheck
 from fairyring.task.metric import Batch, Metric, weight_of, with_extra
 from fairyring.task.task import Task, unit_interval
 
@@ -58,7 +58,7 @@ def classification(
         inputs=inputs,
         columns=(inputs, labels, *columns),
         prepare=prepare or unit_interval,
-        rules=(_labels_fit(labels, classes),),
+        data_checks=(_labels_fit(labels, classes),),
     )
 
 
@@ -82,7 +82,7 @@ def is_first(logits: jax.Array, labels: jax.Array) -> jax.Array:
     return jnp.all(beaten, axis=-1)
 
 
-def _labels_fit(labels: str, classes: int | None) -> Rule:
+def _labels_fit(labels: str, classes: int | None) -> DataCheck:
     def rule(columns: Mapping[str, Column], outputs: Callable[[], Any]) -> None:
         column = columns[labels]
         column.require_integers(do="Number the classes from 0.")

@@ -37,7 +37,7 @@ class HasExamples(Protocol):
 
 
 @dataclass(frozen=True)
-class Examined:
+class RowsChecked:
     """How much of a population was looked at.
 
     Attributes:
@@ -124,14 +124,14 @@ class Column:
             raise PopulationError(f"column {self.name!r}", given=given, expected=f"shape {shape}", do=do)
 
 
-Rule = Callable[[Mapping[str, Column], Callable[[], Any]], None]
+DataCheck = Callable[[Mapping[str, Column], Callable[[], Any]], None]
 """`(columns, outputs) -> None`, raises. `outputs()` has a shape `[B, ...]` and a dtype, but no values.
 A rule looks at columns first, since a model's own complaint about wrong ones is harder to read."""
 
 _EXAMPLES = 3  # rows in the batch that shapes are found with: no size a model is likely to have
 
 
-def examine(task: Any, population: HasExamples) -> Examined:
+def validate(task: Any, population: HasExamples) -> RowsChecked:
     """See `Task.check`."""
     _require_columns(task, population)
     names = task.reads(population)
@@ -151,13 +151,13 @@ def examine(task: Any, population: HasExamples) -> Examined:
     if "weight" in columns and "weight" in task.optional:
         _check_weight(columns["weight"])
     outputs = cache(lambda: _outputs(task, population, names))
-    for rule in task.rules:
+    for rule in task.data_checks:
         rule(columns, outputs)
     batch = _batch(population, names)
     _check_measure("loss", task.loss, outputs(), batch)
     for name, metric in task.metrics.items():
         _check_measure(f"metric {name!r}", metric.measure, outputs(), batch)
-    return Examined(int(rows.edges[-1]), int(np.sum(population.sizes)))
+    return RowsChecked(int(rows.edges[-1]), int(np.sum(population.sizes)))
 
 
 def _require_columns(task: Any, population: HasExamples) -> None:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from fairyring.core.errors import ModelError, PopulationError
 from fairyring.task.adapters import as_model
 from fairyring.task.classification import cross_entropy, is_first
-from fairyring.task.examine import Column
+from fairyring.task.validate import Column
 from fairyring.task.metric import Batch, Metric, weight_of, with_extra
 from fairyring.task.task import Task
 
@@ -105,7 +105,7 @@ def next_token(
         inputs=inputs,
         columns=(inputs, *(() if labels is None else (labels,)), *columns),
         prepare=prepare or whole_numbers,
-        rules=(rule,),
+        data_checks=(rule,),
     )
 
 

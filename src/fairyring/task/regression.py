@@ -10,7 +10,7 @@ import numpy as np
 
 from fairyring.core.errors import ModelError
 from fairyring.task.adapters import as_model
-from fairyring.task.examine import Column
+from fairyring.task.validate import Column
 from fairyring.task.metric import Batch, Metric, weight_of, with_extra
 from fairyring.task.task import Task, unit_interval
 
@@ -79,7 +79,7 @@ def regression(
         inputs=inputs,
         columns=(inputs, labels, *columns),
         prepare=prepare or unit_interval,
-        rules=(rule,),
+        data_checks=(rule,),
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from fairyring.task.examine import Examined, Rule, examine
+from fairyring.task.validate import RowsChecked, DataCheck, validate
 from fairyring.task.metric import Batch, Measure, Metric
 from fairyring.task.model import Model
 
@@ -36,7 +36,7 @@ class Task:
             moved small.
         loss_bound: where a sum of integers carries the loss of a client, larger ones are cut to this.
             Training itself never sees the cut.
-        rules: what `check` asks of the examples besides.
+        rules: what `validate` asks of the examples besides.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Task:
     optional: tuple[str, ...] = ("weight",)
     prepare: Callable[[jax.Array], jax.Array] = unit_interval
     loss_bound: float = 100.0
-    rules: tuple[Rule, ...] = ()
+    data_checks: tuple[DataCheck, ...] = ()
 
     def reads(self, population: Any) -> tuple[str, ...]:
         """The columns a batch must carry: all of `columns`, and those of `optional` the population has."""
@@ -64,7 +64,7 @@ class Task:
         """The model's outputs for a batch: in training with a key, in evaluation with None."""
         return self.model.apply(params, self.prepare(batch[self.inputs]), key)
 
-    def check(self, population: Any) -> Examined:
+    def validate(self, population: Any) -> RowsChecked:
         """Find out now what would go wrong later.
 
         Columns, their types and shapes, and the model's answer to them are checked without computing
@@ -78,4 +78,4 @@ class Task:
             ModelError: the model does not accept the inputs, or its outputs do not fit the labels.
             PlanError: a metric does not give one value an example.
         """
-        return examine(self, population)
+        return validate(self, population)
