@@ -66,7 +66,7 @@ class Work:
             test=test,
             rounds=min(self.most_passes, max(1, round(passes))),
             seed=seed,
-            devices=1,  # a second one would only wait
+            processors=1,  # a second one would only wait
         )
 
 

@@ -1,6 +1,6 @@
 """What the machine allows: the local training of a round in hand-written compiled loops, without any federation.
 
-    python benchmarks/limit.py [--work lr --work c2] [--seconds 3] [--devices 2]
+    python benchmarks/limit.py [--work lr --work c2] [--seconds 3] [--processors 2]
 
 Each core loops over its part of a cohort's clients: from the same weights, one epoch of SGD on batches gathered by a
 fresh permutation, and then the weights are dropped. No aggregation, no server, no metrics. The cores are fairyring's
@@ -126,17 +126,17 @@ def network(work: Work, aligned: bool) -> tuple[Any, Callable]:
     return params, apply_cnn
 
 
-def measure(work: Work, variant: str, devices: int, seconds: float) -> dict[str, Any]:
+def measure(work: Work, variant: str, processors: int, seconds: float) -> dict[str, Any]:
     """Time one loop in this process."""
     import jax
     import jax.numpy as jnp
     import numpy as np
     from jax import lax
 
-    from fairyring.core.cores import core_devices
+    from fairyring.core.cores import core_processors
 
     params, apply = network(work, variant == "aligned")
-    rounds, share = ROUNDS_A_CALL[work.name], work.cohort // devices
+    rounds, share = ROUNDS_A_CALL[work.name], work.cohort // processors
     whole = work.examples // work.batch * work.batch
 
     def loss(params, x, y, key):
@@ -178,18 +178,18 @@ def measure(work: Work, variant: str, devices: int, seconds: float) -> dict[str,
 
     program = jax.jit(train)
     x, y = data(work)
-    cores = core_devices(devices)
+    cores = core_processors(processors)
     fixed = [jax.device_put((params, x.reshape(-1, *work.shape), y.reshape(-1)), core) for core in cores]
     rng = np.random.default_rng(1)
 
     def call() -> tuple[float, float]:
-        cohorts = np.stack([rng.permutation(work.clients)[: share * devices] for _ in range(rounds)])
-        parts = np.split(cohorts.astype(np.int32), devices, axis=1)
+        cohorts = np.stack([rng.permutation(work.clients)[: share * processors] for _ in range(rounds)])
+        parts = np.split(cohorts.astype(np.int32), processors, axis=1)
         key = jax.random.key(int(rng.integers(1 << 30)))
         given = [jax.device_put((part, key), core) for part, core in zip(parts, cores, strict=True)]
         wall, cpu = time.perf_counter(), time.process_time()
         # The first core is this thread's own: it begins last.
-        jax.block_until_ready([program(*fixed[i], *given[i]) for i in reversed(range(devices))])
+        jax.block_until_ready([program(*fixed[i], *given[i]) for i in reversed(range(processors))])
         return time.perf_counter() - wall, time.process_time() - cpu
 
     began = time.perf_counter()
@@ -199,32 +199,32 @@ def measure(work: Work, variant: str, devices: int, seconds: float) -> dict[str,
     began = time.perf_counter()
     while time.perf_counter() - began < seconds or len(calls) < 5:
         calls.append(call())
-    examples = rounds * share * devices * work.examples
+    examples = rounds * share * processors * work.examples
     walls = [wall for wall, _ in calls]
     return {
         "work": work.name,
         "variant": variant,
-        "devices": devices,
+        "processors": processors,
         "calls": len(calls),
         "best": round(examples / min(walls)),
         "median": round(examples / statistics.median(walls)),
         # What all cores would give if nothing else ran on them: sound even on a busy machine.
-        "by_cpu_time": round(devices * examples / statistics.median(cpu for _, cpu in calls)),
+        "by_cpu_time": round(processors * examples / statistics.median(cpu for _, cpu in calls)),
         "first_call_seconds": round(compile_seconds, 1),
         "flags": os.environ.get("XLA_FLAGS", ""),
     }
 
 
-def engine(work: Work, devices: int, seconds: float) -> dict[str, Any]:
+def engine(work: Work, processors: int, seconds: float) -> dict[str, Any]:
     """Time the same work in `fairyring.simulate`, in a process of its own."""
     command = [sys.executable, str(Path(__file__).parent / "peers" / "run_fairyring.py"), "--work", work.name]
-    command += ["--threads", str(devices), "--rounds"]
+    command += ["--threads", str(processors), "--rounds"]
     few = json.loads(_output([*command, "5"]))
     ran = json.loads(_output([*command, str(max(5, round(seconds / min(few["seconds_per_round"]))))]))
     return {
         "work": work.name,
         "variant": "engine",
-        "devices": devices,
+        "processors": processors,
         "calls": ran["rounds"],
         "best": round(work.examples_a_round / min(ran["seconds_per_round"])),
         "median": round(ran["examples_per_second"]),
@@ -243,13 +243,13 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--work", action="append", choices=list(WORKS))
     arguments.add_argument("--variant", action="append", choices=[*FLAGS, "engine"])
-    arguments.add_argument("--devices", type=int, default=2)
+    arguments.add_argument("--processors", type=int, default=2)
     arguments.add_argument("--seconds", type=float, default=3.0, help="least time to measure a loop")
     arguments.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     options = arguments.parse_args()
     works, variants = options.work or list(WORKS), options.variant or [*FLAGS, "engine"]
     if options.here:
-        print(json.dumps(measure(WORKS[works[0]], variants[0], options.devices, options.seconds)))
+        print(json.dumps(measure(WORKS[works[0]], variants[0], options.processors, options.seconds)))
         return
     print(f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; examples a second")
     print(f"{'work':6}{'loop':10}{'best':>12}{'median':>12}{'cost':>8}")
@@ -258,10 +258,10 @@ def main() -> None:
         plain = None
         for variant in variants:
             if variant == "engine":
-                result = engine(WORKS[name], options.devices, options.seconds)
+                result = engine(WORKS[name], options.processors, options.seconds)
             else:
                 command = [sys.executable, __file__, "--here", "--work", name, "--variant", variant]
-                command += ["--devices", str(options.devices), "--seconds", str(options.seconds)]
+                command += ["--processors", str(options.processors), "--seconds", str(options.seconds)]
                 flags = f"{FLAGS[variant]} {os.environ.get('XLA_FLAGS', '')}".strip()
                 result = json.loads(_output(command, XLA_FLAGS=flags))
             results.append(result)

@@ -125,7 +125,7 @@ class Runner:
         self._before = time.process_time()
 
 
-def measure(name: str, cycles: int, devices: int) -> dict[str, Any]:
+def measure(name: str, cycles: int, processors: int) -> dict[str, Any]:
     """Run one work under all aggregations, in turns."""
     work, turn = WORKS[name], TURN[name]
     population, rounds = people(work), (cycles + 1) * turn
@@ -134,7 +134,7 @@ def measure(name: str, cycles: int, devices: int) -> dict[str, Any]:
         made = plan(work, aggregation, noisy, rounds)
         runners[variant] = Runner(
             lambda note, made=made: fr.simulate(
-                made, population, rounds=rounds, on_round=note, devices=devices
+                made, population, rounds=rounds, on_round=note, processors=processors
             ),
             turn,
         )
@@ -197,17 +197,17 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     arguments.add_argument("--work", action="append", choices=list(TURN))
     arguments.add_argument("--cycles", type=int, default=9, help="turns of every variant that count")
-    arguments.add_argument("--devices", type=int, default=2)
+    arguments.add_argument("--processors", type=int, default=2)
     arguments.add_argument("--quick", action="store_true", help="three turns")
     options = arguments.parse_args()
     cycles = 3 if options.quick else options.cycles
     print(
-        f"{fr.__version__}, {os.cpu_count()} cores, {options.devices} used, load {os.getloadavg()[0]:.1f}; "
+        f"{fr.__version__}, {os.cpu_count()} cores, {options.processors} used, load {os.getloadavg()[0]:.1f}; "
         f"medians of {cycles} turns, ratios to plain of the same turn"
     )
     results = []
     for name in options.work or list(TURN):
-        measured = measure(name, cycles, options.devices)
+        measured = measure(name, cycles, options.processors)
         results.append(measured)
         title = f"{name}, {measured['parameters']:,} parameters"
         print(f"\n{title:36}{'ms a round':>12}{'ratio':>8}{'CPU ms':>10}{'ratio':>8}")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import fairyring as fr
 from fairyring.aggregation import Message, Side, Signal, Stage
 from fairyring.aggregation.finite import square
-from fairyring.core.cores import core_devices
+from fairyring.core.cores import core_processors
 from tests.aggregation.extremes import any_sides, any_vectors
 
 pytestmark = pytest.mark.optimised
@@ -131,7 +131,7 @@ def test_small_terms_are_not_lost_beside_large_ones(length):
         return jax.lax.fori_loop(0, len(hard), one, jnp.zeros(len(hard)))
 
     vectors = np.stack(hard).astype(np.float32)
-    with jax.default_device(core_devices(1)[0]):
+    with jax.default_device(core_processors(1)[0]):
         found = np.asarray(jax.jit(summed)(vectors), np.float64)
     exact = (vectors.astype(np.float64) ** 2).sum(axis=1)
     np.testing.assert_allclose(found, exact, rtol=1e-6)

@@ -20,7 +20,7 @@ from fairyring.records import folder as run_folder
 from fairyring.records.folder import RunFolder
 from fairyring.records.layout import SEAL, SIGNED
 from fairyring.rounds import history
-from fairyring.rounds.draws import Draws, Leaving
+from fairyring.rounds.draws import Draws, DropoutPoint
 from fairyring.rounds.history import Seal, Signed, digests_of
 from fairyring.secagg import Transcript
 from tests.learning.linear import people, task
@@ -50,7 +50,13 @@ PLAN = plan()
 
 
 def run(folder: Path, rounds: int = ROUNDS, **options: Any) -> fr.Run:
-    given = {"seed": 5, "secure_sum": "protocol", "dropout": 0.1, "devices": 1, "test": people([5])} | options
+    given = {
+        "seed": 5,
+        "secure_sum": "protocol",
+        "dropout": 0.1,
+        "processors": 1,
+        "test": people([5]),
+    } | options
     return fr.simulate(PLAN, people(SIZES), rounds=rounds, run=folder, **given)
 
 
@@ -73,14 +79,14 @@ def killed(folder: Path, after: int, **options: Any) -> None:
 
 def aborting(patch: pytest.MonkeyPatch, *rounds: int) -> None:
     """Have everybody vanish too late in some rounds."""
-    real = Draws.leaving
+    real = Draws.dropout_points
 
-    def leaving(self: Draws, draw: Any) -> Any:
+    def dropout_points(self: Draws, draw: Any) -> Any:
         if draw.round in rounds:
-            return dict.fromkeys(range(len(SIZES)), Leaving.BEFORE_UNMASKING)
+            return dict.fromkeys(range(len(SIZES)), DropoutPoint.BEFORE_UNMASKING)
         return real(self, draw)
 
-    patch.setattr(Draws, "leaving", leaving)
+    patch.setattr(Draws, "dropout_points", dropout_points)
 
 
 @pytest.fixture(scope="module")
@@ -625,7 +631,7 @@ def test_a_run_whose_updates_were_added_in_the_clear_has_nothing_to_verify(tmp_p
 
 
 def test_a_run_that_was_saved_afterwards_kept_nothing_to_verify(tmp_path: Path) -> None:
-    given = {"seed": 5, "secure_sum": "protocol", "devices": 1}
+    given = {"seed": 5, "secure_sum": "protocol", "processors": 1}
     fr.simulate(PLAN, people(SIZES), rounds=1, **given).save(tmp_path / "run")
     with pytest.raises(fr.RunError, match="without a history"):
         fr.verify_run(tmp_path / "run")

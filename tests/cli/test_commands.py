@@ -133,7 +133,7 @@ def verified(**found: Any) -> list[str]:
 
 def test_a_run_without_a_sum_is_not_said_to_have_transcripts_that_hold() -> None:
     words = verified(aborted=(2,))
-    assert words[0] == "No round has a transcript: there was no sum, and so there is none to check."
+    assert words[0] == "No round has a transcript: there was no sum, so there is nothing to verify."
     assert words[1] == "Without a sum: round 2; it changed nothing."
     assert len(words) == 2
     assert verified(aborted=(2, 5))[1] == "Without a sum: rounds 2, 5; they changed nothing."

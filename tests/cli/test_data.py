@@ -44,7 +44,7 @@ def test_tells_what_a_set_is(call: Callable, nothing_here: Path) -> None:
 def test_says_what_to_do_where_a_set_is_missing(call: Callable, nothing_here: Path) -> None:
     called = call("data", "shakespeare")
     assert called.status == 0
-    assert "not here" in called.out
+    assert "not found" in called.out
     assert "tinyshakespeare.txt" in called.out
 
 

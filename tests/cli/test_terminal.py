@@ -79,5 +79,5 @@ def test_updates_that_are_not_finite_are_left_out_only_where_that_may_be_seen() 
 def test_a_run_whose_rounds_had_no_sum_has_no_loss_and_is_not_called_divergent() -> None:
     aborted = {"round": 1, "loss": None, "accuracy": None, "clients": 0, "aborted": "too few"}
     summary = written(aborted, secure_sum=None)[1]
-    assert "no round had a sum: the model is the first one" in summary
+    assert "no round had a sum; the model is the initial one" in summary
     assert "not finite" not in summary

@@ -114,7 +114,7 @@ def test_progress_in_plain_lines_and_a_closing_summary(
     last = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
     assert f"accuracy {100 * last['test']['accuracy']:.1f} % (round 200)" in out
     assert str(tmp_path / "run" / "report.html") in out.replace("\n", "")
-    closing = out[out.index("Not yet private") :]
+    closing = out[out.index("What is not private") :]
     assert "Updates in the clear" in closing
     assert "No differential privacy" in closing
     assert "An honest server" not in closing
@@ -201,7 +201,7 @@ def test_nothing_measured_and_nothing_finite_still_sums_up(
     called = call("train", file, "--run", tmp_path / "run")
     assert called.status == 0
     assert "3 updates held a number that is not finite" in called.out
-    assert "take nothing about it as private" in called.out
+    assert "Assume that nothing about it is private" in called.out
 
 
 @pytest.mark.parametrize(

@@ -6,19 +6,19 @@ import jax
 import numpy as np
 import pytest
 
-from fairyring.core.cores import POOL, available_cores, core_devices
+from fairyring.core.cores import POOL, available_cores, core_processors
 
 pytestmark = [pytest.mark.optimised, pytest.mark.usefixtures("all_cores")]
 
 
 def test_a_device_a_core_and_the_same_ones_again(monkeypatch):
     monkeypatch.setenv(POOL, "7")
-    devices = core_devices(3)
+    devices = core_processors(3)
     assert len(set(map(id, devices))) == 3
-    assert core_devices(2) == devices[:2]
+    assert core_processors(2) == devices[:2]
     assert os.environ[POOL] == "7"
     monkeypatch.delenv(POOL)
-    assert core_devices(4)[:3] == devices
+    assert core_processors(4)[:3] == devices
     assert POOL not in os.environ
     assert available_cores() >= 1
 
@@ -27,9 +27,9 @@ def test_each_device_has_one_thread():
     """A large product asked of one device keeps one core busy, however many there are."""
     program = """
 import time, numpy as np, jax
-from fairyring.core.cores import core_devices
-device = core_devices(2)[1]
-x = jax.device_put(np.ones((1500, 1500), np.float32), device)
+from fairyring.core.cores import core_processors
+processor = core_processors(2)[1]
+x = jax.device_put(np.ones((1500, 1500), np.float32), processor)
 product = jax.jit(lambda x: x @ x @ x)
 product(x).block_until_ready()
 wall, cpu = time.perf_counter(), time.process_time()
@@ -43,7 +43,7 @@ print((time.process_time() - cpu) / (time.perf_counter() - wall))
 
 def test_the_rest_of_the_process_keeps_jaxs_devices():
     before = jax.devices()
-    array = jax.device_put(np.ones(3, np.float32), core_devices(2)[1])
+    array = jax.device_put(np.ones(3, np.float32), core_processors(2)[1])
     assert jax.devices() == before
     assert array.device not in before
     assert (jax.numpy.ones(3) * 2).device in before

@@ -54,7 +54,7 @@ def test_a_mapped_population_gathers_and_splits(population, tmp_path):
 
 def test_saving_over_something_is_refused(population, tmp_path):
     (tmp_path / "p").mkdir()
-    with pytest.raises(PopulationError, match="something that exists"):
+    with pytest.raises(PopulationError, match="an existing file or folder"):
         population.save(tmp_path / "p")
 
 

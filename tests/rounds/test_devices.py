@@ -8,6 +8,7 @@ import pytest
 
 import fairyring as fr
 from fairyring.core.keys import NOBODY, Purpose, of_client, of_round, root, shared
+from fairyring.lowering import hardware
 from fairyring.population import Population
 from fairyring.rounds.coordinator import Coordinator
 from fairyring.rounds.draws import Draws
@@ -18,7 +19,6 @@ from fairyring.rounds.ran import Ran
 from fairyring.rounds.total import Summed, Total
 from fairyring.rounds.worker import Work
 from fairyring.secagg import Device, Identity, MemoryLog, Server, Session, Traffic
-from fairyring.simulation.target import target
 from tests.simulation.private_runs import ENTROPY, ledger, people, plan, run
 
 pytestmark = pytest.mark.optimised
@@ -37,7 +37,7 @@ class FakeDevice:
         self.rows = PEOPLE.client(client)
         columns = {name: (rows.shape[1:], rows.dtype) for name, rows in self.rows.items()}
         self.program = PLAN.program(columns, len(self.rows["y"]))
-        self.train = jax.jit(self.program.exported.call, compiler_options=dict(target(1).options))
+        self.train = jax.jit(self.program.exported.call, compiler_options=dict(hardware(1).options))
 
     def join(self, session: Session) -> bytes:
         self.secagg = Device(session, self.identity, MemoryLog())
@@ -113,7 +113,9 @@ def coordinated(population: Population) -> Coordinator:
         PLAN, population.fingerprint(), columns=columns, rounds=ROUNDS, seed=SEED,
         started="", machine={}, secure_sum="protocol",
     )  # fmt: skip
-    program = ServerProgram(PLAN, len(population), KEY, target(1, devices=1).devices[0], target(1).options)
+    program = ServerProgram(
+        PLAN, len(population), KEY, hardware(1, processors=1).processors[0], hardware(1).options
+    )
     first = PLAN.first_state(of_client(of_round(KEY, 0), NOBODY, Purpose.INIT))
     ran = Ran(PLAN, len(population), (3, 4), 14, secure_sum="protocol", entropy_given=True)
     return Coordinator(

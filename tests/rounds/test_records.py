@@ -11,6 +11,7 @@ import pytest
 import fairyring as fr
 from fairyring.core.errors import BudgetSpent, PlanError, RunError
 from fairyring.core.keys import root
+from fairyring.lowering import hardware
 from fairyring.records.folder import RunFolder
 from fairyring.rounds.coordinator import Coordinator
 from fairyring.rounds.draws import Draw
@@ -21,7 +22,6 @@ from fairyring.rounds.program import ServerProgram
 from fairyring.rounds.ran import Ran
 from fairyring.rounds.spending import RoundNoise, Spending
 from fairyring.rounds.total import Total
-from fairyring.simulation.target import target
 from tests.learning.linear import people, task
 from tests.simulation import private_runs
 
@@ -57,8 +57,8 @@ def test_a_metric_has_its_own_range_though_an_algorithm_sends_something_of_that_
 
 
 def test_no_round_is_opened_after_one_that_could_not_be_recorded(tmp_path, monkeypatch):
-    given, clients, on = plan("mine"), people([3, 4]), target(1, devices=1)
-    program = ServerProgram(given, 2, root(0), on.devices[0], on.options)
+    given, clients, on = plan("mine"), people([3, 4]), hardware(1, processors=1)
+    program = ServerProgram(given, 2, root(0), on.processors[0], on.options)
     columns = given.task.columns_of(clients)
     run = Coordinator(
         given, program, given.first_state(jax.random.key(0)), clients,

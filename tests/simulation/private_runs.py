@@ -76,7 +76,7 @@ def plan(
 
 
 def run(given: fr.Plan, rounds: int = 3, population: fr.Population | None = None, **options: Any) -> fr.Run:
-    settings = {"seed": 5, "entropy": ENTROPY, "devices": 1} | options
+    settings = {"seed": 5, "entropy": ENTROPY, "processors": 1} | options
     return fr.simulate(given, population or people(), rounds=rounds, **settings)
 
 
@@ -156,10 +156,10 @@ def compiled_once() -> Iterator[None]:
     servers: dict[Any, Any] = {}
     engine, program = assembly.Engine, assembly.ServerProgram
 
-    def kept(given: fr.Plan, workload: Any, clients: int, target: Any) -> Any:
-        key = id(given), clients, str(workload), str(target)
+    def kept(given: fr.Plan, workload: Any, clients: int, hardware: Any) -> Any:
+        key = id(given), clients, str(workload), str(hardware)
         if key not in engines:
-            engines[key] = given, engine(given, workload, clients, target)
+            engines[key] = given, engine(given, workload, clients, hardware)
         return engines[key][1]
 
     def served(given: fr.Plan, clients: int, root: Any, device: Any, options: Any) -> Any:

@@ -50,7 +50,7 @@ def turns(**parts: Any) -> dict[str, Any]:
 
 
 def go(given: fr.Plan, folder: Path, **options: Any) -> fr.Run:
-    settings = {"rounds": ROUNDS, "seed": 11, "devices": 1, "run": folder} | options
+    settings = {"rounds": ROUNDS, "seed": 11, "processors": 1, "run": folder} | options
     if given.privacy is not None:
         return private.run(given, **({"population": private.people()} | settings))
     return fr.simulate(given, people(SIZES), test=people([5, 6], seed=9), evaluate_every=2, **settings)
@@ -98,7 +98,7 @@ def by_example(folder: Path) -> fr.Run:
 
 RUNS: dict[str, Callable[[Path], fr.Run]] = {
     "plain": lambda f: go(plain(), f),
-    "two cores, dropout": lambda f: go(masked(), f, devices=2, dropout=0.2),
+    "two cores, dropout": lambda f: go(masked(), f, processors=2, dropout=0.2),
     "fedprox": lambda f: go(plain(algorithm=fr.fedprox(0.1)), f),
     "fednova": lambda f: go(plain(algorithm=fr.fednova(momentum=0.5)), f),
     "scaffold": lambda f: go(plain(algorithm=fr.scaffold(), aggregation=fr.chain()), f),
@@ -107,7 +107,7 @@ RUNS: dict[str, Callable[[Path], fr.Run]] = {
     "resumed": lambda f: resumed(plain(), f),
     "scaffold resumed": lambda f: resumed(plain(algorithm=fr.scaffold(), aggregation=fr.chain()), f),
     "secure sum, ideal": lambda f: go(masked(), f, dropout=0.1),
-    "secure sum, protocol": lambda f: go(masked(), f, dropout=0.1, secure_sum="protocol", devices=2),
+    "secure sum, protocol": lambda f: go(masked(), f, dropout=0.1, secure_sum="protocol", processors=2),
     "central noise": lambda f: go(private.plan(fr.gaussian_noise(1.5)), f),
     "adaptive clip": lambda f: go(
         private.plan(fr.gaussian_noise(1.5), bits=None, algorithm=fr.adaptive_clip(0.5)), f

@@ -250,6 +250,6 @@ def test_report_and_record_speak_of_examples(tmp_path):
 
 
 def test_members_told_by_shadow_runs_are_not_held_against_what_is_promised_to_examples():
-    found = fr.membership(PLAIN, CLIENTS, rounds=1, shadows=8, devices=1)
+    found = fr.membership(PLAIN, CLIENTS, rounds=1, shadows=8, processors=1)
     assert (found.claimed, found.describe()["unit"]) == (None, "example")
     assert "what this plan claims is of one example" in found.statement

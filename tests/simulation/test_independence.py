@@ -37,8 +37,8 @@ def test_same_seed_same_bits_other_seed_others():
 
 @pytest.mark.parametrize("aggregation", [INTEGER, REAL], ids=["integer", "real"])
 def test_the_number_of_devices_does_not_matter(aggregation):
-    one, _ = trained(aggregation, devices=1)
-    two, _ = trained(aggregation, devices=2)
+    one, _ = trained(aggregation, processors=1)
+    two, _ = trained(aggregation, processors=2)
     if aggregation is INTEGER:
         np.testing.assert_array_equal(one, two)
     np.testing.assert_allclose(one, two, rtol=1e-6, atol=1e-7)
@@ -68,17 +68,17 @@ def test_cohort_order_does_not_matter(aggregation):
     np.testing.assert_allclose(there, back, rtol=1e-6, atol=1e-7)
 
 
-@pytest.mark.parametrize("together", [2, 5])
-def test_vectorising_over_clients_does_not_matter(together):
+@pytest.mark.parametrize("clients_per_batch", [2, 5])
+def test_vectorising_over_clients_does_not_matter(clients_per_batch):
     looped, _ = trained(REAL)
-    block, run = trained(REAL, together=together)
+    block, run = trained(REAL, clients_per_batch=clients_per_batch)
     np.testing.assert_allclose(looped, block, rtol=2e-5, atol=1e-6)
     assert all(record["clients"] == 6 for record in run.metrics)
 
 
 def test_vectorising_over_clients_that_remember():
     looped, first = trained(fr.chain(), algorithm=fr.scaffold())
-    block, second = trained(fr.chain(), algorithm=fr.scaffold(), together=3)
+    block, second = trained(fr.chain(), algorithm=fr.scaffold(), clients_per_batch=3)
     np.testing.assert_allclose(looped, block, rtol=2e-5, atol=1e-6)
     np.testing.assert_array_equal(first.participation, second.participation)
 
@@ -105,7 +105,7 @@ def test_one_program_for_clients_of_all_sizes(monkeypatch, no_cache):
     population = people(rng.integers(1, 300, size=60).tolist())
     for limit in (1 << 30, 0):
         monkeypatch.setattr(feeding, "RESIDENT_BYTES", limit)
-        trained(REAL, cohort=fr.cohort.poisson(0.2, most=40), population=population, rounds=30, devices=2)
+        trained(REAL, cohort=fr.cohort.poisson(0.2, most=40), population=population, rounds=30, processors=2)
     assert len(made["Engine"]) == len(made["ServerProgram"]) == 2
     for engine, server in zip(*made.values(), strict=True):
         assert engine.accumulate.compilations == 1

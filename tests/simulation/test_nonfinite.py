@@ -63,7 +63,10 @@ def test_that_nobody_is_finite_ends_no_private_run():
     assert not np.any(found.totals[0][: noise.dimension])
     with pytest.raises(fr.TrainingDiverged):
         fr.simulate(
-            fr.Plan(private_runs.task(), PLAIN.local, EVERYBODY), poisoned(0, 1, 2, 3, 4), rounds=1, devices=1
+            fr.Plan(private_runs.task(), PLAIN.local, EVERYBODY),
+            poisoned(0, 1, 2, 3, 4),
+            rounds=1,
+            processors=1,
         )
 
 
@@ -98,13 +101,13 @@ def test_the_mean_of_a_secure_sum_leaves_it_out_and_the_server_does_not_see_it()
         fr.chain(fr.clip(0.5), fr.rotate(), fr.quantize(8), fr.secure_sum(24, minimum_cohort=5)),
     )
     ideal, protocol = (
-        fr.simulate(given, poisoned(BAD), rounds=1, devices=1, secure_sum=mode, seed=5)
+        fr.simulate(given, poisoned(BAD), rounds=1, processors=1, secure_sum=mode, seed=5)
         for mode in ("ideal", "protocol")
     )
     assert private_runs.same_state(ideal, protocol)
     assert [(r["clients"], r["nonfinite"]) for r in protocol.metrics] == [(5, 1)]
     others = fr.Plan(given.task, given.local, OTHERS, fr.chain(fr.clip(0.5), fr.rotate(), fr.quantize(8)))
-    clear = fr.simulate(others, people(5), rounds=1, devices=1, seed=5)
+    clear = fr.simulate(others, people(5), rounds=1, processors=1, seed=5)
     for one, other in zip(jax.tree.leaves(ideal.params), jax.tree.leaves(clear.params), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-6)  # weights travel in 2^22 levels
 
@@ -120,7 +123,7 @@ def test_what_it_remembers_stays_as_it_was():
             real(states, clients, trees)
 
         patch.setattr(ClientStates, "write", write)
-        fr.simulate(given, poisoned(BAD), rounds=1, devices=1)
+        fr.simulate(given, poisoned(BAD), rounds=1, processors=1)
     (states,) = kept
     assert not states[BAD].any()
     assert all(np.isfinite(s).all() and s.any() for client, s in states.items() if client != BAD)

@@ -28,7 +28,7 @@ from fairyring.rounds.claims import (
     probability_below,
     probability_beyond,
 )
-from fairyring.rounds.draws import Draws, Leaving
+from fairyring.rounds.draws import Draws, DropoutPoint
 from tests.simulation.private_runs import (
     DELTA,
     ENTROPY,
@@ -223,8 +223,8 @@ def test_a_round_of_too_few_is_cancelled_and_spends_nothing(given, mode, tmp_pat
 
 
 def test_too_few_that_unmask_are_cancelled_too(monkeypatch, tmp_path):
-    everybody = {client: Leaving.BEFORE_UNMASKING for client in range(40)}
-    monkeypatch.setattr(Draws, "leaving", lambda self, draw: everybody)
+    everybody = {client: DropoutPoint.BEFORE_UNMASKING for client in range(40)}
+    monkeypatch.setattr(Draws, "dropout_points", lambda self, draw: everybody)
     made = run(CENTRAL, rounds=2, secure_sum="protocol", run=tmp_path / "run")
     assert [record["aborted"][0] for record in made.metrics] == ["unmasking"] * 2
     assert made.header["privacy"]["spent"] == 0

@@ -28,7 +28,7 @@ from fairyring.privacy.participation import AtMost
 from fairyring.records.folder import RunFolder
 from fairyring.records.layout import LEDGER, SECRET
 from fairyring.records.lock import Lock
-from fairyring.rounds.draws import Draws, Leaving
+from fairyring.rounds.draws import Draws, DropoutPoint
 from fairyring.rounds.spending import Earlier, RoundNoise, Spending
 from tests.simulation.private_runs import (
     DELTA,
@@ -374,8 +374,8 @@ def test_a_crash_may_cost_the_rest_of_the_budget(tmp_path, monkeypatch):
 
 def test_a_sum_the_server_could_have_made_counts_though_it_says_there_is_none(tmp_path, monkeypatch):
     """Nobody answers in the last stage, or the server says so: where it is not trusted with the noise, that is a release."""
-    everybody = {client: Leaving.BEFORE_UNMASKING for client in range(40)}
-    monkeypatch.setattr(Draws, "leaving", lambda self, draw: everybody)
+    everybody = {client: DropoutPoint.BEFORE_UNMASKING for client in range(40)}
+    monkeypatch.setattr(Draws, "dropout_points", lambda self, draw: everybody)
     for given, counts in ((SHARES, True), (CENTRAL, False)):
         made = run(given, 2, secure_sum="protocol", run=tmp_path / repr(counts))
         assert [record["aborted"][0] for record in made.metrics] == ["unmasking"] * 2

@@ -237,7 +237,7 @@ def averaged(tmp_path_factory):
     """A run whose plan others differ from in code alone: names, shapes, numbers and first parameters are the same."""
     folder = tmp_path_factory.mktemp("averaged") / "run"
     population = people([7, 4, 9, 5, 8, 6])
-    return fr.simulate(plan_of("averaging"), population, rounds=2, run=folder, devices=1), population
+    return fr.simulate(plan_of("averaging"), population, rounds=2, run=folder, processors=1), population
 
 
 def other_plans():
@@ -272,7 +272,7 @@ def test_code_that_alone_is_another_is_refused_and_named(averaged, part):
     assert other.document() == run.plan.document()
     before = {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
     with pytest.raises(fr.RunMismatch, match=rf"another plan: \w{{12}}, of another {part}\b"):
-        fr.simulate(other, population, rounds=3, run=run.folder, resume=True, devices=1)
+        fr.simulate(other, population, rounds=3, run=run.folder, resume=True, processors=1)
     with pytest.raises(fr.RunMismatch, match="a plan"):
         fr.audit_run(run.folder, other, population, canaries=0, targets=0, shadows=8)
     assert {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()} == before
@@ -287,7 +287,7 @@ def test_a_run_of_an_older_form_is_refused_with_the_reason(averaged, tmp_path):
     (folder / "run.json").write_text(json.dumps(header | {"fairyring": "0.0.1"}))
     words = r"form 1, by fairyring 0\.0\.1"
     with pytest.raises(fr.RunMismatch, match=words):
-        fr.simulate(run.plan, population, rounds=3, run=folder, resume=True, devices=1)
+        fr.simulate(run.plan, population, rounds=3, run=folder, resume=True, processors=1)
     with pytest.raises(fr.RunMismatch, match=words):
         fr.audit_run(folder, run.plan, population, canaries=0, targets=0, shadows=8)
 

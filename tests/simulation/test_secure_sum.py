@@ -9,7 +9,7 @@ import optax
 import pytest
 
 import fairyring as fr
-from fairyring.rounds.draws import Draws, Leaving
+from fairyring.rounds.draws import Draws, DropoutPoint
 from fairyring.simulation import masked
 from tests.learning.linear import people, task
 from tests.simulation.private_runs import compiled_once
@@ -55,13 +55,20 @@ def same_state(a: fr.Run, b: fr.Run) -> bool:
     ("given", "options"),
     [
         (PLAIN, {}),
-        (plan(bits=17), {"devices": 1}),
+        (plan(bits=17), {"processors": 1}),
         (plan(cohort=8, bits=32, dropout_rate=0.3, minimum_cohort=3), {"dropout": 0.15}),
-        (plan(bits=16, quantized=10, threat="semi_malicious"), {"together": 2}),
+        (plan(bits=16, quantized=10, threat="semi_malicious"), {"clients_per_batch": 2}),
         (plan(cohort=fr.cohort.poisson(0.8, most=8), minimum_cohort=3), {"dropout": 0.1}),
         (plan(algorithm=fr.scaffold(), clip=5.0), {"dropout": 0.1}),
     ],
-    ids=["plain", "17 bits, one core", "dropouts", "lying server, two together", "poisson", "scaffold"],
+    ids=[
+        "plain",
+        "17 bits, one core",
+        "dropouts",
+        "lying server, two clients a batch",
+        "poisson",
+        "scaffold",
+    ],
 )
 def test_the_protocol_gives_bitwise_the_model_of_adding_integers(given, options):
     ideal, protocol = run(given, "ideal", **options), run(given, "protocol", **options)
@@ -107,8 +114,8 @@ def test_a_sum_of_too_few_is_not_released_and_changes_nothing(mode):
 
 
 def test_too_many_that_vanish_after_their_input_end_the_session_and_say_where(monkeypatch):
-    everybody = {client: Leaving.BEFORE_UNMASKING for client in range(8)}
-    monkeypatch.setattr(Draws, "leaving", lambda self, draw: everybody)
+    everybody = {client: DropoutPoint.BEFORE_UNMASKING for client in range(8)}
+    monkeypatch.setattr(Draws, "dropout_points", lambda self, draw: everybody)
     done = run(PLAIN, "protocol", rounds=1)
     assert done.metrics[0]["clients"] == 0
     assert done.metrics[0]["aborted"][0] == "unmasking"
@@ -207,21 +214,21 @@ def test_a_run_says_what_was_private_about_it():
 def test_clients_vanish_at_every_point_and_before_their_input_exactly_those_that_drop_out():
     population = people([3] * 400)
     draws = Draws(fr.cohort.uniform(200), population, 3, 0.3)
-    seen = {point: 0 for point in Leaving}
+    seen = {point: 0 for point in DropoutPoint}
     for number in range(1, 6):
         draw = draws.of(number)
-        leaving = draws.leaving(draw)
-        early = {client for client, point in leaving.items() if point <= Leaving.BEFORE_INPUT}
+        dropout_points = draws.dropout_points(draw)
+        early = {client for client, point in dropout_points.items() if point <= DropoutPoint.BEFORE_INPUT}
         assert early == set(draw.sampled.tolist()) - set(draw.staying.tolist())
         again = Draws(fr.cohort.uniform(200), population, 3, 0.3)
-        assert again.leaving(again.of(number)) == leaving
-        for point in leaving.values():
+        assert again.dropout_points(again.of(number)) == dropout_points
+        for point in dropout_points.values():
             seen[point] += 1
     staying, early = 700, 300  # expected of a thousand
-    assert all(abs(seen[point] - early / 3) < 45 for point in list(Leaving)[:3])
-    assert all(abs(seen[point] - 0.15 * staying) < 45 for point in list(Leaving)[3:])
+    assert all(abs(seen[point] - early / 3) < 45 for point in list(DropoutPoint)[:3])
+    assert all(abs(seen[point] - 0.15 * staying) < 45 for point in list(DropoutPoint)[3:])
 
 
 def test_nobody_vanishes_without_dropout():
     draws = Draws(fr.cohort.uniform(3), people(SIZES), 3)
-    assert draws.leaving(draws.of(1)) == {}
+    assert draws.dropout_points(draws.of(1)) == {}

@@ -17,7 +17,7 @@ from fairyring.rounds.artefacts import outside
 from fairyring.rounds.ran import Ran
 from fairyring.rounds.sentences import SENTENCES
 from fairyring.rounds.statement import guarantee, statement, two_epsilons
-from fairyring.task.examine import Examined
+from fairyring.task import RowsChecked
 from tests.simulation.kept_runs import COINS as SAMPLED
 from tests.simulation.kept_runs import OTHERS, PEOPLE, Kept
 from tests.simulation.private_runs import DELTA, compiled_once, ledger, plan, run, task
@@ -184,10 +184,10 @@ CASES: dict[str, list[tuple[Ran, str, Ran, str | None]]] = {
         (ran(private(), rounds=[{"nonfinite": 1}]), "1 update held", ran(without(), rounds=[{"nonfinite": 1}]), None),
     ],
     "training_examples_are_sound": [
-        (ran(private(), examined={"training": Examined(5, 9)}), "5 of 9", ran(private(), examined={"training": Examined(9, 9)}), None)
+        (ran(private(), rows_checked={"training": RowsChecked(5, 9)}), "5 of 9", ran(private(), rows_checked={"training": RowsChecked(9, 9)}), None)
     ],
     "test_examples_are_sound": [
-        (ran(private(), examined={"test": Examined(5, 9)}), "5 of 9", ran(private(), examined={"training": Examined(5, 9)}), None)
+        (ran(private(), rows_checked={"test": RowsChecked(5, 9)}), "5 of 9", ran(private(), rows_checked={"training": RowsChecked(5, 9)}), None)
     ],
     "clients_are_honest": [(ran(private()), "Every client trained", ran(private(), canaries=30, audit=HELD, spent=SPENT), "but the canaries")],
     "what_is_outside": [

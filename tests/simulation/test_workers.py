@@ -12,12 +12,12 @@ import pytest
 import fairyring as fr
 from fairyring.core.errors import PlanError
 from fairyring.core.keys import root
+from fairyring.lowering import hardware
 from fairyring.records.states import ClientStates
 from fairyring.rounds.draws import Draws
 from fairyring.rounds.worker import Work, Worker
 from fairyring.simulation.assembly import assemble
 from fairyring.simulation.debug import DebugWorker
-from fairyring.simulation.target import target
 from fairyring.simulation.worker import CompiledWorker
 from tests.learning.linear import CLASSES, people, task
 from tests.learning.linear import apply as linear
@@ -46,7 +46,7 @@ WORKERS = ["compiled", "debug"]
 
 def worker(kind: str, given: fr.Plan, population: fr.Population, draws: Draws) -> tuple[Worker, Any]:
     key = root(3)
-    parts = assemble(given, population, key, target(given.layout.size, devices=1))
+    parts = assemble(given, population, key, hardware(given.layout.size, processors=1))
     states = ClientStates(len(population), parts.own, None) if parts.has_states else None
     made = {
         "compiled": lambda: CompiledWorker(parts.engine, parts.rows, draws, key, states),
@@ -89,7 +89,7 @@ def test_a_look_ahead_leaves_what_clients_remember(kind):
 @pytest.mark.parametrize("name", PLANS)
 def test_workers_agree(name):
     runs = [
-        fr.simulate(PLANS[name], PEOPLE, rounds=2, seed=3, dropout=0.2, devices=1, engine=kind)
+        fr.simulate(PLANS[name], PEOPLE, rounds=2, seed=3, dropout=0.2, processors=1, engine=kind)
         for kind in WORKERS
     ]
     one, two = runs

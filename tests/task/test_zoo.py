@@ -15,7 +15,7 @@ from fairyring.core.errors import ModelError
 from fairyring.core.vector import Layout
 from fairyring.task import classification, next_token, zoo
 from fairyring.task.zoo.layers import LSTM, Attention, Depthwise, GroupNorm, LayerNorm, dropout, max_pool
-from fairyring.task.zoo.layers.dropout import quantised
+from fairyring.task.zoo.layers.dropout import drop_threshold
 from fairyring.task.zoo.layers.recurrent import recur
 from fairyring.task.zoo.transformer import Transformer
 
@@ -69,7 +69,7 @@ def test_it_learns_and_is_pure(name, people):
     model, kind = SMALL[name]
     task = next_token(model) if kind == "text" else classification(model)
     data = tiny(kind)
-    task.check(people(data))
+    task.validate(people(data))
     batch = {n: jnp.asarray(c) for n, c in data.items()}
 
     def loss(params, key):
@@ -234,13 +234,13 @@ def test_attention_against_equinox(causal):
     ("rate", "bits", "threshold"), [(0.0, 1, 0), (0.5, 1, 1), (0.25, 2, 1), (0.1, 8, 26)]
 )
 def test_dropout_draws_as_few_bits_as_state_the_rate(rate, bits, threshold):
-    assert quantised(rate) == (bits, threshold)
+    assert drop_threshold(rate) == (bits, threshold)
 
 
 @settings(max_examples=15, deadline=None)
 @given(rate=st.floats(0, 0.999), seed=st.integers(0, 2**31))
 def test_dropout_keeps_the_mean_and_drops_at_its_rate(rate, seed):
-    bits, threshold = quantised(rate)
+    bits, threshold = drop_threshold(rate)
     exact = threshold / 2**bits
     assert abs(exact - rate) <= 1 / 256
     units = 40_003

@@ -20,7 +20,7 @@ from fairyring.records.folder import RunFolder
 from fairyring.records.layout import AUDIT, RUN, SCORES
 from fairyring.rounds.header import check_form
 from fairyring.rounds.statement import two_epsilons
-from fairyring.simulation.driver import simulate
+from fairyring.simulation import simulate
 
 # Shadow runs where nothing is said of them: at most so many, in about so many seconds.
 SHADOWS, AFFORDED = 64, 300.0
@@ -153,7 +153,7 @@ def audit_run(
 
 def _digest(plan: Plan, population: Population) -> str:
     """What a run of a plan over a population names the plan by."""
-    plan.task.check(population)  # another plan may read other columns
+    plan.task.validate(population)  # another plan may read other columns
     return plan.digest(plan.task.columns_of(population))
 
 

@@ -11,7 +11,9 @@ import numpy as np
 
 from fairyring.core.errors import PlanError
 from fairyring.core.keys import NOBODY, Purpose, of_client, of_round, root
+from fairyring.evaluation import Evaluator
 from fairyring.learning.plan import Plan
+from fairyring.lowering import Hardware, hardware
 from fairyring.population import Population
 from fairyring.privacy.membership import Membership, balanced, check_shadows, judged, lira
 from fairyring.privacy.participation import AtMost
@@ -23,10 +25,7 @@ from fairyring.rounds.release import release
 from fairyring.rounds.spending import Spending
 from fairyring.rounds.total import Total
 from fairyring.rounds.worker import Work
-from fairyring.simulation.assembly import Assembly, assemble
-from fairyring.simulation.evaluate import Evaluator
-from fairyring.simulation.target import Target, target
-from fairyring.simulation.worker import CompiledWorker
+from fairyring.simulation import Assembly, CompiledWorker, assemble
 from fairyring.task import Metric, Task
 
 NOBODY_DRAWN = np.zeros(0, np.int64)
@@ -43,7 +42,7 @@ def membership(
     looks: int = 1,
     seed: int = 0,
     confidence: float = 0.999,
-    devices: int | None = None,
+    processors: int | None = None,
 ) -> Membership:
     """Try to tell from a plan's models which clients took part: LiRA with a client as the unit.
 
@@ -64,7 +63,7 @@ def membership(
         looks: how many models the attack takes by themselves, evenly spread, the last among them.
         seed: of everything but the noise.
         confidence: of the lower bound on epsilon.
-        devices: on a CPU, use so many cores.
+        processors: how many cores of the CPU, or accelerators, to use; all of them by default.
 
     Raises:
         PlanError: an argument is out of range, or the plan and the population do not fit together.
@@ -79,8 +78,8 @@ def membership(
                 expected="a whole number >= 1" + (f", at most {most}" if math.isfinite(most) else ""),
                 do=f"Set {name}= to one.",
             )
-    plan.task.check(population)
-    on = target(plan.layout.size, devices=devices)
+    plan.task.validate(population)
+    on = hardware(plan.layout.size, processors=processors)
     clients = _targets(population, targets)
     dice = np.random.default_rng(seed)
     members = balanced(shadows, len(clients), dice)
@@ -136,7 +135,7 @@ def confident(task: Task) -> Task:
 class _Shadows:
     """Runs of one plan with some clients away, on one engine."""
 
-    def __init__(self, plan: Plan, population: Population, on: Target, rounds: int, seed: int) -> None:
+    def __init__(self, plan: Plan, population: Population, on: Hardware, rounds: int, seed: int) -> None:
         self.plan, self.population, self.rounds = plan, population, rounds
         self.parts: Assembly = assemble(plan, population, root(seed), on)
         self.first = jax.jit(plan.first_state)

@@ -1,4 +1,4 @@
-"""What is written to the terminal: errors, progress, the closing summary. Plain lines where it is no terminal."""
+"""Output to the terminal: errors, progress, the final summary. If it is not a terminal, output is plain lines."""
 
 import math
 import time
@@ -19,7 +19,7 @@ from rich.text import Text
 from fairyring.core.errors import FairyringError, PrivacyWarning
 from fairyring.report import units
 
-_LINES = 20  # of progress, where there is no terminal to redraw
+_LINES = 20  # of progress, if the output is not a terminal
 
 
 def screen() -> Console:
@@ -28,7 +28,7 @@ def screen() -> Console:
 
 
 def show_error(error: FairyringError) -> None:
-    """An error as a short panel on standard error: what, given, expected, what to do."""
+    """Print an error to standard error as a short panel: what, given, expected, what to do."""
     body = Table.grid(padding=(0, 2))
     body.add_column(style="dim", no_wrap=True)
     body.add_column(overflow="fold")
@@ -42,23 +42,23 @@ def show_error(error: FairyringError) -> None:
 
 @contextmanager
 def without_warnings() -> Iterator[None]:
-    """Warnings about privacy go unsaid by Python: the command has words of its own for them."""
+    """Suppress Python's privacy warnings, which the command prints itself."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PrivacyWarning)
         yield
 
 
 def show_warning(console: Console, caution: str) -> None:
-    """What should be known before there is anything to wait for."""
+    """Print a warning before the run starts."""
     console.print(Text.assemble(("Warning. ", "bold yellow"), caution), soft_wrap=True)
 
 
 class LiveProgress(AbstractContextManager["LiveProgress"]):
-    """Progress of a run: give it each round's record as the round ends.
+    """Shows the progress of a run. Call it with the record of each round when the round ends.
 
     Args:
         console: where to write.
-        rounds: the run's planned number of rounds.
+        rounds: the planned number of rounds.
     """
 
     def __init__(self, console: Console, rounds: int) -> None:
@@ -86,7 +86,7 @@ class LiveProgress(AbstractContextManager["LiveProgress"]):
         if self.console.is_terminal:
             self.live.start()
         else:
-            self._print(f"Training {units.count(self.rounds, 'round')}; the program is compiled first.")
+            self._print(f"Training {units.count(self.rounds, 'round')}; compiling first.")
         return self
 
     def __exit__(
@@ -113,7 +113,7 @@ class LiveProgress(AbstractContextManager["LiveProgress"]):
 
     def _state(self, record: Mapping[str, Any]) -> list[str]:
         if "aborted" in record:
-            return ["too few clients stayed: no sum, and nothing changed"]
+            return ["too few clients stayed: no sum; the model is unchanged"]
         parts = [
             f"{name.replace('_', ' ')} {units.mean(record, name)}"
             for name in trained(record)
@@ -127,7 +127,7 @@ class LiveProgress(AbstractContextManager["LiveProgress"]):
         return parts
 
     def _left(self, now: float) -> str:
-        """Time left, once there is a round after the one that compiled to tell it from."""
+        """Time left; empty until a round has ended after the one that compiled."""
         if self.seen < 2 or self.last >= self.rounds:
             return ""
         seconds = math.ceil((self.rounds - self.last) * (now - self.first) / (self.seen - 1))
@@ -138,13 +138,13 @@ class LiveProgress(AbstractContextManager["LiveProgress"]):
 
 
 def trained(record: Mapping[str, Any]) -> list[str]:
-    """Names of what was measured in training, the loss and the headline metric only."""
+    """Names of the training means to show: the loss and the accuracy."""
     names = ["loss"] if "loss" in record else []
     return names + (["accuracy"] if "accuracy" in record else [])
 
 
 def headline(values: Mapping[str, Any]) -> str | None:
-    """The metric that stands for an evaluation."""
+    """The metric to show for an evaluation."""
     if "accuracy" in values:
         return "accuracy"
     return next((name for name in values if name != "loss"), next(iter(values), None))
@@ -157,11 +157,11 @@ def summarise(
     folder: Path,
     page: Path | None,
 ) -> None:
-    """The closing summary of a run.
+    """Print the final summary of a run.
 
     Args:
         console: where to write.
-        records: the run's metrics, a record a round.
+        records: the run's metrics, one record per round.
         facts: the run's `run.json`.
         folder: the run folder.
         page: its report, if one was written.
@@ -182,9 +182,9 @@ def summarise(
     console.print(table, soft_wrap=not console.is_terminal)
     exposed = [a for a in facts.get("assumptions", ()) if a.get("kind") == "not_private"]
     console.print()
-    console.print(Text("Not yet private about this run", style="bold yellow"))
+    console.print(Text("What is not private about this run", style="bold yellow"))
     if not exposed:
-        console.print(Text("  The run states nothing; take nothing about it as private."))
+        console.print(Text("  The run makes no statement. Assume that nothing about it is private."))
     for entry in exposed:
         console.print(Text.assemble("  ", (f"{entry['title']}. ", "bold"), entry["text"]), soft_wrap=True)
 
@@ -195,10 +195,10 @@ def _facts(records: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -> li
         return rows
     last = next((record for record in reversed(records) if "aborted" not in record), None)
     if last is None:
-        rows.append(("training", "no round had a sum: the model is the first one"))
+        rows.append(("training", "no round had a sum; the model is the initial one"))
     elif names := trained(last):
-        told = (f"{name.replace('_', ' ')} {units.mean(last, name, noise=True)}" for name in names)
-        rows.append(("training", ", ".join(told)))
+        means = (f"{name.replace('_', ' ')} {units.mean(last, name, noise=True)}" for name in names)
+        rows.append(("training", ", ".join(means)))
     tested = next((r for r in reversed(records) if r.get("test")), None)
     if tested:
         values = ", ".join(f"{n.replace('_', ' ')} {units.metric(n, v)}" for n, v in tested["test"].items())
@@ -207,7 +207,7 @@ def _facts(records: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -> li
     if seconds:
         rows.append(("time", f"{units.duration(seconds)}, {units.count(clients / seconds)} clients/s"))
     up, down = (sum(r.get(c, 0) for r in records) for c in ("bytes_up", "bytes_down"))
-    rows.append(("travelled", f"{units.size(up)} up, {units.size(down)} down"))
+    rows.append(("traffic", f"{units.size(up)} up, {units.size(down)} down"))
     promise = facts.get("privacy")
     if promise and promise.get("spent") is not None:
         limit = f" of {promise['epsilon']:g}" if promise["epsilon"] is not None else ", without a limit,"
@@ -215,10 +215,10 @@ def _facts(records: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -> li
         why = promise.get("why_nothing")
         rows.append(("privacy", f"nothing is promised: {why} (counted: {counted})" if why else counted))
         if promise.get("statement") and not why:
-            rows.append(("in full", promise["statement"]))
+            rows.append(("statement", promise["statement"]))
         rows += [("warning", caution) for caution in promise.get("warnings", ())]
         if facts.get("stopped_by") == "budget":
-            rows.append(("stopped", "the next round would have spent more than the budget"))
+            rows.append(("stopped", "the next round would have exceeded the budget"))
     if facts.get("secure_sum") == "protocol":
         summed = [r["clients"] for r in records if "aborted" not in r]
         rows.append(("secure sum", _secure(summed, len(records) - len(summed))))
@@ -229,10 +229,10 @@ def _facts(records: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -> li
 
 
 def _secure(summed: Sequence[int], aborted: int) -> str:
-    """What became of a run's secure sums."""
-    words = f"{units.count(len(summed), 'sum')} under masks"
+    """The outcome of a run's secure sums."""
+    words = f"{units.count(len(summed), 'masked sum')}"
     if summed:
         words += f", the smallest of {units.count(min(summed), 'client')}"
     if aborted:
-        words += f"; {units.count(aborted, 'round')} without one"
+        words += f"; {units.count(aborted, 'round')} without a sum"
     return f"{words}; check with fairyring verify"

@@ -1,4 +1,4 @@
-"""Whether a function treats the elements of its arrays one by one, so that zeros may be stored beside them."""
+"""Whether a function works elementwise, so that its arrays may be padded with zeros."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -25,18 +25,18 @@ STEPS = 3
 def keeps_padding(
     init: Transform, update: Callable[..., tuple[Tree, Tree]], params: Tree, pad: Transform
 ) -> bool:
-    """Whether an optimiser on padded parameters does on the true ones what it does without padding, and keeps zeros.
+    """Whether an optimiser gives the same updates with padded parameters, and zeros in the padding.
 
-    Three things must hold. `init` and `update` consist of operations element by element, of scalars, and of sums;
-    they are the same operations with the same constants for padded shapes (a mean, divided by the number of
-    elements, is not); and on random numbers, padded with zeros, a few steps agree and leave the zeros exactly zero.
-    Whatever cannot be traced like this does not keep padding.
+    Three conditions must hold. `init` and `update` consist of elementwise operations, operations on scalars, and sums.
+    For padded shapes they have the same operations and constants (this excludes a mean, which divides by the number of
+    elements). And for random numbers padded with zeros, a few steps agree, and the padding stays exactly zero. If the
+    functions cannot be traced, the answer is False.
 
     Args:
         init: parameters -> state.
-        update: (gradient, state, parameters) -> (updates, state), like optax's.
-        params: shapes and dtypes.
-        pad: a tree like `params` -> the same with zeros appended to some leaves.
+        update: (gradient, state, parameters) -> (updates, state), as in optax.
+        params: the parameters, or their shapes and dtypes.
+        pad: appends zeros to some leaves of a tree like `params`.
     """
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype), params)
     padded = jax.eval_shape(pad, shapes)
@@ -75,7 +75,7 @@ def _agree(got: np.ndarray, expected: np.ndarray) -> bool:
 
 
 def _operations(jaxpr: core.Jaxpr) -> Iterator[tuple[str, list[Any]]]:
-    """The operations of a program with their constant operands, those of inner programs included."""
+    """The operations of a program and of its inner programs, with their constant operands."""
     for eqn in jaxpr.eqns:
         yield (
             eqn.primitive.name,

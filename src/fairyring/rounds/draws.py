@@ -14,7 +14,7 @@ from fairyring.learning.cohort import Cohort, Fixed, InTurn, Poisson, Uniform, W
 from fairyring.population import Population
 
 
-class Leaving(IntEnum):
+class DropoutPoint(IntEnum):
     """The points of a secure sum, in order, before which a client may vanish: the first three before its input."""
 
     BEFORE_ADVERT = 0
@@ -121,7 +121,7 @@ class Draws:
         sampled = sampled[sampled < self.clients]
         return Draw(number, sampled, self._stay(number, sampled), canaries)
 
-    def leaving(self, draw: Draw) -> dict[int, Leaving]:
+    def dropout_points(self, draw: Draw) -> dict[int, DropoutPoint]:
         """At which point of a secure sum clients of a draw vanish; those that stay to the end are not named.
 
         Who drops out before reporting does so at any of the points before its input; of the others each may still
@@ -129,18 +129,20 @@ class Draws:
         """
         if not self.dropout or len(draw.sampled) == 0:
             return {}
-        *early, before_signature, before_unmasking = Leaving
+        *early, before_signature, before_unmasking = DropoutPoint
         gone = np.setdiff1d(draw.sampled, draw.staying)
-        places = (self._leaving(draw.round, gone) * len(early)).astype(int)
+        places = (self._unit_for_dropout(draw.round, gone) * len(early)).astype(int)
         points = {client: early[place] for client, place in zip(gone.tolist(), places.tolist(), strict=True)}
-        for client, unit in zip(draw.staying.tolist(), self._leaving(draw.round, draw.staying), strict=True):
+        for client, unit in zip(
+            draw.staying.tolist(), self._unit_for_dropout(draw.round, draw.staying), strict=True
+        ):
             if unit < self.dropout:
                 points[client] = before_signature if unit < self.dropout / 2 else before_unmasking
         return points
 
-    def _leaving(self, number: int, clients: np.ndarray) -> np.ndarray:
+    def _unit_for_dropout(self, number: int, clients: np.ndarray) -> np.ndarray:
         """A number in [0, 1) for each client."""
-        return _uniform(self.root, number, clients, Purpose.LEAVING)
+        return _uniform(self.root, number, clients, Purpose.DROPOUT_POINT)
 
     def _sample(self, bits: np.ndarray) -> np.ndarray:
         rule, eligible = self.rule, self.eligible

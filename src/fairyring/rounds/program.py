@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from fairyring.core.keys import Purpose, of_round, shared
-from fairyring.core.program import Device, Program
+from fairyring.core.program import Processor, Program
 from fairyring.learning.plan import Plan
 from fairyring.learning.server import ServerState, server_half
 
@@ -42,11 +42,11 @@ class ServerProgram:
         plan: Plan,
         clients: int,
         root: jax.Array,
-        device: Device,
+        processor: Processor,
         options: Mapping[str, str | int] | None = None,
     ) -> None:
-        self.plan, self.device, self._options = plan, device, options
-        self.root = jax.device_put(root, device)
+        self.plan, self.processor, self._options = plan, processor, options
+        self.root = jax.device_put(root, processor)
         self.advance = server_half(
             plan.server, plan.algorithm, plan.bound, plan.update_layout, clients, plan.secret_rate
         )
@@ -54,19 +54,19 @@ class ServerProgram:
 
     def placed(self, state: ServerState) -> ServerState:
         """`state`, on the server's device."""
-        return jax.device_put(state, self.device)
+        return jax.device_put(state, self.processor)
 
     def with_root(self, root: jax.Array) -> "ServerProgram":
         """The same programs, for a run of another key."""
         other = object.__new__(ServerProgram)
-        other.__dict__ |= self.__dict__ | {"root": jax.device_put(root, self.device)}
+        other.__dict__ |= self.__dict__ | {"root": jax.device_put(root, self.processor)}
         return other
 
     def sums(self, vector: np.ndarray | None = None, count: int = 0) -> Sums:
         """A masked sum of so many clients, on the server's device; of nobody without one."""
         message = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), self.plan.message_shape)
         message = message if vector is None else message._replace(vector=vector)
-        return jax.device_put(Sums(message, np.int32(count)), self.device)
+        return jax.device_put(Sums(message, np.int32(count)), self.processor)
 
     def warm(self, state: ServerState, parts: tuple[Sums, ...]) -> None:
         """Compile what rounds of such parts need; `parts` are those of nobody."""
@@ -94,7 +94,7 @@ class ServerProgram:
     def _of(self, function: Callable[..., Tree], parts: int) -> Program:
         key = function.__name__, parts
         if key not in self.compiled:
-            self.compiled[key] = Program(function, [self.device], options=self._options)
+            self.compiled[key] = Program(function, [self.processor], options=self._options)
         return self.compiled[key]
 
     def _add_up(self, parts: tuple[Sums, ...]) -> Sums:

@@ -7,7 +7,7 @@ from typing import Any
 
 from fairyring.learning.plan import Plan
 from fairyring.learning.protection import Protection
-from fairyring.task.examine import Examined
+from fairyring.task import RowsChecked
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Ran:
         examples: how many they have together.
         dropout: probability that a sampled client vanishes.
         secure_sum: `ideal` or `protocol`.
-        examined: how much of each population was looked at.
+        rows_checked: how many rows of each population were checked.
         tested: the model was evaluated on a test population.
         stops: it may end by those evaluations.
         entropy_given: the noise is made from bytes that the caller gave.
@@ -40,7 +40,7 @@ class Ran:
     examples: int = 0
     dropout: float = 0.0
     secure_sum: str = "ideal"
-    examined: Mapping[str, Examined] = field(default_factory=dict)
+    rows_checked: Mapping[str, RowsChecked] = field(default_factory=dict)
     tested: bool = False
     stops: bool = False
     entropy_given: bool = False

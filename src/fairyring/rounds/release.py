@@ -66,6 +66,6 @@ def release(
     if watch is not None:
         watch.released(draw, vector, clients)
     noisy = sums._replace(message=sums.message._replace(vector=vector))
-    noisy = jax.device_put(noisy, program.device)
+    noisy = jax.device_put(noisy, program.processor)
     state, side, _, mean = program.finish_noisy(state, noisy, draw.round)
     return Released(state, np.asarray(side), clients, True, np.asarray(mean))

@@ -417,8 +417,8 @@ def test_examples_are_sound(ran: Ran) -> Sentence | None:
 
 
 def _sound(ran: Ran, name: str) -> Sentence | None:
-    found = ran.examined.get(name)
-    if found is None or found.whole:
+    found = ran.rows_checked.get(name)
+    if found is None or found.complete:
         return None
     return Sentence(
         ASSUMED,

@@ -1,4 +1,4 @@
-"""A plan put together with a population on this machine: what every round of it needs."""
+"""A plan, a population and this machine, assembled: what every round of a run needs."""
 
 from typing import Any, NamedTuple, Self
 
@@ -9,6 +9,7 @@ from fairyring.core.keys import NOBODY, Purpose, of_client, of_round, root
 from fairyring.learning.local import Workload
 from fairyring.learning.plan import Plan
 from fairyring.learning.server import ServerState
+from fairyring.lowering import Hardware, hardware
 from fairyring.population import Population
 from fairyring.records.states import ClientStates
 from fairyring.rounds.draws import Draw, Draws
@@ -18,21 +19,20 @@ from fairyring.rounds.spending import Spending
 from fairyring.rounds.worker import Work
 from fairyring.simulation.engine import Engine
 from fairyring.simulation.feed import Resident, Streamed, feed
-from fairyring.simulation.target import Target, target
 from fairyring.simulation.worker import CompiledWorker
 
 Tree = Any
 
 
 class Assembly(NamedTuple):
-    """What is the same in all rounds of a run.
+    """What all rounds of a run share.
 
     Attributes:
-        engine: the compiled plan, of the clients' half.
-        program: of the server's.
-        rows: brings clients' rows to the devices.
+        engine: the clients' half of the plan, compiled.
+        program: the server's half, compiled.
+        rows: brings clients' rows to the processors.
         first: the server's state before the first round.
-        own: a client's own state before its first round, as NumPy arrays; without leaves where it has none.
+        own: a client's own state before its first round, a tree of NumPy arrays; empty if clients keep no state.
     """
 
     engine: Engine
@@ -43,17 +43,24 @@ class Assembly(NamedTuple):
 
     @property
     def has_states(self) -> bool:
-        """Whether clients remember something."""
+        """Whether clients keep a state from round to round."""
         return bool(jax.tree.leaves(self.own))
 
 
-def assemble(plan: Plan, population: Population, key: jax.Array, on: Target) -> Assembly:
-    """Put a plan and a population together for the devices of `on`; `key` is the run's."""
+def assemble(plan: Plan, population: Population, key: jax.Array, on: Hardware) -> Assembly:
+    """Assemble a plan and a population for hardware.
+
+    Args:
+        plan: what to run.
+        population: the clients.
+        key: the key of the run.
+        on: the hardware to run on.
+    """
     clients = len(population)
     engine = Engine(
         plan, Workload.of(np.asarray(population.sizes), plan.local, unroll=on.unroll), clients, on
     )
-    program = ServerProgram(plan, clients, key, engine.devices[0], on.options)
+    program = ServerProgram(plan, clients, key, engine.processors[0], on.options)
     mine = jax.eval_shape(plan.algorithm.mine, plan.params_shape)
     rows = feed(population, plan.task.reads(population), engine, mine=mine)
     first = plan.first_state(of_client(of_round(key, 0), NOBODY, Purpose.INIT))
@@ -62,26 +69,28 @@ def assemble(plan: Plan, population: Population, key: jax.Array, on: Target) -> 
 
 
 class Trial:
-    """Rounds that are tried and not kept: each from a plan's first model, with fresh noise and a ledger in memory.
+    """Rounds that are run as a trial and not kept, each from the plan's first model.
+
+    Noise is drawn anew, and the ledger is in memory.
 
     Args:
-        plan: what to try.
+        plan: what to run.
         population: the clients.
-        seed: of cohorts and the first model.
+        seed: decides the cohorts and the first model.
     """
 
     def __init__(self, plan: Plan, population: Population, *, seed: int) -> None:
         key = root(seed)
-        parts = assemble(plan, population, key, target(plan.layout.size))
+        parts = assemble(plan, population, key, hardware(plan.layout.size))
         self.draws = Draws(plan.rule, population, seed)
         self.state, self._program = parts.program.placed(parts.first), parts.program
-        # However many attempts there are: nobody sees them but who makes them.
+        # Without a limit: nobody sees these rounds but the caller.
         self._spending = Spending(plan, None, limited=False) if plan.protection else None
         states = ClientStates(len(population), parts.own, None) if parts.has_states else None
         self._worker = CompiledWorker(parts.engine, parts.rows, self.draws, key, states)
 
     def round(self, number: int) -> tuple[Draw, ServerState]:
-        """Who took part in a round from the first model, and the state after it."""
+        """The clients of a round that starts from the first model, and the server's state after it."""
         draw = self.draws.of(number)
         clients = len(draw.staying), len(draw.sampled)
         noise = self._spending.begin(number, *clients) if self._spending else None

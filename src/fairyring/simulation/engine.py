@@ -24,9 +24,9 @@ from fairyring.learning.device import Broadcast, device_half
 from fairyring.learning.example_steps import Drawn, Shapes
 from fairyring.learning.local import Workload
 from fairyring.learning.plan import Plan
+from fairyring.lowering import Hardware
 from fairyring.privacy.canaries import canary
 from fairyring.rounds.program import Sums
-from fairyring.simulation.target import Target
 
 Tree = Any
 Array = Any  # of NumPy before a program is called, of JAX within
@@ -52,7 +52,7 @@ class Engine:
         plan: what to compile.
         workload: the shapes of the clients.
         clients: how many clients the population has.
-        target: the devices, and how programs are shaped for them.
+        hardware: the processors, and how programs are shaped for them.
 
     Attributes:
         nothing: `(place) -> sums` before a round's first client, on device `place`.
@@ -62,8 +62,12 @@ class Engine:
         drawn: shapes of what clients draw for noisy local steps; None where there are none.
     """
 
-    def __init__(self, plan: Plan, workload: Workload, clients: int, target: Target) -> None:
-        self.plan, self.devices, self.together = plan, target.devices, target.together
+    def __init__(self, plan: Plan, workload: Workload, clients: int, hardware: Hardware) -> None:
+        self.plan, self.processors, self.clients_per_batch = (
+            plan,
+            hardware.processors,
+            hardware.clients_per_batch,
+        )
         self.clients = clients
         self.update = device_half(
             plan.task,
@@ -71,17 +75,17 @@ class Engine:
             plan.algorithm,
             plan.bound,
             workload,
-            rewrite=target.rewrite,
-            align=target.align,
+            rewrite=hardware.rewrite,
+            align=hardware.align,
             stages=plan.example_stages,
         )
         stages = plan.example_stages
         self.drawn = Shapes.of(plan.local, stages, workload.longest) if stages is not None else None
-        self.room = -(-plan.rule.most // self.together) * self.together
-        self.nothing = Program(self._nothing, self.devices)
-        self.accumulate = Program(self._accumulate, self.devices, options=target.options, donate=(0, 4))
-        first = self.devices[:1]
-        self.plant = Program(self._plant, first, options=target.options, donate=(0,))
+        self.room = -(-plan.rule.most // self.clients_per_batch) * self.clients_per_batch
+        self.nothing = Program(self._nothing, self.processors)
+        self.accumulate = Program(self._accumulate, self.processors, options=hardware.options, donate=(0, 4))
+        first = self.processors[:1]
+        self.plant = Program(self._plant, first, options=hardware.options, donate=(0,))
 
     def _nothing(self) -> Tree:
         """The sum of no messages, and their number."""
@@ -102,7 +106,7 @@ class Engine:
 
         Of noisy local steps `drawn` holds what each client has drawn, by its place; else it is empty.
         """
-        width = self.together
+        width = self.clients_per_batch
         round_key = of_round(root, broadcast.round)
         stages_key = shared(round_key, Purpose.SHARED)
         finite = jnp.ones(members.ids.shape, bool)
@@ -172,17 +176,17 @@ def canary_message(plan: Plan, clients: int, client: Array, number: Array, root:
     return plan.bound.encode(Message(vector, jnp.asarray(rest, jnp.float32)), key, stages_key)
 
 
-def share(ids: np.ndarray, sizes: np.ndarray, devices: int) -> list[np.ndarray]:
-    """Places of the clients each device gets, about equal in examples: the largest first, to whoever has least.
+def assign_to_processors(ids: np.ndarray, sizes: np.ndarray, processors: int) -> list[np.ndarray]:
+    """Places of the clients each processor gets, about equal in examples: the largest first, to whoever has least.
 
     Args:
         ids: clients, `[n]`.
         sizes: their examples, `[n]`.
-        devices: how many devices.
+        processors: how many processors.
     """
     order = np.lexsort((ids, -sizes))
-    loads = [(0, device) for device in range(devices)]
-    dealt: list[list[int]] = [[] for _ in range(devices)]
+    loads = [(0, device) for device in range(processors)]
+    dealt: list[list[int]] = [[] for _ in range(processors)]
     for place, size in zip(order.tolist(), sizes[order].tolist(), strict=True):
         load, device = loads[0]
         dealt[device].append(place)

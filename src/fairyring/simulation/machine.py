@@ -1,4 +1,4 @@
-"""The machine a run is made on, for its record."""
+"""The machine that a run is computed on, for its record."""
 
 import os
 import platform
@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from fairyring.core.cores import available_cores
-from fairyring.core.program import Device
+from fairyring.core.program import Processor
 
 
-def machine(devices: list[Device]) -> dict[str, Any]:
-    """Processor, cores, memory, system, and the devices a run computes on."""
+def machine(processors: list[Processor]) -> dict[str, Any]:
+    """CPU, number of cores, memory, system, and the processors that a run uses."""
     memory = (
         os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30 if hasattr(os, "sysconf") else None
     )
@@ -19,7 +19,7 @@ def machine(devices: list[Device]) -> dict[str, Any]:
         "cores": available_cores(),
         "memory_gib": round(memory, 1) if memory else None,
         "system": f"{platform.system()} {platform.machine()}",
-        "devices": [device.device_kind for device in devices],
+        "devices": [processor.device_kind for processor in processors],
     }
 
 

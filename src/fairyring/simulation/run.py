@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from fairyring.evaluation import Evaluation, Evaluator
 from fairyring.learning.plan import Plan
 from fairyring.learning.server import ServerState
+from fairyring.lowering import hardware
 from fairyring.population import Population
 from fairyring.records.folder import RunFolder
 from fairyring.records.layout import CLIENTS
 from fairyring.rounds.keeping import checkpoint_arrays, write_head
-from fairyring.simulation.evaluate import Evaluation, Evaluator
-from fairyring.simulation.target import target
 
 
 @dataclass
@@ -24,14 +24,17 @@ class Run:
     Attributes:
         plan: what ran.
         state: the server's state at the end: model, optimiser, what the algorithm keeps.
-        metrics: a record a round, as in the run folder's metrics.jsonl. Of a private plan the means of training are noisy:
-            `noise_std` is the standard deviation of the noise in each, and `lost_in_noise` names those it says nothing of.
-        header: what run.json holds: seed, versions, machine, status, what was assumed.
+        metrics: one record per round, as in metrics.jsonl of the run folder. In a private plan the training means are noisy:
+            `noise_std` is the standard deviation of the noise in each, and `lost_in_noise` names those that the noise
+            hides.
+        header: the contents of run.json: seed, versions, machine, status, assumptions.
+        population: a summary of the population, and of the test population.
         participation: how often each client reported, `[clients]`.
-        examples: each client's examples, `[clients]`.
-        tested: the last evaluation on the test population, if there was one.
+        examples: the number of examples of each client, `[clients]`.
+        tested: the last evaluation on the test population, if there is one.
         folder: the run folder, if there is one.
-        canary_scores: how far each canary of an audit stood out, float32 `[n]`; empty without one.
+        facts: what a checkpoint stores beside the arrays.
+        canary_scores: how far each canary of an audit stands out, float32 `[n]`; empty without an audit.
     """
 
     plan: Plan
@@ -53,21 +56,21 @@ class Run:
 
     @property
     def rounds(self) -> int:
-        """How many rounds were run."""
+        """The number of rounds that were run."""
         return len(self.metrics)
 
     def evaluate(self, population: Population) -> Evaluation:
-        """Judge the trained model on a population: over all its examples, and client by client."""
-        return Evaluator(self.plan.task, population, target(self.plan.layout.size))(self.params)
+        """Evaluate the trained model on a population: over all examples, and client by client."""
+        return Evaluator(self.plan.task, population, hardware(self.plan.layout.size))(self.params)
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
-        """Write the run folder of a run that had none; it can be reported on and resumed like any other.
+        """Write a run folder for a run that has none. It can be reported on and resumed like any other.
 
-        But one whose clients have states of their own is not resumed: they were in memory only.
+        A run whose clients keep states cannot be resumed from it: the states were in memory only.
 
         Raises:
-            RunError: there is something at `folder` already.
-            StorageError: it cannot be written.
+            RunError: `folder` exists already.
+            StorageError: the folder cannot be written.
         """
         record = RunFolder.create(folder, private=self.plan.protection is not None)
         write_head(record, self.header, self.plan, self.population)
@@ -78,6 +81,6 @@ class Run:
         return record.path
 
     def client_arrays(self) -> dict[str, np.ndarray]:
-        """What is known per client: participation and examples in training, each metric on the test population."""
+        """Arrays with a value per client: participation, number of examples, and each metric on the test population."""
         arrays = {"participation": self.participation, "examples": np.asarray(self.examples, np.int32)}
         return arrays | (self.tested.by_client() if self.tested is not None else {})

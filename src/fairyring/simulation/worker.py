@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from fairyring.core.program import handed
+from fairyring.core.program import transfer
 from fairyring.learning.device import Broadcast
 from fairyring.learning.example_steps import Drawn
 from fairyring.learning.server import ServerState
@@ -43,7 +43,7 @@ class CompiledWorker:
         states: ClientStates | None,
     ) -> None:
         self.engine, self.feed, self.draws, self.states = engine, feed, draws, states
-        self.roots = [jax.device_put(root, device) for device in engine.devices]
+        self.roots = [jax.device_put(root, device) for device in engine.processors]
 
     def accumulate(self, work: Work) -> Total:
         """See `fairyring.rounds.worker.Worker`."""
@@ -60,7 +60,7 @@ class CompiledWorker:
             bad += self._settle(judged)
         if len(draw.canaries):
             sums[0] = self._plant(sums[0], draw, draw.canaries)
-        parts = (sums[0], *(handed(part, self.engine.devices[0]) for part in sums[1:]))
+        parts = (sums[0], *(transfer(part, self.engine.processors[0]) for part in sums[1:]))
         return Total(parts, np.concatenate(bad))
 
     def encoded(
@@ -93,12 +93,12 @@ class CompiledWorker:
 
     def _nothing(self) -> list[Sums]:
         """The sum of no messages, on every device."""
-        return [self.engine.nothing(place) for place in range(len(self.engine.devices))]
+        return [self.engine.nothing(place) for place in range(len(self.engine.processors))]
 
     def _sent(self, work: Work) -> list[Broadcast]:
         """What the clients on each device receive."""
         own = Broadcast(work.state.params, work.state.shared, np.int32(work.draw.round))
-        return [own, *(handed(own, device) for device in self.engine.devices[1:])]
+        return [own, *(transfer(own, device) for device in self.engine.processors[1:])]
 
     def _accumulate(
         self, pieces: list[Piece], sums: list[Sums], sent: list[Broadcast], noise: RoundNoise | None
@@ -138,7 +138,7 @@ class CompiledWorker:
         """States of a piece's clients, on their device."""
         if self.states is None:
             return ()
-        return jax.device_put(self.states.read(clients, self.feed.room), self.engine.devices[place])
+        return jax.device_put(self.states.read(clients, self.feed.room), self.engine.processors[place])
 
     def _settle(
         self, judged: list[tuple[np.ndarray, Tree, jax.Array]], *, keep: bool = True

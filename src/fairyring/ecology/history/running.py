@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fairyring.core.cores import available_cores, core_devices
+from fairyring.core.cores import available_cores, core_processors
 from fairyring.core.errors import EcologyError
 from fairyring.core.program import Program
 from fairyring.ecology.history.lineage import Lineage
@@ -173,8 +173,8 @@ def advance(
     todo = [i for i, world in enumerate(now) if world.steps < steps]
     if not todo:
         return now, pace
-    devices = core_devices(min(len(todo), cores or available_cores()))
-    programs = Programs(settings, len(devices))
+    processors = core_processors(min(len(todo), cores or available_cores()))
+    programs = Programs(settings, len(processors))
     start = time.perf_counter()
     programs.load(settings)
     pace.compiling = time.perf_counter() - start
@@ -194,8 +194,8 @@ def advance(
                     return
 
     start = time.perf_counter()
-    with ThreadPoolExecutor(len(devices)) as pool:
-        running = {pool.submit(work, place) for place in range(len(devices))}
+    with ThreadPoolExecutor(len(processors)) as pool:
+        running = {pool.submit(work, place) for place in range(len(processors))}
         try:
             while running:
                 done, running = wait(running, timeout=every if watch else None, return_when=FIRST_EXCEPTION)
@@ -282,7 +282,7 @@ class Programs:
 
         def ready(size: int) -> None:
             program, key = self._of[size], np.zeros(2, np.uint32)
-            for place in range(len(program.devices)):
+            for place in range(len(program.processors)):
                 if place not in program.loaded:
                     program(place, resized(state, size), key, settings.knobs(), np.int32(size), np.int32(0))
 
@@ -324,4 +324,4 @@ def compiled(structure: World, places: int, cores: int) -> Program:
 
         return jax.lax.fori_loop(0, steps, one, (state, logs))
 
-    return Program(chunk, core_devices(cores), options=OPTIONS)
+    return Program(chunk, core_processors(cores), options=OPTIONS)

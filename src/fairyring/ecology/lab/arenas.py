@@ -12,7 +12,7 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
-from fairyring.core.cores import core_devices
+from fairyring.core.cores import core_processors
 from fairyring.ecology.history import compiled
 from fairyring.ecology.world import World, empty, grid, senses
 
@@ -131,7 +131,7 @@ def watch(
         genomes=filled(state.genomes, genomes),
         mind=jax.tree.map(filled, state.mind, minds),
     )
-    program = compiled(still.structure(), still.capacity, len(core_devices(core + 1)))
+    program = compiled(still.structure(), still.capacity, len(core_processors(core + 1)))
     data, knobs, most = np.asarray(jax.random.key_data(run)), still.knobs(), np.int32(still.capacity)
     seen = []
     for _ in range(steps):

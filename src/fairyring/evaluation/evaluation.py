@@ -1,4 +1,4 @@
-"""A model judged on a population: over all examples, and client by client."""
+"""A model evaluated on a population: over all examples, and client by client."""
 
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -11,26 +11,25 @@ import numpy as np
 from jax import lax
 
 from fairyring.core.errors import PopulationError
-from fairyring.core.program import Program, handed
+from fairyring.core.program import Program, transfer
+from fairyring.lowering import Hardware
 from fairyring.population import Population
-from fairyring.simulation.columns import bytes_of
-from fairyring.simulation.target import Target
 from fairyring.task import Task
 
 Tree = Any
-BATCH = 128
-PIECE_BYTES = 64 << 20
-HELD_BYTES = 256 << 20
+BATCH = 128  # examples
+PIECE_BYTES = 64 << 20  # rows given to one processor at a time
+HELD_BYTES = 256 << 20  # populations up to this size stay on the processors between evaluations
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a model does on a population.
+    """How well a model does on a population.
 
     Attributes:
-        means: loss and each metric over all examples.
-        clients: loss and each metric client by client, float32 `[clients]`; NaN for a client without examples.
-        examples: examples of each client, `[clients]`.
+        means: the loss and each metric, averaged over all examples.
+        clients: the loss and each metric of each client, float32 `[clients]`; NaN for a client without examples.
+        examples: the number of examples of each client, `[clients]`.
     """
 
     means: dict[str, float]
@@ -38,27 +37,30 @@ class Evaluation:
     examples: np.ndarray
 
     def by_client(self) -> dict[str, np.ndarray]:
-        """What is kept of it for each client: `test.examples`, and `test.` with the name of each metric."""
+        """The arrays that a run folder keeps for each client: `test.examples`, and `test.` with each metric's name."""
         examples = {"test.examples": np.asarray(self.examples, np.int32)}
         return examples | {f"test.{name}": values for name, values in self.clients.items()}
 
     def worst_decile(self, metric: str) -> float:
-        """The metric averaged over the tenth of the clients it is lowest for."""
+        """The metric's mean over the tenth of the clients with the lowest values."""
         values = self.clients[metric]
         values = np.sort(values[np.isfinite(values)])
         return float(values[: max(1, len(values) // 10)].mean())
 
 
 class Evaluator:
-    """Judges models of one task on one population; compiled once.
+    """Evaluates models of one task on one population. The program is compiled once.
 
     Args:
-        task: what is learned.
-        population: the clients to judge on.
-        target: the devices, and how programs are shaped for them.
+        task: gives the loss and the metrics.
+        population: the clients to evaluate on.
+        hardware: runs the program.
+
+    Raises:
+        PopulationError: the population has no examples.
     """
 
-    def __init__(self, task: Task, population: Population, target: Target) -> None:
+    def __init__(self, task: Task, population: Population, hardware: Hardware) -> None:
         if population.examples == 0:
             raise PopulationError(
                 "population to evaluate on",
@@ -68,22 +70,21 @@ class Evaluator:
             )
         self.task, self.population = task, population
         self.columns = task.reads(population)
-        self.devices = target.devices
+        self.processors = hardware.processors
         self.sizes = np.asarray(population.sizes)
-        judge = target.rewrite(self._judge)
+        measure = hardware.rewrite(self._measure)
 
         def scanned(params: Tree, columns: Mapping[str, jax.Array]) -> jax.Array:
-            return lax.map(lambda batch: judge(params, batch), columns)
+            return lax.map(lambda batch: measure(params, batch), columns)
 
-        self._scan = Program(scanned, self.devices)
-        usual = bytes_of(population, self.columns)
-        row = max(1, usual // population.examples)
-        share = -(-population.examples // (len(self.devices) * BATCH)) * BATCH
-        self._rows = min(share, max(1, PIECE_BYTES // (row * BATCH)) * BATCH)
-        self._held = list(self._pieces()) if usual <= HELD_BYTES else None
+        self._scan = Program(scanned, self.processors)
+        row = max(1, population.row_bytes(self.columns))
+        per_processor = -(-population.examples // (len(self.processors) * BATCH)) * BATCH
+        self._rows = min(per_processor, max(1, PIECE_BYTES // (row * BATCH)) * BATCH)
+        self._held = list(self._pieces()) if row * population.examples <= HELD_BYTES else None
 
-    def _judge(self, params: Tree, batch: Mapping[str, jax.Array]) -> jax.Array:
-        """Value and weight of the loss and each metric, for every example of a batch: `[2 (1 + metrics), rows]`."""
+    def _measure(self, params: Tree, batch: Mapping[str, jax.Array]) -> jax.Array:
+        """Value and weight of the loss and each metric, for each example of a batch: `[2 (1 + metrics), rows]`."""
         outputs = self.task.forward(params, batch, None)
         pairs = [
             self.task.loss(outputs, batch),
@@ -93,26 +94,26 @@ class Evaluator:
         return jnp.stack([jnp.broadcast_to(v, (rows,)).astype(jnp.float32) for pair in pairs for v in pair])
 
     def __call__(self, params: Tree) -> Evaluation:
-        """Judge `params`."""
+        """Evaluate the model with these parameters."""
         names = ["loss", *self.task.metrics]
         sums = np.zeros((2 * len(names), len(self.population)))
 
-        def count(judged: jax.Array, clients: np.ndarray) -> None:
-            flat = np.moveaxis(np.asarray(judged), 1, 0).reshape(2 * len(names), -1)
+        def add(measured: jax.Array, clients: np.ndarray) -> None:
+            flat = np.moveaxis(np.asarray(measured), 1, 0).reshape(2 * len(names), -1)
             flat = flat[:, : len(clients)].astype(np.float64)
             for i in range(len(names)):
                 value, weight = flat[2 * i], flat[2 * i + 1]
                 sums[2 * i] += np.bincount(clients, value * weight, len(self.population))
                 sums[2 * i + 1] += np.bincount(clients, weight, len(self.population))
 
-        given = [handed(params, device) for device in self.devices]
+        copies = [transfer(params, processor) for processor in self.processors]
         waiting: deque[tuple[jax.Array, np.ndarray]] = deque()
         for place, columns, clients in self._held if self._held is not None else self._pieces():
-            waiting.append((self._scan(place, given[place], columns), clients))
-            if len(waiting) > 2 * len(self.devices):  # rows are fetched no further ahead
-                count(*waiting.popleft())
-        for judged in waiting:
-            count(*judged)
+            waiting.append((self._scan(place, copies[place], columns), clients))
+            if len(waiting) > 2 * len(self.processors):  # no rows are fetched further ahead
+                add(*waiting.popleft())
+        for measured in waiting:
+            add(*measured)
         means, by_client = {}, {}
         with np.errstate(invalid="ignore", divide="ignore"):
             for i, name in enumerate(names):
@@ -121,16 +122,16 @@ class Evaluator:
         return Evaluation(means, by_client, self.sizes)
 
     def _pieces(self) -> Iterator[tuple[int, Mapping[str, jax.Array], np.ndarray]]:
-        """All rows, as many at a time as fit: the device, columns `[batches, BATCH, ...]`, and whose they are."""
-        ends, devices = np.cumsum(self.sizes), len(self.devices)
+        """All rows in pieces: the place of a processor, columns `[batches, BATCH, ...]`, and the client of each row."""
+        ends, processors = np.cumsum(self.sizes), len(self.processors)
         begin = number = 0
         while begin < len(ends):
             before = ends[begin - 1] if begin else 0
-            end = max(begin + 1, int(np.searchsorted(ends, before + devices * self._rows, "right")))
+            end = max(begin + 1, int(np.searchsorted(ends, before + processors * self._rows, "right")))
             rows, offsets = self.population.gather(np.arange(begin, end))
             owner = np.repeat(np.arange(begin, end), np.diff(offsets))
             for cut in range(0, len(owner), self._rows):
-                place = (-1 - number) % devices  # the last one first: the first core is this thread's own
+                place = (-1 - number) % processors  # the first core runs in this thread, so it comes last
                 yield place, self._piece(rows, cut, place), owner[cut : cut + self._rows]
                 number += 1
             begin = end
@@ -142,4 +143,4 @@ class Evaluator:
             full = np.zeros((self._rows, *column.shape[1:]), column.dtype)
             full[: len(column)] = column
             columns[name] = full.reshape(-1, BATCH, *column.shape[1:])
-        return jax.device_put(columns, self.devices[place])
+        return jax.device_put(columns, self.processors[place])

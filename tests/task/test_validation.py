@@ -27,11 +27,13 @@ def put(column, row, value):
 
 
 def test_good_data_pass_and_are_counted(people):
-    checked = classification(linear()).check(people(columns(), [5, 0, 7]))
-    assert (checked.rows, checked.of, checked.whole) == (12, 12, True)
-    assert "all 12 rows" in str(checked)
-    classification(linear(), classes=3).check(people(columns(y=np.zeros(ROWS, bool))))
-    classification(linear(), inputs="a", labels="b").check(people({"a": columns()["x"], "b": columns()["y"]}))
+    found = classification(linear()).validate(people(columns(), [5, 0, 7]))
+    assert (found.checked, found.total, found.complete) == (12, 12, True)
+    assert "all 12 rows" in str(found)
+    classification(linear(), classes=3).validate(people(columns(y=np.zeros(ROWS, bool))))
+    classification(linear(), inputs="a", labels="b").validate(
+        people({"a": columns()["x"], "b": columns()["y"]})
+    )
 
 
 @pytest.mark.parametrize(
@@ -53,12 +55,12 @@ def test_good_data_pass_and_are_counted(people):
             "column 'weight': given -1.0 in row 1 of client 'client-1'",
         ),
         ({"weight": put(np.ones(ROWS), 6, np.nan)}, "given nan in row 1"),
-        ({"weight": np.ones((ROWS, 1))}, "one weight an example"),
+        ({"weight": np.ones((ROWS, 1))}, "one weight per example"),
     ],
 )
 def test_classification_refuses(changes, says, people):
     with pytest.raises(PopulationError, match=f"(?s){says}"):
-        classification(linear()).check(people(columns(**changes), [5, 7]))
+        classification(linear()).validate(people(columns(**changes), [5, 7]))
 
 
 @pytest.mark.parametrize(
@@ -72,14 +74,14 @@ def test_classification_refuses(changes, says, people):
         (
             classification(linear()),
             {"x": np.ones((ROWS, 2, 2), np.uint8)},
-            r"shape \(2, 2\), uint8.*sees float32",
+            r"shape \(2, 2\), uint8.*receives float32",
         ),
         (
             classification(linear(), prepare=lambda x: x[:, :, None, None, 0, 0, 0]),
             {},
             "`prepare` itself fails",
         ),
-        (classification(linear(), classes=4), {}, "given 3 outputs an example; expected 4"),
+        (classification(linear(), classes=4), {}, "given 3 outputs per example; expected 4"),
         (classification((linear()[0], lambda p, x: x @ p["w"][:, 0])), {}, r"shape \(B,\); expected logits"),
         (classification((linear()[0], lambda p, x: {"logits": x @ p["w"]})), {}, "not"),
         (
@@ -92,7 +94,7 @@ def test_classification_refuses(changes, says, people):
             {"x": np.ones((ROWS, FEATURES), int)},
             r"expected logits of shape \(B, 5, vocabulary\)",
         ),
-        (regression(linear(2)), {}, r"shape \(2,\) an example; expected shape \(\)"),
+        (regression(linear(2)), {}, r"shape \(2,\) per example; expected shape \(\)"),
         (
             multi_label((linear()[0], lambda p, x: x @ p["w"][:, 0])),
             {},
@@ -104,7 +106,7 @@ def test_a_model_that_does_not_fit_is_refused(task, changes, says, people):
     if says == "not":
         says = "a structure"
     with pytest.raises(ModelError, match=f"(?s){says}"):
-        task.check(people(columns(**changes)))
+        task.validate(people(columns(**changes)))
 
 
 def language(**kwargs):
@@ -133,7 +135,7 @@ TOKENS = np.ones((ROWS, 4), np.uint8)
 )
 def test_sequences_are_refused(task, data, says, people):
     with pytest.raises((PopulationError, ModelError), match=says):
-        task.check(people(data))
+        task.validate(people(data))
 
 
 def test_selections_are_checked_in_all_rows_of_theirs_and_no_others(people):
@@ -143,33 +145,33 @@ def test_selections_are_checked_in_all_rows_of_theirs_and_no_others(people):
     population.starts, population.sizes = population.starts[keep], population.sizes[keep]
     population.ids = population.ids[keep]
     with pytest.raises(PopulationError, match="given 9 in row 5 of client 'client-2'"):
-        classification(linear()).check(population)
+        classification(linear()).validate(population)
     population.sizes[0] = 5
-    assert classification(linear()).check(population).rows == 10
+    assert classification(linear()).validate(population).checked == 10
 
 
 def test_the_other_tasks_accept_and_refuse_values(people):
     y = np.zeros((ROWS, CLASSES), np.float32)
-    multi_label(linear()).check(people(columns(y=y)))
+    multi_label(linear()).validate(people(columns(y=y)))
     with pytest.raises(PopulationError, match=r"given 2.0 in row 4 .* 0 or 1"):
-        multi_label(linear()).check(people(columns(y=put(y, (4, 1), 2))))
+        multi_label(linear()).validate(people(columns(y=put(y, (4, 1), 2))))
     with pytest.raises(PopulationError, match=r"expected shape \(3,\)"):
-        multi_label(linear()).check(people(columns(y=y[:, :2])))
-    regression(linear()).check(people(columns(y=y)))
-    regression(linear(1)).check(people(columns(y=y[:, 0])))
-    language(labels="y").check(people({"x": TOKENS, "y": TOKENS}))
+        multi_label(linear()).validate(people(columns(y=y[:, :2])))
+    regression(linear()).validate(people(columns(y=y)))
+    regression(linear(1)).validate(people(columns(y=y[:, 0])))
+    language(labels="y").validate(people({"x": TOKENS, "y": TOKENS}))
     with pytest.raises(PopulationError, match="given nan in row 4"):
-        regression(linear()).check(people(columns(y=put(y, (4, 1), np.nan))))
+        regression(linear()).validate(people(columns(y=put(y, (4, 1), np.nan))))
 
 
 def test_metrics_that_are_no_means_are_refused(people):
     with pytest.raises(PlanError, match=r"metric 'top'.*shapes \(\)"):
-        classification(linear(), metrics={"top": lambda out, batch: out.max()}).check(people(columns()))
+        classification(linear(), metrics={"top": lambda out, batch: out.max()}).validate(people(columns()))
     grouped = {"of": lambda out, batch: batch["group"] * 1.0}
     with pytest.raises(PlanError, match="reads column 'group'"):
-        classification(linear(), metrics=grouped).check(people(columns(group=np.ones(ROWS))))
+        classification(linear(), metrics=grouped).validate(people(columns(group=np.ones(ROWS))))
     task = classification(linear(), metrics=grouped, columns=("group",))
-    task.check(people(columns(group=np.ones(ROWS))))
+    task.validate(people(columns(group=np.ones(ROWS))))
 
 
 def test_what_a_batch_must_carry_depends_on_the_population(people):
@@ -191,18 +193,18 @@ def test_populations_loaded_by_a_function_are_sampled(people):
     population.client = client
     population.shape, population.dtype = (lambda n: loaded[n].shape[1:]), (lambda n: loaded[n].dtype)
     with pytest.raises(PopulationError, match="given 7 in row 0 of client 'client-11'"):
-        classification(linear()).check(population)
+        classification(linear()).validate(population)
     assert asked == list(range(ROWS))
-    assert classification(linear(8)).check(population).rows == ROWS
+    assert classification(linear(8)).validate(population).checked == ROWS
 
 
 def test_stored_populations_are_sampled_and_say_so(people, tmp_path):
     clients, each = 400, 10
     y = np.lib.format.open_memmap(tmp_path / "y.npy", "w+", np.uint8, (clients * each,))
     x = np.lib.format.open_memmap(tmp_path / "x.npy", "w+", np.float32, (clients * each, FEATURES))
-    checked = classification(linear()).check(people({"x": x, "y": y}, [each] * clients))
-    assert (checked.rows, checked.of, checked.whole) == (1280, 4000, False)
-    assert "1,280 of 4,000" in str(checked)
+    found = classification(linear()).validate(people({"x": x, "y": y}, [each] * clients))
+    assert (found.checked, found.total, found.complete) == (1280, 4000, False)
+    assert "1,280 of 4,000" in str(found)
     y[-1] = 9  # the last client is always among those looked at
     with pytest.raises(PopulationError, match="client-399"):
-        classification(linear()).check(people({"x": x, "y": y}, [each] * clients))
+        classification(linear()).validate(people({"x": x, "y": y}, [each] * clients))
