@@ -1,4 +1,4 @@
-"""Commands that need no training: help, version, report, bench, and how errors look."""
+"""Commands without training: help, version, report, bench; and the form of errors."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""`data`: the list, one set, and a set that is not here."""
+"""`data`: the list, the description of a data set, and a data set that is not on this machine."""
 
 import importlib
 import urllib.request
@@ -16,7 +16,7 @@ from fairyring.population import describe, names
 
 @pytest.fixture
 def nothing_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Neither `FAIRYRING_DATA`, nor a cache, nor a network."""
+    """No `FAIRYRING_DATA`, no cache and no network."""
 
     def refuse(*_: Any, **__: Any) -> None:
         raise OSError("Network is unreachable")

@@ -1,4 +1,4 @@
-"""What the terminal shows of a private run: no number that is noise, and epsilon with all it rests on."""
+"""Output about a private run: no number that is only noise, and epsilon with its assumptions."""
 
 import io
 import re

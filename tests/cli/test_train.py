@@ -1,4 +1,4 @@
-"""`train` and `demo`: what is read from a file, what reaches the engine, what is shown."""
+"""`train` and `demo`: what is read from a file, passed to the engine, and shown."""
 
 import importlib
 import json
@@ -32,7 +32,7 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """Stands in for the engine: notes what it is asked, and leaves a run folder behind."""
+    """A stand-in for the engine that records its arguments and writes a run folder."""
     asked: list[dict[str, Any]] = []
 
     def simulate(plan: Any, population: Any, **options: Any) -> SimpleNamespace:
@@ -128,12 +128,12 @@ def test_the_demo_trains_its_file_and_replaces_only_an_earlier_demo(
     monkeypatch.setattr("fairyring.cli._train.audit", lambda run, *_, **__: audited.append(run) or 1)
     out = tmp_path / "demo"
     for _ in range(2):
-        assert call("demo", "--out", out).status == 1  # what the audit of the run comes to
+        assert call("demo", "--out", out).status == 1  # the status of the audit
         assert json.loads((out / "source.json").read_text()) == {"file": str(file), "settings": {}}
         (out / "checkpoints").mkdir()
         (out / "checkpoints" / "round-000060.safetensors").write_bytes(b"old")
-        (out / "lock").touch()  # as every run leaves it
-        (out / "run.json.part").touch()  # as a crash does
+        (out / "lock").touch()  # every run leaves one
+        (out / "run.json.part").touch()  # a crash leaves one
     assert audited == [out, out]
     assert not engine[0]["resume"]
     assert (out / "report.html").is_file()
@@ -157,7 +157,7 @@ def test_a_demo_that_is_being_made_is_not_replaced(call: Callable, engine: list,
 def test_a_run_that_is_refused_leaves_the_note_of_the_run_that_is_there(
     call: Callable, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Or an audit of it would take its plan and its people from another file."""
+    """Otherwise an audit would take plan and population from another file."""
     folder = make_run_folder(tmp_path / "run", rounds=2)
     (folder / "source.json").write_text("the other's")
 

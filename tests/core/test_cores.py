@@ -23,8 +23,8 @@ def test_a_device_a_core_and_the_same_ones_again(monkeypatch):
     assert available_cores() >= 1
 
 
-def test_each_device_has_one_thread():
-    """A large product asked of one device keeps one core busy, however many there are."""
+def test_each_processor_has_one_thread():
+    """A large product on one processor keeps one core busy, however many cores there are."""
     program = """
 import time, numpy as np, jax
 from fairyring.core.cores import core_processors

@@ -20,7 +20,7 @@ def test_addresses_do_not_collide():
 
 
 def test_an_address_is_a_chain_of_fold_ins():
-    """What a device computes from raw key words must be this, for good."""
+    """Devices compute these values from raw key words, so they must never change."""
     key = jax.random.fold_in(
         jax.random.fold_in(jax.random.fold_in(jax.random.key(3), 7), 11), int(Purpose.SHUFFLE)
     )

@@ -1,4 +1,4 @@
-"""Rows grouped by client: what is owned, gathered, chosen, split; and what is refused."""
+"""Rows grouped by client: owning, gathering, selecting, splitting; and errors."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ quick = settings(max_examples=40, deadline=None)
 
 @st.composite
 def owned_rows(draw):
-    """Columns, the owner of each row, and all clients: some may own nothing."""
+    """Columns, the owner of each row, and all clients, some of which may own no row."""
     clients = draw(st.integers(1, 8))
     owner = np.array(draw(st.lists(st.integers(0, clients - 1), min_size=1, max_size=40)))
     rows = len(owner)

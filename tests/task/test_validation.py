@@ -1,4 +1,4 @@
-"""A population that does not fit a task is refused before a round, with what to do."""
+"""A population that does not fit a task raises an error before any round, which says what to do."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -205,6 +205,6 @@ def test_stored_populations_are_sampled_and_say_so(people, tmp_path):
     found = classification(linear()).validate(people({"x": x, "y": y}, [each] * clients))
     assert (found.checked, found.total, found.complete) == (1280, 4000, False)
     assert "1,280 of 4,000" in str(found)
-    y[-1] = 9  # the last client is always among those looked at
+    y[-1] = 9  # the last client is always in the sample
     with pytest.raises(PopulationError, match="client-399"):
         classification(linear()).validate(people({"x": x, "y": y}, [each] * clients))

@@ -55,7 +55,7 @@ RANDOM = {"cnn", "transformer"}
 def tiny(kind):
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 4, 24)
-    if kind == "text":  # counting modulo 9, from anywhere
+    if kind == "text":  # counting modulo 9, from any number
         return {"x": (rng.integers(0, 9, (24, 1)) + np.arange(12)) % 9}
     x = rng.integers(0, 60, (24, 8, 8))
     for i, label in enumerate(labels):
@@ -136,7 +136,7 @@ def test_a_causal_transformer_does_not_look_ahead():
 
 
 def lstm_reference(x, layer):
-    """Hochreiter & Schmidhuber with a forget gate, in NumPy, one example and one step at a time."""
+    """An LSTM with a forget gate in NumPy, one example and one step at a time."""
     w, u, b = (np.asarray(a, np.float64) for a in (layer.inputs, layer.recurrent, layer.bias))
     sigmoid = lambda z: 1 / (1 + np.exp(-z))  # noqa: E731
     units = u.shape[0]
@@ -280,7 +280,7 @@ def test_impossible_sizes_are_refused(make, says):
 
 @pytest.mark.parametrize("rate", [0.5, 0.25, 0.1])
 def test_an_examples_dropped_units_do_not_depend_on_the_rows_after_it(rate):
-    """A batch padded to some capacity must train as the batch itself: capacities differ between populations."""
+    """A padded batch must train like the batch itself, because capacities differ between populations."""
     from fairyring.task.zoo.layers.dropout import dropout
 
     x = jnp.ones((7, 5, 3))

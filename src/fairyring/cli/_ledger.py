@@ -82,7 +82,7 @@ def _why_nothing(run: Path) -> str | None:
     if isinstance(why, str):
         return why
     audits = _record(run / AUDIT).values()
-    refuted = any(isinstance(found, dict) and found.get("holds") is False for found in audits)
+    refuted = any(isinstance(audit, dict) and audit.get("holds") is False for audit in audits)
     return "the audit contradicts what was claimed" if refuted else None
 
 
@@ -221,16 +221,16 @@ def _find_head(history: History, text: str) -> Head:
             do="Give it as this command printed it.",
         )
     at = int(number)
-    found = history.entries[at] if at < len(history.entries) else None
-    if found is None or not found.hash.startswith(digits):
-        there = f"{units.count(len(history.entries), 'entry', 'entries')}"
+    entry = history.entries[at] if at < len(history.entries) else None
+    if entry is None or not entry.hash.startswith(digits):
+        entries = f"{units.count(len(history.entries), 'entry', 'entries')}"
         raise LedgerDamaged(
             history.name,
-            given=f"{there}, the last {_short(history.head)}" if found is None else f"another entry {at}",
+            given=f"{entries}, the last {_short(history.head)}" if entry is None else f"another entry {at}",
             expected=f"{text.strip()}, as noted earlier",
             do="This is an older copy, or another ledger. Do not release anything that relies on it.",
         )
-    return Head(at, found.hash)
+    return Head(at, entry.hash)
 
 
 def _short(head: Head) -> str:

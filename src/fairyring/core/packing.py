@@ -19,8 +19,8 @@ def pack_words(words: np.ndarray, bits: int) -> bytes:
     if bits == 8 * size:
         return words.astype(words.dtype.newbyteorder("<"), copy=False).tobytes()
     if bits % 8 == 0 and bits < 8 * size:
-        whole = words.astype(words.dtype.newbyteorder("<"), copy=False).view(np.uint8).reshape(-1, size)
-        return whole[:, : bits // 8].tobytes()
+        octets = words.astype(words.dtype.newbyteorder("<"), copy=False).view(np.uint8).reshape(-1, size)
+        return octets[:, : bits // 8].tobytes()
     groups = -(-len(words) // GROUP)
     columns = np.zeros((GROUP, groups), np.uint64)
     columns.T.flat[: len(words)] = words
@@ -60,13 +60,13 @@ def unpack_words(
     if bits == 8 * size:
         return body.view(np.dtype(dtype).newbyteorder("<")).astype(dtype)
     if bits % 8 == 0 and bits < 8 * size:
-        whole = np.zeros((count, size), np.uint8)
-        whole[:, : bits // 8] = body.reshape(count, bits // 8)
-        return whole.reshape(-1).view(np.dtype(dtype).newbyteorder("<")).astype(dtype, copy=False)
+        octets = np.zeros((count, size), np.uint8)
+        octets[:, : bits // 8] = body.reshape(count, bits // 8)
+        return octets.reshape(-1).view(np.dtype(dtype).newbyteorder("<")).astype(dtype, copy=False)
     groups = -(-count // GROUP)
-    whole = np.zeros(groups * bits * 8, np.uint8)
-    whole[: len(body)] = body
-    packed = np.ascontiguousarray(whole.view("<u8").reshape(groups, bits).T)
+    octets = np.zeros(groups * bits * 8, np.uint8)
+    octets[: len(body)] = body
+    packed = np.ascontiguousarray(octets.view("<u8").reshape(groups, bits).T)
     columns = np.zeros((GROUP, groups), dtype)
     for j, at, shift, spills in _places(bits):
         word = packed[at] >> shift

@@ -86,8 +86,8 @@ def _top(x: jax.Array, window: tuple[int, ...]) -> jax.Array:
 
 def _members(x: jax.Array, window: tuple[int, ...]) -> list[jax.Array]:
     """For each position in a window, in row-major order, the elements of `x` at this position."""
-    whole = [d // w * w for d, w in zip(x.shape, window, strict=True)]
+    covered = [d // w * w for d, w in zip(x.shape, window, strict=True)]
     return [
-        lax.slice(x, start, [s + n - w + 1 for s, n, w in zip(start, whole, window, strict=True)], window)
+        lax.slice(x, start, [s + n - w + 1 for s, n, w in zip(start, covered, window, strict=True)], window)
         for start in itertools.product(*(range(w) for w in window))
     ]

@@ -178,10 +178,10 @@ def _array(path: Path, rows: int, *, mapped: bool = False) -> np.ndarray:
     return array
 
 
-def _damaged(path: Path, found: str) -> PopulationError:
+def _damaged(path: Path, reason: str) -> PopulationError:
     return PopulationError(
         str(path),
-        given=found,
+        given=reason,
         expected="a file as Population.save wrote it",
         do="The folder was changed, or copied only in part; save the population again.",
     )

@@ -254,7 +254,7 @@ def _even(total: int, parts: int) -> np.ndarray:
 def _rounded(shares: np.ndarray, total: int) -> np.ndarray:
     """Whole numbers near `shares * total` whose sum is `total` (method of largest remainders)."""
     exact = shares * total
-    whole = np.floor(exact).astype(np.int64)
-    missing = int(total - whole.sum())
-    whole[np.argsort(whole - exact, kind="stable")[:missing]] += 1
-    return whole
+    rounded = np.floor(exact).astype(np.int64)
+    missing = int(total - rounded.sum())
+    rounded[np.argsort(rounded - exact, kind="stable")[:missing]] += 1
+    return rounded

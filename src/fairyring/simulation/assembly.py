@@ -71,7 +71,7 @@ def assemble(plan: Plan, population: Population, key: jax.Array, on: Hardware) -
 class Trial:
     """Rounds that are run as a trial and not kept, each from the plan's first model.
 
-    Noise is drawn anew, and the ledger is in memory.
+    Each has fresh noise, and the ledger is in memory.
 
     Args:
         plan: what to run.

@@ -253,8 +253,8 @@ class _Driver:
         """Compile everything that the remaining rounds need, by a round without clients whose result is dropped."""
         run = self.coordinator
         if run.round < run.timetable.rounds:
-            nobody = self.worker.warm(run.state, run.round).parts
-            run.program.warm(run.state, nobody if self.masks is None else (run.program.sums(),))
+            parts = self.worker.warm(run.state, run.round).parts
+            run.program.warm(run.state, parts if self.masks is None else (run.program.sums(),))
 
     def _total(self, work: Work) -> Total:
         """Compute the total of a round: a plain sum, or one under masks."""

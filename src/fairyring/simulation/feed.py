@@ -85,10 +85,10 @@ class Streamed:
         """The clients of a round in steps: in each step one piece for every processor."""
         shares = assign_to_processors(cohort, self.sizes[cohort], len(self.processors))
         queues = [self._cut(cohort[places]) for places in shares]
-        nobody = np.zeros(0, np.int64)
+        no_clients = np.zeros(0, np.int64)
         for i in range(max(1, *map(len, queues))):
             yield [
-                self._piece(queue[i] if i < len(queue) else nobody, processor)
+                self._piece(queue[i] if i < len(queue) else no_clients, processor)
                 for queue, processor in zip(queues, self.processors, strict=True)
             ]
 

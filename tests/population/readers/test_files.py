@@ -1,4 +1,4 @@
-"""Files of published sets: found, checked, fetched whole or not at all."""
+"""Files of published data sets: found, checked, and fetched completely or not at all."""
 
 import gzip
 import hashlib

@@ -1,4 +1,4 @@
-"""Published sets as populations: shapes, who is whom, and that nothing of the test reaches the training."""
+"""Published data sets as populations: shapes, clients, and that no test data reaches training."""
 
 import gzip
 import os

@@ -114,11 +114,11 @@ def _download(dataset: Dataset, file: File, path: Path) -> None:
         with urllib.request.urlopen(str(file.url), timeout=_TIMEOUT) as reply, partial.open("wb") as out:
             while block := reply.read(_BLOCK):
                 out.write(block)
-        found = checksum(partial)
-        if found != file.sha256:
+        actual = checksum(partial)
+        if actual != file.sha256:
             raise DataUnavailable(
                 f"data {dataset.name!r}, {file.url}",
-                given=f"sha256 {found or 'of no readable archive'}, {partial.stat().st_size} bytes",
+                given=f"sha256 {actual or 'of no readable archive'}, {partial.stat().st_size} bytes",
                 expected=f"sha256 {file.sha256}",
                 do="The download was cut short, or the file has changed at its source; nothing was kept. Try "
                 "again.",

@@ -84,10 +84,10 @@ def read_idx(path: Path) -> np.ndarray:
     return values.reshape(shape)
 
 
-def _not_idx(path: Path, found: str) -> DataUnavailable:
+def _not_idx(path: Path, reason: str) -> DataUnavailable:
     return DataUnavailable(
         str(path),
-        given=found,
+        given=reason,
         expected="a gzipped IDX file of unsigned bytes",
         do="Delete the file and get it again.",
     )
