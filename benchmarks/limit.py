@@ -4,7 +4,7 @@
 
 Each core loops over its part of a cohort's clients: from the same weights, one epoch of SGD on batches gathered by a
 fresh permutation, and then the weights are dropped. No aggregation, no server, no metrics. The cores are fairyring's
-own devices of one thread (JAX's are slower). Two loops are timed, and `engine`, a simulation of the same work:
+own processors of one thread (JAX's devices are slower). Two loops are timed, and `engine`, a simulation of the same work:
 
 - `plain`: `jax.grad` of the textbook model, a tree map of `w - 0.1 g`, and for the CNNs fairyring's lowered
   convolutions. It is what the engine is held against: a round may cost at most 1.1 times as much.

@@ -23,17 +23,17 @@ class Sums(NamedTuple):
 
 
 class ServerProgram:
-    """A plan's server half, compiled for one device.
+    """A plan's server half, compiled for one processor.
 
     Args:
         plan: whose.
         clients: how many the population has.
         root: key of the run.
-        device: where the server is.
+        processor: where the server half runs.
         options: of the compiler.
 
     Attributes:
-        root: the run's key, on the device.
+        root: the run's key, on the processor.
         compiled: the programs so far, by what they do and of how many parts.
     """
 
@@ -53,7 +53,7 @@ class ServerProgram:
         self.compiled: dict[tuple[str, int], Program] = {}
 
     def placed(self, state: ServerState) -> ServerState:
-        """`state`, on the server's device."""
+        """`state`, on the server's processor."""
         return jax.device_put(state, self.processor)
 
     def with_root(self, root: jax.Array) -> "ServerProgram":
@@ -63,7 +63,7 @@ class ServerProgram:
         return other
 
     def sums(self, vector: np.ndarray | None = None, count: int = 0) -> Sums:
-        """A masked sum of so many clients, on the server's device; of nobody without one."""
+        """A masked sum of so many clients, on the server's processor; of nobody without one."""
         message = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), self.plan.message_shape)
         message = message if vector is None else message._replace(vector=vector)
         return jax.device_put(Sums(message, np.int32(count)), self.processor)
