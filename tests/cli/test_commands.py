@@ -122,7 +122,7 @@ def test_an_audit_says_which_program_it_runs_before_it_does(call: Callable, tmp_
     (folder / "source.json").write_text(json.dumps({"file": str(file), "settings": {}}))
     called = call("audit", folder)
     assert called.status == 2
-    assert f"made by running {file}" in called.out
+    assert f"Running {file}, which this folder names" in called.out
     assert "it was run" in called.err
 
 
