@@ -182,7 +182,7 @@ def test_an_interrupt_says_how_to_go_on(
     called = call("train", file, "--run", tmp_path / "run")
     assert called.status == 130
     assert (
-        f"Stopped after round 1. Go on with: fairyring train {file} --run {tmp_path / 'run'} --resume"
+        f"Stopped after round 1. Continue with: fairyring train {file} --run {tmp_path / 'run'} --resume"
         in called.out
     )
 
