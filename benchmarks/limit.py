@@ -1,10 +1,10 @@
 """What the machine allows: the local training of a round in hand-written compiled loops, without any federation.
 
-    python benchmarks/limit.py [--work lr --work c2] [--seconds 3] [--devices 2]
+    python benchmarks/limit.py [--work lr --work c2] [--seconds 3] [--processors 2]
 
 Each core loops over its part of a cohort's clients: from the same weights, one epoch of SGD on batches gathered by a
 fresh permutation, and then the weights are dropped. No aggregation, no server, no metrics. The cores are fairyring's
-own devices of one thread (JAX's are slower). Two loops are timed, and `engine`, a simulation of the same work:
+own processors of one thread (JAX's devices are slower). Two loops are timed, and `engine`, a simulation of the same work:
 
 - `plain`: `jax.grad` of the textbook model, a tree map of `w - 0.1 g`, and for the CNNs fairyring's lowered
   convolutions. It is what the engine is held against: a round may cost at most 1.1 times as much.
@@ -243,7 +243,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--work", action="append", choices=list(WORKS))
     arguments.add_argument("--variant", action="append", choices=[*FLAGS, "engine"])
-    arguments.add_argument("--devices", type=int, default=2)
+    arguments.add_argument("--processors", type=int, default=2)
     arguments.add_argument("--seconds", type=float, default=3.0, help="least time to measure a loop")
     arguments.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     options = arguments.parse_args()

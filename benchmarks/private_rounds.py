@@ -197,7 +197,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     arguments.add_argument("--work", action="append", choices=list(TURN))
     arguments.add_argument("--cycles", type=int, default=9, help="turns of every variant that count")
-    arguments.add_argument("--devices", type=int, default=2)
+    arguments.add_argument("--processors", type=int, default=2)
     arguments.add_argument("--quick", action="store_true", help="three turns")
     options = arguments.parse_args()
     cycles = 3 if options.quick else options.cycles

@@ -17,7 +17,7 @@ LEVELS = [
     {"core"},
     {"records", "statistics"},
     {"population", "task", "aggregation", "lowering", "secagg", "ecology"},
-    {"privacy"},
+    {"privacy", "evaluation"},
     {"learning"},
     {"rounds"},
     {"simulation"},
@@ -45,6 +45,9 @@ SUB_LEVEL_OF = {
     for level, subs in enumerate(levels)
     for sub in subs
 }
+# Rooms that others enter only by their front door: the names in the `__all__` of their `__init__`.
+CLOSED = {"population", "task", "lowering", "evaluation", "simulation", "audit", "report", "ecology", "cli"}
+SMALL = 30  # lines
 MODULES = sorted(SOURCE.rglob("*.py"))
 # Written in pieces, so that this file does not contain what it looks for.
 REGISTRIES = [
@@ -160,6 +163,36 @@ def module_of(name: str) -> str:
         if path.with_suffix(".py").is_file() or (path / "__init__.py").is_file():
             return ".".join(["fairyring", *parts[:end]])
     return "fairyring"
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in MODULES if room_of(p) is not None], ids=lambda p: str(p.relative_to(SOURCE))
+)
+def test_closed_rooms_are_entered_by_their_front_door(path: Path) -> None:
+    for line, name in imports(path):
+        parts = name.split(".")
+        other = parts[1] if len(parts) > 1 else None
+        if other not in CLOSED or other == room_of(path) or (other, *parts[2:3]) in SUB_LEVEL_OF:
+            continue  # sub-rooms have a test of their own
+        assert len(parts) > 2, f"{path}:{line}: import names from fairyring.{other}, not the room"
+        assert parts[2] in faces(SOURCE / other / "__init__.py"), (
+            f"{path}:{line}: {name} is private to its room"
+        )
+
+
+def test_a_small_file_with_one_user_is_part_of_its_user() -> None:
+    names = {
+        path: ".".join(["fairyring", *path.relative_to(SOURCE).with_suffix("").parts]) for path in MODULES
+    }
+    users: dict[str, set[Path]] = {}
+    for path in MODULES:
+        for _, name in imports(path) if path.name != "__init__.py" else ():
+            users.setdefault(module_of(name), set()).add(path)
+    small = [path for path in MODULES if path.read_text("utf-8").count("\n") < SMALL]
+    lonely = [
+        names[path] for path in small if path.name != "__init__.py" and len(users.get(names[path], ())) == 1
+    ]
+    assert lonely == []
 
 
 @pytest.mark.parametrize("room", SUB_LEVELS)

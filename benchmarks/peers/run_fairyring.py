@@ -52,7 +52,9 @@ def main() -> None:
         return float(value.mean())
 
     work.same_model(sum(leaf.size for leaf in jax.tree.leaves(task.model.init(jax.random.key(0)))))
-    run = fr.simulate(plan, people, rounds=options.warmup + options.rounds, seed=0, processors=options.threads)
+    run = fr.simulate(
+        plan, people, rounds=options.warmup + options.rounds, seed=0, processors=options.threads
+    )
     seconds = [row.seconds for row in run.records[options.warmup :]]
     first = task.model.init(jax.random.key(0))  # another draw of the same kind as the run starts from
     settings = f"{options.threads} cores, JAX {jax.__version__}"

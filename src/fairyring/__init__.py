@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from fairyring.audit import audit_run as audit_run
     from fairyring.audit import membership as membership
     from fairyring.audit import verify_run as verify_run
+    from fairyring.evaluation import Evaluation as Evaluation
     from fairyring.learning import Algorithm as Algorithm
     from fairyring.learning import Combine as Combine
     from fairyring.learning import LocalTraining as LocalTraining
@@ -83,7 +84,6 @@ if TYPE_CHECKING:
     from fairyring.records import RoundRecord as RoundRecord
     from fairyring.report import write_report as write_report
     from fairyring.rounds import EarlyStopping as EarlyStopping
-    from fairyring.simulation import Evaluation as Evaluation
     from fairyring.simulation import Run as Run
     from fairyring.simulation import simulate as simulate
     from fairyring.task import Metric as Metric
@@ -210,7 +210,8 @@ _ROOMS = {
     "privacy": ("Budget", "Membership", "correlated_noise", "distributed_noise", "gaussian_noise"),
     "records": ("RoundRecord",),
     "rounds": ("EarlyStopping",),
-    "simulation": ("Evaluation", "Run", "simulate"),
+    "evaluation": ("Evaluation",),
+    "simulation": ("Run", "simulate"),
     "audit": ("Audited", "Verified", "audit_run", "membership", "verify_run"),
     "report": ("write_report",),
 }

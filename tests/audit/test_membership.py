@@ -48,7 +48,7 @@ BARE, PRIVATE = plan(), private()
 
 
 def attacked(given: fr.Plan, **options: Any) -> fr.Membership:
-    settings = {"rounds": ROUNDS, "shadows": SHADOWS, "seed": 1, "devices": 1}
+    settings = {"rounds": ROUNDS, "shadows": SHADOWS, "seed": 1, "processors": 1}
     return fr.membership(given, PEOPLE, **(settings | options))
 
 

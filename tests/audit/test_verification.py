@@ -50,7 +50,13 @@ PLAN = plan()
 
 
 def run(folder: Path, rounds: int = ROUNDS, **options: Any) -> fr.Run:
-    given = {"seed": 5, "secure_sum": "protocol", "dropout": 0.1, "devices": 1, "test": people([5])} | options
+    given = {
+        "seed": 5,
+        "secure_sum": "protocol",
+        "dropout": 0.1,
+        "processors": 1,
+        "test": people([5]),
+    } | options
     return fr.simulate(PLAN, people(SIZES), rounds=rounds, run=folder, **given)
 
 
@@ -625,7 +631,7 @@ def test_a_run_whose_updates_were_added_in_the_clear_has_nothing_to_verify(tmp_p
 
 
 def test_a_run_that_was_saved_afterwards_kept_nothing_to_verify(tmp_path: Path) -> None:
-    given = {"seed": 5, "secure_sum": "protocol", "devices": 1}
+    given = {"seed": 5, "secure_sum": "protocol", "processors": 1}
     fr.simulate(PLAN, people(SIZES), rounds=1, **given).save(tmp_path / "run")
     with pytest.raises(fr.RunError, match="without a history"):
         fr.verify_run(tmp_path / "run")

@@ -1,4 +1,4 @@
-"""The command line called in this process, its two streams caught."""
+"""Calling the command line in this process, with captured streams."""
 
 from collections.abc import Callable
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""Commands that need no training: help, version, report, bench, and how errors look."""
+"""Commands without training: help, version, report, bench; and the form of errors."""
 
 import json
 import re
@@ -122,7 +122,7 @@ def test_an_audit_says_which_program_it_runs_before_it_does(call: Callable, tmp_
     (folder / "source.json").write_text(json.dumps({"file": str(file), "settings": {}}))
     called = call("audit", folder)
     assert called.status == 2
-    assert f"made by running {file}" in called.out
+    assert f"Running {file}, which this folder names" in called.out
     assert "it was run" in called.err
 
 
@@ -133,7 +133,7 @@ def verified(**found: Any) -> list[str]:
 
 def test_a_run_without_a_sum_is_not_said_to_have_transcripts_that_hold() -> None:
     words = verified(aborted=(2,))
-    assert words[0] == "No round has a transcript: there was no sum, and so there is none to check."
+    assert words[0] == "No round has a transcript: there was no sum, so there is nothing to verify."
     assert words[1] == "Without a sum: round 2; it changed nothing."
     assert len(words) == 2
     assert verified(aborted=(2, 5))[1] == "Without a sum: rounds 2, 5; they changed nothing."

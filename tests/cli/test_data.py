@@ -1,4 +1,4 @@
-"""`data`: the list, one set, and a set that is not here."""
+"""`data`: the list, the description of a data set, and a data set that is not on this machine."""
 
 import importlib
 import urllib.request
@@ -16,7 +16,7 @@ from fairyring.population import describe, names
 
 @pytest.fixture
 def nothing_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Neither `FAIRYRING_DATA`, nor a cache, nor a network."""
+    """No `FAIRYRING_DATA`, no cache and no network."""
 
     def refuse(*_: Any, **__: Any) -> None:
         raise OSError("Network is unreachable")
@@ -44,7 +44,7 @@ def test_tells_what_a_set_is(call: Callable, nothing_here: Path) -> None:
 def test_says_what_to_do_where_a_set_is_missing(call: Callable, nothing_here: Path) -> None:
     called = call("data", "shakespeare")
     assert called.status == 0
-    assert "not here" in called.out
+    assert "not found" in called.out
     assert "tinyshakespeare.txt" in called.out
 
 

@@ -46,7 +46,7 @@ def last_state(run: Path) -> dict:
 def test_train_report_and_a_changed_field(call: Callable, file: Path, tmp_path: Path) -> None:
     called = call("train", file, "--run", tmp_path / "a", "--set", "local.batch_size=4")
     assert called.status == 0, called.err
-    assert "Not yet private about this run" in called.out
+    assert "What is not private about this run" in called.out
     page = (tmp_path / "a" / "report.html").read_text("utf-8")
     assert re.search(r"local\.batch_size</th><td>4<", page)
     wrong = call("train", file, "--run", tmp_path / "b", "--set", "local.batchsize=4")
@@ -76,7 +76,7 @@ def test_a_private_run_is_counted_stopped_and_audited(call: Callable, file: Path
     file.write_text(FILE.replace("cohort=5", private))
     trained = call("train", file, "--run", tmp_path / "run", "--rounds", 30)
     assert trained.status == 0, trained.err
-    assert "the next round would have spent more than the budget" in trained.out
+    assert "the next round would have exceeded the budget" in trained.out
     spent = float(re.findall(r"epsilon ([\d.]+) of 4 spent", trained.out)[0])
     assert 3 < spent <= 4
     listed = call("ledger", tmp_path / "run")
@@ -89,7 +89,7 @@ def test_a_private_run_is_counted_stopped_and_audited(call: Callable, file: Path
     audited = call("audit", tmp_path / "run", "--canaries", 0, "--targets", 5, "--shadows", 8)
     assert audited.status == 0, audited.err
     assert "The mechanism is what is claimed." in audited.out
-    assert "By shadow runs: 8 runs" in audited.out
+    assert "Membership inference: 8 runs" in audited.out
     assert "quotients of each unit" in audited.out
     assert "What this attack cannot show:" in audited.out
     other = tmp_path / "other.py"
@@ -118,15 +118,15 @@ def test_a_file_may_ask_for_the_masked_protocol_and_its_run_is_verified(
     file.write_text(FILE.replace("cohort=5", chain) + 'secure_sum = "protocol"\n')
     masked = call("train", file, "--run", tmp_path / "masked", "--rounds", 3)
     assert masked.status == 0, masked.err
-    assert "3 sums under masks, the smallest of 5 clients" in masked.out
+    assert "3 masked sums, the smallest of 5 clients" in masked.out
     found = call("verify", tmp_path / "masked")
     assert found.status == 0, found.err
-    assert "3 rounds checked: every transcript holds." in found.out
+    assert "3 rounds verified: every transcript is valid." in found.out
     assert "of rounds 2, 3" in found.out
-    assert "This end is signed by all devices in the last sum, 5 devices." in found.out
-    assert "Not covered, as no part of what devices signed: report.html, source.json." in found.out
+    assert "This end is signed by all devices in the last sum: 5 devices." in found.out
+    assert "Files that are not part of what devices signed: report.html, source.json." in found.out
     head = re.findall(r"^  ([0-9a-f]{64})$", found.out, flags=re.MULTILINE)[0]
-    assert "that of the run's end" in call("verify", tmp_path / "masked", "--head", head).out
+    assert "that of the end of the run" in call("verify", tmp_path / "masked", "--head", head).out
     assert call("verify", tmp_path / "masked", "--head", "0" * 64).status == 2
     (tmp_path / "masked" / "secure_sum" / "round-000003.sum").write_bytes(b"")
     assert call("verify", tmp_path / "masked").status == 2

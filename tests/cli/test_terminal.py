@@ -1,4 +1,4 @@
-"""What the terminal shows of a private run: no number that is noise, and epsilon with all it rests on."""
+"""Output about a private run: no number that is only noise, and epsilon with its assumptions."""
 
 import io
 import math
@@ -82,5 +82,5 @@ def test_a_run_whose_rounds_had_no_sum_has_no_loss_and_is_not_called_divergent()
         loss=math.nan, metrics={"accuracy": math.nan}, clients=0, aborted=Aborted("masking", "too few")
     )
     summary = written(aborted, secure_sum=None)[1]
-    assert "no round had a sum: the model is the first one" in summary
+    assert "no round had a sum; the model is the initial one" in summary
     assert "not finite" not in summary

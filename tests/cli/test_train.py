@@ -1,4 +1,4 @@
-"""`train` and `demo`: what is read from a file, what reaches the engine, what is shown."""
+"""`train` and `demo`: what is read from a file, passed to the engine, and shown."""
 
 import importlib
 import json
@@ -35,7 +35,7 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """Stands in for the engine: notes what it is asked, and leaves a run folder behind."""
+    """A stand-in for the engine that records its arguments and writes a run folder."""
     asked: list[dict[str, Any]] = []
 
     def simulate(plan: Any, population: Any, **options: Any) -> SimpleNamespace:
@@ -117,7 +117,7 @@ def test_progress_in_plain_lines_and_a_closing_summary(
     last = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
     assert f"accuracy {100 * last['test']['metrics']['accuracy']:.1f} % (round 200)" in out
     assert str(tmp_path / "run" / "report.html") in out.replace("\n", "")
-    closing = out[out.index("Not yet private") :]
+    closing = out[out.index("What is not private") :]
     assert "Updates in the clear" in closing
     assert "No differential privacy" in closing
     assert "An honest server" not in closing
@@ -131,12 +131,12 @@ def test_the_demo_trains_its_file_and_replaces_only_an_earlier_demo(
     monkeypatch.setattr("fairyring.cli._train.audit", lambda run, *_, **__: audited.append(run) or 1)
     out = tmp_path / "demo"
     for _ in range(2):
-        assert call("demo", "--out", out).status == 1  # what the audit of the run comes to
+        assert call("demo", "--out", out).status == 1  # the status of the audit
         assert json.loads((out / "source.json").read_text()) == {"file": str(file), "settings": {}}
         (out / "checkpoints").mkdir()
         (out / "checkpoints" / "round-000060.safetensors").write_bytes(b"old")
-        (out / "lock").touch()  # as every run leaves it
-        (out / "run.json.part").touch()  # as a crash does
+        (out / "lock").touch()  # every run leaves one
+        (out / "run.json.part").touch()  # a crash leaves one
     assert audited == [out, out]
     assert not engine[0]["resume"]
     assert (out / "report.html").is_file()
@@ -160,7 +160,7 @@ def test_a_demo_that_is_being_made_is_not_replaced(call: Callable, engine: list,
 def test_a_run_that_is_refused_leaves_the_note_of_the_run_that_is_there(
     call: Callable, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Or an audit of it would take its plan and its people from another file."""
+    """Otherwise an audit would take plan and population from another file."""
     folder = make_run_folder(tmp_path / "run", rounds=2)
     (folder / "source.json").write_text("the other's")
 
@@ -185,7 +185,7 @@ def test_an_interrupt_says_how_to_go_on(
     called = call("train", file, "--run", tmp_path / "run")
     assert called.status == 130
     assert (
-        f"Stopped after round 1. Go on with: fairyring train {file} --run {tmp_path / 'run'} --resume"
+        f"Stopped after round 1. Continue with: fairyring train {file} --run {tmp_path / 'run'} --resume"
         in called.out
     )
 
@@ -204,7 +204,7 @@ def test_nothing_measured_and_nothing_finite_still_sums_up(
     called = call("train", file, "--run", tmp_path / "run")
     assert called.status == 0
     assert "3 updates held a number that is not finite" in called.out
-    assert "take nothing about it as private" in called.out
+    assert "Assume that nothing about it is private" in called.out
 
 
 @pytest.mark.parametrize(

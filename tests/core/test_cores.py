@@ -23,13 +23,13 @@ def test_a_device_a_core_and_the_same_ones_again(monkeypatch):
     assert available_cores() >= 1
 
 
-def test_each_device_has_one_thread():
-    """A large product asked of one device keeps one core busy, however many there are."""
+def test_each_processor_has_one_thread():
+    """A large product on one processor keeps one core busy, however many cores there are."""
     program = """
 import time, numpy as np, jax
-from fairyring.core.cores import core_devices
-device = core_devices(2)[1]
-x = jax.device_put(np.ones((1500, 1500), np.float32), device)
+from fairyring.core.cores import core_processors
+processor = core_processors(2)[1]
+x = jax.device_put(np.ones((1500, 1500), np.float32), processor)
 product = jax.jit(lambda x: x @ x @ x)
 product(x).block_until_ready()
 wall, cpu = time.perf_counter(), time.process_time()

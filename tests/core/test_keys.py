@@ -20,7 +20,7 @@ def test_addresses_do_not_collide():
 
 
 def test_an_address_is_a_chain_of_fold_ins():
-    """What a device computes from raw key words must be this, for good."""
+    """Devices compute these values from raw key words, so they must never change."""
     key = jax.random.fold_in(
         jax.random.fold_in(jax.random.fold_in(jax.random.key(3), 7), 11), int(Purpose.SHUFFLE)
     )
@@ -33,5 +33,5 @@ def test_an_address_is_a_chain_of_fold_ins():
 def test_purposes_never_change():
     assert {p.name: p.value for p in Purpose} == {
         "INIT": 0, "COHORT": 1, "DROPOUT": 2, "SHUFFLE": 3, "MODEL": 4, "ENCODE": 5, "SHARED": 6,
-        "LEAVING": 7, "CANARY": 8, "TURNS": 9,
+        "DROPOUT_POINT": 7, "CANARY": 8, "TURNS": 9,
     }  # fmt: skip

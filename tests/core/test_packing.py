@@ -1,4 +1,4 @@
-"""Packing whole numbers of a few bits against one big integer."""
+"""Packing whole numbers of a few bits, compared with one big integer."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ def smallest(bits: int) -> type[np.unsignedinteger]:
 
 
 def big(numbers: list[int], bits: int) -> bytes:
-    """The same as one whole number, least significant first."""
+    """The words as one big integer, least significant word first."""
     whole = sum(number << (i * bits) for i, number in enumerate(numbers))
     return whole.to_bytes(-(-len(numbers) * bits // 8), "little")
 

@@ -1,4 +1,4 @@
-"""A program compiled once runs on every device by itself."""
+"""A program is compiled once and runs on every processor independently."""
 
 import jax
 import jax.numpy as jnp
@@ -56,11 +56,11 @@ def test_a_program_that_calls_back_into_python_is_compiled_for_each_device(no_ca
 def test_with_jaxs_own_cache_of_programs(tmp_path):
     with kept_in(str(tmp_path)):
         lying = [np.ones(4, np.float32), replicate(np.ones(4, np.float32), core_processors(2))[1]]
-        for _ in range(2):  # into the cache, and out of it
+        for _ in range(2):  # once into the cache, and once from it
             program = Program(lambda x: jnp.cumsum(x * 3), core_processors(2))
             for place in range(2):
                 np.testing.assert_array_equal(program(place, lying[place]), [3, 6, 9, 12])
-        assert len(list(tmp_path.glob("jit__lambda*-cache"))) == 1  # wherever its arguments lie
+        assert len(list(tmp_path.glob("jit__lambda*-cache"))) == 1  # wherever its arguments are
 
 
 def test_cores_read_one_memory_and_changes_to_one_copy_stay_there():

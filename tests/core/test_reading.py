@@ -1,4 +1,4 @@
-"""JSON that was changed is refused in words, wherever a folder is read."""
+"""Damaged JSON raises an error of ours, wherever a folder is read."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -51,7 +51,7 @@ def run_of(folder: Path, **files: bytes) -> Path:
 @broken
 def test_a_run_whose_record_is_broken_is_refused_or_private(content: bytes, tmp_path: Path) -> None:
     opened = RunFolder.open(run_of(tmp_path, run=content))
-    assert opened.private  # nobody knows that it promised nothing
+    assert opened.private  # it is not known to promise nothing
     for reads in (lambda: opened.read("run.json"), lambda: verify_run(tmp_path)):
         with pytest.raises(RunDamaged, match=r"run\.json"):
             reads()

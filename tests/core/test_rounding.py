@@ -1,4 +1,4 @@
-"""Bounds in few digits still hold."""
+"""Bounds rounded to a few digits are still bounds."""
 
 from decimal import Decimal
 

@@ -31,7 +31,7 @@ def test_there_and_back(tree):
 
 
 def test_the_order_is_the_documented_one():
-    """Dict keys sorted, tuples by index, each leaf row-major: devices rely on it."""
+    """Devices rely on this order: dict keys sorted, tuples by index, each leaf row-major."""
     tree = {"b": np.array([[1, 2], [3, 4]], np.float32), "a": (np.array([5], np.float32), np.float32(6))}
     layout = Layout.of(tree)
     assert layout.flatten(tree).tolist() == [5, 6, 1, 2, 3, 4]

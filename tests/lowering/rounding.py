@@ -1,4 +1,4 @@
-"""How far a convolution in Winograd's form may be from one in another, in float32.
+"""How much a convolution in Winograd's form may differ from another form, in float32.
 
 An output is `A^T ((G w G^T) * (B^T x B)) A`, summed over channels. Each of its terms is rounded, and they are larger
 than what they add up to. For independent x and w of variance 1 the terms of an output of one axis have together the
@@ -19,7 +19,7 @@ DEVIATIONS = 6
 
 
 def winograd(m: int, channels: int = 16) -> float:
-    """The largest error of F(m, 3) by chance, as a share of the size of the outputs."""
+    """The largest error of F(m, 3) by chance, as a fraction of the size of the outputs."""
     data, kernel, output = (np.array(matrix, float) for matrix in _MATRICES[m])
     terms = output**2 @ ((data**2).sum(1) * (kernel**2).sum(1))
     grown = float(terms.max()) / 3  # of two axes: the root of the square
@@ -28,7 +28,7 @@ def winograd(m: int, channels: int = 16) -> float:
 
 
 def near(got: Any, expected: Any, share: float | None = None) -> None:
-    """That no number is further from the expected one than `share` of the largest in its array."""
+    """Assert that no number differs from the expected one by more than `share` of the largest in its array."""
     share = winograd(4) if share is None else share
 
     def one(a: Any, b: Any) -> None:

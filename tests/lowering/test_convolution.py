@@ -55,7 +55,7 @@ def assert_near(got, expected, tolerance):
 
 
 def check(shape, kernel, strides, padding, c, o, groups, layout, winograd, tolerance):
-    """`c` and `o` are channels a group."""
+    """`c` and `o` are channels per group."""
     rng = np.random.default_rng(sum(shape) + c)
     x = rng.normal(size=(*shape, c * groups)).astype(np.float32)
     w = rng.normal(size=(*kernel, c, o * groups)).astype(np.float32)
@@ -117,7 +117,7 @@ def test_winograd_in_blocks_of_examples(m, monkeypatch):
     from fairyring.lowering import _blocks
 
     monkeypatch.setattr(_blocks, "_WHOLE", 0)
-    for cache in (1, 300_000):  # one example a block; a divisor of six
+    for cache in (1, 300_000):  # one example per block; a divisor of six
         monkeypatch.setattr(_blocks, "_CACHE", cache)
         check((6, 13, 10), (3, 3), (1, 1), ((1, 1), (0, 0)), 16, 24, 1, LAYOUTS[0], m, 1e-4)
 
@@ -134,7 +134,7 @@ def test_equals_xla(m, tolerance, padding):
 
     expected = jax.jit(jax.grad(loss, argnums=(0, 1)))(x, w)
     got = jax.jit(jax.grad(lower_for_cpu(loss, winograd=m), argnums=(0, 1)))(x, w)
-    # The sine doubles what the convolution rounds off: outputs are sums of 144 products.
+    # The sine doubles the rounding error of the convolution; outputs are sums of 144 products.
     for a, b in zip(got, expected, strict=True):
         assert_near(a, b, 10 * tolerance)
 

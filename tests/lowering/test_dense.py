@@ -1,4 +1,4 @@
-"""Dense layers stored in whole vectors, against the same function left alone."""
+"""Dense layers stored in padded rows, compared with the unchanged function."""
 
 import equinox as eqx
 import jax
@@ -29,7 +29,7 @@ def assert_same(got, expected, tolerance=1e-5):
 
 
 def assert_aligned_gradient(loss, params, *rest):
-    """Value and gradient of the stored form are those of `loss`, and no gradient falls on padding."""
+    """The stored form has the value and the gradient of `loss`, and the gradient of the padding is zero."""
     storage = align_dense(loss, params, *rest)
     expected = jax.jit(jax.value_and_grad(loss), compiler_options=FAST)(params, *rest)
     stored = storage.pad(params)
@@ -55,7 +55,7 @@ def test_a_perceptron(batch, inputs, hidden, outputs):
     params = [random((inputs, hidden)), random((3, 20)), random((hidden,), 1), random((hidden, outputs), 2)]
     storage = assert_aligned_gradient(loss, params, random((batch, inputs), 3))
     wide = [leaf.shape[-1] for leaf in storage.pad(params)]
-    assert wide[1:3] == [20, hidden]  # neither is only a product's right-hand side
+    assert wide[1:3] == [20, hidden]  # neither is only the right operand of products
     for leaf, width in ((params[0], wide[0]), (params[3], wide[3])):
         rows, columns = leaf.shape
         assert width == (-(-columns // 16) * 16 if rows > 1 and columns >= 16 else columns)

@@ -1,4 +1,4 @@
-"""The rewriting of programs: what is replaced, what is left alone, what it composes with."""
+"""Rewriting programs: what is replaced, what is unchanged, what it composes with."""
 
 import equinox as eqx
 import jax

@@ -1,4 +1,4 @@
-"""Max-pooling: XLA's values and XLA's choice among ties."""
+"""Max-pooling has XLA's values, and XLA's choice among ties."""
 
 import jax
 import jax.numpy as jnp

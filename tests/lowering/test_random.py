@@ -1,4 +1,4 @@
-"""Threefry's bits, drawn our way: the same bits."""
+"""The unrolled Threefry draws the same bits as JAX."""
 
 import jax
 import numpy as np

@@ -1,4 +1,4 @@
-"""Clients loaded by a function: the same as stored ones, and checked each time."""
+"""Clients loaded by a function are the same as stored ones, and are checked each time."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Dealing rows among clients: every row once, the same for the same seed, skewed as said."""
+"""Dividing rows among clients: every row once, the same for the same seed, with the stated skew."""
 
 import numpy as np
 import pytest
@@ -53,7 +53,7 @@ def test_another_seed_deals_otherwise(name):
 
 
 def skew(population):
-    """Mean over clients of the total variation between a client's labels and everybody's."""
+    """The mean over clients of the total variation distance between a client's labels and all labels."""
     distance = []
     for i in range(len(population)):
         shares = np.bincount(population.client(i)["y"], minlength=10) / population.sizes[i]
@@ -72,8 +72,8 @@ def test_smaller_alpha_means_more_skew():
 
 
 def test_dirichlet_label_shares_have_the_moments_of_the_distribution():
-    """Shares of ten equal classes vary by p (1 - p) / (alpha + 1), but for the last clients, who get what is
-    left."""
+    """Proportions of ten equal classes have variance p (1 - p) / (alpha + 1), except for the last clients, which receive
+    what is left."""
     columns = {"y": np.tile(np.arange(10), 2_000)}
     shares = []
     for seed in range(60):

@@ -1,4 +1,4 @@
-"""Rows grouped by client: what is owned, gathered, chosen, split; and what is refused."""
+"""Rows grouped by client: owning, gathering, selecting, splitting; and errors."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ quick = settings(max_examples=40, deadline=None)
 
 @st.composite
 def owned_rows(draw):
-    """Columns, the owner of each row, and all clients: some may own nothing."""
+    """Columns, the owner of each row, and all clients, some of which may own no row."""
     clients = draw(st.integers(1, 8))
     owner = np.array(draw(st.lists(st.integers(0, clients - 1), min_size=1, max_size=40)))
     rows = len(owner)
@@ -214,12 +214,12 @@ OWNER = [0, 0, 1, 1]
         ({"x": ["a", "b", "c", "d"]}, OWNER, "encode|Encode"),
         ({"x": [[1], [1, 2], [1], [1]]}, OWNER, "column 'x': given rows of different shapes"),
         ({"x": [1, None, 2, 3]}, OWNER, "column 'x'"),
-        ({"x": np.zeros((4, 0))}, OWNER, "hold nothing"),
+        ({"x": np.zeros((4, 0))}, OWNER, "are empty"),
         ({"x": X}, "writer", "client column: given 'writer'"),
         ({"x": X, "writers": OWNER}, "writer", "Did you mean 'writers'?"),
         ({"x": X}, [0, 0, 1], "client of each row: given 3 values; expected 4"),
         ({"x": X}, [0.5, 0.5, 1.0, 1.0], "one integer or one string"),
-        ({"x": X}, ["a", None, "b", "b"], "no name at row 1"),
+        ({"x": X}, ["a", None, "b", "b"], "no id at row 1"),
         ({"x": X.astype(complex)}, OWNER, "complex128"),
     ],
 )
@@ -233,7 +233,7 @@ def test_clients_that_are_not_listed_are_refused():
         Population.from_arrays({"x": [1, 2, 3]}, client=[0, 1, 5], clients=[0, 1, 2])
     with pytest.raises(PopulationError, match="2 times"):
         Population.from_arrays({"x": [1, 2, 3]}, client=[0, 1, 1], clients=[0, 1, 1])
-    with pytest.raises(PopulationError, match="as the rows name it"):
+    with pytest.raises(PopulationError, match="as in the rows"):
         Population.from_arrays({"x": [1, 2, 3]}, client=[0, 1, 1], clients=["0", "1"])
 
 

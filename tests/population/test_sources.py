@@ -1,4 +1,4 @@
-"""Tables of other libraries become the population that the same arrays make."""
+"""Tables of other libraries give the same population as the same arrays."""
 
 import sys
 
@@ -96,7 +96,7 @@ def test_without_pyarrow_the_extra_is_named(tmp_path, monkeypatch):
 
 
 class Columnar:
-    """A stand-in: names and access by name, no more."""
+    """A stand-in with only names and access by name."""
 
     def __init__(self, columns):
         self._columns = columns

@@ -1,4 +1,4 @@
-"""A population as a folder: the same after opening, quick at any size, never half there."""
+"""A population as a folder: unchanged after opening, fast at any size, never incomplete."""
 
 import errno
 import json
@@ -54,7 +54,7 @@ def test_a_mapped_population_gathers_and_splits(population, tmp_path):
 
 def test_saving_over_something_is_refused(population, tmp_path):
     (tmp_path / "p").mkdir()
-    with pytest.raises(PopulationError, match="something that exists"):
+    with pytest.raises(PopulationError, match="an existing file or folder"):
         population.save(tmp_path / "p")
 
 
@@ -183,13 +183,15 @@ print(opening, opened, gathering, hashing, used)
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc for the resident memory")
 def test_a_million_clients_open_in_under_a_second(tmp_path):
-    """1,000,000 clients x 50 examples: 450 MB of columns, of which opening reads nothing."""
+    """1,000,000 clients x 50 examples: 450 MB of columns, none of which is read on opening."""
     clients, examples = 1_000_000, 50_000_000
     template = Population.from_arrays(
         {"x": np.zeros((1, 8), np.uint8), "y": np.zeros(1, np.uint8)}, client=[0]
     )
     folder = template.save(tmp_path / "million")
-    for i, shape in enumerate([(examples, 8), (examples,)]):  # sparse files: zeros that take no disk
+    for i, shape in enumerate(
+        [(examples, 8), (examples,)]
+    ):  # sparse files: their zeros take no space on disk
         np.lib.format.open_memmap(folder / "columns" / f"{i:03}.npy", mode="w+", dtype=np.uint8, shape=shape)
     np.save(folder / "starts.npy", np.arange(clients) * 50)
     np.save(folder / "sizes.npy", np.full(clients, 50))

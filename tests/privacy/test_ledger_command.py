@@ -55,11 +55,11 @@ def test_the_command_says_what_was_promised_and_spent(
     assert rows[-1] == ["49", "4", "24.75", "gaussian", "spent,", "not", "released,", "amended"]
     rounds = [int(row[0]) for row in rows]
     assert max(b - a for a, b in pairwise(rounds)) <= 3
-    assert "50 releases reserved, 48 released, 2 never released, but spent all the same" in out
+    assert "50 releases reserved, 48 released, 2 not released, but spent" in out
     assert f"{head}\n" in out
     assert f"Head {head.number}:{head.hash[:12]}," in out
     command.ledger(tmp_path, f"{noted.number}:{noted.hash[:12]}")
-    assert "is in it: all up to entry 0" in capsys.readouterr().out
+    assert "is in it: everything up to entry 0" in capsys.readouterr().out
     for wrong, error in (
         (f"7:{noted.hash}", LedgerDamaged),
         (f"{head.number + 1}:{head.hash}", LedgerDamaged),

@@ -159,7 +159,7 @@ def test_the_printed_plan_reads_without_a_terminal(capsys: pytest.CaptureFixture
     row = next(
         line
         for line in lines[lines.index(next(x for x in lines if x.strip().startswith("50 "))) :]
-        if "anybody" in line
+        if "arbitrary" in line
     )
     assert row.split()[-4:] == [
         f"{found.effective:.3g}",

@@ -84,9 +84,9 @@ def test_what_cannot_be_added_up(tmp_path):
 
 def test_the_command_adds_up(tmp_path, capsys):
     runs = [run_of(tmp_path / name, GAUSSIAN, 10) for name in "ab"]
-    command.several(runs)
+    command.total(runs)
     said = " ".join(capsys.readouterr().out.split())
     assert f"Together they spend epsilon {at_most(fr.privacy.together(runs).epsilon)}" in said
     assert said.count("10 releases") == 2
     with pytest.raises(PlanError, match="--head"):
-        command.several(runs, "1:abc")
+        command.total(runs, "1:abc")

@@ -10,6 +10,7 @@ import pytest
 import fairyring as fr
 from fairyring.core.errors import RunError
 from fairyring.core.keys import NOBODY, Purpose, of_client, of_round, root, shared
+from fairyring.lowering import hardware
 from fairyring.population import Population
 from fairyring.records.store import Store
 from fairyring.rounds.cohorts import CohortSampler
@@ -22,7 +23,6 @@ from fairyring.rounds.timetable import Timetable
 from fairyring.rounds.total import SecureSumResult, Total
 from fairyring.rounds.worker import Work
 from fairyring.secagg import Device, Identity, MemoryLog, Server, Session, Traffic
-from fairyring.simulation.hardware import hardware
 from tests.simulation.private_runs import ENTROPY, ledger, people, plan, run
 
 pytestmark = pytest.mark.optimised
@@ -117,7 +117,9 @@ def coordinated(population: Population, store: Store | None = None) -> Coordinat
         PLAN, population.fingerprint(), columns=columns, rounds=ROUNDS, seed=SEED,
         started="", machine={}, secure_sum="protocol",
     )  # fmt: skip
-    program = ServerProgram(PLAN, len(population), KEY, hardware(1, devices=1).devices[0], hardware(1).options)
+    program = ServerProgram(
+        PLAN, len(population), KEY, hardware(1, devices=1).devices[0], hardware(1).options
+    )
     first = PLAN.first_state(of_client(of_round(KEY, 0), NOBODY, Purpose.INIT))
     context = PrivacyContext(PLAN, len(population), (3, 4), 14, secure_sum="protocol", entropy_given=True)
     return Coordinator(

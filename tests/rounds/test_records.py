@@ -17,6 +17,7 @@ from fairyring.cli._terminal import summarise
 from fairyring.core.errors import BudgetSpent, RunError
 from fairyring.core.keys import root
 from fairyring.core.reading import NotJson
+from fairyring.lowering import hardware
 from fairyring.records import RoundRecord
 from fairyring.records.folder import RunFolder
 from fairyring.records.round_record import Aborted, LostInNoise, Means, read_record, table
@@ -32,7 +33,6 @@ from fairyring.rounds.settings import RunDescription, RunSettings
 from fairyring.rounds.spending import RoundNoise, RunSpending
 from fairyring.rounds.timetable import Timetable
 from fairyring.rounds.total import Total
-from fairyring.simulation.hardware import hardware
 from tests.learning.linear import people, task
 from tests.rounds.round_records import COUNTS, record_of
 from tests.simulation import private_runs

@@ -76,7 +76,7 @@ def plan(
 
 
 def run(given: fr.Plan, rounds: int = 3, population: fr.Population | None = None, **options: Any) -> fr.Run:
-    settings = {"seed": 5, "entropy": ENTROPY, "devices": 1} | options
+    settings = {"seed": 5, "entropy": ENTROPY, "processors": 1} | options
     return fr.simulate(given, population or people(), rounds=rounds, **settings)
 
 

@@ -50,7 +50,7 @@ def turns(**parts: Any) -> dict[str, Any]:
 
 
 def go(given: fr.Plan, folder: Path, **options: Any) -> fr.Run:
-    settings = {"rounds": ROUNDS, "seed": 11, "devices": 1, "run": folder} | options
+    settings = {"rounds": ROUNDS, "seed": 11, "processors": 1, "run": folder} | options
     if given.privacy is not None:
         return private.run(given, **({"population": private.people()} | settings))
     return fr.simulate(given, people(SIZES), test=people([5, 6], seed=9), evaluate_every=2, **settings)

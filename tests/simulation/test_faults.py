@@ -49,7 +49,7 @@ def test_plans_that_make_no_sense(make, message):
         ({"rounds": 0}, "rounds: given 0"),
         ({"rounds": 2, "evaluate_every": -1}, "evaluate_every"),
         ({"rounds": 2, "dropout": 1.0}, "dropout: given 1.0"),
-        ({"rounds": 2, "devices": 0}, "devices: given 0"),
+        ({"rounds": 2, "processors": 0}, "processors: given 0"),
         ({"rounds": 2, "resume": True}, "no run folder"),
         ({"rounds": 2, "stop": fr.EarlyStopping("loss")}, "no test population"),
     ],

@@ -105,7 +105,9 @@ def test_one_program_for_clients_of_all_sizes(monkeypatch, no_cache):
     population = people(rng.integers(1, 300, size=60).tolist())
     for limit in (1 << 30, 0):
         monkeypatch.setattr(feeding, "RESIDENT_BYTES", limit)
-        trained(REAL, cohort=fr.cohort.poisson(0.2, maximum=40), population=population, rounds=30, processors=2)
+        trained(
+            REAL, cohort=fr.cohort.poisson(0.2, maximum=40), population=population, rounds=30, processors=2
+        )
     assert len(made["Engine"]) == len(made["ServerProgram"]) == 2
     for engine, server in zip(*made.values(), strict=True):
         assert engine.accumulate.compilations == 1

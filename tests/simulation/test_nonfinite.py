@@ -63,7 +63,10 @@ def test_that_nobody_is_finite_ends_no_private_run():
     assert not np.any(found.totals[0][: noise.dimension])
     with pytest.raises(fr.TrainingDiverged):
         fr.simulate(
-            fr.Plan(private_runs.task(), PLAIN.local, EVERYBODY), poisoned(0, 1, 2, 3, 4), rounds=1, processors=1
+            fr.Plan(private_runs.task(), PLAIN.local, EVERYBODY),
+            poisoned(0, 1, 2, 3, 4),
+            rounds=1,
+            processors=1,
         )
 
 

@@ -56,13 +56,20 @@ def same_state(a: fr.Run, b: fr.Run) -> bool:
     ("given", "options"),
     [
         (PLAIN, {}),
-        (plan(bits=17), {"devices": 1}),
+        (plan(bits=17), {"processors": 1}),
         (plan(cohort=8, bits=32, dropout_rate=0.3, minimum_cohort=3), {"dropout": 0.15}),
         (plan(bits=16, quantized=10, threat="semi_malicious"), {"together": 2}),
         (plan(cohort=fr.cohort.poisson(0.8, maximum=8), minimum_cohort=3), {"dropout": 0.1}),
         (plan(algorithm=fr.scaffold(), clip=5.0), {"dropout": 0.1}),
     ],
-    ids=["plain", "17 bits, one core", "dropouts", "lying server, two together", "poisson", "scaffold"],
+    ids=[
+        "plain",
+        "17 bits, one core",
+        "dropouts",
+        "lying server, two clients a batch",
+        "poisson",
+        "scaffold",
+    ],
 )
 def test_the_protocol_gives_bitwise_the_model_of_adding_integers(given, options):
     ideal, protocol = run(given, "ideal", **options), run(given, "protocol", **options)

@@ -12,12 +12,12 @@ import pytest
 import fairyring as fr
 from fairyring.core.errors import PlanError
 from fairyring.core.keys import root
+from fairyring.lowering import hardware
 from fairyring.records.states import ClientStates
 from fairyring.rounds.cohorts import CohortSampler
 from fairyring.rounds.worker import Work, Worker
 from fairyring.simulation.assembly import assemble
 from fairyring.simulation.debug import DebugWorker
-from fairyring.simulation.hardware import hardware
 from fairyring.simulation.worker import CompiledWorker
 from tests.learning.linear import CLASSES, people, task
 from tests.learning.linear import apply as linear

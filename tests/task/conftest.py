@@ -1,4 +1,4 @@
-"""A population in a dozen lines, so that this room is tested without the room next to it."""
+"""A minimal population, so that this room is tested without the population room."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -9,7 +9,7 @@ import pytest
 
 
 class People:
-    """Rows of columns; client i owns `sizes[i]` rows one after the other."""
+    """Rows of columns; client i owns `sizes[i]` consecutive rows."""
 
     def __init__(self, columns: dict[str, np.ndarray], sizes: list[int] | None = None) -> None:
         rows = len(next(iter(columns.values())))

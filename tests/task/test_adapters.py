@@ -1,4 +1,4 @@
-"""One small perceptron written three ways is one model; what cannot be trained is refused with the reason."""
+"""One small perceptron written in three frameworks is the same model; models that cannot be trained raise an error."""
 
 from functools import partial
 
@@ -144,7 +144,7 @@ def test_dropout_is_on_with_a_key_and_off_without(name, batch):
     outputs = {k: jitted(params, batch["x"], key) for k, key in (("off", None), ("one", one), ("two", two))}
     assert not np.allclose(outputs["one"], outputs["two"])
     assert not np.allclose(outputs["one"], outputs["off"])
-    # Again, op by op: nothing of an earlier call is left in the model.
+    # Again, without compiling: an earlier call leaves nothing in the model.
     np.testing.assert_allclose(model.apply(params, batch["x"], one), outputs["one"], atol=1e-5)
     np.testing.assert_allclose(model.apply(params, batch["x"], None), outputs["off"], atol=1e-5)
 

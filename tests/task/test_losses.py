@@ -12,7 +12,7 @@ from sklearn.metrics import f1_score
 
 from fairyring.core.errors import PlanError
 from fairyring.task import Metric, clamp, classification, multi_label, next_token, regression
-from fairyring.task.classification import is_first
+from fairyring.task.classification import is_argmax
 
 MODEL = (lambda key: {"w": jnp.ones(3)}, lambda params, x: x)
 PARAMS = {"w": jnp.ones(3)}
@@ -43,13 +43,13 @@ def test_classification(weight):
 @settings(max_examples=40, deadline=None)
 @given(logits=arrays(np.float32, (3, 4), elements=st.sampled_from([-1.0, 0.0, 2.0])), label=st.integers(0, 3))
 def test_ties_go_to_the_first_as_with_argmax(logits, label):
-    got = is_first(jnp.asarray(logits), jnp.full(3, label))
+    got = is_argmax(jnp.asarray(logits), jnp.full(3, label))
     np.testing.assert_array_equal(got, logits.argmax(1) == label)
 
 
 def test_nothing_is_right_where_a_logit_is_nan():
     logits = jnp.array([[jnp.nan, 1.0], [2.0, jnp.nan], [2.0, 1.0]])
-    np.testing.assert_array_equal(is_first(logits, jnp.zeros(3, int)), [False, False, True])
+    np.testing.assert_array_equal(is_argmax(logits, jnp.zeros(3, int)), [False, False, True])
 
 
 def test_the_gradient_of_the_loss_is_softmax_minus_one_hot():

@@ -15,7 +15,7 @@ from fairyring.core.errors import ModelError
 from fairyring.core.vector import Layout
 from fairyring.task import classification, next_token, zoo
 from fairyring.task.zoo.layers import LSTM, Attention, Depthwise, GroupNorm, LayerNorm, dropout, max_pool
-from fairyring.task.zoo.layers.dropout import quantised
+from fairyring.task.zoo.layers.dropout import drop_threshold
 from fairyring.task.zoo.layers.recurrent import recur
 from fairyring.task.zoo.transformer import Transformer
 
@@ -55,7 +55,7 @@ RANDOM = {"cnn", "transformer"}
 def tiny(kind):
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 4, 24)
-    if kind == "text":  # counting modulo 9, from anywhere
+    if kind == "text":  # counting modulo 9, from any number
         return {"x": (rng.integers(0, 9, (24, 1)) + np.arange(12)) % 9}
     x = rng.integers(0, 60, (24, 8, 8))
     for i, label in enumerate(labels):
@@ -136,7 +136,7 @@ def test_a_causal_transformer_does_not_look_ahead():
 
 
 def lstm_reference(x, layer):
-    """Hochreiter & Schmidhuber with a forget gate, in NumPy, one example and one step at a time."""
+    """An LSTM with a forget gate in NumPy, one example and one step at a time."""
     w, u, b = (np.asarray(a, np.float64) for a in (layer.inputs, layer.recurrent, layer.bias))
     sigmoid = lambda z: 1 / (1 + np.exp(-z))  # noqa: E731
     units = u.shape[0]
@@ -234,13 +234,13 @@ def test_attention_against_equinox(causal):
     ("rate", "bits", "threshold"), [(0.0, 1, 0), (0.5, 1, 1), (0.25, 2, 1), (0.1, 8, 26)]
 )
 def test_dropout_draws_as_few_bits_as_state_the_rate(rate, bits, threshold):
-    assert quantised(rate) == (bits, threshold)
+    assert drop_threshold(rate) == (bits, threshold)
 
 
 @settings(max_examples=15, deadline=None)
 @given(rate=st.floats(0, 0.999), seed=st.integers(0, 2**31))
 def test_dropout_keeps_the_mean_and_drops_at_its_rate(rate, seed):
-    bits, threshold = quantised(rate)
+    bits, threshold = drop_threshold(rate)
     exact = threshold / 2**bits
     assert abs(exact - rate) <= 1 / 256
     units = 40_003
@@ -280,7 +280,7 @@ def test_impossible_sizes_are_refused(make, says):
 
 @pytest.mark.parametrize("rate", [0.5, 0.25, 0.1])
 def test_an_examples_dropped_units_do_not_depend_on_the_rows_after_it(rate):
-    """A batch padded to some capacity must train as the batch itself: capacities differ between populations."""
+    """A padded batch must train like the batch itself, because capacities differ between populations."""
     from fairyring.task.zoo.layers.dropout import dropout
 
     x = jnp.ones((7, 5, 3))

@@ -16,7 +16,7 @@ from fairyring.population import Population
 from fairyring.privacy.prior import Prior
 from fairyring.privacy.reads import Nearest, Reads, best_guess, nearest
 from fairyring.privacy.reconstruction import Comparison, blind, not_better_than_blind
-from fairyring.simulation.assembly import Trial
+from fairyring.simulation import Trial
 
 Tree = Any
 _OTHERS = 2000  # examples of others that prior knowledge is taken from

@@ -20,7 +20,7 @@ from fairyring.records.folder import RunFolder
 from fairyring.records.form import check_form
 from fairyring.records.layout import AUDIT, RUN, SCORES
 from fairyring.rounds.privacy_statement import two_epsilons
-from fairyring.simulation.driver import simulate
+from fairyring.simulation import simulate
 
 # Shadow runs where nothing is said of them: at most so many, in about so many seconds.
 SHADOWS, AFFORDED = 64, 300.0

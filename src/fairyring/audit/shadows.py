@@ -11,7 +11,9 @@ import numpy as np
 
 from fairyring.core.errors import PlanError
 from fairyring.core.keys import NOBODY, Purpose, of_client, of_round, root
+from fairyring.evaluation import Evaluator
 from fairyring.learning.plan import Plan
+from fairyring.lowering import Hardware, hardware
 from fairyring.population import Population
 from fairyring.privacy.membership import Membership, balanced, check_shadows, judged, lira
 from fairyring.privacy.participation import AtMost
@@ -23,10 +25,7 @@ from fairyring.rounds.server_program import Sums
 from fairyring.rounds.spending import RunSpending
 from fairyring.rounds.total import Total
 from fairyring.rounds.worker import Work
-from fairyring.simulation.assembly import Assembly, assemble
-from fairyring.simulation.evaluate import Evaluator
-from fairyring.simulation.hardware import Hardware, hardware
-from fairyring.simulation.worker import CompiledWorker
+from fairyring.simulation import Assembly, CompiledWorker, assemble
 from fairyring.task import Metric, Task
 
 NOBODY_DRAWN = np.zeros(0, np.int64)
@@ -64,7 +63,7 @@ def membership(
         looks: how many models the attack takes by themselves, evenly spread, the last among them.
         seed: of everything but the noise.
         confidence: of the lower bound on epsilon.
-        devices: on a CPU, use so many cores.
+        processors: how many cores of the CPU, or accelerators, to use; all of them by default.
 
     Raises:
         PlanError: an argument is out of range, or the plan and the population do not fit together.

@@ -1,4 +1,4 @@
-"""The commands and their options. What they do is imported when they are called, so that `--help` is instant."""
+"""The commands and their options. A command imports its code when it is called, so that `--help` is instant."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,19 +12,19 @@ from fairyring.core.errors import FairyringError
 
 app = App(
     name="fairyring",
-    help="Federated learning: a population of small devices learns together while its data stays apart.",
+    help="Federated learning: many small devices train one model together, while their data stays on them.",
     version=__version__,
 )
 
 
 @app.command
 def demo(*, out: Path = Path("runs/demo")) -> int:
-    """Train on handwritten digits spread over 1,000 clients, in private, audit the run, and write a report.
+    """Train privately on handwritten digits of 1,000 clients, audit the run, and write a report.
 
     Parameters
     ----------
     out:
-        Run folder. An earlier demo there is replaced.
+        Run folder. An earlier demo in it is replaced.
     """
     from fairyring.cli import _train
 
@@ -44,23 +44,23 @@ def train(
 ) -> None:
     """Train the plan of a Python file on its population.
 
-    The file defines `plan` and `population`, and may define `test` (a population to evaluate on), `rounds`, `seed`,
-    `evaluate_every`, `dropout`, `secure_sum` and `stop`, the arguments of `simulate`.
+    The file defines `plan` and `population`. It may define `test` (a population to evaluate on), `rounds`, `seed`,
+    `evaluate_every`, `dropout`, `secure_sum`, `keep_client_states` and `stop`, which are arguments of `simulate`.
 
     Parameters
     ----------
     file:
         The Python file.
     settings:
-        NAME=VALUE overrides a field of the plan, such as local.batch_size=5. May be repeated.
+        Override a field of the plan with NAME=VALUE, such as local.batch_size=5. May be repeated.
     run:
-        Run folder; runs/ and the file's name if not given.
+        Run folder; by default runs/ and the name of the file.
     resume:
-        Go on with the run in the run folder, to the same bits as if it had not been stopped.
+        Continue the run in the run folder. The result has the same bits as without the interruption.
     rounds:
-        Rounds to train, in place of the file's.
+        Number of rounds, instead of the one in the file.
     seed:
-        Seed of all of the run's randomness, in place of the file's.
+        Seed of all randomness, instead of the one in the file.
     """
     from fairyring.cli import _train
 
@@ -69,14 +69,14 @@ def train(
 
 @app.command
 def report(run: Path, /, *, out: Path | None = None) -> None:
-    """Write the report of a run: one HTML file that opens without a network.
+    """Write the report of a run: one HTML file that can be read offline.
 
     Parameters
     ----------
     run:
-        Run folder, of a run in any state.
+        Run folder. The run may have ended, stopped or failed.
     out:
-        The HTML file; report.html in the run folder if not given.
+        The HTML file; by default report.html in the run folder.
     """
     from fairyring.cli._terminal import screen
     from fairyring.report import write_report
@@ -86,16 +86,16 @@ def report(run: Path, /, *, out: Path | None = None) -> None:
 
 @app.command
 def verify(run: Path, /, *, head: str | None = None) -> int:
-    """Check a run under masks from its folder alone: every transcript, and that it tells what its devices signed.
+    """Verify a run with the masked protocol from its folder: every transcript, and the history that its devices signed.
 
-    The exit status is 1 if no device signed the run's end: it has not ended, or none was left to sign.
+    The exit status is 1 if no device signed the end of the run, because it has not ended or no device was left to sign.
 
     Parameters
     ----------
     run:
         Run folder of a run with secure_sum = "protocol".
     head:
-        A head noted earlier, as this command printed it, to look for; its first 16 digits are enough.
+        A head that this command printed earlier, to search for in the history; its first 16 digits are enough.
     """
     from fairyring.cli import _verify
 
@@ -104,20 +104,20 @@ def verify(run: Path, /, *, head: str | None = None) -> int:
 
 @app.command
 def ledger(run: Path, /, *others: Path, head: str | None = None) -> None:
-    """Check the privacy ledger of a run, and list what it has spent; of several runs, what they spend together.
+    """Verify the privacy ledger of a run and list what it has spent; for several runs, compute what they spend in total.
 
     Parameters
     ----------
     run:
         Run folder of a plan with a budget.
     others:
-        More of them, over the same people.
+        More run folders, of runs over the same people.
     head:
-        A head noted earlier, NUMBER:HASH as this command printed it, to look for; of one run.
+        A head, NUMBER:HASH, that this command printed earlier, to search for in the ledger of a single run.
     """
     from fairyring.cli import _ledger
 
-    _ledger.ledger(run, head) if not others else _ledger.several([run, *others], head)
+    _ledger.ledger(run, head) if not others else _ledger.total([run, *others], head)
 
 
 @app.command
@@ -130,30 +130,30 @@ def audit(
     targets: int = 6,
     shadows: int | None = None,
 ) -> int:
-    """Attack a run: its noise and canaries against its promise, members told by shadow runs, examples read off its updates.
+    """Audit a run: check its noise, plant canaries, infer members with shadow runs, reconstruct examples from updates.
 
-    The report then shows examples of the population. The exit status is 1 if something contradicts the promise.
+    Afterwards the report shows examples of the population. The exit status is 1 if a result contradicts the promise.
 
     Parameters
     ----------
     run:
         Run folder.
     file:
-        The Python file that defines its plan and population; the one it was trained from if not given.
+        The Python file that defines its plan and population; by default the one it was trained from.
     canaries:
-        How many take part in a second run of the plan, at least 30; with 0 only its noise is checked.
+        Number of canaries in a second run of the plan, at least 30; with 0 only its noise is checked.
     targets:
-        How many examples are sought, at least 5; 0 for none.
+        Number of examples to reconstruct, at least 5, or 0 for none.
     shadows:
-        How many runs, each with half of the clients, are made to tell members by: an even number, at least 8; 0 for
-        none. Up to 64 if not given, as many as take some five minutes.
+        Number of shadow runs for membership inference, each with half of the clients: an even number, at least 8, or 0
+        for none. By default as many as take about five minutes, at most 64.
     """
     from fairyring.cli import _audit
 
     return _audit.audit(run, file, canaries=canaries, targets=targets, shadows=shadows)
 
 
-privacy = App(name="privacy", help="Reckon with differential privacy before anything is trained.")
+privacy = App(name="privacy", help="Plan for differential privacy before training.")
 app.command(privacy)
 
 
@@ -167,22 +167,22 @@ def plan(
     delta: float = 1e-6,
     dimension: int = 100_000,
 ) -> None:
-    """What a budget costs in noise, for each way to take part, and how many devices one needs.
+    """Compute the noise that a budget requires, for each kind of participation, and how many devices it takes.
 
     Parameters
     ----------
     population:
-        Devices there are.
+        Number of devices.
     cohort:
-        Devices a round.
+        Number of devices per round.
     rounds:
-        Rounds in all.
+        Number of rounds.
     epsilon:
-        The budget.
+        Epsilon of the budget.
     delta:
-        Its delta; below 1 / population.
+        Delta of the budget; it should be below 1 / population.
     dimension:
-        Parameters of the model.
+        Number of parameters of the model.
     """
     from fairyring.cli import _privacy
 
@@ -194,14 +194,14 @@ app.command(ecology)
 
 @app.command
 def data(name: str | None = None, /, *, fetch: Annotated[bool, Parameter(negative=())] = False) -> None:
-    """List the published data sets, or tell what one is, where it comes from and whether it is here.
+    """List the published data sets, or describe one: source, licence, and whether it is on this machine.
 
     Parameters
     ----------
     name:
-        One of the sets.
+        Name of a data set.
     fetch:
-        Download it where its source allows that, and check it.
+        Download the data set if its source allows it, and check it.
     """
     from fairyring.cli import _data
 
@@ -217,9 +217,9 @@ def bench(
     Parameters
     ----------
     name:
-        One of the benchmarks.
+        Name of a benchmark.
     arguments:
-        Handed to it as they are.
+        Arguments for the benchmark.
     """
     from fairyring.cli import _bench
 

@@ -1,4 +1,4 @@
-"""`audit`: a run's plan attacked, and its report written anew."""
+"""`audit`: attack the plan of a run, and write its report again."""
 
 from pathlib import Path
 
@@ -8,47 +8,49 @@ from fairyring.cli._terminal import screen, without_warnings
 
 
 def audit(run: Path, file: Path | None, *, canaries: int, targets: int, shadows: int | None) -> int:
-    """Audit a run folder; see the command of the same name. Returns the exit status."""
+    """Audit a run folder; see the command `audit`. Returns the exit status."""
     from fairyring.audit import audit_run
     from fairyring.learning import override
 
     source = Source.read(run) if file is None else Source(str(file), {})
-    if file is None:  # it is run with all that its reader may do: say which it is, before
-        _say(f"Plan and population are made by running {source.file}, which this folder names.")
-    with without_warnings():  # the run's report has them
+    if file is None:  # the file runs with all rights of the user, so it is named before it runs
+        _print(f"Running {source.file}, which this folder names, to define plan and population.")
+    with without_warnings():  # the report of the run has them
         given = PlanFile.read(Path(source.file))
         plan = override(given.plan, source.settings) if source.settings else given.plan
-        found = audit_run(run, plan, given.population, canaries=canaries, targets=targets, shadows=shadows)
+        result = audit_run(run, plan, given.population, canaries=canaries, targets=targets, shadows=shadows)
     lines = []
-    if found.mechanism is not None:
-        verdict = "is what is claimed" if found.mechanism["holds"] else "IS NOT WHAT IS CLAIMED"
-        lines.append(f"The mechanism {verdict}. {found.mechanism['statement']}")
-    if found.canaries is not None:
-        verdict = "The promise stands" if found.holds else "THE PROMISE DOES NOT STAND"
+    if result.mechanism is not None:
+        verdict = "is what is claimed" if result.mechanism["holds"] else "IS NOT WHAT IS CLAIMED"
+        lines.append(f"The mechanism {verdict}. {result.mechanism['statement']}")
+    if result.canaries is not None:
+        verdict = "The promise stands" if result.holds else "THE PROMISE DOES NOT STAND"
         lines.append(
-            f"{verdict}: epsilon {found.canaries['claimed']:.3g} is claimed. {found.canaries['statement']}"
+            f"{verdict}: epsilon {result.canaries['claimed']:.3g} is claimed. {result.canaries['statement']}"
         )
-        if found.canaries.get("beside"):
-            lines.append(found.canaries["beside"])
+        if result.canaries.get("beside"):
+            lines.append(result.canaries["beside"])
     elif canaries:
-        lines.append("No canaries: this plan promises nothing that they could contradict.")
-    if found.membership is not None:
-        lines.append(f"By shadow runs: {found.membership.statement}")
-        if not found.membership.holds:
-            lines.append("THE PROMISE DOES NOT STAND: members are told more surely than it allows.")
+        lines.append("No canaries: this plan makes no promise that they could contradict.")
+    if result.membership is not None:
+        lines.append(f"Membership inference: {result.membership.statement}")
+        if not result.membership.holds:
+            lines.append(
+                "THE PROMISE DOES NOT STAND: members can be inferred with more certainty than it allows."
+            )
     elif shadows is None:
-        lines.append("No shadow runs: they would take long. --shadows 64 makes as many.")
-    if found.reconstruction is not None:
-        lines.append(f"By {found.reconstruction.attack}. {found.reconstruction.statement}")
-        lines += ["What this attack cannot show:", *(f"- {limit}." for limit in found.reconstruction.limits)]
-    elif found.why_not:
-        lines.append(f"No examples were sought. {found.why_not}")
+        lines.append("No shadow runs, because they would take long. --shadows 64 makes 64.")
+    if result.reconstruction is not None:
+        lines.append(f"Reconstruction by {result.reconstruction.attack}. {result.reconstruction.statement}")
+        lines += ["What this attack cannot show:", *(f"- {limit}." for limit in result.reconstruction.limits)]
+    elif result.why_not:
+        lines.append(f"No examples were reconstructed. {result.why_not}")
     page = _report(run)
-    _say(*lines, *([f"Report: {page}"] if page else []))
-    return 0 if found.holds else 1
+    _print(*lines, *([f"Report: {page}"] if page else []))
+    return 0 if result.holds else 1
 
 
-def _say(*lines: str) -> None:
+def _print(*lines: str) -> None:
     for line in lines:
         screen().print(line, highlight=False, markup=False, soft_wrap=True)
 

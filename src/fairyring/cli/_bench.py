@@ -1,4 +1,4 @@
-"""The benchmarks of the source tree: each a file that answers one question and prints a table."""
+"""The benchmarks of the source tree. Each is a file that answers one question and prints a table."""
 
 import ast
 import subprocess
@@ -12,29 +12,29 @@ from fairyring.core.errors import FairyringError
 
 
 def bench(name: str | None, arguments: Sequence[str] = ()) -> int:
-    """List the benchmarks, or run the one of this name; returns its exit status."""
+    """List the benchmarks, or run the one with this name. Returns its exit status."""
     folder = _folder()
-    found = {path.stem: path for path in sorted(folder.glob("*.py")) if not path.stem.startswith("_")}
+    benchmarks = {path.stem: path for path in sorted(folder.glob("*.py")) if not path.stem.startswith("_")}
     if name is None:
-        _list(found)
+        _list(benchmarks)
         return 0
-    if name not in found:
+    if name not in benchmarks:
         raise FairyringError(
             "benchmark",
             given=repr(name),
-            expected=f"one of {', '.join(found) or 'none'}",
-            do="Choose one of those.",
+            expected=f"one of {', '.join(benchmarks) or 'none'}",
+            do="Choose one of these.",
         )
-    return subprocess.run([sys.executable, str(found[name]), *arguments], check=False).returncode
+    return subprocess.run([sys.executable, str(benchmarks[name]), *arguments], check=False).returncode
 
 
-def _list(found: dict[str, Path]) -> None:
+def _list(benchmarks: dict[str, Path]) -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
     table.add_column("benchmark", no_wrap=True)
     table.add_column("question", overflow="fold")
-    for name, path in found.items():
+    for name, path in benchmarks.items():
         table.add_row(name, (ast.get_docstring(ast.parse(path.read_text("utf-8"))) or "").split("\n")[0])
     screen().print(table)
 
@@ -47,6 +47,6 @@ def _folder() -> Path:
     raise FairyringError(
         "benchmarks",
         given="an installed package",
-        expected="the source tree, where the benchmarks are",
-        do="Clone the repository, run `pip install -e .` in it and call this again.",
+        expected="the source tree, which has the benchmarks",
+        do="Clone the repository, run `pip install -e .` in it, and run this command again.",
     )

@@ -1,4 +1,4 @@
-"""The published data sets: a list, a description of one, and whether it is here."""
+"""`data`: list the published data sets, describe one, download it."""
 
 from pathlib import Path
 
@@ -12,11 +12,11 @@ from fairyring.population import fetch as fetch_files
 
 
 def show(name: str | None, *, fetch: bool) -> None:
-    """List the sets, or tell about one; with `fetch`, get it first.
+    """List the data sets, or describe one; with `fetch`, download it first.
 
     Raises:
-        PopulationError: there is no set of that name.
-        DataUnavailable: it was to be fetched and could not be.
+        PopulationError: there is no data set with this name.
+        DataUnavailable: it could not be downloaded.
     """
     if name is None:
         _list()
@@ -30,7 +30,7 @@ def show(name: str | None, *, fetch: bool) -> None:
         ("page", about.page or "none"),
         ("licence", about.licence),
         ("cite", about.citation),
-        ("a client", about.clients),
+        ("clients", about.clients),
         *((f"column {column}", shape) for column, shape in about.shapes.items()),
         ("reader", about.how),
         ("options", ", ".join(f"{option}={value!r}" for option, value in about.options.items()) or "none"),
@@ -41,34 +41,34 @@ def show(name: str | None, *, fetch: bool) -> None:
     for label, words in rows:
         table.add_row(label, Text(words))
     try:
-        table.add_row("here", Text(_place(find(name)), style="green"))
+        table.add_row("found", Text(_place(find(name)), style="green"))
         table.add_row("load it", Text(f'train, test = fr.load("{name}")'))
     except DataUnavailable as error:
-        table.add_row("not here", Text(f"{error.given}. {error.do}", style="yellow"))
+        table.add_row("not found", Text(f"{error.given}. {error.do}", style="yellow"))
     screen().print(table)
 
 
 def _list() -> None:
     table = Table(box=None, pad_edge=False, show_edge=False)
     table.add_column("name", no_wrap=True)
-    table.add_column("here", no_wrap=True)
+    table.add_column("found", no_wrap=True)
     table.add_column("a client is", overflow="fold")
     table.add_column("licence", overflow="fold")
     for name in names():
         about = describe(name)
         try:
             find(name)
-            here = "yes"
+            found = "yes"
         except DataUnavailable:
-            here = "no"
-        table.add_row(Text(name), here, Text(about.clients), Text(about.licence))
+            found = "no"
+        table.add_row(Text(name), found, Text(about.clients), Text(about.licence))
     console = screen()
     console.print(table)
     console.print(
-        "\nfairyring data NAME tells more; --fetch downloads a set where its source allows that.",
+        "\nfairyring data NAME describes one; --fetch downloads it if its source allows that.",
         highlight=False,
     )
 
 
 def _place(paths: list[Path]) -> str:
-    return f"{paths[0].parent}, checksums right" if paths else "brought by an installed package"
+    return f"{paths[0].parent}, checksums match" if paths else "in an installed package"

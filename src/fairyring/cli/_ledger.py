@@ -1,4 +1,4 @@
-"""`ledger`: what a run promised, and what it has spent of that."""
+"""`ledger`: what a run promised, and how much of it is spent."""
 
 import math
 from collections.abc import Sequence
@@ -19,50 +19,50 @@ from fairyring.records.layout import AUDIT, LEDGER, RUN
 from fairyring.report import units
 
 _ROWS = 20
-_SHORT = 12  # hexadecimal digits: enough to tell heads apart by eye
+_SHORT = 12  # hexadecimal digits of a hash that are shown
 
 
 def ledger(run: Path, head: str | None = None) -> None:
-    """Verify the ledger of a run folder and say what is in it.
+    """Verify the ledger of a run folder, and print what it contains.
 
     Args:
         run: the folder; the ledger is `ledger.sqlite` in it.
-        head: one that was noted earlier, `NUMBER:HASH`, to look for; the hash may be its first 12 digits or more.
+        head: a head noted earlier, `NUMBER:HASH`, to search for; the first 12 digits of the hash are enough.
 
     Raises:
-        LedgerDamaged: the chain does not hold, or what was noted is not in it.
+        LedgerDamaged: the chain of hashes is broken, or does not have `head`.
         RunError: there is no ledger.
-        PrivacyError: `head` is none.
+        PrivacyError: `head` is malformed.
     """
     history = Ledger.read(run / LEDGER)
-    found = None if head is None else _noted(history, head)
+    noted = None if head is None else _find_head(history, head)
     why = _why_nothing(run)
     if why:
-        _print(f"Nothing is promised: {why}. What follows was counted as if it were.")
+        _print(f"Nothing is promised: {why}. What follows was counted as if the promise held.")
     _print(*_promise(history), "")
     reservations = list(history.reservations.values())
     if reservations:
-        columns, why = _epsilons(history, reservations := _few(reservations))
+        columns, why = _epsilons(history, reservations := _sampled(reservations))
         screen().print(_table(reservations, columns))
         _print("", *why)
     _print(*_state(history))
-    if found is not None:
+    if noted is not None:
         _print(
-            f"The head that was noted, {_short(found)}, is in it: all up to entry {found.number} is as it was then."
+            f"The noted head {_short(noted)} is in it: everything up to entry {noted.number} is unchanged since then."
         )
 
 
-def several(runs: Sequence[Path], head: str | None = None) -> None:
-    """Say what several runs have spent together.
+def total(runs: Sequence[Path], head: str | None = None) -> None:
+    """Print what several runs have spent in total.
 
     Raises:
-        LedgerDamaged, RunError: as `ledger`.
-        PlanError: `head` is given, which is of one run.
+        LedgerDamaged, RunError: see `ledger`.
+        PlanError: `head` is given, which refers to a single run.
     """
     from fairyring.privacy.together import together
 
     if head is not None:
-        raise PlanError("--head", given="several runs", expected="one", do="Ask for one run at a time.")
+        raise PlanError("--head", given="several runs", expected="one", do="Give one run at a time.")
     for run in runs:
         history = Ledger.read(run / LEDGER)
         released = sum(one.digest is not None for one in history.reservations.values())
@@ -73,19 +73,21 @@ def several(runs: Sequence[Path], head: str | None = None) -> None:
 
 
 def _why_nothing(run: Path) -> str | None:
-    """Why a run's own record, or an audit made afterwards, takes its promise back, of which a ledger knows nothing; None where
-    neither does."""
+    """Why the promise is void, according to the run's record or to a later audit; None if it is not.
+
+    The ledger itself does not know.
+    """
     privacy = _record(run / RUN).get("privacy")
     why = privacy.get("why_nothing") if isinstance(privacy, dict) else None
     if isinstance(why, str):
         return why
     audits = _record(run / AUDIT).values()
-    refuted = any(isinstance(found, dict) and found.get("holds") is False for found in audits)
+    refuted = any(isinstance(audit, dict) and audit.get("holds") is False for audit in audits)
     return "the audit contradicts what was claimed" if refuted else None
 
 
 def _record(path: Path) -> dict[str, Any]:
-    """What lies beside a ledger, which may be looked at by itself."""
+    """A JSON file of the run folder; empty if there is only a ledger."""
     try:
         return read_json(path.read_bytes(), dict[str, Any])
     except (OSError, NotJson):
@@ -96,7 +98,7 @@ def _promise(history: History) -> list[str]:
     promise = history.promise
     participation = promise.participation
     bound = (
-        f"No budget: what is spent at delta {promise.delta:.3g} is recorded, and nothing refused"
+        f"No budget: what is spent at delta {promise.delta:.3g} is recorded, and no release is refused"
         if math.isinf(promise.epsilon)
         else f"Promised: all releases together spend at most epsilon {promise.epsilon:.6g} at delta {promise.delta:.3g}"
     )
@@ -113,7 +115,7 @@ def _promise(history: History) -> list[str]:
 
 
 def _spent(history: History) -> float | None:
-    """What all reservations have spent, as the accountant says; None where this machine can't add it up."""
+    """The epsilon that all reservations have spent; None if this machine cannot compute it."""
     from fairyring.privacy.accounting import Accountant
 
     promise, tally = history.promise, history.spent()
@@ -122,11 +124,11 @@ def _spent(history: History) -> float | None:
     try:
         return Accountant(promise.participation, promise.delta).spent(tally.counts, tally.rounds).epsilon
     except FairyringError:
-        return None  # why not is said below the table
+        return None  # the reason is printed below the table
 
 
-def _few(reservations: Sequence[Reservation]) -> list[Reservation]:
-    """The first, the last, and evenly spaced ones between."""
+def _sampled(reservations: Sequence[Reservation]) -> list[Reservation]:
+    """The first, the last, and evenly spaced reservations between them."""
     last = len(reservations) - 1
     if last < _ROWS:
         return list(reservations)
@@ -134,7 +136,7 @@ def _few(reservations: Sequence[Reservation]) -> list[Reservation]:
 
 
 def _epsilons(history: History, shown: Sequence[Reservation]) -> tuple[list[str], list[str]]:
-    """What was spent up to each of them, or why that is not told."""
+    """The epsilon spent up to each reservation, or the reason why it is not shown."""
     from fairyring.privacy.accounting import Accountant
 
     promise = history.promise
@@ -143,7 +145,7 @@ def _epsilons(history: History, shown: Sequence[Reservation]) -> tuple[list[str]
         tallies = [history.spent(upto=one.number) for one in shown]
         spent = [accountant.spent(tally.counts, tally.rounds).epsilon for tally in tallies]
     except FairyringError as error:
-        # The ledger is whole whether or not this machine can add it up.
+        # The ledger is intact even if this machine cannot compute its epsilon.
         return [], [f"Epsilon is not shown: {error.what}: {error.given}. {error.do}"]
     return [at_most(epsilon) for epsilon in spent], []
 
@@ -162,12 +164,12 @@ def _table(reservations: Sequence[Reservation], epsilons: Sequence[str]) -> Tabl
         if release.steps:
             mechanism += f", {units.count(release.steps, 'step')}"
         numbers = [units.count(one.round), units.number(release.multiplier), *epsilons[i : i + 1]]
-        table.add_row(*numbers, Text(mechanism), Text(_fate(one)))
+        table.add_row(*numbers, Text(mechanism), Text(_status(one)))
     return table
 
 
-def _fate(one: Reservation) -> str:
-    fate = (
+def _status(one: Reservation) -> str:
+    status = (
         "released"
         if one.digest
         else "cancelled, not spent"
@@ -178,7 +180,7 @@ def _fate(one: Reservation) -> str:
         if one.lost
         else "spent, not released"
     )
-    return f"{fate}, amended" if one.amended else fate
+    return f"{status}, amended" if one.amended else status
 
 
 def _state(history: History) -> list[str]:
@@ -191,42 +193,44 @@ def _state(history: History) -> list[str]:
         words.append(f"{units.count(cancelled)} cancelled, which spent nothing")
     if len(all_) > released + cancelled:
         left = len(all_) - released - cancelled
-        words.append(f"{units.count(left)} never released, but spent all the same")
+        words.append(f"{units.count(left)} not released, but spent")
     if withheld:
         words.append(f"{units.count(withheld)} of them withheld")
     lines = [f"{', '.join(words)}."]
     last, now = history.entries[-1], history.head
     when = datetime.fromtimestamp(last.time, UTC).strftime("%Y-%m-%d %H:%M:%S")
     lines.append(
-        f"The chain holds: {units.count(len(history.entries), 'entry', 'entries')}, the last of {when} UTC."
+        f"The chain of hashes is intact: {units.count(len(history.entries), 'entry', 'entries')}, the last at {when} UTC."
     )
     lines.append(f"Head {_short(now)}, in full:")
     lines.append(f"  {now}")
-    lines.append("Note it outside this folder: only so is an older copy of the whole folder known as one.")
+    lines.append(
+        "Note it outside this folder: an older copy of the whole folder cannot be recognised otherwise."
+    )
     return lines
 
 
-def _noted(history: History, text: str) -> Head:
+def _find_head(history: History, text: str) -> Head:
     number, _, digits = text.strip().lower().partition(":")
     usable = number.isascii() and number.isdecimal() and set(digits) <= set("0123456789abcdef")
     if not usable or not _SHORT <= len(digits) <= 64:
         raise PrivacyError(
             "a head noted earlier",
             given=repr(text),
-            expected=f"NUMBER:HASH, of the hash at least the first {_SHORT} digits",
-            do="Give it as this command printed it then.",
+            expected=f"NUMBER:HASH, with at least the first {_SHORT} digits of the hash",
+            do="Give it as this command printed it.",
         )
     at = int(number)
-    found = history.entries[at] if at < len(history.entries) else None
-    if found is None or not found.hash.startswith(digits):
-        there = f"{units.count(len(history.entries), 'entry', 'entries')}"
+    entry = history.entries[at] if at < len(history.entries) else None
+    if entry is None or not entry.hash.startswith(digits):
+        entries = f"{units.count(len(history.entries), 'entry', 'entries')}"
         raise LedgerDamaged(
             history.name,
-            given=f"{there}, the last {_short(history.head)}" if found is None else f"another entry {at}",
+            given=f"{entries}, the last {_short(history.head)}" if entry is None else f"another entry {at}",
             expected=f"{text.strip()}, as noted earlier",
-            do="It was put back to an older copy, or is another ledger. Release nothing on its word.",
+            do="This is an older copy, or another ledger. Do not release anything that relies on it.",
         )
-    return Head(at, found.hash)
+    return Head(at, entry.hash)
 
 
 def _short(head: Head) -> str:

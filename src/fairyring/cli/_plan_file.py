@@ -16,7 +16,7 @@ _MODULE = "fairyring_plan_file"
 
 @dataclass(frozen=True)
 class PlanFile:
-    """What a file defines: `plan` and `population`, and the rest if it likes."""
+    """What a plan file defines: `plan` and `population`, and optionally the other fields."""
 
     plan: Any
     population: Any
@@ -31,18 +31,18 @@ class PlanFile:
 
     @classmethod
     def read(cls, path: Path) -> "PlanFile":
-        """Run the file and take what it defines.
+        """Run the file and collect what it defines.
 
         Raises:
-            PlanError: there is no such file, it fails, or it defines no plan or no population.
+            PlanError: there is no such file, it raises an error, or it defines no plan or no population.
         """
         module = _run(path)
-        found = {name: getattr(module, name) for name in cls.__dataclass_fields__ if hasattr(module, name)}
+        defined = {name: getattr(module, name) for name in cls.__dataclass_fields__ if hasattr(module, name)}
         for name, example in (
             ("plan", "plan = fr.Plan(...)"),
             ("population", "population = fr.Population.from_arrays(...)"),
         ):
-            if name not in found:
+            if name not in defined:
                 raise PlanError(
                     str(path),
                     given=f"a file that defines no {name!r}",
@@ -50,29 +50,29 @@ class PlanFile:
                     do=f"Add a line such as {example}.",
                 )
         for name in ("rounds", "seed", "evaluate_every"):
-            value = found.get(name)
+            value = defined.get(name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
                 raise PlanError(
                     f"{path}, {name}",
                     given=repr(value),
                     expected="a whole number",
-                    do=f"Set {name} = 100, say.",
+                    do=f"Set it, as in {name} = 100.",
                 )
-        return cls(**found)
+        return cls(**defined)
 
 
-def settings_from(words: Sequence[str]) -> dict[str, str]:
+def settings_from(items: Sequence[str]) -> dict[str, str]:
     """``["local.batch_size=5"]`` as ``{"local.batch_size": "5"}``.
 
     Raises:
-        PlanError: a word has no name or no ``=``.
+        PlanError: an item has no name or no ``=``.
     """
     settings = {}
-    for word in words:
-        name, equals, value = word.partition("=")
+    for item in items:
+        name, equals, value = item.partition("=")
         if not name.strip() or not equals:
             raise PlanError(
-                "--set", given=repr(word), expected="NAME=VALUE", do="Write it as --set local.batch_size=5."
+                "--set", given=repr(item), expected="NAME=VALUE", do="Write it as --set local.batch_size=5."
             )
         settings[name.strip()] = value.strip()
     return settings
@@ -87,8 +87,10 @@ def _run(path: Path) -> ModuleType:
             str(path), given=f"a file named *{path.suffix}", expected="a Python file", do="Name it *.py."
         )
     module = importlib.util.module_from_spec(spec)
-    sys.modules[_MODULE] = module  # dataclasses look up the module that defines them
-    sys.path.insert(0, str(path.parent.resolve()))  # a file may import its neighbours, as under `python FILE`
+    sys.modules[_MODULE] = module  # dataclasses look up their module there
+    sys.path.insert(
+        0, str(path.parent.resolve())
+    )  # a file may import modules from its folder, as with `python FILE`
     try:
         spec.loader.exec_module(module)
     except FairyringError as error:
@@ -99,7 +101,7 @@ def _run(path: Path) -> ModuleType:
             _place(path, error),
             given=f"{type(error).__name__}: {error}",
             expected="a file that runs without an error",
-            do="Correct it there; --debug shows the whole traceback.",
+            do="Correct it; --debug shows the full traceback.",
         ) from error
     finally:
         sys.path.remove(str(path.parent.resolve()))
@@ -107,7 +109,7 @@ def _run(path: Path) -> ModuleType:
 
 
 def _place(path: Path, error: Exception) -> str:
-    """The file, and the deepest of its lines that the error came through."""
+    """The file, and its last line in the traceback of the error."""
     if isinstance(error, SyntaxError) and error.filename == str(path):
         return f"{path}, line {error.lineno}"
     frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]

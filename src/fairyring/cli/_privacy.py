@@ -1,4 +1,4 @@
-"""`privacy plan`: what a privacy budget costs, for each way to take part."""
+"""`privacy plan`: the noise that a privacy budget requires, for each kind of participation."""
 
 from typing import TYPE_CHECKING
 
@@ -11,63 +11,64 @@ from fairyring.report import units
 if TYPE_CHECKING:
     from fairyring.privacy.planner import Cost
 
-_WORDS = {
-    "poisson": "own coin, unseen",
-    "fixed_size": "drawn, unseen",
+_PARTICIPATION = {
+    "poisson": "Poisson, secret",
+    "fixed_size": "fixed size, secret",
     "in_turn": "in turn",
     "in_turn_correlated": "in turn, correlated",
-    "anybody": "anybody, any time",
+    "anybody": "arbitrary",
 }
 _NOTES = (
-    "own coin, unseen: each device joins a round by its own coin and nobody sees which did (Poisson sampling).",
-    "drawn, unseen: a uniform draw that nobody sees; protects one device's data against replacement, twice the change.",
-    "in turn: a device comes again only when all others have been there; nothing need be secret.",
-    "correlated: later noise takes back part of the earlier; the multiplier is that of independent noise with the "
-    "same error in the model.",
-    "anybody, any time: nothing is assumed.",
-    "noise: standard deviation on a coordinate of the mean update, over the clip norm.",
-    "signal/noise: norm of a mean update as long as the clip over the norm of its noise; a rough guide.",
-    "devices for 1: the population at which that ratio is 1, with the same rounds and share a round.",
+    "Poisson, secret: each device decides independently whether to join a round, and nobody sees which did.",
+    "fixed size, secret: a uniform sample of fixed size that nobody sees. It protects against the replacement of a "
+    "device's data, which is twice the change.",
+    "in turn: a device takes part again only after all others have; nothing has to be secret.",
+    "correlated: later noise cancels part of earlier noise. The multiplier is that of independent noise with the same "
+    "error in the model.",
+    "arbitrary: nothing is assumed about participation.",
+    "noise: standard deviation of the noise on a coordinate of the mean update, over the clip norm.",
+    "signal/noise: the clip norm over the norm of the noise in the mean update; a rough guide.",
+    "devices for 1: the population for which this ratio is 1, with the same rounds and the same fraction per round.",
 )
 
 
 def plan(population: int, cohort: int, rounds: int, epsilon: float, delta: float, dimension: int) -> None:
-    """Print the noise that a budget takes; see the command of the same name."""
+    """Print the noise that a budget requires; see the command `privacy plan`."""
     from fairyring.privacy.planner import clients_needed, plan_table
 
-    found = plan_table(
+    rows = plan_table(
         population=population, cohort=cohort, rounds=rounds, epsilon=epsilon, delta=delta, dimension=dimension
     )
-    _say(
+    _print(
         f"{units.count(population, 'device')}, {units.count(rounds, 'round')}, epsilon {epsilon:g} at delta {delta:g} "
         f"for one device, {units.count(dimension, 'parameter')}."
     )
     for caution in cautions(delta=delta, clients=population):
-        _say(caution)
-    _say("")
+        _print(caution)
+    _print("")
     table = Table(box=None, pad_edge=False)
     table.add_column("cohort", justify="right", no_wrap=True)
-    table.add_column("takes part", no_wrap=True)
+    table.add_column("participation", no_wrap=True)
     for name in ("multiplier", "noise", "signal/noise", "devices for 1"):
         table.add_column(name, justify="right", no_wrap=True)
     size = 0
-    for row in found:
+    for row in rows:
         if size and row.cohort != size:
             table.add_section()
             table.add_row()
         needed = clients_needed(row)
         table.add_row(
             units.count(row.cohort) if row.cohort != size else "",
-            _WORDS[row.way],
+            _PARTICIPATION[row.way],
             *(["none"] * 4 if needed is None else _values(row, needed)),
         )
         size = row.cohort
     screen().print(table)
-    _say("")
-    for refused in dict.fromkeys(row.refused for row in found if row.refused):
-        _say(f"none: {refused}.")
+    _print("")
+    for refused in dict.fromkeys(row.refused for row in rows if row.refused):
+        _print(f"none: {refused}.")
     for note in _NOTES:
-        _say(note)
+        _print(note)
 
 
 def _values(row: "Cost", needed: int) -> list[str]:
@@ -79,5 +80,5 @@ def _number(value: float) -> str:
     return f"{value:.3g}" if value < 1000 else units.count(value)
 
 
-def _say(line: str) -> None:
+def _print(line: str) -> None:
     screen().print(line, highlight=False, markup=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""What is written to the terminal: errors, progress, the closing summary. Plain lines where it is no terminal."""
+"""Output to the terminal: errors, progress, the final summary. If it is not a terminal, output is plain lines."""
 
 import math
 import time
@@ -20,7 +20,7 @@ from fairyring.core.errors import FairyringError, PrivacyWarning
 from fairyring.records.round_record import RoundRecord
 from fairyring.report import units
 
-_LINES = 20  # of progress, where there is no terminal to redraw
+_LINES = 20  # of progress, if the output is not a terminal
 
 
 def screen() -> Console:
@@ -29,7 +29,7 @@ def screen() -> Console:
 
 
 def show_error(error: FairyringError) -> None:
-    """An error as a short panel on standard error: what, given, expected, what to do."""
+    """Print an error to standard error as a short panel: what, given, expected, what to do."""
     body = Table.grid(padding=(0, 2))
     body.add_column(style="dim", no_wrap=True)
     body.add_column(overflow="fold")
@@ -43,23 +43,23 @@ def show_error(error: FairyringError) -> None:
 
 @contextmanager
 def without_warnings() -> Iterator[None]:
-    """Warnings about privacy go unsaid by Python: the command has words of its own for them."""
+    """Suppress Python's privacy warnings, which the command prints itself."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PrivacyWarning)
         yield
 
 
 def show_warning(console: Console, caution: str) -> None:
-    """What should be known before there is anything to wait for."""
+    """Print a warning before the run starts."""
     console.print(Text.assemble(("Warning. ", "bold yellow"), caution), soft_wrap=True)
 
 
 class LiveProgress(AbstractContextManager["LiveProgress"]):
-    """Progress of a run: give it each round's record as the round ends.
+    """Shows the progress of a run. Call it with the record of each round when the round ends.
 
     Args:
         console: where to write.
-        rounds: the run's planned number of rounds.
+        rounds: the planned number of rounds.
     """
 
     def __init__(self, console: Console, rounds: int) -> None:
@@ -87,7 +87,7 @@ class LiveProgress(AbstractContextManager["LiveProgress"]):
         if self.console.is_terminal:
             self.live.start()
         else:
-            self._print(f"Training {units.count(self.rounds, 'round')}; the program is compiled first.")
+            self._print(f"Training {units.count(self.rounds, 'round')}; compiling first.")
         return self
 
     def __exit__(
@@ -124,7 +124,7 @@ class LiveProgress(AbstractContextManager["LiveProgress"]):
         return parts
 
     def _left(self, now: float) -> str:
-        """Time left, once there is a round after the one that compiled to tell it from."""
+        """Time left; empty until a round has ended after the one that compiled."""
         if self.seen < 2 or self.last >= self.rounds:
             return ""
         seconds = math.ceil((self.rounds - self.last) * (now - self.first) / (self.seen - 1))
@@ -146,7 +146,7 @@ def summarise(
     folder: Path,
     page: Path | None,
 ) -> None:
-    """The closing summary of a run.
+    """Print the final summary of a run.
 
     Args:
         console: where to write.
@@ -171,9 +171,9 @@ def summarise(
     console.print(table, soft_wrap=not console.is_terminal)
     exposed = [a for a in facts.get("assumptions", ()) if a.get("kind") == "not_private"]
     console.print()
-    console.print(Text("Not yet private about this run", style="bold yellow"))
+    console.print(Text("What is not private about this run", style="bold yellow"))
     if not exposed:
-        console.print(Text("  The run states nothing; take nothing about it as private."))
+        console.print(Text("  The run makes no statement. Assume that nothing about it is private."))
     for entry in exposed:
         console.print(Text.assemble("  ", (f"{entry['title']}. ", "bold"), entry["text"]), soft_wrap=True)
 
@@ -184,7 +184,7 @@ def _facts(records: Sequence[RoundRecord], facts: Mapping[str, Any]) -> list[tup
         return rows
     last = next((record for record in reversed(records) if record.aborted is None), None)
     if last is None:
-        rows.append(("training", "no round had a sum: the model is the first one"))
+        rows.append(("training", "no round had a sum; the model is the initial one"))
     elif names := trained(last):
         means = (f"{units.label(name)} {units.mean(last, name, noise=True)}" for name in names)
         rows.append(("training", ", ".join(means)))
@@ -204,10 +204,10 @@ def _facts(records: Sequence[RoundRecord], facts: Mapping[str, Any]) -> list[tup
         why = promise.get("why_nothing")
         rows.append(("privacy", f"nothing is promised: {why} (counted: {counted})" if why else counted))
         if promise.get("statement") and not why:
-            rows.append(("in full", promise["statement"]))
+            rows.append(("statement", promise["statement"]))
         rows += [("warning", caution) for caution in promise.get("warnings", ())]
         if facts.get("stopped_by") == "budget":
-            rows.append(("stopped", "the next round would have spent more than the budget"))
+            rows.append(("stopped", "the next round would have exceeded the budget"))
     if facts.get("secure_sum") == "protocol":
         summed = [record.clients for record in records if record.aborted is None]
         rows.append(("secure sum", _secure(summed, len(records) - len(summed))))
@@ -218,10 +218,10 @@ def _facts(records: Sequence[RoundRecord], facts: Mapping[str, Any]) -> list[tup
 
 
 def _secure(summed: Sequence[int], aborted: int) -> str:
-    """What became of a run's secure sums."""
-    words = f"{units.count(len(summed), 'sum')} under masks"
+    """The outcome of a run's secure sums."""
+    words = f"{units.count(len(summed), 'masked sum')}"
     if summed:
         words += f", the smallest of {units.count(min(summed), 'client')}"
     if aborted:
-        words += f"; {units.count(aborted, 'round')} without one"
+        words += f"; {units.count(aborted, 'round')} without a sum"
     return f"{words}; check with fairyring verify"

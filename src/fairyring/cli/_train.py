@@ -1,4 +1,4 @@
-"""`train` and `demo`: read a file, simulate, show progress, sum up, report. The demo is a file like any other."""
+"""`train` and `demo`: read a plan file, simulate, show progress, print a summary, write the report."""
 
 import json
 from collections.abc import Sequence
@@ -26,8 +26,8 @@ def train(
     rounds: int | None = None,
     seed: int | None = None,
 ) -> None:
-    """Train the plan of `file`; see the command of the same name."""
-    with without_warnings():  # they are said in the terminal's own way
+    """Train the plan of `file`; see the command `train`."""
+    with without_warnings():  # the command prints them
         _train(file, settings, run, resume, rounds, seed)
 
 
@@ -47,27 +47,27 @@ def _train(
         raise PlanError(
             str(file),
             given="no number of rounds",
-            expected="one",
-            do="Add rounds = 100 to it, or give --rounds 100.",
+            expected="a number of rounds",
+            do="Add a line such as rounds = 100, or give --rounds 100.",
         )
     folder = Path("runs") / file.stem if run is None else run
     names = ("evaluate_every", "dropout", "secure_sum", "keep_client_states", "stop")
     optional = {name: getattr(given, name) for name in names}
     options: dict[str, Any] = {name: value for name, value in optional.items() if value is not None}
     console = screen()
-    if isinstance(given.population, Population):  # what else it may be is refused below
+    if isinstance(given.population, Population):  # anything else is refused below
         sizes = given.population.sizes
         for caution in warnings_of(plan, sum(size > 0 for size in sizes), rounds, sum(sizes)):
             show_warning(console, caution)
     progress = LiveProgress(console, rounds)
-    source, noted = Source(str(file.resolve()), dict(changes)), False
+    source, stored = Source(str(file.resolve()), dict(changes)), False
 
-    def watched(record: RoundRecord) -> None:
-        # Only now is the folder known to be this run's: another one's keeps the name of the file it was made from.
-        nonlocal noted
-        if not noted:
-            source.note(folder)
-            noted = True
+    def on_round(record: RoundRecord) -> None:
+        # Only now is it certain that the folder belongs to this run. The folder of another run must keep its own source.
+        nonlocal stored
+        if not stored:
+            source.store(folder)
+            stored = True
         progress(record)
 
     try:
@@ -80,19 +80,19 @@ def _train(
                 test=given.test,
                 run=str(folder),
                 resume=resume,
-                on_round=watched,
+                on_round=on_round,
                 **options,
             )
     except KeyboardInterrupt:
         console.print(
-            f"Stopped after round {progress.last}. Go on with: fairyring train {file} --run {folder} --resume",
+            f"Stopped after round {progress.last}. Continue with: fairyring train {file} --run {folder} --resume",
             highlight=False,
             markup=False,
             soft_wrap=True,
         )
         raise SystemExit(130) from None
-    if not noted:  # there was nothing left to run
-        source.note(folder)
+    if not stored:  # there was no round left to run
+        source.store(folder)
     facts = json.loads((folder / RUN).read_text("utf-8"))
     page, hint = _report(folder)
     summarise(console, done.records, facts, folder, page)
@@ -101,16 +101,17 @@ def _train(
 
 
 def demo(out: Path) -> int:
-    """Train the demonstration into `out`, replacing an earlier demonstration there, and audit it; returns the exit status."""
+    """Run the demonstration in `out`, replacing an earlier one, and audit it. Returns the exit status."""
     _clear(out)
     screen().print(
-        "Handwritten digits over 1,000 simulated clients: one model for all, under masks and\n"
-        "noise, within a privacy budget for every client. Then the model is attacked.\n",
+        "Handwritten digits of 1,000 simulated clients: one model for all, trained with secure\n"
+        "aggregation and noise, within a privacy budget for every client. Then the run is audited.\n",
         highlight=False,
     )
     train(_DEMO, run=out)
     screen().print(
-        "\nThe audit: canaries against the promise, and images read off updates.\n", highlight=False
+        "\nThe audit: canaries test the promise, and images are reconstructed from updates.\n",
+        highlight=False,
     )
     return audit(out, _DEMO, canaries=1000, targets=6, shadows=0)
 
@@ -125,11 +126,11 @@ def _report(folder: Path) -> tuple[Path | None, str]:
 
 
 def _clear(folder: Path) -> None:
-    """Remove an earlier run, and nothing that a run does not write."""
+    """Delete an earlier run in the folder. Files that a run does not write are not touched."""
     names = {entry.name.removesuffix(".part") for entry in folder.iterdir()} if folder.is_dir() else set()
     if not names or names - OF_A_RUN:
         return
-    held = Lock(folder / LOCK)  # nobody writes it now
+    lock = Lock(folder / LOCK)  # no other process is writing to it
     try:
         for entry in folder.iterdir():
             if entry.is_dir():
@@ -139,4 +140,4 @@ def _clear(folder: Path) -> None:
             else:
                 entry.unlink()
     finally:
-        held.release()
+        lock.release()

@@ -1,4 +1,4 @@
-"""`verify`: what of a run under masks can be checked afterwards, and what can't."""
+"""`verify`: what can be verified about a run with the masked protocol, and what cannot."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,82 +12,82 @@ if TYPE_CHECKING:
 
 
 def verify(run: Path, head: str | None = None) -> int:
-    """Check a run folder and say what was found, and what nothing vouches for; see the command of the same name.
+    """Verify a run folder, and print what is verified and what is not; see the command `verify`.
 
     Returns:
-        The exit status: 1 if the run has no end that devices signed, or that `head` knows.
+        The exit status: 1 if the end of the run is neither signed by devices nor confirmed by `head`.
     """
     from fairyring.audit import verify_run
 
-    found = verify_run(run, head=head)
+    verified = verify_run(run, head=head)
     for line in [
-        *_checked(found),
+        *_checked(verified),
         "",
-        *_unchecked(found),
+        *_unchecked(verified),
         "",
-        *_head(found),
-        *(["", found.says] if found.says else []),
+        *_head(verified),
+        *(["", verified.says] if verified.says else []),
     ]:
         screen().print(line, highlight=False, markup=False, soft_wrap=True)
-    return 0 if found.whole else 1
+    return 0 if verified.whole else 1
 
 
-def _checked(found: "Verified") -> Iterator[str]:
-    if not found.rounds:
-        yield "No round has a transcript: there was no sum, and so there is none to check."
+def _checked(verified: "Verified") -> Iterator[str]:
+    if not verified.rounds:
+        yield "No round has a transcript: there was no sum, so there is nothing to verify."
     else:
-        yield f"{units.count(found.rounds, 'round')} checked: every transcript holds."
+        yield f"{units.count(verified.rounds, 'round')} verified: every transcript is valid."
         yield (
-            "Before each round its devices were bound to all that came before: plan, population, every line of "
-            "metrics.jsonl, every transcript and every model are as they were."
+            "In each round the devices were bound to everything before it: plan, population, every line of "
+            "metrics.jsonl, every transcript and every model are unchanged."
         )
-        yield f"The smallest sum is of {units.count(found.smallest_cohort, 'device')}."
-        yield f"Sums kept: {_rounds(found.sums)}; each is the one its transcript names."
-        yield f"Models kept: {_rounds(found.models)}; each is the one that came of its round."
-    if found.aborted:
-        them = "it" if len(found.aborted) == 1 else "they"
-        yield f"Without a sum: {_rounds(found.aborted).removeprefix('of ')}; {them} changed nothing."
-    if found.ended:
-        yield "The run has ended, and every file that was written then is as it was."
-    if found.signed:
-        what = "This end" if found.ended else "The last round"
-        yield f"{what} is signed by all devices in the last sum, {units.count(found.signed, 'device')}."
-    if found.ledger:
-        yield "The privacy ledger holds, and has the head that the run's end names."
-    if found.noted is not None:
-        upto = (
-            "that of the run's end" if found.noted == "the end" else f"in it: all up to round {found.noted}"
-        )
-        yield f"The head that was noted is {upto}{'' if found.noted == 'the end' else ' is as it was then'}."
+        yield f"The smallest sum has {units.count(verified.smallest_cohort, 'device')}."
+        yield f"Sums kept: {_rounds(verified.sums)}; each matches its transcript."
+        yield f"Models kept: {_rounds(verified.models)}; each is the result of its round."
+    if verified.aborted:
+        pronoun = "it" if len(verified.aborted) == 1 else "they"
+        yield f"Without a sum: {_rounds(verified.aborted).removeprefix('of ')}; {pronoun} changed nothing."
+    if verified.ended:
+        yield "The run has ended, and every file that was written at its end is unchanged."
+    if verified.signed:
+        what = "This end" if verified.ended else "The last round"
+        yield f"{what} is signed by all devices in the last sum: {units.count(verified.signed, 'device')}."
+    if verified.ledger:
+        yield "The privacy ledger is intact, and its head is the one recorded at the end of the run."
+    if verified.noted is not None:
+        if verified.noted == "the end":
+            yield "The noted head is that of the end of the run."
+        else:
+            yield f"The noted head is in it: everything up to round {verified.noted} is unchanged since then."
 
 
-def _unchecked(found: "Verified") -> Iterator[str]:
-    yield "What this does not show:"
-    if not found.ended:
+def _unchecked(verified: "Verified") -> Iterator[str]:
+    yield "What this does not verify:"
+    if not verified.ended:
         yield (
-            "  The run has not ended: it runs, or was killed. Of run.json no more is known than that it is as when "
-            "the run was last taken up, and of checkpoints no more than their models."
+            "  The run has not ended: it is running, or was killed. It is only known that run.json has not changed since "
+            "the run was last started or resumed, and that the models in checkpoints are unchanged."
         )
-    if found.unfinished is not None:
-        yield f"  Round {found.unfinished} was being written; what there is of it was not checked."
-    if found.resumed:
-        yield "  The run was taken up again after its last round; no device has signed that."
-    if not found.signed:
-        what = "the end" if found.ended else "the last round"
+    if verified.unfinished is not None:
+        yield f"  Round {verified.unfinished} was being written; what there is of it was not verified."
+    if verified.resumed:
+        yield "  The run was resumed after its last round; no device has signed that."
+    if not verified.signed:
+        what = "the end" if verified.ended else "the last round"
         yield (
-            f"  No device signed {what}: none of the last sum was left. Whoever holds the folder could have written what "
-            "came after that sum, its own record and model among it."
+            f"  No device signed {what}: none of the devices in the last sum was left. Whoever has the folder could have "
+            "written what follows that sum, including its own record and model."
         )
-    if found.unchecked:
-        yield f"  Not covered, as no part of what devices signed: {', '.join(found.unchecked)}."
-    if found.noted != "the end":
-        yield "  An older copy of the whole folder passes too, unless a head is known that was noted later."
-    yield "  Whoever ran this simulation played its devices, and could have made all of it up."
+    if verified.unchecked:
+        yield f"  Files that are not part of what devices signed: {', '.join(verified.unchecked)}."
+    if verified.noted != "the end":
+        yield "  An older copy of the whole folder passes, too, unless a later head was noted."
+    yield "  Whoever ran this simulation also ran its devices, and could have invented all of it."
 
 
-def _head(found: "Verified") -> Iterator[str]:
-    yield "Head, to be noted outside this folder and given back with --head:"
-    yield f"  {found.head}"
+def _head(verified: "Verified") -> Iterator[str]:
+    yield "The head; note it outside this folder, and give it later with --head:"
+    yield f"  {verified.head}"
 
 
 def _rounds(numbers: tuple[int, ...]) -> str:

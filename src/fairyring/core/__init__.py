@@ -1,1 +1,1 @@
-"""What every room stands on: errors, vectors, keys, run records. Imports nothing of ours."""
+"""The base of all rooms: errors, keys, vectors, compiled programs, files. It imports no other room."""

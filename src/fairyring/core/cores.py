@@ -1,37 +1,37 @@
-"""The cores of this machine, as devices that JAX can run programs on."""
+"""The cores of this machine, as processors on which JAX runs programs."""
 
 import os
 from typing import Any
 
-POOL = "PJRT_NPROC"  # how many threads XLA gives to a client that is being made
+POOL = "PJRT_NPROC"  # the number of threads of an XLA client that is being created
 
-_devices: list[Any] = []
+_processors: list[Any] = []
 
 
 def available_cores() -> int:
-    """Cores this process may use."""
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def core_processors(count: int) -> list[Any]:
-    """`count` CPU devices of one thread each; the same ones for every caller.
+    """`count` processors, each a JAX device with one thread. Every caller gets the same ones.
 
-    A client's matrices are too small to share among cores. JAX's own CPU devices share one pool of threads, and XLA
-    cuts every larger operation in pieces for that pool: with a device a core, cores then wait for each other within
-    each operation. So each device here is an XLA client of its own, with a pool of one thread, and its programs are
-    compiled whole.
+    A client's matrices are too small to be divided among cores. JAX's own CPU devices share one pool of threads, and
+    XLA splits every larger operation for this pool. With one such device per core, the cores would wait for each other
+    within each operation. So each processor here is a separate XLA client with a pool of one thread, and its
+    operations are not split.
 
-    The first device runs in the thread that calls it, which returns when the work is done; the others work in threads
-    of their own. Whoever shares work among them calls the first last, and no core has two threads to run.
+    The first processor runs programs in the thread that calls it, and the call returns when the work is done. The others
+    run them in threads of their own. If you call the first one last, no core has to run two threads.
 
-    They are not among `jax.devices()`: what else a process does with JAX is left as it is.
+    These processors are not in `jax.devices()`, so other uses of JAX in the process are not affected.
     """
-    while len(_devices) < count:
-        _devices.append(_one_thread_device(own_thread=bool(_devices)))
-    return _devices[:count]
+    while len(_processors) < count:
+        _processors.append(_one_thread_processor(own_thread=bool(_processors)))
+    return _processors[:count]
 
 
-def _one_thread_device(*, own_thread: bool) -> Any:
+def _one_thread_processor(*, own_thread: bool) -> Any:
     from jaxlib import xla_client
 
     before = os.environ.get(POOL)

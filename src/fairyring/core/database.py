@@ -1,4 +1,4 @@
-"""SQLite's errors, told apart: a file that cannot be used now, and one that is not what it was."""
+"""Classifying SQLite's errors: a file that cannot be used at present, or one that is damaged."""
 
 import sqlite3
 
@@ -18,20 +18,20 @@ _UNAVAILABLE = frozenset(
 
 
 def busy(error: sqlite3.Error) -> bool:
-    """Whether another process or connection holds the file."""
+    """Whether another process or connection has locked the file."""
     return _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 def unwritable(error: sqlite3.Error) -> bool:
-    """Whether the file or its folder may not be written."""
+    """Whether the file or its folder cannot be written."""
     return _code(error) in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
 
 
 def unavailable(error: sqlite3.Error) -> bool:
-    """Whether the file is held, full, forbidden or out of reach; what is in it may be whole."""
+    """Whether the file is locked or inaccessible, or the disk is full; its contents may be intact."""
     return _code(error) in _UNAVAILABLE
 
 
 def _code(error: sqlite3.Error) -> int:
-    # The low byte; the rest says which of SQLite's calls it was.
+    # The low byte is the error; the rest says which call failed.
     return getattr(error, "sqlite_errorcode", 0) & 0xFF

@@ -1,28 +1,28 @@
-"""The error tree. Every error names what was given, what was expected, and what to do.
+"""The tree of errors. Every error says what was given, what was expected, and what to do.
 
 FairyringError
-├── PlanError             a plan, or a part of one, does not make sense           (ValueError)
-├── PopulationError       the data of a population is wrong                       (ValueError)
-│   └── DataUnavailable   a published set is not on this machine, or is damaged
-├── ModelError            a model cannot be trained this way                      (ValueError)
-├── WireError             bytes are not one message of this plan                  (ValueError)
-├── SecureSumError        a secure sum did not go as agreed
-│   ├── MessageRefused    one message of it is not what may come now              (ValueError)
-│   └── SessionAborted    a party has left the session for good; no sum comes of it
+├── PlanError             a plan or an option is invalid                            (ValueError)
+├── PopulationError       the data of a population is invalid                       (ValueError)
+│   └── DataUnavailable   a data set is not on this machine, or is damaged
+├── ModelError            a model cannot be trained                                 (ValueError)
+├── WireError             bytes are not a message of this plan                      (ValueError)
+├── SecureSumError        a party of a secure sum violated the protocol
+│   ├── MessageRefused    a message is invalid, or is not expected now              (ValueError)
+│   └── SessionAborted    a party has left the session for good; there will be no sum
 ├── PrivacyError          a privacy promise cannot be kept
-│   ├── BudgetSpent       the next release would spend more than was promised; it does not happen
-│   ├── LedgerMismatch    a ledger is of another plan
-│   └── LedgerDamaged     a ledger was changed, cut or put back to an older copy
-├── EcologyError          settings of a world, or what is asked of its inhabitants, do not make sense (ValueError)
-├── StatisticsError       values from which no such statistic can be computed          (ValueError)
-├── TrainingDiverged      no client sent a finite update                          (ArithmeticError)
+│   ├── BudgetSpent       the next release would exceed the budget, and does not happen
+│   ├── LedgerMismatch    a ledger belongs to another plan
+│   └── LedgerDamaged     a ledger was changed, truncated or replaced by an older copy
+├── EcologyError          settings or arguments of an ecology are invalid           (ValueError)
+├── StatisticsError       a statistic cannot be computed from these values          (ValueError)
+├── TrainingDiverged      no client sent a finite update                            (ArithmeticError)
 ├── RunError              a run folder cannot be used
 │   ├── RunMismatch       it belongs to another plan, seed or population
-│   ├── RunDamaged        it is half-written, or was changed
-│   └── StorageError      it could not be written: full disk, no permission
-└── MissingExtra          an optional package is not installed                    (ImportError)
+│   ├── RunDamaged        it is incomplete, or was changed
+│   └── StorageError      it cannot be written: full disk, no permission
+└── MissingExtra          an optional package is not installed                      (ImportError)
 
-PrivacyWarning            is no error: a promise is kept, and is worth little         (UserWarning)
+PrivacyWarning            not an error: a promise is kept, but is weak              (UserWarning)
 """
 
 from collections.abc import Iterable
@@ -31,13 +31,13 @@ from typing import Never
 
 
 class FairyringError(Exception):
-    """Root of the tree.
+    """The base class of all errors.
 
     Args:
-        what: the thing that is wrong, as the user knows it (``"cohort"``, ``"column 'y'"``).
-        given: what was found.
-        expected: what would have been right.
-        do: the next thing to try.
+        what: the thing that is wrong, in the user's terms (``"cohort"``, ``"column 'y'"``).
+        given: what was given.
+        expected: what was expected instead.
+        do: what the user can do.
     """
 
     def __init__(self, what: str, *, given: object, expected: str, do: str) -> None:
@@ -46,30 +46,30 @@ class FairyringError(Exception):
 
 
 class PlanError(FairyringError, ValueError):
-    """A plan, or a part of one, does not make sense."""
+    """A plan or an option is invalid."""
 
 
 class PopulationError(FairyringError, ValueError):
-    """The data of a population is wrong."""
+    """The data of a population is invalid."""
 
 
 class DataUnavailable(PopulationError):
-    """A published set is not on this machine, or is not what its checksum says."""
+    """A data set is not on this machine, or does not match its checksum."""
 
 
 class ModelError(FairyringError, ValueError):
-    """A model cannot be trained this way."""
+    """A model cannot be trained."""
 
 
 class WireError(FairyringError, ValueError):
-    """Bytes are not one message of this plan, or a message does not have the form of the plan's messages."""
+    """Bytes are not a message of this plan, or a message does not have the form of the plan's messages."""
 
 
 class SecureSumError(FairyringError):
-    """A secure sum did not go as agreed.
+    """A party of a secure sum violated the protocol.
 
     Attributes:
-        phase: where it was, as the party that says so names it.
+        stage: the stage of the protocol, as named by the party that raises the error.
     """
 
     def __init__(self, phase: str, *, given: object, expected: str, do: str) -> None:
@@ -78,11 +78,11 @@ class SecureSumError(FairyringError):
 
 
 class MessageRefused(SecureSumError, ValueError):
-    """A message is malformed, forged, repeated with other content or out of turn; whoever got it goes on as before."""
+    """A message is malformed, forged, repeated with other content, or not expected now. Its receiver ignores it."""
 
 
 class SessionAborted(SecureSumError):
-    """A party has left a session for good, and will send nothing more in it; no sum comes of it."""
+    """A party has left a session for good and will send nothing more in it; there will be no sum."""
 
 
 class PrivacyError(FairyringError):
@@ -90,31 +90,31 @@ class PrivacyError(FairyringError):
 
 
 class PrivacyWarning(UserWarning):
-    """A promise of privacy is kept, and is worth little; or its noise leaves little to be learned."""
+    """A privacy promise is kept but is weak, or its noise leaves little to learn."""
 
 
 class BudgetSpent(PrivacyError):
-    """The next release would spend more than was promised: it does not happen, and nothing more is spent."""
+    """The next release would exceed the budget. It does not happen, and nothing more is spent."""
 
 
 class LedgerMismatch(PrivacyError):
-    """A ledger is of another plan: nothing was spent on it."""
+    """A ledger belongs to another plan. Nothing was spent."""
 
 
 class LedgerDamaged(PrivacyError):
-    """A ledger was changed, cut, or put back to an older copy: nothing more is released on its word."""
+    """A ledger was changed, truncated or replaced by an older copy. Nothing more is released that relies on it."""
 
 
 class EcologyError(FairyringError, ValueError):
-    """The settings of a world, or what is asked of its inhabitants, do not make sense."""
+    """Settings of a world, or arguments of a function of the ecology, are invalid."""
 
 
 class StatisticsError(FairyringError, ValueError):
-    """Values are too few or not finite, or what is asked of them is no statistic."""
+    """A statistic cannot be computed: values are too few or not finite, or the statistic is undefined for them."""
 
 
 class TrainingDiverged(FairyringError, ArithmeticError):
-    """In some round no client sent a finite update."""
+    """In a round no client sent a finite update."""
 
 
 class RunError(FairyringError):
@@ -126,11 +126,11 @@ class RunMismatch(RunError):
 
 
 class RunDamaged(RunError):
-    """A run folder is half-written, or was changed by something else."""
+    """A run folder is incomplete, or was changed by another program."""
 
 
 class StorageError(RunError):
-    """A run folder could not be written."""
+    """A run folder cannot be written."""
 
 
 class MissingExtra(FairyringError, ImportError):
@@ -146,7 +146,7 @@ class MissingExtra(FairyringError, ImportError):
 
 
 def refuse_unknown(owner: str, given: Iterable[str], known: Iterable[str]) -> None:
-    """Raise `PlanError` if any of `given` is not one of `known`, with the nearest known name."""
+    """Raise `PlanError` if a name in `given` is not in `known`. The error suggests the nearest known name."""
     known = list(known)
     for name in given:
         if name not in known:

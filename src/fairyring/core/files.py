@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and folders that are their owner's alone."""
+"""Files that are written completely or not at all, and folders that only their owner can access."""
 
 import os
 from contextlib import contextmanager
@@ -8,31 +8,34 @@ from typing import BinaryIO
 
 from fairyring.core.errors import StorageError
 
-ANYBODY, OWNER = 0o666, 0o600  # who may read and write a file, less the process's own mask
+ANYBODY, OWNER = 0o666, 0o600  # modes of a file, to which the umask of the process applies
 
 
 def make_folder(path: Path, *, private: bool) -> None:
-    """A folder, if there is none; a private one is its owner's alone from the beginning."""
+    """Create a folder if it does not exist. A private one is accessible only to its owner from the beginning."""
     path.mkdir(0o700 if private else 0o777, parents=True, exist_ok=True)
 
 
 def append_to(path: Path, *, mode: int = ANYBODY) -> BinaryIO:
-    """A file open at its end; one that is made here has `mode` from the beginning."""
+    """Open a file for appending. If it is created, it has `mode` from the beginning."""
     return open(path, "ab", opener=partial(os.open, mode=mode))
 
 
 def replace_file(path: Path, content: bytes, *, mode: int = ANYBODY) -> None:
-    """Put `content` at `path`, whole or not at all, whatever happens meanwhile.
+    """Replace a file atomically: after a crash it has either its old or its new content.
 
     Args:
         path: of the file.
-        content: of it.
-        mode: who may read it, less the process's own mask; 0o600 for its owner alone.
+        content: the new content.
+        mode: of the file, to which the umask of the process applies; 0o600 for its owner only.
+
+    Raises:
+        StorageError: the file cannot be written.
     """
     beside = path.with_name(path.name + ".part")
     with storage(path):
         try:
-            beside.unlink(missing_ok=True)  # one left behind may be open to others
+            beside.unlink(missing_ok=True)  # one left over from a crash may have another mode
             descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
             with open(descriptor, "wb") as file:
                 file.write(content)
@@ -46,7 +49,7 @@ def replace_file(path: Path, content: bytes, *, mode: int = ANYBODY) -> None:
 
 
 def flush_folder(folder: Path) -> None:
-    """Make renames in `folder` last through a power cut, where the system can."""
+    """Make renames in `folder` survive a power failure, if the system supports it."""
     if hasattr(os, "O_DIRECTORY"):
         descriptor = os.open(folder, os.O_DIRECTORY)
         try:
@@ -57,13 +60,13 @@ def flush_folder(folder: Path) -> None:
 
 @contextmanager
 def storage(path: Path):
-    """Turn an `OSError` into a `StorageError` of `path`."""
+    """Convert an `OSError` to a `StorageError` for `path`."""
     try:
         yield
     except OSError as error:
         raise StorageError(
             str(path),
             given=f"{error.strerror or error}",
-            expected="a folder with room to write in",
-            do="Free space or choose another folder; checkpoints saved before are whole, resume from them.",
+            expected="a writable folder with free space",
+            do="Free space or choose another folder. Earlier checkpoints are complete; you can resume from them.",
         ) from error

@@ -1,6 +1,6 @@
-"""The noise of a sum, in numbers: what a stage states of it, a plan decides, and a device and a server draw by.
+"""The parameters of the noise in a sum. A stage and the plan determine them; devices and the server draw noise with them.
 
-Whoever draws noise needs these numbers and no compiled program.
+Drawing noise needs only these numbers, and no compiled program.
 """
 
 from dataclasses import dataclass
@@ -9,21 +9,21 @@ from typing import NamedTuple
 
 @dataclass(frozen=True)
 class Noise:
-    """The noise that makes a sum private: whole numbers, added outside of the compiled stages.
+    """The noise that makes a sum private: whole numbers that are added outside of the compiled stages.
 
     Attributes:
-        mechanism: `"gaussian"` and `"correlated"` are added to the sum by the server; `"discrete_gaussian"` and
-            `"skellam"` are the sum of shares the clients add themselves.
-        multiplier: standard deviation of the sum's noise over `l2`.
-        coordinates: the first so many coordinates of the vector are noisy; what follows is no secret.
-        l2, l1: norms that one client's noisy coordinates cannot exceed, in steps of the grid.
-        scale: steps of the grid in a unit of the vector that was rounded to it.
-        dimension: of that vector; noisy coordinates after it are auxiliary values.
-        bands: coefficients of correlated noise.
-        shares: how many honest clients' shares are enough; 0 where the server adds the noise.
-        top_up: the server adds the shares that are missing; otherwise a sum of fewer clients is not released.
-        auxiliaries: of each auxiliary value, in order, what one standard deviation of the noise on a coordinate comes to in its
-            sum, in the value's own unit; 0 for a weight that is counted without noise.
+        mechanism: the server adds `"gaussian"` and `"correlated"` noise to the sum; `"discrete_gaussian"` and
+            `"skellam"` noise is the sum of shares that the clients add.
+        multiplier: the standard deviation of the noise in the sum, over `l2`.
+        coordinates: this many coordinates, from the first, are noisy; the ones after them are not secret.
+        l2, l1: bounds of the norms of one client's noisy coordinates, in steps of the grid.
+        scale: steps of the grid per unit of the vector that is rounded to it.
+        dimension: of this vector; noisy coordinates after it are side values.
+        bands: the number of coefficients of correlated noise.
+        shares: the number of honest clients whose shares are sufficient; 0 if the server adds the noise.
+        top_up: whether the server adds missing shares; if not, a sum of fewer clients is not released.
+        sides: for each side value, in order, the standard deviation of the noise in its sum, in units of the value, for
+            noise with standard deviation 1 on a coordinate; 0 for a weight that is counted without noise.
     """
 
     mechanism: str
@@ -45,19 +45,19 @@ class Noise:
 
     @property
     def sigma(self) -> float:
-        """Standard deviation of the noise of a sum that is as noisy as promised, in steps of the grid."""
+        """The standard deviation of the noise in a sum with exactly the promised noise, in steps of the grid."""
         return self.multiplier * self.l2
 
     def auxiliary_std(self, weight: float, sigma: float | None = None) -> tuple[float, ...]:
-        """Standard deviation of the noise in the mean of each auxiliary value after the weight.
+        """The standard deviation of the noise in the mean of each side value after the weight.
 
         Args:
-            weight: the sum's, as it is decoded: what the sums are divided by.
-            sigma: standard deviation on a coordinate of the sum, in steps of the grid; without it, that of a sum as noisy
-                as promised.
+            weight: the decoded total weight, by which the sums are divided.
+            sigma: the standard deviation on a coordinate of the sum, in steps of the grid; by default that of a sum with
+                exactly the promised noise.
 
         Returns:
-            One for each, in the value's own unit, as it is before it is cut to its bounds.
+            One standard deviation per value, in its units, before values are clipped to their bounds.
         """
         return tuple(
             auxiliary * (self.sigma if sigma is None else sigma) / weight
@@ -66,10 +66,10 @@ class Noise:
 
 
 class NoiseRequest(NamedTuple):
-    """What a plan knows of a noise stage before it is bound.
+    """The parameters of a noise stage before it is bound.
 
-    `multiplier` and `bands` are None where a budget is to decide them; `shares` where the plan's secure sum does, and 0
-    where the server adds the noise.
+    `multiplier` and `bands` are None if a budget determines them. `shares` is None if the plan's secure sum determines
+    it, and 0 if the server adds the noise.
     """
 
     mechanism: str

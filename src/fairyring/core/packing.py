@@ -1,26 +1,26 @@
-"""Whole numbers of a few bits each as bytes without gaps, least significant bit first.
+"""Packing whole numbers of a few bits each into bytes without gaps, least significant bit first.
 
-Bits left over in the last byte are zero, so that a vector has exactly one form in bytes.
+Unused bits in the last byte are zero, so that every vector has exactly one encoding.
 """
 
 import numpy as np
 
-GROUP = 64  # words packed together: whatever their width, they end on a word's border
+GROUP = 64  # words packed at a time; for every width they end at the boundary of a 64-bit word
 
 
 def packed_size(count: int, bits: int) -> int:
-    """Bytes that `count` words of `bits` bits take."""
+    """The number of bytes for `count` words of `bits` bits."""
     return -(-count * bits // 8)
 
 
 def pack_words(words: np.ndarray, bits: int) -> bytes:
-    """The low `bits` bits (1 to 64) of unsigned words `[n]`, one after the other."""
+    """The low `bits` bits (1 to 64) of unsigned words `[n]`, one after another."""
     size = words.dtype.itemsize
     if bits == 8 * size:
         return words.astype(words.dtype.newbyteorder("<"), copy=False).tobytes()
     if bits % 8 == 0 and bits < 8 * size:
-        whole = words.astype(words.dtype.newbyteorder("<"), copy=False).view(np.uint8).reshape(-1, size)
-        return whole[:, : bits // 8].tobytes()
+        octets = words.astype(words.dtype.newbyteorder("<"), copy=False).view(np.uint8).reshape(-1, size)
+        return octets[:, : bits // 8].tobytes()
     groups = -(-len(words) // GROUP)
     columns = np.zeros((GROUP, groups), np.uint64)
     columns.T.flat[: len(words)] = words
@@ -34,10 +34,10 @@ def pack_words(words: np.ndarray, bits: int) -> bytes:
 
 
 def check_packed(data: bytes | memoryview, bits: int, count: int) -> None:
-    """Make sure that `data` is `count` words of `bits` bits in their one form, without unpacking it.
+    """Check that `data` is a valid encoding of `count` words of `bits` bits, without unpacking it.
 
     Raises:
-        ValueError: it has another length than `packed_size(count, bits)`, or stray bits at its end.
+        ValueError: its length is not `packed_size(count, bits)`, or an unused bit is set.
     """
     if len(data) != packed_size(count, bits):
         raise ValueError(
@@ -53,20 +53,20 @@ def unpack_words(
     """The `count` words of `bits` bits that `data` holds, as `dtype`: the inverse of `pack_words`.
 
     Raises:
-        ValueError: as `check_packed`.
+        ValueError: see `check_packed`.
     """
     check_packed(data, bits, count)
     body, size = np.frombuffer(data, np.uint8), np.dtype(dtype).itemsize
     if bits == 8 * size:
         return body.view(np.dtype(dtype).newbyteorder("<")).astype(dtype)
     if bits % 8 == 0 and bits < 8 * size:
-        whole = np.zeros((count, size), np.uint8)
-        whole[:, : bits // 8] = body.reshape(count, bits // 8)
-        return whole.reshape(-1).view(np.dtype(dtype).newbyteorder("<")).astype(dtype, copy=False)
+        octets = np.zeros((count, size), np.uint8)
+        octets[:, : bits // 8] = body.reshape(count, bits // 8)
+        return octets.reshape(-1).view(np.dtype(dtype).newbyteorder("<")).astype(dtype, copy=False)
     groups = -(-count // GROUP)
-    whole = np.zeros(groups * bits * 8, np.uint8)
-    whole[: len(body)] = body
-    packed = np.ascontiguousarray(whole.view("<u8").reshape(groups, bits).T)
+    octets = np.zeros(groups * bits * 8, np.uint8)
+    octets[: len(body)] = body
+    packed = np.ascontiguousarray(octets.view("<u8").reshape(groups, bits).T)
     columns = np.zeros((GROUP, groups), dtype)
     for j, at, shift, spills in _places(bits):
         word = packed[at] >> shift
@@ -77,7 +77,7 @@ def unpack_words(
 
 
 def _places(bits: int) -> list[tuple[int, int, np.uint64, bool]]:
-    """For each word of a group: its place, the 64-bit word it starts in, its shift there, and whether it spills over."""
+    """For each word of a group: its index, the 64-bit word it starts in, its shift there, and whether it continues in the next."""
     starts = [(j, *divmod(j * bits, 64)) for j in range(GROUP)]
     return [(j, at, np.uint64(shift), shift + bits > 64) for j, at, shift in starts]
 

@@ -1,4 +1,4 @@
-"""Programs that run on each of some devices by itself, compiled once."""
+"""Programs that are compiled once and run on several processors independently."""
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -9,21 +9,21 @@ import numpy as np
 from jax.experimental.serialize_executable import deserialize_and_load, serialize
 
 Tree = Any
-Processor = Any  # jax.Device, which type checkers take for a variable
+Processor = Any  # a jax.Device; type checkers take that name for a variable
 
 
 class Program:
-    """A function compiled for the device that calls it first, and loaded on the others.
+    """A function that is compiled for the first processor that runs it, and loaded on the others.
 
     Args:
-        function: of arrays; the same shapes at each call.
-        devices: all of one kind.
+        function: of arrays, which have the same shapes in every call.
+        processors: all of the same kind.
         options: of the compiler.
-        donate: places of the arguments whose memory the results may take.
+        donate: positions of the arguments whose memory the results may use.
 
     Attributes:
-        compilations: how often it was compiled so far.
-        loaded: the compiled program of each place that has it.
+        compilations: how often it was compiled.
+        loaded: the compiled program by the place of its processor.
     """
 
     def __init__(
@@ -40,11 +40,11 @@ class Program:
         self._packed: tuple[Any, ...] | None = None
 
     def __call__(self, place: int, *arguments: Tree) -> Tree:
-        """Start the program on device `place`; returns arrays that may still be on their way.
+        """Start the program on a processor. It returns arrays at once, while they are being computed.
 
         Args:
-            place: which device.
-            arguments: arrays on that device, or NumPy arrays.
+            place: index of the processor.
+            arguments: arrays on this processor, or NumPy arrays.
         """
         if place not in self.loaded:
             self.loaded[place] = self._load(self.processors[place], arguments)
@@ -52,17 +52,19 @@ class Program:
 
     def _load(self, processor: Processor, arguments: tuple[Tree, ...]) -> Callable[..., Tree]:
         if self._packed is not None:
-            return deserialize_and_load(*self._packed, backend=processor.client, execution_devices=[processor])
-        # Of shapes alone: where arguments lie is written into a program, and JAX's cache would take it for another.
+            return deserialize_and_load(
+                *self._packed, backend=processor.client, execution_devices=[processor]
+            )
+        # Compiled for shapes only: a program also contains where its arguments are, so JAX's cache would not find it.
         shapes = jax.tree.map(_shape, arguments)
         with jax.default_device(processor):
             compiled = self._jitted.lower(*shapes).compile()
         self.compilations += 1
-        # What comes from JAX's cache of compiled programs cannot be packed again; but the other devices find it there.
+        # A program from JAX's compilation cache cannot be serialised again, but the other processors find it there.
         cache = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]
         if len(self.processors) > 1 and cache is None:
-            # A program that calls back into Python, as jax.debug.print does, cannot be packed, which JAX says in
-            # several ways: it is compiled for each device.
+            # A program that calls Python, such as jax.debug.print does, cannot be serialised, and JAX raises various
+            # errors. It is compiled for each processor.
             with suppress(Exception):
                 self._packed = serialize(compiled)
         return compiled
@@ -73,11 +75,11 @@ def _shape(leaf: Any) -> Any:
 
 
 def transfer(tree: Tree, processor: Processor) -> Tree:
-    """`tree` of another device, as a program on `processor` takes it. CPU devices read each other's memory."""
+    """`tree` in a form that a program on `processor` takes. Cores read each other's memory; to an accelerator it is copied."""
     return jax.tree.map(np.asarray, tree) if processor.platform == "cpu" else jax.device_put(tree, processor)
 
 
 def replicate(tree: Tree, processors: list[Processor]) -> list[Tree]:
-    """`tree` put on each device, to stay. CPU devices all read the same memory."""
+    """`tree` on each processor, to stay there. Cores share one copy."""
     first = jax.device_put(tree, processors[0])
     return [first, *(jax.device_put(transfer(first, processor), processor) for processor in processors[1:])]

@@ -1,4 +1,4 @@
-"""Reading JSON that may have been changed: whatever is wrong with it is one kind of error."""
+"""Reading JSON that may be damaged: any defect raises the same kind of error."""
 
 from typing import Any
 
@@ -6,21 +6,21 @@ import msgspec
 
 
 class NotJson(ValueError):
-    """Bytes that are not JSON, or not of the kind that was asked for."""
+    """Bytes that are not JSON, or not of the expected type."""
 
 
 def read_json(content: bytes | str, kind: Any = Any) -> Any:
-    """JSON as a `kind`.
+    """Decode JSON to a value of type `kind`.
 
     Args:
-        content: of a file, or a part of one.
-        kind: what it should be, as `msgspec` takes it.
+        content: of a file, or of a part of one.
+        kind: the expected type, as for `msgspec`.
 
     Raises:
-        NotJson: it is not JSON, not UTF-8, nested too deeply to be read, or of another kind.
+        NotJson: `content` is not JSON, not UTF-8, too deeply nested, or of another type.
     """
     try:
         return msgspec.json.decode(content, type=kind)
-    # msgspec's own errors are ValueErrors, and so is that of bytes that are not UTF-8.
+    # msgspec's errors are ValueErrors, and so is the error for bytes that are not UTF-8.
     except (ValueError, RecursionError) as error:
         raise NotJson(f"{error}" or type(error).__name__) from error

@@ -1,11 +1,11 @@
-"""Bounds in few digits: rounded so that they still hold."""
+"""Rounding bounds to a few digits so that they stay bounds."""
 
 import math
 from decimal import ROUND_CEILING, Context, Decimal
 
 
 def at_most(value: float, digits: int = 4) -> str:
-    """A number in so many significant digits that is not below `value`, as that is written in full: an upper bound stays one."""
+    """`value` rounded up to `digits` significant digits, so that an upper bound stays an upper bound."""
     if not math.isfinite(value):
         return f"{value}"
     return f"{Context(prec=digits, rounding=ROUND_CEILING).create_decimal(Decimal(repr(float(value)))).normalize():f}"

@@ -1,4 +1,4 @@
-"""States as named arrays, and files of them."""
+"""States as named arrays, and files of named arrays."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,10 +22,10 @@ def flatten_state(tree: Any) -> dict[str, np.ndarray]:
 
 
 def restore_state(tree: Any, arrays: Mapping[str, np.ndarray]) -> Any:
-    """A state shaped like `tree` from the arrays `flatten_state` made of one.
+    """The inverse of `flatten_state`: a state with the structure of `tree`.
 
     Raises:
-        RunMismatch: the arrays are those of a state of another shape.
+        RunMismatch: the arrays belong to a state with other names, shapes or types.
     """
     import jax
 
@@ -37,7 +37,7 @@ def restore_state(tree: Any, arrays: Mapping[str, np.ndarray]) -> Any:
             "checkpoint",
             given=f"state {odd}",
             expected="the state of this plan",
-            do="Resume with the plan of the run.",
+            do="Resume with the plan of this run.",
         )
     return jax.tree_util.tree_unflatten(
         jax.tree_util.tree_structure(tree), [arrays[name] for name in expected]
@@ -45,7 +45,7 @@ def restore_state(tree: Any, arrays: Mapping[str, np.ndarray]) -> Any:
 
 
 def tensors(arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> bytes:
-    """A safetensors file of named arrays, with plain values beside them."""
+    """The bytes of a safetensors file with named arrays, and JSON values as metadata."""
     metadata = {"fairyring": msgspec.json.encode(facts).decode()}
     return safetensors.numpy.save(
         {k: np.ascontiguousarray(v).reshape(np.shape(v)) for k, v in arrays.items()}, metadata
@@ -53,16 +53,16 @@ def tensors(arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> bytes
 
 
 def read_tensors(path: Path, *, expected: str, do: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """The plain values and the arrays of a file that `tensors` made.
+    """The JSON values and the arrays of a file that `tensors` encoded.
 
     Args:
         path: of the file.
-        expected: what it should have been, for the error.
-        do: what to do if it is not.
+        expected: what the file should be, for the error.
+        do: what the user can do, for the error.
 
     Raises:
-        RunError: there is no such file.
-        RunDamaged: it is cut short, or no such file.
+        RunError: the file does not exist.
+        RunDamaged: it is truncated, or another kind of file.
     """
     if not path.is_file():
         raise RunError(str(path), given="no such file", expected=expected, do="Check the path.")

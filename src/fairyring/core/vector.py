@@ -1,8 +1,8 @@
 """A pytree of parameters as one flat vector, and back.
 
-The order is fixed and part of the wire format: leaves in the order of `jax.tree_util.tree_flatten_with_path`
-(dict keys sorted, dataclass and module fields in declaration order, tuples by index), each leaf in row-major
-order, one after the other, as float32.
+The order is part of the wire format and never changes: leaves in the order of `jax.tree_util.tree_flatten_with_path`
+(dict keys sorted, fields of dataclasses and modules in order of declaration, tuples by index), one after another, each
+in row-major order and as float32.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from fairyring.core.errors import ModelError
 
 @dataclass(frozen=True)
 class Slot:
-    """Where one leaf lies in the vector: `vector[offset : offset + size]`, row-major."""
+    """The position of a leaf in the vector: `vector[offset : offset + size]`, row-major."""
 
     path: str
     shape: tuple[int, ...]
@@ -34,14 +34,14 @@ class Slot:
 
 @dataclass(frozen=True)
 class Layout:
-    """How a pytree of floating-point arrays lies in a flat float32 vector of length `size`."""
+    """The positions of the leaves of a pytree of floating-point arrays in a float32 vector of length `size`."""
 
     treedef: Any
     slots: tuple[Slot, ...]
 
     @classmethod
     def of(cls, tree: Any) -> "Layout":
-        """The layout of `tree` (arrays or anything with shape and dtype).
+        """The layout of `tree`, whose leaves are arrays or have a shape and a dtype.
 
         Raises:
             ModelError: a leaf is not a floating-point array.
@@ -55,7 +55,7 @@ class Layout:
                     f"parameter {name}",
                     given=getattr(leaf, "dtype", type(leaf).__name__),
                     expected="a floating-point array",
-                    do="Keep constants and integers out of the parameters; only what is trained belongs there.",
+                    do="Keep constants and integers out of the parameters; put only trained arrays into them.",
                 )
             slots.append(Slot(name, tuple(leaf.shape), jnp.dtype(leaf.dtype), offset))
             offset += slots[-1].size
@@ -66,22 +66,22 @@ class Layout:
         return self.slots[-1].offset + self.slots[-1].size if self.slots else 0
 
     def flatten(self, tree: Any) -> jax.Array:
-        """The leaves of `tree`, one after the other: float32 `[size]`."""
+        """The leaves of `tree` as one vector, float32 `[size]`."""
         leaves = self.treedef.flatten_up_to(tree)
         if not leaves:
             return jnp.zeros((0,), jnp.float32)
         return jnp.concatenate([jnp.ravel(leaf).astype(jnp.float32) for leaf in leaves])
 
     def unflatten(self, vector: jax.Array) -> Any:
-        """The tree whose leaves lie in `vector` `[size]`, each in its own dtype."""
+        """The inverse of `flatten`: the tree for `vector` `[size]`, each leaf in its own dtype."""
         leaves = [vector[s.offset : s.offset + s.size].reshape(s.shape).astype(s.dtype) for s in self.slots]
         return jax.tree_util.tree_unflatten(self.treedef, leaves)
 
 
 def digest(leaves: Iterable[Any]) -> bytes:
-    """SHA-256 of arrays, one after the other, with their dtypes and shapes: 32 bytes.
+    """SHA-256 of arrays with their dtypes and shapes: 32 bytes.
 
-    By it devices know that they were all given the same model.
+    Devices use it to check that they all received the same model.
     """
     state = hashlib.sha256(b"fairyring/model\0")
     for leaf in leaves:

@@ -1,4 +1,4 @@
-"""Random words of addressed keys, in the form a CPU makes them fastest."""
+"""Random words from addressed keys, in the form that is fastest on a CPU."""
 
 import jax
 import jax.numpy as jnp
@@ -10,8 +10,8 @@ _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 def threefry(key: jax.Array, counter: jax.Array) -> jax.Array:
     """The first word of Threefry-2x32 (Salmon et al. 2011) of `(counter, 0)`: uint32, the counter's shape.
 
-    The same cipher as JAX's own keys. Written out because it then fuses with what uses it: a rounding of 1.2
-    million coordinates takes 1.9 ms in place of the 13 ms that `jax.random.bits` alone takes.
+    This is the cipher of JAX's own keys. It is written out so that XLA fuses it with its users: rounding 1.2 million
+    coordinates takes 1.9 ms, while `jax.random.bits` alone takes 13 ms.
 
     Args:
         key: a typed key of JAX's default kind.
@@ -35,9 +35,10 @@ def sixteen_bits(key: jax.Array, count: int) -> jax.Array:
 
 
 def below(key: jax.Array, limits: jax.Array) -> jax.Array:
-    """Uniform whole numbers in `[0, limit)`, one a limit: int32. No value is off by more than 2^-32.
+    """Uniform whole numbers in `[0, limit)`, one per limit: int32. Probabilities are accurate to 2^-32.
 
-    The high word of a 32-bit draw times the limit, from 16-bit halves, since no 64-bit product is at hand.
+    This is the high word of a 32-bit draw times the limit, computed from 16-bit halves because JAX has no 64-bit
+    product by default.
     """
     word = threefry(key, jnp.arange(limits.shape[0], dtype=jnp.uint32))
     limit = limits.astype(jnp.uint32)
@@ -49,7 +50,7 @@ def below(key: jax.Array, limits: jax.Array) -> jax.Array:
 
 
 def signs(key: jax.Array, count: int) -> jax.Array:
-    """Independent fair signs: float32 `[count]` of -1 and 1."""
+    """Independent uniform signs: float32 `[count]` of -1 and 1."""
     words = jax.random.bits(key, (-(-count // 32),), jnp.uint32)
     bits = (words[:, None] >> np.arange(32, dtype=np.uint32)) & np.uint32(1)
     return 1.0 - 2.0 * bits.reshape(-1)[:count].astype(jnp.float32)

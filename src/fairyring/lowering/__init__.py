@@ -1,7 +1,11 @@
-"""Programs rewritten for the CPU they run on: same numbers, faster forms. See `lower_for_cpu` and `align_dense`."""
+"""Programs in the form that suits the hardware: which processors run them (`hardware`), and what is rewritten for a CPU.
+
+A rewritten program computes the same numbers faster: see `lower_for_cpu` and `align_dense`.
+"""
 
 from fairyring.lowering._dense import Storage, align_dense
 from fairyring.lowering._elementwise import keeps_padding
+from fairyring.lowering._hardware import Hardware, hardware
 from fairyring.lowering._pass import lower_for_cpu
 
-__all__ = ["Storage", "align_dense", "keeps_padding", "lower_for_cpu"]
+__all__ = ["Hardware", "Storage", "align_dense", "hardware", "keeps_padding", "lower_for_cpu"]

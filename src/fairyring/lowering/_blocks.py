@@ -1,4 +1,4 @@
-"""A convolution in blocks of examples that stay in the cache, with the gradient its form writes for it."""
+"""A convolution computed in blocks of examples that fit into the cache, with the gradient that its form defines."""
 
 from functools import partial
 from typing import Protocol
@@ -11,13 +11,13 @@ from jax import lax
 class Form(Protocol):
     """One way to compute a convolution of stride `strides` without padding, `x` `[n, h, w, c]`, `w` `[k, k, c, o]`.
 
-    A form is a hashable value. `prepare` is linear and done once for all blocks; `finish` is its transpose.
+    A form is hashable. `prepare` is linear, and computed once for all blocks; `finish` is its transpose.
     """
 
     def prepare(self, w: jax.Array) -> jax.Array: ...
 
     def forward(self, x: jax.Array, filters: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """The output `[n, h', w', o]`, and what `backward` needs of `x`."""
+        """The output `[n, h', w', o]`, and the part of `x` that `backward` needs."""
         ...
 
     def backward(
@@ -29,24 +29,24 @@ class Form(Protocol):
     def finish(self, filters: jax.Array) -> jax.Array: ...
 
     def example_bytes(self, x: jax.Array, w: jax.Array) -> int:
-        """What lies in memory at once for one example."""
+        """Bytes of memory for one example."""
         ...
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def in_blocks(x: jax.Array, w: jax.Array, form: Form) -> jax.Array:
-    """The convolution of `x` with `w` in a form, block by block of examples."""
+    """The convolution of `x` with `w` in a form, one block of examples after another."""
     return _forward(x, w, form)[0]
 
 
-_CACHE = 1 << 20  # bytes of a block: it stays in the second-level cache
-_WHOLE = 12 << 20  # bytes below which blocks cost more than they save
+_CACHE = 1 << 20  # bytes of a block; it fits into the second-level cache
+_WHOLE = 12 << 20  # bytes; below, blocks cost more than they save
 
 
 def _block(x: jax.Array, w: jax.Array, form: Form) -> int:
     n, each = x.shape[0], form.example_bytes(x, w)
-    most = n if n * each <= _WHOLE else max(1, min(n, _CACHE // each))
-    return next(size for size in range(most, 0, -1) if n % size == 0)
+    largest = n if n * each <= _WHOLE else max(1, min(n, _CACHE // each))
+    return next(size for size in range(largest, 0, -1) if n % size == 0)
 
 
 def _forward(

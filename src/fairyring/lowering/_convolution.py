@@ -1,4 +1,4 @@
-"""Which form a convolution takes on a CPU, and the way there from any layout."""
+"""The form in which a convolution is computed on a CPU, and its conversion from any layout."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from fairyring.lowering._depthwise import depthwise, grouped
 from fairyring.lowering._direct import direct
 from fairyring.lowering._winograd import winograd as winograd_form
 
-_LARGEST_KERNEL = 49  # taps; every tap of a larger one would be a separate operation
+_LARGEST_KERNEL = 49  # taps; each tap of a kernel can be a separate operation
 
 
 def fast_form_exists(
@@ -26,7 +26,7 @@ def fast_form_exists(
     preferred_element_type: object | None,
     **_: object,
 ) -> bool:
-    """Whether `convolve` takes a `conv_general_dilated` with these operands and parameters."""
+    """Whether `convolve` supports a `conv_general_dilated` with these operands and parameters."""
     spatial = [rhs.shape[axis] for axis in dimension_numbers.rhs_spec[2:]]
     taps = 1
     for size in spatial:
@@ -59,7 +59,7 @@ def convolve(
     winograd: int,
     **_: object,
 ) -> jax.Array:
-    """`lax.conv_general_dilated` for what `fast_form_exists`, with its parameters as a jaxpr holds them."""
+    """`lax.conv_general_dilated` in a fast form, with its parameters as in a jaxpr. See `fast_form_exists`."""
     spec = dimension_numbers
     x = lhs.transpose(_last(spec.lhs_spec))
     w = rhs.transpose((*spec.rhs_spec[2:], spec.rhs_spec[1], spec.rhs_spec[0]))
@@ -72,8 +72,8 @@ def convolve(
     if line:
         y = y[:, :, 0]
     back = [0] * y.ndim
-    for source, target in enumerate(_last(spec.out_spec)):
-        back[target] = source
+    for source, axis in enumerate(_last(spec.out_spec)):
+        back[axis] = source
     return y.transpose(back)
 
 
@@ -87,5 +87,5 @@ def _form(x: jax.Array, w: jax.Array, strides: tuple[int, ...], groups: int, win
 
 
 def _last(spec: Sequence[int]) -> tuple[int, ...]:
-    """Axes in the order batch, space, channels, from a specification in the order batch, channels, space."""
+    """Axes in the order batch, space, channels, for a specification in the order batch, channels, space."""
     return (spec[0], *spec[2:], spec[1])

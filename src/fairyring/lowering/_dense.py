@@ -1,8 +1,8 @@
-"""Dense layers stored and differentiated in the form that suits a CPU's vectors.
+"""Dense layers, stored and differentiated in the form that suits a CPU's vectors.
 
-XLA's loops and Eigen's products are up to three times slower on float32 rows of 62 than of 64 numbers. And a
-weight's gradient, written as a sum of outer products over a small batch, fuses with the optimiser's update into one
-pass over the weights, where a product of matrices writes the gradient to memory first.
+XLA's loops and Eigen's products are up to three times slower with float32 rows of 62 numbers than with rows of 64. The
+gradient of a weight, written as a sum of outer products over a small batch, fuses with the optimiser's update into one
+pass over the weights; a matrix product would write the gradient to memory first.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -18,18 +18,18 @@ from jax.extend.core import primitives
 
 Tree = Any
 
-LANES = 16  # float32 in the widest vector
-MOST_ROWS = 20  # of a batch; above, a product of matrices is as fast as a sum of outer products
+LANES = 16  # float32 numbers in the widest vector
+MOST_ROWS = 20  # of a batch; above, a matrix product is as fast as a sum of outer products
 
 
 class Storage(NamedTuple):
-    """Parameters as they are kept between training steps, and the function that reads them so.
+    """The form of parameters between training steps, and a function that takes them in this form.
 
     Attributes:
-        pad: a tree like the parameters -> the same with rows of whole vectors, zeros at their ends.
-        unpad: the inverse.
+        pad: takes a tree like the parameters, and pads rows with zeros to a multiple of the vector length.
+        unpad: the inverse of `pad`.
         padded: whether `pad` changes any shape.
-        fn: the function of padded parameters. Its gradient is padded too, and zero where the parameters are padded.
+        fn: the function of padded parameters. Its gradient is padded, too, and is zero in the padding.
     """
 
     pad: Callable[[Tree], Tree]
@@ -39,26 +39,26 @@ class Storage(NamedTuple):
 
     @classmethod
     def as_given(cls, fn: Callable[..., Any]) -> "Storage":
-        """Parameters kept as they are."""
+        """Parameters in their own form."""
         return cls(lambda tree: tree, lambda tree: tree, False, fn)
 
 
 def align_dense(
     fn: Callable[..., Any], params: Tree, *rest: Any, pad: bool = True, rows: int = MOST_ROWS
 ) -> Storage:
-    """`fn(params, *rest)` with the weights of its dense layers stored in rows of a multiple of 16 numbers.
+    """`fn(params, *rest)` with the weights of its dense layers stored in rows whose length is a multiple of 16.
 
-    A weight is a float32 matrix of the parameters that `fn` only multiplies with matrices of examples: `x @ w`, or
-    `w @ x.T` as a `vmap` of `w @ x` becomes. Its products get a gradient of their own. Every other parameter, and
-    a matrix whose rows are shorter than 16, stays as it is. Reverse mode only.
+    A weight is a float32 matrix among the parameters that `fn` only multiplies with matrices of examples: `x @ w`, or
+    `w @ x.T`, which is what `vmap` makes of `w @ x`. These products get a custom gradient. All other parameters, and
+    matrices with rows shorter than 16, are stored unchanged. Reverse mode only.
 
     Args:
-        fn: of a tree of arrays and any other trees of arrays. With arguments of other shapes than `rest` its weights
-            may be used otherwise: correct, though slower.
-        params: arrays, or anything with shape and dtype.
-        rest: the same of the other arguments.
-        pad: False to leave the parameters' shapes, and weights whose rows are not whole vectors, as they are.
-        rows: the largest batch whose weight gradients are sums of outer products.
+        fn: a function of a tree of arrays and other trees of arrays. It may be called with other shapes than those of
+            `rest`; if it then uses its weights differently, the result is correct, but slower.
+        params: arrays, or objects with shape and dtype.
+        rest: the other arguments, likewise.
+        pad: False to keep the parameters' shapes; weights whose rows are not a multiple of 16 are then unchanged.
+        rows: the largest batch for which the gradient of a weight is a sum of outer products.
     """
     leaves, treedef = jax.tree.flatten(params)
     shapes = [jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype) for leaf in leaves]
@@ -80,11 +80,11 @@ def align_dense(
         return treedef.unflatten(leaves)
 
     def unpad(tree: Tree) -> Tree:
-        true = [
+        unpadded = [
             leaf[:, : shapes[i].shape[1]] if short.get(i) else leaf
             for i, leaf in enumerate(treedef.flatten_up_to(tree))
         ]
-        return treedef.unflatten(true)
+        return treedef.unflatten(unpadded)
 
     def stored(kept: Tree, *rest: Any) -> Any:
         closed, out = jax.make_jaxpr(fn, return_shape=True)(treedef.unflatten(shapes), *rest)
@@ -102,12 +102,12 @@ def align_dense(
 
 @dataclass(frozen=True)
 class _Weight:
-    """A stored matrix of which the first `columns` columns are true."""
+    """A stored matrix; all but its first `columns` columns are padding."""
 
     stored: jax.Array
     columns: int
 
-    def true(self) -> jax.Array:
+    def unpadded(self) -> jax.Array:
         return self.stored[:, : self.columns]
 
 
@@ -116,21 +116,21 @@ def _may_be_weight(aval: Any) -> bool:
 
 
 def _uses(jaxpr: core.Jaxpr, leaves: dict[core.Var, int]) -> Iterator[tuple[int, bool]]:
-    """Each use of a leaf in a program, and whether it is a dense layer's product."""
+    """Each use of a leaf in a program, and whether it is the product of a dense layer."""
     for eqn in jaxpr.eqns:
-        mine = [leaves.get(a) if isinstance(a, core.Var) else None for a in eqn.invars]
+        indices = [leaves.get(a) if isinstance(a, core.Var) else None for a in eqn.invars]
         if eqn.primitive is primitives.jit_p:
             inner = eqn.params["jaxpr"].jaxpr
-            entered = {var: i for var, i in zip(inner.invars, mine, strict=True) if i is not None}
+            entered = {var: i for var, i in zip(inner.invars, indices, strict=True) if i is not None}
             yield from _uses(inner, entered) if entered else ()
         else:
             place = _weight_place(eqn)
-            yield from ((i, at == place) for at, i in enumerate(mine) if i is not None)
+            yield from ((i, at == place) for at, i in enumerate(indices) if i is not None)
     yield from ((leaves[a], False) for a in jaxpr.outvars if isinstance(a, core.Var) and a in leaves)
 
 
 def _weight_place(eqn: core.JaxprEqn) -> int | None:
-    """Which operand of a product of float32 matrices can be a dense layer's weight: 0, 1 or None."""
+    """The operand of a product of float32 matrices that can be the weight of a dense layer: 0, 1 or None."""
     if eqn.primitive is not primitives.dot_general_p:
         return None
     avals: list[Any] = [atom.aval for atom in (*eqn.invars, *eqn.outvars)]
@@ -158,7 +158,7 @@ def _evaluate(jaxpr: core.Jaxpr, consts: Sequence[Any], args: Sequence[Any], row
         with eqn.ctx.manager:
             out = _apply(eqn, operands, rows)
         values.update(zip(eqn.outvars, out if eqn.primitive.multiple_results else [out], strict=True))
-    return [_true(read(atom)) for atom in jaxpr.outvars]
+    return [_unpadded(read(atom)) for atom in jaxpr.outvars]
 
 
 def _apply(eqn: core.JaxprEqn, operands: list[Any], rows: int) -> Any:
@@ -168,17 +168,17 @@ def _apply(eqn: core.JaxprEqn, operands: list[Any], rows: int) -> Any:
             inner = eqn.params["jaxpr"]
             return _evaluate(inner.jaxpr, inner.consts, operands, rows)
         if place is not None and isinstance(operands[place], _Weight):
-            weight, x = operands[place], _true(operands[1 - place])
+            weight, x = operands[place], _unpadded(operands[1 - place])
             small = x.shape[0] <= rows
             if place == 1:
                 return _times(x, weight.stored, small)[:, : weight.columns]
             x = jnp.pad(x, ((0, 0), (0, weight.stored.shape[1] - weight.columns)))
             return _times_transposed(x, weight.stored, small)
-    return eqn.primitive.bind(*map(_true, operands), **eqn.primitive.get_bind_params(eqn.params))
+    return eqn.primitive.bind(*map(_unpadded, operands), **eqn.primitive.get_bind_params(eqn.params))
 
 
-def _true(value: Any) -> Any:
-    return value.true() if isinstance(value, _Weight) else value
+def _unpadded(value: Any) -> Any:
+    return value.unpadded() if isinstance(value, _Weight) else value
 
 
 def _times(x: jax.Array, w: jax.Array, small: bool) -> jax.Array:
@@ -198,7 +198,7 @@ def _small_times(x: jax.Array, w: jax.Array) -> jax.Array:
 
 def _times_backward(kept: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, w = kept
-    # Without the barrier XLA computes x and g again for every element of the weight.
+    # Without the barrier, XLA recomputes x and g for every element of the weight.
     x, g = lax.optimization_barrier((x, g))
     return g @ w.T, _outer(x, g)
 
@@ -221,7 +221,7 @@ _small_times_transposed.defvjp(lambda x, w: (_small_times_transposed(x, w), (x, 
 
 
 def _outer(x: jax.Array, g: jax.Array) -> jax.Array:
-    """`x.T @ g` as a sum of outer products, one an example: `[n, a]`, `[n, b]` -> `[a, b]`."""
+    """`x.T @ g` as a sum of outer products, one per example: `[n, a]`, `[n, b]` -> `[a, b]`."""
     total = x[0][:, None] * g[0][None, :]
     for i in range(1, x.shape[0]):
         total = total + x[i][:, None] * g[i][None, :]

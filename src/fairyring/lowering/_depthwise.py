@@ -1,4 +1,4 @@
-"""Convolutions in groups of channels: one channel a group as multiply-adds, larger groups as batched products."""
+"""Grouped convolutions: groups of one channel as multiply-adds, larger groups as batched matrix products."""
 
 from functools import partial
 from typing import Any
@@ -34,8 +34,8 @@ def _backward(
     x, w = residuals
     c, m = x.shape[3], w.shape[3] // x.shape[3]
     if m == 1:
-        # The transpose of a depthwise convolution is another, of the spread-out cotangent with the turned filters:
-        # one fused pass, where adding up padded pieces is many.
+        # The transpose of a depthwise convolution is another one, of the dilated cotangent with flipped filters. It is
+        # one fused pass over memory; a sum of padded pieces would be many.
         edges = [
             (k - 1, d - (n - 1) * s - 1, s - 1)
             for k, d, n, s in zip(w.shape[:2], x.shape[1:3], g.shape[1:3], strides, strict=True)

@@ -1,9 +1,9 @@
 """A convolution whose gradients are matrix products.
 
-XLA's forward convolution is near the machine's matrix-product rate on a CPU, except over few channels; the two
-convolutions that automatic differentiation writes for its gradients are not. Here the gradients are written out
-instead: with `u` the k x k windows of the input, the output is `u @ w`, so the weight's gradient is `u.T @ g` and
-the input's is `g @ w.T` with the windows added back where they came from.
+On a CPU, XLA's forward convolution is nearly as fast as a matrix product, except for few channels. The two
+convolutions that automatic differentiation derives for its gradients are not. So the gradients are explicit here: if
+`u` is the k x k windows of the input, the output is `u @ w`. Then the gradient of the weight is `u.T @ g`, and that of
+the input is `g @ w.T`, with the windows added up at their positions.
 """
 
 import math
@@ -15,7 +15,7 @@ from jax import lax
 
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 _ROWS = (((0,), (0,)), ((), ()))  # contract the rows of two matrices
-_FEW = 32  # numbers in a window, of an image's colours, that are multiplied and added in one pass over the output
+_FEW = 32  # numbers in a window; so few, as for an image's colours, are multiplied and added in one pass over the output
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -46,7 +46,7 @@ direct.defvjp(_forward, _backward)
 
 
 def _summed(x: jax.Array, w: jax.Array, strides: tuple[int, ...]) -> jax.Array:
-    """The convolution as a sum of products, which XLA makes one loop of."""
+    """The convolution as a sum of products, which XLA compiles to one loop."""
     kernel = w.shape[:2]
     out = tuple((x.shape[1 + a] - kernel[a]) // strides[a] + 1 for a in range(2))
     total: jax.Array | None = None
@@ -61,7 +61,7 @@ def _summed(x: jax.Array, w: jax.Array, strides: tuple[int, ...]) -> jax.Array:
 def _windows(
     x: jax.Array, kernel: tuple[int, ...], out: tuple[int, ...], strides: tuple[int, ...]
 ) -> jax.Array:
-    """The windows of `x` `[n, h, w, c]`, `[n, *out, k * k * c]`: one axis at a time, in longer runs of memory."""
+    """The windows of `x` `[n, h, w, c]`, `[n, *out, k * k * c]`: one axis at a time, to copy longer runs of memory."""
 
     def along(x: jax.Array, axis: int) -> jax.Array:
         last = (out[axis - 1] - 1) * strides[axis - 1] + 1
@@ -74,7 +74,7 @@ def _windows(
 def taps(
     x: jax.Array, kernel: tuple[int, ...], out: tuple[int, ...], strides: tuple[int, ...]
 ) -> list[jax.Array]:
-    """For each offset of the kernel, row by row, what of `x` `[n, h, w, c]` it is multiplied with: `[n, *out, c]`."""
+    """For each tap of the kernel, row by row, the part of `x` `[n, h, w, c]` that it multiplies: `[n, *out, c]`."""
     return [
         x[
             :,
@@ -89,7 +89,7 @@ def taps(
 def untap(
     pieces: list[jax.Array], shape: tuple[int, ...], kernel: tuple[int, ...], strides: tuple[int, ...]
 ) -> jax.Array:
-    """The transpose of `taps`: add each piece back where it was taken from, into zeros of `shape`."""
+    """The transpose of `taps`: add each piece at its position to zeros of `shape`."""
     out, total = pieces[0].shape[1:3], None
     for index, piece in enumerate(pieces):
         low = divmod(index, kernel[1])
@@ -120,5 +120,5 @@ def weight_gradient(
         windows = _windows(x, shape[:2], g.shape[1:3], strides)
         return lax.dot_general(windows.reshape(len(flat), -1), flat, _ROWS).reshape(shape)
     pieces = taps(x, shape[:2], g.shape[1:3], strides)
-    # A product for each tap: the windows, k * k times the input, are never laid out in memory.
+    # One product per tap, so that the windows, which are k * k times the input, are never written to memory.
     return jnp.stack([lax.dot_general(piece.reshape(-1, c), flat, _ROWS) for piece in pieces]).reshape(shape)

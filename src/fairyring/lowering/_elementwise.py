@@ -1,4 +1,4 @@
-"""Whether a function treats the elements of its arrays one by one, so that zeros may be stored beside them."""
+"""Whether a function works elementwise, so that its arrays may be padded with zeros."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -60,7 +60,7 @@ def _agree(got: np.ndarray, expected: np.ndarray) -> bool:
 
 
 def _operations(jaxpr: core.Jaxpr) -> Iterator[tuple[str, list[Any]]]:
-    """The operations of a program with their constant operands, those of inner programs included."""
+    """The operations of a program and of its inner programs, with their constant operands."""
     for eqn in jaxpr.eqns:
         yield (
             eqn.primitive.name,

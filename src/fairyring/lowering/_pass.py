@@ -1,4 +1,4 @@
-"""A program rewritten for the CPU it runs on: the same numbers, some operations in a faster form."""
+"""Rewriting a program for a CPU: it computes the same numbers, with some operations in a faster form."""
 
 from collections.abc import Callable, Sequence
 from functools import partial, wraps
@@ -14,8 +14,8 @@ from fairyring.lowering._convolution import convolve, fast_form_exists
 from fairyring.lowering._pooling import max_pool, pools_side_by_side
 from fairyring.lowering._random import draws_threefry_bits, threefry_bits
 
-# Primitives whose inner programs are rewritten. Those with a custom rule are left alone: rewritten inside, they
-# would no longer be what their author's rule belongs to.
+# Primitives whose inner programs are rewritten. Those with a custom derivative are not, because it belongs to the
+# program as its author wrote it.
 _ENTERED = (
     primitives.jit_p,
     primitives.scan_p,
@@ -26,28 +26,28 @@ _ENTERED = (
 
 
 def lower_for_cpu(fn: Callable[..., Any], *, winograd: int = 4) -> Callable[..., Any]:
-    """`fn`, with its convolutions, max-pools and random bits in forms that are fast on a CPU, forward and backward.
+    """`fn` with its convolutions, max-pools and random bits in forms that are fast on a CPU, forward and backward.
 
-    `fn` is traced to a jaxpr, and the jaxpr is evaluated with these replaced:
+    `fn` is traced to a jaxpr, and the jaxpr is evaluated with these replacements:
 
-    - `conv_general_dilated`, one or two spatial axes, any layout, stride, padding and groups, float32: by forms
-      with gradients of their own (matrix products; Winograd's for 3x3 kernels of stride 1);
-    - `reduce_window_max` whose windows lie side by side: by a maximum of slices;
-    - `random_bits` of Threefry keys: the same bits, without the loop JAX compiles on a CPU.
+    - `conv_general_dilated` in float32 with one or two spatial axes and any layout, stride, padding and groups: by forms
+      with custom gradients (matrix products; Winograd's form for 3x3 kernels of stride 1);
+    - `reduce_window_max` with adjacent windows: by a maximum of slices;
+    - `random_bits` of Threefry keys: by the same bits, without the loop that JAX compiles on a CPU.
 
-    Everything else is bound unchanged, custom derivatives included, as are convolutions with dilation, other
-    types or larger kernels. The result composes with `jax.grad`, `jit`, `vmap`, `scan` and `jax.export`; lower
-    first, differentiate after: `jax.grad(lower_for_cpu(loss))`. Reverse mode only, like anything with a custom vjp.
-    Inside `jax.shard_map` it needs `check_vma=False`: a jaxpr evaluated again carries no record of mesh axes.
+    Everything else is unchanged, including custom derivatives and convolutions with dilation, other types or larger
+    kernels. The result composes with `jax.grad`, `jit`, `vmap`, `scan` and `jax.export`. Lower first and differentiate
+    afterwards: `jax.grad(lower_for_cpu(loss))`. Only reverse mode works, as for every function with a custom vjp.
+    Inside `jax.shard_map` it needs `check_vma=False`, because an evaluated jaxpr has no record of mesh axes.
 
     Args:
         fn: a function of pytrees of arrays, returning pytrees of arrays.
-        winograd: 4 for F(4, 3) (relative error of a convolution about 1e-5), 2 for F(2, 3) (about 1e-6, like the
-            direct form; slower), 0 for the direct form everywhere. Trained on MNIST, loss curves with 4 differ from
-            those with 0 no more than those with 2 do, and four times less than those of another seed.
+        winograd: 4 for F(4, 3), with a relative error of about 1e-5 in a convolution; 2 for F(2, 3), which is slower and
+            has about 1e-6, like the direct form; 0 for the direct form only. In training on MNIST, loss curves with 4
+            and with 2 differ equally from those with 0, and four times less than those of different seeds.
 
     Raises:
-        PlanError: `winograd` is none of these.
+        PlanError: `winograd` is not 0, 2 or 4.
     """
     if winograd not in (0, 2, 4):
         raise PlanError(
@@ -74,7 +74,7 @@ def _evaluate(jaxpr: core.Jaxpr, consts: Sequence[Any], args: Sequence[Any], win
         operands = [read(atom) for atom in eqn.invars]
         with eqn.ctx.manager:
             out: Any
-            if not _concerns(eqn):
+            if not _is_rewritten(eqn):
                 out = eqn.primitive.bind(*operands, **eqn.primitive.get_bind_params(eqn.params))
             elif eqn.primitive is primitives.conv_general_dilated_p:
                 out = convolve(*operands, **eqn.params, winograd=winograd)
@@ -90,8 +90,8 @@ def _evaluate(jaxpr: core.Jaxpr, consts: Sequence[Any], args: Sequence[Any], win
     return [read(atom) for atom in jaxpr.outvars]
 
 
-def _concerns(eqn: core.JaxprEqn) -> bool:
-    """Whether an equation is replaced, or holds one that is."""
+def _is_rewritten(eqn: core.JaxprEqn) -> bool:
+    """Whether an equation is replaced, or has an inner equation that is."""
     if eqn.primitive is primitives.conv_general_dilated_p:
         return fast_form_exists(*(atom.aval for atom in eqn.invars), **eqn.params)
     if eqn.primitive is primitives.reduce_window_max_p:
@@ -99,25 +99,25 @@ def _concerns(eqn: core.JaxprEqn) -> bool:
     if eqn.primitive is primitives.random_bits_p:
         return draws_threefry_bits(eqn.invars[0].aval, **eqn.params)
     return eqn.primitive in _ENTERED and any(
-        _concerns(inner) for jaxpr in _programs(eqn) for inner in jaxpr.eqns
+        _is_rewritten(inner) for jaxpr in _programs(eqn) for inner in jaxpr.eqns
     )
 
 
 def _programs(eqn: core.JaxprEqn) -> list[core.Jaxpr]:
     """The inner programs of an equation."""
-    found = []
+    programs = []
     for value in eqn.params.values():
         for one in value if isinstance(value, tuple) else (value,):
             if isinstance(one, core.ClosedJaxpr):
-                found.append(one.jaxpr)
+                programs.append(one.jaxpr)
             elif isinstance(one, core.Jaxpr):
-                found.append(one)
-    return found
+                programs.append(one)
+    return programs
 
 
 def _enter(eqn: core.JaxprEqn, operands: Sequence[Any], winograd: int) -> Any:
     """Bind an equation with its inner programs rewritten."""
-    if eqn.primitive is primitives.remat_p:  # the only one whose program is not closed
+    if eqn.primitive is primitives.remat_p:  # the only primitive whose program is not closed
         inner = partial(_evaluate, eqn.params["jaxpr"], (), winograd=winograd)
         settings = {name: eqn.params[name] for name in ("prevent_cse", "policy")}
         return jax.checkpoint(lambda *args: inner(args), **settings)(*operands)

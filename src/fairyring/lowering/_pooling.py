@@ -1,4 +1,4 @@
-"""Max-pooling over windows that do not overlap, with a gradient that is one pass over memory."""
+"""Max-pooling over adjacent windows, with a gradient that takes one pass over memory."""
 
 import itertools
 import math
@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-_LARGEST_WINDOW = 64  # places; each is a slice of its own
+_LARGEST_WINDOW = 64  # elements; each takes a separate slice
 
 
 def pools_side_by_side(
@@ -22,7 +22,7 @@ def pools_side_by_side(
     base_dilation: Sequence[int],
     window_dilation: Sequence[int],
 ) -> bool:
-    """Whether `max_pool` is the same as `reduce_window_max` with these parameters."""
+    """Whether `max_pool` computes the same as `reduce_window_max` with these parameters."""
     return (
         tuple(window_dimensions) == tuple(window_strides)
         and math.prod(window_dimensions) <= _LARGEST_WINDOW
@@ -35,14 +35,14 @@ def pools_side_by_side(
 
 @partial(jax.custom_vjp, nondiff_argnums=(1,))
 def max_pool(x: jax.Array, window: tuple[int, ...]) -> jax.Array:
-    """The largest value in each window of `x`; windows lie side by side, and what fills none is left out.
+    """The maximum of each window of `x`. Windows are adjacent; incomplete ones at the edge are dropped.
 
-    The gradient goes to one element of each window, the first in row-major order that equals the maximum, which
-    is what XLA's own `select_and_scatter` does. (The derivative of `jnp.max` would share it among ties, and after
-    a ReLU most windows tie.) A window that holds a NaN passes its gradient to its last element.
+    The gradient goes to one element of each window: the first in row-major order that equals the maximum, as in XLA's
+    `select_and_scatter`. (The derivative of `jnp.max` would divide it among ties, and after a ReLU most windows have
+    ties.) A window with a NaN passes its gradient to its last element.
     """
-    # XLA fuses nothing into or out of a concatenation; fused into what follows, each maximum would be slower than
-    # the whole pool (an eighth of a training step of a small network).
+    # XLA does not fuse across a concatenation. Fused into the next operation, a maximum would be slower than the whole
+    # pool (an eighth of a training step of a small network).
     half = x.shape[0] // 2 // window[0] * window[0]
     return jnp.concatenate([_top(x[:half], window), _top(x[half:], window)]) if half else _top(x, window)
 
@@ -60,7 +60,7 @@ def _backward(
     window: tuple[int, ...], residuals: tuple[jax.Array, jax.Array], g: jax.Array
 ) -> tuple[jax.Array]:
     winner, x = residuals
-    # [d0 / w0, w0, d1 / w1, w1, ...]: the odd axes run inside a window.
+    # [d0 / w0, w0, d1 / w1, w1, ...]: the odd axes are inside a window.
     blocks = tuple(itertools.chain.from_iterable(zip(g.shape, window, strict=True)))
     outer = tuple(range(0, 2 * g.ndim, 2))
     place = jnp.zeros((), winner.dtype)
@@ -85,9 +85,9 @@ def _top(x: jax.Array, window: tuple[int, ...]) -> jax.Array:
 
 
 def _members(x: jax.Array, window: tuple[int, ...]) -> list[jax.Array]:
-    """For each place in a window, in row-major order, the elements of `x` in that place."""
-    whole = [d // w * w for d, w in zip(x.shape, window, strict=True)]
+    """For each position in a window, in row-major order, the elements of `x` at this position."""
+    covered = [d // w * w for d, w in zip(x.shape, window, strict=True)]
     return [
-        lax.slice(x, start, [s + n - w + 1 for s, n, w in zip(start, whole, window, strict=True)], window)
+        lax.slice(x, start, [s + n - w + 1 for s, n, w in zip(start, covered, window, strict=True)], window)
         for start in itertools.product(*(range(w) for w in window))
     ]

@@ -1,7 +1,7 @@
 """Threefry's random bits without its loop: the same bits, in registers.
 
-On a CPU JAX compiles the twenty rounds of Threefry-2x32 as a loop over arrays, so every few rounds the whole state
-goes through memory. Written out, they are one fused pass.
+On a CPU JAX compiles the twenty rounds of Threefry-2x32 to a loop over arrays, so every few rounds the whole state
+goes through memory. Unrolled, they are one fused pass.
 
 Salmon, Moraes, Dror and Shaw, "Parallel Random Numbers: As Easy as 1, 2, 3", SC 2011.
 """
@@ -16,12 +16,12 @@ from jax import lax
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = 0x1BD11BDA
-_BLOCK = 1 << 14  # numbers drawn at a time; they stay in the first cache
-_FEWEST = 1 << 10  # numbers a key, of many keys, for which a loop over the keys is worth its turns
+_BLOCK = 1 << 14  # numbers drawn at a time; they fit into the first-level cache
+_FEWEST = 1 << 10  # numbers per key from which a loop over several keys pays off
 
 
 def draws_threefry_bits(key: Any, *, bit_width: int, shape: Sequence[int]) -> bool:
-    """Whether `threefry_bits` is the same as `random_bits` with these parameters."""
+    """Whether `threefry_bits` computes the same as `random_bits` with these parameters."""
     config: Any = jax.config
     return (
         (key.shape == () or math.prod(shape) >= _FEWEST)
@@ -34,10 +34,10 @@ def draws_threefry_bits(key: Any, *, bit_width: int, shape: Sequence[int]) -> bo
 
 
 def threefry_bits(key: jax.Array, shape: Sequence[int]) -> jax.Array:
-    """The uint32 bits `[*key.shape, *shape]` that `jax.random.bits` draws from each key, each from its own position.
+    """The bits that `jax.random.bits` draws from each key: uint32 `[*key.shape, *shape]`.
 
-    They are drawn a block at a time. A loop is the one thing XLA fuses into nothing: the rounds, fused into each
-    user of the bits, would be computed once a use and not in vector registers.
+    They are drawn in blocks, by a loop, because XLA does not fuse a loop into its users. Fused into each user of the
+    bits, the rounds would be computed once per use, and not in vector registers.
     """
     if key.shape:
         each = lax.map(lambda one: threefry_bits(one, shape), key.reshape(-1))

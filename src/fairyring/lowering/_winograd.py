@@ -1,9 +1,9 @@
 """Winograd's minimal filtering for 3x3 convolutions of stride 1: fewer multiplications, as matrix products.
 
-F(m, 3) computes an m x m tile of outputs from an (m + 2) x (m + 2) tile of inputs with (m + 2)^2 products a pair of
-channels, where the direct form needs 9 m^2: 2.25 times fewer for m = 2, 4 times fewer for m = 4. With the tiles
-of the input as the columns of a matrix, each of the three transforms is one product with a small constant matrix, and
-what lies between them is (m + 2)^2 products of [tiles, channels] with [channels, channels].
+F(m, 3) computes an m x m tile of outputs from an (m + 2) x (m + 2) tile of inputs with (m + 2)^2 products per pair of
+channels. The direct form needs 9 m^2, which is 2.25 times as many for m = 2, and 4 times as many for m = 4. With the
+tiles of the input as columns of a matrix, each of the three transforms is one product with a small constant matrix.
+Between them are (m + 2)^2 products of [tiles, channels] with [channels, channels].
 
 Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016 (arXiv:1509.09308).
 """
@@ -21,7 +21,7 @@ from fairyring.lowering._blocks import in_blocks
 
 
 class _Transforms(NamedTuple):
-    """What is applied to flattened tiles: input `[a^2, a^2]`, weights `[a^2, 9]`, output `[m^2, a^2]`, a = m + 2."""
+    """The transforms of flattened tiles, with a = m + 2: input `[a^2, a^2]`, weights `[a^2, 9]`, output `[m^2, a^2]`."""
 
     input: Any
     weight: Any
@@ -113,13 +113,13 @@ class _Tiles:
         return 4 * (self.m + 2) ** 2 * tiles * (w.shape[2] + w.shape[3])
 
 
-# How tiles are moved decides the speed. XLA's CPU backend makes slow loops of one transpose or of (m + 2)^2 strided
-# slices, and slower ones where it fuses them into a neighbour. It fuses nothing into or out of a concatenation, so
-# each move is two stacks of long runs of memory, one axis of tiles at a time.
+# The way tiles are copied determines the speed. XLA's CPU backend compiles one transpose, or (m + 2)^2 strided slices,
+# to slow loops, and to slower ones if it fuses them with another operation. It does not fuse across a concatenation,
+# so each copy is made by two stacks of long runs of memory, one axis of tiles at a time.
 
 
 def _untile(y: Any) -> jax.Array:
-    """Tiles `[m, m, n, p, q, o]` side by side: `[n, p * m, q * m, o]`."""
+    """Tiles `[m, m, n, p, q, o]`, joined: `[n, p * m, q * m, o]`."""
     m, _, n, p, q, o = y.shape
     halves = [half.transpose(2, 3, 0, 4, 1, 5) for half in (y[:, :, : n // 2], y[:, :, n // 2 :])]
     return jnp.concatenate(halves).reshape(n, p * m, q * m, o)
@@ -149,14 +149,14 @@ def _cut(x: jax.Array, m: int) -> jax.Array:
 
 
 def _uncut(d: Any, m: int) -> jax.Array:
-    """The transpose of `_cut`: overlapping tiles `[m + 2, m + 2, n, p, q, c]` added up."""
+    """The transpose of `_cut`: the sum of overlapping tiles `[m + 2, m + 2, n, p, q, c]`."""
     d = _overlap(_overlap(d, 0, 3, m), 1, 4, m)  # [m, m, n, p + 1, q + 1, c]
     n, p, q, c = d.shape[2:]
     return d.transpose(2, 3, 0, 4, 1, 5).reshape(n, p * m, q * m, c)
 
 
 def _overlap(d: jax.Array, inside: int, along: int, m: int) -> jax.Array:
-    """Add the last two places of each tile to the first two of the next, one axis of tiles at a time."""
+    """Add the last two positions of each tile to the first two of the next, along one axis of tiles."""
     own = lax.slice_in_dim(d, 0, m, axis=inside)
     over = lax.slice_in_dim(d, m, m + 2, axis=inside)
     zero = jnp.zeros((), d.dtype)

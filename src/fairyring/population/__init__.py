@@ -1,8 +1,8 @@
-"""Federated data: who owns which examples, where they come from, how rows are dealt among clients.
+"""Federated data: examples grouped by client.
 
 Population     rows of columns, grouped by client, in memory or memory-mapped
-partition      clients out of data that has none: uniform, dirichlet, shards, quantity_skew, by_column
-load           published sets as populations; catalogue says what each is
+partition      divides data without clients among clients: uniform, dirichlet, shards, quantity_skew, by_column
+load           reads a published data set, or one of your own; describe(name) says what a published one is
 """
 
 from fairyring.population import partition

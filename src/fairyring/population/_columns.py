@@ -1,4 +1,4 @@
-"""What may be a column, an id or an attribute; each bad one refused with its name, row and remedy."""
+"""Checks of columns, ids, attributes and options. Errors give the name, the row and what to do."""
 
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
@@ -9,14 +9,14 @@ import numpy as np
 from fairyring.core.errors import PopulationError
 
 _NUMERIC = "biuf"
-_BLOCK = 1 << 22  # values looked at together when a column is checked, so that a mapped file stays on disk
+_BLOCK = 1 << 22  # values checked at a time, so that a mapped file is not read into memory as a whole
 
 
 def as_columns(given: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """`given` as numeric arrays `[rows, ...]` of one length. Arrays, mapped ones too, are not copied.
+    """`given` as numeric arrays `[rows, ...]` of equal length. Arrays, including mapped ones, are not copied.
 
     Raises:
-        PopulationError: there is no column, no row, a value is not a number, lengths differ, or rows of one
+        PopulationError: there is no column or no row, a value is not a number, lengths differ, or the rows of a
             column have different shapes.
     """
     if not isinstance(given, Mapping) or not given:
@@ -34,14 +34,14 @@ def as_columns(given: Mapping[str, Any]) -> dict[str, np.ndarray]:
                 f"column {name!r}",
                 given=f"{len(columns[name])} rows",
                 expected=f"{len(columns[first])} rows, as in column {first!r}",
-                do="Give every column one value an example.",
+                do="Give every column one value per example.",
             )
     if not len(columns[first]):
         raise PopulationError(
             "population",
             given="columns without a row",
             expected="at least one example",
-            do="Check what was read, or the filter before it.",
+            do="Check what was read, and how it was filtered.",
         )
     return columns
 
@@ -69,14 +69,14 @@ def _as_column(name: str, value: Any) -> np.ndarray:
         raise PopulationError(
             f"column {name!r}",
             given=f"the single value {array!r}",
-            expected="one value a row",
-            do="Give an array whose first axis counts the examples.",
+            expected="one value per row",
+            do="Give an array whose first axis is over examples.",
         )
     if 0 in array.shape[1:]:
         raise PopulationError(
             f"column {name!r}",
-            given=f"rows of shape {array.shape[1:]}, which hold nothing",
-            expected="at least one number a row",
+            given=f"rows of shape {array.shape[1:]}, which are empty",
+            expected="at least one number per row",
             do="Leave the column out.",
         )
     return array
@@ -97,15 +97,15 @@ def check_finite(columns: Mapping[str, np.ndarray]) -> None:
                     f"column {name!r}, row {row}",
                     given=bad[~np.isfinite(bad)].ravel()[0] if bad.ndim else bad[()],
                     expected="finite numbers",
-                    do="Drop these rows, or fill missing values before the population is made.",
+                    do="Drop these rows, or fill in missing values first.",
                 )
 
 
 def as_ids(given: Any, what: str = "client ids") -> np.ndarray:
-    """Client names as a one-dimensional array of integers or strings (never objects).
+    """Client ids as a one-dimensional array of integers or strings (never objects).
 
     Raises:
-        PopulationError: not one-dimensional, or neither integers nor strings.
+        PopulationError: the array is not one-dimensional, or has neither integers nor strings.
     """
     array = np.asarray(given)
     if array.dtype.kind == "O":
@@ -118,22 +118,22 @@ def as_ids(given: Any, what: str = "client ids") -> np.ndarray:
         missing = [i for i, v in enumerate(array.ravel()[:1_000_000].tolist()) if v is None or v != v]
         raise PopulationError(
             what,
-            given=f"no name at row {missing[0]}" if missing else f"an array {array.dtype} {array.shape}",
+            given=f"no id at row {missing[0]}" if missing else f"an array {array.dtype} {array.shape}",
             expected="one integer or one string each",
-            do="Drop or name the rows without a client; turn other types into strings with astype(str).",
+            do="Drop the rows without a client, or give them one; convert other types with astype(str).",
         )
     return array.astype(np.int64) if array.dtype.kind == "b" else array
 
 
 def check_unique(ids: np.ndarray, what: str = "client ids") -> None:
-    """Raise `PopulationError` if an id stands twice in `ids`."""
+    """Raise `PopulationError` if an id occurs twice in `ids`."""
     values, counts = np.unique(ids, return_counts=True)
     if len(values) != len(ids):
         raise PopulationError(
             what,
             given=f"{values[counts > 1][0]!r} {int(counts.max())} times",
             expected="every client once",
-            do="Remove the repetitions.",
+            do="Remove the duplicates.",
         )
 
 
@@ -148,15 +148,15 @@ def as_attributes(given: Mapping[str, Any] | None, clients: int) -> dict[str, np
             raise PopulationError(
                 f"attribute {name!r}",
                 given=f"an array {array.dtype} {array.shape}",
-                expected=f"{clients} numbers or strings, one a client",
-                do="Order attributes as the clients are ordered (see ids).",
+                expected=f"{clients} numbers or strings, one per client",
+                do="Give attributes in the order of the clients (see ids).",
             )
         attributes[str(name)] = array
     return attributes
 
 
 def refuse_unknown_name(what: str, name: object, known: Iterable[str]) -> None:
-    """Raise `PopulationError` if `name` is not one of `known`, with the nearest known name."""
+    """Raise `PopulationError` if `name` is not one of `known`. The error suggests the nearest known name."""
     known = list(known)
     if name in known:
         return
@@ -164,34 +164,39 @@ def refuse_unknown_name(what: str, name: object, known: Iterable[str]) -> None:
     raise PopulationError(
         what,
         given=repr(name),
-        expected=f"one of {', '.join(known)}" if known else "none: there are no names here",
+        expected=f"one of {', '.join(known)}" if known else "none, as there are no names to choose from",
         do=f"Did you mean {near[0]!r}?" if near else "Choose one of these.",
     )
 
 
-def whole_number(what: str, value: object, least: int) -> int:
-    """`value` as an int of at least `least`, or `PopulationError`."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+def whole_number(what: str, value: object, minimum: int) -> int:
+    """`value` as an int of at least `minimum`; raises `PopulationError` otherwise."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < minimum:
         raise PopulationError(
-            what, given=repr(value), expected=f"a whole number of at least {least}", do="Change it."
+            what,
+            given=repr(value),
+            expected=f"a whole number of at least {minimum}",
+            do=f"Give {what} as one.",
         )
     return int(value)
 
 
-def share(what: str, value: object) -> float:
-    """`value` as a float strictly between 0 and 1, or `PopulationError`."""
+def proper_fraction(what: str, value: object) -> float:
+    """`value` as a float strictly between 0 and 1; raises `PopulationError` otherwise."""
     if isinstance(value, bool) or not isinstance(value, int | float | np.floating) or not 0 < value < 1:
         raise PopulationError(
             what,
             given=repr(value),
             expected="a number between 0 and 1, both excluded",
-            do="Give the share of the first part, such as 0.8.",
+            do="Give a fraction such as 0.8.",
         )
     return float(value)
 
 
 def positive(what: str, value: object) -> float:
-    """`value` as a finite float above 0, or `PopulationError`."""
+    """`value` as a finite float above 0; raises `PopulationError` otherwise."""
     if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not 0 < value < np.inf:
-        raise PopulationError(what, given=repr(value), expected="a finite number above 0", do="Change it.")
+        raise PopulationError(
+            what, given=repr(value), expected="a finite number above 0", do=f"Give {what} as one."
+        )
     return float(value)

@@ -1,4 +1,4 @@
-"""A quick hash that tells whether a resumed run meets the population it began with."""
+"""A fast hash of a population, by which a resumed run recognises the one it began with."""
 
 import hashlib
 import json
@@ -11,8 +11,8 @@ from fairyring.population._mapped import release
 if TYPE_CHECKING:
     from fairyring.population.population import Population
 
-_WHOLE = 16 << 20  # bytes of rows up to which all of them are hashed
-_CLIENTS, _ROWS = 64, 8  # of a larger population: this many clients, of each this many rows
+_WHOLE = 16 << 20  # bytes; up to this size all rows are hashed
+_CLIENTS, _ROWS = 64, 8  # of a larger population, this many clients and this many rows of each
 
 
 def fingerprint(population: "Population") -> str:
@@ -25,16 +25,15 @@ def fingerprint(population: "Population") -> str:
     for name in sorted(population.attributes):
         _add(digest, population.attributes[name])
 
-    row_bytes = sum(int(np.prod(shape)) * np.dtype(dtype).itemsize for dtype, shape in shapes.values())
-    owning = np.flatnonzero(population.sizes)
-    if population.stored and population.examples * row_bytes <= _WHOLE:
+    with_examples = np.flatnonzero(population.sizes)
+    if population.stored and population.examples * population.row_bytes() <= _WHOLE:
         columns, _ = population.rows()
         for name in names:
             _add(digest, columns[name])
         return digest.hexdigest()
-    for place in np.unique(np.linspace(0, len(owning) - 1, _CLIENTS).astype(np.int64)):
-        columns = population.client(int(owning[place]))
-        rows = np.unique(np.linspace(0, population.sizes[owning[place]] - 1, _ROWS).astype(np.int64))
+    for place in np.unique(np.linspace(0, len(with_examples) - 1, _CLIENTS).astype(np.int64)):
+        columns = population.client(int(with_examples[place]))
+        rows = np.unique(np.linspace(0, population.sizes[with_examples[place]] - 1, _ROWS).astype(np.int64))
         for name in names:
             _add(digest, columns[name][rows])
     if population.stored:

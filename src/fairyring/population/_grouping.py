@@ -1,4 +1,4 @@
-"""Rows in any order brought together client by client: one stable sort, or none where they are in order."""
+"""Grouping rows by client: one stable sort, or none if they are in order already."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,8 +10,12 @@ from fairyring.population._columns import as_ids, check_unique, refuse_unknown_n
 
 
 def split_off_client(columns: Mapping[str, Any], client: Any) -> tuple[dict[str, Any], Any]:
-    """The data columns, and who owns each row. `client` names a column, which is then no data column, or is
-    the owners themselves."""
+    """The data columns, and the client of each row.
+
+    Args:
+        columns: all columns.
+        client: the client of each row, or the name of the column with it, which is then not a data column.
+    """
     if not isinstance(client, str):
         return dict(columns), client
     refuse_unknown_name("client column", client, columns)
@@ -19,20 +23,20 @@ def split_off_client(columns: Mapping[str, Any], client: Any) -> tuple[dict[str,
 
 
 def owners(client: Any, rows: int, clients: Any = None) -> tuple[np.ndarray, np.ndarray]:
-    """Ids of the clients, and for each row the index of its client, int64 `[rows]`.
+    """The ids of the clients, and the index of each row's client, int64 `[rows]`.
 
-    Ids are sorted, or in the order of `clients` where that is given; then some may own no row.
+    Ids are sorted. If `clients` is given, they are in its order, and some may own no row.
 
     Raises:
-        PopulationError: the number of owners is not `rows`, or one of them is not in `clients`.
+        PopulationError: there are not `rows` owners, or one of them is not in `clients`.
     """
     values = as_ids(client, "client of each row")
     if len(values) != rows:
         raise PopulationError(
             "client of each row",
             given=f"{len(values)} values",
-            expected=f"{rows}, one a row",
-            do="Give one client for every example.",
+            expected=f"{rows}, one per row",
+            do="Give one client per example.",
         )
     if clients is None:
         return _ranked(values)
@@ -42,17 +46,17 @@ def owners(client: Any, rows: int, clients: Any = None) -> tuple[np.ndarray, np.
         raise PopulationError(
             "clients",
             given=f"{len(ids)} ids of type {ids.dtype}",
-            expected=f"every client that owns a row, named by {values.dtype} as the rows name it",
-            do="List all clients, those without examples too.",
+            expected=f"ids of type {values.dtype}, as in the rows, of all clients that own a row",
+            do="List all clients, including those without examples.",
         )
     order = np.argsort(ids, kind="stable")
     place = np.minimum(np.searchsorted(ids, values, sorter=order), len(ids) - 1)
     owner = order[place]
-    strangers = np.flatnonzero(ids[owner] != values)
-    if len(strangers):
+    unknown = np.flatnonzero(ids[owner] != values)
+    if len(unknown):
         raise PopulationError(
-            f"client of row {strangers[0]}",
-            given=repr(values[strangers[0]].item()),
+            f"client of row {unknown[0]}",
+            given=repr(values[unknown[0]].item()),
             expected="one of the ids in clients",
             do="Add it to clients, or drop its rows.",
         )
@@ -60,8 +64,10 @@ def owners(client: Any, rows: int, clients: Any = None) -> tuple[np.ndarray, np.
 
 
 def _ranked(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The distinct values, sorted, and the place of each value among them."""
-    if np.all(values[1:] >= values[:-1]):  # many data sets come grouped; fifty million rows need no sort then
+    """The distinct values, sorted, and the position of each value among them."""
+    if np.all(
+        values[1:] >= values[:-1]
+    ):  # many data sets are grouped already, and then fifty million rows need no sort
         new = np.concatenate([[True], values[1:] != values[:-1]])
         return values[new], np.cumsum(new) - 1
     ids, owner = np.unique(values, return_inverse=True)
@@ -71,9 +77,9 @@ def _ranked(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def by_owner(
     columns: Mapping[str, np.ndarray], owner: np.ndarray, clients: int
 ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
-    """Columns with the rows of each client together, and `starts`, `sizes` int64 `[clients]`.
+    """Columns with the rows grouped by client, and `starts` and `sizes`, int64 `[clients]`.
 
-    The order of rows within a client is kept. Columns already in order are not copied.
+    The order of a client's rows is kept. Columns that are in order already are not copied.
     """
     sizes = np.bincount(owner, minlength=clients).astype(np.int64)
     starts = np.cumsum(sizes) - sizes

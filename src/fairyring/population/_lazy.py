@@ -1,4 +1,4 @@
-"""A population whose clients are loaded by a function when they are asked for, one at a time."""
+"""A population whose clients are loaded by a function, one at a time, when their rows are needed."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
@@ -12,20 +12,19 @@ from fairyring.population._columns import (
     as_ids,
     check_finite,
     check_unique,
+    proper_fraction,
     refuse_unknown_name,
-    share,
     whole_number,
 )
-from fairyring.population.population import Population, draw_within, first_part
+from fairyring.population.population import Population, draw_within, first_part_sizes
 
-Rows = dict[str, np.ndarray]
+Columns = dict[str, np.ndarray]
 
 
 class LazyPopulation(Population):
     """See `Population.from_function`.
 
-    `starts` are those that the rows would have if they were stored; a view keeps the indices that the
-    function knows its clients by.
+    `starts` are the ones that stored rows would have. A view keeps the indices with which the function was defined.
     """
 
     def __init__(
@@ -40,25 +39,25 @@ class LazyPopulation(Population):
         ids = np.arange(whole_number("clients", clients, 1)) if isinstance(clients, int) else as_ids(clients)
         check_unique(ids)
         self._load = load
-        self._known_as = np.arange(len(ids))
+        self._original = np.arange(len(ids))
         counted = np.asarray([self._count(i) for i in range(len(ids))] if sizes is None else sizes)
         if counted.shape != ids.shape or counted.dtype.kind not in "iu" or (counted < 0).any():
             raise PopulationError(
                 "sizes",
                 given=f"an array {counted.dtype} {counted.shape}",
-                expected=f"{len(ids)} whole numbers of at least 0, one a client",
-                do="Say how many examples each client has, or leave sizes out to have them counted.",
+                expected=f"{len(ids)} whole numbers of at least 0, one per client",
+                do="Give the number of examples of each client, or leave out sizes to have them counted.",
             )
         counted = counted.astype(np.int64)
-        self._settle(np.cumsum(counted) - counted, counted, ids, as_attributes(attributes, len(ids)))
+        self._set_clients(np.cumsum(counted) - counted, counted, ids, as_attributes(attributes, len(ids)))
         self._columns = self._schema(example)
 
     def _count(self, i: int) -> int:
         columns = self._load(i)
         return len(next(iter(columns.values()))) if columns else 0
 
-    def _schema(self, example: Mapping[str, Any] | None) -> Rows:
-        """Columns without a row, for their names, row shapes and types."""
+    def _schema(self, example: Mapping[str, Any] | None) -> Columns:
+        """Columns without rows, which have the names, row shapes and types."""
         if example is None:
             first = int(np.flatnonzero(self.sizes)[0])
             return {name: column[:0] for name, column in as_columns(self._load(first)).items()}
@@ -71,20 +70,20 @@ class LazyPopulation(Population):
             "columns",
             given="a population whose clients are loaded by a function",
             expected="one whose rows are stored",
-            do="Use gather(clients), or in_memory() if all rows fit.",
+            do="Use gather(clients), or in_memory() if all rows fit into memory.",
         )
 
     @property
     def stored(self) -> bool:
         return False
 
-    def client(self, i: int) -> Rows:
+    def client(self, i: int) -> Columns:
         """The columns of client `i`, loaded and checked."""
         [i] = self._indices([i])
         if not self.sizes[i]:
             return dict(self._columns)
         try:
-            rows = as_columns(self._load(int(self._known_as[i])))
+            rows = as_columns(self._load(int(self._original[i])))
             self._compare(rows, int(self.sizes[i]))
             check_finite(rows)
         except PopulationError as error:
@@ -93,7 +92,7 @@ class LazyPopulation(Population):
             ) from error
         return {name: rows[name] for name in self._columns}
 
-    def _compare(self, rows: Rows, size: int) -> None:
+    def _compare(self, rows: Columns, size: int) -> None:
         for name in rows:
             refuse_unknown_name("column", name, self._columns)
         for name, expected in self._columns.items():
@@ -104,12 +103,12 @@ class LazyPopulation(Population):
                     f"column {name!r}",
                     given=given,
                     expected=wanted,
-                    do="Let the function give every client the columns, types and row shapes of the example, "
-                    "and as many rows as sizes says.",
+                    do="For every client, return the columns, types and row shapes of the example, and as many "
+                    "rows as sizes says.",
                 )
 
-    def gather(self, clients: Any) -> tuple[Rows, np.ndarray]:
-        """As `Population.gather`; the function is called once for each of `clients`."""
+    def gather(self, clients: Any) -> tuple[Columns, np.ndarray]:
+        """See `Population.gather`. The function is called once for each of `clients`."""
         clients = self._indices(clients)
         offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(self.sizes[clients])])
         gathered = {
@@ -121,24 +120,24 @@ class LazyPopulation(Population):
                 gathered[name][offsets[j] : offsets[j + 1]] = column
         return gathered, offsets
 
-    def rows(self) -> tuple[Rows, np.ndarray]:
+    def rows(self) -> tuple[Columns, np.ndarray]:
         owner = np.repeat(np.arange(len(self)), self.sizes)
         return self.gather(np.arange(len(self)))[0], owner
 
     def _view(self, clients: np.ndarray) -> Self:
         view = object.__new__(type(self))
         view._columns, view._load = self._columns, self._load
-        view._known_as = self._known_as[clients]
+        view._original = self._original[clients]
         sizes = self.sizes[clients]
         attributes = {name: values[clients] for name, values in self.attributes.items()}
-        view._settle(np.cumsum(sizes) - sizes, sizes, self.ids[clients], attributes)
+        view._set_clients(np.cumsum(sizes) - sizes, sizes, self.ids[clients], attributes)
         return view
 
     def split_within(self, fraction: float, seed: int | None) -> tuple[Population, Population]:
-        """As `Population.split_within`; both parts stay lazy."""
-        fraction = share("fraction", fraction)
+        """See `Population.split_within`. Both parts are loaded by the function, too."""
+        fraction = proper_fraction("fraction", fraction)
         seed = None if seed is None else whole_number("seed", seed, 0)
-        first = first_part(self.sizes, fraction)
+        first = first_part_sizes(self.sizes, fraction)
         return (
             self._part_of_each(first, lambda i: self._drawn(i, fraction, seed)),
             self._part_of_each(self.sizes - first, lambda i: ~self._drawn(i, fraction, seed)),
@@ -147,12 +146,12 @@ class LazyPopulation(Population):
     def _drawn(self, i: int, fraction: float, seed: int | None) -> np.ndarray:
         size = self.sizes[i : i + 1]
         if seed is None:
-            return np.arange(size[0]) < first_part(size, fraction)[0]
-        own = np.random.SeedSequence([seed, int(self._known_as[i])]).generate_state(2, np.uint64)
+            return np.arange(size[0]) < first_part_sizes(size, fraction)[0]
+        own = np.random.SeedSequence([seed, int(self._original[i])]).generate_state(2, np.uint64)
         return draw_within(size, np.zeros(size[0], np.int64), fraction, int(own[0]))
 
     def _part_of_each(self, sizes: np.ndarray, drawn: Callable[[int], np.ndarray]) -> Population:
-        def load(i: int) -> Rows:
+        def load(i: int) -> Columns:
             mask = drawn(i)
             return {name: column[mask] for name, column in self.client(i).items()}
 

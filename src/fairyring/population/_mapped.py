@@ -1,4 +1,4 @@
-"""Memory-mapped columns, kept from filling the memory of the process that reads them."""
+"""Keeping memory-mapped columns from filling the memory of the process that reads them."""
 
 import mmap
 from collections.abc import Mapping
@@ -7,10 +7,10 @@ import numpy as np
 
 
 def release(columns: Mapping[str, np.ndarray]) -> None:
-    """Unmap the pages that were read so far; they stay in the system's cache and come back when touched.
+    """Release the pages that were read so far. They stay in the system's cache and are mapped again when read.
 
-    Without this, a process that gathers cohort after cohort ends up with the whole file resident. Only maps
-    that cannot hold changes are touched.
+    Without this, a process that gathers one cohort after another ends up with the whole file in memory. Only
+    read-only maps are released.
     """
     if not hasattr(mmap, "MADV_DONTNEED"):
         return

@@ -1,4 +1,4 @@
-"""Tables of other libraries as columns: Parquet files, Hugging Face data sets. Both are imported on use."""
+"""Columns from tables of other libraries: Parquet files and Hugging Face data sets. The libraries are imported on use."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -33,7 +33,7 @@ def read_parquet(path: Path, client: str, columns: Sequence[str] | None) -> dict
             f"file {path}",
             given=str(error).splitlines()[0],
             expected="a Parquet file or a folder of them",
-            do="Check how it was written.",
+            do="Check how the file was written.",
         ) from error
     return {name: _from_arrow(name, table.column(name).combine_chunks()) for name in names}
 
@@ -48,7 +48,7 @@ def _wanted(known: Sequence[str], client: str, columns: Sequence[str] | None) ->
 
 
 def _from_arrow(name: str, array: Any) -> np.ndarray:
-    """An Arrow array as numpy: numbers, strings, or nested lists of equal lengths as further axes."""
+    """An Arrow array as a NumPy array of numbers or strings. Nested lists of equal length become further axes."""
     import pyarrow as pa
 
     if isinstance(array, pa.ChunkedArray):
@@ -56,15 +56,15 @@ def _from_arrow(name: str, array: Any) -> np.ndarray:
     if isinstance(array, pa.ExtensionArray):
         array = array.storage
     shape: list[int] = [len(array)]
-    rows_a_value = 1
+    values_per_row = 1
     while True:
         if array.null_count:
-            row = int(np.flatnonzero(np.asarray(array.is_null()))[0]) // rows_a_value
+            row = int(np.flatnonzero(np.asarray(array.is_null()))[0]) // values_per_row
             raise PopulationError(
                 f"column {name!r}, row {row}",
                 given="no value",
                 expected="a value in every row",
-                do="Drop these rows, or fill missing values before the population is made.",
+                do="Drop these rows, or fill in missing values first.",
             )
         if not _is_list(array.type):
             break
@@ -82,7 +82,7 @@ def _from_arrow(name: str, array: Any) -> np.ndarray:
             )
         width = int(lengths[0]) if len(lengths) else 0
         shape.append(width)
-        rows_a_value *= max(1, width)
+        values_per_row *= max(1, width)
         array = array.flatten()
     if isinstance(array.type, pa.DictionaryType):
         array = array.dictionary_decode()
@@ -103,13 +103,13 @@ def _is_list(kind: Any) -> bool:
 
 
 def read_table(dataset: Any, client: str, columns: Sequence[str] | None) -> dict[str, Any]:
-    """The client column and the data columns of a Hugging Face data set, or of what looks like one."""
+    """The client column and the data columns of a Hugging Face data set, or of an object with the same interface."""
     names = getattr(dataset, "column_names", None)
     if isinstance(names, Mapping) or (isinstance(dataset, Mapping) and _are_splits(dataset)):
         raise PopulationError(
             "dataset",
             given=f"the splits {', '.join(map(str, names or dataset))}",
-            expected="one of them",
+            expected="one split",
             do="Choose one: dataset['train'].",
         )
     if names is None:
@@ -118,7 +118,7 @@ def read_table(dataset: Any, client: str, columns: Sequence[str] | None) -> dict
                 "dataset",
                 given=type(dataset).__name__,
                 expected="column_names and access by name, to_dict(), or a mapping of columns",
-                do="Convert it to arrays and use Population.from_arrays.",
+                do="Convert it to arrays, and use Population.from_arrays.",
             )
         table = dataset if isinstance(dataset, Mapping) else dataset.to_dict()
         return {name: np.asarray(table[name]) for name in _wanted(list(table), client, columns)}
@@ -126,13 +126,13 @@ def read_table(dataset: Any, client: str, columns: Sequence[str] | None) -> dict
     formatted = getattr(dataset, "with_format", None)
     if formatted is None:
         return {name: np.asarray(dataset[name]) for name in wanted}
-    # Through Arrow: the library's numpy format makes every integer int64, every float float32.
+    # By way of Arrow: the library's NumPy format converts all integers to int64 and all floats to float32.
     table = formatted("arrow", columns=wanted)[:]
     return {name: _decoded(formatted, name, table.column(name)) for name in wanted}
 
 
 def _decoded(formatted: Any, name: str, column: Any) -> np.ndarray:
-    """A column of a data set as an array; what Arrow keeps encoded (images) decoded by the library."""
+    """A column of a data set as an array. The library decodes what Arrow stores encoded, such as images."""
     import pyarrow as pa
 
     if pa.types.is_struct(column.type):

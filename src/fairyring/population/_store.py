@@ -1,13 +1,13 @@
-"""A population as a folder: `population.json` and one `.npy` file a column.
+"""A population as a folder: `population.json` and one `.npy` file per column.
 
     population.json           format, version, names of columns and attributes, counts
     starts.npy, sizes.npy     int64 [clients]
     ids.npy                   integers or strings [clients]
-    columns/000.npy, ...      [examples, ...] in the order population.json names them; client after client
+    columns/000.npy, ...      [examples, ...] in the order of the names in population.json; client after client
     attributes/000.npy, ...   [clients, ...]
 
-Names are in the JSON only, so that a column may be called anything. Values are checked when a population is
-saved; opening looks at shapes and runs, and maps the columns.
+Names are in the JSON only, so a column may have any name. Values are checked when a population is saved. Opening
+it checks only shapes and runs, and maps the columns.
 """
 
 import json
@@ -35,13 +35,13 @@ Parts = tuple[dict[str, np.ndarray], np.ndarray, np.ndarray, np.ndarray, dict[st
 
 
 def save(population: "Population", folder: Path) -> Path:
-    """Write `population` beside `folder` under another name, then rename: whole or not at all."""
+    """Write `population` next to `folder` under another name, and rename it: the folder appears complete or not at all."""
     if folder.exists():
         raise PopulationError(
             f"folder {folder}",
-            given="something that exists",
+            given="an existing file or folder",
             expected="a new folder",
-            do="Choose another name, or remove it first.",
+            do="Choose another name, or delete it first.",
         )
     partial = folder.with_name(f".{folder.name}.{uuid4().hex[:8]}.partial")
     try:
@@ -53,20 +53,12 @@ def save(population: "Population", folder: Path) -> Path:
         raise StorageError(
             f"population in {folder}",
             given=f"{error.strerror or error}",
-            expected=f"{_bytes(population):,} bytes that can be written",
+            expected=f"space for {population.examples * population.row_bytes():,} bytes, and permission to write them",
             do="Free space or choose another folder; nothing was left behind.",
         ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return folder
-
-
-def _bytes(population: "Population") -> int:
-    return population.examples * _row_bytes(population)
-
-
-def _row_bytes(population: "Population") -> int:
-    return sum(int(np.prod(population.shape(n))) * population.dtype(n).itemsize for n in population.names)
 
 
 def _write(population: "Population", folder: Path) -> None:
@@ -85,7 +77,7 @@ def _write(population: "Population", folder: Path) -> None:
             _write_header(
                 columns[name], (population.examples, *population.shape(name)), population.dtype(name)
             )
-        for clients in _blocks(sizes, max(1, _BLOCK // _row_bytes(population))):
+        for clients in _blocks(sizes, max(1, _BLOCK // population.row_bytes())):
             block, _ = population.gather(clients)
             check_finite(block)
             for name, file in columns.items():
@@ -106,7 +98,7 @@ def _write(population: "Population", folder: Path) -> None:
 
 
 def _blocks(sizes: np.ndarray, rows: int) -> Iterator[np.ndarray]:
-    """Indices of clients in order, as many at a time as own about `rows` rows together."""
+    """Indices of the clients in order, in blocks of clients that have about `rows` rows in total."""
     ends = np.cumsum(sizes)
     first = 0
     while first < len(sizes):
@@ -122,7 +114,7 @@ def _write_header(file: BinaryIO, shape: tuple[int, ...], dtype: np.dtype) -> No
 
 
 def _append(file: BinaryIO, array: np.ndarray) -> None:
-    # Written through the file, not through a map of it: a full disk is then an error and no signal.
+    # Written to the file and not to a map of it, so that a full disk raises an error instead of a signal.
     file.write(np.ascontiguousarray(array).view(np.uint8).reshape(-1).data if array.size else b"")
 
 
@@ -132,7 +124,7 @@ def _sync(file: BinaryIO) -> None:
 
 
 def read(folder: Path) -> Parts:
-    """The parts of the population in `folder`, columns memory-mapped."""
+    """The parts of the population in `folder`, with memory-mapped columns."""
     manifest = _manifest(folder)
     clients, examples = manifest["clients"], manifest["examples"]
     columns = {
@@ -186,10 +178,10 @@ def _array(path: Path, rows: int, *, mapped: bool = False) -> np.ndarray:
     return array
 
 
-def _damaged(path: Path, found: str) -> PopulationError:
+def _damaged(path: Path, reason: str) -> PopulationError:
     return PopulationError(
         str(path),
-        given=found,
+        given=reason,
         expected="a file as Population.save wrote it",
-        do="The folder was changed or only partly copied; save the population again.",
+        do="The folder was changed, or copied only in part; save the population again.",
     )

@@ -1,7 +1,7 @@
-"""Ways to deal rows among clients that were never clients: to study what skew does.
+"""Dividing data without clients among simulated clients, to study the effect of skew.
 
-Each takes columns `[rows, ...]` and gives a `Population` in which every row belongs to exactly one client.
-The same seed gives the same clients. Rows keep their order within a client.
+Each function takes columns `[rows, ...]` and returns a `Population` in which every row belongs to exactly one client.
+The same seed gives the same clients. The order of a client's rows is that of the columns.
 """
 
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ from fairyring.population.population import Population
 
 
 def uniform(columns: Mapping[str, Any], *, clients: int, seed: int) -> Population:
-    """Rows dealt at random, sizes differing by at most one: clients alike in distribution."""
+    """Divide rows at random. Clients have the same distribution, and sizes that differ by at most one."""
     columns, rows, rng = _prepare(columns, clients, seed)
     return _population(columns, rng.permutation(np.arange(rows) % clients), clients)
 
@@ -36,26 +36,25 @@ def dirichlet(
     label: str = "y",
     sizes: Literal["equal", "free"] = "equal",
 ) -> Population:
-    """Skewed labels: small `alpha`, few classes a client; large `alpha`, the classes of the whole.
+    """Divide rows with skewed labels. With a small `alpha` clients have few classes; with a large one, all in proportion.
 
     Args:
         columns: arrays `[rows, ...]`.
-        clients: how many.
-        alpha: concentration, above 0.
-        seed: says which row goes where.
-        label: the column, one number a row, whose values are the classes.
-        sizes: `"equal"`: every client draws class shares from Dirichlet(alpha * prior), prior the class
-            shares of all rows, and takes that many examples of each class without replacement; shares are
-            renormalised over the classes that are left. Sizes differ by at most one. Clients served late get
-            what remains; they are numbered at random. Hsu, Qi, Brown, *Measuring the Effects of Non-Identical
-            Data Distribution for Federated Visual Classification*, 2019.
-            `"free"`: every class is divided among the clients by shares from Dirichlet(alpha), so sizes
-            differ too, and clients without an example are possible. Yurochkin et al., *Bayesian Nonparametric
-            Federated Learning of Neural Networks*, 2019. Note that its alpha means something else: it is
-            per client, not scaled by the prior.
+        clients: the number of clients.
+        alpha: the concentration, above 0.
+        seed: decides which row goes to which client.
+        label: the name of the column with the class, one integer per row.
+        sizes: With `"equal"`, every client draws class proportions from Dirichlet(alpha * prior), where prior is the
+            class proportions of all rows, and takes examples of each class accordingly, without replacement. The
+            proportions are renormalised over the classes that are left. Sizes differ by at most one. The last clients
+            receive what remains; which clients these are is random. Hsu, Qi, Brown, *Measuring the Effects of
+            Non-Identical Data Distribution for Federated Visual Classification*, 2019.
+            With `"free"`, every class is divided among the clients in proportions from Dirichlet(alpha), so sizes
+            differ, too, and a client may have no examples. Yurochkin et al., *Bayesian Nonparametric Federated
+            Learning of Neural Networks*, 2019. Here alpha is per client, and not scaled by the prior.
 
     Raises:
-        PopulationError: more clients than rows, a bad alpha, an unknown label column.
+        PopulationError: there are more clients than rows, alpha is not above 0, or the label column is unknown.
     """
     columns, rows, rng = _prepare(columns, clients, seed)
     alpha = positive("alpha", alpha)
@@ -77,7 +76,7 @@ def dirichlet(
 
 
 def _hsu(counts: np.ndarray, wanted: np.ndarray, alpha: float, rng: np.random.Generator) -> np.ndarray:
-    """How many examples of each class each client gets, int64 `[clients, classes]`."""
+    """The number of examples of each class for each client, int64 `[clients, classes]`."""
     left = counts.copy()
     prior = counts / counts.sum()
     table = np.zeros((len(wanted), len(counts)), np.int64)
@@ -97,12 +96,21 @@ def _hsu(counts: np.ndarray, wanted: np.ndarray, alpha: float, rng: np.random.Ge
 def shards(
     columns: Mapping[str, Any], *, clients: int, seed: int, per_client: int = 2, label: str = "y"
 ) -> Population:
-    """Few classes a client: rows sorted by label, cut into `clients * per_client` equal shards, `per_client`
-    dealt to each client. Shard sizes differ by at most one. McMahan et al., *Communication-Efficient Learning
-    of Deep Networks from Decentralized Data*, 2017.
+    """Divide rows so that each client has few classes.
+
+    Rows are sorted by label and cut into `clients * per_client` shards, and each client receives `per_client` of them.
+    Sizes of shards differ by at most one. McMahan et al., *Communication-Efficient Learning of Deep Networks from
+    Decentralized Data*, 2017.
+
+    Args:
+        columns: arrays `[rows, ...]`.
+        clients: the number of clients.
+        seed: decides which shard goes to which client.
+        per_client: the number of shards of each client.
+        label: the name of the column with the class.
 
     Raises:
-        PopulationError: more shards than rows, an unknown label column.
+        PopulationError: there are more shards than rows, or the label column is unknown.
     """
     columns, rows, rng = _prepare(columns, clients, seed)
     count = clients * whole_number("per_client", per_client, 1)
@@ -111,7 +119,7 @@ def shards(
             "shards",
             given=f"{clients} clients x {per_client} shards",
             expected=f"at most {rows}, the number of rows",
-            do="Ask for fewer clients or fewer shards a client.",
+            do="Use fewer clients, or fewer shards per client.",
         )
     mixed = rng.permutation(rows)
     by_label = mixed[np.argsort(_classes(columns, label)[mixed], kind="stable")]
@@ -130,18 +138,19 @@ def quantity_skew(
     sigma: float | None = None,
     minimum: int = 0,
 ) -> Population:
-    """Clients of unequal size, each a random sample of the whole.
+    """Divide rows among clients of unequal size, each with a random sample of the rows.
 
     Args:
         columns: arrays `[rows, ...]`.
-        clients: how many.
-        seed: says which row goes where.
-        alpha: sizes from Dirichlet(alpha), as in Li et al., *Federated Learning on Non-IID Data Silos*, 2022.
-        sigma: or sizes in proportion to log-normal draws of this standard deviation of the logarithm.
-        minimum: rows every client gets beforehand. With 0 there may be clients without an example.
+        clients: the number of clients.
+        seed: decides which row goes to which client.
+        alpha: sizes are drawn from Dirichlet(alpha), as in Li et al., *Federated Learning on Non-IID Data Silos*, 2022.
+        sigma: sizes are proportional to log-normal draws whose logarithm has this standard deviation. Give either
+            `alpha` or `sigma`.
+        minimum: the number of rows that every client has at least. With 0 a client may have no examples.
 
     Raises:
-        PopulationError: both or neither of alpha and sigma; more than the rows there are wanted as a minimum.
+        PopulationError: both or neither of `alpha` and `sigma` are given, or there are too few rows for `minimum`.
     """
     columns, rows, rng = _prepare(columns, clients, seed)
     minimum = whole_number("minimum", minimum, 0)
@@ -156,7 +165,7 @@ def quantity_skew(
         raise PopulationError(
             "minimum",
             given=f"{minimum} rows for each of {clients} clients",
-            expected=f"at most {rows} rows together",
+            expected=f"at most {rows} rows in total",
             do="Lower minimum or clients.",
         )
     if alpha is not None:
@@ -170,15 +179,18 @@ def quantity_skew(
 def by_column(
     columns: Mapping[str, Any], column: str, *, clients: int | None = None, seed: int = 0, keep: bool = False
 ) -> Population:
-    """Clients by what a column says: one for each of its values, or the values dealt among fewer clients.
+    """Divide rows by the values of a column: one client per value, or the values divided among fewer clients.
 
     Args:
         columns: arrays `[rows, ...]`; `column` may hold integers or strings.
         column: the name of the column.
-        clients: deal the values at random among this many clients, each value whole, the number of values a
-            client differing by at most one. By default every value is a client, which is then its id.
-        seed: says which value goes where, if `clients` is given.
-        keep: keep the column as data.
+        clients: divide the values at random among this many clients, whose numbers of values differ by at most one. By
+            default every value is a client, and the value is its id.
+        seed: decides which value goes to which client, if `clients` is given.
+        keep: whether the column stays a data column.
+
+    Raises:
+        PopulationError: the column is unknown, or it has fewer values than `clients`.
     """
     refuse_unknown_name("column", column, columns)
     rest = {name: values for name, values in columns.items() if keep or name != column}
@@ -191,7 +203,7 @@ def by_column(
             f"column {column!r}",
             given=f"{len(values)} values in {len(value_of_row)} rows",
             expected=f"at least {clients} values in {rows} rows",
-            do="Ask for at most as many clients as there are values.",
+            do="Use at most as many clients as there are values.",
         )
     owner = rng.permutation(np.arange(len(values)) % clients)[value_of_row]
     return _population(checked, owner, clients)
@@ -205,7 +217,7 @@ def _prepare(
     rows = len(next(iter(checked.values())))
     if whole_number("clients", clients, 1) > rows:
         raise PopulationError(
-            "clients", given=clients, expected=f"at most {rows}, the number of rows", do="Ask for fewer."
+            "clients", given=clients, expected=f"at most {rows}, the number of rows", do="Use fewer clients."
         )
     return checked, rows, np.random.default_rng(whole_number("seed", seed, 0))
 
@@ -220,14 +232,14 @@ def _classes(columns: Mapping[str, np.ndarray], label: str) -> np.ndarray:
         raise PopulationError(
             f"label column {label!r}",
             given=f"an array {columns[label].dtype} {columns[label].shape}",
-            expected="one class, an integer, a row",
-            do="Name the column that holds the class.",
+            expected="one class per row, an integer",
+            do="Give the name of the column with the class.",
         )
     return np.unique(columns[label], return_inverse=True)[1]
 
 
 def _simplex(rng: np.random.Generator, alphas: np.ndarray) -> np.ndarray:
-    """A draw from Dirichlet(alphas); where they are too small for floating point, its limit: one corner."""
+    """A draw from Dirichlet(alphas). If they are too small for floating point, a draw from the limit: one corner."""
     shares = rng.dirichlet(np.maximum(alphas, 1e-300))
     if np.isfinite(shares).all() and shares.sum() > 0.5:
         return shares
@@ -235,14 +247,14 @@ def _simplex(rng: np.random.Generator, alphas: np.ndarray) -> np.ndarray:
 
 
 def _even(total: int, parts: int) -> np.ndarray:
-    """`total` in `parts` that differ by at most one."""
+    """`total` divided into `parts` whole numbers that differ by at most one."""
     return total // parts + (np.arange(parts) < total % parts).astype(np.int64)
 
 
 def _rounded(shares: np.ndarray, total: int) -> np.ndarray:
-    """Whole numbers near `shares * total` with the sum `total` (largest remainders)."""
+    """Whole numbers near `shares * total` whose sum is `total` (method of largest remainders)."""
     exact = shares * total
-    whole = np.floor(exact).astype(np.int64)
-    missing = int(total - whole.sum())
-    whole[np.argsort(whole - exact, kind="stable")[:missing]] += 1
-    return whole
+    rounded = np.floor(exact).astype(np.int64)
+    missing = int(total - rounded.sum())
+    rounded[np.argsort(rounded - exact, kind="stable")[:missing]] += 1
+    return rounded

@@ -1,10 +1,10 @@
 """The population: rows of columns, grouped by client, stored once.
 
-A client owns a run of rows: `starts[i] : starts[i] + sizes[i]` of every column. Choosing clients is choosing
-runs, so a cohort, a held-out set of clients or a memory-mapped file of a million of them costs no copy of a
-row.
+A client owns a run of rows: `starts[i] : starts[i] + sizes[i]` of every column. To select clients is to select runs, so
+a cohort, a held-out set of clients or a memory-mapped file with a million of them needs no copy of any row.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -21,8 +21,8 @@ from fairyring.population._columns import (
     as_ids,
     check_finite,
     check_unique,
+    proper_fraction,
     refuse_unknown_name,
-    share,
     whole_number,
 )
 
@@ -31,15 +31,15 @@ class Population:
     """Examples of many clients, in columns.
 
     Args:
-        columns: arrays `[rows, ...]` of numbers, all with as many rows; a mapped file stays on disk.
+        columns: arrays `[rows, ...]` of numbers, all with the same number of rows; a mapped file stays on disk.
         starts: int64 `[clients]`, the first row of each client.
-        sizes: int64 `[clients]`, how many rows each client owns; 0 is allowed.
-        ids: integers or strings `[clients]`, the clients' own names; by default 0, 1, 2, ...
-        attributes: what is known of each client, arrays `[clients, ...]` of numbers or strings.
+        sizes: int64 `[clients]`, the number of rows of each client; 0 is allowed.
+        ids: integers or strings `[clients]` that identify the clients; by default 0, 1, 2, ...
+        attributes: properties of the clients, arrays `[clients, ...]` of numbers or strings.
 
     Raises:
-        PopulationError: columns are not numbers of one length, runs of rows lie outside of them, there is no
-            client or no example. Values are looked at by the `from_...` constructors, not here.
+        PopulationError: columns are not numeric or differ in length, a run lies outside of them, or there is no client
+            or no example. The values are checked by the `from_...` constructors, not here.
     """
 
     def __init__(
@@ -57,13 +57,13 @@ class Population:
             raise PopulationError(
                 "client ids",
                 given=f"{len(ids)} ids",
-                expected=f"{len(sizes)}, one a client",
-                do="Give every client its name.",
+                expected=f"{len(sizes)}, one per client",
+                do="Give every client an id.",
             )
         self._columns = checked
-        self._settle(starts, sizes, ids, as_attributes(attributes, len(sizes)))
+        self._set_clients(starts, sizes, ids, as_attributes(attributes, len(sizes)))
 
-    def _settle(
+    def _set_clients(
         self, starts: np.ndarray, sizes: np.ndarray, ids: np.ndarray, attributes: Mapping[str, np.ndarray]
     ) -> None:
         self.starts, self.sizes, self.ids = starts, sizes, ids
@@ -73,10 +73,10 @@ class Population:
                 "population",
                 given=f"{len(sizes)} clients without examples" if len(sizes) else "no client",
                 expected="at least one client with at least one example",
-                do="Check what was read, or the selection before it.",
+                do="Check what was read, and how clients were selected.",
             )
 
-    # -- where populations come from ---------------------------------------------------------------------
+    # -- constructors ------------------------------------------------------------------------------------
 
     @classmethod
     def from_arrays(
@@ -87,20 +87,20 @@ class Population:
         clients: Any = None,
         attributes: Mapping[str, Any] | None = None,
     ) -> "Population":
-        """A population from arrays with one row an example, rows in any order.
+        """A population from arrays with one row per example, in any order.
+
+        Rows are grouped by one stable sort. If they are grouped already, nothing is copied.
 
         Args:
             columns: arrays (or lists) `[rows, ...]` of numbers.
-            client: who owns each row, integers or strings `[rows]`; or the name of the column that says so,
-                which is then no data column.
-            clients: all client ids, where some own no row; their order is kept. By default those that own
+            client: the client of each row, integers or strings `[rows]`; or the name of the column with it, which is
+                then not a data column.
+            clients: the ids of all clients, if some own no row; their order is kept. By default the clients that own
                 rows, sorted.
             attributes: arrays `[clients, ...]`, in the order of the ids.
 
-        Rows are brought together by one stable sort. Where they are in order already nothing is copied.
-
         Raises:
-            PopulationError: see the class; and NaN or infinities, named by column and row.
+            PopulationError: see the class; or a value is NaN or infinite (the error gives column and row).
         """
         data, client = _grouping.split_off_client(columns, client)
         checked = as_columns(data)
@@ -112,18 +112,18 @@ class Population:
     def from_parquet(
         cls, path: str | Path, client: str, *, columns: Sequence[str] | None = None, clients: Any = None
     ) -> "Population":
-        """A population from a Parquet file, or a folder of them, with a column that names the client.
+        """A population from a Parquet file, or a folder of Parquet files, with a column for the client.
 
         Args:
             path: the file or folder.
-            client: the column that names the client of a row.
-            columns: the data columns to read; by default all but `client`. Lists of one length become
-                axes: a list column of `k` numbers is read as `[rows, k]`.
-            clients: as in `from_arrays`.
+            client: the name of the column with the client of each row.
+            columns: the data columns to read; by default all except `client`. Lists of equal length become axes: a
+                column of lists of `k` numbers is read as `[rows, k]`.
+            clients: see `from_arrays`.
 
         Raises:
             MissingExtra: pyarrow is not installed.
-            PopulationError: see `from_arrays`; and nulls, named by column and row.
+            PopulationError: see `from_arrays`; or a value is null (the error gives column and row).
         """
         return cls.from_arrays(_sources.read_parquet(Path(path), client, columns), client, clients=clients)
 
@@ -133,15 +133,15 @@ class Population:
     ) -> "Population":
         """A population from one split of a Hugging Face `datasets.Dataset`.
 
-        Anything with `column_names` and access by column name, with `to_dict()`, or that is a mapping of
-        columns, will do. Images become uint8 arrays.
+        Any object with `column_names` and access by column name, or with `to_dict()`, works, and so does a mapping of
+        columns. Images become uint8 arrays.
 
         Args:
             dataset: the split.
-            client, columns, clients: as in `from_parquet`.
+            client, columns, clients: see `from_parquet`.
 
         Raises:
-            PopulationError: see `from_arrays`; and a dictionary of splits.
+            PopulationError: see `from_arrays`; or `dataset` is a dictionary of splits.
         """
         return cls.from_arrays(_sources.read_table(dataset, client, columns), client, clients=clients)
 
@@ -155,33 +155,36 @@ class Population:
         example: Mapping[str, Any] | None = None,
         attributes: Mapping[str, Any] | None = None,
     ) -> "Population":
-        """A population whose clients are loaded one at a time, when they are asked for, and not kept.
+        """A population whose clients are loaded one at a time, when their rows are needed, and not kept.
+
+        Such a population has no `columns`; everything else works. The rows that `load` returns are checked each time.
 
         Args:
-            clients: how many, or their ids.
-            load: `load(i)` gives the columns of client `i` (its index), arrays `[sizes[i], ...]`. It must
-                give the same each time.
-            sizes: int64 `[clients]`. Without them every client is loaded once, to count.
-            example: one example, a value (without the row axis) for each column: says names, row shapes and
-                dtypes. Without it the first client that has examples is loaded to see.
+            clients: the number of clients, or their ids.
+            load: `load(i)` returns the columns of the client with index `i`, arrays `[sizes[i], ...]`. It must return
+                the same values each time.
+            sizes: int64 `[clients]`. By default every client is loaded once to count its rows.
+            example: one example, a value for each column (without the row axis), which gives names, row shapes and
+                types. By default the first client with examples is loaded for this.
             attributes: arrays `[clients, ...]`.
 
-        Such a population has no `columns`; everything else works. What `load` gives is checked each time.
+        Raises:
+            PopulationError: see `from_arrays`; or `sizes` or the rows of a client do not match.
         """
         from fairyring.population._lazy import LazyPopulation
 
         return LazyPopulation(clients, load, sizes=sizes, example=example, attributes=attributes)
 
-    # -- what it holds -----------------------------------------------------------------------------------
+    # -- contents ----------------------------------------------------------------------------------------
 
     @property
     def columns(self) -> Mapping[str, np.ndarray]:
-        """The stored arrays `[rows, ...]`, those of clients that were not selected included."""
+        """The stored arrays `[rows, ...]`, including rows of clients that are not selected."""
         return MappingProxyType(self._columns)
 
     @property
     def stored(self) -> bool:
-        """Whether there are `columns`: false where clients are loaded by a function."""
+        """Whether there are `columns`: False if clients are loaded by a function."""
         return True
 
     @property
@@ -190,22 +193,27 @@ class Population:
         return tuple(self._columns)
 
     def shape(self, column: str) -> tuple[int, ...]:
-        """Shape of one row of a column."""
+        """The shape of one row of a column."""
         refuse_unknown_name("column", column, self.names)
         return self._columns[column].shape[1:]
 
     def dtype(self, column: str) -> np.dtype:
-        """Type of a column."""
+        """The type of a column."""
         refuse_unknown_name("column", column, self.names)
         return self._columns[column].dtype
 
+    def row_bytes(self, columns: Sequence[str] | None = None) -> int:
+        """Bytes of one row in some columns; in all of them by default."""
+        names = self.names if columns is None else columns
+        return sum(math.prod(self.shape(name)) * self.dtype(name).itemsize for name in names)
+
     def __len__(self) -> int:
-        """How many clients there are, those without examples included."""
+        """The number of clients, including those without examples."""
         return len(self.sizes)
 
     @cached_property
     def examples(self) -> int:
-        """How many rows the clients own together."""
+        """The number of rows of all clients."""
         return int(self.sizes.sum())
 
     def __repr__(self) -> str:
@@ -215,19 +223,19 @@ class Population:
     # -- reading -----------------------------------------------------------------------------------------
 
     def client(self, i: int) -> dict[str, np.ndarray]:
-        """The columns of client `i`: views `[sizes[i], ...]`, nothing is copied."""
+        """The columns of client `i`: views `[sizes[i], ...]`; nothing is copied."""
         [i] = self._indices([i])
         run = slice(self.starts[i], self.starts[i] + self.sizes[i])
         return {name: column[run] for name, column in self._columns.items()}
 
     def gather(self, clients: Any) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """The rows of some clients one after the other, copied, and where each client's begin.
+        """Copies of the rows of some clients, one client after another, and where the rows of each begin.
 
         Args:
-            clients: indices `[k]`, in any order, repetitions allowed; or a boolean mask or slice.
+            clients: indices `[k]` in any order, with or without duplicates; or a boolean mask; or a slice.
 
         Returns:
-            Columns `[rows, ...]`, and offsets int64 `[k + 1]`: client `clients[j]` has the rows
+            Columns `[rows, ...]`, and offsets, int64 `[k + 1]`: client `clients[j]` has the rows
             `offsets[j] : offsets[j + 1]`.
         """
         clients = self._indices(clients)
@@ -238,7 +246,7 @@ class Population:
             gathered = {name: np.array(column[run]) for name, column in self._columns.items()}
         else:
             rows = np.repeat(starts - offsets[:-1], sizes) + np.arange(offsets[-1])
-            # mode="clip" spares numpy a second buffer; the indices are known to be inside.
+            # mode="clip" saves NumPy a second buffer; the indices are known to be valid.
             gathered = {
                 name: np.take(np.asarray(column), rows, axis=0, mode="clip")
                 for name, column in self._columns.items()
@@ -247,9 +255,9 @@ class Population:
         return gathered, offsets
 
     def rows(self) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """All owned rows, client after client, and the index of the client of each, int64 `[examples]`.
+        """All rows of all clients, one client after another, and the index of each row's client, int64 `[examples]`.
 
-        Columns are views where the rows lie so already, copies otherwise.
+        Columns are views if the rows are in this order already, and otherwise copies.
         """
         owner = np.repeat(np.arange(len(self)), self.sizes)
         run = _one_run(self.starts, self.sizes)
@@ -258,17 +266,20 @@ class Population:
         return self.gather(np.arange(len(self)))[0], owner
 
     def in_memory(self) -> "Population":
-        """The same clients with their rows copied into memory, client after client, nobody else's."""
+        """The same clients, with only their rows copied into memory."""
         columns, offsets = self.gather(np.arange(len(self)))
         return Population(columns, offsets[:-1], self.sizes, self.ids, self.attributes)
 
-    # -- choosing ----------------------------------------------------------------------------------------
+    # -- selecting ---------------------------------------------------------------------------------------
 
     def select(self, clients: Any) -> Self:
-        """The population of some clients; a view, no row is copied.
+        """The population of some clients. It is a view; no row is copied.
 
         Args:
-            clients: indices `[k]` without repetition, a boolean mask `[clients]`, or a slice.
+            clients: indices `[k]` without duplicates, a boolean mask `[clients]`, or a slice.
+
+        Raises:
+            PopulationError: a client is unknown or occurs twice, or none of them has examples.
         """
         clients = self._indices(clients)
         check_unique(clients, "selected clients")
@@ -278,40 +289,46 @@ class Population:
         view = object.__new__(type(self))
         view._columns = self._columns
         attributes = {name: values[clients] for name, values in self.attributes.items()}
-        view._settle(self.starts[clients], self.sizes[clients], self.ids[clients], attributes)
+        view._set_clients(self.starts[clients], self.sizes[clients], self.ids[clients], attributes)
         return view
 
     def split_clients(self, fraction: float, seed: int) -> tuple[Self, Self]:
-        """Two populations with no client in common, drawn at random; views.
+        """Two populations without a client in common, drawn at random. They are views.
 
         Args:
-            fraction: share of the clients in the first, rounded, at least one client in each.
-            seed: says which.
+            fraction: the fraction of the clients in the first population, rounded; each has at least one client.
+            seed: decides which clients.
+
+        Raises:
+            PopulationError: there is only one client, or `fraction` is not between 0 and 1.
         """
-        fraction, seed = share("fraction", fraction), whole_number("seed", seed, 0)
+        fraction, seed = proper_fraction("fraction", fraction), whole_number("seed", seed, 0)
         if len(self) < 2:
             raise PopulationError(
                 "split by clients",
                 given="a population of one client",
                 expected="at least two",
-                do="Split within the client instead: split_within(fraction, seed).",
+                do="Split the rows of the client instead: split_within(fraction, seed).",
             )
         order = np.random.default_rng(seed).permutation(len(self))
         count = min(max(1, round(fraction * len(self))), len(self) - 1)
         return self._view(np.sort(order[:count])), self._view(np.sort(order[count:]))
 
     def split_within(self, fraction: float, seed: int | None) -> tuple["Population", "Population"]:
-        """Two populations of the same clients, a share of each client's rows in the first.
+        """Two populations of the same clients, with a fraction of each client's rows in the first.
 
         Args:
-            fraction: share of a client's rows in the first, rounded; a client with two rows or more has at
-                least one in each. A single row goes to the larger part.
-            seed: which rows, drawn at random; their order is kept and both parts are copied into memory. None
-                takes the rows in order, the earlier ones into the first part; both parts are then views.
+            fraction: the fraction of a client's rows in the first population, rounded. A client with two or more rows
+                has at least one in each; a single row goes to the larger part.
+            seed: decides which rows, drawn at random; their order is kept, and both parts are copies in memory. With
+                None the first part has the first rows of each client, and both parts are views.
+
+        Raises:
+            PopulationError: one part has no rows, or `fraction` is not between 0 and 1.
         """
-        fraction = share("fraction", fraction)
+        fraction = proper_fraction("fraction", fraction)
         if seed is None:
-            first = first_part(self.sizes, fraction)
+            first = first_part_sizes(self.sizes, fraction)
             return (
                 self._part(self.starts, first),
                 self._part(self.starts + first, self.sizes - first),
@@ -343,7 +360,7 @@ class Population:
                 "clients",
                 given=f"an array {indices.dtype} {indices.shape}",
                 expected=f"indices [k], a mask [{len(self)}] or a slice",
-                do="Look a client's index up by its name: np.flatnonzero(population.ids == name).",
+                do="Find a client's index by its id: np.flatnonzero(population.ids == id).",
             )
         if indices.min() < 0 or indices.max() >= len(self):
             outside = indices[(indices < 0) | (indices >= len(self))][0]
@@ -351,60 +368,64 @@ class Population:
                 "client index",
                 given=int(outside),
                 expected=f"0 to {len(self) - 1}",
-                do="Indices count the clients of this population, not of the one it was selected from.",
+                do="Use indices into this population, not into the one it was selected from.",
             )
         return indices.astype(np.int64, copy=False)
 
-    # -- keeping and knowing -----------------------------------------------------------------------------
+    # -- storing and describing---------------------------------------------------------------------------
 
     def save(self, folder: str | Path) -> Path:
-        """Write the owned rows to `folder`, one `.npy` a column, for `open`. The folder appears whole or not
-        at all.
+        """Write the clients' rows to `folder`, one `.npy` file per column, for `open`.
+
+        The folder appears complete or not at all.
 
         Raises:
-            PopulationError: `folder` exists; or values are not finite; nothing is written.
-            StorageError: full disk, no permission.
+            PopulationError: `folder` exists, or values are not finite; nothing is written.
+            StorageError: the disk is full, or permission is missing.
         """
         return _store.save(self, Path(folder))
 
     @classmethod
     def open(cls, folder: str | Path) -> "Population":
-        """The population saved in `folder`, its columns memory-mapped: what is not used is not read.
+        """The population saved in `folder`. Its columns are memory-mapped, so only rows that are used are read.
 
         Raises:
-            PopulationError: there is no population, or a file is missing, cut short or of another shape.
+            PopulationError: there is no population, or a file is missing, truncated or of another shape.
         """
         return Population(*_store.read(Path(folder)))
 
     def fingerprint(self) -> str:
-        """64 hexadecimal digits that tell populations apart, quickly.
+        """A hash of the population that is fast to compute: 64 hexadecimal digits.
 
-        SHA-256 over names, types, row shapes, sizes, ids, attributes, and the bytes of the rows: of all rows
-        up to 16 MiB of data, of a fixed sample of clients beyond (and where a function loads them). Where the
-        rows lie does not matter: a saved, reopened population has the same fingerprint.
+        It is SHA-256 over names, types, row shapes, sizes, ids, attributes and rows. Up to 16 MiB of data all rows are
+        hashed; beyond, and if a function loads the clients, the rows of a fixed sample of clients are. It does not
+        depend on how rows are stored: a population that is saved and opened has the same fingerprint.
         """
         return _fingerprint.fingerprint(self)
 
     def describe(self, test: "Population | None" = None) -> dict[str, Any]:
-        """Counts for a run's record.
+        """Counts for the record of a run.
+
+        Args:
+            test: the population to evaluate on, if there is one.
 
         Returns:
-            `clients`; `examples`; `skipped`, clients without examples; `sizes`, the least, 10th percentile,
-            median, 90th percentile and largest number of examples of the others; `test`, the same of the
-            population for evaluation, or None.
+            `clients`; `examples`; `skipped`, the number of clients without examples; `sizes`, the minimum, 10th
+            percentile, median, 90th percentile and maximum of the other clients' numbers of examples; `test`, the same
+            for the test population, or None.
         """
-        owning = self.sizes[self.sizes > 0]
-        least, p10, median, p90, most = np.percentile(owning, [0, 10, 50, 90, 100]).tolist()
+        sizes = self.sizes[self.sizes > 0]
+        smallest, p10, median, p90, largest = np.percentile(sizes, [0, 10, 50, 90, 100]).tolist()
         summary: dict[str, Any] = {
             "clients": len(self),
             "examples": self.examples,
-            "skipped": len(self) - len(owning),
+            "skipped": len(self) - len(sizes),
             "sizes": {
-                "min": int(least),
+                "min": int(smallest),
                 "p10": round(p10, 1),
                 "median": round(median, 1),
                 "p90": round(p90, 1),
-                "max": int(most),
+                "max": int(largest),
             },
         }
         if test is not None:
@@ -414,8 +435,8 @@ class Population:
         return summary
 
 
-def first_part(sizes: np.ndarray, fraction: float) -> np.ndarray:
-    """How many of a client's rows go to the first part of a split, int64 `[clients]`."""
+def first_part_sizes(sizes: np.ndarray, fraction: float) -> np.ndarray:
+    """The number of each client's rows in the first part of a split, int64 `[clients]`."""
     first = np.floor(sizes * fraction + 0.5).astype(np.int64)
     return np.where(
         sizes >= 2, np.clip(first, 1, np.maximum(sizes - 1, 1)), np.where(fraction >= 0.5, sizes, 0)
@@ -423,11 +444,11 @@ def first_part(sizes: np.ndarray, fraction: float) -> np.ndarray:
 
 
 def draw_within(sizes: np.ndarray, owner: np.ndarray, fraction: float, seed: int) -> np.ndarray:
-    """Which rows, grouped by owner, go to the first part: bool `[rows]`."""
+    """Whether each row, grouped by owner, is in the first part: bool `[rows]`."""
     order = np.lexsort((np.random.default_rng(seed).random(len(owner)), owner))
     rank = np.arange(len(owner)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     chosen = np.empty(len(owner), bool)
-    chosen[order] = rank < first_part(sizes, fraction)[owner]
+    chosen[order] = rank < first_part_sizes(sizes, fraction)[owner]
     return chosen
 
 
@@ -435,18 +456,18 @@ def _refuse_empty_part(sizes: np.ndarray) -> None:
     if not sizes.any():
         raise PopulationError(
             "split within clients",
-            given="clients of one example each",
-            expected="a client with at least two",
+            given="clients with one example each",
+            expected="a client with at least two examples",
             do="Split by clients instead: split_clients(fraction, seed).",
         )
 
 
 def _one_run(starts: np.ndarray, sizes: np.ndarray) -> slice | None:
-    """The rows of all these clients as one slice, where they follow each other without a gap."""
+    """The rows of these clients as one slice, if they are contiguous; otherwise None."""
     if not sizes.any():
         return slice(0, 0)
-    owning = sizes > 0
-    starts, sizes = starts[owning], sizes[owning]
+    nonempty = sizes > 0
+    starts, sizes = starts[nonempty], sizes[nonempty]
     if np.array_equal(starts[1:], starts[:-1] + sizes[:-1]):
         return slice(int(starts[0]), int(starts[-1] + sizes[-1]))
     return None
@@ -460,7 +481,7 @@ def _as_runs(starts: Any, sizes: Any, rows: int) -> tuple[np.ndarray, np.ndarray
                 name,
                 given=f"an array {array.dtype} {array.shape}",
                 expected="whole numbers [clients], as many starts as sizes",
-                do="Use Population.from_arrays to have them computed.",
+                do="Use Population.from_arrays, which computes them.",
             )
     starts, sizes = starts.astype(np.int64, copy=False), sizes.astype(np.int64, copy=False)
     if len(sizes) and (sizes.min() < 0 or starts.min() < 0 or (starts + sizes).max() > rows):
@@ -469,6 +490,6 @@ def _as_runs(starts: Any, sizes: Any, rows: int) -> tuple[np.ndarray, np.ndarray
             f"client {bad}",
             given=f"{sizes[bad]} rows from row {starts[bad]}",
             expected=f"rows within 0 to {rows}",
-            do="Use Population.from_arrays to have starts and sizes computed.",
+            do="Use Population.from_arrays, which computes starts and sizes.",
         )
     return starts, sizes

@@ -8,7 +8,7 @@ from typing import Any
 from fairyring.learning.plan import Plan
 from fairyring.learning.protection import Protection
 from fairyring.records.round_record import RoundRecord
-from fairyring.task.examine import RowsChecked
+from fairyring.task import RowsChecked
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ class Sums(NamedTuple):
 
 
 class ServerProgram:
-    """A plan's server half, compiled for one device.
+    """A plan's server half, compiled for one processor.
 
     Args:
         plan: whose server half it is.

@@ -173,7 +173,7 @@ def test_examples_are_sound(context: PrivacyContext) -> Sentence | None:
 
 def _sound(context: PrivacyContext, name: str) -> Sentence | None:
     found = context.rows_checked.get(name)
-    if found is None or found.whole:
+    if found is None or found.complete:
         return None
     return Sentence(
         ASSUMED,

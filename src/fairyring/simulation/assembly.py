@@ -1,4 +1,4 @@
-"""A plan put together with a population on this machine: what every round of it needs."""
+"""A plan, a population and this machine, assembled: what every round of a run needs."""
 
 from typing import Any, NamedTuple, Self
 
@@ -9,6 +9,7 @@ from fairyring.core.keys import NOBODY, Purpose, of_client, of_round, root
 from fairyring.learning.local import Workload
 from fairyring.learning.plan import Plan
 from fairyring.learning.server import ServerState
+from fairyring.lowering import Hardware, hardware
 from fairyring.population import Population
 from fairyring.records.states import ClientStates
 from fairyring.rounds.cohorts import CohortSampler, RoundCohort
@@ -18,21 +19,20 @@ from fairyring.rounds.spending import RunSpending
 from fairyring.rounds.worker import Work
 from fairyring.simulation.engine import Engine
 from fairyring.simulation.feed import Resident, Streamed, feed
-from fairyring.simulation.hardware import Hardware, hardware
 from fairyring.simulation.worker import CompiledWorker
 
 Tree = Any
 
 
 class Assembly(NamedTuple):
-    """What is the same in all rounds of a run.
+    """What all rounds of a run share.
 
     Attributes:
-        engine: the compiled plan, of the clients' half.
-        program: of the server's.
-        rows: brings clients' rows to the devices.
+        engine: the clients' half of the plan, compiled.
+        program: the server's half, compiled.
+        rows: brings clients' rows to the processors.
         first: the server's state before the first round.
-        own: a client's own state before its first round, as NumPy arrays; without leaves where it has none.
+        own: a client's own state before its first round, a tree of NumPy arrays; empty if clients keep no state.
     """
 
     engine: Engine
@@ -43,7 +43,7 @@ class Assembly(NamedTuple):
 
     @property
     def has_states(self) -> bool:
-        """Whether clients remember something."""
+        """Whether clients keep a state from round to round."""
         return bool(jax.tree.leaves(self.own))
 
 
@@ -62,12 +62,14 @@ def assemble(plan: Plan, population: Population, key: jax.Array, on: Hardware) -
 
 
 class Trial:
-    """Rounds that are tried and not kept: each from a plan's first model, with fresh noise and a ledger in memory.
+    """Rounds that are run as a trial and not kept, each from the plan's first model.
+
+    Each has fresh noise, and the ledger is in memory.
 
     Args:
-        plan: what to try.
+        plan: what to run.
         population: the clients.
-        seed: of cohorts and the first model.
+        seed: decides the cohorts and the first model.
     """
 
     def __init__(self, plan: Plan, population: Population, *, seed: int) -> None:

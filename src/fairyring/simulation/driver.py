@@ -1,4 +1,4 @@
-"""The simulation driver: a thin loop that computes a coordinator's rounds on this machine."""
+"""The simulation driver: a thin loop that computes the rounds of a coordinator on this machine."""
 
 import os
 import time
@@ -14,7 +14,9 @@ import numpy as np
 
 from fairyring.core.errors import PlanError, PrivacyWarning
 from fairyring.core.keys import root
+from fairyring.evaluation import Evaluation, Evaluator
 from fairyring.learning.plan import Plan
+from fairyring.lowering import hardware
 from fairyring.population import Population
 from fairyring.privacy.canaries import Canaries
 from fairyring.privacy.mechanism import DirectCheck
@@ -38,11 +40,9 @@ from fairyring.rounds.total import Total
 from fairyring.rounds.worker import Work, Worker
 from fairyring.simulation.assembly import Assembly, assemble
 from fairyring.simulation.debug import DebugWorker
-from fairyring.simulation.evaluate import Evaluation, Evaluator
 from fairyring.simulation.machine import machine
 from fairyring.simulation.masked import MaskedSums, total_of
 from fairyring.simulation.run import Run
-from fairyring.simulation.hardware import hardware
 from fairyring.simulation.worker import CompiledWorker
 
 SecureSum = Literal["ideal", "protocol"]
@@ -74,59 +74,63 @@ def simulate(
 ) -> Run:
     """Run a plan over a population on this machine.
 
-    The result depends on plan, population, seed and dropout alone: neither on how clients are batched, nor on how
-    many devices share them (bitwise for integer sums, to float tolerance otherwise), nor on interruptions. The noise of
-    a private plan does not come from the seed: two runs differ in it.
+    The result depends only on plan, population, seed and dropout. It does not depend on how clients are batched, on how
+    many processors share them (bitwise for integer sums, up to float rounding otherwise), or on interruptions. The noise
+    of a private plan does not come from the seed, so it differs between two runs.
 
-    A private plan's rounds are reserved in a ledger before they start. A round that would spend more than the budget
-    does not start, and ends the run.
+    The rounds of a private plan are reserved in a ledger before they start. A round that would spend more than the
+    budget does not start, and the run ends.
 
     Args:
         plan: what to run.
         population: the clients; those without examples are never sampled.
-        rounds: how many rounds.
-        seed: of all randomness.
+        rounds: the number of rounds.
+        seed: of all randomness except a private plan's noise.
         test: clients to evaluate on.
-        evaluate_every: rounds between evaluations on `test`; about twenty in a run without it.
-        run: a new folder to keep the run in; without it nothing is written.
-        resume: go on with the run in folder `run`, to the same bits as one that was never interrupted. But a private round that a
-            crash cut off is run again under other noise, and counts twice. A run that has had more rounds than `rounds` keeps them.
-        checkpoint_every: rounds between checkpoints; without it about every ten seconds, and at the end.
-        dropout: probability that a sampled client vanishes before it reports; under the masked protocol, at any point
-            of it, and with the same probability also after its input is in.
+        evaluate_every: rounds between evaluations on `test`; by default there are about twenty in a run.
+        run: a new folder to keep the run in; by default nothing is written.
+        resume: continue the run in the folder `run`; the result has the same bits as that of a run that was never
+            interrupted. Only a private round that a crash cut short is run again with fresh noise, and counts twice. A run
+            that already has more rounds than `rounds` keeps them.
+        checkpoint_every: rounds between checkpoints; by default there is one about every ten seconds, and at the end.
+        dropout: probability that a sampled client vanishes before it reports. Under the masked protocol it vanishes at any
+            point before its input is sent, and one that has sent it vanishes afterwards with the same probability.
         secure_sum: how a plan's `secure_sum()` is computed. `"ideal"`: integers are added, which protects nothing.
-            `"protocol"`: every client and the server run the masked protocol with real messages, checked and
-            counted. The model is bitwise the same, unless clients that vanish after their input leave too few to
-            unmask it: such a round is recorded as aborted and changes nothing.
-        audit: so many canaries take the places of clients, of at most half of them, and what they give away is set
-            against what the plan promises. They cost accuracy: an audited run is for judging the plan. What is added to
-            each sum is compared with the law that is claimed, too; with `fr.privacy.DirectCheck()` that alone, which
-            changes nothing in the run.
-        entropy: 32 secret bytes that all noise of a private plan is made from, in place of the operating system's. For
-            tests: whoever knows them can take the noise off, and so nothing is promised.
-        keep_client_states: keep what an algorithm's clients remember (SCAFFOLD's control variates) also when a private run
-            is over. Their examples can be read off it. Without it, it is deleted with the secret of the noise, and such a
-            run cannot be resumed for more rounds. Plans without a budget keep it in any case.
+            `"protocol"`: every client and the server run the masked protocol with real messages, which are checked and
+            counted. The model is bitwise the same, unless so many clients vanish after sending their input that the
+            sum cannot be unmasked: such a round is recorded as aborted and changes nothing.
+        audit: `fr.privacy.Canaries(n)` puts `n` canaries in the places of clients, of at most half of them, and compares
+            what they reveal with what the plan promises. Canaries cost accuracy, so an audited run serves to judge the
+            plan. What is added to each sum is also compared with the distribution that is claimed.
+            `fr.privacy.DirectCheck()` makes only this comparison, which does not change the run.
+        entropy: 32 secret bytes from which all noise of a private plan is generated, instead of the operating system's
+            entropy. For tests: whoever knows them can remove the noise, so nothing is promised.
+        keep_client_states: keep the clients' own states (SCAFFOLD's control variates) after a private run has ended.
+            Clients' examples can be reconstructed from them. By default they are deleted together with the secret of the
+            noise, and the run cannot be resumed for more rounds. Plans without a budget always keep them.
         stop: when to stop early.
-        on_round: called with every round's record.
-        devices: on a CPU, use so many cores; elsewhere at most so many accelerators. All without it.
-        together: clients vectorised together on a device.
-        engine: `"debug"` computes client after client in plain Python with nothing compiled, so that a loss, a model or a
-            metric can print arrays and stop at `breakpoint()`. Much slower, and the same numbers but for float rounding.
+        on_round: called with the record of every round.
+        processors: how many processors of this machine to use: cores where JAX runs on a CPU, otherwise accelerators, of
+            which no more are used than there are. All of them by default.
+        clients_per_batch: how many clients are vectorised in one batch on a processor; by default 1 on a CPU and 16 on an
+            accelerator.
+        engine: `"debug"` computes one client after another in plain Python, without compiling, so that a loss, a model or
+            a metric can print arrays and stop at `breakpoint()`. It is much slower; the numbers differ only in float
+            rounding.
 
     Returns:
         The run.
 
     Raises:
-        PlanError, PopulationError, ModelError: plan and population do not fit together.
-        TrainingDiverged: in some round of a plan without a budget no client's update was finite.
+        PlanError, PopulationError, ModelError: an option, the plan or the population is invalid, or they do not match.
+        TrainingDiverged: in a round of a plan without a budget, no client's update was finite.
         RunError: the run folder cannot be used.
-        BudgetSpent: not even the first round is within the budget.
+        BudgetSpent: even the first round would exceed the budget.
         LedgerMismatch, LedgerDamaged: the run folder's ledger cannot be used.
 
     Warns:
-        PrivacyWarning: delta is not below one over the number of clients; or a round's noise is longer than a mean
-            update as long as the clip. The run's header has the same words, under privacy.
+        PrivacyWarning: delta is not below one over the number of clients; or the norm of a round's noise is larger than
+            that of a mean update clipped to the clip norm. The run's header has the same text, under `privacy`.
     """
     _check_options(
         plan, rounds, evaluate_every, checkpoint_every, secure_sum, test, stop, run, resume, engine
@@ -143,7 +147,10 @@ def simulate(
     if plan.example_stages is not None:
         check_example_counts(plan, sizes[cohorts.eligible])
     cautions = warnings_of(plan, len(cohorts.eligible), rounds, int(np.sum(sizes)))
-    on, key = hardware(plan.layout.size, processors=processors, clients_per_batch=clients_per_batch), root(seed)
+    on, key = (
+        hardware(plan.layout.size, processors=processors, clients_per_batch=clients_per_batch),
+        root(seed),
+    )
     parts = assemble(plan, population, key, on)
     evaluator = Evaluator(plan.task, test, on) if test is not None else None
     masks = MaskedSums(plan.terms) if secure_sum == "protocol" and plan.terms else None
@@ -203,7 +210,7 @@ def simulate(
 
 
 class _Driver:
-    """Computes what the coordinator of a run asks for."""
+    """Computes the rounds that the coordinator of a run asks for."""
 
     def __init__(
         self,
@@ -242,19 +249,21 @@ class _Driver:
         )  # fmt: skip
 
     def _warm(self) -> None:
-        """Compile all that the rounds that are left need: a round of nobody, whose result is dropped."""
+        """Compile everything that the remaining rounds need, by a round without clients whose result is dropped."""
         run = self.coordinator
         if run.round < run.timetable.rounds:
-            nobody = self.worker.warm(run.state, run.round).parts
-            run.program.warm(run.state, nobody if self.masks is None else (run.program.sums(),))
+            parts = self.worker.warm(run.state, run.round).parts
+            run.program.warm(run.state, parts if self.masks is None else (run.program.sums(),))
 
     def _total(self, work: Work) -> Total:
-        """Compute a round's total: updates added as they are, or under masks."""
+        """Compute the total of a round: a plain sum, or one under masks."""
         run = self.coordinator
         watch = run.audit.watch if run.audit is not None else None
         if self.masks is not None:
             dropout_points = self.cohorts.dropout_points(work.cohort)
-            return total_of(self.masks, self.worker, run.program.sums, work, run.model(), dropout_points, watch)
+            return total_of(
+                self.masks, self.worker, run.program.sums, work, run.model(), dropout_points, watch
+            )
         if watch is not None:  # before the round, which changes what clients remember
             deque(watch.passing(self.worker.encoded(work, [], keep=False)), 0)
         return self.worker.accumulate(work)
@@ -268,7 +277,7 @@ class _Driver:
 
 
 def _store(plan: Plan, run: str | os.PathLike[str] | None, resume: bool) -> Store:
-    """Where the run is kept."""
+    """Where the run is stored."""
     if run is None:
         return Nowhere()
     if not resume:
@@ -333,5 +342,5 @@ def _check_options(
             "engine",
             given=repr(engine),
             expected="'compiled' or 'debug'",
-            do="Leave it out, but for looking into a loss or a model.",
+            do="Leave it out, except to debug a loss or a model.",
         )

@@ -24,9 +24,9 @@ from fairyring.learning.device import Broadcast, device_half
 from fairyring.learning.example_steps import Drawn, Shapes
 from fairyring.learning.local import Workload
 from fairyring.learning.plan import Plan
+from fairyring.lowering import Hardware
 from fairyring.privacy.canaries import canary
 from fairyring.rounds.server_program import Sums
-from fairyring.simulation.hardware import Hardware
 
 Tree = Any
 Array = Any  # of NumPy before a program is called, of JAX within
@@ -52,7 +52,7 @@ class Engine:
         plan: what to compile.
         workload: the shapes of the clients.
         clients: how many clients the population has.
-        target: the devices, and how programs are shaped for them.
+        hardware: the processors, and how programs are shaped for them.
 
     Attributes:
         nothing: `(place) -> sums` before a round's first client, on device `place`.
@@ -63,7 +63,11 @@ class Engine:
     """
 
     def __init__(self, plan: Plan, workload: Workload, clients: int, hardware: Hardware) -> None:
-        self.plan, self.processors, self.clients_per_batch = plan, hardware.processors, hardware.clients_per_batch
+        self.plan, self.processors, self.clients_per_batch = (
+            plan,
+            hardware.processors,
+            hardware.clients_per_batch,
+        )
         self.clients = clients
         self.update = device_half(
             plan.task,
@@ -184,7 +188,7 @@ def assign_to_processors(ids: np.ndarray, sizes: np.ndarray, processors: int) ->
     Args:
         ids: clients, `[n]`.
         sizes: their examples, `[n]`.
-        devices: how many devices.
+        processors: how many processors.
     """
     order = np.lexsort((ids, -sizes))
     loads = [(0, device) for device in range(processors)]

@@ -1,4 +1,4 @@
-"""How examples reach the devices: resident as a whole, or fetched for the clients of a round piece by piece."""
+"""How examples reach the processors: all at once, to stay there, or fetched piece by piece for the clients of a round."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -8,16 +8,23 @@ import numpy as np
 
 from fairyring.core.program import replicate
 from fairyring.population import Population
-from fairyring.simulation.columns import bytes_of
 from fairyring.simulation.engine import Engine, Members, assign_to_processors
 
-RESIDENT_BYTES = 1 << 30  # cores share them, accelerators hold them each; larger populations are streamed
-PIECE_BYTES = 2 << 20  # rows of one piece on one device; two pieces are on their way at a time
-SLAB_BYTES = 16 << 20  # what the clients of one piece remember
+RESIDENT_BYTES = (
+    1 << 30
+)  # cores share one copy, each accelerator has its own; larger populations are streamed
+PIECE_BYTES = 2 << 20  # rows of one piece on one processor; two pieces are in flight at a time
+STATE_BYTES = 16 << 20  # states of the clients of one piece
 
 
 class Piece(NamedTuple):
-    """Some clients of a round for one device: who they are, where their rows lie, and in which columns."""
+    """Some clients of a round, for one processor.
+
+    Attributes:
+        clients: their indices in the population.
+        members: where their rows are in the columns.
+        columns: the rows, by column.
+    """
 
     clients: np.ndarray
     members: Members
@@ -25,13 +32,13 @@ class Piece(NamedTuple):
 
 
 class Resident:
-    """A population whose every row lies on every device; a round is a matter of indices.
+    """A population all of whose rows are on every processor; a round only sends indices.
 
     Args:
         population: the clients.
-        columns: that are read.
-        engine: whose devices they go to.
-        room: clients of a piece.
+        columns: names of the columns to send.
+        engine: gives the processors to send them to.
+        room: the most clients of a piece.
     """
 
     def __init__(self, population: Population, columns: tuple[str, ...], engine: Engine, room: int) -> None:
@@ -42,8 +49,10 @@ class Resident:
         self.starts, self.sizes = offsets[:-1].astype(np.int32), np.diff(offsets).astype(np.int32)
 
     def pieces(self, cohort: np.ndarray) -> Iterator[list[Piece]]:
-        """The clients of a round, as many at a time as a piece holds: a piece for each device."""
-        parts = [cohort[places] for places in assign_to_processors(cohort, self.sizes[cohort], len(self.columns))]
+        """The clients of a round in steps: in each step one piece for every processor."""
+        parts = [
+            cohort[places] for places in assign_to_processors(cohort, self.sizes[cohort], len(self.columns))
+        ]
         for first in range(0, max(1, *map(len, parts)), self.room):
             yield [
                 Piece(part, members(part, self.starts[part], self.sizes[part], self.room), columns)
@@ -54,36 +63,32 @@ class Resident:
 
 
 class Streamed:
-    """A population too large to hold: rows are fetched piece by piece.
+    """A population too large to stay on the processors: rows are fetched piece by piece.
 
     Args:
         population: the clients.
-        columns: that are read.
-        engine: whose devices they go to.
+        columns: names of the columns to send.
+        engine: gives the processors to send them to.
         room: the most clients of a piece.
     """
 
     def __init__(self, population: Population, columns: tuple[str, ...], engine: Engine, room: int) -> None:
         self.population, self.processors = population, engine.processors
         self.sizes = np.asarray(population.sizes)
-        example = population.client(int(np.argmax(self.sizes)))
-        self.kinds = {name: (example[name].shape[1:], example[name].dtype) for name in columns}
-        row = sum(
-            int(np.prod(shape, dtype=np.int64)) * dtype.itemsize for shape, dtype in self.kinds.values()
-        )
-        seen = self.sizes[self.sizes > 0]
-        usual = int(engine.room / len(self.processors) * seen.mean() * 1.25) + 1
-        self.rows = max(int(seen.max()), min(usual, PIECE_BYTES // max(1, row)))
+        self.kinds = {name: (population.shape(name), population.dtype(name)) for name in columns}
+        sizes = self.sizes[self.sizes > 0]
+        usual = int(engine.room / len(self.processors) * sizes.mean() * 1.25) + 1
+        self.rows = max(int(sizes.max()), min(usual, PIECE_BYTES // max(1, population.row_bytes(columns))))
         self.room = room
 
     def pieces(self, cohort: np.ndarray) -> Iterator[list[Piece]]:
-        """The clients of a round, as many at a time as a piece holds: a piece for each device."""
+        """The clients of a round in steps: in each step one piece for every processor."""
         shares = assign_to_processors(cohort, self.sizes[cohort], len(self.processors))
         queues = [self._cut(cohort[places]) for places in shares]
-        nobody = np.zeros(0, np.int64)
+        no_clients = np.zeros(0, np.int64)
         for i in range(max(1, *map(len, queues))):
             yield [
-                self._piece(queue[i] if i < len(queue) else nobody, processor)
+                self._piece(queue[i] if i < len(queue) else no_clients, processor)
                 for queue, processor in zip(queues, self.processors, strict=True)
             ]
 
@@ -108,7 +113,7 @@ class Streamed:
 
 
 def members(clients: np.ndarray, starts: np.ndarray, sizes: np.ndarray, room: int) -> Members:
-    """Clients and their rows, in so many places."""
+    """Clients and where their rows are, filled up to `room` places."""
     n = len(clients)
     ids, begins, lengths = (np.zeros(room, np.int32) for _ in range(3))
     ids[:n], begins[:n], lengths[:n] = clients, starts, sizes
@@ -119,14 +124,20 @@ def members(clients: np.ndarray, starts: np.ndarray, sizes: np.ndarray, room: in
 def feed(
     population: Population, columns: tuple[str, ...], engine: Engine, *, client_state: Any
 ) -> Resident | Streamed:
-    """The way of feeding that fits: resident if all rows fit on all devices.
+    """`Resident` if all rows fit, otherwise `Streamed`.
 
-    Where clients remember something, what those of a piece do makes a slab, so that a cohort's need not fit in memory.
+    Args:
+        population: the clients.
+        columns: names of the columns to send.
+        engine: gives the processors to send them to.
+        client_state: shapes of a client's own state. If there is one, pieces have fewer clients, so that the states of a whole
+            cohort need not fit into memory.
     """
     bytes_each = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(client_state))
     room = engine.room
     if bytes_each:
-        slab = max(1, SLAB_BYTES // bytes_each)
-        room = min(room, -(-slab // engine.clients_per_batch) * engine.clients_per_batch)
-    kind = Resident if bytes_of(population, columns) <= RESIDENT_BYTES else Streamed
+        fit = max(1, STATE_BYTES // bytes_each)
+        room = min(room, -(-fit // engine.clients_per_batch) * engine.clients_per_batch)
+    size = population.row_bytes(columns) * population.examples
+    kind = Resident if size <= RESIDENT_BYTES else Streamed
     return kind(population, columns, engine, room)

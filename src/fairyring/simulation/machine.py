@@ -1,4 +1,4 @@
-"""The machine a run is made on, for its record."""
+"""The machine that a run is computed on, for its record."""
 
 import os
 import platform
@@ -10,7 +10,7 @@ from fairyring.core.program import Processor
 
 
 def machine(processors: list[Processor]) -> dict[str, Any]:
-    """Processor, cores, memory, system, and the devices a run computes on."""
+    """CPU, number of cores, memory, system, and the processors that a run uses."""
     memory = (
         os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30 if hasattr(os, "sysconf") else None
     )

@@ -1,4 +1,4 @@
-"""A round's secure sum as real devices and a real server would run it: every message made, sent and checked."""
+"""The secure sum of a round, run as real devices and a real server would: every message is made, sent and checked."""
 
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
@@ -31,18 +31,18 @@ from fairyring.secagg.history import attest, survivors_of
 from fairyring.secagg.keystream import word_of
 from fairyring.secagg.messages import MaskedInput, decode_kept
 
-# Masked vectors of a round that are held in memory; more lie in a temporary file until they are summed.
+# Masked vectors of a round are held in memory up to this size; more go to a temporary file until they are summed.
 HELD_BYTES = 256 << 20
 
 
 class MaskedSums:
     """Runs the masked protocol for simulated clients, round after round.
 
-    Every client has an identity of its own for the run. Identities, sessions' secrets and masks are from the operating
-    system's entropy: they differ from run to run, and the sums do not.
+    Every client has its own identity for the run. Identities, secrets of sessions and masks come from the operating
+    system's entropy. They differ from run to run; the sums do not.
 
     Args:
-        terms: the plan's.
+        terms: of the plan's secure sums.
     """
 
     def __init__(self, terms: Terms) -> None:
@@ -58,15 +58,15 @@ class MaskedSums:
         vectors: Iterable[tuple[int, np.ndarray]],
         previous: bytes | None = None,
     ) -> SecureSumResult:
-        """One session.
+        """Run one session.
 
         Args:
-            cohort: who was sampled, and who stays.
-            leaving: at which point a client vanishes.
-            model: digest of the model sent out.
-            vectors: `(client, vector)` of those that stay, in any order: uint32 `[length]`. They are asked for once
-                all shares are out.
-            previous: head of the run's history before it; None where none is kept.
+            cohort: the clients that were sampled, and those that stay.
+            dropout_points: for each client that vanishes, the point before which it does.
+            model: digest of the model that was sent out.
+            vectors: `(client, vector)` of the clients that stay, in any order: uint32 `[length]`. They are asked for once
+                all shares have been sent.
+            previous: head of the run's history before this round; None if no history is kept.
         """
         session = Session(self.terms, cohort.round, model, previous)
         with ExitStack() as stack:
@@ -79,11 +79,11 @@ class MaskedSums:
         return summed
 
     def attest(self, head: bytes) -> Signatures:
-        """Signatures of a head by all whose vectors are in the last sum; none before there was one."""
+        """Signatures of a head by all clients whose vectors are in the last sum; none before the first sum."""
         return attest(self._last[0], head, self._last[1]) if self._last else ()
 
     def identity(self, client: int) -> Identity:
-        """A client's, made when it is first asked for."""
+        """The identity of a client, generated on first use."""
         if client not in self._identities:
             self._identities[client] = Identity.generate()
         return self._identities[client]
@@ -97,15 +97,15 @@ class MaskedSums:
         return log
 
 
-class _Passing(MemoryLog):
-    """The log of a device that is never restarted: it keeps no masked input, of which the server's log holds one."""
+class _DeviceLog(MemoryLog):
+    """The log of a device that is never restarted. It does not keep the masked input, which the server's log holds."""
 
     def append(self, kind: str, data: bytes) -> int:
         return super().append(kind, b"" if kind == "vector" else data)
 
 
 class _Round:
-    """One session while it runs."""
+    """A session that is running."""
 
     def __init__(
         self,
@@ -122,29 +122,31 @@ class _Round:
         for client in [*cohort.sampled.tolist(), *cohort.canaries.tolist()]:
             identity = sums.identity(client)
             self.clients[identity.public] = client
-            self.devices[client] = Device(session, identity, _Passing())
+            self.devices[client] = Device(session, identity, _DeviceLog())
         self.up = self.down = 0
         self.exhibit: Exhibit | None = None
 
     def run(self, vectors: Iterable[tuple[int, np.ndarray]]) -> SecureSumResult:
         try:
             for client, device in self.devices.items():
-                if self._here(client, DropoutPoint.BEFORE_ADVERT):
+                if self._present(client, DropoutPoint.BEFORE_ADVERT):
                     self._send(device.start())
             self._step(self.server.close(), DropoutPoint.BEFORE_SHARES)
-            self._step(self.server.close(), DropoutPoint.BEFORE_INPUT)  # mailboxes; an answer is a complaint
+            self._step(
+                self.server.close(), DropoutPoint.BEFORE_INPUT
+            )  # mailboxes; an answer to one is a complaint
             self._step(self.server.close(), DropoutPoint.BEFORE_INPUT)
             if self.server.phase == "disclosing":
                 self._step(self.server.close(), DropoutPoint.BEFORE_INPUT)
             for client, vector in vectors:
                 ready = self.devices[client].phase == "ready"
-                if ready and self._here(client, DropoutPoint.BEFORE_INPUT):
+                if ready and self._present(client, DropoutPoint.BEFORE_INPUT):
                     self._contribute(client, vector)
             self._step(self.server.close(), DropoutPoint.BEFORE_SIGNATURE)
             self._step(self.server.close(), DropoutPoint.BEFORE_UNMASKING)
             list(self.server.close())
         except SessionAborted as error:
-            for _ in vectors:  # clients train all the same
+            for _ in vectors:  # clients train even so
                 pass
             phase = error.phase, f"{error.given}; expected {error.expected}"
             return SecureSumResult(None, 0, Traffic(self.up, self.down), phase, None, self.exhibit)
@@ -156,20 +158,20 @@ class _Round:
         )
 
     def _step(self, announced: Iterable[Outgoing], point: DropoutPoint) -> None:
-        """Hand out what the server announced, and hand in what is answered."""
+        """Deliver the server's messages, and send it the answers."""
         for to, data in announced:
             client = self.clients[to]
-            if self._here(client, point):
-                answer = self._give(client, data)
+            if self._present(client, point):
+                answer = self._deliver(client, data)
                 if answer is not None:
                     self._send(answer)
 
-    def _give(self, client: int, data: bytes) -> bytes | None:
+    def _deliver(self, client: int, data: bytes) -> bytes | None:
         self.down += len(data)
         try:
             return self.devices[client].receive(data)
         except SessionAborted:
-            return None  # it has left, as one that vanished
+            return None  # it has left the session, like a client that vanished
 
     def _send(self, data: bytes) -> None:
         self.up += len(data)
@@ -184,8 +186,8 @@ class _Round:
             words = unpack_words(packed, terms.modulus_bits, terms.words, word_of(terms.modulus_bits))
             self.exhibit = Exhibit(vector.copy(), words[: terms.length].astype(np.uint32))
 
-    def _here(self, client: int, point: DropoutPoint) -> bool:
-        """Whether a client is still there at a point."""
+    def _present(self, client: int, point: DropoutPoint) -> bool:
+        """Whether a client has not vanished before a point."""
         gone = self.dropout_points.get(client)
         return gone is None or point < gone
 
@@ -199,16 +201,16 @@ def total_of(
     dropout_points: Mapping[int, DropoutPoint],
     watch: Watch | None = None,
 ) -> Total:
-    """A round's total by the masked protocol.
+    """The total of a round, by the masked protocol.
 
     Args:
-        masks: runs it.
-        worker: computes clients' vectors.
-        sums: puts a masked sum, and how many are in it, where the server is.
-        work: of the round.
-        model: digest of the model sent out.
-        leaving: at which point a client vanishes.
-        watch: sees every client's vector before any noise.
+        masks: runs the protocol.
+        worker: computes the clients' vectors.
+        sums: moves a sum, and the number of clients in it, to the server's processor.
+        work: what the round computes.
+        model: digest of the model that was sent out.
+        dropout_points: for each client that vanishes, the point before which it does.
+        watch: sees every client's vector before noise is added.
     """
     faulty = [np.zeros(0, np.int64)]
     vectors = worker.encoded(work, faulty)

@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 
+from fairyring.evaluation import Evaluation, Evaluator
 from fairyring.learning.plan import Plan
 from fairyring.learning.server import ServerState
+from fairyring.lowering import hardware
 from fairyring.population import Population
 from fairyring.records.folder import RunFolder
 from fairyring.records.layout import CLIENTS
 from fairyring.records.round_record import RoundRecord, table
 from fairyring.rounds.recorder import checkpoint_arrays, write_head
-from fairyring.simulation.evaluate import Evaluation, Evaluator
-from fairyring.simulation.hardware import hardware
 
 
 @dataclass
@@ -28,10 +28,11 @@ class Run:
         records: a record for each round, as in the run folder's metrics.jsonl.
         header: what run.json holds: seed, versions, machine, status, what was assumed.
         participation: how often each client reported, `[clients]`.
-        examples: each client's examples, `[clients]`.
-        tested: the last evaluation on the test population, if there was one.
+        examples: the number of examples of each client, `[clients]`.
+        tested: the last evaluation on the test population, if there is one.
         folder: the run folder, if there is one.
-        canary_scores: how far each canary of an audit stood out, float32 `[n]`; empty without one.
+        facts: what a checkpoint stores beside the arrays.
+        canary_scores: how far each canary of an audit stands out, float32 `[n]`; empty without an audit.
     """
 
     plan: Plan
@@ -69,13 +70,13 @@ class Run:
         return Evaluator(self.plan.task, population, hardware(self.plan.layout.size))(self.params)
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
-        """Write the run folder of a run that had none; it can be reported on and resumed like any other.
+        """Write a run folder for a run that has none. It can be reported on and resumed like any other.
 
-        But one whose clients have states of their own is not resumed: they were in memory only.
+        A run whose clients keep states cannot be resumed from it: the states were in memory only.
 
         Raises:
-            RunError: there is something at `folder` already.
-            StorageError: it cannot be written.
+            RunError: `folder` exists already.
+            StorageError: the folder cannot be written.
         """
         kept = RunFolder.create(folder, private=self.plan.protection is not None)
         write_head(kept, self.header, self.plan, self.population)
@@ -86,6 +87,6 @@ class Run:
         return kept.path
 
     def client_arrays(self) -> dict[str, np.ndarray]:
-        """What is known per client: participation and examples in training, each metric on the test population."""
+        """Arrays with a value per client: participation, number of examples, and each metric on the test population."""
         arrays = {"participation": self.participation, "examples": np.asarray(self.examples, np.int32)}
         return arrays | (self.tested.by_client() if self.tested is not None else {})

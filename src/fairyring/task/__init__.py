@@ -1,19 +1,22 @@
-"""What is learned: models as people bring them, losses and metrics, a small zoo (`fairyring.task.zoo`)."""
+"""What is learned: models from several frameworks, losses, metrics, and a small model zoo (`fairyring.task.zoo`)."""
 
 from fairyring.task.adapters import as_model, from_equinox, from_functions, from_nnx
 from fairyring.task.classification import classification
-from fairyring.task.validate import RowsChecked
-from fairyring.task.metric import Metric, clamp
+from fairyring.task.metric import Batch, Metric, clamp, weight_of
 from fairyring.task.model import Model
 from fairyring.task.multi_label import multi_label
 from fairyring.task.next_token import next_token
 from fairyring.task.regression import regression
 from fairyring.task.task import Task
+from fairyring.task.validation import Column, DataCheck, RowsChecked
 
 __all__ = [
-    "Examined",
+    "Batch",
+    "Column",
+    "DataCheck",
     "Metric",
     "Model",
+    "RowsChecked",
     "Task",
     "as_model",
     "clamp",
@@ -24,4 +27,5 @@ __all__ = [
     "multi_label",
     "next_token",
     "regression",
+    "weight_of",
 ]

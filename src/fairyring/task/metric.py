@@ -1,4 +1,4 @@
-"""A metric: one value and one weight for each example, so that means over any grouping of clients agree."""
+"""Metrics: one value and one weight per example, so that means over any grouping of clients agree."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -12,16 +12,16 @@ from fairyring.core.errors import PlanError
 
 Batch = Mapping[str, jax.Array]
 Measure = Callable[[Any, Batch], tuple[jax.Array, jax.Array]]
-"""`(outputs, batch) -> (value [B], weight [B])`: each example's value and how much it counts in a mean."""
+"""`(outputs, batch) -> (value [B], weight [B])`: the value of each example, and its weight in a mean."""
 
 
 class Metric(NamedTuple):
-    """A metric whose mean over examples means something.
+    """A metric that is a weighted mean over examples.
 
     Attributes:
         measure: `(outputs, batch) -> (value [B], weight [B])`.
-        bound: values lie in `[0, bound]`; `inf` where no bound is known. Sums of integers (quantised, masked)
-            need a finite one: see `clamp`.
+        bound: values lie in `[0, bound]`; `inf` if no bound is known. Integer sums (quantised, masked)
+            need a finite bound: see `clamp`.
     """
 
     measure: Measure
@@ -29,10 +29,14 @@ class Metric(NamedTuple):
 
 
 def clamp(metric: Metric, bound: float) -> Metric:
-    """`metric` with its values cut to `[0, bound]`, so that an integer sum can carry it."""
+    """`metric` with its values clipped to `[0, bound]`, so that an integer sum can carry it.
+
+    Raises:
+        PlanError: `bound` is not a finite number above 0.
+    """
     if not (math.isfinite(bound) and bound > 0):
         raise PlanError(
-            "bound", given=bound, expected="a finite number above 0", do="Give the largest value."
+            "bound", given=bound, expected="a finite number above 0", do="Give the metric's largest value."
         )
 
     def measure(outputs: Any, batch: Batch) -> tuple[jax.Array, jax.Array]:
@@ -43,31 +47,31 @@ def clamp(metric: Metric, bound: float) -> Metric:
 
 
 def weight_of(batch: Batch, examples: int) -> jax.Array:
-    """What each example counts: the column `weight` where there is one, else 1. Float32 `[B]`."""
+    """The weight of each example, float32 `[B]`: the column `weight` if there is one, otherwise 1."""
     weight = batch.get("weight")
     return jnp.ones((examples,), jnp.float32) if weight is None else weight.astype(jnp.float32)
 
 
-def with_extra(
+def merge_metrics(
     own: Mapping[str, Metric], extra: Mapping[str, Metric | Callable[..., Any]] | None
 ) -> Mapping[str, Metric]:
-    """A task's own metrics and a user's. One of the same name takes the place of the task's.
+    """The metrics of a task together with a user's, which replace those of the same name.
 
     Args:
         own: the metrics of the task.
-        extra: name -> `Metric`, or -> a function `(outputs, batch) -> value [B]`, which is weighted as the
-            examples are and has no bound.
+        extra: name -> `Metric`, or a function `(outputs, batch) -> value [B]`. The values of a function have the
+            weights of the examples, and no bound.
 
     Raises:
-        PlanError: a name that means something else, or a metric that is neither.
+        PlanError: a name is reserved, or a metric is neither of these.
     """
     metrics = dict(own)
     for name, metric in (extra or {}).items():
         if name in ("loss", "weight", ""):
             raise PlanError(
                 f"metric {name!r}",
-                given="a name that is taken",
-                expected="another name than loss and weight",
+                given="a reserved name",
+                expected="any name except loss and weight",
                 do="Rename it.",
             )
         if not isinstance(metric, Metric):

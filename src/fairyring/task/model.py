@@ -1,4 +1,4 @@
-"""What every model is inside fairyring: a pytree of float32 parameters and a pure function of them."""
+"""The form of every model in fairyring: a pytree of float32 parameters, and pure functions of it."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -6,16 +6,17 @@ from typing import Any, NamedTuple
 import jax
 
 Params = Any
-"""A pytree of float32 arrays, nothing else."""
+"""A pytree of float32 arrays only."""
 
 
 class Model(NamedTuple):
-    """A model as two pure functions, both of which can be jitted, vmapped and exported.
+    """A model as two pure functions. Both can be jitted, vmapped and exported.
 
     Attributes:
         init: `key -> params`, a pytree of float32 arrays.
-        apply: `(params, x, key) -> outputs` on a batch, `x` `[B, ...]`. With a key the model trains (dropout
-            is on, drawn from the key); with None it is evaluated, and the same input gives the same output.
+        apply: `(params, x, key) -> outputs` for a batch, `x` `[B, ...]`. With a key the model is in training mode
+            (dropout is on, drawn from the key). With None it is in evaluation mode: outputs depend on parameters and
+            inputs only.
     """
 
     init: Callable[[jax.Array], Params]

@@ -1,4 +1,4 @@
-"""Multi-label: any number of labels an example."""
+"""Multi-label classification: an example may have any number of labels."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -8,9 +8,9 @@ import jax.numpy as jnp
 
 from fairyring.core.errors import ModelError
 from fairyring.task.adapters import as_model
-from fairyring.task.validate import Column
-from fairyring.task.metric import Batch, Metric, weight_of, with_extra
+from fairyring.task.metric import Batch, Metric, merge_metrics, weight_of
 from fairyring.task.task import Task, unit_interval
+from fairyring.task.validation import Column
 
 
 def multi_label(
@@ -24,33 +24,32 @@ def multi_label(
     loss_bound: float = 100.0,
     name: str = "multi_label",
 ) -> Task:
-    """Learn which of L labels an example has: sigmoid cross-entropy on logits `[B, L]`.
+    """Predict which of L labels an example has: sigmoid cross-entropy on logits `[B, L]`.
 
-    Metrics, a label counting as predicted where its logit is above 0: `label_accuracy`, the share of labels
-    that are right; `exact_match`, whether all are; `f1`, the F1 score of an example, 2 tp / (2 tp + fp + fn),
-    1 where it has no label and none is predicted. All are means over examples (scikit-learn's
-    `average="samples"`); F1 over a whole population (micro, macro) is not one, and so cannot be added up
-    client by client.
+    A label is predicted if its logit is above 0. Metrics: `label_accuracy`, the fraction of labels that are right;
+    `exact_match`, whether all labels are right; `f1`, the F1 score of an example, 2 tp / (2 tp + fp + fn), which
+    is 1 if the example has no label and none is predicted. All are means over examples (scikit-learn's
+    `average="samples"`). Micro and macro F1 over a population are not, so they cannot be summed over clients.
 
     Args:
-        model: see `as_model`. Its outputs are logits `[B, L]`, no sigmoid.
-        inputs: the column the model reads.
-        labels: the column of labels, `[L]` a row: 0 or 1, or booleans.
-        prepare: applied to a batch of inputs inside the compiled program. Default: uint8 to [0, 1].
-        metrics: more metrics, name -> `Metric` or function `(outputs, batch) -> value [B]`.
-        columns: columns that these metrics read besides.
-        loss_bound: where a sum of integers carries the loss of a client, larger ones are cut to this; see `Task`. Under
-            differential privacy noise grows with it.
-        name: as the plan's record shows it.
+        model: see `as_model`. Its outputs are logits `[B, L]`, without a sigmoid.
+        inputs: the column that the model reads.
+        labels: the column of labels, `[L]` per row: 0 or 1, or booleans.
+        prepare: applied to a batch of inputs inside the compiled program. By default uint8 is scaled to [0, 1].
+        metrics: further metrics: name -> `Metric`, or a function `(outputs, batch) -> value [B]`.
+        columns: further columns that these metrics read.
+        loss_bound: the largest loss of a client that an integer sum carries; larger ones are clipped to it. See `Task`.
+            Under differential privacy the noise grows with it.
+        name: the task's name in the plan's record.
 
     Raises:
-        ModelError: the model cannot be trained here.
+        ModelError: the model cannot be trained.
     """
 
     def loss(logits: jax.Array, batch: Batch) -> tuple[jax.Array, jax.Array]:
-        logits, there = logits.astype(jnp.float32), batch[labels].astype(jnp.float32)
-        # -log sigmoid of the right sign, in the form that never overflows.
-        terms = jnp.maximum(logits, 0.0) - logits * there + jnp.log1p(jnp.exp(-jnp.abs(logits)))
+        logits, present = logits.astype(jnp.float32), batch[labels].astype(jnp.float32)
+        # -log sigmoid with the sign of the label, in the form that does not overflow.
+        terms = jnp.maximum(logits, 0.0) - logits * present + jnp.log1p(jnp.exp(-jnp.abs(logits)))
         return terms.mean(axis=1), weight_of(batch, logits.shape[0])
 
     def metric(of: Callable[[jax.Array, jax.Array], jax.Array]) -> Metric:
@@ -60,25 +59,25 @@ def multi_label(
 
         return Metric(measure, 1.0)
 
-    def f1(predicted: jax.Array, there: jax.Array) -> jax.Array:
-        right = (predicted & there).sum(axis=1)
-        named = predicted.sum(axis=1) + there.sum(axis=1)
-        return jnp.where(named == 0, 1.0, 2.0 * right / jnp.maximum(named, 1))
+    def f1(predicted: jax.Array, present: jax.Array) -> jax.Array:
+        right = (predicted & present).sum(axis=1)
+        count = predicted.sum(axis=1) + present.sum(axis=1)
+        return jnp.where(count == 0, 1.0, 2.0 * right / jnp.maximum(count, 1))
 
-    def rule(found: Mapping[str, Column], outputs: Callable[[], Any]) -> None:
-        column, shape = found[labels], getattr(outputs(), "shape", ())
+    def check(data: Mapping[str, Column], outputs: Callable[[], Any]) -> None:
+        column, shape = data[labels], getattr(outputs(), "shape", ())
         if len(shape) != 2:
             raise ModelError(
                 "model",
                 given=f"outputs of shape (B, {', '.join(map(str, shape[1:]))})",
                 expected="logits of shape (B, labels)",
-                do="Return one number for each label and example.",
+                do="Return one number per label for every example.",
             )
         column.require_shape(shape[1:], do="Give one 0 or 1 for each output of the model.")
         column.require(
             lambda values: (values == 0) | (values == 1),
             expected="0 or 1",
-            do="Turn lists of labels into rows of 0 and 1.",
+            do="Convert lists of labels to rows of 0 and 1.",
         )
 
     return Task(
@@ -86,10 +85,10 @@ def multi_label(
         loss_bound=loss_bound,
         model=as_model(model),
         loss=loss,
-        metrics=with_extra(
+        metrics=merge_metrics(
             {
-                "label_accuracy": metric(lambda predicted, there: (predicted == there).mean(axis=1)),
-                "exact_match": metric(lambda predicted, there: (predicted == there).all(axis=1)),
+                "label_accuracy": metric(lambda predicted, present: (predicted == present).mean(axis=1)),
+                "exact_match": metric(lambda predicted, present: (predicted == present).all(axis=1)),
                 "f1": metric(f1),
             },
             metrics,
@@ -97,5 +96,5 @@ def multi_label(
         inputs=inputs,
         columns=(inputs, labels, *columns),
         prepare=prepare or unit_interval,
-        data_checks=(rule,),
+        data_checks=(check,),
     )

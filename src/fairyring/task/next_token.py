@@ -1,4 +1,4 @@
-"""Next token: at each place of a sequence, what comes next."""
+"""Next-token prediction: at each position of a sequence, the token that follows."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -8,10 +8,10 @@ import jax.numpy as jnp
 
 from fairyring.core.errors import ModelError, PopulationError
 from fairyring.task.adapters import as_model
-from fairyring.task.classification import cross_entropy, is_first
-from fairyring.task.validate import Column
-from fairyring.task.metric import Batch, Metric, weight_of, with_extra
+from fairyring.task.classification import cross_entropy, is_argmax
+from fairyring.task.metric import Batch, Metric, merge_metrics, weight_of
 from fairyring.task.task import Task
+from fairyring.task.validation import Column
 
 
 def next_token(
@@ -26,27 +26,27 @@ def next_token(
     loss_bound: float = 100.0,
     name: str = "next_token",
 ) -> Task:
-    """Learn what token comes next: softmax cross-entropy on logits `[B, T, vocabulary]`, and accuracy.
+    """Predict the next token: softmax cross-entropy on logits `[B, T, vocabulary]`, with the metric `accuracy`.
 
-    The value of an example is the mean over its tokens and its weight is their number (times the column
-    `weight` where there is one), so that means over a population are means over tokens.
+    The value of an example is the mean over its tokens, and its weight is their number (times the column
+    `weight` if there is one), so a mean over a population is a mean over tokens.
 
     Args:
         model: see `as_model`. It reads tokens `[B, T]` and must not look ahead.
-        inputs: the column of tokens, whole numbers `[T]` a row.
-        labels: the column of targets, `[T]` a row: the token after each. Where not given, the targets are the
-            inputs moved on by one, and a sequence of T tokens has T - 1 of them.
-        padding: targets equal to this token do not count.
-        prepare: applied to a batch of inputs inside the compiled program. Default: whole numbers to int32.
-        metrics: more metrics, name -> `Metric` or function `(outputs, batch) -> value [B]`. A function's
-            value is weighted as an example, not by its tokens; give a `Metric` for the other.
-        columns: columns that these metrics read besides.
-        loss_bound: where a sum of integers carries the loss of a client, larger ones are cut to this; see `Task`. Under
-            differential privacy noise grows with it.
-        name: as the plan's record shows it.
+        inputs: the column of tokens, whole numbers `[T]` per row.
+        labels: the column of targets, `[T]` per row: the token after each input. By default the targets are the
+            inputs shifted by one position, so a sequence of T tokens has T - 1 targets.
+        padding: targets equal to this token are ignored.
+        prepare: applied to a batch of inputs inside the compiled program. By default integers are cast to int32.
+        metrics: further metrics: name -> `Metric`, or a function `(outputs, batch) -> value [B]`. The value of a
+            function is weighted by examples and not by tokens; to weight by tokens, give a `Metric`.
+        columns: further columns that these metrics read.
+        loss_bound: the largest loss of a client that an integer sum carries; larger ones are clipped to it. See `Task`.
+            Under differential privacy the noise grows with it.
+        name: the task's name in the plan's record.
 
     Raises:
-        ModelError: the model cannot be trained here.
+        ModelError: the model cannot be trained.
     """
 
     def aligned(logits: jax.Array, batch: Batch) -> tuple[jax.Array, jax.Array]:
@@ -66,34 +66,34 @@ def next_token(
 
     def accuracy(logits: jax.Array, batch: Batch) -> tuple[jax.Array, jax.Array]:
         logits, targets = aligned(logits, batch)
-        return mean_over_tokens(is_first(logits, targets).astype(jnp.float32), targets, batch)
+        return mean_over_tokens(is_argmax(logits, targets).astype(jnp.float32), targets, batch)
 
-    def rule(found: Mapping[str, Column], outputs: Callable[[], Any]) -> None:
-        tokens = found[inputs]
+    def check(data: Mapping[str, Column], outputs: Callable[[], Any]) -> None:
+        tokens = data[inputs]
         tokens.require_integers(do="Encode the text as token numbers first.")
         if len(tokens.shape) != 1 or tokens.shape[0] < (2 if labels is None else 1):
             raise PopulationError(
                 f"column {inputs!r}",
                 given=f"rows of shape {tokens.shape}",
                 expected="shape (T,), with T of at least 2" if labels is None else "shape (T,)",
-                do="Store sequences of equal length, padded where they are shorter.",
+                do="Store sequences of equal length; pad shorter ones.",
             )
         if labels is not None:
-            found[labels].require_integers(do="Encode the targets as token numbers.")
-            found[labels].require_shape(tokens.shape, do="Give one target for each place of the inputs.")
+            data[labels].require_integers(do="Encode the targets as token numbers.")
+            data[labels].require_shape(tokens.shape, do="Give one target for each position of the inputs.")
         shape = getattr(outputs(), "shape", ())
         if len(shape) != 3 or shape[1] != tokens.shape[0]:
             raise ModelError(
                 "model",
                 given=f"outputs of shape (B, {', '.join(map(str, shape[1:]))})",
                 expected=f"logits of shape (B, {tokens.shape[0]}, vocabulary)",
-                do="Return logits for every place of the sequence.",
+                do="Return logits for every position of the sequence.",
             )
-        for column in (tokens,) if labels is None else (tokens, found[labels]):
+        for column in (tokens,) if labels is None else (tokens, data[labels]):
             column.require(
                 lambda values: (values >= 0) & (values < shape[2]),
                 expected=f"tokens from 0 to {shape[2] - 1}",
-                do="Make the model's vocabulary larger, or map unknown tokens to one of their own.",
+                do="Enlarge the model's vocabulary, or map unknown tokens to a token for them.",
             )
 
     return Task(
@@ -101,14 +101,14 @@ def next_token(
         loss_bound=loss_bound,
         model=as_model(model),
         loss=loss,
-        metrics=with_extra({"accuracy": Metric(accuracy, 1.0)}, metrics),
+        metrics=merge_metrics({"accuracy": Metric(accuracy, 1.0)}, metrics),
         inputs=inputs,
         columns=(inputs, *(() if labels is None else (labels,)), *columns),
-        prepare=prepare or whole_numbers,
-        data_checks=(rule,),
+        prepare=prepare or to_int32,
+        data_checks=(check,),
     )
 
 
-def whole_numbers(x: jax.Array) -> jax.Array:
-    """What is done to tokens by default: whole numbers of any type to int32."""
+def to_int32(x: jax.Array) -> jax.Array:
+    """The default for tokens: integers of any type are cast to int32."""
     return x.astype(jnp.int32) if jnp.issubdtype(x.dtype, jnp.integer) else x

@@ -1,4 +1,4 @@
-"""What is learned: a model, what it reads, its loss and its metrics."""
+"""The task: a model, the columns it reads, its loss and its metrics."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -8,35 +8,35 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from fairyring.task.validate import RowsChecked, DataCheck, validate
 from fairyring.task.metric import Batch, Measure, Metric
 from fairyring.task.model import Model
+from fairyring.task.validation import DataCheck, RowsChecked, validate
 
 
 def unit_interval(x: jax.Array) -> jax.Array:
-    """What is done to inputs by default: uint8 (pixels) to float32 in [0, 1], everything else unchanged."""
+    """The default for inputs: uint8 (pixels) is scaled to float32 in [0, 1]; everything else is unchanged."""
     return x.astype(jnp.float32) / 255.0 if x.dtype == jnp.uint8 else x
 
 
 @dataclass(frozen=True)
 class Task:
-    """One thing to learn. Made by `classification`, `next_token`, `regression` and `multi_label`.
+    """What is learned. `classification`, `next_token`, `regression` and `multi_label` return one.
 
     Attributes:
-        name: as a plan's record shows it.
+        name: the task's name in the plan's record.
         model: the model.
-        loss: `(outputs, batch) -> (value [B], weight [B])`. The value is an example's mean loss; the weight
-            is 1, or the number of its tokens, times the column `weight` where the population has one. The
-            loss of a client is the weighted mean of its examples'.
+        loss: `(outputs, batch) -> (value [B], weight [B])`. The value is the mean loss of an example. The weight is 1,
+            or the number of its tokens, times the column `weight` if the population has one. The loss of a client is
+            the weighted mean over its examples.
         metrics: name -> `Metric`.
-        inputs: the column the model reads.
-        columns: the columns that must be there.
-        optional: the columns that count where they are there.
-        prepare: `x -> x`, applied to the inputs inside the compiled program, so that data are stored and
-            moved small.
-        loss_bound: where a sum of integers carries the loss of a client, larger ones are cut to this.
-            Training itself never sees the cut.
-        rules: what `validate` asks of the examples besides.
+        inputs: the column that the model reads.
+        columns: the columns that the population must have.
+        optional: columns that are read if the population has them.
+        prepare: `x -> x`, applied to the inputs inside the compiled program, so that data can be stored and moved in
+            a small type.
+        loss_bound: the largest loss of a client that an integer sum carries; larger ones are clipped to it. Training
+            is not affected by the clipping.
+        data_checks: further checks that `validate` makes.
     """
 
     name: str
@@ -51,31 +51,31 @@ class Task:
     data_checks: tuple[DataCheck, ...] = ()
 
     def reads(self, population: Any) -> tuple[str, ...]:
-        """The columns a batch must carry: all of `columns`, and those of `optional` the population has."""
+        """Names of the columns that a batch contains: all of `columns`, and those of `optional` that the population has."""
         return self.columns + tuple(name for name in self.optional if name in population.names)
 
     def columns_of(self, population: Any) -> dict[str, tuple[tuple[int, ...], Any]]:
-        """What a batch carries: name -> (shape of a row, dtype)."""
+        """The columns that a batch contains: name -> (shape of a row, dtype)."""
         return {
             name: (tuple(population.shape(name)), population.dtype(name)) for name in self.reads(population)
         }
 
     def forward(self, params: Any, batch: Batch, key: jax.Array | None) -> Any:
-        """The model's outputs for a batch: in training with a key, in evaluation with None."""
+        """The model's outputs for a batch; training passes a key, evaluation passes None."""
         return self.model.apply(params, self.prepare(batch[self.inputs]), key)
 
     def validate(self, population: Any) -> RowsChecked:
-        """Find out now what would go wrong later.
+        """Check that this task can be trained on a population, before training starts.
 
-        Columns, their types and shapes, and the model's answer to them are checked without computing
-        anything. Values (labels, weights) are checked in all rows where they lie in memory, else in a sample.
+        Columns, their types and shapes, and the shapes of the model's outputs are checked without computing anything.
+        Values (labels, weights) are checked in all rows if the rows are in memory, and otherwise in a sample.
 
         Returns:
-            How many rows were looked at; its text says so where it was not all.
+            How many rows were checked.
 
         Raises:
-            PopulationError: a column is missing or of the wrong type or shape, or a value is impossible.
+            PopulationError: a column is missing or has the wrong type or shape, or a value is out of range.
             ModelError: the model does not accept the inputs, or its outputs do not fit the labels.
-            PlanError: a metric does not give one value an example.
+            PlanError: the loss or a metric does not return one value and one weight per example.
         """
         return validate(self, population)

@@ -1,14 +1,15 @@
-"""Files of published sets: found, checked, fetched whole or not at all."""
+"""Files of published data sets: found, checked, and fetched completely or not at all."""
 
 import gzip
 import hashlib
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import numpy as np
 import pytest
 
 from fairyring.core.errors import DataUnavailable, PopulationError
-from fairyring.population import Dataset, File, describe, fetch, find, load, names
+from fairyring.population import Dataset, File, Population, Splits, describe, fetch, find, load, names
 from fairyring.population.readers import _files, catalogue
 
 PUBLISHED = {"/one.txt": b"one", "/two.gz": gzip.compress(b"two" * 1000)}
@@ -52,9 +53,20 @@ def places(tmp_path, monkeypatch):
     return tmp_path
 
 
+def read_lengths(paths, *, repeat=1):
+    """A reader: one client per file, with as many examples as the file has bytes."""
+    sizes = [
+        len(gzip.decompress(p.read_bytes()) if p.suffix == ".gz" else p.read_bytes()) for p in paths
+    ] * repeat
+    owner = np.repeat(np.arange(len(sizes)), sizes)
+    return Splits(Population.from_arrays({"x": np.ones(len(owner))}, client=owner), None)
+
+
 def dataset(url="http://127.0.0.1:9"):
     files = (File("one.txt", SUMS[0], f"{url}/one.txt"), File("two.gz", SUMS[1], f"{url}/two.gz"))
-    return Dataset("set", "A set", "Somebody", "free", "-", "-", {}, "How.", files, folder="set")
+    return Dataset(
+        "set", "A set", "Somebody", "free", "-", "-", {}, "How.", read_lengths, files, folder="set"
+    )
 
 
 def test_fetched_files_are_found(places, server):
@@ -126,7 +138,7 @@ def test_a_changed_file_is_checked_again(places):
 def test_files_without_an_address_are_named_after_the_others_are_fetched(places, server):
     _, url = server
     own = dataset(url)
-    own = Dataset("set", "A set", "Somebody", "free", "-", "-", {}, "How.", (
+    own = Dataset("set", "A set", "Somebody", "free", "-", "-", {}, "How.", read_lengths, (
         File("three.txt", SUMS[0]), own.files[0]), folder="set")  # fmt: skip
     with pytest.raises(DataUnavailable, match=r"no public address of three\.txt.*Somebody"):
         _files.fetch(own)
@@ -162,3 +174,17 @@ def test_unknown_sets_and_options_name_the_nearest():
     with pytest.raises(PopulationError, match="Did you mean 'clients'"):
         load("digits", client=3)
     assert fetch("digits") == find("digits") == []
+
+
+def test_a_data_set_of_ones_own_is_fetched_checked_and_loaded(places, server):
+    _, url = server
+    own = dataset(url)
+    with pytest.raises(DataUnavailable, match="not all of its files"):
+        load(own)
+    assert fetch(own) == find(own)
+    assert load(own).train.sizes.tolist() == [3, 3000]
+    assert load(own, repeat=2).train.sizes.tolist() == [3, 3000, 3, 3000]
+    assert own.options == {"repeat": 1}
+    with pytest.raises(PopulationError, match="Did you mean 'repeat'"):
+        load(own, repeats=2)
+    assert own.name not in names()

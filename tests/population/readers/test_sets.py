@@ -1,4 +1,4 @@
-"""Published sets as populations: shapes, who is whom, and that nothing of the test reaches the training."""
+"""Published data sets as populations: shapes, clients, and that no test data reaches training."""
 
 import gzip
 import os
@@ -67,7 +67,7 @@ def test_mnist_writers_are_different_people():
 
 @needs_data
 def test_omniglot_drawers_are_different_and_every_character_is_trained():
-    train, test = loaded("omniglot", test_share=0.25)
+    train, test = loaded("omniglot", test_fraction=0.25)
     assert (len(train), len(test)) == (120, 40)
     assert not set(train.ids) & set(test.ids)
     assert set(train.rows()[0]["y"]) == set(range(242))
@@ -102,7 +102,7 @@ def test_shakespeare_sequences_are_the_text():
 
 @needs_data
 def test_shakespeare_by_speakers_and_by_length():
-    train, test = loaded("shakespeare", split="speakers", test_share=0.3, length=40)
+    train, test = loaded("shakespeare", split="speakers", test_fraction=0.3, length=40)
     assert not set(train.ids) & set(test.ids)
     assert len(train) + len(test) == 309
     assert train.shape("x") == (40,)
@@ -177,7 +177,7 @@ def test_hospitals_are_clients_and_missing_values_are_flagged():
 @pytest.mark.parametrize(
     ("name", "options", "says"),
     [
-        ("digits", {"test_share": 1.5}, "test_share"),
+        ("digits", {"test_fraction": 1.5}, "test_fraction"),
         ("digits", {"clients": 5000}, "at most"),
         ("shakespeare", {"split": "acts"}, "'time' or 'speakers'"),
         ("heart-disease", {"hospital": "mayo"}, "'cleveland' or"),

@@ -1,4 +1,4 @@
-"""Readers of published sets, one file a set, and the catalogue of them."""
+"""Readers of published data sets, one file per data set, and the catalogue of them."""
 
 from fairyring.population.readers.catalogue import describe, fetch, find, load, names
 from fairyring.population.readers.dataset import Dataset, File, Splits

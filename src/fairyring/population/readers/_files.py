@@ -1,4 +1,4 @@
-"""Files of a published set: looked for, checked, fetched."""
+"""The files of a published data set: finding, checking and fetching them."""
 
 import gzip
 import hashlib
@@ -17,22 +17,22 @@ _TIMEOUT = 30.0  # seconds without a byte
 
 
 def cache() -> Path:
-    """Where fetched sets are kept."""
+    """The folder for fetched data sets."""
     return Path.home() / ".cache" / "fairyring"
 
 
 def folders(dataset: Dataset) -> list[Path]:
-    """Where the files of a set are looked for, in order."""
-    own = os.environ.get("FAIRYRING_DATA")
-    places = [Path(own) / dataset.folder] if own else []
-    return [*places, cache() / dataset.folder, *map(Path, dataset.system)]
+    """The folders that are searched for the files of a data set, in order."""
+    root = os.environ.get("FAIRYRING_DATA")
+    first = [Path(root) / dataset.folder] if root else []
+    return [*first, cache() / dataset.folder, *map(Path, dataset.system)]
 
 
 def find(dataset: Dataset) -> list[Path]:
-    """The files of a set, in its order, all from one folder, each with the checksum it should have.
+    """The files of a data set in the order of `dataset.files`, all from one folder and with the right checksums.
 
     Raises:
-        DataUnavailable: no folder has them all; or one has, and they are damaged.
+        DataUnavailable: no folder has all files, or files are damaged.
     """
     damaged: list[Path] = []
     for folder in folders(dataset):
@@ -43,28 +43,28 @@ def find(dataset: Dataset) -> list[Path]:
                 return paths
             damaged += bad
     if damaged:
-        wanted = next(f for f in dataset.files if f.name == damaged[0].name)
+        file = next(f for f in dataset.files if f.name == damaged[0].name)
         raise DataUnavailable(
             f"data {dataset.name!r}, {damaged[0]}",
             given=f"sha256 {checksum(damaged[0]) or 'of no readable archive'}",
-            expected=f"sha256 {wanted.sha256}",
-            do=f"The file is damaged or another version; remove it. {what_to_do(dataset)}",
+            expected=f"sha256 {file.sha256}",
+            do=f"The file is damaged or another version; delete it. {instructions(dataset)}",
         )
-    looked = [str(folder) for folder in folders(dataset)]
+    searched = [str(folder) for folder in folders(dataset)]
     raise DataUnavailable(
         f"data {dataset.name!r}",
-        given=f"not all of its files in {' or '.join(looked)}",
+        given=f"not all of its files in {' or '.join(searched)}",
         expected=", ".join(file.name for file in dataset.files),
-        do=what_to_do(dataset),
+        do=instructions(dataset),
     )
 
 
-def what_to_do(dataset: Dataset) -> str:
-    """How a person gets the files of a set."""
+def instructions(dataset: Dataset) -> str:
+    """How to get the files of a data set."""
     place = folders(dataset)[0]
     by_hand = f"put {', '.join(f.name for f in dataset.files)} into {place}"
     if all(file.url for file in dataset.files):
-        steps = f"With a network, fairyring.population.fetch({dataset.name!r}) gets them. Without one, get "
+        steps = f"With a network, fairyring.population.fetch({dataset.name!r}) downloads them. Without one, download "
         steps += f"{', '.join(str(f.url) for f in dataset.files)} on another machine and {by_hand}."
     else:
         page = f" ({dataset.page})" if dataset.page else ""
@@ -73,57 +73,57 @@ def what_to_do(dataset: Dataset) -> str:
 
 
 def fetch(dataset: Dataset, into: Path | None = None) -> list[Path]:
-    """Fetch what is missing or damaged from its published address; each file appears whole and checked.
+    """Download missing and damaged files. A file appears in the folder only once it is complete and checked.
 
     Args:
-        dataset: the set.
-        into: the folder; by default the set's folder in `~/.cache/fairyring`.
+        dataset: the data set.
+        into: the folder; by default the data set's folder in `~/.cache/fairyring`.
 
     Raises:
-        DataUnavailable: no network, no public address, another checksum, or no room.
+        DataUnavailable: no network, no public address, a wrong checksum, or no space.
     """
     folder = cache() / dataset.folder if into is None else into
-    homeless = []
+    without_url = []
     for file in dataset.files:
-        target = folder / file.name
-        if target.is_file() and checksum(target) == file.sha256:
+        path = folder / file.name
+        if path.is_file() and checksum(path) == file.sha256:
             continue
         if file.url is None:
-            homeless.append(file.name)
+            without_url.append(file.name)
         else:
-            _download(dataset, file, target)
-    if homeless:
+            _download(dataset, file, path)
+    if without_url:
         raise DataUnavailable(
             f"data {dataset.name!r}",
-            given=f"no public address of {', '.join(homeless)}",
+            given=f"no public address of {', '.join(without_url)}",
             expected=f"files that can be fetched, or are in {folder}",
-            do=what_to_do(dataset),
+            do=instructions(dataset),
         )
     return [folder / file.name for file in dataset.files]
 
 
-def _download(dataset: Dataset, file: File, target: Path) -> None:
-    # Imported here: the rest of the room needs no network, and these take longer to load than all of it.
+def _download(dataset: Dataset, file: File, path: Path) -> None:
+    # Imported here: nothing else in this room needs a network, and these modules take longer to import than all of it.
     import urllib.request
     from http.client import HTTPException
     from urllib.error import HTTPError
 
-    partial = target.with_name(f".{target.name}.{uuid4().hex[:8]}.partial")
+    partial = path.with_name(f".{path.name}.{uuid4().hex[:8]}.partial")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         with urllib.request.urlopen(str(file.url), timeout=_TIMEOUT) as reply, partial.open("wb") as out:
             while block := reply.read(_BLOCK):
                 out.write(block)
-        found = checksum(partial)
-        if found != file.sha256:
+        actual = checksum(partial)
+        if actual != file.sha256:
             raise DataUnavailable(
                 f"data {dataset.name!r}, {file.url}",
-                given=f"sha256 {found or 'of no readable archive'}, {partial.stat().st_size} bytes",
+                given=f"sha256 {actual or 'of no readable archive'}, {partial.stat().st_size} bytes",
                 expected=f"sha256 {file.sha256}",
-                do="The reply was cut short or the file has changed at its source; nothing was kept. Try "
+                do="The download was cut short, or the file has changed at its source; nothing was kept. Try "
                 "again.",
             )
-        os.replace(partial, target)
+        os.replace(partial, path)
     except (OSError, HTTPException) as error:
         if isinstance(error, HTTPError):
             error.close()
@@ -131,22 +131,22 @@ def _download(dataset: Dataset, file: File, target: Path) -> None:
         raise DataUnavailable(
             f"data {dataset.name!r}, {file.url}",
             given=str(reason),
-            expected="a reply from its published address, and room for the file",
-            do=f"Without a network, get it elsewhere and put it at {target}.",
+            expected="a reply from its published address, and space for the file",
+            do=f"Without a network, download it elsewhere and put it at {path}.",
         ) from error
     finally:
         partial.unlink(missing_ok=True)
 
 
 def checksum(path: Path) -> str:
-    """SHA-256 of a file, of a `.gz` file's contents; empty for an archive that cannot be unpacked."""
+    """SHA-256 of a file, or of the contents of a `.gz` file; empty for an archive that cannot be unpacked."""
     stat = path.stat()
     return _checksum(str(path), stat.st_size, stat.st_mtime_ns)
 
 
 @lru_cache(maxsize=256)
 def _checksum(path: str, size: int, mtime_ns: int) -> str:
-    # Size and time are part of the address, so a file that changes is read again.
+    # Size and modification time are part of the cache's key, so a file that changes is read again.
     with open(path, "rb") as raw:
         if raw.read(2) != b"\x1f\x8b":
             return _digest(raw)

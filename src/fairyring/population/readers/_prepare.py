@@ -1,10 +1,10 @@
-"""What several readers do to columns before they become a population."""
+"""Operations on columns that several readers use."""
 
 import numpy as np
 
 from fairyring.core.errors import PopulationError
 from fairyring.population import partition
-from fairyring.population._columns import share, whole_number
+from fairyring.population._columns import proper_fraction, whole_number
 from fairyring.population.population import Population
 
 
@@ -13,25 +13,25 @@ def images(array: np.ndarray) -> np.ndarray:
     return array[..., None]
 
 
-def held_out(groups: np.ndarray, test_share: float, seed: int) -> np.ndarray:
-    """Which rows are held out, bool `[rows]`: the same share of every group, drawn at random."""
+def held_out(groups: np.ndarray, test_fraction: float, seed: int) -> np.ndarray:
+    """Whether each row is held out, bool `[rows]`: the same fraction of every group, drawn at random."""
     rng = np.random.default_rng(whole_number("seed", seed, 0))
-    share("test_share", test_share)
+    proper_fraction("test_fraction", test_fraction)
     mask = np.zeros(len(groups), bool)
     for group in np.unique(groups):
         members = np.flatnonzero(groups == group)
-        mask[rng.permutation(members)[: round(len(members) * test_share)]] = True
+        mask[rng.permutation(members)[: round(len(members) * test_fraction)]] = True
     return mask
 
 
 def standardised(values: np.ndarray, training: np.ndarray) -> np.ndarray:
-    """`values` `[rows, features]` with mean 0 and variance 1 over the training rows, float32; NaN becomes 0.
+    """Standardised `values`, float32 `[rows, features]`: mean 0 and variance 1 over the training rows.
+
+    A missing value becomes 0, the training mean. A constant feature is only centred.
 
     Args:
-        values: NaN where missing.
-        training: bool `[rows]`; only these rows are looked at for means and deviations, so nothing of the
-            test rows enters. Missing values become the training mean. A feature that is constant is only
-            centred.
+        values: `[rows, features]`, NaN where missing.
+        training: bool `[rows]`; means and standard deviations are those of these rows, so no test row enters.
     """
     known = np.where(training[:, None], values, np.nan)
     counted = np.maximum((~np.isnan(known)).sum(axis=0), 1)
@@ -54,7 +54,7 @@ def one_of(option: str, value: object, choices: tuple[str, ...]) -> None:
 def deal(
     columns: dict[str, np.ndarray], rows: np.ndarray, clients: int, alpha: float | None, seed: int
 ) -> Population:
-    """Those rows of a set without clients, dealt with Dirichlet label skew, or uniformly if alpha is None."""
+    """Some rows of a data set without clients, divided with Dirichlet label skew, or uniformly if `alpha` is None."""
     part = {name: column[rows] for name, column in columns.items()}
     if alpha is None:
         return partition.uniform(part, clients=clients, seed=seed)

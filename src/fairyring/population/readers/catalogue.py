@@ -1,8 +1,5 @@
-"""The published sets fairyring can read, by name."""
+"""The catalogue of published data sets, and loading one of them or a data set of your own."""
 
-import inspect
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 from fairyring.population._columns import refuse_unknown_name
@@ -19,8 +16,8 @@ from fairyring.population.readers import (
 )
 from fairyring.population.readers.dataset import Dataset, Splits
 
-_READERS = {
-    module.DATASET.name: module
+_CATALOGUE = {
+    module.DATASET.name: module.DATASET
     for module in (
         digits,
         fashion_mnist,
@@ -35,64 +32,62 @@ _READERS = {
 
 
 def names() -> tuple[str, ...]:
-    """Names of the sets."""
-    return tuple(_READERS)
+    """The names of the data sets in the catalogue."""
+    return tuple(_CATALOGUE)
 
 
 def describe(name: str) -> Dataset:
-    """What a set is: title, source, licence, citation, clients, shapes, files, options of `load`.
+    """The description of a data set: title, source, licence, citation, clients, shapes, files, options.
 
     Raises:
-        PopulationError: there is no set of that name.
+        PopulationError: the catalogue has no data set of this name.
     """
-    refuse_unknown_name("data set", name, _READERS)
-    dataset, read = _READERS[name].DATASET, _READERS[name].read
-    return replace(dataset, options=_options(read))
+    refuse_unknown_name("data set", name, _CATALOGUE)
+    return _CATALOGUE[name]
 
 
-def find(name: str) -> list[Path]:
-    """Its files, looked for under `$FAIRYRING_DATA`, `~/.cache/fairyring` and where system packages put them;
-    checked by SHA-256. Empty where a Python package brings the data.
+def find(dataset: str | Dataset) -> list[Path]:
+    """The files of a data set, checked by SHA-256. Empty if a Python package contains the data.
+
+    Files are searched for in `$FAIRYRING_DATA`, in `~/.cache/fairyring`, and in the folders of system packages.
 
     Raises:
-        DataUnavailable: they are not there, or damaged; says what to do.
+        DataUnavailable: files are missing or damaged; the error says what to do.
     """
-    dataset = describe(name)
+    dataset = _described(dataset)
     return _files.find(dataset) if dataset.files else []
 
 
-def fetch(name: str, into: Path | None = None) -> list[Path]:
-    """Its files, fetched from their published addresses where they are missing, checked, and renamed into
-    place.
+def fetch(dataset: str | Dataset, into: Path | None = None) -> list[Path]:
+    """The files of a data set. Missing ones are downloaded from their published addresses and checked.
 
     Args:
-        name: the set.
-        into: the folder; by default its folder in `~/.cache/fairyring`, where `load` looks.
+        dataset: its name in the catalogue, or its description.
+        into: the folder; by default its folder in `~/.cache/fairyring`, where `load` searches.
 
     Raises:
-        DataUnavailable: no network, no public address, or other bytes than expected; says what to do.
+        DataUnavailable: no network, no public address, or a wrong checksum; the error says what to do.
     """
-    return _files.fetch(describe(name), into)
+    return _files.fetch(_described(dataset), into)
 
 
-def load(name: str, **options: object) -> Splits:
-    """Training and test population of a published set.
+def load(dataset: str | Dataset, **options: object) -> Splits:
+    """The training population and the test population of a data set.
 
     Args:
-        name: one of `names()`.
-        options: of its reader; `describe(name).options` lists them with their defaults, `describe(name).how`
-            says what they do.
+        dataset: its name, one of `fairyring.population.names()`; or a `Dataset` of your own.
+        options: of its reader. `describe(name).options` has their names and defaults, and `describe(name).how` says what
+            they do.
 
     Raises:
-        DataUnavailable: its files are not there, or damaged; says what to do.
-        PopulationError: no such set or option, or an option out of range.
+        DataUnavailable: files are missing or damaged; the error says what to do.
+        PopulationError: there is no such data set or option, or an option is out of range.
     """
-    dataset = describe(name)
+    dataset = _described(dataset)
     for option in options:
-        refuse_unknown_name(f"option of data {name!r}", option, dataset.options)
-    return _READERS[name].read(find(name), **options)
+        refuse_unknown_name(f"option of data {dataset.name!r}", option, dataset.options)
+    return dataset.read(find(dataset), **options)
 
 
-def _options(read: Callable[..., Splits]) -> dict[str, object]:
-    parameters = inspect.signature(read).parameters.values()
-    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+def _described(dataset: str | Dataset) -> Dataset:
+    return dataset if isinstance(dataset, Dataset) else describe(dataset)

@@ -1,14 +1,15 @@
-"""What is known of a published set before it is read."""
+"""A data set: what it is, where its files are, and how they are read."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from fairyring.population.population import Population
 
 
 class Splits(NamedTuple):
-    """What to train on, and what to evaluate on."""
+    """A population to train on, and one to evaluate on (None if there is none)."""
 
     train: Population
     test: Population | None
@@ -16,13 +17,13 @@ class Splits(NamedTuple):
 
 @dataclass(frozen=True)
 class File:
-    """One file of a set.
+    """One file of a data set.
 
     Attributes:
-        name: as it lies in the folder of the set.
-        sha256: of its bytes; of a `.gz` file, of what is packed in it, since the same data is published in
-            archives whose headers differ.
-        url: its published address, or None.
+        name: its name in the folder of the data set.
+        sha256: the SHA-256 of its bytes. For a `.gz` file, that of its contents, because the same data is published in
+            archives with different headers.
+        url: its published address; None if there is none.
     """
 
     name: str
@@ -32,22 +33,23 @@ class File:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A published set.
+    """A data set that `load` can read.
 
     Attributes:
         name: for `load`.
-        title: what it is called where it is published.
+        title: its title where it is published.
         source: who publishes it.
         licence: as stated at the source.
         citation: what to cite.
         clients: what a client is.
-        shapes: column -> type and shape of one row, in words.
+        shapes: for each column, the type and shape of a row, in words.
         how: what the reader does to the published data, and where the files come from.
-        files: what must lie in the folder; empty where a package brings the data.
-        folder: name of the folder under `$FAIRYRING_DATA` and `~/.cache/fairyring`.
-        page: its page, or None.
-        system: folders where an operating system's package puts it.
-        options: of the reader: name -> default, filled in by the catalogue.
+        read: the reader, `(paths, **options) -> Splits`. It receives the paths of `files`, in their order. Its options
+            are keyword-only parameters with defaults.
+        files: the files that its folder must have; empty if a Python package contains the data.
+        folder: the name of its folder in `$FAIRYRING_DATA` and in `~/.cache/fairyring`.
+        page: its web page; None if there is none.
+        system: folders where a package of the operating system puts the files.
     """
 
     name: str
@@ -58,8 +60,14 @@ class Dataset:
     clients: str
     shapes: Mapping[str, str]
     how: str
+    read: Callable[..., Splits]
     files: tuple[File, ...] = ()
     folder: str = ""
     page: str | None = None
     system: tuple[str, ...] = ()
-    options: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def options(self) -> dict[str, object]:
+        """The options of the reader: name -> default."""
+        parameters = inspect.signature(self.read).parameters.values()
+        return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}

@@ -1,4 +1,4 @@
-"""Fashion-MNIST in its published form: four gzipped IDX files."""
+"""Fashion-MNIST, from its four published files (gzipped IDX)."""
 
 import gzip
 import struct
@@ -12,6 +12,24 @@ from fairyring.population.readers.dataset import Dataset, File, Splits
 
 _PUBLISHED = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
 
+
+def read(
+    paths: list[Path],
+    *,
+    clients: int = 500,
+    alpha: float | None = 0.5,
+    test_clients: int = 100,
+    seed: int = 0,
+) -> Splits:
+    train_x, train_y, test_x, test_y = map(read_idx, paths)
+    train = {"x": images(train_x), "y": train_y.astype(np.int32)}
+    test = {"x": images(test_x), "y": test_y.astype(np.int32)}
+    return Splits(
+        train=deal(train, np.ones(len(train_y), bool), clients, alpha, seed),
+        test=deal(test, np.ones(len(test_y), bool), test_clients, alpha, seed + 1),
+    )
+
+
 DATASET = Dataset(
     name="fashion-mnist",
     title="Fashion-MNIST",
@@ -20,8 +38,8 @@ DATASET = Dataset(
     licence="MIT",
     citation="H. Xiao, K. Rasul, R. Vollgraf. Fashion-MNIST: a Novel Image Dataset for Benchmarking Machine "
     "Learning Algorithms. arXiv:1708.07747, 2017.",
-    clients="none in the data: rows are dealt by partition.dirichlet (alpha) or, with alpha=None, uniformly; "
-    "the 10,000 test images among test_clients others",
+    clients="none in the data; rows are divided by partition.dirichlet (alpha) or, with alpha=None, uniformly, "
+    "and the 10,000 test images among test_clients other clients",
     shapes={"x": "uint8 [28, 28, 1]", "y": "int32, article 0..9"},
     how="The published IDX files, 60,000 training and 10,000 test images. On Debian: apt install "
     "dataset-fashion-mnist.",
@@ -42,32 +60,17 @@ DATASET = Dataset(
             ("t10k-labels-idx1-ubyte.gz", "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34"),
         )
     ),
+    read=read,
 )
 
 
-def read(
-    paths: list[Path],
-    *,
-    clients: int = 500,
-    alpha: float | None = 0.5,
-    test_clients: int = 100,
-    seed: int = 0,
-) -> Splits:
-    train_x, train_y, test_x, test_y = map(read_idx, paths)
-    train = {"x": images(train_x), "y": train_y.astype(np.int32)}
-    test = {"x": images(test_x), "y": test_y.astype(np.int32)}
-    return Splits(
-        train=deal(train, np.ones(len(train_y), bool), clients, alpha, seed),
-        test=deal(test, np.ones(len(test_y), bool), test_clients, alpha, seed + 1),
-    )
-
-
 def read_idx(path: Path) -> np.ndarray:
-    """The array of unsigned bytes in a gzipped IDX file: two zero bytes, type 8, the number of axes, their
-    lengths as big-endian uint32, then the values.
+    """The array of unsigned bytes in a gzipped IDX file.
+
+    The format: two zero bytes, type 8, the number of axes, their lengths as big-endian uint32, then the values.
 
     Raises:
-        DataUnavailable: it is no such file, or is cut short.
+        DataUnavailable: the file is not in this format, or is truncated.
     """
     try:
         content = gzip.decompress(path.read_bytes())
@@ -81,10 +84,10 @@ def read_idx(path: Path) -> np.ndarray:
     return values.reshape(shape)
 
 
-def _not_idx(path: Path, found: str) -> DataUnavailable:
+def _not_idx(path: Path, reason: str) -> DataUnavailable:
     return DataUnavailable(
         str(path),
-        given=found,
+        given=reason,
         expected="a gzipped IDX file of unsigned bytes",
-        do="Remove it and get it again.",
+        do="Delete the file and get it again.",
     )

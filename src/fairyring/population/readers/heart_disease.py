@@ -1,4 +1,4 @@
-"""Heart disease in four hospitals: few clients, very different, with values only some of them measured."""
+"""Heart disease in four hospitals: few and very different clients, with values that only some of them measured."""
 
 from pathlib import Path
 
@@ -14,14 +14,41 @@ FEATURES = (
     "age", "sex", "cp", "trestbps", "chol", "fbs", "restecg", "thalach", "exang", "oldpeak",
     "slope", "ca", "thal",
 )  # fmt: skip
-_FLAGGED = FEATURES[3:]  # what some hospital did not always measure
+_FLAGGED = FEATURES[3:]  # features that at least one hospital did not always measure
 _NEVER_ZERO = ("trestbps", "chol", "thalach", "slope", "thal")
 _PUBLISHED = "https://archive.ics.uci.edu/ml/machine-learning-databases/heart-disease"
+
+
+def read(
+    paths: list[Path],
+    *,
+    split: str = "within",
+    hospital: str = "va",
+    flags: bool = True,
+    test_fraction: float = 0.2,
+    seed: int = 0,
+) -> Splits:
+    one_of("split", split, ("within", "hospital"))
+    one_of("hospital", hospital, HOSPITALS)
+    tables = [read_patients(path) for path in paths]
+    owner = np.repeat(HOSPITALS, [len(table) for table in tables])
+    table = np.concatenate(tables)
+    values, disease = table[:, :13], (table[:, 13] > 0).astype(np.int32)
+    test = held_out(owner, test_fraction, seed) if split == "within" else owner == hospital
+    x = standardised(values, ~test)
+    if flags:
+        x = np.concatenate([x, np.isnan(values[:, 3:]).astype(np.float32)], axis=1)
+    train, held = (
+        Population.from_arrays({"x": x[rows], "y": disease[rows]}, client=owner[rows])
+        for rows in (~test, test)
+    )
+    return Splits(train, held)
+
 
 DATASET = Dataset(
     name="heart-disease",
     title="Heart Disease: Cleveland, Budapest, Zurich and Basel, Long Beach",
-    source="UCI Machine Learning Repository, set 45",
+    source="UCI Machine Learning Repository, data set 45",
     page="https://archive.ics.uci.edu/dataset/45/heart+disease",
     licence="CC BY 4.0 at UCI; the investigators ask to be named in publications",
     citation="Investigators: A. Janosi, M.D. (Hungarian Institute of Cardiology, Budapest); W. Steinbrunn, "
@@ -30,15 +57,15 @@ DATASET = Dataset(
     clients="a hospital: 303, 294, 123 and 200 patients",
     shapes={
         "x": f"float32 [23]: {', '.join(FEATURES)}, standardised; then a flag for each of "
-        f"{', '.join(_FLAGGED)}: 1 where it was not measured. [13] with flags=False",
-        "y": "int32, 1: disease (published values 1 to 4)",
+        f"{', '.join(_FLAGGED)}, which is 1 if it was not measured. [13] with flags=False",
+        "y": "int32, 1 for disease (published values 1 to 4)",
     },
-    how="The processed.*.data files. Missing: '?'; a 0 where none can be (blood pressure, cholesterol, "
-    "heart rate, slope, thal); and a 0 in ca where a file writes no '?' at all, as the copy of the "
-    "Hungarian file this checksum belongs to, which has zeros for them. Features are standardised with the "
-    "means and deviations of all training rows together and of no test row; a missing value becomes the "
-    "training mean. split='within': test_share of each hospital's patients is held out; split='hospital': "
-    "the one named by hospital is.",
+    how="The processed.*.data files. A value counts as missing if it is '?'; if it is 0 where 0 is impossible "
+    "(blood pressure, cholesterol, heart rate, slope, thal); or if it is 0 in ca in a file without any '?', such "
+    "as the copy of the Hungarian file with this checksum, which has zeros instead. Features are standardised with "
+    "the means and standard deviations of the training rows only; a missing value becomes the training mean. With "
+    "split='within' test_fraction of each hospital's patients is held out; with split='hospital' the hospital named "
+    "by `hospital` is.",
     folder="heart-disease",
     files=(
         File(
@@ -61,37 +88,16 @@ DATASET = Dataset(
             f"{_PUBLISHED}/processed.va.data",
         ),
     ),
+    read=read,
 )
 
 
-def read(
-    paths: list[Path],
-    *,
-    split: str = "within",
-    hospital: str = "va",
-    flags: bool = True,
-    test_share: float = 0.2,
-    seed: int = 0,
-) -> Splits:
-    one_of("split", split, ("within", "hospital"))
-    one_of("hospital", hospital, HOSPITALS)
-    tables = [read_patients(path) for path in paths]
-    owner = np.repeat(HOSPITALS, [len(table) for table in tables])
-    table = np.concatenate(tables)
-    values, disease = table[:, :13], (table[:, 13] > 0).astype(np.int32)
-    test = held_out(owner, test_share, seed) if split == "within" else owner == hospital
-    x = standardised(values, ~test)
-    if flags:
-        x = np.concatenate([x, np.isnan(values[:, 3:]).astype(np.float32)], axis=1)
-    train, held = (
-        Population.from_arrays({"x": x[rows], "y": disease[rows]}, client=owner[rows])
-        for rows in (~test, test)
-    )
-    return Splits(train, held)
-
-
 def read_patients(path: Path) -> np.ndarray:
-    """float64 `[patients, 14]`: the features and the published diagnosis 0..4; NaN where missing."""
+    """The features and the published diagnosis 0..4 of each patient, float64 `[patients, 14]`; NaN where missing.
+
+    Raises:
+        DataUnavailable: a line does not have 14 values.
+    """
     text = path.read_text(encoding="ascii")
     rows = [line.split(",") for line in text.split()]
     try:
@@ -100,7 +106,7 @@ def read_patients(path: Path) -> np.ndarray:
             raise ValueError(f"shape {table.shape}")
     except ValueError as error:
         raise DataUnavailable(
-            str(path), given=str(error), expected="14 numbers or '?' a line", do="Get the file again."
+            str(path), given=str(error), expected="14 numbers or '?' per line", do="Get the file again."
         ) from None
     impossible = _NEVER_ZERO if "?" in text else (*_NEVER_ZERO, "ca")
     for name in impossible:

@@ -1,4 +1,4 @@
-"""Models as people bring them, each made into the one form of `fairyring.task.model`. A framework a file."""
+"""Models from several frameworks, each adapted to `fairyring.task.model.Model`. One file per framework."""
 
 from fairyring.task.adapters.any_model import as_model
 from fairyring.task.adapters.equinox_module import from_equinox

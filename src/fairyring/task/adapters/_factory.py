@@ -1,4 +1,4 @@
-"""Calling a factory of modules with the one thing it needs."""
+"""Calling a factory of modules with its one argument."""
 
 import inspect
 from collections.abc import Callable
@@ -7,12 +7,12 @@ from typing import Any
 
 
 def parameters_of(factory: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    """The parameters of a factory by name; empty where Python cannot tell."""
-    target = factory.func if isinstance(factory, partial) else factory
-    if isinstance(target, type):
-        # A metaclass (NNX has one) hides the parameters of the class; its __init__ tells.
-        given = (factory.args, factory.keywords) if isinstance(factory, partial) else ((), {})
-        factory = partial(target.__init__, None, *given[0], **given[1])
+    """The parameters of a factory by name; empty if Python cannot inspect it."""
+    function = factory.func if isinstance(factory, partial) else factory
+    if isinstance(function, type):
+        # A metaclass, such as NNX's, hides the parameters of the class; its __init__ has them.
+        args, keywords = (factory.args, factory.keywords) if isinstance(factory, partial) else ((), {})
+        factory = partial(function.__init__, None, *args, **keywords)
     try:
         return dict(inspect.signature(factory).parameters)
     except (TypeError, ValueError):
@@ -20,7 +20,7 @@ def parameters_of(factory: Callable[..., Any]) -> dict[str, inspect.Parameter]:
 
 
 def build(factory: Callable[..., Any], name: str, value: Any) -> Any:
-    """`factory(name=value)` where it has a parameter of that name, `factory(value)` otherwise."""
+    """`factory(name=value)` if it has a parameter of that name, otherwise `factory(value)`."""
     parameter = parameters_of(factory).get(name)
     if parameter is not None and parameter.kind is not inspect.Parameter.POSITIONAL_ONLY:
         return factory(**{name: value})

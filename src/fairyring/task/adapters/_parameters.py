@@ -1,4 +1,4 @@
-"""What all adapters ask of parameters: some are there, they are real, they travel as float32."""
+"""What all adapters require of parameters: there is at least one, they are real numbers, and they are sent as float32."""
 
 from typing import Any
 
@@ -9,10 +9,10 @@ from fairyring.core.errors import ModelError
 
 
 def require_parameters(params: Any) -> None:
-    """Refuse a pytree of parameters that cannot be trained.
+    """Raise an error if a pytree of parameters cannot be trained.
 
     Raises:
-        ModelError: there is nothing to train, or a leaf is not real floating point.
+        ModelError: there is no parameter, or a leaf is not an array of real floating-point numbers.
     """
     leaves = jax.tree_util.tree_leaves_with_path(params)
     for path, leaf in leaves:
@@ -21,7 +21,7 @@ def require_parameters(params: Any) -> None:
                 f"parameter {jax.tree_util.keystr(path) or '(the whole tree)'}",
                 given=getattr(leaf, "dtype", type(leaf).__name__),
                 expected="an array of real floating-point numbers",
-                do="Keep constants and integers out of the parameters; train complex numbers as two reals.",
+                do="Keep constants and integers out of the parameters; store a complex number as two real ones.",
             )
     if not any(leaf.size for _, leaf in leaves):
         raise ModelError(
@@ -32,22 +32,22 @@ def require_parameters(params: Any) -> None:
         )
 
 
-def travelling(params: Any) -> Any:
+def as_float32(params: Any) -> Any:
     """Float32 copies of `params`: what is trained, sent and averaged.
 
-    Copies, so that an engine that reuses (donates) their memory never destroys the caller's own arrays.
+    They are copies, so that an engine that donates their memory does not destroy the caller's arrays.
     """
     return jax.tree.map(lambda leaf: jnp.array(leaf, dtype=jnp.float32, copy=True), params)
 
 
-def computing(params: Any, dtypes: Any) -> Any:
-    """`params` back in the types the model computes in; `dtypes` is a tree of the same structure.
+def as_compute_dtypes(params: Any, dtypes: Any) -> Any:
+    """`params` in the types that the model computes in; `dtypes` is a tree of the same structure.
 
-    A model in bfloat16 so keeps float32 masters, which small updates do not vanish in.
+    So a model in bfloat16 has float32 master weights, in which small updates are not lost.
     """
     return jax.tree.map(lambda leaf, dtype: leaf.astype(dtype), params, dtypes)
 
 
 def dtypes_of(params: Any) -> Any:
-    """The type of each leaf, as JAX holds it (float64 is float32 unless x64 is enabled)."""
+    """The type of each leaf in JAX (float64 is float32 unless x64 is enabled)."""
     return jax.tree.map(lambda leaf: jax.dtypes.canonicalize_dtype(leaf.dtype), params)

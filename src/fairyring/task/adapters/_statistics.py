@@ -1,4 +1,4 @@
-"""Why a model may not carry statistics of its batches from one call to the next."""
+"""Errors for models that carry state, such as statistics of batches, from one call to the next."""
 
 from typing import Never
 
@@ -12,9 +12,9 @@ def refuse_batch_normalisation(layer: str) -> Never:
         given=f"batch normalisation ({layer})",
         expected="normalisation that does not depend on the batch",
         do=(
-            "Its running statistics would carry one client's data to the others, outside clipping and noise, "
-            "and the mean of the clients' means and variances is not that of the population, so the averaged "
-            "model would be evaluated with wrong ones. Use GroupNorm or LayerNorm."
+            "Its running statistics would pass one client's data to the others without clipping or noise. "
+            "And the mean of the clients' means and variances is not that of the population, so the averaged "
+            "model would be evaluated with wrong statistics. Use GroupNorm or LayerNorm."
         ),
     )
 
@@ -26,7 +26,7 @@ def refuse_state(kind: str) -> Never:
         given=f"state that changes from call to call ({kind})",
         expected="outputs that depend on parameters, input and key alone",
         do=(
-            "State of this kind is neither averaged nor protected on its way from a device. "
+            "Such state is neither averaged over clients nor protected when it leaves a device. "
             "Remove the layer that keeps it; for normalisation use GroupNorm or LayerNorm."
         ),
     )

@@ -1,4 +1,4 @@
-"""Whatever a person brings as a model, told apart and adapted."""
+"""A model of any supported kind, recognised and adapted."""
 
 import inspect
 import sys
@@ -13,17 +13,17 @@ from fairyring.task.model import Model
 
 
 def as_model(model: Any) -> Model:
-    """The `Model` of whatever is given.
+    """Adapt a model of any supported kind to a `Model`.
 
     Args:
         model: a `Model`; a pair of functions `(init, apply)` (see `from_functions`); an Equinox module or a
             factory `key -> module` (see `from_equinox`); a Flax NNX module or a factory `rngs -> module` (see
-            `from_nnx`). A factory is told apart by its class or by its parameter, `key` or `rngs`; with a
-            parameter of another name it gets a key.
+            `from_nnx`). A factory is recognised by its class or by its parameter, `key` or `rngs`; if the
+            parameter has another name, it receives a key.
 
     Raises:
         ModelError: it is none of these, or cannot be trained.
-        MissingExtra: the framework it asks for is not installed.
+        MissingExtra: the framework of the model is not installed.
     """
     if isinstance(model, Model):
         return model
@@ -44,7 +44,7 @@ def as_model(model: Any) -> Model:
         given=type(model).__name__ if not isinstance(model, type) else f"the class {model.__name__}",
         expected="functions (init, apply), an Equinox or Flax NNX module, or a factory of one",
         do=(
-            "A factory has one parameter, `key` (Equinox) or `rngs` (NNX). For anything else write two "
+            "A factory has one parameter, `key` (Equinox) or `rngs` (NNX). For any other kind of model write two "
             "functions, as in (lambda key: net.init(key, example), net.apply)."
         ),
     )
@@ -56,6 +56,6 @@ def _required(parameter: inspect.Parameter) -> bool:
 
 
 def _is_a(model: Any, package: str, name: str) -> bool:
-    """Is `model` an instance of a class of a package? One that was never imported made no instance."""
+    """Whether `model` is an instance of a class of a package; without importing the package."""
     module = sys.modules.get(package)
     return module is not None and isinstance(model, getattr(module, name))

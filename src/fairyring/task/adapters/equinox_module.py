@@ -7,54 +7,55 @@ import jax
 
 from fairyring.core.errors import MissingExtra, ModelError
 from fairyring.task.adapters._factory import build
-from fairyring.task.adapters._parameters import computing, dtypes_of, require_parameters, travelling
+from fairyring.task.adapters._parameters import as_compute_dtypes, as_float32, dtypes_of, require_parameters
 from fairyring.task.adapters._statistics import refuse_batch_normalisation, refuse_state
 from fairyring.task.model import Model
 
 
 def from_equinox(module: Any, *, traced: bool = False) -> Model:
-    """A model from an Equinox module, or from a factory of one.
+    """Adapt an Equinox module, or a factory of modules.
 
-    A module takes **one** example, `module(x, key=key)`, as Equinox's own layers do, and is vmapped over the
-    batch with a key for each example; `key` is left out where its `__call__` has none. A module with a class
-    attribute `batched = True` (as in our zoo) takes a batch `[B, ...]` and one key instead.
+    A module takes **one** example, `module(x, key=key)`, like Equinox's own layers. It is vmapped over the batch
+    with a key for each example; no key is passed if its `__call__` has no such parameter. A module with the class
+    attribute `batched = True` (as in the zoo) takes a batch `[B, ...]` and one key instead.
 
-    Parameters are the module's floating-point arrays, and keep its structure: `eqx.combine(params, module)`
+    The parameters are the module's floating-point arrays. They keep its structure: `eqx.combine(params, module)`
     is the trained module. Everything else (integers, tables, functions) is a constant of the model.
-    With a key every `inference` flag is set to False, without one to True.
+    With a key every `inference` flag is set to False, and without one to True.
 
     Args:
-        module: an instance, whose own parameters are then the start of every run (`init` ignores its key), or
-            `factory(key) -> module`, such as a class or `functools.partial(eqx.nn.MLP, 784, 10, 200, 2)`.
-        traced: find the structure by tracing the factory, and compile `init` as one program, instead of
-            building a module here: quicker, but only for a factory whose modules keep all their arrays,
-            floating-point ones, in fields (no table closed over by a function).
+        module: an instance, or `factory(key) -> module`, such as a class or
+            `functools.partial(eqx.nn.MLP, 784, 10, 200, 2)`. Every run starts from the parameters of an instance
+            (`init` ignores its key).
+        traced: find the structure by tracing the factory, and compile `init` as one program, instead of building
+            a module here. This is quicker, but requires that the modules keep all their arrays in fields and that
+            these are floating-point (no table captured by a function).
 
     Raises:
         MissingExtra: Equinox is not installed.
-        ModelError: no module, one that cannot be called, one without floating-point parameters, or one with
-            batch normalisation or other state.
+        ModelError: `module` is not a module, cannot be called, has no floating-point parameters, or has batch
+            normalisation or other state.
     """
     try:
         import equinox as eqx
     except ImportError as error:
         raise MissingExtra("equinox", extra="equinox", purpose="models as Equinox modules") from error
 
-    made = isinstance(module, eqx.Module)
-    traced = traced and not made
+    is_instance = isinstance(module, eqx.Module)
+    traced = traced and not is_instance
 
-    def fresh(key: jax.Array) -> Any:
+    def build_with(key: jax.Array) -> Any:
         return build(module, "key", key)
 
     def trainable(leaf: Any) -> bool:
         return isinstance(leaf, jax.ShapeDtypeStruct) if traced else eqx.is_inexact_array(leaf)
 
-    if made:
+    if is_instance:
         template = module
     elif traced:
-        template = eqx.filter_eval_shape(fresh, jax.random.key(0))
+        template = eqx.filter_eval_shape(build_with, jax.random.key(0))
     else:
-        template = _refuse_stateful(fresh(jax.random.key(0)))
+        template = _refuse_stateful(build_with(jax.random.key(0)))
     _require_module(template)
     params, constants = eqx.partition(template, trainable)
     require_parameters(params)
@@ -64,28 +65,28 @@ def from_equinox(module: Any, *, traced: bool = False) -> Model:
     batched = getattr(template, "batched", False) is True
 
     def init(key: jax.Array) -> Any:
-        if made:
-            return travelling(params)
-        leaves = jax.tree.leaves(eqx.filter(fresh(key), eqx.is_inexact_array))
-        # Static fields of two builds may differ (a lambda made anew); one structure keeps trees compatible.
-        return travelling(jax.tree.unflatten(structure, leaves))
+        if is_instance:
+            return as_float32(params)
+        leaves = jax.tree.leaves(eqx.filter(build_with(key), eqx.is_inexact_array))
+        # Static fields of two modules may differ (a new lambda each time); with one structure the trees stay compatible.
+        return as_float32(jax.tree.unflatten(structure, leaves))
 
     def apply(params: Any, x: jax.Array, key: jax.Array | None = None) -> Any:
-        whole = eqx.combine(computing(params, dtypes), constants)
-        whole = eqx.nn.inference_mode(whole, value=key is None)
+        model = eqx.combine(as_compute_dtypes(params, dtypes), constants)
+        model = eqx.nn.inference_mode(model, value=key is None)
         if not takes_key:
-            return whole(x) if batched else jax.vmap(whole)(x)
+            return model(x) if batched else jax.vmap(model)(x)
         if batched:
-            return whole(x, key=key)
+            return model(x, key=key)
         if key is None:
-            return jax.vmap(lambda one: whole(one, key=None))(x)
-        return jax.vmap(lambda one, k: whole(one, key=k))(x, jax.random.split(key, x.shape[0]))
+            return jax.vmap(lambda one: model(one, key=None))(x)
+        return jax.vmap(lambda one, k: model(one, key=k))(x, jax.random.split(key, x.shape[0]))
 
     return Model(jax.jit(init) if traced else init, apply)
 
 
 def _refuse_stateful(built: Any) -> Any:
-    """`eqx.nn.make_with_state` gives (module, state) instead of a module."""
+    """Raise an error for the pair (module, state) that `eqx.nn.make_with_state` returns."""
     import equinox as eqx
 
     if isinstance(built, tuple) and any(isinstance(part, eqx.nn.State) for part in built):

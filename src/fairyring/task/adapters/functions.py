@@ -7,23 +7,23 @@ from typing import Any
 import jax
 
 from fairyring.core.errors import ModelError
-from fairyring.task.adapters._parameters import computing, dtypes_of, require_parameters, travelling
+from fairyring.task.adapters._parameters import as_compute_dtypes, as_float32, dtypes_of, require_parameters
 from fairyring.task.model import Model
 
 _KEY_NAMES = ("key", "rng", "prng_key", "rng_key")
 
 
 def from_functions(init: Callable[..., Any], apply: Callable[..., Any]) -> Model:
-    """A model from `init(key) -> params` and `apply(params, x)` or `apply(params, x, key)`.
+    """Adapt two functions: `init(key) -> params`, and `apply(params, x)` or `apply(params, x, key)`.
 
     Args:
-        init: makes the parameters, a pytree of floating-point arrays. It is traced once here (shapes only).
-        apply: computes outputs for a batch `x` `[B, ...]`. Its third parameter, if it has one without a
-            default, or one called `key` or `rng`, receives the key: a typed JAX key in training, None in
-            evaluation. Other parameters with defaults are left alone.
+        init: returns the parameters, a pytree of floating-point arrays. It is traced once here (shapes only).
+        apply: computes the outputs for a batch `x` `[B, ...]`. A third parameter without a default, or one called
+            `key`, `rng`, `prng_key` or `rng_key`, receives the key: a typed JAX key in training, None in
+            evaluation. No other parameter with a default is passed.
 
     Raises:
-        ModelError: the functions take other arguments, or the parameters are not floating-point arrays.
+        ModelError: the functions have other parameters, or the model's parameters are not floating-point arrays.
     """
     if len(_required(init, "init")) > 1:
         raise ModelError(
@@ -37,8 +37,8 @@ def from_functions(init: Callable[..., Any], apply: Callable[..., Any]) -> Model
     require_parameters(shapes)
     dtypes = dtypes_of(shapes)
     return Model(
-        init=lambda key: travelling(init(key)),
-        apply=lambda params, x, key=None: call(computing(params, dtypes), x, key),
+        init=lambda key: as_float32(init(key)),
+        apply=lambda params, x, key=None: call(as_compute_dtypes(params, dtypes), x, key),
     )
 
 
@@ -51,7 +51,7 @@ def _with_key(apply: Callable[..., Any]) -> Callable[[Any, Any, Any], Any]:
             "apply",
             given=f"parameters {inspect.signature(apply)}",
             expected="(params, x) or (params, x, key)",
-            do="Bind the others first, with functools.partial or a lambda.",
+            do="Bind the other parameters first, with functools.partial or a lambda.",
         )
     if named is not None and parameters[named].kind is inspect.Parameter.KEYWORD_ONLY:
         return lambda params, x, key: apply(params, x, **{named: key})

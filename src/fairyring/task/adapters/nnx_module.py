@@ -7,27 +7,27 @@ import jax.numpy as jnp
 
 from fairyring.core.errors import MissingExtra, ModelError
 from fairyring.task.adapters._factory import build
-from fairyring.task.adapters._parameters import computing, dtypes_of, require_parameters, travelling
+from fairyring.task.adapters._parameters import as_compute_dtypes, as_float32, dtypes_of, require_parameters
 from fairyring.task.adapters._statistics import refuse_batch_normalisation
 from fairyring.task.model import Model
 
 
 def from_nnx(module: Any) -> Model:
-    """A model from a Flax NNX module, or from a factory of one.
+    """Adapt a Flax NNX module, or a factory of modules.
 
-    The module takes a batch, `module(x)` with `x` `[B, ...]`. Parameters are its floating-point `nnx.Param`
-    variables, as nested dicts: `nnx.update(module, params)` puts trained ones back. Every other variable is a
-    constant: what a call writes to it is forgotten. With a key the module is in `train()` mode and each of
-    its random streams is seeded anew from the key; without one it is in `eval()` mode.
+    The module takes a batch, `module(x)` with `x` `[B, ...]`. The parameters are its floating-point `nnx.Param`
+    variables, as nested dicts; `nnx.update(module, params)` writes trained ones back. Every other variable is a
+    constant: what a call writes to it is discarded. With a key the module is in `train()` mode, and each of
+    its random streams is seeded from the key; without one it is in `eval()` mode.
 
     Args:
-        module: an instance, whose own parameters are then the start of every run (`init` ignores its key), or
-            `factory(rngs) -> module`, such as the module's class.
+        module: an instance, or `factory(rngs) -> module`, such as the module's class. Every run starts from the
+            parameters of an instance (`init` ignores its key).
 
     Raises:
         MissingExtra: Flax is not installed.
-        ModelError: no module, one that cannot be called, one without floating-point parameters, or one with
-            batch normalisation.
+        ModelError: `module` is not a module, cannot be called, has no floating-point parameters, or has batch
+            normalisation.
     """
     try:
         from flax import nnx
@@ -37,29 +37,29 @@ def from_nnx(module: Any) -> Model:
     def trained(path: Any, variable: Any) -> bool:
         return isinstance(variable, nnx.Param) and jnp.issubdtype(variable.get_value().dtype, jnp.inexact)
 
-    made = isinstance(module, nnx.Module)
-    template = module if made else build(module, "rngs", nnx.Rngs(jax.random.key(0)))
+    is_instance = isinstance(module, nnx.Module)
+    template = module if is_instance else build(module, "rngs", nnx.Rngs(jax.random.key(0)))
     _require_module(template)
     graph, variables, streams, constants = nnx.split(template, trained, nnx.RngKey, ...)
     params = nnx.to_pure_dict(variables)
     require_parameters(params)
     dtypes = dtypes_of(params)
-    start = travelling(params)
+    start = as_float32(params)
 
     def init(key: jax.Array) -> Any:
-        if made:
-            return travelling(start)
+        if is_instance:
+            return as_float32(start)
         fresh = build(module, "rngs", nnx.Rngs(key))
-        return travelling(nnx.to_pure_dict(nnx.state(fresh, trained)))
+        return as_float32(nnx.to_pure_dict(nnx.state(fresh, trained)))
 
     def apply(params: Any, x: jax.Array, key: jax.Array | None = None) -> Any:
         own = jax.tree.map(lambda leaf: leaf, variables)
-        nnx.replace_by_pure_dict(own, computing(params, dtypes))
-        # Unflattening makes new Variables: what a call writes to them stays in this call.
+        nnx.replace_by_pure_dict(own, as_compute_dtypes(params, dtypes))
+        # Unflattening makes new Variables, so what a call writes to them does not outlive the call.
         fixed = jax.tree.map(lambda leaf: leaf, constants)
-        whole = nnx.merge(graph, own, _seeded(streams, key), fixed)
-        whole.eval() if key is None else whole.train()
-        return whole(x)
+        model = nnx.merge(graph, own, _seeded(streams, key), fixed)
+        model.eval() if key is None else model.train()
+        return model(x)
 
     return Model(init, apply)
 
@@ -72,7 +72,7 @@ def _seeded(streams: Any, key: jax.Array | None) -> Any:
 
 
 def _like(leaf: jax.Array, key: jax.Array) -> jax.Array:
-    """`key`, or as many keys as the stream holds, in the stream's own form (typed, or raw words)."""
+    """`key`, split into as many keys as the stream holds, in the form of the stream (typed keys or raw words)."""
     if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         return key if leaf.shape == () else jax.random.split(key, leaf.shape)
     keys = key if leaf.ndim == 1 else jax.random.split(key, leaf.shape[:-1])

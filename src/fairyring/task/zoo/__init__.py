@@ -1,8 +1,8 @@
-"""Small models for federated learning, in Equinox: one a file, plain layers, fast inside a compiled round.
+"""Small models for federated learning, written in Equinox with plain layers. They are fast inside a compiled round.
 
-Each function gives a `Model`; each class is the module behind it, for those who want to build on it. Modules
-take a batch and one key (`batched = True`). They hold no arrays but parameters, so trained parameters *are*
-the trained module: `run.params(x)` works.
+Each function returns a `Model`. Each class is the module behind it, which you can extend. Modules take a batch and
+one key (`batched = True`). Parameters are their only arrays, so trained parameters *are* the trained module:
+`run.params(x)` works.
 """
 
 from fairyring.core.errors import MissingExtra

@@ -1,4 +1,4 @@
-"""The convolutional network of the federated benchmarks on images."""
+"""The convolutional network of the federated benchmarks with images."""
 
 from functools import partial
 from typing import ClassVar
@@ -13,7 +13,7 @@ from fairyring.task.zoo.layers import Convolution, Dense, dropout, max_pool
 
 
 class CNN(eqx.Module):
-    """Two 3 x 3 convolutions, a pool, dropout, a dense layer, dropout, logits (Reddi et al. 2021, EMNIST).
+    """Two 3 x 3 convolutions, max-pooling, dropout, a dense layer, dropout, logits (Reddi et al. 2021, EMNIST).
 
     Images `[B, height, width]` or `[B, height, width, channels]` -> logits `[B, classes]`.
     """
@@ -68,7 +68,18 @@ def cnn(
     hidden: int = 128,
     rates: tuple[float, float] = (0.25, 0.5),
 ) -> Model:
-    """The CNN for images of another size: `image` is (height, width, channels), `rates` the two dropouts'."""
+    """The CNN for images of any size.
+
+    Args:
+        image: height, width and channels.
+        classes: the number of classes.
+        filters: channels of the two convolutions.
+        hidden: units of the dense layer.
+        rates: the two dropout rates.
+
+    Raises:
+        ModelError: images are smaller than 6 x 6 pixels.
+    """
     return from_equinox(partial(CNN, image, classes, filters, hidden, rates), traced=True)
 
 

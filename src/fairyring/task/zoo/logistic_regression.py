@@ -25,5 +25,5 @@ class LogisticRegression(eqx.Module):
 
 
 def logistic_regression(features: int = 784, classes: int = 62) -> Model:
-    """Multinomial logistic regression on flattened inputs, `features` numbers an example."""
+    """Multinomial logistic regression on flattened inputs, `features` numbers per example."""
     return from_equinox(partial(LogisticRegression, features, classes), traced=True)

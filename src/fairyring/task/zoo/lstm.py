@@ -1,4 +1,4 @@
-"""LSTM language models: next character and next word."""
+"""LSTM language models for next characters and next words."""
 
 from functools import partial
 from typing import ClassVar
@@ -14,7 +14,7 @@ from fairyring.task.zoo.layers.initialise import small_uniform
 
 
 class LSTMLanguageModel(eqx.Module):
-    """Embedding, LSTM layers, perhaps a projection, logits: tokens `[B, T]` -> `[B, T, vocabulary]`."""
+    """Embedding, LSTM layers, optionally a projection, logits: tokens `[B, T]` -> `[B, T, vocabulary]`."""
 
     batched: ClassVar[bool] = True
     embedding: jax.Array
@@ -59,7 +59,7 @@ def lstm(
     layers: int = 2,
     projection: int | None = None,
 ) -> Model:
-    """An LSTM language model. `projection`: width of a dense layer (linear) before the logits, or None."""
+    """An LSTM language model. `projection` is the width of a linear layer before the logits; None for no such layer."""
     return from_equinox(
         partial(LSTMLanguageModel, vocabulary, embedding, units, layers, projection), traced=True
     )

@@ -13,7 +13,7 @@ from fairyring.task.zoo.layers.initialise import he_normal
 
 
 class Separable(eqx.Module):
-    """A depthwise 3 x 3 convolution, then a 1 x 1 across channels, each normalised and rectified."""
+    """A depthwise 3 x 3 convolution, then a 1 x 1 convolution, each followed by normalisation and a ReLU."""
 
     depth: Depthwise
     depth_norm: GroupNorm
@@ -35,8 +35,8 @@ class Separable(eqx.Module):
 class MobileNet(eqx.Module):
     """Depthwise separable convolutions (Howard et al. 2017) with GroupNorm instead of batch normalisation.
 
-    Images `[B, height, width]` or `[B, height, width, channels]` -> logits `[B, classes]`. A block that
-    widens also halves the image; the mean over what is left goes to the logits.
+    Images `[B, height, width]` or `[B, height, width, channels]` -> logits `[B, classes]`. A block with more
+    channels than the one before also halves height and width. The mean over positions goes to the logits.
     """
 
     batched: ClassVar[bool] = True
@@ -80,5 +80,15 @@ def mobilenet(
     widths: tuple[int, ...] = (32, 64, 64, 128, 128, 256),
     groups: int = 8,
 ) -> Model:
-    """A small MobileNet. `widths`: channels after the stem and each block; a wider block halves the image."""
+    """A small MobileNet.
+
+    Args:
+        image: height, width and channels.
+        classes: the number of classes.
+        widths: channels after the stem and after each block; a block with more channels halves height and width.
+        groups: of the group normalisation; divides every width.
+
+    Raises:
+        ModelError: a width is not divisible by `groups`.
+    """
     return from_equinox(partial(MobileNet, image, classes, widths, groups), traced=True)

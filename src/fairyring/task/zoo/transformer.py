@@ -15,7 +15,7 @@ from fairyring.task.zoo.layers.initialise import small_normal
 
 
 class Block(eqx.Module):
-    """Attention, then a dense layer of four times the width, each on a normalised input and added to it."""
+    """Attention, then two dense layers with four times the width between them; each has a normalised input and a residual."""
 
     attention_norm: LayerNorm
     attention: Attention
@@ -41,8 +41,8 @@ class Block(eqx.Module):
 class Transformer(eqx.Module):
     """A pre-norm transformer (Vaswani et al. 2017; Xiong et al. 2020) with learned positions.
 
-    Tokens `[B, T]`, T at most `length`, -> logits `[B, T, vocabulary]`; with `classes`, the mean over places
-    goes to logits `[B, classes]` instead. `causal`: no place looks ahead, as `next_token` needs.
+    Tokens `[B, T]`, with T at most `length`, -> logits `[B, T, vocabulary]`. With `classes`, the mean over positions
+    goes to logits `[B, classes]` instead. With `causal`, no position attends to later ones, as `next_token` requires.
     """
 
     batched: ClassVar[bool] = True
@@ -82,7 +82,7 @@ class Transformer(eqx.Module):
             raise ModelError(
                 "sequence",
                 given=f"{x.shape[1]} tokens",
-                expected=f"at most {longest}, the length the positions were made for",
+                expected=f"at most {longest}, the number of learned positions",
                 do="Make the transformer with a larger length, or cut the sequences.",
             )
         keys = [None] * (len(self.blocks) + 1) if key is None else jax.random.split(key, len(self.blocks) + 1)
@@ -104,7 +104,21 @@ def transformer(
     classes: int | None = None,
     rate: float = 0.0,
 ) -> Model:
-    """A small transformer: a language model, or with `classes` a classifier (then give `causal=False`)."""
+    """A small transformer: a language model, or with `classes` a classifier (give `causal=False`, too).
+
+    Args:
+        vocabulary: the number of tokens.
+        length: the longest sequence.
+        width: of the embedding.
+        layers: the number of blocks.
+        heads: of the attention; divides `width`.
+        causal: whether positions attend only to earlier ones.
+        classes: the number of classes of a classifier; None for a language model.
+        rate: of dropout.
+
+    Raises:
+        ModelError: `width` is not divisible by `heads`; when called: a sequence is longer than `length`.
+    """
     return from_equinox(
         partial(
             Transformer,

@@ -1,4 +1,4 @@
-"""2NN: two hidden layers of ReLU units."""
+"""2NN: a perceptron with two hidden layers of ReLU units."""
 
 from functools import partial
 from typing import ClassVar

@@ -1,4 +1,4 @@
-"""The layers the zoo's models are made of, written with plain array operations. All take a batch."""
+"""The layers of the zoo's models, written with plain array operations. All take a batch."""
 
 from fairyring.task.zoo.layers.attention import Attention
 from fairyring.task.zoo.layers.convolution import Convolution, Depthwise, max_pool

@@ -1,4 +1,4 @@
-"""Multi-head attention of a sequence on itself."""
+"""Multi-head self-attention."""
 
 import equinox as eqx
 import jax
@@ -9,9 +9,9 @@ from fairyring.task.zoo.layers.dense import Dense
 
 
 class Attention(eqx.Module):
-    """Scaled dot-product attention with several heads (Vaswani et al. 2017): `[B, T, width]` -> the same.
+    """Scaled dot-product self-attention with several heads (Vaswani et al. 2017): `[B, T, width]` -> `[B, T, width]`.
 
-    `causal`: a place attends to itself and what came before it only.
+    With `causal`, a position attends only to itself and to earlier ones.
     """
 
     project: Dense
@@ -22,7 +22,7 @@ class Attention(eqx.Module):
     def __init__(self, width: int, heads: int, *, causal: bool, key: jax.Array) -> None:
         if heads < 1 or width % heads:
             raise ModelError(
-                "heads", given=heads, expected=f"a divisor of the width {width}", do="Change one of the two."
+                "heads", given=heads, expected=f"a divisor of the width {width}", do="Change heads or width."
             )
         first, second = jax.random.split(key)
         self.project = Dense(width, 3 * width, key=first)

@@ -8,10 +8,10 @@ from fairyring.task.zoo.layers.initialise import Initialiser, glorot_uniform, he
 
 
 class Convolution(eqx.Module):
-    """A `size` x `size` convolution with bias, one XLA operation.
+    """A `size` x `size` convolution with bias, as one XLA operation.
 
-    Its gradient as autodiff writes it is slow on a CPU; the engine lowers it there, for these as for any
-    other model's convolutions.
+    The gradient that automatic differentiation derives for it is slow on a CPU. There the engine replaces it, as it
+    does for every model's convolutions.
     """
 
     weight: jax.Array
@@ -47,10 +47,10 @@ class Convolution(eqx.Module):
 
 
 class Depthwise(eqx.Module):
-    """A `size` x `size` convolution of each channel by itself, same padding, no bias.
+    """A `size` x `size` convolution of each channel by itself, with same padding and no bias.
 
-    Written as a sum over the kernel's places of shifted images. There is no matrix product in it to win, and
-    so its gradient is as plain as itself.
+    It is written as a sum of shifted images, one per element of the kernel. A matrix product would gain nothing, and
+    its gradient has the same simple form.
     """
 
     weight: jax.Array
@@ -76,6 +76,6 @@ class Depthwise(eqx.Module):
 
 
 def max_pool(x: jax.Array, size: int = 2) -> jax.Array:
-    """The largest of each `size` x `size` square, squares not overlapping; an incomplete edge is dropped."""
+    """The maximum of each `size` x `size` square. Squares do not overlap; incomplete ones at the edge are dropped."""
     window = (1, size, size, 1)
     return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, window, window, "VALID")

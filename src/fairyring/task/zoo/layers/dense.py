@@ -25,7 +25,7 @@ class Dense(eqx.Module):
 
 def affine(x: jax.Array, weight: jax.Array, bias: jax.Array) -> jax.Array:
     """`x @ weight + bias` over the last axis: `[..., features]` -> `[..., units]`."""
-    # One matrix: the weight's gradient contracts over all leading axes, which XLA does three times slower on
-    # a CPU when they are several.
+    # Flattened to one matrix: the weight's gradient contracts over all leading axes, and with several of them XLA is
+    # three times slower on a CPU.
     flat = x.reshape(-1, weight.shape[0]) @ weight
     return flat.reshape(*x.shape[:-1], weight.shape[1]) + bias

@@ -26,7 +26,7 @@ class LayerNorm(eqx.Module):
 class GroupNorm(eqx.Module):
     """Zero mean and unit variance over space and a group of channels of `[B, height, width, channels]`.
 
-    Wu & He 2018; what Hsieh et al. 2020 put in the place of batch normalisation for clients that differ.
+    Wu & He 2018. Hsieh et al. 2020 use it in place of batch normalisation for heterogeneous clients.
     """
 
     scale: jax.Array
@@ -36,7 +36,10 @@ class GroupNorm(eqx.Module):
     def __init__(self, channels: int, groups: int) -> None:
         if groups < 1 or channels % groups:
             raise ModelError(
-                "groups", given=groups, expected=f"a divisor of {channels} channels", do="Usual are 2 to 32."
+                "groups",
+                given=groups,
+                expected=f"a divisor of {channels} channels",
+                do="Usual numbers are 2 to 32.",
             )
         self.scale = jnp.ones((channels,), jnp.float32)
         self.shift = jnp.zeros((channels,), jnp.float32)

@@ -1,4 +1,4 @@
-"""The LSTM layer (Hochreiter & Schmidhuber 1997), with its gradient written out."""
+"""The LSTM layer (Hochreiter & Schmidhuber 1997), with an explicit gradient."""
 
 import equinox as eqx
 import jax
@@ -11,8 +11,9 @@ from fairyring.task.zoo.layers.initialise import glorot_uniform, orthogonal
 class LSTM(eqx.Module):
     """A layer of `units` LSTM cells over time: `[T, B, features]` -> `[T, B, units]`, from a zero state.
 
-    Gates lie in the order input, forget, candidate, output, as in Keras. Weights start as there: Glorot for
-    the inputs, orthogonal for the state, zero biases but 1 for the forget gate (Jozefowicz et al. 2015).
+    The order of the gates is input, forget, candidate, output, as in Keras. Initial weights are as in Keras, too:
+    Glorot for the inputs, orthogonal for the state, biases 1 for the forget gate (Jozefowicz et al. 2015) and 0
+    otherwise.
     """
 
     inputs: jax.Array
@@ -26,17 +27,17 @@ class LSTM(eqx.Module):
         self.bias = jnp.zeros((4 * units,), jnp.float32).at[units : 2 * units].set(1.0)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        # What comes from the inputs needs no state: one matrix product for all times.
+        # The contribution of the inputs does not need the state: one matrix product for all time steps.
         return recur(affine(x, self.inputs, self.bias), self.recurrent)
 
 
 @jax.custom_vjp
 def recur(driven: jax.Array, recurrent: jax.Array) -> jax.Array:
-    """The states of LSTM cells driven by `driven` `[T, B, 4 units]`: float `[T, B, units]`.
+    """The states of LSTM cells with inputs `driven` `[T, B, 4 units]`: float `[T, B, units]`.
 
-    Autodiff would add up the gradient of `recurrent` `[units, 4 units]` at every time step, which moves more
-    memory than the step itself. Here the steps backwards only give the gradients of the gates, and the
-    matrix's gradient is one product over all times: 2.2 times faster on a CPU.
+    Automatic differentiation would add to the gradient of `recurrent` `[units, 4 units]` at every time step, which
+    moves more memory than the step itself. Here the backward steps compute only the gradients of the gates, and the
+    gradient of the matrix is one product over all time steps. This is 2.2 times faster on a CPU.
     """
     zero = jnp.zeros((driven.shape[1], recurrent.shape[0]), driven.dtype)
 
@@ -71,7 +72,9 @@ def _backward(kept: tuple[jax.Array, ...], cotangent: jax.Array) -> tuple[jax.Ar
     zero = jnp.zeros_like(states[:1])
     states_before = jnp.concatenate([zero, states[:-1]])
     memories_before = jnp.concatenate([zero, memories[:-1]])
-    transposed = recurrent.T  # once: a product with it as it lies runs at half the speed on a CPU
+    transposed = (
+        recurrent.T
+    )  # transposed once: a product with the original layout has half the speed on a CPU
 
     def step(carry: tuple[jax.Array, jax.Array], now: tuple[jax.Array, ...]):
         d_state, d_memory = carry

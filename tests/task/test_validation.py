@@ -1,4 +1,4 @@
-"""A population that does not fit a task is refused before a round, with what to do."""
+"""A population that does not fit a task raises an error before any round, which says what to do."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -27,11 +27,13 @@ def put(column, row, value):
 
 
 def test_good_data_pass_and_are_counted(people):
-    checked = classification(linear()).validate(people(columns(), [5, 0, 7]))
-    assert (checked.rows, checked.of, checked.complete) == (12, 12, True)
-    assert "all 12 rows" in str(checked)
+    found = classification(linear()).validate(people(columns(), [5, 0, 7]))
+    assert (found.checked, found.total, found.complete) == (12, 12, True)
+    assert "all 12 rows" in str(found)
     classification(linear(), classes=3).validate(people(columns(y=np.zeros(ROWS, bool))))
-    classification(linear(), inputs="a", labels="b").validate(people({"a": columns()["x"], "b": columns()["y"]}))
+    classification(linear(), inputs="a", labels="b").validate(
+        people({"a": columns()["x"], "b": columns()["y"]})
+    )
 
 
 @pytest.mark.parametrize(
@@ -53,7 +55,7 @@ def test_good_data_pass_and_are_counted(people):
             "column 'weight': given -1.0 in row 1 of client 'client-1'",
         ),
         ({"weight": put(np.ones(ROWS), 6, np.nan)}, "given nan in row 1"),
-        ({"weight": np.ones((ROWS, 1))}, "one weight an example"),
+        ({"weight": np.ones((ROWS, 1))}, "one weight per example"),
     ],
 )
 def test_classification_refuses(changes, says, people):
@@ -72,14 +74,14 @@ def test_classification_refuses(changes, says, people):
         (
             classification(linear()),
             {"x": np.ones((ROWS, 2, 2), np.uint8)},
-            r"shape \(2, 2\), uint8.*sees float32",
+            r"shape \(2, 2\), uint8.*receives float32",
         ),
         (
             classification(linear(), prepare=lambda x: x[:, :, None, None, 0, 0, 0]),
             {},
             "`prepare` itself fails",
         ),
-        (classification(linear(), classes=4), {}, "given 3 outputs an example; expected 4"),
+        (classification(linear(), classes=4), {}, "given 3 outputs per example; expected 4"),
         (classification((linear()[0], lambda p, x: x @ p["w"][:, 0])), {}, r"shape \(B,\); expected logits"),
         (classification((linear()[0], lambda p, x: {"logits": x @ p["w"]})), {}, "not"),
         (
@@ -92,7 +94,7 @@ def test_classification_refuses(changes, says, people):
             {"x": np.ones((ROWS, FEATURES), int)},
             r"expected logits of shape \(B, 5, vocabulary\)",
         ),
-        (regression(linear(2)), {}, r"shape \(2,\) an example; expected shape \(\)"),
+        (regression(linear(2)), {}, r"shape \(2,\) per example; expected shape \(\)"),
         (
             multi_label((linear()[0], lambda p, x: x @ p["w"][:, 0])),
             {},
@@ -145,7 +147,7 @@ def test_selections_are_checked_in_all_rows_of_theirs_and_no_others(people):
     with pytest.raises(PopulationError, match="given 9 in row 5 of client 'client-2'"):
         classification(linear()).validate(population)
     population.sizes[0] = 5
-    assert classification(linear()).validate(population).rows == 10
+    assert classification(linear()).validate(population).checked == 10
 
 
 def test_the_other_tasks_accept_and_refuse_values(people):
@@ -193,16 +195,16 @@ def test_populations_loaded_by_a_function_are_sampled(people):
     with pytest.raises(PopulationError, match="given 7 in row 0 of client 'client-11'"):
         classification(linear()).validate(population)
     assert asked == list(range(ROWS))
-    assert classification(linear(8)).validate(population).rows == ROWS
+    assert classification(linear(8)).validate(population).checked == ROWS
 
 
 def test_stored_populations_are_sampled_and_say_so(people, tmp_path):
     clients, each = 400, 10
     y = np.lib.format.open_memmap(tmp_path / "y.npy", "w+", np.uint8, (clients * each,))
     x = np.lib.format.open_memmap(tmp_path / "x.npy", "w+", np.float32, (clients * each, FEATURES))
-    checked = classification(linear()).validate(people({"x": x, "y": y}, [each] * clients))
-    assert (checked.rows, checked.of, checked.complete) == (1280, 4000, False)
-    assert "1,280 of 4,000" in str(checked)
-    y[-1] = 9  # the last client is always among those looked at
+    found = classification(linear()).validate(people({"x": x, "y": y}, [each] * clients))
+    assert (found.checked, found.total, found.complete) == (1280, 4000, False)
+    assert "1,280 of 4,000" in str(found)
+    y[-1] = 9  # the last client is always in the sample
     with pytest.raises(PopulationError, match="client-399"):
         classification(linear()).validate(people({"x": x, "y": y}, [each] * clients))

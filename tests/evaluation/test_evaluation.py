@@ -3,7 +3,7 @@ import optax
 import pytest
 
 import fairyring as fr
-import fairyring.simulation.evaluate as judging
+import fairyring.evaluation.evaluation as evaluation
 from fairyring.records.round_record import Means
 from tests.learning.linear import people, task
 
@@ -24,8 +24,8 @@ def reference(params, client):
 
 @pytest.mark.parametrize("piece", [1 << 30, 24 * 300, 1], ids=["whole", "pieces", "least"])
 def test_means_and_clients_are_numpys(trained, monkeypatch, piece):
-    monkeypatch.setattr(judging, "PIECE_BYTES", piece)
-    monkeypatch.setattr(judging, "HELD_BYTES", 0 if piece == 1 else 1 << 30)
+    monkeypatch.setattr(evaluation, "PIECE_BYTES", piece)
+    monkeypatch.setattr(evaluation, "HELD_BYTES", 0 if piece == 1 else 1 << 30)
     sizes = [300, 0, 1, 777, 40, 5]
     test = people(sizes, seed=8)
     result = trained.evaluate(test)
@@ -44,7 +44,9 @@ def test_means_and_clients_are_numpys(trained, monkeypatch, piece):
 
 def test_the_worst_decile():
     values = np.linspace(0, 1, 20).astype(np.float32)
-    result = judging.Evaluation(0.0, {}, np.zeros(21), {"accuracy": np.append(values, np.nan)}, np.ones(21))
+    result = evaluation.Evaluation(
+        0.0, {}, np.zeros(21), {"accuracy": np.append(values, np.nan)}, np.ones(21)
+    )
     assert result.worst_decile("accuracy") == pytest.approx(values[:2].mean())
 
 

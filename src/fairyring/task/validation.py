@@ -1,4 +1,4 @@
-"""Checking a population against a task, before a round is wasted on it."""
+"""Validating a task on a population before any round is computed."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,18 +12,18 @@ from fairyring.core.errors import FairyringError, ModelError, PlanError, Populat
 from fairyring.task.metric import Measure
 
 WHOLE_ROWS = 5_000_000
-"""Up to so many rows in memory are all looked at."""
+"""If the rows are in memory and there are at most this many, all are checked."""
 MANY_CLIENTS = 20_000
-"""A selection (rows not in the clients' order) of more clients than this is not walked through."""
+"""If rows are not in the order of the clients, more clients than this are sampled."""
 SAMPLE_CLIENTS = 128
 SAMPLE_ROWS = 512
-"""Otherwise so many clients, spread evenly, and at most so many rows of each."""
+"""A sample has this many clients, spread evenly, and at most this many rows of each."""
 
 
-class HasExamples(Protocol):
-    """What is needed of a population here."""
+class PopulationLike(Protocol):
+    """What validation needs of a population."""
 
-    columns: Mapping[str, np.ndarray]  # asked for only where `stored`
+    columns: Mapping[str, np.ndarray]  # read only if `stored`
     names: tuple[str, ...]
     stored: bool
     starts: np.ndarray
@@ -38,35 +38,36 @@ class HasExamples(Protocol):
 
 @dataclass(frozen=True)
 class RowsChecked:
-    """How much of a population was looked at.
+    """How many rows of a population were checked.
 
     Attributes:
-        rows: how many rows.
-        of: how many there are.
+        checked: the number of rows checked.
+        total: the number of rows in the population.
     """
 
-    rows: int
-    of: int
+    checked: int
+    total: int
 
     @property
-    def whole(self) -> bool:
-        return self.rows == self.of
+    def complete(self) -> bool:
+        """Whether all rows were checked."""
+        return self.checked == self.total
 
     def __str__(self) -> str:
-        if self.whole:
-            return f"all {self.of:,} rows were checked"
-        return f"{self.rows:,} of {self.of:,} rows were checked, from clients spread evenly"
+        if self.complete:
+            return f"all {self.total:,} rows were checked"
+        return f"{self.checked:,} of {self.total:,} rows were checked, from clients spread evenly"
 
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows that are looked at.
+    """The rows that are checked.
 
     Attributes:
-        clients: whose they are, `[k]`, in order.
+        clients: the clients they belong to, `[k]`, in order.
         edges: `[k + 1]`; the rows of `clients[j]` are `edges[j]` to `edges[j + 1]`, counted over all parts.
-        parts: the values by column, in one piece or one for each client.
-        ids: the names of all clients.
+        parts: the values by column, in one part or one per client.
+        ids: the ids of all clients.
     """
 
     clients: np.ndarray
@@ -75,20 +76,20 @@ class Rows:
     ids: np.ndarray
 
     def locate(self, row: int) -> str:
-        """A row, as a person finds it."""
+        """A row, by its client and its number within the client."""
         j = int(np.searchsorted(self.edges, row, side="right")) - 1
         return f"row {row - self.edges[j]} of client {self.ids[self.clients[j]].item()!r}"
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column as a rule sees it.
+    """One column, as a data check sees it.
 
     Attributes:
         name: its name.
-        shape: of one row.
-        dtype: of its values.
-        rows: where its values are.
+        shape: the shape of one row.
+        dtype: the type of its values.
+        rows: the rows that are checked.
     """
 
     name: str
@@ -96,42 +97,52 @@ class Column:
     dtype: np.dtype
     rows: Rows
 
-    def require(self, good: Callable[[np.ndarray], np.ndarray], *, expected: str, do: str) -> None:
-        """Refuse the column at the first value that is not good, naming client and row."""
+    def require(self, valid: Callable[[np.ndarray], np.ndarray], *, expected: str, do: str) -> None:
+        """Raise an error at the first value that is not valid, with its client and row.
+
+        Args:
+            valid: `values [rows, ...] -> bool [rows, ...]`.
+            expected: what values should be, for the error.
+            do: what the user can do, for the error.
+
+        Raises:
+            PopulationError: a value is not valid.
+        """
         before = 0
         for part in self.rows.parts:
             values = part[self.name]
-            fine = good(values)
-            if not fine.all():
-                row = int(np.argwhere(~fine)[0][0])
+            ok = valid(values)
+            if not ok.all():
+                row = int(np.argwhere(~ok)[0][0])
                 raise PopulationError(
                     f"column {self.name!r}",
-                    given=f"{values[~fine].ravel()[0].item()!r} in {self.rows.locate(before + row)}",
+                    given=f"{values[~ok].ravel()[0].item()!r} in {self.rows.locate(before + row)}",
                     expected=expected,
                     do=do,
                 )
             before += len(values)
 
     def require_integers(self, *, do: str) -> None:
-        """Refuse anything but whole numbers (or booleans)."""
+        """Raise `PopulationError` unless values are whole numbers or booleans."""
         if self.dtype.kind not in "biu":
             raise PopulationError(f"column {self.name!r}", given=self.dtype, expected="whole numbers", do=do)
 
     def require_shape(self, shape: tuple[int, ...], *, do: str) -> None:
-        """Refuse rows of another shape."""
+        """Raise `PopulationError` unless rows have this shape."""
         if self.shape != shape:
             given = f"rows of shape {self.shape}"
             raise PopulationError(f"column {self.name!r}", given=given, expected=f"shape {shape}", do=do)
 
 
 DataCheck = Callable[[Mapping[str, Column], Callable[[], Any]], None]
-"""`(columns, outputs) -> None`, raises. `outputs()` has a shape `[B, ...]` and a dtype, but no values.
-A rule looks at columns first, since a model's own complaint about wrong ones is harder to read."""
+"""`(columns, outputs) -> None`; raises an error if the data does not fit. `columns` has a `Column` per name.
+`outputs()` returns the shape `[B, ...]` and the dtype of the model's outputs, without values. Check the columns
+before calling it: the error of a model that receives wrong inputs is harder to understand."""
 
-_EXAMPLES = 3  # rows in the batch that shapes are found with: no size a model is likely to have
+_EXAMPLES = 3  # rows in the batch for finding shapes; an axis of a model is unlikely to have this length
 
 
-def validate(task: Any, population: HasExamples) -> RowsChecked:
+def validate(task: Any, population: PopulationLike) -> RowsChecked:
     """See `Task.check`."""
     _require_columns(task, population)
     names = task.reads(population)
@@ -151,8 +162,8 @@ def validate(task: Any, population: HasExamples) -> RowsChecked:
     if "weight" in columns and "weight" in task.optional:
         _check_weight(columns["weight"])
     outputs = cache(lambda: _outputs(task, population, names))
-    for rule in task.data_checks:
-        rule(columns, outputs)
+    for check in task.data_checks:
+        check(columns, outputs)
     batch = _batch(population, names)
     _check_measure("loss", task.loss, outputs(), batch)
     for name, metric in task.metrics.items():
@@ -160,19 +171,19 @@ def validate(task: Any, population: HasExamples) -> RowsChecked:
     return RowsChecked(int(rows.edges[-1]), int(np.sum(population.sizes)))
 
 
-def _require_columns(task: Any, population: HasExamples) -> None:
+def _require_columns(task: Any, population: PopulationLike) -> None:
     missing = [name for name in task.columns if name not in population.names]
     if missing:
         raise PopulationError(
             f"column {missing[0]!r}",
             given=f"columns {', '.join(population.names) or 'none'}",
             expected=f"columns {', '.join(task.columns)} for {task.name}",
-            do="Rename the column, or name the one to read (inputs=, labels=).",
+            do="Rename the column, or give the name of the column to read (inputs=, labels=).",
         )
 
 
-def _rows(population: HasExamples, names: tuple[str, ...]) -> Rows:
-    """All rows where that is cheap (they lie in memory), a sample of clients elsewhere. Nothing is copied."""
+def _rows(population: PopulationLike, names: tuple[str, ...]) -> Rows:
+    """All rows if they are in memory, otherwise a sample. Nothing is copied."""
     sizes, ids = np.asarray(population.sizes), population.ids
     clients = np.flatnonzero(sizes)
     stored = {name: population.columns[name] for name in names} if population.stored else {}
@@ -198,7 +209,7 @@ def _rows(population: HasExamples, names: tuple[str, ...]) -> Rows:
     return Rows(clients, np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]), tuple(pieces), ids)
 
 
-def _batch(population: HasExamples, names: tuple[str, ...]) -> dict[str, jax.ShapeDtypeStruct]:
+def _batch(population: PopulationLike, names: tuple[str, ...]) -> dict[str, jax.ShapeDtypeStruct]:
     def row(name: str) -> jax.ShapeDtypeStruct:
         dtype = jax.dtypes.canonicalize_dtype(population.dtype(name))
         return jax.ShapeDtypeStruct((_EXAMPLES, *population.shape(name)), dtype)
@@ -206,7 +217,7 @@ def _batch(population: HasExamples, names: tuple[str, ...]) -> dict[str, jax.Sha
     return {name: row(name) for name in names}
 
 
-def _outputs(task: Any, population: HasExamples, names: tuple[str, ...]) -> Any:
+def _outputs(task: Any, population: PopulationLike, names: tuple[str, ...]) -> Any:
     """The shapes of the model's outputs, in training and evaluation alike."""
     batch = _batch(population, names)
     params = jax.eval_shape(task.model.init, jax.random.key(0))
@@ -215,38 +226,38 @@ def _outputs(task: Any, population: HasExamples, names: tuple[str, ...]) -> Any:
         outputs = jax.eval_shape(lambda p, b: task.forward(p, b, None), params, batch)
     except FairyringError:
         raise
-    except Exception as error:  # whatever a model raises for inputs it does not accept
+    except Exception as error:  # a model may raise anything for inputs it does not accept
         x = batch[task.inputs]
         try:
             ready = jax.eval_shape(task.prepare, x)
-            seen = f"{ready.dtype} of shape {ready.shape[1:]}"
-        except Exception:  # it is the user's own too, and the error above is the one to tell
-            seen = "nothing: `prepare` itself fails"
+            prepared = f"the model receives {ready.dtype} of shape {ready.shape[1:]}"
+        except Exception:  # `prepare` is the user's code too; the error above is the one to report
+            prepared = "`prepare` itself fails"
         raise ModelError(
             f"model on column {task.inputs!r}",
             given=(
-                f"examples of shape {x.shape[1:]}, {population.dtype(task.inputs)}, of which the model sees "
-                f"{seen}; it answers {type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+                f"examples of shape {x.shape[1:]}, {population.dtype(task.inputs)}; {prepared}; "
+                f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
             ),
             expected="inputs the model accepts",
-            do="Give the model the shape of the data, or reshape them in `prepare` (it receives a batch).",
+            do="Make the model for the shape of the data, or reshape them in `prepare` (it receives a batch).",
         ) from error
     if jax.tree.map(lambda o: o.shape, training) != jax.tree.map(lambda o: o.shape, outputs):
         raise ModelError(
             "model",
             given="outputs of one shape in training and another in evaluation",
             expected="the same shape in both",
-            do="Return the same thing with a key and without.",
+            do="Return outputs of the same shape with a key and without.",
         )
     return outputs
 
 
 def _check_weight(weight: Column) -> None:
-    weight.require_shape((), do="Give one weight an example.")
+    weight.require_shape((), do="Give one weight per example.")
     weight.require(
         lambda values: np.isfinite(values) & (values >= 0),
         expected="finite weights of at least 0",
-        do="Correct the weights; 0 leaves an example out.",
+        do="Correct the weights; with weight 0 an example is ignored.",
     )
 
 
@@ -258,13 +269,13 @@ def _check_measure(what: str, measure: Measure, outputs: Any, batch: dict[str, A
             what,
             given=f"a function that reads column {error.args[0]!r}",
             expected=f"one of the task's columns: {', '.join(batch)}",
-            do="Name the columns it reads besides when the task is made (columns=).",
+            do="Give the task the names of the further columns that it reads (columns=).",
         ) from error
     if value.shape != (_EXAMPLES,) or weight.shape != (_EXAMPLES,):
         shown = [tuple("B" if n == _EXAMPLES else n for n in part.shape) for part in (value, weight)]
         raise PlanError(
             what,
             given=f"value and weight of shapes {shown[0]} and {shown[1]}",
-            expected="shapes (B,) and (B,): one number an example",
-            do="Take the mean over everything but the first axis.",
+            expected="shapes (B,) and (B,): one number per example",
+            do="Take the mean over all axes but the first.",
         )

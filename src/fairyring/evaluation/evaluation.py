@@ -1,4 +1,4 @@
-"""A model judged on a population: over all examples, and client by client."""
+"""A model evaluated on a population: over all examples, and client by client."""
 
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -12,16 +12,15 @@ from jax import lax
 
 from fairyring.core.errors import PopulationError
 from fairyring.core.program import Program, transfer
+from fairyring.lowering import Hardware
 from fairyring.population import Population
 from fairyring.records.round_record import Means
-from fairyring.simulation.columns import bytes_of
-from fairyring.simulation.hardware import Hardware
 from fairyring.task import Task
 
 Tree = Any
-BATCH = 128
-PIECE_BYTES = 64 << 20
-HELD_BYTES = 256 << 20
+BATCH = 128  # examples
+PIECE_BYTES = 64 << 20  # rows given to one processor at a time
+HELD_BYTES = 256 << 20  # populations up to this size stay on the processors between evaluations
 
 
 @dataclass(frozen=True)
@@ -63,12 +62,15 @@ class Evaluation:
 
 
 class Evaluator:
-    """Judges models of one task on one population; compiled once.
+    """Evaluates models of one task on one population. The program is compiled once.
 
     Args:
-        task: what is learned.
-        population: the clients to judge on.
-        target: the devices, and how programs are shaped for them.
+        task: gives the loss and the metrics.
+        population: the clients to evaluate on.
+        hardware: runs the program.
+
+    Raises:
+        PopulationError: the population has no examples.
     """
 
     def __init__(self, task: Task, population: Population, hardware: Hardware) -> None:
@@ -83,20 +85,19 @@ class Evaluator:
         self.columns = task.reads(population)
         self.processors = hardware.processors
         self.sizes = np.asarray(population.sizes)
-        judge = hardware.rewrite(self._judge)
+        measure = hardware.rewrite(self._measure)
 
         def scanned(params: Tree, columns: Mapping[str, jax.Array]) -> jax.Array:
-            return lax.map(lambda batch: judge(params, batch), columns)
+            return lax.map(lambda batch: measure(params, batch), columns)
 
         self._scan = Program(scanned, self.processors)
-        usual = bytes_of(population, self.columns)
-        row = max(1, usual // population.examples)
-        share = -(-population.examples // (len(self.processors) * BATCH)) * BATCH
-        self._rows = min(share, max(1, PIECE_BYTES // (row * BATCH)) * BATCH)
-        self._held = list(self._pieces()) if usual <= HELD_BYTES else None
+        row = max(1, population.row_bytes(self.columns))
+        per_processor = -(-population.examples // (len(self.processors) * BATCH)) * BATCH
+        self._rows = min(per_processor, max(1, PIECE_BYTES // (row * BATCH)) * BATCH)
+        self._held = list(self._pieces()) if row * population.examples <= HELD_BYTES else None
 
-    def _judge(self, params: Tree, batch: Mapping[str, jax.Array]) -> jax.Array:
-        """Value and weight of the loss and each metric, for every example of a batch: `[2 (1 + metrics), rows]`."""
+    def _measure(self, params: Tree, batch: Mapping[str, jax.Array]) -> jax.Array:
+        """Value and weight of the loss and each metric, for each example of a batch: `[2 (1 + metrics), rows]`."""
         outputs = self.task.forward(params, batch, None)
         pairs = [
             self.task.loss(outputs, batch),
@@ -106,7 +107,7 @@ class Evaluator:
         return jnp.stack([jnp.broadcast_to(v, (rows,)).astype(jnp.float32) for pair in pairs for v in pair])
 
     def __call__(self, params: Tree) -> Evaluation:
-        """Judge `params`."""
+        """Evaluate the model with these parameters."""
         measured = 1 + len(self.task.metrics)  # the loss first
         sums = np.zeros((2 * measured, len(self.population)))
 
@@ -139,7 +140,7 @@ class Evaluator:
         )
 
     def _pieces(self) -> Iterator[tuple[int, Mapping[str, jax.Array], np.ndarray]]:
-        """All rows, as many at a time as fit: the device, columns `[batches, BATCH, ...]`, and whose they are."""
+        """All rows in pieces: the place of a processor, columns `[batches, BATCH, ...]`, and the client of each row."""
         ends, processors = np.cumsum(self.sizes), len(self.processors)
         begin = number = 0
         while begin < len(ends):

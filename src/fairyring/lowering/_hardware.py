@@ -1,0 +1,74 @@
+"""The hardware that programs are compiled for: which processors of this machine run them, and in which form."""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import jax
+
+from fairyring.core.cores import available_cores, core_processors
+from fairyring.core.errors import PlanError
+from fairyring.core.program import Processor
+from fairyring.lowering._dense import Storage, align_dense
+from fairyring.lowering._pass import lower_for_cpu
+
+SMALL_MODEL = 400_000  # parameters; below, an iteration of a loop costs as much as a training step
+
+# XLA's other schedulers keep more of a training step alive than fits into the cache, and by default its loops use
+# vectors half as wide as the machine's.
+OPTIONS: Mapping[str, str | int] = {
+    "xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED",
+    "xla_cpu_prefer_vector_width": 512,
+}
+
+
+class Hardware(NamedTuple):
+    """Processors of this machine, and how programs are shaped for them. A processor is a core of the CPU, or an accelerator.
+
+    Attributes:
+        processors: the clients of a round are divided among them.
+        rewrite: applied to a loss before its gradient is taken.
+        align: how dense layers are stored between training steps; None to store them as they are.
+        clients_per_batch: how many clients are vectorised in one batch.
+        unroll: how many full batches of examples one loop iteration works through.
+        options: compiler options for programs of training steps.
+    """
+
+    processors: list[Processor]
+    rewrite: Callable[[Callable], Callable]
+    align: Callable[..., Storage] | None
+    clients_per_batch: int
+    unroll: int
+    options: Mapping[str, str | int]
+
+
+def hardware(
+    parameters: int, *, processors: int | None = None, clients_per_batch: int | None = None
+) -> Hardware:
+    """The hardware of this machine, for a model with this many parameters.
+
+    Args:
+        parameters: how many parameters the model has.
+        processors: how many to use: cores where JAX runs on a CPU, otherwise accelerators, of which no more are used than
+            there are. All of them by default.
+        clients_per_batch: how many clients are vectorised in one batch. By default 1 on a CPU, where one client's
+            matrices keep a core busy, and 16 on an accelerator, where they do not.
+
+    Raises:
+        PlanError: `processors` or `clients_per_batch` is below 1.
+    """
+    for name, value in (("processors", processors), ("clients_per_batch", clients_per_batch)):
+        if value is not None and value < 1:
+            raise PlanError(
+                name, given=value, expected="a whole number >= 1", do=f"Leave out {name}= for the default."
+            )
+    local = jax.local_devices()
+    on_cpu = local[0].platform == "cpu"
+    width = clients_per_batch or (1 if on_cpu else 16)
+    return Hardware(
+        core_processors(processors or available_cores()) if on_cpu else local[:processors],
+        lower_for_cpu if on_cpu else lambda loss: loss,
+        align_dense if on_cpu and width == 1 else None,
+        width,
+        8 if on_cpu and width == 1 and parameters < SMALL_MODEL else 1,
+        OPTIONS if on_cpu else {},
+    )
