@@ -13,7 +13,7 @@ NAME   ?=
 # What `make check` runs: the tests that compile little, of every room.
 QUICK  := tests/core --ignore=tests/core/test_program.py tests/ecology/world/test_settings.py tests/population tests/aggregation/test_wire.py tests/aggregation/test_refusals.py \
           tests/secagg --ignore=tests/secagg/test_complaints.py --ignore=tests/secagg/test_messages.py tests/privacy/test_ledger.py tests/privacy/test_entropy.py tests/task/test_losses.py tests/task/test_check.py tests/learning/test_workload.py \
-          tests/rounds/test_draws.py tests/report --ignore=tests/report/study/test_ecology.py --ignore=tests/report/run/test_privacy.py tests/test_house.py
+          tests/rounds/test_cohorts.py tests/report --ignore=tests/report/study/test_ecology.py --ignore=tests/report/run/test_privacy.py tests/test_house.py
 # What `make processors` runs.
 FLOATS := tests/lowering/test_pass.py tests/learning/test_algorithms.py tests/aggregation/test_stages.py tests/ecology/world/test_step.py
 ARGS   ?=

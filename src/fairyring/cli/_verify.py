@@ -66,12 +66,12 @@ def _unchecked(found: "Verified") -> Iterator[str]:
     if not found.ended:
         yield (
             "  The run has not ended: it runs, or was killed. Of run.json no more is known than that it is as when "
-            "the run was last taken up, and of checkpoints no more than their models."
+            "the run was last resumed, and of checkpoints no more than their models."
         )
     if found.unfinished is not None:
         yield f"  Round {found.unfinished} was being written; what there is of it was not checked."
     if found.resumed:
-        yield "  The run was taken up again after its last round; no device has signed that."
+        yield "  The run was resumed after its last round; no device has signed that."
     if not found.signed:
         what = "the end" if found.ended else "the last round"
         yield (

@@ -172,13 +172,13 @@ def test_examples_are_sound(context: PrivacyContext) -> Sentence | None:
 
 
 def _sound(context: PrivacyContext, name: str) -> Sentence | None:
-    found = context.examined.get(name)
-    if found is None or found.whole:
+    examined = context.examined.get(name)
+    if examined is None or examined.whole:
         return None
     return Sentence(
         ASSUMED,
         f"The {name} examples are sound",
-        f"Before training {found}; the others are taken on trust.",
+        f"Before training {examined}; the others are taken on trust.",
     )
 
 
@@ -233,9 +233,9 @@ def canaries_took_part(context: PrivacyContext) -> Sentence | None:
     if not context.canaries:
         return None
     held = context.protection is not None and context.audit is not None and context.audit["holds"]
-    found = " What they gave away does not contradict the claim, and proves nothing." if held else ""
+    result = " What they gave away does not contradict the claim, and proves nothing." if held else ""
     return Sentence(
         ASSUMED,
         "Canaries took the places of clients",
-        f"{context.canaries:,} of the clients were canaries of an audit: the model is for judging the plan.{found}",
+        f"{context.canaries:,} of the clients were canaries of an audit: the model is for judging the plan.{result}",
     )

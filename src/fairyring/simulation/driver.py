@@ -108,7 +108,7 @@ def simulate(
             is over. Their examples can be read off it. Without it, it is deleted with the secret of the noise, and such a
             run cannot be resumed for more rounds. Plans without a budget keep it in any case.
         stop: when to stop early.
-        on_round: called with every round's record.
+        on_round: called with the record of each round, an `fr.RoundRecord`.
         devices: on a CPU, use so many cores; elsewhere at most so many accelerators. All without it.
         together: clients vectorised together on a device.
         engine: `"debug"` computes client after client in plain Python with nothing compiled, so that a loss, a model or a
