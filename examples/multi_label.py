@@ -28,5 +28,6 @@ rounds = 60
 
 if __name__ == "__main__":
     run = fr.simulate(plan, population, rounds=rounds, seed=0, test=test)
-    for name, value in run.records[-1].test.columns().items():
+    held_out = run.records[-1].test
+    for name, value in {"loss": held_out.loss, **held_out.metrics}.items():
         print(f"held-out {name} {value:.3f}")

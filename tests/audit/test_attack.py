@@ -170,7 +170,7 @@ def test_an_audit_is_of_the_run_it_is_asked_for(population, tmp_path: Path) -> N
 
 def test_a_run_without_rounds_and_inputs_that_are_no_numbers_are_refused(population, tmp_path: Path) -> None:
     folder = RunFolder.create(tmp_path / "empty")
-    folder.write("run.json", {"fingerprints": {}})
+    folder.write("run.json", {"form": 3, "fingerprints": {}})
     with pytest.raises(RunError, match="no finished round"):
         fr.audit_run(tmp_path / "empty", plan_of(dense()), population)
     letters = fr.Population.from_arrays(

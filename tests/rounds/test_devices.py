@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import fairyring as fr
-from fairyring.core.errors import RunError
+from fairyring.core.errors import BudgetSpent, RunError
 from fairyring.core.keys import NOBODY, Purpose, of_client, of_round, root, shared
 from fairyring.lowering import hardware
 from fairyring.population import Population
@@ -19,6 +19,7 @@ from fairyring.rounds.header import new_header
 from fairyring.rounds.privacy_context import PrivacyContext
 from fairyring.rounds.server_program import ServerProgram
 from fairyring.rounds.settings import RunDescription, RunSettings
+from fairyring.rounds.spending import RoundNoise
 from fairyring.rounds.timetable import Timetable
 from fairyring.rounds.total import SecureSumResult, Total
 from fairyring.rounds.worker import Work
@@ -206,3 +207,28 @@ def test_accepting_a_round_again_after_it_failed_halfway_counts_it_once(place, t
     for ours, theirs in zip(coordinator.records, simulated.records, strict=True):
         assert msgspec.structs.replace(ours, seconds=0.0) == msgspec.structs.replace(theirs, seconds=0.0)
     assert entries == [(r.round, r.digest) for r in ledger(folder).reservations.values()]
+
+
+def test_a_round_that_would_spend_too_much_is_refused_as_often_as_it_is_accepted(monkeypatch):
+    cohorts, service = (
+        CohortSampler(PLAN.rule, PEOPLE, SEED),
+        FakeService({c: FakeDevice(c) for c in range(4)}),
+    )
+
+    def spent(*_, **__):
+        raise BudgetSpent("round", given="more", expected="less", do="Stop.")
+
+    with coordinated(PEOPLE) as coordinator:
+        for number in (1, 2):
+            work = coordinator.open(cohorts.of(number))
+            assert work is not None
+            total = service.total(coordinator, work)
+            if number == 1:
+                assert coordinator.accept(work, total)
+                coordinator.record()
+        with monkeypatch.context() as patch:
+            patch.setattr(RoundNoise, "release", spent)
+            assert not coordinator.accept(work, total)
+        assert not coordinator.accept(work, total)
+        assert (coordinator.round, coordinator.goes_on) == (1, False)
+        assert coordinator.header["stopped_by"] == "budget"

@@ -225,7 +225,7 @@ def test_what_a_population_cannot_keep_is_refused():
     budget = fr.Budget(5.0, DELTA, rounds=2, unit="example")
     with pytest.raises(PlanError, match="at most 2, which the noise was calibrated for"):
         run(plan(budget, multiplier=None), rounds=3, population=CLIENTS)
-    with pytest.raises(PlanError, match="canaries that are clients"):
+    with pytest.raises(PlanError, match="canaries, which are clients"):
         run(PLAIN, population=CLIENTS, audit=Canaries(30))
 
 

@@ -420,7 +420,7 @@ def test_the_advice_for_a_poisson_bound_is_enough_and_no_more():
             {"secure_sum": "protocol"},
             r"'protocol', for a promise that rests on nobody knowing",
         ),
-        (10, {}, {"secure_sum": "protocol", "budget": FEW}, r"rests on nobody knowing who took part"),
+        (10, {}, {"secure_sum": "protocol", "budget": FEW}, r"needs it to be a secret who took part"),
     ],
 )
 def test_a_round_that_could_show_who_took_part_where_that_is_a_secret_is_refused(

@@ -106,13 +106,13 @@ CASES: dict[str, list[tuple[PrivacyContext, str, PrivacyContext, str | None]]] =
         (context(private(24)), "modulo 2^24", context(private(24), secure_sum="protocol"), None),
         (context(private(24)), "without the protocol's masks", context(private()), None),
     ],
-    "no_promise": [(context(without()), "No noise was added", context(private()), None)],
-    "nothing_is_promised": [
+    "no_guarantee": [(context(without()), "No noise was added", context(private()), None)],
+    "guarantee_is_void": [
         (context(private(), entropy_given=True), "given by the caller", context(private()), None),
         (context(private(), spent=SPENT, audit=REFUTED), "audit contradicts", context(private(), spent=SPENT, audit=HELD), None),
     ],
     "no_limit": [(context(private(budget=fr.Budget(float("inf"), DELTA))), "no budget stopped it", context(private()), None)],
-    "promise": [
+    "guarantee_holds": [
         (context(private()), "are (8, 1e-05)-differentially private with respect", context(private(), entropy_given=True), None),
         (context(private(), spent=SPENT), "are (3.25, 1e-05)-", context(private(), spent=SPENT, audit=REFUTED), None),
         (context(private()), "zero-out", context(COINS), "add or remove one device"),

@@ -1,4 +1,4 @@
-"""Checks of a run afterwards: attacks on what it sent, and whether its folder is as it was written."""
+"""Checks of a run afterwards: attacks on what it sent, and verification that its folder is as it was written."""
 
 from fairyring.audit.audit_run import Audited, audit_run
 from fairyring.audit.shadows import membership

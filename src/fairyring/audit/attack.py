@@ -1,7 +1,7 @@
-"""Reading examples off updates: one in the clear, and what a plan releases of a round, beside a guess without any update.
+"""Reconstructing examples from one update in the clear and from what a plan releases of a round, beside a blind guess.
 
 Everything starts from a plan's first model. Each attempt is a round of its own from there, with a cohort of its own and
-fresh noise, counted in a ledger in memory: an audit spends nothing of a run's budget, for nobody but its maker sees it.
+fresh noise, counted in a ledger in memory: an audit spends nothing of a run's budget, since only its maker sees it.
 """
 
 from dataclasses import dataclass, field
@@ -25,19 +25,21 @@ _SOUGHT = 20_000  # examples of a cohort that readings are compared with
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """What attacks made of updates.
+    """What attacks reconstructed from updates.
 
     Attributes:
-        attack: which, in words.
+        attack: the attack, in words.
         limits: what that attack cannot show, in words.
         truth: the examples whose bare updates were attacked, as the model sees them, `[n, ...]`.
         bare: the best-ranked reading of each bare update of one step, `[n, ...]`.
         protected: the best-ranked reading of the release of a round with that client, `[n, ...]`.
-        nearest: the example in that release which that reading is nearest to, `[n, ...]`.
+        nearest: the example in that release that is nearest to this reading, `[n, ...]`.
         blind: the best single guess from other clients' examples, `[n, ...]`.
         error: median mean squared error of each, to the nearest example.
-        of_bare, of_protected: errors beside the blind guess.
-        bare_reads, reads: exact reads.
+        of_bare: errors on bare updates, compared with the blind guess.
+        of_protected: the same for releases.
+        bare_reads: exact reads of bare updates.
+        reads: exact reads of releases.
     """
 
     attack: str
@@ -55,12 +57,12 @@ class Reconstruction:
 
     @property
     def nothing(self) -> bool:
-        """Whether these attacks read nothing off these releases that a blind guess would not have got."""
+        """Whether these attacks got no more from these releases than a blind guess."""
         return self.reads.none and self.of_protected.not_better
 
     @property
     def statement(self) -> str:
-        """In words."""
+        """The result in words."""
         return (
             "One update of one example, in the clear, by the same attack: "
             f"{_lower(self.bare_reads.statement('updates'))} What this plan releases of a round, from the first model: "
@@ -69,7 +71,7 @@ class Reconstruction:
 
     @property
     def of_releases(self) -> str:
-        """In words, of the plan's releases alone."""
+        """The result in words, for the plan's releases alone."""
         count = self.reads.targets
         if self.nothing:
             return (
@@ -84,7 +86,7 @@ class Reconstruction:
         return f"{_lower(self.reads.statement('releases'))} Other attacks may read more."
 
     def record(self) -> dict[str, Any]:
-        """As plain values, for a run's folder."""
+        """The result as plain values, for a run's folder."""
         return {
             "attack": self.attack,
             "limits": list(self.limits),
@@ -97,24 +99,24 @@ class Reconstruction:
 
 
 def reconstruct(plan: Plan, population: Population, *, seed: int = 0, targets: int = 6) -> Reconstruction:
-    """Try to read examples of a population off updates, in the clear and as a plan sends them.
+    """Try to reconstruct examples of a population from updates, in the clear and as a plan sends them.
 
-    The strongest attacks here that fit the model: quotients of each unit of a first layer that is dense, with what is read
-    for sure taken off; else an example is sought whose gradient is the one that was seen. They are made on one client's
-    step on one example, and on the mean change that a whole round makes, with all that the plan does to updates. The
-    attacker knows the plan, the model, and the examples of clients who are not in that round: by them it ranks its
-    readings. Whatever it reads is then compared with all examples in the round.
+    The strongest attack here that fits the model is used. Where the first layer is dense, that is the quotients of each of its
+    units, where readings that are certain are subtracted; otherwise the attack searches for an example whose gradient is the one
+    that was seen. It is made on one client's step on one example, and on the mean change of a whole round, with everything
+    that the plan does to updates. The attacker knows the plan, the model, and the examples of clients that are not in that
+    round, by which it ranks its readings. Its readings are then compared with all examples in the round.
 
-    Where all clients are in every round, the attacker knows those of all but one, and is judged by that one's examples.
+    Where all clients are in every round, the attacker knows the examples of all but one client, and is judged by that client's.
 
     Args:
-        plan: of a task of classes; any task, where the first layer is dense.
+        plan: of a classification task; of any task where the first layer is dense.
         population: whose examples are sought.
-        seed: of cohorts, the first model and the attack's starts.
-        targets: how many releases, and as many bare updates.
+        seed: of cohorts, the first model and the attack's starting points.
+        targets: how many releases to attack, and as many bare updates.
 
     Raises:
-        PlanError: the task's inputs are no real numbers, there is no attack for it, or there is but one client.
+        PlanError: the task's inputs are not real numbers, no attack fits the task, or there is only one client.
     """
     plan = shown_as_sent(plan)
     with Trial(plan, population, seed=seed) as trial:
@@ -139,10 +141,10 @@ def reconstruct(plan: Plan, population: Population, *, seed: int = 0, targets: i
                 (bare, attacker.gradient(client), truth, 0.0),
                 (released, change, secret, noise),
             ):
-                found = attacker.read(seen, prior, number, noise=level)
+                reading = attacker.read(seen, prior, number, noise=level)
                 guess = blind(known) if len(examples) == 1 else best_guess(known, len(examples), seed=number)
                 tally.add(
-                    found.examples.reshape(-1, *attacker.shape), found.sure, examples, known, guess, prior
+                    reading.examples.reshape(-1, *attacker.shape), reading.sure, examples, known, guess, prior
                 )
     of_bare, of_released = bare.compared(), released.compared()
     return Reconstruction(
@@ -167,9 +169,9 @@ def _flat(params: Tree) -> np.ndarray:
 
 
 def _sides(clients: np.ndarray, count: int, number: int, seed: int) -> tuple[int, np.ndarray, np.ndarray]:
-    """`(client, sought, others)`: whose bare update is attacked, whose examples a reading is judged by, and who is known.
+    """`(client, sought, others)`: whose bare update is attacked, by whose examples readings are judged, and whose are known.
 
-    Others are in a random order, for only the first examples of them are looked at.
+    Others are in random order, since only their first examples are looked at.
     """
     if not len(clients):
         raise NoAttack(
@@ -187,7 +189,7 @@ def _sides(clients: np.ndarray, count: int, number: int, seed: int) -> tuple[int
         raise NoAttack(
             "audit",
             given="a population of one client",
-            expected="others, whom an attacker may know",
+            expected="at least two: an attacker knows the examples of others",
             do="Audit with canaries alone.",
         )
     return client, sought, np.random.default_rng((seed, number)).permutation(others)
@@ -195,7 +197,7 @@ def _sides(clients: np.ndarray, count: int, number: int, seed: int) -> tuple[int
 
 @dataclass
 class _Tally:
-    """What came of attacks so far, target by target."""
+    """The results of attacks so far, target by target."""
 
     best: list[np.ndarray] = field(default_factory=list)
     nearest: list[np.ndarray] = field(default_factory=list)
@@ -240,11 +242,11 @@ class _Tally:
         self.tolerance = prior.tolerance
 
     def compared(self) -> Comparison:
-        """Errors beside the blind guess's."""
+        """Errors compared with those of the blind guess."""
         return not_better_than_blind(self.errors, self.blind)
 
     def reads(self) -> Reads:
-        """Exact reads."""
+        """How many examples were read exactly."""
         return Reads(
             len(self.best),
             self.exact,

@@ -1,4 +1,4 @@
-"""The attacks that fit a plan's model, with what an attacker knows: the plan, its first model, and other people's examples."""
+"""The reconstruction attack that fits a plan's model, with what an attacker knows: the plan, its first model, other clients' examples."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -48,17 +48,17 @@ _LIMITS = {
 
 
 class NoAttack(PlanError):
-    """There is no attack here that fits a plan or its population."""
+    """No attack here fits the plan or its population."""
 
 
 class Attacker:
-    """Reads examples off gradients and changes of one model.
+    """Reconstructs examples from gradients and changes of one model.
 
     Args:
-        plan: whose task and stages are known.
-        population: for shapes and a first look at values.
+        plan: whose task and stages the attacker knows.
+        population: for shapes, and for values to start from.
         params: the model that clients start from.
-        seed: of the starts of gradient matching.
+        seed: of the starting points of gradient matching.
 
     Attributes:
         name: of the attack.
@@ -102,7 +102,7 @@ class Attacker:
             )
 
     def prepared(self, clients: np.ndarray, most: int) -> np.ndarray:
-        """Examples of clients as the model sees them: `[n, ...]`, at most so many."""
+        """Examples of clients as the model sees them, `[n, ...]` with `n` at most `most`."""
         task, sizes = self.plan.task, np.asarray(self.population.sizes)[clients]
         enough = int(np.searchsorted(np.cumsum(sizes), most)) + 1
         rows, _ = self.population.gather(clients[:enough])
@@ -131,10 +131,10 @@ class Attacker:
         return self.plan.layout.flatten(jax.grad(loss)(params))
 
     def noise(self, change: np.ndarray, clients: int) -> float:
-        """What is in each number of a release besides the mean of so many updates, as a standard deviation.
+        """Standard deviation of everything in each number of a release besides the mean of so many updates.
 
-        Of a noise stage it is known. Of rounding, a change like the one that was seen is sent twice through the plan's
-        stages, for rounding is fresh each time.
+        That of a noise stage is known. For that of rounding, a change like the one that was seen is sent twice through the
+        plan's stages, since rounding is random each time.
         """
         noise, squares = self.plan.bound.spec.noise, 0.0
         if noise is not None:
@@ -149,7 +149,10 @@ class Attacker:
         return float(np.sqrt(squares))
 
     def read(self, change: np.ndarray, prior: Prior, number: int, *, noise: float = 0.0) -> Candidates:
-        """Readings off a gradient, or a positive multiple of a sum of some, `[d]`; none if nothing is in it."""
+        """Reconstruct examples from `change`, `[d]`: a gradient, or a positive multiple of a sum of gradients.
+
+        From a change of zeros it is the middle of the prior's range.
+        """
         try:
             if self._dense is not None:
                 return self._by_units(change, prior, noise)
@@ -177,7 +180,7 @@ class Attacker:
         if last.shape == (self._classes,):
             by_class = change[last.offset :]
             label = infer_label(by_class)
-            if label is None and by_class.min() < 0.0:  # of several examples, the class that stands out
+            if label is None and by_class.min() < 0.0:  # among several examples, the class that stands out
                 label = int(by_class.argmin())
         key = of_client(of_round(self._root, number), NOBODY, Purpose.CANARY)
         images, losses = match_gradients(
@@ -187,7 +190,7 @@ class Attacker:
         return Candidates(flat.astype(np.float64), -losses.astype(np.float64), 0)
 
     def _encoded(self, vector: jax.Array, key: jax.Array) -> jax.Array:
-        """A vector of one client as a server decodes it."""
+        """A vector of one client as the server decodes it."""
         bound, auxiliaries = self.plan.bound, [1.0] + [0.0] * (len(self.plan.auxiliaries) - 1)
         shared = of_client(self._root, NOBODY, Purpose.SHARED)
         message = bound.encode(Message(vector, jnp.array(auxiliaries, jnp.float32)), key, shared)

@@ -1,4 +1,4 @@
-"""Auditing a run afterwards: its plan run again, watched and with canaries, and attacks on what it sends."""
+"""Auditing a run afterwards: its plan is run again, watched and with canaries, and what it sends is attacked."""
 
 import os
 from dataclasses import dataclass
@@ -22,21 +22,21 @@ from fairyring.records.layout import AUDIT, RUN, SCORES
 from fairyring.rounds.privacy_statement import two_epsilons
 from fairyring.simulation import simulate
 
-# Shadow runs where nothing is said of them: at most so many, in about so many seconds.
+# How many shadow runs are made where no number is given: at most SHADOWS, in about AFFORDED seconds.
 SHADOWS, AFFORDED = 64, 300.0
 
 
 @dataclass(frozen=True)
 class Audited:
-    """What audits of a run found.
+    """The results of an audit of a run.
 
     Attributes:
         canaries: claimed and empirical epsilon, as in the run's record; None for a plan without a budget.
-        reconstruction: what attacks read off updates; None where no attack fits, and then `why_not` says why.
-        why_not: see there.
-        mechanism: what the direct check of the noise and of clients' vectors found, as in the run's record; None for a
+        reconstruction: what attacks read off updates; None where no attack fits the plan.
+        why_not: why no attack fits; empty where one does.
+        mechanism: the result of the direct check of the noise and of clients' vectors, as in the run's record; None for a
             plan without a budget.
-        membership: what shadow runs tell of who took part; None where none were made.
+        membership: how well shadow runs tell who took part; None where none were made.
     """
 
     canaries: dict[str, Any] | None
@@ -47,9 +47,9 @@ class Audited:
 
     @property
     def holds(self) -> bool:
-        """False if canaries, the direct check or membership inference contradict what the plan promises."""
-        told = (found["holds"] for found in (self.canaries, self.mechanism) if found is not None)
-        return all(told) and (self.membership is None or self.membership.holds)
+        """Whether neither canaries, the direct check nor membership inference contradict the plan's privacy guarantee."""
+        holds = (result["holds"] for result in (self.canaries, self.mechanism) if result is not None)
+        return all(holds) and (self.membership is None or self.membership.holds)
 
 
 def audit_run(
@@ -61,26 +61,26 @@ def audit_run(
     targets: int = 6,
     shadows: int | None = None,
 ) -> Audited:
-    """Set what can be told from a run's releases against what its plan promises, and try to read examples off them.
+    """Compare what a run's releases give away with its plan's privacy guarantee, and try to reconstruct examples from them.
 
-    The run itself is not touched: its plan is run again, with canaries beside the clients and fresh noise, for as many
-    rounds, in its ideal form. Results go into the run folder, and from there into its report, **with the examples that
-    were sought**: do not audit a population whose examples may not be shown. They take the place of earlier ones, but
-    for what contradicts the promise: that stays until the same is looked at again.
+    The run itself is not touched: its plan is run again for as many rounds, with canaries among the clients, fresh noise and
+    the secure sum in its ideal form. The results go into the run folder, and from there into its report, **with the examples that
+    were sought**: do not audit a population whose examples may not be shown. They replace earlier results, except those that
+    contradict the guarantee: these stay until the same audit is made again.
 
     Args:
         run: a run folder.
         plan, population: those of the run.
-        canaries: how many, 30 or more; 0 to leave them out, and only check the mechanism.
-        targets: examples to be sought, 5 or more; 0 to leave that out.
-        shadows: runs of as many rounds, each with half of the clients, by which members are told: an even number, 8 or
-            more; 0 to leave that out. Without it up to 64, as many as will take some five minutes, and none where that is fewer than eight.
+        canaries: how many canaries, 30 or more; 0 to leave them out and only check the mechanism.
+        targets: how many examples to seek, 5 or more; 0 to seek none.
+        shadows: how many shadow runs to make for membership inference, each of as many rounds with half of the clients: an even
+            number, 8 or more; 0 for none. None for as many as take about five minutes, up to 64, and none if those are fewer than 8.
 
     Raises:
-        RunError, RunDamaged: it is no run, or one without a finished round.
+        RunError, RunDamaged: it is not a run, or has no finished round.
         RunMismatch: plan or population are not those of the run.
-        PlanError: so few canaries, targets or shadow runs tell nothing; or there is nothing to do. It is raised before
-            anything is run, and what earlier audits found stays.
+        PlanError: so few canaries, targets or shadow runs can show nothing; or there is nothing to do. It is raised before
+            anything is run, and earlier results stay.
     """
     watched = _checked(canaries, targets, shadows)
     folder = RunFolder.open(run)
@@ -102,18 +102,18 @@ def audit_run(
             )
     if shadows is None:
         shadows = _affordable(float(header.get("seconds", 0.0)))
-    promised = plan.protection is not None and plan.example_stages is None
-    if not (promised or targets or shadows):
+    guaranteed = plan.protection is not None and plan.example_stages is None
+    if not (guaranteed or targets or shadows):
         raise PlanError(
             "audit",
-            given="no targets and no shadow runs, of a plan that promises nothing to clients",
-            expected="something to look at: canaries and the check of the noise are for promises",
+            given="no targets and no shadow runs, for a plan without a privacy guarantee to clients",
+            expected="something to look at: canaries and the check of the noise need such a guarantee",
             do="Ask for targets=6 or shadows=64.",
         )
     contradicted = _contradicted(folder)
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     arrays: dict[str, np.ndarray] = {}
-    if promised:
+    if guaranteed:
         again = simulate(
             plan,
             population,
@@ -123,11 +123,11 @@ def audit_run(
             audit=watched,
             evaluate_every=rounds,
         )
-        told = dict(again.header.get("audit") or {})
-        found["mechanism"] = told.pop("mechanism", None)
-        if told:
+        audit = dict(again.header.get("audit") or {})
+        results["mechanism"] = audit.pop("mechanism", None)
+        if audit:
             spent = (header.get("privacy") or {}).get("spent")
-            found["canaries"] = told | {"beside": two_epsilons(spent, told["claimed"])}
+            results["canaries"] = audit | {"beside": two_epsilons(spent, audit["claimed"])}
             arrays["scores"] = again.canary_scores
     reconstruction, why_not = None, ""
     if targets:
@@ -136,30 +136,30 @@ def audit_run(
         except NoAttack as error:
             why_not = str(error)
     if reconstruction is not None:
-        found["reconstruction"] = reconstruction.record()
+        results["reconstruction"] = reconstruction.record()
         kinds = ("truth", "bare", "protected", "nearest", "blind")
         arrays |= {name: getattr(reconstruction, name) for name in kinds}
-    told = None
+    members = None
     if shadows:
-        told = membership(plan, population, rounds=rounds, shadows=shadows, seed=header["seed"])
-        found["membership"] = told.describe()
-        false, true = told.roc()
+        members = membership(plan, population, rounds=rounds, shadows=shadows, seed=header["seed"])
+        results["membership"] = members.describe()
+        false, true = members.roc()
         arrays |= {"roc_false": false.astype(np.float32), "roc_true": true.astype(np.float32)}
     folder.write_arrays(SCORES, arrays)
     folder.write(
-        AUDIT, found | {name: part for name, part in contradicted.items() if found.get(name) is None}
+        AUDIT, results | {name: part for name, part in contradicted.items() if results.get(name) is None}
     )
-    return Audited(found.get("canaries"), reconstruction, why_not, found.get("mechanism"), told)
+    return Audited(results.get("canaries"), reconstruction, why_not, results.get("mechanism"), members)
 
 
 def _digest(plan: Plan, population: Population) -> str:
-    """What a run of a plan over a population names the plan by."""
+    """The digest by which a run of a plan over a population names the plan."""
     plan.task.validate(population)  # another plan may read other columns
     return plan.digest(plan.task.columns_of(population))
 
 
 def _checked(canaries: int, targets: int, shadows: int | None) -> Canaries | DirectCheck:
-    """How the plan is watched when it is run again; `PlanError` for numbers that an audit can't be made with."""
+    """The audit for running the plan again. Raises `PlanError` for numbers that an audit cannot be made with."""
     least = minimum_targets()
     if isinstance(targets, bool) or not isinstance(targets, int) or 0 != targets < least:
         raise PlanError(
@@ -174,7 +174,7 @@ def _checked(canaries: int, targets: int, shadows: int | None) -> Canaries | Dir
 
 
 def _contradicted(folder: RunFolder) -> dict[str, Any]:
-    """What earlier audits found that contradicts the promise: it stays until the same is looked at again."""
+    """Earlier results that contradict the guarantee: they stay until the same audit is made again."""
     try:
         earlier = folder.read(AUDIT) if (folder.path / AUDIT).is_file() else {}
     except RunDamaged:
@@ -187,6 +187,6 @@ def _contradicted(folder: RunFolder) -> dict[str, Any]:
 
 
 def _affordable(seconds: float) -> int:
-    """How many shadow runs take about as long as one waits for, of a run that took so many seconds."""
+    """How many shadow runs take about AFFORDED seconds, for a run that took `seconds`."""
     count = min(SHADOWS, int(AFFORDED / max(seconds, 1e-3)) // 2 * 2)
     return count if count >= 8 else 0

@@ -1,4 +1,4 @@
-"""Shadow runs: a plan run many times, each time with another half of the clients, by programs that are compiled once."""
+"""Shadow runs: a plan is run many times, each time with another half of the clients, by programs that are compiled once."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -29,7 +29,7 @@ from fairyring.simulation import Assembly, CompiledWorker, assemble
 from fairyring.task import Metric, Task
 
 NOBODY_DRAWN = np.zeros(0, np.int64)
-_SURE = 15.0  # of a confidence: beyond it float32 has nothing more to say
+_SURE = 15.0  # bound on the confidence: beyond it float32 resolves nothing
 
 
 def membership(
@@ -44,26 +44,28 @@ def membership(
     confidence: float = 0.999,
     processors: int | None = None,
 ) -> Membership:
-    """Try to tell from a plan's models which clients took part: LiRA with a client as the unit.
+    """Membership inference: try to tell from a plan's models which clients took part. This is LiRA with a client as the unit.
 
-    The plan is run `shadows` times, each time with a random half of the targets. Those that are not in it are drawn as
-    always and send nothing, and nobody else drops out, whatever a run's dropout; where a promise is kept they count as clients of zeros, which is what its neighbours are.
-    An observer of all models then tells for each run and client whether it was in, by what the other runs showed: how
-    the client's examples fare under the last model and a few before it, and, where who is drawn is no secret, how much
-    better they fare after the rounds it is drawn in than before them.
+    The plan is run `shadows` times, each time with a random half of the targets. Targets that are not in a run are sampled as
+    always and send nothing, and no other client drops out, whatever a run's dropout. Under a privacy guarantee they count as clients
+    that send zeros, as its neighbours do. An observer of all models then guesses for each run and client whether it was in, from
+    what the other runs showed: how well the last model and a few before it do on the client's examples and, where it is no secret
+    who is sampled, how much better they do after rounds with the client than before them.
 
-    A private plan's shadow runs have fresh noise and a ledger in memory: nothing is spent of a run's budget. **What is
-    found here is outside of any promise**: it comes from runs of the same data that nobody budgeted for.
+    A private plan's shadow runs have fresh noise and a ledger in memory, and spend nothing of a run's budget. **No privacy
+    guarantee covers the result**: it comes from runs over the same data that are in no budget.
 
     Args:
-        plan, population: what is attacked. With or without a budget.
-        rounds: of each run; of a plan with a budget at most as many as that allows.
-        shadows: how many runs, at least 8.
-        targets: indices of the clients to be told; all that have examples without it. All others take part in every run.
-        looks: how many models the attack takes by themselves, evenly spread, the last among them.
+        plan: that is attacked, with or without a budget.
+        population: over which it runs.
+        rounds: of each run; with a budget, at most as many as it allows.
+        shadows: how many runs to make, at least 8.
+        targets: indices of the clients whose membership is guessed; None for all that have examples. All others take part in
+            every run.
+        looks: how many models the attack looks at one by one, evenly spread, the last one among them.
         seed: of everything but the noise.
         confidence: of the lower bound on epsilon.
-        processors: how many cores of the CPU, or accelerators, to use; all of them by default.
+        devices: on a CPU, how many cores to use; None for all.
 
     Raises:
         PlanError: an argument is out of range, or the plan and the population do not fit together.
@@ -104,13 +106,13 @@ def membership(
             if done in at:
                 statistics[number, :, at.index(done)] = fares
         if not secret:
-            # A sum, in units of its spread over rounds: runs in which a client has more turns are comparable with others.
+            # A sum in units of its spread over rounds, so that runs with more turns of a client are comparable with others.
             statistics[number, :, -1] = gain / np.sqrt(np.maximum(turns, 1))
     return judged(
         lira(statistics, members),
         members,
         rounds=rounds,
-        # A promise to every example bounds less of a client that has many.
+        # A guarantee to every example bounds less for a client that has many.
         claimed=None if plan.example_stages is not None else runs.spent,
         delta=plan.privacy.delta if plan.privacy is not None else 0.0,
         confidence=confidence,
@@ -133,7 +135,7 @@ def confident(task: Task) -> Task:
 
 
 class _Shadows:
-    """Runs of one plan with some clients away, on one engine."""
+    """Runs of one plan with some clients left out, on one engine."""
 
     def __init__(self, plan: Plan, population: Population, on: Hardware, rounds: int, seed: int) -> None:
         self.plan, self.population, self.rounds = plan, population, rounds
@@ -156,9 +158,9 @@ class _Shadows:
         self.spent: float | None = None
 
     def models(self, seed: int, away: np.ndarray) -> Iterator[tuple[RoundCohort, Any]]:
-        """Every model of a run in which some clients are away (bool `[clients]`), the first one before any round.
+        """Every model of a run with some clients left out (`away`, bool `[clients]`); the first is that before any round.
 
-        With each comes who was drawn for the round that it came of; nobody for the first.
+        With each model comes the cohort of its round; for the first an empty one.
         """
         key = root(seed)
         cohorts = CohortSampler(self.plan.rule, self.population, seed)
@@ -173,7 +175,7 @@ class _Shadows:
             yield RoundCohort(0, NOBODY_DRAWN, NOBODY_DRAWN), state.params
             for number in range(1, self.rounds + 1):
                 cohort = cohorts.of(number)
-                clients = len(cohort.sampled)  # whoever is away is there with zeros
+                clients = len(cohort.sampled)  # clients that are left out count, with zeros
                 noise = spending.begin(number, clients, clients) if spending else None
                 here = cohort._replace(staying=cohort.sampled[~away[cohort.sampled]])
                 total = worker.accumulate(Work(here, state, noise))
@@ -187,20 +189,20 @@ class _Shadows:
 
 
 class _Without:
-    """A worker for which those that are drawn and do not stay are clients that sent zeros."""
+    """A worker that counts sampled clients that do not stay as clients that sent zeros."""
 
     def __init__(self, worker: CompiledWorker, zeros: Callable[[Sums, np.int32], Sums]) -> None:
         self.worker, self.zeros = worker, zeros
 
     def accumulate(self, work: Work) -> Total:
-        """The sum, with those that are away in it."""
+        """The sum, with zeros from the clients that are left out."""
         away, total = len(work.cohort.sampled) - len(work.cohort.staying), self.worker.accumulate(work)
         first, *rest = total.parts
         return total._replace(parts=(self.zeros(first, np.int32(away)), *rest))
 
 
 def _targets(population: Population, targets: Sequence[int] | None) -> np.ndarray:
-    """The clients to be told, ascending: int64 `[n]`."""
+    """The clients whose membership is guessed, ascending: int64 `[n]`."""
     with_examples = np.flatnonzero(np.asarray(population.sizes) > 0)
     if targets is None:
         return with_examples
@@ -210,6 +212,6 @@ def _targets(population: Population, targets: Sequence[int] | None) -> np.ndarra
             "membership targets",
             given=f"{len(targets)} clients" + (", some twice or without examples" if len(targets) else ""),
             expected="different clients of the population that have examples",
-            do="Leave it out for all of them.",
+            do="Leave targets out to take all of them.",
         )
     return chosen

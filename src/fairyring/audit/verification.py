@@ -1,4 +1,4 @@
-"""Checking a run under masks afterwards, from its folder alone."""
+"""Verifying a run under masks afterwards, from its folder alone."""
 
 import os
 import re
@@ -60,23 +60,23 @@ class Verified:
     """What was checked of a run, and what was not.
 
     Attributes:
-        rounds: how many rounds have a transcript, all of which hold.
+        rounds: how many rounds have a transcript; all transcripts hold.
         aborted: rounds whose session ended without a sum.
-        smallest_cohort: the fewest devices in a sum.
-        sums: rounds whose sum itself was there, and is the one the transcript names.
-        models: rounds after which the model was kept, and is the one that came of them.
-        says: what the terms promise.
+        fewest: the fewest devices in a sum.
+        sums: rounds whose sum was kept, and is the one that the transcript names.
+        models: rounds after which the model was kept, and is the one that came out of them.
+        says: what the terms promise, in words.
         ended: whether the run has come to its end, and every file that was written then is as it was. Of a run that
-            has not, no more is known of run.json than that it is as when the run was last taken up, and of a
+            has not, no more is known of run.json than that it is as when the run was last resumed, and of a
             checkpoint no more than its model.
         signed: how many devices signed the end, or else the last round: all in the last sum, or 0 if none was left
             to sign. What no device signed, whoever holds the folder could have written.
         unfinished: a round past the last, of which something was written; None if there is none.
-        resumed: whether the run was taken up again after its last round.
+        resumed: whether the run was resumed after its last round.
         ledger: whether the privacy ledger holds, and has the head that the end names.
         unchecked: files of the folder that nothing here covers.
         head: of the whole run as it is, to be noted elsewhere: 64 hexadecimal digits.
-        noted: what the given head is of, a round or "the end"; None without one.
+        noted: what the given head stands for, a round or "the end"; None if none was given.
     """
 
     rounds: int
@@ -168,7 +168,7 @@ class _Check:
         self.walk = Walk(self.path, self.header.fingerprints.get("terms", ""), plan.secure_sum, head)
 
     def result(self) -> Verified:
-        """Everything, in the order it was written in."""
+        """Check everything, in the order in which it was written."""
         signed = self._signed()
         rounds = signed.round if signed else 0
         unfinished, parts, walk = self._unfinished(rounds), self._parts(rounds), self.walk
@@ -185,7 +185,7 @@ class _Check:
         covered |= {TRANSCRIPT.format(n) for n in walk.heads} | {SUM.format(n) for n in walk.sums}
         known, head = walk.known, walk.heads.get(rounds, walk.head)
         if self.running:
-            self._as_taken_up(signers)
+            self._as_resumed(signers)
         else:
             seal = self._end(rounds, signers)
             signers, covered, head = len(seal.signatures), covered | {SEAL, *seal.files}, seal.end
@@ -209,30 +209,30 @@ class _Check:
             noted=self._noted(known),
         )
 
-    # -- what there is ------------------------------------------------------------------------------------
+    # -- what is in the folder ------------------------------------------------------------------------------------
 
     def _plan(self) -> Described:
-        """The plan's document, and what follows from it: of the digest that run.json names."""
+        """The plan's document, and what follows from it; it has the digest that run.json names."""
         path = self.path / PLAN
         value = decoded(path, content_of(path), dict[str, Any])
         try:
             plan = read(value, Described)
             document = {name: value[name] for name in Document.__struct_fields__}
-            found = digest(document, self.header.code)
-            # Devices know of no columns: what names the plan to them leaves out what reads examples.
+            named = digest(document, self.header.code)
+            # Devices know of no columns: the digest that they agree to leaves out what reads examples.
             terms = digest(document, {"columns": {}, "programs": {"init": self.header.init}})
         except (PlanError, ValueError) as error:
             raise damaged(path, error) from error
         require(plan.secure_sum is not None, PLAN, "no secure sum", "that of the run")
         require(
-            found == self.header.fingerprints.get("plan"), PLAN, f"a plan {found[:12]}", "that of run.json"
+            named == self.header.fingerprints.get("plan"), PLAN, f"a plan {named[:12]}", "that of run.json"
         )
         agreed = self.header.fingerprints.get("terms", "")
         require(terms == agreed, PLAN, f"a plan {terms[:12]}", f"{agreed[:12]}, which its devices agreed to")
         return plan
 
     def _metrics(self) -> tuple[list[bytes], bool]:
-        """The lines of metrics.jsonl, and whether the last is cut short and so left out."""
+        """The lines of metrics.jsonl, and whether the last one was cut short, and so is left out."""
         path = self.path / METRICS
         *lines, rest = path.read_bytes().split(b"\n") if path.is_file() else [b""]
         return lines, bool(rest)
@@ -245,24 +245,26 @@ class _Check:
 
     def _unfinished(self, rounds: int) -> int | None:
         """The round that was being written when the run was killed; anything else past the last is refused."""
-        found = {rounds + 1} if self.torn else set()
-        found |= set(range(rounds + 1, len(self.lines) + 1))
+        numbers = {rounds + 1} if self.torn else set()
+        numbers |= set(range(rounds + 1, len(self.lines) + 1))
         for path in (self.path / TRANSCRIPTS).glob("round-*"):
             number = path.stem.removeprefix("round-")
             if number.isdecimal() and int(number) > rounds:
-                found.add(int(number))
+                numbers.add(int(number))
         require(
             len(self.lines) >= rounds,
             METRICS,
             f"{len(self.lines)} rounds",
-            f"{rounds}, after which devices signed; one killed while it was taken up again is to be resumed",
+            f"{rounds}, after which devices signed; one killed while it was being resumed is to be resumed once more",
         )
         allowed = {rounds + 1} if self.running else set()
-        require(found <= allowed, "run", f"something of round {max(found, default=0)}", f"{rounds} rounds")
-        return max(found, default=None)
+        require(
+            numbers <= allowed, "run", f"something of round {max(numbers, default=0)}", f"{rounds} rounds"
+        )
+        return max(numbers, default=None)
 
     def _parts(self, rounds: int) -> dict[int, list[Part]]:
-        """The run's parts, by the round each was taken up after."""
+        """The run's parts, by the round after which each of them began."""
         parts = self.course.parts
         begun = [part.after for part in parts]
         right = begun == sorted(begun) and begun[:1] in ([], [0]) and all(n <= rounds for n in begun)
@@ -278,10 +280,10 @@ class _Check:
         return {after: [part for part in parts if part.after == after] for after in begun}
 
     def _files(self) -> set[str]:
-        """All there are, but for the one that says who writes the folder: nobody does after the run, and it is empty."""
-        found = {str(path.relative_to(self.path)) for path in self.path.rglob("*") if path.is_file()}
+        """All files in the folder, except for the lock, which must be empty after the run."""
+        names = {str(path.relative_to(self.path)) for path in self.path.rglob("*") if path.is_file()}
         lock = self.path / "lock"
-        return found - ({"lock"} if self.running or not lock.is_file() or not lock.stat().st_size else set())
+        return names - ({"lock"} if self.running or not lock.is_file() or not lock.stat().st_size else set())
 
     # -- the end ------------------------------------------------------------------------------------------
 
@@ -324,17 +326,17 @@ class _Check:
         require(not missing, "end of the run", f"no digest of {sorted(missing)}", "one of each")
         for name in seal.files.keys() - self._files():
             raise damaged(self.path / name, "no such file")
-        for name, found in digests_of(self.path).items():
-            require(seal.files.get(name) == found, name, "other bytes", "those written at the run's end")
+        for name, current in digests_of(self.path).items():
+            require(seal.files.get(name) == current, name, "other bytes", "those written at the run's end")
         signed = self._attested(seal.end, seal.signatures)
         require(not signed or signers > 0, "last head", "no signatures", f"{signed}, as of the end")
         return seal
 
-    def _as_taken_up(self, signers: int) -> None:
+    def _as_resumed(self, signers: int) -> None:
         """Check what can be of a run that has not ended."""
         if self.course.parts:
             right = digest_of_header(self.content) == self.course.parts[-1].run
-            require(right, RUN, "other values", "those it had when the run was last taken up")
+            require(right, RUN, "other values", "those it had when the run was last resumed")
         last = max(self.walk.heads, default=0)
         if signers and self.course.sums and last not in self.walk.aborted and last not in self.walk.sums:
             raise damaged(self.path / SUM.format(last), "no such file")

@@ -1,4 +1,4 @@
-"""Following a run's history through its folder: what each round's devices signed, and what came of the round."""
+"""Following a run's history through its folder: what the devices of each round signed, and what the round's result was."""
 
 from pathlib import Path
 from typing import Literal
@@ -20,28 +20,31 @@ Place = int | Literal["the end"]
 
 
 class Walk:
-    """Goes through parts and rounds in order, and refuses the first that does not fit.
+    """Goes through parts and rounds in order, and refuses the first one that does not fit.
 
-    A round's head covers the model that came of it, which the next transcript names; so what has happened since the
-    last sum waits for the next one.
+    A round's head covers the model after it, which only the next transcript names. So what has happened since the last sum waits
+    for the next one.
 
     Args:
         path: of the run folder.
-        plan: what the run's terms name the plan by, hexadecimal.
-        promise: what plan.json says of the secure sum.
+        plan: the digest by which the run's terms name the plan, hexadecimal.
+        agreed: what plan.json says of the secure sum.
         head: before the first part.
 
     Attributes:
-        head: after all that is settled.
-        heads, after: the head and the model's digest after each round that is.
-        known: what every head stands for, in hexadecimal digits.
-        sums, aborted: rounds whose sum was kept, and that had none.
-        counts: devices in each sum.
-        terms, last: of the last sum, and its transcript.
+        head: after everything that is settled.
+        heads: the head after each round that is settled.
+        after: the digest of the model after each of those rounds.
+        known: the place that each head stands for, by its hexadecimal digits.
+        sums: rounds whose sum was kept.
+        aborted: rounds without a sum.
+        counts: how many devices are in each sum.
+        terms: of the last sum.
+        last: the transcript of the last sum.
     """
 
-    def __init__(self, path: Path, plan: str, promise: SecureSum, head: bytes) -> None:
-        self._path, self._plan, self._promise = path, plan, promise
+    def __init__(self, path: Path, plan: str, agreed: SecureSum, head: bytes) -> None:
+        self._path, self._plan, self._agreed = path, plan, agreed
         self._pending: list[Part | tuple[int, bytes, bytes | None]] = []
         self.head = head
         self.heads: dict[int, bytes] = {}
@@ -54,7 +57,7 @@ class Walk:
         self.last: Transcript | None = None
 
     def part(self, part: Part) -> None:
-        """The run was taken up."""
+        """Note that a process began or resumed the run."""
         self._pending.append(part)
 
     def round(self, number: int, line: bytes) -> None:
@@ -100,20 +103,20 @@ class Walk:
         self._pending.append((number, line, raw))
 
     def _agrees(self, number: int, transcript: Transcript, clients: int) -> None:
-        """That a transcript is of this round, its record, and this plan's terms."""
-        terms, promise = transcript.terms, self._promise
-        told = {
+        """Check that a transcript is of this round, and agrees with its record and the plan's terms."""
+        terms, agreed = transcript.terms, self._agreed
+        pairs = {
             "round": (transcript.round, number),
             "number of clients": (transcript.count, clients),
             "plan": (terms.plan.hex(), self._plan),
             "other terms": (terms, self.terms or terms),
-            "modulus": (terms.modulus_bits, promise.modulus_bits),
-            "threat": (terms.threat, promise.threat),
-            "adversarial rate": (terms.adversarial_rate, promise.adversarial_rate),
-            "dropout rate": (terms.dropout_rate, promise.dropout_rate),
-            "minimum cohort": (terms.minimum_cohort, promise.minimum_cohort),
+            "modulus": (terms.modulus_bits, agreed.modulus_bits),
+            "threat": (terms.threat, agreed.threat),
+            "adversarial rate": (terms.adversarial_rate, agreed.adversarial_rate),
+            "dropout rate": (terms.dropout_rate, agreed.dropout_rate),
+            "minimum cohort": (terms.minimum_cohort, agreed.minimum_cohort),
         }
-        for what, (given, expected) in told.items():
+        for what, (given, expected) in pairs.items():
             require(
                 given == expected,
                 f"transcript of round {number}",
@@ -123,7 +126,7 @@ class Walk:
         self.terms = terms
 
     def settle(self, model: bytes) -> None:
-        """Follow what has happened since the last sum, of which `model` came."""
+        """Follow what has happened since the last sum, after which the model had the digest `model`."""
         for done in self._pending:
             if isinstance(done, Part):
                 if done.ended:

@@ -154,13 +154,13 @@ def table(records: Iterable[RoundRecord]) -> dict[str, np.ndarray]:
 
 
 def _column(values: list[Any]) -> np.ndarray:
-    there = [value for value in values if value is not None]
-    if all(isinstance(value, bool) for value in there):
+    present = [value for value in values if value is not None]
+    if all(isinstance(value, bool) for value in present):
         return np.array([bool(value) for value in values], bool)
-    if all(isinstance(value, str) for value in there):
+    if all(isinstance(value, str) for value in present):
         return np.array([value or "" for value in values], str)
-    whole = len(there) == len(values) and all(isinstance(value, int) for value in there)
-    return np.array([math.nan if v is None else v for v in values], np.int64 if whole else np.float64)
+    integers = len(present) == len(values) and all(isinstance(value, int) for value in present)
+    return np.array([math.nan if v is None else v for v in values], np.int64 if integers else np.float64)
 
 
 def _flat(value: Any, path: str) -> Iterator[tuple[str, Any]]:

@@ -174,7 +174,7 @@ def check_states(run: Path, *, private: bool) -> None:
         given=f"no {STATES}/{STATE_TABLE}: the states of its clients are gone"
         + (", as they go when a private run is over" if private else ""),
         expected="the states its clients had after the last checkpoint",
-        do="Start a new run; with keep_client_states=True they stay, for the folder's owner alone, and outside of the promise."
+        do="Start a new run; with keep_client_states=True they are kept, for the folder's owner alone; the privacy guarantee does not cover them."
         if private
         else "Restore them from a copy, or start a new run.",
     )

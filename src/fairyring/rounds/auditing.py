@@ -35,8 +35,8 @@ def check_audit(audit: Canaries | DirectCheck | None, plan: Plan) -> int:
     if plan.protection.budget.unit == "example":
         raise PlanError(
             "audit",
-            given="canaries that are clients, for a promise to every example",
-            expected="a promise to every device, which is what a canary would break",
+            given="canaries, which are clients, for a guarantee to every example",
+            expected="a guarantee to every device, which canaries can put to the test",
             do="Leave the audit out.",
         )
     return audit.count if isinstance(audit, Canaries) else 0

@@ -66,7 +66,7 @@ class CohortSampler:
                 "dropout",
                 given=dropout,
                 expected="a number in [0, 1)",
-                do="Give the share of sampled clients that vanish.",
+                do="Give the share of sampled clients that drop out, such as dropout=0.1.",
             )
         self.rule, self.dropout, self.root = rule, dropout, root(seed)
         self.clients, self.canaries = len(population), 0
@@ -183,7 +183,7 @@ class CohortSampler:
                     "weighted cohort",
                     given=f"by={rule.by!r}",
                     expected=f"one of the client attributes {sorted(population.attributes)}",
-                    do="Give the population that attribute.",
+                    do="Add that attribute to the population, or weigh by another one.",
                 )
             weights = np.asarray(population.attributes[rule.by], float)[self.eligible]
             if not np.all(np.isfinite(weights)) or np.any(weights < 0):
@@ -191,7 +191,7 @@ class CohortSampler:
                     f"client attribute {rule.by!r}",
                     given="negative or not finite values",
                     expected="weights >= 0",
-                    do="Mend the attribute.",
+                    do="Correct the attribute.",
                 )
             clients = int(np.count_nonzero(weights))
         if isinstance(rule, Fixed):

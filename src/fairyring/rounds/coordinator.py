@@ -87,12 +87,8 @@ class Coordinator:
         signers: Signers | None = None,
         now: Callable[[], float] = time.perf_counter,
     ) -> None:
-        plan, header, context, timetable = (
-            program.plan,
-            description.header,
-            description.context,
-            settings.timetable,
-        )
+        plan, timetable = program.plan, settings.timetable
+        header, context = description.header, description.context
         self.plan, self.program, self.clients, self.header = plan, program, clients, header
         self.timetable, self.audit, self.now = timetable, settings.audit, now
         self._context, self._has_states, self._keep_states = context, states is not None, settings.keep_states
@@ -107,7 +103,7 @@ class Coordinator:
             self.records: list[RoundRecord] = []
             self._say_privacy(None)
             if resume:
-                restored = self.recorder.take_up(first, len(clients), timetable.rounds)
+                restored = self.recorder.resume(first, len(clients), timetable.rounds)
                 self._context = replace(
                     context,
                     entropy_given=context.entropy_given or restored.entropy_given,
@@ -217,6 +213,8 @@ class Coordinator:
         """
         if work.cohort.round <= self.round:
             return True
+        if self.header.get("stopped_by") == "budget":
+            return False
         try:
             released = self._release(work, total)
         except BudgetSpent as error:
@@ -417,8 +415,8 @@ class Coordinator:
         if plan.protection is not None:
             self.header["entropy"] = "given" if context.entropy_given else "system"
             self.header["outside"] = context.outside
-            said = {"statement": guarantee(context), "why_nothing": context.why_nothing}
-            self.header["privacy"] |= {**(spent or {}), **said}
+            self.header["privacy"] |= spent or {}
+            self.header["privacy"] |= {"statement": guarantee(context), "why_nothing": context.why_nothing}
 
     # -- checkpoints, and early ends ----------------------------------------------------------------------------------------
 

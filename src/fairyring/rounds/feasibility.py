@@ -36,16 +36,16 @@ def check_participation(plan: Plan, cohorts: CohortSampler, rounds: int, *, prot
         raise PlanError(
             "Budget population",
             given=f"{participation.population}",
-            expected=f"at most {clients}, the clients that have examples: fewer to hide among is a weaker promise",
+            expected=f"at most {clients}, the clients that have examples: with fewer clients to hide among the guarantee is weaker",
             do=f"Set population={clients}.",
         )
     if isinstance(participation, PoissonSampled | FixedSize) and budget.unit == "device" and protocol:
         raise PlanError(
             "secure_sum",
-            given="'protocol', for a promise that rests on nobody knowing who took part",
+            given="'protocol', for a guarantee that needs it to be a secret who took part",
             expected="'ideal', or a cohort in turn: the devices of a session, its server and whoever reads its transcript know "
             "who is in it",
-            do="Use cohort=fr.cohort.in_turn(size, separation=...), whose promise needs no such secret.",
+            do="Use cohort=fr.cohort.in_turn(size, separation=...), whose guarantee needs no such secret.",
         )
     if isinstance(participation, PoissonSampled) and budget.unit == "device":
         _check_sizes(plan, participation, cohorts, rounds)
@@ -63,8 +63,8 @@ def check_example_counts(plan: Plan, sizes: np.ndarray) -> None:
         raise PlanError(
             "a client with a single example",
             given="a budget for every example",
-            expected="at least two in each client: one without any is never sampled, which shows",
-            do="Leave it out, or put it together with another client.",
+            expected="at least two on each client: without its one example a client would never be sampled, which shows",
+            do="Leave the client out, or merge it with another one.",
         )
     longest = int(sizes.max(initial=0))
     if rate is not None and rate * longest + 8 * math.sqrt(rate * longest) > ROOM * usual:
@@ -114,7 +114,7 @@ def _check_sizes(plan: Plan, participation: PoissonSampled, cohorts: CohortSampl
             given=f"sums that need {minimum_cohort} clients, of about {stay * clients:.3g} a round: one ends without a sum with "
             f"probability {short:.2g}",
             expected=f"at most {allowed / 2:.2g} in each of {rounds} rounds: that there was no sum shows how many took part, "
-            "which the promise takes for a secret",
+            "which the guarantee takes for a secret",
             do=f"Use {remedy}; or a cohort in turn, whose size is no secret; or no secure sum: noise is then "
             "released for an empty round, too.",
         )

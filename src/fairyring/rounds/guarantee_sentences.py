@@ -10,10 +10,10 @@ from fairyring.privacy.participation import PoissonSampled, relation_in, samplin
 from fairyring.rounds.privacy_context import PrivacyContext
 from fairyring.rounds.sentences import ASSUMED, NOT_PRIVATE, PRIVATE, Sentence
 
-# -- what is promised, or why nothing is ----------------------------------------------------------------------
+# -- what is guaranteed, or why nothing is ----------------------------------------------------------------------
 
 
-def no_promise(context: PrivacyContext) -> Sentence | None:
+def no_guarantee(context: PrivacyContext) -> Sentence | None:
     if context.protection is not None:
         return None
     return Sentence(
@@ -23,7 +23,7 @@ def no_promise(context: PrivacyContext) -> Sentence | None:
     )
 
 
-def nothing_is_promised(context: PrivacyContext) -> Sentence | None:
+def guarantee_is_void(context: PrivacyContext) -> Sentence | None:
     why = context.why_nothing
     if why is None:
         return None
@@ -40,7 +40,7 @@ def no_limit(context: PrivacyContext) -> Sentence | None:
     )
 
 
-def promise(context: PrivacyContext) -> Sentence | None:
+def guarantee_holds(context: PrivacyContext) -> Sentence | None:
     if context.limited is None or context.why_nothing is not None:
         return None
     budget, participation = context.limited.budget, context.limited.participation

@@ -3,7 +3,7 @@
 The history is a chain of heads. Each is a digest of the head before it and of what happened since:
 
     the run        its random name; what run.json holds that never changes; plan.json and population.json
-    a part         a process that took the run up: after which round, for how many rounds in all, with which run.json
+    a part         a process that began or resumed the run: after which round, for how many rounds in all, with which run.json
     a round        its line of metrics.jsonl, its transcript, the model that came of it
     one aborted    its line of metrics.jsonl: nothing was summed, and nothing changed
     the end        every file that is written then, run.json among them
@@ -55,7 +55,7 @@ class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What one process ran of a run.
 
     Attributes:
-        after: the round after which it took the run up; 0 for a new run.
+        after: the round after which the process began; 0 for a new run.
         rounds: how many rounds the run was to have in all.
         run: digest of what run.json held then.
         ended: digest of all files that the part before wrote at its end, if it came to an end.
@@ -261,7 +261,7 @@ class History:
         self.folder.write_bytes(SEAL, msgspec.msgpack.encode(seal))
 
     def _begin(self, model: bytes) -> bytes:
-        """Note in run.json that this process has taken the run up, and drop what was done after its checkpoint."""
+        """Note in run.json that this process has begun or resumed the run, and drop what was done after its checkpoint."""
         seal = self.folder.path / SEAL
         earlier = [part for part in self._course.parts if part.after < self.round]
         here = [part for part in self._course.parts if part.after == self.round]
@@ -269,7 +269,7 @@ class History:
         if seal.is_file():
             earlier, ended = earlier + here, read_as(Seal, seal).written.hex()
         elif taken_up := [place for place, part in enumerate(here) if part.ended]:
-            # It was taken up after an end, and killed before its next round was over.
+            # The run was resumed after an end, and killed before its next round was over.
             earlier, ended = earlier + here[: taken_up[-1]], here[taken_up[-1]].ended
         part = Part(self.round, self.header["rounds"], digest_of_header(self.header), ended)
         course = msgspec.structs.replace(self._course, parts=(*earlier, part))

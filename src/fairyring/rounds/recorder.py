@@ -86,7 +86,7 @@ class Recorder:
         self._begin_states()
         return Restored(0, first, np.zeros(clients, np.int32), [])
 
-    def take_up(self, first: ServerState, clients: int, rounds: int) -> Restored:
+    def resume(self, first: ServerState, clients: int, rounds: int) -> Restored:
         """Resume the run that is kept, for so many rounds in all. Nothing is written yet.
 
         Raises:
@@ -144,7 +144,7 @@ class Recorder:
                 self.store.cut_records(restored.round)
             if (
                 more and self.header.get(HISTORY) is None
-            ):  # a history does it when it takes the run up, not before
+            ):  # a history does this when its first round opens, not before
                 self.store.write(RUN, self.header)
         if self.store.keeps:
             self._transcripts = Transcripts(self.store, spending)

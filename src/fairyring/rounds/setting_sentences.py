@@ -233,9 +233,9 @@ def canaries_took_part(context: PrivacyContext) -> Sentence | None:
     if not context.canaries:
         return None
     held = context.protection is not None and context.audit is not None and context.audit["holds"]
-    found = " What they gave away does not contradict the claim, and proves nothing." if held else ""
+    result = " What they gave away does not contradict the claim, and proves nothing." if held else ""
     return Sentence(
         ASSUMED,
         "Canaries took the places of clients",
-        f"{context.canaries:,} of the clients were canaries of an audit: the model is for judging the plan.{found}",
+        f"{context.canaries:,} of the clients were canaries of an audit: the model is for judging the plan.{result}",
     )

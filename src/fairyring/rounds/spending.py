@@ -100,7 +100,7 @@ class RunSpending:
         )
         self.ledger = Ledger(path, promise, accountant=self.accountant)
         try:
-            reservations = self._taken_up(earlier)
+            reservations = self._resumed(earlier)
             self._secret = folder / SECRET if folder is not None else None
             begun = earlier if reservations else None
             secret, self.entropy_given = root_secret(
@@ -146,7 +146,7 @@ class RunSpending:
         """Whether a later round was released whose result is not in the run: it must come out again to the same bits."""
         return any(later > round for later in self._released)
 
-    def _taken_up(self, earlier: EarlierRounds | None) -> tuple[Reservation, ...]:
+    def _resumed(self, earlier: EarlierRounds | None) -> tuple[Reservation, ...]:
         """The ledger's reservations, after open ones were noted as lost: a crash counts as a release."""
         if earlier is None:
             return self.ledger.reservations()
@@ -159,7 +159,7 @@ class RunSpending:
                 repr(self.ledger),
                 given=f"no reservation of round {unknown[0]}, whose result is in the run folder",
                 expected="one of every round that released something",
-                do="Put the run's own ledger back, or start a new run folder: what this run spent is not known.",
+                do="Restore the run's own ledger, or start a new run folder: what this run has spent is not known.",
             )
         for one in reservations:
             if one.open:
@@ -375,5 +375,5 @@ def _require_ledger(path: Path) -> None:
             str(path),
             given="no such file, in the folder of a private run that has released rounds, or may have",
             expected="the ledger of what it has spent",
-            do="Put it back from a copy, or start a new run folder: without it nothing more may be released.",
+            do="Restore it from a copy, or start a new run folder: without it nothing more may be released.",
         )

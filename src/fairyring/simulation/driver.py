@@ -109,7 +109,7 @@ def simulate(
             Clients' examples can be reconstructed from them. By default they are deleted together with the secret of the
             noise, and the run cannot be resumed for more rounds. Plans without a budget always keep them.
         stop: when to stop early.
-        on_round: called with the record of every round.
+        on_round: called with the record of every round, an `fr.RoundRecord`.
         processors: how many processors of this machine to use: cores where JAX runs on a CPU, otherwise accelerators, of
             which no more are used than there are. All of them by default.
         clients_per_batch: how many clients are vectorised in one batch on a processor; by default 1 on a CPU and 16 on an

@@ -34,10 +34,10 @@ class Document:
         lead: the same in some sentences.
         stats: its main numbers, as `stat` writes them.
         sections: in order.
-        made_of: what it was made from, HTML.
-        version: of fairyring that made what is told.
-        alarm: what must be said before all else.
-        notes: what must be known to read it.
+        made_of: what it was made from, as HTML.
+        version: of fairyring that made the run or study.
+        alarm: a warning at the very top; None for none.
+        notes: what the reader should know first.
     """
 
     kind: str

@@ -15,7 +15,7 @@ from fairyring.core.errors import MissingExtra
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# A colour no one would choose stands for each variable of the page until the SVG is written.
+# A colour that no figure uses stands for each CSS variable of the page until the SVG is written.
 INK, MUTED, RULE, ACCENT, WARM, SOFT, PAPER = (f"#0101{i:02x}" for i in range(1, 8))
 _VARIABLES = dict(
     zip(
@@ -64,6 +64,16 @@ _STYLE: dict[Any, Any] = {
 
 
 def svg(key: str, draw: Callable[["Axes"], None], size: tuple[float, float] = (5.4, 3.1)) -> str:
+    """A figure as SVG without outside references.
+
+    Args:
+        key: unique on the page; all ids of the figure begin with it.
+        draw: draws on the axes.
+        size: in inches.
+
+    Raises:
+        MissingExtra: matplotlib is not installed.
+    """
     try:
         import matplotlib as mpl
         from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -93,7 +103,7 @@ def svg(key: str, draw: Callable[["Axes"], None], size: tuple[float, float] = (5
 
 
 def whole_ticks(axis: Any) -> None:
-    """Whole numbers along an axis."""
+    """Ticks at whole numbers only, along an axis."""
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     axis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))

@@ -1,4 +1,4 @@
-"""The pieces of a page: escaped text, figures with captions, tables, and what a record may lack."""
+"""The pieces of a page: escaped text, figures with captions, tables, and sentences for what is missing."""
 
 import html
 import math
@@ -15,12 +15,12 @@ _UNIT = re.compile(r"(\d) (?=(?:%|[KMGT]iB|B|ms|s|min|h)(?![\w]))")
 
 @dataclass(frozen=True)
 class Figure:
-    """A drawing with what it says.
+    """A drawing with its caption.
 
     Attributes:
-        svg: of it.
-        caption: below it.
-        label: what it is, for those who do not see it.
+        svg: the drawing.
+        caption: shown below it.
+        label: what it shows, for readers who cannot see it.
     """
 
     svg: str
@@ -29,6 +29,7 @@ class Figure:
 
     @property
     def html(self) -> str:
+        """The figure as HTML."""
         caption = f"<figcaption>{escaped(self.caption)}</figcaption>"
         return f'<figure role="group" aria-label="{escaped(self.label)}">{self.svg}{caption}</figure>'
 
@@ -46,6 +47,7 @@ def trio(figures: Sequence[Figure]) -> str:
 
 
 def table(rows: Iterable[tuple[Any, Any]]) -> str:
+    """A table of names and values."""
     cells = "".join(
         f'<tr><th scope="row">{escaped(name)}</th><td>{escaped(value)}</td></tr>' for name, value in rows
     )
@@ -53,6 +55,7 @@ def table(rows: Iterable[tuple[Any, Any]]) -> str:
 
 
 def stat(label: str, value: str, note: str, style: str = "") -> str:
+    """A number for the head of a page, with its label and a note below."""
     kind = f' class="{style}"' if style else ""
     return (
         f"<div><dt>{escaped(label)}</dt><dd{kind}>{escaped(value)}<small>{escaped(note)}</small></dd></div>"
@@ -60,10 +63,12 @@ def stat(label: str, value: str, note: str, style: str = "") -> str:
 
 
 def absent(sentence: str) -> str:
+    """A sentence that says what is missing."""
     return f'<p class="absent">{escaped(sentence)}</p>'
 
 
 def flat(tree: Any, path: str = "") -> Iterable[tuple[str, str]]:
+    """A tree of plain values as rows of dotted names and values in words."""
     if isinstance(tree, Mapping) and tree:
         for name, value in tree.items():
             yield from flat(value, f"{path}.{name}" if path else str(name))
@@ -87,6 +92,7 @@ def _plain(path: str, value: Any) -> str:
 
 
 def when(started: Any) -> str:
+    """A time in ISO 8601 as a date for the head of a page; empty if it is not one."""
     try:
         moment = datetime.fromisoformat(str(started))
     except ValueError:
@@ -106,18 +112,22 @@ def mark() -> str:
 
 
 def words(name: str) -> str:
+    """A name with spaces for underscores."""
     return name.replace("_", " ")
 
 
 def mapping(value: Any) -> Mapping[str, Any]:
+    """The value if it is a mapping, else an empty one."""
     return value if isinstance(value, Mapping) else {}
 
 
 def number(value: Any) -> float | None:
+    """The value as a float if it is a number, else None."""
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def paragraph(sentence: str) -> str:
+    """A paragraph of escaped text."""
     return f"<p>{escaped(sentence)}</p>"
 
 
@@ -137,7 +147,7 @@ def grid(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def folded(summary: str, body: str) -> str:
-    """Something that opens when it is asked for."""
+    """Content that is folded away until the reader opens it."""
     return f"<details><summary>{escaped(summary)}</summary>{body}</details>"
 
 

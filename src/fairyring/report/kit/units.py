@@ -90,11 +90,11 @@ def count(value: int | float, noun: str = "", plural: str = "") -> str:
     return f"{text} {noun if value == 1 else plural or noun + 's'}" if noun else text
 
 
-def not_finite(updates: int, facts: Mapping[str, Any]) -> str:
-    """What became of so many updates that were not finite, of a run with these `facts` (`run.json`)."""
-    promise = facts.get("privacy") or {}
-    # Under masks, and noise that is added to sums, nobody may see whose they were.
-    zeros = facts.get("secure_sum") or (promise and promise.get("unit") != "example")
+def not_finite(updates: int, header: Mapping[str, Any]) -> str:
+    """What became of so many updates that were not finite, in a run with this header (`run.json`)."""
+    privacy = header.get("privacy") or {}
+    # Under masks, and with noise that is added to sums, nobody may see whose they were.
+    zeros = header.get("secure_sum") or (privacy and privacy.get("unit") != "example")
     return f"{count(updates, 'update')} held a number that is not finite, and {'counted as zeros' if zeros else 'did not count'}"
 
 
@@ -120,7 +120,7 @@ def duration(seconds: float) -> str:
         return f"{1000 * seconds:.3g} ms" if seconds else "0 s"
     if seconds < 59.95:
         return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600:,} h {whole % 3600 // 60:02d} min"
+    total = round(seconds)
+    if total < 3600:
+        return f"{total // 60} min {total % 60:02d} s"
+    return f"{total // 3600:,} h {total % 3600 // 60:02d} min"

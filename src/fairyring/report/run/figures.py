@@ -78,7 +78,7 @@ def distribution(name: str, values: np.ndarray, worst: np.ndarray) -> str:
 
 
 def histogram(key: str, title: str, xlabel: str, values: np.ndarray, noun: str = "clients") -> str:
-    """Whole numbers, counted."""
+    """A histogram of whole numbers `[n]`, which are so many of a `noun`."""
 
     def draw(ax: "Axes") -> None:
         low, high = int(values.min()), int(values.max())

@@ -1,6 +1,6 @@
-"""The page: a run's story from its headline down to its fingerprint, in words a non-specialist can read.
+"""The report of a run from its headline down to its fingerprint, in words that a non-specialist can read.
 
-Every string that comes from a run passes through `escaped`; figures and the style sheet are ours.
+Every string that comes from a run is escaped; figures and the style sheet are ours.
 """
 
 import math
@@ -29,7 +29,7 @@ _ORDER = (
 
 
 def document(folder: ReportedRun) -> Document:
-    """What the report of a run says."""
+    """The content of a run's report."""
     run, clients = folder.run, folder.population.get("clients")
     done, planned = len(folder.rounds), run.get("rounds")
     name, value, at = _result(folder)
@@ -88,7 +88,7 @@ def document(folder: ReportedRun) -> Document:
         title=title,
         lead=" ".join(lead),
         stats=tuple(_stats(folder)),
-        sections=[part for made in _ORDER if (part := made(folder)) is not None],
+        sections=[part for section in _ORDER if (part := section(folder)) is not None],
         made_of=f"the run folder\n<code>{escaped(folder.path.name)}</code>",
         version=str(run.get("fairyring", "")),
         alarm=wrong,
@@ -145,7 +145,7 @@ def _result(folder: ReportedRun) -> tuple[str | None, float | None, int | None]:
 
 
 def _last(folder: ReportedRun, name: str | None, value: float | None, at: int | None) -> tuple[str, str]:
-    """The value of `_result` in words, and where it is from."""
+    """The value of `_result` in words, and where it comes from."""
     if name is None:
         return units.metric("", value), "no metric was recorded"
     where = f"at round {units.count(at or len(folder.rounds))}"

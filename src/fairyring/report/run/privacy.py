@@ -1,4 +1,4 @@
-"""What was promised to every device, what was spent of it, and what attacks made of the rest: the section on privacy."""
+"""The section on privacy: the guarantee, what was spent of the budget, and what attacks achieved."""
 
 import math
 from collections.abc import Mapping
@@ -36,7 +36,7 @@ _STEPS = "Gaussian noise, added by every client in each local step; counted for 
 
 
 def privacy(folder: ReportedRun) -> Section | None:
-    """The section, or nothing for a plan without a promise that was not audited either."""
+    """The section; None for a plan without a privacy guarantee that was not audited either."""
     promise, audit = mapping(folder.run.get("privacy")), audit_of(folder)
     if not promise and not audit:
         return None
@@ -49,24 +49,24 @@ def privacy(folder: ReportedRun) -> Section | None:
 
 
 def audit_of(folder: ReportedRun) -> Mapping[str, Any]:
-    """What audits of the run found, during it or afterwards: of both, what contradicts the promise, if one does."""
-    found, during = dict(mapping(folder.audit)), dict(mapping(folder.run.get("audit")))
+    """The results of audits during the run or afterwards; where there are both, the one that contradicts the guarantee."""
+    result, during = dict(mapping(folder.audit)), dict(mapping(folder.run.get("audit")))
     mechanism = during.pop("mechanism", None)
     for name, part in (("mechanism", mechanism), ("canaries", during)):
-        if part and mapping(found.get(name)).get("holds") is not False:
-            found[name] = part
-    return found
+        if part and mapping(result.get(name)).get("holds") is not False:
+            result[name] = part
+    return result
 
 
 def why_nothing(folder: ReportedRun) -> str | None:
-    """Why nothing is promised: what the run says itself, or that an audit made afterwards contradicts it."""
+    """Why there is no guarantee: the run's own reason, or that an audit made afterwards contradicts it; None where there is one."""
     why = mapping(folder.run.get("privacy")).get("why_nothing")
     refuted = any(mapping(part).get("holds") is False for part in audit_of(folder).values())
     return str(why) if why else "the audit contradicts what was claimed" if refuted else None
 
 
 def alarm(folder: ReportedRun) -> str | None:
-    """What must be said before all else: an audit that the promise does not survive."""
+    """The warning at the top of the report: an audit contradicts the guarantee, or there is none; None for no warning."""
     mechanism = mapping(audit_of(folder).get("mechanism"))
     if mechanism.get("holds") is False:
         return f"The mechanism is not what is claimed. {mechanism.get('statement')} Take nothing about this run as private."
@@ -77,18 +77,18 @@ def alarm(folder: ReportedRun) -> str | None:
             f"told as surely as epsilon {units.number(float(members['lower']))} allows at least. "
             "Take nothing about this run as private."
         )
-    found = mapping(audit_of(folder).get("canaries"))
+    result = mapping(audit_of(folder).get("canaries"))
     why = why_nothing(folder)
-    if found.get("holds") is False:
-        return _refuted(found)
+    if result.get("holds") is False:
+        return _refuted(result)
     return f"Nothing is promised: {why}. Take nothing about this run as private." if why else None
 
 
-def _refuted(found: Mapping[str, Any]) -> str:
-    """What canaries that contradict the promise say."""
+def _refuted(result: Mapping[str, Any]) -> str:
+    """The warning where canaries contradict the guarantee."""
     return (
-        f"The audit contradicts the promise: {units.number(float(found['claimed']))} is claimed, and canaries show at "
-        f"least {units.number(float(found['lower']))} with {float(found['confidence']):.1%} confidence. "
+        f"The audit contradicts the promise: {units.number(float(result['claimed']))} is claimed, and canaries show at "
+        f"least {units.number(float(result['lower']))} with {float(result['confidence']):.1%} confidence. "
         "Take nothing about this run as private."
     )
 
@@ -147,7 +147,7 @@ def _unit(promise: Mapping[str, Any]) -> str:
 
 
 def _but_for(promise: Mapping[str, Any]) -> str:
-    """What must not be known: a promise that counts on sampling does not hold against whoever saw it."""
+    """What must stay secret: a guarantee that counts on sampling does not hold against somebody who saw the sample."""
     if mapping(promise.get("participation")).get("kind") not in ("poisson", "fixed_size"):
         return ""
     by_steps = bool(promise.get("steps"))
@@ -202,41 +202,41 @@ def _ledger(folder: ReportedRun) -> str:
 
 
 def _mechanism(audit: Mapping[str, Any]) -> str:
-    """What the direct check of the noise found."""
-    found = mapping(audit.get("mechanism"))
-    if not found:
+    """The result of the direct check of the noise."""
+    result = mapping(audit.get("mechanism"))
+    if not result:
         return ""
-    statement = str(found.get("statement", ""))
-    if not found.get("holds"):
+    statement = str(result.get("statement", ""))
+    if not result.get("holds"):
         return f'<p class="note alarm">{escaped(statement)}</p>'
-    return paragraph(f"{statement} {found.get('blind', '')}")
+    return paragraph(f"{statement} {result.get('blind', '')}")
 
 
 def _canaries(folder: ReportedRun, audit: Mapping[str, Any]) -> str:
-    found = mapping(audit.get("canaries"))
-    if not found and _unit(mapping(folder.run.get("privacy"))) == "example":
+    result = mapping(audit.get("canaries"))
+    if not result and _unit(mapping(folder.run.get("privacy"))) == "example":
         return absent(
             "No canaries were sent into this plan: they are clients, to whom a promise to every example is not made."
         )
-    if not found:
+    if not result:
         return absent(
             "No canaries were sent into this plan. `fairyring audit` does that, in a run of its own."
         )
     scores = folder.audit_arrays.get("scores")
-    lower = float(found["lower"])
+    lower = float(result["lower"])
     least = f"at least {lower:.3g}" if lower > 0 else "nothing"
     words = (
-        f"{units.count(int(found['canaries']))} canaries pushed the model as hard as a client can, each in a random direction. "
-        f"The claim is epsilon {float(found['claimed']):.3g}; what an observer of all models could tell about them shows "
-        f"epsilon {float(found['empirical']):.3g}, and {least} with {float(found['confidence']):.1%} confidence."
+        f"{units.count(int(result['canaries']))} canaries pushed the model as hard as a client can, each in a random direction. "
+        f"The claim is epsilon {float(result['claimed']):.3g}; what an observer of all models could tell about them shows "
+        f"epsilon {float(result['empirical']):.3g}, and {least} with {float(result['confidence']):.1%} confidence."
     )
-    if found.get("beside"):
-        words += f" {found['beside']}"
-    if found.get("holds"):
+    if result.get("beside"):
+        words += f" {result['beside']}"
+    if result.get("holds"):
         words += " The claim stands: an audit can refute a promise, never prove one."
         text = paragraph(words)
     else:
-        text = f'<p class="note alarm">{escaped(_refuted(found))}</p>' + paragraph(words)
+        text = f'<p class="note alarm">{escaped(_refuted(result))}</p>' + paragraph(words)
     if scores is None or not len(scores):
         return text
     svg = figures.canary_scores(scores.astype(float))
@@ -246,14 +246,14 @@ def _canaries(folder: ReportedRun, audit: Mapping[str, Any]) -> str:
 
 def _membership(folder: ReportedRun, audit: Mapping[str, Any]) -> str:
     """How well shadow runs tell who took part."""
-    found = mapping(audit.get("membership"))
-    if not found:
+    result = mapping(audit.get("membership"))
+    if not result:
         return absent(
             "No shadow runs were made to tell members by. `fairyring audit --shadows 64` makes them."
         )
-    claimed = number(found.get("claimed"))
-    words = str(found.get("statement", ""))
-    if claimed is None and found.get("unit") == "example":
+    claimed = number(result.get("claimed"))
+    words = str(result.get("statement", ""))
+    if claimed is None and result.get("unit") == "example":
         words += (
             " For k rows of one client the bound is about k times the promise's, and its delta grows faster."
         )
@@ -265,7 +265,7 @@ def _membership(folder: ReportedRun, audit: Mapping[str, Any]) -> str:
     false, true = (folder.audit_arrays.get(name) for name in ("roc_false", "roc_true"))
     if false is None or true is None or not len(false):
         return text
-    svg = figures.membership(false, true, claimed, float(found.get("delta", 0.0)))
+    svg = figures.membership(false, true, claimed, float(result.get("delta", 0.0)))
     caption = (
         "Clients that were in a shadow run and are recognised, against clients that were not and are taken for such. "
         "What counts is the left: few who are told, but surely."
@@ -274,22 +274,22 @@ def _membership(folder: ReportedRun, audit: Mapping[str, Any]) -> str:
 
 
 def _reconstruction(folder: ReportedRun, audit: Mapping[str, Any]) -> str:
-    found = mapping(audit.get("reconstruction"))
-    if not found:
+    result = mapping(audit.get("reconstruction"))
+    if not result:
         return absent(
             "No attack was tried on this run's updates. `fairyring audit` tries to read examples off them, in the clear and "
             "as this plan sends them."
         )
-    text = paragraph(str(found.get("statement", "")))
-    limits = [str(limit) for limit in found.get("limits", ())]
+    text = paragraph(str(result.get("statement", "")))
+    limits = [str(limit) for limit in result.get("limits", ())]
     if limits:
         items = "".join(f"<li>{escaped(limit)}.</li>" for limit in limits)
         text += (
-            f"<p>By {escaped(str(found.get('attack')))}. What this attack cannot show:</p><ul>{items}</ul>"
+            f"<p>By {escaped(str(result.get('attack')))}. What this attack cannot show:</p><ul>{items}</ul>"
         )
-    errors, told = mapping(found.get("error")), _reads(found)
+    errors, rows = mapping(result.get("error")), _reads(result)
     labels = (("bare", "one bare update"), ("protected", "what this plan releases"), ("blind", "no attack"))
-    told += [
+    rows += [
         (f"Mean squared error, {label}", f"{float(errors[name]):.4g}")
         for name, label in labels
         if name in errors
@@ -298,20 +298,20 @@ def _reconstruction(folder: ReportedRun, audit: Mapping[str, Any]) -> str:
     pictures = {name: _pictures(array) for name, array in arrays.items() if array is not None}
     shown = {name: column for name, column in pictures.items() if column is not None}
     if not shown.keys() >= {"truth", "bare", "protected", "blind"}:
-        return text + table(told)
+        return text + table(rows)
     kinds = [figures.KINDS[name] for name in shown]
     count = len(shown["truth"])
     svg = figures.reconstructions(
         [tuple(column[i] for column in shown.values()) for i in range(count)], kinds
     )
-    return text + pair([Figure(svg, _caption(found, count), "Reconstructed examples")]) + table(told)
+    return text + pair([Figure(svg, _caption(result, count), "Reconstructed examples")]) + table(rows)
 
 
-def _caption(found: Mapping[str, Any], count: int) -> str:
+def _caption(result: Mapping[str, Any], count: int) -> str:
     """What the figure of reconstructions shows."""
-    reads = mapping(found.get("reads"))
+    reads = mapping(result.get("reads"))
     caption = (
-        f"By {found.get('attack')}. Above, one example of this simulation's population each; below it what the attack reads "
+        f"By {result.get('attack')}. Above, one example of this simulation's population each; below it what the attack reads "
         "off one client's update of one step on it, sent in the clear; the reading that the attack ranks first of all it makes "
         "of what this plan releases of a round in which that client took part"
     )
@@ -326,16 +326,16 @@ def _caption(found: Mapping[str, Any], count: int) -> str:
     return caption
 
 
-def _reads(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _reads(result: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Exact reads, as rows of a table."""
     rows = []
     for name, label in (("bare_reads", "one bare update"), ("reads", "what this plan releases")):
-        reads = mapping(found.get(name))
+        reads = mapping(result.get(name))
         if not reads:
             continue
         exact = f"{int(reads['exact'])} of {int(reads['targets'])}"
         rows.append((f"Read exactly by the first reading, {label}", exact))
-    reads = mapping(found.get("reads"))
+    reads = mapping(result.get("reads"))
     if reads:
         words = f"{int(reads['distinct'])} of {units.count(int(reads['examples']))}, by {units.count(int(reads['readings']))} readings"
         expected = float(reads["chance"]) * float(reads["readings"])
@@ -347,7 +347,7 @@ def _reads(found: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _pictures(examples: np.ndarray) -> np.ndarray | None:
-    """Examples `[n, ...]` as pictures `[n, height, width]` or with three colours; None if they are none."""
+    """Examples `[n, ...]` as pictures `[n, height, width]` or `[n, height, width, 3]`; None if they are not pictures."""
     shape = examples.shape[1:]
     side = math.isqrt(shape[0]) if len(shape) == 1 else 0
     if side > 1 and side * side == shape[0]:

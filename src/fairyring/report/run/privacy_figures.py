@@ -1,4 +1,4 @@
-"""The figures of a promise of privacy: what is spent, what canaries showed, what attacks got."""
+"""The figures on privacy: what is spent, what canaries showed, what attacks reconstructed."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -22,7 +22,7 @@ KINDS = {
 
 
 def budget(rounds: np.ndarray, epsilons: np.ndarray, limit: float | None) -> str:
-    """Epsilon spent after each round, `[rounds]` each, against what may be spent; None for no limit."""
+    """Epsilon spent after each round, `[rounds]` each, against the limit; None for no limit."""
 
     def draw(ax: "Axes") -> None:
         style = ".-" if len(rounds) < 3 else "-"
@@ -96,7 +96,7 @@ def membership(false: np.ndarray, true: np.ndarray, claimed: float | None, delta
         ax.set_yscale("log")
         ax.set_xlim(low, 1.0)
         ax.set_ylim(low, 1.1)
-        ax.set_title("Members told")
+        ax.set_title("Members recognised")
         ax.set_xlabel("false positive rate")
         ax.set_ylabel("true positive rate")
         ax.legend(loc="lower right", handlelength=1.8, borderaxespad=0.3)

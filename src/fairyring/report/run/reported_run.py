@@ -1,6 +1,6 @@
-"""A run folder as the report reads it: whatever is there, and a sentence for what is not.
+"""A run folder as the report reads it: whatever is there, and a sentence for what is missing.
 
-The report is opened on runs that are finished, running, killed or damaged, so only `run.json` is required.
+A report can be made of runs that are finished, running, killed or damaged, so only `run.json` is required.
 """
 
 import json
@@ -32,7 +32,7 @@ class ReportedRun:
         rounds: a record for each finished round, in order.
         clients: per-client arrays by name, empty until a run has ended.
         exhibit: one client's vector and what the server received of it, where a secure sum ran with real messages.
-        audit: what audits of the run found afterwards, empty without one.
+        audit: results of audits made afterwards, empty without one.
         audit_arrays: scores and images of audits, empty without one.
         remarks: sentences on what is missing or could not be read.
     """
@@ -97,7 +97,7 @@ class ReportedRun:
 
     @property
     def evaluations(self) -> list[tuple[int, dict[str, float]]]:
-        """Of every round with an evaluation, the round and what was found: `loss`, `metrics.accuracy`."""
+        """Each evaluation: its round, and the means by column, `loss` and `metrics.accuracy`."""
         return [(one.round, one.test.columns()) for one in self.rounds if one.test is not None]
 
     @property
@@ -118,8 +118,8 @@ class ReportedRun:
 
     def column(self, name: str) -> np.ndarray:
         """A column of numbers of all records, float64 `[rounds]`; what is missing is NaN."""
-        found = self._table.get(name)
-        return np.full(len(self.rounds), math.nan) if found is None else found.astype(np.float64)
+        values = self._table.get(name)
+        return np.full(len(self.rounds), math.nan) if values is None else values.astype(np.float64)
 
     @cached_property
     def _table(self) -> dict[str, np.ndarray]:

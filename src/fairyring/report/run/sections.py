@@ -1,4 +1,4 @@
-"""The sections of a report, in the order of the page. Each copes with a run that has not got that far."""
+"""The sections of a report, in the order of the page. Each also works for a run that has not got that far."""
 
 import math
 from collections.abc import Mapping
@@ -31,6 +31,7 @@ _KINDS = {
 
 
 def learning(folder: ReportedRun) -> Section:
+    """Curves of loss and metrics, and their table."""
     if not folder.rounds:
         return Section(
             "learning", "How it learned", absent("No round has finished, so there is nothing to draw.")
@@ -79,7 +80,7 @@ def learning(folder: ReportedRun) -> Section:
 
 
 def _drowned(folder: ReportedRun, name: str, lost: np.ndarray) -> str:
-    """That a mean of training says nothing in some rounds."""
+    """A sentence saying that a mean of training is lost in noise in some rounds."""
     noise = (
         float(np.nanmedian(folder.noise(name)[lost])) if np.isfinite(folder.noise(name)[lost]).any() else None
     )
@@ -119,6 +120,7 @@ def _round_table(folder: ReportedRun) -> str:
 
 
 def served(folder: ReportedRun) -> Section:
+    """How the metric that the run is judged by is spread over clients."""
     served = spread_of(folder)
     title = "How well it serves each client"
     if served is None:
@@ -166,6 +168,7 @@ def served(folder: ReportedRun) -> Section:
 
 
 def participation(folder: ReportedRun) -> Section:
+    """How often clients took part, and how many examples they hold."""
     title = "Who took part"
     parts, body = [], ""
     took = folder.clients.get("participation")
@@ -212,6 +215,7 @@ def participation(folder: ReportedRun) -> Section:
 
 
 def traffic(folder: ReportedRun) -> Section:
+    """Bytes sent and received."""
     title = "What travelled"
     up, down = folder.column("bytes_up"), folder.column("bytes_down")
     if not folder.rounds or not (np.isfinite(up).any() or np.isfinite(down).any()):
@@ -238,6 +242,7 @@ def traffic(folder: ReportedRun) -> Section:
 
 
 def pace(folder: ReportedRun) -> Section:
+    """How long rounds took."""
     title = "Time a round"
     seconds = folder.column("seconds")
     if not np.isfinite(seconds).any():
@@ -262,6 +267,7 @@ def pace(folder: ReportedRun) -> Section:
 
 
 def plan(folder: ReportedRun) -> Section:
+    """The plan, field by field."""
     title = "The plan"
     if not folder.plan:
         return Section("plan", title, absent("The plan was not recorded."))
@@ -274,6 +280,7 @@ def plan(folder: ReportedRun) -> Section:
 
 
 def assumptions(folder: ReportedRun) -> Section:
+    """The run's privacy statement, sentence by sentence."""
     title = "What was assumed, and what was not private"
     given = folder.run.get("assumptions")
     entries = [a for a in given if isinstance(a, Mapping)] if isinstance(given, list) else []
@@ -297,7 +304,7 @@ def assumptions(folder: ReportedRun) -> Section:
 
 
 def _outside(folder: ReportedRun) -> str:
-    """What lies in the folder of a private run and is not covered by its promise."""
+    """What is in the folder of a private run that its privacy guarantee does not cover."""
     given = folder.run.get("outside")
     entries = [one for one in given if isinstance(one, Mapping)] if isinstance(given, list) else []
     if not entries:
@@ -315,6 +322,7 @@ def _outside(folder: ReportedRun) -> str:
 
 
 def provenance(folder: ReportedRun) -> Section:
+    """What it takes to get the same run again."""
     run, machine = folder.run, mapping(folder.run.get("machine"))
     dropout = number(run.get("dropout"))
     rows = [
@@ -339,8 +347,8 @@ def provenance(folder: ReportedRun) -> Section:
     ]
     sizes = mapping(folder.population.get("sizes"))
     if sizes:
-        told = ", ".join(f"{k} {units.number(v)}" for k, v in sizes.items() if number(v) is not None)
-        rows.append(("Examples a client", told))
+        quantiles = ", ".join(f"{k} {units.number(v)}" for k, v in sizes.items() if number(v) is not None)
+        rows.append(("Examples a client", quantiles))
     test = folder.population.get("test")
     if isinstance(test, Mapping):
         rows += [(f"Held-out {k}", units.number(v)) for k, v in test.items() if number(v) is not None]
@@ -359,5 +367,6 @@ def provenance(folder: ReportedRun) -> Section:
 
 
 def spread_of(folder: ReportedRun) -> Spread | None:
+    """How the metric that the run is judged by is spread over clients; None without an evaluation."""
     name = folder.headline
     return spread(name, folder.clients) if name else None

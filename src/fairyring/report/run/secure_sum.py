@@ -1,4 +1,4 @@
-"""What the server saw of one client, beside what the client meant: the section on the secure sum."""
+"""The section on the secure sum: one client's update, and what the server saw of it."""
 
 from collections import Counter
 
@@ -14,7 +14,7 @@ _TITLE = "What the server saw"
 
 
 def secure_sum(folder: ReportedRun) -> Section | None:
-    """The section, or nothing for a plan without a secure sum."""
+    """The section; None for a plan without a secure sum."""
     promise = mapping(folder.plan.get("secure_sum"))
     if not promise:
         return None
@@ -52,7 +52,7 @@ def _sessions(folder: ReportedRun) -> str:
 
 
 def _clear(clear: np.ndarray, bits: int) -> list[Figure]:
-    """One client's vector as a picture, and its spread."""
+    """One client's vector as a picture, and how its numbers are spread."""
     half = 1 << (bits - 1)
     signed = (clear.astype(np.int64) + half) % (2 * half) - half
     largest = max(1.0, float(np.quantile(np.abs(signed[:_SHOWN]), 0.99)))
@@ -72,7 +72,7 @@ def _clear(clear: np.ndarray, bits: int) -> list[Figure]:
 
 
 def _received(received: np.ndarray, bits: int) -> list[Figure]:
-    """What the server received of it, the same way."""
+    """What the server received from it, in the same form."""
     modulus = 1 << bits
     return [
         Figure(
@@ -90,13 +90,13 @@ def _received(received: np.ndarray, bits: int) -> list[Figure]:
     ]
 
 
-def _verdict(found: Uniformity) -> str:
-    chance = "below 1 in a million" if found.p < 1e-6 else f"{found.p:.2g}"
-    told = (
+def _verdict(test: Uniformity) -> str:
+    chance = "below 1 in a million" if test.p < 1e-6 else f"{test.p:.2g}"
+    verdict = (
         "they are told from random bytes at once."
-        if found.p < 1e-6
+        if test.p < 1e-6
         else "they are not told from random bytes."
-        if found.p > 0.001
+        if test.p > 0.001
         else "they would seldom be so by chance."
     )
-    return f"Chi-square {units.number(found.statistic)} over 256 values of {units.count(found.bytes, 'byte')}, p {chance}: {told}"
+    return f"Chi-square {units.number(test.statistic)} over 256 values of {units.count(test.bytes, 'byte')}, p {chance}: {verdict}"
