@@ -132,12 +132,12 @@ def test_where_rows_lie_does_not_matter(tmp_path):
 
 
 def test_work_is_shared_by_examples():
-    from fairyring.simulation.engine import share
+    from fairyring.simulation.engine import assign_to_processors
 
     sizes = np.array([5, 900, 5, 5, 300, 300, 290, 5])
-    parts = share(np.arange(8), sizes, 2)
+    parts = assign_to_processors(np.arange(8), sizes, 2)
     assert sorted(np.concatenate(parts).tolist()) == list(range(8))
     assert abs(sizes[parts[0]].sum() - sizes[parts[1]].sum()) <= 20
-    alike = share(np.arange(7), np.full(7, 50), 3)
+    alike = assign_to_processors(np.arange(7), np.full(7, 50), 3)
     assert sorted(map(len, alike)) == [2, 2, 3]
-    assert [len(part) for part in share(np.arange(1), np.array([4]), 2)] == [1, 0]
+    assert [len(part) for part in assign_to_processors(np.arange(1), np.array([4]), 2)] == [1, 0]
