@@ -134,7 +134,7 @@ class Play:
         self.sent: dict[tuple[int, str], bytes] = {}  # (device, event) -> what it answered, ever
         self.delivered: dict[
             tuple[int, str], bytes
-        ] = {}  # (device, stage) -> what the server announced, ever
+        ] = {}  # (device, phase) -> what the server announced, ever
         self.devices: dict[int, Device] = {}
         for i in range(len(vectors)):
             self._start_device(i)
@@ -218,7 +218,7 @@ class Play:
             self._give(self._device(i, "start", lambda device: device.start()))
 
     def deliver(self, event: str) -> None:
-        """Close the server's stage and hand what it announces to the devices that are there. After their mailboxes what
+        """Close the server's phase and hand what it announces to the devices that are there. After their mailboxes what
         they complain of is settled, too."""
         self.hand_out(event)
         if event == "mailbox":
@@ -270,7 +270,7 @@ class Play:
 
 
 def foretold(play: Play, graph: GraphParameters) -> str | None:
-    """The stage of the server in which a session must end without a sum, or None: from who vanishes when.
+    """The phase of the server in which a session must end without a sum, or None: from who vanishes when.
 
     Read off the protocol, device by device, and not off the code under test: only the ring is the server's.
     """

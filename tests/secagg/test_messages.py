@@ -22,7 +22,7 @@ ANSWERS = ("roster", "mailbox", "survivors", "signatures")
 COMPLAINTS = {"complaint": "mailbox", "disclosure": "accusation"}  # what device 0 answers in a quarrel
 SETTLING = {"accusation": "disclosing", "settlement": "masking"}  # what it is told there
 EVENT_OF = dict(zip(MESSAGES, ("start", "roster", "vector", "survivors", "signatures"), strict=True))
-STAGE_OF = dict(zip(ANSWERS, ("sharing", "opening", "confirming", "unmasking"), strict=True))
+PHASE_OF = dict(zip(ANSWERS, ("sharing", "opening", "confirming", "unmasking"), strict=True))
 
 
 @cache
@@ -47,7 +47,7 @@ def message(kind: str) -> bytes:
     if kind in SETTLING:
         return quarrelled().delivered[0, SETTLING[kind]]
     play = played()
-    return play.sent[0, EVENT_OF[kind]] if kind in EVENT_OF else play.delivered[0, STAGE_OF[kind]]
+    return play.sent[0, EVENT_OF[kind]] if kind in EVENT_OF else play.delivered[0, PHASE_OF[kind]]
 
 
 def server_before(kind: str) -> Server:

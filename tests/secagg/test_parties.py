@@ -135,7 +135,7 @@ def test_identities_sign_the_same_again_and_keep_their_key() -> None:
     assert again.sign(b"x") == one.sign(b"x") != one.sign(b"y")
 
 
-def test_a_session_infeasible_for_those_who_came_names_its_stage() -> None:
+def test_a_session_infeasible_for_those_who_came_names_its_phase() -> None:
     # Of ten, three may vanish; of three, that leaves fewer neighbours than it takes.
     terms = small_terms(10, adversarial=0.0, dropout=0.4)
     play = Play(terms, vectors_of(3, terms))

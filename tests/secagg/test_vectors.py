@@ -103,7 +103,7 @@ class Machines:
                 self.server.receive(self.say(number, kind))
 
     def close(self, kind: str) -> None:
-        """End the server's stage, and note what it announces."""
+        """End the server's phase, and note what it announces."""
         beacon = raw(self.case["beacon"]) if kind == "roster" else b""
         numbers = {device.identity.public: i for i, device in enumerate(self.devices)}
         for to, data in self.server.close(beacon):
