@@ -108,7 +108,7 @@ class Drive:
 
     Attributes:
         steps: seconds of each step, a number a device.
-        stages: seconds of the server in each of its stages, with what ends it.
+        phases: seconds of the server in each of its phases, with what ends it.
         wall: seconds from the first message to the sum.
     """
 
@@ -128,7 +128,7 @@ def drive(terms: Terms, dropped: float = 0.0, record: BinaryIO | None = None) ->
     Args:
         terms: of the session.
         dropped: the share of devices that vanish.
-        record: gets every message to the server, and the end of each stage, in order.
+        record: gets every message to the server, and the end of each phase, in order.
     """
     took = Drive()
     session = Session(terms, 1, bytes(32))

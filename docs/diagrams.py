@@ -67,17 +67,17 @@ class Drawing:
 
 
 def device_states() -> Drawing:
-    """The stages of a device."""
-    return _states("Stages of a device", device.Phase, device.TRANSITIONS)
+    """The phases of a device."""
+    return _states("Phases of a device", device.Phase, device.TRANSITIONS)
 
 
 def server_states() -> Drawing:
-    """The stages of a server."""
-    return _states("Stages of a server", server.Phase, server.TRANSITIONS)
+    """The phases of a server."""
+    return _states("Phases of a server", server.Phase, server.TRANSITIONS)
 
 
 def _states(label: str, phases: type[StrEnum], table: Mapping[tuple[Any, str], Any]) -> Drawing:
-    """A ladder: each stage leads to itself or to the next, and all but the last two to the end without a sum. A stage
+    """A ladder: each phase leads to itself or to the next, and all but the last two to the end without a sum. A phase
     that only complaints lead to stands beside it, between the two it lies between."""
     beside = {
         transition.detour: (phase, transition.target)
@@ -89,7 +89,7 @@ def _states(label: str, phases: type[StrEnum], table: Mapping[tuple[Any, str], A
     tops = {phase: 8 + row * (high + gap) for row, phase in enumerate(line)}
     for phase, (before, after) in beside.items():
         if line.index(after) != line.index(before) + 1:
-            raise ValueError(f"{phase} does not lie between two stages: draw it anew")
+            raise ValueError(f"{phase} does not lie between two phases: draw it anew")
         tops[phase] = (tops[before] + tops[after]) // 2
     bottom = tops[line[-1]]
     parts: list[str] = []
@@ -110,7 +110,7 @@ def _states(label: str, phases: type[StrEnum], table: Mapping[tuple[Any, str], A
             parts.append(_text(off + 38, y + high / 2 + 14, words, "name"))
         else:
             if line.index(transition.target) != line.index(phase) + 1:
-                raise ValueError(f"{phase} -> {transition.target} is no step to the next stage: draw it anew")
+                raise ValueError(f"{phase} -> {transition.target} is no step to the next phase: draw it anew")
             parts.append(_line([(middle, top + high), (middle, tops[transition.target])], "ink"))
             plain = event if transition.detour else words
             parts.append(_text(middle + 12, top + high + gap / 2 + 5, plain, "name"))
@@ -153,7 +153,7 @@ def messages() -> Drawing:
         rows.append(_text((left + right) / 2, y + 15, SAYS[name], "small", "middle"))
 
     def onward() -> list[tuple[str, Any]]:
-        """What leads on from a stage where nobody complains."""
+        """What leads on from a phase where nobody complains."""
         return [
             (event, transition)
             for (s, event), transition in device.TRANSITIONS.items()
@@ -161,7 +161,7 @@ def messages() -> Drawing:
         ]
 
     def close(y: float) -> None:
-        """The end of the server's stage."""
+        """The end of the server's phase."""
         nonlocal waiting, expected
         closing = server.TRANSITIONS[waiting, "close"]
         rows.append(_box(right - 95, y - 13, 190, 30, SETTLES[waiting], "small"))
@@ -181,7 +181,7 @@ def messages() -> Drawing:
             at += step + 12
         elif transition.answer:
             if server.TRANSITIONS[waiting, transition.answer].target != waiting:
-                raise ValueError(f"{transition.answer} ends the server's stage: draw it anew")
+                raise ValueError(f"{transition.answer} ends the server's phase: draw it anew")
             arrow(transition.answer, at, up=True)
             at += step
             close(at)

@@ -139,9 +139,9 @@ def test_small_terms_are_not_lost_beside_large_ones(length):
 
     vectors = np.stack(hard).astype(np.float32)
     with jax.default_device(core_processors(1)[0]):
-        found = np.asarray(jax.jit(summed)(vectors), np.float64)
+        result = np.asarray(jax.jit(summed)(vectors), np.float64)
     exact = (vectors.astype(np.float64) ** 2).sum(axis=1)
-    np.testing.assert_allclose(found, exact, rtol=1e-6)
+    np.testing.assert_allclose(result, exact, rtol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -132,7 +132,9 @@ class Play:
         self.restarts = 0
         self.left: dict[int, SessionAborted] = {}
         self.sent: dict[tuple[int, str], bytes] = {}  # (device, event) -> what it answered, ever
-        self.told: dict[tuple[int, str], bytes] = {}  # (device, stage) -> what the server announced, ever
+        self.delivered: dict[
+            tuple[int, str], bytes
+        ] = {}  # (device, phase) -> what the server announced, ever
         self.devices: dict[int, Device] = {}
         for i in range(len(vectors)):
             self._start_device(i)
@@ -200,8 +202,8 @@ class Play:
             again = self.server.phase in (phase, "aborted")
             out = self._close() if again else list(self.server.announcements())
         for to, data in out:
-            told = self.told.setdefault((self.number[to], self.server.phase), data)
-            assert told == data, "a second story"
+            delivered = self.delivered.setdefault((self.number[to], self.server.phase), data)
+            assert delivered == data, "a second story"
         return out
 
     # -- the session -------------------------------------------------------------------------------------
@@ -216,7 +218,7 @@ class Play:
             self._give(self._device(i, "start", lambda device: device.start()))
 
     def deliver(self, event: str) -> None:
-        """Close the server's stage and hand what it announces to the devices that are there. After their mailboxes what
+        """Close the server's phase and hand what it announces to the devices that are there. After their mailboxes what
         they complain of is settled, too."""
         self.hand_out(event)
         if event == "mailbox":
@@ -260,7 +262,7 @@ class Play:
     @property
     def survivors(self) -> list[int]:
         """Numbers of the devices in the sum."""
-        return [self.number[self.server._roster[i].identity] for i in self.server._survivors]
+        return [self.number[self.server._state.roster[i].identity] for i in self.server._state.survivors]
 
     def plain(self) -> list[int]:
         """What the sum must be."""
@@ -268,14 +270,17 @@ class Play:
 
 
 def foretold(play: Play, graph: GraphParameters) -> str | None:
-    """The stage of the server in which a session must end without a sum, or None: from who vanishes when.
+    """The phase of the server in which a session must end without a sum, or None: from who vanishes when.
 
     Read off the protocol, device by device, and not off the code under test: only the ring is the server's.
     """
     threshold, minimum_cohort = graph.threshold, play.session.terms.minimum_cohort
-    index = play.server._index
+    index = play.server._state.index
     near = {
-        i: {play.number[play.server._roster[j].identity] for j in play.server._neighbours(index[key])}
+        i: {
+            play.number[play.server._state.roster[j].identity]
+            for j in play.server._state.neighbours(index[key])
+        }
         for key, i in play.number.items()
         if key in index
     }
@@ -293,7 +298,7 @@ def foretold(play: Play, graph: GraphParameters) -> str | None:
         return "masking"
     signed = {i for i in stayed if there(i, "survivors") and len(near[i] & stayed) >= threshold}
     asked = {i for i in signed if len(near[i] & signed) >= threshold}
-    committee = {play.number[play.server._roster[j].identity] for j in play.server._committee}
+    committee = {play.number[play.server._state.roster[j].identity] for j in play.server._state.committee}
     if len(asked) < threshold or len(committee & signed) < play.session.terms.committee(len(near)).threshold:
         return "confirming"
     answered = {i for i in asked if there(i, "signatures")}

@@ -40,7 +40,7 @@ SETTINGS = [
     (5, 1, "semi_malicious", 0.2, 0.0),
     (4, 1, "semi_honest", 0.25, 0.25),
 ]
-PHASES = ("roster", "mailbox", "accusation", "settlement", "vector", "survivors", "signatures")
+EVENTS = ("roster", "mailbox", "accusation", "settlement", "vector", "survivors", "signatures")
 SYBIL = 90
 LOW_ORDER = bytes(32)
 
@@ -109,7 +109,7 @@ class Run:
         self.corrupt, self.honest = self.all[:held], self.all[held:]
         # How often it deviates, and at which event most.
         self.heat = self.dice.choice((0.0, 0.03, 0.1, 0.3))
-        self.focus = self.dice.choice(PHASES)
+        self.focus = self.dice.choice(EVENTS)
         # What the adversary's devices seal does not open for anyone; and they complain of everyone.
         self.garbage = bool(self.corrupt) and self.dice.random() < 0.3
         self.liars = bool(self.corrupt) and self.dice.random() < 0.3
@@ -125,7 +125,7 @@ class Run:
         self._make_views(adverts)
         for one in self.all:
             self.view[one.number] = self.dice.choice(self.views)
-        for phase in PHASES:
+        for event in EVENTS:
             order = list(self.all)
             self.dice.shuffle(order)
             if self.dice.random() < 0.05:
@@ -133,7 +133,7 @@ class Run:
             for one in order:
                 if one.number not in self.silent:
                     self._noise(one)
-                    self._event(phase, one)
+                    self._event(event, one)
             for one in self.honest:
                 self._noise(one)
         return self
@@ -177,22 +177,22 @@ class Run:
 
     # -- one event at one device ----------------------------------------------------------------------------
 
-    def _deviates(self, phase: str) -> bool:
-        return self.dice.random() < (self.heat * 2 if phase == self.focus else self.heat / 4)
+    def _deviates(self, event: str) -> bool:
+        return self.dice.random() < (self.heat * 2 if event == self.focus else self.heat / 4)
 
-    def _event(self, phase: str, one: Watched) -> None:
+    def _event(self, event: str, one: Watched) -> None:
         view = self.view[one.number]
-        if phase == "vector":
-            if one.device.phase == "ready" or self._deviates(phase):
+        if event == "vector":
+            if one.device.phase == "ready" or self._deviates(event):
                 self._contribute(one)
             return
-        message = getattr(self, f"_{phase}")(one, view)
+        message = getattr(self, f"_{event}")(one, view)
         if message is None:
             return
         data = encode(message)
-        if self._deviates(phase):
-            self.seen[f"changed {phase}"] += 1
-            data = self._changed(phase, message, data)
+        if self._deviates(event):
+            self.seen[f"changed {event}"] += 1
+            data = self._changed(event, message, data)
         self._deliver(one, data)
 
     def _deliver(self, one: Watched, data: bytes) -> None:
@@ -329,8 +329,8 @@ class Run:
 
     # -- deviations -----------------------------------------------------------------------------------------
 
-    def _changed(self, phase: str, message: object, data: bytes) -> bytes:
-        """A message of a stage, wrong in some way."""
+    def _changed(self, event: str, message: object, data: bytes) -> bytes:
+        """A message for an event, wrong in some way."""
         dice = self.dice
         if dice.random() < 0.25:
             return self._garbled(data)
@@ -341,7 +341,7 @@ class Run:
         )
         if isinstance(message, Survivors):
             other = bytes(dice.randrange(256) for _ in range(dice.choice((0, 1, 1, 2))))
-            return dice.choice([encode(Survivors(message.root, other)), elsewhere(phase)])
+            return dice.choice([encode(Survivors(message.root, other)), elsewhere(event)])
         entries = list(getattr(message, field))
         at, to = dice.randrange(len(entries)), dice.randrange(len(entries))
         kind = dice.randrange(6)
@@ -356,7 +356,7 @@ class Run:
         elif kind == 4:
             entries = entries[:-1]
         else:
-            return elsewhere(phase)
+            return elsewhere(event)
         if isinstance(message, Mailbox | Accusation):
             return encode(type(message)(message.root, tuple(entries)))
         if isinstance(message, Settlement):

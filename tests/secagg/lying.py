@@ -57,12 +57,12 @@ class Lies:
     ) -> None:
         self.terms: Terms = small_terms(devices, threat="semi_malicious", minimum_cohort=minimum_cohort)
         self.session, self.count, self.corrupt = Session(self.terms, 0, bytes(32)), devices, set(corrupt)
-        made = [
+        built = [
             Device(self.session, identity(i), MemoryLog(), entropy=lambda size, i=i: root_secret(i)[:size])
             for i in range(devices)
         ]
-        self.view = view = View(self.session, [decode_kept(one.start(), Advertise) for one in made])
-        by_index = sorted(made, key=lambda one: view.index[one.identity.public])
+        self.view = view = View(self.session, [decode_kept(one.start(), Advertise) for one in built])
+        by_index = sorted(built, key=lambda one: view.index[one.identity.public])
         self.order = view.ring._order
         self.at = {index: place for place, index in enumerate(self.order)}
         self.devices = [by_index[index] for index in self.order]
@@ -103,7 +103,7 @@ class Lies:
             self.left[place] = str(error)
             return b""
 
-    def told(self, stories: Mapping[int, Collection[int]]) -> "Lies":
+    def telling(self, stories: Mapping[int, Collection[int]]) -> "Lies":
         """Tell each honest place in `stories` its set of survivors, then ask for shares whoever has heard enough."""
         sets = {place: bitmap({self.order[p] for p in story}, self.count) for place, story in stories.items()}
         signed: dict[int, bytes] = {}

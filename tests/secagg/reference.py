@@ -57,8 +57,8 @@ def pack(value: Any) -> bytes:
 
 def bits_of(numbers: list[int], width: int) -> bytes:
     """Numbers one after the other, least significant bit first."""
-    whole = sum(number << (i * width) for i, number in enumerate(numbers))
-    return whole.to_bytes(-(-len(numbers) * width // 8), "little")
+    full = sum(number << (i * width) for i, number in enumerate(numbers))
+    return full.to_bytes(-(-len(numbers) * width // 8), "little")
 
 
 def bitmap(places: set[int], count: int) -> bytes:
@@ -255,20 +255,20 @@ def session(case: dict[str, Any]) -> dict[str, Any]:
     barred = {i for i, _ in garbage} - {at[i] for i in dispute["sorry"]}
     concerned = set(range(count)) - barred if barred else {i for i, _ in complained}
     alive = {i for i in range(count) if i != silent} - barred - {i for i, _ in lies}
-    said: list[dict[str, bytes]] = [{} for _ in range(count)]
-    heard: list[dict[str, bytes]] = [{} for _ in range(count)]
+    text: list[dict[str, bytes]] = [{} for _ in range(count)]
+    received: list[dict[str, bytes]] = [{} for _ in range(count)]
     holders, survivors = bitmap(set(range(count)) - barred, count), bitmap(alive, count)
     agreed_on = digest("survivors", context, root, survivors)
     signatures = {i: sign(who[i]["signing"], agreed_on) for i in alive}
     number = [struct.pack("<Q", i) for i in range(count)]
     for i in range(count):
         signing, seed = who[i]["signing"], who[i]["seed"]
-        said[i]["advertise"] = pack(listed[i])
-        heard[i]["roster"] = pack(["roster", b"".join(hashes), beacon, [listed[j] for j in near[i]]])
+        text[i]["advertise"] = pack(listed[i])
+        received[i]["roster"] = pack(["roster", b"".join(hashes), beacon, [listed[j] for j in near[i]]])
         payload = digest("shares", context, root, number[i], *sealed[i])
-        said[i]["shares"] = pack(["shares", root, i, sealed[i], sign(signing, payload)])
+        text[i]["shares"] = pack(["shares", root, i, sealed[i], sign(signing, payload)])
         entries = [sealed[j][near[j].index(i)] for j in near[i]]
-        heard[i]["mailbox"] = pack(["mailbox", root, entries])
+        received[i]["mailbox"] = pack(["mailbox", root, entries])
 
     complaints = {
         (i, j): sign(
@@ -289,19 +289,19 @@ def session(case: dict[str, Any]) -> dict[str, Any]:
         if any(one == i for one, _ in complained):
             of = [complaints.get((i, j), b"") for j in near[i]]
             payload = digest("complaints", context, root, number[i], *of)
-            said[i]["complaint"] = pack(["complaint", root, i, of, sign(signing, payload)])
+            text[i]["complaint"] = pack(["complaint", root, i, of, sign(signing, payload)])
         if i in accused:
-            heard[i]["accusation"] = pack(
+            received[i]["accusation"] = pack(
                 ["accusation", root, [complaints.get((j, i), b"") for j in near[i]]]
             )
         if i in accused - barred:
             to = [disclosures.get((i, j), b"") for j in near[i]]
             payload = digest("disclosures", context, root, number[i], *to)
-            said[i]["disclosure"] = pack(["disclosure", root, i, to, sign(signing, payload)])
+            text[i]["disclosure"] = pack(["disclosure", root, i, to, sign(signing, payload)])
         if complained and i in concerned:
             out = bitmap({place for place, j in enumerate(near[i]) if j in barred}, degree)
-            told = [disclosures.get((j, i), b"") for j in near[i]]
-            heard[i]["settlement"] = pack(["settlement", root, out, told])
+            delivered = [disclosures.get((j, i), b"") for j in near[i]]
+            received[i]["settlement"] = pack(["settlement", root, out, delivered])
 
     for i in sorted(alive):
         signing, seed = who[i]["signing"], who[i]["seed"]
@@ -320,10 +320,10 @@ def session(case: dict[str, Any]) -> dict[str, Any]:
         vector = bits_of(total, bits)
         out = [bitmap({place for place, j in enumerate(near[i]) if j in barred}, degree)] if barred else []
         payload = digest("masked_input", context, root, number[i], vector, *out)
-        said[i]["masked_input"] = pack(["masked_input", root, i, vector, sign(signing, payload)])
-        heard[i]["survivors"] = pack(["survivors", root, survivors])
-        said[i]["consistency"] = pack(["consistency", root, i, signatures[i]])
-        heard[i]["signatures"] = pack(
+        text[i]["masked_input"] = pack(["masked_input", root, i, vector, sign(signing, payload)])
+        received[i]["survivors"] = pack(["survivors", root, survivors])
+        text[i]["consistency"] = pack(["consistency", root, i, signatures[i]])
+        received[i]["signatures"] = pack(
             ["signatures", root, survivors, [signatures.get(j, b"") for j in near[i]]]
         )
         given = [
@@ -331,7 +331,7 @@ def session(case: dict[str, Any]) -> dict[str, Any]:
             for j in near[i]
         ]
         payload = digest("unmask", context, root, number[i], *given)
-        said[i]["unmask"] = pack(["unmask", root, i, given, sign(signing, payload)])
+        text[i]["unmask"] = pack(["unmask", root, i, given, sign(signing, payload)])
     columns = zip(*(case["devices"][numbers[i]]["vector"] for i in alive), strict=True)
     result = [sum(column) % modulus for column in columns]
     return {
@@ -341,8 +341,8 @@ def session(case: dict[str, Any]) -> dict[str, Any]:
         "check": check,
         "sum": result,
         "result": digest("result", context, root, holders, survivors, bits_of(result, bits)).hex(),
-        "said": [{k: v.hex() for k, v in said[numbers.index(i)].items()} for i in range(count)],
-        "heard": [{k: v.hex() for k, v in heard[numbers.index(i)].items()} for i in range(count)],
+        "said": [{k: v.hex() for k, v in text[numbers.index(i)].items()} for i in range(count)],
+        "heard": [{k: v.hex() for k, v in received[numbers.index(i)].items()} for i in range(count)],
     }
 
 

@@ -72,12 +72,12 @@ class Spoiled(Play):
         """Numbers of a device's neighbours, by place."""
         server = self.server
         return [
-            self.number[server._roster[j].identity]
-            for j in server._neighbours(server._index[identity(i).public])
+            self.number[server._state.roster[j].identity]
+            for j in server._state.neighbours(server._state.index[identity(i).public])
         ]
 
     def index(self, i: int) -> int:
-        return self.server._index[identity(i).public]
+        return self.server._state.index[identity(i).public]
 
     def spoilt(self, i: int, answer: bytes) -> bytes:
         """A device's shares with some entries made garbage."""
@@ -96,14 +96,14 @@ class Spoiled(Play):
         """The key of what one device seals for another."""
         keys = self.devices[sealer]._memory.keys
         assert keys is not None
-        other = self.server._roster[self.index(receiver)].encryption_key
+        other = self.server._state.roster[self.index(receiver)].encryption_key
         ends = (self.index(one).to_bytes(8, "little") for one in (sealer, receiver))
         agreed = keys.encryption.agree(other)
-        return derive(agreed, self.server._root, b"envelope", self.session.context, *ends)
+        return derive(agreed, self.server._state.root, b"envelope", self.session.context, *ends)
 
     def complaint(self, i: int, of: Collection[int], mailbox: bytes) -> bytes:
         """A complaint by a device of others, of what its mailbox holds of them."""
-        root, context = self.server._root, self.session.context
+        root, context = self.server._state.root, self.session.context
         sealed = decode_kept(mailbox, Mailbox).sealed
         signatures = tuple(
             identity(i).sign(complaint_payload(context, root, self.index(i), self.index(other), entry))
@@ -114,12 +114,12 @@ class Spoiled(Play):
         return encode(signed(Complaint(root, self.index(i), signatures, bytes(64)), i, context))
 
     def lie(self, i: int) -> bytes:
-        return self.complaint(i, self.liars[i], self.told[i, "opening"])
+        return self.complaint(i, self.liars[i], self.delivered[i, "opening"])
 
     def amends(self, i: int) -> bytes:
         """A sealer's disclosure of the shares it should have sealed."""
-        device, root, context = self.devices[i], self.server._root, self.session.context
-        accusation = decode_kept(self.told[i, "disclosing"], Accusation)
+        device, root, context = self.devices[i], self.server._state.root, self.session.context
+        accusation = decode_kept(self.delivered[i, "disclosing"], Accusation)
         assert device._memory.keys is not None
         assert device._memory.roll is not None
         entries = device._steps._sealed(

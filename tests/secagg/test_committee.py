@@ -17,26 +17,26 @@ from tests.secagg.lying import forced
 from tests.secagg.test_sum import end
 
 
-def whole(devices: int, vanish: dict[int, str] | None = None, **terms: float) -> Play:
-    made = small_terms(devices, length=3, threat="semi_malicious", **terms)  # type: ignore[arg-type]
-    return Play(made, vectors_of(devices, made), vanish)
+def full(devices: int, vanish: dict[int, str] | None = None, **terms: float) -> Play:
+    built = small_terms(devices, length=3, threat="semi_malicious", **terms)  # type: ignore[arg-type]
+    return Play(built, vectors_of(devices, built), vanish)
 
 
 def test_a_session_with_a_committee_gives_the_sum_and_costs_what_is_said() -> None:
-    play = whole(61, adversarial=0.1, dropout=0.1)
+    play = full(61, adversarial=0.1, dropout=0.1)
     terms = play.session.terms
     assert terms.graph(61) == (28, 22)
     assert terms.committee(61) == (19, 13)
     assert end(play) is None
-    said = traffic(terms, 61)
+    text = traffic(terms, 61)
     for i in range(61):
         up = sum(len(data) for (number, _), data in play.sent.items() if number == i)
-        down = sum(len(data) for (number, _), data in play.told.items() if number == i)
-        assert (up, down) == said  # an index below 128 takes the same byte as the largest
+        down = sum(len(data) for (number, _), data in play.delivered.items() if number == i)
+        assert (up, down) == text  # an index below 128 takes the same byte as the largest
 
 
 def test_devices_that_vanish_do_not_spoil_it() -> None:
-    play = whole(61, {10 * i: EVENTS[i % 5] for i in range(6)}, adversarial=0.1, dropout=0.1)
+    play = full(61, {10 * i: EVENTS[i % 5] for i in range(6)}, adversarial=0.1, dropout=0.1)
     assert end(play) is None
     assert foretold(play, play.session.terms.graph(61)) is None
 
@@ -45,15 +45,15 @@ def test_devices_that_vanish_do_not_spoil_it() -> None:
 def small(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Play]:
     """Sessions of twenty with eight neighbours each, and a committee of seven of whom five must sign."""
 
-    def made(vanish: dict[int, str] | None = None) -> Play:
+    def built(vanish: dict[int, str] | None = None) -> Play:
         forced(monkeypatch, GraphParameters(8, 5), Committee(7, 5))
-        return whole(20, vanish)
+        return full(20, vanish)
 
-    return made
+    return built
 
 
 def committee_of(play: Play) -> list[int]:
-    return [play.number[play.server._roster[i].identity] for i in play.server._committee]
+    return [play.number[play.server._state.roster[i].identity] for i in play.server._state.committee]
 
 
 def test_without_enough_of_the_committee_there_is_no_sum(small: Callable[..., Play]) -> None:
@@ -72,7 +72,7 @@ def before(play: Play, phase: str, kind: str) -> tuple[Device, bytes]:
     kinds = [record.kind for record in log]
     log = MemoryLog(list(log)[: kinds.index(kind)])
     device = Device(play.session, identity(0), log, entropy=lambda size: root_secret(0)[:size])
-    return device, play.told[0, phase]
+    return device, play.delivered[0, phase]
 
 
 def refused(device: Device, message: object, match: str) -> None:
@@ -85,12 +85,12 @@ def test_a_device_takes_only_the_committee_the_root_gives(small: Callable[..., P
     play = small().run()
     roster = decode_kept(before(play, "sharing", "roster")[1], Roster)
     near, committee = roster.neighbours[:8], roster.neighbours[8:]
-    stranger = next(a for a in play.server._roster if a not in committee)
+    stranger = next(a for a in play.server._state.roster if a not in committee)
     for changed, match in (
         ((*near, *committee[:-1]), "adverts of 14 devices"),
         ((*near, *committee, stranger), "adverts of 16 devices"),
-        ((*near, *committee[:-1], stranger), "a neighbour off the ring"),
-        ((*near, *committee[::-1]), "a neighbour off the ring"),
+        ((*near, *committee[:-1], stranger), "an advert that is not a neighbour's"),
+        ((*near, *committee[::-1]), "an advert that is not a neighbour's"),
         (near, "adverts of 8 devices"),
     ):
         device, _ = before(play, "sharing", "roster")
@@ -126,19 +126,19 @@ def test_no_identity_is_in_a_large_roster_twice_however_far_apart() -> None:
     view.ring = Ring(view.root, b"", view.hashes, view.graph.degree)
     view.committee = view.ring.committee(len(view.committee))
     beside = [adverts[i] for i in range(1, 60) if devices[i].phase != "aborted"]
-    told = 0
+    delivered = 0
     for advert in beside:
         if place in view.ring.neighbours(view.index[advert.identity]):
             one = next(d for d in devices if d.identity.public == advert.identity)
-            refused(one, view.roster(advert.identity), "a neighbour off the ring")
-            told += 1
-    assert told > 10
+            refused(one, view.roster(advert.identity), "an advert that is not a neighbour's")
+            delivered += 1
+    assert delivered > 10
 
 
 def test_a_device_answers_only_what_the_committee_signed(small: Callable[..., Play]) -> None:
     play = small().run()
-    device, told = before(play, "unmasking", "signatures")
-    given = decode_kept(told, Signatures)
+    device, delivered = before(play, "unmasking", "signatures")
+    given = decode_kept(delivered, Signatures)
     near, committee = given.signatures[:8], list(given.signatures[8:])
     signed = [i for i, signature in enumerate(committee) if signature]
     assert len(signed) == 5  # no more than are checked
@@ -156,7 +156,7 @@ def test_a_device_answers_only_what_the_committee_signed(small: Callable[..., Pl
         device, _ = before(play, "unmasking", "signatures")
         refused(device, Signatures(given.root, given.survivors, (*near, *changed)), match)
     device, _ = before(play, "unmasking", "signatures")
-    assert device.receive(told) == play.sent[0, "signatures"]
+    assert device.receive(delivered) == play.sent[0, "signatures"]
 
 
 def test_a_transcript_without_the_committees_signatures_is_not_believed(small: Callable[..., Play]) -> None:
@@ -164,7 +164,7 @@ def test_a_transcript_without_the_committees_signatures_is_not_believed(small: C
     result = play.server.result
     assert result is not None
     verify(result.transcript, result.sum)
-    lost = set(play.server._committee[:3])
+    lost = set(play.server._state.committee[:3])
     kept = tuple(pair for pair in result.transcript.signatures if pair[0] not in lost)
     with pytest.raises(SecureSumError, match="4 members of the committee that signed"):
         verify(msgspec.structs.replace(result.transcript, signatures=kept))
@@ -173,7 +173,7 @@ def test_a_transcript_without_the_committees_signatures_is_not_believed(small: C
 def test_a_server_that_is_started_again_asks_the_same_committee(small: Callable[..., Play]) -> None:
     play = small().run()
     again = Server(play.session, play.logs["server"])
-    assert again._committee == play.server._committee
+    assert again._state.committee == play.server._state.committee
     assert again.result is not None
     assert play.server.result is not None
     assert again.result.transcript == play.server.result.transcript

@@ -50,8 +50,8 @@ def test_one_device_that_seals_garbage_is_barred_and_all_others_stay(devices: in
     # Who has no part in it gets and sends no message more.
     concerned = set(play.near(7))
     assert len(concerned) == (19 if devices == 20 else 44)
-    assert {i for i, phase in play.told if phase == "masking"} == concerned
-    assert {i for i, phase in play.told if phase == "disclosing"} == {7}
+    assert {i for i, phase in play.delivered if phase == "masking"} == concerned
+    assert {i for i, phase in play.delivered if phase == "disclosing"} == {7}
     assert {i for i, event in play.sent if event == "mailbox"} == concerned
 
 
@@ -100,7 +100,7 @@ def test_what_was_disclosed_brings_the_secrets_of_a_device_back_that_then_vanish
 def test_where_nobody_complains_no_message_more_is_sent() -> None:
     play = spoiled(4)
     play.run()
-    assert {phase for _, phase in play.told} == {"sharing", "opening", "confirming", "unmasking"}
+    assert {phase for _, phase in play.delivered} == {"sharing", "opening", "confirming", "unmasking"}
     assert {event for _, event in play.sent} == {"start", "roster", "vector", "survivors", "signatures"}
     ended(play, set())
 
@@ -153,12 +153,12 @@ def opening(devices: int = 20, garbage: Any = None, **named: Any) -> Spoiled:
 
 def test_a_complaint_is_of_what_its_sender_was_given() -> None:
     play = opening(garbage={7: {3}}, vanish={5: "roster"})
-    mailbox = decode_kept(play.told[4, "opening"], Mailbox)
+    mailbox = decode_kept(play.delivered[4, "opening"], Mailbox)
     place = play.near(4).index(6)
     tampered = list(mailbox.sealed)
     tampered[place] = bytes(82)
     honest = decode_kept(play.complaint(4, {6}, encode(mailbox)), Complaint)
-    others = decode_kept(play.complaint(3, {6}, play.told[3, "opening"]), Complaint)
+    others = decode_kept(play.complaint(3, {6}, play.delivered[3, "opening"]), Complaint)
     context = play.session.context
     bad = [
         play.complaint(4, {6}, encode(msgspec.structs.replace(mailbox, sealed=tuple(tampered)))),
@@ -173,17 +173,17 @@ def test_a_complaint_is_of_what_its_sender_was_given() -> None:
             play.server.receive(data)
     assert play.server.receive(encode(honest)) == []
     # By one that sent no shares, and was given none, though it knew what it would have been.
-    sealed = tuple(play.server._entry(play.index(5), play.index(i)) for i in play.near(5))
+    sealed = tuple(play.server._state.entry(play.index(5), play.index(i)) for i in play.near(5))
     with pytest.raises(MessageRefused, match="was not given"):
-        play.server.receive(play.complaint(5, {6}, encode(Mailbox(play.server._root, sealed))))
+        play.server.receive(play.complaint(5, {6}, encode(Mailbox(play.server._state.root, sealed))))
     play.hand_out("accusation")
     with pytest.raises(MessageRefused):
-        play.server.receive(play.complaint(8, {6}, play.told[8, "opening"]))
+        play.server.receive(play.complaint(8, {6}, play.delivered[8, "opening"]))
 
 
 def test_a_device_that_complains_of_two_things_complains_of_none() -> None:
     play = opening(garbage={7: {3}, 8: {3}})
-    mailbox = play.told[3, "opening"]
+    mailbox = play.delivered[3, "opening"]
     before = play.complaint(3, {7}, mailbox)
     with pytest.raises(MessageRefused, match="another Complaint than before"):
         play.server.receive(before)
@@ -196,7 +196,7 @@ def test_a_disclosure_is_of_what_was_complained_of() -> None:
     announced = dict(play._close())
     assert list(announced) == [identity(7).public]
     right = decode_kept(play.amends(7), Disclosure)
-    context, root = play.session.context, play.server._root
+    context, root = play.session.context, play.server._state.root
     places = [play.near(7).index(i) for i in (3, 4)]
 
     def with_entry(place: int, entry: bytes) -> bytes:
@@ -231,15 +231,15 @@ def test_a_disclosure_is_of_what_was_complained_of() -> None:
 def test_the_input_of_a_device_that_was_not_told_who_is_barred_is_refused() -> None:
     play = opening(garbage={7: {3}})
     play.hand_out("accusation")
-    told = dict(play._close())
+    delivered = dict(play._close())
     device = play.devices[4]
     early = device.contribute(play.vectors[4])
     with pytest.raises(MessageRefused, match="masks with a barred device"):
         play.server.receive(early)
     with pytest.raises(MessageRefused):  # it says the same for ever
-        device.receive(told[identity(4).public])
+        device.receive(delivered[identity(4).public])
     for i in set(play.devices) - {4, 7}:
-        play.devices[i].receive(told[identity(i).public])
+        play.devices[i].receive(delivered[identity(i).public])
         play.server.receive(play.devices[i].contribute(play.vectors[i]))
     assert 7 in play.left
     play.deliver("survivors")
@@ -248,13 +248,15 @@ def test_the_input_of_a_device_that_was_not_told_who_is_barred_is_refused() -> N
 
 def test_a_device_that_comes_late_still_gets_its_mailbox_and_what_was_settled() -> None:
     play = opening(garbage={7: {3}})
-    assert play.server.receive(play.sent[4, "roster"]) == [(identity(4).public, play.told[4, "opening"])]
+    assert play.server.receive(play.sent[4, "roster"]) == [(identity(4).public, play.delivered[4, "opening"])]
     play.hand_out("accusation")
-    assert play.server.receive(play.sent[4, "roster"]) == [(identity(4).public, play.told[4, "opening"])]
+    assert play.server.receive(play.sent[4, "roster"]) == [(identity(4).public, play.delivered[4, "opening"])]
     play.hand_out("settlement")
-    both = [(identity(4).public, play.told[4, phase]) for phase in ("opening", "masking")]
+    both = [(identity(4).public, play.delivered[4, phase]) for phase in ("opening", "masking")]
     assert play.server.receive(play.sent[4, "roster"]) == both
-    assert play.server.receive(play.sent[3, "mailbox"]) == [(identity(3).public, play.told[3, "masking"])]
+    assert play.server.receive(play.sent[3, "mailbox"]) == [
+        (identity(3).public, play.delivered[3, "masking"])
+    ]
 
 
 def test_a_session_with_too_few_left_ends_before_any_input() -> None:
@@ -272,7 +274,7 @@ def test_a_changed_entry_gets_a_complaint_and_its_sealer_gives_nothing() -> None
     play = spoiled(20)
     play.advertise()
     play.hand_out("roster")
-    root, sealer = play.server._root, play.devices[7]
+    root, sealer = play.server._state.root, play.devices[7]
     complaints = [b""] * 19
     for to, data in play._close():
         i = play.number[to]
@@ -294,10 +296,10 @@ def test_a_changed_entry_gets_a_complaint_and_its_sealer_gives_nothing() -> None
 def accused(by: int = 3, **named: Any) -> tuple[Spoiled, Accusation]:
     """A session in which device 7 has its mailbox, and a complaint that `by` signed of it though there was no reason."""
     play = opening(**named)
-    complaint = decode_kept(play.complaint(by, {7}, play.told[by, "opening"]), Complaint)
+    complaint = decode_kept(play.complaint(by, {7}, play.delivered[by, "opening"]), Complaint)
     entries = [b""] * 19
     entries[play.near(7).index(by)] = complaint.complaints[play.near(by).index(7)]
-    return play, Accusation(play.server._root, tuple(entries))
+    return play, Accusation(play.server._state.root, tuple(entries))
 
 
 def moved(entries: tuple[bytes, ...]) -> tuple[bytes, ...]:
@@ -328,9 +330,9 @@ def test_a_complaint_of_one_device_or_session_is_none_of_another() -> None:
     entries = [b""] * 19
     entries[play.near(8).index(3)] = next(entry for entry in accusation.complaints if entry)
     with pytest.raises(SessionAborted, match="forged"):  # of 7, shown to 8
-        play.devices[8].receive(encode(Accusation(play.server._root, tuple(entries))))
+        play.devices[8].receive(encode(Accusation(play.server._state.root, tuple(entries))))
     other, _ = accused(seed=1)
-    later = msgspec.structs.replace(accusation, root=other.server._root)
+    later = msgspec.structs.replace(accusation, root=other.server._state.root)
     with pytest.raises(SessionAborted, match="forged"):
         other.devices[7].receive(encode(later))
 
@@ -341,10 +343,10 @@ def test_a_device_answers_one_accusation_and_before_its_input() -> None:
     answer = device.receive(encode(accusation))
     assert answer is not None
     assert device.receive(encode(accusation)) == answer
-    other = decode_kept(play.complaint(5, {7}, play.told[5, "opening"]), Complaint)
+    other = decode_kept(play.complaint(5, {7}, play.delivered[5, "opening"]), Complaint)
     entries = list(accusation.complaints)
     entries[play.near(7).index(5)] = other.complaints[play.near(5).index(7)]
-    more = encode(Accusation(play.server._root, tuple(entries)))
+    more = encode(Accusation(play.server._state.root, tuple(entries)))
     with pytest.raises(MessageRefused, match="than before"):
         device.receive(more)
     given = decode_kept(answer, Disclosure).disclosed
@@ -366,13 +368,13 @@ def settled() -> tuple[Spoiled, Settlement]:
     """A session in which device 3 waits for 7 to be settled, and what it will be told."""
     play = opening(garbage={7: {3}, 8: {3}}, sorry={7})
     play.hand_out("accusation")
-    told = dict(play._close())
-    return play, decode_kept(told[identity(3).public], Settlement)
+    delivered = dict(play._close())
+    return play, decode_kept(delivered[identity(3).public], Settlement)
 
 
 def no_shares(settlement: Settlement, play: Spoiled) -> tuple[bytes, ...]:
     """What device 7 signed, though nothing can be made of it."""
-    ends = play.server._root, play.index(7), play.index(3)
+    ends = play.server._state.root, play.index(7), play.index(3)
     signature = identity(7).sign(disclosure_payload(play.session.context, *ends, NO_SHARES))
     return tuple(entry and NO_SHARES + signature for entry in settlement.disclosed)
 
@@ -423,7 +425,7 @@ def test_the_right_settlement_is_taken_once_and_no_input_before_it() -> None:
 
 def test_a_settlement_where_nothing_was_open_or_of_one_that_never_shared_is_refused() -> None:
     play = opening(vanish={5: "roster"})
-    empty = Settlement(play.server._root, bits(play), (b"",) * 19)
+    empty = Settlement(play.server._state.root, bits(play), (b"",) * 19)
     with pytest.raises(SessionAborted, match="of nothing"):
         play.devices[3].receive(encode(empty))
     never = msgspec.structs.replace(empty, barred=bitmap([play.near(4).index(5)], 19))
@@ -473,13 +475,18 @@ def quarrel(seed: int, after: Any) -> Spoiled:
 
 
 def story(play: Spoiled) -> Any:
-    return play.sent, play.told, {party: list(log) for party, log in play.logs.items()}, play.server.barred
+    return (
+        play.sent,
+        play.delivered,
+        {party: list(log) for party, log in play.logs.items()},
+        play.server.barred,
+    )
 
 
 @pytest.mark.parametrize("seed", range(6))
 def test_processes_that_end_while_complaints_are_settled_change_nothing(seed: int) -> None:
     calm = quarrel(seed, Stops())
-    assert any(phase == "disclosing" for _, phase in calm.told)
+    assert any(phase == "disclosing" for _, phase in calm.delivered)
     appends = sum(len(log) for log in calm.logs.values())
     for first in range(4):
         again = quarrel(seed, Stops(*range(first, appends, 4)))

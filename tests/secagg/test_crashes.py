@@ -74,7 +74,7 @@ def crashed(first_seed: int, points: int) -> int:
             assert again == end, (seed, point)
             # Whatever any party ever said is, byte for byte, what it says where nothing ends.
             assert play.sent == calm.sent, (seed, point)
-            assert play.told == calm.told, (seed, point)
+            assert play.delivered == calm.delivered, (seed, point)
             assert {p: list(log) for p, log in play.logs.items()} == {
                 p: list(log) for p, log in calm.logs.items()
             }, (seed, point)
@@ -101,7 +101,7 @@ def test_processes_that_end_after_every_record_change_nothing(seed: int) -> None
     again, play = scenario.play(lambda: True)
     appends = sum(len(log) for log in calm.logs.values())
     assert play.restarts == appends
-    assert (again, play.sent, play.told) == (end, calm.sent, calm.told)
+    assert (again, play.sent, play.delivered) == (end, calm.sent, calm.delivered)
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -109,7 +109,7 @@ def test_processes_that_end_now_and_then_change_nothing(seed: int) -> None:
     scenario, dice = Scenario(seed), random.Random(seed)
     end, calm = scenario.play(lambda: False)
     again, play = scenario.play(lambda: dice.random() < 0.3)
-    assert (again, play.sent, play.told) == (end, calm.sent, calm.told)
+    assert (again, play.sent, play.delivered) == (end, calm.sent, calm.delivered)
 
 
 def test_a_device_without_a_log_would_begin_anew() -> None:

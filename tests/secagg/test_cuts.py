@@ -201,15 +201,15 @@ def test_the_bound_on_a_pair_of_stretches_is_above_every_ring_counted(
 def test_the_threshold_against_cuts_is_the_least_that_will_do(n: int, data: st.DataObject) -> None:
     adversaries = data.draw(st.integers(0, n // 3))
     half = data.draw(st.integers(1, (n - 2) // 2))
-    found = _uncut(n, adversaries, 2 * half, 0)
+    result = _uncut(n, adversaries, 2 * half, 0)
     pairs = Fraction(n * (n - 2 * half + 1), 2)
 
     def likely(threshold: int) -> Fraction:
         return pairs * chance(n, adversaries, half, threshold - half - 1) ** 2
 
-    assert found >= half + 2  # at one above half of the degree no adversary is needed
-    assert likely(found) <= Fraction(1, 2**42) * SLACK
-    assert likely(found - 1) > Fraction(1, 2**42) / SLACK
+    assert result >= half + 2  # at one above half of the degree no adversary is needed
+    assert likely(result) <= Fraction(1, 2**42) * SLACK
+    assert likely(result - 1) > Fraction(1, 2**42) / SLACK
 
 
 @settings(max_examples=60, deadline=None)
@@ -217,11 +217,13 @@ def test_the_threshold_against_cuts_is_the_least_that_will_do(n: int, data: st.D
 def test_no_two_sets_get_a_committees_signatures(n: int, data: st.DataObject) -> None:
     adversaries = data.draw(st.integers(0, n // 3))
     staying = data.draw(st.integers(n - n // 4, n))
-    found = smallest_committee(n, adversaries, staying, 2.0**-42, 2.0**-21)
-    assume(found is not None)
-    assert isinstance(found, Committee)
-    likely = [a for a in range(found.size + 1) if chance(n, adversaries, found.size, a) > Fraction(1, 2**42)]
-    assert 2 * found.threshold > found.size + max(
+    result = smallest_committee(n, adversaries, staying, 2.0**-42, 2.0**-21)
+    assume(result is not None)
+    assert isinstance(result, Committee)
+    likely = [
+        a for a in range(result.size + 1) if chance(n, adversaries, result.size, a) > Fraction(1, 2**42)
+    ]
+    assert 2 * result.threshold > result.size + max(
         likely, default=0
     )  # honest members sign once, adversaries twice
 

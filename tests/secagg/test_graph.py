@@ -37,9 +37,9 @@ def test_published_parameters_are_met(row: dict[str, Any]) -> None:
         with pytest.raises(PlanError):
             graph_parameters(*sets(row))
         return
-    found = graph_parameters(*sets(row))
-    assert found.degree == row["degree"]
-    assert 2 <= found.threshold <= row["threshold"]
+    result = graph_parameters(*sets(row))
+    assert result.degree == row["degree"]
+    assert 2 <= result.threshold <= row["threshold"]
 
 
 def test_the_table_is_whole() -> None:
@@ -50,9 +50,9 @@ def test_the_table_is_whole() -> None:
 
 def named(error: PlanError) -> tuple[float, float]:
     """The rates an error says would work."""
-    found = re.search(r"adversarial_rate=([0-9.e-]+) and dropout_rate=([0-9.e-]+?)[.;]?(\s|$)", error.do)
-    assert found is not None, error.do
-    return float(found[1]), float(found[2])
+    result = re.search(r"adversarial_rate=([0-9.e-]+) and dropout_rate=([0-9.e-]+?)[.;]?(\s|$)", error.do)
+    assert result is not None, error.do
+    return float(result[1]), float(result[2])
 
 
 @settings(max_examples=60, deadline=None)
@@ -66,13 +66,13 @@ def test_an_infeasible_request_names_rates_that_are_feasible(
     clients: int, adversarial: float, dropout: float, threat: Any
 ) -> None:
     for choose in (graph_parameters, complete_graph):
-        error = found = None
+        error = result = None
         try:
-            found = choose(clients, adversarial, dropout, threat)
+            result = choose(clients, adversarial, dropout, threat)
         except PlanError as refused:
             error = refused
-        if found is not None:
-            assert 2 <= found.threshold <= found.degree < clients
+        if result is not None:
+            assert 2 <= result.threshold <= result.degree < clients
         elif error is not None and "rate=" in error.do:
             nearest = named(error)
             assert nearest[0] <= adversarial
@@ -137,13 +137,13 @@ def test_settings_that_make_no_sense_are_refused(bad: dict[str, Any]) -> None:
 @pytest.mark.parametrize("threat", ["semi_honest", "semi_malicious"])
 @pytest.mark.parametrize("clients", range(3, COMPLETE_UP_TO + 1, 3))
 def test_small_sessions_have_the_complete_graph(clients: int, threat: Any) -> None:
-    found = session_graph(clients, 0.1, 0.05, threat)
-    assert found == complete(clients, 0.1, threat)
+    result = session_graph(clients, 0.1, 0.05, threat)
+    assert result == complete(clients, 0.1, threat)
     adversaries = clients // 10
-    assert found.threshold > adversaries
+    assert result.threshold > adversaries
     if threat == "semi_malicious":
         # Two sets of survivors cannot both gather a threshold: adversaries count for both, the others for one.
-        assert 2 * (found.threshold - adversaries) > found.degree - adversaries
+        assert 2 * (result.threshold - adversaries) > result.degree - adversaries
 
 
 @settings(max_examples=100, deadline=None)

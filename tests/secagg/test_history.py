@@ -26,7 +26,7 @@ def session() -> tuple[Transcript, Play]:
 
 
 def signers(play: Play, *numbers: int) -> dict[int, Identity]:
-    return {play.server._index[identity(i).public]: identity(i) for i in numbers}
+    return {play.server._state.index[identity(i).public]: identity(i) for i in numbers}
 
 
 steps = st.tuples(st.sampled_from(["run", "round", "aborted"]), st.lists(st.binary(max_size=3), max_size=3))
@@ -35,9 +35,9 @@ steps = st.tuples(st.sampled_from(["run", "round", "aborted"]), st.lists(st.bina
 @given(st.lists(steps, max_size=4), st.lists(steps, max_size=4))
 def test_two_histories_have_one_head_only_if_they_are_the_same(a: list, b: list) -> None:
     heads = []
-    for told in (a, b):
+    for delivered in (a, b):
         head = HEAD
-        for kind, parts in told:
+        for kind, parts in delivered:
             head = linked(head, kind, *parts)
         heads.append(head)
     assert (heads[0] == heads[1]) == (a == b)

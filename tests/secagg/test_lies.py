@@ -23,7 +23,7 @@ GUARDS, VANISHED = [10, 11, 34, 35], [12, 13, 32, 33]
 def cut(threshold: int, patch: pytest.MonkeyPatch) -> Lies:
     forced(patch, GraphParameters(8, threshold))
     story = sorted(set(range(AROUND)) - set(VANISHED))
-    return Lies(AROUND, 30, GUARDS).told({place: story for place in story if place not in GUARDS})
+    return Lies(AROUND, 30, GUARDS).telling({place: story for place in story if place not in GUARDS})
 
 
 def test_two_stretches_with_too_many_adversaries_cut_the_ring(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,7 +51,7 @@ def test_shares_that_are_held_back_cut_it_with_nobody_vanished(monkeypatch: pyte
     forced(monkeypatch, GraphParameters(6, 5))
     lies = Lies(
         len(ring), len(ring), guards, lambda holder, owner: holder in island and owner in outside
-    ).told({place: range(len(ring)) for place in (*island, *outside)})
+    ).telling({place: range(len(ring)) for place in (*island, *outside)})
     assert lies.learned(island) == lies.plain(island)
     # Those at its ends miss somebody who is said to have stayed, and sign nothing; the others are enough.
     assert set(lies.left) == {7, 20}
@@ -81,7 +81,7 @@ MINIMUM_COHORT = 57
 def test_two_halves_are_told_of_enough_and_fewer_are_summed(monkeypatch: pytest.MonkeyPatch) -> None:
     # No adversary but the server. Each device is told of 57 survivors, its least.
     forced(monkeypatch, GraphParameters(12, 8))
-    lies = Lies(ALL, MINIMUM_COHORT).told(TWO_STORIES)
+    lies = Lies(ALL, MINIMUM_COHORT).telling(TWO_STORIES)
     assert {len(story) for story in TWO_STORIES.values()} == {MINIMUM_COHORT}
     assert len(SUMMED) == 54
     assert lies.learned(SUMMED) == lies.plain(SUMMED)
@@ -91,7 +91,7 @@ def test_a_committee_signs_one_story(monkeypatch: pytest.MonkeyPatch) -> None:
     committee = smallest_committee(ALL, 0, ALL - 6, 2.0**-42, 2.0**-21)
     assert committee is not None
     forced(monkeypatch, GraphParameters(12, 8), committee)
-    lies = Lies(ALL, MINIMUM_COHORT).told(TWO_STORIES)
+    lies = Lies(ALL, MINIMUM_COHORT).telling(TWO_STORIES)
     assert lies.learned(SUMMED) is None
     answered = {tuple(TWO_STORIES[place]) for place in lies.answers}
     assert len(answered) <= 1
@@ -100,6 +100,6 @@ def test_a_committee_signs_one_story(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
     assert refused
     # One story, told to all of both halves: then they answer.
-    whole = Lies(ALL, MINIMUM_COHORT).told({place: range(ALL) for place in range(ALL)})
-    assert not whole.left
-    assert whole.learned(range(ALL)) == whole.plain(range(ALL))
+    full = Lies(ALL, MINIMUM_COHORT).telling({place: range(ALL) for place in range(ALL)})
+    assert not full.left
+    assert full.learned(range(ALL)) == full.plain(range(ALL))

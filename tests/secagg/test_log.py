@@ -43,21 +43,21 @@ def test_a_session_whose_process_is_killed_again_and_again_ends_in_the_same_sum(
 
 @pytest.fixture
 def log(tmp_path: Path) -> Iterator[FileLog]:
-    made = FileLog(tmp_path / "a.log")
-    yield made
-    made.close()
+    built = FileLog(tmp_path / "a.log")
+    yield built
+    built.close()
 
 
 @pytest.mark.parametrize("kind", ["memory", "file"])
 def test_a_log_gives_back_what_was_appended(kind: str, tmp_path: Path) -> None:
-    made: Log = MemoryLog() if kind == "memory" else FileLog(tmp_path / "b.log", durable=False)
+    built: Log = MemoryLog() if kind == "memory" else FileLog(tmp_path / "b.log", durable=False)
     records = [Record("start", b""), Record("aborted", bytes(range(256))), Record("start", b"\0" * 9)]
-    assert [made.append(*record) for record in records] == [0, 1, 2]
-    assert (list(made), len(made), made.read(1)) == (records, 3, records[1])
+    assert [built.append(*record) for record in records] == [0, 1, 2]
+    assert (list(built), len(built), built.read(1)) == (records, 3, records[1])
     with pytest.raises(IndexError):
-        made.read(3)
-    if isinstance(made, FileLog):
-        made.close()
+        built.read(3)
+    if isinstance(built, FileLog):
+        built.close()
         again = FileLog(tmp_path / "b.log")
         assert list(again) == records
         assert again.append("more", b"x") == 3
@@ -108,43 +108,43 @@ def test_a_database_of_somebody_else_is_refused(tmp_path: Path) -> None:
     database.commit()
     database.close()
     with pytest.raises(RunError):  # noqa: PT012
-        made = FileLog(path)
+        built = FileLog(path)
         try:
-            list(made)
+            list(built)
         finally:
-            made.close()
+            built.close()
 
 
 def test_a_file_damaged_in_its_middle_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "e.log"
-    made = FileLog(path)
+    built = FileLog(path)
     for _ in range(40):
-        made.append("masked_input", bytes(1000))
-    made.close()
+        built.append("masked_input", bytes(1000))
+    built.close()
     data = bytearray(path.read_bytes())
     data[4096 : len(data)] = b"\x5a" * (len(data) - 4096)
     path.write_bytes(data)
     with pytest.raises(RunDamaged):  # noqa: PT012
-        made = FileLog(path)
+        built = FileLog(path)
         try:
-            list(made)
+            list(built)
         finally:
-            made.close()
+            built.close()
 
 
 def test_a_log_with_a_record_missing_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "f.log"
-    made = FileLog(path)
+    built = FileLog(path)
     for _ in range(4):
-        made.append("advertise", b"x")
-    made._database.execute("DELETE FROM records WHERE number = 1")
-    made.close()
+        built.append("advertise", b"x")
+    built._database.execute("DELETE FROM records WHERE number = 1")
+    built.close()
     with pytest.raises(RunDamaged):  # noqa: PT012
-        made = FileLog(path)
+        built = FileLog(path)
         try:
-            list(made)
+            list(built)
         finally:
-            made.close()
+            built.close()
 
 
 def test_a_place_that_cannot_be_written_says_so(tmp_path: Path) -> None:

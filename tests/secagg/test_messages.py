@@ -22,7 +22,7 @@ ANSWERS = ("roster", "mailbox", "survivors", "signatures")
 COMPLAINTS = {"complaint": "mailbox", "disclosure": "accusation"}  # what device 0 answers in a quarrel
 SETTLING = {"accusation": "disclosing", "settlement": "masking"}  # what it is told there
 EVENT_OF = dict(zip(MESSAGES, ("start", "roster", "vector", "survivors", "signatures"), strict=True))
-STAGE_OF = dict(zip(ANSWERS, ("sharing", "opening", "confirming", "unmasking"), strict=True))
+PHASE_OF = dict(zip(ANSWERS, ("sharing", "opening", "confirming", "unmasking"), strict=True))
 
 
 @cache
@@ -45,9 +45,9 @@ def message(kind: str) -> bytes:
     if kind in COMPLAINTS:
         return quarrelled().sent[0, COMPLAINTS[kind]]
     if kind in SETTLING:
-        return quarrelled().told[0, SETTLING[kind]]
+        return quarrelled().delivered[0, SETTLING[kind]]
     play = played()
-    return play.sent[0, EVENT_OF[kind]] if kind in EVENT_OF else play.told[0, STAGE_OF[kind]]
+    return play.sent[0, EVENT_OF[kind]] if kind in EVENT_OF else play.delivered[0, PHASE_OF[kind]]
 
 
 def server_before(kind: str) -> Server:
@@ -183,11 +183,11 @@ def test_a_device_takes_nothing_that_says_otherwise(kind: str, data: st.DataObje
 @given(st.binary(max_size=400), st.integers(0, 400), st.sampled_from([FromDevice, FromServer]))
 def test_any_bytes_decode_to_a_message_or_are_refused(data: bytes, maximum: int, kind: Any) -> None:
     try:
-        found = decode(data, kind, maximum, "test")
+        result = decode(data, kind, maximum, "test")
     except MessageRefused:
         return
     assert len(data) <= maximum
-    assert encode(found) == data
+    assert encode(result) == data
 
 
 @pytest.mark.parametrize("head", [b"\xdd\xff\xff\xff\xff", b"\xdd\x10\x00\x00\x00", b"\xdc\xff\xff"])

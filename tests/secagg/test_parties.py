@@ -29,8 +29,8 @@ def test_a_device_whose_answer_was_lost_gets_it_when_it_asks_again() -> None:
         play.deliver(event)
         if event == "mailbox":
             play.contribute()
-        told = play.told[0, "opening" if event == "mailbox" else play.server.phase]
-        assert play.server.receive(play.sent[0, before]) == [(identity(0).public, told)]
+        delivered = play.delivered[0, "opening" if event == "mailbox" else play.server.phase]
+        assert play.server.receive(play.sent[0, before]) == [(identity(0).public, delivered)]
         if event == "roster":
             with pytest.raises(MessageRefused, match="of another session"):
                 play.server.receive(encode(_renamed(play)))
@@ -54,7 +54,7 @@ def test_a_device_says_the_same_however_often_it_is_told_the_same() -> None:
     answers = ["roster", "mailbox", "survivors", "signatures"]
     for phase, event in zip(phases, answers, strict=True):
         for _ in range(2):
-            assert device.receive(play.told[0, phase]) == play.sent.get((0, event))
+            assert device.receive(play.delivered[0, phase]) == play.sent.get((0, event))
     assert device.start() == play.sent[0, "start"]
     assert device.contribute(play.vectors[1]) == play.sent[0, "vector"]
 
@@ -84,7 +84,7 @@ def test_a_device_that_lost_its_log_is_left_out_with_both_its_adverts() -> None:
             play.server.receive(data)
     play.deliver("roster")
     assert (0, "roster") not in play.sent
-    assert len(play.server._roster) == 3
+    assert len(play.server._state.roster) == 3
 
 
 def told_roster(device: Device, play: Play, beacon: bytes = b"") -> bytes | None:
@@ -135,7 +135,7 @@ def test_identities_sign_the_same_again_and_keep_their_key() -> None:
     assert again.sign(b"x") == one.sign(b"x") != one.sign(b"y")
 
 
-def test_a_session_infeasible_for_those_who_came_names_its_stage() -> None:
+def test_a_session_infeasible_for_those_who_came_names_its_phase() -> None:
     # Of ten, three may vanish; of three, that leaves fewer neighbours than it takes.
     terms = small_terms(10, adversarial=0.0, dropout=0.4)
     play = Play(terms, vectors_of(3, terms))
@@ -152,9 +152,9 @@ def test_a_survivor_that_never_sent_its_shares_is_not_believed() -> None:
         play.deliver(event)
     play.contribute()
     with pytest.raises(SessionAborted, match="never sent its shares"):
-        play.devices[0].receive(encode(Survivors(play.server._root, b"\x0f")))
-    stayed = bitmap([play.server._index[identity(i).public] for i in (0, 1, 2)], 4)
-    assert play.devices[1].receive(encode(Survivors(play.server._root, stayed)))
+        play.devices[0].receive(encode(Survivors(play.server._state.root, b"\x0f")))
+    stayed = bitmap([play.server._state.index[identity(i).public] for i in (0, 1, 2)], 4)
+    assert play.devices[1].receive(encode(Survivors(play.server._state.root, stayed)))
 
 
 def test_a_device_counts_the_survivors_and_its_neighbours_among_them() -> None:
@@ -163,9 +163,9 @@ def test_a_device_counts_the_survivors_and_its_neighbours_among_them() -> None:
     for event in ("roster", "mailbox"):
         play.deliver(event)
     play.contribute()
-    places = [play.server._index[identity(i).public] for i in range(4)]
+    places = [play.server._state.index[identity(i).public] for i in range(4)]
     with pytest.raises(SessionAborted, match="2 survivors"):
-        play.devices[0].receive(encode(Survivors(play.server._root, bitmap(places[:2], 4))))
+        play.devices[0].receive(encode(Survivors(play.server._state.root, bitmap(places[:2], 4))))
 
 
 def test_a_device_signs_no_set_in_which_too_few_of_its_neighbours_stayed() -> None:
@@ -177,10 +177,10 @@ def test_a_device_signs_no_set_in_which_too_few_of_its_neighbours_stayed() -> No
     for event in ("roster", "mailbox"):
         play.deliver(event)
     play.contribute()
-    places = [play.server._index[identity(i).public] for i in range(6)]
+    places = [play.server._state.index[identity(i).public] for i in range(6)]
     with pytest.raises(SessionAborted, match="2 surviving neighbours"):
-        play.devices[0].receive(encode(Survivors(play.server._root, bitmap(places[:3], 6))))
-    assert play.devices[1].receive(encode(Survivors(play.server._root, bitmap(places[:4], 6))))
+        play.devices[0].receive(encode(Survivors(play.server._state.root, bitmap(places[:3], 6))))
+    assert play.devices[1].receive(encode(Survivors(play.server._state.root, bitmap(places[:4], 6))))
 
 
 @pytest.mark.parametrize(("number", "model"), [(-1, bytes(32)), (1 << 64, bytes(32)), (1, bytes(31))])

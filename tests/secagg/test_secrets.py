@@ -34,11 +34,11 @@ def secrets_of(number: int, seed: int) -> list[bytes]:
 
 def forms(secret: bytes) -> list[str]:
     """How a secret might be written, in whole or by its first half."""
-    found = []
+    outcome = []
     for part in (secret, secret[:16], secret[16:]):
-        found += [part.hex(), repr(part)[2:-1], str(list(part))[1:-1], str(int.from_bytes(part, "little"))]
-        found += [str(int.from_bytes(part, "big")), base64.b64encode(part).decode().rstrip("=")[:-1]]
-    return found
+        outcome += [part.hex(), repr(part)[2:-1], str(list(part))[1:-1], str(int.from_bytes(part, "little"))]
+        outcome += [str(int.from_bytes(part, "big")), base64.b64encode(part).decode().rstrip("=")[:-1]]
+    return outcome
 
 
 def leaks(text: str, secrets: list[bytes]) -> list[str]:
@@ -47,15 +47,21 @@ def leaks(text: str, secrets: list[bytes]) -> list[str]:
 
 def everything(play: Play) -> list[Any]:
     """Every object of a session that somebody might print."""
-    found: list[Any] = [play.server, play.session, play.session.terms, *play.identities, *play.logs.values()]
+    outcome: list[Any] = [
+        play.server,
+        play.session,
+        play.session.terms,
+        *play.identities,
+        *play.logs.values(),
+    ]
     for device in play.devices.values():
-        found += [device, device.session, device.identity, device._memory]
-        found += [Keys.of(root_secret(0)), Keys.of(root_secret(0)).encryption, device._memory.roll]
+        outcome += [device, device.session, device.identity, device._memory]
+        outcome += [Keys.of(root_secret(0)), Keys.of(root_secret(0)).encryption, device._memory.roll]
     kinds = Advertise | Shares | MaskedInput | Unmask
-    found += [decode_kept(data, kinds) for (_, event), data in play.sent.items() if event != "survivors"]
+    outcome += [decode_kept(data, kinds) for (_, event), data in play.sent.items() if event != "survivors"]
     if play.server.result is not None:
-        found.append(play.server.result)
-    return found
+        outcome.append(play.server.result)
+    return outcome
 
 
 def test_the_search_finds_a_secret_however_it_is_written() -> None:
@@ -148,7 +154,7 @@ def test_a_transcript_holds_no_secret() -> None:
     play = Play(terms, vectors_of(4, terms), {2: "vector"}).run()
     assert play.server.result is not None
     data = msgspec.msgpack.encode(msgspec.to_builtins(play.server.result.transcript, builtin_types=(bytes,)))
-    root, context = play.server._root, play.session.context
+    root, context = play.server._state.root, play.session.context
     for i in range(4):
         secrets = secrets_of(i, 0)
         for secret in (*secrets, self_mask(secrets[1], root, context)):

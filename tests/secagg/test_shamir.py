@@ -99,8 +99,8 @@ def test_wrong_shares_are_found_up_to_half_of_those_to_spare(
         changed = (int.from_bytes(shares[place], "little") + by) % PRIME
         outside = data.draw(st.booleans())
         shares[place] = b"\xff" * SHARE_BYTES if outside else changed.to_bytes(SHARE_BYTES, "little")
-    found = decode(shares, threshold)
-    assert found == (secret, set(wrong))
+    result = decode(shares, threshold)
+    assert result == (secret, set(wrong))
 
 
 def test_twice_as_many_outside_the_field_are_found() -> None:
@@ -115,8 +115,8 @@ def test_no_secret_is_found_where_none_is_near() -> None:
     places = range(1, 11)
     shares = dict(zip(places, share(b"s" * 32, places, 4, bytes(range(144))), strict=True))
     four = shares | {place: shares[place + 1] for place in (2, 4, 6, 8)}
-    found = decode(four, 4)
-    assert found is None or found.secret != b"s" * 32
+    result = decode(four, 4)
+    assert result is None or result.secret != b"s" * 32
     assert decode({place: shares[place] for place in (1, 2, 3)}, 4) is None
     # Of a number that is no secret's.
     maximum = (PRIME - 1).to_bytes(SHARE_BYTES, "little")

@@ -22,29 +22,31 @@ def entropy(tree: ast.AST) -> list[str]:
         for default in [*node.args.defaults, *node.args.kw_defaults]
         if default is not None
     }
-    found = []
+    result = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names if alias.name.split(".")[0] in GENERATORS]
-            found += [alias.name for alias in node.names if alias.name in ("numpy.random", "secrets", "time")]
+            result += [alias.name for alias in node.names if alias.name.split(".")[0] in GENERATORS]
+            result += [
+                alias.name for alias in node.names if alias.name in ("numpy.random", "secrets", "time")
+            ]
         if isinstance(node, ast.ImportFrom):
             module = node.module or ""
             names = {alias.name for alias in node.names}
             if module.split(".")[0] in GENERATORS or module in ("numpy.random", "secrets", "time"):
-                found.append(module)
+                result.append(module)
             if module == "numpy" and "random" in names:
-                found.append("numpy.random")
+                result.append("numpy.random")
             if module == "os" and names & {"urandom", "getrandom"}:
-                found.append("os")
+                result.append("os")
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
             name = f"{node.value.id}.{node.attr}"
             if node.value.id in NAMES_OF_NUMPY and node.attr == "random":
-                found.append(name)
+                result.append(name)
             if name in ("os.urandom", "os.getrandom") and id(node) not in defaults:
-                found.append(name)
+                result.append(name)
         if isinstance(node, ast.Constant) and node.value in ("random", "numpy.random"):
-            found.append(f"{node.value!r}")  # a name to be imported by
-    return found
+            result.append(f"{node.value!r}")  # a name to be imported by
+    return result
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.name)

@@ -109,8 +109,8 @@ def test_a_masked_vector_looks_uniform_and_the_same_in_the_clear_does_not(bits: 
     play.deliver("roster")
     play.deliver("mailbox")
     play.contribute()
-    for index in play.server._inputs:
-        record = play.server._log.read(play.server._inputs[index]).data
+    for index in play.server._state.inputs:
+        record = play.server._log.read(play.server._state.inputs[index]).data
         masked = record[-terms.vector_bytes - 66 : -66]
         assert looks_uniform(masked)
         assert not looks_uniform(vectors[0].tobytes())

@@ -42,7 +42,7 @@ def sessions(draw: Any) -> tuple[Terms, int, dict[int, str], int]:
 
 
 def end(play: Play) -> str | None:
-    """The stage a session ends in without a sum, or None; and that whatever it ends in is as it must be."""
+    """The phase a session ends in without a sum, or None; and that whatever it ends in is as it must be."""
     try:
         play.run()
     except SessionAborted as error:

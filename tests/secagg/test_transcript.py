@@ -34,7 +34,7 @@ def terms_with(t: Transcript, **change: Any) -> Terms:
 
 
 def index_of(play: Play, number: int) -> int:
-    return play.server._index[identity(number).public]
+    return play.server._state.index[identity(number).public]
 
 
 CHANGES: dict[str, Callable[[Transcript, Play], dict[str, Any]]] = {
@@ -157,7 +157,7 @@ def test_no_changed_byte_of_a_transcript_is_believed(data: st.DataObject) -> Non
 def test_signatures_of_another_set_are_not_believed() -> None:
     transcript, vector, play = published()
     survivors = bytes([transcript.survivors[0] ^ (1 << index_of(play, 0))])
-    payload = Survivors(play.server._root, survivors).payload(play.session.context)
+    payload = Survivors(play.server._state.root, survivors).payload(play.session.context)
     forged = tuple((index_of(play, i), identity(i).sign(payload)) for i in (2, 4))
     changed = msgspec.structs.replace(transcript, signatures=forged)
     with pytest.raises(SecureSumError, match="forged"):

@@ -80,8 +80,8 @@ class Machines:
                     entropy=lambda size, secret=secret: secret[:size],
                 )
             )
-        self.said: list[dict[str, bytes]] = [{} for _ in self.devices]
-        self.heard: list[dict[str, bytes]] = [{} for _ in self.devices]
+        self.statement: list[dict[str, bytes]] = [{} for _ in self.devices]
+        self.received: list[dict[str, bytes]] = [{} for _ in self.devices]
 
     def say(self, number: int, kind: str) -> bytes:
         """Have a device make a message of a kind."""
@@ -89,25 +89,25 @@ class Machines:
         if kind == "advertise":
             answer = device.start()
         elif kind == "masked_input":
-            device.receive(self.heard[number]["mailbox"])
+            device.receive(self.received[number]["mailbox"])
             word = word_of(self.case["modulus_bits"])
             answer = device.contribute(np.array(self.case["devices"][number]["vector"], word))
         else:
-            answer = device.receive(self.heard[number][NEEDS[kind]]) or b""
-        self.said[number][kind] = answer
+            answer = device.receive(self.received[number][NEEDS[kind]]) or b""
+        self.statement[number][kind] = answer
         return answer
 
     def all_say(self, kind: str, but: int | None = None) -> None:
         for number in range(len(self.devices)):
-            if number != but and (kind == "advertise" or NEEDS[kind] in self.heard[number]):
+            if number != but and (kind == "advertise" or NEEDS[kind] in self.received[number]):
                 self.server.receive(self.say(number, kind))
 
     def close(self, kind: str) -> None:
-        """End the server's stage, and note what it announces."""
+        """End the server's phase, and note what it announces."""
         beacon = raw(self.case["beacon"]) if kind == "roster" else b""
         numbers = {device.identity.public: i for i, device in enumerate(self.devices)}
         for to, data in self.server.close(beacon):
-            self.heard[numbers[to]][kind] = data
+            self.received[numbers[to]][kind] = data
 
     def until(self, event: str) -> None:
         """Go on until `event`, a message's name, would come next."""
@@ -130,14 +130,14 @@ def test_the_machines_say_every_byte_of_the_sessions(number: int) -> None:
     machines = Machines(case)
     machines.until("the end")
     list(machines.server.close())
-    assert [{k: v.hex() for k, v in said.items()} for said in machines.said] == out["said"]
-    assert [{k: v.hex() for k, v in heard.items()} for heard in machines.heard] == out["heard"]
+    assert [{k: v.hex() for k, v in statement.items()} for statement in machines.statement] == out["said"]
+    assert [{k: v.hex() for k, v in received.items()} for received in machines.received] == out["heard"]
     result = machines.server.result
     assert result is not None
     assert result.sum.tolist() == out["sum"]
     assert result.transcript.result.hex() == out["result"]
     assert machines.session.check.tolist() == out["check"]
-    assert machines.server._graph.threshold == out["threshold"]
+    assert machines.server._state.graph.threshold == out["threshold"]
     verify(result.transcript, result.sum)
 
 
@@ -154,29 +154,29 @@ def test_both_say_every_byte_of_the_disputes(number: int) -> None:
     dispute = case["dispute"]
     bad = {i for i, _ in (*dispute["garbage"], *dispute["liars"])}  # whose words are not a machine's
     machines = Machines(case)
-    said = [{kind: raw(data) for kind, data in one.items()} for one in out["said"]]
-    heard = [{kind: raw(data) for kind, data in one.items()} for one in out["heard"]]
+    statement = [{kind: raw(data) for kind, data in one.items()} for one in out["said"]]
+    received = [{kind: raw(data) for kind, data in one.items()} for one in out["heard"]]
     for i, device in enumerate(machines.devices):
-        assert device.start() == said[i]["advertise"]
-        machines.server.receive(said[i]["advertise"])
-    told: list[dict[str, bytes]] = [{} for _ in machines.devices]
+        assert device.start() == statement[i]["advertise"]
+        machines.server.receive(statement[i]["advertise"])
+    delivered: list[dict[str, bytes]] = [{} for _ in machines.devices]
     numbers = {device.identity.public: i for i, device in enumerate(machines.devices)}
     for kind, answer in DISPUTED.items():
         for to, data in machines.server.close(raw(case["beacon"]) if kind == "roster" else b""):
-            told[numbers[to]][kind] = data
+            delivered[numbers[to]][kind] = data
         for i, device in enumerate(machines.devices):
             given = None
-            if kind in told[i] and i not in bad:
-                given = device.receive(told[i][kind])
-            if answer == "masked_input" and answer in said[i] and i not in bad:
+            if kind in delivered[i] and i not in bad:
+                given = device.receive(delivered[i][kind])
+            if answer == "masked_input" and answer in statement[i] and i not in bad:
                 word = word_of(case["modulus_bits"])
                 given = device.contribute(np.array(case["devices"][i]["vector"], word))
             if i not in bad:
-                assert given == said[i].get(answer)
-            if answer in said[i]:
-                machines.server.receive(said[i][answer])
+                assert given == statement[i].get(answer)
+            if answer in statement[i]:
+                machines.server.receive(statement[i][answer])
     list(machines.server.close())
-    assert told == heard
+    assert delivered == received
     assert {numbers[one] for one in machines.server.barred} == {1}
     result = machines.server.result
     assert result is not None
@@ -324,11 +324,11 @@ def test_a_bad_message_is_refused(row: dict[str, Any]) -> None:
         if row["party"] == "server" and row["before"] in [*ASKS.values(), "advertise"]:
             party.receive(machines.say(0, row["before"]))
         elif row["party"] != "server":
-            party.receive(machines.heard[row["party"]][row["before"]])
+            party.receive(machines.received[row["party"]][row["before"]])
     else:
         assert party.phase == "aborted"
         with pytest.raises(errors.SessionAborted):
-            party.receive(machines.heard[row["party"]][row["before"]])
+            party.receive(machines.received[row["party"]][row["before"]])
 
 
 def test_there_are_bad_messages_of_every_kind_and_of_every_error() -> None:

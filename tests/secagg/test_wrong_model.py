@@ -41,14 +41,14 @@ def test_masks_of_another_model_leave_noise_which_the_check_numbers_show(bits: i
         play.deliver(event)
     device, own = play.devices[victim], play.session
     device._steps.session = Session(terms, own.round, OTHER)
-    made = decode_kept(device.contribute(play.vectors[victim]), MaskedInput)
-    signature = play.identities[victim].sign(made.payload(own.context))
-    play.server.receive(encode(MaskedInput(made.root, made.sender, made.vector, signature)))
+    built = decode_kept(device.contribute(play.vectors[victim]), MaskedInput)
+    signature = play.identities[victim].sign(built.payload(own.context))
+    play.server.receive(encode(MaskedInput(built.root, built.sender, built.vector, signature)))
     device._steps.session = own
     play.contribute()
     play.deliver("survivors")
     play.deliver("signatures")
-    total = play.server._total()[: terms.length]
+    total = play.server._state.total()[: terms.length]
     with pytest.raises(SessionAborted, match="check numbers are wrong") as caught:
         play._close()
     assert caught.value.phase == "unmasking"

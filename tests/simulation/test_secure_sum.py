@@ -142,7 +142,7 @@ def test_large_cohorts_keep_their_inputs_in_a_file(monkeypatch):
         ({"minimum_cohort": 7}, "from 3 to 6"),
         ({"threat": "malicious"}, "'semi_honest' or 'semi_malicious'"),
         ({"adversarial_rate": 0.5, "dropout_rate": 0.5}, "adversarial_rate=0.45 and dropout_rate=0.45"),
-        ({"dropout_rate": 1.0}, r"dropout_rate: given 1.0; expected a share in \[0, 1\)"),
+        ({"dropout_rate": 1.0}, r"dropout_rate: given 1.0; expected a fraction in \[0, 1\)"),
         ({"cohort": 10, "threat": "semi_malicious", "dropout_rate": 0.4}, "at least 6 neighbours that stay"),
         ({"bits": 16, "quantized": 16}, "cannot wrap around"),
     ],
@@ -176,10 +176,10 @@ def test_a_run_goes_on_as_it_began_and_to_the_same_bits(tmp_path):
 def test_the_plan_states_what_the_server_learns_and_under_which_assumption():
     promise = plan(threat="semi_malicious", adversarial_rate=0.2, dropout_rate=0.1).describe()["secure_sum"]
     assert "sum of at least 3 devices' vectors modulo 2^24" in promise["says"]
-    assert "different stories" in promise["says"]
+    assert "announce different survivors" in promise["says"]
     assert "together with up to 1 of a session's 6 devices; at least 2 others are in a sum" in promise["says"]
     alone = plan(adversarial_rate=0.1, dropout_rate=0.1).describe()["secure_sum"]["says"]
-    assert "at a rate of 10% none of 6 devices may be on its side" in alone
+    assert "at a rate of 10% none of 6 devices may work together with it" in alone
     assert (promise["degree"], promise["threshold"]) == (5, 4)
 
 

@@ -1,4 +1,4 @@
-"""How an update travels: stages on the device, the sum, and their inverses on the server.
+"""How an update is aggregated: stages on the device, the sum, and the inverse stages on the server.
 
 examples -> local training -> delta -> weight -> clip -> rotate -> quantize -> secure sum -> back again
 """

@@ -5,7 +5,7 @@ from fairyring.core.errors import PlanError
 
 
 def check_count(stage: str, k: int | None, fraction: float | None) -> None:
-    """Raise `PlanError` unless one of `k` (whole, at least 1) and `fraction` (in `(0, 1]`) is given."""
+    """Raise `PlanError` unless exactly one of `k` (an integer, at least 1) and `fraction` (in `(0, 1]`) is given."""
     if (k is None) == (fraction is None):
         raise PlanError(
             stage,
@@ -17,16 +17,19 @@ def check_count(stage: str, k: int | None, fraction: float | None) -> None:
         require_integer(stage, "k", k, 1)
     elif isinstance(fraction, bool) or not isinstance(fraction, int | float) or not 0 < fraction <= 1:
         raise PlanError(
-            f"{stage} fraction", given=repr(fraction), expected="a number in (0, 1]", do="Choose 0.1 or so."
+            f"{stage} fraction",
+            given=repr(fraction),
+            expected="a number in (0, 1]",
+            do="Choose a fraction such as 0.1.",
         )
 
 
 def count_of(stage: str, k: int | None, fraction: float | None, dimension: int) -> int:
-    """The number of coordinates kept of `dimension`; raises `PlanError` if `k` is more than that."""
+    """How many of `dimension` coordinates are kept; raises `PlanError` if `k` is larger than `dimension`."""
     if k is None:
         return max(1, round((fraction or 0.0) * dimension))
     if k > dimension:
         raise PlanError(
-            f"{stage} k", given=k, expected=f"at most the {dimension} coordinates there are", do="Use fewer."
+            f"{stage} k", given=k, expected=f"at most {dimension}, the number of coordinates", do="Use fewer."
         )
     return k

@@ -16,16 +16,15 @@ from fairyring.aggregation.finite import square
 
 
 def clip(norm: float) -> Stage:
-    """Scale the vector down to Euclidean norm `norm` where it is longer (McMahan et al. 2018, DP-FedAvg).
+    """Scale the vector down to Euclidean norm `norm` if it is longer (McMahan et al. 2018, DP-FedAvg).
 
-    The direction is kept, and a shorter vector passes unchanged: the error is `max(0, |x| - norm)`. What a
-    longer one loses is lost (biased). Before a weighting stage it bounds a client's update, after it the
-    weighted update. The norm is computed against the largest coordinate, so it neither overflows nor
-    vanishes. A vector that is not finite when it gets here, if only because a stage before made it overflow, has no
-    direction to keep: it becomes zeros.
+    The direction is kept, and a shorter vector is unchanged: the error is `max(0, |x| - norm)`, and is biased. Before a
+    weighting stage this bounds a client's update; after one, the weighted update. The norm is computed relative to the
+    largest coordinate, so it neither overflows nor vanishes. A vector that is not finite has no direction to keep and
+    becomes zeros, also if an earlier stage made it overflow.
 
     Args:
-        norm: the largest Euclidean norm, in units of the model's parameters.
+        norm: largest Euclidean norm, in units of the model's parameters.
 
     Raises:
         PlanError: `norm` is not a number from 2^-64 to 2^64.
@@ -57,13 +56,12 @@ def clip(norm: float) -> Stage:
 
 
 def _shortened(vector: jax.Array, norm: float) -> jax.Array:
-    """`vector`, at most `norm` long; zeros where it is not finite."""
+    """`vector` scaled to a norm of at most `norm`; zeros if it is not finite."""
     largest = jnp.max(jnp.abs(vector), initial=0.0)
     # In two steps, because the reciprocal of the largest floats is flushed to zero.
     first = jnp.where(largest > 2.0**64, 2.0**-64, 1.0)
     unit = vector * first / jnp.where(largest > 0, largest * first, 1.0)
     squared = square(unit)
     longest = norm / jnp.maximum(jnp.sqrt(squared), 1.0)  # in units of the largest coordinate
-    # An infinite coordinate over itself, and one that is not a number, make the square no number; `largest` may miss
-    # the latter.
+    # The square is NaN if a coordinate is infinite (inf / inf) or NaN; `largest` may miss a NaN.
     return jnp.where(jnp.isfinite(squared), jnp.where(largest > longest, unit * longest, vector), 0.0)

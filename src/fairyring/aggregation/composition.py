@@ -1,4 +1,4 @@
-"""Stages one after the other."""
+"""Composing stages."""
 
 import jax
 
@@ -10,11 +10,11 @@ from fairyring.core.errors import PlanError
 def chain(*stages: Stage) -> Stage:
     """Compose stages, as `optax.chain` composes transformations: encode in order, decode in reverse.
 
-    A chain within a chain counts as its stages. Stage `i` draws from `fold_in(key, i)`, so no two stages
-    share random numbers. Without stages it is the plain float32 sum.
+    A chain within a chain is flattened. Stage `i` uses the key `fold_in(key, i)`, so no two stages share
+    randomness. Without stages, the aggregation is the plain float32 sum.
 
     Raises:
-        PlanError: something is not a stage, or two stages decide the weight; when bound to a spec: a stage
+        PlanError: an argument is not a stage, or two stages decide the weight or add noise; when bound: a stage
             cannot follow the one before it.
     """
     parts: list[Stage] = []
@@ -46,20 +46,20 @@ def chain(*stages: Stage) -> Stage:
 
     def bind(spec: MessageSpec) -> BoundStage:
         bounds: list[BoundStage] = []
-        for part in parts:  # what a stage before the secure sum must know of it
+        for part in parts:  # stages before the secure sum need to know its modulus
             spec = spec.replace(sum_bits=part.masking.modulus_bits) if part.masking else spec
         for part in parts:
             bounds.append(part.bind(bounds[-1].spec if bounds else spec))
 
         def encode(message: Message, client_key: jax.Array, round_key: jax.Array) -> Message:
-            for place, bound in enumerate(bounds):
-                here = jax.random.fold_in(client_key, place), jax.random.fold_in(round_key, place)
-                message = bound.encode(message, *here)
+            for position, bound in enumerate(bounds):
+                keys = jax.random.fold_in(client_key, position), jax.random.fold_in(round_key, position)
+                message = bound.encode(message, *keys)
             return message
 
         def decode(total: Message, round_key: jax.Array) -> Message:
-            for place in reversed(range(len(bounds))):
-                total = bounds[place].decode(total, jax.random.fold_in(round_key, place))
+            for position in reversed(range(len(bounds))):
+                total = bounds[position].decode(total, jax.random.fold_in(round_key, position))
             return total
 
         return BoundStage(bounds[-1].spec if bounds else spec, encode, decode)
@@ -86,5 +86,5 @@ def chain(*stages: Stage) -> Stage:
 
 
 def complete(stage: Stage) -> Stage:
-    """`stage` as a whole aggregation: one without a weighting stage counts every client once."""
+    """`stage` as a complete aggregation: without a weighting stage, every client has weight 1."""
     return chain(stage) if stage.weighting else chain(weight_uniformly(), stage)

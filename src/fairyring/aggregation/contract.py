@@ -1,10 +1,9 @@
-"""The one contract of this room: what travels, what is known of it beforehand, and what a stage is.
+"""The contract of an aggregation stage: messages, what is known of them in advance, and stages.
 
-A stage is a pair of pure functions. `encode` runs on the device, on one client's message; `decode` runs on
-the server, on the **sum** of the messages of a round. Stages are composed with `chain`: encode in order,
-decode in reverse. What is known before any data is seen (length, bounds, bits) is a `MessageSpec`; a stage is
-bound to the spec of the message it receives and says what it sends, so that a chain that cannot work is refused when a
-plan is made.
+A stage is a pair of pure functions. `encode` runs on the device, on one client's message; `decode` runs on the server, on
+the **sum** of a round's messages. Stages are composed with `chain`: encode in order, decode in reverse. A `MessageSpec`
+is what is known of a message before any data is seen (length, bounds, bits). A stage is bound to the spec of the messages
+it receives and gives the spec of those it sends. So a chain that cannot work is refused when the plan is made.
 """
 
 import math
@@ -19,10 +18,10 @@ from fairyring.core.noise import Noise, NoiseRequest
 
 
 class Message(NamedTuple):
-    """What one client sends, or the sum of what many sent.
+    """One client's message, or the sum of many clients' messages.
 
-    `vector` is the update, `[dimension]`; `auxiliary` is everything that travels with it, `[len(spec.auxiliary)]`:
-    first the weight, then the client's means of each metric.
+    `vector` is the update, `[dimension]`. `auxiliary` is everything that travels with it, `[len(spec.auxiliary)]`: first the
+    weight, then the client's means of loss and metrics.
     """
 
     vector: jax.Array
@@ -30,7 +29,7 @@ class Message(NamedTuple):
 
 
 class Auxiliary(NamedTuple):
-    """A coordinate beside the update, in `[0, bound]`; `bound` is `inf` where none is known."""
+    """A value that travels with the update, in `[0, bound]`; `bound` is `inf` if none is known."""
 
     name: str
     bound: float
@@ -38,14 +37,14 @@ class Auxiliary(NamedTuple):
 
 @dataclass(frozen=True)
 class Masking:
-    """Under which assumptions a sum is secret, and when it is not released at all.
+    """The assumptions under which a sum is secret, and when it is not released.
 
     Attributes:
         modulus_bits: sums are taken modulo `2**modulus_bits`.
-        threat: what the server is trusted with: `"semi_honest"` or `"semi_malicious"`.
-        adversarial_rate: the share of clients that may work together with it.
-        dropout_rate: the share of clients that may vanish.
-        minimum_cohort: a sum of fewer clients is never released; None to leave that to the plan.
+        threat: how far the server is trusted: `"semi_honest"` or `"semi_malicious"`.
+        adversarial_rate: fraction of clients that may work together with the server.
+        dropout_rate: fraction of clients that may vanish.
+        minimum_cohort: a sum of fewer clients is never released; None if the plan decides.
     """
 
     modulus_bits: int = 32
@@ -57,31 +56,31 @@ class Masking:
 
 @dataclass(frozen=True)
 class MessageSpec:
-    """What is known of a message at one point of a chain, before any data.
+    """What is known of a message at one point of a chain, before any data is seen.
 
     Bounds hold for one client's message, up to float32 rounding (relative 1e-5).
 
     Attributes:
         dimension: length of the vector.
-        cohort: the most messages that will ever be summed.
-        auxiliary: the coordinates beside the update; `auxiliary[0]` is the number of examples until a weighting stage
-            has turned it into the weight. An auxiliary coordinate travels as float32.
+        cohort: largest number of messages that are summed.
+        auxiliary: the values that travel with the update, as float32. `auxiliary[0]` is the number of examples until a
+            weighting stage has turned it into the weight.
         l2: bound on the vector's Euclidean norm, or None. Always guaranteed.
-        linf: bound on the size of a coordinate, or None.
-        linf_failure: probability, over the shared randomness of a round, that one message breaks `linf`;
-            0 where `linf` is guaranteed.
-        bits: bits a vector coordinate takes on the wire.
-        nonzero: the most coordinates that are not zero, where that is fewer than all: the message then
-            travels as (index, value) pairs.
-        integer: the vector holds whole numbers (int32, or uint32 under a modulus).
+        linf: bound on the magnitude of a coordinate, or None.
+        linf_failure: probability, over the shared randomness of a round, that a message exceeds `linf`; 0 if `linf` is
+            guaranteed.
+        bits: bits of a vector coordinate on the wire.
+        nonzero: largest number of coordinates that are not zero, if that is fewer than all; the message then travels as
+            (index, value) pairs.
+        integer: the vector holds integers (int32, or uint32 under a modulus).
         modulus_bits: sums are taken modulo `2**modulus_bits` (uint32), or None.
         summable: messages of this form can be added under masks.
-        masking: how they are, once a secure sum is in the chain.
-        uniform: every client weighs 1.
-        public_count: how many clients a sum is of is no secret. It is one where a promise rests on secret sampling.
-        honest: the fewest honest clients a sum will ever be of.
-        sum_bits: the sum will be taken modulo `2**sum_bits`, which a noise stage must leave room in.
-        noise: what is added to the vector, once a noise stage is in the chain.
+        masking: the assumptions of the secure sum, once one is in the chain.
+        uniform: every client has weight 1.
+        public_count: the number of clients in a sum is not a secret. It is one if a promise rests on secret sampling.
+        honest: smallest number of honest clients in a sum.
+        sum_bits: the sum will be taken modulo `2**sum_bits`; a noise stage must leave room in it.
+        noise: the noise that is added to the vector, once a noise stage is in the chain.
     """
 
     dimension: int
@@ -108,15 +107,15 @@ class MessageSpec:
 
     @property
     def hides_nonfinite(self) -> bool:
-        """Nobody may see whose update was not finite: such a client is counted as all others, and sends zeros.
+        """Nobody may see whose update was not finite: such a client counts like any other, and sends zeros.
 
-        So it is under a noise stage, whose promise covers the divisor as well, and under masks.
+        This holds with a noise stage, whose promise also covers the divisor, and under masks.
         """
         return self.noise is not None or self.masking is not None
 
     @property
     def index_bits(self) -> int:
-        """Bits an index takes on the wire where only `nonzero` coordinates travel."""
+        """Bits of an index on the wire if only `nonzero` coordinates travel."""
         return max(1, (self.dimension - 1).bit_length())
 
     @property
@@ -130,7 +129,7 @@ class MessageSpec:
 
     @property
     def bytes(self) -> int:
-        """Length of one encoded message on the wire; `wire.pack` makes exactly this many."""
+        """Length of one encoded message on the wire: exactly what `wire.pack` makes."""
         return self.vector_bytes + 4 * len(self.auxiliary)
 
 
@@ -150,7 +149,7 @@ class BoundStage(NamedTuple):
 
 
 class Properties(NamedTuple):
-    """What a stage promises; every claim is tested by the one battery all stages go through.
+    """What a stage promises. All stages go through one battery of tests, which checks every claim.
 
     Attributes:
         unbiased: the expected decoded sum is the sum (of what lies within the stated bounds).
@@ -165,7 +164,7 @@ class Properties(NamedTuple):
     summable: bool = True
 
     def then(self, other: "Properties") -> "Properties":
-        """What holds of one stage followed by another: what holds of both."""
+        """The properties of one stage followed by another: those that both have."""
         return Properties(*(mine and theirs for mine, theirs in zip(self, other, strict=True)))
 
 
@@ -173,24 +172,24 @@ class Properties(NamedTuple):
 class Stage:
     """One step of aggregation.
 
-    What a stage *is* stands in its fields: nothing is decided by its name.
+    What a stage *is* stands in its fields: nothing depends on its name.
 
     Attributes:
-        name: as a person reads it, such as ``clip(0.5)``.
-        bind: `MessageSpec -> BoundStage`; raises `PlanError` where the stage cannot follow what came before.
+        name: for people, such as ``clip(0.5)``.
+        bind: `MessageSpec -> BoundStage`; raises `PlanError` if the stage cannot follow those before it.
         weighting: this stage decides the weight of a client.
-        settings: the arguments of the function that makes the stage, all of them, as plain values.
-        properties: what it promises.
-        kind: the name of that function, such as ``clip``; empty for a stage of one's own, which a plan's document can
-            name by its program only.
-        bounds_influence: no client moves the sum further than a bound that the stage sets, whatever its update is.
-        clips_to: the norm that longer vectors are scaled down to; None where nothing is scaled.
-        chained: a chain, of `parts` stages.
+        settings: all arguments of the function that makes the stage, as plain values.
+        properties: what the stage promises.
+        kind: name of that function, such as ``clip``; empty for a user's own stage, which a plan's document can identify
+            only by its program.
+        bounds_influence: the stage bounds how far one client can move the sum, whatever its update is.
+        clips_to: norm to which longer vectors are scaled down; None if the stage does not clip.
+        chained: the stage is a chain of `parts`.
         parts: the stages of a chain, in order; empty for a single stage.
-        masking: what a secure sum among the stages promises.
-        noise: what a noise stage among the stages is; its multiplier is None until it is calibrated.
-        with_noise: `(multiplier, bands) -> Stage`: the same with that noise multiplier, and so many bands where they
-            were left open; None where there is no noise stage.
+        masking: the assumptions of a secure sum among the stages.
+        noise: the request of a noise stage among the stages; its multiplier is None until it is calibrated.
+        with_noise: `(multiplier, bands) -> Stage`: the same stage with that noise multiplier, and with that many bands if
+            they were left open; None if there is no noise stage.
     """
 
     name: str
@@ -209,7 +208,7 @@ class Stage:
 
     @property
     def singles(self) -> tuple["Stage", ...]:
-        """The stages this is made of: itself, where it is no chain."""
+        """The stages of a chain; the stage itself if it is not a chain."""
         return self.parts if self.chained else (self,)
 
     def __repr__(self) -> str:
@@ -229,20 +228,20 @@ def require_real(spec: MessageSpec, stage: str) -> None:
         raise PlanError(
             f"a chain with {stage} after the noise",
             given=f"{spec.noise.mechanism} noise before it",
-            expected="nothing but secure_sum after the noise, which was measured for the vector as it is there",
+            expected="only secure_sum after the noise, which is calibrated for the vector at that point",
             do=f"Move {stage} before the noise.",
         )
     if spec.integer:
         raise PlanError(
             f"a chain with {stage} after quantize",
-            given="a vector of whole numbers",
+            given="a vector of integers",
             expected="a vector of real numbers",
             do=f"Move {stage} before quantize.",
         )
 
 
 def require_positive(stage: str, setting: str, value: float) -> float:
-    """`value` as a float; raises `PlanError` unless it is a number that float32 arithmetic has room for."""
+    """`value` as a float; raises `PlanError` unless it is a number from 2^-64 to 2^64."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
         raise PlanError(
             f"{stage} {setting}",
@@ -254,21 +253,21 @@ def require_positive(stage: str, setting: str, value: float) -> float:
         raise PlanError(
             f"{stage} {setting}",
             given=repr(value),
-            expected="a number from 2^-64 to 2^64: beyond, products and squares of float32 overflow or vanish",
+            expected="a number from 2^-64 to 2^64: outside, float32 products and squares overflow or vanish",
             do="Choose another unit.",
         )
     return float(value)
 
 
 def fits(value: float) -> bool:
-    """Whether float32 has room for `value` times, and over, anything else that is stated of a message."""
+    """Whether products and quotients of `value` with other bounds of a message stay within float32."""
     return 2.0**-64 <= value <= 2.0**64
 
 
 def require_integer(stage: str, setting: str, value: int, low: int, high: int | None = None) -> int:
     """`value`; raises `PlanError` unless it is an int in `[low, high]`."""
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    if not whole or value < low or (high is not None and value > high):
+    is_integer = isinstance(value, int) and not isinstance(value, bool)
+    if not is_integer or value < low or (high is not None and value > high):
         raise PlanError(
             f"{stage} {setting}",
             given=repr(value),

@@ -1,7 +1,7 @@
-"""What becomes of numbers that are not finite, and norms that are never underestimated.
+"""Numbers that are not finite, and norms that are never underestimated.
 
-A vector may come in finite and overflow in a stage. A bound on it is then worth nothing, so every stage that promises
-one decides on the vector as it is there: one that is not finite counts as zeros.
+A vector may be finite at first and overflow in a stage, so a bound that was true of it no longer holds. Every stage that
+promises a bound therefore checks the vector itself, and replaces one that is not finite by zeros.
 """
 
 import jax
@@ -9,26 +9,28 @@ import jax.numpy as jnp
 
 
 def finite(values: jax.Array) -> jax.Array:
-    """Whether all of `values` are finite: a bool scalar. One sum tells: less itself, only other numbers are not 0."""
+    """Whether all of `values` are finite: a bool scalar. `x - x` is 0 for finite numbers and NaN for others."""
     return jnp.sum(values - values) == 0.0
 
 
 def finite_or_zero(vector: jax.Array) -> jax.Array:
-    """`vector`, or zeros where any of it is infinite or not a number."""
+    """`vector`, or zeros if any coordinate is infinite or NaN."""
     return jnp.where(finite(vector), vector, jnp.zeros_like(vector))
 
 
 def known(values: jax.Array, otherwise: jax.typing.ArrayLike) -> jax.Array:
-    """`values`, with `otherwise` for those that are not finite: a clip may let them pass, and as whole numbers they may
-    be anything."""
+    """`values`, with `otherwise` in place of those that are not finite.
+
+    A clip may let NaN pass, and its conversion to an integer is undefined.
+    """
     return jnp.where(jnp.isfinite(values), values, otherwise)
 
 
 def square(vector: jax.Array) -> jax.Array:
     """The squared norm of a float32 `vector`, not finite if the vector is not.
 
-    As a product, whose terms are added in blocks, so that many small ones are not lost beside a large one. That is the
-    compiler's doing: a test holds it to a millionth, where promises have room for fifteen. An accelerator would round
-    the terms to fewer digits if it were not told.
+    Computed as a dot product, whose terms the compiler adds in blocks, so that many small terms are not lost beside a large
+    one. A test requires a relative error below 1e-6; promises leave room for 1.5e-5. Without the highest precision, an
+    accelerator would round the terms to fewer digits.
     """
     return jnp.vdot(vector, vector, precision=jax.lax.Precision.HIGHEST)

@@ -1,4 +1,4 @@
-"""The sum a server may see: whole numbers modulo 2^b, with everything that travels inside one vector."""
+"""The sum that a server may see: integers modulo 2^b, with everything that travels in one vector."""
 
 import math
 from dataclasses import asdict
@@ -20,7 +20,7 @@ from fairyring.aggregation.finite import known
 from fairyring.core.errors import PlanError
 from fairyring.core.words import sixteen_bits
 
-_FINEST = 1 << 24  # a float32 tells no more values apart in [0, bound]
+_FINEST = 1 << 24  # float32 cannot distinguish more values in [0, bound]
 
 
 def secure_sum(
@@ -33,32 +33,31 @@ def secure_sum(
 ) -> Stage:
     """Show the server only the sum: messages become uint32 vectors that add modulo `2^modulus_bits`, under masks.
 
-    This stage is the encoding, and the statement of what is promised; the masks are the protocol's
-    (`fairyring.secagg`), which runs behind it: with real messages in `simulate(..., secure_sum="protocol")`, and on
-    devices. In a simulation without it the integers are added as they are, which gives the same sums, to the last bit,
-    and **protects nothing**.
+    This stage encodes the vector and states what is promised. The masks are added by the protocol in `fairyring.secagg`,
+    which runs on devices, and with real messages in `simulate(..., secure_sum="protocol")`. A simulation without the
+    protocol adds the integers directly. That gives exactly the same sums and **protects nothing**.
 
-    The quantised vector is taken modulo `2^b`. Auxiliary coordinates (weight, means) follow it in the same vector
-    `[dimension + len(auxiliary)]`, as fixed-point numbers: `[0, bound]` in `min(2^24, floor((2^b - 1) / cohort))`
-    levels with stochastic rounding, so a sum is right on average and within `cohort * bound / levels`. That
-    no sum can overflow is proved when the plan is made. On the wire a coordinate takes `modulus_bits` bits.
+    The quantised vector is taken modulo `2^b`. Auxiliary values (weight, means) follow it in the same vector
+    `[dimension + len(auxiliary)]` as fixed-point numbers: `[0, bound]` in `min(2^24, floor((2^b - 1) / cohort))` levels with
+    stochastic rounding. So a sum is unbiased, with an error within `cohort * bound / levels`. That no sum can overflow is
+    checked when the plan is made. A coordinate takes `modulus_bits` bits on the wire.
 
-    Decoding reads only the low `modulus_bits` bits, so a plain wrapping sum of uint32 may be given to it.
+    Decoding reads only the low `modulus_bits` bits, so it accepts a plain wrapping sum of uint32.
 
     Args:
         modulus_bits: `b`, 16 to 32.
-        threat: what the server is trusted with: `"semi_honest"` (it follows the protocol and looks at all it sees) or
-            `"semi_malicious"` (it may also tell clients different stories of who stayed).
-        adversarial_rate: the share of clients that may work together with it.
-        dropout_rate: the share of clients that may vanish before the sum is lost.
-        minimum_cohort: a sum of fewer clients is never released, at least 3; without it half the cohort, or a quarter
-            of the most clients of a Poisson cohort.
+        threat: how far the server is trusted: `"semi_honest"` (it follows the protocol but looks at everything it
+            receives) or `"semi_malicious"` (it may also announce different survivors to different clients).
+        adversarial_rate: fraction of clients that may work together with the server.
+        dropout_rate: fraction of clients that may vanish before the sum is lost.
+        minimum_cohort: a sum of fewer clients is never released; at least 3. By default half the cohort, or a quarter
+            of the maximum of a Poisson cohort.
 
     Raises:
-        PlanError: `modulus_bits` is out of range; when bound to a spec: the vector is not quantised,
-            cannot be summed under masks, an auxiliary coordinate has no bound, or a sum might overflow (the error
-            names the modulus, bits or cohort that would do). When a plan is made: no neighbour graph is both secure
-            and able to recover at these rates (the error names the nearest that would do).
+        PlanError: `modulus_bits` is out of range. When bound: the vector is not quantised or cannot be summed under
+            masks, an auxiliary value has no bound, or a sum might overflow (the error names a modulus, bits or cohort
+            that would work). When a plan is made: no neighbour graph is both secure and able to recover at these
+            rates (the error names the nearest that would work).
     """
     require_integer("secure_sum", "modulus_bits", modulus_bits, 16, 32)
     masking = Masking(modulus_bits, threat, adversarial_rate, dropout_rate, minimum_cohort)
@@ -74,7 +73,7 @@ def secure_sum(
         to_levels = np.asarray([levels / s.bound if s.bound > 0 else 0.0 for s in spec.auxiliary], np.float32)
 
         def encode(message: Message, client_key: jax.Array, round_key: jax.Array) -> Message:
-            # Beyond its bound a coordinate would overflow into its neighbours' meaning.
+            # A value beyond its bound could overflow the sum.
             exact = jnp.minimum(
                 jnp.clip(known(message.auxiliary, 0.0), 0.0, bounds) * to_levels, float(levels)
             )
@@ -86,7 +85,7 @@ def secure_sum(
 
         def decode(total: Message, round_key: jax.Array) -> Message:
             vector = total.vector[: spec.dimension]
-            # Shifting the sign bit up and back extends it.
+            # Shifting the sign bit up and back extends the sign.
             signed = jax.lax.bitcast_convert_type(vector << spare.astype(np.uint32), jnp.int32) >> spare
             auxiliary = (total.vector[spec.dimension :] & mask).astype(jnp.float32)
             return Message(signed, auxiliary * (bounds / np.float32(levels)))
@@ -129,7 +128,7 @@ def _check(spec: MessageSpec, name: str, modulus_bits: int) -> None:
             raise PlanError(
                 f"{name}, coordinate {auxiliary.name!r}",
                 given="no bound",
-                expected="a known largest value for everything that travels",
+                expected="a known bound for everything that travels",
                 do=f"Use {first}, and give the metric a bound if it has none.",
             )
     largest = spec.cohort * int(spec.linf)
@@ -137,13 +136,13 @@ def _check(spec: MessageSpec, name: str, modulus_bits: int) -> None:
         needed = largest.bit_length() + 1
         fits = ((1 << (modulus_bits - 1)) - 1) // int(spec.linf)
         levels = ((1 << (modulus_bits - 1)) - 1) // spec.cohort
-        bits = (levels + 1).bit_length() if levels else 0  # the most with 2^(bits-1) - 1 <= levels
+        bits = (levels + 1).bit_length() if levels else 0  # the largest with 2^(bits-1) - 1 <= levels
         ways = [f"modulus_bits={needed}"] if needed <= 32 else []
         ways += [f"quantize(bits={bits})"] if bits >= 2 else []
         ways += [f"a cohort of at most {fits}"] if fits else []
         raise PlanError(
             name,
-            given=f"{spec.cohort} clients of {int(spec.linf)} levels either side",
+            given=f"{spec.cohort} clients of {int(spec.linf)} levels on either side of 0",
             expected=f"a sum below 2^{modulus_bits - 1}, so that it cannot wrap around",
             do=f"Use {' or '.join(ways) or 'fewer bits and a larger modulus'}.",
         )

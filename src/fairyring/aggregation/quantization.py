@@ -1,4 +1,4 @@
-"""Real numbers as few bits each, right on average."""
+"""Unbiased rounding of real numbers to a few bits each."""
 
 import jax
 import jax.numpy as jnp
@@ -22,23 +22,21 @@ def quantize(bits: int = 8, bound: float | None = None) -> Stage:
     """Uniform quantisation with stochastic rounding (Suresh et al. 2017; Alistarh et al. 2017).
 
     The range `[-bound, bound]` has `2 L + 1` levels, `L = 2^(bits-1) - 1`, one `step = bound / L` apart. A
-    value
-    goes to one of the two levels around it, with probabilities that make it right on average: the error of
-    one coordinate is below one step, its variance at most `step^2 / 4`, its bias at most `2^-17` steps
-    (sixteen random bits a coordinate). Zero stays zero. **Values beyond the range are clamped** to it, and
-    only there the result is biased. A vector that is not finite becomes zeros.
+    value is rounded to one of the two levels around it, with probabilities that make it unbiased. The error of a coordinate
+    is below one step, its variance at most `step^2 / 4`, and its bias at most `2^-17` steps (sixteen random bits per
+    coordinate). Zero stays zero. **Values beyond the range are clamped**, and only then is the result biased. A vector that
+    is not finite becomes zeros.
 
-    Rounding is integer arithmetic after one multiplication, so it gives the same bits wherever it is
-    compiled.
+    Rounding is integer arithmetic after one multiplication, so every compiler gives the same bits.
 
     Args:
-        bits: bits a coordinate takes on the wire, 2 to 16.
-        bound: half the range. By default what the chain knows of a coordinate's size: after `clip` alone that
-            is the clip norm, after `rotate` far less.
+        bits: bits of a coordinate on the wire, 2 to 16.
+        bound: half the range. By default the bound that the chain knows for a coordinate: after `clip` alone that is the
+            clip norm, after `rotate` it is far less.
 
     Raises:
-        PlanError: `bits` or `bound` is out of range; when bound to a spec: no range is known, or the sum of
-            a cohort's levels does not fit into 32 bits.
+        PlanError: `bits` or `bound` is out of range; when bound: no range is known, or the sum of a cohort's
+            levels does not fit into 32 bits.
     """
     require_integer("quantize", "bits", bits, 2, 16)
     if bound is not None:
@@ -53,8 +51,8 @@ def quantize(bits: int = 8, bound: float | None = None) -> Stage:
             raise PlanError(
                 name,
                 given="a vector of unknown range",
-                expected="a bound on the size of a coordinate",
-                do="Put clip(norm), best followed by rotate(), before it, or give quantize(bound=...); "
+                expected="a bound on the magnitude of a coordinate",
+                do="Put clip(norm), ideally followed by rotate(), before it, or give quantize(bound=...); "
                 "after weight_by_examples the range is known only with a bound.",
             )
         if spec.cohort * levels >= 1 << 31:
@@ -67,9 +65,9 @@ def quantize(bits: int = 8, bound: float | None = None) -> Stage:
         step = limit / levels
 
         def encode(message: Message, client_key: jax.Array, round_key: jax.Array) -> Message:
-            # What is clipped is finite.
+            # A clipped vector is finite.
             vector = message.vector if spec.l2 is not None else finite_or_zero(message.vector)
-            # In 65536ths of a step. The only rounding of floats, and the largest value is exact in float32.
+            # In 65536ths of a step. This is the only rounding of floats, and the largest value is exact in float32.
             fine = jax.lax.round(vector * (65536.0 / step), jax.lax.RoundingMethod.TO_NEAREST_EVEN)
             fine = jnp.clip(fine, -levels * 65536.0, levels * 65536.0).astype(jnp.int32)
             return Message((fine + sixteen_bits(client_key, spec.dimension)) >> 16, message.auxiliary)
@@ -86,5 +84,5 @@ def quantize(bits: int = 8, bound: float | None = None) -> Stage:
 
     properties = Properties(unbiased=True, linear=False, lossless=False)
     settings = (("bits", bits), ("bound", bound))
-    # What lies beyond the range is clamped to it, whoever set it.
+    # Values beyond the range are clamped, whoever set the range.
     return Stage(name, bind, False, settings, properties, "quantize", bounds_influence=True)

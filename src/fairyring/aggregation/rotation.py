@@ -1,4 +1,4 @@
-"""Spreading a vector evenly over its coordinates before it is quantised or thinned out."""
+"""Random rotation: spreads a vector evenly over its coordinates before it is quantised or subsampled."""
 
 import math
 
@@ -16,19 +16,17 @@ _LARGEST = 1 << 18
 def rotate(block: int | None = None, *, failure: float = 1e-6) -> Stage:
     """Random Hadamard rotation, block by block (Suresh et al. 2017; Kairouz, Liu, Steinke 2021).
 
-    The vector is padded with zeros to whole blocks, signs are flipped at random (shared by the round), and
-    each block is multiplied by a normalised Hadamard matrix. Norms are kept; coordinates become nearly equal
-    in size, so that a quantiser's range is far smaller: about `|x| sqrt(2 ln(2 D / failure) / block)` in
-    place of `|x|`. The matrix is the Kronecker product of two Hadamard matrices, up to an order of
-    coordinates within the block, applied as two matrix products; the decoded vector differs by float32
-    rounding only.
+    The vector is padded with zeros to whole blocks, signs are flipped at random (shared by the round), and each block is
+    multiplied by a normalised Hadamard matrix. Norms are kept. Coordinates become nearly equal in magnitude, so a
+    quantiser's range can be far smaller: about `|x| sqrt(2 ln(2 D / failure) / block)` instead of `|x|`. Up to the order of
+    coordinates within a block, the matrix is the Kronecker product of two Hadamard matrices, applied as two matrix
+    products. The decoded vector differs from the original only by float32 rounding.
 
     Args:
         block: length of a block, a power of two from 2 to 2^18. Larger blocks spread better and pad more. By
-            default the largest up to 4096 that pads at most a sixteenth (or 63 coordinates).
-        failure: probability, over the round's signs, that some coordinate of one message lies beyond the
-            bound stated as `spec.linf` (a quantiser clamps it). With 0 the guaranteed bound is stated,
-            which knows nothing of the signs and is hardly better than none.
+            default the largest up to 4096 that pads by at most a sixteenth, or 63 coordinates.
+        failure: allowed probability, over the round's signs, that some coordinate of a message exceeds the bound stated
+            as `spec.linf` (a quantiser clamps it). With 0 the stated bound is guaranteed, but hardly better than none.
 
     Raises:
         PlanError: `block` is not such a power of two, or `failure` is not in `[0, 1)`.
@@ -88,8 +86,8 @@ def _fitting(dimension: int) -> int:
 
 
 def _spread(spec: MessageSpec, block: int, padded: int, failure: float) -> tuple[float | None, float]:
-    """The stated bound on a rotated coordinate and the probability that it is broken."""
-    # The norm of one block, which is all that one rotated coordinate sees.
+    """The bound on a rotated coordinate, and the probability that it is exceeded."""
+    # The norm of one block: a rotated coordinate depends only on its block.
     norms = [math.inf if spec.l2 is None else spec.l2]
     norms.append(math.inf if spec.linf is None else spec.linf * math.sqrt(block))
     norm = min(norms)
@@ -98,27 +96,29 @@ def _spread(spec: MessageSpec, block: int, padded: int, failure: float) -> tuple
     inherited = spec.linf_failure if norms[1] < norms[0] else 0.0
     if failure == 0:
         return norm, inherited
-    # Hoeffding for a sum of independent signs, over all coordinates.
+    # Hoeffding's inequality for a sum with independent signs, and a union bound over all coordinates.
     probable = norm * math.sqrt(2 * math.log(2 * padded / failure) / block)
     return (probable, failure + inherited) if probable < norm else (norm, inherited)
 
 
 def _hadamard(x: jax.Array, rows: int, columns: int) -> jax.Array:
-    """Each block of `x`, as a matrix `[rows, columns]`, becomes `H X^T H`, `[columns, rows]`: its own inverse
-    with the factors swapped. Leaving out the second transposition leaves the coordinates in another order and
-    saves a pass over memory; with factors up to 64 both products are compute-bound."""
+    """Each block of `x`, as a matrix `[rows, columns]`, becomes `H X^T H`, `[columns, rows]`.
+
+    With the factors swapped it is its own inverse. Leaving out the second transposition leaves the coordinates in another
+    order and saves a pass over memory. With factors up to 64, both products are compute-bound.
+    """
     y = _product(x.reshape(-1, columns), columns)
     y = _product(jnp.swapaxes(y.reshape(-1, rows, columns), 1, 2).reshape(-1, rows), rows)
     return y.reshape(-1)
 
 
 def _product(x: jax.Array, order: int) -> jax.Array:
-    """Each row of `x` times the Hadamard matrix. An accelerator would round it to fewer digits, and norms are kept."""
+    """Each row of `x` times the Hadamard matrix, in full precision, so that norms are kept on accelerators too."""
     return jnp.matmul(x, _matrix(order), precision=jax.lax.Precision.HIGHEST)
 
 
 def _matrix(order: int) -> np.ndarray:
-    """The symmetric, orthogonal Hadamard matrix of Sylvester, float32 `[order, order]`."""
+    """Sylvester's symmetric, orthogonal Hadamard matrix: float32 `[order, order]`."""
     matrix = np.ones((1, 1), np.float32)
     while len(matrix) < order:
         matrix = np.kron(np.asarray([[1, 1], [1, -1]], np.float32), matrix)

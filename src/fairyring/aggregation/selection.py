@@ -1,4 +1,4 @@
-"""Sending the largest coordinates only."""
+"""Sending only the largest coordinates."""
 
 import jax
 import jax.numpy as jnp
@@ -10,18 +10,18 @@ from fairyring.aggregation.contract import BoundStage, Message, MessageSpec, Pro
 def top_k(k: int | None = None, *, fraction: float | None = None) -> Stage:
     """Send the client's `k` largest coordinates as (index, value) pairs (Aji, Heafield 2017).
 
-    `|x - sent|^2 <= (1 - k/d) |x|^2`; what is left out is lost (biased). Each client chooses other
-    coordinates and the choice tells about its data, so **messages cannot be added under masks**:
-    `secure_sum` refuses them. In between the vector stays `[dimension]` with zeros, which a quantiser keeps;
-    only the wire is shorter. For sums under masks use `random_k` or `count_sketch`.
+    `|x - sent|^2 <= (1 - k/d) |x|^2`; what is left out is lost (biased). Each client chooses its own coordinates, and the
+    choice reveals something about its data, so **messages cannot be added under masks**: `secure_sum` refuses them. Between
+    the stages the vector stays `[dimension]` with zeros, which a quantiser keeps; only the message on the wire is
+    shorter. For sums under masks use `random_k` or `count_sketch`.
 
     Args:
-        k: how many coordinates to send.
-        fraction: or which part of them, in `(0, 1]`.
+        k: number of coordinates to send.
+        fraction: or the fraction of coordinates, in `(0, 1]`.
 
     Raises:
-        PlanError: not exactly one of `k` and `fraction` is given, or it is out of range; when bound to a
-            spec: `k` is larger than the dimension.
+        PlanError: not exactly one of `k` and `fraction` is given, or it is out of range; when bound:
+            `k` is larger than the dimension.
     """
     check_count("top_k", k, fraction)
     name = f"top_k({f'k={k}' if k is not None else f'fraction={fraction:g}'})"
@@ -35,8 +35,8 @@ def top_k(k: int | None = None, *, fraction: float | None = None) -> Stage:
 
         def encode(message: Message, client_key: jax.Array, round_key: jax.Array) -> Message:
             _, index = jax.lax.top_k(jnp.abs(message.vector), count)
-            kept = jnp.zeros_like(message.vector).at[index].set(message.vector[index], unique_indices=True)
-            return Message(kept, message.auxiliary)
+            sparse = jnp.zeros_like(message.vector).at[index].set(message.vector[index], unique_indices=True)
+            return Message(sparse, message.auxiliary)
 
         nonzero = count if spec.nonzero is None else min(count, spec.nonzero)
         return BoundStage(spec.replace(nonzero=nonzero, summable=False), encode, decode)

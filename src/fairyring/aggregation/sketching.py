@@ -1,4 +1,4 @@
-"""A vector folded into a small table from which each coordinate can be estimated."""
+"""Count sketches: a vector hashed into a small table from which each coordinate can be estimated."""
 
 import math
 from typing import Literal
@@ -22,23 +22,22 @@ from fairyring.core.words import below, signs
 def count_sketch(
     rows: int, columns: int, *, estimate: Literal["mean", "median"] = "mean", failure: float = 1e-6
 ) -> Stage:
-    """CountSketch (Charikar, Chen, Farach-Colton 2002), its hashes shared by the round.
+    """CountSketch (Charikar, Chen, Farach-Colton 2002), with hashes shared by the round.
 
-    Each row of the table adds every coordinate, with a random sign, into one of `columns` cells; sketches of
-    clients add up to the sketch of the sum, also under masks. The estimate of one row is right on average
-    with a mean squared error of at most `|x|^2 / columns` a coordinate; the mean of the rows divides that by
-    `rows`. The median of the rows is right on average too and resists a few heavy coordinates, but is not
-    linear in the sketch.
+    Each row of the table adds every coordinate, with a random sign, to one of `columns` cells. The sketches of clients add
+    up to the sketch of the sum, also under masks. The estimate from one row is unbiased, with a mean squared error of at
+    most `|x|^2 / columns` per coordinate; the mean of the rows divides that by `rows`. The median of the rows is unbiased
+    too, and is robust to a few heavy coordinates, but not linear in the sketch.
 
-    The hash cuts the vector into runs of `columns` and turns each run by a random distance: two coordinates
-    of one run never collide, two of different runs collide with probability `1 / columns`, which is all the
-    bound needs, and a row costs one pass over the vector without scattered writes.
+    The hash cuts the vector into runs of `columns` coordinates and rotates each run by a random distance. Two coordinates
+    of the same run never collide; two of different runs collide with probability `1 / columns`, which is all that the
+    bound needs. A row costs one pass over the vector, without scattered writes.
 
     Args:
         rows, columns: shape of the table, each at least 1.
         estimate: ``"mean"`` or ``"median"`` of the rows.
-        failure: probability, over the round's signs, that some cell of one message lies beyond
-            `spec.linf`; 0 states the guaranteed bound.
+        failure: allowed probability, over the round's signs, that some cell of a message exceeds `spec.linf`; with 0 the
+            bound is guaranteed.
 
     Raises:
         PlanError: a setting is out of range.
@@ -62,13 +61,13 @@ def count_sketch(
         require_real(spec, name)
         runs = -(-spec.dimension // columns)
 
-        def turns(round_key: jax.Array) -> tuple[jax.Array, jax.Array]:
-            """Key of the signs of each row `[rows]`, and how far each run is turned: int32 `[rows, runs]`."""
+        def rotations(round_key: jax.Array) -> tuple[jax.Array, jax.Array]:
+            """Key of the signs of each row `[rows]`, and the rotation of each run: int32 `[rows, runs]`."""
             distance = below(jax.random.fold_in(round_key, 0), jnp.full((rows * runs,), columns, jnp.int32))
             keys = jax.vmap(lambda row: jax.random.fold_in(round_key, row))(jnp.arange(1, rows + 1))
             return keys, distance.reshape(rows, runs)
 
-        def turn(run: jax.Array, distance: jax.Array) -> jax.Array:
+        def rotated(run: jax.Array, distance: jax.Array) -> jax.Array:
             return jax.lax.dynamic_slice(jnp.concatenate([run, run]), (columns - distance,), (columns,))
 
         def encode(message: Message, client_key: jax.Array, round_key: jax.Array) -> Message:
@@ -79,18 +78,18 @@ def count_sketch(
                 signed = x * signs(key, runs * columns).reshape(runs, columns)
 
                 def add(table: jax.Array, run: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
-                    return table + turn(*run), None
+                    return table + rotated(*run), None
 
                 return None, jax.lax.scan(add, jnp.zeros((columns,), jnp.float32), (signed, distances))[0]
 
-            return Message(jax.lax.scan(row, None, turns(round_key))[1].reshape(-1), message.auxiliary)
+            return Message(jax.lax.scan(row, None, rotations(round_key))[1].reshape(-1), message.auxiliary)
 
         def decode(total: Message, round_key: jax.Array) -> Message:
-            keys, distances = turns(round_key)
+            keys, distances = rotations(round_key)
 
             def row(shared: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
                 cells, key, back = shared
-                runs_back = jax.lax.map(lambda distance: turn(cells, columns - distance), back)
+                runs_back = jax.lax.map(lambda distance: rotated(cells, columns - distance), back)
                 return runs_back.reshape(-1) * signs(key, runs * columns)
 
             estimates = jax.lax.map(row, (total.vector.reshape(rows, columns), keys, distances))
@@ -111,7 +110,7 @@ def count_sketch(
 
 
 def _cell_bound(spec: MessageSpec, runs: int, cells: int, failure: float) -> tuple[float | None, float]:
-    """The stated bound on a cell (one coordinate a run, signed) and the probability that it is broken."""
+    """The bound on a cell (a signed sum of one coordinate per run), and the probability that it is exceeded."""
     by_norm = math.inf if spec.l2 is None else spec.l2
     by_size = math.inf if spec.linf is None else spec.linf * math.sqrt(runs)
     norm = min(by_norm, by_size)  # of the coordinates that meet in one cell

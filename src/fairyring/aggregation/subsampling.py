@@ -1,4 +1,4 @@
-"""Sending a random part of the coordinates, the same part for every client of a round."""
+"""Sending random coordinates, the same for every client of a round."""
 
 import jax
 import jax.numpy as jnp
@@ -11,22 +11,22 @@ from fairyring.core.words import below
 def random_k(k: int | None = None, *, fraction: float | None = None) -> Stage:
     """Send `k` random coordinates, chosen anew each round with the round's shared key (Konecny et al. 2016).
 
-    The vector is cut into `k` strata of equal length `s` (to within one) and one coordinate of each is
-    chosen, uniformly. The server multiplies it by the length of its stratum, so the result is right on
-    average, with `E|decoded - x|^2 = sum over coordinates of (s - 1) x^2`, that is at most `(ceil(d/k) - 1)
-    |x|^2`: the same as for `k` coordinates drawn without strata. All clients send the same coordinates, so
-    messages stay short and add up under masks, and no index travels. Put `rotate()` before it.
+    The vector is cut into `k` strata of equal length `s` (to within one), and one coordinate of each is chosen uniformly. The
+    server multiplies it by the length of its stratum, so the result is unbiased, with `E|decoded - x|^2` the sum over
+    coordinates of `(s - 1) x^2`. That is at most `(ceil(d/k) - 1) |x|^2`, the same as for `k` coordinates drawn without
+    strata. All clients send the same coordinates, so messages are short, add up under masks, and contain no indices. Put
+    `rotate()` before it.
 
-    Strata need no permutation of all coordinates: `k` draws and a gather. The choice depends on the round
-    only, so a compiler may lift it out of a loop over clients; recomputing it costs `k` cipher blocks.
+    Strata need no permutation of all coordinates, only `k` draws and a gather. The choice depends only on the round, so a
+    compiler may hoist it out of a loop over clients; computing it again costs `k` cipher blocks.
 
     Args:
-        k: how many coordinates to send.
-        fraction: or which part of them, in `(0, 1]`.
+        k: number of coordinates to send.
+        fraction: or the fraction of coordinates, in `(0, 1]`.
 
     Raises:
-        PlanError: not exactly one of `k` and `fraction` is given, or it is out of range; when bound to a
-            spec: `k` is larger than the dimension.
+        PlanError: not exactly one of `k` and `fraction` is given, or it is out of range; when bound:
+            `k` is larger than the dimension.
     """
     check_count("random_k", k, fraction)
     name = f"random_k({f'k={k}' if k is not None else f'fraction={fraction:g}'})"
@@ -34,7 +34,9 @@ def random_k(k: int | None = None, *, fraction: float | None = None) -> Stage:
     def bind(spec: MessageSpec) -> BoundStage:
         require_real(spec, name)
         count = count_of("random_k", k, fraction, spec.dimension)
-        short, longer = divmod(spec.dimension, count)  # the first `longer` strata have one coordinate more
+        short, longer = divmod(
+            spec.dimension, count
+        )  # the first `longer` strata are longer by one coordinate
 
         def chosen(round_key: jax.Array) -> tuple[jax.Array, jax.Array]:
             """The chosen coordinate of each stratum and the stratum's length: int32 `[count]` each."""

@@ -1,11 +1,11 @@
-"""How much each client counts.
+"""The weight of each client.
 
-The message that comes in carries the number of examples in `auxiliary[0]` and the client's means in `auxiliary[1:]`. A
-weighting stage turns `auxiliary[0]` into the weight, multiplies everything else by it, and divides by the total
-weight on the server, so that what comes out is the weighted mean. The weight itself travels as one more
-coordinate: nothing about one client is sent beside the message.
+The incoming message has the number of examples in `auxiliary[0]` and the client's means in `auxiliary[1:]`. A weighting
+stage turns `auxiliary[0]` into the weight, multiplies everything else by it, and divides by the total weight on the
+server. So the result is the weighted mean. The weight travels as one more coordinate: nothing about a single client is
+sent outside the message.
 
-A mean that is not finite counts as its bound, and such a number of examples as 0.
+A mean that is not finite counts as its bound, and a number of examples that is not finite as 0.
 """
 
 import math
@@ -33,12 +33,12 @@ _PROPERTIES = Properties(unbiased=True, linear=True, lossless=True)
 
 
 def weight_by_examples(bound: float | None = None) -> Stage:
-    """Count a client in proportion to its examples, as FedAvg does (McMahan et al. 2017).
+    """Weight each client by its number of examples, as FedAvg does (McMahan et al. 2017).
 
     Args:
-        bound: the most examples that count. The weight is then `min(n, bound) / bound`, in `[0, 1]`; a bound
-            taken from the population's sizes (the largest, or the 90th percentile) keeps one client from
-            dominating, and is needed under `secure_sum` and for privacy. Without it the weight is `n`.
+        bound: number of examples above which no more count. The weight is then `min(n, bound) / bound`, in `[0, 1]`.
+            A bound taken from the population's sizes (the largest, or the 90th percentile) keeps one client from
+            dominating, and is required by `secure_sum` and for privacy. Without it the weight is `n`.
 
     Raises:
         PlanError: `bound` is not a finite number above 0.
@@ -57,7 +57,7 @@ def weight_by_examples(bound: float | None = None) -> Stage:
 
 
 def weight_uniformly() -> Stage:
-    """Count every client once, whatever the number of its examples."""
+    """Give every client weight 1, whatever its number of examples."""
 
     def bind(spec: MessageSpec) -> BoundStage:
         return _bind(spec, "weight_uniformly()", jnp.ones_like, 1.0, uniform=True)
@@ -77,24 +77,24 @@ def _bind(
     if not spec.auxiliary:
         raise PlanError(
             name,
-            given="a message with nothing beside the vector",
+            given="a message without auxiliary values",
             expected="the number of examples as auxiliary[0]",
-            do="Bind the chain to a spec whose first auxiliary coordinate is the number of examples.",
+            do="Bind the chain to a spec whose first auxiliary value is the number of examples.",
         )
     for auxiliary in spec.auxiliary:
         if math.isfinite(auxiliary.bound) and auxiliary.bound != 0 and not fits(auxiliary.bound):
             raise PlanError(
                 f"{name}, coordinate {auxiliary.name!r}",
                 given=f"a bound of {auxiliary.bound:g}",
-                expected="0, or a number from 2^-64 to 2^64: beyond, products of float32 overflow or vanish",
-                do="Give it in another unit.",
+                expected="0, or a number from 2^-64 to 2^64: outside, float32 products overflow or vanish",
+                do="Express it in another unit.",
             )
     bounds = np.asarray([auxiliary.bound for auxiliary in spec.auxiliary], np.float32)
-    # What is not finite is no number of examples; elsewhere it is as bad as can be, as a loss that overflowed.
+    # A number of examples that is not finite counts as 0. A mean that is not finite counts as its bound: a loss may overflow.
     unknown = np.concatenate([np.zeros(1, np.float32), bounds[1:]])
 
     def encode(message: Message, client_key: jax.Array, round_key: jax.Array) -> Message:
-        # A metric above its bound would overflow a fixed-point coordinate later.
+        # A metric above its bound would later overflow a fixed-point number.
         auxiliary = jnp.clip(known(message.auxiliary, unknown), 0.0, bounds)
         w = weight(auxiliary[0])
         return Message(message.vector * w, jnp.concatenate([w[None], auxiliary[1:] * w]))

@@ -1,11 +1,10 @@
 """One client's encoded message as bytes, and back. The length is always `spec.bytes`.
 
-The vector comes first, then the auxiliary coordinates as little-endian float32. Whole numbers take `spec.bits`
-bits each, two's complement, least significant bit first, without gaps; real numbers are little-endian
-float32. Where only `spec.nonzero` coordinates travel, their indices come first (ascending,
-`spec.index_bits` bits each), then their values. Bits left over in the vector's last byte are zero. Every
-message has exactly one form in bytes, or, where fewer coordinates are nonzero than may be, one that `pack`
-chooses: the first zeros fill up.
+The vector comes first, then the auxiliary values as little-endian float32. Integers take `spec.bits` bits each, in two's
+complement, least significant bit first, without gaps. Real numbers are little-endian float32. If only `spec.nonzero`
+coordinates travel, their indices come first (ascending, `spec.index_bits` bits each), then their values. Unused bits of
+the vector's last byte are zero. So every message has exactly one encoding. The exception is a message with fewer nonzero
+coordinates than allowed: there `pack` adds the first zeros.
 """
 
 from typing import Any, Never, cast
@@ -23,10 +22,10 @@ def pack(message: Message, spec: MessageSpec) -> bytes:
     Args:
         message: NumPy arrays: vector `[spec.dimension]` (float32, or int32/uint32 where `spec.integer`),
             auxiliary float32 `[len(spec.auxiliary)]`.
-        spec: what the bound chain says of it.
+        spec: the spec of the bound chain.
 
     Raises:
-        WireError: the message does not have this form.
+        WireError: the message does not have this shape or type, or a value is out of range.
     """
     vector, auxiliary = np.asarray(message.vector), np.asarray(message.auxiliary)
     if vector.shape != (spec.dimension,) or auxiliary.shape != (len(spec.auxiliary),):
@@ -50,9 +49,9 @@ def pack(message: Message, spec: MessageSpec) -> bytes:
 
 
 def unpack(data: bytes, spec: MessageSpec) -> Message:
-    """The message that `data` holds, as NumPy arrays: the inverse of `pack`.
+    """The message in `data`, as NumPy arrays: the inverse of `pack`.
 
-    The length is checked before anything is allocated. Whether real numbers are finite is not checked here.
+    The length is checked before anything is allocated. Real numbers are not checked for being finite.
 
     Raises:
         WireError: `data` is not exactly `spec.bytes` long, has stray bits, a level out of range, or
@@ -101,7 +100,7 @@ def _check_range(vector: np.ndarray, spec: MessageSpec) -> None:
 
 
 def _places(vector: np.ndarray, spec: MessageSpec) -> np.ndarray:
-    """Indices of exactly `nonzero` coordinates, all that are not zero among them, ascending: uint32."""
+    """Indices of exactly `nonzero` coordinates, including all that are not zero, ascending: uint32."""
     full = np.flatnonzero(vector)
     spare = (spec.nonzero or 0) - len(full)
     if spare < 0:
@@ -111,7 +110,7 @@ def _places(vector: np.ndarray, spec: MessageSpec) -> np.ndarray:
 
 
 def _signed(words: np.ndarray, spec: MessageSpec) -> np.ndarray:
-    """Two's complement of `spec.bits` bits carried to 32, where the vector is signed."""
+    """Two's complement of `spec.bits` bits extended to 32 bits, if the vector is signed."""
     if not spec.integer or spec.modulus_bits is not None or spec.bits == 32:
         return words
     spare = 32 - spec.bits
@@ -119,17 +118,17 @@ def _signed(words: np.ndarray, spec: MessageSpec) -> np.ndarray:
 
 
 def _to_bits(words: np.ndarray, width: int) -> np.ndarray:
-    """The low `width` bits of each word, least significant first: uint8 `[len(words) * width]`."""
-    whole = words.astype("<u4").view(np.uint8).reshape(-1, 4)
-    return np.unpackbits(whole, axis=1, count=width, bitorder="little").reshape(-1)
+    """The low `width` bits of each word, least significant bit first: uint8 `[len(words) * width]`."""
+    octets = words.astype("<u4").view(np.uint8).reshape(-1, 4)
+    return np.unpackbits(octets, axis=1, count=width, bitorder="little").reshape(-1)
 
 
 def _from_bits(bits: np.ndarray, width: int) -> np.ndarray:
     count = len(bits) // width
-    whole = np.zeros((count, 4), np.uint8)
+    octets = np.zeros((count, 4), np.uint8)
     packed = np.packbits(bits.reshape(count, width), axis=1, bitorder="little")
-    whole[:, : packed.shape[1]] = packed
-    return whole.reshape(-1).view("<u4").astype(np.uint32)
+    octets[:, : packed.shape[1]] = packed
+    return octets.reshape(-1).view("<u4").astype(np.uint32)
 
 
 def _refuse(what: str, given: str, expected: str) -> Never:

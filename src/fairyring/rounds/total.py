@@ -26,7 +26,7 @@ class SecureSumResult:
         vector: the sum, uint32 `[length]`; None where the session was aborted.
         count: how many vectors are in it.
         traffic: bytes of all devices together, without the model.
-        aborted: the stage at which the server gave up, and the reason; None where it did not.
+        aborted: the phase in which the server gave up, and why; None if it did not.
         transcript: what anyone may check; None where the session was aborted.
         exhibit: of the first client that sent its input; None where no client did, or none is shown.
     """

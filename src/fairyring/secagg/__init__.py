@@ -1,7 +1,7 @@
-"""Secure aggregation: a server learns the sum of many devices' vectors, and of each alone nothing.
+"""Secure aggregation: a server learns the sum of many devices' vectors, and nothing about a single one.
 
-The masked protocol is SecAgg+ (Bell et al. 2020), signed, with a consistency round. Both parties are state machines that
-know no socket, clock or file: messages in, messages out.
+The protocol is SecAgg+ (Bell et al. 2020) with signed messages and a consistency round. Both parties are state machines
+that know no socket or clock: messages in, messages out.
 """
 
 from fairyring.secagg.device import Device

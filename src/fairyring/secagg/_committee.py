@@ -1,17 +1,17 @@
-"""The devices whose signatures everybody checks, so that a server gets no answers to two stories of who stayed.
+"""The committee: devices whose signatures everybody checks, so that a server cannot announce two sets of survivors.
 
-A device's neighbours vouch for what is told around it, and no more: a ring is long enough to be told one story here and
-another there. What all devices ask of the same few, nobody can split.
+A device's neighbours vouch only for what the server says around that device. On a long ring a server could announce one
+set in one stretch and another set elsewhere. It cannot if all devices ask for signatures of the same few.
 """
 
 from functools import lru_cache
 from typing import NamedTuple
 
-from fairyring.secagg._chances import fewest_marked, most_marked
+from fairyring.secagg._chances import lower_quantile, upper_quantile
 
 
 class Committee(NamedTuple):
-    """How many devices are in it, and how many of them must have signed a set; 0 and 0 where none is needed."""
+    """Number of members, and how many of them must sign a set; 0 and 0 if no committee is needed."""
 
     size: int
     threshold: int
@@ -26,21 +26,21 @@ def smallest_committee(
 ) -> Committee | None:
     """The smallest committee, drawn at random, that can sign one set and cannot sign two.
 
-    Honest members sign one set, adversaries any: with more than half of all members and all adversaries no other set has
-    as many signatures.
+    Honest members sign one set, adversaries sign any. If a set needs the signatures of more than half of the honest
+    members and all adversaries, no two sets can both have enough.
 
     Args:
         clients: devices in a session.
-        adversaries: how many of them sign what the server likes.
-        staying: how many stay to sign.
-        security: the chance that the committee holds more adversaries than it was made for.
-        correctness: the chance that too few of it stay.
+        adversaries: how many of them sign whatever the server wants.
+        staying: how many do not vanish before they sign.
+        security: allowed probability that the committee has more adversaries than the threshold assumes.
+        correctness: allowed probability that too few members stay.
 
     Returns:
-        None where no committee will do.
+        None if no committee meets both.
     """
     for size in range(1, clients + 1):
-        threshold = (size + most_marked(clients, adversaries, size, security)) // 2 + 1
-        if threshold <= fewest_marked(clients, staying, size, correctness):
+        threshold = (size + upper_quantile(clients, adversaries, size, security)) // 2 + 1
+        if threshold <= lower_quantile(clients, staying, size, correctness):
             return Committee(size, threshold)
     return None

@@ -1,7 +1,7 @@
-"""A secret from shares of which some are wrong: they are a Reed-Solomon code, and errors in it can be found.
+"""Recovering a secret when some shares are wrong: shares form a Reed-Solomon code, whose errors can be located.
 
 Gao, "A new algorithm for decoding Reed-Solomon codes" (2003). Polynomials are lists of coefficients, lowest first,
-without zeros at their end. Like all of Shamir's sharing here it is for a server, which has nothing to hide from itself.
+without trailing zeros. Timing may depend on the secret: only the server runs this, on secrets it is about to know.
 """
 
 from collections.abc import Mapping
@@ -13,23 +13,24 @@ Polynomial = list[int]
 
 
 class Decoded(NamedTuple):
-    """A secret, and the places whose shares are not of it."""
+    """A secret, and the places whose shares do not belong to it."""
 
     secret: bytes
     wrong: frozenset[int]
 
 
 def decode(shares: Mapping[int, bytes], threshold: int) -> Decoded | None:
-    """The secret that all but a few shares are of.
+    """The secret that all but a few shares agree on.
 
-    It is found if at most `(len(shares) - threshold) // 2` are wrong; a share that is no element of the field counts half.
+    It is found if at most `(len(shares) - threshold) // 2` shares are wrong. A share that is not an element of the field
+    counts as half a wrong one.
 
     Args:
-        shares: by their places.
-        threshold: of the sharing.
+        shares: the shares by place.
+        threshold: number of shares that determine the secret.
 
     Returns:
-        None where there is none so near. That it is the right secret is for a commitment to tell.
+        None if no secret is close enough. Whether it is the right secret must be checked against a commitment.
     """
     points = {
         place: int.from_bytes(share, "little") for place, share in sorted(shares.items()) if is_share(share)
@@ -39,7 +40,8 @@ def decode(shares: Mapping[int, bytes], threshold: int) -> Decoded | None:
     vanishing: Polynomial = [1]
     for x in points:
         vanishing = _times_root(vanishing, x)
-    # Euclid's algorithm on what vanishes at all points and what meets them all, half way.
+    # The extended Euclidean algorithm on the polynomial that vanishes at all points and the one through all of them,
+    # stopped half way.
     above, here = vanishing, _through(points)
     factor_above, factor = [], [1]
     while 2 * (len(here) - 1) >= len(points) + threshold:
@@ -57,17 +59,17 @@ def decode(shares: Mapping[int, bytes], threshold: int) -> Decoded | None:
 
 
 def _through(points: Mapping[int, int]) -> Polynomial:
-    """The polynomial of least degree that meets all points, after Newton."""
+    """The polynomial of lowest degree through all points, by Newton's divided differences."""
     places, values = list(points), list(points.values())
     inverse = {d: pow(d, -1, PRIME) for d in range(1, places[-1] - places[0] + 1)}
     for order in range(1, len(places)):
         for i in range(len(places) - 1, order - 1, -1):
             values[i] = (values[i] - values[i - 1]) * inverse[places[i] - places[i - order]] % PRIME
-    found: Polynomial = []
+    polynomial: Polynomial = []
     for place, value in zip(reversed(places), reversed(values), strict=True):
-        found = _times_root(found, place)
-        found[:1] = [(found[0] + value) % PRIME] if found else [value]
-    return _trimmed(found)
+        polynomial = _times_root(polynomial, place)
+        polynomial[:1] = [(polynomial[0] + value) % PRIME] if polynomial else [value]
+    return _trimmed(polynomial)
 
 
 def _times_root(polynomial: Polynomial, root: int) -> Polynomial:
@@ -90,11 +92,11 @@ def _divided(a: Polynomial, b: Polynomial) -> tuple[Polynomial, Polynomial]:
 
 
 def _product(a: Polynomial, b: Polynomial) -> Polynomial:
-    found = [0] * (len(a) + len(b) - 1) if a and b else []
+    product = [0] * (len(a) + len(b) - 1) if a and b else []
     for i, x in enumerate(a):
         for j, y in enumerate(b):
-            found[i + j] += x * y
-    return _trimmed([value % PRIME for value in found])
+            product[i + j] += x * y
+    return _trimmed([value % PRIME for value in product])
 
 
 def _less(a: Polynomial, b: Polynomial) -> Polynomial:

@@ -1,10 +1,12 @@
-"""Complaints of sealed shares, as the server settles them: whoever sealed what does not open discloses it, or is barred.
+"""Complaints about sealed shares, as the server settles them: the sealer discloses the shares, or it is barred.
 
-A device that cannot open a neighbour's shares signs a complaint of the very bytes it was given. The neighbour then gives
-those two shares where anyone can read them, signed, and the complainer holds them from there on; or it does not, and is
-barred, as if it had never sent shares. Nobody need know who is right. If the sealer is honest, what it sealed opens for
-every honest device: the complainer is not, and what is disclosed it had already. If the complainer is honest, the sealer
-is not, and has no secret to keep. So a device that is there and answers cannot be barred by anyone.
+A device that cannot open a neighbour's shares signs a complaint about the exact bytes it was given. The neighbour then
+discloses those two shares, signed and readable by anyone, and the complainer keeps them. A neighbour that does not
+disclose them is barred, as if it had never sent shares.
+
+Nobody needs to know who is right. If the sealer is honest, every honest device can open what it sealed; so the complainer
+is dishonest, and already had what is disclosed. If the complainer is honest, the sealer is dishonest, and its secret needs
+no protection. So nobody can get a device barred that is present and answers.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -26,14 +28,14 @@ class Disputes:
     """The complaints of one session, between devices by their indices.
 
     Args:
-        context: of the session.
-        root: of its roster.
-        identities: of all devices, by index.
-        neighbours: index -> indices of a device's neighbours, by place.
+        context: the session's context.
+        root: digest of its roster.
+        identities: identities of all devices, by index.
+        neighbours: function from a device's index to the indices of its neighbours, by place.
 
     Attributes:
-        accused: sealers that were complained of when complaints were closed.
-        barred: those of them that had not disclosed when disclosures were closed.
+        accused: the sealers with complaints against them when complaints were closed.
+        barred: those of the accused that had not disclosed their shares when disclosures were closed.
     """
 
     def __init__(
@@ -55,7 +57,10 @@ class Disputes:
         self.barred: set[int] = set()
 
     def may_complain(self, message: Complaint, sealed: Callable[[int], bytes]) -> bool:
-        """Whether every complaint is signed, and of what its sender was given: `sealed(sealer)`, which may be nothing."""
+        """Whether every complaint is signed, and is about what its sender was given.
+
+        `sealed(sealer)` is what it was given by a sealer; empty if nothing.
+        """
         near = self._neighbours(message.sender)
         if len(message.complaints) != len(near) or not any(message.complaints):
             return False
@@ -69,21 +74,21 @@ class Disputes:
         return True
 
     def complain(self, message: Complaint, *, counts: bool) -> None:
-        """Take in a complaint, which counts unless its sender contradicted itself."""
+        """Add a complaint; `counts` is false if its sender contradicted itself."""
         self._complaints.pop(message.sender, None)
         if counts:
             given = zip(self._neighbours(message.sender), message.complaints, strict=True)
             self._complaints[message.sender] = {sealer: signature for sealer, signature in given if signature}
 
     def close_complaints(self) -> None:
-        """Settle who was complained of."""
+        """End the time for complaints."""
         for complainer, signatures in self._complaints.items():
             for sealer, signature in signatures.items():
                 self._accusers.setdefault(sealer, {})[complainer] = signature
         self.accused = set(self._accusers)
 
     def may_disclose(self, message: Disclosure) -> bool:
-        """Whether the shares that were complained of are all there, and no others, each signed."""
+        """Whether the message discloses exactly the shares in dispute, each signed."""
         near, due = self._neighbours(message.sender), self._accusers.get(message.sender, {})
         if len(message.disclosed) != len(near) or not due:
             return False
@@ -99,13 +104,13 @@ class Disputes:
         return True
 
     def disclose(self, message: Disclosure, *, counts: bool) -> None:
-        """Take in what was disclosed, which counts unless its sender contradicted itself."""
+        """Add a disclosure; `counts` is false if its sender contradicted itself."""
         self._answered.pop(message.sender, None)
         if counts:
             self._answered[message.sender] = message
 
     def close_disclosures(self) -> None:
-        """Settle who is barred."""
+        """End the time for disclosures."""
         self.barred = self.accused - self._answered.keys()
         for sealer, message in self._answered.items():
             for complainer, entry in zip(self._neighbours(sealer), message.disclosed, strict=True):
@@ -113,15 +118,15 @@ class Disputes:
                     self._disclosed.setdefault(complainer, {})[sealer] = entry
 
     def disclosed(self, complainer: int, sealer: int) -> bytes:
-        """The two shares that a sealer signed for whoever complained of it; nothing where there was no such complaint."""
+        """The two shares that a sealer disclosed for a complainer; empty if there was no such complaint."""
         return self._disclosed.get(complainer, {}).get(sealer, b"")[:PAIR_BYTES]
 
     def concerns(self, index: int) -> bool:
-        """Whether a device is told of the settlement."""
+        """Whether a device must be told of the settlement."""
         return index in self._complaints or not self.barred.isdisjoint(self._neighbours(index))
 
     def barred_near(self, index: int) -> bytes:
-        """Which of a device's neighbours are barred: a bitmap over their places, or nothing where none is."""
+        """Which of a device's neighbours are barred: a bitmap over their places; empty if none is."""
         if not self.barred:
             return b""
         near = self._neighbours(index)
@@ -129,11 +134,11 @@ class Disputes:
         return bitmap(places, len(near)) if places else b""
 
     def accusation(self, index: int) -> Accusation:
-        """What was complained of a device."""
+        """The complaints against a device."""
         return Accusation(self._root, self._by_place(index, self._accusers[index]))
 
     def settlement(self, index: int) -> Settlement:
-        """What a device is told of the end of it."""
+        """How the disputes that concern a device were settled."""
         barred = self.barred_near(index) or bitmap((), len(self._neighbours(index)))
         return Settlement(self._root, barred, self._by_place(index, self._disclosed.get(index, {})))
 

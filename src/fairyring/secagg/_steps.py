@@ -1,4 +1,4 @@
-"""What a device does in each step of a secure sum: every check it makes, and everything it sends."""
+"""What a device does at each step of a secure sum: every check it makes, and everything it sends."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -53,7 +53,7 @@ from fairyring.secagg.terms import Session
 
 
 class Keys(NamedTuple):
-    """A device's secrets of one session, all from its root secret."""
+    """A device's secrets in one session, all derived from its root secret."""
 
     encryption: KeyPair
     masking: KeyPair
@@ -77,7 +77,7 @@ class Keys(NamedTuple):
 
 @dataclass(frozen=True, repr=False)
 class Roll:
-    """What a device has learned from the roster."""
+    """What a device knows from the roster."""
 
     root: bytes
     index: int
@@ -95,20 +95,19 @@ class Memory:
     keys: Keys | None = None
     advert: Advertise | None = None
     roll: Roll | None = None
-    # Place of a neighbour -> the shares of its seed and of its masking key.
+    # Place of a neighbour -> its shares: of the seed and of the masking key.
     held: Mapping[int, tuple[bytes, bytes]] = field(default_factory=dict)
-    complaints: frozenset[int] = (
-        frozenset()
-    )  # places of neighbours whose shares did not open: not settled yet
-    barred: frozenset[int] = frozenset()  # places of neighbours that are out
+    # Places of neighbours whose shares did not open, until that is settled.
+    complaints: frozenset[int] = frozenset()
+    barred: frozenset[int] = frozenset()  # places of barred neighbours
     survivors: bytes = b""
 
 
 class Broken(Exception):
-    """Something is not as it should be: a reason to leave the session.
+    """A check failed: the device must leave the session.
 
     Args:
-        given: what was found.
+        given: what was received.
         expected: what would have been right.
     """
 
@@ -118,28 +117,26 @@ class Broken(Exception):
 
 
 class Steps:
-    """What follows from each event, for one device in one session: from its memory and the event, what it remembers and
-    answers. Nothing here changes anything.
+    """The steps of one device in one session.
+
+    Each step takes the device's memory and an event, and returns the new memory and the answer. Nothing is changed in
+    place, except for a cache of key agreements.
 
     Args:
-        session: what is summed.
-        identity: the device's.
-        policy: whom it accepts as neighbours.
-        minimum_cohort: the fewest devices it takes part with.
+        session: the session.
+        identity: the device's identity.
+        policy: which devices it accepts as neighbours.
+        minimum_cohort: it takes part only with at least so many devices.
     """
 
     def __init__(self, session: Session, identity: Identity, policy: Policy, minimum_cohort: int) -> None:
-        self.session, self.identity, self._policy, self._minimum_cohort = (
-            session,
-            identity,
-            policy,
-            minimum_cohort,
-        )
-        # A neighbour's key -> the secret agreed with it, which serves both directions.
+        self.session, self.identity = session, identity
+        self._policy, self._minimum_cohort = policy, minimum_cohort
+        # A neighbour's key -> the secret agreed with it, used in both directions.
         self._envelopes: dict[bytes, bytes] = {}
 
     def forget(self) -> None:
-        """Let go of what was agreed with neighbours."""
+        """Drop the secrets agreed with neighbours."""
         self._envelopes.clear()
 
     def advertise(self, memory: Memory, start: bytes) -> tuple[Memory, bytes]:
@@ -156,7 +153,7 @@ class Steps:
         return replace(memory, keys=keys, advert=advert), encode(advert)
 
     def share(self, memory: Memory, roster: Roster) -> tuple[Memory, bytes]:
-        keys = _known(memory.keys)
+        keys = _present(memory.keys)
         roll = self._roll(memory, roster)
         sealed = self._sealed(keys, roll, range(roll.graph.degree)).values()
         unsigned = Shares(roll.root, roll.index, tuple(entry for _, entry in sealed), bytes(64))
@@ -164,7 +161,7 @@ class Steps:
         return replace(memory, roll=roll), encode(answer)
 
     def _sealed(self, keys: Keys, roll: Roll, places: Sequence[int]) -> dict[int, tuple[bytes, bytes]]:
-        """By the neighbours' places, the two shares each holds of this device's secrets, and the same sealed."""
+        """By neighbours' places: the two shares of this device's secrets for that neighbour, in clear and sealed."""
         threshold, numbers = roll.graph.threshold, [place + 1 for place in places]
         seeds, maskings = (
             shamir.share(secret, numbers, threshold, keys.coefficients(name, threshold))
@@ -178,12 +175,12 @@ class Steps:
         return entries
 
     def _roll(self, memory: Memory, roster: Roster) -> Roll:
-        """What the roster says, once it is all checked."""
-        context, own = self.session.context, _known(memory.advert)
+        """The contents of the roster, after all checks."""
+        context, own = self.session.context, _present(memory.advert)
         named = self.session.terms.sparse
         size = entry_bytes(named=named)
         self._require(
-            len(roster.entries) % size == 0, "a roster of broken hashes", f"entries of {size} bytes"
+            len(roster.entries) % size == 0, "a roster of the wrong length", f"entries of {size} bytes"
         )
         entries = [roster.entries[i : i + size] for i in range(0, len(roster.entries), size)]
         hashes = [entry[:HASH_BYTES] for entry in entries]
@@ -196,13 +193,14 @@ class Steps:
         self._require(
             all(a < b for a, b in pairwise(hashes)),
             "a roster out of order or with repeats",
-            "hashes that ascend",
+            "ascending hashes",
         )
         mine = own.entry(context, named=named)
         self._require(mine in entries, "a roster without this device", "its own advert, once")
-        if named:  # of most a device sees no advert; whoever is a neighbour of theirs does, and holds it against the name
+        # A device does not see most adverts; the neighbours of each do, and compare it with its name here.
+        if named:
             names = {entry[HASH_BYTES:] for entry in entries}
-            self._require(len(names) == devices, "the same identity twice", "devices that differ")
+            self._require(len(names) == devices, "the same identity twice", "distinct devices")
         graph = self.session.terms.graph(devices)
         root = digest("roster", context, roster.beacon, *entries)
         index = entries.index(mine)
@@ -218,15 +216,15 @@ class Steps:
         for place, advert in zip((*indices, *chosen), roster.neighbours, strict=True):
             self._require(
                 advert.entry(context, named=named) == entries[place],
-                "a neighbour off the ring",
-                "the neighbours and the committee the root gives",
+                "an advert that is not a neighbour's",
+                "the neighbours and the committee that follow from the root",
             )
             self._require(
                 self._policy.admits(advert.identity),
                 "a neighbour that may not take part",
                 "one the policy admits",
             )
-        # Of the committee only identities matter: one whose advert somebody else made still signs no second set.
+        # Only the identities of the committee matter here: even if its advert were forged, a member signs only one set.
         for advert in near:
             self._require(
                 verified(advert.identity, advert.signature, advert.payload(context)),
@@ -243,16 +241,16 @@ class Steps:
             self._require(
                 len({getattr(advert, name) for advert in around}) == len(around),
                 f"the same {name} twice",
-                "devices that differ",
+                "distinct devices",
             )
         return Roll(root, index, devices, graph, indices, near, tuple(zip(chosen, committee, strict=True)))
 
     def open(self, memory: Memory, mailbox: Mailbox) -> tuple[Memory, bytes | None]:
-        """All is opened before anything private is sent: what could not be is complained of, or the device leaves."""
-        keys, roll = _known(memory.keys), _known(memory.roll)
+        """Open every sealed entry before anything private is sent, and complain about those that do not open."""
+        keys, roll = _present(memory.keys), _present(memory.roll)
         self._require(mailbox.root == roll.root, "a mailbox of another roster", "one of this session")
         self._require(
-            len(mailbox.sealed) == roll.graph.degree, "a mailbox of another size", "an entry a neighbour"
+            len(mailbox.sealed) == roll.graph.degree, "a mailbox of another size", "one entry per neighbour"
         )
         held: dict[int, tuple[bytes, bytes]] = {}
         complaints: dict[int, bytes] = {}
@@ -260,7 +258,7 @@ class Steps:
             if not sealed:
                 continue
             self._require(
-                len(sealed) == SEALED_BYTES, "sealed shares of another size", "what a server passes on"
+                len(sealed) == SEALED_BYTES, "sealed shares of the wrong size", f"{SEALED_BYTES} bytes"
             )
             advert, sender = roll.adverts[place], roll.indices[place]
             envelope = self._envelope(keys, roll, advert.encryption_key, sender, roll.index)
@@ -279,25 +277,25 @@ class Steps:
         return after, encode(_signed(unsigned, self.identity, unsigned.payload(self.session.context)))
 
     def disclose(self, memory: Memory, accusation: Accusation) -> tuple[Memory, bytes]:
-        """Give whoever complained its shares where anyone can read them.
+        """Disclose to each complainer the shares sealed for it, readable by anyone.
 
-        A complaint is signed, and is of this device's own entry, bit for bit. An honest neighbour opens that entry; so who
-        signs has these shares already, and who asks, the server, may have them through it. Of an entry that was changed
-        on its way an honest neighbour's complaint is of another, and nothing is given.
+        This is safe. A complaint is signed, and must be about exactly the entry that this device sealed. An honest neighbour
+        can open that entry. So the complainer is an adversary, which has these shares already, and so may the server. If
+        the entry was changed on its way, an honest neighbour's complaint is about other bytes, and nothing is disclosed.
         """
-        keys, roll, context = _known(memory.keys), _known(memory.roll), self.session.context
+        keys, roll, context = _present(memory.keys), _present(memory.roll), self.session.context
         self._require(accusation.root == roll.root, "an accusation of another roster", "one of this session")
         self._require(
             len(accusation.complaints) == roll.graph.degree,
             "complaints of another number",
-            "a place a neighbour",
+            "one place per neighbour",
         )
         accusers = [place for place, signature in enumerate(accusation.complaints) if signature]
-        # As many as the threshold cannot all be adversaries. Below it nothing comes of what is disclosed, whoever has it.
+        # A threshold of complainers cannot all be adversaries. Fewer shares than the threshold reveal nothing.
         self._require(
             0 < len(accusers) < roll.graph.threshold,
             f"{len(accusers)} complaints",
-            f"1 to {roll.graph.threshold - 1}: fewer than bring a secret back",
+            f"1 to {roll.graph.threshold - 1}: fewer than recover a secret",
         )
         given = {}
         for place, (pair, sealed) in self._sealed(keys, roll, accusers).items():
@@ -309,7 +307,7 @@ class Steps:
                     complaint_payload(context, roll.root, other, roll.index, sealed),
                 ),
                 "a complaint that is forged, or of shares this device did not seal",
-                "one its neighbour signed, of what it sealed",
+                "one signed by the neighbour, about what this device sealed",
             )
             payload = disclosure_payload(context, roll.root, roll.index, other, pair)
             given[place] = pair + self.identity.sign(payload)
@@ -318,23 +316,27 @@ class Steps:
         return memory, encode(_signed(unsigned, self.identity, unsigned.payload(context)))
 
     def settle(self, memory: Memory, settlement: Settlement) -> tuple[Memory, None]:
-        """What became of all complaints: a neighbour is barred, as if it had sent no shares, or has disclosed them."""
-        roll, degree = _known(memory.roll), _known(memory.roll).graph.degree
+        """Take in how disputes were settled: a neighbour is barred, as if it had sent no shares, or has disclosed them."""
+        roll, degree = _present(memory.roll), _present(memory.roll).graph.degree
         self._require(settlement.root == roll.root, "a settlement of another roster", "one of this session")
         self._require(
-            len(settlement.disclosed) == degree, "a settlement of another size", "an entry a neighbour"
+            len(settlement.disclosed) == degree, "a settlement of another size", "one entry per neighbour"
         )
         listed = members(settlement.barred, degree)
-        self._require(listed is not None, "a malformed set of the barred", "a bit a neighbour")
-        barred, held = frozenset(_known(listed)), dict(memory.held)
+        self._require(listed is not None, "a malformed set of barred devices", "one bit per neighbour")
+        barred, held = frozenset(_present(listed)), dict(memory.held)
         self._require(
-            barred <= held.keys() | memory.complaints, "a device barred that never shared", "one that did"
+            barred <= held.keys() | memory.complaints, "a barred device that never shared", "one that did"
         )
-        self._require(barred or memory.complaints, "a settlement of nothing", "one where something was open")
+        self._require(
+            barred or memory.complaints, "a settlement of nothing", "one only where there was a dispute"
+        )
         for place, entry in enumerate(settlement.disclosed):
             due = place in memory.complaints and place not in barred
             self._require(
-                due == bool(entry), "shares where none were due, or none where they were", "what is due"
+                due == bool(entry),
+                "shares that were not due, or none where they were",
+                "exactly the shares that were due",
             )
             if not due:
                 continue
@@ -345,7 +347,7 @@ class Steps:
             self._require(
                 is_pair(pair) and verified(roll.adverts[place].identity, signature, payload),
                 "shares that the neighbour did not disclose",
-                "what it signed",
+                "shares that it signed",
             )
             held[place] = pair[: shamir.SHARE_BYTES], pair[shamir.SHARE_BYTES :]
         held = {place: pair for place, pair in held.items() if place not in barred}
@@ -353,7 +355,7 @@ class Steps:
         return replace(memory, held=MappingProxyType(held), complaints=frozenset(), barred=barred), None
 
     def mask(self, memory: Memory, vector: np.ndarray) -> tuple[Memory, bytes]:
-        keys, roll, session = _known(memory.keys), _known(memory.roll), self.session
+        keys, roll, session = _present(memory.keys), _present(memory.roll), self.session
         masked = np.concatenate([vector, session.check])
         masks = [(self_mask(keys.seed, roll.root, session.context), 1)]
         for place in memory.held:
@@ -370,13 +372,13 @@ class Steps:
         return memory, encode(_signed(unsigned, self.identity, payload))
 
     def sign(self, memory: Memory, survivors: Survivors) -> tuple[Memory, bytes]:
-        roll = _known(memory.roll)
+        roll = _present(memory.roll)
         self._require(survivors.root == roll.root, "survivors of another roster", "those of this session")
         stayed = members(survivors.survivors, roll.devices)
-        self._require(stayed is not None, "a malformed set of survivors", "a bit a device")
-        alive = set(_known(stayed))
+        self._require(stayed is not None, "a malformed set of survivors", "one bit per device")
+        alive = set(_present(stayed))
         self._require(
-            roll.index in alive, "survivors without this device", "a set that holds it: its input was sent"
+            roll.index in alive, "survivors without this device", "a set with it: it has sent its input"
         )
         self._require(
             len(alive) >= self._minimum_cohort,
@@ -399,7 +401,7 @@ class Steps:
         return replace(memory, survivors=survivors.survivors), encode(answer)
 
     def unmask(self, memory: Memory, given: Signatures) -> tuple[Memory, bytes]:
-        roll, session = _known(memory.roll), self.session
+        roll, session = _present(memory.roll), self.session
         self._require(
             given.root == roll.root and given.survivors == memory.survivors,
             "signatures of another set of survivors",
@@ -408,17 +410,19 @@ class Steps:
         self._require(
             len(given.signatures) == roll.graph.degree + len(roll.committee),
             "signatures of another number",
-            "a place a neighbour and a member of the committee",
+            "one place per neighbour and committee member",
         )
         alive = set(members(memory.survivors, roll.devices) or ())
         payload = Survivors(roll.root, memory.survivors).payload(session.context)
-        wanted = roll.graph.threshold, self.session.terms.committee(roll.devices).threshold
+        required = roll.graph.threshold, self.session.terms.committee(roll.devices).threshold
         near = zip(roll.indices, roll.adverts, strict=True)
         signatures = given.signatures[: roll.graph.degree], given.signatures[roll.graph.degree :]
-        whose = "neighbours", "members of the committee"
-        for group, theirs, enough, who in zip((near, roll.committee), signatures, wanted, whose, strict=True):
+        groups = "neighbours", "members of the committee"
+        for group, received, enough, who in zip(
+            (near, roll.committee), signatures, required, groups, strict=True
+        ):
             agreed = 0
-            for (index, advert), signature in zip(group, theirs, strict=True):
+            for (index, advert), signature in zip(group, received, strict=True):
                 if agreed == enough:
                     break
                 if not signature or index not in alive:
@@ -430,14 +434,14 @@ class Steps:
                 )
                 agreed += 1
             self._require(agreed >= enough, f"{agreed} {who} that signed the same set", f"at least {enough}")
-        # Of each neighbour one share, of one kind, once.
+        # One share per neighbour, of one kind, once.
         shares = tuple(
             memory.held[place][0 if index in alive else 1] if place in memory.held else b""
             for place, index in enumerate(roll.indices)
         )
         unsigned = Unmask(roll.root, roll.index, shares, bytes(64))
         answer = _signed(unsigned, self.identity, unsigned.payload(session.context))
-        # Nothing secret is needed any more.
+        # No secret is needed any more.
         return replace(memory, keys=None, held={}), encode(answer)
 
     def _enough(self, neighbours: int, roll: Roll) -> None:
@@ -445,7 +449,7 @@ class Steps:
         self._require(neighbours >= threshold, f"shares of {neighbours} neighbours", f"at least {threshold}")
 
     def _envelope(self, keys: Keys, roll: Roll, other: bytes, sender: int, receiver: int) -> bytes:
-        """The key of the one message from `sender` to `receiver`."""
+        """The key for the only message from `sender` to `receiver`."""
         ends = sender.to_bytes(8, "little"), receiver.to_bytes(8, "little")
         if other not in self._envelopes:
             self._envelopes[other] = self._agreed(keys.encryption, other)
@@ -472,6 +476,6 @@ def _by_place(entries: Mapping[int, bytes], roll: Roll) -> tuple[bytes, ...]:
     return tuple(entries.get(place, b"") for place in range(roll.graph.degree))
 
 
-def _known(value: Any) -> Any:
+def _present(value: Any) -> Any:
     assert value is not None
     return value

@@ -1,7 +1,7 @@
-"""The cryptography everything here is made of, each use under a name of its own.
+"""The cryptographic primitives, each use separated from all others by a name of its own.
 
 X25519 (RFC 7748), Ed25519 (RFC 8032), HKDF-SHA256 (RFC 5869), AES-256-GCM, SHA-256, from `cryptography`. What is
-hashed, signed or derived carries its purpose, so that nothing made for one can pass for another.
+hashed, signed or derived includes its purpose, so that nothing made for one purpose can pass for another.
 """
 
 import hashlib
@@ -20,9 +20,9 @@ SIGNATURE_BYTES = 64
 TAG_BYTES = 16
 # Every AES-GCM key here encrypts one message, ever, so the nonce need not differ.
 _NONCE = bytes(12)
-_JOINED = 4096  # longer parts are hashed where they lie
+_JOINED = 4096  # longer parts are hashed without being copied
 _P = 2**255 - 19
-# Every form of the points with which any key agrees on zero: those of order 1, 2, 4 and 8, and of the twist.
+# Every encoding of the points with which any key agrees on zero: points of order 1, 2, 4 and 8, on the curve or its twist.
 _LOW_ORDER = {
     0,
     1,
@@ -35,7 +35,7 @@ _LOW_ORDER = {
 
 
 def digest(purpose: str, *parts: bytes | memoryview) -> bytes:
-    """SHA-256 of `parts` for a purpose, 32 bytes. Parts are told apart by their lengths."""
+    """SHA-256 of `parts` for a purpose, 32 bytes. Each part is preceded by its length."""
     state = hashlib.sha256()
     pieces: list[bytes | memoryview] = [PROTOCOL, b"/", purpose.encode(), b"\0"]
     for part in parts:
@@ -51,7 +51,7 @@ def digest(purpose: str, *parts: bytes | memoryview) -> bytes:
 
 
 def derive(secret: bytes, salt: bytes, *info: bytes) -> bytes:
-    """HKDF-SHA256 of a secret, 32 bytes; `info` is joined with lengths, as in `digest`."""
+    """HKDF-SHA256 of a secret, 32 bytes; each part of `info` is preceded by its length, as in `digest`."""
     joined = PROTOCOL + b"".join(len(part).to_bytes(8, "little") + part for part in info)
     return HKDF(SHA256(), KEY_BYTES, salt, joined).derive(secret)
 
@@ -64,9 +64,9 @@ def self_mask(seed: bytes, root: bytes, context: bytes) -> bytes:
 def pair_mask(agreed: bytes, root: bytes, context: bytes, one: int, other: int) -> bytes:
     """The key of the mask that the devices `one` and `other`, by their indices, share.
 
-    What two keys agree on does not tell whose they are: each key has twins of other bytes that agree on the same, which
-    anyone can make of it. Were the ends not in it, a device with a neighbour's twin would share that neighbour's masks with
-    all around, and where one is added and the other subtracted, take them away.
+    The agreed secret does not say whose keys it came from: from any key, anyone can make twins with other bytes that agree
+    on the same secret. Without the two indices, a device with the twin of a neighbour's key would share that neighbour's
+    masks with everyone around, and could cancel them where one is added and the other subtracted.
     """
     ends = (end.to_bytes(8, "little") for end in sorted((one, other)))
     return derive(agreed, root, b"mask", context, *ends)
@@ -80,7 +80,7 @@ class KeyPair:
     """
 
     def __init__(self, private: bytes) -> None:
-        # Kept as an object: loading a key computes its public half, which costs as much as an agreement.
+        # Kept as an object: loading a key computes its public half, which costs as much as a key agreement.
         self._key = X25519PrivateKey.from_private_bytes(private)
         self.public = self._key.public_key().public_bytes_raw()
 
@@ -88,7 +88,7 @@ class KeyPair:
         """The secret shared with the owner of another public key, 32 bytes.
 
         Raises:
-            ValueError: `public` is a point of low order, which makes a secret anyone knows.
+            ValueError: `public` is a point of low order, with which any key agrees on a secret that everyone knows.
         """
         return self._key.exchange(X25519PublicKey.from_public_bytes(public))
 
@@ -97,12 +97,12 @@ class KeyPair:
 
 
 def low_order(public: bytes) -> bool:
-    """Whether an X25519 public key is one that keeps no secret; its highest bit does not count."""
+    """Whether an X25519 public key is a point of low order; its highest bit is ignored."""
     return int.from_bytes(public, "little") & ((1 << 255) - 1) in _LOW_ORDER
 
 
 def verified(identity: bytes, signature: bytes, payload: bytes) -> bool:
-    """Whether `signature` is of `payload` by the Ed25519 key `identity`."""
+    """Whether `signature` is a signature of `payload` by the Ed25519 key `identity`."""
     try:
         Ed25519PublicKey.from_public_bytes(identity).verify(signature, payload)
     except (InvalidSignature, ValueError):
@@ -116,7 +116,7 @@ def seal(key: bytes, plaintext: bytes, bound_to: bytes) -> bytes:
 
 
 def unseal(key: bytes, ciphertext: bytes, bound_to: bytes) -> bytes | None:
-    """The inverse of `seal`; None if anything was changed."""
+    """The inverse of `seal`; None if the ciphertext or `bound_to` was changed."""
     try:
         return AESGCM(key).decrypt(_NONCE, ciphertext, bound_to)
     except InvalidTag:
@@ -124,7 +124,7 @@ def unseal(key: bytes, ciphertext: bytes, bound_to: bytes) -> bytes | None:
 
 
 def bitmap(members: Iterable[int], count: int) -> bytes:
-    """A set of places below `count` as bits, least significant first."""
+    """A set of integers below `count` as bits, least significant first."""
     bits = bytearray(-(-count // 8))
     for member in members:
         bits[member >> 3] |= 1 << (member & 7)
@@ -132,7 +132,7 @@ def bitmap(members: Iterable[int], count: int) -> bytes:
 
 
 def members(bits: bytes, count: int) -> list[int] | None:
-    """The places in a bitmap, ascending; None if it has another length or bits past `count`."""
+    """The integers in a bitmap, ascending; None if it has the wrong length or bits past `count`."""
     if len(bits) != -(-count // 8) or (count % 8 and bits[-1] >> (count % 8)):
         return None
     return [place for place in range(count) if bits[place >> 3] >> (place & 7) & 1]

@@ -4,13 +4,13 @@ from typing import NamedTuple
 
 
 class Transition(NamedTuple):
-    """What becomes of an event in a stage.
+    """What an event does in a phase.
 
     Attributes:
-        handler: the method that checks the event and says what follows from it.
-        then: the stage after it.
-        answer: the message that is sent, or nothing.
-        aside: the stage after it instead, where something must be settled first. Where there is one, `answer` is sent
+        handler: name of the method that checks the event and computes its effect.
+        target: the phase that follows.
+        answer: the message that is sent; empty if there is none.
+        detour: the phase that follows instead if something must be settled first. If there is a detour, `answer` is sent
             only on the way there.
     """
 

@@ -1,4 +1,4 @@
-"""The sum: masked inputs added up, and every mask taken out that did not cancel."""
+"""Computing the sum: masked inputs are added, and masks that did not cancel are removed."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,20 +17,20 @@ from fairyring.secagg.keystream import apply_masks, word_of
 from fairyring.secagg.messages import Advertise, MaskedInput, decode_kept
 from fairyring.secagg.terms import Session
 
-_MASKS_AT_A_TIME = 128  # ciphers that are open at once
-_MOST_SETS = 2000  # of shares, all of which are tried
+_MASKS_AT_A_TIME = 128  # ciphers open at once
+_MAXIMUM_SETS = 2000  # up to so many sets of shares are all tried
 
 
 class Known(NamedTuple):
-    """What a server knows when all shares have come.
+    """What a server knows when all shares have arrived.
 
     Attributes:
-        session, root, threshold, ring: of the session.
+        session, root, threshold, ring: the session's.
         roster: adverts by index.
-        holders: who sent shares.
-        survivors: whose input came, ascending.
-        shares: what each device gave for its neighbours, by place.
-        disclosed: `disclosed(holder, owner)`, the two shares that the owner signed for the holder, or nothing.
+        holders: the devices that sent shares.
+        survivors: the devices whose input arrived, ascending.
+        shares: device -> the shares it returned, by its neighbours' places.
+        disclosed: `disclosed(holder, owner)` is the two shares that the owner disclosed for the holder, or empty.
     """
 
     session: Session
@@ -45,11 +45,11 @@ class Known(NamedTuple):
 
 
 class Unrecovered(Exception):
-    """A secret that is needed cannot be had.
+    """A secret that the sum needs cannot be recovered.
 
     Args:
-        given: what there is.
-        expected: what it takes.
+        given: what there was.
+        expected: what would have been needed.
     """
 
     def __init__(self, given: str, expected: str) -> None:
@@ -58,15 +58,17 @@ class Unrecovered(Exception):
 
 
 def total(known: Known, inputs: Iterable[bytes]) -> tuple[np.ndarray, set[int]]:
-    """The sum of the survivors' vectors modulo `2**modulus_bits`: `[terms.words]`, check numbers last; and who is
-    named for wrong shares, see `Server.liars`.
+    """The sum of the survivors' vectors, and the devices to which wrong shares are attributed (see `Server.liars`).
 
     Args:
-        known: see there.
-        inputs: the survivors' `MaskedInput` messages, in any order; one is held at a time.
+        known: what the server knows.
+        inputs: the survivors' `MaskedInput` messages, in any order; one is in memory at a time.
+
+    Returns:
+        The sum modulo `2**modulus_bits`, `[terms.words]` with the check numbers last, and indices of devices.
 
     Raises:
-        Unrecovered: too few shares of a secret, or none that give it.
+        Unrecovered: too few shares of a secret, or too many wrong ones.
     """
     terms = known.session.terms
     liars: set[int] = set()
@@ -83,8 +85,10 @@ def total(known: Known, inputs: Iterable[bytes]) -> tuple[np.ndarray, set[int]]:
 
 
 def _left_over(known: Known, liars: set[int]) -> list[tuple[bytes, int]]:
-    """The masks that did not cancel, as `apply_masks` takes them out: survivors' own, and those shared with the vanished.
-    Adds to `liars`."""
+    """The masks that did not cancel, with the signs that remove them. Adds to `liars`.
+
+    They are the survivors' own masks, and the masks that survivors share with vanished devices.
+    """
     context, root, alive = known.session.context, known.root, set(known.survivors)
     masks = []
     for owner in known.survivors:
@@ -94,7 +98,7 @@ def _left_over(known: Known, liars: set[int]) -> list[tuple[bytes, int]]:
     for owner in sorted(known.holders - alive):
         near = [index for index in known.ring.neighbours(owner) if index in alive]
         if not near:
-            continue  # nobody's input holds a mask with it
+            continue  # no input contains a mask shared with it
         key = known.roster[owner].masking_key
         keys = KeyPair(_recovered(known, owner, liars, lambda s, k=key: KeyPair(s).public == k))
         for index in near:
@@ -105,7 +109,7 @@ def _left_over(known: Known, liars: set[int]) -> list[tuple[bytes, int]]:
 
 
 def _recovered(known: Known, owner: int, liars: set[int], right: Callable[[bytes], bool]) -> bytes:
-    """A secret of a device from its neighbours' shares; `right(secret)` tells whether it is the one. Adds to `liars`."""
+    """A device's secret, from its neighbours' shares; `right(secret)` checks it. Adds to `liars`."""
     near = known.ring.neighbours(owner)
     shares = {}
     for place, holder in enumerate(near, start=1):
@@ -136,21 +140,23 @@ def _recovered(known: Known, owner: int, liars: set[int], right: Callable[[bytes
             return secret
     name = known.roster[owner].identity.hex()[:8]
     raise Unrecovered(
-        f"shares that do not give the committed secret of device {name}: it sealed others, or too many changed them",
+        f"shares that do not give the committed secret of device {name}: it sealed wrong ones, or too many devices changed them",
         "honest shares",
     )
 
 
 def _blamed(known: Known, holder: int, owner: int, share: bytes) -> int:
-    """Whom a wrong share of `owner` is laid to: the holder that gave it, but for one that the owner has signed itself."""
+    """Who is to blame for a wrong share: the holder that returned it, or the owner if it disclosed that share itself."""
     half = slice(shamir.SHARE_BYTES) if owner in known.survivors else slice(shamir.SHARE_BYTES, None)
     return owner if known.disclosed(holder, owner)[half] == share else holder
 
 
 def _sets(places: Sequence[int], threshold: int) -> Iterator[Sequence[int]]:
-    """Sets of shares to try where more are wrong than decoding finds: all, where there are few; otherwise those that leave
-    out the next few, all around."""
-    if math.comb(len(places), threshold) <= _MOST_SETS:
+    """Sets of shares to try if more are wrong than decoding can correct.
+
+    All sets if there are few. Otherwise sets that leave out a run of neighbouring shares, one run after another.
+    """
+    if math.comb(len(places), threshold) <= _MAXIMUM_SETS:
         yield from combinations(places, threshold)
         return
     for first in range(0, len(places), max(1, len(places) - threshold)):

@@ -1,7 +1,7 @@
-"""The device's machine: what one device does in a secure sum.
+"""The device's side of a session.
 
-Its state is a fold of its log, and all its randomness derives from the root secret the log begins with, so that a device
-that is killed at any point goes on with the same bytes. Nothing is sent before it is in the log.
+A device's state is a fold of its log, and all its randomness derives from the root secret at the beginning of the log. So
+a device that is killed at any point resumes with the same bytes. Nothing is sent before it is in the log.
 """
 
 import os
@@ -27,8 +27,8 @@ from fairyring.secagg.terms import Session
 class Phase(StrEnum):
     """Where a device is in a session.
 
-    `READY` says that its mailbox is settled as far as the device itself knows, and not that its input may come: others may
-    still complain of what it sealed. See `Device.contribute`.
+    `READY` means that the device has no open complaint. It does not mean that it may send its input yet: others may still
+    complain about what it sealed. See `Device.contribute`.
     """
 
     NEW = "new"
@@ -42,7 +42,7 @@ class Phase(StrEnum):
     ABORTED = "aborted"
 
 
-# The only place that says what may follow what. Any check that fails leads to ABORTED.
+# The only place that says which event may follow which. A failed check leads to ABORTED.
 TRANSITIONS: Mapping[tuple[Phase, str], Transition] = MappingProxyType(
     {
         (Phase.NEW, "start"): Transition("advertise", Phase.ADVERTISED, "advertise"),
@@ -63,17 +63,17 @@ class Device:
     """One device in one session.
 
     Args:
-        session: what is summed; a device takes it from its signed plan and the model it trained from, not from the
-            server's word.
-        identity: its long-term key.
-        log: of this session on this device; what it holds is taken up again.
-        policy: whom it accepts as neighbours.
-        floor: the fewest devices it takes part with, should that be more than the terms'.
-        entropy: `entropy(32)` makes its root secret; for tests.
+        session: the session. A device derives it from its signed plan and the model it trained from, and does not take it
+            from the server.
+        identity: the device's long-term key.
+        log: the log of this session on this device; a device resumes from what is in it.
+        policy: which devices it accepts as neighbours.
+        floor: it takes part only with at least so many devices, if that is more than the terms require.
+        entropy: `entropy(32)` returns its root secret; for tests.
 
     Raises:
         RunMismatch: the log is of another session.
-        RunDamaged: it is not one a device wrote.
+        RunDamaged: the log was not written by this device.
     """
 
     def __init__(
@@ -88,30 +88,31 @@ class Device:
     ) -> None:
         self.session, self.identity, self._log, self._entropy = session, identity, log, entropy
         self._steps = Steps(session, identity, policy or Anyone(), max(session.terms.minimum_cohort, floor))
-        self._stage, self._memory = Phase.NEW, Memory()
-        self._answers: dict[str, tuple[bytes, bytes | None]] = {}  # event -> digest of it, the answer
-        self._input: int | None = None  # number of the record that is the masked input: it is not held twice
+        self._phase, self._memory = Phase.NEW, Memory()
+        self._answers: dict[str, tuple[bytes, bytes | None]] = {}  # event -> its digest, the answer
+        self._input: int | None = (
+            None  # number of the log record with the masked input, which is not kept in memory
+        )
         for number, (kind, data) in enumerate(log):
-            self._again(number, kind, data)
+            self._replay(number, kind, data)
 
     @property
     def phase(self) -> Phase:
         """Where the device is."""
-        return self._stage
+        return self._phase
 
     def start(self) -> bytes:
-        """The first message; the same when asked again."""
+        """The first message; the same if called again."""
         if "start" not in self._answers:
             return self._accept("start", self.session.context + self._entropy(32), None) or b""
         return self._answers["start"][1] or b""
 
     def receive(self, data: bytes) -> bytes | None:
-        """Take a message from the server; returns the answer, if there is one. The same bytes get the same answer.
+        """Take a message from the server; returns the answer, or None. The same bytes get the same answer.
 
         Raises:
-            MessageRefused: it may not come now, is malformed, or differs from one like it that came before. Nothing
-                has changed.
-            SessionAborted: it is not as it should be, and the device has left the session; or had left it before.
+            MessageRefused: the message is out of turn, malformed, or contradicts an earlier one. Nothing has changed.
+            SessionAborted: a check failed and the device has left the session, or it had left before.
         """
         self._check_alive()
         terms = self.session.terms
@@ -126,29 +127,30 @@ class Device:
                 raise MessageRefused(
                     self.phase,
                     given=f"another {message!r} than before",
-                    expected="one a session",
-                    do="A second story is refused for ever.",
+                    expected="one in a session",
+                    do="Send the first one again, or nothing.",
                 )
             return seen[1]
         return self._accept(kind, data, message)
 
     def contribute(self, vector: np.ndarray) -> bytes:
-        """The masked input: the last private thing a device gives, once its neighbours' shares are safe.
+        """The device's vector under its masks.
 
-        **Not as soon as the device is `READY`, but when the server asks for inputs**: when its stage is `MASKING`, with
-        `OPENING` and `DISCLOSING` over. No message of the protocol says so; whoever carries the messages has to. A device
-        that contributes before can no longer answer for what it sealed, so that one neighbour that complains has it
-        barred, nor learn that a neighbour is barred, whose mask would spoil the sum: its input is then refused.
+        **Call this when the server asks for inputs, not as soon as the device is `READY`**: the server must be in the phase
+        `MASKING`, after `OPENING` and `DISCLOSING`. No message of the protocol says so; whoever carries the messages has to
+        tell the device. A device that contributes earlier can no longer disclose what it sealed, so any neighbour can get
+        it barred by a complaint. Nor does it learn that a neighbour was barred, and then its input is refused, because
+        the mask it shares with that neighbour would spoil the sum.
 
-        Asked again it answers the same, whatever the vector: two vectors under the same masks would tell their
-        difference.
+        If called again, it returns the same bytes, whatever the vector: two vectors under the same masks would reveal
+        their difference.
 
         Args:
             vector: unsigned, `[terms.length]`, each below `2**terms.modulus_bits`.
 
         Raises:
-            MessageRefused: the device is not ready, or the vector has not this form.
-            SessionAborted: the device had left the session.
+            MessageRefused: the device is not ready, or the vector does not have this form.
+            SessionAborted: the device has left the session.
         """
         self._check_alive()
         if self._input is not None:
@@ -162,18 +164,21 @@ class Device:
                 self.phase,
                 given=f"a vector {given.dtype} {list(given.shape)}",
                 expected=f"unsigned numbers below 2^{terms.modulus_bits}, [{terms.length}]",
-                do="Contribute what the plan's stages encode.",
+                do="Contribute the vector that the plan's stages encode.",
             )
         return self._accept("vector", b"", given.astype(word)) or b""
 
     # -- the fold -------------------------------------------------------------------------------------------
 
     def _accept(self, kind: str, data: bytes, event: Any) -> bytes | None:
-        """Check an event, keep it, then take it in."""
+        """Check an event, log it, then apply it."""
         transition = TRANSITIONS.get((self.phase, kind))
         if transition is None:
             raise MessageRefused(
-                self.phase, given=f"{kind}", expected=self._awaited(), do="Send each message in its turn."
+                self.phase,
+                given=f"{kind}",
+                expected=self._awaited(),
+                do="Send messages in the order of the protocol.",
             )
         try:
             memory, answer = getattr(self._steps, transition.handler)(
@@ -184,7 +189,7 @@ class Device:
                 self.phase,
                 given=error.given,
                 expected=error.expected,
-                do="The device has left: the server or a neighbour does not keep to the protocol, or too many vanished.",
+                do="The device has left: the server or a neighbour broke the protocol, or too many devices vanished.",
             )
             self._log.append("aborted", str(left).encode())
             self._leave()
@@ -194,7 +199,7 @@ class Device:
         self._take(number, kind, data, transition, memory, answer)
         return answer
 
-    def _again(self, number: int, kind: str, data: bytes) -> None:
+    def _replay(self, number: int, kind: str, data: bytes) -> None:
         """Take in an event of the log."""
         if kind == "aborted":
             self._leave()
@@ -213,7 +218,7 @@ class Device:
                         "a device's log",
                         given="one of another session",
                         expected="one of this plan, round and model",
-                        do="Begin a new log for a new session.",
+                        do="Start a new log for a new session.",
                     )
             else:
                 event = decode_kept(data, FromServer)
@@ -226,8 +231,8 @@ class Device:
             self._take(number, kind, data, transition, memory, answer)
 
     def _leave(self) -> None:
-        """Be in the session no longer, and know none of its secrets."""
-        self._stage, self._memory = Phase.ABORTED, replace(self._memory, keys=None, held={})
+        """Leave the session and drop its secrets."""
+        self._phase, self._memory = Phase.ABORTED, replace(self._memory, keys=None, held={})
         self._steps.forget()
 
     def _take(
@@ -239,12 +244,10 @@ class Device:
         memory: Memory,
         answer: bytes | None,
     ) -> None:
-        """Take in an event that is in the log."""
-        # A complaint that is made is the one thing that leads aside.
-        self._stage, self._memory = (
-            Phase(transition.detour if transition.detour and memory.complaints else transition.target),
-            memory,
-        )
+        """Apply an event that is in the log."""
+        # Only complaints lead to a detour.
+        complaining = transition.detour and memory.complaints
+        self._phase, self._memory = Phase(transition.detour if complaining else transition.target), memory
         if kind == "vector":
             self._input = number
         else:
@@ -256,7 +259,7 @@ class Device:
                 self.phase,
                 given="a message to a device that has left",
                 expected="a session that goes on",
-                do="Begin a new session.",
+                do="Start a new session.",
             )
 
     def _awaited(self) -> str:
@@ -271,6 +274,6 @@ def _damaged(given: str) -> RunDamaged:
     return RunDamaged(
         "a device's log",
         given=given,
-        expected="what its own records, and its policy, lead to",
-        do="Begin a new session: this log was changed.",
+        expected="what follows from its own records and its policy",
+        do="Start a new session: this log was changed.",
     )

@@ -1,4 +1,4 @@
-"""Who shares masks and secrets with whom: the neighbour graph of SecAgg+, and how dense it must be.
+"""The neighbour graph of SecAgg+: who shares masks and secrets with whom, and how dense it must be.
 
 Bell, Bonawitz, Gascón, Lepoint, Raykova: "Secure single-server aggregation with (poly)logarithmic overhead" (2020),
 with the bounds of its appendix for 40 bits of security and 20 bits of correctness.
@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from fairyring.core.errors import PlanError
-from fairyring.secagg._chances import factorials, fewest_marked, most_marked, upper_tail
+from fairyring.secagg._chances import factorials, lower_quantile, upper_quantile, upper_tail
 from fairyring.secagg._committee import NOBODY, Committee, smallest_committee
 from fairyring.secagg._suite import derive
 
@@ -26,7 +26,7 @@ COMPLETE_UP_TO = 60
 
 
 class GraphParameters(NamedTuple):
-    """Each device's number of neighbours, and how many of them it takes to recover a secret of its."""
+    """Number of neighbours of each device, and how many of them are needed to recover its secrets."""
 
     degree: int
     threshold: int
@@ -37,32 +37,32 @@ def graph_parameters(
 ) -> GraphParameters:
     """The published parameters: the smallest degree, and a threshold, at which the sum is secret and is recovered.
 
-    With a random graph of this degree, but for a chance of 2^-40 no honest device is cut off from the others, and no
-    neighbourhood holds a threshold of adversaries; but for one of 2^-20 every neighbourhood keeps a threshold of
-    devices that stay. Who vanishes must not depend on the ring: for a server that names them see `session_graph`.
+    In a random graph of this degree, except with probability 2^-40, no honest device is cut off from the others and no
+    neighbourhood contains a threshold of adversaries. Except with probability 2^-20, a threshold of devices stays in every
+    neighbourhood. Which devices vanish must not depend on the graph; for a server that decides this, see `session_graph`.
 
     Args:
         clients: devices in a session.
-        adversarial_rate: the share of them that work together with the server.
-        dropout_rate: the share that may vanish.
+        adversarial_rate: fraction of them that work together with the server.
+        dropout_rate: fraction that may vanish.
         adversary: `"semi_honest"`: the server follows the protocol and looks at all it sees. `"semi_malicious"`: it
             may also show different devices different sets of survivors.
 
     Raises:
-        PlanError: no degree below `clients` will do; the nearest rates that would are named.
+        PlanError: no degree below `clients` is enough. The error names the nearest rates that would work.
     """
     _check(clients, adversarial_rate, dropout_rate, adversary)
     expected = "rates for which a neighbour graph is both secure and able to recover"
-    return _found(_search, clients, adversarial_rate, dropout_rate, adversary, expected)
+    return _chosen(_search, clients, adversarial_rate, dropout_rate, adversary, expected)
 
 
 def complete_graph(
     clients: int, adversarial_rate: float, dropout_rate: float, adversary: Threat = "semi_honest"
 ) -> GraphParameters:
-    """Everyone a neighbour of everyone: for small cohorts, where nothing is left to chance.
+    """The complete graph: for small cohorts, where nothing is left to chance.
 
-    The threshold is one above what all adversaries hold together; under a semi-malicious server, one above what they
-    and half of the others do, so that no two sets of survivors can both reach it.
+    The threshold is one more than the adversaries hold together. With a semi-malicious server it is one more than they
+    and half of the others hold, so that two different sets of survivors cannot both reach it.
 
     Raises:
         PlanError: as `graph_parameters`.
@@ -70,17 +70,17 @@ def complete_graph(
     _check(clients, adversarial_rate, dropout_rate, adversary)
     threshold, staying = _ends(clients, adversarial_rate, dropout_rate, adversary)
     expected = f"at least {threshold} neighbours that stay; there may be only {max(staying, 0)}"
-    return _found(_complete, clients, adversarial_rate, dropout_rate, adversary, expected)
+    return _chosen(_complete, clients, adversarial_rate, dropout_rate, adversary, expected)
 
 
 def session_graph(
     clients: int, adversarial_rate: float, dropout_rate: float, adversary: Threat
 ) -> GraphParameters:
-    """The parameters both sides compute for a session of `clients` devices: the complete graph for up to 60.
+    """The parameters that server and devices compute for a session of `clients` devices.
 
-    Against a semi-honest server those of `graph_parameters`. A semi-malicious one says who vanished when it has seen the
-    ring: degree and threshold are such that it cannot cut the ring by that, and where no sparse ring will do, everyone
-    is everyone's neighbour.
+    Up to 60 devices form a complete graph. With a semi-honest server, more use `graph_parameters`. A semi-malicious server
+    can decide who vanished after it has seen the ring; degree and threshold are then such that it cannot cut the ring
+    that way. If no sparse ring is enough, the graph is complete.
 
     Raises:
         PlanError: as `graph_parameters` and `complete_graph`.
@@ -91,16 +91,16 @@ def session_graph(
         return graph_parameters(clients, adversarial_rate, dropout_rate, adversary)
     _check(clients, adversarial_rate, dropout_rate, adversary)
     expected = "rates for which a neighbour graph is both secure and able to recover"
-    return _found(_agreeing, clients, adversarial_rate, dropout_rate, adversary, expected)
+    return _chosen(_agreeing, clients, adversarial_rate, dropout_rate, adversary, expected)
 
 
 def session_committee(
     clients: int, adversarial_rate: float, dropout_rate: float, adversary: Threat
 ) -> Committee:
-    """The committee of a session: nobody where the server is trusted to tell one story, or all are neighbours.
+    """The committee of a session; empty if the server is semi-honest or the graph is complete.
 
     Raises:
-        PlanError: there is no graph for such a session.
+        PlanError: as `session_graph`.
     """
     graph = session_graph(clients, adversarial_rate, dropout_rate, adversary)
     if adversary == "semi_honest" or graph.degree == clients - 1:
@@ -109,18 +109,18 @@ def session_committee(
 
 
 def adversaries_in(devices: int, adversarial_rate: float) -> int:
-    """How many of a session's devices may be adversaries. All of them may be in its sum: they need not vanish."""
+    """How many of a session's devices may be adversaries. All of them may be in the sum: they need not vanish."""
     return _part(adversarial_rate, devices)
 
 
 class Ring:
-    """The neighbour graph of a session: devices in an order nobody chose, each beside those around it.
+    """The neighbour graph of a session: a ring in an order that nobody can choose, each device joined to those around it.
 
     Args:
-        root: the session's root, a hash of everyone's advert.
-        beacon: public randomness from after the adverts were frozen, or nothing.
-        adverts: the adverts' hashes, by index.
-        degree: neighbours of each.
+        root: the session's root, a hash of all adverts.
+        beacon: public randomness from after the adverts were frozen, or empty.
+        adverts: hashes of the adverts, by index.
+        degree: number of neighbours of each device.
     """
 
     def __init__(self, root: bytes, beacon: bytes, adverts: Sequence[bytes], degree: int) -> None:
@@ -130,20 +130,20 @@ class Ring:
         self._at = {index: at for at, index in enumerate(order)}
 
     def neighbours(self, index: int) -> list[int]:
-        """Indices of a device's neighbours, by their place in its neighbourhood (the first at place 1)."""
+        """Indices of a device's neighbours, in order of their place in its neighbourhood (the first is at place 1)."""
         n, at = len(self._order), self._at[index]
         after = -(-self.degree // 2)
         offsets = [*range(1, after + 1), *range(n - (self.degree - after), n)]
         return [self._order[(at + offset) % n] for offset in offsets]
 
     def place(self, holder: int, owner: int) -> int:
-        """The place, 1 to `degree`, of one device in the neighbourhood of another: where it holds shares."""
+        """The place of `holder`, 1 to `degree`, in the neighbourhood of `owner`, whose shares it holds."""
         n = len(self._order)
         offset = (self._at[holder] - self._at[owner]) % n
         return offset if offset <= -(-self.degree // 2) else offset - (n - 1 - self.degree)
 
     def committee(self, size: int) -> list[int]:
-        """Indices of the devices at the first places: on a ring in an order nobody chose, any places are as good."""
+        """Indices of the first devices on the ring: in an order that nobody can choose, any are as good."""
         return self._order[:size]
 
 
@@ -155,7 +155,7 @@ def _check(clients: int, adversarial_rate: float, dropout_rate: float, adversary
     for name, rate in (("adversarial_rate", adversarial_rate), ("dropout_rate", dropout_rate)):
         if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate < 1:
             raise PlanError(
-                f"secure sum {name}", given=repr(rate), expected="a share in [0, 1)", do=f"Set {name}=0.1."
+                f"secure sum {name}", given=repr(rate), expected="a fraction in [0, 1)", do=f"Set {name}=0.1."
             )
     if adversary not in ("semi_honest", "semi_malicious"):
         raise PlanError(
@@ -166,7 +166,7 @@ def _check(clients: int, adversarial_rate: float, dropout_rate: float, adversary
         )
 
 
-def _found(
+def _chosen(
     choose: Callable[[int, float, float, Threat], GraphParameters | None],
     clients: int,
     adversarial_rate: float,
@@ -174,15 +174,15 @@ def _found(
     adversary: Threat,
     expected: str,
 ) -> GraphParameters:
-    """What `choose` chooses; an error that names the nearest rates that would do, where there is nothing to choose."""
+    """What `choose` returns; if it returns nothing, an error that names the nearest rates that would work."""
     within = _weighed(adversarial_rate, dropout_rate, adversary) <= MAXIMUM_RATES + 1e-12
-    found = choose(clients, adversarial_rate, dropout_rate, adversary) if within else None
-    if found is not None:
-        return found
+    parameters = choose(clients, adversarial_rate, dropout_rate, adversary) if within else None
+    if parameters is not None:
+        return parameters
     bound = f"adversarial_rate + {'' if adversary == 'semi_honest' else '2 * '}dropout_rate"
 
     def scaled(part: int) -> tuple[float, float]:
-        """Thousandths of both rates, rounded down to what is printed."""
+        """Both rates scaled by `part` thousandths, rounded down to what is printed."""
         a, d = (math.floor(rate * part) / 1000 for rate in (adversarial_rate, dropout_rate))
         return a, d
 
@@ -190,7 +190,7 @@ def _found(
         a, d = scaled(part)
         return _weighed(a, d, adversary) <= MAXIMUM_RATES and choose(clients, a, d, adversary) is not None
 
-    do = "Let more devices take part: at no rates do so few make a secure sum."
+    do = "Let more devices take part: so few cannot make a secure sum at any rates."
     if works(0):
         low, high = 0, 1000
         while high - low > 1:
@@ -212,7 +212,7 @@ def _weighed(adversarial_rate: float, dropout_rate: float, adversary: str) -> fl
 
 
 def _part(rate: float, clients: int) -> int:
-    """`floor(rate * clients)`, where 0.29 of 100 are 29, though the nearest float is a little less."""
+    """`floor(rate * clients)` with a tolerance: 0.29 of 100 is 29, though the float is slightly less."""
     return math.floor(rate * clients + 1e-9)
 
 
@@ -224,7 +224,7 @@ def _complete(
 
 
 def _ends(clients: int, adversarial_rate: float, dropout_rate: float, adversary: Threat) -> tuple[int, int]:
-    """The threshold of the complete graph, and how many neighbours stay."""
+    """The threshold of the complete graph, and how many neighbours are sure to stay."""
     threshold = max(_against(_part(adversarial_rate, clients), clients - 1, adversary) + 1, 2)
     return threshold, clients - 1 - _part(dropout_rate, clients)
 
@@ -248,7 +248,7 @@ def _search(
 def _agreeing(
     clients: int, adversarial_rate: float, dropout_rate: float, adversary: Threat
 ) -> GraphParameters | None:
-    """For a server that says who vanished: the sparse ring if there is one, else the complete graph."""
+    """For a server that decides who vanished: a sparse ring if there is one, otherwise the complete graph."""
     n = clients
     adversaries, staying = _part(adversarial_rate, n), n - _part(dropout_rate, n)
     complete = _complete(clients, adversarial_rate, dropout_rate, adversary)
@@ -276,25 +276,25 @@ def _committee(clients: int, adversarial_rate: float, dropout_rate: float) -> Co
 
 
 def _against(adversaries: int, degree: int, adversary: Threat) -> int:
-    """Shares an adversary may come by: what it holds, and what a lying server gets from the honest."""
+    """Shares that adversaries can collect: those they hold, and those a lying server gets from honest devices."""
     if adversary == "semi_honest":
         return adversaries
     return math.ceil((adversaries + degree - 1.25) / 2)
 
 
 def _secret(n: int, adversaries: int, degree: int, adversary: Threat) -> int:
-    """The threshold that no neighbourhood's adversaries reach, but for a chance of 2^-41."""
-    most = most_marked(n, adversaries, degree, 2.0 ** -(SECURITY_BITS + 1) / n)
-    return _against(most, degree, adversary) + 1
+    """The threshold that adversaries reach in no neighbourhood, except with probability 2^-41."""
+    worst = upper_quantile(n, adversaries, degree, 2.0 ** -(SECURITY_BITS + 1) / n)
+    return _against(worst, degree, adversary) + 1
 
 
 def _staying(n: int, staying: int, degree: int, bits: int) -> int:
-    """The highest threshold that every neighbourhood keeps, but for a chance of 2^-bits."""
-    return fewest_marked(n, staying, degree, 2.0**-bits / n)
+    """The highest threshold that staying devices reach in every neighbourhood, except with probability `2^-bits`."""
+    return lower_quantile(n, staying, degree, 2.0**-bits / n)
 
 
 def _connected(n: int, k: int, bad: int) -> bool:
-    """Whether, but for a chance of 2^-41, no part of the honest devices that stay is cut off from the rest."""
+    """Whether the honest devices that stay are connected, except with probability 2^-41."""
     if k > bad or k >= n - 1:
         return True
     factorial = factorials(n)
@@ -304,11 +304,11 @@ def _connected(n: int, k: int, bad: int) -> bool:
 
 
 def _uncut(n: int, adversaries: int, k: int, threshold: int) -> int:
-    """The least threshold from `threshold` on at which a server cannot cut the ring by whom it calls vanished.
+    """The smallest threshold, at least `threshold`, at which a server cannot cut the ring by declaring devices vanished.
 
-    To cut it, it needs two stretches of k/2 places, apart, with `threshold - k/2 - 1` adversaries in each. Counts of
-    adversaries in places apart are negatively associated, so both together are at most as likely as the chances of each
-    multiplied; there are `n (n - k + 1) / 2` pairs. They may occur with a chance of 2^-42.
+    To cut the ring, the server needs two disjoint stretches of k/2 places with `threshold - k/2 - 1` adversaries in each.
+    Counts of adversaries in disjoint places are negatively associated, so the probability of both is at most the product
+    of the two. There are `n (n - k + 1) / 2` pairs of stretches. The union may have probability 2^-42.
     """
     half, pairs = k // 2, n * (n - k + 1) / 2
     both = pairs * upper_tail(n, adversaries, half) ** 2

@@ -1,11 +1,11 @@
-"""What came before a session: a chain of digests its devices are bound to, and sign again once it is over.
+"""The history before a session: a chain of digests that the session is bound to, and that its survivors sign.
 
-A head stands for all that has happened up to it. A session's context names the head before it, so every signature of
-every device covers all earlier sessions; whoever changes one of them has to forge those of all devices of the next.
-After the session its survivors sign the head that came of it, which covers the session itself and what was made of it.
+A head stands for everything that happened before it. A session's context includes the head before it, so every signature
+of every device covers all earlier sessions. To change one of them, one must forge the signatures of all devices in the
+next. After a session its survivors sign the new head, which covers the session itself and what became of its sum.
 
-What this binds is history, not truth: a device takes the head from the server, as it does the model, and can only
-tell that it is the one that others of its session were told.
+This binds everyone to one history; it does not prove that the history is true. A device takes the head from the server,
+as it does the model, and can only check that the other devices of its session were given the same one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,12 +19,12 @@ from fairyring.secagg.transcript import Transcript
 
 
 def linked(head: bytes, kind: str, *parts: bytes | memoryview) -> bytes:
-    """The head after something more happened: 32 bytes.
+    """The head after one more event: 32 bytes.
 
     Args:
-        head: of all before; 32 random bytes where nothing was.
-        kind: of what happened, so that none can pass for another.
-        parts: what it was.
+        head: the head before it; 32 random bytes at the beginning.
+        kind: kind of event, so that none can pass for another.
+        parts: the event.
     """
     return digest("history", head, kind.encode(), *parts)
 
@@ -41,7 +41,7 @@ def survivors_of(transcript: Transcript) -> dict[int, bytes]:
 
 
 def attest(session: Session, head: bytes, signers: Mapping[int, Identity]) -> tuple[tuple[int, bytes], ...]:
-    """Signatures of a head by devices of a session, `(index, signature)` in ascending order."""
+    """Signatures of a head by devices of a session: `(index, signature)`, ascending."""
     payload = _payload(session, head)
     return tuple((index, signers[index].sign(payload)) for index in sorted(signers))
 
@@ -50,7 +50,7 @@ def check_attested(transcript: Transcript, head: bytes, signatures: Sequence[tup
     """Check that every device in a session's sum has signed `head`.
 
     Raises:
-        SecureSumError: one has not, or somebody else has.
+        SecureSumError: a signature is missing, is of another head, or is another device's.
     """
     survivors, payload = survivors_of(transcript), _payload(transcript.session, head)
     signed = [index for index, _ in signatures]
@@ -61,8 +61,8 @@ def check_attested(transcript: Transcript, head: bytes, signatures: Sequence[tup
         raise SecureSumError(
             "signed head of a run",
             given="signatures that are not those of all devices in the last sum",
-            expected=f"one by each of {len(survivors)} devices, of this head",
-            do="Do not trust this run: its end was changed, or never was.",
+            expected=f"one of this head by each of {len(survivors)} devices",
+            do="Do not trust this run: its end was changed or invented.",
         )
 
 

@@ -1,4 +1,4 @@
-"""Who a device is, and who may take part."""
+"""Devices' identities, and which of them may take part."""
 
 from collections.abc import Iterable
 from typing import Protocol
@@ -19,7 +19,7 @@ class Identity:
 
     @classmethod
     def generate(cls) -> "Identity":
-        """A new one, from the operating system's entropy."""
+        """A new identity, from the operating system's entropy."""
         return cls(Ed25519PrivateKey.generate().private_bytes_raw())
 
     def sign(self, payload: bytes) -> bytes:
@@ -27,7 +27,7 @@ class Identity:
         return self._key.sign(payload)
 
     def private_bytes(self) -> bytes:
-        """The private key, to be kept where only this device reads."""
+        """The private key, 32 bytes; store it where only this device can read it."""
         return self._key.private_bytes_raw()
 
     def __repr__(self) -> str:
@@ -35,7 +35,7 @@ class Identity:
 
 
 class Policy(Protocol):
-    """Who may take part in a session."""
+    """Which devices may take part in a session."""
 
     def admits(self, identity: bytes) -> bool:
         """Whether the device with this public key may take part."""
@@ -43,7 +43,7 @@ class Policy(Protocol):
 
 
 class Anyone:
-    """Every key may take part: nothing keeps one party from running many devices."""
+    """Every key may take part: nothing stops one party from running many devices."""
 
     def admits(self, identity: bytes) -> bool:
         return True

@@ -1,7 +1,7 @@
 """The mask kernel: an AES-256-CTR keystream, added to a vector or subtracted from it, block by block.
 
-A mask is the keystream of its key from counter 0, read as little-endian words. A key makes one mask, ever. The work is
-bounded by AES, about 6 GB/s on a core with its instructions; adding happens while a block is in the cache.
+A mask is the keystream of its key from counter 0, read as little-endian words. A key is used for one mask only. The time is
+that of AES, about 6 GB/s per core with AES instructions; a block is added while it is in the cache.
 """
 
 from collections.abc import Sequence
@@ -18,9 +18,9 @@ _CIPHER_BLOCK = 16
 
 
 def word_of(modulus_bits: int) -> type[np.unsignedinteger]:
-    """The unsigned type that holds numbers modulo `2**modulus_bits`, 16 to 64.
+    """The unsigned type for integers modulo `2**modulus_bits`, 16 to 64 bits.
 
-    Sums are taken modulo the size of the word; the low bits of such a sum are the sum modulo `2**modulus_bits`.
+    Sums wrap at the size of the word; their low bits are the sum modulo `2**modulus_bits`.
     """
     return np.uint16 if modulus_bits == 16 else np.uint32 if modulus_bits <= 32 else np.uint64
 
@@ -31,9 +31,9 @@ def apply_masks(vector: np.ndarray, masks: Sequence[tuple[bytes, int]], *, threa
     Args:
         vector: changed in place.
         masks: `(key, sign)`: a 32-byte key, and 1 to add its keystream or -1 to subtract it.
-        threads: how many share the work, each on a part of the vector.
+        threads: number of threads, each on a part of the vector.
     """
-    # Each part begins at a cipher block, whose number is the counter there.
+    # Each part begins at a cipher block, whose number is the counter.
     words = _CIPHER_BLOCK // vector.dtype.itemsize
     part = -(-len(vector) // (threads * words)) * words
     starts = range(0, len(vector), max(1, part))
@@ -48,7 +48,7 @@ def apply_masks(vector: np.ndarray, masks: Sequence[tuple[bytes, int]], *, threa
 def _apply(vector: np.ndarray, masks: Sequence[tuple[bytes, int]], first: int) -> None:
     """`apply_masks` with keystreams from cipher block `first` on."""
     size = vector.dtype.itemsize
-    # One byte short of a cipher block more than the data is what the cipher may ask for.
+    # The cipher may require room for one byte less than a cipher block beyond the data.
     buffer = bytearray(min(BLOCK_BYTES, vector.nbytes) + _CIPHER_BLOCK - 1)
     keystream = np.frombuffer(buffer, vector.dtype.newbyteorder("<"), len(buffer) // size)
     zeros = memoryview(_ZEROS)

@@ -1,4 +1,4 @@
-"""The log a party's state is a fold of: what it accepted, in order, kept before it answers."""
+"""A party's log: every event it accepted, in order, written before it answers. Its state is a fold of the log."""
 
 import os
 import sqlite3
@@ -11,24 +11,24 @@ from fairyring.core.errors import RunDamaged, StorageError
 
 
 class Record(NamedTuple):
-    """One entry: what it is, and its bytes."""
+    """One entry: its kind and its bytes."""
 
     kind: str
     data: bytes
 
     def __repr__(self) -> str:
-        return f"Record({self.kind!r}, {len(self.data)} bytes)"  # a device's first is its root secret
+        return f"Record({self.kind!r}, {len(self.data)} bytes)"  # the bytes of a device's first record are its root secret
 
 
 class Log(Protocol):
     """An append-only list of records."""
 
     def append(self, kind: str, data: bytes) -> int:
-        """Keep a record; it is safe when this returns. Returns its number, from 0."""
+        """Append a record; it is stored when this returns. Returns its number, counted from 0."""
         ...
 
     def read(self, number: int) -> Record:
-        """A record by its number."""
+        """The record with this number."""
         ...
 
     def __len__(self) -> int: ...
@@ -63,12 +63,12 @@ class FileLog:
     """A log in an SQLite file that only its owner may read.
 
     Args:
-        path: of the file; it is made if there is none.
-        durable: whether a record outlasts a power cut. Without it, it outlasts the process being killed.
+        path: path of the file, which is created if it does not exist.
+        durable: whether a record survives a power cut. If false, it survives only the end of the process.
 
     Raises:
         StorageError: the file cannot be opened or written.
-        RunDamaged: it is not a log.
+        RunDamaged: the file is not a log.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, durable: bool = True) -> None:
@@ -81,7 +81,7 @@ class FileLog:
         try:
             self._database.execute("PRAGMA journal_mode=WAL")
             self._database.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
-            # What is deleted from a page is overwritten: a log holds a session's root secret.
+            # Deleted bytes are overwritten: a log holds a session's root secret.
             self._database.execute("PRAGMA secure_delete=ON")
             self._database.execute(
                 "CREATE TABLE IF NOT EXISTS records (number INTEGER PRIMARY KEY, kind TEXT NOT NULL, data BLOB NOT NULL)"
@@ -109,7 +109,7 @@ class FileLog:
             row = self._database.execute(query, (number,)).fetchone()
             if row is None:
                 raise IndexError(number)
-            # Not as part of the row, of which SQLite would make a copy of its own.
+            # Not as part of the row, which SQLite would copy first.
             with self._database.blobopen("records", "data", number, readonly=True) as blob:
                 return Record(row[0], blob.read())
         except sqlite3.DatabaseError as error:
@@ -127,7 +127,7 @@ class FileLog:
         self._database.close()
 
     def erase(self) -> None:
-        """Remove the log, once its session is over and its secrets are of no more use."""
+        """Delete the log, once its session is over and its secrets are no longer needed."""
         self.close()
         for suffix in ("", "-wal", "-shm"):
             self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
@@ -140,7 +140,7 @@ class FileLog:
             str(self.path),
             given=f"{given}",
             expected="a log",
-            do="Restore it from a copy, or begin a new one.",
+            do="Restore it from a copy, or start a new one.",
         )
 
     def _unwritable(self, error: Exception) -> StorageError:
@@ -148,5 +148,5 @@ class FileLog:
             str(self.path),
             given=f"{error}",
             expected="a file that can be written",
-            do="Free space or choose another place; what was appended before is whole.",
+            do="Free some space or choose another path; what was appended before is complete.",
         )

@@ -1,23 +1,23 @@
-"""The messages of a secure sum, their one form in bytes, and the most bytes each may take.
+"""The messages of a secure sum, their encoding, and the largest size of each.
 
-MessagePack arrays, the first element saying which message it is. A message is decoded only if it is not longer than
-anyone could honestly make it, and only if encoding it again gives the same bytes. What is signed or hashed is made of
-the fields as they came.
+A message is a MessagePack array whose first element says which message it is. It is accepted only if it is not longer
+than any honest message, and only if encoding it again gives the same bytes. Signatures and hashes cover the fields as
+they were received.
 
     device                                server
       Advertise ---------------------->            fresh keys, signed
                 <---------------------- Roster     everyone's entries, the neighbours' adverts
       Shares    ---------------------->            sealed for each neighbour
                 <---------------------- Mailbox    what the neighbours sealed
-      Complaint ---------------------->            only where some of it does not open: signed, of that entry
-                <---------------------- Accusation only to a neighbour that is complained of
+      Complaint ---------------------->            only if some of it does not open: signed, about that entry
+                <---------------------- Accusation only to neighbours with complaints against them
       Disclosure --------------------->            the shares in question, for anyone to read
-                <---------------------- Settlement only to those it concerns: who is barred, and what was disclosed
+                <---------------------- Settlement only to those concerned: who is barred, and what was disclosed
       MaskedInput -------------------->            the vector and all masks
-                <---------------------- Survivors  whose input came
-      Consistency -------------------->            signed: this set, and no other
-                <---------------------- Signatures enough neighbours, and of the committee, signed the same
-      Unmask    ---------------------->            one share of each neighbour
+                <---------------------- Survivors  whose input arrived
+      Consistency -------------------->            a signature of this set, and of no other
+                <---------------------- Signatures enough neighbours and committee members signed the same set
+      Unmask    ---------------------->            one share per neighbour
 """
 
 from typing import Annotated, Any
@@ -37,20 +37,19 @@ Index = Annotated[int, Meta(ge=0, lt=1 << 32)]
 PAIR_BYTES = 2 * SHARE_BYTES  # a share of a seed and one of a masking key
 SEALED_BYTES = PAIR_BYTES + TAG_BYTES
 HASH_BYTES = 32
-NAME_BYTES = 16  # of an identity: nobody makes another that begins alike
-# A device's share of one neighbour's secret; nothing where it holds none.
+NAME_BYTES = 16  # of an identity: nobody can make another that begins with the same bytes
+# A device's share of one neighbour's secret; empty if it holds none.
 Share = Annotated[bytes, Meta(max_length=SHARE_BYTES)]
 Sealed = Annotated[bytes, Meta(max_length=SEALED_BYTES)]
-# One of these a neighbour, by place; nothing where none is due.
+# One per neighbour, by place; empty if none is due.
 SignatureOrNone = Annotated[bytes, Meta(max_length=SIGNATURE_BYTES)]
-Disclosed = Annotated[
-    bytes, Meta(max_length=PAIR_BYTES + SIGNATURE_BYTES)
-]  # a pair of shares, and a signature
+# A pair of shares, and a signature.
+Disclosed = Annotated[bytes, Meta(max_length=PAIR_BYTES + SIGNATURE_BYTES)]
 
 
 class _Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     def __repr__(self) -> str:
-        return type(self).__name__  # what it holds may be somebody's secret
+        return type(self).__name__  # its fields may be secret
 
 
 class Advertise(_Message, tag="advertise", frozen=True):
@@ -64,22 +63,25 @@ class Advertise(_Message, tag="advertise", frozen=True):
     signature: Signature
 
     def payload(self, context: bytes) -> bytes:
-        """What is signed."""
+        """The bytes that are signed."""
         fields = (self.identity, self.encryption_key, self.masking_key, self.nonce, self.commitment)
         return digest("advertise", context, *fields)
 
     def hash(self, context: bytes) -> bytes:
-        """By which the roster names it."""
+        """The hash that stands for this advert in the roster."""
         return digest("advert", context, self.payload(context), self.signature)
 
     def entry(self, context: bytes, *, named: bool) -> bytes:
-        """What a roster has of it: its hash, and where not everyone sees it also the beginning of its identity."""
+        """This advert's entry in the roster: its hash and, if not every device sees the advert, the start of its identity."""
         return self.hash(context) + (self.identity[:NAME_BYTES] if named else b"")
 
 
 class Roster(_Message, tag="roster", frozen=True):
-    """Who takes part: the entries of all adverts, ascending and joined, and the adverts of the device's neighbours, behind
-    them those of the committee, if there is one."""
+    """Who takes part.
+
+    `entries` are the entries of all adverts, ascending and concatenated. `neighbours` are the adverts of the receiver's
+    neighbours, followed by those of the committee if there is one.
+    """
 
     entries: bytes
     beacon: Annotated[bytes, Meta(max_length=64)]
@@ -87,7 +89,7 @@ class Roster(_Message, tag="roster", frozen=True):
 
 
 class Shares(_Message, tag="shares", frozen=True):
-    """For each neighbour, by its place, sealed shares of the sender's two secrets."""
+    """The sender's two secrets, shared: for each neighbour, by place, a sealed pair of shares."""
 
     root: Digest
     sender: Index
@@ -99,14 +101,14 @@ class Shares(_Message, tag="shares", frozen=True):
 
 
 class Mailbox(_Message, tag="mailbox", frozen=True):
-    """What each neighbour, by its place, sealed for the receiver; nothing from those that have vanished."""
+    """What each neighbour, by place, sealed for the receiver; empty for neighbours that have vanished."""
 
     root: Digest
     sealed: tuple[Sealed, ...]
 
 
 class Complaint(_Message, tag="complaint", frozen=True):
-    """For each neighbour, by its place, a signature that what came of it does not open; nothing where all is well."""
+    """For each neighbour, by place, a signed complaint that its shares do not open; empty if they do."""
 
     root: Digest
     sender: Index
@@ -118,14 +120,14 @@ class Complaint(_Message, tag="complaint", frozen=True):
 
 
 class Accusation(_Message, tag="accusation", frozen=True):
-    """What each neighbour, by its place, signed of the receiver's sealed shares; nothing from those content with them."""
+    """The complaints against the receiver, by the neighbours' places; empty for neighbours that did not complain."""
 
     root: Digest
     complaints: tuple[SignatureOrNone, ...]
 
 
 class Disclosure(_Message, tag="disclosure", frozen=True):
-    """For each neighbour that complained, by its place, the two shares that were sealed for it, signed."""
+    """For each neighbour that complained, by place, the two shares that were sealed for it, signed."""
 
     root: Digest
     sender: Index
@@ -137,7 +139,7 @@ class Disclosure(_Message, tag="disclosure", frozen=True):
 
 
 class Settlement(_Message, tag="settlement", frozen=True):
-    """Who is barred, a bitmap over the receiver's neighbours; and by place what was disclosed for it."""
+    """How disputes were settled: which of the receiver's neighbours are barred (a bitmap), and what was disclosed for it."""
 
     root: Digest
     barred: bytes
@@ -149,23 +151,23 @@ class MaskedInput(_Message, tag="masked_input", frozen=True):
 
     root: Digest
     sender: Index
-    vector: memoryview  # of the message it came in: it is not copied
+    vector: memoryview  # a view of the message it came in, not a copy
     signature: Signature
 
     def payload(self, context: bytes, barred: bytes = b"") -> bytes:
-        """What is signed.
+        """The bytes that are signed.
 
         Args:
-            context: of the session.
-            barred: which of the sender's neighbours are barred, a bitmap over their places; nothing where none is. It
-                is not sent: a device that was not told masks with them, and its signature shows that.
+            context: the session's context.
+            barred: which of the sender's neighbours are barred: a bitmap over their places; empty if none is. It is not
+                sent. The input of a device that was not told, and so masks with a barred one, has another signature.
         """
-        told = (barred,) if barred else ()
-        return digest("masked_input", context, self.root, _number(self.sender), self.vector, *told)
+        extra = (barred,) if barred else ()
+        return digest("masked_input", context, self.root, _number(self.sender), self.vector, *extra)
 
 
 class Survivors(_Message, tag="survivors", frozen=True):
-    """Whose input came: a bitmap over the roster."""
+    """The devices whose input arrived: a bitmap over the roster."""
 
     root: Digest
     survivors: bytes
@@ -175,7 +177,7 @@ class Survivors(_Message, tag="survivors", frozen=True):
 
 
 class Consistency(_Message, tag="consistency", frozen=True):
-    """A device's signature of the one set of survivors it was told."""
+    """A device's signature of the set of survivors that it was told."""
 
     root: Digest
     sender: Index
@@ -183,8 +185,10 @@ class Consistency(_Message, tag="consistency", frozen=True):
 
 
 class Signatures(_Message, tag="signatures", frozen=True):
-    """Signatures of the set of survivors by the receiver's neighbours, by place, behind them by the committee; empty where
-    one did not sign."""
+    """Signatures of the set of survivors: by the receiver's neighbours, by place, then by the committee.
+
+    The signature of a device that did not sign is empty.
+    """
 
     root: Digest
     survivors: bytes
@@ -206,25 +210,25 @@ class Unmask(_Message, tag="unmask", frozen=True):
 FromDevice = Advertise | Shares | Complaint | Disclosure | MaskedInput | Consistency | Unmask
 FromServer = Roster | Mailbox | Accusation | Settlement | Survivors | Signatures
 
-_FRAME = 256  # more than all that surrounds the parts whose lengths vary
+_FRAME = 256  # more than everything around the parts of variable length
 
 
 def encode(message: _Message | bytes) -> bytes:
-    """The one form of a message in bytes."""
+    """A message as bytes; there is exactly one encoding of each message."""
     return msgspec.msgpack.encode(message)
 
 
 def decode(data: bytes, kind: Any, maximum: int, phase: str) -> Any:
-    """The message `data` holds.
+    """The message in `data`.
 
     Args:
-        data: as it came.
-        kind: one of the messages, or a union of them.
-        maximum: the most bytes it may have.
-        stage: of the party that got it, for the error.
+        data: the bytes as they were received.
+        kind: the expected message type, or a union of types.
+        maximum: largest allowed number of bytes.
+        phase: phase of the receiving party, for the error.
 
     Raises:
-        MessageRefused: it is too long, not such a message, or not in its one form.
+        MessageRefused: it is too long, not such a message, or not encoded as `encode` does.
     """
     if len(data) > maximum:
         raise MessageRefused(
@@ -235,25 +239,25 @@ def decode(data: bytes, kind: Any, maximum: int, phase: str) -> Any:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise MessageRefused(
             phase,
-            given=f"bytes that are no message ({type(error).__name__})",
+            given=f"bytes that are not a message ({type(error).__name__})",
             expected="a message of this protocol",
-            do="Send what `encode` makes.",
+            do="Encode it with `encode`.",
         ) from None
-    if not _usual(message, data):
+    if not _is_canonical(message, data):
         raise MessageRefused(
             phase,
-            given=f"{message!r} in an unusual form",
-            expected="the one form `encode` makes",
-            do="Send what `encode` makes.",
+            given=f"{message!r} in an unusual encoding",
+            expected="the encoding that `encode` makes",
+            do="Encode it with `encode`.",
         )
     return message
 
 
-def _usual(message: Any, data: bytes) -> bool:
-    """Whether bytes are the one form of the message they were decoded to."""
+def _is_canonical(message: Any, data: bytes) -> bool:
+    """Whether `data` is what `encode` makes of the message decoded from it."""
     if not isinstance(message, MaskedInput):
         return encode(message) == data
-    # Without a copy of the vector: what is before it, its length, and what is behind it.
+    # Without copying the vector: compare what is before it, its length, and what follows it.
     fields = message.root, message.sender
     empty = encode(MaskedInput(*fields, memoryview(b""), message.signature))
     tail = len(encode(message.signature))
@@ -265,30 +269,32 @@ def _usual(message: Any, data: bytes) -> bool:
 
 
 def decode_kept(data: bytes, kind: Any) -> Any:
-    """A message this party has accepted before, from its own log.
+    """A message that this party accepted earlier, from its own log.
 
     Raises:
-        RunDamaged: it is none.
+        RunDamaged: the bytes are not such a message.
     """
     try:
         return msgspec.msgpack.decode(data, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RunDamaged(
             "a log of a secure sum",
-            given=f"a record that is no message ({type(error).__name__})",
-            expected="what was accepted",
-            do="Begin a new session: this log was changed.",
+            given=f"a record that is not a message ({type(error).__name__})",
+            expected="a message that was accepted",
+            do="Start a new session: this log was changed.",
         ) from None
 
 
 def entry_bytes(*, named: bool) -> int:
-    """The length of a roster's entries."""
+    """Length of one entry in a roster."""
     return HASH_BYTES + (NAME_BYTES if named else 0)
 
 
 def maximum_bytes(vector_bytes: int, devices: int, degree: int, *, named: bool = False) -> int:
-    """The longest message of a session with so many devices and neighbours, a committee counted with these: what a decoder
-    accepts."""
+    """The longest message in a session, which is what a decoder accepts.
+
+    `degree` counts the neighbours and the committee; `named` is whether entries contain the start of the identity.
+    """
     adverts = degree * (5 * 34 + 66 + 16)
     return _FRAME + max(
         vector_bytes, entry_bytes(named=named) * devices + adverts, degree * (SEALED_BYTES + 3)
@@ -296,17 +302,17 @@ def maximum_bytes(vector_bytes: int, devices: int, degree: int, *, named: bool =
 
 
 def complaint_payload(context: bytes, root: bytes, complainer: int, sealer: int, sealed: bytes) -> bytes:
-    """What a device signs that cannot open `sealed`, which came to it as the shares of `sealer`."""
+    """What `complainer` signs if it cannot open `sealed`, the shares it was given as those of `sealer`."""
     return digest("complaint", context, root, _number(complainer), _number(sealer), sealed)
 
 
 def disclosure_payload(context: bytes, root: bytes, sealer: int, complainer: int, pair: bytes) -> bytes:
-    """What `sealer` signs of the two shares that it meant for `complainer`."""
+    """What `sealer` signs when it discloses the two shares for `complainer`."""
     return digest("disclosure", context, root, _number(sealer), _number(complainer), pair)
 
 
 def is_pair(data: bytes | None) -> bool:
-    """Whether bytes could be the two shares that are sealed for a neighbour."""
+    """Whether bytes are two elements of the field, as a sealed pair of shares is."""
     return (
         data is not None
         and len(data) == PAIR_BYTES

@@ -1,7 +1,7 @@
 """Shamir's secret sharing (1979) of 32-byte secrets, over the prime field of 2^256 + 297 elements.
 
-Any 32 bytes are an element; a share is one too, and takes 33 bytes. Arithmetic is on Python's integers, whose time
-depends on the numbers: shares are made and joined where nobody else measures.
+Any 32 bytes are an element. A share is an element too, and takes 33 bytes. Arithmetic uses Python's integers, whose timing
+depends on their values: do this only where nobody else can measure the time.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,18 +10,18 @@ from functools import lru_cache
 PRIME = (1 << 256) + 297
 SECRET_BYTES = 32
 SHARE_BYTES = 33
-# Random bytes for a coefficient: reduced modulo the prime, they are uniform to within 2^-128.
+# Random bytes per coefficient: modulo the prime they are uniform to within 2^-128.
 COEFFICIENT_BYTES = 48
 
 
 def share(secret: bytes, places: Sequence[int], threshold: int, randomness: bytes) -> list[bytes]:
-    """Shares of a secret for the holders at `places`, any `threshold` of which give it back.
+    """Shares of a secret for the holders at `places`; any `threshold` of them recover it.
 
     Args:
         secret: 32 bytes.
-        places: distinct numbers above 0, one a holder.
-        threshold: how many shares are needed, 1 to `len(places)`.
-        randomness: `(threshold - 1) * COEFFICIENT_BYTES` uniform bytes, never used for anything else.
+        places: distinct integers above 0, one per holder.
+        threshold: number of shares needed, 1 to `len(places)`.
+        randomness: `(threshold - 1) * COEFFICIENT_BYTES` uniform bytes, used for nothing else.
     """
     size = COEFFICIENT_BYTES
     coefficients = [
@@ -32,23 +32,23 @@ def share(secret: bytes, places: Sequence[int], threshold: int, randomness: byte
     for place in places:
         value = 0
         for coefficient in descending:
-            # Reduced once at the end: places are small, so the number stays short.
+            # Reduced once at the end: places are small, so the integer stays short.
             value = value * place + coefficient
         shares.append((value % PRIME).to_bytes(SHARE_BYTES, "little"))
     return shares
 
 
 def is_share(data: bytes) -> bool:
-    """Whether bytes are an element of the field, as every share is."""
+    """Whether bytes encode an element of the field, as every share does."""
     return len(data) == SHARE_BYTES and int.from_bytes(data, "little") < PRIME
 
 
 def reconstruct(shares: Mapping[int, bytes]) -> bytes | None:
-    """The secret of shares by their places, of which there must be at least as many as the threshold.
+    """The secret of the given shares, by place; there must be at least a threshold of them.
 
     Returns:
-        The 32 bytes, or None where the shares are not of one secret: what comes out is no secret, or a share is not
-        below the prime. That what comes out is the right secret is for a commitment to tell.
+        32 bytes, or None if the result does not fit in 32 bytes or a share is not below the prime. Whether it is the right
+        secret must be checked against a commitment.
     """
     places = tuple(sorted(shares))
     values = [int.from_bytes(shares[place], "little") for place in places]
@@ -60,7 +60,7 @@ def reconstruct(shares: Mapping[int, bytes]) -> bytes | None:
 
 @lru_cache(maxsize=4096)
 def _basis(places: tuple[int, ...]) -> tuple[int, ...]:
-    """Lagrange's basis at 0: for each place the product of `x / (x - place)` over the others."""
+    """The Lagrange basis at 0: for each place, the product of `x / (x - place)` over the other places `x`."""
     lower = []
     for place in places:
         product = place
@@ -68,7 +68,7 @@ def _basis(places: tuple[int, ...]) -> tuple[int, ...]:
             if other != place:
                 product *= other - place
         lower.append(product % PRIME)
-    # One inversion for all: the inverse of the product, and partial products from either end.
+    # One inversion for all: the inverse of the product, and partial products from both ends.
     before = [1]
     for value in lower:
         before.append(before[-1] * value % PRIME)

@@ -29,19 +29,19 @@ class Traffic(NamedTuple):
 
 
 def traffic(terms: Terms, devices: int) -> Traffic:
-    """The bytes of a device that stays to the end, none of whose neighbours vanish or seal what does not open.
+    """The bytes of a device that stays to the end and has no disputes, and none of whose neighbours vanish.
 
-    Of messages encoded with the largest index; a smaller index takes up to four bytes less in each message up.
+    Computed for the largest index; a smaller one takes up to four bytes less in each message sent.
 
     Raises:
         PlanError: the terms allow no session of so many devices.
     """
-    degree, (committee, enough) = terms.graph(devices).degree, terms.committee(devices)
+    degree, (committee, needed) = terms.graph(devices).degree, terms.committee(devices)
     root, signature, last = bytes(32), bytes(SIGNATURE_BYTES), devices - 1
     everyone = bytes(-(-devices // 8))
     advert = Advertise(root, root, root, root, root, signature)
     sealed = (bytes(SEALED_BYTES),) * degree
-    # A vector is not made for its length: its header is that of any other as long.
+    # No vector is allocated just to be measured: the length of its header is known.
     vector = (
         len(encode(MaskedInput(root, last, memoryview(b""), signature)))
         + _header(terms.vector_bytes)
@@ -57,11 +57,11 @@ def traffic(terms: Terms, devices: int) -> Traffic:
         Roster(bytes(entry_bytes(named=terms.sparse)) * devices, b"", (advert,) * (degree + committee)),
         Mailbox(root, sealed),
         Survivors(root, everyone),
-        Signatures(root, everyone, (signature,) * (degree + enough) + (b"",) * (committee - enough)),
+        Signatures(root, everyone, (signature,) * (degree + needed) + (b"",) * (committee - needed)),
     )
     return Traffic(vector + sum(len(encode(m)) for m in up), sum(len(encode(m)) for m in down))
 
 
 def _header(length: int) -> int:
-    """Bytes MessagePack puts before so many, beyond the two it puts before none."""
+    """Bytes in MessagePack's header for so many bytes, beyond the two for an empty string."""
     return 0 if length < 1 << 8 else 1 if length < 1 << 16 else 3

@@ -1,4 +1,4 @@
-"""What a session leaves for anyone to check afterwards, without a secret in it."""
+"""The public record of a session, which anyone can check afterwards. It contains no secrets."""
 
 from typing import Annotated
 
@@ -15,18 +15,18 @@ from fairyring.secagg.terms import Digest, Session, Terms
 
 
 class Transcript(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A session as anyone may check it.
+    """The public record of a session.
 
     Attributes:
-        terms, round, model: what was summed.
-        beacon: the public randomness of its roster.
-        adverts: everyone's advert, as it came, by index.
-        holders: who sent shares: a bitmap over the adverts.
-        survivors: whose vectors are in the sum.
-        signatures: `(index, signature)`: who signed that set.
-        count: how many vectors are in the sum.
-        result: digest of the sum, and of both sets.
-        previous: head of the history before it; None where none was kept.
+        terms, round, model: what the session was about.
+        beacon: the public randomness of the roster.
+        adverts: every device's advert, as it was received, by index.
+        holders: the devices that sent shares: a bitmap over the adverts.
+        survivors: the devices whose vectors are in the sum: a bitmap over the adverts.
+        signatures: `(index, signature)` of the devices that signed the set of survivors.
+        count: number of vectors in the sum.
+        result: digest of the sum and of both sets.
+        previous: head of the history before the session; None if no history was kept.
     """
 
     terms: Terms
@@ -43,21 +43,22 @@ class Transcript(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def session(self) -> Session:
-        """The session it is of."""
+        """The session this is the record of."""
         return Session(self.terms, self.round, self.model, self.previous)
 
 
 def result_hash(session: Session, root: bytes, holders: bytes, survivors: bytes, vector: np.ndarray) -> bytes:
-    """Digest of a sum `[terms.length]`, bound to its session and to the sets it came of."""
+    """Digest of a sum `[terms.length]`, bound to its session and to both sets."""
     packed = pack_words(vector, session.terms.modulus_bits)
     return digest("result", session.context, root, holders, survivors, packed)
 
 
 def verify(transcript: Transcript, vector: np.ndarray | None = None) -> None:
-    """Check a transcript: hashes, signatures, sets, thresholds, and the sum itself where it is given.
+    """Check a transcript: hashes, signatures, sets, thresholds, and the sum itself if it is given.
 
-    What is shown is that identities signed one set of survivors, that enough neighbours of each and enough of the committee
-    did, and that the sum is the one the server stated then. It does not show that the identities are different people's.
+    This shows that the survivors of the session signed one set, including enough neighbours of each and enough of the
+    committee, and that the sum is the one the server stated at the time. It does not show that the identities belong
+    to different people.
 
     Args:
         transcript: what the server published.
@@ -78,7 +79,7 @@ def verify(transcript: Transcript, vector: np.ndarray | None = None) -> None:
     hashes = [advert.hash(context) for advert in adverts]
     _require(hashes == sorted(set(hashes)), "adverts out of order or repeated", "hashes that ascend")
     _require(
-        len({advert.identity for advert in adverts}) == devices, "an identity twice", "devices that differ"
+        len({advert.identity for advert in adverts}) == devices, "the same identity twice", "distinct devices"
     )
     for advert in adverts:
         _require(
@@ -94,7 +95,7 @@ def verify(transcript: Transcript, vector: np.ndarray | None = None) -> None:
     root = digest("roster", context, transcript.beacon, *entries)
     ring = Ring(root, transcript.beacon, hashes, graph.degree)
     sets = members(transcript.holders, devices), members(transcript.survivors, devices)
-    _require(None not in sets, "a malformed set", "a bit a device")
+    _require(None not in sets, "a malformed set", "one bit per device")
     holders, survivors = (set(s or ()) for s in sets)
     _require(survivors <= holders, "a survivor that sent no shares", "survivors among those that did")
     _require(len(survivors) == transcript.count, f"a count of {transcript.count}", f"{len(survivors)}")
@@ -106,11 +107,15 @@ def verify(transcript: Transcript, vector: np.ndarray | None = None) -> None:
     payload = Survivors(root, transcript.survivors).payload(context)
     signed = set()
     for index, signature in transcript.signatures:
-        _require(index in survivors and index not in signed, "a signature by no survivor", "one a survivor")
+        _require(
+            index in survivors and index not in signed,
+            "a signature by a device that is no survivor, or a second one",
+            "one per survivor",
+        )
         _require(
             verified(adverts[index].identity, signature, payload),
             "a forged signature of the survivors",
-            "one by its device",
+            "one by the device itself",
         )
         signed.add(index)
     committee = terms.committee(devices)
@@ -121,7 +126,7 @@ def verify(transcript: Transcript, vector: np.ndarray | None = None) -> None:
         f"at least {committee.threshold}",
     )
     for index in survivors:
-        # Its self-mask came off only if a threshold of its neighbours answered, each of whom wanted as many signatures.
+        # Its self-mask was removed only if a threshold of its neighbours answered, and each of them checked signatures first.
         near = sum(other in signed for other in ring.neighbours(index))
         _require(
             near >= graph.threshold,
@@ -142,5 +147,5 @@ def _require(holds: bool, given: str, expected: str) -> None:
             "transcript",
             given=given,
             expected=expected,
-            do="Do not trust this session: it was changed, or never was.",
+            do="Do not trust this session: its record was changed or invented.",
         )
