@@ -252,10 +252,10 @@ def test_everyone_is_told_all_births_however_seldom_he_looks() -> None:
         until(lambda: len(often.frames) == 13)
     heard = [
         sum(getattr(frame.counts, name) for frame in often.frames)
-        for name in ("births", "deaths", "newcomers")
+        for name in ("births", "deaths", "immigrants")
     ]
     last = seldom.frames[0].counts
-    assert heard == [last.births, last.deaths, last.newcomers]
+    assert heard == [last.births, last.deaths, last.immigrants]
     assert sum(heard) > 0
 
 

@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,8 +14,8 @@ import pytest
 from fairyring.core.errors import RunDamaged, RunError, StorageError
 from fairyring.ecology import World1
 from fairyring.ecology.lab.assays import assay
+from fairyring.ecology.results import decided, plain, read_study
 from fairyring.ecology.studies import chemotaxis as study
-from fairyring.ecology.studies import decided
 from fairyring.report import write_study_report
 
 from .studies import interval, jars, rotation, run_hash, world1, world2, written
@@ -113,6 +115,42 @@ def test_it_holds_all_it_shows_and_every_figure_names_its_runs(
         assert whole in seen.text
     for words in ("Seed", "1.2.3", "x86_64", "1 min 02 s"):
         assert words in seen.text
+
+
+@pytest.mark.parametrize("found", STUDIES, ids=lambda found: found["study"])
+def test_a_report_is_written_where_jax_is_missing(found: dict[str, Any], tmp_path: Path) -> None:
+    folder = written(tmp_path, found)
+    code = f"""
+import sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("jax", "jaxlib"):
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Missing())
+from fairyring.cli import main
+sys.exit(main(["ecology", "report", {str(folder)!r}]))
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    assert "Machine, versions, time" in (folder / "report.html").read_text("utf-8")
+
+
+def test_keys_of_older_files_are_understood(tmp_path: Path) -> None:
+    def older(value: Any) -> Any:
+        if isinstance(value, list):
+            return [older(item) for item in value]
+        if isinstance(value, dict):
+            return {
+                key.replace("no-inheritance", "unrelated").replace("immigrants", "newcomers"): older(item)
+                for key, item in value.items()
+            }
+        return value
+
+    for found in (world2(), jars()):
+        former = older(found)
+        assert former != found
+        assert read_study(written(tmp_path / found["study"], former)) == found | {"verdicts": decided(found)}
 
 
 def test_the_same_study_gives_the_same_bytes(tmp_path: Path) -> None:
@@ -346,7 +384,7 @@ def test_what_is_no_study_is_refused(tmp_path: Path) -> None:
 def test_the_report_shows_what_the_study_decided(tmp_path: Path) -> None:
     """A verdict that its numbers would not give is shown as it stands: nothing is decided twice."""
     found = rotation()
-    verdicts = study.plain(decided(found))
+    verdicts = plain(decided(found))
     assert [row["verdict"] for row in verdicts["rotation"]].count("beyond its null") == 1
     for row in verdicts["rotation"]:
         row |= {"turns": row["name"] == "learning, antisymmetric", "verdict": "as decided"}

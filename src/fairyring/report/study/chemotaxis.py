@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from fairyring.ecology.studies import over_worlds
+from fairyring.ecology.results import over_worlds
 from fairyring.report.kit import (
     Figure,
     Section,
@@ -118,7 +118,7 @@ def _configuration(told: Mapping[str, Any]) -> str:
     for name, words in (
         ("configuration", "scrambled"),
         ("against_blind", "blind"),
-        ("against_unrelated", "unrelated"),
+        ("against_no-inheritance", "no-inheritance"),
     ):
         one = mapping(told.get(name))
         if not one:
@@ -128,7 +128,7 @@ def _configuration(told: Mapping[str, Any]) -> str:
             f"{'Yes' if one['verdict'] else 'No' if one.get('decidable', True) else 'Undecided, with too few worlds for any yes'}: the indices of {units.count(one['units'], 'evolved world')} beside those of "
             f"{units.count(one['controls'], f'{words} world')}, one number a world: {numbers}."
         )
-    beside = mapping(told.get("passed_beside_unrelated"))
+    beside = mapping(told.get("passed_beside_no-inheritance"))
     if beside:
         counts = ", ".join(
             f"{count} of {units.count(len(told['worlds'][arm]), f'{arm} world')}"
@@ -136,7 +136,7 @@ def _configuration(told: Mapping[str, Any]) -> str:
         )
         body += paragraph(
             "In scrambled worlds children keep their share of what their parents learned, so heredity is not cut there. By the same "
-            f"decision beside unrelated worlds, in which nothing is passed on, chemotaxis is in {counts}."
+            f"decision against no-inheritance worlds, in which nothing is passed on, chemotaxis is in {counts}."
         )
     again = told.get("blind_sensing_again")
     if again is not None:
@@ -168,8 +168,8 @@ def lab(study: Study) -> Section:
         "A dot is a world: the mean over its individuals in the lab. Ring and bar are the mean over worlds and its 95 % BCa "
         "interval. In scrambled worlds children get random genomes; in blind ones everybody has somebody else's observation."
         + (
-            " In unrelated ones children get random genomes and nothing of what their parents learned."
-            if "unrelated" in study.arms
+            " In no-inheritance ones children get random genomes and nothing of what their parents learned."
+            if "no-inheritance" in study.arms
             else ""
         )
     )
@@ -247,7 +247,7 @@ def populations(study: Study) -> Section:
                 [
                     escaped(f"{arm} {world['world']}"),
                     three(world["population"]),
-                    three(world["newcomers"]),
+                    three(world["immigrants"]),
                     three(world["waiting"]),
                     units.count(world["generations"]),
                     three(world["lifetime"]),
@@ -257,14 +257,14 @@ def populations(study: Study) -> Section:
                 ]
             )
     head = [
-        "world", "population", "newcomers a step", "waiting a step", "generations", "lifetime, steps",
+        "world", "population", "immigrants a step", "waiting a step", "generations", "lifetime, steps",
         "generation, steps", "ever lived", "living",
     ]  # fmt: skip
-    propped = sum(world["newcomers"] > 0 for world in study.worlds("evolved"))
+    propped = sum(world["immigrants"] > 0 for world in study.worlds("evolved"))
     crowded = sum(world["waiting"] > 0 for world in study.worlds("evolved"))
     of = len(study.worlds("evolved"))
     told = (
-        f"Late in their lives, {propped or 'none'} of the {of} evolved worlds got newcomers (those are propped), and in "
+        f"Late in their lives, {propped or 'none'} of the {of} evolved worlds got immigrants (those are propped), and in "
         f"{crowded or 'none'} did parents find no place for a child (those are limited by capacity)."
     )
     body = paragraph(told) + trio(drawn) + folded("The worlds in numbers", grid(head, rows))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fairyring.ecology.studies import read_study
+from fairyring.ecology.results import read_study
 from fairyring.report.kit import mapping, units
 from fairyring.statistics import Interval
 

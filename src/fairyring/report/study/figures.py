@@ -12,7 +12,7 @@ from fairyring.statistics import Interval
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-COLOURS = {"evolved": ACCENT, "scrambled": WARM, "blind": MUTED, "unrelated": INK}
+COLOURS = {"evolved": ACCENT, "scrambled": WARM, "blind": MUTED, "no-inheritance": INK}
 _SMALL = (3.7, 3.0)
 _HAIR = (0, (4, 3))
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from fairyring.ecology.studies import damaged
+from fairyring.ecology.results import damaged
 from fairyring.report.kit import (
     Document,
     Section,
@@ -16,7 +16,7 @@ from fairyring.report.kit import (
     table,
     units,
 )
-from fairyring.report.study import chemotaxis, jars, rewards, rotation
+from fairyring.report.study import chemotaxis, coculture, non_gradient, rewards
 from fairyring.report.study.data import Study, p_value, three
 
 _SUBJECTS = {
@@ -129,20 +129,20 @@ def _rewarded(study: Study) -> tuple[str, str, list[str]]:
     counts = {arm: len(study.worlds(arm)) for arm in study.arms}
     stats = _stats(study, told, told["passed"], counts)
     stats[0] = stat("Viable worlds", f"{viable} of {len(classes)}", "of those evolved")
-    beside = mapping(told.get("passed_beside_unrelated"))
+    beside = mapping(told.get("passed_beside_no-inheritance"))
     if beside:
-        # Heredity is cut in unrelated worlds, and in scrambled ones only that of rewards.
-        p, delta = told["against_unrelated"]["criteria"][:2]
+        # Heredity is cut in no-inheritance worlds, and in scrambled ones only that of rewards.
+        p, delta = told["against_no-inheritance"]["criteria"][:2]
         stats[1:3] = [
             stat(
                 "Chemotaxis",
                 f"{beside['evolved']} of {counts['evolved']}",
-                f"pass beside unrelated worlds; {beside['scrambled']} of {counts['scrambled']} scrambled ones",
+                f"pass against no-inheritance worlds; {beside['scrambled']} of {counts['scrambled']} scrambled ones",
             ),
             stat(
                 "Cliff's delta",
                 three(delta["compared"]),
-                f"beside unrelated worlds, p {p_value(p['compared'])}",
+                f"against no-inheritance worlds, p {p_value(p['compared'])}",
             ),
         ]
     else:
@@ -202,6 +202,9 @@ _OF: dict[str, tuple[Callable[[Study], tuple[str, str, list[str]]] | None, tuple
         _rewarded,
         (rewards.rewards, rewards.viability, rewards.worth, rewards.controls, *_CHEMOTAXIS),
     ),
-    "jars": (jars.headline, (jars.pairs, jars.alone, jars.ranking)),
-    "rotation": (rotation.headline, (rotation.verdicts, rotation.selection, jars.pairs, jars.alone)),
+    "jars": (coculture.headline, (coculture.pairs, coculture.alone, coculture.ranking)),
+    "rotation": (
+        non_gradient.headline,
+        (non_gradient.verdicts, non_gradient.selection, coculture.pairs, coculture.alone),
+    ),
 }

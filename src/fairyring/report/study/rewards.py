@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from fairyring.ecology.studies import LEVEL, over_worlds
+from fairyring.ecology.results import LEVEL, over_worlds
 from fairyring.report.kit import (
     Figure,
     Section,
@@ -23,8 +23,8 @@ from fairyring.report.study import figures
 from fairyring.report.study.data import Study, interval, p_value, three
 
 _CLASSES = {
-    "viable": "no newcomer for 20 generations, and 9 of 10 closed restarts lasted 10 generations",
-    "propped": "newcomers came in during the last 20 generations, or fewer than 9 of 10 closed restarts lasted",
+    "viable": "no immigrant for 20 generations, and 9 of 10 closed restarts lasted 10 generations",
+    "propped": "immigrants came in during the last 20 generations, or fewer than 9 of 10 closed restarts lasted",
     "capacity-limited": "parents found no place: its numbers are the array's and not the food's",
     "extinct": "nobody lives",
     "too short": "not run for 20 of its generations, so nothing can be said",
@@ -32,7 +32,7 @@ _CLASSES = {
 _SIGNS = {1: "+", -1: "−"}
 _CONTROLS = {
     "scrambled": "children get random rewards, and keep their share of what their parents learned",
-    "unrelated": "children get random rewards and nothing of what their parents learned",
+    "no-inheritance": "children get random rewards and nothing of what their parents learned",
 }
 
 
@@ -219,12 +219,12 @@ def viability(study: Study) -> Section:
             judged(kind == "viable", kind),
             f"{count} of 10",
             three(world["population"]),
-            three(world["newcomers"]),
+            three(world["immigrants"]),
             three(world["emission"]),
         ]
         for world, kind, count in zip(study.worlds("evolved"), classes, lasted, strict=True)
     ]
-    head = ["world", "class", "closed restarts that lasted", "population", "newcomers a step", "P(emit)"]
+    head = ["world", "class", "closed restarts that lasted", "population", "immigrants a step", "P(emit)"]
     return Section("viability", "Which populations keep themselves", body + grid(head, rows))
 
 

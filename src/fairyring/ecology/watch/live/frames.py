@@ -9,7 +9,7 @@ Version 1, little-endian, no padding but what is said:
 | 2 + 1 + 1 | uint16 width W; uint8 what there is (bit 0: a signal; bit 1: the mind is rewards); uint8 0 |
 | 1 + 1 + 2 | uint8 rows R and columns C of the mind; uint16 length L of the names |
 | 4 + 4 + 4 | float32 largest food F, signal S and energy E in this frame |
-| 4 x 4 | uint32 population, births, deaths, newcomers |
+| 4 x 4 | uint32 population, births, deaths, immigrants |
 | 8 + 8 | float64 food and signal in the whole world |
 | 4 R C, twice | float32 mean and spread of the mind, row by row |
 | 4 n | uint32 uid |
@@ -68,7 +68,7 @@ def encode(frame: Frame) -> bytes:
         counts.population,
         counts.births,
         counts.deaths,
-        counts.newcomers,
+        counts.immigrants,
         counts.food,
         counts.signal,
     )

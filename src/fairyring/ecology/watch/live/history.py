@@ -9,7 +9,7 @@ MOST = 512
 
 @dataclass
 class History:
-    """Points `(step, population, food, signal, births, deaths, newcomers)`; the last three since the beginning.
+    """Points `(step, population, food, signal, births, deaths, immigrants)`; the last three since the beginning.
 
     When there are `MOST` points every other is dropped and the least distance between two is doubled. Sums since the
     beginning lose nothing by that: their differences are what happened between the points that are left.
@@ -19,14 +19,14 @@ class History:
     gap: int = 1
     births: int = 0
     deaths: int = 0
-    newcomers: int = 0
+    immigrants: int = 0
 
     def add(self, frame: Frame) -> None:
         """Count a frame; frames come in the order of their steps, and no frame is left out."""
         counts = frame.counts
         self.births += counts.births
         self.deaths += counts.deaths
-        self.newcomers += counts.newcomers
+        self.immigrants += counts.immigrants
         if self.points and frame.step < self.points[-1][0] + self.gap:
             return
         self.points.append(
@@ -37,7 +37,7 @@ class History:
                 counts.signal,
                 self.births,
                 self.deaths,
-                self.newcomers,
+                self.immigrants,
             )
         )
         if len(self.points) >= MOST:

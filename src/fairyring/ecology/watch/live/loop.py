@@ -79,7 +79,7 @@ class Loop:
         """Somebody begins to look; the first frame he asks for comes at once."""
         with self._wake:
             history = self.history
-            self._viewers[viewer] = (-1, (history.births, history.deaths, history.newcomers))
+            self._viewers[viewer] = (-1, (history.births, history.deaths, history.immigrants))
 
     def leave(self, viewer: Viewer) -> None:
         """He looks no longer."""
@@ -215,16 +215,16 @@ class Loop:
             return
         frame = self._scene.frame()
         self.history.add(frame)
-        sums = (self.history.births, self.history.deaths, self.history.newcomers)
+        sums = (self.history.births, self.history.deaths, self.history.immigrants)
         for viewer in asking:
             life = None if viewer.watching is None else self._scene.life(viewer.watching)
             with self._wake:
                 if viewer not in self._viewers:
                     continue
-                births, deaths, newcomers = (
+                births, deaths, immigrants = (
                     now - then for now, then in zip(sums, self._viewers[viewer][1], strict=True)
                 )
                 self._viewers[viewer] = (self._version, sums)
                 self._asking.discard(viewer)
-            counts = replace(frame.counts, births=births, deaths=deaths, newcomers=newcomers)
+            counts = replace(frame.counts, births=births, deaths=deaths, immigrants=immigrants)
             viewer.show(replace(frame, counts=counts), life)

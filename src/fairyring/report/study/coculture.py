@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from fairyring.ecology.studies import LEVEL
+from fairyring.ecology.results import LEVEL
 from fairyring.report.kit import (
     Figure,
     Section,
@@ -196,7 +196,7 @@ def alone(study: Study) -> Section | None:
         [
             escaped(one["name"]),
             units.count(one["evolved"]),
-            units.count(one["newcomers"]),
+            units.count(one["immigrants"]),
             three(one["alone"]),
             units.share(one["died_out"]),
             three(one["drift"]),
@@ -205,7 +205,7 @@ def alone(study: Study) -> Section | None:
         for one in told["populations"]
     ]
     head = [
-        "population", "lived at the end of its evolution", "newcomers, last quarter", "yield alone", "died out alone",
+        "population", "lived at the end of its evolution", "immigrants, last quarter", "yield alone", "died out alone",
         "drift: sd of a label's share", "relative yield under two labels",
     ]  # fmt: skip
     body = paragraph(

@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from fairyring.ecology.studies import BEFORE, TOO_FEW
+from fairyring.ecology.results import BEFORE, TOO_FEW
 from fairyring.report.kit import Figure, Section, escaped, grid, judged, number, pair, paragraph, stat, units
 from fairyring.report.study import figures
+from fairyring.report.study.coculture import sentences
 from fairyring.report.study.data import Study, interval, p_value, three
-from fairyring.report.study.jars import sentences
 
 _FOLLOWED = ("followed",)
 _Row = Mapping[str, Any]
