@@ -1,4 +1,4 @@
-"""Whether anything turns that would not if bacteria climbed one hill, as the report tells it: each number beside its null."""
+"""The sections on non-gradient dynamics: each measure against its null."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,9 +6,18 @@ from typing import Any
 import numpy as np
 
 from fairyring.ecology.results import BEFORE, TOO_FEW
-from fairyring.report.kit import Figure, Section, escaped, grid, judged, number, pair, paragraph, stat, units
+from fairyring.report.kit import Figure, Section, number, stat, units
 from fairyring.report.study import figures
-from fairyring.report.study.coculture import sentences
+from fairyring.report.study.blocks import (
+    Block,
+    Bullets,
+    Figures,
+    Heading,
+    Table,
+    Text,
+    Verdict,
+    section,
+)
 from fairyring.report.study.data import Study, interval, p_value, three
 
 _FOLLOWED = ("followed",)
@@ -17,48 +26,50 @@ _Row = Mapping[str, Any]
 
 def headline(study: Study) -> tuple[str, str, list[str]]:
     """Title, lead and stats."""
-    told = study.found["rotation"]
-    rows = study.verdicts["rotation"]
+    results, rows = study.found["rotation"], study.verdicts["rotation"]
     turning = [row["name"] for row in rows if row["turns"]]
-    alone, few = ([row for row in rows if row["verdict"] == words] for words in (BEFORE, TOO_FEW))
+    alone, few = ([row for row in rows if row["verdict"] == verdict] for verdict in (BEFORE, TOO_FEW))
     some = f"{len(turning) or 'None'} of {sum(row['p'] is not None for row in rows)} measures of rotation"
     title = f"{some} {'are beyond their nulls' if len(turning) > 1 else 'is beyond its null'}"
     lead = (
-        "Where all climb one hill nothing turns: no cycles in who beats whom, no circling traits, a selection that has a potential, "
-        f"learning whose Jacobian is its own transpose. Beyond the null: {', '.join(turning) or 'none of them'}."
+        "If all climbed one function, nothing would rotate: there would be no cycles of dominance and no circling traits, selection "
+        "would have a potential, and the Jacobian of learning would be symmetric. Beyond the null: "
+        f"{', '.join(turning) or 'none of them'}."
     )
     if alone:
-        lead += f" Only by itself, and not with all measures considered: {', '.join(row['name'] for row in alone)}."
+        lead += f" Only without adjustment for all measures: {', '.join(row['name'] for row in alone)}."
     if few:
-        lead += f" {_nothing_could(few)}"
+        lead += f" {_not_decidable(few)}"
     stats = []
-    if told["early_jars"] is not None:
-        hodge = told["early_jars"]["hodge"]
+    if results["early_jars"] is not None:
+        hodge = results["early_jars"]["hodge"]
         note = f"null {three(hodge['null_share'])}, p {p_value(hodge['p'])}"
         stats.append(stat("Cyclic share of jars, early", three(hodge["share"]), note))
     for name, one, key in (
-        ("Selection without potential", told["curl"], "share"),
-        ("Learning, antisymmetric", told["learning"], "antisymmetric_share"),
+        ("Selection without potential", results["curl"], "share"),
+        ("Learning, antisymmetric", results["learning"], "antisymmetric_share"),
     ):
         note = f"null {three(one['null_share'])}, p {p_value(one['p'])}"
         stats.append(stat(name, three(one[key]), note))
     stats.append(
-        stat("Worlds followed", units.count(told["worlds"]), f"for {units.count(told['steps'], 'step')}")
+        stat(
+            "Worlds followed", units.count(results["worlds"]), f"for {units.count(results['steps'], 'step')}"
+        )
     )
     return title, lead, stats
 
 
 def _shown(study: Study) -> dict[str, tuple[str, str, str]]:
-    """Of each measure by its name: what was measured, what its null gives, and what was repeated how often."""
-    told = study.found["rotation"]
-    curl, learning, followed = told["curl"], told["learning"], f"{told['worlds']} worlds"
+    """For each measure by its name: its value, its value under the null, and the number of replicates."""
+    results = study.found["rotation"]
+    curl, learning, followed = results["curl"], results["learning"], f"{results['worlds']} worlds"
     shown = {
-        name: _share(told[key]["hodge"], "share", f"{study.found['jars']['replicates']} jars")
+        name: _share(results[key]["hodge"], "share", f"{study.found['jars']['replicates']} jars")
         for name, key in (("cycles in jars, early", "early_jars"), ("cycles in jars, at the end", "jars"))
-        if told.get(key) is not None
+        if results.get(key) is not None
     }
     for key, name in (("behaviour", "what they do turns"), ("rewards", "what they inherit turns")):
-        shown[name] = interval(told[key]["rotation"]["mean"]), "0", followed
+        shown[name] = interval(results[key]["rotation"]["mean"]), "0", followed
     repeated = f"{learning['replicates']} worlds"
     return shown | {
         "selection, no potential": _share(curl, "share", f"{curl['replicates']} jars"),
@@ -71,102 +82,98 @@ def _share(one: _Row, key: str, n: str) -> tuple[str, str, str]:
     return three(one[key]), three(one["null_share"]), n
 
 
-def _nothing_could(few: list[_Row]) -> str:
-    """That no data of so few could have shown a measure."""
+def _not_decidable(few: list[_Row]) -> str:
+    """That no data from so few replicates could have shown some measures."""
     return (
-        f"With so few worlds nothing could have been shown of: {', '.join(row['name'] for row in few)} (the least p there is "
+        f"With so few worlds nothing could have been shown of: {', '.join(row['name'] for row in few)} (the smallest possible p "
         f"is {p_value(few[0]['least'])}, by Holm {p_value(few[0]['least_holm'])})."
     )
 
 
 def verdicts(study: Study) -> Section:
-    """Each measure beside its null."""
-    told = study.found["rotation"]
-    body = paragraph(
-        "From weak to strong; each has a null in which nothing turns: the fitted ranking with the jars' noise; worlds' histories run "
-        "backwards; the fitted landscape with the jars' noise; worlds' Jacobians transposed at random. p is Holm's over "
-        "all measures of this page for the verdict. Shares above 0 are what noise gives too: read them beside the null. "
-        "Late in jars the weak have all but died out, which bends a ranking so that it passes for cycles: only the early share is "
-        "judged, and even that one is too large where some win very fast."
-    )
+    """Each measure against its null."""
+    results = study.found["rotation"]
+    blocks: list[Block] = [
+        Text(
+            "In order of strength. Each has a null without rotation: the fitted ranking with the noise of the jars; histories of "
+            "worlds reversed in time; the fitted landscape with the noise of the jars; Jacobians of worlds transposed at random. The "
+            "verdict uses p after Holm's correction over all measures of this page. Noise makes shares larger than 0 as well, so "
+            "compare them with the null. Late in jars the weak have nearly died out; this distorts a ranking so that it looks cyclic. "
+            "So only the early share is judged, and even that is too large where some win very fast."
+        )
+    ]
     measures, shown = study.verdicts["rotation"], _shown(study)
     few = [row for row in measures if row["verdict"] == TOO_FEW]
-    body += paragraph(_nothing_could(few)) if few else ""
+    if few:
+        blocks.append(Text(_not_decidable(few)))
     rows = [
         [
-            escaped(row["name"]),
-            judged(True, row["verdict"]) if row["turns"] else escaped(row["verdict"]),
-            *map(escaped, shown[row["name"]][:2]),
+            row["name"],
+            Verdict(True, row["verdict"]) if row["turns"] else row["verdict"],
+            *shown[row["name"]][:2],
             p_value(row["p"]),
             p_value(row["holm"]),
-            escaped(shown[row["name"]][2]),
+            shown[row["name"]][2],
         ]
         for row in measures
     ]
-    head = ["measure", "verdict", "value", "its null, mean", "p", "p, Holm", "n"]
-    body += grid(head, rows) + "<h3>In the study's own words</h3>" + sentences(told["found"])
     shares = [
-        (name, told[key]["hodge"]["share"], told[key]["hodge"]["null_share"])
+        (name, results[key]["hodge"]["share"], results[key]["hodge"]["null_share"])
         for name, key in (("jars, early", "early_jars"), ("jars, at the end", "jars"))
-        if told.get(key) is not None
+        if results.get(key) is not None
     ]
-    curl, learning = told["curl"], told["learning"]
+    curl, learning = results["curl"], results["learning"]
     shares += [
         ("selection, no potential", curl["share"], curl["null_share"]),
         ("learning, antisymmetric", learning["antisymmetric_share"], learning["null_share"]),
     ]
+    turning = [
+        (
+            " and ".join(results[key]["traits"]),
+            np.array(results[key]["rotation"]["turning"], float),
+            results[key]["rotation"]["mean"],
+        )
+        for key in ("behaviour", "rewards")
+    ]
     drawn = [
         Figure(
-            figures.shares("shares", "Shares that turn, beside their nulls", "share", shares),
-            f"Dot: what was measured; tick: the mean that its null gives. {study.source()}",
-            "Shares that turn",
+            figures.shares("shares", "Shares of rotation, and their nulls", "share", shares),
+            f"Dot: what was measured; tick: its mean under the null. {study.source()}",
+            "Shares of rotation",
         ),
         Figure(
-            figures.forest(
-                "turning",
-                "Two traits in time",
-                "turning a look",
-                [
-                    (
-                        " and ".join(told[key]["traits"]),
-                        np.array(told[key]["rotation"]["turning"], float),
-                        told[key]["rotation"]["mean"],
-                    )
-                    for key in ("behaviour", "rewards")
-                ],
-            ),
-            f"How fast two traits circle their mean: a dot a world (n = {told['worlds']}); ring and bar: mean and its 95 % BCa interval. "
-            f"{_rest(study)} {study.source(_FOLLOWED)}",
-            "Two traits in time",
+            figures.forest("turning", "Two traits over time", "rotation per observation", turning),
+            f"How fast two traits circle their mean: a dot for each world (n = {results['worlds']}); ring and bar: mean and its 95 % "
+            f"BCa interval. {_rest(study)} {study.source(_FOLLOWED)}",
+            "Two traits over time",
         ),
     ]
-    return Section("verdicts", "Each measure beside its null", body + pair(drawn))
+    return section(
+        "verdicts",
+        "Each measure against its null",
+        *blocks,
+        Table(["measure", "verdict", "value", "its null, mean", "p", "p, Holm", "n"], rows),
+        Heading("In the study's own words"),
+        Bullets(results["found"]),
+        Figures(drawn),
+    )
 
 
 def _rest(study: Study) -> str:
-    """Whether the traits were at rest, without which their turning is not to be read."""
+    """Whether the traits were at rest; otherwise their rotation must not be interpreted."""
     read = {row["name"]: not row["unread"] for row in study.verdicts["rotation"]}
     names = {"behaviour": "what they do turns", "rewards": "what they inherit turns"}
     moving = [key for key, name in names.items() if not read[name]]
     if not moving:
-        return "Both pairs were at rest as far as halves of the histories tell."
+        return "By a comparison of the halves of the histories, both pairs were at rest."
     return f"Not at rest, and so not to be read as rotation: {' and '.join(moving)}."
 
 
 def selection(study: Study) -> Section:
     """The field of invasion fitness, and the Jacobian of learning."""
-    told = study.found["rotation"]
-    curl, learning = told["curl"], told["learning"]
+    results = study.found["rotation"]
+    curl, learning = results["curl"], results["learning"]
     error = number(curl["mean_curl_error"])
-    body = paragraph(
-        "Residents with hand-written tables at each place of a grid of two traits, log odds of emitting and of tumbling when the signal "
-        "is sensed; each one's neighbours on the grid were put among them as mutants. An arrow is the gradient of their invasion fitness. "
-        "What has no potential is asked of how neighbours invade each other: half of what the one gains among the other, less "
-        "what the other gains among it, is the difference of any landscape that both climb, however it is curved. "
-        f"One of the two was gone at the end of {units.share(float(np.mean(curl['gone'])))} of the jars, of "
-        f"{units.share(float(np.max(curl['gone'])))} where most were: near 100 % growth is bent, and even a landscape has curl. "
-        f"Mean curl {three(curl['mean_curl'])}{f' (standard error {three(error)})' if error is not None else ''}."
-    )
     drawn = Figure(
         figures.field(
             "invasion",
@@ -180,15 +187,30 @@ def selection(study: Study) -> Section:
         f"hand-written. {study.source(_FOLLOWED)}",
         "Where selection points",
     )
-    body += pair([drawn])
-    body += "<h3>How learning answers learning</h3>" + paragraph(
-        f"What two halves of a population learn in {units.count(learning['steps'], 'step')} after tables of one were moved by "
-        f"{learning['moved']:g}: rows what is learned, columns what was moved; mean of {units.count(learning['replicates'], 'world')}. "
-        "Along unit vectors of all tables together, in which the Jacobian of a gradient is its own transpose."
-    )
     rows = [
-        [escaped(name), *(three(value) for value in row)]
+        [name, *(three(value) for value in row)]
         for name, row in zip(learning["parameters"], learning["jacobian"], strict=True)
     ]
-    body += grid(["learned", *learning["parameters"]], rows)
-    return Section("selection", "Selection and learning as fields", body)
+    return section(
+        "selection",
+        "Selection and learning as fields",
+        Text(
+            "Residents with hand-written tables stand at each point of a grid of two traits, the log odds of emitting and of tumbling "
+            "when the signal is sensed. The neighbours on the grid were introduced among them as mutants. An arrow is the gradient of "
+            "their invasion fitness. The part without a potential is measured by how neighbours invade each other: if both climb a "
+            "landscape, half the difference between the growth of one among the other and that of the other among the one is the "
+            "difference in height, however curved the landscape is. One of the two was extinct at the end of "
+            f"{units.share(float(np.mean(curl['gone'])))} of the jars, and of {units.share(float(np.max(curl['gone'])))} at the worst "
+            "point; near 100 % growth is distorted, and even a landscape has curl. "
+            f"Mean curl {three(curl['mean_curl'])}{f' (standard error {three(error)})' if error is not None else ''}."
+        ),
+        Figures([drawn]),
+        Heading("How learning responds to learning"),
+        Text(
+            f"What two halves of a population learn in {units.count(learning['steps'], 'step')} after the tables of one were moved by "
+            f"{learning['moved']:g}: rows for what is learned, columns for what was moved; mean of "
+            f"{units.count(learning['replicates'], 'world')}. It is along unit vectors of all tables together, where the Jacobian of a "
+            "gradient is symmetric."
+        ),
+        Table(["learned", *learning["parameters"]], rows),
+    )
