@@ -173,7 +173,7 @@ def test_stopped_it_keeps_what_it_has(
     if saved > 0:
         called = call(*words, *SET, "--out", path)
         assert called.status == 130
-        again = shlex.split(called.out.split("Go on with: ")[1].splitlines()[0])
+        again = shlex.split(called.out.split("Continue with: ")[1].splitlines()[0])
         assert again[:4] == ["fairyring", *words[:3]]
         told = {name: value for name, value in pairwise(again) if name.startswith("--")}
         assert told | {"--set": ""} == {
@@ -197,7 +197,7 @@ def test_stopped_before_anything_was_made_it_says_so(
     monkeypatch.setattr(importlib.import_module("fairyring.ecology.history.evolution"), "advance", stopped)
     called = call("ecology", "run", "v1", *SET, "--out", tmp_path / "none.eco")
     assert called.status == 130
-    assert "Stopped before anything was made." in called.out
+    assert "Stopped before there was anything to store." in called.out
     assert "--resume" not in called.out
     assert list(tmp_path.iterdir()) == []
 

@@ -101,9 +101,9 @@ def run(
             result = run_with_controls(evolved, steps, path, count, watch=_watcher(doing), progress=doing)
     except KeyboardInterrupt:
         if path.exists():
-            say(f"Stopped. Go on with: {_command(kind, options, settings, path)}")
+            say(f"Stopped. Continue with: {_command(kind, options, settings, path)}")
         else:
-            say("Stopped before anything was made.")
+            say("Stopped before there was anything to store.")
         raise SystemExit(130) from None
     _summary(result.run)
     if result.controls is not None and result.judgement is not None:

@@ -55,7 +55,7 @@ def study(
         with Doing() as doing:
             conduct(asked, folder, progress=doing)
     except KeyboardInterrupt:
-        say(f"Stopped. The same command goes on with the runs in {folder}.")
+        say(f"Stopped. The same command continues the runs in {folder}.")
         raise SystemExit(130) from None
     say()
     for line in sentences(read_study(folder)):

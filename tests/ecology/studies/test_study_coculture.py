@@ -97,7 +97,9 @@ def test_the_study_of_jars_ranks_what_was_planted() -> None:
     told = msgspec.json.decode(msgspec.json.encode(msgspec.to_builtins(study)))
     assert told["contests"][0]["verdict"] == study.contests[0].verdict
     assert len(told["outcomes"][0][1]) == 12
-    assert any("bent by saturation" in one or "that saturation does not bend" in one for one in study.found)
+    assert any(
+        "distorted by saturation" in one or "before saturation distorts it" in one for one in study.found
+    )
 
 
 def test_jars_in_which_nobody_lives_are_told_not_refused() -> None:
@@ -274,7 +276,7 @@ def test_the_study_of_rotation_says_what_it_measured(two: Evolution) -> None:
     assert np.shape(study.curl.gradients) == (2, 2, 2)
     assert study.learning.replicates == 6  # worlds
     assert len(study.found) == 5
-    assert "With 6 worlds no p of a turning or of learning is below 0.031" in study.found[4]
+    assert "With 6 worlds no p of a rotation or of learning can be below 0.031" in study.found[4]
     assert study.jars is None
     assert msgspec.json.decode(msgspec.json.encode(msgspec.to_builtins(study)))["curl"]["share"] >= 0
     with pytest.raises(EcologyError, match="from 2112"):

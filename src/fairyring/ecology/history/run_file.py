@@ -197,16 +197,16 @@ def read_run(path: str | os.PathLike[str], settings: World | None = None) -> Sto
                 path, f"a history whose {name} differ in {odd!r}", f"{', '.join(ours)} of each step"
             )
     try:
-        found = settings_of(path, facts.kind, facts.settings, facts.own, settings)
+        stored_settings = settings_of(path, facts.kind, facts.settings, facts.own, settings)
     except TypeError as error:
         raise RunDamaged(str(path), given=f"settings: {error}", expected=_EXPECTED, do=_RESTORE) from error
-    expected = {f"{number}/{name}" for number in facts.worlds for name in _arrays_of(found)}
+    expected = {f"{number}/{name}" for number in facts.worlds for name in _arrays_of(stored_settings)}
     odd = sorted(expected ^ arrays.keys())
     if odd:
         given = f"no array {odd[0]!r}" if odd[0] in expected else f"an array {odd[0]!r}, which no run has"
         raise RunDamaged(str(path), given=given, expected=_EXPECTED, do=_RESTORE)
-    worlds = tuple(_world(path, found, arrays, number) for number in facts.worlds)
-    return StoredRun(found, facts.seed, tuple(facts.worlds), worlds, facts.seconds, facts.compiling)
+    worlds = tuple(_world(path, stored_settings, arrays, number) for number in facts.worlds)
+    return StoredRun(stored_settings, facts.seed, tuple(facts.worlds), worlds, facts.seconds, facts.compiling)
 
 
 def _stored(columns: tuple[str, ...]) -> tuple[str, ...]:

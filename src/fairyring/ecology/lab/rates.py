@@ -43,7 +43,7 @@ def event_rates(run: Evolution) -> dict[str, np.ndarray]:
             alive = np.asarray(after.alive)
             alive = np.pad(alive, (0, settings.capacity - len(alive)))
             survived = np.flatnonzero(alive & ~np.pad(born, (0, settings.capacity - len(born))))
-            received = np.asarray(after.mind["reward"])[survived]
+            received = np.asarray(after.mind["reward"], np.float64)[survived]
             values.append(float(received.mean()) if len(received) else np.nan)
         rates[event.name] = np.array(values)
     return rates

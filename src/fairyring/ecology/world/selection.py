@@ -45,14 +45,14 @@ def drawn(words: Array, limit: int, room: Array, chance: Array) -> Array:
     Returns:
         int32 `[limit]` in rising order, filled up with `32 * words`.
     """
-    upto, rank = _running(words), jnp.arange(limit, dtype=jnp.int32)
-    total = upto[-1]
+    running, rank = _running(words), jnp.arange(limit, dtype=jnp.int32)
+    total = running[-1]
     over = jnp.maximum(total - room, 0)
     start = (chance * total).astype(jnp.int32)
     # In rising order: the bits after the ring has wrapped round, then those from the start. Between them `over` are skipped.
     wanted = rank + jnp.where(rank >= start - over, jnp.minimum(start, over), 0)
     wanted = jax.lax.optimization_barrier(wanted)  # or XLA recomputes it for every word
-    return jnp.where(rank < room, _places(words, upto, wanted), 32 * words.shape[0])
+    return jnp.where(rank < room, _places(words, running, wanted), 32 * words.shape[0])
 
 
 def _running(words: Array) -> Array:
@@ -60,15 +60,15 @@ def _running(words: Array) -> Array:
     return jnp.cumsum(jax.lax.population_count(words).astype(jnp.int32))
 
 
-def _places(words: Array, upto: Array, wanted: Array) -> Array:
+def _places(words: Array, running: Array, wanted: Array) -> Array:
     """Place of the k-th set bit for each wanted k; `32 * words` if there are fewer."""
-    each = jax.lax.population_count(words).astype(jnp.int32)
-    if upto.shape[0] * wanted.shape[0] <= _COMPARED:
-        word = (upto <= wanted[:, None]).astype(jnp.int32).sum(1)
+    counts = jax.lax.population_count(words).astype(jnp.int32)
+    if running.shape[0] * wanted.shape[0] <= _COMPARED:
+        word = (running <= wanted[:, None]).astype(jnp.int32).sum(1)
     else:
-        word = jnp.searchsorted(upto, wanted, side="right", method="scan_unrolled").astype(jnp.int32)
+        word = jnp.searchsorted(running, wanted, side="right", method="scan_unrolled").astype(jnp.int32)
     inside = jnp.minimum(word, words.shape[0] - 1)
-    rest = wanted - (upto - each)[inside]
+    rest = wanted - (running - counts)[inside]
     bits, place = words[inside], inside * 0
     for half in (16, 8, 4, 2, 1):
         low = bits & jnp.uint32((1 << half) - 1)
@@ -77,4 +77,4 @@ def _places(words: Array, upto: Array, wanted: Array) -> Array:
         bits = jnp.where(up, bits >> half, low)
         rest = jnp.where(up, rest - below, rest)
         place = place + half * up
-    return jnp.where(wanted < upto[-1], inside * 32 + place, 32 * words.shape[0])
+    return jnp.where(wanted < running[-1], inside * 32 + place, 32 * words.shape[0])

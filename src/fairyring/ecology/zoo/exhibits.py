@@ -81,7 +81,10 @@ def read_exhibit(path: str | os.PathLike[str]) -> Exhibit:
         settings = settings_of(path, facts["kind"], facts["settings"], facts["own"])
         genomes = rows.pop("genomes")
         minds = restore_state(settings.policy.empty(len(genomes), settings.states, settings.actions), rows)
-        name, card = facts["name"], {_OLDER_KEYS.get(key, key): value for key, value in facts["card"].items()}
+        name, card = (
+            facts["name"],
+            {_OLDER_KEYS.get(key, str(key)): value for key, value in facts["card"].items()},
+        )
     except (KeyError, TypeError, AttributeError) as error:
         raise RunDamaged(
             str(path), given=f"{type(error).__name__}: {error}", expected=expected, do=do
