@@ -29,7 +29,7 @@ LEVEL_OF = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 # Rooms within a room: others enter them by their front door, and imports between them run downwards too.
 SUB_LEVELS = {
     "ecology": [
-        {"world"},
+        {"world", "results"},
         {"history"},
         {"lab", "watch"},
         {"dynamics"},

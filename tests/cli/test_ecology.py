@@ -24,6 +24,7 @@ from fairyring.cli import main
 from fairyring.ecology import World1, World2, evolve, load, save
 from fairyring.ecology.history.run_file import fingerprint
 from fairyring.ecology.lab.assays import assay
+from fairyring.ecology.world import NUMBERS
 
 pytestmark = pytest.mark.optimised
 
@@ -43,7 +44,7 @@ def short_lab() -> Iterator[None]:
     """The lab as it is, for a shorter time: it is looked at step by step."""
     short = partial(assay, steps=150, settling=50)
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("fairyring.cli._ecology_assay", "fairyring.ecology.studies.chemotaxis"):
+        for name in ("fairyring.ecology.studies.controlled", "fairyring.ecology.studies.chemotaxis"):
             patch.setattr(
                 importlib.import_module(name), "assay", lambda *a, **k: short(*a, **{"individuals": 32} | k)
             )
@@ -114,8 +115,8 @@ def test_a_line_a_world_with_its_decision(made: Made) -> None:
         assert re.search(rf"^{number} .*(yes|no) *$", second, re.M)
     yes = len(re.findall(r" yes *$", second, re.M))
     assert second.startswith(f" {yes} of 4 worlds.")
-    assert "a chance of 20.0 % at most" in second
-    assert "The controls cost" in second
+    assert "a probability of 20.0 % at most" in second
+    assert "The controls took" in second
     assert "rho " in first
     assert "live agent-steps/s" in second
 
@@ -172,7 +173,7 @@ def test_stopped_it_keeps_what_it_has(
     if saved > 0:
         called = call(*words, *SET, "--out", path)
         assert called.status == 130
-        again = shlex.split(called.out.split("Go on with: ")[1].splitlines()[0])
+        again = shlex.split(called.out.split("Continue with: ")[1].splitlines()[0])
         assert again[:4] == ["fairyring", *words[:3]]
         told = {name: value for name, value in pairwise(again) if name.startswith("--")}
         assert told | {"--set": ""} == {
@@ -196,7 +197,7 @@ def test_stopped_before_anything_was_made_it_says_so(
     monkeypatch.setattr(importlib.import_module("fairyring.ecology.history.evolution"), "advance", stopped)
     called = call("ecology", "run", "v1", *SET, "--out", tmp_path / "none.eco")
     assert called.status == 130
-    assert "Stopped before anything was made." in called.out
+    assert "Stopped before there was anything to store." in called.out
     assert "--resume" not in called.out
     assert list(tmp_path.iterdir()) == []
 
@@ -227,7 +228,7 @@ def test_stopped_before_anything_was_made_it_says_so(
             "do Leave out --live, or --worlds, --steps, --controls.",
         ),
         (["--port", "8000"], "expected a live page"),
-        (["--resume"], "given no such file expected a run to go on with"),
+        (["--resume"], "given no such file expected a run to continue"),
     ],
 )
 def test_what_makes_no_sense_is_refused(call: Callable, tmp_path: Path, words: list[str], told: str) -> None:
@@ -257,20 +258,17 @@ def test_a_study_of_nothing_is_refused(call: Callable, tmp_path: Path, words: li
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_was_too_much_for_a_step_is_told(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = importlib.import_module("fairyring.cli._ecology_run")
+def test_what_was_too_much_for_a_step_is_told(made: Made) -> None:
+    lines = importlib.import_module("fairyring.cli._ecology_run").overrun_lines
     run = load(made.path)
-    column = module.NUMBERS.index("unmet")
     calm = [dataclasses.replace(world, numbers=world.numbers * 0) for world in run.worlds]
-    assert module._put_off(dataclasses.replace(run, worlds=tuple(calm))) == []
-    calm[2].numbers[5:7, column] = 3, 9
-    told = "12 conjugations did not come about, past the most that a step does, in 1 of 4 worlds."
-    crowded = dataclasses.replace(run, worlds=tuple(calm))
-    assert module._put_off(crowded) == [told]
-    swapped = {"unmet": "delayed", "delayed": "unmet"}
-    monkeypatch.setattr(module, "NUMBERS", tuple(swapped.get(name, name) for name in module.NUMBERS))
-    told = "12 births came a step or more late, past the most that a step does, in 1 of 4 worlds."
-    assert module._put_off(crowded) == [told]
+    assert lines(dataclasses.replace(run, worlds=tuple(calm))) == []
+    calm[2].numbers[5:7, NUMBERS.index("unmet")] = 3, 9
+    calm[0].numbers[3, NUMBERS.index("delayed")] = calm[1].numbers[3, NUMBERS.index("delayed")] = 1
+    assert lines(dataclasses.replace(run, worlds=tuple(calm))) == [
+        "2 births came a step or more late, beyond the number that a step processes, in 2 of 4 worlds.",
+        "12 conjugations did not happen, beyond the number that a step processes, in 1 of 4 worlds.",
+    ]
 
 
 def test_no_number_of_a_table_is_cut(
@@ -314,7 +312,7 @@ def test_live_shows_world_0_of_the_seed(call: Callable, monkeypatch: pytest.Monk
     assert port == 0
     scene.advance(64)
     alone = evolve(World1(**SMALL), [0], 64, SEED).worlds[0]
-    assert np.array_equal(scene.inhabited().state.x, alone.state.x)
+    assert np.array_equal(scene.world_run().state.x, alone.state.x)
 
 
 @pytest.mark.parametrize("step", [None, 130])
@@ -387,7 +385,7 @@ def test_an_assay_of_each_world_and_with_controls_the_decision(made: Made, call:
     called = call("ecology", "assay", made.path, "--controls", scrambled, "--individuals", 16)
     assert called.status == 0, called.err
     assert "Means over 16 individuals" in called.out
-    table = called.out.split("index of one that feels nothing is 1.")[1].split("\n\n")[0]
+    table = called.out.split("an individual that senses nothing has an index of 1.")[1].split("\n\n")[0]
     labs = assay(load(made.path), individuals=16, seed=0, steps=150, settling=50)
     for number, lab in enumerate(labs):
         assert lab is not None

@@ -203,13 +203,13 @@ def advance(world: Plain, settings: World, key: np.ndarray, *, heredity: str = "
     for c in gone.values():
         died_in[int(c.x), int(c.y)] = died_in.get((int(c.x), int(c.y)), 0) + 1
 
-    # Births, then newcomers, in the lowest free places.
+    # Births, then immigrants, in the lowest free places.
     living = len(after)
     free = [p for p in range(s.capacity) if p not in after]
     ready = [p for p in order if p in after and not tally.less(after[p].energy, knob["division_energy"])]
     room = min(len(free), few)
     tally.divided = served(ready, room, unit(lucky, 24))
-    newcomers = min(max(knob["minimum"] - living - len(tally.divided), 0), room - len(tally.divided))
+    immigrants = min(max(knob["minimum"] - living - len(tally.divided), 0), room - len(tally.divided))
     children = {}
     for n, parent in enumerate(tally.divided):
         p = after[parent]
@@ -220,7 +220,7 @@ def advance(world: Plain, settings: World, key: np.ndarray, *, heredity: str = "
         if learns:
             child.values = first_values(s, child.genome, p.values, heredity, knob)
         children[free[n]] = child
-    for n in range(len(tally.divided), len(tally.divided) + newcomers):
+    for n in range(len(tally.divided), len(tally.divided) + immigrants):
         x, y = (unit(word, 24) * size for word in luck.pair(step.PLACE, n))
         child = _fresh(s, luck, n, x, y, knob["start_energy"], 0.0)
         if learns:
@@ -244,7 +244,7 @@ def advance(world: Plain, settings: World, key: np.ndarray, *, heredity: str = "
         "population": living + len(children),
         "births": len(tally.divided),
         "deaths": len(tally.died),
-        "newcomers": newcomers,
+        "immigrants": immigrants,
         "waiting": max(len(ready) - len(free), 0),
         "delayed": max(min(len(ready), len(free)) - few, 0),
         "meetings": meetings,

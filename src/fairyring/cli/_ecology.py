@@ -1,11 +1,11 @@
-"""The commands of `ecology`. What they do is imported when they are called, so that `--help` is instant."""
+"""The commands of `ecology`. Their implementations are imported when they are called, so that `--help` is instant."""
 
 from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
-ecology = App(name="ecology", help="Worlds of evolving learners: bacteria that nobody told what to want.")
+ecology = App(name="ecology", help="Worlds of evolving learners: bacteria without a built-in goal.")
 
 Settings = Annotated[tuple[str, ...], Parameter(name="--set", negative=())]
 Flag = Annotated[bool, Parameter(negative=())]
@@ -26,37 +26,37 @@ def run(
     controls: int | None = None,
     port: int | None = None,
 ) -> int | None:
-    """Let worlds evolve, and say of each whether chemotaxis has evolved in it.
+    """Let worlds evolve, and decide for each whether chemotaxis evolved.
 
     Parameters
     ----------
     world:
-        v1: bacteria that inherit a table of what to do; v2: bacteria that inherit rewards and learn from them.
+        v1: bacteria that inherit a table of actions; v2: bacteria that inherit rewards and learn from them.
     live:
-        Watch one world, number 0 of the seed, as a page in the browser; nothing is kept.
+        Watch one world, number 0 of the seed, as a page in the browser; nothing is stored.
     worlds:
-        How many, each by itself; 8 if not given.
+        How many; 8 if not given.
     steps:
-        Of each world, all sittings together; 8000 if not given.
+        Of each world, over all sittings; 8000 if not given.
     seed:
-        Of all chance; 0 if not given.
+        Of all randomness; 0 if not given.
     settings:
         NAME=VALUE changes a setting, such as food_influx=20. May be repeated.
     out:
-        The run's file; runs/v1-seed0.eco, by world and seed, if not given. Its control worlds are kept beside it.
+        The file of the run; by default runs/v1-seed0.eco, by world and seed. Its control worlds are stored beside it.
     resume:
-        Go on with the run in that file, to the same bits as if it had not been stopped.
+        Continue the run in that file, to the same bits as if it had not been stopped.
     controls:
-        Worlds of scrambled heredity that the decision is made against, as many steps each; as many as the worlds, but
-        from 4 to 16, if not given. 0: no decision.
+        Worlds with scrambled heredity for the decision, of as many steps; as many as the worlds, but from 4 to 16, if not
+        given. 0: no decision.
     port:
-        Of the live page, 8765 if not given; 0 for any that is free.
+        Of the live page, 8765 if not given; 0 for any free one.
     """
     from fairyring.cli import _ecology_run
 
     if live:
-        told = {"--worlds": worlds, "--steps": steps, "--out": out, "--controls": controls}
-        useless = [name for name, value in told.items() if value is not None] + ["--resume"] * resume
+        given = {"--worlds": worlds, "--steps": steps, "--out": out, "--controls": controls}
+        useless = [name for name, value in given.items() if value is not None] + ["--resume"] * resume
         return _ecology_run.watch(world, seed, settings, port, useless)
     if port is not None:
         _ecology_run.refuse_port(port)
@@ -67,7 +67,7 @@ def run(
         seed=seed,
         settings=settings,
         out=out,
-        resume=resume,
+        resumed=resume,
         controls=controls,
     )
 
@@ -87,31 +87,31 @@ def study(
     world: Literal["v1", "v2"] | None = None,
     quick: Flag = False,
 ) -> None:
-    """Make a whole experiment with its controls, and write DIR/study.json and DIR/report.html.
+    """Conduct a whole experiment with its controls, and write DIR/study.json and DIR/report.html.
 
-    What is in the folder already is gone on with.
+    Runs that are in the folder already are continued.
 
     Parameters
     ----------
     subject:
-        v1: does chemotaxis evolve? v2: which rewards evolve, and what are they worth? jars: who lives with whom?
-        rotation: is what is learned the optimum of anything?
+        v1: does chemotaxis evolve? v2: which rewards evolve, and what are they worth? jars: which populations coexist?
+        rotation: are the dynamics non-gradient?
     out:
-        Folder of the study; runs/study-v1, by its subject, if not given.
+        Folder of the study; by default runs/study-v1, by its subject.
     worlds:
         Evolved worlds, or populations for jars.
     controls:
-        Worlds of scrambled heredity, of v1 and v2.
+        Worlds with scrambled heredity, for v1 and v2.
     blind:
-        Worlds in which everybody has somebody else's observation, of v1 and v2.
+        Worlds in which each bacterium gets the observation of another, for v1 and v2.
     steps:
         Of each world.
     seed:
-        Of all chance.
+        Of all randomness.
     settings:
         NAME=VALUE changes a setting of the worlds, such as food_influx=20. May be repeated.
     world:
-        Of jars: which kind of world the populations come from; v2 if not given.
+        For jars: which kind of world the populations come from; v2 if not given.
     quick:
         Fewer and shorter worlds, for a first look.
     """
@@ -135,18 +135,18 @@ def study(
 def assay(
     run: Path, /, *, controls: Path | None = None, individuals: int | None = None, seed: int = 0
 ) -> None:
-    """Put each world of a run in the lab: how well its individuals find food, and by what rule.
+    """Assay each world of a run: how well its individuals find food, and by what rule.
 
     Parameters
     ----------
     run:
         The file of a run.
     controls:
-        The file of a run of scrambled worlds; with it, the decision for each world.
+        The file of a run of scrambled worlds; with it, each world gets a decision.
     individuals:
-        Drawn of each world; 512 if not given, or as many as the capacity allows.
+        Drawn from each world; 512 if not given, or the capacity if that is less.
     seed:
-        Of the lab's own chance.
+        Of the lab's randomness.
     """
     from fairyring.cli import _ecology_assay
 
@@ -167,7 +167,7 @@ def jar(
     Parameters
     ----------
     populations:
-        Two or more: a run's file, which stands for its first world, or file:number, such as runs/v1-seed0.eco:3.
+        Two or more: the file of a run, which stands for its first world, or file:number, such as runs/v1-seed0.eco:3.
     steps:
         Of each jar.
     replicates:
@@ -175,7 +175,7 @@ def jar(
     scale:
         Width of a jar over that of the world they evolved in.
     seed:
-        Of all chance.
+        Of all randomness.
     quick:
         Fewer and shorter jars, for a first look.
     """
@@ -196,7 +196,7 @@ def video(
     fps: int = 30,
     size: int = 512,
 ) -> None:
-    """Film the last steps of a world of a run, which is lived through again for it.
+    """Film the last steps of a world of a run. The world is run again for it.
 
     Parameters
     ----------
@@ -205,15 +205,15 @@ def video(
     out:
         The film, .gif or .mp4.
     world:
-        Number of the world; the run's first if not given.
+        Number of the world; the first of the run if not given.
     steps:
-        How many of its last steps are filmed.
+        How many of its last steps to film.
     every:
         Steps between two frames.
     fps:
-        Frames a second.
+        Frames per second.
     size:
-        Pixels a side.
+        Pixels per side.
     """
     from fairyring.cli import _ecology_replay
 
@@ -222,7 +222,7 @@ def video(
 
 @ecology.command
 def replay(run: Path, /, *, world: int | None = None, step: int | None = None) -> int:
-    """Run a world again from its seed, and compare it with the file, bit by bit.
+    """Run a world again from its seed, and compare it with the file bit by bit.
 
     The exit status is 1 if anything differs.
 
@@ -231,9 +231,9 @@ def replay(run: Path, /, *, world: int | None = None, step: int | None = None) -
     run:
         The file of a run.
     world:
-        Number of the world; the run's first if not given.
+        Number of the world; the first of the run if not given.
     step:
-        Up to which; the world's last, where its state is compared too, if not given.
+        Compare up to this step; by default the last one, where the state is compared too.
     """
     from fairyring.cli import _ecology_replay
 
@@ -259,16 +259,16 @@ def report(study: Path, /, *, out: Path | None = None) -> None:
 
 @ecology.command
 def zoo(name: str | None = None, /, *, study: Path | None = None, out: Path = Path("zoo")) -> None:
-    """Evolved populations that come with the package, and what is known of each; or such files of a study of one's own.
+    """List the evolved populations that come with the package, or write such files from a study.
 
     Parameters
     ----------
     name:
-        Of one of them: its whole card.
+        Of one of them, to show its whole card.
     study:
         Folder of a study of v1 or v2, whose populations are written as such files.
     out:
-        Folder to write them in.
+        Folder to write them to.
     """
     from fairyring.cli import _ecology_zoo
 

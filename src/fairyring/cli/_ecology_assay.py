@@ -1,75 +1,63 @@
-"""`ecology assay`: the worlds of a run in the lab, each with the decision beside scrambled ones."""
+"""`ecology assay`: the worlds of a run in the lab, and the decision for each against scrambled controls."""
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from fairyring.cli._ecology_words import Doing, columns, number, say
-from fairyring.ecology.analysis import decide_worlds, refuse_other_controls
+from fairyring.ecology.analysis import refuse_other_controls
 from fairyring.ecology.history import Evolution, addressed, load
-from fairyring.ecology.lab import INDIVIDUALS, Assay, assay
+from fairyring.ecology.lab import INDIVIDUALS, Assay
+from fairyring.ecology.studies import Judgement, judge
 from fairyring.report import units
 
 
 def assay_of(path: Path, controls: Path | None, *, individuals: int | None, seed: int) -> None:
-    """The lab's numbers for each world of a run; see the command `assay`."""
+    """Print the assay of each world of a run; see the command `assay`."""
     seed = addressed("seed", seed)
     evolved = load(path)
     scrambled = None if controls is None else load(controls)
     if scrambled is not None:
         refuse_other_controls(evolved, scrambled, str(controls), str(path))
     with Doing() as doing:
-        labs = lab(evolved, seed, individuals, doing, "worlds")
-        others = [] if scrambled is None else lab(scrambled, seed, individuals, doing, "scrambled controls")
+        judgement = judge(evolved, scrambled, seed=seed, individuals=individuals, progress=doing)
     drawn = min(INDIVIDUALS, evolved.settings.capacity) if individuals is None else individuals
-    say(f"Means over {drawn} individuals of each world; the index of one that feels nothing is 1.")
+    say(f"Means over {drawn} individuals of each world; an individual that senses nothing has an index of 1.")
     names = [f.name for f in dataclasses.fields(Assay) if f.name != "probabilities"]
     if "signal" not in evolved.settings.chemicals():
         names = [name for name in names if "emitting" not in name and "signal" not in name]
     rows = [
         [str(world), *(number(None if lab is None else _mean(getattr(lab, name))) for name in names)]
-        for world, lab in zip(evolved.numbers, labs, strict=True)
+        for world, lab in zip(evolved.numbers, judgement.assays, strict=True)
     ]
     columns(["world", *(name.replace("_", " ") for name in names)], rows)
     say()
     if scrambled is None:
-        say(
-            "Whether chemotaxis has evolved is decided beside scrambled worlds: give their run with --controls."
-        )
+        say("Whether chemotaxis evolved is decided against scrambled worlds: give their run with --controls.")
     else:
-        decided(evolved, labs, others)
+        show_decisions(evolved, judgement)
 
 
-def lab(run: Evolution, seed: int, individuals: int | None, doing: Doing, what: str) -> list[Assay | None]:
-    return assay(
-        run,
-        individuals=individuals,
-        seed=seed,
-        progress=lambda made, whole: doing(f"{what} in the lab", made, whole),
-    )
-
-
-def decided(run: Evolution, labs: Sequence[Assay | None], controls: Sequence[Assay | None]) -> None:
-    """The stated decision for each world, every number beside its threshold."""
-    made = decide_worlds(labs, controls)
-    if made is None:
-        inhabited = sum(lab is not None for lab in controls)
-        say(f"No decision: only {inhabited} of the control worlds are inhabited, and it takes three.")
+def show_decisions(run: Evolution, judgement: Judgement) -> None:
+    """Print the decision for each world, every number with its threshold."""
+    decisions = judgement.decisions
+    if decisions is None:
+        surviving = sum(lab is not None for lab in judgement.controls)
+        say(f"No decision: only {surviving} of the control worlds survive, and three are needed.")
         return
     rows = []
-    for name, one in zip(run.numbers, made, strict=True):
-        if one is None:
+    for name, decision in zip(run.numbers, decisions, strict=True):
+        if decision is None:
             rows.append([str(name), *["–"] * 5, "no: nobody lives"])
             continue
-        beside, _, contrast, blind = one.criteria
+        beside, _, contrast, blind = decision.criteria
         rows.append(
             [
                 str(name),
                 *map(number, (beside.estimate, beside.compared, contrast.estimate, contrast.compared)),
                 number(blind.compared),
-                "yes" if one.verdict else "no",
+                "yes" if decision.verdict else "no",
             ]
         )
     yes = sum(row[-1] == "yes" for row in rows)
@@ -80,13 +68,15 @@ def decided(run: Evolution, labs: Sequence[Assay | None], controls: Sequence[Ass
         ],
         rows,
     )  # fmt: skip
-    if (last := next((one for one in reversed(made) if one is not None), None)) is not None:
+    last = next((decision for decision in reversed(decisions) if decision is not None), None)
+    if last is not None:
         beside, least, contrast, blind = last.criteria
         say(
-            f"At least: the lower 99 % bound over individuals. Yes takes all of: an index at least above {number(beside.least)}, "
-            f"the limit of {units.count(last.controls, 'scrambled world')}, and above {number(least.least)}; a contrast at least "
-            f"above {number(contrast.least)}; and an index of {number(blind.least)} to {number(blind.most)} without the sensor. A world "
-            f"like the controls gets a yes with a chance of {units.share(last.stated_error)} at most."
+            "At least: the lower 99 % bound over individuals. A yes takes all of: an index at least above "
+            f"{number(beside.least)}, the limit of {units.count(last.controls, 'scrambled world')}, and above "
+            f"{number(least.least)}; a contrast at least above {number(contrast.least)}; and an index from "
+            f"{number(blind.least)} to {number(blind.most)} without the sensor. A world like the controls gets a yes with a "
+            f"probability of {units.share(last.stated_error)} at most."
         )
 
 

@@ -1,4 +1,4 @@
-"""`ecology study` and `ecology jar`: whole experiments, and what they found in a few lines."""
+"""`ecology study` and `ecology jar`: whole experiments, and their results in a few lines."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,7 +7,8 @@ from fairyring.cli._ecology_words import Doing, at_least_one, changes, columns, 
 from fairyring.core.errors import EcologyError, MissingExtra
 from fairyring.ecology.history import Evolution, addressed
 from fairyring.ecology.lab import gathered
-from fairyring.ecology.studies import FILE, JarStudy, conduct, read_study, sentences, study_jars, study_of
+from fairyring.ecology.results import FILE, read_study, sentences
+from fairyring.ecology.studies import CocultureResult, conduct, study_coculture, study_of
 from fairyring.ecology.world import World1, World2, override
 from fairyring.report import units
 
@@ -25,7 +26,7 @@ def study(
     world: str | None,
     quick: bool,
 ) -> None:
-    """Make a study, write its report, and say its verdicts; see the command of the same name."""
+    """Conduct a study, write its report, and print its verdicts; see the command of the same name."""
     named = zip(
         ("--worlds", "--controls", "--blind", "--steps"), (worlds, controls, blind, steps), strict=True
     )
@@ -35,7 +36,7 @@ def study(
         raise EcologyError(
             "--world",
             given=f"a study of {subject}",
-            expected="a study of jars: rotation is of signals and rewards, so of world 2",
+            expected="a study of jars; rotation needs signals and rewards, so it is of world 2",
             do="Leave it out.",
         )
     plain_world = World1() if "v1" in (subject, world) else World2()
@@ -54,7 +55,7 @@ def study(
         with Doing() as doing:
             conduct(asked, folder, progress=doing)
     except KeyboardInterrupt:
-        say(f"Stopped. The same command goes on with the runs in {folder}.")
+        say(f"Stopped. The same command continues the runs in {folder}.")
         raise SystemExit(130) from None
     say()
     for line in sentences(read_study(folder)):
@@ -82,7 +83,7 @@ def jar(
     seed: int,
     quick: bool,
 ) -> None:
-    """Put populations together and say who excludes or outgrows whom; see the command of the same name."""
+    """Put populations together and print who excludes or outgrows whom; see the command of the same name."""
     if len(populations) < 2 or len(set(populations)) < len(populations):
         raise EcologyError(
             "populations",
@@ -95,7 +96,7 @@ def jar(
     at_least_one("--replicates", replicates)
     together, names = _together(populations)
     with Doing() as doing:
-        found = study_jars(
+        result = study_coculture(
             evolved=together,
             populations=len(names),
             jar_steps=steps,
@@ -106,34 +107,34 @@ def jar(
             progress=doing,
         )
     say()
-    for letter, name, one in zip(names, populations, found.populations, strict=True):
+    for letter, name, one in zip(names, populations, result.populations, strict=True):
         say(
             f"{letter}  {name}: yield alone {number(one.alone)}, died out alone in {units.share(one.died_out)} of its jars"
         )
     say()
-    _contests(found, names)
-    for sentence in found.found:
+    _contests(result, names)
+    for sentence in result.found:
         say(sentence)
 
 
 def _together(populations: Sequence[str]) -> tuple[Evolution, list[str]]:
     """The populations as worlds of one run, and a letter or number for each."""
-    found: dict[str, tuple[Evolution, int]] = {}
+    worlds: dict[str, tuple[Evolution, int]] = {}
     for text in populations:
         name, colon, which = text.rpartition(":")
         numbered = bool(colon) and which.isdecimal()
         run, number, _ = one_world(Path(name if numbered else text), int(which) if numbered else None)
-        found[text] = (run, number)
-    many = len(found)
-    return gathered(found), [chr(ord("A") + i) if many <= 26 else str(i) for i in range(many)]
+        worlds[text] = (run, number)
+    count = len(worlds)
+    return gathered(worlds), [chr(ord("A") + i) if count <= 26 else str(i) for i in range(count)]
 
 
-def _contests(found: JarStudy, names: Sequence[str]) -> None:
-    """A line a pair: counts with their intervals, both invasions and declines, and the verdict."""
+def _contests(result: CocultureResult, names: Sequence[str]) -> None:
+    """A line for each pair: counts with their intervals, both invasions and declines, and the verdict."""
     rows = []
-    for one in found.contests:
+    for one in result.contests:
         i, j = int(one.first), int(one.second)
-        larger, ends, low, high = found.first_larger(one)
+        larger, ends, low, high = result.first_larger(one)
         verdict = one.verdict
         for does in (" excludes ", " outgrows "):
             winner, it, loser = verdict.partition(does)
@@ -163,7 +164,7 @@ def _contests(found: JarStudy, names: Sequence[str]) -> None:
         rows,
     )  # fmt: skip
     say(
-        "p beside drift (one population under two labels), first / second, Holm over both sides of all pairs. Excludes: gains from "
-        "even shares, invades from 5 %, and the other declines from 5 %. Outgrows: gains and invades; of the other when rare nothing "
-        "is shown. Coexist: each invades from 5 %. Undecided: none of these is shown."
+        "p against drift (one population under two labels), first / second, Holm over both sides of all pairs. Excludes: gains "
+        "from even shares, invades from 5 %, and the other declines from 5 %. Outgrows: gains and invades; nothing is shown of the "
+        "other when rare. Coexist: each invades from 5 %. Undecided: none of these is shown."
     )

@@ -1,4 +1,4 @@
-"""What the commands of `ecology` have in common: settings, worlds and progress, as a terminal shows and takes them."""
+"""What the commands of `ecology` have in common: options, tables and progress in a terminal."""
 
 import time
 from collections.abc import Sequence
@@ -13,25 +13,25 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.text import Text
 
 from fairyring.cli._terminal import screen
-from fairyring.core.errors import EcologyError, StorageError
-from fairyring.ecology.history import Evolution, WorldRun, load, whole
+from fairyring.core.errors import EcologyError
+from fairyring.ecology.history import Evolution, WorldRun, load, whole_number
 from fairyring.ecology.world import FOUNDING
 from fairyring.report import units
 
 _GAP = 2  # spaces between two columns
-_QUARTERS = 4  # lines about one thing that is done, where there is no terminal to redraw
+_QUARTERS = 4  # lines of progress for each task, if the output is not a terminal
 
 
 def say(line: str = "") -> None:
-    """A plain line."""
+    """Print a line as it is."""
     screen().print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def columns(names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table: the first column is what a row is about, the others are numbers. None of them is ever cut.
+    """Print a table whose first column names the rows. No cell is ever truncated.
 
-    The words of a column's name stand below each other where that makes it narrower. In a terminal that is too narrow
-    for all columns they come in several tables, each with the first column; elsewhere a row is one line, however long.
+    The words of a column's name are stacked if that makes the column narrower. In a terminal that is too narrow for all columns
+    they are printed as several tables, each with the first column. Elsewhere a row is one line, however long.
     """
     console = screen()
     heads = [_stacked(name, max((len(row[i]) for row in rows), default=0)) for i, name in enumerate(names)]
@@ -52,13 +52,13 @@ def columns(names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def _stacked(name: str, width: int) -> list[str]:
-    """A column's name in lines no wider than its widest word, or its values if they are wider."""
+    """The name of a column in lines no wider than its widest word, or its values if they are wider."""
     words = name.split()
     return wrap(name, max([width, *map(len, words)]), break_long_words=False) or [""]
 
 
 def _blocks(widths: Sequence[int], room: int) -> list[list[int]]:
-    """The columns of each table: as many as there is room for, the first one in all of them."""
+    """The columns of each table: as many as fit, with the first one in each."""
     blocks = [[0]]
     for i in range(1, len(widths)):
         if len(blocks[-1]) > 1 and sum(widths[k] + _GAP for k in blocks[-1]) + widths[i] > room:
@@ -78,29 +78,29 @@ def changes(words: Sequence[str]) -> dict[str, str]:
     Raises:
         EcologyError: a word has no name or no ``=``.
     """
-    found = {}
+    parsed = {}
     for word in words:
         name, equals, value = word.partition("=")
         if not name.strip() or not equals:
             raise EcologyError(
                 "--set", given=repr(word), expected="NAME=VALUE", do="Write it as --set food_influx=20."
             )
-        found[name.strip()] = value.strip()
-    return found
+        parsed[name.strip()] = value.strip()
+    return parsed
 
 
 def at_least_one(name: str, value: int | None) -> None:
-    """Refuse a number of steps or worlds, if one was given, that is below 1 or more than a world can count.
+    """Check the value of an option, if it was given.
 
     Raises:
-        EcologyError: it is.
+        EcologyError: it is below 1, or more than a world can count.
     """
     if value is not None:
-        whole(name, value, 1, FOUNDING)
+        whole_number(name, value, 1, FOUNDING)
 
 
 def one_world(path: Path, world: int | None) -> tuple[Evolution, int, WorldRun]:
-    """A run, and the world of that number in it; None: its first. With the number.
+    """A run, the number of one of its worlds (the first if None), and that world.
 
     Raises:
         EcologyError: the run has no such world.
@@ -118,30 +118,13 @@ def one_world(path: Path, world: int | None) -> tuple[Evolution, int, WorldRun]:
     return run, world, run.worlds[run.numbers.index(world)]
 
 
-def folder_for(path: Path) -> None:
-    """Make the folder that `path` is to be in.
-
-    Raises:
-        StorageError: it cannot be made.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(
-            str(path.parent),
-            given=error.strerror or type(error).__name__,
-            expected="a folder that can be made",
-            do="Choose another place.",
-        ) from error
-
-
 def agent_steps(worlds: Sequence[WorldRun]) -> int:
-    """Steps of everybody in these worlds, together."""
+    """Steps of all individuals in these worlds together."""
     return sum(int(world.numbers[:, 0].sum()) for world in worlds)
 
 
 class Doing(AbstractContextManager["Doing"]):
-    """What is being done and how far it is: a bar a thing in a terminal, else a line at every quarter.
+    """Progress of named tasks: a bar for each in a terminal, otherwise a line at every quarter.
 
     Args:
         console: where to write; standard output if None.
@@ -152,12 +135,12 @@ class Doing(AbstractContextManager["Doing"]):
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None, complete_style="cyan", finished_style="cyan"),
-            TextColumn("{task.fields[told]}"),
+            TextColumn("{task.fields[note]}"),
             console=self.console,
             expand=True,
         )
         self._tasks: dict[str, TaskID] = {}
-        self._said: dict[str, int] = {}
+        self._printed: dict[str, int] = {}
 
     def __enter__(self) -> Self:
         if self.console.is_terminal:
@@ -170,39 +153,39 @@ class Doing(AbstractContextManager["Doing"]):
         if self.console.is_terminal:
             self._bar.stop()
 
-    def __call__(self, what: str, made: int, whole: int, told: str = "") -> None:
-        """`made` of `whole` of something is done; 0 for a whole that is not known."""
+    def __call__(self, what: str, done: int, total: int, note: str = "") -> None:
+        """Report that `done` of `total` of a task is done; a total of 0 is unknown."""
         if self.console.is_terminal:
             if what not in self._tasks:
-                self._tasks[what] = self._bar.add_task(what, total=whole or None, told="")
-            of = f" of {units.count(whole)}" if whole else ""
-            self._bar.update(self._tasks[what], completed=made, told=told or f"{units.count(made)}{of}")
+                self._tasks[what] = self._bar.add_task(what, total=total or None, note="")
+            of = f" of {units.count(total)}" if total else ""
+            self._bar.update(self._tasks[what], completed=done, note=note or f"{units.count(done)}{of}")
             return
-        quarter = _QUARTERS * made // whole if whole else 0
-        if self._said.get(what, -1) < quarter:
-            self._said[what] = quarter
-            of = f"  {units.count(made)} of {units.count(whole)}" if whole else ""
+        quarter = _QUARTERS * done // total if total else 0
+        if self._printed.get(what, -1) < quarter:
+            self._printed[what] = quarter
+            of = f"  {units.count(done)} of {units.count(total)}" if total else ""
             self.console.print(
-                f"{what}{of}{'  ' if told else ''}{told}", highlight=False, markup=False, soft_wrap=True
+                f"{what}{of}{'  ' if note else ''}{note}", highlight=False, markup=False, soft_wrap=True
             )
 
 
 class Speed:
-    """Steps of living ones a second, from when it is first asked: what came before, such as compiling, is no running."""
+    """Agent-steps per second since the first call; compiling and whatever else came before does not count."""
 
     def __init__(self) -> None:
         self._first: tuple[float, int] | None = None
 
     def __call__(self, worlds: Sequence[WorldRun]) -> str:
-        """So far, in words."""
-        now, made = time.perf_counter(), agent_steps(worlds)
+        """The speed so far, in words."""
+        now, done = time.perf_counter(), agent_steps(worlds)
         if self._first is None:
-            self._first = now, made
-        return per_second(made - self._first[1], now - self._first[0])
+            self._first = now, done
+        return per_second(done - self._first[1], now - self._first[0])
 
 
 def per_second(steps: int, seconds: float) -> str:
-    """How fast that is, in words; nothing where nothing was made."""
+    """Agent-steps per second, in words; empty if there were no steps."""
     if not steps or seconds <= 0:
         return ""
     rate = steps / seconds

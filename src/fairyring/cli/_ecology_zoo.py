@@ -1,4 +1,4 @@
-"""What `ecology zoo` does."""
+"""`ecology zoo`: the populations that come with the package."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from fairyring.ecology.zoo import exhibit, make_zoo, names
 
 
 def listed() -> None:
-    """A line a population."""
+    """Print a line for each population."""
     table = Table(box=None, pad_edge=False)
     for title in ("name", "heredity", "bacteria", "generations", "index", "contrast"):
         table.add_column(title, justify="left" if title in ("name", "heredity") else "right")
@@ -28,20 +28,20 @@ def listed() -> None:
 
 
 def card(name: str) -> None:
-    """All that is known of one."""
+    """Print the card of a population."""
     table = Table(box=None, pad_edge=False, show_header=False)
     for key, value in exhibit(name).card.items():
-        table.add_row(key, _told(value))
+        table.add_row(key, _text(value))
     screen().print(table)
 
 
 def make(study: Path, out: Path) -> None:
-    """Write a study's populations."""
+    """Write the populations of a study as files of a zoo."""
     for path in make_zoo(study, out):
         screen().print(str(path), highlight=False, soft_wrap=True, markup=False)
 
 
-def _told(value: Any) -> str:
+def _text(value: Any) -> str:
     if isinstance(value, dict):
         return "  ".join(f"{key} {of:+.2f}" for key, of in value.items())
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,7 +1,7 @@
-"""Worlds of evolving learners: bacteria that evolve their brains, or the rewards they learn from, and meet.
+"""Worlds of evolving learners: bacteria that evolve their brains, or the rewards from which they learn.
 
-Nobody writes down what is to be optimised: who finds food divides, who does not dies. `evolve` runs worlds, `assay` asks in
-a lab what evolved, `jar` puts populations together. The room stands on `core` and `statistics`.
+There is no objective function: bacteria that find food divide, the others die. `evolve` runs worlds, `assay` measures in a lab
+what evolved, `coculture` puts populations together. The room stands on `core` and `statistics`.
 """
 
 from importlib import import_module
@@ -13,14 +13,15 @@ if TYPE_CHECKING:
     from fairyring.ecology.history import load as load
     from fairyring.ecology.history import save as save
     from fairyring.ecology.lab import Assay as Assay
-    from fairyring.ecology.lab import Jar as Jar
+    from fairyring.ecology.lab import Coculture as Coculture
     from fairyring.ecology.lab import Population as Population
     from fairyring.ecology.lab import assay as assay
     from fairyring.ecology.lab import closed as closed
+    from fairyring.ecology.lab import coculture as coculture
     from fairyring.ecology.lab import colonies as colonies
-    from fairyring.ecology.lab import jar as jar
-    from fairyring.ecology.studies import study_jars as study_jars
-    from fairyring.ecology.studies import study_rotation as study_rotation
+    from fairyring.ecology.lab import event_rates as event_rates
+    from fairyring.ecology.studies import study_coculture as study_coculture
+    from fairyring.ecology.studies import study_non_gradient as study_non_gradient
     from fairyring.ecology.studies import study_world1 as study_world1
     from fairyring.ecology.studies import study_world2 as study_world2
     from fairyring.ecology.watch import LivingWorld as LivingWorld
@@ -46,16 +47,17 @@ _NAMES = {
     ),
     "lab": (
         "Assay",
-        "Jar",
+        "Coculture",
         "Population",
         "assay",
         "closed",
+        "coculture",
         "colonies",
-        "jar",
+        "event_rates",
     ),
     "studies": (
-        "study_jars",
-        "study_rotation",
+        "study_coculture",
+        "study_non_gradient",
         "study_world1",
         "study_world2",
     ),

@@ -1,8 +1,8 @@
-"""Intervals and tests, exact or a bootstrap, that audits, evaluation and the ecology share.
+"""Intervals and tests, exact or by bootstrap, for audits, evaluation and the ecology.
 
-Units of replication are few (worlds, runs, clients) and their numbers far from normal. Thousands that share one history
-are one observation: what is handed in is one number for each unit. Whatever is drawn is drawn from an explicit `seed`, so
-every number of a report can be had again. SciPy is imported when something is computed.
+There are few units of replication (worlds, runs, clients), and their numbers are far from normal. Thousands of individuals with
+one history are one observation, so functions take one number for each unit. All random numbers come from an explicit `seed`, so
+every number of a report can be reproduced. SciPy is imported when something is computed.
 """
 
 from fairyring.statistics.intervals import Interval, bca_interval, bootstrap_lower_bound

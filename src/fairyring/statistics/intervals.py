@@ -8,22 +8,22 @@ import numpy.typing as npt
 
 from fairyring.statistics import samples
 
-_FEWEST = 3  # two values have three resamples: no interval of them means anything
+_FEWEST = 3  # two values have only three different resamples, so no interval from them is meaningful
 _ENTRIES = 1 << 21  # numbers drawn at once: 16 MB
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and where it may lie.
+    """A mean with its confidence interval.
 
     Attributes:
         estimate: the mean.
-        low: lower end; minus infinity where too few values say nothing.
-        high: upper end; infinity for a one-sided bound.
+        low: lower end; minus infinity if there are too few values.
+        high: upper end; infinity for a one-sided bound, or if there are too few values.
         confidence: of the interval, or of the bound.
-        size: how many values.
-        method: `"BCa"`; `"constant"` for values that do not differ; `"too few"` for fewer than three; `"percentile"`
-            where BCa is not defined.
+        size: number of values.
+        method: `"BCa"`; `"constant"` for values that do not differ; `"too few"` for fewer than three; `"percentile"` if
+            BCa is undefined.
     """
 
     estimate: float
@@ -43,23 +43,23 @@ def bca_interval(
 ) -> Interval:
     """Two-sided bootstrap interval of a mean, bias-corrected and accelerated (BCa; Efron 1987), expanded for few values.
 
-    A bootstrap of n values takes their spread for too small by (n - 1) / n and the normal distribution for Student's, so of
-    few values plain intervals cover much less than they say (of 95 %: 76 % for 4 normal values, 89 % for 16). The percentiles
-    are moved out by as much as that makes of a normal mean's interval (Hesterberg 2015, "What teachers should know about the
-    bootstrap"): then 95 % from 5 or 6 on, and 88 % for 4, whose range holds the mean no oftener. Of skewed values less still:
-    of 8 lognormal ones 89 %.
+    A bootstrap of n values underestimates their variance by (n - 1) / n, and uses the normal distribution where Student's would be
+    right. So for few values plain intervals cover much less than stated (instead of 95 %: 76 % for 4 normal values, 89 % for 16).
+    The percentiles are moved out by the corresponding factors for a normal mean (Hesterberg 2015, "What teachers should know about
+    the bootstrap"). Then the coverage is 95 % from 5 or 6 values on, and 88 % for 4, whose range contains the mean no more often.
+    For skewed values it is lower: 89 % for 8 lognormal ones.
 
-    Of values `[n]` that do not differ it is that value (what was seen does not vary; that is all it says), of fewer than
-    three it is the whole line: neither is an interval that a bootstrap could have computed, and `method` says so.
+    If the values do not differ, the interval is that value. With fewer than three values it is the whole line. In both cases a
+    bootstrap cannot compute an interval, and `method` says so.
 
     Args:
-        values: `[n]`, one a unit of replication.
+        values: `[n]`, one for each unit of replication.
         confidence: of the interval.
         seed: of the resampling.
         resamples: how many.
 
     Raises:
-        StatisticsError: no values, one not finite, or a confidence, seed or number of resamples that is none.
+        StatisticsError: no values, one not finite, or an invalid confidence, seed or number of resamples.
     """
     return _bootstrap("two-sided", values, confidence, seed, resamples)
 
@@ -67,9 +67,9 @@ def bca_interval(
 def bootstrap_lower_bound(
     values: npt.ArrayLike, confidence: float = 0.99, seed: int = 0, *, resamples: int = 4999
 ) -> Interval:
-    """One-sided BCa lower bound of a mean (Efron 1987): `low`, with `high` infinite.
+    """One-sided BCa lower bound of a mean (Efron 1987), in `low`; `high` is infinite.
 
-    Degenerate samples as in `bca_interval`: fewer than three values have no bound above minus infinity.
+    Degenerate samples are treated as in `bca_interval`; the bound of fewer than three values is minus infinity.
 
     Raises:
         StatisticsError: as `bca_interval`.
@@ -89,7 +89,7 @@ def _bootstrap(side: str, values: npt.ArrayLike, level: float, seed: int, resamp
     spread, scale = float(np.ptp(x)), float(np.abs(x).max())
     if spread <= 1e-12 * scale:
         return Interval(mean, mean, math.inf if side == "greater" else mean, level, size, "constant")
-    # Standard units: means of values that hardly differ are told apart before rounding hides them.
+    # In standard units, so that rounding does not hide differences between values that are nearly equal.
     result = bootstrap(
         ((x - mean) / spread,),
         np.mean,
@@ -112,7 +112,7 @@ def _bootstrap(side: str, values: npt.ArrayLike, level: float, seed: int, resamp
 
 
 def _expanded(level: float, side: str, size: int) -> float:
-    """The confidence that a bootstrap of `size` values has to be asked for, to have `level` for a normal mean."""
+    """The nominal confidence with which a bootstrap of `size` values has the coverage `level` for a normal mean."""
     from scipy.stats import norm, t
 
     sides = 1 if side == "greater" else 2

@@ -1,4 +1,4 @@
-"""Exact intervals of proportions, and signs counted."""
+"""Exact intervals of proportions, and the sign test."""
 
 import math
 from dataclasses import dataclass
@@ -15,10 +15,10 @@ def clopper_pearson(
     """Exact interval of a proportion (Clopper & Pearson 1934): `(low, high)`.
 
     Args:
-        successes: of `trials`.
+        successes: number of successes among `trials`.
         trials: 1 or more.
         confidence: of the interval, or of the bound.
-        side: `"both"`, or `"upper"` for an upper bound alone, with 0 below it.
+        side: `"both"`, or `"upper"` for an upper bound with a lower end of 0.
 
     Raises:
         StatisticsError: more successes than trials, no trials, or another side.
@@ -39,19 +39,20 @@ def clopper_pearson(
 
 
 def clustered_limit(counts: npt.ArrayLike, sizes: npt.ArrayLike, quantile: float) -> float:
-    """A one-sided Clopper-Pearson limit of a proportion whose trials come in clusters (Korn & Graubard 1998).
+    """A one-sided Clopper-Pearson limit of a proportion whose trials are clustered (Korn & Graubard 1998).
 
-    What the trials of a cluster have in common makes counts vary more than binomials do: they count for as many fewer as
-    their spread between clusters says, and as many fewer again as so few clusters leave that spread uncertain. Of trials
-    that spread no more than a binomial it is Clopper and Pearson's limit.
+    Trials of one cluster are correlated, so counts vary more than binomially. The effective number of trials is reduced by the
+    design effect, and again because few clusters leave the design effect uncertain. If counts vary no more than binomially, it is
+    the limit of Clopper and Pearson.
 
     Args:
         counts: `[clusters]`, successes.
-        sizes: `[clusters]`, trials; clusters without any are left out.
-        quantile: below one half the lower limit that is missed with this chance; else the upper one that is kept to with it.
+        sizes: `[clusters]`, trials; clusters without trials are left out.
+        quantile: below one half for a lower limit, which the proportion is below with this probability; above one half for an
+            upper limit, which the proportion is below with this probability.
 
     Raises:
-        StatisticsError: no trials, more successes than trials, or a quantile outside of `(0, 1)`.
+        StatisticsError: no trials, more successes than trials, or a quantile outside `(0, 1)`.
     """
     from scipy.special import betaincinv, ndtri, stdtrit
 
@@ -60,19 +61,19 @@ def clustered_limit(counts: npt.ArrayLike, sizes: npt.ArrayLike, quantile: float
         raise StatisticsError(
             "clustered_limit",
             given=f"{counts.sum():g} successes in {sizes.sum():g} trials of {len(sizes)} clusters",
-            expected="one count a cluster, out of 1 or more trials in all",
+            expected="one count for each cluster, out of 1 or more trials in all",
             do="Count again.",
         )
     quantile = samples.confidence(quantile)
     counts, sizes = counts[sizes > 0], sizes[sizes > 0]
-    total, found, clusters = int(sizes.sum()), int(counts.sum()), len(sizes)
-    rate, weight = found / total, 1.0
-    if 0 < found < total and clusters > 1:
+    total, successes, clusters = int(sizes.sum()), int(counts.sum()), len(sizes)
+    rate, weight = successes / total, 1.0
+    if 0 < successes < total and clusters > 1:
         spread = float(((counts - rate * sizes) ** 2).sum()) * clusters / (clusters - 1)
         if spread > total * rate * (1 - rate):
             unsure = float(ndtri(quantile) / stdtrit(clusters - 1, quantile)) ** 2
             weight = total * rate * (1 - rate) / spread * unsure
-    n, k = total * weight, found * weight
+    n, k = total * weight, successes * weight
     if quantile < 0.5:
         return float(betaincinv(k, n - k + 1, quantile)) if k else 0.0
     return float(betaincinv(k + 1, n - k, quantile)) if k < n else 1.0
@@ -80,12 +81,12 @@ def clustered_limit(counts: npt.ArrayLike, sizes: npt.ArrayLike, quantile: float
 
 @dataclass(frozen=True)
 class SignFraction:
-    """How many values share a sign.
+    """Signs of some values, with the sign test.
 
     Attributes:
         positive, negative, zero: numbers of values.
-        fraction: positive among those that are not zero; NaN if all are zero.
-        p: exact, two-sided, of the sign test (binomial with one half); 1 if all are zero.
+        fraction: share of positive values among those that are not zero; NaN if all are zero.
+        p: exact two-sided p of the sign test (binomial with one half); 1 if all are zero.
         low, high: Clopper-Pearson interval of the fraction.
     """
 
@@ -99,7 +100,7 @@ class SignFraction:
 
 
 def sign_fraction(values: npt.ArrayLike, confidence: float = 0.95) -> SignFraction:
-    """How many of `[n]` values are above 0, with the exact two-sided sign test; zeros have no sign and are left out.
+    """The share of `[n]` values that are above 0, with the exact two-sided sign test; zeros are left out.
 
     Raises:
         StatisticsError: no values, or one not finite.

@@ -1,4 +1,4 @@
-"""Comparisons of two groups by rank: Mann and Whitney's test, and Cliff's delta."""
+"""Comparing two groups by ranks: the Mann-Whitney test and Cliff's delta."""
 
 import math
 from dataclasses import dataclass
@@ -9,9 +9,9 @@ import numpy.typing as npt
 from fairyring.statistics import samples
 from fairyring.statistics.samples import Floats
 
-_ENTRIES = 1 << 21  # numbers dealt at once: 16 MB
-_EXACT = 160  # values up to which a rank test enumerates; beyond, it draws permutations
-_DRAWN = 99_999  # permutations drawn then: p = .001 is known to a tenth of itself
+_ENTRIES = 1 << 21  # numbers permuted at once: 16 MB
+_EXACT = 160  # number of values up to which a rank test is exact; beyond, it draws permutations
+_DRAWN = 99_999  # permutations drawn then: a p of .001 has a relative error of a tenth
 
 
 @dataclass(frozen=True)
@@ -19,11 +19,11 @@ class RankTest:
     """A one-sided comparison of two groups.
 
     Attributes:
-        u: pairs in which the first group's value is above the second's, ties as half.
-        p: chance, over all ways of dealing the labels, of a `u` at least as large.
+        u: number of pairs in which the first group's value is above the second's; ties count as half.
+        p: probability of a `u` at least as large, over all permutations of the labels.
         delta: Cliff's delta, in `[-1, 1]`.
         method: `"exact"` (no ties), `"exact with ties"` or `"permutation"`.
-        least_p: what `p` would be if the first group were above the second in every pair and nothing tied.
+        least_p: the smallest possible `p`, for a first group above the second in every pair.
     """
 
     u: float
@@ -34,9 +34,9 @@ class RankTest:
 
 
 def pairs_above(x: npt.ArrayLike, y: npt.ArrayLike) -> float:
-    """In how many of all pairs `x` `[m]` is above `y` `[n]`, ties as half: Mann and Whitney's U.
+    """Mann and Whitney's U: the number of pairs in which `x` `[m]` is above `y` `[n]`; ties count as half.
 
-    Over `m * n` it is the area under a ROC curve.
+    Divided by `m * n` it is the area under a ROC curve.
 
     Raises:
         StatisticsError: a group is empty, or a value not finite.
@@ -48,7 +48,7 @@ def pairs_above(x: npt.ArrayLike, y: npt.ArrayLike) -> float:
 
 
 def cliffs_delta(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
-    """Cliff's delta (1993): the share of pairs with `a` above `b` less the share with `b` above `a`, in `[-1, 1]`.
+    """Cliff's delta (1993): the share of pairs with `a` above `b` minus the share with `b` above `a`, in `[-1, 1]`.
 
     Args:
         a: `[m]`.
@@ -62,17 +62,17 @@ def cliffs_delta(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
 
 
 def mann_whitney(a: npt.ArrayLike, b: npt.ArrayLike, *, seed: int = 0) -> RankTest:
-    """Whether the values of `a` lie above those of `b` (Mann & Whitney 1947), exactly, one-sided.
+    """The exact one-sided test whether the values of `a` lie above those of `b` (Mann & Whitney 1947).
 
-    Without ties p is SciPy's exact one. With ties the usual tables do not hold: here p is counted over all divisions of
-    the very mid-ranks that were seen (shift algorithm; Streitberg & Röhmel 1986), which stays exact whatever is tied.
-    Beyond 160 values in all, labels are dealt at random 99,999 times and p counts the observed deal among them (Phipson
-    & Smyth 2010): never too small.
+    Without ties p is SciPy's exact one. With ties the usual distribution does not hold; then p is counted over all assignments of
+    the observed mid-ranks (shift algorithm; Streitberg & Röhmel 1986), which is exact for any ties. Beyond 160 values in all, the
+    labels are permuted at random 99,999 times, and the observed assignment counts as one of them (Phipson & Smyth 2010), so p is
+    never too small.
 
     Args:
-        a: `[m]`, one number a unit of replication, asked to be the larger.
-        b: `[n]`.
-        seed: of the permutations, where they are drawn.
+        a: `[m]`, one number for each unit of replication; the group that is tested for being larger.
+        b: `[n]`, likewise.
+        seed: of the permutations, if they are drawn.
 
     Raises:
         StatisticsError: a group is empty, or a value not finite.
@@ -96,18 +96,18 @@ def mann_whitney(a: npt.ArrayLike, b: npt.ArrayLike, *, seed: int = 0) -> RankTe
 
 
 def _doubled_ranks(both: Floats) -> npt.NDArray[np.int64]:
-    """Twice the mid-ranks from 1: whole numbers also where values tie."""
+    """Twice the mid-ranks from 1, which are whole numbers also for ties."""
     order = np.sort(both)
     return np.searchsorted(order, both, "left") + np.searchsorted(order, both, "right") + 1
 
 
 def _shifted(both: Floats, first: int, u: float) -> float:
-    """P(U >= u) over all choices of `first` of the mid-ranks: how many subsets of each size have each sum."""
+    """P(U >= u) over all choices of `first` mid-ranks, by counting the subsets of each size with each sum."""
     ranks = _doubled_ranks(both)
     ways = np.zeros((first + 1, int(ranks.sum()) + 1))
     ways[0, 0] = 1.0
     for rank in ranks:
-        ways[1:, rank:] += ways[:-1, :-rank].copy()  # a copy: each value is chosen once
+        ways[1:, rank:] += ways[:-1, :-rank].copy()  # a copy, so that each value is chosen at most once
     least = round(2.0 * u) + first * (first + 1)  # of the doubled rank sum
     return float(ways[first, least:].sum() / ways[first].sum())
 

@@ -1,4 +1,4 @@
-"""What every statistic refuses before it computes."""
+"""Checks of the arguments of all statistics."""
 
 import math
 
@@ -11,56 +11,79 @@ Floats = npt.NDArray[np.float64]
 
 
 def sample(name: str, values: npt.ArrayLike, *, least: int = 1) -> Floats:
-    """One number a unit of replication as float64 `[n]`; fewer than `least`, or one not finite, is refused."""
-    found = array(name, values, axes=1)
-    if len(found) < least:
+    """One number for each unit of replication, as float64 `[n]`.
+
+    Raises:
+        StatisticsError: there are fewer than `least`, or one is not finite.
+    """
+    numbers = array(name, values, axes=1)
+    if len(numbers) < least:
         raise StatisticsError(
-            name, given=f"{len(found)} values", expected=f"{least} or more", do="Observe more."
+            name, given=f"{len(numbers)} values", expected=f"{least} or more", do="Observe more."
         )
-    return found
+    return numbers
 
 
 def array(name: str, values: npt.ArrayLike, *, axes: int, missing: float | None = None) -> Floats:
-    """Finite numbers as float64 with so many axes, NaN replaced where it has a meaning; anything else is refused."""
+    """Finite numbers as a float64 array with so many axes; NaN is replaced by `missing`, if that is given.
+
+    Raises:
+        StatisticsError: they are not such numbers.
+    """
     try:
-        found = np.asarray(values, np.float64)
+        numbers = np.asarray(values, np.float64)
     except (TypeError, ValueError):
         raise StatisticsError(
             name, given=type(values).__name__, expected=f"numbers, {axes} axes", do="Pass one array."
         ) from None
-    if found.ndim != axes:
-        raise StatisticsError(
-            name, given=f"shape {found.shape}", expected=f"{axes} axes", do="See the shapes in the docstring."
-        )
-    if missing is not None:
-        found = np.where(np.isnan(found), missing, found)
-    if not np.isfinite(found).all():
+    if numbers.ndim != axes:
         raise StatisticsError(
             name,
-            given=f"{int((~np.isfinite(found)).sum())} values that are not finite",
-            expected="finite numbers",
-            do="Leave out what has no such number, and say that it was left out.",
+            given=f"shape {numbers.shape}",
+            expected=f"{axes} axes",
+            do="See the shapes in the docstring.",
         )
-    return found
+    if missing is not None:
+        numbers = np.where(np.isnan(numbers), missing, numbers)
+    if not np.isfinite(numbers).all():
+        raise StatisticsError(
+            name,
+            given=f"{int((~np.isfinite(numbers)).sum())} values that are not finite",
+            expected="finite numbers",
+            do="Leave out units without such a number, and report that they were left out.",
+        )
+    return numbers
 
 
 def counts(name: str, values: npt.ArrayLike, *, axes: int) -> Floats:
-    """Numbers from 0, as `array` takes them."""
-    found = array(name, values, axes=axes)
-    if (found < 0.0).any():
-        raise StatisticsError(name, given=f"{found.min():g}", expected="numbers from 0", do="Count again.")
-    return found
+    """Numbers from 0, otherwise as `array`.
+
+    Raises:
+        StatisticsError: they are not such numbers.
+    """
+    numbers = array(name, values, axes=axes)
+    if (numbers < 0.0).any():
+        raise StatisticsError(name, given=f"{numbers.min():g}", expected="numbers from 0", do="Count again.")
+    return numbers
 
 
 def confidence(given: float) -> float:
-    """A confidence, refused outside of `(0, 1)`."""
+    """A confidence in `(0, 1)`.
+
+    Raises:
+        StatisticsError: it is outside.
+    """
     if not 0.0 < given < 1.0:
         raise StatisticsError("confidence", given=given, expected="between 0 and 1", do="Give .95 or .99.")
     return float(given)
 
 
 def resamples(given: int) -> int:
-    """A number of resamples, refused below 99: fewer cannot carry a p-value or a quantile of one in a hundred."""
+    """A number of resamples from 99; fewer cannot give a p-value or a quantile of 1 %.
+
+    Raises:
+        StatisticsError: there are fewer, or it is not a whole number.
+    """
     if not (math.isfinite(given) and int(given) == given and given >= 99):
         raise StatisticsError(
             "resamples", given=given, expected="a whole number from 99", do="Give some thousands."
@@ -69,7 +92,11 @@ def resamples(given: int) -> int:
 
 
 def generator(seed: int) -> np.random.Generator:
-    """NumPy's generator of a seed; anything but a whole number from 0 is refused, so that a result can be repeated."""
+    """NumPy's generator for a seed.
+
+    Raises:
+        StatisticsError: the seed is not a whole number from 0, so a result could not be reproduced.
+    """
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
         raise StatisticsError("seed", given=repr(seed), expected="a whole number from 0", do="Give seed=0.")
     return np.random.default_rng(int(seed))

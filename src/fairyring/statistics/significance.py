@@ -1,4 +1,4 @@
-"""p-values: of the sign-flip test, of any statistic under drawn signs, and of several tests asked at once (Holm)."""
+"""p-values: of the sign-flip test, of permutation tests, and adjusted for families of tests (Holm)."""
 
 from collections.abc import Iterable
 
@@ -9,11 +9,11 @@ from fairyring.core.errors import StatisticsError
 from fairyring.statistics import samples
 from fairyring.statistics.samples import Floats
 
-_ENUMERATED = 16  # signs of so many values are all gone through: 65,536
+_ENUMERATED = 16  # up to so many values all combinations of signs are enumerated: 65,536
 
 
 def sign_rows(size: int, rng: np.random.Generator, resamples: int) -> tuple[Floats, bool]:
-    """Rows of signs `[rows, size]`, and whether they are all there are (the observed, all +1, among them)."""
+    """Rows of signs `[rows, size]`, and whether these are all combinations (including the observed one, all +1)."""
     if size <= _ENUMERATED:
         bits = np.arange(2**size)[:, None] >> np.arange(size) & 1
         return 1.0 - 2.0 * bits, True
@@ -21,26 +21,28 @@ def sign_rows(size: int, rng: np.random.Generator, resamples: int) -> tuple[Floa
 
 
 def permutation_p(drawn: Floats, observed: float, complete: bool, slack: float) -> float:
-    """Share of values at least the observed one; of drawn ones the observed counts too (Phipson & Smyth 2010).
+    """The share of values that are at least the observed one.
+
+    If the values are a random sample, the observed one counts as one of them (Phipson & Smyth 2010).
 
     Args:
-        drawn: `[rows]`.
+        drawn: `[rows]`, values under the null.
         observed: the value in question.
-        complete: whether all rows there are were gone through.
-        slack: what rounding may take from equal values, so that the observed one is never below itself.
+        complete: whether `drawn` enumerates all possibilities.
+        slack: tolerance for rounding, so that the observed value counts as equal to itself.
     """
     hits = int((drawn >= observed - slack).sum())
     return hits / len(drawn) if complete else (hits + 1) / (len(drawn) + 1)
 
 
 def sign_flip_p(values: npt.ArrayLike, seed: int = 0, *, resamples: int = 9999) -> float:
-    """The sign-flip test: two-sided p of a mean of `[n]` values being 0, had each as well the other sign (Fisher 1935).
+    """The sign-flip test (Fisher 1935): two-sided p that the mean of `[n]` values is 0, if both signs of each are equally likely.
 
-    All signs are gone through for up to 16 values, which is exact; beyond they are drawn. It needs no shape of a
-    distribution, only its symmetry about 0: what a statistic has that a symmetry of the world turns round.
+    For up to 16 values all combinations of signs are enumerated, so the test is exact; beyond, they are drawn. It assumes nothing
+    about the distribution except symmetry about 0, as for a statistic whose sign a symmetry of the system reverses.
 
     Raises:
-        StatisticsError: no values, one not finite, or a seed or number of resamples that is none.
+        StatisticsError: no values, one not finite, or an invalid seed or number of resamples.
     """
     x = samples.sample("values", values)
     signs, complete = sign_rows(len(x), samples.generator(seed), samples.resamples(resamples))
@@ -48,12 +50,13 @@ def sign_flip_p(values: npt.ArrayLike, seed: int = 0, *, resamples: int = 9999) 
 
 
 def holm(p_values: Iterable[float]) -> tuple[float, ...]:
-    """p-values adjusted for all of them being asked at once (Holm 1979), in the order given.
+    """p-values adjusted for a family of tests (Holm 1979), in the order given.
 
-    Those at or below a level are rejected with that chance at most of rejecting any true one, however they depend.
+    If tests with an adjusted p at or below a level are rejected, the probability of rejecting any true null is at most that
+    level, however the tests depend on each other.
 
     Raises:
-        StatisticsError: one is not within `[0, 1]`.
+        StatisticsError: one is not in `[0, 1]`.
     """
     p = samples.array("p-values", list(p_values), axes=1)
     if not ((p >= 0.0) & (p <= 1.0)).all():

@@ -146,7 +146,7 @@ def test_configurations_are_compared_by_world() -> None:
     few = chemotaxis_in_configuration(plain(np.full(6, 3.0)), plain(np.arange(6) / 9))
     assert not few.verdict  # 1 in 924, however clear
     assert not few.decidable
-    assert few.why.startswith("Undecided: 6 beside 6 are too few")
+    assert few.why.startswith("Undecided: 6 against 6 are too few")
     assert chemotaxis_in_configuration(plain(np.full(7, 3.0)), plain(np.arange(7) / 9)).verdict
     mixed = chemotaxis_in_configuration(
         plain(np.r_[np.full(30, 2.0), np.ones(10)]), plain(rng.random(40) + 0.9)
@@ -195,7 +195,7 @@ def test_signs_of_no_selection_are_seldom_called_decided() -> None:
 
 
 @pytest.mark.parametrize(
-    ("last_newcomer", "persisted", "overflow", "extinct", "expected"),
+    ("last_immigrant", "persisted", "overflow", "extinct", "expected"),
     [
         (199, 10, 0, False, "viable"),
         (199, 9, 0, False, "viable"),
@@ -207,12 +207,12 @@ def test_signs_of_no_selection_are_seldom_called_decided() -> None:
         (399, 0, 3, True, "extinct"),
     ],
 )
-def test_viability(last_newcomer: int, persisted: int, overflow: int, extinct: bool, expected: str) -> None:
+def test_viability(last_immigrant: int, persisted: int, overflow: int, extinct: bool, expected: str) -> None:
     """Generations of 10 steps: the last 20 of them begin at step 200 of 400."""
-    newcomers = np.zeros(400, int)
-    newcomers[[0, last_newcomer]] = 3
+    immigrants = np.zeros(400, int)
+    immigrants[[0, last_immigrant]] = 3
     restarts = [True] * persisted + [False] * (10 - persisted)
-    assert viability(newcomers, 10.0, restarts, overflow=overflow, extinct=extinct) == expected
+    assert viability(immigrants, 10.0, restarts, overflow=overflow, extinct=extinct) == expected
 
 
 def test_refusals() -> None:

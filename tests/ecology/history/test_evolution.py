@@ -62,7 +62,7 @@ def test_a_run_has_lives_in_it(run: Evolution) -> None:
     assert len({fingerprint(dataclasses.replace(run, worlds=(w,), numbers=(0,))) for w in run.worlds}) == 3
     assert run.agent_steps == metrics["population"].sum()
     for world in run.worlds:
-        told = world.numbers[:, [NUMBERS.index(name) for name in ("births", "newcomers", "deaths")]].sum(0)
+        told = world.numbers[:, [NUMBERS.index(name) for name in ("births", "immigrants", "deaths")]].sum(0)
         assert len(world.lineage) == run.settings.founders + told[0] + told[1]
         assert (world.lineage.died >= 0).sum() == told[2]
         assert (world.lineage.died[world.uids()] == -1).all()
@@ -165,7 +165,7 @@ def test_the_logs_bits_are_what_the_states_say() -> None:
         assert not (died & ~state.alive).any()
         assert not (divided & ~(state.alive & ~died)).any()
         assert (died.sum(), divided.sum()) == (told["deaths"], told["births"])
-        assert born.sum() == told["births"] + told["newcomers"]
+        assert born.sum() == told["births"] + told["immigrants"]
         assert after.alive.sum() == told["population"]
         parents, places = np.flatnonzero(divided), np.flatnonzero(born)
         children = places[: len(parents)]  # the n-th child is the n-th parent's
@@ -253,7 +253,7 @@ def test_a_run_that_was_interrupted_goes_on_from_what_was_saved(
 def test_a_file_that_is_there_is_not_run_over(short_run: Evolution, tmp_path: Path) -> None:
     path = tmp_path / "run.fairyring"
     path.write_bytes(b"something")
-    with pytest.raises(RunError, match="there already"):
+    with pytest.raises(RunError, match="an existing file"):
         evolve(worlds.FIRST, worlds=1, steps=1, out=path)
     assert path.read_bytes() == b"something"
     with pytest.raises(RunError, match="no such file"):
@@ -431,7 +431,8 @@ def test_what_is_ones_own_is_in_a_file_by_name(tmp_path: Path) -> None:
         path = tmp_path / f"{n}.fairyring"
         run = evolve(settings, worlds=2, steps=0, out=path)
         with pytest.raises(
-            RunMismatch, match=r"(sense 'energy'|event 'crowded'|policy 'mine'), which is not one of ours"
+            RunMismatch,
+            match=r"(sense 'energy'|event 'crowded'|policy 'mine'), which is not part of fairyring",
         ) as refused:
             load(path)
         assert "load(path, settings)" in refused.value.do
@@ -456,13 +457,13 @@ def test_what_is_ones_own_is_so_under_a_standard_name_too(tmp_path: Path) -> Non
     ):
         path = tmp_path / f"{told}.fairyring"
         run = evolve(settings, worlds=1, steps=0, out=path)
-        with pytest.raises(RunMismatch, match=f"{told}, which is not one of ours"):
+        with pytest.raises(RunMismatch, match=f"{told}, which is not part of fairyring"):
             load(path)
-        with pytest.raises(RunMismatch, match="with nothing of one's own"):
+        with pytest.raises(RunMismatch, match="these custom parts: none"):
             load(path, standard)
         same(load(path, settings), run)
     two = dataclasses.replace(own_sense, labels=("a", "b"))
-    with pytest.raises(RunMismatch, match=r"another form.*settings the run was made with"):
+    with pytest.raises(RunMismatch, match=r"another form.*Pass the settings of the run"):
         load(tmp_path / "sense 'food'.fairyring", World1(senses=(two,), **small))
 
 
@@ -486,6 +487,14 @@ def test_settings_that_are_not_the_runs_are_refused(
     other: World = dataclasses.replace(short_run.settings, **changes)
     with pytest.raises(RunMismatch, match=f"settings with {named}"):
         load(path, other)
+
+
+def test_columns_are_stored_under_their_first_names(short_run: Evolution, tmp_path: Path) -> None:
+    path = tmp_path / "run.fairyring"
+    save(short_run, path)
+    facts, _ = read_tensors(path, expected="", do="")
+    assert facts["numbers"][NUMBERS.index("immigrants")] == "newcomers"
+    assert "immigrants" in load(path).metrics
 
 
 def test_settings_that_make_no_sense_any_more_are_damage(short_run: Evolution, tmp_path: Path) -> None:

@@ -3,15 +3,19 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from fairyring.core.errors import EcologyError
 from fairyring.ecology.history.evolution import evolve
+from fairyring.ecology.history.run_file import fingerprint
 from fairyring.ecology.lab import arenas as lab
 from fairyring.ecology.lab.arenas import Arena, field, watch
 from fairyring.ecology.lab.assays import assay, drift, index, run_lengths, share, table
-from tests.ecology.worlds import FIRST
+from fairyring.ecology.lab.rates import event_rates
+from fairyring.ecology.world.events import ALIVE, EMITTED, Event
+from tests.ecology.worlds import FIRST, SECOND
 
 pytestmark = pytest.mark.optimised
 
@@ -152,3 +156,20 @@ def test_a_world_is_assayed_by_its_living_and_an_empty_one_not_at_all():
 def test_an_assay_of_nothing_is_refused(asked):
     with pytest.raises(EcologyError, match=r"assay: given .*expected .*individuals"):
         assay(evolve(WIDE, 1, 0), **asked)
+
+
+def test_event_rates_are_the_values_of_the_events() -> None:
+    quarter = Event("quarter", lambda happened: jnp.where(happened.alive, 0.25, 0.0))
+    settings = dataclasses.replace(SECOND, rewarded=(ALIVE, quarter, EMITTED))
+    run = evolve(settings, worlds=2, steps=30, seed=4)
+    before = fingerprint(run)
+    rates = event_rates(run)
+    assert fingerprint(run) == before
+    assert rates["alive"].tolist() == [1.0, 1.0]
+    assert rates["quarter"].tolist() == [0.25, 0.25]
+    after = run.until(31).worlds
+    for world, rate in zip(after, rates["emitted"], strict=True):
+        born = world.lineage.born[world.uids()] == 31
+        assert rate == np.asarray(world.state.emitted)[world.living()][~born].mean()
+    with pytest.raises(EcologyError, match=r"q_learning\(\)"):
+        event_rates(evolve(FIRST, worlds=1, steps=0))

@@ -10,12 +10,13 @@ from fairyring.core.errors import EcologyError, RunError, RunMismatch, StorageEr
 from fairyring.ecology.history.evolution import Evolution, evolve, load
 from fairyring.ecology.history.running import advance
 from fairyring.ecology.lab.restarts import closed, colonies, persisted, sizes
-from fairyring.ecology.studies import chemotaxis, decided, read_study
+from fairyring.ecology.results import decided, plain, read_study
+from fairyring.ecology.studies import chemotaxis
 from fairyring.ecology.studies import rewards as study_rewards
 from fairyring.ecology.studies import study as studying
 from fairyring.ecology.studies.chemotaxis import study_world1, study_world2
 from fairyring.ecology.studies.rewards import adjusted, paired
-from fairyring.ecology.studies.study import Arm, conduct, plain
+from fairyring.ecology.studies.study import Arm, conduct
 from fairyring.ecology.world.policies import q_learning
 from fairyring.ecology.world.settings import World1, World2
 from fairyring.ecology.world.state import NUMBERS
@@ -32,7 +33,7 @@ def first(tmp_path_factory):
     folder = tmp_path_factory.mktemp("v1")
     told = []
     found = study_world1(
-        folder, settings=FIRST, steps=256, seed=6, told=lambda *said: told.append(said), **COUNTS
+        folder, settings=FIRST, steps=256, seed=6, progress=lambda *call: told.append(call), **COUNTS
     )
     return folder, found, told
 
@@ -151,10 +152,10 @@ def test_a_study_of_rewards_has_its_controls(second):
         "population, log",
     ]
     assert set(found["against_controls"]) == {"population", "emission"}
-    assert set(found["against_controls"]["population"]) == {"scrambled", "blind", "unrelated"}
-    unrelated = load(folder / "unrelated.eco").settings
+    assert set(found["against_controls"]["population"]) == {"scrambled", "blind", "no-inheritance"}
+    unrelated = load(folder / "no-inheritance.eco").settings
     assert (unrelated.control, unrelated.retention) == ("scrambled", 0)
-    assert set(found["decisions"]["passed_beside_unrelated"]) == set(chemotaxis.ARMS)
+    assert set(found["decisions"]["passed_beside_no-inheritance"]) == set(chemotaxis.ARMS)
     assert set(found["decisions"]["worlds"]) == set(found["arms"]) == set(chemotaxis.ARMS)
 
 
@@ -242,7 +243,7 @@ def test_where_nobody_is_born_nobody_keeps_themselves(tmp_path):
 
 def test_a_study_of_worlds_that_die_out_says_so_and_keeps_its_runs(tmp_path):
     barren = dataclasses.replace(FIRST, food_influx=0.01, minimum=0)
-    with pytest.raises(EcologyError, match="0 of 4 inhabited at step 300"):
+    with pytest.raises(EcologyError, match="0 of 4 alive at step 300"):
         study_world1(tmp_path, settings=barren, steps=300, seed=1, **COUNTS)
     assert {path.name for path in tmp_path.iterdir()} == {"evolved.eco", "scrambled.eco", "blind.eco"}
 
@@ -284,7 +285,7 @@ def test_the_zoo_is_made_of_a_study_and_read_again(first, tmp_path):
         "decisions": {**none["decisions"], "worlds": {"evolved": [{"verdict": i < 2} for i in range(4)]}},
     }
     (changed / "study.json").write_text(json.dumps(fit))
-    written = exhibits.make_zoo(changed, tmp_path / "zoo", most=1)
+    written = exhibits.make_zoo(changed, tmp_path / "zoo", limit=1)
     kept = exhibits.read_exhibit(written[0])
     assert kept.name == "v1-0"
     assert kept.settings == FIRST
@@ -305,7 +306,7 @@ def test_the_zoo_that_comes_with_the_package_is_whole():
         one = exhibits.exhibit(name)
         assert one.population.genomes.shape == (exhibits.INDIVIDUALS, one.settings.genes)
         assert np.isfinite(one.population.genomes).all()
-        assert one.card["newcomers"] == 0
+        assert one.card["immigrants"] == 0
         if name.startswith("v1"):
             assert one.card["index"] > 1.25
         else:

@@ -69,7 +69,7 @@ class FakeScene:
         self._mind = np.zeros((capacity, *self._shape), np.float32)
         self._uid = np.full(capacity, -1, np.int64)
         self._lives: dict[int, Life] = {}
-        self._counts = dict.fromkeys(("births", "deaths", "newcomers"), 0)
+        self._counts = dict.fromkeys(("births", "deaths", "immigrants"), 0)
         self._add(n, origin="founder")
 
     def _patches(self) -> None:
@@ -190,8 +190,8 @@ class FakeScene:
             self._counts["births"] += len(parents)
         short = int(self._values["minimum"]) - int(self._alive.sum())
         if short > 0:
-            self._add(short, origin="newcomer")
-            self._counts["newcomers"] += short
+            self._add(short, origin="immigrant")
+            self._counts["immigrants"] += short
 
     def frame(self) -> Frame:
         slots = np.flatnonzero(self._alive)
@@ -229,7 +229,7 @@ class FakeScene:
             "rho": ("Blind uptake / cost", 0.2, 5.0, "", True),
             "source_lifetime": ("A source of food stays for", 20.0, 5000.0, "steps", True),
             "emission_cost": ("Cost of emitting", 0.0, 0.1, "energy", False),
-            "minimum": ("Newcomers below", 0.0, 256.0, "bacteria", False),
+            "minimum": ("Immigrants below", 0.0, 256.0, "bacteria", False),
         }
         return {
             name: Knob(name, label, self._values[name], low, high, unit, log)

@@ -24,7 +24,7 @@ from websockets.typing import Origin
 from fairyring.core.errors import EcologyError, MissingExtra
 from fairyring.ecology.watch.live.app import MOST_PAGES
 from fairyring.ecology.watch.live.frames import HEADER, decode, encode
-from fairyring.ecology.watch.live.history import MOST, History
+from fairyring.ecology.watch.live.history import LIMIT, History
 from fairyring.ecology.watch.live.loop import BACKLOG, Loop
 from fairyring.ecology.watch.live.messages import LONGEST, Restart, Turn, read
 from fairyring.ecology.watch.live.server import Live, serve
@@ -161,12 +161,12 @@ def test_what_a_page_asks_is_read() -> None:
 
 def test_the_course_of_a_world_is_kept_in_few_points() -> None:
     history, empty = History(), FakeScene(SMALL).frame()
-    for step in range(0, 40 * MOST, 3):
+    for step in range(0, 40 * LIMIT, 3):
         history.add(replace(empty, step=step, counts=Counts(step, 2, 1, 0, 0.0, 0.0)))
     steps = [point[0] for point in history.points]
-    assert MOST / 4 < len(steps) <= MOST
+    assert LIMIT / 4 < len(steps) <= LIMIT
     assert steps[0] == 0
-    assert 40 * MOST - steps[-1] <= 2 * history.gap
+    assert 40 * LIMIT - steps[-1] <= 2 * history.gap
     # What happened between two points that are left is all that happened.
     assert all(
         (point[4] - before[4], point[5] - before[5])
@@ -252,10 +252,10 @@ def test_everyone_is_told_all_births_however_seldom_he_looks() -> None:
         until(lambda: len(often.frames) == 13)
     heard = [
         sum(getattr(frame.counts, name) for frame in often.frames)
-        for name in ("births", "deaths", "newcomers")
+        for name in ("births", "deaths", "immigrants")
     ]
     last = seldom.frames[0].counts
-    assert heard == [last.births, last.deaths, last.newcomers]
+    assert heard == [last.births, last.deaths, last.immigrants]
     assert sum(heard) > 0
 
 
@@ -288,7 +288,7 @@ def test_too_much_asked_at_once_is_refused_and_the_rest_is_done() -> None:
         busy.wait(5)
         for number in range(BACKLOG):
             loop.do(lambda _, number=number: done.append(number), done.append)
-        with pytest.raises(EcologyError, match="256 before it"):
+        with pytest.raises(EcologyError, match="256 pending ones"):
             loop.do(lambda _: done.append(-1), done.append)
         free.set()
         until(lambda: len(done) == BACKLOG)
@@ -398,10 +398,10 @@ def test_a_page_that_could_not_be_greeted_leaves_its_place() -> None:
         assert held.wait(30)
         for _ in range(BACKLOG + 1):
             busy.send(stroke)
-        assert hear(busy, "error")["given"] == "256 before it"
+        assert hear(busy, "error")["given"] == "256 pending ones"
         for _ in range(MOST_PAGES + 1):
             with look(served.port) as turned_away:
-                assert hear(turned_away, "error")["given"] == "256 before it"
+                assert hear(turned_away, "error")["given"] == "256 pending ones"
                 with pytest.raises(Exception, match="1013"):
                     hear(turned_away, "nothing more")
         free.set()

@@ -35,7 +35,7 @@ def test_watched_it_is_the_same_world_to_the_bit(living):
         living.advance(steps)
         living.frame()
     alone = evolve(FIRST, [1], 104, seed=3).worlds[0]
-    watched = living.inhabited()
+    watched = living.world_run()
     same_bits(watched.state, alone.state)
     for name in ("parent", "born", "died", "holder"):
         np.testing.assert_array_equal(getattr(watched.lineage, name), getattr(alone.lineage, name))
@@ -49,12 +49,12 @@ def test_a_frame_shows_everybody_alive_and_counts_since_the_last(living):
     first = living.frame()
     living.advance(40)
     frame = living.frame()
-    world = living.inhabited()
+    world = living.world_run()
     assert frame.step == 80
     assert frame.counts.population == len(frame.uid) == world.state.alive.sum()
     assert frame.counts.births == world.numbers[40:, 1].sum()
     assert frame.counts.population == first.counts.population + (
-        frame.counts.births + frame.counts.newcomers - frame.counts.deaths
+        frame.counts.births + frame.counts.immigrants - frame.counts.deaths
     )
     assert frame.counts.food == pytest.approx(float(world.state.fields["food"].sum()), rel=1e-6)
     np.testing.assert_allclose(np.cos(frame.direction), world.state.ux[world.living()], atol=1e-5)
@@ -67,10 +67,10 @@ def test_a_frame_shows_everybody_alive_and_counts_since_the_last(living):
 
 
 def test_a_life_is_told_as_the_family_tree_has_it(living):
-    while not (living.inhabited().lineage.died >= 0).any():
+    while not (living.world_run().lineage.died >= 0).any():
         living.advance(64)
     living.advance(64)
-    world = living.inhabited()
+    world = living.world_run()
     born = np.flatnonzero((world.lineage.parent >= 0) & (world.lineage.died < 0))
     assert len(born)
     life = living.life(int(born[-1]))
@@ -97,9 +97,9 @@ def test_whose_child_everybody_is_stays_known_however_often_one_looks(living):
         living.turn("minimum", 155 if i == 9 else 8)
         living.advance(steps)
         living.frame()
-    tree = living.inhabited().lineage
+    tree = living.world_run().lineage
     assert (tree.generation() > 2).any()
-    assert ((tree.parent < 0) & (tree.born > 0)).any()  # newcomers
+    assert ((tree.parent < 0) & (tree.born > 0)).any()  # immigrants
     founder, generation, offspring = tree.founder(), tree.generation(), tree.offspring()
     for uid in range(len(tree)):
         life = living.life(uid)
@@ -136,21 +136,21 @@ def test_a_look_costs_as_much_when_the_world_is_old():
 def test_a_world_that_outgrows_its_history_lives_on_without():
     living = LivingWorld(FIRST, seed=3, history=100)
     living.advance(64)
-    assert living.inhabited().steps == 64
+    assert living.world_run().steps == 64
     living.advance(64)
     before = living.frame()
     with pytest.raises(EcologyError, match="history: given a world of 128 steps; expected at most 100"):
-        living.inhabited()
+        living.world_run()
     living.advance(64)
     counts = living.frame().counts
-    assert counts.population == before.counts.population + counts.births + counts.newcomers - counts.deaths
+    assert counts.population == before.counts.population + counts.births + counts.immigrants - counts.deaths
     living.restart(3)
-    assert living.inhabited().steps == 0
+    assert living.world_run().steps == 0
 
 
 def test_the_nearest_is_found_across_the_seam(living):
     living.advance(1)
-    world = living.inhabited()
+    world = living.world_run()
     place = int(world.living()[0])
     x, y, uid = float(world.state.x[place]), float(world.state.y[place]), int(world.uids()[0])
     found = living.at(x, y, 0.5)
@@ -229,7 +229,7 @@ def test_a_restart_is_another_seed_of_the_same_world(living):
     assert living.seed == 9
     living.advance(10)
     fresh = evolve(dataclasses.replace(FIRST, minimum=20), [1], 10, seed=9).worlds[0]
-    same_bits(living.inhabited().state, fresh.state)
+    same_bits(living.world_run().state, fresh.state)
 
 
 def test_rewards_and_signal_of_the_second_world():
@@ -241,7 +241,7 @@ def test_rewards_and_signal_of_the_second_world():
     assert frame.mind.mean.shape == (10, 1)
     assert frame.signal is not None
     assert frame.counts.signal == pytest.approx(float(frame.signal.sum()), rel=1e-5)
-    np.testing.assert_allclose(frame.mind.mean[:, 0], living.inhabited().genomes()[:, :10].mean(0), rtol=1e-5)
+    np.testing.assert_allclose(frame.mind.mean[:, 0], living.world_run().genomes()[:, :10].mean(0), rtol=1e-5)
     living.turn("emission_cost", 0.05)
     assert living.settings.knobs()["emission_cost"] == np.float32(0.05)
 
@@ -253,7 +253,7 @@ def test_who_learns_nothing_has_a_table_whatever_the_world(uncompiled):
     assert mind.kind == "table"
     assert mind.rows == settings.senses[0].labels
     assert len(mind.columns) == 6
-    entries = living.inhabited().genomes().reshape(-1, 18, 4)
+    entries = living.world_run().genomes().reshape(-1, 18, 4)
     odds = np.exp(settings.beta * entries)
     tumbling = (odds[:, :, 1] + odds[:, :, 3]) / odds.sum(2)
     np.testing.assert_allclose(mind.mean.reshape(-1), tumbling.mean(0), rtol=1e-4)
@@ -266,7 +266,7 @@ def test_an_exhibits_card_has_rewards_only_of_those_that_learn(learning, monkeyp
     run = SimpleNamespace(worlds=[world], numbers=[0], seed=1, settings=settings)
     monkeypatch.setattr(exhibits, "load", lambda path: run)
     assay = dict.fromkeys(("index", "contrast", "level_contrast", "index_without_sensor"), 1.5)
-    row = {"population": 60, "generations": 1, "newcomers": 0, "assay": assay}
+    row = {"population": 60, "generations": 1, "immigrants": 0, "assay": assay}
     found = {
         "study": "v2",
         "viability": {"classes": ["viable"]},

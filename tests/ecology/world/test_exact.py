@@ -163,11 +163,11 @@ def test_energy_closes(settings: World1) -> None:
         told = {name: rows[n].astype(float) for name, rows in run.metrics.items()}
         assert told["deaths"].sum() > 50
         assert told["births"].sum() > 5
-        assert told["newcomers"].sum() > 0
+        assert told["immigrants"].sum() > 0
         food0 = world.food_influx / world.food_decay
         food = np.concatenate([[food0], told["food"]])
         energy = np.concatenate([[start], told["energy"]])
-        injected = world.food_influx * run.steps + told["newcomers"].sum() * world.start_energy
+        injected = world.food_influx * run.steps + told["immigrants"].sum() * world.start_energy
         decayed = world.food_decay * food[:-1].sum()
         lost = decayed + told["metabolised"].sum() + (food[-1] - food0) + (energy[-1] - energy[0])
         assert lost == pytest.approx(injected, rel=1e-5)
@@ -175,7 +175,7 @@ def test_energy_closes(settings: World1) -> None:
         np.testing.assert_allclose(
             food[1:], food[:-1] * (1 - world.food_decay) + world.food_influx - told["eaten"], rtol=3e-6
         )
-        gained = told["eaten"] - told["metabolised"] + told["newcomers"] * world.start_energy
+        gained = told["eaten"] - told["metabolised"] + told["immigrants"] * world.start_energy
         np.testing.assert_allclose(energy[1:], energy[:-1] + gained, rtol=3e-6, atol=1e-4)
         if "signal" in run.worlds[n].state.fields:
             signal = np.concatenate([[0.0], told["signal"]])
@@ -315,11 +315,11 @@ def test_no_reward_for_the_dummy_event_evolves(control) -> None:
     assert abs(np.mean(means)) < 3.5 * np.std(means) / np.sqrt(len(means))
 
 
-def test_newcomers_come_up_to_the_minimum_and_parents_wait_when_all_places_are_taken() -> None:
+def test_immigrants_come_up_to_the_minimum_and_parents_wait_when_all_places_are_taken() -> None:
     world = dataclasses.replace(worlds.FIRST, minimum=90, conjugation=0.0)
     nobody = empty(world, world.capacity)
     after, log = worlds.run(world, nobody, worlds.key_of(10), 2)
-    assert log.numbers[:, NUMBERS.index("newcomers")].tolist() == [64, 26]  # at most 64 a step
+    assert log.numbers[:, NUMBERS.index("immigrants")].tolist() == [64, 26]  # at most 64 a step
     assert after.alive.sum() == 90
     assert after.alive[:90].all()
     newest = after.genomes[:64].ravel()

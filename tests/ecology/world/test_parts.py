@@ -19,7 +19,10 @@ from fairyring.ecology.history.lineage import Lineage
 from fairyring.ecology.history.log import happenings
 from fairyring.ecology.world import chance, grid, motion, selection
 from fairyring.ecology.world import step as steps
+from fairyring.ecology.world.events import OPTIONAL, STANDARD, Happened
 from fairyring.ecology.world.policies import q_learning, tables
+from fairyring.ecology.world.senses import LEVEL, Sensed
+from fairyring.ecology.world.settings import World2
 
 pytestmark = pytest.mark.optimised
 
@@ -387,3 +390,22 @@ def test_each_of_several_best_actions_is_as_likely(actions: int) -> None:
 def test_an_unknown_heredity_is_refused() -> None:
     with pytest.raises(EcologyError, match=r"given 'darwin'; expected 'rewards', .*Choose"):
         q_learning("darwin")  # pyright: ignore[reportArgumentType]
+
+
+def test_an_example_is_a_step_in_which_nothing_happens_but_what_is_given() -> None:
+    knobs = World2().knobs()
+    happening = {
+        event.name
+        for event in (*STANDARD, *OPTIONAL)
+        if np.asarray(event.happens(Happened.example(knobs=knobs))).any()
+    }
+    assert happening == {"alive"}
+    given = Happened.example(3, energy=np.array([0.1, 0.5, 1.6]), emitted=True, knobs=knobs)
+    values = {event.name: np.asarray(event.happens(given)).tolist() for event in STANDARD}
+    assert values["near death"] == [True, False, False]
+    assert values["sated"] == [False, False, True]
+    assert values["emitted"] == [True] * 3
+    assert LEVEL.feel(Sensed.example(3, food=np.array([0.01, 0.1, 0.3]), knobs=knobs)).tolist() == [0, 1, 2]
+    for kind in (Happened, Sensed):
+        with pytest.raises(TypeError, match=f"{kind.__name__} has no field 'hunger'"):
+            kind.example(hunger=1)

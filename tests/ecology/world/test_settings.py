@@ -52,9 +52,9 @@ def test_each_number_has_limits(kind: type[World], name: str, low: float, high: 
         (World1, {"senses": ()}, "senses", "none", "Give it a sense."),
         (World1, {"dwell": "no"}, "dwell", "'no'", "Correct it."),
         (World1, {"food_influx": 1e39}, "food_influx", "1e+39", "Correct it."),
-        (World1, {"senses": (LEVEL, SIGNAL)}, "senses", "the signal", "World2 has a signal."),
+        (World1, {"senses": (LEVEL, SIGNAL)}, "senses", "the signal", "World2, which has a signal."),
         (World1, {"senses": (LEVEL, LEVEL)}, "senses", "food, food", "rename"),
-        (World1, {"senses": ("food",)}, "senses", "'food'", "Leave out"),
+        (World1, {"senses": ("food",)}, "senses", "'food'", "Remove what is not one"),
         (
             World1,
             {"policy": q_learning()},
@@ -64,7 +64,7 @@ def test_each_number_has_limits(kind: type[World], name: str, low: float, high: 
         ),
         (World2, {"rewarded": ()}, "policy", "Q-learning, heredity of retention, without events", "World2"),
         (World2, {"rewarded": (EAT, EAT)}, "rewarded", "eat, eat", "rename"),
-        (World, {}, "World", "the base of both", "Make one of them."),
+        (World, {}, "World", "the base class", "Make one of them."),
     ],
 )
 def test_what_only_several_settings_get_wrong(

@@ -18,7 +18,7 @@ CASES: dict[str, dict[str, float]] = {
     "as it is": {},
     "everybody takes a gene, every gene mutates": {"conjugation": 1.0, "mutation_rate": 1.0},
     "nothing spreads": {"food_diffusion": 0.0, "food_influx": 0.0, "food_decay": 0.0, "turning": 1.0},
-    "newcomers by the dozen": {"minimum": 150, "basal_cost": 0.2, "source_lifetime": 2.0},
+    "immigrants by the dozen": {"minimum": 150, "basal_cost": 0.2, "source_lifetime": 2.0},
     "hardly any food, and greedy": {"food_influx": 0.01, "uptake_rate": 1.0, "uptake_limit": 0.5, "speed": 1.0},
 }  # fmt: skip
 
@@ -105,5 +105,5 @@ def test_a_step_of_world_2_is_the_plain_loops() -> None:
 def test_a_step_of_worlds_of_other_kinds(settings: World, heredity: str, seed: int) -> None:
     did = follow(settings, heredity=heredity, seed=seed, each=2)
     assert all(
-        did[name] > 0 for name in ("births", "deaths", "newcomers", "conjugations", "waiting", "delayed")
+        did[name] > 0 for name in ("births", "deaths", "immigrants", "conjugations", "waiting", "delayed")
     ), did

@@ -22,7 +22,7 @@ FACTS: dict[str, Any] = {
     "machine": {"cores": 2, "processor": "x86_64"},
     "seconds": {"study": 61.5},
 }
-FIRST = {"evolved": 0, "scrambled": 1000, "blind": 2000, "unrelated": 3000}
+FIRST = {"evolved": 0, "scrambled": 1000, "blind": 2000, "no-inheritance": 3000}
 
 
 def run_hash(name: str) -> str:
@@ -63,7 +63,7 @@ def arm(name: str, indices: list[float | None]) -> dict[str, Any]:
     worlds = []
     for i, index in enumerate(indices):
         row: dict[str, Any] = {
-            "world": FIRST[name] + i, "population": 700.0 + i, "newcomers": 0.0, "tumbling": 0.3, "emission": 0.1,
+            "world": FIRST[name] + i, "population": 700.0 + i, "immigrants": 0.0, "tumbling": 0.3, "emission": 0.1,
             "waiting": 0.0, "lifetime": 311.0, "generation_length": 222.0, "generations": 25, "individuals": 9000,
             "living": 690 + i,
         }  # fmt: skip
@@ -160,11 +160,16 @@ def without_heredity(table: list[dict[str, Any]]) -> dict[str, Any]:
 def world2(*, dummy: tuple[float, float, float] = (0.01, -0.1, 0.12), viable: bool = True) -> dict[str, Any]:
     """World 1's decisions; eating decided positive, emitting the other way than in the lecture."""
     found = world1(study="v2", settings=SETTINGS | {"policy": "Q-learning, heredity of retention"})
-    found["arms"]["unrelated"] = arm("unrelated", [1.0, 1.1, 1.05, 0.95])
-    found["decisions"]["worlds"]["unrelated"] = [decision(1.0, 0.0, 1.0) for _ in range(4)]
-    found["decisions"]["passed"]["unrelated"] = 0
-    found["decisions"]["passed_beside_unrelated"] = {"evolved": 3, "scrambled": 1, "blind": 0, "unrelated": 0}
-    found["decisions"]["against_unrelated"] = found["decisions"]["against_blind"]
+    found["arms"]["no-inheritance"] = arm("no-inheritance", [1.0, 1.1, 1.05, 0.95])
+    found["decisions"]["worlds"]["no-inheritance"] = [decision(1.0, 0.0, 1.0) for _ in range(4)]
+    found["decisions"]["passed"]["no-inheritance"] = 0
+    found["decisions"]["passed_beside_no-inheritance"] = {
+        "evolved": 3,
+        "scrambled": 1,
+        "blind": 0,
+        "no-inheritance": 0,
+    }
+    found["decisions"]["against_no-inheritance"] = found["decisions"]["against_blind"]
     table = [
         reward("eat", (0.52, 0.31, 0.66), 4, 0.002, 1, "agrees"),
         reward("emitted", (0.21, 0.11, 0.33), 4, 0.004, -1, "disagrees"),
@@ -176,7 +181,7 @@ def world2(*, dummy: tuple[float, float, float] = (0.01, -0.1, 0.12), viable: bo
             "events": ["eat", "emitted", "hungry", "dummy"],
             "worlds": [[0.5, 0.2, -0.1, 0.1], [0.6, 0.3, 0.1, -0.1], [0.4, 0.1, -0.2, 0.0]],
             "table": table,
-            "controls": {name: without_heredity(table) for name in ("scrambled", "unrelated")},
+            "controls": {name: without_heredity(table) for name in ("scrambled", "no-inheritance")},
         }
     beside = {
         "ours": [700.0, 710.0, 720.0], "theirs": [500.0, 510.0, 520.0], "delta": 1.0, "p_two_sided": 0.0571,
@@ -187,7 +192,7 @@ def world2(*, dummy: tuple[float, float, float] = (0.01, -0.1, 0.12), viable: bo
         "restarts_that_lasted": [10, 10, 9, 0] if viable else [3, 2, 1, 0],
     }
     found["against_controls"] = {
-        name: {"scrambled": beside, "blind": beside, "unrelated": beside}
+        name: {"scrambled": beside, "blind": beside, "no-inheritance": beside}
         for name in ("population", "emission")
     }
     found["relearning"] = [paired("chemotactic index", [0.5, 0.6, 0.7], 0.04)]
@@ -230,7 +235,7 @@ def jars(study: str = "jars") -> dict[str, Any]:
             "evolution_steps": 2000, "jar_steps": 900, "replicates": 20, "founders": 200, "worlds": 999,
             "populations": [
                 {
-                    "name": str(i), "evolved": 300 + i, "newcomers": i, "alone": 123.4, "died_out": 0.05, "drift": 0.11,
+                    "name": str(i), "evolved": 300 + i, "immigrants": i, "alone": 123.4, "died_out": 0.05, "drift": 0.11,
                     "relative_yield": interval(1.0, 0.95, 1.05, 20),
                 }
                 for i in range(3)

@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,8 +14,8 @@ import pytest
 from fairyring.core.errors import RunDamaged, RunError, StorageError
 from fairyring.ecology import World1
 from fairyring.ecology.lab.assays import assay
+from fairyring.ecology.results import decided, plain, read_study
 from fairyring.ecology.studies import chemotaxis as study
-from fairyring.ecology.studies import decided
 from fairyring.report import write_study_report
 
 from .studies import interval, jars, rotation, run_hash, world1, world2, written
@@ -115,6 +117,42 @@ def test_it_holds_all_it_shows_and_every_figure_names_its_runs(
         assert words in seen.text
 
 
+@pytest.mark.parametrize("found", STUDIES, ids=lambda found: found["study"])
+def test_a_report_is_written_where_jax_is_missing(found: dict[str, Any], tmp_path: Path) -> None:
+    folder = written(tmp_path, found)
+    code = f"""
+import sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("jax", "jaxlib"):
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Missing())
+from fairyring.cli import main
+sys.exit(main(["ecology", "report", {str(folder)!r}]))
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    assert "Machine, versions, time" in (folder / "report.html").read_text("utf-8")
+
+
+def test_keys_of_older_files_are_understood(tmp_path: Path) -> None:
+    def older(value: Any) -> Any:
+        if isinstance(value, list):
+            return [older(item) for item in value]
+        if isinstance(value, dict):
+            return {
+                key.replace("no-inheritance", "unrelated").replace("immigrants", "newcomers"): older(item)
+                for key, item in value.items()
+            }
+        return value
+
+    for found in (world2(), jars()):
+        former = older(found)
+        assert former != found
+        assert read_study(written(tmp_path / found["study"], former)) == found | {"verdicts": decided(found)}
+
+
 def test_the_same_study_gives_the_same_bytes(tmp_path: Path) -> None:
     folder = written(tmp_path, jars())
     first = write_study_report(folder).read_bytes()
@@ -133,10 +171,10 @@ def test_every_world_has_its_row_and_every_number_its_threshold(pages: dict[str,
     ]  # fmt: skip
     assert (failed[1], failed[5]) == ("no ✗", "0.0123 (> 0.1) ✗")
     assert gone[1:3] == ["no", "nobody lives"]
-    assert "the inhabitants of 1 of 4 blind worlds would pass" in seen.text
-    assert "chance of 20.0 % at most" in seen.text
+    assert "Given back their own observations, 1 of 4 blind worlds would pass" in seen.text
+    assert "probability of 20.0 % at most" in seen.text
     assert "99% lower bound of the tumble contrast: 1 world." in seen.text
-    assert "0 of 4 scrambled worlds got a yes. One at most can be above all the others" in seen.text
+    assert "0 of 4 scrambled worlds got a yes. At most one can be above all others" in seen.text
 
 
 def test_the_headline_says_what_was_found(pages: dict[str, str], tmp_path: Path) -> None:
@@ -170,14 +208,14 @@ def test_rewards_are_told_beside_the_lecture_and_the_null(pages: dict[str, str])
     assert seen.rows_of("hungry")[0][-1] == "undecided"
     assert seen.rows_of("dummy (the null)")[0][-1] == "at 0 ✓"
     assert "agrees: eat; disagrees: emitted; undecided: hungry" in seen.text
-    assert "Believe no row" not in seen.text
+    assert "Trust no row" not in seen.text
     assert (
         "in which nothing is passed on, chemotaxis is in 3 of 4 evolved worlds, 1 of 4 scrambled worlds"
         in seen.text
     )
     assert "Beyond chance: chemotactic index." in seen.text
     assert (
-        "With 3 worlds no difference can be shown at 0.05: the least p there is, after Holm's correction, is 0.25."
+        "With 3 worlds no difference can be shown at 0.05: the smallest possible p after Holm's correction is 0.25."
         in seen.text
     )
     assert "Nothing differs beyond chance." not in seen.text
@@ -194,13 +232,13 @@ def test_signs_that_need_no_heredity_are_told_from_those_that_do(tmp_path: Path)
     lead = seen.text[: seen.text.index("Which rewards evolved")]
     assert "same sign beyond chance for: eat; evolved worlds have a sign of their own for: emitted." in lead
     assert "evolved rewards differ from theirs in: emitted." in lead
-    assert "The control's own null fails: there the dummy's reward is 0.09 [0.05, 0.13]" in lead
+    assert "The control's own null fails: there the reward for the dummy is 0.09 [0.05, 0.13]" in lead
     assert seen.rows_of("dummy (the null)")[1][-1] == "not at 0 ✗"
 
 
 def test_a_null_that_fails_is_said_before_the_rewards(tmp_path: Path) -> None:
     seen = page(tmp_path, world2(dummy=(0.3, 0.1, 0.5)))
-    assert seen.text.index("Believe no row") < seen.text.index("Viable worlds")
+    assert seen.text.index("Trust no row") < seen.text.index("Viable worlds")
     assert seen.rows_of("dummy (the null)")[0][-1] == "not at 0 ✗"
 
 
@@ -212,7 +250,7 @@ def test_what_no_outcome_could_have_shown_is_not_called_absent(tmp_path: Path) -
     seen = page(tmp_path, found)
     assert seen.title == "3 of 4 evolved populations are viable; too few to show a sign of any reward"
     assert (
-        "With 6 worlds no sign can be shown at 0.05: the least p there is, after Holm's correction, is 0.094."
+        "With 6 worlds no sign can be shown at 0.05: the smallest possible p after Holm's correction is 0.094."
         in seen.text
     )
     assert "Undecided, with too few worlds for any yes: the indices of 3 evolved worlds" in seen.text
@@ -270,7 +308,7 @@ def test_jars_in_which_nobody_lived_and_too_few_are_told(tmp_path: Path) -> None
     seen = page(tmp_path / "dead", found)
     assert seen.rows_of("0 + 1")[0][1:4] == ["neither lives", "– (–)", "1 / 1"]
     assert seen.rows_of("0 + 2")[0][1] == "cannot be shown with 2 jars and 4 controls"
-    assert "In 1 pair no verdict can be shown with so few jars that lived" in seen.text
+    assert "In 1 pair no verdict can be shown with so few surviving jars" in seen.text
     assert "In 1 pair nobody lived at the end of any jar." in seen.text
     assert "There is no ranking" in seen.text
     whole = jars()
@@ -297,7 +335,7 @@ def test_rotation_is_judged_beside_its_nulls_and_all_at_once(pages: dict[str, st
     assert seen.row("cycles in jars, early")[1] == "not shown"
     assert "not to be read as rotation: behaviour" in seen.text
     assert "With so few worlds" not in seen.text
-    assert "gone at the end of 8.3 % of the jars, of 25.0 % where most were" in seen.text
+    assert "extinct at the end of 8.3 % of the jars, and of 25.0 % at the worst point" in seen.text
     seen = page(tmp_path / "none", rotation(curl_p=0.03))
     assert seen.title == "None of 6 measures of rotation is beyond its null"
     assert seen.row("selection, no potential")[1] == "only before Holm"
@@ -320,7 +358,7 @@ def test_what_no_data_could_have_shown_is_not_called_absent(tmp_path: Path) -> N
         assert seen.row(name)[1] == "cannot be shown: too few"
     assert seen.row("what they do turns")[1] == "not at rest: not read"
     assert seen.row("selection, no potential")[1] == "beyond its null ✓"
-    assert "(the least p there is is 0.031, by Holm 0.12)" in seen.text
+    assert "(the smallest possible p is 0.031, by Holm 0.12)" in seen.text
     seen = page(tmp_path / "more", rotation(worlds=8, rewards_p=0.4))
     assert seen.row("what they inherit turns")[1] == "not shown"
 
@@ -346,7 +384,7 @@ def test_what_is_no_study_is_refused(tmp_path: Path) -> None:
 def test_the_report_shows_what_the_study_decided(tmp_path: Path) -> None:
     """A verdict that its numbers would not give is shown as it stands: nothing is decided twice."""
     found = rotation()
-    verdicts = study.plain(decided(found))
+    verdicts = plain(decided(found))
     assert [row["verdict"] for row in verdicts["rotation"]].count("beyond its null") == 1
     for row in verdicts["rotation"]:
         row |= {"turns": row["name"] == "learning, antisymmetric", "verdict": "as decided"}

@@ -1,7 +1,7 @@
-"""What may be said: whether chemotaxis evolved, which rewards did, whether a population is viable, who excludes whom.
+"""Conclusions: whether chemotaxis evolved, which rewards evolved, whether a population is viable, who excludes whom.
 
-The unit of replication is a world or a jar, never an individual. Every verdict is made here, once; studies keep it, and
-reports and the command line show it.
+The unit of replication is a world or a jar, never an individual. A verdict is made here once; studies store it, and reports and
+the command line show it.
 """
 
 from fairyring.ecology.analysis.competition import (

@@ -1,11 +1,11 @@
-"""What jars say: who takes over from whom, beside what drift does to two names of one population.
+"""Competition in co-culture: which population takes over, compared with drift between two labels of one population.
 
-A pair of populations is put together at even shares, and each of them rare among the other. All three are held against the
-control that is one population under two labels, drawn and run alike: its shares wander too, and a share that wanders as far by
-chance shows nothing. A pair's control is that of its two populations together.
+A pair of populations is put together at even shares, and with each of them rare. All three are compared with a control: one
+population under two labels, drawn and run in the same way. Its shares drift too, and a share that drift reaches as easily shows
+nothing. The control of a pair combines those of its two populations.
 
-Only what was shown makes a verdict. That a test shows nothing is no evidence of the contrary: who excludes must be seen to grow, and
-who is excluded must be seen to decline when it is rare.
+A verdict needs something that was shown; a test without a result is no evidence of the contrary. To exclude another, a population
+must be seen to grow, and the other must be seen to decline when rare.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ from fairyring.core.errors import EcologyError
 from fairyring.ecology.analysis.niches import Overlap, niche_overlap
 from fairyring.ecology.analysis.yields import relative_yield_total
 from fairyring.ecology.dynamics import CyclicShare, cyclic_test
-from fairyring.ecology.lab import Jar
+from fairyring.ecology.lab import Coculture
 from fairyring.statistics import Interval, holm, mann_whitney
 
 __all__ = [
@@ -40,39 +40,40 @@ __all__ = [
 
 LEVEL = 0.05
 VERDICTS = ("excludes", "outgrows", "coexist", "undecided", "cannot be shown", "neither lives")
-_FEW, _MOST = 5, 0.95  # a label of so few bends the log odds; a pair's jars without such a one
+# Log odds can be interpreted while both labels have this many individuals in this share of the jars.
+_FEW, _SHARE = 5, 0.95
 
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """The jars of two populations.
+    """The co-cultures of two populations.
 
     Attributes:
-        even: both at even shares, the first population first.
+        even: at even shares, the first population first.
         first_rare: the first population rare among the second; its label is the first.
-        second_rare: the second population rare among the first; its label is the first of that jar.
-        blind: as `even`, with nobody feeling what is where it is; None if it was not run.
+        second_rare: the second population rare among the first; its label is the first there.
+        blind: as `even`, with all individuals blind; None if it was not run.
     """
 
-    even: Jar
-    first_rare: Jar
-    second_rare: Jar
-    blind: Jar | None = None
+    even: Coculture
+    first_rare: Coculture
+    second_rare: Coculture
+    blind: Coculture | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Controls:
-    """The jars of one population.
+    """The co-cultures of one population with itself.
 
     Attributes:
-        alone: by itself.
+        alone: in monoculture.
         even: under two labels at even shares.
         rare: under two labels, the first of which is as rare as in an invasion.
     """
 
-    alone: Jar
-    even: Jar
-    rare: Jar
+    alone: Coculture
+    even: Coculture
+    rare: Coculture
 
 
 @dataclass(frozen=True)
@@ -80,13 +81,13 @@ class Comparison:
     """A one-sided comparison with drift.
 
     Attributes:
-        mean: of the share over jars in which anybody lived; NaN where there was none.
-        drift: the same of the control.
-        p: exact, of shares above the control's, or below them for a decline (Mann-Whitney); 1 without jars or controls.
-        holm: the same, adjusted for all that was asked with it; equal to `p` until it is.
-        jars, controls: how many there were.
-        least: what `p` would be had the share been 1 (0 for a decline) in every jar.
-        in_reach: whether `holm` could have come to `LEVEL` then, all other tests being what they are.
+        mean: of the share over surviving jars; NaN if there are none.
+        drift: the same for the control.
+        p: exact, that shares are above the control's, or below them for a decline (Mann-Whitney); 1 without jars or controls.
+        holm: p adjusted for the family of tests; equal to `p` until it is adjusted.
+        jars, controls: numbers of surviving jars.
+        least: what `p` would be if the share were 1 (0 for a decline) in every jar.
+        in_reach: whether `holm` could then reach `LEVEL`, with all other tests as they are.
     """
 
     mean: float
@@ -100,36 +101,36 @@ class Comparison:
 
     @property
     def shown(self) -> bool:
-        """Whether it is beyond drift, with all that was asked with it."""
+        """Whether it is beyond drift, after adjustment."""
         return self.holm <= LEVEL
 
 
 @dataclass(frozen=True)
 class Contest:
-    """What the jars of a pair say, as plain numbers.
+    """The conclusions about a pair of populations, as plain numbers.
 
-    Gains and invasions compare shares at the end. A decline compares shares over the last third of the steps: at the end drift too has
-    lost many of the rare.
+    Gains and invasions compare shares at the end. A decline compares shares over the last third of the steps, since by the end
+    drift has lost many of the rare as well.
 
     Attributes:
         first, second: names of the populations.
         first_gains, second_gains: from even shares; `holm` is over both sides of all pairs.
         first_invades, second_invades: from rarity; likewise.
         first_declines, second_declines: from rarity; likewise.
-        first_gone, second_gone: share of the even jars in which it had died out while the other had not.
+        first_gone, second_gone: share of the even jars in which this population alone died out.
         verdict: the first of these that holds.
             "coexist": each invades the other.
             "A excludes B": A gains, A invades, and B declines when rare.
-            "A outgrows B": A gains and invades; of B when rare neither was shown, so it may be excluded or stay at a small share.
+            "A outgrows B": A gains and invades; for B when rare neither growth nor decline was shown, so it may be excluded or
+            stay at a small share.
             "neither lives": nobody lived at the end of any of their jars.
             "cannot be shown with N jars and M controls": none of the above was in reach with so few.
-            "undecided": something else; single tests may show something.
-        relative_yield: total of yields together over yields alone, see `relative_yield_total`; None where one of them
-            does not live alone.
+            "undecided": anything else; single tests may show something.
+        relative_yield: see `relative_yield_total`; None if one population does not survive in monoculture.
         overlap: of niches at even shares, see `niche_overlap`; None with fewer than two jars that held both.
-        overlap_jars: in how many jars that was looked at.
-        blind: mean final share of the first when all are blind; None if it was not run or nobody lived.
-        blind_jars: in how many jars anybody lived then.
+        overlap_jars: number of jars for `overlap`.
+        blind: mean final share of the first population when all are blind; None if it was not run or no jar survived.
+        blind_jars: number of surviving jars for `blind`.
     """
 
     first: str
@@ -155,15 +156,16 @@ def contests(
 ) -> list[Contest]:
     """Judge all pairs together.
 
-    "Excludes" says where shares go from what they were, beside drift: not that the last one has died (`first_gone` says
-    that), nor that the loser could not stay at a share below the one that it was rare at.
-    p-values are adjusted (Holm 1979) over all pairs and both sides; gains, invasions and declines are a family each, in which
-    anything is shown wrongly with chance `LEVEL` at most. Every verdict needs an invasion, so with that chance at most there
-    is any where nothing but drift is at work, or a "coexist" of two that do not both invade.
+    "Excludes" is about the direction of change beyond drift. It does not mean that the last individual has died
+    (`first_gone` measures that), nor that the loser could not persist at a share below the one at which it was introduced.
+
+    p-values are adjusted (Holm 1979) over all pairs and both sides. Gains, invasions and declines are one family each, in which
+    the probability of any false result is at most `LEVEL`. Every verdict needs an invasion. So where only drift is at work, the
+    probability of any verdict is at most `LEVEL`, and so is that of a "coexist" for two that do not both invade.
 
     Args:
         pairs: by the names of their two populations.
-        controls: by name.
+        controls: by the name of the population.
         seed: of bootstraps and permutations.
 
     Raises:
@@ -171,12 +173,12 @@ def contests(
     """
     for name in sorted({name for pair in pairs for name in pair} - set(controls)):
         raise EcologyError(
-            f"controls of {name!r}", given="none", expected="jars of it by itself", do="Run them."
+            f"controls of {name!r}", given="none", expected="its monoculture and drift jars", do="Run them."
         )
     gains, invasions, declines = [], [], []
     for (first, second), pair in pairs.items():
-        # Which label of a control is the first means nothing, so one population lends its first and the other its
-        # second: then a pair turned round is judged alike.
+        # The order of a control's labels is arbitrary. One population contributes its first label and the other its second,
+        # so that a pair in reverse order is judged alike.
         even = np.concatenate([controls[first].even.shares(), 1 - controls[second].even.shares()])
         final = pair.even.shares()
         gains += [_test(final, even), _test(1 - final, 1 - even)]
@@ -188,13 +190,13 @@ def contests(
         invasions += [_test(jar.shares(), ends) for jar in both]
         declines += [_test(jar.late_shares(), late, below=True) for jar in both]
     families = [_adjusted(tests) for tests in (gains, invasions, declines)]
-    found = []
+    rows = []
     for i, ((first, second), pair) in enumerate(pairs.items()):
         gain, invade, decline = (family[2 * i : 2 * i + 2] for family in families)
         use, blind = _shared(pair.even), None if pair.blind is None else pair.blind.shares()
-        lived = 0 if blind is None else int(np.isfinite(blind).sum())
+        surviving = 0 if blind is None else int(np.isfinite(blind).sum())
         final = pair.even.shares()
-        found.append(
+        rows.append(
             Contest(
                 first,
                 second,
@@ -209,19 +211,19 @@ def contests(
                 ),
                 overlap=niche_overlap(use[:, 0], use[:, 1], seed=seed) if len(use) >= 2 else None,
                 overlap_jars=len(use),
-                blind=float(np.nanmean(blind)) if blind is not None and lived else None,
-                blind_jars=lived,
+                blind=float(np.nanmean(blind)) if blind is not None and surviving else None,
+                blind_jars=surviving,
             )
         )
-    return found
+    return rows
 
 
 def within_reach(p: Sequence[float], least: Sequence[float]) -> list[bool]:
-    """Of each test of a family, whether its adjusted p (Holm) could have come to `LEVEL`, the others being what they are.
+    """For each test of a family, whether its adjusted p (Holm) could reach `LEVEL` with the other tests as they are.
 
     Args:
         p: of the tests.
-        least: what each could have been with its number of replicates.
+        least: the smallest possible p of each test with its number of replicates.
     """
     tried = ([*p[:i], min(one, p[i]), *p[i + 1 :]] for i, one in enumerate(least))
     return [holm(each)[i] <= LEVEL for i, each in enumerate(tried)]
@@ -230,17 +232,17 @@ def within_reach(p: Sequence[float], least: Sequence[float]) -> list[bool]:
 def log_odds(
     names: Sequence[str], pairs: Mapping[tuple[str, str], Pair], *, step: int | None = None
 ) -> list[list[list[float]]]:
-    """By how much each beats each, `[populations][populations][jars]`, for `cyclic_test`: log odds in the even jars.
+    """How strongly each population beats each other one: log odds in the even jars, for `cyclic_test`.
 
     Args:
         names: of the populations, in order.
-        pairs: as of `contests`.
-        step: when; at the end by default. Log odds grow while the stronger outgrows the weaker, and stop where one has
-            nearly died out: then even a ranking is bent at its ends, which is not additive, and what is not additive
-            counts as cyclic. `unsaturated` says until when they can be read.
+        pairs: as in `contests`.
+        step: at which; the last by default. Log odds grow while the stronger outgrows the weaker, and saturate when one has
+            nearly died out. Then even a ranking is no longer additive, and what is not additive counts as cyclic.
+            `unsaturated` gives the last step before that.
 
     Returns:
-        Upper triangle only (below it, nothing); NaN of a jar in which nobody lived.
+        `[populations][populations][jars]`, with empty lists except in the upper triangle; NaN for an extinct jar.
 
     Raises:
         EcologyError: a pair is missing.
@@ -260,38 +262,39 @@ def log_odds(
 
 
 def unsaturated(pairs: Mapping[tuple[str, str], Pair]) -> int:
-    """The last step at which the log odds of all even jars can be read as differences of one number each.
+    """The last step at which the log odds of all even jars are still additive under a ranking.
 
-    Up to it, in every pair, both populations number 5 or more in 95 % of the jars in which anybody lives. It is one step for
-    all pairs, as log odds of other times are other numbers; the stronger they differ, the sooner it is. In Wright-Fisher
-    jars of additive rankings `cyclic_test` keeps its level there, which it does neither at the end nor at a set step.
+    Up to this step, in every pair, both populations have 5 or more individuals in 95 % of the surviving jars. It is the same
+    step for all pairs, since log odds at different times are not comparable. The stronger the differences, the earlier it is.
+    In Wright-Fisher simulations of additive rankings `cyclic_test` keeps its level at this step, but neither at the end nor at
+    a fixed step.
 
     Args:
-        pairs: as of `contests`.
+        pairs: as in `contests`.
 
     Returns:
-        A step that was counted; 0 where it was never so.
+        A step that was counted; 0 if there is none.
     """
     ends = []
     for pair in pairs.values():
         fewest = pair.even.counts.min(1)
-        lived = pair.even.counts.sum(1) > 0
-        many = ((fewest >= _FEW) & lived).sum(0) >= _MOST * lived.sum(0)
-        ends.append(int(pair.even.steps[max(0, int(np.argmin(many)) - 1) if not many.all() else -1]))
+        surviving = pair.even.counts.sum(1) > 0
+        enough = ((fewest >= _FEW) & surviving).sum(0) >= _SHARE * surviving.sum(0)
+        ends.append(int(pair.even.steps[max(0, int(np.argmin(enough)) - 1) if not enough.all() else -1]))
     return min(ends)
 
 
 @dataclass(frozen=True)
 class Standing:
-    """Whether the pairs make a ranking.
+    """How far the pairs make a ranking.
 
     Attributes:
-        order: names, the strongest of the fitted ranking first.
-        cycles: triples of which each beats the next, by the sign of the mean log odds.
-        triples: how many there are.
-        sure_cycles: cycles each of whose three steps is a gain beside drift (adjusted p at most `LEVEL`); None where
-            contests were not given. Unlike the share, it does not depend on how log odds grow.
-        hodge: share of the log odds that no ranking explains, with its null. Its p holds for log odds up to `unsaturated`.
+        order: names in the order of the fitted ranking, the strongest first.
+        cycles: triples in which each beats the next, by the sign of the mean log odds.
+        triples: number of triples.
+        sure_cycles: cycles in which each of the three steps is a gain beyond drift (adjusted p at most `LEVEL`); None if no
+            contests were given. Unlike the share, it does not depend on how log odds grow.
+        hodge: the share of the log odds that no ranking explains, with its null. Its p is valid up to `unsaturated`.
     """
 
     order: tuple[str, ...]
@@ -304,19 +307,19 @@ class Standing:
 def standing(
     names: Sequence[str],
     outcomes: Sequence[Sequence[Sequence[float]]],
-    found: Sequence[Contest] | None = None,
+    rows: Sequence[Contest] | None = None,
     *,
     seed: int = 0,
     resamples: int = 9999,
 ) -> Standing:
-    """Who beats whom, as a ranking and as what no ranking explains.
+    """Split who beats whom into a ranking and what no ranking explains.
 
     Args:
         names: of the populations.
         outcomes: as `log_odds` gives them.
-        found: the contests, for `sure_cycles`.
-        seed: of the null's resampling.
-        resamples: of it.
+        rows: the contests, for `sure_cycles`.
+        seed: of the resampling under the null.
+        resamples: how many.
 
     Raises:
         EcologyError: fewer than three populations, or a pair with fewer than two jars in which anybody lived.
@@ -327,9 +330,9 @@ def standing(
         mean = np.nanmean(outcomes[i][j])
         beats[i, j], beats[j, i] = mean > 0, mean < 0
     sure = None
-    if found is not None:
+    if rows is not None:
         place, sure = {name: i for i, name in enumerate(names)}, np.zeros_like(beats)
-        for one in found:
+        for one in rows:
             i, j = place[one.first], place[one.second]
             sure[i, j], sure[j, i] = one.first_gains.shown, one.second_gains.shown
     return Standing(
@@ -342,13 +345,13 @@ def standing(
 
 
 def _cycles(beats: np.ndarray) -> int:
-    """Triples that go round: each is seen from its three corners."""
+    """Number of cyclic triples; the trace counts each from its three corners."""
     step = beats.astype(int)
     return int(np.trace(step @ step @ step)) // 3
 
 
 def _test(share: np.ndarray, drift: np.ndarray, *, below: bool = False) -> Comparison:
-    # Rounded, so that a share and what another leaves of 1 tie where they are the same.
+    # Rounded, so that a share and its complement tie where they are equal.
     share, drift = (np.round(rows[np.isfinite(rows)], 12) for rows in (share, drift))
     if not len(share) or not len(drift):
         mean, of_drift = (float(rows.mean()) if len(rows) else np.nan for rows in (share, drift))
@@ -390,6 +393,6 @@ def _verdict(
     return "undecided"
 
 
-def _shared(jar: Jar) -> np.ndarray:
-    """Use of niches `[jars, labels, bins]` of those jars in which every label was seen."""
+def _shared(jar: Coculture) -> np.ndarray:
+    """Use of niches `[jars, labels, bins]` in the jars in which every label was seen."""
     return jar.use[(jar.use.sum(2) > 0).all(1)]

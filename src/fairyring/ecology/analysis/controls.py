@@ -1,11 +1,12 @@
-"""A run judged beside its scrambled controls, world by world."""
+"""The decision for each world of a run against its scrambled controls."""
 
 from collections.abc import Sequence
 
 from fairyring.core.errors import RunMismatch
 from fairyring.ecology.analysis.decisions import Decision, asked_of, chemotaxis_in_world
-from fairyring.ecology.history import Evolution, kind_of
+from fairyring.ecology.history import Evolution
 from fairyring.ecology.lab import Assay
+from fairyring.ecology.world import kind_of
 
 FEWEST_CONTROLS = 3
 
@@ -13,14 +14,14 @@ FEWEST_CONTROLS = 3
 def decide_worlds(
     labs: Sequence[Assay | None], controls: Sequence[Assay | None]
 ) -> list[Decision | None] | None:
-    """The stated decision for each world of a run.
+    """The decision for each world of a run.
 
     Args:
-        labs: assays of its worlds; None of one in which nobody lives.
-        controls: of its scrambled controls, likewise.
+        labs: assays of its worlds; None for an extinct world.
+        controls: assays of its scrambled controls, likewise.
 
     Returns:
-        A decision a world, None where nobody lives; None where fewer than `FEWEST_CONTROLS` controls are inhabited.
+        One decision for each world, None for an extinct one; None if fewer than `FEWEST_CONTROLS` control worlds survive.
     """
     against = [asked_of(lab) for lab in controls if lab is not None]
     if len(against) < FEWEST_CONTROLS:
@@ -29,15 +30,15 @@ def decide_worlds(
 
 
 def refuse_other_controls(run: Evolution, controls: Evolution, name: str, of: str) -> None:
-    """Refuse control worlds that are not like a run's own in everything but heredity.
+    """Refuse control worlds that differ from the worlds of a run in anything but heredity.
 
     Args:
-        run: that is to be judged.
+        run: to be judged.
         controls: its control worlds.
-        name, of: of the controls and of the run, for the error.
+        name, of: names of the controls and of the run, for the error.
 
     Raises:
-        RunMismatch: they differ in anything else, or are the worlds that are to be judged.
+        RunMismatch: they differ in anything else, or are the worlds to be judged.
     """
     ours = run.settings.described() | {"control": "scrambled"}
     theirs, kinds = controls.settings.described(), (kind_of(run.settings), kind_of(controls.settings))
@@ -47,8 +48,8 @@ def refuse_other_controls(run: Evolution, controls: Evolution, name: str, of: st
             raise RunMismatch(
                 name,
                 given=f"{field} {given}",
-                expected=f"{field} {expected}: worlds of scrambled heredity, else as those of {of}",
-                do="Give the controls of that run: fairyring ecology run writes them beside it.",
+                expected=f"{field} {expected}: worlds of scrambled heredity, otherwise like those of {of}",
+                do="Give the controls of that run; fairyring ecology run writes them beside it.",
             )
     if (
         run.settings == controls.settings

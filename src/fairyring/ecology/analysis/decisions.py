@@ -1,8 +1,8 @@
-"""Whether chemotaxis evolved: what is measured, what it is held against, and how often that would err.
+"""The decision whether chemotaxis evolved: measurements, thresholds, and error rates.
 
-A population that merely breeds where food is looks attracted, so nothing is decided on a living world. What is judged
-here comes from an assay: frozen genomes in fixed fields, without births, deaths or uptake, of evolved worlds and of
-control worlds whose heredity is scrambled. Every number is recorded beside its threshold.
+A population that merely breeds where the food is looks attracted to it, so nothing is decided from a living world. The decision
+is made from assays: frozen genomes in static fields, without births, deaths or uptake, from evolved worlds and from control
+worlds with scrambled heredity. Every number is recorded with its threshold.
 """
 
 import math
@@ -37,22 +37,22 @@ LEAST_CONTRAST = 0.1
 BLIND_INDEX = (0.9, 1.1)
 LARGEST_P = 0.001
 LEAST_DELTA = 0.8
-_PERCENTILE = 0.99  # of the controls, where there are enough of them to know it
+_PERCENTILE = 0.99  # of the controls, if there are enough of them
 _LEVEL = 0.99  # of the lower bounds
 
 
 @dataclass(frozen=True, eq=False)
 class WorldAssay:
-    """One world in the lab: a number for each individual of it, `[n]` each.
+    """The assay of one world, as far as the decision uses it: a number for each individual, `[n]` each.
 
     Attributes:
-        index: chemotactic index: the individual's mean food over the arena's mean food. 1 is blind.
-        contrast: P(tumble | food falling) - P(tumble | food rising), in `[-1, 1]`. NaN for an individual that never rose
-            or never fell, which counts as a contrast of 0: nothing was shown.
-        index_without_sensor: `index` of the same genomes with the sensor knocked out.
+        index: chemotactic index: mean food of the individual over mean food of the arena; 1 for a blind one.
+        contrast: P(tumble | food falling) - P(tumble | food rising), in `[-1, 1]`. NaN, for an individual that was never in
+            one of the two situations, counts as 0.
+        index_without_sensor: `index` of the same genomes without the sensor.
 
     Raises:
-        EcologyError, StatisticsError: the three differ in length, are empty, or hold what is no such number.
+        EcologyError, StatisticsError: the three differ in length, are empty, or hold impossible values.
     """
 
     index: npt.NDArray[np.float64]
@@ -60,50 +60,50 @@ class WorldAssay:
     index_without_sensor: npt.NDArray[np.float64]
 
     def __post_init__(self) -> None:
-        found = {
+        checked = {
             "index": samples.counts("index", self.index, axes=1),
             "contrast": samples.array("contrast", self.contrast, axes=1, missing=0.0),
             "index_without_sensor": samples.counts("index_without_sensor", self.index_without_sensor, axes=1),
         }
-        sizes = [len(values) for values in found.values()]
+        sizes = [len(values) for values in checked.values()]
         if len(set(sizes)) > 1 or not sizes[0]:
             raise EcologyError(
                 "individuals of an assay",
-                given=f"{sizes} of {list(found)}",
+                given=f"{sizes} of {list(checked)}",
                 expected="the same individuals, at least one",
-                do="Assay every individual thrice; a world without survivors is extinct, not assayed.",
+                do="Measure all three for every individual; an extinct world has no assay.",
             )
-        if np.abs(found["contrast"]).max() > 1.0:
+        if np.abs(checked["contrast"]).max() > 1.0:
             raise EcologyError(
                 "contrast",
-                given=f"{np.abs(found['contrast']).max():g}",
+                given=f"{np.abs(checked['contrast']).max():g}",
                 expected="a difference of two probabilities",
                 do="Divide tumbles by the steps in which food fell, and by those in which it rose.",
             )
-        for name, values in found.items():
+        for name, values in checked.items():
             object.__setattr__(self, name, values)
 
     @property
     def mean_index(self) -> float:
-        """The world's one number."""
+        """The one number that stands for the world."""
         return float(self.index.mean())
 
 
 def asked_of(lab: Assay) -> WorldAssay:
-    """What a decision asks of a world's assay."""
+    """The part of an assay that the decision uses."""
     return WorldAssay(index=lab.index, contrast=lab.contrast, index_without_sensor=lab.index_without_sensor)
 
 
 @dataclass(frozen=True)
 class Criterion:
-    """One number beside its threshold.
+    """One number with its threshold.
 
     Attributes:
-        name: what is asked.
-        estimate: what was measured.
-        compared: the number held against the thresholds: the estimate itself, or its lower bound.
-        least, most: the thresholds; infinite where there is none.
-        strict: whether `compared` must be inside of the thresholds, or may be on them.
+        name: of the criterion.
+        estimate: the measured value.
+        compared: the number compared with the thresholds: the estimate itself, or its lower bound.
+        least, most: the thresholds; infinite if there is none.
+        strict: whether `compared` must be strictly between the thresholds.
         met: whether it is.
     """
 
@@ -129,16 +129,15 @@ class Criterion:
 
 @dataclass(frozen=True)
 class Decision:
-    """A verdict, with every number it rests on.
+    """A verdict with all the numbers that it rests on.
 
     Attributes:
         question: what was decided.
-        criteria: all of which must be met.
-        units: individuals of the world, or worlds of the configuration.
-        controls: control worlds.
-        stated_error: chance at most of a yes where nothing but the controls' heredity is at work, over the draw of the
-            controls too.
-        decidable: whether any outcome could have been a yes; False where there are too few worlds for the p that is asked.
+        criteria: all of which must be met for a yes.
+        units: number of individuals of the world, or of worlds of the configuration.
+        controls: number of control worlds.
+        stated_error: upper bound of the probability of a yes for a world like the controls, over the draw of the controls too.
+        decidable: whether any outcome could have been a yes; False if there are too few worlds for the required p.
     """
 
     question: str
@@ -155,10 +154,10 @@ class Decision:
 
     @property
     def why(self) -> str:
-        """One sentence: what failed, or what was passed."""
+        """One sentence: the criteria that failed, or all that were met."""
         if not self.decidable:
             return (
-                f"Undecided: {self.units} beside {self.controls} are too few for any outcome to be a yes to "
+                f"Undecided: {self.units} against {self.controls} are too few for any outcome to be a yes to "
                 f"{self.question}."
             )
         failed = [str(criterion) for criterion in self.criteria if not criterion.met]
@@ -169,16 +168,16 @@ class Decision:
 
 @dataclass(frozen=True)
 class ErrorRate:
-    """How many controls are taken for chemotactic when each is judged by the others.
+    """How many controls pass as chemotactic when each is judged against the others.
 
-    Of fewer than 99 controls one at most has an index above all the others, so one at most can pass: the count shows only
-    whether the other criteria stop that one. What keeps the rate down is the rank, and the rate that is promised is `stated`.
+    Of fewer than 99 controls at most one has an index above all others, so at most one can pass. The count only shows whether
+    the other criteria stop that one. The rank limits the error rate, and the rate that is promised is `stated`.
 
     Attributes:
-        passed: controls that passed, of `worlds`.
+        passed: number of controls that passed, of `worlds`.
         rate: their share.
-        upper: Clopper-Pearson upper bound of the rate. Worlds judged by each other are not independent; with
-            fewer than 100 the bound is good all the same, for the true rate is `stated` at most, which is less.
+        upper: Clopper-Pearson upper bound of the rate. Worlds that are judged against each other are not independent. With
+            fewer than 100 the bound is valid nevertheless, since the true rate is at most `stated`, which is less.
         confidence: of the bound.
         stated: what the procedure promises with one control fewer.
     """
@@ -192,14 +191,14 @@ class ErrorRate:
 
 
 def control_limit(controls: Sequence[WorldAssay]) -> tuple[float, float]:
-    """The limit that scrambled worlds set to the index, and the chance that one more such world's mean is above it.
+    """The limit that scrambled worlds set for the index, and the probability that another such world exceeds it.
 
-    Sixteen worlds have no 99th percentile: an interpolated one lies below their largest, and one more scrambled world
-    is above it seven times in a hundred, not once. So the limit is an order statistic. Of n controls and one more world,
-    every rank of the one is equally likely, whatever the distribution: it exceeds the k-th smallest with chance
-    `(n + 1 - k) / (n + 1)` at most. k is the least with which that is 1 % at most, `ceil(.99 (n + 1))`; where there is
-    none, below 99 controls, it is the largest, n, and the chance is `1 / (n + 1)`: 1/17 for 16 worlds (the bound of
-    conformal prediction; Vovk, Gammerman & Shafer 2005, section 2.2).
+    Sixteen worlds have no 99th percentile. An interpolated one lies below the largest, and another scrambled world would
+    exceed it in 7 % of the cases, not in 1 %. So the limit is an order statistic. Among n controls and one more world every
+    rank of the latter is equally likely, whatever the distribution, so it exceeds the k-th smallest control with probability
+    at most `(n + 1 - k) / (n + 1)`. k is the smallest for which this is at most 1 %, `ceil(.99 (n + 1))`. With fewer than 99
+    controls there is no such k; then the limit is the largest control, and the probability is `1 / (n + 1)`: 1/17 for 16
+    worlds. This is the bound of conformal prediction (Vovk, Gammerman & Shafer 2005, section 2.2).
 
     Args:
         controls: 3 or more worlds.
@@ -217,23 +216,22 @@ def chemotaxis_in_world(
 ) -> Decision:
     """Whether chemotaxis evolved in this world.
 
-    Four criteria: the 99 % lower bound of the mean index (over individuals; BCa) is above `control_limit` of the
-    controls' world means, and above 1.25; the 99 % lower bound of the mean contrast is above .1; and the mean index of
-    the same genomes without the sensor is within 1 +- .1.
+    There are four criteria. The 99 % lower bound of the mean index (over individuals; BCa) is above `control_limit` of the
+    controls' world means, and above 1.25. The 99 % lower bound of the mean contrast is above .1. The mean index of the same
+    genomes without the sensor is within 1 +- .1.
 
-    The bounds over individuals only account for who was assayed. What protects from a world's luck is its rank among
-    control worlds: a world of their kind has a mean above their limit with the chance `stated_error` at most, and the
-    other criteria only lower it.
+    The bounds over individuals only account for the choice of individuals. Chance at the level of worlds is controlled by the
+    rank among control worlds: a world like them has a mean above their limit with probability at most `stated_error`, and the
+    other criteria only reduce it.
 
     Args:
-        assay: the world in question.
-        controls: assays of 3 or more worlds with scrambled heredity, run and assayed in the same way; this world is
-            none of them.
+        assay: of the world in question.
+        controls: assays of 3 or more other worlds with scrambled heredity, run and assayed in the same way.
         seed: of the bootstraps.
-        resamples: of each.
+        resamples: of each bootstrap.
 
     Raises:
-        EcologyError, StatisticsError: too few controls, the world itself among them, or a seed or number of resamples that is none.
+        EcologyError, StatisticsError: too few controls, the world itself among them, or an invalid seed or number of resamples.
     """
     if any(world is assay for world in controls):
         raise EcologyError(
@@ -256,15 +254,15 @@ def chemotaxis_in_world(
 def chemotaxis_in_configuration(
     evolved_worlds: Sequence[WorldAssay], control_worlds: Sequence[WorldAssay], *, seed: int = 0
 ) -> Decision:
-    """Whether chemotaxis evolves in this configuration: its worlds' mean indices above those of the controls.
+    """Whether chemotaxis evolves in this configuration: whether mean indices of its worlds are above those of controls.
 
-    Exact one-sided Mann-Whitney p below .001 and Cliff's delta at least .8; one number a world, however many live in it.
-    Seven worlds a side are the fewest that can reach such a p (1/3432).
+    It requires an exact one-sided Mann-Whitney p below .001 and a Cliff's delta of at least .8, with one number for each world.
+    At least seven worlds on each side are needed for such a p (1/3432).
 
     Args:
-        evolved_worlds: one or more worlds of the configuration; all that were run and not those that came out well.
-        control_worlds: as many, with scrambled heredity.
-        seed: of the permutations, drawn only beyond 160 worlds.
+        evolved_worlds: one or more worlds of the configuration; all that were run, not a selection.
+        control_worlds: worlds with scrambled heredity.
+        seed: of the permutations, which are drawn only beyond 160 worlds.
 
     Raises:
         EcologyError, StatisticsError: no worlds.
@@ -292,13 +290,13 @@ def chemotaxis_in_configuration(
 def error_rate(
     controls: Sequence[WorldAssay], *, confidence: float = 0.95, seed: int = 0, resamples: int = 4999
 ) -> ErrorRate:
-    """How many scrambled worlds `chemotaxis_in_world` takes for chemotactic, each judged by all the others.
+    """How many scrambled worlds pass `chemotaxis_in_world` when each is judged against all others.
 
     Args:
         controls: 4 or more worlds with scrambled heredity.
         confidence: of the upper bound.
         seed: of the bootstraps.
-        resamples: of each.
+        resamples: of each bootstrap.
 
     Raises:
         EcologyError, StatisticsError: fewer controls.

@@ -1,4 +1,4 @@
-"""Niche overlap of two populations, against their labels dealt anew."""
+"""Niche overlap of two populations, with a permutation test of their labels."""
 
 from dataclasses import dataclass
 
@@ -14,13 +14,13 @@ _KINDS = ("pianka", "schoener")
 
 @dataclass(frozen=True)
 class Overlap:
-    """How much two populations use the same niches.
+    """How far two populations use the same niches.
 
     Attributes:
         overlap: of the two mean uses, in `[0, 1]`.
-        expected: mean of it over dealt labels: what two names for one population give.
-        p: chance under dealt labels of an overlap at least as small.
-        worlds: how many worlds (of both groups together, where they are apart).
+        expected: its mean under permuted labels, as for two labels of one population.
+        p: probability of an overlap at least as small under permuted labels.
+        worlds: number of worlds, of both groups together if they are not paired.
         kind: `"pianka"` or `"schoener"`.
     """
 
@@ -32,7 +32,7 @@ class Overlap:
 
 
 def overlap(a_use: npt.ArrayLike, b_use: npt.ArrayLike, kind: str = "pianka") -> float:
-    """Overlap of two uses `[bins]` of the same niches, each taken as proportions; 0 apart, 1 alike.
+    """Overlap of two uses `[bins]` of the same niches, each normalised to proportions; 0 if disjoint, 1 if equal.
 
     Pianka (1973): `sum p q / sqrt(sum p^2 sum q^2)`. Schoener (1968): `1 - sum |p - q| / 2`.
 
@@ -56,23 +56,23 @@ def niche_overlap(
     seed: int = 0,
     resamples: int = 9999,
 ) -> Overlap:
-    """Whether two populations part their niches by more than their names: a permutation test over worlds.
+    """Whether two populations use different niches: a permutation test over worlds.
 
-    Each world's use becomes proportions, worlds count alike, and the overlap is that of the two means. Under the null
-    the label says nothing, so in each jar the two labels may be exchanged (paired), or worlds may be dealt anew to the
-    two groups (not paired). Agents are never permuted: those of one world share its history. With n jars p is at least
-    `2 / 2^n`.
+    The use in each world is normalised to proportions, worlds have equal weight, and the overlap is that of the two means. Under
+    the null the labels mean nothing, so they may be exchanged within each jar (paired), or worlds may be reassigned to the two
+    groups (not paired). Individuals are never permuted, since those of one world share its history. With n jars p is at
+    least `2 / 2^n`.
 
     Args:
         a_counts: `[worlds, bins]`, how often the first population was in each bin (places, food levels, ...).
-        b_counts: `[worlds, bins]`, of the second, in the same jars; not paired, of other worlds, whose number may differ.
+        b_counts: `[worlds, bins]`, for the second: in the same jars, or if not paired in any number of other worlds.
         kind: `"pianka"` or `"schoener"`.
-        paired: both populations of a row lived in one jar.
+        paired: whether both populations of a row lived in the same jar.
         seed: of the permutations.
-        resamples: how many are drawn; up to 12 jars all exchanges are gone through instead.
+        resamples: how many are drawn; for up to 16 jars all exchanges are enumerated instead.
 
     Raises:
-        EcologyError, StatisticsError: shapes that do not fit, a negative count, a population that used nothing in some world.
+        EcologyError, StatisticsError: shapes that do not fit, a negative count, or a population that used nothing in some world.
     """
     a = samples.counts("use of the first", a_counts, axes=2)
     b = samples.counts("use of the second", b_counts, axes=2)
@@ -81,7 +81,7 @@ def niche_overlap(
             "worlds of the two populations",
             given=f"{len(a)} and {len(b)}",
             expected="the same jars",
-            do="Pass jars in the same order, or paired=False for worlds apart.",
+            do="Pass jars in the same order, or paired=False for separate worlds.",
         )
     p, q = _proportions(a, b, kind)
     rng, resamples = samples.generator(seed), samples.resamples(resamples)
@@ -117,7 +117,7 @@ def _proportions(a: Floats, b: Floats, kind: str) -> tuple[Floats, Floats]:
             "use of a niche",
             given="a world in which a population used none",
             expected="some use in each world",
-            do="Leave out worlds in which one was excluded, and report them as exclusions.",
+            do="Leave out worlds in which one population was excluded, and report them as exclusions.",
         )
     return a / a.sum(axis=1, keepdims=True), b / b.sum(axis=1, keepdims=True)
 

@@ -1,4 +1,4 @@
-"""Evolved rewards read over worlds: which events a lineage came to like, and whether chance would do as much."""
+"""Evolved rewards over worlds: their signs, and whether chance explains them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,18 +23,18 @@ Agreement = Literal["agrees", "disagrees", "undecided"]
 
 @dataclass(frozen=True)
 class RewardRow:
-    """One event's reward over worlds.
+    """The reward for one event over worlds.
 
     Attributes:
-        name: the event.
+        name: of the event.
         mean: of the normalised rewards, with its BCa interval.
-        signs: how many worlds have it positive, with the exact sign test.
-        p_holm: that test's p, adjusted for all events but the dummy being asked at once; the dummy's own is not adjusted.
-        expected_sign: +1, -1, or None where nothing is expected.
-        agreement: whether the sign found is the expected one; None where nothing is expected. Undecided unless `p_holm`
-            is below 1 - confidence and the interval excludes 0 on the side of the majority.
-        null_holds: of the dummy, whether its sign-flip test leaves it at 0: `p` above 1 - confidence, which is exact for up to
-            16 worlds, as an interval is not; None for every other event.
+        signs: in how many worlds it is positive, with the exact sign test.
+        p_holm: p of that test, adjusted over all events except the dummy; not adjusted for the dummy.
+        expected_sign: +1, -1, or None for no expectation.
+        agreement: whether the sign agrees with the expected one; None without an expectation. It is undecided unless
+            `p_holm` is below 1 - confidence and the interval excludes 0 on the side of the majority.
+        null_holds: for the dummy, whether its sign-flip test is consistent with 0 (p above 1 - confidence). Unlike an
+            interval, the test is exact for up to 16 worlds. None for every other event.
     """
 
     name: str
@@ -56,23 +56,23 @@ def reward_table(
     seed: int = 0,
     resamples: int = 9999,
 ) -> tuple[RewardRow, ...]:
-    """What evolved rewards are, event by event: one row an event, in the order of `names`.
+    """The table of evolved rewards: one row for each event, in the order of `names`.
 
-    Each world is one vector, divided by its length: a greedy policy does not feel the scale of its rewards. The dummy,
-    an event that has no consequence, is the null: selection does not see its reward, so it should come out around 0, and
-    if it does not, no other row can be believed.
+    Each world is one vector, normalised to length 1, since a greedy policy does not depend on the scale of its rewards. The
+    dummy, an event without consequences, is the null. Its reward is not under selection, so it should be near 0; if it is
+    not, no other row can be trusted.
 
     Args:
         rewards: `[worlds, events]`, the mean reward vector of each world's population.
         names: of the events.
         dummy: the name of the event without consequence.
-        expected_sign: +1 or -1 by name, as far as something is expected.
-        confidence: of the intervals; `1 - confidence` is the level of the signs.
+        expected_sign: +1 or -1 by name, for events with an expectation.
+        confidence: of the intervals; `1 - confidence` is the level of the sign tests.
         seed: of the bootstraps, the same for every event.
-        resamples: of each.
+        resamples: of each bootstrap.
 
     Raises:
-        EcologyError, StatisticsError: names that do not fit or repeat, an unknown name, a sign that is none, or a world without rewards.
+        EcologyError, StatisticsError: names that do not fit or repeat, an unknown name, an invalid sign, or a world without rewards.
     """
     r = samples.array("rewards", rewards, axes=2)
     names, expected = list(names), dict(expected_sign or {})
@@ -93,15 +93,15 @@ def reward_table(
             "expected_sign",
             given=expected,
             expected="+1 or -1",
-            do="Leave out events of which nothing is expected.",
+            do="Leave out events without an expectation.",
         )
     lengths = np.linalg.norm(r, axis=1)
     if not len(r) or not lengths.all():
         raise EcologyError(
             "rewards",
             given=f"{len(r)} worlds, {int((lengths == 0).sum())} of them without any reward",
-            expected="worlds whose reward vector has a length",
-            do="Leave out worlds in which rewards are absent, and say so.",
+            expected="worlds whose reward vector is not zero",
+            do="Leave out worlds without rewards, and report them.",
         )
     unit = r / lengths[:, None]
     means = [bca_interval(column, confidence, seed, resamples=resamples) for column in unit.T]
@@ -113,10 +113,10 @@ def reward_table(
     rows = []
     for name, mean, sign, column in zip(names, means, signs, unit.T, strict=True):
         p, want = adjusted.get(name, sign.p), expected.get(name)
-        found = _sign(mean, sign) if p < 1.0 - confidence else 0
+        shown = _sign(mean, sign) if p < 1.0 - confidence else 0
         agreement: Agreement | None = None
         if want is not None:
-            agreement = "undecided" if found == 0 else "agrees" if found == want else "disagrees"
+            agreement = "undecided" if shown == 0 else "agrees" if shown == want else "disagrees"
         rows.append(
             RewardRow(
                 name,
@@ -132,7 +132,7 @@ def reward_table(
 
 
 def _sign(mean: Interval, signs: SignFraction) -> int:
-    """The side on which both the interval and the majority lie, or 0."""
+    """The sign that both the interval and the majority have, or 0."""
     if mean.low > 0.0 and signs.positive > signs.negative:
         return 1
     if mean.high < 0.0 and signs.negative > signs.positive:

@@ -1,4 +1,4 @@
-"""Whether a population keeps itself."""
+"""Whether a population sustains itself."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -17,32 +17,32 @@ _PERSISTING = 9  # of ten
 
 
 def viability(
-    newcomers: npt.ArrayLike,
+    immigrants: npt.ArrayLike,
     generation_length: float,
     persisted: Sequence[bool],
     *,
     overflow: int = 0,
     extinct: bool = False,
 ) -> Viability:
-    """The class of a world: extinct, capacity-limited, propped or viable, the first that applies.
+    """The class of a world: the first that applies of extinct, capacity-limited, propped and viable.
 
-    Viable: no newcomer was thrown in during the last 20 generations, and of at least ten restarts in a closed world
-    (without newcomers) nine in ten persist for 10 generations. Propped: one of the two does not hold. Capacity-limited:
-    parents had to wait for a free slot, so the world's numbers are the array's and not the food's, whatever else holds.
+    Viable: no immigrant came in during the last 20 generations, and of ten or more closed restarts nine in ten persist for 10
+    generations. Propped: one of the two does not hold. Capacity-limited: parents had to wait for a free place, so the size of the
+    population is set by the arrays and not by the food.
 
     Args:
-        newcomers: `[steps]`, how many random newcomers were thrown in at each step, founders not counted.
+        immigrants: `[steps]`, number of immigrants in each step; founders do not count.
         generation_length: in steps; may be a fraction.
-        persisted: for each closed restart whether it lasted 10 generations; may be empty where the class is plain
-            without.
-        overflow: births that found no slot.
-        extinct: nobody is left.
+        persisted: for each closed restart, whether it persisted for 10 generations; may be empty if the class does not
+            depend on it.
+        overflow: number of births that found no free place.
+        extinct: whether nobody is left.
 
     Raises:
-        EcologyError, StatisticsError: a run too short, or too few restarts, to say that a population is viable; or arguments that are
-            none.
+        EcologyError, StatisticsError: the run is too short, or has too few restarts, to call the population viable; or invalid
+            arguments.
     """
-    thrown = samples.counts("newcomers", newcomers, axes=1)
+    counts = samples.counts("immigrants", immigrants, axes=1)
     if not generation_length > 0:
         raise EcologyError(
             "generation_length",
@@ -57,12 +57,12 @@ def viability(
     if overflow:
         return "capacity-limited"
     needed = int(np.ceil(QUIET_GENERATIONS * generation_length))
-    if thrown[-needed:].any():
+    if counts[-needed:].any():
         return "propped"
-    if len(thrown) < needed:
+    if len(counts) < needed:
         raise EcologyError(
-            "newcomers",
-            given=f"{len(thrown)} steps, {len(thrown) / generation_length:.3g} generations",
+            "immigrants",
+            given=f"{len(counts)} steps, {len(counts) / generation_length:.3g} generations",
             expected=f"{QUIET_GENERATIONS} generations or more",
             do="Run the world for longer before calling it viable.",
         )

@@ -1,10 +1,10 @@
-"""Non-gradient dynamics: what cannot be the climbing of one hill, each measure against a null without it.
+"""Non-gradient dynamics: measures of what gradient ascent on one function would rule out, each with a null.
 
-If learners and lineages followed the gradient of some function, beating would be transitive, traits at rest would
-wander back and forth alike, invasion fitness would have a potential, and the Jacobian of learning would be symmetric.
-Four measures, from the weakest evidence to the strongest: `cyclic_share` of who beats whom, `trait_rotation` of what
-evolves, `invasion_curl` of selection itself, `antisymmetric_share` of learning. Each says what was measured and nothing
-beyond: a share is of a chosen norm, in chosen coordinates.
+If learners and lineages followed the gradient of some function, dominance would be transitive, traits at rest would be
+reversible in time, invasion fitness would have a potential, and the Jacobian of learning would be symmetric. There are four
+measures, from the weakest evidence to the strongest: `cyclic_share` of who beats whom, `trait_rotation` of evolving traits,
+`invasion_curl` of selection, and `antisymmetric_share` of learning. Each share refers to a chosen norm in chosen coordinates, and
+says nothing beyond that.
 """
 
 from fairyring.ecology.dynamics.curl import InvasionCurl, invasion_curl

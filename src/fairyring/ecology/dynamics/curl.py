@@ -1,4 +1,4 @@
-"""The curl of invasion fitness over two traits: the part of selection that has no potential."""
+"""The curl of invasion fitness over two traits: the part of selection without a potential."""
 
 from dataclasses import dataclass
 
@@ -13,17 +13,17 @@ from fairyring.statistics.samples import Floats
 
 @dataclass(frozen=True, eq=False)
 class InvasionCurl:
-    """Works of selection along the edges of a grid, split into the differences of a landscape and what is none.
+    """The work of selection along the edges of a grid, split into the differences of a landscape and a remainder.
 
     Attributes:
-        share: of the works' squared norm that no potential explains, in `[0, 1]`, over the rectangle scaled to a unit
-            square; 0 where nothing is selected.
-        potential: `[n, m]`, of the fitted landscape; mean 0, in units of fitness.
-        curl: `[n - 1, m - 1]`, the work once round each cell, over its area: first up along emission.
-        mean_curl: over the rectangle, by area.
-        mean_curl_error: its standard error over replicates; None without.
-        p: chance of as much left over by noise alone; None without replicates.
-        null_share: mean share under the fitted landscape, which noise lifts above 0; None likewise.
+        share: of the squared norm of the work that no potential explains, in `[0, 1]`, with the rectangle scaled to a unit
+            square; 0 without selection.
+        potential: `[n, m]`, the fitted landscape; mean 0, in units of fitness.
+        curl: `[n - 1, m - 1]`, the work around each cell over its area, going up along emission first.
+        mean_curl: over the rectangle, weighted by area.
+        mean_curl_error: its standard error over replicates; None without replicates.
+        p: probability of as large a remainder from noise alone; None without replicates.
+        null_share: mean share under the fitted landscape, above 0 because of noise; None without replicates.
     """
 
     share: float
@@ -44,24 +44,25 @@ def invasion_curl(
     seed: int = 0,
     resamples: int = 1999,
 ) -> InvasionCurl:
-    """Helmholtz-Hodge decomposition by least squares of selection between neighbours on a grid of residents.
+    """Helmholtz-Hodge decomposition, by least squares, of selection between neighbours on a grid of residents.
 
-    With s(y; x) the fitness of a rare y among residents x, the work of selection from x to y is half of
-    s(y; x) - s(x; y). Where bacteria climb a landscape V, s(y; x) is V(y) - V(x), and works are the differences of V
-    whatever its shape and however far apart the neighbours are; what lifts every mutant alike, and what x and y do to
-    each other alike (such as that either invades the other), cancels. To second order a work is the line integral of the gradient
-    of invasion fitness (Dieckmann & Law 1996). Potentials are fitted to the works by least squares (Bhatia et al. 2013,
-    the natural boundary), each weighted by the area it stands for. A rectangle has no holes, so what is left is curl
-    alone. It is the least that any landscape leaves over: a rigid rotation of a square scores .84, because a saddle
-    imitates part of it.
+    Let s(y; x) be the fitness of a rare y among residents x. The work of selection from x to y is half of
+    s(y; x) - s(x; y). If bacteria climb a landscape V, then s(y; x) = V(y) - V(x), and the work is the difference of V, whatever
+    its shape and however far apart the neighbours are. What favours every mutant equally, and what x and y do to each other
+    equally (such as mutual invasion), cancels. To second order the work is the line integral of the gradient of invasion fitness
+    (Dieckmann & Law 1996).
 
-    Null: any landscape, with each edge's replicates redrawn about their mean; statistic as in `cyclic_test`.
+    Potentials are fitted to the work by least squares (Bhatia et al. 2013, the natural boundary), with each edge weighted by the
+    area it stands for. A rectangle has no holes, so the remainder is curl alone. It is the smallest remainder of any landscape: a
+    rigid rotation of a square scores .84, because a saddle imitates part of it.
+
+    Null: any landscape, with the replicates of each edge resampled about their mean; the statistic is that of `cyclic_test`.
 
     Args:
-        along_emission: `[replicates, n - 1, m]`, works from each resident to the next in emission, each replicate of an
-            edge a world (or pair of worlds) of its own; or `[n - 1, m]`, without p.
-        along_response: `[replicates, n, m - 1]`, or `[n, m - 1]`: to the next in response.
-        emission: `[n]`, increasing, of the residents; n at least 2.
+        along_emission: `[replicates, n - 1, m]`, work from each resident to the next in emission, where each replicate of an
+            edge is a separate world (or pair of worlds); or `[n - 1, m]`, without p.
+        along_response: `[replicates, n, m - 1]` or `[n, m - 1]`, to the next in response.
+        emission: `[n]`, increasing, of the residents; n is at least 2.
         response: `[m]`, likewise.
         seed: of the resampling.
         resamples: how many.
@@ -82,7 +83,7 @@ def invasion_curl(
             "works",
             given=f"shapes {first.shape[single:]} and {second.shape[single:]}",
             expected=f"{shapes[0]} and {shapes[1]} after an axis of 2 replicates or more, or without that axis",
-            do="Let all neighbours on the grid invade each other, in worlds of their own.",
+            do="Let all neighbours on the grid invade each other, in separate worlds.",
         )
     rng, resamples = samples.generator(seed), samples.resamples(resamples)
     fit, faces, areas = _grid(x, y)
@@ -93,15 +94,15 @@ def invasion_curl(
     share = min(fit.energy(flows - fit.incidence @ potential) / total, 1.0) if total > 0.0 else 0.0
     curl = ((faces @ flows) / areas).reshape(len(x) - 1, len(y) - 1)
     mean = float((faces @ flows).sum() / areas.sum())
-    found = InvasionCurl(share, potential.reshape(len(x), len(y)), curl, mean)
+    result = InvasionCurl(share, potential.reshape(len(x), len(y)), curl, mean)
     if single:
-        return found
+        return result
     noise = resample(list(works.T[:, :, None]), rng, resamples)
     left_over = ((noise.means @ fit.remover().T) ** 2).sum(axis=1)
     explained = total * (1.0 - share)
     return InvasionCurl(
         share,
-        found.potential,
+        result.potential,
         curl,
         mean,
         float(((noise.means @ faces.T).sum(axis=1) / areas.sum()).std()),
@@ -111,19 +112,19 @@ def invasion_curl(
 
 
 def _axis(name: str, values: npt.ArrayLike) -> Floats:
-    found = samples.array(name, values, axes=1)
-    if len(found) < 2 or not (np.diff(found) > 0).all():
+    points = samples.array(name, values, axes=1)
+    if len(points) < 2 or not (np.diff(points) > 0).all():
         raise EcologyError(
-            name, given=found.tolist(), expected="2 or more, increasing", do="Sort the grid's points."
+            name, given=points.tolist(), expected="2 or more, increasing", do="Sort the points of the grid."
         )
-    return found
+    return points
 
 
 def _grid(x: Floats, y: Floats) -> tuple[GradientFit, Floats, Floats]:
-    """The fit, circulation about cells `[cells, edges]`, and the cells' areas.
+    """The fit, the circulation around cells `[cells, edges]`, and the areas of the cells.
 
-    Edges are first those along x, `[n - 1, m]`, then those along y, `[n, m - 1]`. Works are in units of fitness whatever
-    the traits' units are; weights, the area an edge stands for over its length squared, are those of the unit square.
+    Edges along x, `[n - 1, m]`, come first, then those along y, `[n, m - 1]`. Work is in units of fitness, whatever the units of
+    the traits. The weight of an edge is the area it stands for over its squared length, in the unit square.
     """
     n, m = len(x), len(y)
     node = np.arange(n * m).reshape(n, m)
@@ -147,6 +148,6 @@ def _grid(x: Floats, y: Floats) -> tuple[GradientFit, Floats, Floats]:
 
 
 def _width(points: Floats) -> Floats:
-    """Half the distance between each point's neighbours; at the ends, to the one neighbour."""
+    """Half the distance between the neighbours of each point; at the ends, half the distance to the one neighbour."""
     gaps = np.diff(points) / 2.0
     return np.concatenate([gaps, [0.0]]) + np.concatenate([[0.0], gaps])

@@ -1,4 +1,4 @@
-"""HodgeRank: how much of who beats whom is no ranking."""
+"""HodgeRank: how much of a pairwise comparison no ranking explains."""
 
 import itertools
 from collections.abc import Sequence
@@ -18,11 +18,11 @@ class CyclicShare:
     """A pairwise comparison split into a ranking and cycles.
 
     Attributes:
-        share: of the squared norm that no ranking explains, in `[0, 1]`: 0 transitive, 1 rock-paper-scissors; 0 too where
-            nobody beats anybody.
-        potentials: `[n]`, the ranking: i beats j by `potentials[i] - potentials[j]` as nearly as can be; mean 0.
-        p: chance of cycles as strong under the fitted ranking alone; None where no replicates were given.
-        null_share: mean share under that ranking, which noise lifts above 0; None likewise.
+        share: of the squared norm that no ranking explains, in `[0, 1]`: 0 for a transitive comparison, 1 for
+            rock-paper-scissors; 0 also if all differences are 0.
+        potentials: `[n]`, the ranking: `potentials[i] - potentials[j]` is the fitted difference of i and j; mean 0.
+        p: probability of cycles as strong under the fitted ranking alone; None without replicates.
+        null_share: mean share under that ranking, above 0 because of noise; None without replicates.
     """
 
     share: float
@@ -34,16 +34,16 @@ class CyclicShare:
 def cyclic_share(matrix: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> CyclicShare:
     """The cyclic share of a pairwise matrix by HodgeRank (Jiang, Lim, Yao & Ye 2011).
 
-    The matrix is made antisymmetric, `(M - M^T) / 2`, so win fractions and payoffs serve alike. Potentials are fitted by
-    weighted least squares. All pairs were compared, so what is left is made of cycles of three: there is no harmonic
-    part. Norms are `sum_{i<j} w_ij y_ij^2`.
+    The matrix is made antisymmetric, `(M - M^T) / 2`, so both win fractions and payoffs can be used. Potentials are fitted by
+    weighted least squares. Since all pairs were compared, there is no harmonic part, and the remainder consists of cycles of
+    three. Norms are `sum_{i<j} w_ij y_ij^2`.
 
     Args:
-        matrix: `[n, n]`, how far i beats j; the diagonal does not matter. n is 3 or more.
-        weights: `[n, n]`, symmetric and above 0 off the diagonal, usually how many replicates a pair had; 1 if None.
+        matrix: `[n, n]`, by how much i beats j; the diagonal does not matter. n is 3 or more.
+        weights: `[n, n]`, symmetric and positive off the diagonal, usually the number of replicates of a pair; 1 if None.
 
     Raises:
-        EcologyError, StatisticsError: shapes that do not fit, or weights that are no such weights.
+        EcologyError, StatisticsError: shapes that do not fit, or invalid weights.
     """
     m = samples.array("matrix", matrix, axes=2)
     w = np.ones_like(m) if weights is None else samples.counts("weights", weights, axes=2)
@@ -64,21 +64,21 @@ def cyclic_share(matrix: npt.ArrayLike, weights: npt.ArrayLike | None = None) ->
 def cyclic_test(
     outcomes: npt.ArrayLike | Sequence[Sequence[npt.ArrayLike]], *, seed: int = 0, resamples: int = 9999
 ) -> CyclicShare:
-    """The cyclic share of replicated comparisons, and the chance of it had there been a ranking only.
+    """The cyclic share of replicated comparisons, and its p-value under a ranking alone.
 
-    Each pair's mean is a flow, weighted by its number of replicates. Null: the fitted ranking, with the replicates'
-    residuals redrawn within each pair. The test statistic is what the fit leaves over, against the spread of replicates
-    (the lack-of-fit ratio, in each draw with the draw's own spread), not the share: the share of pure noise depends on
-    how far apart the populations are, what is left over does not.
+    The mean of each pair is a flow, weighted by its number of replicates. Null: the fitted ranking, with residuals of the
+    replicates resampled within each pair. The test statistic is not the share but the lack-of-fit ratio: the remainder of the
+    fit over the spread of the replicates, with each draw's own spread. The share of pure noise depends on how different the
+    populations are; the remainder does not.
 
-    Replicates that do not vary at all leave no noise to draw; then any cycle has the least p, and a reader should see
+    If replicates do not vary at all, there is no noise to resample, and any cycle gets the smallest p. Readers should then be told
     how many worlds that rests on.
 
     Args:
-        outcomes: `[n, n, replicates]`, or as nested sequences with a number of replicates for each pair:
-            `outcomes[i][j]` holds, for each world in which i met j, by how much i beat j. `outcomes[j][i]` may be the
-            same worlds from the other side (exact negatives in the same order, which count once), other worlds (taken
-            with the sign turned), or empty. NaN is a world that does not exist. Two worlds a pair at least.
+        outcomes: `[n, n, replicates]`, or nested sequences if pairs differ in their number of replicates. `outcomes[i][j]`
+            holds, for each world in which i met j, by how much i beat j. `outcomes[j][i]` may hold the same worlds from the
+            other side (exact negatives in the same order, which count once), other worlds (whose sign is reversed), or
+            nothing. NaN stands for a missing world. Each pair needs at least two worlds.
         seed: of the resampling.
         resamples: how many.
 
@@ -89,13 +89,13 @@ def cyclic_test(
     rng, resamples = samples.generator(seed), samples.resamples(resamples)
     fit = GradientFit(_incidence(n), np.array([float(len(group)) for group in groups]))
     flows = np.array([group.mean() for group in groups])
-    found, total, remove = _split(fit, flows), fit.energy(flows), fit.remover()
+    split, total, remove = _split(fit, flows), fit.energy(flows), fit.remover()
     noise = resample([group[:, None] for group in groups], rng, resamples)
     left_over = ((noise.means @ remove.T) ** 2).sum(axis=1)
-    p = noise.p(left_over, found.share * total, total)
-    ranked = total * (1.0 - found.share)
+    p = noise.p(left_over, split.share * total, total)
+    ranked = total * (1.0 - split.share)
     null_share = float((left_over / np.maximum(left_over + ranked, 1e-300)).mean())
-    return CyclicShare(found.share, found.potentials, p, null_share)
+    return CyclicShare(split.share, split.potentials, p, null_share)
 
 
 def _split(fit: GradientFit, flows: Floats) -> CyclicShare:
@@ -107,10 +107,10 @@ def _split(fit: GradientFit, flows: Floats) -> CyclicShare:
 
 def _incidence(n: int) -> Floats:
     pairs = list(itertools.combinations(range(n), 2))
-    found = np.zeros((len(pairs), n))
+    incidence = np.zeros((len(pairs), n))
     for row, (i, j) in enumerate(pairs):
-        found[row, i], found[row, j] = 1.0, -1.0
-    return found
+        incidence[row, i], incidence[row, j] = 1.0, -1.0
+    return incidence
 
 
 def _populations(n: int, shape: tuple[int, ...]) -> int:
@@ -119,13 +119,13 @@ def _populations(n: int, shape: tuple[int, ...]) -> int:
             "populations compared",
             given=f"shape {shape}",
             expected="[n, n] with n >= 3",
-            do="Two cannot form a cycle.",
+            do="Compare three or more; two cannot form a cycle.",
         )
     return n
 
 
 def _pairs(outcomes: npt.ArrayLike | Sequence[Sequence[npt.ArrayLike]]) -> tuple[list[Floats], int]:
-    """The replicates of each pair i < j, and how many populations."""
+    """The replicates of each pair i < j, and the number of populations."""
     rows = [list(row) for row in outcomes]  # pyright: ignore[reportArgumentType, reportGeneralTypeIssues]
     n = _populations(len(rows), (len(rows), *{len(row) for row in rows}))
     groups = []

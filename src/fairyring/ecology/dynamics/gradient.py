@@ -1,4 +1,4 @@
-"""A gradient fitted to flows along edges, and whether noise alone leaves as much of them over."""
+"""Fitting a gradient to flows along the edges of a graph, and a test of the remainder against noise."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ from fairyring.statistics.samples import Floats
 
 @dataclass(frozen=True, eq=False)
 class GradientFit:
-    """Potentials on nodes fitted to flows on edges, by weighted least squares.
+    """Potentials on nodes, fitted to flows on edges by weighted least squares.
 
     Attributes:
-        incidence: `[edges, nodes]`: +1 at the node whose potential counts for a flow, -1 at the other.
-        weights: `[edges]`, above 0.
+        incidence: `[edges, nodes]`: +1 at the node whose potential is added, -1 at the one whose potential is subtracted.
+        weights: `[edges]`, positive.
     """
 
     incidence: Floats
@@ -25,18 +25,18 @@ class GradientFit:
     @cached_property
     def _factors(self) -> tuple[Floats, Floats, Floats]:
         root = np.sqrt(self.weights)
-        # One node's potential is free: without its column the rest have full rank on a connected graph.
+        # Potentials are determined up to a constant. Without one column the rest have full rank on a connected graph.
         q, r = np.linalg.qr(self.incidence[:, 1:] * root[:, None])
         return root, q, r
 
     def potentials(self, flows: Floats) -> Floats:
-        """`[nodes]`, with mean 0."""
+        """The fitted potentials `[nodes]`, with mean 0."""
         root, q, r = self._factors
-        found = np.concatenate([[0.0], np.linalg.solve(r, q.T @ (flows * root))])
-        return found - found.mean()
+        fitted = np.concatenate([[0.0], np.linalg.solve(r, q.T @ (flows * root))])
+        return fitted - fitted.mean()
 
     def remover(self) -> Floats:
-        """`[edges, edges]`: takes flows to what no potential explains, so scaled that its squares sum to the energy."""
+        """`[edges, edges]`: maps flows to what no potential explains, scaled so that the sum of squares is its energy."""
         root, q, _ = self._factors
         return (np.eye(len(root)) - q @ q.T) * root
 
@@ -47,12 +47,12 @@ class GradientFit:
 
 @dataclass(frozen=True, eq=False)
 class Resampled:
-    """Noise of group means redrawn from the groups' own residuals.
+    """Noise of group means, resampled from the residuals of the groups.
 
     Attributes:
-        means: `[resamples, groups * numbers]`: of each group, with the true mean taken to be 0.
-        spread: `[resamples]`: squares about those means, summed.
-        observed_spread: the same of the data.
+        means: `[resamples, groups * numbers]`: of each group, about a true mean of 0.
+        spread: `[resamples]`: sum of squares about those means.
+        observed_spread: the same for the data.
     """
 
     means: Floats
@@ -60,19 +60,19 @@ class Resampled:
     observed_spread: float
 
     def p(self, left_over: Floats, observed: float, scale: float) -> float:
-        """Chance of as much left over, each draw measured by its own spread.
+        """Probability of as large a remainder, each draw relative to its own spread.
 
-        What is left of flows after the fit does not depend on their potentials, so noise alone is its null, whatever
-        the potentials are; and divided by the spread it hardly depends on how well few replicates show the noise.
+        The remainder of flows after the fit does not depend on their potentials, so its null is noise alone. Divided by the
+        spread, it hardly depends on how well a few replicates represent the noise.
 
         Args:
-            left_over: `[resamples]`, energy that the fit leaves of `means`.
-            observed: what it leaves of the data.
-            scale: energy of the data in all, by which rounding is told from something.
+            left_over: `[resamples]`, energy of the remainder of `means`.
+            observed: energy of the remainder of the data.
+            scale: total energy of the data, which sets the threshold for rounding errors.
         """
 
         def ratio(energy: Floats, spread: Floats) -> Floats:
-            with np.errstate(divide="ignore", invalid="ignore"):  # what is not kept of it
+            with np.errstate(divide="ignore", invalid="ignore"):  # in entries that `where` discards
                 return np.where(energy > 1e-20 * scale, energy / np.maximum(spread, 1e-24 * scale), 0.0)
 
         drawn = ratio(left_over, self.spread)
@@ -84,8 +84,8 @@ def resample(groups: Sequence[Floats], rng: np.random.Generator, resamples: int)
     """Residual bootstrap of groups `[replicates, numbers]`, each of two replicates or more.
 
     Args:
-        groups: their replicates are worlds; a world's numbers stay together.
-        rng: where draws come from.
+        groups: replicates are worlds; the numbers of a world stay together.
+        rng: random generator.
         resamples: how many.
     """
     means, spread, observed = [], np.zeros(resamples), 0.0
@@ -93,7 +93,7 @@ def resample(groups: Sequence[Floats], rng: np.random.Generator, resamples: int)
         count = len(group)
         residuals = group - group.mean(axis=0)
         observed += float((residuals**2).sum())
-        residuals *= np.sqrt(count / (count - 1))  # residuals are smaller than the noise they are left of
+        residuals *= np.sqrt(count / (count - 1))  # residuals are smaller than the noise that caused them
         drawn = residuals[rng.integers(0, count, (resamples, count))]
         mean = drawn.mean(axis=1)
         spread += ((drawn - mean[:, None]) ** 2).sum(axis=(1, 2))

@@ -1,8 +1,9 @@
-"""Invasion fitness over two traits: how well a rare mutant that emits more, or answers the signal more, does among residents.
+"""Invasion fitness over two traits: the growth of a rare mutant with more emission or response among residents.
 
-The traits must be something one can set, so residents here learn nothing: each is a table of preferences (`policies.tables`) that
-climbs food, written by hand, and two numbers bend it. `emission` is added to the log odds of emitting, `response` to the log
-odds of tumbling where the signal is sensed. What follows is of this family of tables and of no evolved population.
+The traits must be adjustable, so the residents here do not learn. Each is a hand-written table of preferences
+(`policies.tables`) that climbs towards food, modified by two numbers. `emission` is added to the log odds of emitting, `response`
+to the log odds of tumbling when the signal is sensed. The results are about this family of tables, not about evolved
+populations.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,16 +14,16 @@ import numpy.typing as npt
 
 from fairyring.core.errors import EcologyError
 from fairyring.ecology.dynamics.curl import InvasionCurl, invasion_curl
-from fairyring.ecology.lab import Jar, Mix, Population, jars
+from fairyring.ecology.lab import Coculture, Mix, Population, cocultures
 from fairyring.ecology.world import CHANGE, LEVEL, SIGNAL, World2
 
-# P(tumble) while food is falling, flat and rising: E. coli's way round, and it climbs. More where food is plenty, since
-# a tumble stands still for a step and so dwells there.
+# P(tumble) while food is falling, flat and rising, as in E. coli: it climbs. It tumbles more where food is plenty, since a
+# tumble stands still for a step.
 _TUMBLE = (0.5, 0.1, 0.02)
 _DWELL = 1.0  # log odds
-# Log odds of emitting where food is scarce, some and plenty, at emission 0: so the signal says where food is.
+# Log odds of emitting where food is scarce, some and plenty, at emission 0, so that the signal indicates food.
 _EMIT = (-4.0, -2.0, 0.0)
-_SETTLED = 0.1  # of the steps, before growth is measured: until then all live on what was there at the start
+_SETTLED = 0.1  # fraction of the steps before growth is measured, in which all live on the initial food
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,13 +32,14 @@ class InvasionFitness:
 
     Attributes:
         emission: `[n]`, of the residents.
-        response: `[m]`.
-        gradients: `[replicates, n, m, 2]`, a step and unit of emission and of response.
-        growth: `[replicates, n, m, 4]`, of the log ratio of mutants to residents, a step; mutants are the neighbours with
-            more and less emission, with more and less response. NaN where all died within a tenth of the steps.
-        population: `[n, m]`, mean number of inhabitants over the last third, in the jars of that resident.
-        gone: `[n, m]`, share of that resident's jars where mutants or residents were gone at the end.
-        curl: what no landscape explains of how neighbours invade each other, with its null.
+        response: `[m]`, of the residents.
+        gradients: `[replicates, n, m, 2]`, per step and unit of emission and of response.
+        growth: `[replicates, n, m, 4]`, of the log ratio of mutants to residents, per step. Mutants are the neighbours with
+            more and with less emission, then those with more and with less response. NaN if all died within a tenth of the
+            steps.
+        population: `[n, m]`, mean number of bacteria over the last third, in the jars of that resident.
+        gone: `[n, m]`, share of the jars of that resident where mutants or residents were extinct at the end.
+        curl: the part of mutual invasion that no landscape explains, with its null.
     """
 
     emission: npt.NDArray[np.float64]
@@ -52,10 +54,10 @@ class InvasionFitness:
 def trait_table(settings: World2, emission: float, response: float) -> np.ndarray:
     """The table `[states * actions]` (float32) of a bacterium with two traits, as a genome of `tables()`.
 
-    P(tumble) is .5, .1, .02 while food is falling, flat and rising, its log odds 1 higher where food is plenty and
-    `response` higher where the signal is sensed. Log odds of emitting are -4, -2, 0 where food is scarce, some and
-    plenty, and `emission` higher everywhere. The two are chosen independently of each other. At a trait of plus or minus
-    5 they are all but certain.
+    P(tumble) is .5, .1, .02 while food is falling, flat and rising; its log odds are higher by 1 where food is plenty, and by
+    `response` when the signal is sensed. The log odds of emitting are -4, -2, 0 where food is scarce, some and plenty, and
+    higher by `emission` everywhere. Tumbling and emitting are independent. At traits of plus or minus 5 the behaviour is
+    nearly deterministic.
 
     Args:
         settings: a World2 whose policy is `tables()`, with the standard senses.
@@ -90,36 +92,39 @@ def invasion_fitness(
     cores: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> InvasionFitness:
-    """Invasion fitness between neighbours on a grid of residents, measured in jars.
+    """Invasion fitness between neighbours on a grid of residents, measured in co-culture.
 
-    At each point four mutants, a step of the grid more and less in each trait, are put among the residents, each in jars
-    of its own: so neighbours x and y have each been the mutant among the other, and half the difference of the two
-    is the work of selection from x to y that `invasion_curl` takes. Fitness is the growth of ln(mutants / residents) a step,
-    from a tenth of the steps on: the slope of its two ends; where all die out, until then. A gradient is the difference of
-    the two mutants of a trait over twice the grid's step. In both, what rarity does to every mutant alike (and the half
-    that is added to counts) cancels. Mutants are not few in the limit: they are a share `rarity`, so that drift leaves
-    something to see. Who has died out falls no further, so where mutants have gone in most jars growth is bent, and
-    steps are too many: even a landscape then has curl.
+    At each point four mutants, with one grid step more and less of each trait, are introduced among the residents in separate
+    jars. So of neighbours x and y each has been the mutant among the other, and half the difference of the two results is the
+    work of selection from x to y that `invasion_curl` takes.
+
+    Fitness is the growth of ln(mutants / residents) per step, from a tenth of the steps to the end, or to the extinction of the
+    jar: the slope between the two ends. A gradient is the difference of the two mutants of a trait over twice the grid step. In
+    both, the effect of rarity on every mutant (and the half added to counts) cancels.
+
+    Mutants are not infinitely rare but have the share `rarity`, so that drift does not hide the effect. An extinct mutant cannot
+    decline further. If mutants are extinct in most jars, there are too many steps: growth is distorted, and even a landscape has
+    curl.
 
     Args:
         settings: a World2 whose policy is `tables()`, with the standard senses.
-        emission, response: of the residents, increasing by equal steps; 2 or more each.
+        emission, response: of the residents, increasing in equal steps; 2 or more each.
         rarity: share of mutants among the founders.
         founders, steps: of a jar.
         replicates: jars for each mutant.
-        seed: of all chance.
-        resamples: of the null.
+        seed: of all randomness.
+        resamples: for the null.
         cores: how many to use; all by default.
-        progress: called with steps made and steps to make.
+        progress: called with steps done and steps to do.
 
     Raises:
-        EcologyError: other settings, a rarity that is none, a grid whose steps are not equal, or a resident with whom
-            fewer than two jars lived through.
+        EcologyError: other settings, an invalid rarity, a grid with unequal steps, or a resident with fewer than two surviving
+            jars.
     """
     _refuse(settings)
     if not 0 < rarity < 1:
         raise EcologyError(
-            "rarity", given=rarity, expected="a share between 0 and 1", do="Take .1 of the founders."
+            "rarity", given=rarity, expected="a share between 0 and 1", do="Use .1 of the founders."
         )
     along, across = _step("emission", emission), _step("response", response)
     moves = ((along, 0.0), (-along, 0.0), (0.0, across), (0.0, -across))
@@ -134,7 +139,7 @@ def invasion_fitness(
         for de, dq in moves
     ]
     every = max(1, steps // 20)
-    made = jars(
+    outcomes = cocultures(
         settings,
         mixes,
         founders=founders,
@@ -146,33 +151,34 @@ def invasion_fitness(
         progress=progress,
     )
     shape = (len(emission), len(response), len(moves))
-    growth = np.stack([_growth(jar) for jar in made], 1).reshape(replicates, *shape)
-    lasting = np.isfinite(growth).all((1, 2, 3))
-    if lasting.sum() < 2:
+    growth = np.stack([_growth(outcome) for outcome in outcomes], 1).reshape(replicates, *shape)
+    complete = np.isfinite(growth).all((1, 2, 3))
+    if complete.sum() < 2:
         raise EcologyError(
             "replicates",
-            given=f"{int(lasting.sum())} of {replicates} in which somebody lived on with every resident",
+            given=f"{int(complete.sum())} of {replicates} in which somebody survived with every resident",
             expected="2 or more",
-            do="Give them more food, or choose residents who can live.",
+            do="Increase the food, or choose residents that can survive.",
         )
     gradients = np.stack([growth[..., 0] - growth[..., 1], growth[..., 2] - growth[..., 3]], -1)
     gradients /= (2 * along, 2 * across)
-    gone = np.array([(jar.counts[:, :, -1] == 0).any(1).mean() for jar in made]).reshape(shape).mean(2)
-    population = np.array([jar.yields().sum(1).mean() for jar in made]).reshape(shape).mean(2)
+    gone = np.array([(outcome.counts[:, :, -1] == 0).any(1).mean() for outcome in outcomes])
+    gone = gone.reshape(shape).mean(2)
+    population = np.array([outcome.yields().sum(1).mean() for outcome in outcomes]).reshape(shape).mean(2)
     e, q = np.asarray(emission, float), np.asarray(response, float)
-    curl = invasion_curl(*works(growth[lasting]), e, q, seed=seed, resamples=resamples)
+    curl = invasion_curl(*works(growth[complete]), e, q, seed=seed, resamples=resamples)
     return InvasionFitness(e, q, gradients, growth, population, gone, curl)
 
 
 def works(growth: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Works of selection from each resident to the next, as `invasion_curl` takes them.
+    """The work of selection from each resident to the next, as `invasion_curl` takes it.
 
     Args:
-        growth: `[..., n, m, 4]`, as of `InvasionFitness`. Mutants beyond the grid's edge take no part.
+        growth: `[..., n, m, 4]`, as in `InvasionFitness`. Mutants beyond the edge of the grid are not used.
 
     Returns:
-        `[..., n - 1, m]` along emission and `[..., n, m - 1]` along response: half of what the next resident gains among
-        this one, less what this one gains among the next.
+        `[..., n - 1, m]` along emission and `[..., n, m - 1]` along response: half the difference between the growth of the
+        next resident among this one and that of this one among the next.
     """
     along_emission = growth[..., :-1, :, 0] - growth[..., 1:, :, 1]
     along_response = growth[..., :, :-1, 2] - growth[..., :, 1:, 3]
@@ -180,7 +186,7 @@ def works(growth: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], npt
 
 
 def _step(name: str, grid: Sequence[float]) -> float:
-    """Between neighbours of a grid; they are each other's mutants, so it is one and the same."""
+    """The distance between neighbours. It must be the same everywhere, since neighbours are each other's mutants."""
     steps = np.diff(np.asarray(grid, float))
     if not len(steps) or not steps[0] > 0 or not np.allclose(steps, steps[0]):
         raise EcologyError(
@@ -193,17 +199,16 @@ def _clones(settings: World2, emission: float, response: float) -> Population:
     return Population(f"{emission:g},{response:g}", trait_table(settings, emission, response)[None])
 
 
-def _growth(jar: Jar) -> np.ndarray:
-    """Growth of the first label's log odds a step, `[replicates]`, until the last time that anybody lived."""
-    first = jar.index(round(_SETTLED * int(jar.steps[-1])))
-    lived = jar.population > 0
-    grown = []
-    for replicate, there in enumerate(lived):
-        last = int(np.flatnonzero(there)[-1])
-        span = int(jar.steps[last] - jar.steps[first])
-        rise = jar.log_odds(last)[replicate] - jar.log_odds(first)[replicate] if span > 0 else np.nan
-        grown.append(rise / max(span, 1))
-    return np.array(grown)
+def _growth(outcome: Coculture) -> np.ndarray:
+    """Growth of the log odds of the first label per step, `[replicates]`, until the last count with survivors."""
+    first = outcome.index(round(_SETTLED * int(outcome.steps[-1])))
+    growth = []
+    for replicate, alive in enumerate(outcome.population > 0):
+        last = int(np.flatnonzero(alive)[-1])
+        span = int(outcome.steps[last] - outcome.steps[first])
+        rise = outcome.log_odds(last)[replicate] - outcome.log_odds(first)[replicate] if span > 0 else np.nan
+        growth.append(rise / max(span, 1))
+    return np.array(growth)
 
 
 def _refuse(settings: World2) -> None:

@@ -1,4 +1,4 @@
-"""The learning field's Jacobian, and how much of it turns."""
+"""The Jacobian of a learning rule, and its antisymmetric share."""
 
 import sys
 from collections.abc import Callable
@@ -13,11 +13,11 @@ from fairyring.statistics.samples import Floats
 
 
 def antisymmetric_share(jacobian: npt.ArrayLike) -> float:
-    """`|A| / (|S| + |A|)` of a Jacobian `[n, n]`, in Frobenius norms, with S and A its symmetric and antisymmetric parts.
+    """`|A| / (|S| + |A|)` of a Jacobian `[n, n]`, in Frobenius norms, where S and A are its symmetric and antisymmetric parts.
 
-    0 for a gradient field (a potential game), 1 for a pure rotation (matching pennies, a Hamiltonian game); the split is
-    that of Balduzzi et al. (2018). It is of the coordinates the learners use: stretching one changes it, so units belong
-    beside the number. A Jacobian of zeros has none, and gives 0.
+    It is 0 for a gradient field (a potential game) and 1 for a pure rotation (matching pennies, a Hamiltonian game); the
+    decomposition is that of Balduzzi et al. (2018). It depends on the coordinates: rescaling one changes it, so the number
+    should be reported with its units. A Jacobian of zeros gives 0.
 
     Raises:
         EcologyError, StatisticsError: not square, or not finite.
@@ -28,7 +28,7 @@ def antisymmetric_share(jacobian: npt.ArrayLike) -> float:
             "jacobian",
             given=f"shape {j.shape}",
             expected="[n, n]",
-            do="Differentiate all updates by all parameters.",
+            do="Differentiate all updates with respect to all parameters.",
         )
     turning, straight = np.linalg.norm(j - j.T), np.linalg.norm(j + j.T)
     both = float(turning + straight)
@@ -36,29 +36,29 @@ def antisymmetric_share(jacobian: npt.ArrayLike) -> float:
 
 
 def learning_jacobian(update: Callable[[Any], Any], point: Any) -> Floats:
-    """The Jacobian `[n, n]` (float64) of an update of all learners' parameters together, at a point.
+    """The Jacobian `[n, n]` (float64) of a joint update of all learners' parameters, at a point.
 
-    `update` is the simultaneous step, or its direction, of all learners: what is added to their parameters, not the
-    parameters after it (whose Jacobian has the identity added, and so a larger symmetric part).
+    `update` is the simultaneous step of all learners, or its direction: what is added to the parameters, not the parameters
+    after it. The Jacobian of the latter contains the identity, and so has a larger symmetric part.
 
     Args:
-        update: takes an array shaped as `point` and gives one shaped alike. At a JAX array it is differentiated by
-            `jax.jacfwd`, in that array's precision; at anything else it is a NumPy function, differenced centrally in
-            float64 with steps of `eps^(1/3) max(1, |x|)`.
+        update: maps an array to one of the same shape. For a JAX array it is differentiated by `jax.jacfwd`, in the
+            precision of the array. For anything else it is a NumPy function, and central differences are taken in float64
+            with steps of `eps^(1/3) max(1, |x|)`.
         point: n numbers, of any shape.
 
     Raises:
-        EcologyError, StatisticsError: the update's shape is another, or something is not finite.
+        EcologyError, StatisticsError: the update has another shape, or something is not finite.
     """
-    jax = sys.modules.get("jax")  # whoever holds a JAX array has imported it
+    jax = sys.modules.get("jax")  # a JAX array exists only after this import
     if jax is not None and isinstance(point, jax.Array):
         _same_shape(jax.eval_shape(update, point).shape, point.shape)
-        found = np.asarray(jax.jacfwd(update)(point), np.float64).reshape(point.size, point.size)
+        jacobian = np.asarray(jax.jacfwd(update)(point), np.float64).reshape(point.size, point.size)
     else:
         at = np.array(point, np.float64)
         flat = samples.array("point", at.ravel(), axes=1)
         steps = np.cbrt(np.finfo(np.float64).eps) * np.maximum(1.0, np.abs(flat))
-        found = np.empty((flat.size, flat.size))
+        jacobian = np.empty((flat.size, flat.size))
         for i, step in enumerate(steps):
             ends = []
             for moved in (flat[i] + step, flat[i] - step):
@@ -67,8 +67,8 @@ def learning_jacobian(update: Callable[[Any], Any], point: Any) -> Floats:
                 value = np.asarray(update(there.reshape(at.shape)), np.float64)
                 _same_shape(value.shape, at.shape)
                 ends.append(value.ravel())
-            found[:, i] = (ends[0] - ends[1]) / ((flat[i] + step) - (flat[i] - step))
-    return samples.array("jacobian", found, axes=2)
+            jacobian[:, i] = (ends[0] - ends[1]) / ((flat[i] + step) - (flat[i] - step))
+    return samples.array("jacobian", jacobian, axes=2)
 
 
 def _same_shape(given: tuple[int, ...], expected: tuple[int, ...]) -> None:

@@ -1,10 +1,10 @@
-"""How the learning of some bends the learning of others: the Jacobian of what two halves of a population learn.
+"""How the learning of some affects the learning of others: the Jacobian of what two halves of a population learn.
 
-Learners here have no parameters one could differentiate by: each has a table Q, and what it does next depends on it by jumps. So
-the Jacobian is measured. A population is cut in two halves at random, the tables of one half are moved a little along one of
-two directions, the world runs on for some steps, and what all have learned since is compared with what they learn when
-moved the other way. Both are told along unit vectors of all tables together, the coordinates in which the Jacobian of a gradient is
-its own transpose.
+These learners cannot be differentiated: each has a table Q, and its actions depend on Q discontinuously. So the Jacobian is
+measured. A population is split into two random halves. The tables of one half are moved a little along one of two directions, the
+world runs on for some steps, and what all have learned is compared with what they learn after a move in the opposite direction.
+Both are expressed along unit vectors in the space of all tables together. In these coordinates the Jacobian of a gradient is
+symmetric.
 """
 
 import itertools
@@ -23,7 +23,7 @@ from fairyring.ecology.world import SIGNAL, World, World2
 from fairyring.statistics import permutation_p, sign_rows
 
 _BATCH = 8  # replicates in memory at once, eight worlds each
-_LEARNING = 0x4C4A  # the part of the address that tells this chance from the world's own
+_LEARNING = 0x4C4A  # the part of the address that separates these random numbers from the world's own
 _MOVES = ((0, 0), (0, 1), (1, 0), (1, 1))  # half and trait of each parameter
 PARAMETERS = (
     "emission of the first half",
@@ -35,18 +35,19 @@ PARAMETERS = (
 
 @dataclass(frozen=True)
 class LearningJacobian:
-    """How moving each half's tables changes what both halves then learn.
+    """How a move of the tables of each half changes what both halves then learn.
 
     Attributes:
         parameters: names, in the order of rows and columns.
-        jacobian: `[4][4]`, mean over replicates: rows what is learned, columns what was moved; per `steps`, along unit
-            vectors of all tables together.
+        jacobian: `[4][4]`, mean over replicates: rows for what is learned, columns for what was moved; per `steps`, along
+            unit vectors of all tables together.
         antisymmetric_share: `|A| / (|S| + |A|)` of it.
-        null_share: mean of the same over transpositions: replicates turned round at random, which leaves noise alone.
-        p: chance of as large an antisymmetric part if each replicate were as likely transposed; 2 / 2^replicates at least.
-        between: `|A|` of the blocks between halves alone, over `|S| + |A|` of the whole.
-        between_p: as `p`, of those blocks: of learners that turn about each other.
-        steps, moved, replicates: how it was measured.
+        null_share: its mean over random transpositions of replicates, which leave only noise.
+        p: probability of as large an antisymmetric part if each replicate were as likely transposed; at least
+            2 / 2^replicates.
+        between: `|A|` of the blocks between the halves alone, over `|S| + |A|` of the whole Jacobian.
+        between_p: as `p`, for those blocks: for learners that rotate about each other.
+        steps, moved, replicates: of the measurement.
     """
 
     parameters: tuple[str, ...]
@@ -72,34 +73,34 @@ def learning_jacobians(
     cores: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> np.ndarray:
-    """The Jacobian of what two halves learn by central differences, `[worlds, replicates, 4, 4]`, for `judged`.
+    """The Jacobian of what two halves learn, by central differences, `[worlds, replicates, 4, 4]`, for `judged`.
 
-    `emission` is the mean over states of Q of emitting less Q of not; `response` the mean over states with the signal of
-    Q of tumbling less Q of running. Moving one by h is adding h / 2 to the one and taking it from the other, in everybody
-    of a half. What is learned is the change of these means from after the move to after `steps`, over those who live
-    through it and no others (children start with tables of their own). Both ways of a move share all chance numbers; each
-    replicate has its own, and cuts the halves anew. The world is otherwise its own: it goes on from where it was.
+    `emission` is the mean over states of Q for emitting minus Q for not emitting; `response` is the mean over states with the
+    signal of Q for tumbling minus Q for running. To move one of them by h, h / 2 is added to the one Q and subtracted from the
+    other in every individual of a half. What is learned is the change of these means from the move to `steps` later, over the
+    individuals that survive (children start with their own tables). The two directions of a move share all random numbers. Each
+    replicate has its own random numbers and its own halves. Otherwise the world continues as it was.
 
-    These means are read from different numbers of entries and individuals, so what one does to another is not what the
-    other does to it even where all climb one function. The Jacobian is therefore given along unit vectors of the tables of all
-    together: `in_units`. Those who die are moved and not read; who lives on stands for all of its half.
+    The means are taken over different numbers of entries and individuals, so mutual effects on them differ even if all climb one
+    function. Therefore the Jacobian is given along unit vectors of the tables of all individuals together, see `in_units`.
+    Individuals that die are moved but not measured; the survivors stand for all of their half.
 
     Args:
         settings: of the worlds: a World2 that learns, with the signal as its last sense.
-        worlds: from whose present state to go on.
-        steps: after which is looked.
+        worlds: to continue from, in their present state.
+        steps: between the move and the measurement.
         moved: h, in units of Q.
         replicates: of each world.
-        seed: of all chance.
+        seed: of all randomness.
         cores: how many to use; all by default.
-        progress: called with steps made and steps to make.
+        progress: called with steps done and steps to do.
 
     Raises:
         EcologyError: settings that do not learn, or fewer than four alive in a world.
     """
     _refuse(settings, worlds)
     todo = [(world, number) for world in worlds for number in range(replicates)]
-    made, cuts = [], []
+    changes, splits = [], []
     for first in range(0, len(todo), _BATCH):
         starts, halves = [], []
         for world, number in todo[first : first + _BATCH]:
@@ -107,34 +108,35 @@ def learning_jacobians(
             key = jax.random.fold_in(jax.random.fold_in(key, _LEARNING + seed), number)
             draw = np.random.default_rng(np.asarray(jax.random.key_data(key)).tolist())
             half = draw.permutation(len(world.living())) % 2
-            cuts.append(half)
+            splits.append(half)
             state = _packed(settings, world)
-            for (part, trait), way in itertools.product(_MOVES, (1, -1)):
-                there = _moved(state, half == part, trait, way * moved / 2)
-                starts.append(WorldRun.new(settings, key, there))
+            for (part, trait), sign in itertools.product(_MOVES, (1, -1)):
+                start = _moved(state, half == part, trait, sign * moved / 2)
+                starts.append(WorldRun.new(settings, key, start))
                 halves.append(half)
         ended, _ = advance(settings, starts, steps, cores=cores)
-        made += [_learned(*each) for each in zip(starts, ended, halves, strict=True)]
+        changes += [_learned(*each) for each in zip(starts, ended, halves, strict=True)]
         if progress is not None:
             progress(min(first + _BATCH, len(todo)) * 8 * steps, len(todo) * 8 * steps)
-    learned = np.array(made).reshape(len(todo), 4, 2, 4)
+    learned = np.array(changes).reshape(len(todo), 4, 2, 4)
     entries = worlds[0].minds()["values"].shape[1]
-    found = [
+    jacobians = [
         in_units((up - down).T / moved, half, entries)
-        for (up, down), half in zip(np.moveaxis(learned, 2, 1), cuts, strict=True)
+        for (up, down), half in zip(np.moveaxis(learned, 2, 1), splits, strict=True)
     ]
-    return np.array(found).reshape(len(worlds), replicates, 4, 4)
+    return np.array(jacobians).reshape(len(worlds), replicates, 4, 4)
 
 
 def in_units(jacobian: np.ndarray, half: np.ndarray, entries: int) -> np.ndarray:
-    """The Jacobian of the four means, told along unit vectors of the tables of all individuals together.
+    """The Jacobian of the four means, expressed along unit vectors of the tables of all individuals together.
 
-    A trait is moved along a direction d of all tables, and read along d / |d|^2, so that to move it by h is to read h more of
-    it. With K the Jacobian of all entries of all tables, the means have d_a K d_b / |d_a|^2; here is d_a K d_b over
-    |d_a| |d_b|, which is symmetric where K is.
+    A trait is moved along a direction d of all tables and measured along d / |d|^2, so that a move by h changes the
+    measurement by h. If K is the Jacobian of all entries of all tables, that of the means is d_a K d_b / |d_a|^2. The result
+    is d_a K d_b / (|d_a| |d_b|), which is symmetric if K is.
 
     Args:
-        jacobian: `[4, 4]`: rows means that were read, columns means that were moved, as `PARAMETERS` has them.
+        jacobian: `[4, 4]`: rows for means that were measured, columns for means that were moved, in the order of
+            `PARAMETERS`.
         half: 0 or 1 for each individual.
         entries: of a table.
     """
@@ -145,17 +147,17 @@ def in_units(jacobian: np.ndarray, half: np.ndarray, entries: int) -> np.ndarray
 def judged(
     jacobians: np.ndarray, *, steps: int, moved: float, seed: int = 0, resamples: int = 9999
 ) -> LearningJacobian:
-    """How much of Jacobians turns, against their transposition.
+    """The antisymmetric share of Jacobians, tested by transposition.
 
-    If the field of learning had a potential, the mean Jacobian would be its own transpose, and noise as likely the one as
-    the other. Null: each replicate transposed or not, in all ways up to 12 replicates, at random beyond; the
-    statistic is the norm of the antisymmetric part.
+    If learning had a potential, the mean Jacobian would be symmetric, and each replicate as likely as its transpose. Null: each
+    replicate is transposed or not, in all combinations for up to 16 replicates, and at random beyond. The statistic is the norm
+    of the antisymmetric part.
 
     Args:
         jacobians: `[replicates, 4, 4]`, along unit vectors.
-        steps, moved: how they were measured.
+        steps, moved: of the measurement.
         seed: of the null.
-        resamples: of it.
+        resamples: for the null.
 
     Raises:
         EcologyError: another shape, or a single replicate.
@@ -163,28 +165,31 @@ def judged(
     j = np.asarray(jacobians, float)
     if j.ndim != 3 or j.shape[1:] != (4, 4) or len(j) < 2 or not np.isfinite(j).all():
         raise EcologyError(
-            "jacobians", given=f"shape {j.shape}", expected="[2 or more, 4, 4], finite", do="Measure more."
+            "jacobians",
+            given=f"shape {j.shape}",
+            expected="[2 or more, 4, 4], finite",
+            do="Measure more replicates.",
         )
     mean = j.mean(0)
     signs, complete = sign_rows(len(j), np.random.default_rng(seed), resamples)
     turning, straight = (j - np.swapaxes(j, 1, 2)) / 2, (j + np.swapaxes(j, 1, 2)) / 2
     drawn = np.einsum("sr,rij->sij", signs, turning) / len(j)
-    apart = np.zeros((4, 4), bool)
-    apart[:2, 2:] = apart[2:, :2] = True
-    whole = np.linalg.norm(straight.mean(0))
+    blocks = np.zeros((4, 4), bool)
+    blocks[:2, 2:] = blocks[2:, :2] = True
+    symmetric = np.linalg.norm(straight.mean(0))
     sizes = np.sqrt((drawn**2).sum((1, 2)))
     own = float(np.linalg.norm(turning.mean(0)))
-    between = float(np.linalg.norm(turning.mean(0)[apart]))
-    slack = 1e-9 * float(np.abs(j).mean())  # what rounding leaves of a Jacobian that is its own transpose
-    between_sizes = np.sqrt((drawn[:, apart] ** 2).sum(1))
+    between = float(np.linalg.norm(turning.mean(0)[blocks]))
+    slack = 1e-9 * float(np.abs(j).mean())  # rounding of a symmetric Jacobian
+    between_sizes = np.sqrt((drawn[:, blocks] ** 2).sum(1))
 
     return LearningJacobian(
         PARAMETERS,
         tuple(tuple(float(one) for one in row) for row in mean),
         antisymmetric_share(mean),
-        float((sizes / (sizes + whole)).mean()),
+        float((sizes / (sizes + symmetric)).mean()),
         permutation_p(sizes, own, complete, slack),
-        float(between / (own + whole)) if own + whole else 0.0,
+        float(between / (own + symmetric)) if own + symmetric else 0.0,
         permutation_p(between_sizes, between, complete, slack),
         steps,
         moved,
@@ -193,7 +198,7 @@ def judged(
 
 
 def traits(values: np.ndarray) -> np.ndarray:
-    """Emission and response of tables Q `[individuals, states * actions]`, as `learning_jacobians` has them: `[..., 2]`."""
+    """Emission and response of tables Q `[individuals, states * actions]`, as defined in `learning_jacobians`: `[..., 2]`."""
     q = values.reshape(len(values), -1, 2, 4)  # states of the other senses, signal, actions
     emission = q[..., 2:].mean((1, 2, 3)) - q[..., :2].mean((1, 2, 3))
     tumble, run = q[:, :, 1, 1::2].mean((1, 2)), q[:, :, 1, 0::2].mean((1, 2))
@@ -207,7 +212,7 @@ def _moved(state: Any, who: np.ndarray, trait: int, by: float) -> Any:
 
 
 def _direction(who: np.ndarray, trait: int, entries: int) -> np.ndarray:
-    """What to add to the tables of some to raise a trait of theirs by 1, as `traits` reads it: `[individuals, entries]`."""
+    """The change of the tables of some individuals that raises a trait by 1, as `traits` measures it: `[individuals, entries]`."""
     one = np.zeros((entries // 8, 2, 4))
     if trait == 0:
         one[..., 2:], one[..., :2] = 0.5, -0.5
@@ -217,17 +222,17 @@ def _direction(who: np.ndarray, trait: int, entries: int) -> np.ndarray:
 
 
 def _learned(before: WorldRun, after: WorldRun, half: np.ndarray) -> np.ndarray:
-    """Change of emission and response of each half, over who lived through: founders are the first numbers."""
+    """Change of emission and response of each half, over the survivors; founders have the first numbers."""
     uids, n = after.uids(), len(half)
-    stayed = np.flatnonzero(uids < n)
-    was = traits(np.asarray(before.state.mind["values"])[:n])
-    now = np.full((n, 2), np.nan)
-    now[uids[stayed]] = traits(after.minds()["values"][stayed])
-    return np.concatenate([np.nanmean((now - was)[half == part], axis=0) for part in (0, 1)])
+    survivors = np.flatnonzero(uids < n)
+    at_start = traits(np.asarray(before.state.mind["values"])[:n])
+    at_end = np.full((n, 2), np.nan)
+    at_end[uids[survivors]] = traits(after.minds()["values"][survivors])
+    return np.concatenate([np.nanmean((at_end - at_start)[half == part], axis=0) for part in (0, 1)])
 
 
 def _packed(settings: World, world: WorldRun) -> Any:
-    """The world's state at step 0 with its inhabitants in the first places, in their order."""
+    """The state of a world at step 0, with its individuals in the first places, in their order."""
     state, living = world.state, world.living()
     rest = np.setdiff1d(np.arange(settings.capacity), living)
     order = np.concatenate([living, rest])
@@ -247,5 +252,5 @@ def _refuse(settings: World2, worlds: Sequence[WorldRun]) -> None:
         )  # fmt: skip
     if not worlds or min(len(world.living()) for world in worlds) < 4:
         raise EcologyError(
-            "worlds", given=len(worlds), expected="some, with four alive or more", do="Take others."
+            "worlds", given=len(worlds), expected="one or more, with four or more alive", do="Take others."
         )

@@ -1,4 +1,4 @@
-"""Rotation of two traits in time, against time reversed."""
+"""Rotation of two traits over time, tested by time reversal."""
 
 import math
 from dataclasses import dataclass
@@ -12,17 +12,16 @@ from fairyring.statistics import Interval, bca_interval, permutation_p, samples,
 
 @dataclass(frozen=True)
 class TraitRotation:
-    """How traits turn about their mean; positive from the first trait towards the second.
+    """Rotation of two traits about their mean; positive from the first trait towards the second.
 
     Attributes:
-        rate: for each world the mean of `x_i dx_j - x_j dx_i`, twice the area swept a step, in units of trait i times j.
-        turning: for each world the rate over `2 sd_i sd_j`: free of units, and the sine of the mean angle a step (in
-            radians; damped by what is forgotten in a step) where the traits vary alike and independently. 0 where a trait
-            does not vary.
+        rate: for each world, the mean of `x_i dx_j - x_j dx_i`: twice the area swept per step, in units of trait i times j.
+        turning: for each world, the rate over `2 sd_i sd_j`, which has no unit. If the traits vary equally and independently,
+            it is the sine of the mean angle per step in radians, damped by their decorrelation. 0 if a trait does not vary.
         mean: of `turning` over worlds, with its BCa interval.
-        p: two-sided, of that mean: under time reversal each world's sign is as likely the other.
-        world_p: for each world, two-sided, with blocks of its own history reversed at random.
-        block: the blocks' length in steps.
+        p: two-sided, of that mean: under time reversal both signs of each world are equally likely.
+        world_p: for each world, two-sided, with blocks of its history reversed at random.
+        block: length of the blocks in steps.
     """
 
     rate: tuple[float, ...]
@@ -38,20 +37,20 @@ def trait_rotation(
 ) -> TraitRotation:
     """Mean stochastic area swept by two traits (Ghanta, Neu & Teitsworth 2017), with a time-reversal null.
 
-    At rest in detailed balance, as whatever climbs a potential with noise is, a history and its reverse are equally
-    likely, and reversal turns the sign of the area. So over worlds the null flips signs of worlds (exact up to 12), and
-    within a world signs of blocks: each block's steps are run backwards or not. Blocks must be much longer than the
-    memory of the traits, or `world_p` is too small; `p`, over worlds, asks nothing of the kind.
+    A system that climbs a potential with noise is in detailed balance at rest. Then a history and its reverse are equally
+    likely, and reversal changes the sign of the area. So the null flips the signs of worlds (exact for up to 16), and within a
+    world the signs of blocks, each of which is reversed or not. Blocks must be much longer than the correlation time of the
+    traits, or `world_p` is too small; `p`, over worlds, has no such condition.
 
-    Only of worlds at rest: leave out the approach to it. A way to a rest is not reversible whatever is climbed, and if
-    one trait arrives before the other in every world, a hill alone turns them.
+    Use it only for worlds at rest, without the approach to it. A relaxation is not reversible, whatever is climbed: if one
+    trait relaxes before the other in every world, a potential alone makes them rotate.
 
     Args:
         x: `[worlds, steps, 2]`, population means of two traits at equal intervals.
-        blocks: into how many each history is cut for `world_p`; 6 or more, of two steps or more.
+        blocks: number of blocks of each history, for `world_p`; 6 or more, of two steps or more.
         confidence: of the interval over worlds.
-        seed: of flips and interval.
-        resamples: of each.
+        seed: of sign flips and interval.
+        resamples: for each.
 
     Raises:
         EcologyError, StatisticsError: another shape, or histories too short for the blocks.
@@ -74,7 +73,7 @@ def trait_rotation(
         )
     rng, resamples = samples.generator(seed), samples.resamples(resamples)
     centred = x - x.mean(axis=1, keepdims=True)
-    # x_i dx_j - x_j dx_i at the middle of a step is the cross product of its two ends.
+    # At the middle of a step, x_i dx_j - x_j dx_i is the cross product of its two ends.
     now, then = centred[:, :-1], centred[:, 1:]
     area = now[..., 0] * then[..., 1] - now[..., 1] * then[..., 0]
     rate = area.mean(axis=1)

@@ -1,37 +1,46 @@
-"""Worlds that live on: run on the cores, remembered step by step and birth by birth, kept as one file."""
+"""Worlds over time: run on the cores, recorded step by step and birth by birth, stored as one file."""
 
-from fairyring.ecology.history.evolution import Evolution, evolve, load
+from fairyring.ecology.history.evolution import Evolution, evolve, load, resume
 from fairyring.ecology.history.lineage import NOBODY, Lineage
-from fairyring.ecology.history.replay import Difference, differences
-from fairyring.ecology.history.run_file import fingerprint, kind_of, own, save, settings_of
+from fairyring.ecology.history.replay import Difference, Replay, differences, replay
+from fairyring.ecology.history.run_file import custom_parts, fingerprint, make_folder, save, settings_of
 from fairyring.ecology.history.running import (
     Worker,
     WorldRun,
     addressed,
     advance,
     compiled,
-    whole,
+    whole_number,
     world_key,
 )
+from fairyring.ecology.history.summary import LATE, Overrun, WorldSummary, overruns, summaries
 
 __all__ = [
+    "LATE",
     "NOBODY",
     "Difference",
     "Evolution",
     "Lineage",
+    "Overrun",
+    "Replay",
     "Worker",
     "WorldRun",
+    "WorldSummary",
     "addressed",
     "advance",
     "compiled",
+    "custom_parts",
     "differences",
     "evolve",
     "fingerprint",
-    "kind_of",
     "load",
-    "own",
+    "make_folder",
+    "overruns",
+    "replay",
+    "resume",
     "save",
     "settings_of",
-    "whole",
+    "summaries",
+    "whole_number",
     "world_key",
 ]

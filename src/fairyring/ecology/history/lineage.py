@@ -1,4 +1,4 @@
-"""The family tree of a world: everybody who ever lived in it, by number."""
+"""The family tree of a world: every individual that ever lived in it, by number."""
 
 from dataclasses import dataclass
 
@@ -11,13 +11,13 @@ NOBODY = -1
 
 @dataclass(frozen=True)
 class Lineage:
-    """Everybody who ever lived in a world. Arrays are int32 `[individuals]`, in the order of their numbers (uids).
+    """Every individual that ever lived in a world. Arrays are int32 `[individuals]`, in order of their numbers (uids).
 
     Attributes:
-        parent: uid, or -1 of founders and newcomers.
-        born: the step at whose end it was there; 0 of founders.
+        parent: uid of the parent; -1 for founders and immigrants.
+        born: the step in which it was born or came in; 0 for founders.
         died: the step in which it died; -1 while it lives.
-        holder: uid of who is, or last was, in each place `[capacity]`; -1 where nobody ever was.
+        holder: uid of the present or last individual in each place `[capacity]`; -1 for a place never used.
     """
 
     parent: np.ndarray
@@ -27,7 +27,7 @@ class Lineage:
 
     @classmethod
     def founded(cls, founders: int, capacity: int) -> "Lineage":
-        """A world at its start: the founders in the first places."""
+        """A world at its start, with the founders in the first places."""
         holder = np.full(capacity, NOBODY, np.int32)
         holder[:founders] = np.arange(founders)
         return cls(
@@ -41,11 +41,11 @@ class Lineage:
         return len(self.parent)
 
     def after(self, happened: Happenings) -> "Lineage":
-        """The tree grown by what happened in the next steps."""
+        """The tree after the births and deaths of the next steps."""
         first, count = len(self.parent), len(happened.born_step)
         uids = np.arange(first, first + count, dtype=np.int32)
-        # Who was in a place at a time: the last one to come to it before. Whoever was there from the start came at
-        # time -1. Of one place, times rise; `keys` puts place before time.
+        # The individual in a place at a time is the last one to have come to it. Those present from the start came at
+        # time -1. `keys` sorts by place, then by time.
         span = int(max(happened.born_step.max(initial=0), happened.died_step.max(initial=0))) + 2
         places = np.concatenate([np.arange(len(self.holder)), happened.born_place]).astype(np.int64)
         times = np.concatenate([np.full(len(self.holder), -1), happened.born_step]) + 1
@@ -62,7 +62,7 @@ class Lineage:
         died = np.concatenate([self.died, np.full(count, NOBODY, np.int32)])
         died[holder(happened.died_place, happened.died_step)] = happened.died_step
         last = self.holder.copy()
-        last[happened.born_place] = uids  # in order, so the last to come stays
+        last[happened.born_place] = uids  # in order, so the last one stays
         return Lineage(
             parent=np.concatenate([self.parent, parent]),
             born=np.concatenate([self.born, happened.born_step]),
@@ -71,17 +71,17 @@ class Lineage:
         )
 
     def founder(self) -> np.ndarray:
-        """Of everybody, the founder or newcomer it descends from. A parent's number is below its children's."""
+        """For each individual, the founder or immigrant it descends from."""
         root = np.arange(len(self), dtype=np.int32)
         above = np.where(self.parent >= 0, self.parent, root)
-        while True:  # each pass doubles how far up one looks
+        while True:  # each pass doubles the number of generations covered
             up = above[above]
             if np.array_equal(up, above):
                 return above
             above = up
 
     def generation(self) -> np.ndarray:
-        """Of everybody, how many divisions it is from its founder."""
+        """For each individual, the number of divisions from its founder."""
         depth = (self.parent >= 0).astype(np.int32)
         above = np.where(self.parent >= 0, self.parent, np.arange(len(self), dtype=np.int32))
         while True:
@@ -92,33 +92,33 @@ class Lineage:
             above = up
 
     def offspring(self) -> np.ndarray:
-        """Of everybody, how many children."""
+        """For each individual, its number of children."""
         return np.bincount(self.parent[self.parent >= 0], minlength=len(self)).astype(np.int32)
 
     def ancestors(self, uid: int) -> list[int]:
-        """Parent, its parent and so on, up to the founder."""
+        """The parent, the parent's parent and so on, up to the founder."""
         line = []
         while (uid := int(self.parent[uid])) >= 0:
             line.append(uid)
         return line
 
     def lifetime(self, *, after: int = 0) -> float:
-        """Steps, on average, from birth to death, of those born after a step who have died; NaN if nobody has."""
+        """Mean steps from birth to death, over the dead that were born after a step; NaN if there are none."""
         done = (self.died >= 0) & (self.born > after)
         return float((self.died - self.born)[done].mean()) if done.any() else float("nan")
 
     def generation_length(self, *, after: int = 0) -> float:
-        """Steps, on average, from a parent's birth to a child's, of children born after a step; NaN without any."""
+        """Mean steps from a parent's birth to a child's, over children born after a step; NaN if there are none."""
         child = (self.parent >= 0) & (self.born > after)
         return (
             float((self.born[child] - self.born[self.parent[child]]).mean()) if child.any() else float("nan")
         )
 
     def count(self, labels: np.ndarray, steps: int) -> np.ndarray:
-        """How many of each label lived at the end of each step, int32 `[labels, steps + 1]`, from the start on.
+        """How many individuals of each label lived at the end of each step, int32 `[labels, steps + 1]`, from step 0.
 
         Args:
-            labels: of everybody, whole numbers from 0; those below 0 are not counted.
+            labels: one for each individual, whole numbers from 0; negative labels are not counted.
             steps: the last step.
         """
         kinds = int(labels.max(initial=-1)) + 1

@@ -1,21 +1,26 @@
-"""A world beside the same world lived through again, bit by bit."""
+"""A world of a run, run again from its seed and compared bit by bit."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
+from fairyring.core.errors import EcologyError
 from fairyring.core.tensors import flatten_state
+from fairyring.ecology.history.evolution import Evolution, evolve
+from fairyring.ecology.history.run_file import fingerprint
 from fairyring.ecology.history.running import WorldRun
 from fairyring.ecology.world import AMOUNTS, NUMBERS
 
 
 class Difference(NamedTuple):
-    """Something of a world that is not the same again.
+    """A part of a world that differs when the world is run again.
 
     Attributes:
-        name: of it.
-        many: how many differ; 0 where that is not counted.
-        of: what they are: "step" or "individual".
+        name: of the part.
+        many: how many entries differ; 0 where they are not counted.
+        of: what the entries are: "step" or "individual".
         detail: in words.
     """
 
@@ -25,45 +30,93 @@ class Difference(NamedTuple):
     detail: str = "differs"
 
 
-def differences(kept: WorldRun, again: WorldRun, step: int) -> list[Difference]:
-    """All that differs up to a step between a world of a file and the same again; at the last step also of the state."""
-    found = []
+@dataclass(frozen=True)
+class Replay:
+    """A world that was run again.
+
+    Attributes:
+        step: up to which it was compared.
+        differences: empty if the two are equal to the bit.
+        digest: `fingerprint` of the world run again.
+        stored_digest: of the world in the file; None if it was compared up to an earlier step.
+    """
+
+    step: int
+    differences: list[Difference]
+    digest: str
+    stored_digest: str | None
+
+
+def replay(
+    run: Evolution,
+    number: int,
+    step: int | None = None,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> Replay:
+    """Run a world again from its seed and compare it with the run.
+
+    Args:
+        run: that the world belongs to.
+        number: of the world.
+        step: up to which to compare. By default the world's last step, where the state is compared too.
+        progress: called with steps done and steps in all.
+
+    Raises:
+        EcologyError: no such world, or a step that it has not reached.
+    """
+    stored = run.world(number)
+    step = stored.steps if step is None else step
+    if not 0 <= step <= stored.steps:
+        raise EcologyError(
+            "step", given=step, expected=f"0 to {stored.steps}, as far as the run goes", do="Correct it."
+        )
+    again = evolve(run.settings, [number], step, run.seed, progress=progress)
+    stored_digest = None
+    if step == stored.steps:
+        stored_digest = fingerprint(Evolution(run.settings, run.seed, (number,), (stored,)))
+    return Replay(step, differences(stored, again.worlds[0], step), fingerprint(again), stored_digest)
+
+
+def differences(stored: WorldRun, again: WorldRun, step: int) -> list[Difference]:
+    """Everything that differs up to a step; at the last step of `stored` this includes the state."""
+    rows = []
     for names, field in ((NUMBERS, "numbers"), (AMOUNTS, "amounts")):
         for i, name in enumerate(names):
-            if name == "short":  # how it was computed, not what happened
+            if name == "short":  # how the step was computed, not what happened in it
                 continue
-            ours, theirs = (np.ascontiguousarray(getattr(of, field)[:step, i]) for of in (again, kept))
+            ours, theirs = (np.ascontiguousarray(getattr(of, field)[:step, i]) for of in (again, stored))
             odd = np.flatnonzero(ours.view(np.uint32) != theirs.view(np.uint32))
             if len(odd):
                 at = int(odd[0])
                 detail = f"first step {at + 1:,}: {ours[at]} again, {theirs[at]} in the file"
-                found.append(Difference(name, len(odd), "step", detail))
-    found += _family(kept, again, step)
-    if step == kept.steps:
-        ours, theirs = flatten_state(again.state), flatten_state(kept.state)
-        found += [
+                rows.append(Difference(name, len(odd), "step", detail))
+    rows += _lineage(stored, again, step)
+    if step == stored.steps:
+        ours, theirs = flatten_state(again.state), flatten_state(stored.state)
+        rows += [
             Difference(f"state, {name}")
             for name in sorted(ours.keys() | theirs.keys())
             if name not in ours or name not in theirs or not _same(ours[name], theirs[name])
         ]
-        if not _same(again.key, kept.key):
-            found.append(Difference("key"))
-    return found
+        if not _same(again.key, stored.key):
+            rows.append(Difference("key"))
+    return rows
 
 
-def _family(kept: WorldRun, again: WorldRun, step: int) -> list[Difference]:
-    """What differs in the family tree as it was at a step."""
-    ours, theirs = again.lineage, kept.lineage
-    there = theirs.born <= step
-    if int(there.sum()) != len(ours):
-        detail = f"{len(ours)} individuals again, {int(there.sum())} in the file"
+def _lineage(stored: WorldRun, again: WorldRun, step: int) -> list[Difference]:
+    """Differences of the family tree as it was at a step."""
+    ours, theirs = again.lineage, stored.lineage
+    known = theirs.born <= step
+    if int(known.sum()) != len(ours):
+        detail = f"{len(ours)} individuals again, {int(known.sum())} in the file"
         return [Difference("family tree", detail=detail)]
     pairs = {
-        "parents": (ours.parent, theirs.parent[there]),
-        "births": (ours.born, theirs.born[there]),
-        "deaths": (ours.died, np.where(theirs.died > step, -1, theirs.died)[there]),
+        "parents": (ours.parent, theirs.parent[known]),
+        "births": (ours.born, theirs.born[known]),
+        "deaths": (ours.died, np.where(theirs.died > step, -1, theirs.died)[known]),
     }
-    if step == kept.steps:
+    if step == stored.steps:
         pairs["places"] = (ours.holder, theirs.holder)
     return [
         Difference(f"family tree, {name}", int((a != b).sum()), "individual", "")

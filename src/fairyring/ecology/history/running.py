@@ -1,7 +1,7 @@
-"""Worlds run on the cores of this machine: a world is a program's state, a core takes one world after another.
+"""Running worlds on the cores of this machine. A world is the state of a program; a core runs one world after another.
 
-All worlds run the same compiled program one by one, so what a world does cannot depend on how many others there are. On a CPU that
-is also the fastest way: a world's arrays fit a core's cache, and cores do not wait for each other.
+All worlds run the same compiled program, one at a time, so a world cannot depend on how many others there are. On a CPU this
+is also the fastest way: the arrays of one world fit a core's cache, and cores do not wait for each other.
 """
 
 import dataclasses
@@ -36,13 +36,12 @@ from fairyring.ecology.world import (
     snapshot,
 )
 
-CHUNK = 128  # steps a call; more would not be faster, fewer are for those who watch
-DECODED = 2048  # steps whose logs are read at once
-ADDRESSES = (
-    1 << 32
-)  # seeds, and worlds of one: keys are made of 32 bits of each, so a larger number would be a smaller one's twin
-# XLA drops optimisation barriers before it fuses, unless this pass is left out. Then the step's barriers hold, and it
-# is several times as fast. Where there is no such pass the step is slower and the same to the last bits but a few.
+CHUNK = 128  # steps per call; more would not be faster
+DECODED = 2048  # steps whose logs are decoded at once
+# Possible seeds, and worlds of one seed. A key uses 32 bits of each, so a larger number would alias a smaller one.
+ADDRESSES = 1 << 32
+# XLA drops optimisation barriers before fusion unless this pass is disabled. With the barriers the step is several times as
+# fast. In a version of XLA without the pass the step is slower, and differs in the last bits.
 OPTIONS = {"xla_disable_hlo_passes": "cse_barrier_expander"}
 
 
@@ -52,8 +51,8 @@ class WorldRun:
 
     Attributes:
         key: of this world, uint32 `[2]`.
-        state: its state; arrays of NumPy.
-        lineage: everybody who ever lived in it.
+        state: its state, as NumPy arrays.
+        lineage: every individual that ever lived in it.
         numbers: int32 `[steps, len(NUMBERS)]`.
         amounts: float32 `[steps, len(AMOUNTS)]`.
     """
@@ -66,7 +65,7 @@ class WorldRun:
 
     @classmethod
     def new(cls, settings: World, key: Any, state: State | None = None) -> "WorldRun":
-        """A world at its start: with founders, or in a given state whose inhabitants are in the first places."""
+        """A world at its start: with founders, or in a given state whose individuals are in the first places."""
         state = founded(settings, key) if state is None else state
         return cls(
             key=np.asarray(jax.random.key_data(key)),
@@ -82,25 +81,25 @@ class WorldRun:
         return len(self.numbers)
 
     def living(self) -> np.ndarray:
-        """Places of those alive."""
+        """Places of the living, in rising order."""
         return np.flatnonzero(self.state.alive)
 
     def uids(self) -> np.ndarray:
-        """Numbers of those alive, in the order of `living`."""
+        """Uids of the living, in the order of `living`."""
         return self.lineage.holder[self.living()]
 
     def genomes(self) -> np.ndarray:
-        """Genomes of those alive, `[population, genes]`."""
+        """Genomes of the living, `[population, genes]`."""
         return np.asarray(self.state.genomes)[self.living()]
 
     def minds(self) -> Any:
-        """Minds of those alive, arrays `[population, ...]`."""
+        """Minds of the living, arrays `[population, ...]`."""
         places = self.living()
         return jax.tree.map(lambda rows: np.asarray(rows)[places], self.state.mind)
 
 
 def world_key(seed: int, number: int) -> Any:
-    """The key of a world of a seed.
+    """The random key of a world.
 
     Raises:
         EcologyError: as `addressed`.
@@ -109,37 +108,37 @@ def world_key(seed: int, number: int) -> Any:
 
 
 def addressed(what: str, value: Any) -> int:
-    """A seed or the number of a world, as Python's whole number.
+    """A seed or the number of a world, checked, as a Python int.
 
     Args:
-        what: which of them, as the error says it.
-        value: it.
+        what: "seed" or "world", for the error.
+        value: to be checked.
 
     Raises:
-        EcologyError: it is not whole, or not one of the `ADDRESSES`.
+        EcologyError: it is not a whole number from 0 to 2**32 - 1.
     """
-    return whole(what, value, 0, ADDRESSES - 1, "Choose another.")
+    return whole_number(what, value, 0, ADDRESSES - 1, "Choose another.")
 
 
-def whole(what: str, value: Any, least: int, most: int, do: str = "Correct it.") -> int:
-    """A whole number from `least` to `most`, Python's or NumPy's, as Python's.
+def whole_number(what: str, value: Any, least: int, largest: int, do: str = "Correct it.") -> int:
+    """A whole number of Python or NumPy from `least` to `largest`, as a Python int.
 
     Raises:
-        EcologyError: it is none.
+        EcologyError: it is not one.
     """
     try:
-        found = None if isinstance(value, bool | np.bool_) else operator.index(value)
+        number = None if isinstance(value, bool | np.bool_) else operator.index(value)
     except TypeError:
-        found = None
-    if found is None or not least <= found <= most:
-        given = value if found is not None else repr(value)
-        raise EcologyError(what, given=given, expected=f"a whole number from {least} to {most}", do=do)
-    return found
+        number = None
+    if number is None or not least <= number <= largest:
+        given = value if number is not None else repr(value)
+        raise EcologyError(what, given=given, expected=f"a whole number from {least} to {largest}", do=do)
+    return number
 
 
 @dataclass
 class Pace:
-    """How long running took: `compiling` seconds apart from `running` seconds."""
+    """Seconds spent compiling, and seconds spent running."""
 
     compiling: float = 0.0
     running: float = 0.0
@@ -158,16 +157,16 @@ def advance(
     """Run each world until it has made `steps` steps in all.
 
     Args:
-        settings: of all of them.
-        worlds: with which to go on; they are not changed.
-        steps: at the end of which each stops; a world that made as many already stays as it is.
+        settings: of all worlds.
+        worlds: to continue; they are not changed.
+        steps: in all; a world that has made as many already stays as it is.
         cores: how many to use; all by default.
-        watch: called now and then with the worlds as they are and how many steps were made in this call.
-        every: how often, in seconds.
-        pace: where the time this call takes is noted, up to date whenever `watch` is called; a new one if None.
+        watch: called now and then with the worlds so far and the number of steps made in this call.
+        every: how often `watch` is called, in seconds.
+        pace: takes up the time that this call spends, and is current whenever `watch` is called; a new one if None.
 
     Returns:
-        The worlds, and how long it took.
+        The worlds, and the time that was spent.
     """
     now, pace = list(worlds), Pace() if pace is None else pace
     todo = [i for i, world in enumerate(now) if world.steps < steps]
@@ -212,7 +211,7 @@ def advance(
 
 
 class Worker:
-    """One core, making steps of worlds of one structure.
+    """Runs worlds of one structure on one core.
 
     Args:
         settings: of the worlds; their numbers may change from call to call.
@@ -227,31 +226,31 @@ class Worker:
         self._programs, self._place = programs, place
 
     def run(self, settings: World, state: State, key: np.ndarray, steps: int) -> tuple[State, list[Log]]:
-        """Some steps: the state after, and their logs in NumPy, `CHUNK` steps of them at most in each."""
+        """Make some steps: the state after them, and their logs as NumPy arrays, each of at most `CHUNK` steps."""
         knobs, logs = settings.knobs(), []
         for done in range(0, steps, CHUNK):
             now = min(CHUNK, steps - done)
-            state, made = self._programs.run(self._place, state, key, knobs, now)
-            logs.append(jax.tree.map(lambda rows, now=now: np.asarray(rows)[:now], made))
+            state, log = self._programs.run(self._place, state, key, knobs, now)
+            logs.append(jax.tree.map(lambda rows, now=now: np.asarray(rows)[:now], log))
         return state, logs
 
     def until(self, settings: World, world: WorldRun, steps: int) -> Iterator[WorldRun]:
-        """The world after each stretch of steps whose logs were read, up to the last one."""
+        """The world after each stretch of `DECODED` steps, up to the last one."""
         while world.steps < steps:
             state, logs = self.run(settings, world.state, world.key, min(DECODED, steps - world.steps))
             yield (world := self.recorded(settings, world, state, logs))
 
     def recorded(self, settings: World, world: WorldRun, state: State, logs: list[Log]) -> WorldRun:
-        """The world with what the logs say of the steps since, up to `state`."""
+        """The world at `state`, its history extended by the logs of the steps since."""
         if not logs:
             return dataclasses.replace(world, state=resized(snapshot(state), settings.capacity))
 
-        def whole(rows: list[np.ndarray]) -> np.ndarray:
+        def joined(rows: list[np.ndarray]) -> np.ndarray:
             width = max(row.shape[1] for row in rows)
             return np.concatenate([np.pad(row, ((0, 0), (0, width - row.shape[1]))) for row in rows])
 
         died, divided, born = (
-            whole([getattr(log, name) for log in logs]) for name in ("died", "divided", "born")
+            joined([getattr(log, name) for log in logs]) for name in ("died", "divided", "born")
         )
         return dataclasses.replace(
             world,
@@ -265,8 +264,8 @@ class Worker:
 class Programs:
     """The compiled step of worlds of one structure, for all places and for a half and three quarters of them.
 
-    The lowest places are filled first. While the upper ones are empty a program for fewer makes the same steps, to the
-    same bits, in less time; a step that finds too few places says so, and is made again by the next one.
+    The lowest places are filled first. While the upper ones are empty, a program for fewer places makes the same steps to
+    the same bits in less time. A step that runs out of places reports it, and the next larger program repeats it.
     """
 
     def __init__(self, settings: World, cores: int) -> None:
@@ -277,7 +276,7 @@ class Programs:
         self._of = {size: compiled(settings.structure(), size, cores) for size in self.sizes}
 
     def load(self, settings: World) -> None:
-        """Compile each size's program, at the same time, and load it on each core."""
+        """Compile the programs of all sizes in parallel, and load them on each core."""
         state = founded(dataclasses.replace(settings, founders=0), jax.random.key(0))
 
         def ready(size: int) -> None:
@@ -308,17 +307,19 @@ class Programs:
 
 @lru_cache(maxsize=32)
 def compiled(structure: World, places: int, cores: int) -> Program:
-    """The program that makes up to `CHUNK` steps of a world with so many places: `(state, key, knobs, capacity, steps)
-    -> (state, logs [CHUNK, ...])`."""
+    """The program that makes up to `CHUNK` steps of a world with so many places.
+
+    Its signature is `(state, key, knobs, capacity, steps) -> (state, logs [CHUNK, ...])`.
+    """
     step = make_step(structure)
 
-    def chunk(state: State, key: Any, knobs: Any, most: Any, steps: Any) -> tuple[State, Log]:
-        shapes = jax.eval_shape(step, state, key, knobs, most)[1]
+    def chunk(state: State, key: Any, knobs: Any, capacity: Any, steps: Any) -> tuple[State, Log]:
+        shapes = jax.eval_shape(step, state, key, knobs, capacity)[1]
         logs = jax.tree.map(lambda s: jnp.zeros((CHUNK, *s.shape), s.dtype), shapes)
 
         def one(i: Any, carried: tuple[State, Log]) -> tuple[State, Log]:
             state, logs = carried
-            state, log = step(state, key, knobs, most)
+            state, log = step(state, key, knobs, capacity)
             put = jax.lax.dynamic_update_index_in_dim
             return state, jax.tree.map(lambda rows, row: put(rows, row, i, 0), logs, log)
 

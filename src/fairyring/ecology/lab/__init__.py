@@ -1,25 +1,35 @@
-"""What evolved, asked under conditions that nothing else changes: assays in static fields, closed restarts, co-culture in jars.
+"""Experiments under controlled conditions: assays in static fields, closed restarts, and co-culture.
 
-All of it is the world's own step under other numbers, so nothing is measured that the world does not do.
+All of them run the world's own step with other numbers, so they measure nothing that the world does not do.
 """
 
 from fairyring.ecology.lab.assays import INDIVIDUALS, STEPS, Assay, assay
-from fairyring.ecology.lab.coculture import Jar, Mix, Population, gathered, jar, jars, scaled
+from fairyring.ecology.lab.coculture import (
+    Coculture,
+    Mix,
+    Population,
+    coculture,
+    cocultures,
+    gathered,
+    scaled,
+)
+from fairyring.ecology.lab.rates import event_rates
 from fairyring.ecology.lab.restarts import closed, colonies, persisted, sizes
 
 __all__ = [
     "INDIVIDUALS",
     "STEPS",
     "Assay",
-    "Jar",
+    "Coculture",
     "Mix",
     "Population",
     "assay",
     "closed",
+    "coculture",
+    "cocultures",
     "colonies",
+    "event_rates",
     "gathered",
-    "jar",
-    "jars",
     "persisted",
     "scaled",
     "sizes",

@@ -1,7 +1,7 @@
-"""The lab: individuals taken out of their world into a field that nothing changes, and watched.
+"""Arenas of the lab: individuals are taken out of their world, put into a static field, and tracked.
 
-Where a population lives, births happen on food, so even a blind one looks attracted to it. In the lab nobody eats, is born,
-dies or learns, and no field spreads or decays; all else is the world's own step, by the same program.
+In a living population births happen on food, so even a blind population looks attracted to it. In an arena nobody eats, is
+born, dies or learns, and no field spreads or decays. Everything else is the world's own step, run by the same program.
 """
 
 import dataclasses
@@ -17,20 +17,21 @@ from fairyring.ecology.history import compiled
 from fairyring.ecology.world import World, empty, grid, senses
 
 Shape = Literal["ridge", "patch", "flat"]
-# Concentrations at the crest and half a torus away: food that one can live on. The profile is what decay and diffusion make of a line or a point that feeds a field, an exponential, so there is a
-# slope everywhere. Far below, or where nothing changes, nobody lives for long; what a genome says of such places is hardly selected, and
-# an immortal one in the lab could stand still there for ever.
+# Concentrations at the crest and half a torus away: food that a bacterium can live on. The profile is exponential, like the
+# steady state of decay and diffusion around a source, so it slopes everywhere. At much lower concentrations, or without a
+# slope, nobody lives for long. So behaviour there is hardly under selection, and an individual that cannot die might stand
+# still there for ever.
 PEAK, EDGE = 1.0, 0.03
 
 
 @dataclass(frozen=True)
 class Arena:
-    """What the lab's fields are.
+    """The fields of an arena.
 
     Args:
-        food, signal: the shape of each.
-        sensing: False: what is felt is an arena without food and signal, while indices are of the one that is shown;
-            whatever senses of them there are, they never change.
+        food, signal: shape of each field.
+        sensing: if False, individuals sense an arena without food and signal, so their observations never change; tracks
+            still hold the fields as given.
     """
 
     food: Shape = "ridge"
@@ -40,14 +41,14 @@ class Arena:
 
 @dataclass(frozen=True)
 class Tracks:
-    """What was seen: arrays `[steps, individuals]`.
+    """Tracks of individuals in an arena: arrays `[steps, individuals]`.
 
     Attributes:
-        x, y: where each was before its step, cells.
-        level, change: what it then felt of food, 0 to 2 each.
-        tumbled, emitted: what it then did.
-        dx: how far it then went along x, cells.
-        food, signal: the lab's fields `[width, width]`.
+        x, y: position before the step, cells.
+        level, change: states of food sensed in the step, 0 to 2 each.
+        tumbled, emitted: actions in the step.
+        dx: displacement along x in the step, cells.
+        food, signal: the fields `[width, width]`.
     """
 
     x: np.ndarray
@@ -61,13 +62,13 @@ class Tracks:
     signal: np.ndarray | None
 
     def of(self, which: slice) -> "Tracks":
-        """Those of some individuals."""
+        """The tracks of some individuals."""
         each = ("x", "y", "level", "change", "tumbled", "emitted", "dx")
         return dataclasses.replace(self, **{name: getattr(self, name)[:, which] for name in each})
 
 
 def field(shape: Shape, cells: int) -> np.ndarray:
-    """A static field `[cells, cells]`: a ridge along y or a patch, both about the middle, or flat."""
+    """A static field `[cells, cells]`: a ridge along y or a patch, both centred, or flat."""
     away = np.abs(np.arange(cells) + 0.5 - cells / 2)
     distances = {
         "ridge": away[:, None] + 0 * away,
@@ -87,16 +88,16 @@ def watch(
     steps: int,
     core: int = 0,
 ) -> Tracks:
-    """Put individuals anywhere in an arena and watch them.
+    """Put individuals at random places in an arena and track them.
 
     Args:
         settings: of their world.
         genomes: `[individuals, genes]`.
-        minds: of the policy, arrays `[individuals, ...]`; what was learned stays as it is.
-        arena: where.
-        key: of what is random here.
-        steps: how long.
-        core: which core does it.
+        minds: of the policy, arrays `[individuals, ...]`; they do not change.
+        arena: the fields.
+        key: random key.
+        steps: how many.
+        core: that runs the program.
     """
     n, cells = len(genomes), settings.width
     still = _still(settings)
@@ -106,17 +107,16 @@ def watch(
     food = field(arena.food, cells)
     signal = None if arena.signal is None else field(arena.signal, cells)
     state = empty(still, still.capacity)
-    there = (
-        {} if not arena.sensing else {"food": food} if signal is None else {"food": food, "signal": signal}
-    )
-    fields = state.fields | there
+    fields = state.fields
+    if arena.sensing:
+        fields = fields | {"food": food} | ({} if signal is None else {"signal": signal})
 
     def filled(old: Any, new: Any) -> np.ndarray:
         out = np.array(old)
         out[:n] = new
         return out
 
-    felt = _feeling(settings)
+    felt = _felt()
     state = state._replace(
         fields=fields,
         alive=filled(state.alive, True),
@@ -125,33 +125,33 @@ def watch(
         ux=filled(state.ux, np.cos(angle)),
         uy=filled(state.uy, np.sin(angle)),
         energy=filled(state.energy, still.start_energy),
-        memory=filled(
-            state.memory, np.asarray(felt(fields["food"], x, y))
-        ),  # long enough here to be used to it
+        memory=filled(state.memory, np.asarray(felt(fields["food"], x, y))),  # adapted to the place
         genomes=filled(state.genomes, genomes),
         mind=jax.tree.map(filled, state.mind, minds),
     )
     program = compiled(still.structure(), still.capacity, len(core_processors(core + 1)))
-    data, knobs, most = np.asarray(jax.random.key_data(run)), still.knobs(), np.int32(still.capacity)
-    seen = []
+    data, knobs, capacity = np.asarray(jax.random.key_data(run)), still.knobs(), np.int32(still.capacity)
+    observed = []
     for _ in range(steps):
         before = state
-        state, _ = program(core, state, data, knobs, most, np.int32(1))
-        seen.append(
+        state, _ = program(core, state, data, knobs, capacity, np.int32(1))
+        observed.append(
             [
                 np.asarray(rows)[:n]
                 for rows in (before.x, before.y, before.memory, state.tumbled, state.emitted, state.x)
             ]
         )
-    xs, ys, memory, tumbled, emitted, after = (np.stack(rows) for rows in zip(*seen, strict=True))
+    xs, ys, memory, tumbled, emitted, after = (np.stack(rows) for rows in zip(*observed, strict=True))
     level, change = _states(settings, felt, food, xs, ys, memory)
     dx = (after - xs + cells / 2) % cells - cells / 2
     return Tracks(xs, ys, level, change, tumbled, emitted, dx, food, signal)
 
 
 def _spread_out(key: Any, n: int, cells: int) -> tuple[np.ndarray, np.ndarray]:
-    """Places, each anywhere, but along either axis one in each n-th of the way (a Latin hypercube; McKay et al. 1979):
-    some start far from the food and some near, in the same shares each time."""
+    """Random points with one in each n-th of either axis (a Latin hypercube; McKay et al. 1979).
+
+    So the shares that start far from the food and near it are the same each time.
+    """
     at = []
     for axis in jax.random.split(key, 2):
         order, within = jax.random.split(axis)
@@ -163,8 +163,10 @@ def _spread_out(key: Any, n: int, cells: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _still(settings: World) -> World:
-    """Settings under which nothing changes but places and headings. Of the same structure, so the program is the same; who
-    was blind stays blind."""
+    """Settings under which only positions and headings change.
+
+    Their structure is the same, so the program is too. The control "blind" stays in force.
+    """
     still: dict[str, Any] = {
         f"{name}_{what}": 0.0 for name in settings.chemicals() for what in ("decay", "diffusion")
     }
@@ -182,20 +184,16 @@ def _still(settings: World) -> World:
     return dataclasses.replace(settings, **still)
 
 
-@lru_cache(maxsize=4)
-def _feeling_at(cells: int) -> Any:
+@lru_cache(maxsize=1)
+def _felt() -> Any:
     return jax.jit(grid.felt)
 
 
-def _feeling(settings: World) -> Any:
-    return _feeling_at(settings.width)
-
-
 def _states(settings: World, felt: Any, food: np.ndarray, x: np.ndarray, y: np.ndarray, memory: np.ndarray):
-    """Level and change as the standard senses have them, whatever senses the world has."""
+    """Level and change by the standard senses, whatever senses the world has."""
     shape = x.shape
     here = np.asarray(felt(food, x.reshape(-1), y.reshape(-1))).reshape(shape)
     change = (here - memory) / (here + memory + 1e-3)
     knobs = settings.knobs()
-    told = senses.Sensed(food=here, change=change, signal=here * 0, energy=here * 0, knobs=knobs)
-    return np.asarray(senses.LEVEL.feel(told)), np.asarray(senses.CHANGE.feel(told))
+    sensed = senses.Sensed(food=here, change=change, signal=here * 0, energy=here * 0, knobs=knobs)
+    return np.asarray(senses.LEVEL.feel(sensed)), np.asarray(senses.CHANGE.feel(sensed))

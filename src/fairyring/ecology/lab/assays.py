@@ -1,7 +1,7 @@
-"""What has evolved, asked in the lab: how well individuals find food, and by what rule.
+"""Assays: how well individuals find food, and by what rule.
 
-The chemotactic index of an individual is the mean food where it was over the arena's mean food; one that feels nothing has 1
-on average, however it moves.
+The chemotactic index of an individual is the mean food at its positions over the mean food of the arena. An individual that
+senses nothing has an index of 1 on average, however it moves.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,26 +19,26 @@ from fairyring.ecology.lab.arenas import Arena, Tracks, watch
 from fairyring.ecology.world import World
 
 INDIVIDUALS, STEPS, SETTLING = 512, 1200, 400
-SLOPE = (5.0, 50.0)  # cells from the ridge's crest: where drift is measured
+SLOPE = (5.0, 50.0)  # distance from the crest of the ridge, cells, between which drift is measured
 
 
 @dataclass(frozen=True)
 class Assay:
-    """One population in the lab. Arrays are `[individuals]`; NaN where one never was in that case.
+    """The assay of a population. Arrays are `[individuals]`; NaN for an individual that was never in the situation.
 
     Attributes:
         index: chemotactic index on a ridge of food.
-        index_on_patch: on a patch.
-        index_without_sensor: on the ridge, the same individuals feeling nothing.
+        index_on_patch: on a patch of food.
+        index_without_sensor: on the ridge, for the same individuals without senses.
         contrast: P(tumble | food falling) - P(tumble | food rising).
         level_contrast: P(tumble | plenty) - P(tumble | less).
         drift: mean speed up the ridge's slope, over the speed of a run.
         run_up, run_down: mean length of runs up and down the slope, steps.
         tumbling: P(tumble).
-        emitting: P(emit) on the ridge of food; zeros where there is no signal.
+        emitting: P(emit) on the ridge of food; zeros in a world without a signal.
         emitting_on_food: P(emit | plenty) - P(emit | less).
-        index_of_signal: chemotactic index on a ridge of signal, food being flat; NaN where there is no signal.
-        probabilities: mean P(tumble) in each state of level and change `[3, 3]`, over individuals that were in it.
+        index_of_signal: chemotactic index on a ridge of signal with flat food; NaN in a world without a signal.
+        probabilities: P(tumble) in each state of level and change `[3, 3]`, over all individuals.
     """
 
     index: np.ndarray
@@ -66,27 +66,30 @@ def assay(
     cores: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Assay | None]:
-    """Each world of a run in the lab; None of a world in which nobody lives.
+    """Assay the worlds of a run in their present state.
 
     Args:
-        run: whose worlds as they are now.
-        individuals: how many are drawn of each, with replacement where fewer live; 512 by default, or as many as the
-            capacity allows.
-        steps: how long each arena is watched, of which the first `settling` do not count for indices.
-        settling: see `steps`.
-        seed: of the lab's own chance.
+        run: whose worlds to assay.
+        individuals: how many are drawn from each world, with replacement if fewer live; 512 by default, or the capacity if
+            that is less.
+        steps: in each arena.
+        settling: steps at the start that do not count for indices.
+        seed: of the lab's randomness.
         cores: how many to use; all by default.
-        progress: called with worlds done and worlds in all.
+        progress: called with the number of worlds done and their total.
+
+    Returns:
+        One assay for each world; None for an extinct world.
 
     Raises:
-        EcologyError: no individuals, or nothing left of the steps after settling.
+        EcologyError: no individuals, or no steps left after settling.
     """
     individuals = min(INDIVIDUALS, run.settings.capacity) if individuals is None else individuals
     if individuals < 1 or individuals > run.settings.capacity or not 0 <= settling < steps:
         raise EcologyError(
             "assay",
             given=f"{individuals} individuals, {steps} steps of which {settling} are for settling",
-            expected=f"1 to {run.settings.capacity} individuals, and more steps than for settling",
+            expected=f"1 to {run.settings.capacity} individuals, and more steps than those for settling",
             do="Correct them.",
         )
     room = run.settings.capacity // individuals
@@ -110,8 +113,8 @@ def assay(
                     progress(done, len(living))
 
     with ThreadPoolExecutor(cores) as pool:
-        made = iter([each for batch in pool.map(one, enumerate(batches)) for each in batch])
-    return [next(made) if len(world.living()) else None for world in run.worlds]
+        assays = iter([each for batch in pool.map(one, enumerate(batches)) for each in batch])
+    return [next(assays) if len(world.living()) else None for world in run.worlds]
 
 
 def _together(
@@ -123,7 +126,7 @@ def _together(
     address: list[int],
     core: int,
 ) -> list[Assay]:
-    """Several worlds in one arena: in the lab nobody takes notice of anybody."""
+    """Several worlds in one arena, where individuals do not affect each other."""
     key = jax.random.key(address[0])
     key = jax.random.fold_in(key, address[1])
     draw = np.random.default_rng(address)
@@ -137,13 +140,15 @@ def _together(
         *(world.minds() for world in worlds),
     )
 
-    def seen(arena: Arena, part: int) -> list[Tracks]:
+    def tracks_in(arena: Arena, part: int) -> list[Tracks]:
         key_of = jax.random.fold_in(key, part)
         together = watch(settings, genomes, minds, arena, key=key_of, steps=steps, core=core)
         return [together.of(slice(i * individuals, (i + 1) * individuals)) for i in range(len(worlds))]
 
-    ridges, patches, without = seen(Arena(), 0), seen(Arena("patch"), 1), seen(Arena(sensing=False), 2)
-    signals = seen(Arena("flat", "ridge"), 3) if "signal" in settings.chemicals() else [None] * len(worlds)
+    ridges, patches = tracks_in(Arena(), 0), tracks_in(Arena("patch"), 1)
+    without, signals = tracks_in(Arena(sensing=False), 2), [None] * len(worlds)
+    if "signal" in settings.chemicals():
+        signals = tracks_in(Arena("flat", "ridge"), 3)
     return [
         _measured(settings, *tracks, settling)
         for tracks in zip(ridges, patches, without, signals, strict=True)
@@ -174,13 +179,13 @@ def _measured(
 
 
 def index(shown: np.ndarray, tracks: Tracks, settling: int) -> np.ndarray:
-    """Mean of a field where each individual was, over the field's mean; `[individuals]`."""
+    """Mean of a field at the positions of each individual, over the mean of the field; `[individuals]`."""
     x, y = tracks.x[settling:].astype(int), tracks.y[settling:].astype(int)
     return shown[x, y].mean(0) / shown.mean()
 
 
 def share(did: np.ndarray, when: np.ndarray) -> np.ndarray:
-    """How often each individual did something when something was so; NaN where it never was. `[individuals]`"""
+    """Share of the steps with `when` in which each individual `did`; NaN without such steps. `[individuals]`"""
     times = when.sum(0)
     return np.where(times > 0, (did & when).sum(0) / np.maximum(times, 1), np.nan)
 
@@ -192,7 +197,7 @@ def drift(tracks: Tracks, settings: World) -> np.ndarray:
 
 
 def run_lengths(tracks: Tracks) -> tuple[np.ndarray, np.ndarray]:
-    """Mean length of runs up and down the slope, steps: steps without a tumble, a run each tumble; `[individuals]`."""
+    """Mean length of runs up and down the slope, in steps; a run lasts until the next tumble. `[individuals]` each."""
     towards, slope = _slope(tracks)
     runs = ~tracks.tumbled & slope
     ends = np.roll(tracks.tumbled, -1, 0) & runs
@@ -205,7 +210,7 @@ def run_lengths(tracks: Tracks) -> tuple[np.ndarray, np.ndarray]:
 
 
 def table(watched: Sequence[Tracks]) -> np.ndarray:
-    """P(tumble) in each state of level and change, over all individuals `[3, 3]`; NaN where nobody was."""
+    """P(tumble) in each state of level and change, over all individuals, `[3, 3]`; NaN for states that did not occur."""
     probabilities = np.full((3, 3), np.nan)
     for level in range(3):
         for change in range(3):
@@ -219,7 +224,7 @@ def table(watched: Sequence[Tracks]) -> np.ndarray:
 
 
 def _slope(tracks: Tracks) -> tuple[np.ndarray, np.ndarray]:
-    """How far each step went towards the crest, and whether it was on the slope."""
+    """Displacement towards the crest in each step, and whether the step was on the slope."""
     middle = len(tracks.food) / 2
     away = tracks.x - middle
     return -np.sign(away) * tracks.dx, (np.abs(away) > SLOPE[0]) & (np.abs(away) < SLOPE[1])

@@ -1,8 +1,8 @@
-"""Jars: populations that evolved apart, put together in a closed world, and counted.
+"""Co-culture: populations that evolved apart are put together in closed worlds and counted.
 
-A jar is a world whose founders are drawn from populations in given shares, placed anywhere in a fresh field with the energy
-of newcomers. It is closed: nobody comes in. Unless asked otherwise nothing mutates and nobody takes over genes, so that what
-competes stays what it was, and a label says whose descendant one is and whose genome it has alike.
+A replicate of a co-culture is called a jar: a world whose founders are drawn from populations in given shares and placed at
+random in a fresh field with the start energy. It is closed: there is no immigration, and by default no mutation or conjugation.
+So the competitors do not change, and a label stands both for descent and for the genome.
 """
 
 import dataclasses
@@ -18,19 +18,19 @@ from fairyring.core.errors import EcologyError
 from fairyring.ecology.history import Evolution, WorldRun, advance
 from fairyring.ecology.world import State, World, World2, settled
 
-STOPS = (0.1, 0.25, 0.5, 0.75, 1.0)  # of a jar's steps: when it is looked at where everybody is
+STOPS = (0.1, 0.25, 0.5, 0.75, 1.0)  # fractions of a jar's steps at which positions are recorded
 _BATCH = 48  # worlds in memory at once
-_LATE = 1 / 3  # of the steps: over the last of them a yield is taken
+_LATE = 1 / 3  # fraction of the steps, at the end, over which a yield is averaged
 
 
 @dataclass(frozen=True, eq=False)
 class Population:
-    """Individuals to draw a jar's founders from.
+    """Individuals from which the founders of a jar are drawn.
 
     Attributes:
         name: of the population.
         genomes: float32 `[individuals, genes]`.
-        minds: of the policy, arrays `[individuals, ...]`: what they have learned.
+        minds: of the policy, arrays `[individuals, ...]`; they hold what was learned.
     """
 
     name: str
@@ -39,32 +39,28 @@ class Population:
 
     @classmethod
     def of(cls, run: Evolution, world: int, name: str | None = None) -> "Population":
-        """Those alive in a world of a run, as they are.
+        """The living individuals of a world.
 
         Args:
-            run: whose world.
+            run: that the world belongs to.
             world: its number.
-            name: of the population; the world's number by default.
+            name: of the population; the number of the world by default.
 
         Raises:
             EcologyError: the run has no such world.
         """
-        if world not in run.numbers:
-            raise EcologyError(
-                "world", given=world, expected=f"one of {list(run.numbers)}", do="Choose one of the run's."
-            )
-        one = run.worlds[run.numbers.index(world)]
-        return cls(str(world) if name is None else name, one.genomes(), one.minds())
+        source = run.world(world)
+        return cls(str(world) if name is None else name, source.genomes(), source.minds())
 
 
 @dataclass(frozen=True, eq=False)
 class Mix:
-    """What goes into a jar.
+    """The composition of a co-culture.
 
     Attributes:
-        name: of the jar; with the seed it is the address of the jar's chance.
-        populations: a label each; a population may be there twice, under two labels.
-        shares: of the founders, of each label; they need not sum to 1.
+        name: of the co-culture; together with the seed it determines the random numbers.
+        populations: one for each label; the same population may stand under two labels.
+        shares: of each label among the founders; they need not sum to 1.
     """
 
     name: str
@@ -73,16 +69,16 @@ class Mix:
 
 
 @dataclass(frozen=True, eq=False)
-class Jar:
-    """What became of a mix, in some replicates.
+class Coculture:
+    """The outcome of a co-culture in some replicates (jars).
 
     Attributes:
         name: of the mix.
         labels: names of its populations.
-        steps: `[times]`, when it was counted, from 0.
-        counts: int32 `[replicates, labels, times]`, how many of each label lived.
-        population: int32 `[replicates, times]`, how many lived by the world's own count.
-        use: int64 `[replicates, labels, bins]`, where those of each label were, over all stops: see `niche_bins`.
+        steps: `[times]`, the steps at which individuals were counted, from 0.
+        counts: int32 `[replicates, labels, times]`, number of living individuals of each label.
+        population: int32 `[replicates, times]`, number of living individuals by the world's own count.
+        use: int64 `[replicates, labels, bins]`, positions of each label over all `STOPS`, binned as in `niche_bins`.
     """
 
     name: str
@@ -93,40 +89,40 @@ class Jar:
     use: np.ndarray
 
     def shares(self, at: int = -1) -> np.ndarray:
-        """Share of the first label at a time (an index of `steps`), `[replicates]`; NaN where nobody lives."""
+        """Share of the first label at a time (an index into `steps`), `[replicates]`; NaN for an extinct jar."""
         now = self.counts[:, :, at].astype(float)
         total = now.sum(1)
         return np.where(total > 0, now[:, 0] / np.maximum(total, 1), np.nan)
 
     def late_shares(self) -> np.ndarray:
-        """Share of the first label over the last third of the steps, `[replicates]`; NaN where nobody lived then."""
+        """Share of the first label over the last third of the steps, `[replicates]`; NaN if nobody lived then."""
         late = self.yields()
         total = late.sum(1)
         return np.where(total > 0, late[:, 0] / np.where(total > 0, total, 1.0), np.nan)
 
     def log_odds(self, at: int = -1) -> np.ndarray:
-        """ln((n + 1/2) / (others + 1/2)) of the first label at a time, `[replicates]`; NaN where nobody lives."""
+        """ln((n + 1/2) / (others + 1/2)) of the first label at a time, `[replicates]`; NaN for an extinct jar."""
         now = self.counts[:, :, at].astype(float)
         others = now[:, 1:].sum(1)
         odds = np.log((now[:, 0] + 0.5) / (others + 0.5))
         return np.where(now[:, 0] + others > 0, odds, np.nan)
 
     def yields(self) -> np.ndarray:
-        """Mean number of each label over the last third of the steps, `[replicates, labels]`."""
+        """Mean number of individuals of each label over the last third of the steps, `[replicates, labels]`."""
         late = self.steps >= self.steps[-1] * (1 - _LATE)
         return self.counts[:, :, late].mean(2)
 
     def index(self, step: int) -> int:
-        """Index of the last time counted at or before a step."""
+        """Index of the last count at or before a step."""
         return max(0, int(np.searchsorted(self.steps, step, "right")) - 1)
 
 
-def jar(
+def coculture(
     settings: World,
     populations: Sequence[Population],
     shares: Sequence[float],
     *,
-    name: str = "jar",
+    name: str = "jar",  # part of the random address: never change it
     founders: int = 400,
     steps: int = 3000,
     replicates: int = 20,
@@ -136,9 +132,9 @@ def jar(
     conjugation: bool = False,
     cores: int | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> Jar:
-    """One mix in `replicates` worlds: see `jars`."""
-    return jars(
+) -> Coculture:
+    """One mix of populations in `replicates` jars; see `cocultures`."""
+    return cocultures(
         settings,
         [Mix(name, tuple(populations), tuple(shares))],
         founders=founders,
@@ -153,7 +149,7 @@ def jar(
     )[0]
 
 
-def jars(
+def cocultures(
     settings: World,
     mixes: Sequence[Mix],
     *,
@@ -166,28 +162,28 @@ def jars(
     conjugation: bool = False,
     cores: int | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> list[Jar]:
-    """Put populations together, each mix in some worlds, and count them.
+) -> list[Coculture]:
+    """Put populations together, each mix in some jars, and count them.
 
-    A replicate's founders are drawn anew (without replacement while a population suffices), so what differs between
-    replicates is who was drawn, where all are, and everything that happens: a population under two labels shows how far
-    its own variety and drift go. A replicate has the same bits alone, among others, and whatever other mixes there are.
+    The founders of each replicate are drawn anew, without replacement as far as a population suffices. So replicates differ
+    in who was drawn, in positions, and in everything that happens. A population under two labels shows the effect of its own
+    variation and of drift. The bits of a replicate do not depend on other replicates or mixes.
 
     Args:
-        settings: of the jars' worlds: width, food, control and so on. `founders` and `minimum` are set here.
-        mixes: each with another name.
+        settings: of the jars; `founders` and `minimum` are overridden.
+        mixes: with different names.
         founders: of a jar.
         steps: of a jar; a multiple of `every`.
-        replicates: worlds a mix, or the numbers of those to make.
-        seed: of all chance.
-        every: steps between two counts that are kept.
-        mutation: whether genomes mutate, as the settings have it. Off, what competes stays what it was.
-        conjugation: whether genes pass between those who meet, as the settings have it: it mixes what labels tell apart.
+        replicates: how many jars for each mix, or their numbers.
+        seed: of all randomness.
+        every: steps between two recorded counts.
+        mutation: whether genomes mutate, at the rate of the settings. Without it the competitors do not change.
+        conjugation: whether genes are exchanged, at the rate of the settings. It mixes what the labels distinguish.
         cores: how many to use; all by default.
-        progress: called with steps made and steps to make.
+        progress: called with steps done and steps to do.
 
     Raises:
-        EcologyError: mixes or numbers that make no sense, or populations of other genomes than the settings'.
+        EcologyError: impossible mixes or numbers, or populations whose genomes do not fit the settings.
     """
     numbers = tuple(range(replicates)) if isinstance(replicates, int) else tuple(replicates)
     _refuse(settings, mixes, founders, steps, every, numbers)
@@ -199,36 +195,37 @@ def jars(
         conjugation=settings.conjugation if conjugation else 0.0,
     )
     todo = [(mix, number) for mix in mixes for number in numbers]
-    kept: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    counted: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     for first in range(0, len(todo), _BATCH):
         batch = todo[first : first + _BATCH]
         before = first * steps
 
-        def watch(_: Any, made: int, before: int = before) -> None:
+        def watch(_: Any, done: int, before: int = before) -> None:
             if progress is not None:
-                progress(before + made, len(todo) * steps)
+                progress(before + done, len(todo) * steps)
 
-        kept += _counted(closed, batch, steps, every, seed, cores, watch)
+        counted += _counted(closed, batch, steps, every, seed, cores, watch)
     times = np.arange(0, steps + 1, every)
-    made = []
+    outcomes = []
     for i, mix in enumerate(mixes):
-        rows = kept[i * len(numbers) : (i + 1) * len(numbers)]
+        rows = counted[i * len(numbers) : (i + 1) * len(numbers)]
         counts, population, use = (np.stack(each) for each in zip(*rows, strict=True))
-        made.append(Jar(mix.name, tuple(p.name for p in mix.populations), times, counts, population, use))
-    return made
+        labels = tuple(p.name for p in mix.populations)
+        outcomes.append(Coculture(mix.name, labels, times, counts, population, use))
+    return outcomes
 
 
 def gathered(populations: Mapping[str, tuple[Evolution, int]]) -> Evolution:
-    """Worlds of several runs as one run, their numbers from 0 in order: all will live by the first one's settings.
+    """Worlds of several runs as one run with the settings of the first, numbered from 0 in order.
 
     Args:
-        populations: by a name for errors, the run that each is of and its number there.
+        populations: by a name for errors: the run, and the number of the world in it.
 
     Raises:
-        EcologyError: bodies or minds of two kinds. How large and rich their worlds were may differ.
+        EcologyError: worlds with different bodies or minds. Their sizes and food may differ.
     """
     names, runs = list(populations), [run for run, _ in populations.values()]
-    worlds = [run.worlds[run.numbers.index(number)] for run, number in populations.values()]
+    worlds = [run.world(number) for run, number in populations.values()]
     first = runs[0].settings
     for name, run in zip(names, runs, strict=True):
         ours, theirs = (
@@ -249,19 +246,19 @@ def gathered(populations: Mapping[str, tuple[Evolution, int]]) -> Evolution:
                 name,
                 given="a population of another kind of world",
                 expected=f"the kind of {names[0]}: the same senses, policy, events, costs and rates",
-                do="Put populations together that can live in one world.",
+                do="Choose populations that can live in one world.",
             )
     return Evolution(first, runs[0].seed, tuple(range(len(worlds))), tuple(worlds))
 
 
 def scaled(settings: World, scale: float) -> World:
-    """The same world on `scale` times the width: influx, sources, capacity and founders go with the area.
+    """The same world with `scale` times the width; influx, sources, capacity and founders scale with the area.
 
-    Densities and `rho` stay what they were; of fewer bacteria, drift is stronger. Sources are a whole number, so each may
+    Densities and `rho` do not change. Drift is stronger among fewer bacteria. The number of sources is rounded, so each may
     give a little more or less.
 
     Raises:
-        EcologyError: nothing is left of it.
+        EcologyError: the scaled world is too small.
     """
     area = scale * scale
     return dataclasses.replace(
@@ -276,7 +273,7 @@ def scaled(settings: World, scale: float) -> World:
 
 
 def niche_bins(settings: World) -> tuple[str, ...]:
-    """What the bins of `Jar.use` are: five classes of food where one is, in World2 by three of signal."""
+    """Names of the bins of `Coculture.use`: five classes of food at the position, in World2 times three of signal."""
     food = [f"food < {edge:.3g}" for edge in _food_edges(settings)]
     food.append(f"food >= {_food_edges(settings)[-1]:.3g}")
     if not isinstance(settings, World2):
@@ -312,7 +309,7 @@ def _refuse(
     names = [mix.name for mix in mixes]
     if not mixes or len(set(names)) < len(names):
         raise EcologyError(
-            "mixes", given=names, expected="one or more, each with a name of its own", do="Rename."
+            "mixes", given=names, expected="one or more with different names", do="Rename them."
         )
     for mix in mixes:
         if len(mix.shares) != len(mix.populations) or not mix.shares or min(mix.shares) <= 0:
@@ -320,11 +317,11 @@ def _refuse(
                 f"shares of {mix.name!r}",
                 given=f"{mix.shares} for {len(mix.populations)} populations",
                 expected="one above 0 for each",
-                do="Leave out who is not there.",
+                do="Leave out populations without a share.",
             )
         if founders < len(mix.populations):
             raise EcologyError(
-                "founders", given=founders, expected=f"at least {len(mix.populations)}", do="Take more."
+                "founders", given=founders, expected=f"at least {len(mix.populations)}", do="Ask for more."
             )
         for one in mix.populations:
             if one.genomes.ndim != 2 or not len(one.genomes) or one.genomes.shape[1] != settings.genes:
@@ -345,7 +342,7 @@ def _counted(
     cores: int | None,
     watch: Callable[[Any, int], None],
 ) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Of each replicate its counts, the world's own count, and where its labels were."""
+    """For each replicate, the counts of its labels, the world's own count, and the binned positions of its labels."""
     worlds, labels = [], []
     for mix, number in batch:
         key = _key(seed, mix, number)
@@ -357,19 +354,19 @@ def _counted(
     for stop in sorted({max(1, round(part * steps)) for part in STOPS}):
         start = sum(world.steps for world in worlds)
         worlds, _ = advance(
-            settings, worlds, stop, cores=cores, watch=lambda ws, made, start=start: watch(ws, start + made)
+            settings, worlds, stop, cores=cores, watch=lambda ws, done, start=start: watch(ws, start + done)
         )
-        for world, of, seen in zip(worlds, labels, use, strict=True):
+        for world, of, binned in zip(worlds, labels, use, strict=True):
             label = of[world.lineage.founder()[world.uids()]]
-            np.add.at(seen, (label, _bins(settings, world)), 1)
-    out = []
-    for (mix, _), world, of, seen in zip(batch, worlds, labels, use, strict=True):
+            np.add.at(binned, (label, _bins(settings, world)), 1)
+    rows = []
+    for (mix, _), world, of, binned in zip(batch, worlds, labels, use, strict=True):
         counts = np.zeros((len(mix.populations), steps + 1), np.int32)
-        found = world.lineage.count(of[world.lineage.founder()], steps)
-        counts[: len(found)] = found
+        present = world.lineage.count(of[world.lineage.founder()], steps)
+        counts[: len(present)] = present
         own = np.concatenate([[settings.founders], world.numbers[:, 0]]).astype(np.int32)
-        out.append((counts[:, ::every], own[::every], seen))
-    return out
+        rows.append((counts[:, ::every], own[::every], binned))
+    return rows
 
 
 def _key(seed: int, mix: Mix, number: int) -> Any:
@@ -378,10 +375,10 @@ def _key(seed: int, mix: Mix, number: int) -> Any:
 
 
 def _filled(settings: World, mix: Mix, key: Any) -> tuple[State, np.ndarray]:
-    """A world at its start with individuals of the mix, and the label of each founder."""
+    """A world at its start with founders drawn from the mix, and the label of each founder."""
     draw = np.random.default_rng(np.asarray(jax.random.key_data(key)).tolist())
     label = np.repeat(np.arange(len(mix.shares)), _sizes(mix.shares, settings.founders))
-    # Places are shuffled: where too many divide at once, the lowest places come first.
+    # Places are shuffled, so that the order of places favours no label.
     order = draw.permutation(settings.founders)
     picks = [
         draw.choice(len(one.genomes), count, replace=count > len(one.genomes))
@@ -397,7 +394,7 @@ def _filled(settings: World, mix: Mix, key: Any) -> tuple[State, np.ndarray]:
 
 
 def _sizes(shares: Sequence[float], n: int) -> np.ndarray:
-    """Whole numbers that sum to `n`, each at least 1, nearest to the shares (by largest remainder)."""
+    """Whole numbers from 1 that sum to `n`, as near to the shares as possible (largest remainder)."""
     exact = np.asarray(shares, float) / np.sum(shares) * n
     sizes = np.maximum(np.floor(exact).astype(int), 1)
     while sizes.sum() != n:
@@ -408,7 +405,7 @@ def _sizes(shares: Sequence[float], n: int) -> np.ndarray:
 
 
 def _bins(settings: World, world: WorldRun) -> np.ndarray:
-    """Bin of each of the living, in the order of `WorldRun.living`: by the chemicals in its cell."""
+    """The bin of each living individual, in the order of `WorldRun.living`, by the chemicals in its cell."""
     state, places = world.state, world.living()
     x, y = (np.asarray(axis)[places].astype(int) % settings.width for axis in (state.x, state.y))
     food = np.searchsorted(_food_edges(settings), np.asarray(state.fields["food"])[x, y], "right")

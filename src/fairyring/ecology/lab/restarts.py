@@ -1,7 +1,7 @@
-"""A population taken out of its world and settled in new ones: does it last, and what does each of its rewards do for it?
+"""Restarts: a population is taken out of its world and settled in new ones, to see whether it persists.
 
-A restart is closed: nobody comes in from outside, and unless one says so nothing mutates, so what is asked is what
-was there, not what might still evolve.
+A restart is closed: there is no immigration, and by default no mutation. So it tests the population as it was, and not what
+might still evolve.
 """
 
 import dataclasses
@@ -14,13 +14,13 @@ import numpy as np
 from fairyring.ecology.history import Evolution, WorldRun, advance, world_key
 from fairyring.ecology.world import World, settled
 
-RESTART = 0x52455354  # part of the address of what is random here
+RESTART = 0x52455354  # part of the address of all random numbers of restarts
 
 Change = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 
 def closed(settings: World, **changes: Any) -> World:
-    """Settings without newcomers, mutation and conjugation, but for `changes`."""
+    """Settings without immigration, mutation, conjugation and control, and with `changes`."""
     return dataclasses.replace(
         settings, **{"minimum": 0, "mutation_rate": 0.0, "conjugation": 0.0, "control": "none"} | changes
     )
@@ -38,12 +38,12 @@ def colonies(
     """New worlds settled from each world of a run, `replicates` of each, world by world.
 
     Args:
-        run: whose worlds as they are now; one in which nobody lives gives empty worlds.
+        run: whose worlds to settle from, in their present state; an extinct world gives empty worlds.
         settings: of the new worlds; they may differ from the run's in numbers.
-        seed: of what is random here; places and sources are the same for the same seed, world and replicate.
+        seed: of all randomness; positions and sources are equal for equal seed, world and replicate.
         replicates: of each world.
-        change: of the founders' genomes, `(genomes [founders, genes], generator) -> genomes`.
-        naive: founders know nothing of what those they are copies of have learned.
+        change: applied to the founders' genomes, `(genomes [founders, genes], generator) -> genomes`.
+        naive: whether founders are untrained, without what the originals have learned.
     """
     new = []
     for number, world in zip(run.numbers, run.worlds, strict=True):
@@ -66,27 +66,29 @@ def colonies(
 def persisted(
     run: Evolution, *, seed: int, replicates: int = 10, generations: float = 10, watch: Any = None
 ) -> list[list[bool]]:
-    """Whether closed restarts of each world last some generations: `[worlds][replicates]`; False where there are none, for
-    nobody was born in the second half of the world's time.
+    """Whether closed restarts of each world persist for some generations, `[worlds][replicates]`.
+
+    They count as not persisting if nobody was born in the second half of the world's history, where there is no generation
+    length.
 
     Args:
-        run: whose worlds as they are now.
+        run: whose worlds to restart, in their present state.
         seed: of the restarts.
         replicates: of each world.
-        generations: that one has to last; each of as many steps as in that world so far.
-        watch: as of `advance`.
+        generations: for which a restart has to persist; their length is that of the world so far.
+        watch: as in `advance`.
     """
     settings = closed(run.settings)
     new = colonies(run, settings, seed=seed, replicates=replicates)
-    lasting = []
+    persisting = []
     for i, world in enumerate(run.worlds):
         length = world.lineage.generation_length(after=world.steps // 2)
         steps = int(np.ceil(generations * length)) if np.isfinite(length) else 0
         after, _ = advance(settings, new[i * replicates : (i + 1) * replicates], steps, watch=watch)
-        lasting.append([bool(steps and len(colony.living())) for colony in after])
-    return lasting
+        persisting.append([bool(steps and len(colony.living())) for colony in after])
+    return persisting
 
 
 def sizes(worlds: Sequence[WorldRun], last: int) -> np.ndarray:
-    """Mean population over each world's last steps, `[worlds]`."""
+    """Mean population over the last steps of each world, `[worlds]`."""
     return np.array([world.numbers[-last:, 0].mean() for world in worlds])

@@ -1,4 +1,4 @@
-"""The studies of world 1 and world 2: evolved worlds beside their controls, in the lab, and the decision."""
+"""The studies of world 1 and world 2: evolved worlds and their controls in the lab, and the decision."""
 
 import dataclasses
 import os
@@ -10,22 +10,23 @@ from typing import Any
 from fairyring.core.errors import EcologyError
 from fairyring.ecology import analysis
 from fairyring.ecology.analysis import asked_of
-from fairyring.ecology.history import Evolution, fingerprint
+from fairyring.ecology.history import LATE, Evolution, fingerprint
 from fairyring.ecology.lab import STEPS as LAB_STEPS
 from fairyring.ecology.lab import Assay, assay
-from fairyring.ecology.studies.rewards import LATE, Lab, mean_of, worth
-from fairyring.ecology.studies.study import Arm, Told, conduct, part, plain
+from fairyring.ecology.results import plain
+from fairyring.ecology.studies.rewards import Lab, mean_of, worth
+from fairyring.ecology.studies.study import Arm, Progress, conduct, part
 from fairyring.ecology.world import World, World1, World2, q_learning
 
-# In unrelated worlds, the no-inheritance control, children have random rewards, as in scrambled ones, and nothing of what
-# their parents learned.
-ARMS = ("evolved", "scrambled", "blind", "unrelated")
+# The no-inheritance control: children get random rewards, as in scrambled worlds, and nothing that their parents learned.
+NO_INHERITANCE = "no-inheritance"
+ARMS = ("evolved", "scrambled", "blind", NO_INHERITANCE)
 STEPS = 24_000
 
 
 @dataclass(frozen=True)
 class ChemotaxisStudy:
-    """Whether chemotaxis evolves, and of world 2 which rewards do; see `study_world1` and `study_world2`."""
+    """Whether chemotaxis evolves, and in world 2 which rewards evolve; see `study_world1` and `study_world2`."""
 
     kind: str
     settings: World
@@ -44,7 +45,7 @@ class ChemotaxisStudy:
             )
         sizes = dict(zip(ARMS, (*counts, self.controls), strict=True))
         if not _keeps_what_was_learned(self.settings):
-            del sizes["unrelated"]
+            del sizes[NO_INHERITANCE]
         return tuple(
             Arm(
                 name,
@@ -56,28 +57,28 @@ class ChemotaxisStudy:
             for name, count in sizes.items()
         )
 
-    def decide(self, runs: Mapping[str, Evolution], say: Told, cores: int | None) -> dict[str, Any]:
+    def decide(self, runs: Mapping[str, Evolution], progress: Progress, cores: int | None) -> dict[str, Any]:
         for arm, run in runs.items():
-            inhabited = sum(bool(len(world.living())) for world in run.worlds)
-            if inhabited < 3:
+            surviving = sum(bool(len(world.living())) for world in run.worlds)
+            if surviving < 3:
                 raise EcologyError(
                     f"{arm} worlds",
-                    given=f"{inhabited} of {len(run.worlds)} inhabited at step {run.steps}",
+                    given=f"{surviving} of {len(run.worlds)} alive at step {run.steps}",
                     expected="three or more",
-                    do="Make living easier (food_influx, minimum); the runs are kept.",
+                    do="Make survival easier (food_influx, minimum); the runs are kept.",
                 )
         lab = partial(assay, steps=self.lab_steps, settling=self.lab_steps // 3, seed=self.seed)
         assays = {}
         for arm, run in runs.items():
-            say(f"{arm} worlds in the lab", 0, len(run.worlds))
-            assays[arm] = lab(run, progress=part(say, f"{arm} worlds in the lab"))
-        found = {
+            progress(f"{arm} worlds in the lab", 0, len(run.worlds))
+            assays[arm] = lab(run, progress=part(progress, f"{arm} worlds in the lab"))
+        results = {
             "steps": self.steps,
             "arms": {arm: _arm(runs[arm], assays[arm]) for arm in runs},
             "decisions": _decisions(assays)
             | {"blind_sensing_again": _sensing_again(runs["blind"], assays, lab)},
         }
-        return found | (worth(runs, assays, lab, self.seed, say) if self.kind == "v2" else {})
+        return results | (worth(runs, assays, lab, self.seed, progress) if self.kind == "v2" else {})
 
 
 def study_world1(
@@ -90,29 +91,29 @@ def study_world1(
     steps: int = STEPS,
     lab_steps: int = LAB_STEPS,
     seed: int = 0,
-    told: Told | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Whether chemotaxis evolves in world 1: evolved worlds beside worlds of scrambled heredity and blind ones.
+    """Whether chemotaxis evolves in world 1: evolved worlds against worlds with scrambled heredity and blind worlds.
 
     Args:
         out: folder of the study.
         settings: of the evolved worlds.
-        worlds, controls, blind: how many of each arm; four or more.
+        worlds, controls, blind: how many worlds each arm has (evolved, scrambled, blind); four or more.
         steps: of each world.
-        lab_steps: for how long each arena of the lab is watched; the first third is for settling.
-        seed: of all chance; each arm has worlds of its own.
-        told: called with what is being done and how far it is.
+        lab_steps: for how many steps each arena of the lab is watched; the first third is for settling.
+        seed: of all randomness; each arm has its own worlds.
+        progress: called with what is being done, how much of it is done, and how much there is.
 
     Returns:
-        What `study.json` holds: for each arm its worlds with their assays, the decision for each world, the decision for
-        the configuration, and the error rate of the decision on the scrambled worlds.
+        The contents of `study.json`: for each arm its worlds with their assays, the decision for each world, the decision
+        for the configuration, and the error rate of the decision on the scrambled worlds.
 
     Raises:
-        EcologyError: too few worlds, or fewer than three of an arm in which anybody lives at the end.
+        EcologyError: too few worlds, or an arm with fewer than three surviving worlds.
         RunMismatch: the folder holds runs of other settings or another seed, or longer ones.
     """
     study = ChemotaxisStudy("v1", settings or World1(), worlds, controls, blind, steps, lab_steps, seed)
-    return plain(conduct(study, out, progress=told))
+    return plain(conduct(study, out, progress=progress))
 
 
 def study_world2(
@@ -125,18 +126,20 @@ def study_world2(
     steps: int = STEPS,
     lab_steps: int = LAB_STEPS,
     seed: int = 0,
-    told: Told | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Which rewards evolve in world 2, and what they are worth: as `study_world1`, and besides the viability of each evolved
-    world, the table of rewards over the viable ones, relearning, and the knock-out of each reward.
+    """Which rewards evolve in world 2, and what they are worth.
 
-    Where children keep what their parents learned, scrambling rewards leaves that heredity in place. So there is a fourth
-    arm, as large as the scrambled one: unrelated worlds, in which a child has nothing of its parent.
+    It measures what `study_world1` does, and in addition the viability of each evolved world, the table of rewards over the
+    viable ones, relearning, and the knock-out of each reward.
 
-    Args: as of `study_world1`.
+    Where children keep what their parents learned, scrambling the rewards leaves that inheritance in place. So there is a
+    fourth arm, as large as the scrambled one: the no-inheritance control, in which a child gets nothing of its parent.
+
+    Arguments, result and errors as in `study_world1`.
     """
     study = ChemotaxisStudy("v2", settings or World2(), worlds, controls, blind, steps, lab_steps, seed)
-    return plain(conduct(study, out, progress=told))
+    return plain(conduct(study, out, progress=progress))
 
 
 def _keeps_what_was_learned(settings: World) -> bool:
@@ -149,20 +152,20 @@ def _keeps_what_was_learned(settings: World) -> bool:
 def _of_arm(settings: World, arm: str) -> World:
     if arm == "evolved":
         return settings
-    if arm == "unrelated":
+    if arm == NO_INHERITANCE:
         return dataclasses.replace(settings, control="scrambled", policy=q_learning(), retention=0.0)
     return dataclasses.replace(settings, control=arm)
 
 
 def _arm(run: Evolution, assays: list[Assay | None]) -> dict[str, Any]:
-    """An arm's worlds, each a row of numbers; means over individuals are means of the lab."""
+    """The worlds of an arm, each a row of numbers; numbers of the lab are means over individuals."""
     metrics, rows = run.metrics, []
     for i, (number, world, lab) in enumerate(zip(run.numbers, run.worlds, assays, strict=True)):
         late = {name: float(metrics[name][i, -LATE:].mean()) for name in metrics}
         row = {
             "world": number,
             "population": late["population"],
-            "newcomers": late["newcomers"],
+            "immigrants": late["immigrants"],
             "tumbling": late["tumbles"] / max(late["population"], 1e-9),
             "emission": late["emitters"] / max(late["population"], 1e-9),
             "waiting": late["waiting"],
@@ -188,7 +191,7 @@ def _arm(run: Evolution, assays: list[Assay | None]) -> dict[str, Any]:
 
 
 def _decisions(assays: dict[str, list[Assay | None]]) -> dict[str, Any]:
-    """The stated decision for each world of each arm, for the configuration, and how often it errs."""
+    """The decision for each world of each arm and for the configuration, and its error rate."""
     asked = {arm: [None if lab is None else asked_of(lab) for lab in of] for arm, of in assays.items()}
     living = {arm: [each for each in of if each is not None] for arm, of in asked.items()}
     controls = living["scrambled"]
@@ -201,17 +204,19 @@ def _decisions(assays: dict[str, list[Assay | None]]) -> dict[str, Any]:
             for each in asked[arm]
         ]
 
-    def passed(made: list[analysis.Decision | None]) -> int:
-        return sum(d is not None and d.verdict for d in made)
+    def passed(decisions: list[analysis.Decision | None]) -> int:
+        return sum(d is not None and d.verdict for d in decisions)
 
     worlds = {arm: of(arm, controls) for arm in asked}
-    # Where learning is passed on scrambled worlds are no controls without heredity, but unrelated ones are.
-    beside = {arm: of(arm, living["unrelated"]) for arm in asked if "unrelated" in living}
+    # Where children keep what was learned, scrambled worlds still have heredity; the no-inheritance control has none.
+    beside = {arm: of(arm, living[NO_INHERITANCE]) for arm in asked if NO_INHERITANCE in living}
     return {
         "worlds": worlds,
-        "passed": {arm: passed(made) for arm, made in worlds.items()},
+        "passed": {arm: passed(decisions) for arm, decisions in worlds.items()},
         **(
-            {"passed_beside_unrelated": {arm: passed(made) for arm, made in beside.items()}} if beside else {}
+            {f"passed_beside_{NO_INHERITANCE}": {arm: passed(decisions) for arm, decisions in beside.items()}}
+            if beside
+            else {}
         ),
         "configuration": analysis.chemotaxis_in_configuration(living["evolved"], controls),
         **{
@@ -224,8 +229,10 @@ def _decisions(assays: dict[str, list[Assay | None]]) -> dict[str, Any]:
 
 
 def _sensing_again(run: Evolution, assays: dict[str, list[Assay | None]], lab: Lab) -> int:
-    """How many blind worlds would pass if their inhabitants were given back their own observations: nothing was selected
-    there, but one table may have taken over by drift, and a table at random may climb."""
+    """How many blind worlds would pass if each bacterium were given back its own observations.
+
+    Nothing was selected for there. But one table may have taken over by drift, and a random table may climb.
+    """
     seeing = dataclasses.replace(run, settings=dataclasses.replace(run.settings, control="none"))
     controls = [asked_of(lab) for lab in assays["scrambled"] if lab is not None]
     labs = [each for each in lab(seeing) if each is not None]

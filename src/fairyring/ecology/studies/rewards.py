@@ -1,4 +1,4 @@
-"""What rewards evolved in world 2 and what they are worth: their table, learned again from nothing, beside the same rewards on other events, and each left out."""
+"""Which rewards evolved in world 2 and what they are worth: their table, relearning, permuted rewards, and knock-outs."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -10,29 +10,28 @@ import numpy as np
 from fairyring import statistics
 from fairyring.ecology import analysis
 from fairyring.ecology.analysis import QUIET_GENERATIONS
-from fairyring.ecology.history import Evolution, WorldRun, advance
+from fairyring.ecology.history import LATE, Evolution, WorldRun, advance
 from fairyring.ecology.lab import Assay, closed, colonies, persisted, sizes
-from fairyring.ecology.studies.study import Told
+from fairyring.ecology.studies.study import Progress
 from fairyring.ecology.world import NUMBERS, q_learning
 
 Lab = Callable[..., list[Assay | None]]
-LATE = 2000  # steps at the end over which populations are averaged
-# The signs of evolved rewards as the lecture shows them (Agüera y Arcas 2020): with large error bars, all populations viable.
+# The signs of evolved rewards in the lecture (Agüera y Arcas 2020), where error bars are large and all populations viable.
 LECTURE = {"eat": 1, "encounter": 1, "hungry": -1, "near death": -1, "emitted": -1}
-LIVING = 800  # steps of relearning: about two lives
-LASTING, LAST = 2000, 1000  # steps of a knock-out, and how many of them count
+RELEARNING = 800  # steps: about two lifetimes
+KNOCK_OUT, COUNTED = 2000, 1000  # steps of a knock-out, and how many of them count, at its end
 
 
 @dataclass(frozen=True)
 class Paired:
-    """A difference between two arms, world by world.
+    """A difference between two arms, paired by world.
 
     Attributes:
-        name: what differs.
-        ours, theirs: of each world, `[worlds]`.
+        name: of the quantity.
+        ours, theirs: its values in the two arms, `[worlds]`.
         mean: of the differences, with its BCa interval.
-        p: of the sign-flip test of the differences, two-sided.
-        p_holm: adjusted for all differences asked at once.
+        p: of the two-sided sign-flip test of the differences.
+        p_holm: adjusted for all differences of the family.
     """
 
     name: str
@@ -44,19 +43,21 @@ class Paired:
 
 
 def paired(name: str, ours: np.ndarray, theirs: np.ndarray, seed: int = 0) -> Paired:
-    """Compare two arms whose worlds belong together; a world without a value in one of them is left out. Where none is left there
-    is no mean, and p is 1."""
+    """Compare two arms whose worlds are paired, leaving out worlds without a value in one of them.
+
+    If no world is left there is no mean, and p is 1.
+    """
     both = np.isfinite(ours) & np.isfinite(theirs)
     if not both.any():
-        nothing = statistics.Interval(np.nan, -np.inf, np.inf, 0.95, 0, "too few")
-        return Paired(name, [], [], nothing, 1.0, 1.0)
+        unknown = statistics.Interval(np.nan, -np.inf, np.inf, 0.95, 0, "too few")
+        return Paired(name, [], [], unknown, 1.0, 1.0)
     apart = (ours - theirs)[both]
     p = statistics.sign_flip_p(apart, seed)
     return Paired(name, ours[both].tolist(), theirs[both].tolist(), statistics.bca_interval(apart), p, p)
 
 
 def adjusted(rows: Sequence[Paired]) -> tuple[Paired, ...]:
-    """The same comparisons, asked at once (Holm 1979)."""
+    """The comparisons as one family, p adjusted after Holm (1979)."""
     return tuple(
         dataclasses.replace(row, p_holm=float(p))
         for row, p in zip(rows, statistics.holm([row.p for row in rows]), strict=True)
@@ -66,17 +67,17 @@ def adjusted(rows: Sequence[Paired]) -> tuple[Paired, ...]:
 def relearning(
     run: Evolution, lab: Callable[..., list[Assay | None]], *, seed: int, watch: Any = None
 ) -> tuple[Paired, ...]:
-    """Individuals that know nothing, with their evolved rewards and with the same numbers on other events.
+    """Untrained individuals with their evolved rewards, against the same rewards assigned to other events.
 
-    Both arms live `LIVING` steps in closed worlds in which children know nothing either, whatever their heredity was; then
-    they go to the lab. Each world has its own permutation, without a fixed event.
+    Both arms live `RELEARNING` steps in closed worlds in which children are untrained too, whatever their heredity was. Then
+    they are assayed. Each world has its own permutation of events, without a fixed point.
     """
     events = len(run.settings.events)
 
-    def kept(genomes: np.ndarray, draw: np.random.Generator) -> np.ndarray:
+    def original(genomes: np.ndarray, draw: np.random.Generator) -> np.ndarray:
         return genomes[:, :events]
 
-    def moved(genomes: np.ndarray, draw: np.random.Generator) -> np.ndarray:
+    def permuted(genomes: np.ndarray, draw: np.random.Generator) -> np.ndarray:
         order = np.arange(events)
         while (order == np.arange(events)).any():
             order = draw.permutation(events)
@@ -84,10 +85,9 @@ def relearning(
 
     settings = closed(run.settings, policy=q_learning(), retention=0.0)
     arms = []
-    for change in (kept, moved):
-        worlds, _ = advance(
-            settings, colonies(run, settings, seed=seed, change=change, naive=True), LIVING, watch=watch
-        )
+    for change in (original, permuted):
+        start = colonies(run, settings, seed=seed, change=change, naive=True)
+        worlds, _ = advance(settings, start, RELEARNING, watch=watch)
         arms.append((worlds, lab(Evolution(settings, seed, run.numbers, tuple(worlds)))))
     (own, seen), (other, other_seen) = arms
     rows = []
@@ -102,9 +102,9 @@ def relearning(
 
 
 def knock_outs(run: Evolution, *, seed: int, watch: Any = None) -> tuple[Paired, ...]:
-    """The population without each reward over the population with all of them, as logarithms, world by world.
+    """Log population without each reward against log population with all of them, paired by world.
 
-    Closed worlds of `LASTING` steps whose founders know nothing; what they then learn is kept as in their world.
+    Measured in closed worlds of `KNOCK_OUT` steps whose founders are untrained; heredity is that of the run.
     """
     settings = closed(run.settings)
 
@@ -116,27 +116,31 @@ def knock_outs(run: Evolution, *, seed: int, watch: Any = None) -> tuple[Paired,
             return genomes
 
         start = colonies(run, settings, seed=seed, change=without, naive=True)
-        return np.log1p(sizes(advance(settings, start, LASTING, watch=watch)[0], LAST))
+        return np.log1p(sizes(advance(settings, start, KNOCK_OUT, watch=watch)[0], COUNTED))
 
-    whole = arm(None)
-    rows = [paired(event.name, arm(i), whole) for i, event in enumerate(run.settings.events)]
+    with_all = arm(None)
+    rows = [paired(event.name, arm(i), with_all) for i, event in enumerate(run.settings.events)]
     return adjusted(rows)
 
 
 def worth(
-    runs: Mapping[str, Evolution], assays: Mapping[str, list[Assay | None]], lab: Lab, seed: int, say: Told
+    runs: Mapping[str, Evolution],
+    assays: Mapping[str, list[Assay | None]],
+    lab: Lab,
+    seed: int,
+    progress: Progress,
 ) -> dict[str, Any]:
-    """What there is to say of world 2's rewards."""
+    """The parts of `study.json` about the rewards of world 2."""
     run = runs["evolved"]
     events = [event.name for event in run.settings.events]
 
     def watch(what: str) -> Callable[[Any, int], None]:
-        return lambda worlds, made: say(what, made, 0)
+        return lambda worlds, done: progress(what, done, 0)
 
     lasted = persisted(run, seed=seed, watch=watch("closed restarts, steps"))
     classes = [_class(world, restarts, run.steps) for world, restarts in zip(run.worlds, lasted, strict=True)]
     viable = [i for i, of in enumerate(classes) if of == "viable"]
-    found: dict[str, Any] = {
+    results: dict[str, Any] = {
         "viability": {"classes": classes, "restarts_that_lasted": [sum(of) for of in lasted]}
     }
     rewards = {
@@ -145,13 +149,13 @@ def worth(
     }
     dummy = "dummy" if "dummy" in events else events[-1]
     if len(viable) >= 3:
-        found["rewards"] = {
+        results["rewards"] = {
             "events": events,
             "worlds": rewards["evolved"][viable],
             "table": analysis.reward_table(rewards["evolved"][viable], events, dummy, expected_sign=LECTURE),
             "controls": {
                 arm: _without_heredity(rewards["evolved"][viable], rewards[arm], events, dummy)
-                for arm in ("scrambled", "unrelated")
+                for arm in ("scrambled", "no-inheritance")
                 if arm in rewards
             },
         }
@@ -163,27 +167,27 @@ def worth(
         )
         for arm, of in runs.items()
     }
-    found["against_controls"] = {
+    results["against_controls"] = {
         name: {arm: _apart(late["evolved"][i], late[arm][i]) for arm in runs if arm != "evolved"}
         for i, name in enumerate(("population", "emission"))
     }
-    found["relearning"] = relearning(run, lab, seed=seed, watch=watch("relearning, steps"))
-    found["knock_outs"] = knock_outs(run, seed=seed, watch=watch("knock-outs, steps"))
-    found["learned_in_life"] = _inherited(run, assays["evolved"], lab, seed)
-    return found
+    results["relearning"] = relearning(run, lab, seed=seed, watch=watch("relearning, steps"))
+    results["knock_outs"] = knock_outs(run, seed=seed, watch=watch("knock-outs, steps"))
+    results["learned_in_life"] = _learned_in_life(run, assays["evolved"], lab, seed)
+    return results
 
 
 def _class(world: WorldRun, restarts: list[bool], steps: int) -> str:
-    """A world's viability; "too short" where it was not run for long enough to say."""
+    """The viability of a world; "too short" if it did not run for long enough to decide."""
     length = world.lineage.generation_length(after=steps // 2)
-    newcomers, waiting = (world.numbers[:, NUMBERS.index(name)] for name in ("newcomers", "waiting"))
+    immigrants, waiting = (world.numbers[:, NUMBERS.index(name)] for name in ("immigrants", "waiting"))
     if not np.isfinite(length):  # nobody was born in the second half of the run
         length = steps / QUIET_GENERATIONS
         restarts = [False] * len(restarts)
-    if len(world.living()) and length * QUIET_GENERATIONS > steps and not newcomers.any():
+    if len(world.living()) and length * QUIET_GENERATIONS > steps and not immigrants.any():
         return "too short"
     return analysis.viability(
-        newcomers,
+        immigrants,
         length,
         restarts,
         overflow=int(waiting[-LATE:].sum()),
@@ -191,20 +195,23 @@ def _class(world: WorldRun, restarts: list[bool], steps: int) -> str:
     )
 
 
-def _inherited(run: Evolution, labs: list[Assay | None], lab: Lab, seed: int) -> Any:
-    """How much of what the lab sees is learned: the same individuals beside the same that know nothing."""
+def _learned_in_life(run: Evolution, labs: list[Assay | None], lab: Lab, seed: int) -> Any:
+    """How much of the index is learned: the same individuals as they are, and untrained."""
     settings = closed(run.settings)
     naive = Evolution(settings, seed, run.numbers, tuple(colonies(run, settings, seed=seed, naive=True)))
-    with_it, without = (
+    trained, untrained = (
         np.array([np.nan if each is None else mean_of(each.index) for each in of])
         for of in (labs, lab(naive))
     )
-    return adjusted([paired("chemotactic index, with and without what was learned", with_it, without)])
+    return adjusted([paired("chemotactic index, with and without what was learned", trained, untrained)])
 
 
 def _without_heredity(ours: np.ndarray, theirs: np.ndarray, events: list[str], dummy: str) -> dict[str, Any]:
-    """The rewards of worlds in which none is inherited, `[worlds, events]`, and how far ours are from them, each a vector of
-    length 1: signs tell who is alive, which selects in either; what heredity adds is the distance between the two."""
+    """The rewards of worlds in which rewards are not inherited, `[worlds, events]`, and how far ours are from them.
+
+    Both are vectors of length 1. Survival selects in both, so equal signs do not show heredity; the distance between the
+    two is what heredity adds.
+    """
     theirs = theirs[np.isfinite(theirs).all(1)]
     unit, beside = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (ours, theirs))
     apart = [_apart(unit[:, i], beside[:, i]) for i in range(len(events))]
@@ -221,12 +228,12 @@ def _without_heredity(ours: np.ndarray, theirs: np.ndarray, events: list[str], d
 
 
 def _means(rows: np.ndarray) -> np.ndarray:
-    """Mean over individuals; NaN where there are none."""
+    """Mean over individuals; NaN if there are none."""
     return rows.mean(0) if len(rows) else np.full(rows.shape[1], np.nan)
 
 
 def _apart(ours: np.ndarray, theirs: np.ndarray) -> dict[str, Any]:
-    """Whether two arms differ, whichever is the larger."""
+    """Two-sided comparison of two arms."""
     larger = statistics.cliffs_delta(ours, theirs) >= 0
     test = statistics.mann_whitney(ours, theirs) if larger else statistics.mann_whitney(theirs, ours)
     return {
@@ -239,6 +246,6 @@ def _apart(ours: np.ndarray, theirs: np.ndarray) -> dict[str, Any]:
 
 
 def mean_of(rows: np.ndarray) -> float:
-    """Mean of what is finite; NaN where nothing is."""
+    """Mean of the finite values; NaN if there are none."""
     known = rows[np.isfinite(rows)]
     return float(known.mean()) if len(known) else float("nan")

@@ -1,10 +1,9 @@
-"""What every study is: arms that are run or gone on with, what is decided of them, and one file that says it.
+"""What all studies have in common: arms that are run or continued, a decision about them, and one file of results.
 
-A study's folder holds a run for each arm, `evolved.eco` and so on, and `study.json`: what was found and what was decided of it, in
-plain values. A run that is in the folder already is not made again, but gone on with where it stopped.
+The folder of a study holds a run for each arm, `evolved.eco` and so on, and `study.json`: the measurements and verdicts as plain
+values. A run that is in the folder already is continued from where it stopped.
 """
 
-import dataclasses
 import os
 import platform
 import time
@@ -14,21 +13,17 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import jax
-import msgspec
 import numpy as np
 
 from fairyring._version import __version__
 from fairyring.core.cores import available_cores
-from fairyring.core.errors import RunMismatch, StorageError
-from fairyring.core.files import replace_file
-from fairyring.ecology.history import Evolution, evolve, load
-from fairyring.ecology.studies.verdicts import decided
+from fairyring.core.errors import RunMismatch
+from fairyring.ecology.history import Evolution, evolve, load, make_folder
+from fairyring.ecology.results import decided, plain, run_path, write_study
 from fairyring.ecology.world import World
 
-FILE = "study.json"
-Told = Callable[
-    [str, int, int], None
-]  # what is being done, how much of it, of how much; 0: of nobody knows how much
+# Called with what is being done, how much of it is done, and how much there is; 0 if that is unknown.
+Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -36,11 +31,11 @@ class Arm:
     """Worlds that a study runs.
 
     Attributes:
-        name: of them; their run is `name.eco` in the study's folder.
-        settings: of each.
+        name: of the arm; its run is `name.eco` in the folder of the study.
+        settings: of each world.
         numbers: of the worlds. Arms share no world.
-        steps: of each.
-        label: what is being run, in words.
+        steps: of each world.
+        label: what is being run, for progress.
     """
 
     name: str
@@ -51,7 +46,7 @@ class Arm:
 
 
 class Study(Protocol):
-    """An experiment: `conduct` runs its arms and keeps what it decides."""
+    """An experiment: `conduct` runs its arms and stores what it decides."""
 
     @property
     def kind(self) -> str:
@@ -60,12 +55,12 @@ class Study(Protocol):
 
     @property
     def seed(self) -> int:
-        """Of all chance."""
+        """Of all randomness."""
         ...
 
     @property
     def settings(self) -> World:
-        """Of the worlds that it is about."""
+        """Of the worlds under study."""
         ...
 
     def arms(self) -> tuple[Arm, ...]:
@@ -76,11 +71,11 @@ class Study(Protocol):
         """
         ...
 
-    def decide(self, runs: Mapping[str, Evolution], say: Told, cores: int | None) -> dict[str, Any]:
-        """What was found of the runs, by arm, and what is decided of it: the parts of `study.json` that are its own.
+    def decide(self, runs: Mapping[str, Evolution], progress: Progress, cores: int | None) -> dict[str, Any]:
+        """Measure the runs, given by arm, and decide; the result is the part of `study.json` that is special to this study.
 
         Raises:
-            EcologyError: runs of which nothing can be said.
+            EcologyError: runs that cannot be measured.
         """
         ...
 
@@ -91,92 +86,59 @@ def conduct(
     *,
     runs: Mapping[str, Evolution] | None = None,
     cores: int | None = None,
-    progress: Told | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Run a study's arms or go on with them, decide, and write `study.json`.
+    """Run or continue the arms of a study, decide, and write `study.json`.
 
     Args:
-        study: what to do.
-        out: folder of the study; None keeps nothing.
-        runs: arms to take as they are, by name.
-        cores: how many to use; all by default. It changes nothing but the time.
-        progress: called with what is being done, how much of it is done and how much there is.
+        study: to be conducted.
+        out: folder of the study; None stores nothing.
+        runs: runs to use as they are, by the name of their arm.
+        cores: how many to use; all by default. The result does not depend on it.
+        progress: called with what is being done, how much of it is done, and how much there is (0: unknown).
 
     Returns:
-        What was found, as the study has it; `plain` of it is in the file.
+        The results, as the study has them; the file holds `plain` of them.
 
     Raises:
         EcologyError: as `Study.arms` and `Study.decide`.
         RunMismatch: the folder holds runs of other settings or another seed, or longer ones.
         StorageError: the folder cannot be made, or not be written to.
     """
-    begun, say = time.perf_counter(), progress or (lambda what, made, whole: None)
+    begun, report = time.perf_counter(), progress or (lambda what, done, total: None)
     arms = study.arms()
-    folder = None if out is None else _folder(Path(out))
-    made = dict(runs or {})
+    folder = None if out is None else make_folder(Path(out))
+    of_arm = dict(runs or {})
     for arm in arms:
-        if arm.name not in made:
-            made[arm.name] = _run(arm, study.seed, folder, cores, say)
-    made = {arm.name: made[arm.name] for arm in arms}
-    found: dict[str, Any] = {
+        if arm.name not in of_arm:
+            of_arm[arm.name] = _run(arm, study.seed, folder, cores, report)
+    of_arm = {arm.name: of_arm[arm.name] for arm in arms}
+    results: dict[str, Any] = {
         "study": study.kind,
         "settings": study.settings.described(),
         "rho": study.settings.rho,
         "seed": study.seed,
-        **study.decide(made, say, cores),
+        **study.decide(of_arm, report, cores),
         "versions": {"fairyring": __version__, "jax": jax.__version__, "numpy": np.__version__},
         "machine": {"cores": available_cores(), "processor": platform.machine()},
-        "seconds": {name: run.seconds for name, run in made.items()},
+        "seconds": {name: run.seconds for name, run in of_arm.items()},
     }
-    found["seconds"]["study"] = time.perf_counter() - begun
-    found["verdicts"] = decided(plain(found))
+    results["seconds"]["study"] = time.perf_counter() - begun
+    results["verdicts"] = decided(plain(results))
     if folder is not None:
-        replace_file(folder / FILE, msgspec.json.format(msgspec.json.encode(plain(found)), indent=1))
-    return found
+        write_study(folder, results)
+    return results
 
 
-def plain(value: Any) -> Any:
-    """A result as JSON has it: dataclasses as objects with their properties `met`, `verdict` and `why`, arrays as lists, what is
-    not finite as null."""
-    if dataclasses.is_dataclass(value):
-        named = {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-        told = {name: getattr(value, name) for name in ("met", "verdict", "why") if hasattr(value, name)}
-        return named | plain(told)
-    if isinstance(value, dict):
-        return {key: plain(of) for key, of in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(of) for of in value]
-    if isinstance(value, np.ndarray):
-        return plain(value.tolist())
-    if isinstance(value, np.generic):
-        return plain(value.item())
-    if isinstance(value, float) and not np.isfinite(value):
-        return None
-    return value
+def part(progress: Progress, what: str) -> Callable[[int, int], None]:
+    """The progress of one part of a study."""
+    return lambda done, total: progress(what, done, total)
 
 
-def part(say: Told, what: str) -> Callable[[int, int], None]:
-    """Progress of one part of a study."""
-    return lambda made, whole: say(what, made, whole)
-
-
-def _folder(path: Path) -> Path:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(
-            str(path),
-            given=error.strerror or type(error).__name__,
-            expected="a folder that can be made",
-            do="Choose another place.",
-        ) from error
-    return path
-
-
-def _run(arm: Arm, seed: int, folder: Path | None, cores: int | None, say: Told) -> Evolution:
-    """An arm's run: read, gone on with, or made."""
-    progress = part(say, f"{arm.label}, steps")
-    path = None if folder is None else folder / f"{arm.name}.eco"
+def _run(arm: Arm, seed: int, folder: Path | None, cores: int | None, report: Progress) -> Evolution:
+    """The run of an arm: read, continued, or made."""
+    progress = part(report, f"{arm.label}, steps")
+    path = None if folder is None else run_path(folder, arm.name)
     if path is None or not path.exists():
         return evolve(arm.settings, arm.numbers, arm.steps, seed, out=path, cores=cores, progress=progress)
     run = load(path, arm.settings)

@@ -1,18 +1,20 @@
-"""Each subject's study with its usual sizes."""
+"""The study of each subject with its usual sizes."""
 
 from fairyring.core.errors import EcologyError
 from fairyring.ecology.studies.chemotaxis import STEPS, ChemotaxisStudy
-from fairyring.ecology.studies.jars import CocultureStudy
-from fairyring.ecology.studies.rotation import NonGradientStudy
+from fairyring.ecology.studies.coculture import CocultureStudy
+from fairyring.ecology.studies.non_gradient import NonGradientStudy
 from fairyring.ecology.studies.study import Study
 from fairyring.ecology.world import World, World1, World2
 
 SUBJECTS = ("v1", "v2", "jars", "rotation")
 _ARMS = (16, 16, 8)  # evolved, scrambled and blind worlds
-# The fewest with which every test there is can come out either way: 10 signs alike of 9 events, 10 worlds above 5.
+# The fewest with which every test can come out either way: 10 equal signs for 9 events, 10 worlds above 5.
 _QUICK_ARMS, _QUICK_STEPS = (10, 10, 5), 8000
 _POPULATIONS = 6
-_FIRST_FOLLOWED = 3000  # numbers of the worlds that are followed: they are not the twins of those in the jars
+_FIRST_FOLLOWED = (
+    3000  # first number of the followed worlds, so that none is also a population of the co-culture
+)
 
 
 def study_of(
@@ -26,28 +28,28 @@ def study_of(
     seed: int = 0,
     quick: bool = False,
 ) -> Study:
-    """The study of a subject, to be made by `conduct`.
+    """The study of a subject, for `conduct`.
 
     Args:
-        subject: "v1", whether chemotaxis evolves; "v2", which rewards do; "jars", who lives with whom; "rotation", whether
-            what is learned is the optimum of anything, with a study of jars in it.
-        settings: of the worlds; the subject's plain world if None.
-        worlds: evolved worlds, populations of jars, or worlds that are followed.
-        controls, blind: worlds of these arms, of v1 and v2.
-        steps: of each world; of rotation, for which traits are followed.
-        seed: of all chance.
+        subject: "v1": does chemotaxis evolve? "v2": which rewards evolve? "jars": which populations coexist?
+            "rotation": are the dynamics non-gradient? The last includes a study of "jars".
+        settings: of the worlds; the defaults of the subject's world if None.
+        worlds: number of evolved worlds, of populations ("jars"), or of followed worlds ("rotation").
+        controls, blind: worlds of these arms; "v1" and "v2" only.
+        steps: of each world; for "rotation", steps over which traits are followed.
+        seed: of all randomness.
         quick: fewer and shorter worlds, for a first look.
 
     Raises:
-        EcologyError: no such subject, or control worlds of a subject that has controls of its own.
+        EcologyError: no such subject, or `controls` or `blind` for a subject that has other controls.
     """
     if subject not in SUBJECTS:
         raise EcologyError("subject", given=repr(subject), expected=", ".join(SUBJECTS), do="Choose one.")
     if subject in ("v1", "v2"):
-        usual = _QUICK_ARMS if quick else _ARMS
+        defaults = _QUICK_ARMS if quick else _ARMS
         arms = [
-            often if given is None else given
-            for given, often in zip((worlds, controls, blind), usual, strict=True)
+            default if given is None else given
+            for given, default in zip((worlds, controls, blind), defaults, strict=True)
         ]
         steps = (_QUICK_STEPS if quick else STEPS) if steps is None else steps
         plain_world = World1() if subject == "v1" else World2()
@@ -56,7 +58,7 @@ def study_of(
         raise EcologyError(
             "controls, blind",
             given=f"a study of {subject}",
-            expected="v1 or v2: jars have all their controls, one of each population and pair",
+            expected="v1 or v2: a co-culture has its own controls, for each population and pair",
             do="Leave them out.",
         )
     settings, rotating = settings or World2(), subject == "rotation"

@@ -1,4 +1,4 @@
-"""One world looked at: as a scene, on the live page, as a film."""
+"""Watching a world: as a scene, on the live page, or as a film."""
 
 from fairyring.ecology.watch.live.server import serve
 from fairyring.ecology.watch.living import LivingWorld

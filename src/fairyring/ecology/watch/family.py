@@ -1,18 +1,18 @@
-"""The family of a world that goes on: what is new is added to it, however long it is already.
+"""The family tree of a world that is being watched, extended in place.
 
-A `Lineage` is made anew with whatever happens, which is right for a run that is read every few thousand steps and ends. A
-world that is watched is read many times a second for days.
+A `Lineage` is built anew at each update. That suits a run, which is decoded every few thousand steps and ends. A watched world is
+read many times a second for days.
 """
 
 import numpy as np
 
 from fairyring.ecology.history import NOBODY, Lineage
 
-ROOM = 1024  # rows that there is room for at first
+ROOM = 1024  # rows allocated at first
 
 
 class Growing:
-    """An array with room for more rows, doubled when there is none left: a row costs the same at any length.
+    """An array that doubles its room when it is full, so that appending a row costs the same at any length.
 
     Args:
         rows: the first ones.
@@ -28,11 +28,11 @@ class Growing:
 
     @property
     def rows(self) -> np.ndarray:
-        """All of them, to be read or written until more are added."""
+        """A view of all rows, valid until more are added."""
         return self._rows[: self._length]
 
     def add(self, rows: np.ndarray) -> None:
-        """Append some."""
+        """Append rows."""
         end = self._length + len(rows)
         if end > len(self._rows):
             wider = np.empty((max(2 * len(self._rows), end), *self._rows.shape[1:]), self._rows.dtype)
@@ -43,9 +43,10 @@ class Growing:
 
 
 class Family:
-    """Everybody who ever lived in a world that goes on, by number, and who is in which place.
+    """Every individual that ever lived in a watched world, by number, and the places they hold.
 
-    What `Lineage` has and, so that nobody's ancestors or children need be counted, his founder, generation and offspring.
+    It stores what `Lineage` does, and also each individual's founder, generation and number of offspring, so that these need not
+    be counted.
 
     Attributes:
         holder: as in `Lineage`.
@@ -62,11 +63,11 @@ class Family:
         return len(self._parent)
 
     def places(self) -> Lineage:
-        """A tree in which whoever is in a place now is called by it: grow it by what happens next, and `add` it."""
+        """A tree in which the present individuals are numbered by place. Extend it by the next steps, then `add` it."""
         return Lineage.founded(len(self.holder), len(self.holder))
 
     def add(self, grown: Lineage, steps: int) -> None:
-        """What has happened since `places`, to the tree of which came `grown`, its steps counted from `steps`."""
+        """Add what happened since `places`: `grown` is that tree, extended; its steps count from `steps`."""
         capacity, first = len(self.holder), len(self)
         count = len(grown) - capacity
         names = np.concatenate([self.holder, np.arange(first, first + count, dtype=np.int32)])
@@ -74,7 +75,7 @@ class Family:
         child = parent >= 0
         parent = np.where(child, names[parent], np.int32(NOBODY))
         root, depth = grown.founder()[capacity:], grown.generation()[capacity:]
-        # A line goes back to somebody who was in a place before, or to a newcomer since, whose own line begins with it.
+        # A line goes back to an individual that held a place before, or to an immigrant since, with which its line begins.
         older, of = root < capacity, names[root]
         founder, generation = of.copy(), depth.copy()
         founder[older] = self._founder.rows[of[older]]
@@ -91,12 +92,12 @@ class Family:
         self.holder = names[grown.holder]
 
     def lineage(self) -> Lineage:
-        """The whole tree, a copy."""
+        """A copy of the whole tree."""
         rows = (of.rows.copy() for of in (self._parent, self._born, self._died))
         return Lineage(*rows, holder=self.holder.copy())
 
     def parent(self, uid: int) -> int:
-        """Its parent's uid, or -1."""
+        """The uid of its parent, or -1."""
         return int(self._parent.rows[uid])
 
     def born(self, uid: int) -> int:
@@ -108,20 +109,20 @@ class Family:
         return int(self._died.rows[uid])
 
     def founder(self, uid: int) -> int:
-        """Uid of the founder or newcomer that its line began with."""
+        """The uid of the founder or immigrant with which its line began."""
         return int(self._founder.rows[uid])
 
     def generation(self, uid: int) -> int:
-        """How many divisions it is from its founder."""
+        """Number of divisions from its founder."""
         return int(self._generation.rows[uid])
 
     def offspring(self, uid: int) -> int:
-        """How many children it has had."""
+        """Number of children so far."""
         return int(self._offspring.rows[uid])
 
-    def ancestors(self, uid: int, most: int) -> tuple[int, ...]:
-        """Its parent, that one's parent and so on, `most` of them at most."""
+    def ancestors(self, uid: int, limit: int) -> tuple[int, ...]:
+        """Its parent, the parent's parent and so on, at most `limit` of them."""
         line: list[int] = []
-        while len(line) < most and (uid := self.parent(uid)) >= 0:
+        while len(line) < limit and (uid := self.parent(uid)) >= 0:
             line.append(uid)
         return tuple(line)

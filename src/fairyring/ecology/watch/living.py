@@ -1,4 +1,4 @@
-"""One world as a scene: the real engine, a few steps at a time, for those who watch it, film it or replay it."""
+"""A world as a scene: it runs on the real engine, a few steps at a time, to be watched or filmed."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -14,38 +14,38 @@ from fairyring.ecology.watch.family import Family, Growing
 from fairyring.ecology.watch.scene import Counts, Frame, Knob, Life, Mind
 from fairyring.ecology.world import AMOUNTS, NUMBERS, State, World, founded
 
-READ = 2048  # steps whose logs wait to be read
-HISTORY = 1 << 17  # steps whose numbers are kept: nine megabytes
-ANCESTORS = 50  # of a life, the newest
+READ = 2048  # steps after which pending logs are decoded
+HISTORY = 1 << 17  # steps whose numbers are stored: nine megabytes
+ANCESTORS = 50  # number of ancestors in a `Life`, the nearest ones
 
 
 class LivingWorld:
-    """A `Scene` of a world of this room.
+    """A `Scene` of a world of the ecology.
 
-    What is turned and painted is not in a run's file: a world that was meddled with is another world.
+    Turned knobs and painted food are not in a run file: a world that somebody has interfered with cannot be replayed.
 
-    A look costs the same at any age. What grows with age is the family tree, 24 bytes for each who ever lived.
+    A frame costs the same at any age. The family tree grows with age, by 24 bytes for each individual.
 
     Args:
-        settings: of it.
+        settings: of the world.
         seed, number: its address.
-        history: steps whose numbers are kept for `inhabited`; a world that gets older forgets them all.
+        history: steps whose numbers are stored for `world_run`; a world that gets older drops them all.
 
     Attributes:
-        settings: of it, as they were last turned.
-        seed: of which it began, or began again.
-        step: how many steps it has taken since.
+        settings: of the world, with the knobs as they were last turned.
+        seed: from which it began, or was restarted.
+        step: number of steps since then.
     """
 
     def __init__(self, settings: World, seed: int = 0, number: int = 0, *, history: int = HISTORY) -> None:
         self.settings = settings
-        self._number, self._most = number, history
+        self._number, self._stored = number, history
         self._worker = Worker(settings, 0)
         self._begin(seed)
 
     def _begin(self, seed: int) -> None:
         key = world_key(seed, number=self._number)
-        # Two names of one thing: what the next step goes on with, and what was read of it last, in NumPy.
+        # The state for the next step, and the last one that was read, as NumPy arrays; the same object at first.
         self._state = self._seen = founded(self.settings, key)
         self._key = np.asarray(jax.random.key_data(key))
         self._family = Family(int(np.asarray(self._seen.alive).sum()), self.settings.capacity)
@@ -56,7 +56,7 @@ class LivingWorld:
         self.seed, self.step, self._read_steps = seed, 0, 0
 
     def advance(self, steps: int) -> None:
-        """Take some steps, and return when they are taken."""
+        """Make some steps."""
         state, logs = self._worker.run(self.settings, self._state, self._key, steps)
         self._state = state
         self._pending.extend(logs)
@@ -64,18 +64,18 @@ class LivingWorld:
         if self.step - self._read_steps >= READ:
             self._read()
 
-    def inhabited(self) -> WorldRun:
-        """The world and its history so far, a copy.
+    def world_run(self) -> WorldRun:
+        """A copy of the world and its history so far.
 
         Raises:
-            EcologyError: it is older than the steps whose numbers it keeps.
+            EcologyError: it has made more steps than it stores.
         """
         seen = self._read()
-        if self.step > self._most:
+        if self.step > self._stored:
             raise EcologyError(
                 "history",
                 given=f"a world of {self.step} steps",
-                expected=f"at most {self._most}, the steps whose numbers are kept",
+                expected=f"at most {self._stored}, the steps whose numbers are stored",
                 do="Make the world with a longer `history`.",
             )
         return WorldRun(
@@ -87,9 +87,9 @@ class LivingWorld:
         )
 
     def _read(self) -> State:
-        """The state in NumPy, after what the logs say was added to the family and to the history."""
+        """The state as NumPy arrays, after pending logs were added to the family tree and to the history."""
         if self._pending:
-            # As a world that is at its start now and knows nobody but by his place: what was before is not touched.
+            # Decoded as a world that starts now, with individuals numbered by place, so that the past is not copied.
             now = WorldRun(
                 key=self._key,
                 state=self._seen,
@@ -100,7 +100,7 @@ class LivingWorld:
             now = self._worker.recorded(self.settings, now, self._state, self._pending)
             self._family.add(now.lineage, self._read_steps)
             self._happened += now.numbers.sum(0)
-            if self.step > self._most:
+            if self.step > self._stored:
                 self._numbers, self._amounts = (Growing(of[:0]) for of in (now.numbers, now.amounts))
             else:
                 self._numbers.add(now.numbers)
@@ -110,7 +110,7 @@ class LivingWorld:
         return self._seen
 
     def frame(self) -> Frame:
-        """What is to be seen now."""
+        """The world as it looks now."""
         state = self._read()
         places = np.flatnonzero(state.alive)
         happened = dict(zip(NUMBERS, self._happened.tolist(), strict=True))
@@ -130,16 +130,16 @@ class LivingWorld:
                 population=len(places),
                 births=happened["births"],
                 deaths=happened["deaths"],
-                newcomers=happened["newcomers"],
+                immigrants=happened["immigrants"],
                 food=float(state.fields["food"].sum()),
                 signal=float(state.fields["signal"].sum()) if "signal" in state.fields else 0.0,
             ),
         )
 
     def knobs(self) -> Mapping[str, Knob]:
-        """What may be turned."""
+        """The numbers that can be changed while the world runs."""
         now = self.settings
-        made = [
+        knobs = [
             Knob("source_lifetime", "a source stays", now.source_lifetime, 10.0, 3000.0, "steps", True),
             Knob(
                 "minimum",
@@ -153,24 +153,24 @@ class LivingWorld:
         ]
         if "signal" in now.chemicals():
             cost = now.knobs()["emission_cost"].item()
-            made.insert(1, Knob("emission_cost", "cost of emitting", cost, 0.0, 0.1, "energy", False))
+            knobs.insert(1, Knob("emission_cost", "cost of emitting", cost, 0.0, 0.1, "energy", False))
         if not self._without_rho():
-            made.insert(0, Knob("rho", "rho: blind uptake / cost", now.rho, 0.1, 5.0, "", True))
-        made.append(Knob("mutation_rate", "mutation", now.mutation_rate, 0.0, 0.2, "an entry", False))
-        return {knob.name: knob for knob in made}
+            knobs.insert(0, Knob("rho", "rho: blind uptake / cost", now.rho, 0.1, 5.0, "", True))
+        knobs.append(Knob("mutation_rate", "mutation", now.mutation_rate, 0.0, 0.2, "an entry", False))
+        return {knob.name: knob for knob in knobs}
 
     def turn(self, name: str, value: float) -> None:
         """Set a knob.
 
         Raises:
-            EcologyError: no such knob, or a value it may not have.
+            EcologyError: no such knob, or a value out of its range.
         """
         knobs = self.knobs()
-        if name == "rho" and (nothing := self._without_rho()):
+        if name == "rho" and (zeros := self._without_rho()):
             raise EcologyError(
                 name,
-                given=f"a world with {' and '.join(nothing)} of 0",
-                expected="one whose food is eaten, decays and is needed: no influx of food makes this ratio otherwise",
+                given=f"a world with {' and '.join(zeros)} of 0",
+                expected="one whose food is eaten, decays and is needed, since otherwise the influx of food cannot set this ratio",
                 do="Begin with other settings.",
             )
         if name not in knobs:
@@ -183,27 +183,27 @@ class LivingWorld:
         if name == "rho":
             area = self.settings.food_decay * self.settings.width**2
             name, value = "food_influx", value * self.settings.basal_cost * area / self.settings.uptake_rate
-        whole = isinstance(getattr(self.settings, name), int)
-        self.settings = dataclasses.replace(self.settings, **{name: round(value) if whole else float(value)})
+        is_int = isinstance(getattr(self.settings, name), int)
+        self.settings = dataclasses.replace(self.settings, **{name: round(value) if is_int else float(value)})
 
     def _without_rho(self) -> list[str]:
-        """The settings for which its influx of food cannot make a world's rho what one wants."""
+        """The settings that are 0 and prevent the influx of food from setting rho; empty if none are."""
         return [
             name for name in ("uptake_rate", "basal_cost", "food_decay") if self.settings.knobs()[name] == 0
         ]
 
     def paint(self, x: float, y: float, radius: float, amount: float) -> None:
-        """Add food to the cells within `radius` of a place.
+        """Add food to the cells within `radius` of a point.
 
         Raises:
-            EcologyError: a place outside of the world, a radius not above 0, or an amount below 0.
+            EcologyError: a point outside the world, a radius not above 0, or an amount below 0.
         """
         cells = self.settings.width
         if not (0 <= x < cells and 0 <= y < cells and radius > 0 and 0 <= amount < float("inf")):
             raise EcologyError(
                 "paint",
                 given=f"{amount} within {radius} cells of ({x}, {y})",
-                expected=f"a place within 0 to {cells}, a radius above 0, an amount from 0",
+                expected=f"a point within 0 to {cells}, a radius above 0, an amount from 0",
                 do="Correct it.",
             )
         seen = self._read()
@@ -213,7 +213,7 @@ class LivingWorld:
         self._state = self._seen = seen._replace(fields=seen.fields | {"food": food})
 
     def life(self, uid: int) -> Life | None:
-        """The life of someone; of the dead, energy and mind are what they were when it was last asked for, or NaN."""
+        """The life of an individual. For a dead one, energy and mind are those of the last call, or NaN."""
         state, family = self._read(), self._family
         if not 0 <= uid < len(family):
             return None
@@ -237,11 +237,11 @@ class LivingWorld:
             offspring=family.offspring(uid),
             energy=energy,
             mind=mind,
-            origin="born" if parent != NOBODY else "founder" if born == 0 else "newcomer",
+            origin="born" if parent != NOBODY else "founder" if born == 0 else "immigrant",
         )
 
     def at(self, x: float, y: float, radius: float = 2.0) -> int | None:
-        """Uid of the living one nearest to a place, at most `radius` cells away."""
+        """Uid of the living individual nearest to a point, at most `radius` cells away."""
         state, cells = self._read(), self.settings.width
         places = np.flatnonzero(state.alive)
         if not len(places):
@@ -254,7 +254,7 @@ class LivingWorld:
         """Begin again, from another seed.
 
         Raises:
-            EcologyError: `seed` is none.
+            EcologyError: `seed` is not a whole number from 0 to 2**32 - 1.
         """
         if not isinstance(seed, int) or not 0 <= seed < 2**32:
             raise EcologyError(
@@ -263,7 +263,7 @@ class LivingWorld:
         self._begin(seed)
 
     def _mind(self, genomes: np.ndarray) -> Mind:
-        """Of each genome what the page shows, averaged: P(tumble) by level and change, or a reward an event."""
+        """What the page shows of genomes, averaged: P(tumble) by level and change, or the reward for each event."""
         settings = self.settings
         if settings.policy.reward is not None:
             each = genomes[:, : len(settings.events), None]
@@ -277,8 +277,8 @@ class LivingWorld:
             tumbling = odds[:, :, 1::2].sum(2) / odds.sum(2)
             each, kind = tumbling.reshape(len(genomes), len(rows), len(columns)), "table"
         if not len(genomes):
-            nothing = np.full((len(rows), len(columns)), np.nan, np.float32)
-            return Mind(kind, rows, columns, nothing, nothing)
+            unknown = np.full((len(rows), len(columns)), np.nan, np.float32)
+            return Mind(kind, rows, columns, unknown, unknown)
         return Mind(kind, rows, columns, each.mean(0).astype(np.float32), each.std(0).astype(np.float32))
 
 

@@ -1,4 +1,4 @@
-"""Films of a world: what the live page shows, as a GIF or an MP4."""
+"""Films of a world: a GIF or MP4 of what the live page shows."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -11,13 +11,13 @@ from fairyring.core.errors import EcologyError, MissingExtra, StorageError
 from fairyring.ecology.watch.live import palette
 from fairyring.ecology.watch.scene import Frame, Scene
 
-# Of those that run and those that tumble, cells; the page has the same: half of a body's thickness, and half of its length
-# without its round ends.
+# Half the thickness of a body, and half its length without the round ends, in cells, when running and when tumbling. The page
+# uses the same numbers.
 THICKNESS = np.array([0.37, 0.414], np.float32)
 HALVES = np.array([0.58, 0.175], np.float32)
 HALO = np.float32(1.5)
-_AT_ONCE = 64  # steps between two reports of how far it is
-# Five rows of three points each, a bit a point, of what is written into a corner.
+_AT_ONCE = 64  # steps between two calls of progress
+# Bitmaps of the characters in the corner: five rows of three dots, one bit for each dot.
 GLYPHS = {
     "0": 0b111_101_101_101_111,
     "1": 0b010_110_010_010_111,
@@ -38,20 +38,20 @@ GLYPHS = {
 
 
 def write_video(frames: Iterable[Frame], path: str | Path, *, fps: float = 30, size: int = 512) -> Path:
-    """Write a film of `frames` and return where it lies.
+    """Write a film of `frames` and return its path.
 
-    It is written beside its place and renamed when it is whole: an older film there stays until then, and stays if the
-    frames end with an error.
+    It is written to a temporary file and renamed when it is complete. Until then, or if the frames end with an error, an older
+    film at `path` stays as it was.
 
     Args:
-        frames: in their order; they are taken one by one.
+        frames: in order; they are consumed one by one.
         path: of the film; `.gif` (by Pillow) or `.mp4` (H.264, by FFmpeg).
-        fps: frames a second, from 1 to 60; a GIF counts in hundredths of a second, which is kept on average.
-        size: pixels a side, an even number from 64 to 4096.
+        fps: frames per second, from 1 to 60. A GIF counts in hundredths of a second, so it keeps the rate on average.
+        size: pixels per side, an even number from 64 to 4096.
 
     Raises:
-        EcologyError: another ending, no frames, a rate or a size that is not possible.
-        StorageError: the file could not be written.
+        EcologyError: another file type, no frames, or an impossible rate or size.
+        StorageError: the file cannot be written.
         MissingExtra: Pillow or imageio-ffmpeg is not installed.
     """
     path = Path(path)
@@ -62,21 +62,21 @@ def write_video(frames: Iterable[Frame], path: str | Path, *, fps: float = 30, s
             "film",
             given=path.name,
             expected="a name that ends in .gif or .mp4",
-            do="Give the film one of these endings.",
+            do="Choose one of these file types.",
         )
     if not 1 <= fps <= 60:
         raise EcologyError(
             "fps", given=fps, expected="1 to 60 frames a second", do="Choose a rate between them."
         )
     _check_size(size)
-    # The ending stays last: FFmpeg goes by it.
+    # The suffix stays last, since FFmpeg infers the format from it.
     beside = path.with_name(f".{path.stem}.part{path.suffix.lower()}")
     try:
         if not path.parent.is_dir():
             raise FileNotFoundError(2, "no such folder")
         if not write(frames, beside, fps, size):
             raise EcologyError(
-                "film", given="no frames", expected="at least one", do="Let the world take a step."
+                "film", given="no frames", expected="at least one", do="Let the world make a step."
             )
         os.replace(beside, path)
     except OSError as error:
@@ -96,13 +96,13 @@ def render(frame: Frame, size: int = 512) -> np.ndarray:
 
     Args:
         frame: of any world.
-        size: pixels a side, an even number from 64 to 4096.
+        size: pixels per side, an even number from 64 to 4096.
 
     Returns:
-        uint8 `[size, size, 3]`, red, green and blue; rows run with y, as on the page.
+        uint8 `[size, size, 3]`, RGB; rows run along y, as on the page.
 
     Raises:
-        EcologyError: a size that is not possible.
+        EcologyError: an impossible size.
     """
     _check_size(size)
     picture = np.asarray(palette.BACKGROUND, np.float32) + _glow(
@@ -118,7 +118,7 @@ def render(frame: Frame, size: int = 512) -> np.ndarray:
 
 
 def _glow(field: np.ndarray, size: int, colour: tuple[int, int, int], glow: float) -> np.ndarray:
-    """What a field adds to every pixel: quadratic splines between cells, for straight lines would show as diamonds."""
+    """The light that a field adds to each pixel. Quadratic splines between cells, since linear interpolation shows diamonds."""
     bright = (1 - np.exp(-np.asarray(field, np.float32) / np.float32(glow))).T
     cells = len(field)
     place = (np.arange(size, dtype=np.float32) + np.float32(0.5)) * np.float32(cells / size) - np.float32(0.5)
@@ -135,7 +135,7 @@ def _glow(field: np.ndarray, size: int, colour: tuple[int, int, int], glow: floa
 
 
 def _bodies(picture: np.ndarray, frame: Frame) -> None:
-    """Draw everyone over the fields; where bodies overlap they mix, so that their order does not matter."""
+    """Draw all bacteria over the fields. Overlapping bodies mix, so their order does not matter."""
     size = len(picture)
     scale = size / len(frame.food)
     reach = int(np.ceil(scale * HALO))
@@ -146,7 +146,7 @@ def _bodies(picture: np.ndarray, frame: Frame) -> None:
     part = np.where(tumbling, 0.4 + 0.6 * bright, bright)[:, None]
     colours = hungry * (1 - part) + np.where(tumbling[:, None], warm, fed) * part
     sums = np.zeros((4, size * size))
-    # A few hundred at a time: what is computed for each pixel near them stays in the cache.
+    # A few hundred at a time, so that the arrays of pixels near them stay in the cache.
     for start in range(0, len(frame.uid), 256):
         some = slice(start, start + 256)
         centre = [np.asarray(v[some], np.float32) * np.float32(scale) for v in (frame.x, frame.y)]
@@ -165,7 +165,7 @@ def _bodies(picture: np.ndarray, frame: Frame) -> None:
         halo = np.clip(1 - np.sqrt(dx * dx + dy * dy) / HALO, 0, 1) * (0.05 + 0.22 * bright[some, None, None])
         strength = np.maximum(solid, halo)
         where = (pixel[1][:, :, None] % size) * size + pixel[0][:, None, :] % size
-        # Most pixels near a body have nothing of it.
+        # Most pixels near a body are not covered by it.
         seen = np.flatnonzero(strength > 1 / 512)
         where, strength = where.ravel()[seen], strength.ravel()[seen]
         whose = start + seen // len(near) ** 2
@@ -179,7 +179,7 @@ def _bodies(picture: np.ndarray, frame: Frame) -> None:
 
 
 def _write(picture: np.ndarray, text: str) -> None:
-    """Letters into the upper left corner, as large as a fortieth of the side."""
+    """Write text into the upper left corner, a fortieth of the side high."""
     dot = max(1, len(picture) // 200)
     bits = np.zeros((7, 4 * len(text) + 1), bool)
     for i, glyph in enumerate(text):
@@ -201,7 +201,7 @@ def _gif(frames: Iterable[Frame], path: Path, fps: float, size: int) -> int:
     ]
     if pictures:
         ends = [round(100 * i / fps) for i in range(len(pictures) + 1)]
-        # Viewers take less than two hundredths for a mistake, and show a tenth of a second instead.
+        # Viewers show durations below two hundredths of a second as a tenth.
         lasts = [10 * max(2, end - begin) for begin, end in pairwise(ends)]
         pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=lasts, loop=0)
     return len(pictures)
@@ -216,13 +216,13 @@ def _mp4(frames: Iterable[Frame], path: Path, fps: float, size: int) -> int:
     try:
         for frame in frames:
             if writer is None:
-                # Quality by a constant rate factor: bodies of a few pixels suffer first where bits are rationed.
+                # A constant rate factor, since a limited bit rate would blur bodies of a few pixels first.
                 writer = imageio_ffmpeg.write_frames(
                     str(path),
                     (size, size),
-                    fps=fps,  # pyright: ignore[reportArgumentType] it says a whole number, and takes any
+                    fps=fps,  # pyright: ignore[reportArgumentType] annotated as int, but accepts any number
                     codec="libx264",
-                    quality=None,  # pyright: ignore[reportArgumentType] a rate factor is given below instead
+                    quality=None,  # pyright: ignore[reportArgumentType] the rate factor below replaces it
                     macro_block_size=2,
                     ffmpeg_log_level="error",
                     output_params=["-crf", "18", "-movflags", "+faststart"],
@@ -239,7 +239,10 @@ def _mp4(frames: Iterable[Frame], path: Path, fps: float, size: int) -> int:
 def _check_size(size: int) -> None:
     if not 64 <= size <= 4096 or size % 2:
         raise EcologyError(
-            "size", given=size, expected="an even number of pixels from 64 to 4096", do="Choose one of these."
+            "size",
+            given=size,
+            expected="an even number of pixels from 64 to 4096",
+            do="Choose such a number.",
         )
 
 
@@ -252,13 +255,14 @@ def film(
     before: Callable[[int, int], None],
     progress: Callable[[int, int], None],
 ) -> Iterator[Frame]:
-    """Frames of a world that is at its start, from one step to another.
+    """Frames of a world between two steps.
 
     Args:
-        world: to be lived through.
-        first, last: steps.
+        world: at its start; it is run up to `last`.
+        first, last: steps of the first and the last frame.
         every: steps between two frames.
-        before, progress: called with steps made and steps to make, up to the first frame and then.
+        before: called with steps done and steps to do up to `first`.
+        progress: likewise from `first` to `last`.
     """
     while world.step < first:
         world.advance(min(_AT_ONCE, first - world.step))

@@ -1,10 +1,10 @@
-"""What a world is: its settings, senses, events and policies, its state, and the one compiled step that it makes."""
+"""What a world is: its settings, senses, events and policies, its state, and its one compiled step."""
 
 from fairyring.ecology.world import events, grid, policies, senses
 from fairyring.ecology.world.events import OPTIONAL, STANDARD, Event, Happened
 from fairyring.ecology.world.policies import Policy, q_learning, tables
 from fairyring.ecology.world.senses import CHANGE, LEVEL, SIGNAL, Sense, Sensed
-from fairyring.ecology.world.settings import World, World1, World2, override
+from fairyring.ecology.world.settings import KINDS, World, World1, World2, kind_of, override
 from fairyring.ecology.world.state import (
     AMOUNTS,
     FOUNDING,
@@ -24,6 +24,7 @@ __all__ = [
     "CHANGE",
     "FEW",
     "FOUNDING",
+    "KINDS",
     "LEVEL",
     "NUMBERS",
     "OPTIONAL",
@@ -43,6 +44,7 @@ __all__ = [
     "events",
     "founded",
     "grid",
+    "kind_of",
     "make_step",
     "override",
     "policies",

@@ -1,7 +1,7 @@
 """Random numbers with an address: Threefry-2x32 with 20 rounds (Salmon et al. 2011), the generator of JAX's own keys.
 
-JAX works its rounds off in a loop when it compiles for a CPU, a dozen small kernels an iteration; in a step of a world
-that loop would take most of the time. Written out, a whole set of numbers is one kernel. The numbers are the same.
+On a CPU, JAX compiles the rounds as a loop of a dozen small kernels an iteration, and that loop would take most of the time
+of a step. Unrolled, a whole set of numbers is one kernel. The numbers are the same.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 
 
 def threefry(key: tuple[Array, Array], first: Array, second: Array) -> tuple[Array, Array]:
-    """Two words of 32 random bits for each pair of words, under a key of two words."""
+    """Two random uint32 words for each pair of words, under a key of two words."""
     schedule = (key[0], key[1], key[0] ^ key[1] ^ jnp.uint32(0x1BD11BDA))
     a, b = first + schedule[0], second + schedule[1]
     for group in range(5):
@@ -27,7 +27,7 @@ def threefry(key: tuple[Array, Array], first: Array, second: Array) -> tuple[Arr
 
 
 def folded(key: tuple[Array, Array], number: Array | int) -> tuple[Array, Array]:
-    """The key of a part of what `key` is for, as `jax.random.fold_in` makes it."""
+    """A key derived from `key` and a number, equal to that of `jax.random.fold_in`."""
     return threefry(key, jnp.uint32(0), jnp.asarray(number).astype(jnp.uint32))
 
 
@@ -37,12 +37,12 @@ def words(key: tuple[Array, Array], purpose: int, count: int) -> tuple[Array, Ar
 
 
 def unit(word: Array, bits: int) -> Array:
-    """The upper `bits` of words, at most 24, as numbers in [0, 1)."""
+    """The upper `bits` (at most 24) of each word, as numbers in [0, 1)."""
     return (word >> (32 - bits)).astype(jnp.float32) * 2.0**-bits
 
 
 def normal(word: Array) -> Array:
-    """Standard normal numbers from words, by the inverse of their distribution."""
+    """Standard normal numbers from words, by the inverse of the distribution function."""
     from jax.lax import erf_inv
 
     middle = (word >> 9).astype(jnp.float32) * 2.0**-23 + 2.0**-24

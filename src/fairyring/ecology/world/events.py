@@ -1,6 +1,6 @@
-"""What can happen to a bacterium in a step: what its inherited rewards, if it has any, put a value on.
+"""What can happen to a bacterium in a step. A policy that learns inherits a reward for each event.
 
-An event of one's own is a plain function of `Happened` that gives a number each, 0 where it did not happen::
+A custom event is a plain function of `Happened` that returns a number for each bacterium, 0 if it did not happen::
 
     Event("crowded", lambda happened: happened.neighbours > 3)
 """
@@ -15,21 +15,44 @@ Array = Any  # jax.Array, which type checkers take for a variable
 
 
 class Happened(NamedTuple):
-    """What happened to each bacterium in a step, at its end. Arrays are `[capacity]`."""
+    """What happened to each bacterium in a step, as known at its end. Arrays are `[capacity]`."""
 
-    uptake: Array  # energy eaten, over the most one can eat in a step
+    uptake: Array  # energy eaten, over `uptake_limit`
     energy: Array
     food: Array  # as sensed before it acted
-    change: Array  # of food, as sensed
+    change: Array  # of food, as sensed then
     signal: Array  # as sensed
     tumbled: Array  # bool
     emitted: Array  # bool
-    neighbours: Array  # how many others were in its cell
-    deaths: Array  # how many died in its cell
-    divided: Array  # bool: it has just become two
+    neighbours: Array  # number of others in its cell
+    deaths: Array  # number of deaths in its cell
+    divided: Array  # bool: it divided in this step
     alive: Array  # bool: False in the step in which it dies
-    chance: Array  # uniform in [0, 1), of nothing
-    knobs: Mapping[str, Array]  # the numbers of the world's settings
+    chance: Array  # uniform in [0, 1), independent of everything else
+    knobs: Mapping[str, Array]  # the numbers of the world's settings, by name
+
+    @classmethod
+    def example(cls, count: int = 1, **fields: Any) -> "Happened":
+        """A step of `count` bacteria that live and to which nothing happens, to try an event without a world.
+
+        Args:
+            count: how many.
+            fields: values that differ, each a number for all bacteria or one for each; `knobs` as `World.knobs` gives it.
+
+        Raises:
+            TypeError: there is no such field.
+        """
+        defaults = dict.fromkeys(cls._fields, 0.0) | dict.fromkeys(("tumbled", "emitted", "divided"), False)
+        defaults |= {"energy": 1.0, "alive": True, "neighbours": 0, "deaths": 0, "chance": 0.5}
+        knobs = fields.pop("knobs", {})
+        if unknown := fields.keys() - defaults.keys():
+            raise TypeError(f"Happened has no field {min(unknown)!r}; it has {', '.join(cls._fields)}")
+        rows = {
+            name: jnp.broadcast_to(jnp.asarray(value), count)
+            for name, value in (defaults | fields).items()
+            if name != "knobs"
+        }
+        return cls(**rows, knobs=knobs)
 
 
 @dataclass(frozen=True)
@@ -37,8 +60,8 @@ class Event:
     """One kind of event.
 
     Args:
-        name: of it.
-        happens: `Happened -> [capacity]`, booleans or numbers of about one.
+        name: of the event, in reports and run files.
+        happens: `Happened -> [capacity]`, booleans or numbers of order one.
     """
 
     name: str
@@ -51,7 +74,7 @@ def values(events: tuple[Event, ...], happened: Happened) -> list[Array]:
 
 
 HUNGRY, SATED, NEAR_DEATH = 0.6, 1.4, 0.15  # energies
-CHANCE = 0.1  # how often the dummy event happens, as 1 half the time and as -1
+CHANCE = 0.1  # probability of the dummy event in a step; half the time it is 1, half the time -1
 
 ALIVE = Event("alive", lambda happened: jnp.ones_like(happened.energy))
 EAT = Event("eat", lambda happened: happened.uptake)
@@ -62,15 +85,15 @@ EMITTED = Event("emitted", lambda happened: happened.emitted)
 ENCOUNTER = Event("encounter", lambda happened: happened.neighbours > 0)
 DIVIDED = Event("divided", lambda happened: happened.divided)
 DYING = Event("near death", lambda happened: happened.energy < NEAR_DEATH)
-# The null of every reward that evolves. Nothing that anybody does changes it, and it is as often 1 as -1, so a reward for it
-# does what its opposite does. (One that is always 1 is no null: a reward that comes often, whatever one does, pays for
-# going on with what one does.)
+# The null of every reward that evolves. No behaviour changes it, and it is as often 1 as -1, so a reward for it has the same
+# effect as the opposite reward. (An event that is always 1 would be no null: a reward that comes whatever one does favours
+# repeating the last action.)
 DUMMY = Event("dummy", lambda happened: (happened.chance < CHANCE) * jnp.sign(CHANCE / 2 - happened.chance))
 
 STANDARD = (ALIVE, EAT, HUNGER, SATIATION, SIGNALLED, EMITTED, ENCOUNTER, DIVIDED, DYING, DUMMY)
 
 RISING = Event("food rising", lambda happened: happened.change > happened.knobs["change_threshold"])
-# Selectively neutral: the table that learns from it dies with whoever learned.
+# Selectively neutral: what is learned from it dies with the learner.
 DEATH = Event("death", lambda happened: ~happened.alive)
 DEATH_NEARBY = Event("death nearby", lambda happened: happened.alive & (happened.deaths > 0))
 

@@ -1,4 +1,4 @@
-"""Concentrations on a torus of cells: how they spread, where they come from, and what is felt of them at a place.
+"""Concentrations on a torus of cells: diffusion, sources, and the concentration at a point.
 
 Cell `[i, j]` covers x in [i, i + 1) and y in [j, j + 1).
 """
@@ -14,8 +14,7 @@ Array = Any  # jax.Array, which type checkers take for a variable
 def spread(field: Array, decay: Array, diffusion: Array) -> Array:
     """A step of decay and of diffusion to the four neighbours: `X (1 - k - 4 D) + D * sum of neighbours`.
 
-    All that leaves a cell arrives in another, so the sum falls by the decay alone. A point spreads with variance 2 D
-    a step in each direction.
+    Diffusion conserves the total, so it falls by the decay alone. A point spreads with variance 2 D a step along each axis.
     """
     wide = jnp.concatenate([field[-1:], field, field[:1]])
     wide = jnp.concatenate([wide[:, -1:], wide, wide[:, :1]], 1)
@@ -25,13 +24,13 @@ def spread(field: Array, decay: Array, diffusion: Array) -> Array:
 
 
 def influx(places: Array, total: Array, width: float, cells: int) -> Array:
-    """What sources give in a step, `[cells, cells]`: each an equal share of `total`, as a Gaussian about its place.
+    """The influx of a step, `[cells, cells]`: each source gives an equal share of `total`, as a Gaussian about its place.
 
     Args:
         places: of the sources, `[sources, 2]`.
-        total: of all of them.
-        width: the Gaussian's standard deviation.
-        cells: a side of the torus.
+        total: influx of all sources together.
+        width: standard deviation of the Gaussian, in cells.
+        cells: side of the torus.
     """
     centres = jnp.arange(cells, dtype=jnp.float32)[:, None] + 0.5
 
@@ -39,16 +38,16 @@ def influx(places: Array, total: Array, width: float, cells: int) -> Array:
         away = jnp.abs(centres - at)  # [cells, sources]
         away = jnp.minimum(away, cells - away)
         bell = jnp.exp(-0.5 * (away / width) ** 2)
-        return bell / bell.sum(0)  # sums to one, so nothing is lost between the cells
+        return bell / bell.sum(0)  # sums to one, so the discretisation loses nothing
 
     one, other = jax.lax.optimization_barrier((bells(places[:, 0]), bells(places[:, 1]).T))
     return (total / places.shape[0]) * (one @ other)
 
 
 def felt(field: Array, x: Array, y: Array) -> Array:
-    """The concentration at places, between the centres of the four nearest cells (bilinear).
+    """The concentration at points, interpolated bilinearly between the centres of the four nearest cells.
 
-    Sensing by the nearest cell alone would show a bacterium that crosses cells a staircase, and nothing on a stair.
+    By the nearest cell alone, a bacterium would sense steps where it crosses cells, and no change within one.
     """
     cells = field.shape[0]
     flat = field.reshape(-1)
@@ -68,12 +67,12 @@ def felt(field: Array, x: Array, y: Array) -> Array:
 
 
 def cell(x: Array, y: Array, cells: int) -> Array:
-    """Index of the cell of each place, int32, row by row."""
+    """Index of the cell of each point, int32, row by row."""
     return x.astype(jnp.int32) * cells + y.astype(jnp.int32)
 
 
 def wrapped(x: Array, cells: int) -> Array:
-    """A coordinate that left the torus by less than its width, back on it: in [0, cells)."""
+    """Coordinates that left the torus by less than its width, wrapped to [0, cells)."""
     x = x - cells * jnp.floor(x * (1.0 / cells))
     # In float32 -1e-9 + 128 is 128, and 13.999999 / 14 is 1.
     return jnp.where((x >= cells) | (x < 0), 0.0, x)

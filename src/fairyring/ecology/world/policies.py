@@ -1,8 +1,8 @@
-"""How a bacterium decides: what of it is inherited, what it learns in life, and what it does.
+"""How a bacterium decides: what it inherits, what it learns during its life, and how it acts.
 
-A policy is a record of plain functions, so one of one's own is another record. Genomes are float32
-`[capacity, genes]`; a mind is whatever a bacterium carries through its life beside them, arrays `[capacity, ...]`,
-and is not inherited unless `born` says so. An action is a whole number: bit 0 tumbles, bit 1 emits.
+A policy is a record of plain functions; a custom policy is another such record. Genomes are float32 `[capacity, genes]`. A
+mind is what a bacterium carries through its life besides its genome, arrays `[capacity, ...]`; it is inherited only as far
+as `born` passes it on. An action is a whole number: bit 0 tumbles, bit 1 emits.
 """
 
 from collections.abc import Callable, Mapping
@@ -27,15 +27,15 @@ class Policy:
     """A way of deciding.
 
     Args:
-        name: of it, as reports and run files say it.
-        genes: `(states, actions, events) -> int`, the entries of a genome.
-        empty: `(capacity, states, actions) -> mind` of nobody.
-        born: `(genomes [K, genes], parents' minds, actions, knobs) -> minds [K, ...]`; of newcomers the parents'
+        name: of the policy, in reports and run files.
+        genes: `(states, actions, events) -> int`, the number of entries of a genome.
+        empty: `(capacity, states, actions) -> mind`, for empty places.
+        born: `(genomes [K, genes], parents' minds, actions, knobs) -> minds [K, ...]`; for immigrants the parents'
             minds are `empty`.
         act: `(genomes, mind, states [capacity], actions, coin [capacity], spare [capacity], knobs) ->
-            (action, mind)`; `coin` is uniform in [0, 1), `spare` are 12 random bits more.
-        reward: `(genomes, mind, events, knobs) -> mind`, after the step, `events` a list of `[capacity]`; None where
-            nothing is learned in life.
+            (action, mind)`; `coin` is uniform in [0, 1), `spare` holds 12 more random bits.
+        reward: `(genomes, mind, events, knobs) -> mind`, after the step, where `events` is a list of `[capacity]`; None for
+            a policy that does not learn.
     """
 
     name: str
@@ -48,9 +48,10 @@ class Policy:
 
 @cache
 def tables() -> Policy:
-    """An inherited table of preferences and a softmax: nothing is learned in life.
+    """An inherited table of preferences and a softmax. It does not learn.
 
-    A genome is the table `[states, actions]` in rows; an action's probability goes with exp(beta * preference).
+    A genome is the table `[states, actions]`, row by row. The probability of an action is proportional to
+    exp(beta * preference).
     """
 
     def act(genomes, mind, states, actions, coin, spare, knobs):
@@ -75,15 +76,15 @@ def tables() -> Policy:
 
 
 def q_learning(heredity: Heredity = "retention") -> Policy:
-    """Learning in life from inherited rewards (Watkins 1989): a genome is a reward for each event.
+    """Q-learning (Watkins 1989) from inherited rewards: a genome is a reward for each event.
 
-    Each step, `Q[s, a] += alpha (r + gamma max Q[s'] - Q[s, a])`, with `r` the sum of the rewards of what happened
-    since; then the best action of `s'`, ties broken at random, or with probability epsilon any.
+    In each step, `Q[s, a] += alpha (r + gamma max Q[s'] - Q[s, a])`, where `r` is the sum of the rewards of the events
+    since. The action is the best one in `s'`, with ties broken at random, or with probability epsilon a random one.
 
     Args:
-        heredity: what a child has besides its parent's rewards: "rewards" nothing, so its Q is 0; "retention" the
-            share `retention` of its parent's Q; "evolved values" a first Q of its own, which is inherited and
-            mutated beside the rewards; "lamarck" all of its parent's Q.
+        heredity: what a child gets besides its parent's rewards. "rewards": nothing, so its Q is 0. "retention": the
+            share `retention` of its parent's Q. "evolved values": an initial Q that is inherited and mutated along with
+            the rewards. "lamarck": all of its parent's Q.
 
     Raises:
         EcologyError: `heredity` is none of these.
@@ -98,16 +99,15 @@ def q_learning(heredity: Heredity = "retention") -> Policy:
     return _learner(heredity)
 
 
-@cache  # one of each, so that worlds of the same heredity are equal and run the same program
+@cache  # one object each, so that worlds of the same heredity are equal and share a program
 def _learner(heredity: Heredity) -> Policy:
     evolved = heredity == "evolved values"
 
     def empty(capacity, states, actions):
         return {
             "values": jnp.zeros((capacity, states * actions), jnp.float32),
-            "place": jnp.full(
-                capacity, -1, jnp.int32
-            ),  # s * actions + a of the step before; -1: there was none
+            # s * actions + a of the step before; -1: there was none
+            "place": jnp.full(capacity, -1, jnp.int32),
             "reward": jnp.zeros(capacity, jnp.float32),
         }
 
@@ -132,13 +132,13 @@ def _learner(heredity: Heredity) -> Policy:
         moved = jnp.where(place >= 0, knobs["alpha"] * error, 0.0)
         flat, moved, last = jax.lax.optimization_barrier((flat, moved, last))
         flat = flat.at[last].add(moved, mode="promise_in_bounds", unique_indices=True)
-        # What was just learned counts at once, where the state is the one it was learned in.
+        # If the state is unchanged, the update just made counts for this choice.
         again = place - states * actions
         here = [jnp.where(again == a, value + moved, value) for a, value in enumerate(here)]
         best = reduce(jnp.maximum, here)
         equal = [value == best for value in here]
-        # Of `n` equals the one with number floor(n * spare / 4096): fair for two and four of them, and of three each
-        # has 1365 or 1366 of the 4096. The same bits serve both ways of acting, since only one of them is taken.
+        # Of `n` tied actions, take number floor(n * spare / 4096). This is exact for two and four; of three, each
+        # gets 1365 or 1366 of the 4096. The same bits serve the random action, since only one of the two is used.
         wanted, chosen, seen = (sum(equal) * spare) >> 12, jnp.zeros_like(states), equal[0].astype(jnp.int32)
         for a, is_best in enumerate(equal[1:], 1):
             chosen = jnp.where(is_best & (seen == wanted), a, chosen)

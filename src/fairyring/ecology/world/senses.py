@@ -1,7 +1,7 @@
-"""What a bacterium feels: each sense cuts one quantity into a few states, and the states of all senses together are
-what its brain knows of the world.
+"""What a bacterium senses. A sense divides one quantity into a few states; the states of all senses together are all that
+its brain knows of the world.
 
-A sense of one's own is a plain function of `Sensed` that gives a state each::
+A custom sense is a plain function of `Sensed` that returns a state for each bacterium::
 
     Sense("energy", ("hungry", "sated"), lambda felt: (felt.energy > 1).astype(int))
 """
@@ -17,13 +17,33 @@ Array = Any  # jax.Array, which type checkers take for a variable
 
 
 class Sensed(NamedTuple):
-    """What is there to be felt at the place of each bacterium, before it acts. Arrays are `[capacity]`."""
+    """What can be sensed at the place of each bacterium, before it acts. Arrays are `[capacity]`."""
 
-    food: Array  # concentration, between the four nearest cells' centres
+    food: Array  # concentration, interpolated between the centres of the four nearest cells
     change: Array  # (food - memory) / (food + memory + 0.001), in [-1, 1]
-    signal: Array  # concentration, as food; zero where the world has no signal
+    signal: Array  # concentration, as for food; zero in a world without a signal
     energy: Array
-    knobs: Mapping[str, Array]  # the numbers of the world's settings
+    knobs: Mapping[str, Array]  # the numbers of the world's settings, by name
+
+    @classmethod
+    def example(cls, count: int = 1, **fields: Any) -> "Sensed":
+        """What `count` bacteria sense without food and signal, with an energy of 1, to try a sense without a world.
+
+        Args:
+            count: how many.
+            fields: values that differ, each a number for all bacteria or one for each; `knobs` as `World.knobs` gives it.
+
+        Raises:
+            TypeError: there is no such field.
+        """
+        defaults = {"food": 0.0, "change": 0.0, "signal": 0.0, "energy": 1.0}
+        knobs = fields.pop("knobs", {})
+        if unknown := fields.keys() - defaults.keys():
+            raise TypeError(f"Sensed has no field {min(unknown)!r}; it has {', '.join(cls._fields)}")
+        rows = {
+            name: jnp.broadcast_to(jnp.asarray(value), count) for name, value in (defaults | fields).items()
+        }
+        return cls(**rows, knobs=knobs)
 
 
 @dataclass(frozen=True)
@@ -31,9 +51,9 @@ class Sense:
     """One sense.
 
     Args:
-        name: of what is felt.
-        labels: of its states, in order; as many as there are states.
-        feel: `Sensed -> [capacity]`, the state's index, whole numbers in `[0, len(labels))`.
+        name: of the sensed quantity.
+        labels: of the states, in order.
+        feel: `Sensed -> [capacity]`, the index of the state, whole numbers in `[0, len(labels))`.
     """
 
     name: str
@@ -42,12 +62,12 @@ class Sense:
 
 
 def states_of(senses: tuple[Sense, ...]) -> int:
-    """How many states all senses together have."""
+    """Number of states of all senses together."""
     return prod(len(sense.labels) for sense in senses)
 
 
 def state(senses: tuple[Sense, ...], felt: Sensed) -> Array:
-    """All senses' states as one index; the last sense's state counts fastest."""
+    """The states of all senses as one index; the state of the last sense varies fastest."""
     index = jnp.zeros(felt.food.shape, jnp.int32)
     for sense in senses:
         index = index * len(sense.labels) + sense.feel(felt).astype(jnp.int32)

@@ -1,7 +1,7 @@
 """Settings of the two worlds, checked when they are made.
 
-A rate is per step, a length is in cells. A step stands for 0.1 s and a cell for 4 µm, which makes a running bacterium
-as fast as E. coli (20 µm/s); nothing in the code knows of seconds.
+Rates are per step and lengths are in cells. A step stands for 0.1 s and a cell for 4 µm, so that a running bacterium is as
+fast as E. coli (20 µm/s). The code itself does not use seconds.
 """
 
 import dataclasses
@@ -20,44 +20,44 @@ from fairyring.ecology.world.policies import Policy, q_learning, tables
 from fairyring.ecology.world.senses import Sense, states_of
 
 Control = Literal["none", "scrambled", "blind"]
-LARGEST = 1e30  # of any number: worlds are computed in float32, and sums of it must stay finite
+LARGEST = 1e30  # of any number: worlds are computed in float32, and sums must stay finite
 
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """What the two worlds have in common. Make a `World1` or a `World2`.
+    """Settings that the two worlds have in common. Make a `World1` or a `World2`.
 
     Args:
-        width: cells a side of the torus.
-        capacity: most bacteria at once, a multiple of 32. A parent that finds no place waits, and is counted.
+        width: cells per side of the torus.
+        capacity: largest number of bacteria, a multiple of 32. A parent that finds no free place waits, and is counted.
         founders: bacteria at the start, with random genomes.
-        minimum: newcomers with random genomes come while there are fewer.
-        sources: places that food comes from.
-        food_influx: energy that all of them give in a step.
-        food_decay: share of food that is lost in a step.
+        minimum: while fewer bacteria live, immigrants with random genomes come in.
+        sources: number of food sources.
+        food_influx: energy that all sources together give in a step.
+        food_decay: share of the food that is lost in a step.
         food_diffusion: share of a cell's food that goes to each of its four neighbours in a step.
-        source_spread: standard deviation of the Gaussian a source spreads its food over.
-        source_lifetime: steps, on average, until a source jumps elsewhere.
-        speed: cells a run covers in a step.
-        turning: rotational diffusion of a run, rad² a step; a heading's variance grows by twice that.
-        dwell: a tumble stands still for a step; without, it turns and runs at once.
-        uptake_rate: share of a cell's food that one can eat in a step.
-        uptake_limit: the most that one can eat in a step.
+        source_spread: standard deviation of the Gaussian over which a source spreads its food, cells.
+        source_lifetime: mean number of steps until a source jumps to another place.
+        speed: of a run, cells per step.
+        turning: rotational diffusion of a run, rad² per step; the variance of a heading grows by twice that.
+        dwell: whether a tumbling bacterium stands still for a step. Otherwise it turns and runs in the same step.
+        uptake_rate: share of a cell's food that a bacterium can eat in a step.
+        uptake_limit: the most that a bacterium can eat in a step.
         basal_cost: energy that living costs in a step.
-        start_energy: of founders and newcomers.
-        division_energy: from which on one divides; both get half.
+        start_energy: of founders and immigrants.
+        division_energy: energy at which a bacterium divides; each half gets half of it.
         mutation_rate: probability that an entry of the genome mutates at a division.
-        mutation_scale: standard deviation of what is then added.
-        conjugation: probability that one who meets another takes over one entry of its genome.
-        memory: steps, the time constant of the leaky memory that change is felt against.
-        level_low, level_high: food from which on its level is the second and the third.
-        change_threshold: relative change from which on food is felt to fall or rise.
-        senses: what is felt.
+        mutation_scale: standard deviation of a mutation.
+        conjugation: probability that a bacterium that meets another takes over one entry of its genome.
+        memory: time constant, in steps, of the leaky memory that change is measured against.
+        level_low, level_high: food at which the second and the third level begin.
+        change_threshold: relative change beyond which food is sensed to fall or rise.
+        senses: what a bacterium senses.
         policy: how it decides.
-        control: "scrambled": children get random genomes; "blind": everyone gets the observation of somebody else.
+        control: "scrambled": children get random genomes; "blind": each gets the observation of another bacterium.
 
     Raises:
-        EcologyError: a value that makes no sense, or an unstable diffusion.
+        EcologyError: an impossible value, or an unstable diffusion.
     """
 
     width: int = 128
@@ -92,7 +92,7 @@ class World:
     def __post_init__(self) -> None:
         if type(self) is World:
             raise EcologyError(
-                "World", given="the base of both", expected="World1 or World2", do="Make one of them."
+                "World", given="the base class", expected="World1 or World2", do="Make one of them."
             )
         for name, (low, high) in self.limits().items():
             value = getattr(self, name)
@@ -107,16 +107,14 @@ class World:
                 raise EcologyError(name, given=repr(value), expected="a whole number", do="Correct it.")
             if field.type is bool and not isinstance(value, bool):
                 raise EcologyError(name, given=repr(value), expected="True or False", do="Correct it.")
-            if field.type in (
-                int,
-                float,
-            ):  # 30 and NumPy's 30.0 run the same program as 30.0, and are saved as it
+            # 30 and NumPy's 30.0 run the same program as 30.0, and are stored alike.
+            if field.type in (int, float):
                 object.__setattr__(self, name, field.type(value))
         self._parts("senses", Sense)
         self._together()
 
     def _parts(self, name: str, kind: type) -> None:
-        """Check a field of several parts that differ in name; a list of them is as good as a tuple."""
+        """Check a field that holds several parts with different names; a list is accepted for a tuple."""
         given = getattr(self, name)
         parts = tuple(given) if isinstance(given, list | tuple) else (given,)
         names = [part.name for part in parts if isinstance(part, kind)]
@@ -125,12 +123,12 @@ class World:
                 name,
                 given=", ".join(part.name if isinstance(part, kind) else repr(part) for part in parts),
                 expected=f"a tuple of {kind.__name__}, each with a name of its own",
-                do="Leave out what is none, and rename what is there twice.",
+                do="Remove what is not one, and rename duplicates.",
             )
         object.__setattr__(self, name, parts)
 
     def _together(self) -> None:
-        """What only several fields together can get wrong."""
+        """Check what depends on several fields."""
         if self.capacity % 32:
             raise EcologyError(
                 "capacity",
@@ -152,14 +150,14 @@ class World:
                 raise EcologyError(
                     f"{name}_diffusion",
                     given=f"{diffusion:g}, with {name}_decay {decay:g}",
-                    expected="4 * diffusion + decay of at most 1: more than all that is in a cell cannot leave it",
+                    expected="4 * diffusion + decay of at most 1, since no more can leave a cell than is in it",
                     do="Lower one of them.",
                 )
         if self.division_energy <= self.start_energy:
             raise EcologyError(
                 "division_energy",
                 given=f"{self.division_energy:g}, with start_energy {self.start_energy:g}",
-                expected="more than newcomers start with",
+                expected="more than founders and immigrants start with",
                 do="Raise it.",
             )
         if self.level_low > self.level_high:
@@ -179,82 +177,82 @@ class World:
             raise EcologyError(
                 "senses",
                 given="the signal",
-                expected="senses of what is there",
-                do="Leave it out; World2 has a signal.",
+                expected="senses of fields that the world has",
+                do="Leave it out, or use World2, which has a signal.",
             )
         if self.policy.reward is not None and not self.events:
             raise EcologyError(
                 "policy",
                 given=f"{self.policy.name}, without events",
-                expected="events that carry a reward, where one learns from it",
+                expected="events to learn from",
                 do="Take World2 with `rewarded` events, or a policy of inherited tables.",
             )
 
     def limits(self) -> dict[str, tuple[float, float]]:
-        """Each number's least and largest value."""
-        most = float("inf")
+        """The smallest and the largest value of each number."""
+        inf = float("inf")
         return {
             "width": (8, 4096),
             "capacity": (64, 1 << 18),
-            "founders": (0, most),
-            "minimum": (0, most),
+            "founders": (0, inf),
+            "minimum": (0, inf),
             "sources": (1, 1024),
-            "food_influx": (0, most),
+            "food_influx": (0, inf),
             "food_decay": (0, 1),
             "food_diffusion": (0, 0.25),
-            "source_spread": (0.5, most),
-            "source_lifetime": (1, most),
+            "source_spread": (0.5, inf),
+            "source_lifetime": (1, inf),
             "speed": (0, 1),
             "turning": (0, 1),
             "uptake_rate": (0, 1),
-            "uptake_limit": (0, most),
-            "basal_cost": (0, most),
-            "start_energy": (0, most),
-            "division_energy": (0, most),
+            "uptake_limit": (0, inf),
+            "basal_cost": (0, inf),
+            "start_energy": (0, inf),
+            "division_energy": (0, inf),
             "mutation_rate": (0, 1),
-            "mutation_scale": (0, most),
+            "mutation_scale": (0, inf),
             "conjugation": (0, 1),
-            "memory": (1, most),
-            "level_low": (0, most),
-            "level_high": (0, most),
+            "memory": (1, inf),
+            "level_low": (0, inf),
+            "level_high": (0, inf),
             "change_threshold": (0, 1),
         }
 
     def chemicals(self) -> tuple[str, ...]:
-        """The fields on the grid."""
+        """Names of the fields on the grid."""
         return ("food",)
 
     @property
     def events(self) -> tuple[Event, ...]:
-        """What rewards are for; nothing, where nothing is learned in life."""
+        """The events that a reward is inherited for; none if the world does not learn."""
         return ()
 
     @property
     def actions(self) -> int:
-        """2: run or tumble; 4: each of them while emitting or not."""
+        """2: run or tumble; 4: each of these, with or without emitting."""
         return 2
 
     @property
     def states(self) -> int:
-        """How many states all senses together have."""
+        """Number of states of all senses together."""
         return states_of(self.senses)
 
     @property
     def genes(self) -> int:
-        """Entries of a genome."""
+        """Number of entries of a genome."""
         return self.policy.genes(self.states, self.actions, len(self.events))
 
     @property
     def rho(self) -> float:
-        """What one who eats blindly takes in, over what living costs: above about 1, blind ones live.
+        """The intake of a bacterium that moves blindly, over the cost of living. Above about 1 blind bacteria survive.
 
-        The mean concentration of food that nobody eats is `food_influx / (food_decay * width²)`.
+        It assumes food that nobody eats, whose mean concentration is `food_influx / (food_decay * width²)`.
         """
         cost = self.basal_cost * self.food_decay * self.width**2
         return self.uptake_rate * self.food_influx / cost if cost else float("inf")
 
     def knobs(self) -> dict[str, np.ndarray]:
-        """The numbers that a compiled world takes as arguments: they may change while it runs."""
+        """The numbers that a compiled world takes as arguments; they may change while it runs."""
         numbers = self._numbers() | {
             "scrambled": int(self.control == "scrambled"),
             "blind": int(self.control == "blind"),
@@ -265,15 +263,15 @@ class World:
         }
 
     def structure(self) -> Self:
-        """These settings with every knob at its default: two worlds of one structure run the same program."""
+        """These settings with every knob at its default. Two worlds of the same structure run the same program."""
         defaults = {f.name: 0 if f.type is int else f.default for f in dataclasses.fields(self)}
         return dataclasses.replace(self, control="none", **{name: defaults[name] for name in self._numbers()})
 
     def described(self) -> dict[str, Any]:
         """These settings as plain values, for reports and run files."""
-        told = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        told |= {"senses": [s.name for s in self.senses], "policy": self.policy.name}
-        return told | ({"rewarded": [e.name for e in self.events]} if self.events else {})
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        values |= {"senses": [s.name for s in self.senses], "policy": self.policy.name}
+        return values | ({"rewarded": [e.name for e in self.events]} if self.events else {})
 
     def _numbers(self) -> dict[str, int | float]:
         shapes = ("width", "capacity", "sources")
@@ -286,10 +284,10 @@ class World:
 
 @dataclass(frozen=True, kw_only=True)
 class World1(World):
-    """Bacteria whose brain is an inherited table: by what they sense they run or tumble.
+    """Bacteria whose brain is an inherited table: from what they sense, they run or tumble.
 
     Args:
-        beta: how decided a brain is; probabilities go with exp(beta * entry).
+        beta: inverse temperature of the softmax; probabilities are proportional to exp(beta * entry).
     """
 
     beta: float = 2.0
@@ -300,17 +298,17 @@ class World1(World):
 
 @dataclass(frozen=True, kw_only=True)
 class World2(World):
-    """Bacteria that learn in life from rewards they inherit, and may emit a signal that means nothing by itself.
+    """Bacteria that learn during their lives from inherited rewards, and can emit a signal without a built-in meaning.
 
     Args:
         emission_cost: energy that emitting costs in a step.
-        emission: how much signal is then left in the cell.
-        signal_decay, signal_diffusion: as of food.
-        signal_threshold: concentration from which on the signal is sensed.
-        alpha, gamma, epsilon: learning rate, discount and share of random actions of Q-learning.
+        emission: amount of signal that is then added to the cell.
+        signal_decay, signal_diffusion: as for food.
+        signal_threshold: concentration above which the signal is sensed.
+        alpha, gamma, epsilon: learning rate, discount factor and share of random actions of Q-learning.
         retention: share of its parent's Q that a child starts with, under the heredity "retention".
         rewarded: the events that a reward is inherited for.
-        beta: as of `World1`, for policies that use it.
+        beta: as in `World1`, for policies that use it.
     """
 
     food_influx: float = 15.0
@@ -334,18 +332,18 @@ class World2(World):
     rewarded: tuple[Event, ...] = happenings.STANDARD
 
     def limits(self) -> dict[str, tuple[float, float]]:
-        most = float("inf")
+        inf = float("inf")
         return super().limits() | {
-            "emission_cost": (0, most),
-            "emission": (0, most),
+            "emission_cost": (0, inf),
+            "emission": (0, inf),
             "signal_decay": (0, 1),
             "signal_diffusion": (0, 0.25),
-            "signal_threshold": (0, most),
+            "signal_threshold": (0, inf),
             "alpha": (0, 1),
             "gamma": (0, 1),
             "epsilon": (0, 1),
             "retention": (0, 1),
-            "beta": (0, most),
+            "beta": (0, inf),
         }
 
     def __post_init__(self) -> None:
@@ -364,11 +362,31 @@ class World2(World):
         return 4
 
 
-def override(settings: World, changes: Mapping[str, Any]) -> World:
-    """`settings` with some fields changed, each to a value or to text that says one.
+KINDS: dict[str, type[World]] = {"v1": World1, "v2": World2}
+
+
+def kind_of(settings: World) -> str:
+    """The key of `KINDS` for settings: "v1" or "v2".
 
     Raises:
-        EcologyError: there is no such field, or that is no value of it.
+        EcologyError: they are neither.
+    """
+    for name, kind in KINDS.items():
+        if isinstance(settings, kind):
+            return name
+    raise EcologyError(
+        "settings",
+        given=f"a {type(settings).__name__}",
+        expected="a World1 or a World2",
+        do="Make one of them.",
+    )
+
+
+def override(settings: World, changes: Mapping[str, Any]) -> World:
+    """`settings` with some fields changed, each to a value or to text for a value.
+
+    Raises:
+        EcologyError: there is no such field, or the value does not fit it.
     """
     fields = {f.name: f for f in dataclasses.fields(settings)}
     values = {}
@@ -379,7 +397,7 @@ def override(settings: World, changes: Mapping[str, Any]) -> World:
             near = get_close_matches(name, fields, n=1)
             raise EcologyError(
                 f"setting {name!r}",
-                given="a name that is none",
+                given="no such setting",
                 expected=f"a field of {type(settings).__name__}",
                 do=f"Did you mean {near[0]!r}?" if near else f"It has {', '.join(fields)}.",
             )

@@ -1,7 +1,7 @@
-"""A world at a moment: what the next step needs, and nothing else.
+"""The state of a world: what the next step needs, and nothing else.
 
-Who is whose child is not in it: a step's log says that in bits (`log.py`), and the host keeps the family tree
-(`lineage.py`).
+It does not hold who is whose child. The log of a step holds that in bits (`history/log.py`), and the host keeps the family
+tree (`history/lineage.py`).
 """
 
 from collections.abc import Callable
@@ -16,11 +16,11 @@ from fairyring.ecology.world.settings import World
 Array = Any  # jax.Array, which type checkers take for a variable
 
 
-FOUNDING = 0x7FFFFFFF  # the step part of the address of what happens before the first step
+FOUNDING = 0x7FFFFFFF  # stands for the step in the address of random numbers used before the first step
 
 
 class State(NamedTuple):
-    """A struct of arrays; one place per bacterium, empty or not. Energies and concentrations are float32."""
+    """A struct of arrays with one place per bacterium, occupied or empty. Energies and concentrations are float32."""
 
     step: Array  # int32, steps made so far
     fields: dict[str, Array]  # concentration [width, width] of each chemical
@@ -31,7 +31,7 @@ class State(NamedTuple):
     ux: Array  # heading, a unit vector
     uy: Array
     energy: Array
-    memory: Array  # what food was felt lately
+    memory: Array  # leaky mean of the food sensed
     tumbled: Array  # bool [capacity]: what each did in the last step
     emitted: Array
     genomes: Array  # [capacity, genes]
@@ -39,28 +39,28 @@ class State(NamedTuple):
 
 
 class Log(NamedTuple):
-    """What a step did, besides the state it left."""
+    """What happened in a step."""
 
-    died: Array  # uint32 words [capacity / 32], a bit a place
-    divided: Array  # the parents; the n-th of them has the n-th child
-    born: Array  # children and newcomers; the children come first, since the lowest free places are filled first
+    died: Array  # uint32 words [capacity / 32], one bit per place
+    divided: Array  # the parents; the n-th parent has the n-th child
+    born: Array  # children and immigrants; children come first, since the lowest free places are filled first
     numbers: Array  # int32 [len(NUMBERS)]
     amounts: Array  # float32 [len(AMOUNTS)]
 
 
-# Per step. "waiting": parents for whom the world had no place; "delayed": parents for whom it had one, past the most that
-# a step does; "unmet": conjugations past that; "short": 1 where the compiled capacity was too small for this step, which
-# is then not valid.
+# Per step. "waiting": parents without a free place; "delayed": parents with one, beyond the number of births that a step
+# processes; "unmet": conjugations beyond that number; "short": 1 if the compiled capacity was too small for this step, which
+# is then invalid.
 NUMBERS = (
-    "population", "births", "deaths", "newcomers", "waiting", "delayed", "meetings", "conjugations", "unmet",
+    "population", "births", "deaths", "immigrants", "waiting", "delayed", "meetings", "conjugations", "unmet",
     "tumbles", "emitters", "short",
 )  # fmt: skip
-# Energies at the end of a step, but "eaten" and "metabolised", which are flows.
+# Energies at the end of a step, except "eaten", "metabolised" and "deposited", which are flows.
 AMOUNTS = ("food", "signal", "eaten", "metabolised", "energy", "deposited")
 
 
 def empty(settings: World, capacity: int) -> State:
-    """A world without anybody, without food, its sources at the origin; arrays in NumPy."""
+    """A world without bacteria and food, with its sources at the origin, as NumPy arrays."""
     cells, genes = settings.width, settings.genes
     nothing = np.zeros(capacity, np.float32)
     return State(
@@ -82,7 +82,7 @@ def empty(settings: World, capacity: int) -> State:
 
 
 def founded(settings: World, key: Array) -> State:
-    """A world at its start: founders with random genomes anywhere, and as much food as there is where nobody eats.
+    """A world at its start: founders with random genomes at random places, and as much food as there is when nobody eats.
 
     Args:
         settings: of the world.
@@ -93,14 +93,13 @@ def founded(settings: World, key: Array) -> State:
 
 
 def settled(settings: World, key: Array, genomes: np.ndarray, minds: Any = None) -> State:
-    """A world at its start whose founders have given genomes; places and headings are of chance.
+    """A world at its start whose founders have given genomes, at random places and headings.
 
     Args:
         settings: of the world.
         key: of this world.
         genomes: float32 `[founders, genes]`, at most `capacity` of them.
-        minds: what they bring with them, arrays `[founders, ...]`; None: what one with such a genome is born with, of
-            parents that know nothing.
+        minds: of the founders, arrays `[founders, ...]`; None for those that a child of an untrained parent is born with.
     """
     cells, n = settings.width, len(genomes)
     state = empty(settings, settings.capacity)
@@ -116,8 +115,8 @@ def settled(settings: World, key: Array, genomes: np.ndarray, minds: Any = None)
 
     if minds is None:
         knobs = {name: jnp.asarray(value) for name, value in settings.knobs().items()}
-        nobody = settings.policy.empty(n, settings.states, settings.actions)
-        minds = settings.policy.born(jnp.asarray(genomes), nobody, settings.actions, knobs)
+        untrained = settings.policy.empty(n, settings.states, settings.actions)
+        minds = settings.policy.born(jnp.asarray(genomes), untrained, settings.actions, knobs)
     return state._replace(
         fields=state.fields | {"food": np.full((cells, cells), food, np.float32)},
         places=np.asarray(jax.random.uniform(source, (settings.sources, 2), maxval=cells)),
@@ -136,7 +135,7 @@ _OF_EACH = ("alive", "x", "y", "ux", "uy", "energy", "memory", "tumbled", "emitt
 
 
 def resized(state: State, capacity: int) -> State:
-    """The same world with `capacity` places; whoever is in a place beyond is lost, so nobody may be."""
+    """The same world with `capacity` places. Places beyond are dropped, so they must be empty."""
 
     def fit(rows: np.ndarray) -> np.ndarray:
         if len(rows) >= capacity:
@@ -147,7 +146,7 @@ def resized(state: State, capacity: int) -> State:
 
 
 def snapshot(state: State) -> State:
-    """The state in NumPy, its empty places filled with zeros: what the dead leave behind means nothing."""
+    """The state as NumPy arrays, with zeros in empty places, since what the dead leave there means nothing."""
     alive = np.asarray(state.alive)
 
     def clear(rows: np.ndarray) -> np.ndarray:
@@ -159,7 +158,7 @@ def snapshot(state: State) -> State:
 
 
 def _each(state: State, change: Callable[[np.ndarray], np.ndarray]) -> State:
-    """The state with what belongs to individuals changed; arrays `[capacity, ...]`."""
+    """The state with `change` applied to the arrays of individuals, `[capacity, ...]`."""
     return state._replace(
         **{
             name: jax.tree.map(lambda rows: change(np.asarray(rows)), getattr(state, name))

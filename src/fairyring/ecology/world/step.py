@@ -1,13 +1,14 @@
-"""One step of a world, as one function of its state: synchronous, so nobody's turn comes first.
+"""One step of a world as one function of its state. Updates are synchronous, so nobody acts first.
 
     sources, spreading, decay -> sensing -> (learning) choosing -> moving or tumbling -> emitting -> eating, by share
-    -> energy -> meeting, conjugation -> deaths -> births -> newcomers -> rewards
+    -> energy -> meeting, conjugation -> deaths -> births -> immigrants -> rewards
 
-What is rare (births, newcomers, conjugations) is done for a few at a time, `at_once` of them at most; where more are
-ready, chance says who is served. What many add to one cell are whole numbers, so the order does not matter. Barriers stand where XLA would otherwise work out the same thing again in each
-place that needs it: it fuses whatever leads to a value into all its readers.
+A step processes at most `at_once` births, immigrants and conjugations, since they are rare; if more are ready, chance decides
+which are processed. What several bacteria add to one cell are whole numbers or equal amounts, so the order does not matter.
+XLA fuses the computation of a value into each of its readers; barriers stand where that would compute it several times.
 
-Chance has an address: seed, world, step, place. So a world alone, among others, resumed, or in fewer places gives the same bits.
+Random numbers have an address: seed, world, step, place. So a world gives the same bits alone, among others, resumed, or in
+fewer places.
 """
 
 from collections.abc import Callable, Mapping
@@ -27,14 +28,16 @@ from fairyring.ecology.world.state import Log, State
 Array = Any  # jax.Array, which type checkers take for a variable
 Key = tuple[Array, Array]
 FEW, SOME = 64, 8
-# What a random number is for, within a step: part of its address. Add, never renumber.
+# The purpose of a random number within a step is part of its address. Add purposes, never renumber them.
 JUMP, LANDING, SHUFFLE, CHOICE, LEARNING, TIE, ENTRY, HEADING, PLACE, MUTATION, GENOME = range(1, 12)
 _hold = jax.lax.optimization_barrier
 
 
 def at_once(capacity: int) -> int:
-    """How many births and newcomers a step of a world has room for, and how many conjugations: a 32nd of its capacity,
-    but `FEW` at least. It is of the world's capacity, so that a program for fewer places makes the same steps."""
+    """How many births and immigrants a step can process, and how many conjugations: a 32nd of the capacity, at least `FEW`.
+
+    It depends on the capacity of the world, so that a program for fewer places makes the same steps.
+    """
     return max(FEW, capacity // 32)
 
 
@@ -42,17 +45,17 @@ def make_step(settings: World) -> Callable[[State, Array, Mapping[str, Array], A
     """The step of worlds of one structure.
 
     Args:
-        settings: the numbers in it do not matter, but for shapes.
+        settings: of the worlds; only shapes and functions are taken from it, numbers are arguments of the step.
 
     Returns:
-        `step(state, key data uint32 [2], knobs, most) -> (state, log)`, traceable; `most` is the capacity that counts
-        where the state has fewer places.
+        `step(state, key data uint32 [2], knobs, capacity) -> (state, log)`, traceable by JAX. `capacity` is that of the
+        world, which may exceed the places of the state.
     """
     cells, senses, policy = settings.width, settings.senses, settings.policy
     two_chemicals = "signal" in settings.chemicals()
     events, few = settings.events, at_once(settings.capacity)
 
-    def step(state: State, key: Array, knobs: Mapping[str, Array], most: Array) -> tuple[State, Log]:
+    def step(state: State, key: Array, knobs: Mapping[str, Array], capacity: Array) -> tuple[State, Log]:
         places = state.alive.shape[0]
         bits = (settings.capacity - 1).bit_length()
         key = drawn.folded((key[0], key[1]), state.step)
@@ -111,12 +114,12 @@ def make_step(settings: World) -> Callable[[State, Array, Mapping[str, Array], A
         # Emitting.
         emitted = emitted & alive
         if two_chemicals:
-            # Equal drops: their sum has no order.
-            heard = fields["signal"].reshape(-1)
-            heard = heard.at[jnp.where(emitted, here, cells * cells)].add(knobs["emission"], mode="drop")
-            fields["signal"] = heard.reshape(cells, cells)
+            # Equal amounts, so their sum does not depend on the order.
+            signals = fields["signal"].reshape(-1)
+            signals = signals.at[jnp.where(emitted, here, cells * cells)].add(knobs["emission"], mode="drop")
+            fields["signal"] = signals.reshape(cells, cells)
 
-        # Eating: all in a cell ask for the same, and share what there is. What is left there, each of them works out alike.
+        # Eating: all in a cell ask for the same amount and share what there is. Each computes the same remainder.
         count = (
             jnp.zeros(cells * cells, jnp.int32)
             .at[here]
@@ -124,25 +127,25 @@ def make_step(settings: World) -> Callable[[State, Array, Mapping[str, Array], A
         )
         mouths = count.at[here].get(mode="promise_in_bounds")
         there = fields["food"].reshape(-1)
-        found = there.at[here].get(mode="promise_in_bounds")
-        mouths, found = _hold((mouths, found))
+        available = there.at[here].get(mode="promise_in_bounds")
+        mouths, available = _hold((mouths, available))
         sharing = jnp.maximum(mouths, 1).astype(jnp.float32)
         uptake = jnp.minimum(
-            jnp.minimum(knobs["uptake_rate"] * found, knobs["uptake_limit"]), found / sharing
+            jnp.minimum(knobs["uptake_rate"] * available, knobs["uptake_limit"]), available / sharing
         )
-        left = jnp.maximum(found - uptake * sharing, 0.0)
+        left = jnp.maximum(available - uptake * sharing, 0.0)
         uptake, left = _hold((uptake, left))
         there = there.at[jnp.where(alive, here, cells * cells)].set(left, mode="drop")
         fields["food"] = there.reshape(cells, cells)
 
-        # Energy. Nobody owes any: who cannot pay for the step ends it at zero, and dies.
+        # Energy. There is no debt: a bacterium that cannot pay for the step ends it at zero, and dies.
         bill = knobs["basal_cost"] + (knobs["emission_cost"] * emitted if two_chemicals else 0.0)
         energy = state.energy + uptake
         paid = jnp.where(alive, jnp.minimum(bill, energy), 0.0)
         energy = energy - paid
         uptake, energy, paid = _hold((uptake, energy, paid))
 
-        # Meeting: in each cell one of those in it, whom the others meet.
+        # Meeting: one bacterium in each cell is drawn, and the others in the cell meet it.
         tie, lucky = drawn.words(key, TIE, 1)
         mask, lucky = (tie & ((1 << bits) - 1)).astype(jnp.int32), drawn.unit(lucky[0], 24)
         lot = _hold(jnp.where(alive, (priority << bits) | (number ^ mask), -1))
@@ -159,21 +162,21 @@ def make_step(settings: World) -> Callable[[State, Array, Mapping[str, Array], A
         stayed = alive = alive & ~dies
         died = selection.packed(dies)
 
-        # Births, then newcomers, in the lowest free places.
+        # Births, then immigrants, in the lowest free places.
         ready = selection.packed(alive & (energy >= knobs["division_energy"]))
         free = selection.packed(~alive)
         able = selection.count(ready)
         living = places - selection.count(free)
-        vacant = most - living
+        vacant = capacity - living
         room = jnp.minimum(vacant, few)
         births = jnp.minimum(able, room)
-        newcomers = jnp.clip(knobs["minimum"] - living - births, 0, room - births)
-        fills = births + newcomers
+        immigrants = jnp.clip(knobs["minimum"] - living - births, 0, room - births)
+        fills = births + immigrants
         slots, parents = selection.first(free, few), selection.drawn(ready, few, room, lucky)
         rank = jnp.arange(few)
         child, filled = rank < births, rank < fills
         short = fills > places - living
-        slots = jnp.where(filled, slots, places + rank)  # out of bounds, so nothing is written there
+        slots = jnp.where(filled, slots, places + rank)  # out of bounds, so nothing is written
         source = jnp.minimum(parents, places - 1)
         divided = jnp.zeros(places, bool).at[parents].set(True, mode="drop")
         energy = jnp.where(divided, energy * 0.5, energy)
@@ -182,7 +185,7 @@ def make_step(settings: World) -> Callable[[State, Array, Mapping[str, Array], A
         inherited = _mutated(key, genomes[source], births, knobs)
         redrawn = rank < births * knobs["scrambled"]
         fresh = jax.lax.cond(
-            newcomers + births * knobs["scrambled"] > 0,
+            immigrants + births * knobs["scrambled"] > 0,
             lambda: drawn.normal(drawn.words(key, GENOME, inherited.size)[0]).reshape(inherited.shape),
             lambda: jnp.zeros_like(inherited),
         )
@@ -195,8 +198,8 @@ def make_step(settings: World) -> Callable[[State, Array, Mapping[str, Array], A
         born_mind = policy.born(genome, parent_mind, settings.actions, knobs)
         hx, hy = motion.turned(jnp.ones(few), jnp.zeros(few), drawn.unit(heading, 24))
 
-        def put(rows: Array, of_child: Array, of_newcomer: Array) -> Array:
-            new = jnp.where(child, of_child, of_newcomer)
+        def put(rows: Array, of_child: Array, of_immigrant: Array) -> Array:
+            new = jnp.where(child, of_child, of_immigrant)
             return rows.at[slots].set(new, mode="drop", unique_indices=True, indices_are_sorted=True)
 
         x, y = (
@@ -209,7 +212,7 @@ def make_step(settings: World) -> Callable[[State, Array, Mapping[str, Array], A
         genomes = genomes.at[slots].set(genome, mode="drop", unique_indices=True, indices_are_sorted=True)
         if policy.reward is not None:
             happened = Happened(
-                uptake=uptake / jnp.maximum(knobs["uptake_limit"], 1e-30),  # where none can eat: 0, not 0 / 0
+                uptake=uptake / jnp.maximum(knobs["uptake_limit"], 1e-30),  # with a limit of 0: 0, not 0 / 0
                 energy=energy,
                 food=food,
                 change=change,
@@ -242,7 +245,7 @@ def make_step(settings: World) -> Callable[[State, Array, Mapping[str, Array], A
                     living + fills,
                     births,
                     selection.count(died),
-                    newcomers,
+                    immigrants,
                     jnp.maximum(able - vacant, 0),
                     jnp.minimum(able, vacant) - births,
                     meets.sum(dtype=jnp.int32),
@@ -275,7 +278,7 @@ def make_step(settings: World) -> Callable[[State, Array, Mapping[str, Array], A
             uy=uy,
             energy=energy,
             memory=memory,
-            tumbled=tumbled & stayed,  # who was just born did nothing, whoever had the place before
+            tumbled=tumbled & stayed,  # a newborn did nothing, whoever had its place before
             emitted=emitted & stayed,
             genomes=genomes,
             mind=mind,
@@ -297,8 +300,10 @@ def _jumping(key: Key, places: Array, lifetime: Array, cells: int) -> Array:
 
 
 def _somebody_elses(key: Key, sensed: Array, alive: Array) -> Array:
-    """Observations passed round among the living by a random number of places, all but 0 of them as likely: each is
-    still observed by one, and nobody has its own."""
+    """Observations rotated among the living by a random number of places, uniform over all but 0.
+
+    Each observation still reaches one bacterium, and nobody gets its own.
+    """
     n = alive.sum()
     rank = jnp.cumsum(alive) - 1
     turn = 1 + (drawn.unit(drawn.words(key, SHUFFLE, 1)[0][0], 24) * (n - 1)).astype(jnp.int32)
@@ -307,7 +312,7 @@ def _somebody_elses(key: Key, sensed: Array, alive: Array) -> Array:
 
 
 def _conjugated(key: Key, genomes: Array, takers: Array, partner: Array) -> Array:
-    """One entry of the partner's genome, as it was before the step, for each taker."""
+    """Genomes after each taker has copied one entry of its partner's genome, as that was before the step."""
     places, genes = genomes.shape
     taker = jnp.minimum(takers, places - 1)
     entry = (drawn.unit(drawn.words(key, ENTRY, len(takers))[0], 24) * genes).astype(jnp.int32)
@@ -316,7 +321,7 @@ def _conjugated(key: Key, genomes: Array, takers: Array, partner: Array) -> Arra
 
 
 def _mutated(key: Key, genomes: Array, births: Array, knobs: Mapping[str, Array]) -> Array:
-    """The first `births` genomes with mutations; seldom are more than a few born in a step."""
+    """Genomes with mutations in the first `births`. Sizes grow by 8, since there are seldom more than a few births."""
 
     def those(some: int) -> Array:
         coin, size = drawn.words(key, MUTATION, some * genomes.shape[1])
@@ -338,21 +343,21 @@ def _deaths(here: Array, dies: Array, cells: int) -> Array:
 
 
 def _exact_sum(values: Array, capacity: int) -> Array:
-    """A sum that is the same in any order and over any number of empty places: of whole parts of 2**-22.
+    """A sum in fixed point, in units of 2**-22, that does not depend on the order or on the number of empty places.
 
-    Upper and lower bits are summed apart, the lower ones as many at a time as `capacity` of them may be added up in
-    32 bits; the upper ones stay in 32 bits while the total is below 2**27. Coarser parts would round the same cost of
-    everybody the same way.
+    Upper and lower bits are summed separately. The lower part has as many bits as can be summed `capacity` times in 32
+    bits; the sum of the upper part fits into 32 bits while the total is below 2**27. Coarser units would round the same cost
+    of every bacterium in the same direction.
     """
-    many = (capacity - 1).bit_length()
-    bits, rest, sums = 30 - many, values, []
-    for k in (1,) if many <= 12 else (2, 1):  # a sum more costs a tenth of a small world's step
+    size = (capacity - 1).bit_length()
+    bits, rest, sums = 30 - size, values, []
+    for k in (1,) if size <= 12 else (2, 1):  # another sum costs a tenth of a small world's step
         unit = 2.0 ** (k * bits - 22)
         whole = jnp.floor(rest / unit)
         rest = rest - whole * unit
         sums.append(whole.astype(jnp.int32).sum())
     sums.append(jnp.round(rest * 2.0**22).astype(jnp.int32).sum())
-    for k in range(len(sums) - 1, 0, -1):  # carried, so that adding two rounds once
+    for k in range(len(sums) - 1, 0, -1):  # carry, so that adding two parts rounds once
         sums[k - 1], sums[k] = sums[k - 1] + (sums[k] >> bits), sums[k] & ((1 << bits) - 1)
     total = sums[0].astype(jnp.float32)
     for part in sums[1:]:

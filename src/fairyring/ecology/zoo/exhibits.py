@@ -1,7 +1,7 @@
 """The zoo: a few populations that evolved in the studies, small enough to come with the package.
 
-Each is a file beside this one: some individuals' genomes and minds, the settings of their world, and a card with what the study
-found of it. `make_zoo` writes them again from a study's folder.
+Each is a file beside this one. It holds the genomes and minds of some individuals, the settings of their world, and a card with
+the results of the study. `make_zoo` writes such files from the folder of a study.
 """
 
 import os
@@ -16,13 +16,16 @@ import numpy as np
 from fairyring.core.errors import EcologyError, RunDamaged
 from fairyring.core.files import replace_file
 from fairyring.core.tensors import flatten_state, read_tensors, restore_state, tensors
-from fairyring.ecology.history import load, own, settings_of
+from fairyring.ecology.history import custom_parts, load, settings_of
 from fairyring.ecology.lab import Population
-from fairyring.ecology.studies import read_study
+from fairyring.ecology.results import read_study
 from fairyring.ecology.world import World
 
 INDIVIDUALS = 64
 SUFFIX = ".safetensors"
+_OLDER_KEYS = {
+    "newcomers": "immigrants"
+}  # of cards in files from older versions, among them those of the package
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,11 +33,11 @@ class Exhibit:
     """A population of the zoo.
 
     Attributes:
-        name: of it, such as "v1-3": the world's kind and number.
-        settings: of the world it evolved in.
-        population: some of its individuals, as a jar takes them.
-        card: what is known of it, plain values: the study's seed, steps and hash, how large the population was, its chemotactic
-            index and contrast, the mean of the rewards it learns from, and in world 2 its viability.
+        name: such as "v1-3": kind and number of its world.
+        settings: of the world in which it evolved.
+        population: some of its individuals, for a co-culture.
+        card: what is known of it, as plain values: seed, steps and hash of the run, size of the population, chemotactic index
+            and contrast, and for world 2 the mean rewards and the viability.
     """
 
     name: str
@@ -44,7 +47,7 @@ class Exhibit:
 
 
 def names() -> list[str]:
-    """The zoo's populations."""
+    """Names of the populations of the zoo."""
     return sorted(
         file.name.removesuffix(SUFFIX) for file in _folder().iterdir() if file.name.endswith(SUFFIX)
     )
@@ -54,8 +57,8 @@ def exhibit(name: str) -> Exhibit:
     """A population of the zoo.
 
     Raises:
-        EcologyError: there is none of this name.
-        RunDamaged: its file is not whole.
+        EcologyError: there is none with this name.
+        RunDamaged: its file is damaged.
     """
     if name not in names():
         raise EcologyError(
@@ -69,42 +72,47 @@ def read_exhibit(path: str | os.PathLike[str]) -> Exhibit:
 
     Raises:
         RunError: there is no such file.
-        RunDamaged: it is not whole, or not one of these.
+        RunDamaged: it is damaged, or not such a file.
     """
     path = Path(path)
-    whole, do = "a whole file of a population", "Make it again from its study."
-    facts, rows = read_tensors(path, expected=whole, do=do)
+    expected, do = "a whole file of a population", "Make it again from its study."
+    facts, rows = read_tensors(path, expected=expected, do=do)
     try:
         settings = settings_of(path, facts["kind"], facts["settings"], facts["own"])
         genomes = rows.pop("genomes")
         minds = restore_state(settings.policy.empty(len(genomes), settings.states, settings.actions), rows)
-    except (KeyError, TypeError) as error:
+        name, card = (
+            facts["name"],
+            {_OLDER_KEYS.get(key, str(key)): value for key, value in facts["card"].items()},
+        )
+    except (KeyError, TypeError, AttributeError) as error:
         raise RunDamaged(
-            str(path), given=f"{type(error).__name__}: {error}", expected=whole, do=do
+            str(path), given=f"{type(error).__name__}: {error}", expected=expected, do=do
         ) from error
-    return Exhibit(facts["name"], settings, Population(facts["name"], genomes, minds), facts["card"])
+    return Exhibit(name, settings, Population(name, genomes, minds), card)
 
 
-def make_zoo(study: str | os.PathLike[str], out: str | os.PathLike[str], *, most: int = 6) -> list[Path]:
-    """Write a study's evolved populations as files: of world 1 those in which chemotaxis evolved, of world 2 those that are viable.
+def make_zoo(study: str | os.PathLike[str], out: str | os.PathLike[str], *, limit: int = 6) -> list[Path]:
+    """Write evolved populations of a study as files: those with chemotaxis in world 1, the viable ones in world 2.
 
     Args:
         study: folder of a study of world 1 or 2.
-        out: folder to write in.
-        most: how many, the first of them.
+        out: folder to write to.
+        limit: how many to write at most; the first ones are taken.
 
     Raises:
-        RunError: there is no study there, or its file is damaged.
+        RunError: there is no study, or its file is damaged.
         EcologyError: none of its populations qualifies.
     """
     study, out = Path(study), Path(out)
-    found = read_study(study)
-    run, kind = load(study / "evolved.eco"), found["study"]
+    results = read_study(study)
+    run, kind = load(study / "evolved.eco"), results["study"]
     if kind == "v1":
-        fit = [bool(decision and decision["verdict"]) for decision in found["decisions"]["worlds"]["evolved"]]
+        decisions = results["decisions"]["worlds"]["evolved"]
+        qualifies = [bool(decision and decision["verdict"]) for decision in decisions]
     else:
-        fit = [of == "viable" for of in found["viability"]["classes"]]
-    chosen = [i for i, good in enumerate(fit) if good][:most]
+        qualifies = [of == "viable" for of in results["viability"]["classes"]]
+    chosen = [i for i, good in enumerate(qualifies) if good][:limit]
     if not chosen:
         raise EcologyError(
             "study", given="no population that qualifies", expected="one or more", do="Evolve more."
@@ -112,7 +120,7 @@ def make_zoo(study: str | os.PathLike[str], out: str | os.PathLike[str], *, most
     out.mkdir(parents=True, exist_ok=True)
     written = []
     for i in chosen:
-        world, row = run.worlds[i], found["arms"]["evolved"]["worlds"][i]
+        world, row = run.worlds[i], results["arms"]["evolved"]["worlds"][i]
         living = len(world.living())
         pick = np.random.default_rng([run.seed, run.numbers[i]]).choice(
             living, INDIVIDUALS, replace=living < INDIVIDUALS
@@ -121,10 +129,10 @@ def make_zoo(study: str | os.PathLike[str], out: str | os.PathLike[str], *, most
             "seed": run.seed,
             "world": run.numbers[i],
             "steps": world.steps,
-            "run": found["arms"]["evolved"]["hash"],
+            "run": results["arms"]["evolved"]["hash"],
             "population": row["population"],
             "generations": row["generations"],
-            "newcomers": row["newcomers"],
+            "immigrants": row["immigrants"],
             "heredity": run.settings.policy.name,
             **{
                 name: row["assay"][name]
@@ -136,12 +144,12 @@ def make_zoo(study: str | os.PathLike[str], out: str | os.PathLike[str], *, most
             rewards = world.genomes()[:, : len(events)].mean(0)
             card |= {"rewards": dict(zip(events, rewards.round(4).tolist(), strict=True))}
         if kind == "v2":
-            card |= {"viability": found["viability"]["classes"][i]}
+            card |= {"viability": results["viability"]["classes"][i]}
         name = f"{kind}-{run.numbers[i]}"
         arrays = {"genomes": world.genomes()[pick]}
         arrays |= flatten_state(jax.tree.map(lambda rows, pick=pick: rows[pick], world.minds()))
         facts = {"name": name, "kind": kind, "settings": run.settings.described(), "card": card}
-        facts |= {"own": own(run.settings)}
+        facts |= {"own": custom_parts(run.settings)}
         replace_file(out / f"{name}{SUFFIX}", tensors(arrays, facts))
         written.append(out / f"{name}{SUFFIX}")
     return written

@@ -1,4 +1,4 @@
-"""A study as the report reads it, and what its figures and tables have in common."""
+"""A study as the report reads it, and the formats of its numbers."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fairyring.ecology.studies import read_study
+from fairyring.ecology.results import read_study
 from fairyring.report.kit import mapping, units
 from fairyring.statistics import Interval
 
@@ -34,13 +34,18 @@ class Study:
 
     @classmethod
     def read(cls, folder: str | Path) -> "Study":
-        """Raises `RunError` where there is no study, `RunDamaged` where it cannot be read."""
+        """Read the study in a folder.
+
+        Raises:
+            RunError: there is none.
+            RunDamaged: its file cannot be read.
+        """
         path = Path(folder)
         return cls(path, read_study(path))
 
     @property
     def verdicts(self) -> Mapping[str, Any]:
-        """What the study decided of its parts; nothing is decided here."""
+        """The verdicts of the study; nothing is decided here."""
         return self.found["verdicts"]
 
     @property
@@ -54,11 +59,11 @@ class Study:
         return tuple(self.found["arms"])
 
     def worlds(self, arm: str) -> Sequence[Mapping[str, Any]]:
-        """The rows of an arm's worlds."""
+        """The worlds of an arm, a row of numbers each."""
         return self.found["arms"][arm]["worlds"]
 
     def column(self, arm: str, name: str) -> np.ndarray:
-        """A number of each world of an arm, of its lab or of its life; NaN where a world has none."""
+        """A number for each world of an arm, from its assay or its run; NaN if a world has none."""
         rows = (mapping(world.get("assay")).get(name, world.get(name)) for world in self.worlds(arm))
         return np.array([np.nan if value is None else float(value) for value in rows])
 
@@ -72,13 +77,13 @@ class Study:
 
     @property
     def runs(self) -> Mapping[str, str]:
-        """The hash of each run that the study was made from."""
+        """The hash of each run of the study, by name."""
         if "arms" in self.found:
             return {arm: self.found["arms"][arm]["hash"] for arm in self.arms}
         return self.found["runs"]
 
     def source(self, runs: Iterable[str] | None = None) -> str:
-        """What every caption ends with: the heredity, and the runs a figure was drawn from."""
+        """The end of every caption: the heredity, and the runs from which a figure was drawn."""
         hashes = ", ".join(f"{run} {self.runs[run][:12]}" for run in runs or self.runs)
         return f"Heredity: {self.heredity}. {'Runs' if ',' in hashes else 'Run'}: {hashes}."
 
@@ -87,15 +92,15 @@ def interval(of: Interval | Mapping[str, Any] | None) -> str:
     """A mean and its interval: ``0.41 [0.32, 0.50]``."""
     if of is None:
         return "–"
-    told = of if isinstance(of, Mapping) else vars(of)
-    low, high = told.get("low"), told.get("high")
+    values = of if isinstance(of, Mapping) else vars(of)
+    low, high = values.get("low"), values.get("high")
     if low is None or high is None or not np.isfinite([low, high]).all():
-        return f"{three(told.get('estimate'))} (too few for an interval)"
-    return f"{three(told.get('estimate'))} [{three(low)}, {three(high)}]"
+        return f"{three(values.get('estimate'))} (too few for an interval)"
+    return f"{three(values.get('estimate'))} [{three(low)}, {three(high)}]"
 
 
 def three(value: float | None) -> str:
-    """Three digits, or a dash where there is no number; a true minus sign."""
+    """Three digits with a true minus sign, or a dash if there is no number."""
     if value is None or not np.isfinite(value):
         return "–"
     if value and abs(value) < 1e-3:

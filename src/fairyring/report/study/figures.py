@@ -1,4 +1,4 @@
-"""The figures of a study: a dot a world, means with their intervals, curves, tables of tumbling."""
+"""The figures of a study: dots for worlds, means with intervals, curves, tables of tumbling."""
 
 from collections.abc import Mapping, Sequence
 from textwrap import fill
@@ -12,7 +12,7 @@ from fairyring.statistics import Interval
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-COLOURS = {"evolved": ACCENT, "scrambled": WARM, "blind": MUTED, "unrelated": INK}
+COLOURS = {"evolved": ACCENT, "scrambled": WARM, "blind": MUTED, "no-inheritance": INK}
 _SMALL = (3.7, 3.0)
 _HAIR = (0, (4, 3))
 
@@ -24,14 +24,14 @@ def dots(
     means: Mapping[str, Interval | None],
     line: float | None = None,
 ) -> str:
-    """A number of each world by arm, and beside them the arm's mean with its interval.
+    """A number for each world by arm, and beside the dots the mean of the arm with its interval.
 
     Args:
         key: of the figure.
         title: what is measured.
         arms: by name `[worlds]`; NaN is not drawn.
         means: of each arm.
-        line: a value to compare with.
+        line: a reference value.
     """
 
     def draw(ax: "Axes") -> None:
@@ -53,7 +53,7 @@ def dots(
 
 
 def populations(key: str, arm: str, every: int, worlds: np.ndarray, top: float) -> str:
-    """Population of each world `[worlds, times]`, counted every so many steps; `top` is shared by the arms."""
+    """Population of each world `[worlds, times]`, counted every `every` steps; `top` is shared by the arms."""
 
     def draw(ax: "Axes") -> None:
         at = np.arange(worlds.shape[1]) * every
@@ -71,7 +71,7 @@ def populations(key: str, arm: str, every: int, worlds: np.ndarray, top: float) 
 
 
 def tumbling(key: str, title: str, worlds: np.ndarray, levels: Sequence[str], changes: Sequence[str]) -> str:
-    """P(tumble) by level and change `[worlds, 3, 3]`: the mean over worlds and their standard deviation; plenty above."""
+    """P(tumble) by level and change `[worlds, 3, 3]`: mean and standard deviation over worlds, with plenty at the top."""
 
     def draw(ax: "Axes") -> None:
         from matplotlib.patches import Rectangle
@@ -99,7 +99,7 @@ def tumbling(key: str, title: str, worlds: np.ndarray, levels: Sequence[str], ch
         ax.spines["bottom"].set_visible(False)
         ax.set_xlim(-0.5, len(changes) - 0.5)
         ax.set_ylim(-0.5, len(levels) - 0.5)
-        ax.set_xlabel("food, by what is remembered, is")
+        ax.set_xlabel("food, compared with memory, is")
         ax.set_title(title)
 
     return svg(key, draw, (5.0, 3.5))
@@ -114,14 +114,14 @@ def forest(
     muted: Sequence[str] = (),
     line: float = 0.0,
 ) -> str:
-    """Things one below the other: a dot a world, and the mean with its interval.
+    """Quantities one below the other: a dot for each world, and the mean with its interval.
 
     Args:
         key: of the figure.
-        title, xlabel: of it.
+        title, xlabel: of the figure.
         rows: name, values `[worlds]`, and the mean with its interval.
-        muted: names of rows that stand for nothing happening.
-        line: the value that says so.
+        muted: names of rows that show a null.
+        line: the value under the null.
     """
 
     def draw(ax: "Axes") -> None:
@@ -146,14 +146,14 @@ def forest(
 
 
 def matrix(key: str, title: str, names: Sequence[str], values: np.ndarray, sure: np.ndarray) -> str:
-    """Mean share of the population of a row in jars with that of a column `[n, n]`; what is sure is framed.
+    """Mean share of the population of a row in jars with that of a column, `[n, n]`.
 
     Args:
         key: of the figure.
-        title: of it.
+        title: of the figure.
         names: of the populations.
-        values: in [0, 1]; NaN where there is none.
-        sure: bool `[n, n]`.
+        values: in [0, 1]; NaN if there is none.
+        sure: bool `[n, n]`, cells to be framed.
     """
 
     def draw(ax: "Axes") -> None:
@@ -191,7 +191,7 @@ def matrix(key: str, title: str, names: Sequence[str], values: np.ndarray, sure:
 
 
 def shares(key: str, title: str, xlabel: str, rows: Sequence[tuple[str, float, float | None]]) -> str:
-    """Shares in [0, 1], one below the other, each beside the mean that its null gives."""
+    """Shares in [0, 1], one below the other, each with its mean under the null."""
 
     def draw(ax: "Axes") -> None:
         for i, (_, value, null) in enumerate(reversed(rows)):
@@ -214,7 +214,7 @@ def shares(key: str, title: str, xlabel: str, rows: Sequence[tuple[str, float, f
 def field(
     key: str, title: str, x: np.ndarray, y: np.ndarray, gradients: np.ndarray, names: tuple[str, str]
 ) -> str:
-    """A vector `[n, m, 2]` at each place of a grid, `x` `[n]` by `y` `[m]`."""
+    """A vector `[n, m, 2]` at each point of a grid, `x` `[n]` by `y` `[m]`."""
 
     def draw(ax: "Axes") -> None:
         across, up = np.meshgrid(x, y, indexing="ij")
@@ -238,17 +238,17 @@ def field(
 def _mean(
     ax: "Axes",
     at: float,
-    found: Interval | Mapping[str, Any] | None,
+    interval: Interval | Mapping[str, Any] | None,
     colour: str,
     *,
     across: bool = False,
 ) -> None:
-    """A mean with its interval, upright or lying; without an interval where there are too few worlds for one."""
-    if found is None:
+    """A mean with its interval, vertical or horizontal (`across`); without the interval if there are too few worlds."""
+    if interval is None:
         return
-    told: Mapping[str, Any] = found if isinstance(found, Mapping) else vars(found)
+    values: Mapping[str, Any] = interval if isinstance(interval, Mapping) else vars(interval)
     mean, low, high = (
-        np.nan if told[name] is None else float(told[name]) for name in ("estimate", "low", "high")
+        np.nan if values[name] is None else float(values[name]) for name in ("estimate", "low", "high")
     )
     if np.isfinite([low, high]).all():
         ends = np.array([low, high]), np.array([at, at])
@@ -258,7 +258,7 @@ def _mean(
 
 
 def _spread(ordered: np.ndarray, step: float = 0.07) -> np.ndarray:
-    """How far each of some ordered values goes to the side, so that near ones do not hide each other."""
+    """Sideways offsets for ordered values, so that close ones do not hide each other."""
     if not len(ordered):
         return ordered
     near = (float(ordered[-1] - ordered[0]) or 1.0) / 25

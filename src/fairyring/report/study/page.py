@@ -1,48 +1,38 @@
-"""The page of a study: its verdict in words, then every number beside its threshold, its controls and its null."""
+"""The page of a study: its verdict in words, then every number with its threshold, its controls and its null."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from fairyring.ecology.studies import damaged
-from fairyring.report.kit import (
-    Document,
-    Section,
-    escaped,
-    flat,
-    folded,
-    mapping,
-    number,
-    stat,
-    table,
-    units,
-)
-from fairyring.report.study import chemotaxis, jars, rewards, rotation
+from fairyring.ecology.results import FILE, damaged
+from fairyring.report.kit import Document, Section, escaped, flat, mapping, number, stat, units
+from fairyring.report.study import chemotaxis, coculture, non_gradient, rewards
+from fairyring.report.study.blocks import Block, Facts, Folded, Heading, Text, section
 from fairyring.report.study.data import Study, p_value, three
 
 _SUBJECTS = {
-    "v1": "World 1: a table from parent to child",
-    "v2": "World 2: rewards from parent to child, learning in life",
-    "jars": "Jars: populations that evolved apart, together",
-    "rotation": "Rotation: is what is learned the optimum of anything?",
+    "v1": "World 1: an inherited table",
+    "v2": "World 2: inherited rewards, and learning during life",
+    "jars": "Jars: co-culture of populations that evolved apart",
+    "rotation": "Rotation: are the dynamics non-gradient?",
 }
 _Part = Callable[[Study], Section | None]
 
 
 def document(study: Study) -> Document:
-    """What the report of a study says.
+    """The report of a study as a document.
 
     Raises:
         RunDamaged: `study.json` is not what a study writes.
     """
     headline, parts = _OF.get(study.kind, (None, ()))
     if headline is None:
-        raise damaged(study.path / "study.json", f"a study of {study.kind!r}")
+        raise damaged(study.path / FILE, f"a study of {study.kind!r}")
     try:
         title, lead, stats = headline(study)
         warning = rewards.alarm(study)
-        sections = [part for made in (*parts, _settings, _provenance) if (part := made(study)) is not None]
+        sections = [one for part in (*parts, _settings, _provenance) if (one := part(study)) is not None]
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-        raise damaged(study.path / "study.json", f"{type(error).__name__}: {error}") from error
+        raise damaged(study.path / FILE, f"{type(error).__name__}: {error}") from error
     return Document(
         kind="study",
         tab=title,
@@ -59,31 +49,31 @@ def document(study: Study) -> Document:
 
 def _chemotaxis(study: Study) -> tuple[str, str, list[str]]:
     """Title, lead and stats of a study of world 1."""
-    told = study.found["decisions"]
-    passed, counts = told["passed"], {arm: len(study.worlds(arm)) for arm in study.arms}
+    decisions = study.found["decisions"]
+    passed, counts = decisions["passed"], {arm: len(study.worlds(arm)) for arm in study.arms}
     yes = passed["evolved"]
     title = f"Chemotaxis evolved in {yes if yes else 'none'} of {units.count(counts['evolved'], 'world')}"
-    return title, _lead(study), _stats(study, told, passed, counts)
+    return title, _lead(study), _stats(study, decisions, passed, counts)
 
 
 def _lead(study: Study) -> str:
-    told = study.found["decisions"]
-    passed, counts = told["passed"], {arm: len(study.worlds(arm)) for arm in study.arms}
-    whole = told["configuration"]
+    decisions = study.found["decisions"]
+    passed, counts = decisions["passed"], {arm: len(study.worlds(arm)) for arm in study.arms}
+    shown = decisions["configuration"]["verdict"]
     return (
-        f"Nobody wrote down what is to be optimised. In {units.count(counts['evolved'], 'world')}, each run for "
-        f"{units.count(study.found['steps'], 'step')}, those that found food divided. By the same decision chemotaxis is in "
+        f"There was no objective function. In {units.count(counts['evolved'], 'world')}, each run for "
+        f"{units.count(study.found['steps'], 'step')}, bacteria that found food divided. By the same decision chemotaxis is in "
         f"{passed['scrambled'] or 'none'} of {units.count(counts['scrambled'], 'world')} with scrambled heredity and in "
-        f"{passed['blind'] or 'none'} of {units.count(counts['blind'], 'blind one')}. That it "
-        f"{'evolves in this configuration is shown' if whole['verdict'] else 'evolves in this configuration is not shown'}."
+        f"{passed['blind'] or 'none'} of {units.count(counts['blind'], 'blind one')}. That it evolves in this configuration is "
+        f"{'shown' if shown else 'not shown'}."
     )
 
 
 def _stats(
-    study: Study, told: Mapping[str, Any], passed: Mapping[str, int], counts: Mapping[str, int]
+    study: Study, decisions: Mapping[str, Any], passed: Mapping[str, int], counts: Mapping[str, int]
 ) -> list[str]:
-    p, delta = told["configuration"]["criteria"][:2]
-    errors = mapping(told.get("errors"))
+    p, delta = decisions["configuration"]["criteria"][:2]
+    errors = mapping(decisions.get("errors"))
     return [
         stat("Evolved worlds", f"{passed['evolved']} of {counts['evolved']}", "pass the decision"),
         stat(
@@ -93,7 +83,7 @@ def _stats(
             "warm",
         ),
         stat("Cliff's delta", three(delta["compared"]), f"p {p_value(p['compared'])}, over worlds"),
-        stat("rho", three(number(study.found.get("rho"))), "blind uptake / cost of living"),
+        stat("rho", three(number(study.found.get("rho"))), "blind intake / cost of living"),
     ]
 
 
@@ -105,10 +95,10 @@ def _rewarded(study: Study) -> tuple[str, str, list[str]]:
     short = classes.count("too short")
     if short:
         title += f", {short} not run for long enough to say"
-    lead = "They learn in life; what is inherited and mutated is the reward of each event. "
+    lead = "Bacteria learn during life; the reward for each event is inherited and mutates. "
     if rows is None:
         title += ": too few to say which rewards evolved"
-        lead += "Rewards are read over viable worlds only, and there are fewer than three."
+        lead += "Rewards are analysed over viable worlds only, and there are fewer than three."
     else:
         real = [row for row in rows if row["null_holds"] is None]
         shown = study.verdicts["rewards"]["signs"]
@@ -125,69 +115,69 @@ def _rewarded(study: Study) -> tuple[str, str, list[str]]:
             f"no sign beyond chance. {rewards.lecture(rows)}"
         )
         lead += f" {rewards.without_heredity(study, 'scrambled')}"
-    told = study.found["decisions"]
+    decisions = study.found["decisions"]
     counts = {arm: len(study.worlds(arm)) for arm in study.arms}
-    stats = _stats(study, told, told["passed"], counts)
+    stats = _stats(study, decisions, decisions["passed"], counts)
     stats[0] = stat("Viable worlds", f"{viable} of {len(classes)}", "of those evolved")
-    beside = mapping(told.get("passed_beside_unrelated"))
+    beside = mapping(decisions.get("passed_beside_no-inheritance"))
     if beside:
-        # Heredity is cut in unrelated worlds, and in scrambled ones only that of rewards.
-        p, delta = told["against_unrelated"]["criteria"][:2]
+        # No-inheritance worlds have no heredity; in scrambled ones only the heredity of rewards is removed.
+        p, delta = decisions["against_no-inheritance"]["criteria"][:2]
         stats[1:3] = [
             stat(
                 "Chemotaxis",
                 f"{beside['evolved']} of {counts['evolved']}",
-                f"pass beside unrelated worlds; {beside['scrambled']} of {counts['scrambled']} scrambled ones",
+                f"pass against no-inheritance; {beside['scrambled']} of {counts['scrambled']} scrambled",
             ),
             stat(
                 "Cliff's delta",
                 three(delta["compared"]),
-                f"beside unrelated worlds, p {p_value(p['compared'])}",
+                f"against no-inheritance, p {p_value(p['compared'])}",
             ),
         ]
     else:
-        chemo = f"{told['passed']['evolved']} of {counts['evolved']}"
+        chemo = f"{decisions['passed']['evolved']} of {counts['evolved']}"
         stats.insert(1, stat("Chemotaxis", chemo, "worlds pass the decision"))
-    return (
-        title,
-        lead,
-        stats,
-    )
+    return title, lead, stats
 
 
 def _settings(study: Study) -> Section:
-    """Heredity, seeds, settings and the runs' whole hashes."""
+    """Heredity, seeds, settings and the full hashes of the runs."""
     rows = [("Heredity", study.heredity), ("Seed", study.found.get("seed"))]
     if "steps" in study.found:
         rows.append(("Steps of each world", units.count(study.found["steps"])))
-    rows += [(f"Run, {name}", whole) for name, whole in study.runs.items()]
+    rows += [(f"Run, {name}", digest) for name, digest in study.runs.items()]
     for arm, of in mapping(study.found.get("arms")).items():
         numbers = [world["world"] for world in of["worlds"]]
         rows.append((f"Worlds, {arm}", f"{len(numbers)}, numbers {min(numbers)} to {max(numbers)}"))
-    intro = (
-        "<p>A world is addressed by the seed and its number. The hash is of a run's settings, seed and last state; "
-        "<code>fairyring ecology replay</code> lives a world through again and compares.</p>"
-    )
-    body = f"{intro}{table(rows)}<h3>The worlds</h3>{table(flat(study.found['settings']))}"
+    blocks: list[Block] = [
+        Text(
+            "Seed and number identify a world. The hash is of the settings, seed and last state of a run; "
+            "`fairyring ecology replay` runs a world again and compares."
+        ),
+        Facts(rows),
+        Heading("The worlds"),
+        Facts(flat(study.found["settings"])),
+    ]
     jar = mapping(mapping(study.found.get("jars")).get("jar"))
     if jar:
-        body += folded("Settings of the jars", table(flat(jar)))
-    return Section("settings", "Settings, seeds, runs", body)
+        blocks.append(Folded("Settings of the jars", [Facts(flat(jar))]))
+    return section("settings", "Settings, seeds, runs", *blocks)
 
 
 def _provenance(study: Study) -> Section:
-    found = study.found
+    results = study.found
     seconds = [
         (f"Running, {name}" if name != "study" else "This sitting, all of it", units.duration(value))
-        for name, value in mapping(found.get("seconds")).items()
+        for name, value in mapping(results.get("seconds")).items()
         if number(value) is not None
     ]
-    rows = [*mapping(found.get("machine")).items(), *mapping(found.get("versions")).items(), *seconds]
+    rows = [*mapping(results.get("machine")).items(), *mapping(results.get("versions")).items(), *seconds]
     rows = [
         (str(name)[:1].upper() + str(name)[1:] if name != "fairyring" else name, value)
         for name, value in rows
     ]
-    return Section("provenance", "Machine, versions, time", table(rows))
+    return section("provenance", "Machine, versions, time", Facts(rows))
 
 
 _CHEMOTAXIS: tuple[_Part, ...] = (
@@ -202,6 +192,9 @@ _OF: dict[str, tuple[Callable[[Study], tuple[str, str, list[str]]] | None, tuple
         _rewarded,
         (rewards.rewards, rewards.viability, rewards.worth, rewards.controls, *_CHEMOTAXIS),
     ),
-    "jars": (jars.headline, (jars.pairs, jars.alone, jars.ranking)),
-    "rotation": (rotation.headline, (rotation.verdicts, rotation.selection, jars.pairs, jars.alone)),
+    "jars": (coculture.headline, (coculture.pairs, coculture.alone, coculture.ranking)),
+    "rotation": (
+        non_gradient.headline,
+        (non_gradient.verdicts, non_gradient.selection, coculture.pairs, coculture.alone),
+    ),
 }

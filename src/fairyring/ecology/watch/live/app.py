@@ -1,8 +1,8 @@
-"""The page's files and its socket, behind the checks of who asks.
+"""The files of the page and its WebSocket, with checks of each request.
 
-There is no password: whoever reaches the server may turn every knob. A page of another site does not: a request is
-served only under a name of this machine (`Host`), and a WebSocket is opened only for a page that came from here
-(`Origin`), so that neither a link nor a rebound name reaches the world.
+There is no password: whoever reaches the server can turn every knob. Pages of other sites cannot. A request is served only under a
+name of this machine (`Host`), and a WebSocket is opened only for a page that came from here (`Origin`), so neither a link nor DNS
+rebinding reaches the world.
 """
 
 import asyncio
@@ -49,7 +49,7 @@ log = logging.getLogger(__name__)
 
 
 def application(loop: Loop, scene: Scene, host: str, on_start: Callable[[], None]) -> Any:
-    """The Starlette application: the page's files and its socket, behind the checks of `Host` and `Origin`."""
+    """The Starlette application: the files of the page and its WebSocket, with checks of `Host` and `Origin`."""
     try:
         from starlette.applications import Starlette
         from starlette.responses import PlainTextResponse, Response
@@ -64,7 +64,7 @@ def application(loop: Loop, scene: Scene, host: str, on_start: Callable[[], None
 
     async def file(request: Any) -> Any:
         if not _host_is_ours(request.headers.get("host", ""), host):
-            return PlainTextResponse("This page has no such name.", 421)
+            return PlainTextResponse("This page is not served under that name.", 421)
         body, kind = contents[request.url.path]
         return Response(body, media_type=kind, headers=HEADERS)
 
@@ -83,7 +83,7 @@ def application(loop: Loop, scene: Scene, host: str, on_start: Callable[[], None
                 loop.join(page)
                 loop.do(greeting(loop, page, session), page.tell)
             except EcologyError as error:
-                # There is no place for it, or the world is too busy to greet it. It says so, and tries again.
+                # There are too many pages, or the world is too busy. The page shows the error and tries again.
                 await socket.send_text(messages.write(messages.refusal(error)))
                 await socket.close(1013)
                 return
@@ -112,7 +112,7 @@ def application(loop: Loop, scene: Scene, host: str, on_start: Callable[[], None
                 await (socket.send_bytes(item) if isinstance(item, bytes) else socket.send_text(item))
             await socket.close(1008)
         except (WebSocketDisconnect, RuntimeError):
-            # Gone while something was on its way; the receiving side tidies up.
+            # The page left while something was being sent; the receiving side cleans up.
             log.debug("a page left")
 
     @asynccontextmanager
@@ -125,10 +125,10 @@ def application(loop: Loop, scene: Scene, host: str, on_start: Callable[[], None
 
 
 def _host_is_ours(header: str, host: str) -> bool:
-    """Whether a `Host` header names this machine in a way that no one else's name server decides.
+    """Whether a `Host` header names this machine in a way that no foreign name server controls.
 
-    That is an address, or `localhost`, or the name that was given to listen on. Listening on loopback only, the address
-    is one of loopback too; an empty one is every address. The port may be another's: it may have been forwarded.
+    That is an address, `localhost`, or the name that the server was told to listen on. If it listens on loopback only, the address
+    must be a loopback address too; an empty host means all addresses. The port is not checked, since it may be forwarded.
     """
     try:
         name = urlsplit(f"//{header}").hostname
@@ -147,7 +147,7 @@ def _host_is_ours(header: str, host: str) -> bool:
 
 
 def _same_origin(headers: Any) -> bool:
-    """Whether a socket is opened by a page from here: browsers always say where from, and scripts cannot lie about it."""
+    """Whether a page from here opens the socket. Browsers always send `Origin`, and scripts cannot forge it."""
     origin = urlsplit(headers.get("origin", ""))
     return origin.scheme in ("http", "https") and origin.netloc == headers.get("host")
 

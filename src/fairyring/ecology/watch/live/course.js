@@ -10,7 +10,7 @@ export class Course {
     this.begin([], 1);
   }
 
-  /** `points` are `[step, population, food, signal, births, deaths, newcomers]`, the last three in all. */
+  /** `points` are `[step, population, food, signal, births, deaths, immigrants]`, the last three in all. */
   begin(points, gap) {
     this.points = points;
     this.gap = gap;
@@ -20,7 +20,7 @@ export class Course {
   }
 
   add(frame) {
-    this.sums = [this.sums[0] + frame.births, this.sums[1] + frame.deaths, this.sums[2] + frame.newcomers];
+    this.sums = [this.sums[0] + frame.births, this.sums[1] + frame.deaths, this.sums[2] + frame.immigrants];
     this.now = [frame.step, frame.population, frame.foodInAll, frame.signalInAll, ...this.sums];
     const last = this.points.at(-1);
     if (last && frame.step < last[0] + this.gap) return;
@@ -39,7 +39,7 @@ export class Course {
     return this.points.map((point) => point[column]);
   }
 
-  /** Births, deaths and newcomers a step, in equal stretches of time; `at` are their middles. */
+  /** Births, deaths and immigrants a step, in equal stretches of time; `at` are their middles. */
   rates() {
     const { points } = this;
     if (points.length < 2) return { at: [], rates: [[], [], []] };

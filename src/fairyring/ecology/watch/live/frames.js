@@ -49,7 +49,7 @@ export function decode(buffer) {
     population: head.getUint32(36, true),
     births: head.getUint32(40, true),
     deaths: head.getUint32(44, true),
-    newcomers: head.getUint32(48, true),
+    immigrants: head.getUint32(48, true),
     foodInAll: head.getFloat64(52, true),
     signalInAll: head.getFloat64(60, true),
     mind: {

@@ -1,26 +1,26 @@
-"""The wire format of a frame: some fifty kilobytes instead of a quarter of a megabyte, and what is lost is below sight.
+"""The wire format of a frame: about fifty kilobytes instead of a quarter of a megabyte, without visible loss.
 
-Version 1, little-endian, no padding but what is said:
+Version 1, little-endian, without padding except as stated:
 
 | bytes | what |
 |---|---|
 | 4 | `FRY` and the version, 1 |
 | 4 + 4 + 4 | uint32: low 32 bits of the step, its high 32 bits, the number n of bacteria |
-| 2 + 1 + 1 | uint16 width W; uint8 what there is (bit 0: a signal; bit 1: the mind is rewards); uint8 0 |
+| 2 + 1 + 1 | uint16 width W; uint8 flags (bit 0: a signal; bit 1: the mind holds rewards); uint8 0 |
 | 1 + 1 + 2 | uint8 rows R and columns C of the mind; uint16 length L of the names |
 | 4 + 4 + 4 | float32 largest food F, signal S and energy E in this frame |
-| 4 x 4 | uint32 population, births, deaths, newcomers |
+| 4 x 4 | uint32 population, births, deaths, immigrants |
 | 8 + 8 | float64 food and signal in the whole world |
 | 4 R C, twice | float32 mean and spread of the mind, row by row |
 | 4 n | uint32 uid |
 | 2 n, 2 n | uint16 x and y, in 65536ths of the width, rounded around the torus |
-| n, n | uint8 direction, in 256ths of a turn; uint8 energy, in 255ths of E, the negative as 0 |
-| n / 8 | tumbling, a bit each, lowest first, filled up to a byte |
+| n, n | uint8 direction, in 256ths of a turn; uint8 energy, in 255ths of E, negative values as 0 |
+| n / 8 | tumbling, one bit each, lowest first, padded to a byte |
 | W W, once or twice | uint8 of food, then of signal, x first: `q` stands for `F (q / 255)^2` |
 | L | UTF-8: names of the rows, then of the columns, each ended by a line feed |
 
-A field goes as square roots, because what is decided at low concentrations is to be seen as well: food of a hundredth of
-the largest is still known to 4 %. Numbers that must be found by a reader of arrays lie on multiples of their size.
+A field is sent as square roots, so that low concentrations, which matter for behaviour, remain visible: food of a hundredth of the
+largest value has an error of 4 %. Numbers that a reader maps as arrays are aligned to their size.
 """
 
 import struct
@@ -37,12 +37,12 @@ _SIGNAL, _REWARDS = 1, 2
 
 
 def encode(frame: Frame) -> bytes:
-    """One frame as bytes, quantised as the module says.
+    """A frame as bytes, quantised as described above.
 
     Raises:
-        EcologyError: the arrays of the frame do not fit each other, or the format: a field that is not square or wider
-            than 65,535 cells, a mind of more than 255 rows or columns, names with line feeds or of more than 65,535
-            bytes, a value of a field that is negative or not finite.
+        EcologyError: the arrays do not fit each other or the format: a field that is not square or wider than 65,535 cells, a
+            mind with more than 255 rows or columns, names with line feeds or with more than 65,535 bytes, or a value of a field
+            that is negative or not finite.
     """
     width, n = _checked(frame)
     mind = frame.mind
@@ -68,7 +68,7 @@ def encode(frame: Frame) -> bytes:
         counts.population,
         counts.births,
         counts.deaths,
-        counts.newcomers,
+        counts.immigrants,
         counts.food,
         counts.signal,
     )
@@ -93,13 +93,13 @@ def encode(frame: Frame) -> bytes:
 
 
 def decode(data: bytes) -> Frame:
-    """The frame that `data` holds, as exactly as the format keeps it.
+    """The frame that `data` encodes, up to quantisation.
 
     Raises:
         EcologyError: `data` is not one whole frame of this version.
     """
     if len(data) < HEADER.size or not data.startswith(MAGIC):
-        raise _broken(f"{len(data)} bytes that begin {data[:4]!r}")
+        raise _broken(f"{len(data)} bytes that begin with {data[:4]!r}")
     head = HEADER.unpack_from(data)
     (
         _,
@@ -118,10 +118,10 @@ def decode(data: bytes) -> Frame:
         *counted,
     ) = head
     cells = width * width
-    there = 1 + bool(has & _SIGNAL)
-    whole = HEADER.size + 8 * rows * columns + 10 * n + (n + 7) // 8 + there * cells + length
-    if len(data) != whole or has & ~(_SIGNAL | _REWARDS) or zero:
-        raise _broken(f"{len(data)} bytes where its header speaks of {whole}")
+    field_count = 1 + bool(has & _SIGNAL)
+    size = HEADER.size + 8 * rows * columns + 10 * n + (n + 7) // 8 + field_count * cells + length
+    if len(data) != size or has & ~(_SIGNAL | _REWARDS) or zero:
+        raise _broken(f"{len(data)} bytes with a header for {size}")
     at = HEADER.size
 
     def take(kind: str, count: int) -> np.ndarray:
@@ -138,8 +138,8 @@ def decode(data: bytes) -> Frame:
     tumbling = np.unpackbits(take("u1", (n + 7) // 8), count=n, bitorder="little").astype(bool)
     fields = [
         np.square(take("u1", cells).astype(np.float32) / np.float32(255)).reshape(width, width)
-        * np.float32(most)
-        for most in (most_food, most_signal)[:there]
+        * np.float32(largest)
+        for largest in (most_food, most_signal)[:field_count]
     ]
     try:
         names = data[at:].decode().split("\n")
@@ -150,7 +150,7 @@ def decode(data: bytes) -> Frame:
     return Frame(
         step=low | high << 32,
         food=fields[0],
-        signal=fields[1] if there == 2 else None,
+        signal=fields[1] if field_count == 2 else None,
         uid=uid,
         x=x,
         y=y,
@@ -169,7 +169,7 @@ def decode(data: bytes) -> Frame:
 
 
 def _checked(frame: Frame) -> tuple[int, int]:
-    """Width of the world and number of bacteria, when everything has the shape it should."""
+    """Width of the world and number of bacteria, after checking all shapes."""
     width, n = len(frame.food), len(frame.uid)
     if not 0 < width < 65536:
         raise _unfit("food", f"{width} rows", "1 to 65535 rows")
@@ -180,31 +180,33 @@ def _checked(frame: Frame) -> tuple[int, int]:
     expected["food"] = (width, width)
     if frame.signal is not None:
         expected["signal"] = (width, width)
-    found = {name: np.shape(getattr(frame, name)) for name in expected}
-    found |= {"mind.mean": np.shape(frame.mind.mean), "mind.spread": np.shape(frame.mind.spread)}
+    shapes = {name: np.shape(getattr(frame, name)) for name in expected}
+    shapes |= {"mind.mean": np.shape(frame.mind.mean), "mind.spread": np.shape(frame.mind.spread)}
     expected |= {"mind.mean": shape, "mind.spread": shape}
-    for name, given in found.items():
+    for name, given in shapes.items():
         if given != expected[name]:
             raise _unfit(name, f"shape {given}", f"shape {expected[name]}")
     names = "".join((*frame.mind.rows, *frame.mind.columns))
     if max(shape) > 255 or "\n" in names or len(names.encode()) + sum(shape) > 65535:
         raise _unfit(
-            "mind", f"{shape[0]} rows, {shape[1]} columns, their names", "255 of each, short names of a line"
+            "mind",
+            f"{shape[0]} rows, {shape[1]} columns, their names",
+            "255 of each, short names of one line",
         )
     return width, n
 
 
 def _roots(name: str, field: np.ndarray) -> tuple[bytes, float]:
-    """A field as 255ths of the square root of its largest value, x first, and that value."""
-    most, least = np.float32(field.max()), float(field.min())
-    if not least >= 0 or not np.isfinite(most):
-        raise _unfit(name, f"values from {least:g} to {most:g}", "finite values from 0")
-    if most == 0:
+    """A field in 255ths of the square root of its largest value, x first, and that value."""
+    largest, least = np.float32(field.max()), float(field.min())
+    if not least >= 0 or not np.isfinite(largest):
+        raise _unfit(name, f"values from {least:g} to {largest:g}", "finite values from 0")
+    if largest == 0:
         return bytes(field.size), 0.0
-    # Divided first: what is close to the least float would lose its digits in a scale made beforehand.
-    return np.rint(np.sqrt(np.asarray(field, np.float32) / most) * np.float32(255)).astype(
+    # Divided first, since a precomputed scale would lose precision for values close to the smallest float.
+    return np.rint(np.sqrt(np.asarray(field, np.float32) / largest) * np.float32(255)).astype(
         np.uint8
-    ).tobytes(), float(most)
+    ).tobytes(), float(largest)
 
 
 def _place(values: np.ndarray, width: int) -> bytes:
@@ -222,4 +224,4 @@ def _broken(given: str) -> EcologyError:
 
 
 def _unfit(name: str, given: str, expected: str) -> EcologyError:
-    return EcologyError(f"frame.{name}", given=given, expected=expected, do="Correct what makes the frames.")
+    return EcologyError(f"frame.{name}", given=given, expected=expected, do="Correct the scene's frames.")

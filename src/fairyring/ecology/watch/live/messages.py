@@ -1,7 +1,7 @@
-"""What a page and the world say to each other besides frames: JSON, one object a message, its kind in `kind`.
+"""The messages between a page and the world, besides frames: JSON objects with their kind in `kind`.
 
-A page asks; everything it may ask is here, with the bounds of its numbers, so that a message is understood wholly or
-refused with a `Refused` that says why.
+All requests of a page are defined here with the bounds of their numbers, so a message is either valid as a whole or refused with a
+`Refused` that gives the reason.
 """
 
 from typing import Annotated, Literal
@@ -13,7 +13,7 @@ from msgspec import Meta, Struct
 from fairyring.core.errors import EcologyError, FairyringError
 from fairyring.ecology.watch.scene import Knob, Life
 
-LONGEST = 1024  # bytes of a message from a page: several times the longest that makes sense
+LONGEST = 1024  # bytes of a message from a page; several times the longest valid one
 SPEEDS = (
     0,
     1,
@@ -23,7 +23,7 @@ SPEEDS = (
     16,
     32,
     64,
-)  # steps a frame; 0: as fast as it goes. A scene compiles for each number once
+)  # steps per frame; 0 for full speed. A scene compiles once for each number
 
 _Place = Annotated[float, Meta(ge=0, le=65535)]
 
@@ -37,17 +37,17 @@ class Next(_Ask, frozen=True, tag="next"):
 
 
 class Pause(_Ask, frozen=True, tag="pause"):
-    """Let the world stand, or go on."""
+    """Pause or continue."""
 
     on: bool
 
 
 class Step(_Ask, frozen=True, tag="step"):
-    """Take exactly one step, and stand."""
+    """Make exactly one step, and pause."""
 
 
 class Speed(_Ask, frozen=True, tag="speed"):
-    """Steps a frame from now on, one of `SPEEDS`."""
+    """Change the number of steps per frame to one of `SPEEDS`."""
 
     steps: Literal[0, 1, 2, 4, 8, 16, 32, 64]
 
@@ -60,7 +60,7 @@ class Turn(_Ask, frozen=True, tag="turn"):
 
 
 class Paint(_Ask, frozen=True, tag="paint"):
-    """Add `amount` units of food a cell within `radius` cells."""
+    """Add `amount` units of food to each cell within `radius` cells."""
 
     x: _Place
     y: _Place
@@ -69,7 +69,7 @@ class Paint(_Ask, frozen=True, tag="paint"):
 
 
 class Pick(_Ask, frozen=True, tag="pick"):
-    """Watch the nearest one; nobody if nobody is within `radius` cells."""
+    """Follow the nearest individual, or nobody if there is none within `radius` cells."""
 
     x: _Place
     y: _Place
@@ -77,13 +77,13 @@ class Pick(_Ask, frozen=True, tag="pick"):
 
 
 class Watch(_Ask, frozen=True, tag="watch"):
-    """Watch this one; -1: nobody any more."""
+    """Follow this individual; -1 for nobody."""
 
     uid: Annotated[int, Meta(ge=-1, lt=2**31)]
 
 
 class Restart(_Ask, frozen=True, tag="restart"):
-    """Begin again."""
+    """Restart the world."""
 
     seed: Annotated[int, Meta(ge=0, lt=2**32)]
 
@@ -92,13 +92,13 @@ Ask = Next | Pause | Step | Speed | Turn | Paint | Pick | Watch | Restart
 
 
 class Tell(Struct, frozen=True, tag_field="kind"):
-    """Anything said to a page."""
+    """A message to a page."""
 
 
 class Hello(Tell, frozen=True, tag="hello"):
-    """What a page must know before the first frame, and again after a restart.
+    """What a page needs before the first frame, and again after a restart.
 
-    `session` is another at each start of the server, so that a page that comes back knows whether it is the same world.
+    `session` changes at each start of the server, so that a page that reconnects knows whether it is the same world.
     """
 
     session: str
@@ -112,27 +112,27 @@ class Hello(Tell, frozen=True, tag="hello"):
 
 
 class State(Tell, frozen=True, tag="state"):
-    """Whether the world stands, and how many steps a frame it takes."""
+    """Whether the world is paused, and the number of steps per frame."""
 
     paused: bool
     speed: int
 
 
 class Knobs(Tell, frozen=True, tag="knobs"):
-    """All knobs, in their order."""
+    """All knobs, in order."""
 
     knobs: list[Knob]
 
 
 class Watched(Tell, frozen=True, tag="life"):
-    """The one that is watched, at a step; `life` is None when nobody is, or nobody is known by that number."""
+    """The life that is followed, at a step; `life` is None if there is none."""
 
     step: int
     life: dict[str, object] | None
 
 
 class Refused(Tell, frozen=True, tag="error"):
-    """Something asked could not be done: the four parts of an error of ours."""
+    """A request that was refused, with the four parts of the error."""
 
     what: str
     given: str
@@ -145,7 +145,7 @@ _encoder = msgspec.json.Encoder(enc_hook=lambda value: _plain(value))
 
 
 def read(text: str | bytes) -> Ask:
-    """A page's message.
+    """Parse a message of a page.
 
     Raises:
         EcologyError: it is too long, not JSON, or not something a page may ask.
@@ -164,26 +164,26 @@ def write(message: Tell) -> str:
 
 
 def watched(step: int, life: Life | None) -> Watched:
-    """The message about the one that is watched."""
+    """The message about the life that is followed."""
     if life is None:
         return Watched(step, None)
     return Watched(step, {name: getattr(life, name) for name in Life.__dataclass_fields__})
 
 
 def refusal(error: Exception) -> Refused:
-    """An error as a page shows it; of errors that are not ours no more than what they are called."""
+    """An error as a page shows it; of unexpected errors it shows only the type."""
     if isinstance(error, FairyringError) and hasattr(error, "given"):
         return Refused(error.what, str(error.given), error.expected, error.do)
     return Refused(
         "the world",
         given=type(error).__name__,
-        expected="no such thing",
-        do="Look at the terminal it was started from; it stands, and can be restarted.",
+        expected="no error",
+        do="See the terminal for details. The world is paused, and can be restarted.",
     )
 
 
 def _plain(value: object) -> object:
-    """What a world counts in NumPy's numbers and arrays, in Python's."""
+    """NumPy numbers and arrays as Python values."""
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
     raise NotImplementedError(type(value).__name__)

@@ -175,10 +175,10 @@ function showPanels() {
   if (frame.signal !== null) field.push({ values: course.values(3), colour: "--signal" });
   plot($("course-food"), xs, field, { unit: "units" });
   const { at, rates } = course.rates();
-  const colours = ["--alive", "--food", "--newcomers"];
+  const colours = ["--alive", "--food", "--immigrants"];
   const turnover = rates.map((values, i) => ({ values, colour: colours[i] }));
   plot($("course-turnover"), at, turnover, { unit: "a step" });
-  ["births", "deaths", "newcomers"].forEach((name, i) => {
+  ["births", "deaths", "immigrants"].forEach((name, i) => {
     $(`now-${name}`).textContent = at.length ? Number(rates[i].at(-1).toPrecision(2)) : "–";
   });
   $("axis-from").textContent = `step ${number(xs[0])}`;

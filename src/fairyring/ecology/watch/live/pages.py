@@ -1,4 +1,4 @@
-"""One open page: what it asks is done on the world's thread, what it is told goes out in the order it was said."""
+"""One open page: its requests run on the world's thread, and messages to it are sent in order."""
 
 import asyncio
 import logging
@@ -8,13 +8,13 @@ from fairyring.ecology.watch.live import frames, messages, palette
 from fairyring.ecology.watch.live.loop import Loop
 from fairyring.ecology.watch.scene import Frame, Life, Scene
 
-UNREAD = 64  # messages a page may leave unread before it is sent away
+UNREAD = 64  # unread messages after which a page is disconnected
 
 log = logging.getLogger(__name__)
 
 
 class Page:
-    """One open page: what the loop shows it, put into the order in which it is sent."""
+    """One open page: a queue of what the loop shows and tells it."""
 
     def __init__(self, to: asyncio.AbstractEventLoop) -> None:
         self.watching: int | None = None
@@ -22,17 +22,17 @@ class Page:
         self._out: asyncio.Queue[Frame | messages.Tell | None] = asyncio.Queue()
 
     def show(self, frame: Frame, life: Life | None) -> None:
-        """A frame, and before it the life that is watched."""
+        """Send a frame, and before it the life that is followed."""
         if self.watching is not None:
             self.tell(messages.watched(frame.step, life))
         self._put(frame)
 
     def tell(self, message: messages.Tell) -> None:
-        """A message of any kind, from any thread."""
+        """Send a message; can be called from any thread."""
         self._put(message)
 
     async def next(self) -> str | bytes | None:
-        """What to send now, encoded here and not on the world's thread; None: the page reads too little of it."""
+        """The next item to send, encoded here and not on the world's thread; None if the page leaves too much unread."""
         item = await self._out.get()
         if isinstance(item, Frame):
             return frames.encode(item)
@@ -42,12 +42,12 @@ class Page:
         try:
             self._to.call_soon_threadsafe(self._out.put_nowait, item)
         except RuntimeError:
-            # The server has stopped between the world's step and this.
-            log.debug("nobody to show a frame to")
+            # The server stopped in the meantime.
+            log.debug("no page left to show a frame")
 
 
 def greeting(loop: Loop, page: Page, session: str) -> Callable[[Scene], None]:
-    """A job: tell a page what it must know before its first frame, which comes whether it has seen it or not."""
+    """A job: tell a page what it needs before its first frame, and have that frame sent in any case."""
 
     def hello(scene: Scene) -> None:
         page.tell(
@@ -79,10 +79,10 @@ def greeting(loop: Loop, page: Page, session: str) -> Callable[[Scene], None]:
 
 
 def answer(loop: Loop, page: Page, ask: messages.Ask, session: str) -> None:
-    """Do what a page asks, now or on the world's thread.
+    """Carry out a request of a page, now or on the world's thread.
 
     Raises:
-        EcologyError: too much waits to be done.
+        EcologyError: too many requests are pending.
     """
     match ask:
         case messages.Next():
@@ -99,7 +99,7 @@ def answer(loop: Loop, page: Page, ask: messages.Ask, session: str) -> None:
                 try:
                     scene.turn(name, value)
                 finally:
-                    # After a refusal as well: the slider goes back to what is.
+                    # Also after a refusal, so that the slider returns to the present value.
                     loop.tell(messages.Knobs(list(scene.knobs().values())))
                 loop.changed()
 

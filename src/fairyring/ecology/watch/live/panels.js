@@ -7,7 +7,7 @@ const EXPLAINED = {
   source_lifetime: "How long a patch of food stays before it appears elsewhere. Short: those who stay put lose.",
   emission_cost: "What it costs to emit once. At 0 the chemical is free.",
   mutation_rate: "How often an entry of what is inherited is changed at a division.",
-  minimum: "When fewer are alive, random newcomers are thrown in. At 0 they can die out.",
+  minimum: "When fewer are alive, random immigrants come in. At 0 the population can die out.",
 };
 
 /** Of each kind of mind: what is seen here, and the title and the caption of what they inherit. */
@@ -192,7 +192,7 @@ export function sayLife(life, step, watch) {
   const age = (life.died ?? step) - life.born;
   const origin = {
     founder: "It was there in the beginning.",
-    newcomer: "It was thrown in, because few were left.",
+    immigrant: "It came in because few were left.",
     born: `Its line began with ${number(life.founder)}.`,
   }[life.origin];
   const state = life.died === null ? "It is alive." : `It died at step ${number(life.died)}.`;

@@ -1,7 +1,7 @@
-"""A world as a page: an HTTP server for this machine, and a WebSocket through which a page looks and asks.
+"""Serving a world as a page: an HTTP server with a WebSocket for frames and requests.
 
-It listens on the loopback address unless told otherwise; `app` says who is let in. The world runs in a thread of its own
-(`loop`), so that whatever a page does, or does not, the world keeps its pace.
+It listens on the loopback address by default; `app` checks who may connect. The world runs in its own thread (`loop`), so no page
+can slow it down.
 """
 
 import socket
@@ -26,17 +26,17 @@ def serve(
     open_browser: bool = True,
     on_start: Callable[[str], None] | None = None,
 ) -> None:
-    """Show a world as a page until it is interrupted (Ctrl-C, SIGTERM).
+    """Serve a world as a page until it is interrupted (Ctrl-C, SIGTERM).
 
     Args:
-        scene: the world; from now on only the server's thread uses it.
-        host: the address to listen on, empty for all; another than a loopback address lets others on the network turn the knobs.
-        port: its port; 0: one that is free.
-        open_browser: whether to show the page in this machine's browser.
-        on_start: called once with the page's address when it can be opened.
+        scene: the world; from now on only the server uses it.
+        host: address to listen on, empty for all; with any but a loopback address others on the network can turn the knobs.
+        port: to listen on; 0 for any free one.
+        open_browser: whether to open the page in the browser of this machine.
+        on_start: called once with the address of the page when it can be opened.
 
     Raises:
-        EcologyError: the address cannot be listened on.
+        EcologyError: the server cannot listen on the address.
         MissingExtra: Starlette, uvicorn or websockets is not installed.
     """
     live = Live(scene, host=host, port=port)
@@ -45,23 +45,23 @@ def serve(
         if on_start is not None:
             on_start(live.url)
         if open_browser:
-            # A browser may take seconds to start, or never return.
+            # In a thread, since a browser may take seconds to start, or never return.
             threading.Thread(target=webbrowser.open, args=(live.url,), daemon=True).start()
 
-    # Ctrl-C is how one is done looking, not an error.
+    # Ctrl-C is the normal way to stop.
     with suppress(KeyboardInterrupt):
         live.run(started)
 
 
 class Live:
-    """A world being served: `with Live(scene, port=0) as live` serves in a thread until the block ends.
+    """A server for a world: `with Live(scene, port=0) as live` serves in a thread until the block ends.
 
     Attributes:
-        url: where the page is.
-        port: the port it listens on.
+        url: of the page.
+        port: that the server listens on.
 
     Raises:
-        EcologyError: the address cannot be listened on.
+        EcologyError: the server cannot listen on the address.
         MissingExtra: Starlette, uvicorn or websockets is not installed.
     """
 
@@ -93,7 +93,7 @@ class Live:
         self._thread.start()
         if not ready.wait(30):
             raise EcologyError(
-                "live page", given="no start within 30 s", expected="a server", do="Look at what was logged."
+                "live page", given="no start within 30 s", expected="a server", do="See the log."
             )
         return self
 
@@ -107,10 +107,10 @@ class Live:
 
 
 def _uvicorn(app: Any) -> Any:
-    """A uvicorn server of the application, which leaves logging as it is."""
+    """A uvicorn server for the application that leaves logging unchanged."""
     try:
         import uvicorn
-        import websockets  # noqa: F401 uvicorn finds it by itself, and says late and little when it is not there
+        import websockets  # noqa: F401 uvicorn imports it itself, but reports a missing one late
     except ImportError as error:
         raise MissingExtra(error.name or "uvicorn", extra="live", purpose="the live page") from error
     return uvicorn.Server(
@@ -120,9 +120,9 @@ def _uvicorn(app: Any) -> Any:
             log_level="warning",
             access_log=False,
             server_header=False,
-            # A little more than a message may have: what is too long is refused in words, what is far too long ends it.
+            # Above the limit for messages: a message that is too long gets an error, one that is far too long disconnects.
             ws_max_size=16 * LONGEST,
-            # Packing costs more than the loopback device does.
+            # Compression costs more than the loopback device does.
             ws_per_message_deflate=False,
             timeout_graceful_shutdown=1,
         )
@@ -137,6 +137,6 @@ def _listen(host: str, port: int) -> socket.socket:
         raise EcologyError(
             "live page",
             given=f"{host} port {port}: {getattr(error, 'strerror', None) or error}",
-            expected="an address of this machine and a port that is free",
-            do="Give another port; 0 takes one that is free.",
+            expected="an address of this machine and a free port",
+            do="Choose another port, or 0 for any free one.",
         ) from error

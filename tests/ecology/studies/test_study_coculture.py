@@ -24,9 +24,15 @@ from fairyring.ecology.dynamics.learners import (
 from fairyring.ecology.dynamics.traits import trait_rotation
 from fairyring.ecology.history.evolution import Evolution, evolve, load
 from fairyring.ecology.history.run_file import fingerprint
-from fairyring.ecology.studies import read_study
-from fairyring.ecology.studies.jars import study_jars
-from fairyring.ecology.studies.rotation import STRETCH, _look, follow, over_stretches, study_rotation
+from fairyring.ecology.results import read_study
+from fairyring.ecology.studies.coculture import study_coculture
+from fairyring.ecology.studies.non_gradient import (
+    STRETCH,
+    _observed,
+    follow,
+    over_stretches,
+    study_non_gradient,
+)
 from fairyring.ecology.world.settings import World1, World2
 from fairyring.ecology.world.state import NUMBERS
 
@@ -64,7 +70,7 @@ def test_the_study_of_jars_ranks_what_was_planted() -> None:
         evolve(ONE, 3, 16, seed=1), [table(0.5, 0.1, 0.02), table(0.1, 0.1, 0.1), table(0.99, 0.99, 0.99)]
     )
     seen: list[tuple[str, int, int]] = []
-    study = study_jars(
+    study = study_coculture(
         evolved=run,
         populations=3,
         jar_steps=400,
@@ -91,13 +97,15 @@ def test_the_study_of_jars_ranks_what_was_planted() -> None:
     told = msgspec.json.decode(msgspec.json.encode(msgspec.to_builtins(study)))
     assert told["contests"][0]["verdict"] == study.contests[0].verdict
     assert len(told["outcomes"][0][1]) == 12
-    assert any("bent by saturation" in one or "that saturation does not bend" in one for one in study.found)
+    assert any(
+        "distorted by saturation" in one or "before saturation distorts it" in one for one in study.found
+    )
 
 
 def test_jars_in_which_nobody_lives_are_told_not_refused() -> None:
     run = evolve(ONE, 3, 16, seed=1)
     bare = dataclasses.replace(run, settings=dataclasses.replace(ONE, food_influx=0.0))
-    study = study_jars(evolved=bare, populations=3, jar_steps=400, replicates=2, founders=40, scale=1.0)
+    study = study_coculture(evolved=bare, populations=3, jar_steps=400, replicates=2, founders=40, scale=1.0)
     assert {one.verdict for one in study.contests} == {"neither lives"}
     assert study.verdicts["neither lives"] == 3
     assert (study.standing, study.early_standing) == (None, None)
@@ -108,8 +116,8 @@ def test_jars_in_which_nobody_lives_are_told_not_refused() -> None:
 
 def test_a_study_of_jars_from_python_is_kept_and_gone_on_with(tmp_path: Path) -> None:
     sizes = {"populations": 2, "jar_steps": 60, "replicates": 2, "founders": 20, "scale": 1.0, "seed": 2}
-    study_jars(tmp_path, settings=ONE, evolution_steps=64, **sizes)
-    study = study_jars(tmp_path, settings=ONE, evolution_steps=128, **sizes)
+    study_coculture(tmp_path, settings=ONE, evolution_steps=64, **sizes)
+    study = study_coculture(tmp_path, settings=ONE, evolution_steps=128, **sizes)
     run = load(tmp_path / "populations.eco")
     assert (run.steps, fingerprint(run)) == (128, fingerprint(evolve(ONE, 2, 128, seed=2)))
     kept = read_study(tmp_path)
@@ -129,9 +137,9 @@ def test_a_study_of_jars_from_python_is_kept_and_gone_on_with(tmp_path: Path) ->
 def test_the_study_of_jars_refuses_too_few() -> None:
     run = evolve(ONE, 2, 0)
     with pytest.raises(EcologyError, match="2 or more"):
-        study_jars(evolved=run, populations=1)
+        study_coculture(evolved=run, populations=1)
     with pytest.raises(EcologyError, match="2 that live"):
-        study_jars(evolved=run, populations=3)
+        study_coculture(evolved=run, populations=3)
 
 
 def test_traits_are_followed_as_the_worlds_have_them(two: Evolution) -> None:
@@ -146,7 +154,7 @@ def test_traits_are_followed_as_the_worlds_have_them(two: Evolution) -> None:
     genomes = [run.worlds[4].genomes() for run in (two, half, after)]
     ends = [(each[:, signal] / np.linalg.norm(each, axis=1)).mean() for each in genomes]
     np.testing.assert_allclose(looks[4, :, 3], [sum(ends[:2]) / 2, sum(ends[1:]) / 2], rtol=1e-6)
-    ends = [_look(run.worlds[4], [0, 1])[0] for run in (two, half, after)]
+    ends = [_observed(run.worlds[4], [0, 1])[0] for run in (two, half, after)]
     np.testing.assert_allclose(looks[4, :, 1], [sum(ends[:2]) / 2, sum(ends[1:]) / 2])
     assert (np.abs(looks[..., 1]) <= 1).all()
     with pytest.raises(EcologyError, match="a multiple of 64"):
@@ -251,7 +259,7 @@ def test_a_turning_jacobian_is_told_from_noise() -> None:
 
 
 def test_the_study_of_rotation_says_what_it_measured(two: Evolution) -> None:
-    study = study_rotation(
+    study = study_non_gradient(
         evolved=two,
         steps=33 * 64,
         invasion_replicates=3,
@@ -268,10 +276,10 @@ def test_the_study_of_rotation_says_what_it_measured(two: Evolution) -> None:
     assert np.shape(study.curl.gradients) == (2, 2, 2)
     assert study.learning.replicates == 6  # worlds
     assert len(study.found) == 5
-    assert "With 6 worlds no p of a turning or of learning is below 0.031" in study.found[4]
+    assert "With 6 worlds no p of a rotation or of learning can be below 0.031" in study.found[4]
     assert study.jars is None
     assert msgspec.json.decode(msgspec.json.encode(msgspec.to_builtins(study)))["curl"]["share"] >= 0
     with pytest.raises(EcologyError, match="from 2112"):
-        study_rotation(evolved=two, steps=640)
+        study_non_gradient(evolved=two, steps=640)
     with pytest.raises(EcologyError, match="World2"):
-        study_rotation(settings=ONE)  # pyright: ignore[reportArgumentType] that is the point
+        study_non_gradient(settings=ONE)  # pyright: ignore[reportArgumentType] that is the point

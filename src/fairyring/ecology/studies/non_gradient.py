@@ -1,7 +1,7 @@
-"""The study of rotation: four things that would not be so if bacteria climbed one hill, each beside its null.
+"""The study of non-gradient dynamics: four observations that gradient ascent would rule out, each against its null.
 
-From weak to strong: cycles in who beats whom; two traits that turn in time; selection on two traits that has no potential;
-learning whose Jacobian is not its transpose. Each is told with what was measured and what it does not say.
+In order of strength: cycles in who beats whom; rotation of two traits in time; selection on two traits without a potential;
+learning whose Jacobian is not symmetric. Each is reported with what was measured and what it does not show.
 """
 
 import dataclasses
@@ -24,32 +24,31 @@ from fairyring.ecology.dynamics import (
 )
 from fairyring.ecology.history import Evolution, WorldRun, fingerprint
 from fairyring.ecology.lab import scaled
-from fairyring.ecology.studies.jars import CocultureStudy, JarStudy
-from fairyring.ecology.studies.study import Arm, Told, conduct, part
+from fairyring.ecology.studies.coculture import CocultureResult, CocultureStudy
+from fairyring.ecology.studies.study import Arm, Progress, conduct, part
 from fairyring.ecology.world import NUMBERS, World, World2, tables
 from fairyring.statistics import sign_flip_p
 
-STRETCH = 64  # steps between two looks at a world's traits
-_LEAST = 33 * STRETCH  # fewer looks cannot be cut into 16 blocks
-_WORLDS = (
-    8  # fewer, and the least p there is for four measures over worlds is above .05 by Holm: 4 * 2 / 2^7 = .06
-)
+STRETCH = 64  # steps between two observations of a world's traits
+_LEAST = 33 * STRETCH  # fewer observations cannot be divided into 16 blocks
+# With fewer worlds, the smallest p of four measures over worlds is above .05 after Holm: 4 * 2 / 2^7 = .06.
+_WORLDS = 8
 BEHAVIOUR = ("emission", "response")
 REWARDS = ("reward for emitting", "reward for the signal")
-# Residents' traits, log odds. Three by three points were too few: their coarseness alone gave a curl with p .001 that was
-# gone on these.
+# Traits of the residents, log odds. Three by three points were too few: their coarseness alone gave a curl with p .001, which
+# vanished on this grid.
 EMISSIONS, RESPONSES = (-3.0, -2.0, -1.0, 0.0, 1.0), (-2.0, -1.0, 0.0, 1.0, 2.0)
 
 
 @dataclass(frozen=True)
 class Turning:
-    """Two traits in time.
+    """Two traits over time.
 
     Attributes:
-        traits: what they are.
-        rotation: of them, over worlds and in each, with the time-reversal null.
-        trend_p: of each trait, two-sided over worlds, that its second half lies where its first half did (signs flipped).
-            A small one says that the worlds were not at rest, and that the rotation is not to be read.
+        traits: their names.
+        rotation: over worlds and in each world, with the time-reversal null.
+        trend_p: for each trait, the two-sided p of a sign-flip test over worlds that both halves of the history have the same
+            mean. If it is small, the worlds were not at rest, and the rotation must not be interpreted.
         mean: of each trait over worlds and time.
     """
 
@@ -61,16 +60,16 @@ class Turning:
 
 @dataclass(frozen=True)
 class Curl:
-    """Invasion fitness between neighbours on a grid of two traits, as plain numbers; see `InvasionFitness` and `InvasionCurl`.
+    """Invasion fitness between neighbours on a grid of two traits, as plain numbers; see `InvasionFitness`, `InvasionCurl`.
 
     Attributes:
-        emission, response: of the residents.
-        gradients: `[n][m][2]`, means over replicates, a step and log odds.
+        emission, response: traits of the residents.
+        gradients: `[n][m][2]`, means over replicates, per step and log odds.
         errors: their standard errors.
-        population: `[n][m]`, inhabitants.
-        gone: `[n][m]`, share of jars where mutants or residents were gone at the end, which bends growth.
-        share, p, null_share, mean_curl, mean_curl_error: of the works of selection between neighbours.
-        replicates: in which everybody's jars lived.
+        population: `[n][m]`, number of bacteria.
+        gone: `[n][m]`, share of jars where mutants or residents were extinct at the end, which distorts growth.
+        share, p, null_share, mean_curl, mean_curl_error: of the work of selection between neighbours.
+        replicates: those in which no jar died out.
     """
 
     emission: tuple[float, ...]
@@ -88,18 +87,19 @@ class Curl:
 
 
 @dataclass(frozen=True)
-class RotationStudy:
-    """What turns, as plain numbers.
+class NonGradientResult:
+    """The results of a study of non-gradient dynamics, as plain numbers.
 
     Attributes:
-        seed, worlds, settled, steps: of the worlds whose traits were followed: after so many steps, for so many.
-        jars, early_jars: rankings of the study of jars; None without.
-        behaviour: what bacteria do: emission, the share of the living that emit; response, how far their tables prefer
-            tumbling more with the signal than without.
-        rewards: what they inherit, over its norm: the mean reward for emitting and for the signal.
-        curl: of invasion fitness, of hand-written tables.
-        learning: Jacobian of what two halves of the same worlds' populations learn.
-        found: in plain sentences.
+        seed, worlds: of the worlds whose traits were followed.
+        settled, steps: steps before traits were followed, and steps for which they were.
+        jars, early_jars: rankings from the study of co-culture; None without one.
+        behaviour: traits of behaviour. Emission is the share of the living that emit; response is how much more their tables
+            prefer tumbling with the signal than without.
+        rewards: inherited traits, over the norm of the genome: the mean rewards for emitting and for the signal.
+        curl: of invasion fitness, for hand-written tables.
+        learning: Jacobian of what two halves of a population learn, in the same worlds.
+        found: the conclusions in sentences.
     """
 
     seed: int
@@ -117,12 +117,12 @@ class RotationStudy:
 
 @dataclass(frozen=True)
 class NonGradientStudy:
-    """The study of non-gradient dynamics; arguments as of `study_rotation`.
+    """The study of non-gradient dynamics; arguments as in `study_non_gradient`.
 
     Attributes:
-        jars: study of jars that is part of it, whose pairs are asked for cycles; None for none.
-        jar_study: what such a study found, if it was made before.
-        first: number of the first world that is followed.
+        jars: a study of co-culture to run as a part of it and test for cycles; None for none.
+        jar_study: the result of such a study, if it was run before.
+        first: number of the first followed world.
     """
 
     settings: World
@@ -138,12 +138,12 @@ class NonGradientStudy:
     seed: int = 0
     quick: bool = False
     jars: CocultureStudy | None = None
-    jar_study: JarStudy | None = None
+    jar_study: CocultureResult | None = None
     first: int = 0
 
     @property
     def steps_followed(self) -> int:
-        """Steps for which traits are followed."""
+        """Steps over which traits are followed."""
         return self.steps or (2560 if self.quick else 12288)
 
     @property
@@ -173,40 +173,40 @@ class NonGradientStudy:
         followed = Arm("followed", world, numbers, settled, "followed worlds")
         return (*(self.jars.arms() if self.jars is not None else ()), followed)
 
-    def decide(self, runs: Mapping[str, Evolution], say: Told, cores: int | None) -> dict[str, Any]:
-        found: dict[str, Any] = {"runs": {name: fingerprint(run) for name, run in runs.items()}}
+    def decide(self, runs: Mapping[str, Evolution], progress: Progress, cores: int | None) -> dict[str, Any]:
+        results: dict[str, Any] = {"runs": {name: fingerprint(run) for name, run in runs.items()}}
         jars = self.jar_study
         if self.jars is not None:
-            jars = self.jars.put_together(runs["populations"], say, cores)
+            jars = self.jars.put_together(runs["populations"], progress, cores)
         if jars is not None:
-            found["jars"] = jars
-        return found | {"rotation": self.measure(runs["followed"], jars, say, cores)}
+            results["jars"] = jars
+        return results | {"rotation": self.measure(runs["followed"], jars, progress, cores)}
 
     def measure(
-        self, evolved: Evolution, jars: JarStudy | None, say: Told, cores: int | None
-    ) -> RotationStudy:
-        """Follow the traits of a run's worlds, and measure selection and learning beside them.
+        self, evolved: Evolution, jars: CocultureResult | None, progress: Progress, cores: int | None
+    ) -> NonGradientResult:
+        """Follow the traits of a run's worlds, and measure selection and learning.
 
         Raises:
-            EcologyError: worlds that died out.
+            EcologyError: a world died out.
         """
         world, seed, settled = evolved.settings, self.seed, evolved.steps
         assert isinstance(world, World2)  # as `arms` asks
         steps, scale = self.steps_followed, self.scale
         invasion_replicates = self.invasion_replicates or (4 if self.quick else 12)
         invasion_steps = self.invasion_steps or (300 if self.quick else 800)
-        followed, evolved = follow(evolved, steps, cores=cores, progress=part(say, "following"))
+        followed, evolved = follow(evolved, steps, cores=cores, progress=part(progress, "following"))
         behaviour = _turning(BEHAVIOUR, followed[..., :2], seed)
         rewards = _turning(REWARDS, followed[..., 2:], seed)
-        learnt = learning_jacobians(
+        jacobians = learning_jacobians(
             world,
             evolved.worlds,
             replicates=self.learning_replicates or (2 if self.quick else 6),
             seed=seed,
             cores=cores,
-            progress=part(say, "learning"),
+            progress=part(progress, "learning"),
         )
-        learning = judged(learnt.mean(1), steps=32, moved=0.1, seed=seed)
+        learning = judged(jacobians.mean(1), steps=32, moved=0.1, seed=seed)
         inherited = scaled(dataclasses.replace(world, policy=tables(), control="none"), scale)
         fitness = invasion_fitness(
             inherited,  # pyright: ignore[reportArgumentType] scaling keeps the kind of world
@@ -217,14 +217,14 @@ class NonGradientStudy:
             replicates=invasion_replicates,
             seed=seed,
             cores=cores,
-            progress=part(say, "invasions"),
+            progress=part(progress, "invasions"),
         )
-        lasting = fitness.gradients[np.isfinite(fitness.gradients).all((1, 2, 3))]
+        complete = fitness.gradients[np.isfinite(fitness.gradients).all((1, 2, 3))]
         curl = Curl(
             tuple(self.emission),
             tuple(self.response),
-            lasting.mean(0).tolist(),
-            (lasting.std(0, ddof=1) / np.sqrt(len(lasting))).tolist(),
+            complete.mean(0).tolist(),
+            (complete.std(0, ddof=1) / np.sqrt(len(complete))).tolist(),
             fitness.population.tolist(),
             fitness.gone.tolist(),
             fitness.curl.share,
@@ -232,10 +232,10 @@ class NonGradientStudy:
             fitness.curl.null_share,
             fitness.curl.mean_curl,
             fitness.curl.mean_curl_error,
-            len(lasting),
+            len(complete),
         )
         standings = (jars.standing, jars.early_standing) if jars is not None else (None, None)
-        return RotationStudy(
+        return NonGradientResult(
             seed,
             len(evolved.worlds),
             settled,
@@ -249,8 +249,8 @@ class NonGradientStudy:
         )
 
 
-def study_rotation(
-    jar_study: JarStudy | None = None,
+def study_non_gradient(
+    jar_study: CocultureResult | None = None,
     *,
     settings: World2 | None = None,
     worlds: int | None = None,
@@ -266,32 +266,32 @@ def study_rotation(
     seed: int = 0,
     quick: bool = False,
     cores: int | None = None,
-    progress: Told | None = None,
+    progress: Progress | None = None,
     out_folder: str | os.PathLike[str] | None = None,
-) -> RotationStudy:
-    """Measure four kinds of rotation, each against a null without it.
+) -> NonGradientResult:
+    """Measure four kinds of non-gradient dynamics, each against a null without it.
 
     Args:
-        jar_study: whose pairs are asked for cycles; without one they are not.
-        settings: of the worlds: a `World2` whose rewards include "emitted" and "signal", by default the plain one.
-        worlds: how many are followed; 12, quick 8. Of n worlds the least p of a turning, and of learning, is 2 / 2^n: four
-            measures have it, so with fewer than 8 none of them can be shown by Holm's .05.
+        jar_study: result of a study of co-culture, whose pairs are tested for cycles; without one there is no such test.
+        settings: of the worlds: a `World2` whose rewards include "emitted" and "signal"; its defaults if None.
+        worlds: how many are followed; 12, quick 8. With n worlds the smallest p of a rotation, and of learning, is 2 / 2^n.
+            Four measures have this bound, so with fewer than 8 worlds none of them can reach .05 after Holm.
         settled: steps before traits are followed; 6,000, quick 1,000.
-        steps: for which they are; 12,288, quick 2,560; a multiple of 64 from 2,112.
-        evolved: worlds to go on with instead; they are settled as they are.
-        emission, response: traits of the residents in the jars of invasions, log odds, increasing by equal steps.
-        invasion_replicates, invasion_steps: jars for each mutant, 12 and 800 steps; quick 4 and 300.
+        steps: for which they are followed; 12,288, quick 2,560; a multiple of 64 from 2,112.
+        evolved: worlds to continue from instead; they count as settled.
+        emission, response: traits of the residents in the invasion jars, log odds, increasing in equal steps.
+        invasion_replicates, invasion_steps: jars for each mutant, and their steps: 12 and 800; quick 4 and 300.
         learning_replicates: of each world; 6, quick 2.
-        scale: width of the invasion's jars over that of the world.
-        seed: of all chance.
-        quick: for a first look: fewer and shorter.
+        scale: width of the invasion jars over that of the world.
+        seed: of all randomness.
+        quick: fewer and shorter worlds, for a first look.
         cores: how many to use; all by default.
         progress: called with what is being done, how much of it is done, and how much there is.
-        out_folder: where the run of the worlds that are followed is kept, as `followed.eco`, and gone on with, and `study.json` is
-            written; None keeps nothing.
+        out_folder: where the run of the followed worlds is stored, as `followed.eco`, and continued, and `study.json` is
+            written; None stores nothing.
 
     Raises:
-        EcologyError: other settings, numbers that make no sense, or worlds that died out.
+        EcologyError: unsuitable settings, impossible numbers, or worlds that died out.
         RunMismatch: the folder holds a run of other settings or another seed, or a longer one.
         StorageError: the folder cannot be made, or not be written to.
     """
@@ -321,23 +321,23 @@ def follow(
     cores: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[np.ndarray, Evolution]:
-    """Traits of the worlds' populations as they run on, looked at every `STRETCH` steps.
+    """Continue a run and record traits of its populations every `STRETCH` steps.
 
     Args:
         run: of a World2 that learns.
         steps: for how long; a multiple of `STRETCH`.
         cores: how many to use; all by default.
-        progress: called with steps made and steps to make.
+        progress: called with steps done and steps to do.
 
     Returns:
-        `[worlds, looks, 4]`: emission, the share of the living that emitted over the stretch; response, the mean over individuals
-        and states of the other senses of which motion is preferred with the signal less without (1 tumble, -1 run, 0
-        neither; halved); the mean rewards for emitting and for the signal, each genome over its norm. The last three are the
-        means of both ends of the stretch: so all four are of the same time, and a history run backwards has the same. One
-        that lagged behind another would turn with it, though nothing does. And the run.
+        The traits `[worlds, stretches, 4]`, and the run. The traits are: emission, the share of the living that emitted
+        over the stretch; response, the preferred motion with the signal minus that without (1 tumble, -1 run, 0 neither),
+        halved, as a mean over individuals and states of the other senses; and the mean rewards for emitting and for the
+        signal, each genome divided by its norm. The last three are means of both ends of the stretch. So all four refer to
+        the same time, and time reversal leaves them unchanged; a lag between two of them would look like rotation.
 
     Raises:
-        EcologyError: steps that are no such multiple, or a world that dies out.
+        EcologyError: steps that are not such a multiple, or a world that dies out.
     """
     if steps < STRETCH or steps % STRETCH:
         raise EcologyError(
@@ -345,22 +345,22 @@ def follow(
         )
     names = [event.name for event in run.settings.events]
     columns = [names.index("emitted"), names.index("signal")]
-    emitted, ends, now = [], [[_look(world, columns) for world in run.worlds]], run
-    for made in range(STRETCH, steps + 1, STRETCH):
-        now = now.until(run.steps + made, cores=cores)
+    emitted, ends, now = [], [[_observed(world, columns) for world in run.worlds]], run
+    for done in range(STRETCH, steps + 1, STRETCH):
+        now = now.until(run.steps + done, cores=cores)
         emitted.append([_emission(world) for world in now.worlds])
-        ends.append([_look(world, columns) for world in now.worlds])
+        ends.append([_observed(world, columns) for world in now.worlds])
         if progress is not None:
-            progress(made * len(now.worlds), steps * len(now.worlds))
+            progress(done * len(now.worlds), steps * len(now.worlds))
     return np.swapaxes(over_stretches(np.array(emitted), np.array(ends)), 0, 1), now
 
 
 def over_stretches(means: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """What was averaged over stretches beside what was looked at between them, each look `[..., k]` made a stretch's.
+    """Join means over stretches with observations at their ends, which are averaged over both ends of each stretch.
 
     Args:
         means: `[stretches, ...]`.
-        ends: `[stretches + 1, ..., k]`: at the start of the first stretch and at the end of each.
+        ends: `[stretches + 1, ..., k]`: at the start of the first stretch and at the end of each stretch.
 
     Returns:
         `[stretches, ..., 1 + k]`.
@@ -376,7 +376,8 @@ def _emission(world: WorldRun) -> float:
     return float(emitters / population)
 
 
-def _look(world: WorldRun, columns: list[int]) -> list[float]:
+def _observed(world: WorldRun, columns: list[int]) -> list[float]:
+    """Response and the two mean rewards of a world now; `columns` are those of the rewards in a genome."""
     genomes = world.genomes()
     if not len(genomes):
         raise EcologyError(
@@ -407,46 +408,47 @@ def _sentences(
     curl: Curl,
     learning: LearningJacobian,
 ) -> tuple[str, ...]:
-    told = []
+    lines = []
     for when, one in zip(("at the end", "early on"), standings, strict=True):
         if one is not None:
             sure = (
                 "" if one.sure_cycles is None else f", {one.sure_cycles} of them beyond drift at every step"
             )
-            judged_by = (
-                "Not judged: where losers have all but died out a ranking is bent, and counts as cyclic."
+            test = (
+                "Not tested: where losers have nearly died out, a ranking is distorted and looks cyclic."
                 if when == "at the end"
-                else f"p {one.hodge.p:.3g}; where some lose fast a ranking is bent by then too, and p too small."
+                else f"p {one.hodge.p:.3g}; where some lose fast, a ranking is distorted by then too, and p is too small."
             )
-            told.append(
-                f"Jars {when}: {one.hodge.share:.3f} of the pairs' log odds is what no ranking explains; a ranking with "
-                f"this noise leaves {one.hodge.null_share:.3f}. {judged_by} {one.cycles} of {one.triples} triples go round{sure}."
+            lines.append(
+                f"Jars {when}: no ranking explains {one.hodge.share:.3f} of the log odds of the pairs; a ranking with the same "
+                f"noise leaves {one.hodge.null_share:.3f}. {test} {one.cycles} of {one.triples} triples are cyclic{sure}."
             )
     for what, one in (("what they do", behaviour), ("what they inherit", rewards)):
         interval, rest = one.rotation.mean, min(one.trend_p)
-        told.append(
-            f"{what.capitalize()}: {one.traits[0]} and {one.traits[1]} turn by {interval.estimate:.4f} a look "
+        lines.append(
+            f"{what.capitalize()}: {one.traits[0]} and {one.traits[1]} rotate by {interval.estimate:.4f} per observation "
             f"({interval.low:.4f} to {interval.high:.4f}; time reversal p {one.rotation.p:.3g}). "
             + (
-                "They were at rest as far as halves tell."
+                "By a comparison of halves they were at rest."
                 if rest > 0.05
                 else f"They were not at rest (p {rest:.3g})."
             )
         )
-    told.append(
-        f"Selection on hand-written tables: {curl.share:.3f} of the works of selection between neighbours has no potential; "
-        f"the fitted landscape with this noise leaves {curl.null_share:.3f} (p {curl.p:.3g}). Mean curl {curl.mean_curl:.2g}. One of the two was gone at the end of {np.mean(curl.gone):.0%} of the "
-        f"jars ({np.max(curl.gone):.0%} where most were): where nearly all are, growth is bent and even a landscape has curl."
+    lines.append(
+        f"Selection on hand-written tables: {curl.share:.3f} of the work of selection between neighbours has no potential; the "
+        f"fitted landscape with the same noise leaves {curl.null_share:.3f} (p {curl.p:.3g}). Mean curl {curl.mean_curl:.2g}. "
+        f"One of the two was extinct at the end of {np.mean(curl.gone):.0%} of the jars ({np.max(curl.gone):.0%} at the worst "
+        "point); where nearly all are, growth is distorted, and even a landscape has curl."
     )
-    told.append(
-        f"Learning of two halves of a population: antisymmetric share of its Jacobian {learning.antisymmetric_share:.3f}, "
+    lines.append(
+        f"Learning of two halves of a population: antisymmetric share of the Jacobian {learning.antisymmetric_share:.3f}, "
         f"with noise alone {learning.null_share:.3f} (p {learning.p:.3g}); between the halves {learning.between:.3f} "
-        f"(p {learning.between_p:.3g}; two looks, not adjusted)."
+        f"(p {learning.between_p:.3g}; two tests, not adjusted)."
     )
     worlds = len(behaviour.rotation.turning)
     if worlds < _WORLDS:
-        told.append(
-            f"With {worlds} worlds no p of a turning or of learning is below {2 / 2**worlds:.2g}: with all of them considered "
-            f"none can be shown. It takes {_WORLDS} worlds."
+        lines.append(
+            f"With {worlds} worlds no p of a rotation or of learning can be below {2 / 2**worlds:.2g}, so none can be shown "
+            f"after adjustment for all of them. That takes {_WORLDS} worlds."
         )
-    return tuple(told)
+    return tuple(lines)

@@ -22,7 +22,16 @@ from fairyring.ecology.analysis.competition import (
 )
 from fairyring.ecology.analysis.yields import relative_yield_total
 from fairyring.ecology.dynamics.cycles import cyclic_test
-from fairyring.ecology.lab.coculture import STOPS, Jar, Mix, Population, jar, jars, niche_bins, scaled
+from fairyring.ecology.lab.coculture import (
+    STOPS,
+    Coculture,
+    Mix,
+    Population,
+    coculture,
+    cocultures,
+    niche_bins,
+    scaled,
+)
 from fairyring.ecology.world.settings import World1, World2
 
 pytestmark = pytest.mark.optimised
@@ -46,7 +55,7 @@ TUMBLER = Population(
 
 
 @pytest.fixture(scope="module")
-def made() -> dict[str, Jar]:
+def made() -> dict[str, Coculture]:
     even, rare = (0.5, 0.5), (0.05, 0.95)
     a, b = CLIMBER, TUMBLER
     mixes = [
@@ -57,11 +66,11 @@ def made() -> dict[str, Jar]:
         *(Mix(f"{one.name} rare", (one, one), rare) for one in (a, b)),
         *(Mix(f"{one.name} alone", (one,), (1.0,)) for one in (a, b)),
     ]
-    return {one.name: one for one in jars(WORLD, mixes, replicates=12, **RUN)}
+    return {one.name: one for one in cocultures(WORLD, mixes, replicates=12, **RUN)}
 
 
 @pytest.fixture(scope="module")
-def controls(made: dict[str, Jar]) -> dict[str, Controls]:
+def controls(made: dict[str, Coculture]) -> dict[str, Controls]:
     return {
         one.name: Controls(*(made[f"{one.name} {kind}"] for kind in ("alone", "even", "rare")))
         for one in (CLIMBER, TUMBLER)
@@ -70,7 +79,7 @@ def controls(made: dict[str, Jar]) -> dict[str, Controls]:
 
 def test_labels_add_up_to_the_worlds_own_count_at_every_step() -> None:
     mix = Mix("three", (CLIMBER, TUMBLER, CLIMBER), (0.5, 0.3, 0.2))
-    one = jars(WORLD, [mix], replicates=2, every=1, **RUN)[0]
+    one = cocultures(WORLD, [mix], replicates=2, every=1, **RUN)[0]
     assert one.counts.shape == (2, 3, 501)
     assert one.steps.tolist() == list(range(501))
     assert one.counts[0, :, 0].tolist() == [20, 12, 8]
@@ -83,29 +92,29 @@ def test_labels_add_up_to_the_worlds_own_count_at_every_step() -> None:
     assert one.use.shape == (2, 3, len(niche_bins(WORLD)))
 
 
-def test_a_replicate_is_the_same_alone_and_among_others(made: dict[str, Jar]) -> None:
-    alone = jar(WORLD, (CLIMBER, TUMBLER), (0.5, 0.5), name="even", replicates=1, cores=1, **RUN)
-    third = jars(WORLD, [Mix("even", (CLIMBER, TUMBLER), (0.5, 0.5))], replicates=[3], **RUN)[0]
+def test_a_replicate_is_the_same_alone_and_among_others(made: dict[str, Coculture]) -> None:
+    alone = coculture(WORLD, (CLIMBER, TUMBLER), (0.5, 0.5), name="even", replicates=1, cores=1, **RUN)
+    third = cocultures(WORLD, [Mix("even", (CLIMBER, TUMBLER), (0.5, 0.5))], replicates=[3], **RUN)[0]
     for i, one in ((0, alone), (3, third)):
         np.testing.assert_array_equal(one.counts[0], made["even"].counts[i])
         np.testing.assert_array_equal(one.use[0], made["even"].use[i])
-    other = jar(WORLD, (CLIMBER, TUMBLER), (0.5, 0.5), name="even", replicates=1, seed=1, **RUN)
+    other = coculture(WORLD, (CLIMBER, TUMBLER), (0.5, 0.5), name="even", replicates=1, seed=1, **RUN)
     assert (other.counts != alone.counts).any()
     assert (made["even"].counts[0] != made["even"].counts[1]).any()
 
 
-def test_nothing_mutates_and_no_genes_pass_unless_asked(made: dict[str, Jar]) -> None:
+def test_nothing_mutates_and_no_genes_pass_unless_asked(made: dict[str, Coculture]) -> None:
     wild = dataclasses.replace(WORLD, mutation_rate=1.0, mutation_scale=5.0, conjugation=1.0)
     ask: dict[str, Any] = {"name": "even", "replicates": 1, **RUN}
-    still = jar(wild, (CLIMBER, TUMBLER), (0.5, 0.5), **ask)
+    still = coculture(wild, (CLIMBER, TUMBLER), (0.5, 0.5), **ask)
     np.testing.assert_array_equal(still.counts[0], made["even"].counts[0])
     for what in ("mutation", "conjugation"):
         more: dict[str, Any] = {what: True}
-        asked = jar(wild, (CLIMBER, TUMBLER), (0.5, 0.5), **ask, **more)
+        asked = coculture(wild, (CLIMBER, TUMBLER), (0.5, 0.5), **ask, **more)
         assert (asked.counts != still.counts).any()
 
 
-def test_who_climbs_excludes_who_does_not(made: dict[str, Jar], controls: dict[str, Controls]) -> None:
+def test_who_climbs_excludes_who_does_not(made: dict[str, Coculture], controls: dict[str, Controls]) -> None:
     pair = Pair(made["even"], made["a rare"], made["b rare"])
     found = contests({("climber", "tumbler"): pair}, controls)[0]
     assert found.verdict == "climber excludes tumbler"
@@ -125,11 +134,11 @@ def test_who_climbs_excludes_who_does_not(made: dict[str, Jar], controls: dict[s
     assert other.first_gone == found.second_gone
 
 
-def test_names_alone_decide_nothing(made: dict[str, Jar], controls: dict[str, Controls]) -> None:
+def test_names_alone_decide_nothing(made: dict[str, Coculture], controls: dict[str, Controls]) -> None:
     """A population under two labels against its own drift: the same kind of jars, other replicates."""
     a = Mix("again", (CLIMBER, CLIMBER), (0.5, 0.5))
     rare = [Mix(f"again {i}", (CLIMBER, CLIMBER), (0.05, 0.95)) for i in range(2)]
-    even, first, second = jars(WORLD, [a, *rare], replicates=24, seed=2, **RUN)
+    even, first, second = cocultures(WORLD, [a, *rare], replicates=24, seed=2, **RUN)
     found = contests({("climber", "climber"): Pair(even, first, second)}, controls)[0]
     assert found.verdict == "undecided"
     share = even.shares()
@@ -153,10 +162,12 @@ def test_names_alone_decide_nothing(made: dict[str, Jar], controls: dict[str, Co
     assert 0.25 < np.mean(p) < 0.75
 
 
-def planted(name: str, labels: tuple[str, ...], counts: np.ndarray) -> Jar:
+def planted(name: str, labels: tuple[str, ...], counts: np.ndarray) -> Coculture:
     """`[jars, labels]` that stay as they are."""
     every = np.repeat(counts[:, :, None], 4, 2).astype(np.int32)
-    return Jar(name, labels, np.arange(4) * 10, every, every.sum(1), counts[:, :, None].astype(np.int64))
+    return Coculture(
+        name, labels, np.arange(4) * 10, every, every.sum(1), counts[:, :, None].astype(np.int64)
+    )
 
 
 def drawn(
@@ -168,7 +179,7 @@ def drawn(
     jars: int = 20,
     size: int = 200,
     generations: int = 9,
-) -> Jar:
+) -> Coculture:
     """Wright-Fisher jars of two labels: log odds of the first grow by `rate` a generation, times its share's way to `rest`."""
     share = np.full(jars, start)
     shares = [share]
@@ -179,7 +190,7 @@ def drawn(
         shares.append(share)
     first = np.round(200 * np.stack(shares, 1)).astype(np.int32)
     counts = np.stack([first, 200 - first], 1)
-    return Jar(
+    return Coculture(
         "ab", ("a", "b"), np.arange(generations + 1), counts, counts.sum(1), np.ones((jars, 2, 2), np.int64)
     )
 
@@ -210,7 +221,7 @@ def test_who_grows_when_rare_is_not_excluded() -> None:
 
 
 @pytest.mark.parametrize(("rate", "size"), [(0.3, 200), (0.8, 60)])
-def test_who_is_excluded_is_called_so_with_twenty_jars(rate: float, size: int) -> None:
+def test_who_is_excluded_is_called_so_with_twenty_cocultures(rate: float, size: int) -> None:
     """Also where drift is as strong as in our jars, and loses most of the rare itself."""
     pairs, controls = tournament(np.random.default_rng(5), rate, size=size)
     assert [one.verdict for one in contests(pairs, controls)] == [
@@ -292,7 +303,9 @@ def test_log_odds_are_read_while_hardly_any_label_runs_out() -> None:
     counts = np.full((20, 2, 5), 50)
     counts[0, 0, 2:] = 0  # one jar of twenty may
     counts[1, 0, 4:] = 3
-    even = Jar("ab", ("a", "b"), np.arange(5) * 10, counts, counts.sum(1), np.zeros((20, 2, 1), np.int64))
+    even = Coculture(
+        "ab", ("a", "b"), np.arange(5) * 10, counts, counts.sum(1), np.zeros((20, 2, 1), np.int64)
+    )
     pairs = {("a", "b"): Pair(even, even, even)}
     assert unsaturated(pairs) == 30
     few = dataclasses.replace(even, counts=counts[:10])
@@ -337,7 +350,7 @@ def test_relative_yields_of_what_is_known() -> None:
     assert apart.low > 1.3
     nobody = planted("a", ("a",), np.zeros((8, 1)))
     assert relative_yield_total(together, nobody, total) is None
-    with pytest.raises(EcologyError, match="one a label"):
+    with pytest.raises(EcologyError, match="one for each label"):
         relative_yield_total(together, total)
 
 
@@ -386,7 +399,7 @@ def test_a_smaller_world_has_the_same_densities() -> None:
 @pytest.mark.parametrize(
     ("mixes", "asked", "message"),
     [
-        ([Mix("a", (CLIMBER,), (1.0,))] * 2, {}, "a name of its own"),
+        ([Mix("a", (CLIMBER,), (1.0,))] * 2, {}, "different names"),
         ([Mix("a", (CLIMBER,), (0.5, 0.5))], {}, "one above 0 for each"),
         ([Mix("a", (CLIMBER, TUMBLER), (1.0, 0.0))], {}, "one above 0 for each"),
         ([Mix("a", (Population("x", np.zeros((3, 4))),), (1.0,))], {}, r"\[1 or more, 18\]"),
@@ -397,10 +410,10 @@ def test_a_smaller_world_has_the_same_densities() -> None:
 )
 def test_what_makes_no_sense_is_refused(mixes: list[Mix], asked: dict[str, Any], message: str) -> None:
     with pytest.raises(EcologyError, match=message):
-        jars(WORLD, mixes, **{**RUN, **asked})
+        cocultures(WORLD, mixes, **{**RUN, **asked})
 
 
-def test_pairs_need_controls(made: dict[str, Jar]) -> None:
+def test_pairs_need_controls(made: dict[str, Coculture]) -> None:
     pair = Pair(made["even"], made["a rare"], made["b rare"])
     with pytest.raises(EcologyError, match="tumbler"):
         contests({("climber", "tumbler"): pair}, {"climber": Controls(*[made["climber alone"]] * 3)})
