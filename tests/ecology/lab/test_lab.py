@@ -13,8 +13,6 @@ from fairyring.ecology.lab.arenas import Arena, field, watch
 from fairyring.ecology.lab.assays import assay, drift, index, run_lengths, share, table
 from tests.ecology.worlds import FIRST
 
-pytestmark = pytest.mark.optimised
-
 # A lab as wide as the studies' has room for runs; its program is this file's only one.
 WIDE = dataclasses.replace(FIRST, width=64, capacity=256, founders=100)
 RUN, TUMBLE = (2.0, -2.0), (-2.0, 2.0)
