@@ -53,6 +53,12 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))
 
 
+def pytest_collection_finish() -> None:
+    """What is imported by now stays to the end: the garbage collector need not look at it again and again."""
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if campaign := metafunc.definition.get_closest_marker("campaign"):
         (parts,) = campaign.args
@@ -91,14 +97,17 @@ def pytest_make_collect_report(
 def _compiler(request: pytest.FixtureRequest):
     """The quick compiler, unless the module is marked `optimised`: there, programs are compiled as users' are.
 
-    A compiled program takes dozens of a process's memory maps, of which Linux allows 65,530: thousands do not fit.
+    What one module has traced and loaded serves the next, if the same compiler made it and there is room for more.
     """
+    wanted = os.environ[programs.COMPILER]
+    if request.node.get_closest_marker("optimised"):
+        wanted = "optimised"
+    if programs.loaded_by != wanted or programs.crowded():
+        programs.unload()
+        programs.loaded_by = wanted
     with pytest.MonkeyPatch.context() as patch:
-        if request.node.get_closest_marker("optimised"):
-            patch.setenv(programs.COMPILER, "optimised")
+        patch.setenv(programs.COMPILER, wanted)
         yield
-    jax.clear_caches()
-    gc.collect()
 
 
 @pytest.fixture

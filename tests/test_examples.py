@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from fairyring.cli import main
-from tests.processes.fairyring_test_programs import as_users
 
 pytestmark = [pytest.mark.slow, pytest.mark.optimised, pytest.mark.usefixtures("all_cores")]
 
@@ -64,7 +63,6 @@ def test_example(name: str, tmp_path: Path) -> None:
     ran = subprocess.run(
         [sys.executable, str(EXAMPLES / f"{name}.py")],
         cwd=tmp_path,
-        env=as_users(),
         capture_output=True,
         text=True,
         timeout=600,

@@ -63,7 +63,7 @@ def test_the_loss_of_a_round_is_that_of_the_first_pass():
 
 
 def loss_of(run):
-    return run.metrics[0]["loss"]
+    return run.records[0].loss
 
 
 def test_a_total_by_columns():

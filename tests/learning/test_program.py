@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import jax
@@ -110,11 +111,17 @@ def agree(plan, vector, auxiliary, outcome):
     assert np.abs(difference[model:]).max() <= 64  # auxiliary values travel in steps 2^16 times finer
 
 
-@pytest.mark.parametrize("name", PLANS)
-def test_the_exported_half_is_the_simulations(name):
+@cache
+def exported(name):
+    """A plan, arguments for its program, the program, and what the simulation computes from the same."""
     plan = PLANS[name]()
     given, kinds, params, round_key = example(plan, name)
-    program = plan.program(kinds, ROOM)
+    return plan, given, plan.program(kinds, ROOM), simulated(plan, given, params, round_key)
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_the_exported_half_is_the_simulations(name):
+    plan, given, program, outcome = exported(name)
     again = jax.export.deserialize(bytearray(program.serialize()))
     values = dict(
         zip(
@@ -123,7 +130,6 @@ def test_the_exported_half_is_the_simulations(name):
             strict=True,
         )
     )
-    outcome = simulated(plan, given, params, round_key)
     agree(plan, np.asarray(values["vector"]), values.get("side"), outcome)
     assert bool(values["finite"])
     if plan.algorithm.name == "scaffold":
@@ -135,9 +141,7 @@ def test_the_exported_half_is_the_simulations(name):
 @pytest.mark.parametrize("name", PLANS)
 def test_compiled_by_iree_and_run_without_jax(name, tmp_path):
     compiler = pytest.importorskip("iree.compiler", reason="needs the extra 'export'")
-    plan = PLANS[name]()
-    given, kinds, params, round_key = example(plan, name)
-    program = plan.program(kinds, ROOM)
+    plan, given, program, outcome = exported(name)
     vmfb = compiler.compile_str(
         program.stablehlo(),
         input_type="stablehlo",
@@ -155,7 +159,7 @@ def test_compiled_by_iree_and_run_without_jax(name, tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     with np.load(tmp_path / "out.npz") as out:
         values = {result.name: out[f"out{i}"] for i, result in enumerate(program.results)}
-    agree(plan, values["vector"], values.get("side"), simulated(plan, given, params, round_key))
+    agree(plan, values["vector"], values.get("side"), outcome)
 
 
 def test_a_program_names_its_arguments():

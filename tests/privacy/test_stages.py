@@ -237,7 +237,7 @@ def test_no_chain_lets_a_message_out_of_its_norms(case, seed):
 
 
 @pytest.mark.slow
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(case=cases, seed=st.integers(0, 2**31))
 def test_no_chain_lets_a_message_out_of_its_norms_at_length(case, seed):
     if has_room(case):

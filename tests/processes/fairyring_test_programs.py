@@ -10,10 +10,12 @@ Most of what tests cost is compiling. Two means against it:
 """
 
 import contextlib
+import gc
 import hashlib
 import importlib.metadata
 import os
 import platform
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -22,10 +24,17 @@ from typing import Any
 
 FOLDER = "FAIRYRING_TEST_PROGRAMS"  # where compiled programs are kept; set by whoever wants them elsewhere
 COMPILER = "FAIRYRING_TEST_COMPILER"  # "quick" or "optimised": what processes that this one starts do
-QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+QUICK = {
+    "xla_backend_optimization_level": 0,
+    "xla_cpu_use_fusion_emitters": False,
+    # A program's functions in one piece, not in one for each of many threads: a worker has one core.
+    "xla_cpu_parallel_codegen_split_count": 1,
+}
+ROOM = 15_000  # memory maps: Linux allows a process 65,530, and a compiled program takes dozens
 WORTH_KEEPING = (
     0.0  # seconds of compiling: to load the smallest program takes a millisecond, to compile it a dozen
 )
+loaded_by = ""  # which compiler made the programs that this process holds
 FORGOTTEN = 3 * 86_400  # seconds after which a program that nobody asked for is deleted
 
 
@@ -58,6 +67,23 @@ def forget(folder: Path) -> None:
         with contextlib.suppress(FileNotFoundError):
             if time.time() - path.stat().st_mtime > FORGOTTEN:
                 path.unlink()
+
+
+def crowded() -> bool:
+    """Whether this process holds so many programs that a module's more might not fit."""
+    with contextlib.suppress(OSError):
+        return Path("/proc/self/maps").read_bytes().count(b"\n") > ROOM
+    return True
+
+
+def unload() -> None:
+    """Let go of all programs that this process holds: JAX's, and the worlds' that the package itself keeps."""
+    import jax
+
+    jax.clear_caches()
+    if running := sys.modules.get("fairyring.ecology.history.running"):
+        running.compiled.cache_clear()
+    gc.collect()
 
 
 @contextlib.contextmanager
@@ -115,3 +141,16 @@ def install() -> None:
 
     lru_cache.LRUCache.get, lru_cache.LRUCache.put = get, put_whole
     compiler.get_compile_options = compile_options
+
+
+def main() -> None:
+    """Run a command whose Python processes compile as users' do, and keep their programs where the tests keep theirs."""
+    kept = folder(Path(os.environ[FOLDER]))
+    os.environ[COMPILER] = "optimised"
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(kept)
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = str(WORTH_KEEPING)
+    os.execvp(sys.argv[1], sys.argv[1:])
+
+
+if __name__ == "__main__":
+    main()

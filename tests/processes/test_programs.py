@@ -125,6 +125,29 @@ def test_another_processor_has_another_folder(tmp_path: Path, monkeypatch: pytes
     assert programs.folder(tmp_path) != here
 
 
+def test_what_is_unloaded_is_not_used_again() -> None:
+    """A world's program is kept by the package: the quick compiler's must not serve where bits are the point."""
+    from fairyring.ecology.history import running
+    from tests.ecology.worlds import FIRST
+
+    structure = FIRST.structure()
+    before = running.compiled(structure, FIRST.capacity, 1)
+    assert running.compiled(structure, FIRST.capacity, 1) is before
+    programs.unload()
+    assert running.compiled(structure, FIRST.capacity, 1) is not before
+
+
+def test_a_command_keeps_its_programs_where_the_tests_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(programs.FOLDER, str(tmp_path))
+    names = "JAX_COMPILATION_CACHE_DIR", programs.COMPILER
+    code = f"import os; print(*(os.environ[name] for name in {names}))"
+    command = [sys.executable, programs.__file__, sys.executable, "-c", code]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert run.stdout.split() == [str(programs.folder(tmp_path)), "optimised"]
+
+
 def test_successive_commits_run_the_whole_of_a_campaign(monkeypatch: pytest.MonkeyPatch) -> None:
     parts = set()
     for commits in range(117, 129):

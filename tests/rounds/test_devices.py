@@ -119,7 +119,7 @@ def coordinated(population: Population, store: Store | None = None) -> Coordinat
         started="", machine={}, secure_sum="protocol",
     )  # fmt: skip
     program = ServerProgram(
-        PLAN, len(population), KEY, hardware(1, devices=1).devices[0], hardware(1).options
+        PLAN, len(population), KEY, hardware(1, processors=1).processors[0], hardware(1).options
     )
     first = PLAN.first_state(of_client(of_round(KEY, 0), NOBODY, Purpose.INIT))
     context = PrivacyContext(PLAN, len(population), (3, 4), 14, secure_sum="protocol", entropy_given=True)

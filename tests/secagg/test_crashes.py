@@ -9,7 +9,7 @@ import pytest
 from fairyring.core.errors import SessionAborted
 from tests.secagg.driving import EVENTS, Play, StoppingLog, small_terms, vectors_of
 
-POINTS, PARTS, QUICK = 10_000, 10, 300
+POINTS, PARTS, QUICK = 10_000, 20, 300
 TOGETHER = 3  # crash points in one run, far from each other
 
 

@@ -10,7 +10,7 @@ from fairyring.secagg import Enrolled, MemoryLog, Server, verify
 from fairyring.secagg.messages import Advertise, Consistency, MaskedInput, Shares, Unmask, decode_kept, encode
 from tests.secagg.driving import EVENTS, Play, identity, small_terms, vectors_of
 
-RUNS, PARTS, QUICK = 1_000, 10, 100
+RUNS, PARTS, QUICK = 1_000, 20, 100
 FROM_DEVICE = Advertise | Shares | MaskedInput | Consistency | Unmask
 
 

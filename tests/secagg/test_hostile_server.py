@@ -11,7 +11,7 @@ from tests.secagg.driving import small_terms
 from tests.secagg.hostile import Run, View
 from tests.secagg.watching import Broken, Watched, check_together
 
-RUNS, PARTS, QUICK = 10_200, 12, 240
+RUNS, PARTS, QUICK = 10_200, 24, 240
 
 
 def played(first: int, count: int) -> Counter[str]:

@@ -95,12 +95,12 @@ def failed(found: dict[str, Any]) -> set[str]:
         pytest.param(plan(fr.gaussian_noise(1.5), algorithm=fr.scaffold()), {}, id="scaffold", marks=SLOW),
     ],
 )  # fmt: skip
-def test_an_honest_plan_holds(given, options):
-    for seed in range(3):
-        found = checked(given, seed=seed, **options)
-        assert failed(found) == set(), found["statement"]
-        assert found["rounds"] >= 1
-        assert found["ratio"] == pytest.approx(1, abs=6 * found["resolution"])
+@pytest.mark.campaign(3)
+def test_an_honest_plan_holds(given, options, part):
+    found = checked(given, seed=part, **options)
+    assert failed(found) == set(), found["statement"]
+    assert found["rounds"] >= 1
+    assert found["ratio"] == pytest.approx(1, abs=6 * found["resolution"])
 
 
 @pytest.mark.parametrize("secure_sum", ["ideal", "protocol"])

@@ -97,23 +97,24 @@ def resume(given: fr.Plan, folder: Path, rounds: int = ROUNDS, **options) -> fr.
     ],
     ids=["central", "central protocol", "correlated", "shares"],
 )
-@pytest.mark.parametrize("after", [2, 5])
-def test_going_on_gives_the_same_bits_and_spends_the_same(given, options, after, tmp_path):
+def test_going_on_gives_the_same_bits_and_spends_the_same(given, options, tmp_path):
     """Stopped after round 2 there is no checkpoint; after round 5 that of round 3: two rounds are made again."""
     whole = run(given, ROUNDS, run=tmp_path / "whole", **options)
-    interrupt(given, tmp_path / "parts", after, **options)
-    before = ledger(tmp_path / "parts")
-    assert len(before.reservations) == after
-    parts = resume(given, tmp_path / "parts", **options)
-    assert same_state(whole, parts)
-    assert parts.header["privacy"]["spent"] == whole.header["privacy"]["spent"]
-    assert [r.round for r in parts.records] == list(range(1, ROUNDS + 1))
-    # What was made again was released before, with the same digest: nothing was reserved for it.
-    after_it = ledger(tmp_path / "parts")
-    numbers = [one.round for one in after_it.reservations.values()]
-    assert numbers == list(range(1, ROUNDS + 1))
-    assert [e.hash for e in after_it.entries[: len(before.entries)]] == [e.hash for e in before.entries]
-    assert not (tmp_path / "parts" / SECRET).exists()
+    for after in (2, 5):
+        folder = tmp_path / f"parts {after}"
+        interrupt(given, folder, after, **options)
+        before = ledger(folder)
+        assert len(before.reservations) == after
+        parts = resume(given, folder, **options)
+        assert same_state(whole, parts)
+        assert parts.header["privacy"]["spent"] == whole.header["privacy"]["spent"]
+        assert [r.round for r in parts.records] == list(range(1, ROUNDS + 1))
+        # What was made again was released before, with the same digest: nothing was reserved for it.
+        after_it = ledger(folder)
+        numbers = [one.round for one in after_it.reservations.values()]
+        assert numbers == list(range(1, ROUNDS + 1))
+        assert [e.hash for e in after_it.entries[: len(before.entries)]] == [e.hash for e in before.entries]
+        assert not (folder / SECRET).exists()
 
 
 @pytest.fixture(scope="module")

@@ -3,14 +3,15 @@
 import optax
 
 import fairyring as fr
+from fairyring.records.round_record import Means
 from tests.learning.linear import people, task
 
 
 def test_early_stopping():
     stop = fr.EarlyStopping("accuracy", patience=2)
-    assert not stop.judge([0.1, 0.2, 0.2])
-    assert stop.judge([0.1, 0.2, 0.2, 0.19])
-    assert fr.EarlyStopping("loss", patience=2, target=0.5).judge([0.9, 0.4])
+    assert not stop.judge([Means(0.0, {"accuracy": value}) for value in (0.1, 0.2, 0.2)])
+    assert stop.judge([Means(0.0, {"accuracy": value}) for value in (0.1, 0.2, 0.2, 0.19)])
+    assert fr.EarlyStopping("loss", patience=2, target=0.5).judge([Means(0.9, {}), Means(0.4, {})])
     plan = fr.Plan(task(), local=fr.LocalTraining(optax.sgd(0.0), batch_size=4), cohort=2)
     run = fr.simulate(plan, people([9, 9]), test=people([9]), rounds=50, evaluate_every=3, stop=stop)
     assert (run.rounds, run.header["status"]) == (9, "stopped")
@@ -22,6 +23,6 @@ def test_callbacks_see_every_round_in_order_with_its_evaluation():
     run = fr.simulate(
         plan, people([9, 9]), test=people([9]), rounds=7, evaluate_every=3, on_round=seen.append
     )
-    assert seen == run.metrics
-    assert [r["round"] for r in seen if "test" in r] == [3, 6, 7]
-    assert run.evaluate(people([9])).means == seen[-1]["test"]
+    assert seen == run.records
+    assert [record.round for record in seen if record.test is not None] == [3, 6, 7]
+    assert run.evaluate(people([9])).means == seen[-1].test

@@ -17,8 +17,6 @@ from fairyring.ecology.lab.rates import event_rates
 from fairyring.ecology.world.events import ALIVE, EMITTED, Event
 from tests.ecology.worlds import FIRST, SECOND
 
-pytestmark = pytest.mark.optimised
-
 # A lab as wide as the studies' has room for runs; its program is this file's only one.
 WIDE = dataclasses.replace(FIRST, width=64, capacity=256, founders=100)
 RUN, TUMBLE = (2.0, -2.0), (-2.0, 2.0)
