@@ -4,7 +4,6 @@ import pytest
 
 import fairyring as fr
 import fairyring.evaluation.evaluation as evaluation
-from fairyring.records.round_record import Means
 from tests.learning.linear import people, task
 
 
@@ -57,24 +56,3 @@ def test_sample_weights_count(trained):
     weighted = fr.Population.from_arrays(columns, client=np.arange(12) // 6)
     loss = np.concatenate([reference(trained.params, test.client(i))[0] for i in range(2)])
     assert trained.evaluate(weighted).loss == pytest.approx((loss * weight).sum() / weight.sum(), rel=1e-5)
-
-
-def test_early_stopping():
-    stop = fr.EarlyStopping("accuracy", patience=2)
-    assert not stop.judge([Means(0.0, {"accuracy": value}) for value in (0.1, 0.2, 0.2)])
-    assert stop.judge([Means(0.0, {"accuracy": value}) for value in (0.1, 0.2, 0.2, 0.19)])
-    assert fr.EarlyStopping("loss", patience=2, target=0.5).judge([Means(0.9, {}), Means(0.4, {})])
-    plan = fr.Plan(task(), local=fr.LocalTraining(optax.sgd(0.0), batch_size=4), cohort=2)
-    run = fr.simulate(plan, people([9, 9]), test=people([9]), rounds=50, evaluate_every=3, stop=stop)
-    assert (run.rounds, run.header["status"]) == (9, "stopped")
-
-
-def test_callbacks_see_every_round_in_order_with_its_evaluation():
-    seen = []
-    plan = fr.Plan(task(), local=fr.LocalTraining(optax.sgd(0.1), batch_size=4), cohort=2)
-    run = fr.simulate(
-        plan, people([9, 9]), test=people([9]), rounds=7, evaluate_every=3, on_round=seen.append
-    )
-    assert seen == run.records
-    assert [r.round for r in seen if r.test is not None] == [3, 6, 7]
-    assert run.evaluate(people([9])).means == seen[-1].test

@@ -77,7 +77,7 @@ def test_cohort_order_does_not_matter(aggregation):
     np.testing.assert_allclose(there, back, rtol=1e-6, atol=1e-7)
 
 
-@pytest.mark.parametrize("together", [2, 5])
+@pytest.mark.parametrize("clients_per_batch", [2, 5])
 def test_vectorising_over_clients_does_not_matter(clients_per_batch):
     looped, _ = usual(REAL)
     block, run = trained(REAL, clients_per_batch=clients_per_batch)

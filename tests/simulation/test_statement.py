@@ -17,7 +17,7 @@ from fairyring.rounds import guarantee_sentences, setting_sentences
 from fairyring.rounds.artefacts import outside
 from fairyring.rounds.privacy_context import PrivacyContext
 from fairyring.rounds.privacy_statement import SENTENCES, guarantee, statement, two_epsilons
-from fairyring.task.examine import RowsChecked
+from fairyring.task import RowsChecked
 from tests.rounds.round_records import record_of
 from tests.simulation.kept_runs import COINS as SAMPLED
 from tests.simulation.kept_runs import OTHERS, PEOPLE, Kept
