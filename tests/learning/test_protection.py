@@ -290,7 +290,7 @@ def test_noise_without_a_clip():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"epsilon": 0.0}, "epsilon: given 0.0; expected a number above 0; inf to only count"),
+        ({"epsilon": 0.0}, "epsilon: given 0.0; expected a number above 0; inf to only record"),
         ({"epsilon": -1.0}, "epsilon"),
         ({"epsilon": math.nan}, "epsilon"),
         ({"epsilon": "8"}, "epsilon: given '8'"),

@@ -85,12 +85,12 @@ def test_poisson_sampled_gaussians_of_two_kinds_agree() -> None:
 def test_what_is_beyond_use_is_told_quickly_and_from_above() -> None:
     """Distributions of these losses have hundreds of millions of points."""
     for multiplier, rate, rounds in ((0.5, 0.5, 10_000), (0.1, 0.01, 100), (0.3, 0.9, 1000)):
-        found = Accountant(PoissonSampled(rate), DELTA).spent({gaussian(multiplier): rounds})
+        result = Accountant(PoissonSampled(rate), DELTA).spent({gaussian(multiplier): rounds})
         event = dp.PoissonSampledDpEvent(rate, dp.GaussianDpEvent(multiplier))
         renyi = RdpAccountant(list(range(2, 33)), ADD_OR_REMOVE).compose(event, rounds)
-        assert found.epsilon <= renyi.get_epsilon(DELTA) * (1 + 1e-9)
-        assert found.epsilon > 40
-        assert "RDP" in found.accountant or "not sampled" in found.accountant
+        assert result.epsilon <= renyi.get_epsilon(DELTA) * (1 + 1e-9)
+        assert result.epsilon > 40
+        assert "RDP" in result.accountant or "not sampled" in result.accountant
 
 
 @pytest.mark.parametrize(("multiplier", "rounds"), [(2.0, 10), (4.0, 300), (30.0, 500)])
@@ -103,8 +103,8 @@ def test_draws_of_fixed_size_spend_less_than_their_divergences(multiplier: float
     event = dp.SampledWithoutReplacementDpEvent(1000, 50, dp.GaussianDpEvent(0.15))
     theirs = RdpAccountant(list(FIXED_SIZE_ORDERS), REPLACE).compose(event, 3).get_epsilon(DELTA)
     unsampled = dp.get_epsilon_gaussian(0.15 / math.sqrt(3), DELTA)
-    found = spent(FixedSize(50, 1000), {gaussian(0.3): 3})
-    assert found == pytest.approx(min(theirs, unsampled), rel=1e-6)
+    result = spent(FixedSize(50, 1000), {gaussian(0.3): 3})
+    assert result == pytest.approx(min(theirs, unsampled), rel=1e-6)
 
 
 def test_a_replaced_device_moves_a_sum_by_twice_the_clip() -> None:
@@ -427,15 +427,15 @@ def test_fits_says_what_spent_says_in_any_order(asked: list[tuple[int, int, floa
 def test_a_mix_of_releases_costs_few_computations() -> None:
     """Rounds in which now one and now another number of shares came in."""
     releases = [shared("skellam", 20.0 + extra, shares=20 + extra) for extra in range(5)]
-    accountant, counts, said = Accountant(AtMost(2000), DELTA), dict.fromkeys(releases, 0), []
+    accountant, counts, statement = Accountant(AtMost(2000), DELTA), dict.fromkeys(releases, 0), []
     for round_ in range(1500):
         counts[releases[round_ % 5]] += 1
-        said.append(accountant.fits(counts, 8.0))
-    assert True in said
-    assert False in said
-    assert said == sorted(said, reverse=True)
+        statement.append(accountant.fits(counts, 8.0))
+    assert True in statement
+    assert False in statement
+    assert statement == sorted(statement, reverse=True)
     last = {release: n for release, n in counts.items() if n}
-    assert said[-1] == (spent(AtMost(2000), last) <= 8.0)
+    assert statement[-1] == (spent(AtMost(2000), last) <= 8.0)
     assert accountant.computed <= 60
 
 
@@ -458,10 +458,10 @@ def test_what_was_spent_names_all_it_rests_on() -> None:
         (PoissonSampled(0.1), shared("discrete_gaussian", 2.0), "Poisson sampled discrete gaussian"),
         (AtMost(3), Release("correlated", 2.0, 2), "matrix mechanism"),
     ):
-        found = Accountant(participation, DELTA).spent({release: 3})
-        assert found.unit == "device"
-        text = str(found)
-        for words in (at_most(found.epsilon), "1e-06", "device", found.relation, found.sampling, name):
+        result = Accountant(participation, DELTA).spent({release: 3})
+        assert result.unit == "device"
+        text = str(result)
+        for words in (at_most(result.epsilon), "1e-06", "device", result.relation, result.sampling, name):
             assert words in text
     nothing = Accountant(AtMost(3), DELTA).spent({})
     assert nothing.epsilon == 0
@@ -514,15 +514,15 @@ def test_shares_are_refused_from_draws_of_fixed_size(mechanism: str) -> None:
 def test_a_budget_that_no_noise_keeps_is_refused_with_what_would_do() -> None:
     # The grid gets coarser as the noise grows, as in a modulus of fixed size: rounding costs ever more.
     def on_coarse_grid(multiplier: float) -> Release:
-        made = shared("discrete_gaussian", multiplier, grid=20.0 / multiplier)
+        built = shared("discrete_gaussian", multiplier, grid=20.0 / multiplier)
         return Release(
-            made.mechanism,
-            made.multiplier,
-            dimension=made.dimension,
-            l2=made.l2,
-            l1=made.l1,
-            shares=made.shares,
-            sigma=20.0 / math.sqrt(made.shares),  # all the modulus holds
+            built.mechanism,
+            built.multiplier,
+            dimension=built.dimension,
+            l2=built.l2,
+            l1=built.l1,
+            shares=built.shares,
+            sigma=20.0 / math.sqrt(built.shares),  # all the modulus holds
         )
 
     with pytest.raises(PlanError, match="at least") as caught:

@@ -404,9 +404,9 @@ def test_the_statement_has_the_numbers() -> None:
 
 
 def test_the_statement_says_who_had_no_part_and_what_shows_nothing() -> None:
-    made = Estimate(0.4, 0.0, 0.05, 1.01, 85, 1e-6, 0.999, 100)
-    assert made.statement.startswith("85 of 100 canaries took part; they score 0.05 on average")
-    assert made.statement.endswith("epsilon is about 0.4, and with 99.9 % confidence this shows nothing.")
+    built = Estimate(0.4, 0.0, 0.05, 1.01, 85, 1e-6, 0.999, 100)
+    assert built.statement.startswith("85 of 100 canaries took part; they score 0.05 on average")
+    assert built.statement.endswith("epsilon is about 0.4, and with 99.9 % confidence this shows nothing.")
     everyone = np.arange(100) < 85
     audit = audited(0, honest(0, np.tile(everyone, (4, 1)), 9000, 1.0), np.tile(everyone, (4, 1)))
-    assert (audit.estimate(1e-6).canaries, audit.estimate(1e-6).asked) == (85, 100)
+    assert (audit.estimate(1e-6).canaries, audit.estimate(1e-6).requested) == (85, 100)

@@ -64,14 +64,14 @@ def test_no_sum_of_discrete_gaussians_diverges_more_than_its_bound(shares: int, 
     log_p = gaussian_sum(sigma, shares)
     for shift in (1, 2, 4):
         exact = divergences(log_p, shift)
-        told = ~np.isnan(exact)
+        delivered = ~np.isnan(exact)
         for l2, l1, dimension in ((shift, shift, 1), (shift * math.sqrt(2), 2 * shift, 2)):
             bound = rdp_discrete_gaussian(
                 ORDERS, l2=l2, l1=l1, sigma=sigma, shares=shares, dimension=dimension
             )
-            assert (dimension * exact <= bound * (1 + 1e-9))[told].all()
+            assert (dimension * exact <= bound * (1 + 1e-9))[delivered].all()
             if sigma >= 1:  # the sum is nearly one discrete Gaussian, and the bound all but exact
-                assert (dimension * exact >= bound * 0.99)[told].all()
+                assert (dimension * exact >= bound * 0.99)[delivered].all()
 
 
 @pytest.mark.parametrize("variance", [0.5, 2.0, 10.0, 100.0, 1000.0])
@@ -79,12 +79,12 @@ def test_no_skellam_noise_diverges_more_than_its_bound(variance: float) -> None:
     log_p = skellam(variance)
     for shift in (1, 2, 4):
         exact = divergences(log_p, shift)
-        told = ~np.isnan(exact)
+        delivered = ~np.isnan(exact)
         for l2, l1, dimension in ((shift, shift, 1), (shift * math.sqrt(2), 2 * shift, 2)):
             bound = rdp_skellam(ORDERS, l2=l2, l1=l1, variance=variance)
-            assert (dimension * exact <= bound * (1 + 1e-9))[told].all()
+            assert (dimension * exact <= bound * (1 + 1e-9))[delivered].all()
             if variance == 1000.0:
-                assert (dimension * exact >= bound * 0.99)[told].all()
+                assert (dimension * exact >= bound * 0.99)[delivered].all()
 
 
 def test_the_exact_divergence_tells_a_bound_that_is_too_small() -> None:

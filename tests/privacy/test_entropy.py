@@ -82,24 +82,24 @@ def test_a_key_of_another_size_is_refused_and_not_shown(key: Any) -> None:
 def generators(tree: ast.AST) -> list[str]:
     """Every way a module names to come by random numbers other than `os.urandom`, or by the time."""
     wrong = {"random", "secrets", "uuid", "time", "numpy.random", "jax", "jax.random", "scipy.stats"}
-    found: list[str] = []
+    result: list[str] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found += [
+            result += [
                 alias.name for alias in node.names if alias.name in wrong or alias.name.startswith("jax.")
             ]
         if isinstance(node, ast.ImportFrom):
             module = node.module or ""
-            found += [
+            result += [
                 f"{module}.{alias.name}"
                 for alias in node.names
                 if module in wrong or f"{module}.{alias.name}" in wrong or module.startswith("jax.")
             ]
         if isinstance(node, ast.Attribute) and node.attr in ("random", "rvs", "default_rng"):
-            found.append(ast.unparse(node))
+            result.append(ast.unparse(node))
         if isinstance(node, ast.Constant) and node.value in wrong:
-            found.append(repr(node.value))  # a name to be imported by
-    return found
+            result.append(repr(node.value))  # a name to be imported by
+    return result
 
 
 OURS = ["entropy", "sampling", "local", "_alias", "_laws"]
@@ -119,8 +119,8 @@ SIMULATED = {"_grid", "_matching", "_normal_scores", "canaries", "mechanism", "m
     "path", [path for path in SOURCES if path.stem not in SIMULATED], ids=lambda path: path.name
 )
 def test_no_module_of_the_room_names_a_statistical_generator(path: Path) -> None:
-    found = generators(ast.parse(path.read_text("utf-8")))
-    assert [name for name in found if "random" in name or "rvs" in name or "rng" in name] == []
+    result = generators(ast.parse(path.read_text("utf-8")))
+    assert [name for name in result if "random" in name or "rvs" in name or "rng" in name] == []
 
 
 def test_only_one_module_asks_the_operating_system() -> None:

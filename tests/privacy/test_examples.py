@@ -42,24 +42,24 @@ def test_a_published_value() -> None:
 
     Distributions of the loss give less.
     """
-    found = epsilon(4.0, steps=10_000, delta=1e-5, batches=PoissonBatches(0.01)).epsilon
-    assert 0.9 < found < 1.26
+    result = epsilon(4.0, steps=10_000, delta=1e-5, batches=PoissonBatches(0.01)).epsilon
+    assert 0.9 < result < 1.26
 
 
 @pytest.mark.parametrize(("multiplier", "epochs", "per_epoch"), [(1.0, 1, 50), (3.0, 20, 10), (10.0, 100, 1)])
 def test_shuffled_batches_are_a_gaussian_an_epoch(multiplier: float, epochs: int, per_epoch: int) -> None:
     batches = ShuffledBatches(per_epoch)
-    found = epsilon(multiplier, steps=epochs * per_epoch, delta=DELTA, batches=batches)
-    assert found.epsilon == pytest.approx(
+    result = epsilon(multiplier, steps=epochs * per_epoch, delta=DELTA, batches=batches)
+    assert result.epsilon == pytest.approx(
         dp.get_epsilon_gaussian(multiplier / math.sqrt(epochs), DELTA), rel=1e-9
     )
     events = PLDAccountant(ADD_OR_REMOVE).compose(
         dp.SelfComposedDpEvent(dp.GaussianDpEvent(multiplier), epochs)
     )
-    assert found.epsilon == pytest.approx(events.get_epsilon(DELTA), abs=1e-4)
+    assert result.epsilon == pytest.approx(events.get_epsilon(DELTA), abs=1e-4)
     # An epoch that was begun counts whole.
     begun = epsilon(multiplier, steps=(epochs - 1) * per_epoch + 1, delta=DELTA, batches=batches)
-    assert begun.epsilon == found.epsilon
+    assert begun.epsilon == result.epsilon
 
 
 @pytest.mark.parametrize(
@@ -75,16 +75,16 @@ def test_a_secret_order_is_worth_nothing_to_speak_of(multiplier: float, per_epoc
     with_it = -np.expm1(log_ndtr(bounds - 2 / multiplier) + others)
     without = -np.expm1(log_ndtr(bounds - 1 / multiplier) + others)
     surely = float(np.log((with_it - delta)[with_it > delta] / without[with_it > delta]).max())
-    found = epsilon(multiplier, steps=per_epoch, delta=delta, batches=ShuffledBatches(per_epoch)).epsilon
-    assert surely <= found <= surely * 1.02
+    result = epsilon(multiplier, steps=per_epoch, delta=delta, batches=ShuffledBatches(per_epoch)).epsilon
+    assert surely <= result <= surely * 1.02
     coin = epsilon(multiplier, steps=per_epoch, delta=delta, batches=PoissonBatches(1 / per_epoch)).epsilon
     assert coin < surely / 1.8  # what shuffled batches are often said to spend
 
 
 def test_drawn_batches_are_a_cohort_of_examples() -> None:
-    found = epsilon(2.0, steps=60, delta=DELTA, batches=DrawnBatches(10, 100))
-    assert found.epsilon == pytest.approx(6.039, abs=2e-3)
-    assert found.relation == "replace one example"
+    result = epsilon(2.0, steps=60, delta=DELTA, batches=DrawnBatches(10, 100))
+    assert result.epsilon == pytest.approx(6.039, abs=2e-3)
+    assert result.relation == "replace one example"
 
 
 def test_steps_with_different_noise_are_added_up() -> None:
@@ -120,9 +120,9 @@ def test_a_calibrated_training_fits_and_with_less_noise_does_not(batches: Batche
     ],
 )
 def test_the_words_are_of_examples(batches: Batches, relation: str, words: str) -> None:
-    found = epsilon(2.0, steps=24, delta=DELTA, batches=batches)
-    assert found.unit == "example"
-    text = str(found)
+    result = epsilon(2.0, steps=24, delta=DELTA, batches=batches)
+    assert result.unit == "example"
+    text = str(result)
     assert "for one example" in text
     assert relation in text
     assert words in text

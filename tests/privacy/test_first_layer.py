@@ -49,10 +49,10 @@ def change(chosen: np.ndarray, factors: np.ndarray) -> tuple[np.ndarray, np.ndar
     return sought[chosen].T @ moved, moved.sum(axis=0)
 
 
-def read(chosen: np.ndarray, found: Candidates) -> tuple[np.ndarray, int]:
+def read(chosen: np.ndarray, result: Candidates) -> tuple[np.ndarray, int]:
     """Which readings are an example of the sum, and how many different ones."""
     sought, prior = examples()
-    near = nearest(found.examples, sought[chosen])
+    near = nearest(result.examples, sought[chosen])
     hit = near.largest <= prior.tolerance
     return hit, len(np.unique(near.index[hit]))
 
@@ -64,11 +64,11 @@ def test_examples_are_read_out_of_a_sum_and_taken_off_it(count: int) -> None:
     weight, bias = change(chosen, rng.uniform(0.01, 0.1, count))
     plain = read_first_layer(weight, bias, examples()[1])
     peeled = read_first_layer(weight, bias, examples()[1], signals=signals)
-    for found in (plain, peeled):
-        hit, _ = read(chosen, found)
-        assert found.sure >= 1
-        assert hit[: found.sure].all()  # what the attack is sure of is so
-        assert (np.diff(found.confidence) <= 0).all()
+    for result in (plain, peeled):
+        hit, _ = read(chosen, result)
+        assert result.sure >= 1
+        assert hit[: result.sure].all()  # what the attack is sure of is so
+        assert (np.diff(result.confidence) <= 0).all()
     _, one_by_one = read(chosen, plain)
     _, all_of_them = read(chosen, peeled)
     assert all_of_them == count if count < 20 else all_of_them > one_by_one > 0
@@ -99,9 +99,9 @@ def test_without_a_grid_units_that_agree_tell() -> None:
     part = rng.random((6, 40)) < 0.25
     part[:, :4] = np.eye(6)[:, :1].repeat(4, axis=1) > 0  # four units that the first example has for itself
     moved = part * rng.standard_normal((6, 40))
-    found = read_first_layer(sought.T @ moved, moved.sum(axis=0), prior)
-    np.testing.assert_allclose(found.examples[0], sought[0], atol=1e-6)
-    assert found.sure >= 1
+    result = read_first_layer(sought.T @ moved, moved.sum(axis=0), prior)
+    np.testing.assert_allclose(result.examples[0], sought[0], atol=1e-6)
+    assert result.sure >= 1
 
 
 def test_noise_leaves_nothing_to_be_sure_of() -> None:
@@ -112,12 +112,12 @@ def test_noise_leaves_nothing_to_be_sure_of() -> None:
         weight, bias = change(chosen, np.full(20, 0.05))
         noise = level * float(np.abs(bias).max())
         noisy = weight + noise * rng.standard_normal(weight.shape), bias + noise * rng.standard_normal(UNITS)
-        found = read_first_layer(*noisy, prior, noise=noise, signals=signals)
-        assert found.sure == 0
-        assert read(chosen, found)[1] == 0
-        assert np.isfinite(found.examples).all()
-        assert found.examples.min() >= sought.min()
-        assert found.examples.max() <= sought.max()
+        result = read_first_layer(*noisy, prior, noise=noise, signals=signals)
+        assert result.sure == 0
+        assert read(chosen, result)[1] == 0
+        assert np.isfinite(result.examples).all()
+        assert result.examples.min() >= sought.min()
+        assert result.examples.max() <= sought.max()
 
 
 def test_a_layer_that_nothing_reached_tells_nothing() -> None:
@@ -145,12 +145,12 @@ def test_the_fair_guess_is_a_mean_against_one_and_an_example_against_many() -> N
 
 
 def test_exact_reads_are_set_against_chance() -> None:
-    found = Reads(12, 3, 9, 240, 600, 5, 0, 1 / 999, 999, 0.1)
+    result = Reads(12, 3, 9, 240, 600, 5, 0, 1 / 999, 999, 0.1)
     share = 2 / 1000
-    assert found.p == pytest.approx(sum(_binomial(12, k, share) for k in range(3, 13)))
-    assert not found.none
-    assert found.statement("releases") == (
-        f"The best-ranked reading is an example, exactly, in 3 of 12 releases (by chance 0.012, p {found.p:.2g}); "
+    assert result.p == pytest.approx(sum(_binomial(12, k, share) for k in range(3, 13)))
+    assert not result.none
+    assert result.statement("releases") == (
+        f"The best-ranked reading is an example, exactly, in 3 of 12 releases (by chance 0.012, p {result.p:.2g}); "
         "9 of the 240 examples in them are among all 600 readings."
     )
     nothing = Reads(12, 0, 0, 240, 600, 0, 0, 0.0, 999, 0.1)

@@ -58,14 +58,14 @@ def test_the_distribution_of_the_loss_has_the_profile_of_the_paper(multiplier: f
     half = len(probabilities) // 2
     chosen = np.unique(np.linspace(-half, half, 41).astype(int))
     losses = interval * np.arange(-half, half + 1)
-    found = [
+    result = [
         probabilities[losses > e] @ -np.expm1(e - losses[losses > e]) + infinite for e in interval * chosen
     ]
-    assert found == pytest.approx(profile(multiplier, rate, interval * chosen), rel=1e-6, abs=1e-13)
+    assert result == pytest.approx(profile(multiplier, rate, interval * chosen), rel=1e-6, abs=1e-13)
     # Between its points it is never below.
     between = interval * (np.arange(-half, half, max(1, half // 20)) + 0.5)
-    found = [probabilities[losses > e] @ -np.expm1(e - losses[losses > e]) + infinite for e in between]
-    assert np.all(np.asarray(found) >= profile(multiplier, rate, between) - 1e-14)
+    result = [probabilities[losses > e] @ -np.expm1(e - losses[losses > e]) + infinite for e in between]
+    assert np.all(np.asarray(result) >= profile(multiplier, rate, between) - 1e-14)
 
 
 @pytest.mark.parametrize(("size", "multiplier", "rounds"), [(10, 2.0, 60), (30, 1.2, 8), (1, 1.0, 500)])
@@ -106,7 +106,7 @@ def mixture(places: list[float], multiplier: float, points: np.ndarray) -> np.nd
 def releases(devices: int, size: int, multiplier: float) -> list[tuple[np.ndarray, np.ndarray]]:
     """Densities of a release for all neighbours whose devices send -1, 0 or 1."""
     points = np.linspace(-size - 7 * multiplier, size + 7 * multiplier, 321)
-    step, found = points[1] - points[0], []
+    step, result = points[1] - points[0], []
     for others in itertools.combinations_with_replacement((-1, 0, 1), devices - 1):
         for sends, instead in itertools.permutations((-1, 0, 1), 2):
             pair = [
@@ -118,8 +118,8 @@ def releases(devices: int, size: int, multiplier: float) -> list[tuple[np.ndarra
                 )
                 for one in (sends, instead)
             ]
-            found.append((pair[0], pair[1]))
-    return found
+            result.append((pair[0], pair[1]))
+    return result
 
 
 @pytest.mark.parametrize(("devices", "size", "multiplier"), [(2, 1, 1.0), (3, 1, 1.5), (3, 2, 2.0)])
@@ -168,6 +168,6 @@ def test_a_rough_multiplier_is_never_less_and_quick(size: int, budget: float, ro
     participation = FixedSize(size, 100)
     exact = calibrate(epsilon=budget, delta=DELTA, rounds=rounds, participation=participation)
     started = time.process_time()
-    found = rough(epsilon=budget, delta=DELTA, rounds=rounds, participation=participation, precision=1e-3)
+    result = rough(epsilon=budget, delta=DELTA, rounds=rounds, participation=participation, precision=1e-3)
     assert time.process_time() - started < 3  # half a second by itself
-    assert exact * (1 - 1e-4) <= found <= exact * 1.01
+    assert exact * (1 - 1e-4) <= result <= exact * 1.01

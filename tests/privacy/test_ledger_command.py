@@ -97,12 +97,12 @@ def test_a_promise_that_the_run_takes_back_is_not_told_as_one(
         (tmp_path / "run.json").write_text(record)
         command.ledger(tmp_path)
         assert capsys.readouterr().out.startswith(words)
-    for found, words in (
+    for result, words in (
         ('{"mechanism": {"holds": true}, "reconstruction": {}}', "Promised: all releases"),
         ("no audit", "Promised: all releases"),
         ('{"mechanism": {"holds": true}, "canaries": {"holds": false}}', "Nothing is promised: the audit"),
     ):
-        (tmp_path / "audit.json").write_text(found)
+        (tmp_path / "audit.json").write_text(result)
         command.ledger(tmp_path)
         assert capsys.readouterr().out.startswith(words)
 

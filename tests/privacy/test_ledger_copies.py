@@ -155,6 +155,6 @@ def test_a_ledger_in_a_folder_that_cannot_be_written_is_read(closed: bool) -> No
                 file.chmod(0o444)
             folder.chmod(0o555)
             command = [sys.executable, "-c", READ_AS_NOBODY, str(folder / "ledger.sqlite")]
-            said = subprocess.run(command, capture_output=True, text=True)
+            statement = subprocess.run(command, capture_output=True, text=True)
             folder.chmod(0o755)
-    assert (said.stdout, said.stderr) == (f"{entries}\n", "")
+    assert (statement.stdout, statement.stderr) == (f"{entries}\n", "")

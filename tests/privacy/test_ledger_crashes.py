@@ -54,20 +54,20 @@ def test_killed_at_any_moment_what_was_reserved_counts(tmp_path: Path) -> None:
             time.sleep(dice.random() * 0.04)
             process.send_signal(signal.SIGKILL)
         for process in processes:
-            said = process.communicate(timeout=60)[0].splitlines()
+            statement = process.communicate(timeout=60)[0].splitlines()
             assert process.returncode == -signal.SIGKILL
-            words = [line.split() for line in said]
+            words = [line.split() for line in statement]
             asked += sum(word[0] == "asks" for word in words)
             held |= {int(word[1]) for word in words if word[0] == "has"}
             left |= {int(word[1]) for word in words if word[0] == "left"}
             ends.add(words[-1][0] if words else "begins")
         with opened(path, PLENTY) as ledger:
-            found = {one.number: one.digest for one in ledger.reservations()}
+            result = {one.number: one.digest for one in ledger.reservations()}
             # All that anybody was told of, and perhaps one more of each that died while it asked.
-            assert held <= set(found)
-            assert len(found) <= asked
-            assert sum(ledger.tally().counts.values()) == len(found)
-            assert all(found[number] == digest(number).hex() for number in left)
+            assert held <= set(result)
+            assert len(result) <= asked
+            assert sum(ledger.tally().counts.values()) == len(result)
+            assert all(result[number] == digest(number).hex() for number in left)
             held.add(ledger.reserve(batch, noise()))
             asked += 1
     assert len(held) > KILLS // 2
@@ -78,10 +78,10 @@ def test_killed_at_any_moment_what_was_reserved_counts(tmp_path: Path) -> None:
 def test_processes_that_reserve_at_once_never_overspend(tmp_path: Path, processes: int) -> None:
     epsilon = 60
     started = begin_together(tmp_path, processes, epsilon)
-    said = [process.communicate(timeout=60)[0].splitlines() for process in started]
+    statement = [process.communicate(timeout=60)[0].splitlines() for process in started]
     assert [process.returncode for process in started] == [0] * processes
-    assert all(lines[-1] == "refused" for lines in said)
-    numbers = [line.split()[1] for lines in said for line in lines if line.startswith("has ")]
+    assert all(lines[-1] == "refused" for lines in statement)
+    numbers = [line.split()[1] for lines in statement for line in lines if line.startswith("has ")]
     history = Ledger.read(tmp_path / "ledger.sqlite")
     assert sorted(map(int, numbers)) == sorted(history.reservations)
     tally = history.spent()
@@ -226,11 +226,11 @@ class Interleaved(RuleBasedStateMachine):
         assert self.spent() <= self.epsilon
         for handle in self.handles:
             assert handle.spent().epsilon == self.spent()
-            said = [
+            statement = [
                 (one.number, one.round, one.release.multiplier, one.digest, one.withheld)
                 for one in handle.reservations()
             ]
-            assert said == [
+            assert statement == [
                 (
                     one["number"],
                     one["round"],

@@ -48,10 +48,10 @@ def busy(tmp_path: Path) -> tuple[Path, tuple[Entry, ...]]:
 
 
 def flipped(
-    found: tuple[Path, tuple[Entry, ...]], name: str, tmp_path: Path, tries: int, seed: int = 0
+    result: tuple[Path, tuple[Entry, ...]], name: str, tmp_path: Path, tries: int, seed: int = 0
 ) -> tuple[int, int]:
     """How many flips were noticed, of how many; those that were not did no harm."""
-    folder, entries = found
+    folder, entries = result
     content = (folder / name).read_bytes()
     dice = random.Random(len(content) + seed)
     # Where something is written, more often than where nothing is.

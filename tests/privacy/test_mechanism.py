@@ -180,9 +180,9 @@ def test_a_planted_fault_is_found(fault: str) -> None:
     what = added(noise, rounds, 7)
     if fault == "moved":
         what[3] = np.roll(what[1], 40)
-    found = check(noise, plant(what, noise))
-    assert by in [finding.name for finding in found.failed], found.statement
-    assert found.statement.count("does not hold") == 1
+    result = check(noise, plant(what, noise))
+    assert by in [finding.name for finding in result.failed], result.statement
+    assert result.statement.count("does not hold") == 1
     assert check(noise, added(noise, rounds, 7)).holds
 
 
@@ -216,8 +216,8 @@ def test_correlated_noise_that_is_not_is_found() -> None:
     wrong = {
         t: np.rint(z[t] - sum(r[j] * z[t - j] for j in range(1, min(4, t)))).astype(int) for t in range(1, 13)
     }
-    found = check(noise, wrong)
-    assert "rounds so many apart" in [finding.name for finding in found.failed]
+    result = check(noise, wrong)
+    assert "rounds so many apart" in [finding.name for finding in result.failed]
     right = {t: np.rint(sum(r[j] * z[t - j] for j in range(min(4, t)))).astype(int) for t in range(1, 13)}
     assert check(noise, right).holds
 
@@ -238,7 +238,7 @@ def test_clients_that_answer_to_earlier_noise_pass_and_noise_along_the_sum_does_
     noise = LAWS["correlated"]
     what = added(noise, 10, 4)
 
-    def told(share: float) -> list[str]:
+    def delivered(share: float) -> list[str]:
         mechanism, model = Mechanism(noise, AUXILIARIES, 32), np.zeros(NOISY, np.int64)
         for t, own in what.items():
             total = np.append(np.rint(-0.5 * model).astype(int), CLIENTS)
@@ -249,8 +249,8 @@ def test_clients_that_answer_to_earlier_noise_pass_and_noise_along_the_sum_does_
             )
         return [finding.name for finding in mechanism.check(dict.fromkeys(what, 900.0)).failed]
 
-    assert told(0.0) == []
-    assert "noise apart from the sum" in told(-0.9)
+    assert delivered(0.0) == []
+    assert "noise apart from the sum" in delivered(-0.9)
 
 
 def test_what_must_hold_exactly() -> None:
@@ -261,8 +261,8 @@ def test_what_must_hold_exactly() -> None:
         total = sum(mechanism.encoded(np.array(v, np.int64) & 0xFFFF) for v in vectors)
         released = (np.append(total[:4] + np.array([3, -2, 6, 1]), last) & 0xFFFF).astype(np.uint32)
         mechanism.released(1, total, released, sigma=5.0, encoded=len(vectors), clients=clients)
-        found = mechanism.check({1: counted} if counted else {})
-        return [finding.name for finding in found.failed]
+        result = mechanism.check({1: counted} if counted else {})
+        return [finding.name for finding in result.failed]
 
     assert after([3, 4, 0, 0, 1]) == []
     assert after([3, -4, 0, 0, 1]) == []

@@ -28,7 +28,7 @@ def drawn(
     ), members
 
 
-def found(distance: float, **given: object) -> Membership:
+def result(distance: float, **given: object) -> Membership:
     statistics, members = drawn(distance, **given)
     return judged(lira(statistics, members), members, rounds=30)
 
@@ -42,17 +42,17 @@ def test_every_client_is_in_half_of_the_runs_apart_from_all_others() -> None:
 
 @pytest.mark.parametrize(("distance", "looks"), [(0.0, 1), (1.0, 1), (2.0, 1), (1.0, 3)])
 def test_the_curve_of_gaussians_is_found(distance: float, looks: int) -> None:
-    made = found(distance, clients=300, looks=looks)
+    built = result(distance, clients=300, looks=looks)
     # The optimal observer of two normal laws at a distance: Phi(distance / sqrt 2); looks add up.
     mu = distance * math.sqrt(looks)
     ideal = stats.norm.cdf(mu / math.sqrt(2))
-    assert made.auc == pytest.approx(ideal, abs=0.03)
-    assert made.auc <= ideal + 0.015  # what is estimated costs a little
-    assert made.auc_low < made.auc < made.auc_high < made.auc_low + 0.05
-    rate = made.rates[0]
+    assert built.auc == pytest.approx(ideal, abs=0.03)
+    assert built.auc <= ideal + 0.015  # what is estimated costs a little
+    assert built.auc_low < built.auc < built.auc_high < built.auc_low + 0.05
+    rate = built.rates[0]
     assert rate.fpr == pytest.approx(0.1, abs=1e-3)
     assert rate.tpr == pytest.approx(stats.norm.sf(stats.norm.isf(0.1) - mu), abs=0.06)
-    false, true = made.roc()
+    false, true = built.roc()
     assert false[-1] == 1
     assert true[-1] > 0.99
     assert (np.diff(false) > 0).all()
@@ -98,10 +98,10 @@ def test_the_lower_bound_is_below_what_is_true_and_not_idle() -> None:
     # Two normal laws at distance mu are (epsilon, delta) for the Gaussian mechanism's epsilon of mu.
     for mu, true in ((0.0, 0.0), (1.0, 4.38), (2.0, 9.99)):
         for seed in range(3):
-            made = found(mu, runs=32, seed=seed)
-            assert 0 <= made.lower < true + 1e-9
-    assert found(2.0, clients=200).lower > 2
-    assert found(1.0, clients=200).lower > 0.8
+            built = result(mu, runs=32, seed=seed)
+            assert 0 <= built.lower < true + 1e-9
+    assert result(2.0, clients=200).lower > 2
+    assert result(1.0, clients=200).lower > 0.8
 
 
 @pytest.mark.parametrize("alike", [False, True])
@@ -124,25 +124,25 @@ def test_a_claim_below_the_bound_is_contradicted() -> None:
     statistics, members = drawn(2.0, clients=200)
     scores = lira(statistics, members)
     for claimed, holds in ((1.0, False), (10.0, True), (math.inf, True), (None, True)):
-        made = judged(scores, members, rounds=30, claimed=claimed, delta=1e-5)
-        assert made.holds is holds
-        assert made.describe()["holds"] is holds
-        assert ("is claimed" in made.statement) is (claimed is not None)
-        assert ("of a client with all its examples this plan claims none" in made.statement) is (
+        built = judged(scores, members, rounds=30, claimed=claimed, delta=1e-5)
+        assert built.holds is holds
+        assert built.describe()["holds"] is holds
+        assert ("is claimed" in built.statement) is (claimed is not None)
+        assert ("of a client with all its examples this plan claims none" in built.statement) is (
             claimed is None
         )
-    assert "AUC of" in made.statement
-    assert f"{members.shape[0]} runs of 30 rounds" in made.statement
-    assert "each with half of 200 clients, of whom nobody drops out" in made.statement
-    assert "Epsilon is not below" in made.statement
+    assert "AUC of" in built.statement
+    assert f"{members.shape[0]} runs of 30 rounds" in built.statement
+    assert "each with half of 200 clients, of whom nobody drops out" in built.statement
+    assert "Epsilon is not below" in built.statement
     blind = judged(np.zeros(members.shape), members, rounds=30)
     assert "Of epsilon this shows nothing, with 99.9 % confidence" in blind.statement
 
 
 def test_rates_too_small_for_the_runs_are_left_out() -> None:
-    made = found(1.0, runs=8, clients=4)
-    assert [rate.false for rate in made.rates] == [1, 0, 0]
-    assert math.isnan(made.rates[2].tpr)
+    built = result(1.0, runs=8, clients=4)
+    assert [rate.false for rate in built.rates] == [1, 0, 0]
+    assert math.isnan(built.rates[2].tpr)
 
 
 def test_a_delta_above_the_true_positives_bounds_nothing() -> None:

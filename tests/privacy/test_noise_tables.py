@@ -31,15 +31,15 @@ LARGE: list[Law] = [
 def weights_of(table: Alias) -> list[int]:
     """The exact probability of each number, in units of 2^-128, read back from the table's arrays."""
     room = 1 << TOTAL_BITS - table.bits
-    found = [0] * len(table.borders)
+    result = [0] * len(table.borders)
     for cell, (high, low, other) in enumerate(
         zip(table.borders.tolist(), table.beyond.tolist(), table.others.tolist(), strict=True)
     ):
         own = (high << 64) + low - cell * room
         assert 0 <= own <= room
-        found[cell] += own
-        found[other] += room - own
-    return found
+        result[cell] += own
+        result[other] += room - own
+    return result
 
 
 def reference(law: Law) -> Callable[[int], object]:
@@ -169,9 +169,9 @@ def exact_weights(draw: st.DrawFn) -> list[int]:
 
 @given(exact_weights())
 def test_a_table_has_exactly_the_weights_it_is_given(weights: list[int]) -> None:
-    found = weights_of(Alias(weights))
-    assert found[: len(weights)] == weights
-    assert not any(found[len(weights) :])
+    result = weights_of(Alias(weights))
+    assert result[: len(weights)] == weights
+    assert not any(result[len(weights) :])
 
 
 @given(exact_weights(), st.data())

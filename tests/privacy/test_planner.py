@@ -56,14 +56,14 @@ def test_devices_that_come_in_turn_keep_to_it(population: int, cohort: int, roun
 
 @pytest.mark.parametrize("way", WAYS)
 def test_a_cost_fits_the_budget_and_hardly_less_does_not(way: str) -> None:
-    found = cost(way, **USUAL)
-    accountant = Accountant(found.participation, USUAL["delta"])
-    mechanism = "correlated" if found.bands else "gaussian"
-    assert accountant.fits({Release(mechanism, found.multiplier, found.bands): 200}, 4.0)
-    assert not accountant.fits({Release(mechanism, found.multiplier * 0.99, found.bands): 200}, 4.0)
-    assert found.noise == pytest.approx(found.effective / 50)
-    assert found.signal_to_noise == pytest.approx(1 / (found.noise * 100))
-    assert cost(way, **USUAL, norm=0.25).signal_to_noise == pytest.approx(found.signal_to_noise / 4)
+    result = cost(way, **USUAL)
+    accountant = Accountant(result.participation, USUAL["delta"])
+    mechanism = "correlated" if result.bands else "gaussian"
+    assert accountant.fits({Release(mechanism, result.multiplier, result.bands): 200}, 4.0)
+    assert not accountant.fits({Release(mechanism, result.multiplier * 0.99, result.bands): 200}, 4.0)
+    assert result.noise == pytest.approx(result.effective / 50)
+    assert result.signal_to_noise == pytest.approx(1 / (result.noise * 100))
+    assert cost(way, **USUAL, norm=0.25).signal_to_noise == pytest.approx(result.signal_to_noise / 4)
 
 
 def test_correlated_noise_is_compared_by_the_error_of_the_model() -> None:
@@ -77,10 +77,10 @@ def test_correlated_noise_is_compared_by_the_error_of_the_model() -> None:
 
 
 def test_no_assumption_is_free() -> None:
-    found = {way: cost(way, **USUAL).effective for way in WAYS}
-    assert found["poisson"] < found["in_turn"] < found["anybody"]
-    assert found["in_turn_correlated"] < found["in_turn"]
-    assert found["fixed_size"] < found["anybody"]
+    result = {way: cost(way, **USUAL).effective for way in WAYS}
+    assert result["poisson"] < result["in_turn"] < result["anybody"]
+    assert result["in_turn_correlated"] < result["in_turn"]
+    assert result["fixed_size"] < result["anybody"]
 
 
 def test_the_table_is_of_cohorts_around_the_given() -> None:
@@ -97,8 +97,8 @@ def test_the_table_is_of_cohorts_around_the_given() -> None:
 
 def test_devices_needed_are_enough_and_one_in_a_hundred_fewer_are_not() -> None:
     for way in ("poisson", "in_turn", "in_turn_correlated"):
-        found = cost(way, **USUAL)
-        needed = clients_needed(found, 2.0)
+        result = cost(way, **USUAL)
+        needed = clients_needed(result, 2.0)
         assert needed is not None
         # A whole number of devices a round: the ratio of population to cohort stays 20.
         cohort = math.ceil(needed / 20)
@@ -106,21 +106,21 @@ def test_devices_needed_are_enough_and_one_in_a_hundred_fewer_are_not() -> None:
         assert reached.signal_to_noise * 1.001 >= 2.0
         fewer = cost(way, **(USUAL | {"population": 20 * (cohort - 20), "cohort": cohort - 20}))
         assert fewer.signal_to_noise < 2.0
-    assert clients_needed(found, 4.0) == pytest.approx(2 * needed, abs=2)
+    assert clients_needed(result, 4.0) == pytest.approx(2 * needed, abs=2)
 
 
 def test_a_rough_multiplier_is_never_less_than_the_exact_one() -> None:
     for cohort, budget in ((5, 0.5), (100, 2.0)):
-        found = cost("poisson", **usual({"cohort": cohort, "epsilon": budget}))
-        exact = calibrate(epsilon=budget, delta=1e-5, rounds=200, participation=found.participation)
-        assert exact * (1 - 1e-4) <= found.multiplier <= exact * 1.01
+        result = cost("poisson", **usual({"cohort": cohort, "epsilon": budget}))
+        exact = calibrate(epsilon=budget, delta=1e-5, rounds=200, participation=result.participation)
+        assert exact * (1 - 1e-4) <= result.multiplier <= exact * 1.01
 
 
 def test_a_budget_that_no_noise_keeps_is_told_not_raised() -> None:
-    found = cost("poisson", **usual({"epsilon": 1e-12, "delta": 1e-12}))
-    assert math.isnan(found.multiplier)
-    assert "at least" in found.refused
-    assert clients_needed(found) is None
+    result = cost("poisson", **usual({"epsilon": 1e-12, "delta": 1e-12}))
+    assert math.isnan(result.multiplier)
+    assert "at least" in result.refused
+    assert clients_needed(result) is None
 
 
 def test_refusals() -> None:
@@ -155,17 +155,17 @@ def test_the_printed_plan_reads_without_a_terminal(capsys: pytest.CaptureFixture
     assert all(len(line.rstrip()) <= 80 for line in lines[2:24])
     assert "1,000 devices, 200 rounds, epsilon 4 at delta 1e-05 for one device, 10,000 parameters." in lines
     assert "exposed" not in printed
-    found = cost("anybody", **USUAL)
+    result = cost("anybody", **USUAL)
     row = next(
         line
         for line in lines[lines.index(next(x for x in lines if x.strip().startswith("50 "))) :]
         if "arbitrary" in line
     )
     assert row.split()[-4:] == [
-        f"{found.effective:.3g}",
-        f"{found.noise:.3g}",
-        f"{found.signal_to_noise:.3g}",
-        f"{clients_needed(found):,}",
+        f"{result.effective:.3g}",
+        f"{result.noise:.3g}",
+        f"{result.signal_to_noise:.3g}",
+        f"{clients_needed(result):,}",
     ]
 
 

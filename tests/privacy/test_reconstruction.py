@@ -36,8 +36,8 @@ CLASSES = 10
 def digits() -> tuple[np.ndarray, np.ndarray]:
     """Images `[1797, 8, 8]` in [0, 1], and their classes."""
     sets = pytest.importorskip("sklearn.datasets")
-    found = sets.load_digits()
-    return (found.images / 16).astype(np.float32), found.target
+    result = sets.load_digits()
+    return (result.images / 16).astype(np.float32), result.target
 
 
 @cache
@@ -86,8 +86,8 @@ def test_a_2nn_gives_its_example_away() -> None:
     assert [slot.path for slot in pair] == [".first.weight", ".first.bias"]
     for index in range(20):
         update = -0.1 * gradient("two_nn", index)
-        found = invert_dense(leaf(update, pair[0]), leaf(update, pair[1]))
-        np.testing.assert_allclose(found, images[index].ravel(), atol=1e-4)
+        result = invert_dense(leaf(update, pair[0]), leaf(update, pair[1]))
+        np.testing.assert_allclose(result, images[index].ravel(), atol=1e-4)
 
 
 def test_several_steps_on_one_example_are_as_exact() -> None:
@@ -101,8 +101,8 @@ def test_several_steps_on_one_example_are_as_exact() -> None:
     for _ in range(5):
         params = jax.tree.map(lambda p, g: p - 0.05 * g, params, jax.grad(loss)(params))
     change = jax.tree.map(jnp.subtract, params, start)
-    found = invert_dense(np.asarray(change.first.weight), np.asarray(change.first.bias))
-    np.testing.assert_allclose(found, images[0].ravel(), atol=1e-4)
+    result = invert_dense(np.asarray(change.first.weight), np.asarray(change.first.bias))
+    np.testing.assert_allclose(result, images[0].ravel(), atol=1e-4)
 
 
 @settings(max_examples=50, deadline=None)
@@ -169,7 +169,7 @@ def test_a_small_cnn_gives_its_example_away(known: bool) -> None:
     images, labels = digits()
     guess = blind(images[500:])
     for index in range(3):
-        found = match_gradient(
+        result = match_gradient(
             attacked("cnn")[0],
             gradient("cnn", index),
             (8, 8),
@@ -177,9 +177,9 @@ def test_a_small_cnn_gives_its_example_away(known: bool) -> None:
             key=jax.random.key(index),
             label=int(labels[index]) if known else None,
         )
-        assert found.shape == (8, 8)
-        assert 0.0 <= found.min() <= found.max() <= 1.0
-        attack, baseline = score(found, images[index]), score(guess, images[index])
+        assert result.shape == (8, 8)
+        assert 0.0 <= result.min() <= result.max() <= 1.0
+        attack, baseline = score(result, images[index]), score(guess, images[index])
         assert attack["mse"] < 0.6 * baseline["mse"]
         assert attack["cosine"] > 0.7
 
@@ -200,9 +200,9 @@ def test_the_noisy_mean_of_a_hundred_is_not_better_than_blind() -> None:
         for name, image in [("dense", dense), ("matching", matched), ("blind", guess)]:
             by[name].append(score(image, images[cohort])["mse"])
     for name in ("dense", "matching"):
-        found = not_better_than_blind(by[name], by["blind"])
-        assert found.not_better, found
-        assert found.statement.startswith("Not better than blind")
+        result = not_better_than_blind(by[name], by["blind"])
+        assert result.not_better, result
+        assert result.statement.startswith("Not better than blind")
 
 
 def test_bare_updates_are_better_than_blind() -> None:
@@ -213,13 +213,13 @@ def test_bare_updates_are_better_than_blind() -> None:
     errors, baseline = [], []
     for index in range(8):
         update = gradient("two_nn", index)
-        found = invert_dense(leaf(update, pair[0]), leaf(update, pair[1])).reshape(8, 8)
-        errors.append(score(found, images[index])["mse"])
+        result = invert_dense(leaf(update, pair[0]), leaf(update, pair[1])).reshape(8, 8)
+        errors.append(score(result, images[index])["mse"])
         baseline.append(score(guess, images[index])["mse"])
-    found = not_better_than_blind(errors, baseline)
-    assert not found.not_better
-    assert (found.nearer, found.targets, found.p) == (8, 8, 2**-8)
-    assert found.statement.startswith("Better than blind: nearer than the blind guess for 8 of 8")
+    result = not_better_than_blind(errors, baseline)
+    assert not result.not_better
+    assert (result.nearer, result.targets, result.p) == (8, 8, 2**-8)
+    assert result.statement.startswith("Better than blind: nearer than the blind guess for 8 of 8")
 
 
 def test_the_same_key_gives_the_same_image() -> None:
@@ -263,11 +263,11 @@ def test_another_target_compiles_nothing() -> None:
 def test_gradients_of_rows_of_numbers_are_matched_too() -> None:
     images, labels = digits()
     gradient_of, _ = attacked("two_nn")
-    found = match_gradient(
+    result = match_gradient(
         gradient_of, gradient("two_nn", 3), (64,), CLASSES, key=jax.random.key(0), label=int(labels[3])
     )
     assert (
-        score(found, images[3].ravel())["mse"] < 0.5 * score(blind(images).ravel(), images[3].ravel())["mse"]
+        score(result, images[3].ravel())["mse"] < 0.5 * score(blind(images).ravel(), images[3].ravel())["mse"]
     )
 
 
@@ -321,11 +321,11 @@ def test_the_sign_test_is_exact(count: int, data: st.DataObject) -> None:
     even = data.draw(st.integers(0, count - nearer))
     blind_errors = np.ones(count)
     errors = np.array([0.5] * nearer + [1.0] * even + [2.0] * (count - nearer - even))
-    found = not_better_than_blind(errors.tolist(), blind_errors.tolist())
+    result = not_better_than_blind(errors.tolist(), blind_errors.tolist())
     expected = 1.0 if even == count else binomtest(nearer, count - even, alternative="greater").pvalue
-    assert found.p == pytest.approx(expected)
-    assert found.nearer == nearer
-    assert found.not_better == (expected >= 0.05)
+    assert result.p == pytest.approx(expected)
+    assert result.nearer == nearer
+    assert result.not_better == (expected >= 0.05)
 
 
 def test_a_comparison_that_could_not_fail_is_refused() -> None:

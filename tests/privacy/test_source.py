@@ -129,32 +129,32 @@ def test_correlated_noise_is_on_no_grid_between_the_whole_numbers(finer):
 def test_what_correlated_noise_tells_is_what_gaussian_noise_does(sigma, round):
     # The exact likelihood ratio of a round, with a vector in it and without, for who knows all earlier noise.
     count, bands, times, unit = 600, 4, 150, 2.0 ** digits(sigma)
-    made = [fine_gaussian(sigma, count * times, bytes([t] * 32)) for t in range(round)]
-    older = made[:-1]
+    built = [fine_gaussian(sigma, count * times, bytes([t] * 32)) for t in range(round)]
+    older = built[:-1]
     vector = np.random.default_rng(0).normal(size=count)
     vector = np.rint(vector / np.linalg.norm(vector) * max(1.0, 1.5 * sigma)).astype(np.int64)
-    told = np.linalg.norm(vector) / sigma
-    released = _mixed(made, bands, digits(sigma))
+    delivered = np.linalg.norm(vector) / sigma
+    released = _mixed(built, bands, digits(sigma))
 
-    def least(whole):
+    def least(complete):
         """The least newest number that makes at least this whole number: int64, by bisection."""
         low, high = np.full(count * times, -(2**61)), np.full(count * times, 2**61)
         for _ in range(62):
             middle = low + (high - low) // 2
-            reached = _mixed([*older, middle], bands, digits(sigma)) >= whole
+            reached = _mixed([*older, middle], bands, digits(sigma)) >= complete
             low, high = np.where(reached, low, middle), np.where(reached, middle, high)
         return high
 
-    def logarithm(whole):
-        first, last = least(whole), least(whole + 1)
+    def logarithm(complete):
+        first, last = least(complete), least(complete + 1)
         assert np.array_equal(last - first, np.full(len(first), int(unit)))  # each as many as any other
         middle = np.abs(first / unit + 0.5)
         return np.log(stats.norm.cdf((0.5 - middle) / sigma) - stats.norm.cdf((-0.5 - middle) / sigma))
 
     ratio = logarithm(released) - logarithm(released + np.tile(vector, times))
     ratio = ratio.reshape(times, count).sum(axis=1)
-    assert abs(ratio.mean() - told**2 / 2) < 5 * told / math.sqrt(times)
-    assert 0.7 < ratio.std() / told < 1.3
+    assert abs(ratio.mean() - delivered**2 / 2) < 5 * delivered / math.sqrt(times)
+    assert 0.7 < ratio.std() / delivered < 1.3
 
 
 def test_what_is_left_of_earlier_noise_errs_by_no_more_than_is_stated():
@@ -162,13 +162,13 @@ def test_what_is_left_of_earlier_noise_errs_by_no_more_than_is_stated():
     older = [fine_gaussian(sigma, 50, bytes([t] * 32)) for t in range(bands - 1)]
     behind = digits(sigma)
     # Without a point, all digits of what is left are released.
-    found = _mixed([*older, np.zeros(50, np.int64)], bands, 1) * 2
+    result = _mixed([*older, np.zeros(50, np.int64)], bands, 1) * 2
     weights = coefficients(bands)
     for i in range(50):
         exact = sum(
             Fraction(float(weights[bands - 1 - t])) * (2 * int(z[i]) + 1) / 2 for t, z in enumerate(older)
         )
-        assert abs(found[i] - exact) < (bands + 2) * 2.0**-49 * sigma * 2.0**behind
+        assert abs(result[i] - exact) < (bands + 2) * 2.0**-49 * sigma * 2.0**behind
     for bands in range(1, 1025):
         assert 1 / coefficients(bands).sum() <= math.sqrt(math.pi * bands)
 
@@ -177,9 +177,9 @@ def test_correlated_noise_is_the_same_after_a_restart():
     given = noise("correlated", bands=5)
     numbers = {t: t + 2 for t in range(1, 10)}
     kept = NoiseSource(given, ROOT)
-    whole = [kept.of_server(t, numbers) for t in range(1, 10)]
+    complete = [kept.of_server(t, numbers) for t in range(1, 10)]
     for t in (1, 4, 9):
-        assert np.array_equal(whole[t - 1], NoiseSource(given, ROOT).of_server(t, numbers))
+        assert np.array_equal(complete[t - 1], NoiseSource(given, ROOT).of_server(t, numbers))
 
 
 def test_a_round_run_again_has_new_noise_in_it_and_the_old_of_those_before():

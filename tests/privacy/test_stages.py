@@ -79,18 +79,18 @@ class Encoder(NamedTuple):
 
     @property
     def noise(self):
-        found = self.bound.spec.noise
-        assert found is not None
-        return found
+        result = self.bound.spec.noise
+        assert result is not None
+        return result
 
     def encode(self, vectors: np.ndarray, auxiliaries: np.ndarray, seed: int = 0) -> np.ndarray:
         """Encoded messages of clients with keys of their own, as signed whole numbers: int64 `[n, length]`."""
         keys = jax.random.split(jax.random.key(seed), len(vectors))
-        found = np.asarray(
+        result = np.asarray(
             _encode(self.case, vectors.astype(np.float32), auxiliaries.astype(np.float32), keys)
         )
         bits = self.case.bits or 32
-        wide = found.astype(np.int64) & ((1 << bits) - 1)
+        wide = result.astype(np.int64) & ((1 << bits) - 1)
         return np.where(wide >= 1 << (bits - 1), wide - (1 << bits), wide)
 
     def decode(self, total: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -160,9 +160,9 @@ def adversarial(case: Case, scale: float, seed: int) -> tuple[np.ndarray, np.nda
 
 
 def check_norms(case: Case, seed: int) -> None:
-    made = encoder(case)
-    noise = made.noise
-    messages = made.encode(*adversarial(case, noise.scale, seed), seed)
+    built = encoder(case)
+    noise = built.noise
+    messages = built.encode(*adversarial(case, noise.scale, seed), seed)
     room = 2 ** ((case.bits or 32) - 1) - 1
     surplus = math.sqrt(case.cohort / noise.shares) if noise.shares else 1.0
     for message in messages.tolist():
@@ -280,10 +280,10 @@ def test_a_vector_that_no_clip_left_behind_becomes_zeros():
 
 def test_whole_numbers_end_where_they_were_said_to():
     """Where float32 has no such number, too: with next to no noise a grid is as fine as 32 bits are."""
-    made = encoder(Case(multiplier=1e-6, cohort=2, dimension=1))
-    grid = grid_of(made.case)
+    built = encoder(Case(multiplier=1e-6, cohort=2, dimension=1))
+    grid = grid_of(built.case)
     assert int(np.float32(grid.amplitude)) > grid.amplitude
-    auxiliaries = made.encode(np.zeros((2, 1)), np.array([[1.0, 5.0, 1.0], [1.0, 0.0, 0.0]]))[
+    auxiliaries = built.encode(np.zeros((2, 1)), np.array([[1.0, 5.0, 1.0], [1.0, 0.0, 0.0]]))[
         :, 1 : 1 + grid.auxiliaries
     ]
     assert grid.amplitude - 16 <= abs(auxiliaries).min() <= abs(auxiliaries).max() <= grid.amplitude
@@ -314,7 +314,7 @@ def test_side_values_beyond_their_range_are_cut_off():
     ids=["uniform", "weighted", "secure", "coarse", "secret count", "correlated"],
 )
 def test_the_sum_decodes_to_the_weighted_mean(case):
-    made, dice = encoder(case), np.random.default_rng(5)
+    built, dice = encoder(case), np.random.default_rng(5)
     n = case.cohort
     vectors = dice.normal(size=(n, case.dimension)) * case.clip * dice.uniform(0.01, 1, (n, 1)) / 4
     auxiliaries = np.column_stack(
@@ -325,7 +325,7 @@ def test_the_sum_decodes_to_the_weighted_mean(case):
     weights = np.ones(n) if case.weight is None else np.minimum(auxiliaries[:, 0], case.weight) / case.weight
     mean = weights @ clipped / weights.sum()
     means = weights @ auxiliaries[:, 1:] / weights.sum()
-    found, auxiliary = made.decode(made.encode(vectors, auxiliaries).sum(axis=0))
+    result, auxiliary = built.decode(built.encode(vectors, auxiliaries).sum(axis=0))
 
     grid = grid_of(case)
     step = (
@@ -337,30 +337,30 @@ def test_the_sum_decodes_to_the_weighted_mean(case):
     # Each client's rounding is off by less than a step; a rotation spreads that over a block.
     spread = math.sqrt(grid.dimension) if case.rotated else 1.0
     error = n * spread / grid.scale / weights.sum() + 2 * step / weights.sum() * case.clip
-    assert np.abs(found - mean).max() <= error + 1e-5 * case.clip
+    assert np.abs(result - mean).max() <= error + 1e-5 * case.clip
     noisy = n / (grid.amplitude * math.sqrt(grid.copies))
-    for told, exact, bound in zip(auxiliary[1:], means, case.auxiliaries, strict=True):
-        assert told == pytest.approx(exact, abs=2 * noisy * bound / weights.sum() + 1e-4 * bound)
+    for delivered, exact, bound in zip(auxiliary[1:], means, case.auxiliaries, strict=True):
+        assert delivered == pytest.approx(exact, abs=2 * noisy * bound / weights.sum() + 1e-4 * bound)
 
 
 def grid_of(case: Case) -> Grid:
     """The grid a case's noise stage chose."""
-    found = []
+    result = []
     real = _grid.fit
 
     def spy(*arguments):
-        found.append(real(*arguments))
-        return found[-1]
+        result.append(real(*arguments))
+        return result[-1]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stages, "fit", spy)
         case.stage().bind(case.spec())
-    return found[-1]
+    return result[-1]
 
 
 def test_rounding_is_right_on_average_where_the_grid_is_coarse():
     case = Case(bits=16, dimension=50, cohort=400, multiplier=2.0)
-    made = encoder(case)
+    built = encoder(case)
     grid = grid_of(case)
     assert not grid.fine
     assert grid.scale < 100
@@ -368,7 +368,7 @@ def test_rounding_is_right_on_average_where_the_grid_is_coarse():
     vector = dice.normal(size=50)
     vector *= 0.5 / np.linalg.norm(vector)
     n = 20_000
-    messages = made.encode(np.tile(vector, (n, 1)), np.tile([1.0, 1.7, 0.3], (n, 1)))
+    messages = built.encode(np.tile(vector, (n, 1)), np.tile([1.0, 1.7, 0.3], (n, 1)))
     exact = vector * grid.scale
     share = exact - np.floor(exact)
     deviations = (messages[:, :50].mean(axis=0) - exact) / np.sqrt(np.maximum(share * (1 - share), 1e-3) / n)
@@ -384,11 +384,11 @@ def test_rounding_is_right_on_average_where_the_grid_is_coarse():
 
 def test_truncation_never_lengthens_and_loses_less_than_a_step():
     case = Case(dimension=30)
-    made = encoder(case)
+    built = encoder(case)
     assert grid_of(case).fine
     vectors = np.random.default_rng(1).normal(size=(50, 30)) / 10
-    rounded = made.encode(vectors, np.ones((50, 3)))[:, :30]
-    exact = vectors * made.noise.scale
+    rounded = built.encode(vectors, np.ones((50, 3)))[:, :30]
+    exact = vectors * built.noise.scale
     assert (np.abs(rounded) <= np.abs(exact) * (1 + 1e-6)).all()
     assert (np.abs(rounded - exact) <= 1 + 1e-6 * np.abs(exact)).all()
 

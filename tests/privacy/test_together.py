@@ -63,9 +63,9 @@ def test_runs_of_different_noise_are_added_up(tmp_path):
 def test_runs_that_rest_on_secret_sampling_may_have_drawn_the_same_people(tmp_path):
     """Two runs of one seed release one sample twice: nothing is claimed of the sampling."""
     runs = [run_of(tmp_path / name, GAUSSIAN, 10, PoissonSampled(0.1)) for name in "ab"]
-    found = fr.privacy.together(runs)
-    assert found.epsilon == pytest.approx(Accountant(AtMost(), DELTA).spent({GAUSSIAN: 20}).epsilon)
-    assert "no amplification" in found.sampling
+    result = fr.privacy.together(runs)
+    assert result.epsilon == pytest.approx(Accountant(AtMost(), DELTA).spent({GAUSSIAN: 20}).epsilon)
+    assert "no amplification" in result.sampling
 
 
 def test_what_cannot_be_added_up(tmp_path):
@@ -85,8 +85,8 @@ def test_what_cannot_be_added_up(tmp_path):
 def test_the_command_adds_up(tmp_path, capsys):
     runs = [run_of(tmp_path / name, GAUSSIAN, 10) for name in "ab"]
     command.total(runs)
-    said = " ".join(capsys.readouterr().out.split())
-    assert f"Together they spend epsilon {at_most(fr.privacy.together(runs).epsilon)}" in said
-    assert said.count("10 releases") == 2
+    text = " ".join(capsys.readouterr().out.split())
+    assert f"Together they spend epsilon {at_most(fr.privacy.together(runs).epsilon)}" in text
+    assert text.count("10 releases") == 2
     with pytest.raises(PlanError, match="--head"):
         command.total(runs, "1:abc")

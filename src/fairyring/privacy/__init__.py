@@ -1,9 +1,9 @@
-"""Differential privacy that is enforced: noise stages, accounting, the ledger, audits.
+"""Enforced differential privacy: noise stages, accounting, the ledger, audits.
 
-A plan has a noise stage in its aggregation and a `Budget`; the rest follows. What is here besides serves to reckon
-beforehand (`epsilon`, `calibrate`), to audit, and to count without a server one trusts (`local`).
+A plan has a noise stage in its aggregation and a `Budget`; the rest follows from these. The package also has functions to
+compute costs in advance (`epsilon`, `calibrate`), audits, and local randomisers, which need no trusted server (`local`).
 
-Names are fetched when they are first used: a device that draws its share of noise, and whoever reads a ledger, need no JAX.
+Names are imported on first use: a device that draws its share of noise, or a reader of a ledger, needs no JAX.
 """
 
 from importlib import import_module

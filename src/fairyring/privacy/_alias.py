@@ -1,10 +1,10 @@
 """A table from which a number is drawn with one random word: Walker's alias method, in integers.
 
-The table has a power of two of cells, each of the same mass, shared between the number that it is named after
-and one other (Walker 1977; Vose 1991 for how it is filled). The high bits of a word choose the cell, its low
-bits the number within it. Weights have 128 bits, a word has 64: where the low bits equal those of the border,
-64 bits more decide. That happens with a chance below 2^-48 a number and costs nothing; without it nothing
-less likely than 2^-64 would ever be drawn, and a sum of a million numbers would be told from its law.
+The table has a power of two of cells of equal mass. Each is shared between its own number and one other (Walker 1977; Vose
+1991 for how it is filled). The high bits of a word choose the cell, its low bits the number within it. Weights have 128
+bits and a word has 64: if the low bits equal those of the cell's border, 64 more bits decide. That happens with probability
+below 2^-48 per number. Without it, nothing less likely than 2^-64 would ever be drawn, and a sum of a million numbers could
+be distinguished from its law.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,12 +21,12 @@ class Alias:
     """Draws number `i` with a probability of exactly `weights[i] / 2^128`.
 
     Args:
-        weights: whole numbers from 0, up to `LONGEST` of them; together 2^128.
+        weights: non-negative integers that add up to 2^128; at most `LONGEST`.
 
     Attributes:
-        bits: there are `2**bits` cells, and as many high bits of a word choose one.
+        bits: the number of cells is `2**bits`; so many high bits of a word choose one.
         borders: uint64 `[cells]`, ascending: words below are the cell's own number, words above the other.
-        beyond: uint64 `[cells]`: 64 bits more of the borders.
+        beyond: uint64 `[cells]`: 64 more bits of the borders.
         others: int64 `[cells]`: the other number.
     """
 
@@ -48,7 +48,7 @@ class Alias:
                 rich.pop()
                 if left[giver] < room:
                     poor.append(giver)
-        # In a full cell both numbers are the same: its border may be anywhere in it, and is at its end.
+        # In a full cell both numbers are the same; its border is at its end.
         borders = [i * room + min(mass, room - 1) for i, mass in enumerate(own)]
         self.borders = np.array([border >> _WORD_BITS for border in borders], np.uint64)
         self.beyond = np.array([border & _LOW for border in borders], np.uint64)
@@ -59,8 +59,8 @@ class Alias:
 
         Args:
             words: uint64 `[n]`, uniform.
-            more: gives so many further uniform words; asked at most once, for those that 64 bits do not
-                decide.
+            more: `more(count)` returns further uniform words; called at most once, for the numbers that 64 bits do
+                not decide.
             out: int64 `[n]`, written.
         """
         np.right_shift(words, np.uint64(_WORD_BITS - self.bits), out=out.view(np.uint64))

@@ -1,4 +1,4 @@
-"""What accountants refuse before they compute."""
+"""Checks of an accountant's arguments."""
 
 import math
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ KNOWN = ("gaussian", "correlated", *SHARED)
 
 
 def participation(given: AnyParticipation) -> None:
-    """Refuse a participation that nobody can have."""
+    """Refuse a participation that is impossible."""
     if isinstance(given, PoissonSampled):
         if not 0 < given.rate <= 1:
             raise PlanError(
@@ -22,7 +22,7 @@ def participation(given: AnyParticipation) -> None:
             raise PlanError(
                 "PoissonSampled.aside",
                 given=given.aside,
-                expected="a share of delta, in [0, 1)",
+                expected="a fraction of delta, in [0, 1)",
                 do="Leave it out.",
             )
     elif isinstance(given, FixedSize):
@@ -30,7 +30,7 @@ def participation(given: AnyParticipation) -> None:
             raise PlanError(
                 "FixedSize",
                 given=f"{given.size} of {given.population} devices",
-                expected="at least 1, and no more than there are",
+                expected="at least 1, and at most the population",
                 do="Draw fewer devices.",
             )
     else:
@@ -46,7 +46,7 @@ def delta(given: float) -> None:
             "delta",
             given=given,
             expected="a number between 0 and 1",
-            do="Give less than one over the number of devices.",
+            do="Choose less than one over the number of devices.",
         )
 
 
@@ -62,9 +62,8 @@ def rounds(given: int) -> None:
 
 
 def counts(given: Mapping[OfRound, int]) -> dict[tuple[Release, ...], int]:
-    """Counts of rounds by what left them, without those that did not happen; a release that is not described whole is
-    refused."""
-    found: dict[tuple[Release, ...], int] = {}
+    """Counts of rounds by what was released in them, without counts of 0. Incomplete releases are refused."""
+    checked: dict[tuple[Release, ...], int] = {}
     for one, count in given.items():
         if not float(count).is_integer() or count < 0:
             raise PlanError(
@@ -74,12 +73,12 @@ def counts(given: Mapping[OfRound, int]) -> dict[tuple[Release, ...], int]:
         for release in releases:
             _release(release)
         if count and releases:
-            found[releases] = found.get(releases, 0) + int(count)
-    return found
+            checked[releases] = checked.get(releases, 0) + int(count)
+    return checked
 
 
 def span(given: int | None, counted: int) -> int:
-    """How many rounds lie between the first and the last of so many; without a number, they follow each other."""
+    """How many rounds lie from the first to the last of those counted; if `rounds` is None, they are consecutive."""
     if given is None:
         return counted
     if not float(given).is_integer() or given < counted:
@@ -101,14 +100,14 @@ def _release(one: Release) -> None:
         raise PlanError(
             "bands",
             given=f"{one.bands} of {one.mechanism} noise",
-            expected="bands of correlated noise only",
+            expected="bands only for correlated noise",
             do="Leave bands out, or choose the mechanism 'correlated'.",
         )
     if one.steps and (one.mechanism != "gaussian" or one.steps < 0):
         raise PlanError(
             "steps",
             given=f"{one.steps} of {one.mechanism} noise",
-            expected="a whole number from 0, and of Gaussian noise only",
+            expected="a whole number from 0, only for Gaussian noise",
             do="Leave steps out.",
         )
     if one.mechanism in SHARED:

@@ -1,4 +1,4 @@
-"""Epsilon of checked counts of rounds, by what left each: which accountant is asked, and how."""
+"""Epsilon of checked counts of rounds: which accountant is used for which releases, and how."""
 
 import math
 from collections.abc import Mapping
@@ -15,9 +15,9 @@ from fairyring.privacy.participation import AnyParticipation, AtMost, FixedSize,
 from fairyring.privacy.release import Release
 
 _UNSAMPLED = "exact Gaussian, as if not sampled (dp-accounting)"
-_LEAST_FOR_PLD = 0.2  # noise multiplier
-_MOST_FOR_PLD = 60.0  # epsilon by the quicker bounds
-_MOST_FOR_FIXED_SIZE = (
+_MINIMUM_FOR_PLD = 0.2  # noise multiplier
+_MAXIMUM_FOR_PLD = 60.0  # epsilon by the quicker bounds
+_MAXIMUM_FOR_FIXED_SIZE = (
     300.0  # the same: those bounds are several times too large, and this distribution is small
 )
 
@@ -26,7 +26,7 @@ Counts = Mapping[tuple[Release, ...], int]
 
 
 def compose(counts: Counts, participation: AnyParticipation, delta: float, rounds: int) -> tuple[float, str]:
-    """Epsilon and the accountant's name, of counts of rounds that were checked, spread over so many rounds."""
+    """Epsilon and the accountant's name for checked counts of rounds, spread over so many rounds."""
     if not counts:
         return 0.0, "nothing released"
     mechanisms = {one.mechanism for kind in counts for one in kind}
@@ -49,7 +49,7 @@ def compose(counts: Counts, participation: AnyParticipation, delta: float, round
 
 
 def equivalent(counts: Counts, participation: AtMost, rounds: int) -> float | None:
-    """The multiplier of the one Gaussian release that rounds come to; None where their noise is not all Gaussian."""
+    """The multiplier of the single Gaussian release that rounds compose to; None if some noise is not Gaussian."""
     mechanisms = {one.mechanism for kind in counts for one in kind}
     if "correlated" in mechanisms:
         return _matrix(counts, participation, rounds)
@@ -59,25 +59,25 @@ def equivalent(counts: Counts, participation: AtMost, rounds: int) -> float | No
 def _sampled_gaussians(
     counts: Mapping[float, int], participation: PoissonSampled | FixedSize, delta: float
 ) -> tuple[float, str]:
-    """The same of sampled rounds whose Gaussians come to one of a multiplier each."""
+    """Epsilon of sampled rounds, each of which is equivalent to one Gaussian release with its multiplier."""
     if isinstance(participation, FixedSize):
         return _fixed_size_gaussian(counts, participation, delta)
     return _poisson_gaussian(counts, participation.rate, delta)
 
 
 def _step_by_step(counts: Counts) -> Counts:
-    """Noisy steps one by one: each has a sample of its own, where the releases of a round share the round's."""
-    found: dict[tuple[Release, ...], int] = {}
+    """Counts in which each noisy step is a release of its own: each has its own sample, while releases of a round share one."""
+    merged: dict[tuple[Release, ...], int] = {}
     for kind, n in counts.items():
         shared = tuple(one for one in kind if not one.steps)
         alone = [(replace(one, steps=0), one.steps) for one in kind if one.steps]
         for part, times in [((one,), steps) for one, steps in alone] + ([(shared, 1)] if shared else []):
-            found[part] = found.get(part, 0) + n * times
-    return found
+            merged[part] = merged.get(part, 0) + n * times
+    return merged
 
 
 def _merged(counts: Counts) -> dict[float, int]:
-    """Rounds by the multiplier of the one Gaussian that their releases compose to: whoever is in one is in all."""
+    """Rounds by the multiplier of the Gaussian that their releases compose to: a device in one of them is in all."""
     merged: dict[float, int] = {}
     for kind, n in counts.items():
         multiplier = _together([one.multiplier / math.sqrt(max(1, one.steps)) for one in kind])
@@ -90,7 +90,7 @@ def _together(multipliers: list[float]) -> float:
 
 
 def _composed(counts: Mapping[float, int], worst: int | None = None) -> float:
-    """The multiplier of the one Gaussian that the `worst` rounds with the least noise, or all, compose to."""
+    """The multiplier of the Gaussian that the `worst` rounds with the least noise compose to; all rounds if None."""
     left, inverse_square = math.inf if worst is None else worst, 0.0
     for multiplier, n in sorted(counts.items()):
         taken = min(n, left)
@@ -100,18 +100,16 @@ def _composed(counts: Mapping[float, int], worst: int | None = None) -> float:
 
 
 def gaussian_epsilon(multiplier: float, delta: float) -> float:
-    """Epsilon of one Gaussian; infinite where it is beyond any use."""
+    """Epsilon of one Gaussian release; infinite if it is too large to be of any use."""
     if multiplier < 1e-4:
         return math.inf
-    with np.errstate(
-        divide="ignore"
-    ):  # far above the root, where dp-accounting only asks on which side it is
-        # Above this the formula loses digits; less noise is an upper bound.
+    with np.errstate(divide="ignore"):  # far above the root, where dp-accounting only needs the sign
+        # Above this the formula loses digits; computing for less noise gives an upper bound.
         return float(_rdp.dp_accounting().get_epsilon_gaussian(min(multiplier, 1e5), delta))
 
 
 def largest_divergences(counts: Counts, worst: int) -> np.ndarray:
-    """The sum, at each order, of the `worst` largest divergences: no device can be in rounds that add to more."""
+    """At each order, the sum of the `worst` largest divergences: no device can be in rounds that add up to more."""
     curves = np.stack(
         [sum((_rdp.plain(one) * max(1, one.steps) for one in kind), np.zeros(())) for kind in counts]
     )
@@ -128,12 +126,12 @@ def _matrix(counts: Counts, participation: AtMost, rounds: int) -> float:
         raise PlanError(
             "correlated releases",
             given=f"releases of {len(kinds)} kinds",
-            expected="one multiplier and one number of bands for all rounds: their noise is one draw",
+            expected="one multiplier and one number of bands for all rounds, since their noise is correlated",
             do="Keep both from the first round to the last.",
         )
     (one,) = kinds
     strategy = rounds, one.bands, participation.maximum(rounds), participation.separation
-    # A round that was run again shows its row of the strategy once more, under fresh noise.
+    # A round that was run again releases its row of the strategy a second time, with fresh noise.
     again = sum(n * (len(kind) - 1) for kind, n in counts.items())
     return one.multiplier / math.hypot(sensitivity(*strategy), math.sqrt(again) * peak(*strategy))
 
@@ -145,17 +143,16 @@ def _poisson_renyi(counts: Counts, rate: float, delta: float) -> tuple[float, st
 
 
 def _poisson_gaussian(counts: Mapping[float, int], rate: float, delta: float) -> tuple[float, str]:
-    """The smallest of three upper bounds; less noise or more releases never turn it down.
+    """The smallest of three upper bounds; less noise or more releases never make it smaller.
 
-    Privacy loss distributions are left out where they would be computed for minutes, in gigabytes, to tell one useless
-    epsilon from another. Where they are left out all epsilons are larger than where they are not, for the bounds by
-    which that is decided are among the three.
+    Privacy loss distributions are left out when they would take minutes and gigabytes just to distinguish useless
+    epsilons. That keeps the result monotone: whether to leave them out is decided by the other two bounds.
     """
     releases = {(Release("gaussian", multiplier),): n for multiplier, n in counts.items()}
     bounds = [(gaussian_epsilon(_composed(counts), delta), _UNSAMPLED), _poisson_renyi(releases, rate, delta)]
-    least = min(counts)
-    if rate < 1 and least >= _LEAST_FOR_PLD and min(bounds)[0] <= _MOST_FOR_PLD:
-        interval = 1e-4 if least >= 0.5 else 1e-3
+    smallest = min(counts)
+    if rate < 1 and smallest >= _MINIMUM_FOR_PLD and min(bounds)[0] <= _MAXIMUM_FOR_PLD:
+        interval = 1e-4 if smallest >= 0.5 else 1e-3
         bounds.append((_pld(counts, rate, delta, interval), "PLD, pessimistic (dp-accounting)"))
     return min(bounds)
 
@@ -163,15 +160,15 @@ def _poisson_gaussian(counts: Mapping[float, int], rate: float, delta: float) ->
 def _fixed_size_gaussian(
     counts: Mapping[float, int], participation: FixedSize, delta: float
 ) -> tuple[float, str]:
-    """The smallest of three upper bounds, of which the slow one is left out as in `_poisson_gaussian`."""
+    """The smallest of three upper bounds; the slow one is left out as in `_poisson_gaussian`."""
     bounds = _quick_fixed_size(counts, participation, delta)
-    least = min(counts) / 2
+    smallest = min(counts) / 2
     quick = min(bounds)[0]
     sampled = participation.size < participation.population
-    if sampled and least >= _LEAST_FOR_PLD and quick <= _MOST_FOR_FIXED_SIZE:
-        interval = 1e-4 if least >= 0.5 and quick <= _MOST_FOR_PLD else 1e-3
-        found = _fixed_size.epsilon_of(counts, participation, delta, interval)
-        bounds.append((found, "PLD of sampling without replacement, pessimistic (dp-accounting)"))
+    if sampled and smallest >= _MINIMUM_FOR_PLD and quick <= _MAXIMUM_FOR_FIXED_SIZE:
+        interval = 1e-4 if smallest >= 0.5 and quick <= _MAXIMUM_FOR_PLD else 1e-3
+        epsilon = _fixed_size.epsilon_of(counts, participation, delta, interval)
+        bounds.append((epsilon, "PLD of sampling without replacement, pessimistic (dp-accounting)"))
     return min(bounds)
 
 
@@ -179,32 +176,32 @@ def _quick_fixed_size(
     counts: Mapping[float, int], participation: FixedSize, delta: float
 ) -> list[tuple[float, str]]:
     rdp = sum((_rdp.fixed_size(one, participation) * n for one, n in counts.items()), np.zeros(()))
-    found = _rdp.to_epsilon(_rdp.FIXED_SIZE_ORDERS, rdp, delta)
-    # Half the multiplier: a replaced device moves the sum by twice the clip.
+    epsilon = _rdp.to_epsilon(_rdp.FIXED_SIZE_ORDERS, rdp, delta)
+    # Half the multiplier: replacing a device moves the sum by up to twice the clip norm.
     unsampled = gaussian_epsilon(_composed(counts) / 2, delta)
-    return [(found, "RDP of sampling without replacement (dp-accounting)"), (unsampled, _UNSAMPLED)]
+    return [(epsilon, "RDP of sampling without replacement (dp-accounting)"), (unsampled, _UNSAMPLED)]
 
 
 def rough_epsilon(
     multiplier: float, rounds: int, participation: PoissonSampled | FixedSize, delta: float
 ) -> float:
-    """An upper bound for sampled Gaussian releases in coarser steps than `compose` takes."""
+    """An upper bound for sampled Gaussian releases, computed in coarser steps than in `compose`."""
     counts = {multiplier: rounds}
     if isinstance(participation, FixedSize):
         rate = participation.size / participation.population
-        found, least = min(_quick_fixed_size(counts, participation, delta))[0], multiplier / 2
-        maximum = _MOST_FOR_FIXED_SIZE
+        epsilon, smallest = min(_quick_fixed_size(counts, participation, delta))[0], multiplier / 2
+        maximum = _MAXIMUM_FOR_FIXED_SIZE
     else:
-        rate, least, maximum = participation.rate, multiplier, _MOST_FOR_PLD
+        rate, smallest, maximum = participation.rate, multiplier, _MAXIMUM_FOR_PLD
         releases = {(Release("gaussian", multiplier),): rounds}
-        found = min(gaussian_epsilon(_composed(counts), delta), _poisson_renyi(releases, rate, delta)[0])
-    if rate == 1 or least < _LEAST_FOR_PLD or found > maximum:
-        return found
-    # A rare device's losses are small, and lost in wide steps.
+        epsilon = min(gaussian_epsilon(_composed(counts), delta), _poisson_renyi(releases, rate, delta)[0])
+    if rate == 1 or smallest < _MINIMUM_FOR_PLD or epsilon > maximum:
+        return epsilon
+    # At low rates, losses are small and would be lost in wide steps.
     interval = 1e-3 if rate >= 0.003 else 3e-4
     if isinstance(participation, FixedSize):
-        return min(found, _fixed_size.epsilon_of({multiplier: rounds}, participation, delta, interval))
-    return min(found, _pld(counts, rate, delta, interval))
+        return min(epsilon, _fixed_size.epsilon_of({multiplier: rounds}, participation, delta, interval))
+    return min(epsilon, _pld(counts, rate, delta, interval))
 
 
 def _pld(counts: Mapping[float, int], rate: float, delta: float, interval: float) -> float:
@@ -217,7 +214,7 @@ def _pld(counts: Mapping[float, int], rate: float, delta: float, interval: float
 
 @lru_cache(maxsize=8)
 def _loss(multiplier: float, rate: float, interval: float) -> Any:
-    """The privacy loss distribution of one Poisson sampled Gaussian: some megabytes."""
+    """The privacy loss distribution of one Poisson sampled Gaussian; takes some megabytes."""
     _rdp.dp_accounting()
     from dp_accounting.pld import privacy_loss_distribution
 

@@ -1,21 +1,21 @@
-"""How far two normal distributions are apart, in epsilon."""
+"""The epsilon that separates two normal distributions."""
 
 import math
 
 
 def epsilon_between(mean: float, std: float, delta: float) -> float:
-    """The least epsilon for which `N(0, 1)` and `N(mean, std^2)` are (epsilon, delta)-indistinguishable, both ways.
+    """The smallest epsilon for which `N(0, 1)` and `N(mean, std^2)` are (epsilon, delta)-indistinguishable in both directions.
 
     With `std = 1` this is the exact epsilon of a Gaussian mechanism of sensitivity `|mean|` and noise 1 (Balle and
-    Wang 2018, theorem 8). Otherwise the logarithm of the ratio of the densities is a quadratic; it exceeds epsilon
-    outside the two points at which it crosses it, and falls below -epsilon between two others.
+    Wang 2018, theorem 8). Otherwise the log ratio of the densities is a quadratic, which exceeds epsilon outside two points
+    and is below -epsilon between two others.
 
     Args:
         mean: in standard deviations of the first.
         std: > 0, in standard deviations of the first.
         delta: in (0, 1).
     """
-    if std < 1.0:  # measured in the other's standard deviations the wider one is second again
+    if std < 1.0:  # in units of the other's standard deviation, the wider one is second again
         mean, std = mean / std, 1.0 / std
     mean = abs(mean)
     if _delta_at(0.0, mean, std) <= delta:
@@ -34,7 +34,7 @@ def epsilon_between(mean: float, std: float, delta: float) -> float:
 
 
 def _delta_at(epsilon: float, mean: float, std: float) -> float:
-    """The least delta at this epsilon, for `mean >= 0` and `std >= 1`: the larger of the two directions."""
+    """The smallest delta at this epsilon, for `mean >= 0` and `std >= 1`: the larger of both directions."""
     from scipy.special import log_ndtr, ndtr
 
     if std - 1.0 < 1e-9:  # the quadratic has become a line
@@ -44,7 +44,7 @@ def _delta_at(epsilon: float, mean: float, std: float) -> float:
         return float(ndtr(mean - at)) - _weighed(epsilon, float(log_ndtr(-at)))
     a, b = (1.0 - std**-2) / 2.0, mean / std**2
     c = -((mean / std) ** 2) / 2.0 - math.log(std)
-    # Either root as the quotient that does not cancel: `a` may be tiny.
+    # Each root is computed by the quotient without cancellation: `a` may be tiny.
     sum_ = b + math.sqrt(b * b + 4.0 * a * (epsilon - c))
     left, right = -sum_ / (2.0 * a), 2.0 * (epsilon - c) / sum_
     wide = float(ndtr((mean - right) / std)) + float(ndtr((left - mean) / std))
@@ -72,7 +72,7 @@ def _log_sum(first: float, second: float) -> float:
 
 
 def _log_mass(left: float, right: float) -> float:
-    """Logarithm of the probability that a standard normal number lies between two."""
+    """Logarithm of the probability that a standard normal variable lies between two numbers."""
     from scipy.special import log_ndtr
 
     if left > 0.0:

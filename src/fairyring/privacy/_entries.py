@@ -1,10 +1,10 @@
-"""What a ledger is made of: a promise, and entries chained by hashes.
+"""The contents of a ledger: a promise, and entries chained by hashes.
 
 The hash of an entry is SHA-256 over
 
     "fairyring/ledger/1" 00 | number | round | time | len(kind) | kind | len(data) | data | previous hash
 
-with whole numbers as eight bytes and the time as an IEEE double, all little-endian, so that no two entries have one
+with integers as eight bytes and the time as an IEEE double, all little-endian, so that no two entries have the same
 encoding. `data` is the entry's facts as JSON, hashed as it is stored.
 """
 
@@ -30,13 +30,13 @@ class Promise(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         plan: digest of the plan, hexadecimal.
-        epsilon: what all releases together may spend; infinite where they are only recorded.
-        delta: at which delta.
-        participation: who may be in how many of them.
-        unit: whose data the promise is about.
+        epsilon: what all releases together may spend; infinite if spending is only recorded.
+        delta: the delta at which epsilon holds.
+        participation: assumption on who takes part in which rounds.
+        unit: `"device"` or `"example"`: whose data is protected.
 
     Raises:
-        PlanError: epsilon or delta is no budget.
+        PlanError: epsilon or delta is out of range.
     """
 
     plan: str
@@ -56,10 +56,10 @@ class Promise(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The last entry of a ledger as somebody saw it: whoever keeps it can tell later whether that ledger only grew.
+    """The last entry of a ledger at some time. Whoever keeps it can later check that the ledger only grew.
 
     Attributes:
-        number: of the entry.
+        number: the entry's number.
         hash: its hash, 64 hexadecimal digits.
     """
 
@@ -71,10 +71,10 @@ class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """The head that `str` wrote, `NUMBER:HASH`.
+        """The head from its text form, `NUMBER:HASH`.
 
         Raises:
-            PrivacyError: it is none.
+            PrivacyError: the text is not a head.
         """
         number, _, digits = text.strip().partition(":")
         if not (number.isascii() and number.isdecimal() and is_hash(digits.lower())):
@@ -91,14 +91,14 @@ class Entry(msgspec.Struct, frozen=True):
     """One entry as it is stored.
 
     Attributes:
-        number: from 0, the promise.
+        number: counted from 0; entry 0 is the promise.
         kind: `promise`, `reserve`, `amend`, `withhold`, `cancel`, `lose` or `release`.
-        round: which round it is of; -1 of the promise.
-        time: seconds since 1970 (UTC); never less than that of the entry before. If the clock was behind then, the
-            facts say by how many seconds, as `clock_back`.
-        data: the facts, JSON.
-        previous: hash of the entry before, hexadecimal.
-        hash: of this one.
+        round: the round it is about; -1 for the promise.
+        time: seconds since 1970 (UTC); never before the previous entry's. If the clock had gone back, the facts say by
+            how many seconds, as `clock_back`.
+        data: the entry's facts, as JSON.
+        previous: hash of the previous entry, hexadecimal.
+        hash: hash of this entry, hexadecimal.
     """
 
     number: int
@@ -110,7 +110,7 @@ class Entry(msgspec.Struct, frozen=True):
     hash: str
 
     def expected(self) -> str:
-        """The hash it must have."""
+        """The hash that follows from the other fields."""
         kind, data = self.kind.encode(), self.data.encode()
         state = hashlib.sha256(_DOMAIN)
         state.update(struct.pack("<qqd", self.number, self.round, self.time))
@@ -121,18 +121,18 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 class Reservation(msgspec.Struct, frozen=True):
-    """One reserved release, as far as it got.
+    """A reserved release and its current state.
 
     Attributes:
-        number: of the entry that reserved it.
-        round: of the run.
+        number: number of the entry that reserved it.
+        round: round of the run.
         time: when it was reserved.
-        reserved: what was reserved.
-        release: what counts as spent: what was reserved, or its last amendment.
-        digest: SHA-256 of what left, hexadecimal; None if the ledger does not know that anything did.
-        withheld: whether it was refused its amendment, after which nothing may leave on it.
-        cancelled: whether nothing left and nothing may: it does not count.
-        lost: whether nobody is left to say what became of it, so that nothing may leave on it any more.
+        reserved: the release as it was reserved.
+        release: the release that counts as spent: as reserved, or as last amended.
+        digest: SHA-256 of what was released, hexadecimal; None if no release was noted.
+        withheld: its amendment did not fit the budget, so nothing may be released on it.
+        cancelled: nothing was released and nothing will be; it does not count as spent.
+        lost: the process that made it is gone, so nothing more may be released on it; it counts as spent.
     """
 
     number: int
@@ -147,17 +147,17 @@ class Reservation(msgspec.Struct, frozen=True):
 
     @property
     def open(self) -> bool:
-        """Whether something may still leave on it."""
+        """Whether something may still be released on it."""
         return not (self.digest or self.withheld or self.cancelled or self.lost)
 
     @property
     def amended(self) -> bool:
-        """Whether something other than what was reserved counts."""
+        """Whether it was amended."""
         return self.release != self.reserved
 
 
 class Facts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
-    """What every entry may say: by how many seconds the clock was behind the entry before."""
+    """Facts of any entry: by how many seconds the clock was behind the previous entry."""
 
     clock_back: float = 0.0
 
@@ -201,7 +201,7 @@ class Releasing(Facts, frozen=True):
 
 
 class Promising(Facts, frozen=True):
-    """Facts of the first entry. No epsilon stands for an infinite one, which JSON has not."""
+    """Facts of the first entry. A missing epsilon means infinite, which JSON cannot express."""
 
     plan: str
     epsilon: float | None
@@ -227,5 +227,5 @@ class Promising(Facts, frozen=True):
 
 
 def is_hash(text: str) -> bool:
-    """Whether it is SHA-256 in hexadecimal."""
+    """Whether it is a SHA-256 digest in hexadecimal."""
     return len(text) == 64 and not set(text) - set("0123456789abcdef")

@@ -10,29 +10,31 @@ import numpy as np
 from fairyring.privacy import _rdp
 from fairyring.privacy.participation import FixedSize
 
-_DEVIATIONS = 9.0  # from the mean of the release with the device: what is further out, 1e-19, counts as a loss of infinity
+_DEVIATIONS = (
+    9.0  # from the mean of the release with the device; the mass further out, 1e-19, counts as infinite loss
+)
 
 
 def epsilon_of(counts: Mapping[float, int], participation: FixedSize, delta: float, interval: float) -> float:
     """Epsilon of so many Gaussian releases of each noise multiplier, one device replaced by another.
 
-    Where `(P, Q)` dominates a release of the drawn set itself, and a share `g` is drawn, the hockey stick divergence
-    of order `a` between the releases of neighbours is at most
+    If `(P, Q)` dominates a release of the drawn set itself, and a fraction `g` is drawn, the hockey-stick divergence of
+    order `a` between the releases of neighbours is at most
 
         H_a(g P + (1 - g) Q || Q)  for a >= 1,      H_a(P || (1 - g) P + g Q)  for a < 1
 
     (Zhu, Dong, Wang 2022, "Optimal accounting of differential privacy via characteristic function", Proposition 30;
     Balle, Barthe, Gaboardi 2018, Theorem 9, has the first line). Here `P = N(2, z^2)` and `Q = N(0, z^2)` in units of
-    the clip: a replaced device moves the sum by twice that. No pair of populations need have both lines (Lebeda,
-    Regehr, Kamath, Steinke 2024), so a single pair of the two does not compose to a bound. The function they are
-    together is convex and so the profile of another pair, which does, also where later releases are chosen by earlier
-    ones (Theorem 10 of the first).
+    the clip norm: replacing a device moves the sum by up to twice that. One pair of populations need not attain both lines
+    (Lebeda, Regehr, Kamath, Steinke 2024), so composing either pair alone gives no bound. Together the two lines are a
+    convex function, and so the profile of another pair. That pair does compose to a bound, also if later releases depend
+    on earlier ones (Theorem 10 of the first).
 
     Args:
-        counts: of noise multipliers over the clip norm.
-        participation: how many of how many are drawn; fewer than all.
+        counts: number of releases by noise multiplier, relative to the clip norm.
+        participation: how many devices are drawn of how many; fewer than all.
         delta: in `(0, 1)`.
-        interval: between the losses that are told apart, in nats. Wider is never less.
+        interval: step between discretised losses, in nats. A wider step never gives less.
     """
     rate = participation.size / participation.population
     total: Any = None
@@ -52,21 +54,21 @@ def _loss(multiplier: float, rate: float, interval: float) -> Any:
 
 
 def loss_of(multiplier: float, rate: float, interval: float) -> tuple[np.ndarray, float]:
-    """The distribution of the privacy loss of one release, on whole intervals, from above.
+    """An upper bound on the privacy loss distribution of one release, on multiples of `interval`.
 
     Losses above 0 are those of `g P + (1 - g) Q` against `Q`. A loss of `-l` has `exp(-l)` times the probability of
-    `l`, for neighbours are neighbours in either order. The rest is a loss of 0, where the two lines of `epsilon_of`
-    meet at an angle. Of what lies between two points each gets as much as leaves the masses of both distributions what
-    they are: Doroshenko, Ghazi, Kamath, Kumar, Manurangsi 2022, "Connect the dots", whose formula for it takes second
-    differences of the profile, and so loses more digits.
+    `l`, since neighbours are neighbours in either order. The remaining mass is at a loss of 0, where the two lines of
+    `epsilon_of` meet at an angle. Mass between two points is divided so that the masses under both distributions are kept:
+    Doroshenko, Ghazi, Kamath, Kumar, Manurangsi 2022, "Connect the dots". Their formula takes second differences of the
+    profile, and so loses more digits.
 
     Args:
-        multiplier: of the noise, over the clip norm.
-        rate: the share that is drawn, in `(0, 1)`.
-        interval: between losses, in nats.
+        multiplier: noise multiplier, relative to the clip norm.
+        rate: fraction that is drawn, in `(0, 1)`.
+        interval: step between losses, in nats.
 
     Returns:
-        Float64 `[2 k + 1]`, the probabilities of losses of `-k` to `k` intervals; and that of an infinite loss.
+        Float64 `[2 k + 1]`, the probabilities of losses of `-k` to `k` intervals; and the probability of an infinite loss.
     """
     from scipy.special import ndtr
 

@@ -1,4 +1,4 @@
-"""The grid of whole numbers that a noise stage rounds to: how fine it is, and what norm a client cannot exceed on it."""
+"""The integer grid that a noise stage rounds to: its resolution, and the norms that no client can exceed on it."""
 
 import math
 from dataclasses import dataclass
@@ -17,30 +17,30 @@ from fairyring.privacy.discrete import rounded_norms
 from fairyring.privacy.sampling import LARGEST_SIGMA, LARGEST_SKELLAM_SIGMA
 
 SLACK = 1 + 2.0**-16  # of norms computed in float32
-TAIL = 6.0  # standard deviations of noise there is room for: a sum wraps around once in 10^9 coordinates
-MIXED = 1.13  # what a banded inverse square root makes of a standard deviation: at most sqrt(4 / pi)
-FINE = 256.0  # steps in a usual coordinate, from where dropping the rest changes it by less than 0.2 %
+TAIL = 6.0  # room for noise, in standard deviations: a sum wraps around once in 10^9 coordinates
+MIXED = 1.13  # factor of a banded inverse square root on a standard deviation: at most sqrt(4 / pi)
+FINE = 256.0  # steps in a typical coordinate above which truncation changes it by less than 0.2 %
 TRIES = 64
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Where a client's numbers lie.
+    """How one client's message is laid out on the grid.
 
-    The vector comes first, then every auxiliary value `copies` times, then a 1 where clients are counted in the clear.
+    The vector comes first, then every auxiliary value `copies` times, then a 1 if clients are counted without noise.
 
     Attributes:
-        dimension: of the vector.
-        auxiliaries: how many auxiliary values are noisy (without the weight, where that is the same for all).
-        copies: how often each is repeated, so that it fits beside the noise.
-        amplitude: steps an auxiliary value of 1 takes, in each copy.
-        scale: steps in a unit of the vector.
-        reach: what the vector's L2 norm cannot exceed before it is rounded, in steps.
-        norm: what the rounded vector's L2 norm cannot exceed, in steps.
-        fine: digits behind the point are dropped; else rounding is stochastic, again until the norm holds.
-        largest: size of the largest whole number.
-        counts: clients are counted in the clear.
-        l2, l1: norms of all noisy coordinates of one client.
+        dimension: length of the vector.
+        auxiliaries: number of noisy auxiliary values (without the weight if that is the same for all).
+        copies: how often each of them is repeated, so that it fits the modulus together with the noise.
+        amplitude: steps that an auxiliary value of 1 takes in each copy.
+        scale: steps per unit of the vector.
+        reach: bound on the vector's L2 norm before rounding, in steps.
+        norm: bound on the rounded vector's L2 norm, in steps.
+        fine: fractional parts are dropped; otherwise rounding is stochastic, repeated until the norm is within bound.
+        largest: largest magnitude of an integer.
+        counts: clients are counted without noise.
+        l2, l1: bounds on the norms of all noisy coordinates of one client.
     """
 
     dimension: int
@@ -58,36 +58,35 @@ class Grid:
 
     @property
     def coordinates(self) -> int:
-        """How many coordinates are noisy."""
+        """Number of noisy coordinates."""
         return self.dimension + self.auxiliaries * self.copies
 
     @property
     def length(self) -> int:
-        """How many coordinates there are."""
+        """Number of all coordinates."""
         return self.coordinates + int(self.counts)
 
     def rounded(self, vector: jax.Array, key: jax.Array) -> jax.Array:
-        """A vector `[dimension]` on the grid: int32, no longer than `norm` for certain.
+        """A vector `[dimension]` rounded to the grid: int32, with an L2 norm of certainly at most `norm`.
 
-        The promise rests on that norm, not on the key: whoever knows how numbers were rounded learns nothing by it.
-        Nor does it rest on what was done to the vector before: one that is not finite, or longer than a clip leaves
-        it, becomes zeros.
+        The promise rests on that norm, not on the key: it holds also for those who know how numbers were rounded. Nor does
+        it rest on earlier stages: a vector that is not finite, or longer than a clip would leave it, becomes zeros.
         """
         limit = _at_most(self.largest)
         exact = vector * np.float32(self.scale)
-        held = square(exact) <= np.float32(self.reach**2 / SLACK)  # not, where it is no number
+        held = square(exact) <= np.float32(self.reach**2 / SLACK)  # false for NaN
         exact = jnp.where(held, jnp.clip(exact, -limit, limit), 0.0)
-        short = exact.astype(jnp.int32)  # towards zero: never longer than what was clipped
+        short = exact.astype(jnp.int32)  # towards zero: never longer than the clipped vector
         if self.fine:
             return short
         low = jnp.floor(exact)
-        share = exact - low
+        fraction = exact - low
         bound = np.float32(self.norm**2 / SLACK)
 
         def again(state: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
             attempt, _, _ = state
             words = sixteen_bits(jax.random.fold_in(key, attempt), self.dimension)
-            drawn = low + (share * 65536.0 > words.astype(jnp.float32) + 0.5)
+            drawn = low + (fraction * 65536.0 > words.astype(jnp.float32) + 0.5)
             return attempt + 1, drawn, square(drawn) > bound
 
         first = again((jnp.int32(0), low, jnp.bool_(True)))
@@ -95,9 +94,9 @@ class Grid:
         return jnp.where(long, short, jnp.clip(drawn, -limit, limit).astype(jnp.int32))
 
     def rounded_auxiliaries(self, values: jax.Array, key: jax.Array) -> jax.Array:
-        """Auxiliary values `[1 + n]` in [-1, 1] on the grid, every copy rounded by itself: int32 `[auxiliaries * copies]`.
+        """Auxiliary values `[1 + n]` in [-1, 1] rounded to the grid: int32 `[auxiliaries * copies]`.
 
-        What is not finite becomes 0.
+        Every copy is rounded independently. A value that is not finite becomes 0.
         """
         kept = known(values[1:] if self.counts else values, 0.0)
         exact = jnp.clip(jnp.repeat(kept, self.copies), -1.0, 1.0) * np.float32(self.amplitude)
@@ -109,11 +108,13 @@ class Grid:
 
     @property
     def auxiliary_step(self) -> float:
-        """What one standard deviation of noise on a coordinate comes to in the sum of an auxiliary value within [-1, 1]."""
-        return 1.0 / (self.copies**0.5 * self.amplitude)  # the mean of the copies, each with noise of its own
+        """Standard deviation in the sum of an auxiliary value in [-1, 1] per standard deviation of noise on a coordinate."""
+        return 1.0 / (
+            self.copies**0.5 * self.amplitude
+        )  # the mean of the copies, which have independent noise
 
     def auxiliary_sums(self, total: jax.Array) -> jax.Array:
-        """Sums of the auxiliary values, the weight first (0 where clients are counted): float32 `[1 + n]`."""
+        """Sums of the auxiliary values, the weight first (0 if clients are counted): float32 `[1 + n]`."""
         noisy = total[self.dimension : self.coordinates].astype(jnp.float32)
         sums = noisy.reshape(self.auxiliaries, self.copies).sum(axis=1) / np.float32(
             self.copies * self.amplitude
@@ -128,33 +129,33 @@ def _at_most(value: int) -> np.float32:
 
 
 def fit(name: str, spec: MessageSpec, request: NoiseRequest, shares: int, auxiliary_share: float) -> Grid:
-    """The finest grid on which a noisy sum has room in the modulus.
+    """The finest grid on which a noisy sum fits the modulus.
 
     Args:
-        name: of the stage, for errors.
-        spec: what comes in; clipped, every auxiliary value bounded.
-        request: the noise, its multiplier known.
-        shares: of distributed noise; 0 otherwise.
-        auxiliary_share: of the auxiliary values in the guarantee.
+        name: name of the stage, for errors.
+        spec: the incoming messages: clipped, every auxiliary value bounded.
+        request: the noise, with its multiplier.
+        shares: number of shares of distributed noise; 0 otherwise.
+        auxiliary_share: share of the guarantee that auxiliary values take.
 
     Raises:
-        PlanError: there is none.
+        PlanError: no grid is fine enough and fits.
     """
     assert spec.l2 is not None
     assert request.multiplier is not None
     room = float((1 << (spec.sum_bits - 1)) - 1)
-    # More clients than are enough add more noise.
+    # More clients than needed add more noise.
     surplus = math.sqrt(max(1.0, spec.cohort / shares)) if shares else MIXED if request.bands else 1.0
     largest_sigma = LARGEST_SKELLAM_SIGMA / surplus if shares else LARGEST_SIGMA
 
     def grid(scale: float) -> Grid | None:
-        made = _grid(spec, scale, request.multiplier or 0.0, surplus, room, auxiliary_share)
-        if made is None:
+        candidate = _grid(spec, scale, request.multiplier or 0.0, surplus, room, auxiliary_share)
+        if candidate is None:
             return None
-        sigma = (request.multiplier or 0.0) * made.l2
-        return made if sigma <= largest_sigma else None
+        sigma = (request.multiplier or 0.0) * candidate.l2
+        return candidate if sigma <= largest_sigma else None
 
-    # Finer means larger numbers: the finest that fits lies between one that does and one that does not.
+    # A finer grid has larger integers: bisect between a grid that fits and one that does not.
     unit = 1.0 / spec.l2
     low, high = 0.0, 2.0
     if grid(unit * high) is None:
@@ -170,15 +171,15 @@ def fit(name: str, spec: MessageSpec, request: NoiseRequest, shares: int, auxili
     for _ in range(40):
         middle = (low + high) / 2
         low, high = (middle, high) if grid(unit * middle) is not None else (low, middle)
-    found = grid(unit * low)
-    assert found is not None
-    return found
+    finest = grid(unit * low)
+    assert finest is not None
+    return finest
 
 
 def _grid(
     spec: MessageSpec, scale: float, multiplier: float, surplus: float, room: float, auxiliary_share: float
 ) -> Grid | None:
-    """The grid of a scale; None if a sum on it might leave the modulus."""
+    """The grid with this scale; None if a sum on it might exceed the modulus."""
     clip = (spec.l2 or 0.0) * SLACK
     dimension, cohort = spec.dimension, spec.cohort
     fine = clip * scale >= FINE * math.sqrt(dimension)
@@ -193,16 +194,16 @@ def _grid(
     counts = spec.uniform and spec.public_count
     auxiliaries = len(spec.auxiliary) - counts
     # All auxiliary values together take their share of 1 / variance.
-    wanted = norm * math.sqrt(auxiliary_share / (1 - auxiliary_share) / max(1, auxiliaries))
-    l2 = math.hypot(norm, wanted * math.sqrt(auxiliaries))
+    target = norm * math.sqrt(auxiliary_share / (1 - auxiliary_share) / max(1, auxiliaries))
+    l2 = math.hypot(norm, target * math.sqrt(auxiliaries))
     noise = TAIL * multiplier * l2 * surplus
     if cohort * largest + noise > room or cohort > room:
         return None
     amplitude = math.floor((room - noise) / cohort)
     if amplitude < 1:
         return None
-    copies = max(1, math.ceil((wanted / amplitude) ** 2))
-    amplitude = max(1, min(amplitude, math.floor(wanted / math.sqrt(copies))))
+    copies = max(1, math.ceil((target / amplitude) ** 2))
+    amplitude = max(1, min(amplitude, math.floor(target / math.sqrt(copies))))
     if auxiliaries * copies > max(1024, dimension):
         return None
     l2 = math.hypot(norm, amplitude * math.sqrt(auxiliaries * copies))

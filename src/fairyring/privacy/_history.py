@@ -1,4 +1,4 @@
-"""What a ledger says: its entries, verified one by one, and the reservations they tell of. Nothing here knows a file."""
+"""The contents of a ledger: verified entries, and the reservations that follow from them. No files here."""
 
 import math
 from collections import Counter
@@ -39,10 +39,10 @@ F = TypeVar("F", bound=Facts)
 
 
 class History:
-    """The verified entries of one ledger, and what they come to.
+    """The verified entries of one ledger, and what follows from them.
 
     Args:
-        name: of the ledger, for errors.
+        name: name of the ledger, for errors.
     """
 
     def __init__(self, name: str) -> None:
@@ -56,22 +56,22 @@ class History:
 
     @property
     def promise(self) -> Promise:
-        """What is promised."""
+        """The ledger's promise."""
         if self._promise is None:
             raise self.damaged("no entries", "a promise and what was spent on it")
         return self._promise
 
     @property
     def head(self) -> Head:
-        """The last entry's."""
+        """The head: number and hash of the last entry."""
         return Head(len(self.entries) - 1, self.entries[-1].hash)
 
     def contains(self, head: Head) -> bool:
-        """Whether this is that ledger, and everything that was in it then still is, unchanged."""
+        """Whether this ledger extends the one that had this head, with all its entries unchanged."""
         return 0 <= head.number < len(self.entries) and self.entries[head.number].hash == head.hash
 
     def check(self, head: Head, whose: str) -> None:
-        """Raise `LedgerDamaged` unless this ledger `contains` a head that was seen before."""
+        """Raise `LedgerDamaged` unless this ledger `contains` a head noted earlier."""
         if self.contains(head):
             return
         if head.number >= len(self.entries):
@@ -84,14 +84,14 @@ class History:
         )
 
     def spent(self, upto: int | None = None) -> "Tally":
-        """What counts as spent, by all reservations or those numbered `upto` at most. Not to be changed."""
+        """What counts as spent by all reservations, or by those numbered at most `upto`. Do not modify it."""
         if upto is None:
             return self._spent
-        found = Tally()
+        tally = Tally()
         for one in self.reservations.values():
             if one.number <= upto and not one.cancelled:
-                found.add(one.round, one.release)
-        return found
+                tally.add(one.round, one.release)
+        return tally
 
     def of(self, round: int) -> list[Reservation]:
         """All reservations of a round, in order."""
@@ -102,7 +102,7 @@ class History:
         return (round, digest) in self._left
 
     def following(self, kind: str, round: int, facts: Facts, now: float) -> Entry:
-        """The entry that would come next."""
+        """The next entry, not yet added."""
         time, previous = now, NOTHING
         if self.entries:
             last = self.entries[-1]
@@ -117,7 +117,7 @@ class History:
         """Verify entries and add them.
 
         Raises:
-            LedgerDamaged: one is not what can come next; those before it are added.
+            LedgerDamaged: an entry cannot follow those before it; those before it are added.
         """
         for entry in entries:
             self._verify(entry)
@@ -125,12 +125,12 @@ class History:
             self.entries.append(entry)
 
     def damaged(self, given: str, expected: str) -> LedgerDamaged:
-        """The error of a ledger that is not what it was."""
+        """The error for a ledger that was changed."""
         return LedgerDamaged(
             self.name,
             given=given,
             expected=expected,
-            do="Release nothing on its word. Put the newest copy back, or begin a new run under a new promise.",
+            do="Release nothing on its account. Restore the newest copy, or start a new run under a new promise.",
         )
 
     def _verify(self, entry: Entry) -> None:
@@ -170,15 +170,13 @@ class History:
             self._change(entry, facts.reservation, digest=facts.digest)
             self._left.add((entry.round, facts.digest))
         else:
-            raise self.damaged(f"entry {entry.number} of kind {entry.kind!r}", "a kind there is")
+            raise self.damaged(f"entry {entry.number} of kind {entry.kind!r}", "a known kind")
 
     def _facts(self, entry: Entry, kind: type[F]) -> F:
         try:
             return read_json(entry.data, kind)
         except (NotJson, PlanError) as error:
-            raise self.damaged(
-                f"entry {entry.number} with facts that are none: {error}", "its facts"
-            ) from error
+            raise self.damaged(f"entry {entry.number} with malformed facts: {error}", "its facts") from error
 
     def _change(self, entry: Entry, number: int, **changes: object) -> None:
         before = self.reservations.get(number)
@@ -192,9 +190,9 @@ class History:
 
 
 class Tally:
-    """What counts: how many rounds released what, and how far apart the first and the last of them are.
+    """What counts as spent: how many rounds released what, and the span from the first to the last of them.
 
-    A round counts with all that left it: whoever is in it is in each of its releases.
+    A round counts with all its releases: a device in the round is in each of them.
     """
 
     def __init__(self) -> None:
@@ -203,12 +201,12 @@ class Tally:
 
     @property
     def rounds(self) -> int:
-        """Rounds from the first to the last that released something, both counted, with those between."""
+        """Number of rounds from the first to the last that released something, inclusive."""
         return max(self._of) - min(self._of) + 1 if self._of else 0
 
     @contextmanager
     def changed(self, round: int, old: Release | None, new: Release) -> Iterator[None]:
-        """For as long as it lasts, with `new` in a round, in place of `old` where that is given."""
+        """Context in which a round also has the release `new`, in place of `old` if that is given."""
         before = list(self._of.get(round, []))
         after = [*before, new]
         if old is not None:
@@ -220,11 +218,11 @@ class Tally:
             self._put(round, before)
 
     def add(self, round: int, release: Release) -> None:
-        """One release more of a round."""
+        """Add a release of a round."""
         self._put(round, [*self._of.get(round, []), release])
 
     def take(self, round: int, release: Release) -> None:
-        """One release less, of those there are."""
+        """Remove a release of a round."""
         left = list(self._of[round])
         left.remove(release)
         self._put(round, left)

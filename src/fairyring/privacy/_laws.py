@@ -1,7 +1,7 @@
-"""The laws of integer noise: their probabilities as whole numbers, to far more digits than a float has.
+"""The distributions of integer noise: probabilities as integers, with far more digits than a float has.
 
-Only integers and `decimal` are used, whose results are defined to the last digit. So the tables made of these
-numbers, and with them the noise of a key, are the same on every machine.
+Only integers and `decimal` are used, whose results are defined to the last digit. So the tables made from these numbers,
+and with them the noise of a key, are the same on every machine.
 """
 
 import math
@@ -15,10 +15,10 @@ import numpy as np
 
 FRACTION = 256
 ONE = 1 << FRACTION
-# What is less likely than 2^-120 times zero is left out: from 12.9 standard deviations on for the Gaussians,
-# later for Skellam. All of it together has a mass below 2^-118.
+# Numbers less likely than 2^-120 times zero are left out: beyond 12.9 standard deviations for the Gaussians, further
+# out for Skellam. Their total mass is below 2^-118.
 CUT = 120
-# Terms of a series below this no longer matter to a table of 128 bits.
+# Terms of a series below this do not matter to a table of 128 bits.
 _NEGLIGIBLE = ONE >> 160
 _DECIMAL = Context(prec=100)
 
@@ -41,26 +41,26 @@ class DiscreteGaussian:
         """Weights of 0, stride, 2 stride, ...: falling, the last one below `2^-CUT` times the first."""
         ratio = fixed_exp(self._exponent(stride))
         growth = ratio * ratio >> FRACTION
-        weight, found = ONE, [ONE]
+        weight, weights = ONE, [ONE]
         while weight >= ONE >> CUT:
             weight = weight * ratio >> FRACTION
             ratio = ratio * growth >> FRACTION
-            found.append(weight)
-        return found
+            weights.append(weight)
+        return weights
 
     def weight(self, k: int) -> int:
-        """The weight of one whole number, on the scale of `profile`."""
+        """The weight of one integer, on the scale of `profile`."""
         return fixed_exp(self._exponent(k))
 
     def ratio(self) -> Ratio:
-        """A function of whole numbers `k` and `inner`: weight of the one over weight of the other, as floats.
+        """A function of integers `k` and `inner`: the ratio of their weights, as floats.
 
-        Its relative error is below 2^-44 where `|inner| <= |k|` and both are within the profile.
+        Its relative error is below 2^-44 if `|inner| <= |k|` and both are within the profile.
         """
         scale = -0.5 / self.sigma**2
 
         def ratio(k: np.ndarray, inner: np.ndarray) -> np.ndarray:
-            # The difference of squares is exact in integers: of floats it would lose what it is about.
+            # The difference of squares is exact in integers; in floats it would cancel.
             return np.exp((k * k - inner * inner) * scale)
 
         return ratio
@@ -73,9 +73,8 @@ class DiscreteGaussian:
 class RoundedGaussian:
     """`P(k) = Phi((k + 1/2) / sigma) - Phi((k - 1/2) / sigma)`.
 
-    With `x = k / sigma` and `h = 1 / (2 sigma)` it is `exp(-x^2/2)` times the mean of `exp(x t - t^2/2)` over
-    t from -h to h, and that is the sum over even n of `He_n(x) h^n / (n! (n + 1))`, He_n the Hermite
-    polynomials.
+    With `x = k / sigma` and `h = 1 / (2 sigma)`, this is `exp(-x^2/2)` times the mean of `exp(x t - t^2/2)` over t in
+    `[-h, h]`. That mean is the sum over even n of `He_n(x) h^n / (n! (n + 1))`, with Hermite polynomials `He_n`.
     """
 
     sigma: float
@@ -83,22 +82,22 @@ class RoundedGaussian:
     def profile(self, stride: int) -> list[int]:
         """Weights of 0, stride, 2 stride, ...: falling, the last one below `2^-CUT` times the first."""
         square = self._square()
-        found: list[int] = []
+        weights: list[int] = []
         for place, weight in enumerate(DiscreteGaussian(self.sigma).profile(stride)):
-            found.append(weight * _spread(place * stride, square) >> FRACTION)
-        # A cell reaches half a number towards zero, so its mass falls later than the density at its middle.
-        for place in count(len(found)):
-            if found[-1] < found[0] >> CUT:
-                return found
-            found.append(self.weight(place * stride))
+            weights.append(weight * _spread(place * stride, square) >> FRACTION)
+        # A cell extends half a step towards zero, so its mass falls later than the density at its middle.
+        for place in count(len(weights)):
+            if weights[-1] < weights[0] >> CUT:
+                return weights
+            weights.append(self.weight(place * stride))
         raise AssertionError  # pragma: no cover
 
     def weight(self, k: int) -> int:
-        """The weight of one whole number, on the scale of `profile`."""
+        """The weight of one integer, on the scale of `profile`."""
         return DiscreteGaussian(self.sigma).weight(k) * _spread(abs(k), self._square()) >> FRACTION
 
     def ratio(self) -> Ratio:
-        """As `DiscreteGaussian.ratio`; for sigma from 500 on: what the series leaves out is below 2^-49."""
+        """As `DiscreteGaussian.ratio`, for sigma of at least 500: the omitted terms are below 2^-49."""
         density, sigma = DiscreteGaussian(self.sigma).ratio(), self.sigma
         square = 0.25 / sigma**2
 
@@ -118,7 +117,7 @@ class RoundedGaussian:
 
 
 def _spread(k: int, square: int) -> int:
-    """The series of `RoundedGaussian` at `k` from 0 on, in units of `1 / ONE`."""
+    """The series of `RoundedGaussian` at `k >= 0`, in units of `1 / ONE`."""
     slope = 2 * k * square
     before, term, total = ONE, slope, ONE
     for n in count(2):
@@ -126,7 +125,7 @@ def _spread(k: int, square: int) -> int:
         before, term = term, ((slope * term - square * before) >> FRACTION) // n
         if n % 2 == 0:
             total += term // (n + 1)
-        # From here on every term is less than half of the larger of the two before.
+        # From here on, every term is less than half of the larger of the two before it.
         if abs(term) + abs(before) < _NEGLIGIBLE and 2 * (slope + square) < n * ONE:
             return total
     raise AssertionError  # pragma: no cover
@@ -134,11 +133,10 @@ def _spread(k: int, square: int) -> int:
 
 @dataclass(frozen=True)
 class Skellam:
-    """The difference of two Poissons of mean `variance / 2` each (Agarwal, Kairouz, Liu 2021, definition 2).
+    """The difference of two Poisson variables of mean `variance / 2` each (Agarwal, Kairouz, Liu 2021, definition 2).
 
-    `P(k) = exp(-variance) I_k(variance)`, I_k of Bessel. The I_k come from their recurrence downwards
-    (Miller), which damps whatever it is started with: from 16 standard deviations and 80 on, where the weight
-    is below 2^-170.
+    `P(k) = exp(-variance) I_k(variance)` with modified Bessel functions `I_k`, computed by Miller's downward recurrence. It
+    damps the arbitrary start, which is at 16 standard deviations plus 80, where the weight is below 2^-170.
     """
 
     variance: float
@@ -155,7 +153,7 @@ class Skellam:
         return weights[: 1 + next(place for place, weight in enumerate(weights) if weight < floor)]
 
     def weight(self, k: int) -> int:
-        """The weight of one whole number, on the scale of `profile`."""
+        """The weight of one integer, on the scale of `profile`."""
         return self._weights()[abs(k)]
 
     def ratio(self) -> Ratio:
@@ -166,14 +164,14 @@ class Skellam:
 
     def _weights(self) -> list[int]:
         exact = Fraction(self.variance)
-        above, here = 0, ONE
-        found: list[int] = []
+        above, current = 0, ONE
+        weights: list[int] = []
         for k in range(80 + math.ceil(16 * self.sigma), 0, -1):
-            found.append(here)
-            above, here = here, above + 2 * k * exact.denominator * here // exact.numerator
-        found.append(here)
-        found.reverse()
-        return found
+            weights.append(current)
+            above, current = current, above + 2 * k * exact.denominator * current // exact.numerator
+        weights.append(current)
+        weights.reverse()
+        return weights
 
 
 Law = DiscreteGaussian | RoundedGaussian | Skellam

@@ -1,6 +1,6 @@
-"""Where a ledger is kept: an SQLite file, and small files beside it and elsewhere that name its last entry.
+"""Storage of a ledger: an SQLite file, and small files, next to it and elsewhere, that name its last entry.
 
-All are their owner's alone: a ledger tells when a round had a sum, and of how many.
+Only their owner can read them: a ledger shows which rounds had a sum, and of how many clients.
 """
 
 import os
@@ -33,10 +33,10 @@ class LedgerFile:
     """The SQLite file of a ledger, or the same in memory.
 
     Args:
-        path: of the file; in memory without one.
-        history: what has been read of it, which grows with `follow`.
-        durable: whether a commit outlasts a power cut.
-        writable: whether it may be made and written.
+        path: path of the file; None for a ledger in memory.
+        history: the entries read so far; `follow` adds to it.
+        durable: whether a commit survives a power cut.
+        writable: whether the file may be created and written.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class LedgerFile:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """A transaction in which nobody else writes; what is written in it is kept whole or not at all."""
+        """A transaction in which nobody else writes: either everything in it is stored, or nothing."""
         with self._errors():
             self._database.execute("BEGIN IMMEDIATE")
             try:
@@ -66,35 +66,35 @@ class LedgerFile:
                 yield
                 self._database.execute("COMMIT")
             except BaseException:
-                # Where COMMIT itself failed, SQLite may have rolled back already.
+                # If COMMIT itself failed, SQLite may already have rolled back.
                 if self._database.in_transaction:
                     self._database.execute("ROLLBACK")
                 raise
 
     def create(self) -> None:
-        """Make the table, in a transaction, if there is none."""
+        """Create the table if it does not exist; call this in a transaction."""
         if not self._schema():
             self._database.execute(_TABLE)
 
     def append(self, entry: Entry) -> None:
-        """Write an entry, in a transaction."""
+        """Write an entry; call this in a transaction."""
         values = [getattr(entry, name) for name in _FIELDS]
         self._database.execute("INSERT INTO ledger VALUES (?, ?, ?, ?, ?, ?, ?)", values)
 
     def follow(self) -> None:
-        """Read and verify what came since; the last entry known must still be there.
+        """Read and verify entries written since the last call; the last known entry must still be there.
 
         Raises:
-            LedgerDamaged: the chain is broken, or is not the one that was read before.
+            LedgerDamaged: the chain is broken, or is not the one read before.
         """
         with self._errors():
             known = len(self._history.entries)
             query = "SELECT number, kind, round, time, data, previous, hash FROM ledger WHERE number >= ? ORDER BY number"
-            found = self._rows(query, known - 1) if self._schema() else []
+            rows = self._rows(query, known - 1) if self._schema() else []
         try:
-            entries = [msgspec.convert(dict(zip(_FIELDS, row, strict=True)), Entry) for row in found]
+            entries = [msgspec.convert(dict(zip(_FIELDS, row, strict=True)), Entry) for row in rows]
         except msgspec.ValidationError as error:
-            raise self._history.damaged(f"a row that is no entry: {error}", "entries") from error
+            raise self._history.damaged(f"a row that is not an entry: {error}", "entries") from error
         if known and (not entries or entries[0] != self._history.entries[-1]):
             raise self._history.damaged(
                 f"no entry {known - 1} as it was before: it was put back to an older copy, or changed",
@@ -108,18 +108,18 @@ class LedgerFile:
             self._database.close()
 
     def _schema(self) -> bool:
-        """Whether the table is there. A trigger or a view beside it would mean that somebody else decides what is."""
+        """Whether the table exists. Anything else, such as a trigger or a view, could change what it contains."""
         query = "SELECT sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'"
-        found = [row[0] for row in self._rows(query)]
-        if found and found != [_TABLE]:
+        tables = [row[0] for row in self._rows(query)]
+        if tables and tables != [_TABLE]:
             raise self._history.damaged("a database with something else in it", "a ledger")
-        return bool(found)
+        return bool(tables)
 
     def _rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         try:
             return self._database.execute(query, values).fetchall()
         except UnicodeDecodeError as error:
-            raise self._history.damaged("text that is none", "a ledger") from error
+            raise self._history.damaged("malformed text", "a ledger") from error
 
     def _configure(self, durable: bool) -> None:
         until = time.monotonic() + PATIENCE
@@ -128,7 +128,7 @@ class LedgerFile:
                 self._database.execute("PRAGMA journal_mode=WAL")
                 break
             except sqlite3.OperationalError as error:
-                # SQLite does not itself wait for others that do the same at this moment.
+                # SQLite does not wait for other processes that do the same at this moment.
                 if not busy(error) or time.monotonic() > until:
                     raise
                 time.sleep(0.01)
@@ -138,17 +138,17 @@ class LedgerFile:
         if self.path is None:
             return None
         try:
-            found = os.stat(self.path)
+            status = os.stat(self.path)
         except OSError:
             return (0, 0)
-        return (found.st_dev, found.st_ino)
+        return (status.st_dev, status.st_ino)
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
         try:
             yield
         except sqlite3.ProgrammingError:
-            raise  # a closed ledger, or one of another thread: nothing is wrong with the file
+            raise  # a closed ledger, or one of another thread: the file is fine
         except sqlite3.Error as error:
             if not unavailable(error):
                 raise self._history.damaged(f"{error}", "a ledger") from error
@@ -156,21 +156,21 @@ class LedgerFile:
                 self._history.name,
                 given=f"{error}",
                 expected="a file that can be read and written, and that no process holds for long",
-                do="Free space, mend its permissions or end the other process; what was reserved before counts as spent.",
+                do="Free some space, fix its permissions or end the other process; what was reserved before counts as spent.",
             ) from error
 
 
 class HeadFile:
-    """A file that names the last entry of a ledger, so that an older copy of it is known as one."""
+    """A file that names the last entry of a ledger, so that an older copy is recognised."""
 
     def __init__(self, path: Path, history: History, *, durable: bool) -> None:
         self.path, self._history, self._durable = path, history, durable
 
     def read(self) -> Head | None:
-        """The head in it; None without a file.
+        """The head in the file; None if there is no file.
 
         Raises:
-            LedgerDamaged: there is something else in it.
+            LedgerDamaged: the file contains something else.
             StorageError: it cannot be read.
         """
         try:
@@ -183,7 +183,7 @@ class HeadFile:
             raise self._unreachable(error) from error
 
     def write(self, head: Head) -> None:
-        """Put a head there, whole or not at all. To be called by one process at a time.
+        """Write a head, atomically. Call this from one process at a time.
 
         Raises:
             StorageError: it cannot be written.
@@ -192,15 +192,15 @@ class HeadFile:
         if self._durable:
             replace_file(self.path, content, mode=OWNER)
             return
-        beside = self.path.with_name(self.path.name + ".part")
+        temporary = self.path.with_name(self.path.name + ".part")
         try:
-            beside.unlink(missing_ok=True)  # one left behind may be open to others
-            with open(beside, "wb", opener=partial(os.open, mode=OWNER)) as file:
+            temporary.unlink(missing_ok=True)  # a leftover file may be readable by others
+            with open(temporary, "wb", opener=partial(os.open, mode=OWNER)) as file:
                 file.write(content)
-            os.replace(beside, self.path)
+            os.replace(temporary, self.path)
         except OSError as error:
             with suppress(OSError):
-                beside.unlink()
+                temporary.unlink()
             raise self._unreachable(error) from error
 
     def _unreachable(self, error: OSError) -> StorageError:
@@ -208,24 +208,24 @@ class HeadFile:
             str(self.path),
             given=f"{error.strerror or error}",
             expected="a file that can be read and replaced",
-            do="Free space or mend its permissions; what was reserved before counts as spent.",
+            do="Free some space or fix its permissions; what was reserved before counts as spent.",
         )
 
 
 def head_files(path: Path | None, witness: Path | None, history: History, durable: bool) -> list[HeadFile]:
-    """Those of the ledger at `path`: the one beside it, and the witness."""
+    """The head files of the ledger at `path`: the one next to it, and the witness."""
     paths = [] if path is None else [path.with_suffix(".head")]
     paths += [] if witness is None else [witness]
     return [HeadFile(one, history, durable=durable) for one in paths]
 
 
 def check_heads(history: History, heads: list[tuple[HeadFile, Head | None]], anchor: Head | None) -> None:
-    """Raise `LedgerDamaged` unless a ledger holds what every head names.
+    """Raise `LedgerDamaged` unless a ledger contains the entry that every head names.
 
     Args:
-        history: all of the ledger.
-        heads: files, and what was in them before `history` was read.
-        anchor: a head known from elsewhere, with which files may be missing.
+        history: the complete ledger.
+        heads: head files, and what they contained before `history` was read.
+        anchor: a head known from elsewhere; with it, head files may be missing.
     """
     if anchor is not None:
         history.check(anchor, "a head noted before")
@@ -233,7 +233,7 @@ def check_heads(history: History, heads: list[tuple[HeadFile, Head | None]], anc
         if head is not None:
             history.check(head, str(file.path))
         elif len(history.entries) > 1 and anchor is None:
-            # The first entry alone spends nothing, and a crash may have come before its head was written.
+            # The first entry alone spends nothing, and a crash may have happened before its head was written.
             raise history.damaged(
                 f"{len(history.entries)} entries and no {file.path}",
                 "the head that is written after each entry, or another one noted elsewhere (anchor=)",
@@ -244,7 +244,7 @@ def _connect(path: Path | None, writable: bool) -> sqlite3.Connection:
     if path is None:
         return sqlite3.connect(":memory:", isolation_level=None)
     if writable:
-        # SQLite gives the files beside it the mode of this one. What cannot be made it says itself.
+        # SQLite gives its auxiliary files the mode of this one. It reports itself if a file cannot be created.
         with suppress(OSError):
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, OWNER))
         return sqlite3.connect(path, timeout=PATIENCE, isolation_level=None)
@@ -253,7 +253,7 @@ def _connect(path: Path | None, writable: bool) -> sqlite3.Connection:
             str(path),
             given="no such file",
             expected="a ledger",
-            do="Check the path; a run without differential privacy keeps none.",
+            do="Check the path; a run without differential privacy has no ledger.",
         )
     address = f"{path.resolve().as_uri()}?mode=ro"
     database = sqlite3.connect(address, uri=True, timeout=PATIENCE, isolation_level=None)
@@ -263,6 +263,6 @@ def _connect(path: Path | None, writable: bool) -> sqlite3.Connection:
         database.close()
         if not unwritable(error) or path.with_name(f"{path.name}-wal").exists():
             raise
-        # In a folder that cannot be written SQLite finds no place for the index of its log; here it has no log either.
+        # In a read-only folder SQLite cannot create the index of its log; a ledger there has no log either.
         return sqlite3.connect(f"{address}&immutable=1", uri=True, isolation_level=None)
     return database

@@ -1,4 +1,4 @@
-"""Gradient matching: an example sought whose gradient points where the observed one does."""
+"""Gradient matching: searching for an example whose gradient has the direction of the observed one."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -10,7 +10,7 @@ import numpy as np
 from fairyring.core.errors import PlanError
 
 GradientOf = Callable[[jax.Array, jax.Array], jax.Array]
-"""A traceable function of one example `[*shape]` and its soft label `[classes]` to the flat gradient `[d]`."""
+"""A traceable function from one example `[*shape]` and its soft label `[classes]` to the flat gradient `[d]`."""
 
 
 def match_gradient(
@@ -26,7 +26,7 @@ def match_gradient(
     rate: float = 0.05,
     smoothness: float = 1e-3,
 ) -> np.ndarray:
-    """The best of `match_gradients`, which see: float32 `[*shape]`, within [0, 1]."""
+    """The best example of `match_gradients`: float32 `[*shape]`, within [0, 1]."""
     images, _ = match_gradients(
         gradient_of,
         observed,
@@ -55,33 +55,33 @@ def match_gradients(
     rate: float = 0.05,
     smoothness: float = 1e-3,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Examples whose gradients have the direction of the observed one, one a start.
+    """Examples whose gradients have nearly the direction of the observed one, one for each random start.
 
     Minimises `1 - cos(gradient_of(x, y), observed) + smoothness * TV(x)` (Geiping et al. 2020, equation 4) by Adam on
     the signs of the gradient, `x` kept in the box, from several random starts. TV is
-    the mean absolute difference of neighbouring pixels over the first two axes; examples of one axis have none. A
-    label that is not given is sought along with the example, as in Zhu et al. 2019.
+    the mean absolute difference of neighbouring pixels over the first two axes; examples with one axis have none. A
+    label that is not given is optimised together with the example, as in Zhu et al. 2019.
 
     Args:
-        gradient_of: the loss's gradient at the model that everybody knows. Pass the same function again for another
-            target, and nothing is compiled a second time.
-        observed: the gradient, of any length; of one SGD step the negative change. `[d]`.
-        shape: of the example, `[height, width]` or with channels, or any other.
-        classes: how many.
-        key: typed key of the starts.
-        label: the class, if it is known; see `infer_label`.
-        steps: of Adam, a start.
-        restarts: how many starts, one after another.
-        rate: of Adam at first; it falls to nothing along a cosine.
+        gradient_of: the loss's gradient at the public model. If the same function is passed for another target, nothing is
+            compiled again.
+        observed: the gradient `[d]`, up to a positive factor; for one SGD step, the negative change.
+        shape: shape of the example: `[height, width]`, with channels, or any other.
+        classes: number of classes.
+        key: typed key for the random starts.
+        label: the class if it is known; see `infer_label`.
+        steps: steps of Adam per start.
+        restarts: number of random starts.
+        rate: initial rate of Adam; it falls to zero along a cosine.
         smoothness: weight of TV.
 
     Returns:
-        The examples, float32 `[restarts, *shape]` within [0, 1], and what each came to, `[restarts]`: the best first,
-        by what is minimised, for an attacker knows nothing else of them.
+        The examples, float32 `[restarts, *shape]` within [0, 1], and their losses, `[restarts]`: the lowest loss
+        first, since an attacker knows nothing else about them.
 
     Raises:
         PlanError: the observed gradient is zero or not finite, or is not as long as that of `gradient_of`; or the
-            label is none of the classes.
+            label is not one of the classes.
     """
     shape = tuple(int(n) for n in shape)
     target = np.asarray(observed, np.float32).reshape(-1)
@@ -91,7 +91,7 @@ def match_gradients(
             "observed gradient",
             given=f"one of length {length:g}",
             expected="a finite one, and not zero",
-            do="A zero or broken update tells nothing of its data: there is nothing to match.",
+            do="A zero or broken update reveals nothing about its data: there is nothing to match.",
         )
     example = jax.ShapeDtypeStruct(shape, jnp.float32)
     size = jax.eval_shape(gradient_of, example, jax.ShapeDtypeStruct((classes,), jnp.float32)).size
@@ -104,7 +104,7 @@ def match_gradients(
         )
     if label is not None and not 0 <= label < classes:
         raise PlanError(
-            "label", given=label, expected=f"0 to {classes - 1}", do="Pass None for one that is not known."
+            "label", given=label, expected=f"0 to {classes - 1}", do="Pass None for an unknown label."
         )
     known = jnp.int32(-1 if label is None else label)
     keys = jax.random.split(key, restarts)
@@ -133,33 +133,33 @@ def _descend(
     rate, smoothness = settings
     adam = optax.scale_by_adam()
 
-    def loss(sought: tuple[jax.Array, jax.Array]) -> jax.Array:
-        x, logits = sought
+    def loss(variables: tuple[jax.Array, jax.Array]) -> jax.Array:
+        x, logits = variables
         soft = jnp.where(label >= 0, jax.nn.one_hot(label, classes), jax.nn.softmax(logits))
         gradient = gradient_of(x, soft).reshape(-1)
-        # Where the gradient vanishes its length has none: the square root is kept away from zero.
+        # The norm has no gradient at zero: keep the square root away from it.
         cosine = jnp.vdot(gradient, unit) / jnp.sqrt(jnp.vdot(gradient, gradient) + 1e-24)
         return 1.0 - cosine + smoothness * _variation(x)
 
     def start(key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        sought = (jax.random.uniform(key, shape), jnp.zeros((classes,)))
+        variables = (jax.random.uniform(key, shape), jnp.zeros((classes,)))
 
         def step(carry, index: jax.Array):
-            sought, state = carry
-            by_x, by_logits = jax.grad(loss)(sought)
+            variables, state = carry
+            by_x, by_logits = jax.grad(loss)(variables)
             moves, state = adam.update((jnp.sign(by_x), by_logits), state)
             now = rate * 0.5 * (1.0 + jnp.cos(jnp.pi * index / steps))
-            x, logits = jax.tree.map(lambda value, move: value - now * move, sought, moves)
+            x, logits = jax.tree.map(lambda value, move: value - now * move, variables, moves)
             return ((jnp.clip(x, 0.0, 1.0), logits), state), None
 
-        (sought, _), _ = jax.lax.scan(step, (sought, adam.init(sought)), jnp.arange(steps))
-        return sought[0], loss(sought)
+        (variables, _), _ = jax.lax.scan(step, (variables, adam.init(variables)), jnp.arange(steps))
+        return variables[0], loss(variables)
 
     return jax.lax.map(start, keys)
 
 
 def _variation(x: jax.Array) -> jax.Array:
-    """Mean absolute difference of neighbours along the first two axes; 0 if there is but one."""
+    """Mean absolute difference of neighbours along the first two axes; 0 if there is only one axis."""
     if x.ndim < 2:
         return jnp.float32(0.0)
     return jnp.abs(jnp.diff(x, axis=0)).mean() + jnp.abs(jnp.diff(x, axis=1)).mean()

@@ -1,6 +1,6 @@
 """Tests of numbers that should be independent and standard normal: `[T, d]`, of T rounds and d coordinates.
 
-Every test gives one probability, already multiplied by how many comparisons it makes (Bonferroni).
+Every test gives one probability, already multiplied by the number of its comparisons (Bonferroni).
 """
 
 import math
@@ -13,13 +13,15 @@ from fairyring.privacy._rows import Rows
 _CHUNK = 1 << 13
 _BINS = 32
 _TAILS = (3.0, 4.0, 5.0)
-MODULUS = 16  # the low bits of noise that are looked at
-_IN_LINE = 1 << 16  # coordinates whose order is looked at
-_PAIRS = 1 << 26  # numbers in all pairs of rounds that are compared at every shift; beyond, neighbours only
+MODULUS = 16  # the low bits of the noise that are tested
+_IN_LINE = 1 << 16  # coordinates whose order is tested
+_PAIRS = (
+    1 << 26
+)  # up to so many numbers in all pairs of rounds, all pairs are compared at every shift; above, only neighbours
 
 
 class Measured(NamedTuple):
-    """One test: its name, what was measured, how likely that is, and what to say of it if it is too unlikely."""
+    """One test: its name, what was measured, its probability, and what to report if that is too small."""
 
     name: str
     statistic: float
@@ -28,16 +30,16 @@ class Measured(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """All that the tests need of the numbers.
+    """The statistics of the numbers that the tests need.
 
     Attributes:
-        squares, sums: by coordinate, over rounds: `[d]`.
-        of_rounds: squares by round: `[T]`.
-        gram: products of rounds: `[T, T]`.
-        neighbours: sum of the products of adjacent coordinates, and of how many.
-        bins: how many numbers are in each of 32 equally likely bins.
-        tails: how many are further from 0 than each of `_TAILS`.
-        head: the first coordinates in their order, float32 `[T, <= 2^16]`.
+        squares, sums: sums over rounds of squares and of numbers, by coordinate: `[d]`.
+        of_rounds: sums of squares by round: `[T]`.
+        gram: inner products of rounds: `[T, T]`.
+        neighbours: sum of the products of adjacent coordinates, and the number of products.
+        bins: counts of numbers in each of 32 equally likely bins.
+        tails: counts of numbers further from 0 than each of `_TAILS`.
+        head: the first coordinates in order, float32 `[T, <= 2^16]`.
     """
 
     squares: np.ndarray
@@ -61,7 +63,7 @@ class Summary(NamedTuple):
 
 
 def summarise(rows: Rows, mixing: np.ndarray | None) -> Summary:
-    """Go over all numbers once; `mixing` `[T, T]` is applied to them first."""
+    """The summary, in one pass over all numbers; `mixing` `[T, T]` is applied to them first."""
     from scipy.special import ndtri
 
     edges = ndtri(np.arange(1, _BINS) / _BINS)
@@ -94,25 +96,25 @@ def summarise(rows: Rows, mixing: np.ndarray | None) -> Summary:
     )
 
 
-def variances(found: Summary, parts: dict[str, slice], rounds: list[int]) -> list[Measured]:
-    """Too little noise or too much: in all, in a part, in a round, in a coordinate."""
-    total, times = float(found.of_rounds.sum()), found.rounds
-    overall = _chi_square(np.array([total]), found.numbers)[0]
+def variances(summary: Summary, parts: dict[str, slice], rounds: list[int]) -> list[Measured]:
+    """Tests for too little or too much noise: overall, in a part, in a round, in a coordinate."""
+    total, times = float(summary.of_rounds.sum()), summary.rounds
+    overall = _chi_square(np.array([total]), summary.numbers)[0]
     names = list(parts)
-    of_parts = np.array([float(found.squares[part].sum()) for part in parts.values()])
+    of_parts = np.array([float(summary.squares[part].sum()) for part in parts.values()])
     sizes = np.array([times * (part.stop - part.start) for part in parts.values()])
     likely = _chi_square(of_parts, sizes)
     worst = int(np.argmin(likely))
-    dimension = len(found.squares)
-    by_round = _chi_square(found.of_rounds, dimension)
+    dimension = len(summary.squares)
+    by_round = _chi_square(summary.of_rounds, dimension)
     odd = int(np.argmin(by_round))
-    by_coordinate = _chi_square(found.squares, times)
+    by_coordinate = _chi_square(summary.squares, times)
     at = int(np.argmin(by_coordinate))
     deviation = [
-        math.sqrt(total / found.numbers),
+        math.sqrt(total / summary.numbers),
         math.sqrt(of_parts[worst] / sizes[worst]),
-        math.sqrt(found.of_rounds[odd] / dimension),
-        math.sqrt(found.squares[at] / times),
+        math.sqrt(summary.of_rounds[odd] / dimension),
+        math.sqrt(summary.squares[at] / times),
     ]
     claimed = "times the standard deviation that is claimed"
     return [
@@ -139,7 +141,7 @@ def variances(found: Summary, parts: dict[str, slice], rounds: list[int]) -> lis
 
 
 def silence(zeros: int, expected: float, numbers: int) -> Measured:
-    """Coordinates with no noise at all, more of them than chance leaves without."""
+    """A test for more numbers without noise than chance explains."""
     from scipy.special import bdtrc
 
     p = float(bdtrc(zeros - 1, numbers, expected / numbers)) if zeros else 1.0
@@ -151,19 +153,19 @@ def silence(zeros: int, expected: float, numbers: int) -> Measured:
     )
 
 
-def means(found: Summary, parts: dict[str, slice]) -> list[Measured]:
-    """Noise around 0: in all, in a part, in a coordinate."""
-    times, dimension = found.rounds, len(found.sums)
-    in_all = float(found.sums.sum()) / math.sqrt(found.numbers)
+def means(summary: Summary, parts: dict[str, slice]) -> list[Measured]:
+    """Tests for noise whose mean is not 0: overall, in a part, in a coordinate."""
+    times, dimension = summary.rounds, len(summary.sums)
+    in_all = float(summary.sums.sum()) / math.sqrt(summary.numbers)
     names = list(parts)
     of_parts = np.array(
         [
-            float(found.sums[part].sum()) / math.sqrt(times * max(1, part.stop - part.start))
+            float(summary.sums[part].sum()) / math.sqrt(times * max(1, part.stop - part.start))
             for part in parts.values()
         ]
     )
     worst = int(np.argmax(np.abs(of_parts)))
-    of_each = found.sums / math.sqrt(times)
+    of_each = summary.sums / math.sqrt(times)
     at = int(np.argmax(np.abs(of_each)))
     return [
         Measured(
@@ -182,7 +184,7 @@ def means(found: Summary, parts: dict[str, slice]) -> list[Measured]:
 
 
 def following(cosines: list[float], dimension: int) -> Measured:
-    """Noise that has something of the true sum in it."""
+    """A test for noise that is correlated with the true sum."""
     worst = max(cosines, key=abs)
     return Measured(
         "noise apart from the sum",
@@ -192,24 +194,24 @@ def following(cosines: list[float], dimension: int) -> Measured:
     )
 
 
-def repeats(found: Summary, rounds: list[int]) -> list[Measured]:
-    """Noise that comes again: in another round, in the next coordinate, or at any shift."""
-    product, pairs = found.neighbours
-    dimension, times = len(found.squares), found.rounds
-    along = product / max(1e-300, float(found.of_rounds.sum()))
+def repeats(summary: Summary, rounds: list[int]) -> list[Measured]:
+    """Tests for repeated noise: in another round, in the next coordinate, or at any shift."""
+    product, pairs = summary.neighbours
+    dimension, times = len(summary.squares), summary.rounds
+    along = product / max(1e-300, float(summary.of_rounds.sum()))
     results = []
     if pairs:
         results.append(
             Measured(
                 "neighbouring coordinates",
                 along,
-                _bonferroni(_autocorrelated(along, found.numbers), 1),
+                _bonferroni(_autocorrelated(along, summary.numbers), 1),
                 f"Neighbouring coordinates have noise in common: correlation {along:.3g}.",
             )
         )
     if times > 1:
-        lengths = np.sqrt(found.of_rounds)
-        cosines = found.gram / np.maximum(np.outer(lengths, lengths), 1e-300)
+        lengths = np.sqrt(summary.of_rounds)
+        cosines = summary.gram / np.maximum(np.outer(lengths, lengths), 1e-300)
         i, j = np.triu_indices(times, 1)
         worst = int(np.argmax(np.abs(cosines[i, j])))
         cosine = float(cosines[i[worst], j[worst]])
@@ -221,36 +223,36 @@ def repeats(found: Summary, rounds: list[int]) -> list[Measured]:
                 f"Rounds {rounds[i[worst]]} and {rounds[j[worst]]} have noise in common: correlation {cosine:.3g}.",
             )
         )
-        results.append(_apart(found, rounds))
-    results.append(_shifted(found, rounds))
+        results.append(_apart(summary, rounds))
+    results.append(_shifted(summary, rounds))
     return results
 
 
-def _apart(found: Summary, rounds: list[int]) -> Measured:
-    """Correlation of rounds so many apart, over all such pairs: weaker, but everywhere."""
+def _apart(summary: Summary, rounds: list[int]) -> Measured:
+    """A test for correlation of rounds at a fixed distance, over all such pairs: it finds weaker correlation."""
     number = np.asarray(rounds)
     i, j = np.triu_indices(len(number), 1)
     apart = number[j] - number[i]
-    # Of every coordinate the rounds so many apart lie along paths: the bound of the autocorrelation holds for all at once.
-    correlations = np.bincount(apart, found.gram[i, j]) / max(1e-300, float(found.of_rounds.sum()))
+    # For each coordinate, rounds at a fixed distance form paths, so the bound for autocorrelation holds for all at once.
+    correlations = np.bincount(apart, summary.gram[i, j]) / max(1e-300, float(summary.of_rounds.sum()))
     tested = np.unique(apart)
     worst = int(tested[np.argmax(np.abs(correlations[tested]))])
     return Measured(
         "rounds so many apart",
         float(correlations[worst]),
-        _bonferroni(_autocorrelated(float(correlations[worst]), found.numbers), len(tested)),
+        _bonferroni(_autocorrelated(float(correlations[worst]), summary.numbers), len(tested)),
         f"Rounds that are {worst} apart have noise in common: correlation {correlations[worst]:.3g}.",
     )
 
 
-def _shifted(found: Summary, rounds: list[int]) -> Measured:
-    """Correlation of a round with itself and others at any shift."""
+def _shifted(summary: Summary, rounds: list[int]) -> Measured:
+    """A test for correlation of a round with itself and with others at any shift."""
     from scipy.fft import irfft, next_fast_len, rfft
 
-    rows = found.head.astype(np.float64)
+    rows = summary.head.astype(np.float64)
     times, width = rows.shape
     rows = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-300)
-    length = next_fast_len(2 * width, real=True)  # padded, so that nothing comes in again at the other end
+    length = next_fast_len(2 * width, real=True)  # padded, so that nothing wraps around
     waves = np.asarray(rfft(rows, length, axis=1))
     reach = times if times * times * width <= _PAIRS else 2
     worst, place, compared = 0.0, (0, 0, 0), 0
@@ -278,68 +280,71 @@ def _shifted(found: Summary, rounds: list[int]) -> Measured:
     )
 
 
-def shape(found: Summary) -> list[Measured]:
-    """The whole distribution, by how many numbers are in each of 32 equally likely bins; and its tails."""
+def shape(summary: Summary) -> list[Measured]:
+    """Tests of the distribution: counts in 32 equally likely bins, and in the tails."""
     from scipy.special import ndtr
 
-    likely = _binomial(found.bins, found.numbers, np.full(_BINS, 1 / _BINS))
+    likely = _binomial(summary.bins, summary.numbers, np.full(_BINS, 1 / _BINS))
     worst = int(np.argmin(likely))
     chances = 2 * ndtr(-np.array(_TAILS))
-    rare = _binomial(found.tails, found.numbers, chances)
+    rare = _binomial(summary.tails, summary.numbers, chances)
     odd = int(np.argmin(rare))
     return [
         Measured(
             "shape of the noise",
-            float(found.bins[worst] * _BINS / found.numbers),
+            float(summary.bins[worst] * _BINS / summary.numbers),
             _bonferroni(likely[worst], _BINS),
-            f"Its {worst + 1}th of {_BINS} equally likely ranges holds {found.bins[worst] * _BINS / found.numbers:.4g} "
+            f"Its {worst + 1}th of {_BINS} equally likely ranges holds {summary.bins[worst] * _BINS / summary.numbers:.4g} "
             "times the numbers it should.",
         ),
         Measured(
             "tails of the noise",
-            float(found.tails[odd] / (found.numbers * chances[odd])),
+            float(summary.tails[odd] / (summary.numbers * chances[odd])),
             _bonferroni(rare[odd], len(_TAILS)),
-            f"{found.tails[odd]:,} numbers are beyond {_TAILS[odd]:g} standard deviations, where "
-            f"{found.numbers * chances[odd]:.3g} are expected.",
+            f"{summary.tails[odd]:,} numbers are beyond {_TAILS[odd]:g} standard deviations, where "
+            f"{summary.numbers * chances[odd]:.3g} are expected.",
         ),
     ]
 
 
 def low_bits(sigma: float) -> int:
-    """The largest power of two, at most `MODULUS`, modulo which noise of this size is uniform but for 10^-34; 1 if there is none."""
+    """The largest power of two, at most `MODULUS`, modulo which this noise is uniform to within 10^-34; 1 if there is none."""
     return min(MODULUS, 1 << max(0, math.floor(math.log2(sigma)) - 2))
 
 
 def lattice(counts: np.ndarray) -> list[Measured]:
-    """Noise on a coarser grid than the sum's, whose gaps tell the sum; no test of noise too small to be uniform."""
+    """A test for noise on a coarser grid than the sum's, whose gaps would reveal the sum.
+
+    Empty if the noise is too small to be uniform modulo 2.
+    """
     numbers, modulus = int(counts.sum()), len(counts)
     if modulus < 2:
         return []
     likely = _binomial(counts, numbers, np.full(modulus, 1 / modulus))
     worst = int(np.argmin(likely))
-    share = float(counts[worst] * modulus / numbers)
+    ratio = float(counts[worst] * modulus / numbers)
     return [
         Measured(
             "grid of the noise",
-            share,
+            ratio,
             _bonferroni(likely[worst], modulus),
-            f"Numbers that are {worst} modulo {modulus} occur {share:.4g} times as often as they should.",
+            f"Numbers that are {worst} modulo {modulus} occur {ratio:.4g} times as often as they should.",
         )
     ]
 
 
 def _chi_square(squares: np.ndarray, freedom: np.ndarray | int) -> np.ndarray:
-    """How likely sums of squares of so many standard normal numbers are to be so far off, either way."""
+    """Two-sided p-values of sums of squares of standard normal numbers."""
     from scipy.special import chdtr, chdtrc
 
     return np.minimum(1.0, 2 * np.minimum(chdtr(freedom, squares), chdtrc(freedom, squares)))
 
 
 def _binomial(counts: np.ndarray, numbers: int, chances: np.ndarray) -> np.ndarray:
-    """How likely so many of `numbers` are to be so far off, either way."""
+    """Two-sided p-values of binomial counts out of `numbers`."""
     from scipy.special import betainc
 
-    # P(X >= k) = I_p(k, n - k + 1); whole numbers beyond int32 are no trouble to it.
+    # P(X >= k) = I_p(k, n - k + 1); this also works for integers beyond int32.
     at_least = np.where(counts > 0, betainc(np.maximum(counts, 1), numbers - counts + 1.0, chances), 1.0)
     at_most = np.where(
         counts < numbers, betainc(np.maximum(numbers - counts, 1), counts + 1.0, 1 - chances), 1.0
@@ -352,7 +357,7 @@ def _normal(z: float) -> float:
 
 
 def _aligned(cosine: float, dimension: int) -> float:
-    """How likely the directions of two independent Gaussian vectors are to be so close, or so opposed: exact."""
+    """Exact two-sided p-values of the cosine of two independent Gaussian vectors."""
     from scipy.special import betainc
 
     if dimension < 2:
@@ -361,10 +366,10 @@ def _aligned(cosine: float, dimension: int) -> float:
 
 
 def _autocorrelated(correlation: float, width: int) -> float:
-    """A bound on how likely a Gaussian vector is to be so correlated with itself, moved: Chernoff's, `2 (1 - c^2)^(n/2)`.
+    """Chernoff's bound on the p-value of the correlation of a Gaussian vector with a shift of itself: `2 (1 - c^2)^(n/2)`.
 
-    Along a path of coordinates the form has the eigenvalues `cos(pi j / (n + 1))`, whose generating function is a
-    Chebyshev polynomial; at its best place it gives `1 - c^2`. Two independent vectors keep it too.
+    Along a path of coordinates the quadratic form has the eigenvalues `cos(pi j / (n + 1))`. Their generating function is a
+    Chebyshev polynomial, which gives `1 - c^2` at its best point. The bound also holds for two independent vectors.
     """
     return min(1.0, 2 * math.exp(width / 2 * math.log1p(-min(correlation**2, 1 - 1e-16))))
 

@@ -1,8 +1,8 @@
-"""Noise turned into what should be independent standard normal numbers, if it has the law that is claimed of it.
+"""Transforming noise into numbers that are independent and standard normal if the noise has the claimed law.
 
-Whole numbers with a law of their own go through its distribution function, at a random place within the step of the
-number that was drawn, and back through that of the normal distribution: exact whatever the law. Noise correlated over
-rounds is dithered and whitened by the covariance that its coefficients give, also where rounds are missing.
+Integer noise goes through its distribution function, at a random place within the step of the number drawn, and back
+through the normal quantile function: exact for any law. Noise correlated over rounds is dithered and whitened by the
+covariance that follows from its coefficients, also if rounds are missing.
 """
 
 import math
@@ -12,22 +12,22 @@ import numpy as np
 
 from fairyring.privacy.correlated import coefficients
 
-LARGEST = 38.0  # beyond it no float64 tells probabilities apart
-# From here on a law on whole numbers differs from a Gaussian, dithered, by less than any run can show.
+LARGEST = 38.0  # beyond it, float64 cannot distinguish probabilities
+# From here on, a dithered law on integers differs from a Gaussian by less than any run can show.
 _SMOOTH = 300.0
-_STEP = 1 / 12  # variance of what rounding drops, and of a dither as wide
+_STEP = 1 / 12  # variance of the rounding error, and of a dither of the same width
 
 
 def scores(noise: np.ndarray, mechanism: str, sigma: float, dice: np.random.Generator) -> np.ndarray:
-    """Standard normal numbers, if `noise` is independent and of the law: float64 `[d]`.
+    """Scores that are standard normal if `noise` is independent and has the law: float64 `[d]`.
 
-    Of `"correlated"` noise: in units of `sigma`, not white yet: see `whitening`.
+    Scores of `"correlated"` noise are in units of `sigma` and not yet white: see `whitening`.
 
     Args:
-        noise: whole numbers `[d]`.
-        mechanism: as a plan's noise has it.
-        sigma: standard deviation; of rounded and correlated noise before rounding.
-        dice: of the dither.
+        noise: integers `[d]`.
+        mechanism: mechanism of the plan's noise.
+        sigma: standard deviation; for rounded and correlated noise, before rounding.
+        dice: generator of the dither.
     """
     from scipy.special import ndtri
 
@@ -57,20 +57,20 @@ def chance_of_zero(mechanism: str, sigma: float, bands: int = 0) -> float:
 
 
 def whitening(rounds: list[int], bands: int, sigma: float) -> np.ndarray:
-    """What makes the scores of correlated noise white: lower triangular `[T, T]`, to be multiplied by the scores `[T, d]`.
+    """The lower triangular matrix `[T, T]` that whitens the scores `[T, d]` of correlated noise.
 
-    With all rounds from the first this is the inverse of the matrix of coefficients, up to rounding.
+    If no round is missing, this is the inverse of the matrix of coefficients, up to rounding.
 
     Args:
-        rounds: those that were released, from 1, ascending.
-        bands: of the noise.
-        sigma: of the independent noise it is made of.
+        rounds: the released rounds, counted from 1, ascending.
+        bands: number of coefficients of the noise.
+        sigma: standard deviation of the independent noise it is made from.
     """
     weights = coefficients(bands)
     number = np.asarray(rounds)
     covariance = np.zeros((len(number), len(number)))
     for j in range(bands):
-        # Noise z_(t-j), which there is from round 1 on, is in round t and in every round s less than `bands` after it.
+        # Noise z_(t-j), which exists from round 1 on, is in round t and in every later round less than `bands` after it.
         other = number[None, :] - number[:, None] + j
         shared = (other >= 0) & (other < bands) & (number[:, None] - j >= 1)
         covariance += np.where(shared, weights[j] * weights[np.clip(other, 0, bands - 1)], 0.0)
@@ -80,7 +80,7 @@ def whitening(rounds: list[int], bands: int, sigma: float) -> np.ndarray:
 
 @lru_cache(maxsize=64)
 def _beyond(mechanism: str, sigma: float) -> np.ndarray:
-    """`P(X >= n)` for n = 0, 1, ... of a law on whole numbers: float64, the last of them 0."""
+    """`P(X >= n)` for n = 0, 1, ... of a law on integers: float64, the last of them 0."""
     from scipy.special import ive, ndtr
 
     n = np.arange(math.ceil(30 * sigma) + 40)

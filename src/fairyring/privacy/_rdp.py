@@ -1,4 +1,4 @@
-"""Rényi divergences of one release at a fixed set of orders, and what sampling makes of them."""
+"""Rényi divergences of one release at a fixed set of orders, and their amplification by sampling."""
 
 from functools import lru_cache
 from typing import Any
@@ -10,8 +10,8 @@ from fairyring.privacy.discrete import rdp_discrete_gaussian, rdp_skellam
 from fairyring.privacy.participation import FixedSize
 from fairyring.privacy.release import Release
 
-# Whole numbers: the bounds for Skellam noise and for sampling hold at those. Neighbours are at most a third apart,
-# which costs an epsilon of at most one per cent.
+# Integers, for which the bounds for Skellam noise and for sampling hold. Consecutive orders differ by at most a third,
+# which costs at most one per cent of epsilon.
 ORDERS = (
     *range(2, 33),
     *range(36, 65, 4),
@@ -28,13 +28,13 @@ ORDERS = (
     2048,
     4096,
 )
-# dp-accounting's bound for draws without replacement takes time in the square of an order up to 256, and a looser
-# formula above.
+# dp-accounting's bound for sampling without replacement takes quadratic time in an order up to 256, and a looser formula
+# above.
 FIXED_SIZE_ORDERS = (*range(2, 33), 36, 40, 48, 56, 64, 80, 96, 128, 257, 512, 1024)
 
 
 def dp_accounting() -> Any:
-    """The package, imported when it is first needed: it takes more than a second."""
+    """The package dp-accounting, imported on first use: that takes more than a second."""
     try:
         import dp_accounting
     except ImportError as error:
@@ -44,13 +44,13 @@ def dp_accounting() -> Any:
 
 @lru_cache(maxsize=4096)
 def plain(release: Release) -> np.ndarray:
-    """Divergences of a release every round of which is open to view: float64 `[len(ORDERS)]`, in nats."""
+    """Divergences of a release without sampling: float64 `[len(ORDERS)]`, in nats."""
     return _of(release, np.asarray(ORDERS))
 
 
 @lru_cache(maxsize=1024)
 def poisson(releases: tuple[Release, ...], rate: float) -> np.ndarray:
-    """The same of the releases of one round, when the device is in it with probability `rate` and nobody sees whether."""
+    """Divergences of the releases of one round, in which the device is with probability `rate`, unseen by anyone."""
     exponents = np.arange(ORDERS[-1] + 1, dtype=np.float64) - 1
     exponents[0] = 0.0  # the moment of order 0 is 1, whatever the release
     moments = np.zeros(ORDERS[-1] + 1)
@@ -61,19 +61,19 @@ def poisson(releases: tuple[Release, ...], rate: float) -> np.ndarray:
 
 
 def amplified(rate: float, order: int, moments: np.ndarray) -> float:
-    """Rényi divergence of a whole order `a` of a Poisson sampled release, from that of the release.
+    """Rényi divergence of integer order `a` of a Poisson sampled release, from that of the release.
 
     `log(sum_l C(a, l) (1 - rate)^(a - l) rate^l exp(moments[l])) / (a - 1)`, where `moments[l]` bounds
     `(l - 1) RDP(l)` and is 0 for `l` of 0 and 1: Zhu and Wang 2019, "Poisson subsampled Rényi differential privacy",
-    Theorem 6. Against "without the device" it is the binomial expansion, and exact. For the other direction they ask
-    for a condition on the mechanism (without it: Theorem 5, with a factor of 3); here symmetry will do. All noise of
-    ours is a shift of one symmetric distribution, so a reflection exchanges the two neighbours' outputs, and then
-    the other direction is never the larger (Mironov, Talwar, Zhang 2019, Theorem 5). What the other devices sent, and
-    how this one's vector was rounded, are mixed over on both sides alike, which only lowers a divergence.
+    Theorem 6. For "with the device" against "without" this is the binomial expansion, and exact. For the other
+    direction they need a condition on the mechanism (without it: Theorem 5, with a factor of 3). Here symmetry is enough:
+    all our noise is a shift of a symmetric distribution, so a reflection exchanges the outputs of two neighbours, and then
+    the other direction is never larger (Mironov, Talwar, Zhang 2019, Theorem 5). The other devices' inputs and the rounding
+    of this one's vector are mixed over in the same way for both neighbours, which can only lower a divergence.
 
     Args:
-        rate: of sampling, in `(0, 1]`.
-        order: whole, from 2.
+        rate: sampling rate, in `(0, 1]`.
+        order: an integer, at least 2.
         moments: float64 `[more than order]`, in nats.
     """
     from scipy.special import gammaln, logsumexp
@@ -83,7 +83,7 @@ def amplified(rate: float, order: int, moments: np.ndarray) -> float:
     k = np.arange(2, order + 1)
     ways = gammaln(order + 1) - gammaln(k + 1) - gammaln(order - k + 1)
     weights = ways + (order - k) * np.log1p(-rate) + k * np.log(rate)
-    # The weights, with those of l of 0 and 1, sum to 1: summing what each term exceeds its weight by leaves no
+    # The weights, with those for l = 0 and 1, sum to 1. Summing the excess of each term over its weight leaves no
     # difference of nearly equal numbers, which a lot of noise would round down to a divergence of nothing.
     with np.errstate(divide="ignore"):
         excess = moments[2 : order + 1] + np.log(-np.expm1(-moments[2 : order + 1]))
@@ -98,8 +98,8 @@ def fixed_size(multiplier: float, participation: FixedSize) -> np.ndarray:
     """
     dp = dp_accounting()
     accountant = dp.rdp.RdpAccountant(list(FIXED_SIZE_ORDERS), dp.NeighboringRelation.REPLACE_ONE)
-    # dp-accounting takes the multiplier to be over the sensitivity of the sum *under its relation*: with everybody
-    # drawn it gives order / (2 multiplier^2). Ours is over the clip, and a replaced device moves a sum by twice that.
+    # dp-accounting takes the multiplier relative to the sensitivity of the sum *under its relation*: with everybody
+    # drawn it gives order / (2 multiplier^2). Ours is relative to the clip norm, and replacing a device moves a sum by twice that.
     gaussian = dp.GaussianDpEvent(multiplier / 2)
     accountant.compose(
         dp.SampledWithoutReplacementDpEvent(participation.population, participation.size, gaussian)
@@ -114,7 +114,7 @@ def to_epsilon(orders: tuple[int, ...], rdp: np.ndarray, delta: float) -> float:
 
 
 def refused(mechanism: str, participation: str, instead: str) -> PlanError:
-    """What to raise for a mechanism that cannot be accounted for under a participation."""
+    """The error for a mechanism that cannot be accounted for under a participation."""
     return PlanError(
         f"a {mechanism} release",
         given=f"participation {participation}",

@@ -1,4 +1,4 @@
-"""A matrix that grows by rows and is read by columns: in memory while it is small, else in a temporary file."""
+"""A matrix that is written by rows and read by columns: in memory while it is small, then in a temporary file."""
 
 import tempfile
 import weakref
@@ -23,7 +23,7 @@ class Rows:
         return self._count
 
     def append(self, row: np.ndarray) -> None:
-        """Keep a row `[width]`."""
+        """Append a row `[width]`."""
         self._rows.append(np.asarray(row, np.float32))
         self._count += 1
         if self._file is None and self._count * self.width * 4 > IN_MEMORY:
@@ -35,7 +35,7 @@ class Rows:
             self._rows.clear()
 
     def columns(self, width: int) -> Iterator[tuple[int, np.ndarray]]:
-        """All columns, at most `width` at a time: the number of the first, and float32 `[rows, <= width]`."""
+        """All columns, at most `width` at a time: the index of the first column, and float32 `[rows, <= width]`."""
         rows: list[np.ndarray] | np.ndarray = self._rows
         if self._file is not None:
             self._file.flush()

@@ -1,4 +1,4 @@
-"""What releases spend together: epsilon at a fixed delta, and the least noise that stays within a budget."""
+"""What releases spend together: epsilon at a fixed delta, and the smallest noise that stays within a budget."""
 
 import math
 from collections import OrderedDict
@@ -10,7 +10,7 @@ from fairyring.core.errors import PlanError
 from fairyring.core.rounding import at_most
 from fairyring.privacy import _checks
 from fairyring.privacy._composing import compose, rough_epsilon
-from fairyring.privacy._search import least
+from fairyring.privacy._search import smallest_multiplier
 from fairyring.privacy.participation import (
     AnyParticipation,
     FixedSize,
@@ -20,7 +20,7 @@ from fairyring.privacy.participation import (
 )
 from fairyring.privacy.release import OfRound, Release
 
-SLACK = 1e-9  # relative, of epsilon: a plan calibrated to a budget fits it whatever the last bit says
+SLACK = 1e-9  # relative to epsilon: a plan calibrated to a budget fits it in spite of rounding
 LEAST_MULTIPLIER = 0.01  # that `calibrate` returns, however large the budget
 MAXIMUM_MULTIPLIER = 2.0**24  # that it tries
 _REMEMBERED = 512
@@ -28,14 +28,13 @@ _REMEMBERED = 512
 
 @dataclass(frozen=True)
 class Spent:
-    """A guarantee and all it rests on.
+    """A guarantee and everything it rests on.
 
     Attributes:
-        epsilon: of (epsilon, delta)-differential privacy.
-        delta: of the same.
-        unit: whose data the guarantee protects.
-        relation: which two populations are neighbours.
-        sampling: what is assumed of who takes part when.
+        epsilon, delta: of (epsilon, delta)-differential privacy.
+        unit: `"device"` or `"example"`: whose data is protected.
+        relation: which populations are neighbours.
+        sampling: assumption on who takes part when.
         accountant: how epsilon was computed.
     """
 
@@ -54,38 +53,38 @@ class Spent:
 
 
 class Accountant:
-    """Adds up releases under one participation, at one delta.
+    """Composes releases under one participation assumption, at one delta.
 
-    Every epsilon is an upper bound. Its accountant depends on the participation and on the mechanisms:
+    Every epsilon is an upper bound. How it is computed depends on the participation and the mechanisms:
 
     - `AtMost`, Gaussian: a device is in at most `k = min(times, ceil(rounds / separation))` rounds; the `k` with
       the least noise compose to one Gaussian, whose epsilon is exact (Balle and Wang 2018, Theorem 8).
-    - `AtMost`, correlated: one Gaussian, of the multiplier over `correlated.sensitivity` of the rounds so far. `source`
-      says what the floats that mix this noise add, which is not counted: a shift of 10^-6 standard deviations at most, for
-      10^9 coordinates, 10^4 rounds and 12 bands.
+    - `AtMost`, correlated: one Gaussian, whose multiplier is divided by `correlated.sensitivity` of the rounds so far. The
+      effect of floating point in mixing this noise is not counted: a shift of at most 10^-6 standard deviations, for 10^9
+      coordinates, 10^4 rounds and 12 bands (see `source`).
     - `AtMost`, discrete Gaussian or Skellam: the `k` largest Rényi divergences at each order, added and converted.
     - `PoissonSampled`, Gaussian: dp-accounting's privacy loss distributions, in steps of 1e-4 (of 1e-3 below a
-      multiplier of 0.5); Rényi divergences where those give less, below a multiplier of 0.2, and above an epsilon
-      of 60.
+      multiplier of 0.5); Rényi divergences if those give less, below a multiplier of 0.2, and above an epsilon of 60.
     - `PoissonSampled`, discrete Gaussian or Skellam: Rényi divergences amplified by sampling.
-    - `FixedSize`, Gaussian: the privacy profile of Zhu, Dong and Wang 2022, Proposition 30, for draws without
-      replacement, as a privacy loss distribution, which dp-accounting composes; steps as above by half the multiplier,
-      for a replaced device moves a sum by twice the clip. dp-accounting's Rényi divergences where those are left out.
+    - `FixedSize`, Gaussian: the privacy profile of Zhu, Dong and Wang 2022, Proposition 30, for sampling
+      without replacement, as a privacy loss distribution that dp-accounting composes. Steps are as above for half the
+      multiplier, since replacing a device moves a sum by twice the clip norm. dp-accounting's Rényi divergences where
+      that is left out.
 
-    With sampling, the bound without it is taken where it is the smaller.
+    With sampling, the bound without sampling is used if it is smaller.
 
-    What is counted are rounds, each with all that left it. A round that was run again after a crash released twice:
-    whoever is in it is in both, however far apart a device's rounds are, and one draw of a sample is in both. Of training
-    with noise in every local step a release is `steps` of them, each on a batch of its own, also where a round was run again.
+    Rounds are counted, each with all its releases. A round that was run again after a crash has two releases: a device in
+    the round is in both, whatever the separation of its rounds, and both share one sample. In training with noise in every
+    local step, a release is `steps` of them, each on its own batch, also if a round is run again.
 
     Args:
-        participation: who may be in how many releases.
+        participation: assumption on who takes part in which rounds.
         delta: in `(0, 1)`.
-        unit: whose data the participation is of; it decides the words of what is spent, and no number.
+        unit: `"device"` or `"example"`; it affects only the wording of the result.
 
     Raises:
         PlanError: an argument is out of range; from `spent` and `fits`, a release cannot be accounted for under this
-            participation, or is not described whole.
+            participation, or is incompletely described.
         MissingExtra: from `spent` and `fits`, dp-accounting is not installed.
     """
 
@@ -94,33 +93,33 @@ class Accountant:
         _checks.delta(delta)
         self.unit = unit
         self.participation, self.delta = participation, float(delta)
-        self.computed = 0  # real computations so far: what `fits` is sparing with
+        self.computed = 0  # number of full computations so far, which `fits` keeps low
         self._known: OrderedDict[tuple[frozenset[tuple[tuple[Release, ...], int]], int], Spent] = (
             OrderedDict()
         )
         self._bounds: dict[float, _Frontier] = {}
 
     def spent(self, counts: Mapping[OfRound, int], rounds: int | None = None) -> Spent:
-        """What so many rounds of each kind spend together; of none, epsilon is 0.
+        """What so many rounds of each kind spend together; without rounds, epsilon is 0.
 
         Args:
-            counts: how many rounds released this: a `Release`, or a tuple of several that left the same round.
-            rounds: how many lie from the first of them to the last, with those that released nothing. Without it as many
-                as there are in `counts`.
+            counts: number of rounds by what they released: a `Release`, or a tuple of several from the same round.
+            rounds: number of rounds from the first to the last, including those without a release. By default the
+                number of rounds in `counts`.
         """
-        wanted = _checks.counts(counts)
-        return self._spent(_Asked(wanted, _checks.span(rounds, sum(wanted.values()))))
+        requested = _checks.counts(counts)
+        return self._spent(_Query(requested, _checks.span(rounds, sum(requested.values()))))
 
-    def _spent(self, asked: "_Asked") -> Spent:
-        wanted, span = asked
-        key = frozenset(wanted.items()), span
+    def _spent(self, query: "_Query") -> Spent:
+        requested, span = query
+        key = frozenset(requested.items()), span
         if key in self._known:
             self._known.move_to_end(key)
             return self._known[key]
         kept = self.participation.aside if isinstance(self.participation, PoissonSampled) else 0.0
-        epsilon, accountant = compose(wanted, self.participation, self.delta * (1 - kept), span)
-        self.computed += bool(wanted)
-        found = Spent(
+        epsilon, accountant = compose(requested, self.participation, self.delta * (1 - kept), span)
+        self.computed += bool(requested)
+        result = Spent(
             max(0.0, epsilon),
             self.delta,
             self.unit,
@@ -128,75 +127,75 @@ class Accountant:
             sampling_in(self.participation, span, self.unit),
             accountant,
         )
-        self._known[key] = found
+        self._known[key] = result
         if len(self._known) > _REMEMBERED:
             self._known.popitem(last=False)
-        return found
+        return result
 
     def fits(self, counts: Mapping[OfRound, int], epsilon: float, rounds: int | None = None) -> bool:
-        """Whether so many rounds spend at most `epsilon`, to a part in 10^9; as `spent`.
+        """Whether so many rounds spend at most `epsilon`, to one part in 10^9. Arguments as for `spent`.
 
-        Cheap to ask before every round: what is below counts known to fit, or above counts known not to, costs
-        nothing, and while a run grows, an answer is first sought further ahead. Ask for the planned whole first, and
-        every question within the plan is answered by that.
+        This is cheap to call before every round. Counts below others known to fit, or above others known not to fit, need
+        no computation, and while a run grows, larger counts are computed first. If the whole plan is asked first, its
+        answer covers every later call within the plan.
         """
         _checks.budget(epsilon)
-        wanted = _checks.counts(counts)
-        asked = _Asked(wanted, _checks.span(rounds, sum(wanted.values())))
+        requested = _checks.counts(counts)
+        query = _Query(requested, _checks.span(rounds, sum(requested.values())))
         bounds = self._bounds.setdefault(float(epsilon), _Frontier())
-        while (known := bounds.answer(asked)) is None:
-            ahead = bounds.ahead(asked)
-            found = self._spent(ahead).epsilon
-            bounds.learn(ahead, found <= epsilon * (1 + SLACK))
+        while (known := bounds.answer(query)) is None:
+            lookahead = bounds.lookahead(query)
+            spent = self._spent(lookahead).epsilon
+            bounds.learn(lookahead, spent <= epsilon * (1 + SLACK))
         return known
 
 
-class _Asked(NamedTuple):
-    """Counts of rounds, and how many rounds they are spread over."""
+class _Query(NamedTuple):
+    """Counts of rounds, and the number of rounds they are spread over."""
 
     counts: dict[tuple[Release, ...], int]
     rounds: int
 
-    def within(self, other: "_Asked") -> bool:
-        """Whether the other has no fewer of each kind, over no fewer rounds."""
+    def within(self, other: "_Query") -> bool:
+        """Whether the other has at least as many rounds of each kind, over at least as many rounds."""
         fewer = all(n <= other.counts.get(kind, 0) for kind, n in self.counts.items())
         return fewer and self.rounds <= other.rounds
 
-    def grown(self, share: float) -> "_Asked":
-        """This and that share more of each kind, in as many rounds more."""
-        counts = {kind: n + math.floor(n * share) for kind, n in self.counts.items()}
-        return _Asked(counts, self.rounds + sum(counts.values()) - sum(self.counts.values()))
+    def grown(self, fraction: float) -> "_Query":
+        """Counts larger by this fraction in each kind, over correspondingly more rounds."""
+        counts = {kind: n + math.floor(n * fraction) for kind, n in self.counts.items()}
+        return _Query(counts, self.rounds + sum(counts.values()) - sum(self.counts.values()))
 
 
 class _Frontier:
-    """Counts known to fit and counts known not to, for one epsilon: more releases never spend less."""
+    """Counts known to fit an epsilon, and counts known not to. More releases never spend less."""
 
     def __init__(self) -> None:
-        self.fitting: list[_Asked] = []
-        self.spending: list[_Asked] = []
-        self.reach = 1.0  # how far ahead to look, as a share of the counts asked for
+        self.fitting: list[_Query] = []
+        self.spending: list[_Query] = []
+        self.reach = 1.0  # how far to look ahead, as a fraction of the requested counts
 
-    def answer(self, asked: _Asked) -> bool | None:
-        if not asked.counts or any(asked.within(known) for known in self.fitting):
+    def answer(self, query: _Query) -> bool | None:
+        if not query.counts or any(query.within(known) for known in self.fitting):
             return True
-        return False if any(known.within(asked) for known in self.spending) else None
+        return False if any(known.within(query) for known in self.spending) else None
 
-    def ahead(self, asked: _Asked) -> _Asked:
-        """What to compute: what was asked, or more of each where a run grows and its next questions can be spared."""
-        counts, rounds = asked
-        if not any(self.answer(_Asked(counts | {kind: n - 1}, rounds - 1)) for kind, n in counts.items()):
-            return asked
+    def lookahead(self, query: _Query) -> _Query:
+        """The counts to compute: those requested, or larger ones if the run grows, so that its next calls are covered."""
+        counts, rounds = query
+        if not any(self.answer(_Query(counts | {kind: n - 1}, rounds - 1)) for kind, n in counts.items()):
+            return query
         while True:
-            seen = asked.grown(self.reach)
-            if seen == asked or self.answer(seen) is None:
-                return seen
+            extended = query.grown(self.reach)
+            if extended == query or self.answer(extended) is None:
+                return extended
             self.reach /= 2
 
-    def learn(self, asked: _Asked, fits: bool) -> None:
+    def learn(self, query: _Query, fits: bool) -> None:
         if fits:
-            self.fitting = [known for known in self.fitting if not known.within(asked)] + [asked]
+            self.fitting = [known for known in self.fitting if not known.within(query)] + [query]
         else:
-            self.spending = [known for known in self.spending if not asked.within(known)] + [asked]
+            self.spending = [known for known in self.spending if not query.within(known)] + [query]
         self.reach = min(1.0, self.reach * 2) if fits else self.reach / 2
 
 
@@ -212,16 +211,16 @@ def epsilon(
     """What `rounds` equal releases with this much noise spend.
 
     Args:
-        noise_multiplier: standard deviation of the sum's noise over the clip norm; of correlated noise, of `z`.
-        rounds: how many releases.
+        noise_multiplier: standard deviation of the sum's noise relative to the clip norm; for correlated noise, of `z`.
+        rounds: number of releases.
         delta: in `(0, 1)`.
-        participation: who may be in how many of them.
+        participation: assumption on who takes part in which rounds.
         mechanism: `"gaussian"` or `"correlated"`. The distributed mechanisms need more than a multiplier: give
             `Accountant.spent` a `Release` of theirs.
-        bands: of correlated noise.
+        bands: number of coefficients of correlated noise.
 
     Raises:
-        PlanError: an argument is out of range, or the mechanism does not go with the participation.
+        PlanError: an argument is out of range, or the mechanism cannot be accounted for under the participation.
         MissingExtra: dp-accounting is not installed.
     """
     _checks.rounds(rounds)
@@ -230,7 +229,7 @@ def epsilon(
             "mechanism",
             given=repr(mechanism),
             expected="one that a noise multiplier describes: 'gaussian' or 'correlated'",
-            do="Ask Accountant(participation, delta).spent({release: rounds}).",
+            do="Use Accountant(participation, delta).spent({release: rounds}).",
         )
     return Accountant(participation, delta).spent({Release(mechanism, noise_multiplier, bands): rounds})
 
@@ -244,22 +243,22 @@ def calibrate(
     release: Callable[[float], Release] | None = None,
     precision: float = 1e-4,
 ) -> float:
-    """The least noise multiplier, to a precision and rounded up, at which `rounds` releases fit a budget.
+    """The smallest noise multiplier, to a relative precision and rounded up, at which `rounds` releases fit a budget.
 
     Args:
-        epsilon: of the budget, finite.
-        delta: of the budget, in `(0, 1)`.
-        rounds: how many releases.
-        participation: who may be in how many of them.
-        release: the release with a given multiplier; the plain Gaussian if left out.
-        precision: relative, of the result.
+        epsilon: epsilon of the budget, finite.
+        delta: delta of the budget, in `(0, 1)`.
+        rounds: number of releases.
+        participation: assumption on who takes part in which rounds.
+        release: `release(z)` is the release with multiplier z; by default the plain Gaussian.
+        precision: relative precision of the result.
 
     Returns:
-        A multiplier z of which `rounds` releases, `release(z)` each, fit. At least 0.01, however large the budget.
+        A multiplier z such that `rounds` releases `release(z)` fit; at least 0.01, however large the budget.
 
     Raises:
-        PlanError: an argument is out of range; or no noise is enough, which the distributed mechanisms and very small
-            budgets have: the error names the smallest epsilon seen.
+        PlanError: an argument is out of range, or no noise is enough. That can happen with distributed mechanisms and very
+            small budgets; the error names the smallest epsilon found.
         MissingExtra: dp-accounting is not installed.
     """
     _checks.budget(epsilon)
@@ -275,7 +274,7 @@ def calibrate(
             epsilon=epsilon, delta=delta, rounds=rounds, participation=participation, precision=precision / 2
         )
     make = release or (lambda multiplier: Release("gaussian", multiplier))
-    return least(
+    return smallest_multiplier(
         lambda multiplier: accountant.spent({make(multiplier): rounds}).epsilon,
         epsilon * (1 + SLACK),
         low=LEAST_MULTIPLIER,
@@ -288,18 +287,18 @@ def calibrate(
 def rough(
     *, epsilon: float, delta: float, rounds: int, participation: PoissonSampled | FixedSize, precision: float
 ) -> float:
-    """As `calibrate` for sampled Gaussians, by coarser steps: never less, hardly more, and several times faster.
+    """As `calibrate` for sampled Gaussians, in coarser steps: never less, hardly more, and several times faster.
 
-    Privacy loss distributions take most of a second at the steps they are accounted in.
+    At the accountant's steps, computing a privacy loss distribution takes most of a second.
 
     Raises:
         PlanError: as `calibrate`.
         MissingExtra: dp-accounting is not installed.
     """
-    Accountant(participation, delta)  # for its refusals
+    Accountant(participation, delta)  # for its checks
     _checks.budget(epsilon)
     _checks.rounds(rounds)
-    return least(
+    return smallest_multiplier(
         lambda multiplier: rough_epsilon(multiplier, rounds, participation, delta),
         epsilon,
         low=LEAST_MULTIPLIER,

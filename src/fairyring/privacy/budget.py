@@ -1,4 +1,4 @@
-"""What a plan promises: so much epsilon, at so small a delta, to every device or to every example."""
+"""A plan's privacy budget: epsilon and delta, for every device or every example."""
 
 import math
 from dataclasses import dataclass
@@ -9,21 +9,21 @@ from fairyring.privacy.participation import UNITS
 
 @dataclass(frozen=True)
 class Budget:
-    """A promise of differential privacy to every device, or to every example, kept over the whole run.
+    """A promise of (epsilon, delta)-differential privacy to every device, or to every example, over the whole run.
 
     Args:
-        epsilon: the most that all releases together may spend. `inf` promises nothing: what is spent is only counted.
-        delta: the probability that is left out; well below 1 / the number of devices, or of examples.
-        rounds: the rounds the noise is calibrated for, where the noise stage has no multiplier of its own.
-        population: of a uniform cohort: claim amplification by sampling without replacement from exactly so many
-            devices (a simulation can keep that claim; devices that choose themselves cannot).
-        unit: whose data is protected. `"device"`: all that a client holds, by noise in the sum of a round. `"example"`: one
-            row of it, by noise in every local step (`LocalTraining(examples=...)`): for few clients that hold many people's
-            data, such as hospitals. Who has several rows is not covered as a whole.
+        epsilon: largest epsilon that all releases together may spend. `inf` promises nothing: spending is only recorded.
+        delta: the probability with which epsilon may not hold; well below 1 / the number of devices, or of examples.
+        rounds: number of rounds for which the noise is calibrated, if the noise stage has no multiplier.
+        population: with a uniform cohort, claims amplification by sampling without replacement from exactly this many
+            devices. (A simulation can keep that claim; devices that select themselves cannot.)
+        unit: whose data is protected. `"device"`: all data of a client, by noise in the sum of a round. `"example"`: one
+            example, by noise in every local step (`LocalTraining(examples=...)`); for a few clients that hold many people's
+            data, such as hospitals. A person with several examples is not covered as a whole.
 
     Raises:
-        PlanError: epsilon is not above 0, delta not between 0 and 1, rounds or population not whole and positive, or unit
-            another word; or a population for examples, which are not drawn that way.
+        PlanError: epsilon is not above 0, delta is not between 0 and 1, rounds or population is not a positive integer,
+            unit is unknown, or a population is given for examples, which are not drawn that way.
     """
 
     epsilon: float
@@ -43,7 +43,7 @@ class Budget:
                     f"Budget {name}",
                     given=repr(value),
                     expected="a number above 0"
-                    + (" and below 1" if name == "delta" else "; inf to only count"),
+                    + (" and below 1" if name == "delta" else "; inf to only record"),
                     do="Try 8.0."
                     if name == "epsilon"
                     else "Try 1e-6, or less than 1 / the number of devices.",
@@ -68,6 +68,6 @@ class Budget:
             raise PlanError(
                 "Budget population",
                 given=f"{self.population}, for a promise to every example",
-                expected="none: examples are protected whichever clients take part, and are drawn into batches, not cohorts",
+                expected="none: examples are protected whichever clients take part, and are sampled into batches, not cohorts",
                 do="Leave population out, and give LocalTraining a rate.",
             )

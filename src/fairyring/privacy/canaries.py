@@ -1,9 +1,9 @@
-"""Empirical epsilon from one run: canaries whose mark in the releases is measured against chance.
+"""Empirical epsilon from one run: canaries whose signal in the releases is compared with chance.
 
-A canary takes part like a client, but its update is a random direction. If the mechanism does what it claims, its
-mark drowns in the noise as far as the claim says; a missing clip, too little noise or noise used twice let it stand
+A canary takes part like a client, but its update is a random direction. If the mechanism does what it claims, the noise
+hides the canary as well as the claim says. With a missing clip, too little noise or noise that is used twice, it stands
 out (Andrew, Kairouz, Oh, Oprea, McMahan and Suriyakumar 2023, "One-shot Empirical Privacy Estimation for Federated
-Learning"). Here the observer sees every release, and combines them for each canary as well as can be.
+Learning"). Here the observer sees every release and combines them optimally for each canary.
 """
 
 import math
@@ -21,25 +21,25 @@ import numpy as np
 from fairyring.core.errors import PlanError, PrivacyError
 from fairyring.privacy._distinguishing import epsilon_between
 
-_WORDS = 256  # random words of one chunk of a canary; its bits are drawn chunk by chunk
+_WORDS = 256  # random words per chunk of a canary, whose bits are drawn chunk by chunk
 _CHUNK = 32 * _WORDS
-_IN_MEMORY = 1 << 30  # bytes of releases kept in memory; beyond, in a temporary file
-_RIDGE = 1e-10  # share of a release's variance; above what rounding to float32 leaves, below any real noise
-_LEAST_DIMENSION = 100
+_IN_MEMORY = 1 << 30  # bytes of releases kept in memory; above, they are in a temporary file
+_RIDGE = 1e-10  # fraction of a release's variance: above float32 rounding errors, below any real noise
+_MINIMUM_DIMENSION = 100
 
 
 @dataclass(frozen=True)
 class Canaries:
-    """A measurement of what a run really spends, by clients who are not there.
+    """Canaries: artificial clients that measure what a run really spends.
 
-    Each canary takes part as a client whose update is a random direction, far longer than the clip, with a huge
-    count of examples. What can be told of them from the releases gives a lower bound on epsilon; a claim below it is
-    wrong. Their noise-like updates cost the model accuracy, about as noise of `sqrt(n/d)` clips a coordinate does
-    with `n` of them in a round of `d` parameters.
+    Each canary is a client whose update is a random direction, far longer than the clip norm, with a huge number of
+    examples. How well the releases reveal the canaries gives a lower bound on epsilon; a claim below it is wrong. Their
+    updates cost the model some accuracy: `n` canaries in a round act like noise of `sqrt(n/d)` clip norms per coordinate,
+    for `d` parameters.
 
     Args:
-        count: how many; the estimate's error falls with its square root.
-        confidence: with which the lower bound holds, for one run.
+        count: number of canaries; the estimate's error falls with its square root.
+        confidence: confidence of the lower bound, for one run.
 
     Raises:
         PlanError: `count` is not a whole number >= 30, or `confidence` is not in (0.5, 1).
@@ -54,7 +54,7 @@ class Canaries:
                 "canaries count",
                 given=self.count,
                 expected="a whole number >= 30",
-                do="Set count=1000; fewer tell little.",
+                do="Set count=1000; fewer show little.",
             )
         if not 0.5 < self.confidence < 1.0:
             raise PlanError(
@@ -67,12 +67,12 @@ class Canaries:
 
 @partial(jax.jit, static_argnums=2)
 def canary(key: jax.Array, index: int | jax.Array, dimension: int) -> jax.Array:
-    """The direction of one canary: float32 `[dimension]` of norm 1, fair signs over `sqrt(dimension)`.
+    """The direction of one canary: float32 `[dimension]` of norm 1, random signs divided by `sqrt(dimension)`.
 
     Args:
-        key: typed key of all canaries of the run.
-        index: which canary; may be traced.
-        dimension: length of the vector that is released.
+        key: typed key of all canaries in the run.
+        index: index of the canary; may be traced.
+        dimension: length of the released vector.
     """
     chunks = jnp.arange(-(-dimension // _CHUNK), dtype=jnp.uint32)
     of_canary = jax.random.fold_in(key, index)
@@ -100,14 +100,14 @@ class Estimate:
 
     Attributes:
         epsilon: the point estimate: of `N(0, 1)` against a normal distribution of the scores' mean and standard
-            deviation (that at least 1). A little high on average, and no bound.
-        lower: below it the true epsilon is not, with `confidence`.
-        mean: of the scores; 0 for a direction that had no part.
-        std: of the scores; 1 for directions that had no part.
-        canaries: how many had a score.
-        delta: of both epsilons.
-        confidence: of `lower`.
-        asked: how many there were, of which some may never have been drawn; 0 if that is not known.
+            deviation (at least 1). Slightly high on average, and not a bound.
+        lower: with `confidence`, the true epsilon is not below it.
+        mean: mean of the scores; 0 for directions that took no part.
+        std: standard deviation of the scores; 1 for directions that took no part.
+        canaries: number of canaries with a score.
+        delta: delta of both epsilons.
+        confidence: confidence of `lower`.
+        requested: number of canaries in the run, some of which may never have been drawn; 0 if unknown.
     """
 
     epsilon: float
@@ -117,7 +117,7 @@ class Estimate:
     canaries: int
     delta: float
     confidence: float
-    asked: int = 0
+    requested: int = 0
 
     @property
     def statement(self) -> str:
@@ -125,8 +125,8 @@ class Estimate:
         if self.canaries < 2:
             return "Fewer than two canaries took part: nothing is known of the epsilon of this run."
         who = f"{self.canaries:,} canaries"
-        if self.asked > self.canaries:
-            who = f"{self.canaries:,} of {self.asked:,} canaries took part; they"
+        if self.requested > self.canaries:
+            who = f"{self.canaries:,} of {self.requested:,} canaries took part; they"
         confident = f"with {100 * self.confidence:.6g} % confidence"
         return (
             f"{who} score {self.mean:.3g} on average, where chance scores 0 ± 1: at delta "
@@ -145,11 +145,11 @@ def verdict(claimed_epsilon: float, estimate: Estimate) -> bool:
 
 
 class Scores(NamedTuple):
-    """How far each canary stands out; `[n]` each, of the canaries that had a part.
+    """How far each canary stands out; `[n]` each, for the canaries that took part.
 
     Attributes:
-        scores: `N(0, 1)` for a direction that had no part in the releases.
-        expected: what a canary of unit size would score on average; 0 where nothing could be seen of it.
+        scores: distributed as `N(0, 1)` for a direction that took no part in the releases.
+        expected: average score of a canary of unit size; 0 if it could not be seen.
     """
 
     scores: np.ndarray
@@ -159,39 +159,38 @@ class Scores(NamedTuple):
 class Audit:
     """Collects the releases of a run and measures the canaries in them.
 
-    The `T` releases, `R` `[T, d]`, are projected on every canary: `D_j = R c_j`. On a random direction that had no
-    part they would be distributed as `N(0, R R^T / d)`, whatever model updates and noise are in `R`: this covariance
-    is known, not assumed. So the best linear observer of canary `j`, which took part as `P_j` `[T]` says, takes
-    `score_j = P_j^T S_j^-1 D_j / sqrt(P_j^T S_j^-1 P_j)`, with `S_j` the covariance without `c_j`'s own part: a matched
-    filter. Like the adversary of the definition this observer knows everybody else, so the other canaries' marks, all
-    as large as they are found to be on average, are taken out of `R` first. For independent noise of multiplier z and
-    T participations the scores' mean is `sqrt(T) / z`, the most that any observer gets. Correlated noise is whitened;
-    the difference of two releases with the same noise has next to no variance and gives a canary in one of them away.
+    The `T` releases, `R` `[T, d]`, are projected on every canary: `D_j = R c_j`. On a random direction that took no
+    part, they would be distributed as `N(0, R R^T / d)`, whatever model updates and noise are in `R`: this covariance is
+    known, not assumed. So the best linear observer of canary `j`, which took part in the releases `P_j` `[T]`, computes
+    `score_j = P_j^T S_j^-1 D_j / sqrt(P_j^T S_j^-1 P_j)`, with `S_j` the covariance without `c_j`'s own contribution: a matched
+    filter. Like the adversary in the definition, this observer knows everybody else, so the other canaries' contributions,
+    at their average size, are first subtracted from `R`. For independent noise of multiplier z and T participations, the
+    scores' mean is `sqrt(T) / z`, the largest that any observer can reach. Correlated noise is whitened. The difference of
+    two releases with the same noise has next to no variance, and reveals a canary in one of them.
 
-    Estimating the covariance costs a factor `sqrt(1 - T/d)` of the mean, and model updates count as noise. If there
-    are more than `d / 4` releases, neighbours are added up first: still an honest observer, but one who does not see a
-    fault that cancels in such a sum. Nor are coordinates told apart: noise that lacks in some of them shows as less
-    noise in all.
+    Estimating the covariance costs a factor `sqrt(1 - T/d)` of the mean, and model updates act as noise. If there are more
+    than `d / 4` releases, neighbouring ones are added first. That is still a valid observer, but one that cannot see a fault
+    that cancels in such a sum. Nor are coordinates distinguished: noise missing from some appears as less noise in all.
 
-    The releases are kept, float32; beyond 1 GiB in a temporary file.
+    The releases are kept as float32, above 1 GiB in a temporary file.
 
     Args:
         dimension: d, length of a release, >= 100.
         key: typed key of the canaries.
-        canaries: how many, and the confidence.
-        known: whether the observer knows who took part when. If the claim rests on secret sampling they do not,
-            and weigh the releases for all canaries alike.
+        canaries: number of canaries, and the confidence.
+        known: whether the observer knows who took part when. If the claim rests on secret sampling, the observer does not,
+            and weights the releases equally for all canaries.
 
     Raises:
         PlanError: `dimension` is below 100, where directions are not random enough.
     """
 
     def __init__(self, dimension: int, key: jax.Array, canaries: Canaries, *, known: bool = True) -> None:
-        if dimension < _LEAST_DIMENSION:
+        if dimension < _MINIMUM_DIMENSION:
             raise PlanError(
                 "audit with canaries",
                 given=f"a model of {dimension} parameters",
-                expected=f"at least {_LEAST_DIMENSION}",
+                expected=f"at least {_MINIMUM_DIMENSION}",
                 do="Audit a larger model of the same plan.",
             )
         self._dimension, self._key, self._canaries, self._known = dimension, key, canaries, known
@@ -207,16 +206,16 @@ class Audit:
         return len(self._sizes)
 
     def record(self, release: np.ndarray, taken: np.ndarray, size: float = 1.0) -> None:
-        """Take note of one release; one of nothing but zeros says nothing and is left out.
+        """Record one release; a release of zeros only is ignored.
 
         Args:
-            release: the noisy sum that left the round, `[d]`.
+            release: the noisy sum that the round released, `[d]`.
             taken: indices of the canaries that took part in it.
-            size: norm of one canary's part, if the plan keeps its promise, in any unit that is the same in all
-                releases: only its change from one release to another matters.
+            size: norm of one canary's contribution if the plan keeps its promise, in any unit that is the same for all
+                releases: only its change between releases matters.
 
         Raises:
-            PrivacyError: the release is not `d` finite numbers, or an index is not a canary's.
+            PrivacyError: the release is not `d` finite numbers, or an index is out of range.
         """
         row = np.array(release, np.float32)
         if row.shape != (self._dimension,) or not np.isfinite(row).all():
@@ -224,7 +223,7 @@ class Audit:
                 "release to be audited",
                 given=f"shape {row.shape}, {int((~np.isfinite(row)).sum())} not finite",
                 expected=f"{self._dimension} finite numbers",
-                do="Record what left the round: the noisy sum, flat.",
+                do="Record what the round released: the noisy sum, flat.",
             )
         who = np.asarray(taken, np.int64).reshape(-1)
         if len(who) and not 0 <= who.min() <= who.max() < self._canaries.count:
@@ -250,9 +249,9 @@ class Audit:
             self._rows.clear()
 
     def scores(self) -> Scores:
-        """The scores of the canaries that took part; of all of them if the observer does not know who did.
+        """The scores of the canaries that took part, or of all canaries if the observer does not know who did.
 
-        Cost: `k d (T + 8)` multiplications for `k` canaries, which are drawn again here.
+        This takes `k d (T + 8)` multiplications for `k` canaries, which are drawn again here.
         """
         taken = np.asarray(self._taken, np.float64).reshape(len(self), self._canaries.count)
         if not taken.any():
@@ -262,7 +261,7 @@ class Audit:
         nothing = np.zeros_like(parts)
         scores, expected = _matched(*self._observed(nothing), nothing, parts, self._dimension)
         if self._known:
-            # The others' marks, as large as they are on average, are nothing that this observer does not know.
+            # The others' contributions, at their average size, are known to this observer.
             marks = parts * (expected @ scores / max(float(expected @ expected), 1e-300))
             scores, expected = _matched(*self._observed(marks), marks, parts, self._dimension)
         used = parts.any(axis=0)
@@ -271,12 +270,12 @@ class Audit:
     def estimate(self, delta: float) -> Estimate:
         """Epsilon at `delta` from the scores: the point estimate and a lower bound.
 
-        Canaries are weighted by the square of what they were expected to score, so that those in more releases, or
-        in releases with less noise, count more; the weighted mean is still not above the mean of the most exposed.
-        The lower bound is the epsilon of `N(0, 1)` against `N(m, 1)`, `m` the lower confidence limit of the mean.
-        It does not take the standard deviation from the scores: a spread above 1 only adds to the true epsilon,
-        and its error of estimation, far out in the tail where delta is, would be false alarms. The limit allows for
-        what canaries have in common, each being noise to the others.
+        Canaries are weighted by the square of their expected score, so that those in more releases, or in releases with
+        less noise, count more. The weighted mean is still not above the mean of the most exposed. The lower bound is the
+        epsilon of `N(0, 1)` against `N(m, 1)`, with `m` the lower confidence limit of the mean. It does not use the scores'
+        standard deviation: a spread above 1 can only increase the true epsilon, and its estimation error would cause false
+        alarms far out in the tail, where delta is. The limit allows for the dependence between canaries, each of which is
+        noise to the others.
 
         Raises:
             PlanError: `delta` is not in (0, 1).
@@ -294,18 +293,18 @@ class Audit:
         mean = float(weights @ scores)
         effective = 1.0 / float(weights @ weights)
         spread = float(weights @ (scores - mean) ** 2)
-        # One canary that outweighs all others has no spread; by chance it has 1.
+        # If one canary outweighs all others, the sample has no spread; by chance it has 1.
         std = math.sqrt(spread * effective / (effective - 1.0)) if effective > 1.5 else 1.0
-        # The direction of each canary is in the scores of all others, and the covariance has an error of its own:
+        # Each canary's direction is in the scores of all others, and the covariance has an estimation error:
         # together no more than 3/2 mean^2 / d.
         error = math.sqrt(max(1.0, std) ** 2 / effective + 1.5 * mean**2 / self._dimension)
         lower = epsilon_between(max(0.0, mean - float(ndtri(confidence)) * error), 1.0, delta)
         epsilon = epsilon_between(mean, max(1.0, std), delta) if mean > 0.0 else 0.0
-        asked = self._canaries.count
-        return Estimate(max(epsilon, lower), lower, mean, std, len(scores), delta, confidence, asked)
+        requested = self._canaries.count
+        return Estimate(max(epsilon, lower), lower, mean, std, len(scores), delta, confidence, requested)
 
     def _observed(self, marks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """`X X^T` `[T, T]` and `X c_j` `[T, k]`, float64, of the releases less marks `[T, k]`: `X = R - marks C`."""
+        """`X X^T` `[T, T]` and `X c_j` `[T, k]`, float64, of the releases without the marks `[T, k]`: `X = R - marks C`."""
         root = math.sqrt(self._dimension)
         gram, products = np.zeros((len(self), len(self))), np.zeros(marks.shape)
         taken_out = (marks / root).astype(np.float32)
@@ -318,7 +317,7 @@ class Audit:
         return gram, products / root
 
     def _chunks(self) -> Iterator[tuple[int, np.ndarray]]:
-        """The columns of the releases, a chunk at a time: its number and `[T, <= _CHUNK]`."""
+        """The columns of the releases by chunks: the chunk's number and `[T, <= _CHUNK]`."""
         if self._file is None:
             rows = self._rows
         else:
@@ -334,21 +333,21 @@ def _matched(
     """Scores and expected scores `[k]`.
 
     Args:
-        gram: `X X^T` `[T, T]` of the releases less the marks.
+        gram: `X X^T` `[T, T]` of the releases without the marks.
         own: `X c_j` `[T, k]`.
-        marks: what was taken out of the releases of each canary, `[T, k]`.
-        parts: in which releases each canary has a part, `[T, k]`.
+        marks: contribution of each canary that was subtracted from the releases, `[T, k]`.
+        parts: which canary took part in which release, `[T, k]`.
         dimension: d.
     """
-    # Each release weighed as if alone, and neighbours added where there are too many for the covariance.
+    # Each release is weighted as if alone, and neighbours are added if there are too many for the covariance.
     sums = _neighbours(parts.max(axis=1) * dimension / np.diag(gram), dimension // 4)
     gram = sums @ gram @ sums.T / dimension
     scale = np.sqrt(np.diag(gram))
-    scale = np.where(scale > 0.0, scale, 1.0)  # zero where no canary is in any of the neighbours
+    scale = np.where(scale > 0.0, scale, 1.0)  # zero if no canary is in any of the neighbours
     gram, sums = gram / np.outer(scale, scale), sums / scale[:, None]
     own, parts = sums @ own, sums @ parts
-    products = own + sums @ marks  # as if only the others' marks had been taken out
-    # Solved with the covariance that holds the canaries' own parts, which are then taken out of each solution
+    products = own + sums @ marks  # as if only the others' marks had been subtracted
+    # Solved with the covariance that includes the canaries' own marks, which are then removed from each solution
     # (Sherman and Morrison): one factorisation for all of them.
     values, vectors = np.linalg.eigh(gram)
     inverse = (vectors / (np.maximum(values, 0.0) + _RIDGE)) @ vectors.T
@@ -357,18 +356,18 @@ def _matched(
     with_part = _dot(own, filtered) / dimension / np.maximum(remains, 1e-12)
     overlap = _dot(products, filtered) + _dot(products, owned) * with_part
     root = np.sqrt(np.maximum(_dot(parts, filtered) + _dot(own, filtered) * with_part, 0.0))
-    # A covariance estimated from d directions is inverted too large by 1 / (1 - T/d): so is the spread of the null.
+    # The inverse of a covariance estimated from d directions is too large by 1 / (1 - T/d), and so is the null spread.
     shrunk = 1.0 - len(gram) / dimension
     return np.divide(shrunk * overlap, root, out=np.zeros_like(root), where=root > 0.0), shrunk * root
 
 
 def _dot(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """The products of the columns of two matrices `[T, k]`: `[k]`."""
+    """Inner products of the columns of two matrices `[T, k]`: `[k]`."""
     return np.einsum("tk,tk->k", first, second)
 
 
 def _neighbours(weights: np.ndarray, maximum: int) -> np.ndarray:
-    """The matrix `[min(T, maximum), T]` that adds up neighbouring releases, weighted; identity if there are few."""
+    """The matrix `[min(T, maximum), T]` that adds weighted neighbouring releases; diagonal if there are few."""
     count = len(weights)
     if count <= maximum:
         return np.eye(count)

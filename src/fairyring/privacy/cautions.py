@@ -1,4 +1,4 @@
-"""What takes the worth from a promise, or from what is trained under it: a delta too large, noise longer than updates."""
+"""Warnings about a plan: a promise that is worth little, or noise that leaves little to be learned."""
 
 import math
 
@@ -9,42 +9,42 @@ def signal_to_noise(multiplier: float, cohort: float, dimension: int, norm: floa
     A rough guide: many rounds average the noise out, and below 1 training can still work, if slowly.
 
     Args:
-        multiplier: standard deviation of the noise on a coordinate of the sum, over the clip norm.
-        cohort: clients in the sum.
-        dimension: coordinates of an update.
-        norm: of the mean update, over the clip norm. 1 if clients agree and are all just clipped.
+        multiplier: standard deviation of the noise on a coordinate of the sum, relative to the clip norm.
+        cohort: number of clients in the sum.
+        dimension: number of coordinates of an update.
+        norm: norm of the mean update relative to the clip norm; 1 if all clients agree and are just clipped.
     """
     return norm * cohort / (multiplier * math.sqrt(dimension))
 
 
 def clients_for(target: float, clients: int, ratio: float) -> int:
-    """At how many clients a ratio of signal to noise is `target`, where it is `ratio` at so many.
+    """The number of clients at which the signal-to-noise ratio is `target`, if it is `ratio` with `clients`.
 
-    With the same rounds and the same share of them in each: that share and the rounds are all that the noise multiplier
-    depends on, so the ratio grows in proportion to their number.
+    The number of rounds and the fraction of clients in each stay the same. The noise multiplier depends only on these, so
+    the ratio is proportional to the number of clients.
     """
     return math.ceil(clients * target / ratio)
 
 
 def cautions(*, delta: float, clients: int, ratio: float | None = None, unit: str = "device") -> list[str]:
-    """What to say of a plan before it is trained, a sentence or two each; empty where there is nothing.
+    """Warnings about a plan before it is trained, one or two sentences each.
 
     Args:
-        delta: of the promise.
-        clients: how many it is made to.
-        ratio: of signal to noise, if known, as `signal_to_noise` reckons it.
-        unit: what those are that it is made to.
+        delta: delta of the promise.
+        clients: number of units that are protected.
+        ratio: signal-to-noise ratio, if known; see `signal_to_noise`.
+        unit: `"device"` or `"example"`.
     """
-    found = []
+    messages = []
     if delta * clients >= 1:
-        found.append(
+        messages.append(
             f"A delta of {delta:g} allows one of {clients:,} {unit}s to be exposed whole. Give less than 1 over their "
             "number."
         )
     if ratio is not None and ratio < 1:
-        found.append(
+        messages.append(
             f"A round's mean update, as long as the clip, is {ratio:.2g} times as long as the noise in it: these rounds "
             f"teach little. From about {clients_for(1, clients, ratio):,} devices on it is longer, with as many rounds "
             f"and the same share of them in each; there are {clients:,}."
         )
-    return found
+    return messages

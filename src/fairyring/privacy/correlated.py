@@ -1,8 +1,8 @@
 """Noise correlated over rounds by a banded inverse square root: its coefficients, sensitivity and error.
 
-The noise of round t is `sum_{j<bands} r_j z_{t-j}`, with `z` independent: a matrix mechanism whose strategy `C` is the
-inverse of the lower triangular Toeplitz matrix of `r`. Later noise takes back part of the earlier, so that sums over
-rounds, which is what a model is, get less of it. Kalinin, McKenna, Upadhyay, Lampert: "Back to square roots" (2025), for
+The noise of round t is `sum_{j<bands} r_j z_{t-j}`, with independent `z`: a matrix mechanism whose strategy `C` is the
+inverse of the lower triangular Toeplitz matrix of `r`. Later noise partly cancels earlier noise, so a sum over rounds,
+such as a model, has less of it. Kalinin, McKenna, Upadhyay, Lampert: "Back to square roots" (2025), for
 the strategy; Kalinin, Lampert: "Banded square root matrix factorization for differentially private model training"
 (2024), for its sensitivity.
 """
@@ -14,7 +14,7 @@ import numpy as np
 
 from fairyring.core.errors import PlanError
 
-MAXIMUM_BANDS = 1024  # that `choose_bands` considers: each is a vector of the model's size, kept or made again every round
+MAXIMUM_BANDS = 1024  # largest number that `choose_bands` considers: each band is a vector of the model's size, stored or recomputed every round
 
 
 def coefficients(bands: int) -> np.ndarray:
@@ -36,8 +36,8 @@ def sensitivity(rounds: int, bands: int, times: int, separation: int) -> float:
     """L2 sensitivity of the strategy: how far one device can move `C x` over the first `rounds` rounds.
 
     The device sends at most a unit vector in each of at most `times` rounds, at least `separation` apart. The
-    coefficients of `C`, the inverse series of `r`, are positive and do not increase, so that the worst a device can do
-    is to send the same vector as early and as often as it may: in rounds 0, separation, 2 separation and so on
+    coefficients of `C`, the inverse series of `r`, are positive and do not increase, so the worst a device can do
+    is to send the same vector as early and as often as it may, in rounds 0, separation, 2 separation and so on
     (Kalinin and Lampert 2024, Theorem 2).
 
     Raises:
@@ -48,7 +48,7 @@ def sensitivity(rounds: int, bands: int, times: int, separation: int) -> float:
     blocks = math.ceil(rounds / separation)
     column = np.zeros(blocks * separation)
     column[:rounds] = _inverse(rounds, bands)
-    # Row i: the columns of C met in the i-th stretch of `separation` rounds, by all participations before it.
+    # Row i: contributions to the i-th stretch of `separation` rounds from all participations so far.
     summed = np.cumsum(column.reshape(blocks, separation), axis=0)
     if times < blocks:
         summed[times:] -= summed[:-times].copy()
@@ -56,9 +56,9 @@ def sensitivity(rounds: int, bands: int, times: int, separation: int) -> float:
 
 
 def peak(rounds: int, bands: int, times: int, separation: int) -> float:
-    """The largest entry of `C x`: what a second look at one round, under noise of its own, can show of a device.
+    """The largest entry of `C x`: the sensitivity of a second release of one round, under fresh noise.
 
-    Coefficients do not increase, so it is where a device takes part as often and as late as it may.
+    Coefficients do not increase, so it is largest if a device takes part as often and as late as it may.
 
     Raises:
         PlanError: an argument is below 1.
@@ -72,7 +72,7 @@ def noise_error(rounds: int, bands: int) -> float:
     """Root mean square of the noise in the sum of the first t releases, over t = 1 to `rounds`.
 
     In standard deviations of `z`; independent noise has `bands=1` and `sqrt((rounds + 1) / 2)`. At equal privacy the
-    standard deviation of `z` is in proportion to `sensitivity`: strategies are compared by the product of both.
+    standard deviation of `z` is proportional to `sensitivity`, so strategies are compared by the product of both.
 
     Raises:
         PlanError: an argument is below 1.
@@ -81,16 +81,16 @@ def noise_error(rounds: int, bands: int) -> float:
     summed = np.cumsum(coefficients(min(bands, rounds)))
     squares = np.full(rounds, summed[-1] ** 2)
     squares[: len(summed)] = summed**2
-    # Coefficient j is in the sums of the rounds from j on: rounds - j of them.
+    # Coefficient j is in the sums of rounds j and later: rounds - j of them.
     return math.sqrt(float(squares @ np.arange(rounds, 0, -1)) / rounds)
 
 
 @lru_cache(maxsize=256)
 def choose_bands(rounds: int, times: int, separation: int) -> int:
-    """The number of bands with the smallest error of the sums at equal privacy.
+    """The number of bands with the smallest error of the sums at equal privacy, at most `MAXIMUM_BANDS`.
 
-    At most `MAXIMUM_BANDS`. The error falls and then rises with the number of bands; it is computed for numbers a tenth
-    apart, and then for those around the best.
+    The error falls and then rises with the number of bands. It is computed for numbers in steps of a tenth, then for those
+    around the best.
 
     Raises:
         PlanError: an argument is below 1.
@@ -108,7 +108,7 @@ def choose_bands(rounds: int, times: int, separation: int) -> int:
     best = grid.index(min(tried, key=lambda bands: tried[bands]))
     low, high = grid[max(0, best - 1)], grid[min(len(grid) - 1, best + 1)]
     while high - low > 2:
-        # Golden section would save a few evaluations; thirds are enough for the gap between two grid points.
+        # Golden-section search would save a few evaluations; ternary search is enough between two grid points.
         left, right = low + (high - low) // 3, high - (high - low) // 3
         if error(left) <= error(right):
             high = right

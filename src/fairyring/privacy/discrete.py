@@ -1,4 +1,4 @@
-"""Whole-number noise that clients add in shares: norms of rounded vectors, Rényi divergences, the grid.
+"""Integer noise that clients add in shares: norms of rounded vectors and Rényi divergences.
 
 Kairouz, Liu, Steinke: "The distributed discrete Gaussian mechanism for federated learning with secure aggregation"
 (2021), and Agarwal, Kairouz, Liu: "The Skellam mechanism for differentially private federated learning" (2021).
@@ -13,12 +13,12 @@ import numpy as np
 
 from fairyring.core.errors import PlanError
 
-# Of the shares' sum in `closeness`: terms added one by one; the rest are bounded by the first of them.
+# In `closeness`, so many terms are added; the rest are bounded by the last of them.
 _TERMS = 100_000
 
 
 class RoundedNorms(NamedTuple):
-    """What the norms of one client's rounded vector cannot exceed, in steps of the grid."""
+    """Bounds on the norms of one client's rounded vector, in steps of the grid."""
 
     l2: float
     l1: float
@@ -27,14 +27,14 @@ class RoundedNorms(NamedTuple):
 def rounded_norms(clip: float, scale: float, dimension: int, beta: float = math.exp(-0.5)) -> RoundedNorms:
     """Norms of a vector of L2 norm `clip`, times `scale`, stochastically rounded until its L2 norm is within bound.
 
-    Kairouz et al. 2021, Theorem 1: one attempt is within bound with a chance of at least `1 - beta`. In whole
-    numbers the L1 norm is at most the squared L2 norm, and always at most sqrt(dimension) times the L2 norm.
+    Kairouz et al. 2021, Theorem 1: one attempt is within bound with probability at least `1 - beta`. For integers
+    the L1 norm is at most the squared L2 norm, and always at most sqrt(dimension) times the L2 norm.
 
     Args:
         clip: L2 norm before scaling.
-        scale: steps of the grid in a unit of the vector.
-        dimension: its coordinates, padding included.
-        beta: chance that one attempt at rounding is not within bound, in `[0, 1)`; 0 bounds every rounding.
+        scale: steps of the grid per unit of the vector.
+        dimension: number of coordinates, including padding.
+        beta: probability that one attempt at rounding is not within bound, in `[0, 1)`; with 0 every rounding is.
 
     Raises:
         PlanError: an argument is out of range.
@@ -44,7 +44,7 @@ def rounded_norms(clip: float, scale: float, dimension: int, beta: float = math.
     _count("dimension", dimension)
     if not 0 <= beta < 1:
         raise PlanError(
-            "beta", given=beta, expected="a chance in [0, 1)", do="Leave it out: it is exp(-1/2)."
+            "beta", given=beta, expected="a probability in [0, 1)", do="Leave it out: it is exp(-1/2)."
         )
     norm, root = clip * scale, math.sqrt(dimension)
     squared = (norm + root) ** 2
@@ -56,12 +56,12 @@ def rounded_norms(clip: float, scale: float, dimension: int, beta: float = math.
 
 
 def closeness(shares: int, sigma: float) -> float:
-    """tau: how far, per coordinate, a sum of `shares` discrete Gaussians is from one discrete Gaussian.
+    """tau: the distance per coordinate between a sum of `shares` discrete Gaussians and one discrete Gaussian.
 
     Kairouz et al. 2021, Theorem 1: `10 sum_{k=1}^{shares-1} exp(-2 pi^2 sigma^2 k/(k+1))`, `sigma` in steps of the
     grid. One share is a discrete Gaussian: 0.
     """
-    # The terms decrease in k, so the last one added bounds every later one.
+    # Terms decrease in k, so the last one added bounds all later ones.
     k = np.arange(1, min(shares, _TERMS + 1))
     terms = np.exp(-2 * math.pi**2 * sigma**2 * (k / (k + 1)))
     rest = max(0, shares - 1 - _TERMS) * float(terms[-1]) if len(terms) else 0.0
@@ -71,18 +71,18 @@ def closeness(shares: int, sigma: float) -> float:
 def rdp_discrete_gaussian(
     orders: Sequence[int], *, l2: float, l1: float, sigma: float, shares: int, dimension: int
 ) -> np.ndarray:
-    """Rényi divergence of a sum of discrete Gaussian shares from the same sum moved by one client's vector.
+    """Rényi divergence between a sum of discrete Gaussian shares and the same sum shifted by one client's vector.
 
     Kairouz et al. 2021, the smallest of their three bounds for sums of discrete Gaussians; the variance of the sum is
     `shares sigma^2`.
 
     Args:
-        orders: of the divergence, each above 1.
-        l2: L2 norm of the client's whole-number vector, in steps of the grid.
+        orders: orders of the divergence, each above 1.
+        l2: L2 norm of the client's integer vector, in steps of the grid.
         l1: its L1 norm.
         sigma: standard deviation of one share.
-        shares: how many shares are in the sum.
-        dimension: coordinates.
+        shares: number of shares in the sum.
+        dimension: number of coordinates.
 
     Returns:
         float64 `[len(orders)]`, in nats.
@@ -104,23 +104,23 @@ def rdp_discrete_gaussian(
 
 
 def rdp_skellam(orders: Sequence[int], *, l2: float, l1: float, variance: float) -> np.ndarray:
-    """Rényi divergence of Skellam noise from the same noise moved by one client's vector.
+    """Rényi divergence between Skellam noise and the same noise shifted by one client's vector.
 
-    Agarwal et al. 2021, Theorem 3.5, for whole orders: with `D2`, `D1` the norms and `mu` the variance, all in steps
+    Agarwal et al. 2021, Theorem 3.5, for integer orders: with `D2`, `D1` the norms and `mu` the variance, all in steps
     of the grid, `a D2^2 / (2 mu) + min{((2a - 1) D2^2 + 6 D1) / (4 mu^2), 3 D1 / (2 mu)}`. Skellam shares add up to
-    Skellam noise of the summed variance, so there is no term for how many there are.
+    Skellam noise of the summed variance, so their number does not matter.
 
     Args:
-        orders: of the divergence, whole and above 1.
-        l2: L2 norm of the client's whole-number vector, in steps of the grid.
+        orders: orders of the divergence, integers above 1.
+        l2: L2 norm of the client's integer vector, in steps of the grid.
         l1: its L1 norm.
-        variance: of the sum's noise, per coordinate: shares times the variance of one.
+        variance: variance of the sum's noise per coordinate: shares times the variance of one.
 
     Returns:
         float64 `[len(orders)]`, in nats.
 
     Raises:
-        PlanError: an argument is out of range, or an order is not whole.
+        PlanError: an argument is out of range, or an order is not an integer.
     """
     alpha = _orders(orders)
     if (alpha != np.floor(alpha)).any():

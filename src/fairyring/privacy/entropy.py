@@ -1,11 +1,11 @@
-"""Where the randomness that protects someone comes from: the operating system, then SHA-256 and AES.
+"""Randomness that protects people: from the operating system, expanded with SHA-256 and AES.
 
-A root of 32 bytes comes from the operating system; the keys of a run are derived from it, one an address; a
-key is expanded to words with AES-256-CTR. A key is used for one vector, ever: two vectors of noise under one
-key differ by nothing, and what they hide is their difference.
+A root of 32 bytes comes from the operating system. The keys of a run are derived from it, one per address, and a key is
+expanded to words with AES-256-CTR. A key is used for one vector only: two releases with the same noise would reveal their
+difference.
 
-The generators of NumPy and JAX have no place in this room: they are made to look random to statistics, not to
-somebody who wants to know their state.
+The generators of NumPy and JAX are not used here: they are designed to pass statistical tests, not to hide their state from
+an attacker.
 """
 
 import hmac
@@ -27,10 +27,9 @@ def fresh() -> bytes:
 def derive(root: bytes, *address: int | str) -> bytes:
     """The 32-byte key that belongs to an address under a root.
 
-    HMAC-SHA256 of the address: a pseudorandom function, so keys of different addresses are independent for
-    whoever does not know the root, and none of them tells anything about it or about another. Each part of
-    the address goes in with its type and its length: `(1, 23)`, `(12, 3)` and `("1", 23)` have different
-    keys.
+    HMAC-SHA256 of the address, a pseudorandom function: to anyone who does not know the root, keys of different addresses
+    are independent, and no key reveals anything about the root or another key. Each part of the address is encoded with its
+    type and length, so `(1, 23)`, `(12, 3)` and `("1", 23)` have different keys.
 
     Args:
         root: 32 bytes.
@@ -65,7 +64,7 @@ def require_key(key: bytes) -> bytes:
         PrivacyError: it does not.
     """
     if not isinstance(key, bytes) or len(key) != KEY_BYTES:
-        # Of what was given only its size is told: it may be most of a secret.
+        # Only the size is reported: the value may be most of a secret.
         given = f"{len(key)} bytes" if isinstance(key, bytes) else f"an object of type {type(key).__name__}"
         raise PrivacyError(
             "key",

@@ -1,9 +1,9 @@
-"""Privacy of single examples: what training by noisy clipped gradients spends of them, by how batches are made.
+"""Privacy of single examples: what training with noisy clipped gradients spends, by the way batches are sampled.
 
-DP-SGD (Abadi and others 2016): in a step, the gradient of each example in the batch is clipped, the clipped ones are
-added, and Gaussian noise is added to the sum. `noise multiplier` is the standard deviation of that noise over the clip
-norm. What is accounted for is all sums of all steps, each step depending on those before; a model made of them tells no
-more. The unit is one example: a person with several in one data set, or in several, is not covered as a whole.
+DP-SGD (Abadi et al. 2016): in each step, the gradient of each example in the batch is clipped, the clipped gradients are
+added, and Gaussian noise is added to the sum. `noise multiplier` is the standard deviation of that noise relative to the
+clip norm. The accounting covers the sums of all steps, each of which may depend on the earlier ones; a model computed from
+them reveals no more. The unit is one example: a person with several is not covered as a whole.
 """
 
 import math
@@ -19,9 +19,9 @@ from fairyring.privacy.release import OfRound, Release
 
 @dataclass(frozen=True)
 class PoissonBatches:
-    """Each example is in each step's batch with probability `rate`, by its own coin, which nobody else sees.
+    """Poisson sampling: each example is in each step's batch independently with probability `rate`, unseen by anyone.
 
-    Batches differ in size, and may be empty: a step without an example releases its noise all the same, and the sum is
+    Batches differ in size and may be empty. A step with an empty batch releases noise like any other, and the sum is
     divided by a number that does not depend on the batch.
     """
 
@@ -36,13 +36,13 @@ class PoissonBatches:
         return relation_in(PoissonSampled(self.rate), "example")
 
     def taking_part(self, steps: int) -> PoissonSampled:
-        """As an accountant takes it."""
+        """The equivalent participation for an accountant."""
         return PoissonSampled(self.rate)
 
 
 @dataclass(frozen=True)
 class DrawnBatches:
-    """Each step's batch is `size` of `examples`, every such set equally likely, each step anew, and nobody sees which."""
+    """Sampling without replacement: each step's batch is a fresh uniform draw of `size` of `examples`, unseen by anyone."""
 
     size: int
     examples: int
@@ -59,17 +59,17 @@ class DrawnBatches:
         return "replace one example"
 
     def taking_part(self, steps: int) -> FixedSize:
-        """As an accountant takes it."""
+        """The equivalent participation for an accountant."""
         return FixedSize(self.size, self.examples)
 
 
 @dataclass(frozen=True)
 class ShuffledBatches:
-    """Examples are put in an order, cut into `steps_per_epoch` batches, and each is in one of them an epoch.
+    """Shuffled batches: examples are ordered and cut into `steps_per_epoch` batches, so each is in one batch per epoch.
 
-    No amplification is claimed, whether or not the order is a secret: that it is random is worth next to nothing where
-    the noise is small, and Poisson sampling's figure would be too little by as much as one likes (Chua and others 2024,
-    "How private are DP-SGD implementations?").
+    No amplification is claimed, even if the order is random and secret. Shuffling is worth next to nothing if the noise is
+    small, and the epsilon of Poisson sampling could be too small by any factor (Chua et al. 2024, "How private are DP-SGD
+    implementations?").
     """
 
     steps_per_epoch: int
@@ -86,7 +86,7 @@ class ShuffledBatches:
         return "one example replaced by none (zero-out)"
 
     def taking_part(self, steps: int) -> AtMost:
-        """As an accountant takes it: once in each epoch that was begun."""
+        """The equivalent participation for an accountant: once in each epoch that was started."""
         return AtMost(-(-steps // self.steps_per_epoch))
 
 
@@ -94,16 +94,16 @@ Batches = PoissonBatches | DrawnBatches | ShuffledBatches
 
 
 def spent(counts: Mapping[float, int], *, delta: float, batches: Batches) -> Spent:
-    """What so many steps at each noise multiplier spend together of one example.
+    """What so many steps at each noise multiplier spend together, for one example.
 
-    With shuffled batches an epoch that was begun counts whole, and one ends before the next begins. A client that puts
-    its examples in a new order every round, and leaves off in the middle of it, begins more epochs than its steps tell:
-    give it `steps_per_epoch` times the epochs that it began.
+    With shuffled batches, a started epoch counts as a whole, and epochs must not overlap. A client that reshuffles every
+    round and stops in the middle of an epoch starts more epochs than its steps suggest: count `steps_per_epoch` steps for
+    each epoch it started.
 
     Args:
-        counts: steps of each noise multiplier.
+        counts: number of steps by noise multiplier.
         delta: in `(0, 1)`; well below one over the number of examples.
-        batches: how they were made.
+        batches: how batches were sampled.
 
     Raises:
         PlanError: an argument is out of range.
@@ -112,18 +112,18 @@ def spent(counts: Mapping[float, int], *, delta: float, batches: Batches) -> Spe
     _check(batches)
     releases: dict[OfRound, int] = {Release("gaussian", z): n for z, n in counts.items()}
     steps = sum(_checks.counts(releases).values())
-    found = Accountant(batches.taking_part(max(1, steps)), delta).spent(releases)
-    return replace(found, unit="example", relation=batches.relation, sampling=batches.sampling)
+    spent = Accountant(batches.taking_part(max(1, steps)), delta).spent(releases)
+    return replace(spent, unit="example", relation=batches.relation, sampling=batches.sampling)
 
 
 def epsilon(noise_multiplier: float, *, steps: int, delta: float, batches: Batches) -> Spent:
-    """What so many equal steps spend of one example.
+    """What so many equal steps spend, for one example.
 
     Args:
-        noise_multiplier: standard deviation of the noise in the sum of clipped gradients, over the clip norm.
-        steps: how many.
+        noise_multiplier: standard deviation of the noise in the sum of clipped gradients, relative to the clip norm.
+        steps: number of steps.
         delta: in `(0, 1)`.
-        batches: how they are made.
+        batches: how batches are sampled.
 
     Raises:
         PlanError: an argument is out of range.
@@ -136,14 +136,14 @@ def epsilon(noise_multiplier: float, *, steps: int, delta: float, batches: Batch
 def calibrate(
     *, epsilon: float, delta: float, steps: int, batches: Batches, precision: float = 1e-4
 ) -> float:
-    """The least noise multiplier, to a relative precision and rounded up, at which so many steps fit a budget.
+    """The smallest noise multiplier, to a relative precision and rounded up, at which so many steps fit a budget.
 
     Args:
-        epsilon: of the budget, finite.
-        delta: of the budget, in `(0, 1)`.
-        steps: how many.
-        batches: how they are made.
-        precision: relative, of the result.
+        epsilon: epsilon of the budget, finite.
+        delta: delta of the budget, in `(0, 1)`.
+        steps: number of steps.
+        batches: how batches are sampled.
+        precision: relative precision of the result.
 
     Raises:
         PlanError: an argument is out of range, or no noise is enough.
@@ -161,7 +161,7 @@ def calibrate(
 
 
 def _check(batches: Batches) -> None:
-    """Refuse batches that nobody can make."""
+    """Refuse batches that are impossible."""
     if isinstance(batches, PoissonBatches):
         if not 0 < batches.rate <= 1:
             raise PlanError(
@@ -175,7 +175,7 @@ def _check(batches: Batches) -> None:
             raise PlanError(
                 "DrawnBatches",
                 given=f"{batches.size} of {batches.examples} examples",
-                expected="whole numbers, at least 1 and no more than there are",
+                expected="whole numbers, at least 1 and at most the examples",
                 do="Draw fewer examples.",
             )
     elif not _whole(batches.steps_per_epoch):
@@ -183,7 +183,7 @@ def _check(batches: Batches) -> None:
             "ShuffledBatches.steps_per_epoch",
             given=batches.steps_per_epoch,
             expected="a whole number from 1",
-            do="Give the number of batches an epoch is cut into.",
+            do="Give the number of batches in an epoch.",
         )
 
 

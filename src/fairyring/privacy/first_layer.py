@@ -1,10 +1,10 @@
-"""Reading examples off the change of a model's first dense layer, unit by unit.
+"""Reading examples from the change of a model's first dense layer, unit by unit.
 
 The gradient of unit i is a sum over examples k, `db_i = sum_k c_ik` and `dW_i = sum_k c_ik x_k`, where `c_ik` is zero for
-an example that does not activate the unit. A unit that one example alone activates gives it away exactly, as
-`dW_i / db_i`, whoever else is in the sum (Boenisch et al. 2023, "When the curious abandon honesty", section 3; Fowl et al.
-2022, "Robbing the fed"). Which units these are is not said, but shows: their quotients lie where examples lie, or agree
-with each other.
+an example that does not activate the unit. A unit that only one example activates reveals it exactly, as `dW_i / db_i`,
+whoever else is in the sum (Boenisch et al. 2023, "When the curious abandon honesty", section 3; Fowl et al.
+2022, "Robbing the fed"). The attacker is not told which units these are, but can see it: their quotients look like examples,
+or agree with each other.
 """
 
 from collections.abc import Callable
@@ -15,8 +15,8 @@ import numpy as np
 from fairyring.core.errors import PlanError
 from fairyring.privacy.prior import Prior
 
-_CHANCE = 12.0  # of evidence, beyond the logarithm of the number of units, to be sure of a reading
-_TRIES = 640  # labels at most under which examples are taken off a sum
+_CHANCE = 12.0  # evidence needed to be sure of a reading, beyond the logarithm of the number of units
+_TRIES = 640  # largest number of labels for which examples are subtracted from a sum
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Candidates:
     Attributes:
         examples: float64 `[n, features]`, the most confident first.
         confidence: `[n]`, as log likelihood ratios.
-        sure: of how many of them, the first ones, the attacker is sure.
+        sure: the attacker is sure of the first so many readings.
     """
 
     examples: np.ndarray
@@ -35,7 +35,7 @@ class Candidates:
 
 
 Signals = Callable[[np.ndarray], np.ndarray]
-"""Of an example `[features]`, the gradient of the layer's bias at the model everybody knows, a label a row: `[classes, units]`."""
+"""From an example `[features]` to the gradient of the layer's bias at the public model, one row per label: `[classes, units]`."""
 
 
 def read_first_layer(
@@ -46,36 +46,36 @@ def read_first_layer(
     noise: float = 0.0,
     signals: Signals | None = None,
 ) -> Candidates:
-    """Readings of single examples off the change that many made.
+    """Readings of single examples from a change that many examples caused.
 
     Candidates are the quotient of each unit, of all units together, and of units whose quotients agree. They are ranked by
-    how much rather they are one example than a mean of several: by the grid of values that examples have, or where there is
-    none by units that agree. Nothing of the examples sought goes into the ranking.
+    the evidence that they are one example rather than a mean of several: by the grid of values that examples have, or, if
+    there is no grid, by agreement of units. The ranking uses no knowledge of the attacked examples.
 
-    With `signals`, examples that are read for sure are taken off the change: how a known example moves every unit is
-    known up to its label and one factor, and what is left may have new units of one example alone.
+    With `signals`, examples that were read with certainty are subtracted from the change. How a known example moves every
+    unit is known up to its label and one factor, and what remains may have new units that only one example activates.
 
     Args:
         weight_change: `[features, units]`. Any common factor cancels; its sign matters to `signals` alone, which takes a
             positive multiple of the gradient: the model before less the model after.
         bias_change: `[units]`.
         prior: how others' examples look.
-        noise: standard deviation of whatever is in the changes besides, for each number of them.
-        signals: see there.
+        noise: standard deviation of the noise in each number of the changes.
+        signals: how an example moves each unit; see `Signals`.
 
     Raises:
-        PlanError: the shapes do not fit, a change is not finite, or all are zero.
+        PlanError: the shapes do not match, a change is not finite, or all changes are zero.
     """
     weight, bias = np.asarray(weight_change, np.float64), np.asarray(bias_change, np.float64)
     _check(weight, bias, prior)
-    # The last bits of float32 are noise too, of what was added up and of the model that the change is the difference of.
+    # Rounding to float32 is noise too: of the sums, and of the models whose difference the change is.
     least = 2.0**-24 * max(float(np.abs(weight).max()), float(np.abs(bias).max()))
     sum_of = _Sum(weight.T, bias, np.full(len(bias), max(noise, least)), prior)
     everything = sum_of.together()
-    found = [everything, *sum_of.candidates()]
+    candidates = [everything, *sum_of.candidates()]
     if signals is not None and prior.grid is not None:
-        found += _peeled(sum_of, signals)
-    return _ranked(found, prior, sum_of.enough)
+        candidates += _peeled(sum_of, signals)
+    return _ranked(candidates, prior, sum_of.enough)
 
 
 @dataclass(frozen=True)
@@ -86,24 +86,24 @@ class _Reading:
 
 
 class _Sum:
-    """What is left of a change: `weight [units, features]`, `bias [units]` and the noise of each unit's numbers `[units]`."""
+    """The remaining change: `weight [units, features]`, `bias [units]`, and the noise in each unit's numbers `[units]`."""
 
     def __init__(self, weight: np.ndarray, bias: np.ndarray, noise: np.ndarray, prior: Prior) -> None:
         self.weight, self.bias, self.noise, self.prior = weight, bias, noise, prior
         self.enough = _CHANCE + float(np.log(len(bias)))
 
     def quotients(self, units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Of units, `[n, features]`, with their errors `[n]`."""
+        """Quotients of units, `[n, features]`, with their errors `[n]`."""
         values = self.weight[units] / self.bias[units, None]
         size = np.sqrt(1.0 + (self.prior.mean**2 + self.prior.variance).mean())
         return values, self.noise[units] / np.abs(self.bias[units]) * size
 
     def live(self) -> np.ndarray:
-        """Units that moved by more than noise would move them."""
+        """Units that changed by more than noise explains."""
         return np.flatnonzero(np.abs(self.bias) > 2.0 * self.noise)
 
     def together(self) -> _Reading:
-        """All units by least squares, drawn towards the mean as far as noise is in it. Neither sure nor doubted."""
+        """The least-squares reading from all units, shrunk towards the mean in proportion to the noise; with neutral confidence."""
         energy = float(self.bias @ self.bias)
         value = self.weight.T @ self.bias / energy
         error = float(np.mean(self.noise**2)) / energy
@@ -111,28 +111,28 @@ class _Sum:
         return _Reading(self.prior.mean + held * (value - self.prior.mean), 0.0, ())
 
     def candidates(self) -> list[_Reading]:
-        """Of every unit, and of units that agree."""
+        """Readings from every unit, and from units that agree."""
         units = self.live()
         if not len(units):
             return []
         values, errors = self.quotients(units)
         confidence = self.prior.evidence(values, errors)
-        found = [
+        readings = [
             _Reading(value, float(sure), (int(unit),))
             for value, sure, unit in zip(values, confidence, units, strict=True)
         ]
-        return found + self._agreeing(units, values, errors)
+        return readings + self._agreeing(units, values, errors)
 
     def _agreeing(self, units: np.ndarray, values: np.ndarray, errors: np.ndarray) -> list[_Reading]:
-        """Means over units whose quotients are the same but for their errors."""
+        """Means over units whose quotients agree within their errors."""
         prior = self.prior
         floor = (prior.tolerance / 3) ** 2
         square = (values**2).sum(axis=1)
         apart = (square[:, None] + square - 2.0 * values @ values.T) / values.shape[1]
         allowed = errors[:, None] ** 2 + errors**2 + 2.0 * floor
-        # Errors as wide as examples differ agree with everything, and tell nothing.
+        # Errors as wide as the spread of examples agree with everything and show nothing.
         same = (apart < 1.6 * allowed) & (allowed < prior.spread**2 / 4)
-        found, seen = [], set()
+        readings, seen = [], set()
         for row in same:
             members = np.flatnonzero(row)
             key = members.tobytes()
@@ -147,29 +147,29 @@ class _Sum:
             else:
                 varied = int((prior.variance > 0).sum())
                 confidence = (len(members) - 1) * varied * float(np.log(prior.spread / max(error, 1e-12)))
-            found.append(_Reading(value, confidence, tuple(units[members].tolist())))
-        return found
+            readings.append(_Reading(value, confidence, tuple(units[members].tolist())))
+        return readings
 
     def sure(self) -> dict[bytes, tuple[np.ndarray, np.ndarray]]:
-        """Examples that are read for sure, on the grid, each with the units that are its own."""
+        """Examples read with certainty, on the grid, each with the units that only it activates."""
         units = self.live()
         if not len(units):
             return {}
         values, errors = self.quotients(units)
         sure = self.prior.evidence(values, errors) > self.enough
-        found: dict[bytes, list[int]] = {}
+        groups: dict[bytes, list[int]] = {}
         examples = self.prior.snapped(values[sure])
         for unit, example in zip(units[sure], examples, strict=True):
-            found.setdefault(example.tobytes(), []).append(int(unit))
-        return {key: (np.frombuffer(key), np.array(own)) for key, own in found.items()}
+            groups.setdefault(example.tobytes(), []).append(int(unit))
+        return {key: (np.frombuffer(key), np.array(own)) for key, own in groups.items()}
 
     def without(self, example: np.ndarray, own: np.ndarray, signals: np.ndarray) -> "_Sum | None":
-        """The sum without a known example, under the label that explains it best; None where none does.
+        """The sum without a known example, under the label that explains it best; None if no label does.
 
         Args:
             example: `[features]`.
-            own: units that it alone activates.
-            signals: how it moves each unit, a label a row, `[classes, units]`.
+            own: units that only it activates.
+            signals: how it moves each unit, one row per label, `[classes, units]`.
         """
         best: tuple[tuple[int, float], _Sum] | None = None
         for signal in signals:
@@ -192,28 +192,28 @@ class _Sum:
 
 
 def _peeled(rest: _Sum, signals: Signals) -> list[_Reading]:
-    """Readings that show only once examples that were read before are taken off."""
+    """Readings that appear only after earlier ones are subtracted."""
     known: set[bytes] = set()
-    found = []
+    readings = []
     tries = 0
     while tries < _TRIES:
         fresh = {key: value for key, value in rest.sure().items() if key not in known}
         if not fresh:
             break
-        # The one that is surest of its units first: what is taken off leaves its error behind.
+        # The most certain one first: subtracting an example leaves its error behind.
         key, (example, own) = max(fresh.items(), key=lambda item: len(item[1][1]))
         known.add(key)
-        found.append(_Reading(example, rest.enough, tuple(own.tolist())))
+        readings.append(_Reading(example, rest.enough, tuple(own.tolist())))
         moved = signals(example)
         tries += len(moved)
         rest = rest.without(example, own, moved) or rest
-    return found
+    return readings
 
 
-def _ranked(found: list[_Reading], prior: Prior, enough: float) -> Candidates:
-    """Each example once, the surest first."""
+def _ranked(readings: list[_Reading], prior: Prior, enough: float) -> Candidates:
+    """Each example once, the most confident first."""
     best: dict[bytes, tuple[float, np.ndarray]] = {}
-    for reading in found:
+    for reading in readings:
         on_grid = reading.confidence > 0.0
         example = prior.snapped(reading.example[None])[0] if on_grid else reading.example
         example = np.clip(example, prior.low.min(), prior.high.max())

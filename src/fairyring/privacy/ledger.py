@@ -1,21 +1,22 @@
-"""The ledger: the record of what a run has spent, which can grow and cannot be taken back unseen.
+"""The ledger: an append-only record of what a run has spent, which cannot be rolled back unnoticed.
 
-A release is reserved before anything is computed from the data and released when it leaves; what is reserved counts as
-spent, whatever happens in between. What counts are rounds with all that left them: one release each, unless a round was
-run again after a crash, which is taken for a release. Each entry carries the hash of the one before (`Entry` says of what). Several
-processes may write one ledger: each reservation is counted, checked against the budget and written in one transaction.
+A release is reserved before anything is computed from the data, and marked as released when it leaves. A reservation counts
+as spent, whatever happens in between. Spending is counted by rounds with all their releases: one release each, or more if
+a round was run again after a crash, since a crashed round counts as released. Each entry contains the hash of the previous
+one (see `Entry`). Several processes may write one ledger: each reservation is counted, checked against the budget and
+written in one transaction.
 
-What a chain of hashes cannot show is that its end is missing, and there is no secret in it: whoever can write the file
-can also write another one, from the beginning. So heads are kept, `(number, hash)` of the last entry:
+A chain of hashes cannot show that its end is missing. Nor does it contain a secret: whoever can write the file can also
+write a new one from the beginning. So heads are kept, `(number, hash)` of the last entry:
 
-- in `ledger.head` beside `ledger.sqlite`, which shows that the database alone was cut, replaced or put back to an older
-  copy. If it is missing, the ledger is taken for damaged, unless a head from elsewhere is given as `anchor`;
-- in the `witness`, a file in another place, if one is given. **If the whole folder is put back to an older copy, only a
-  head kept outside it can tell.** A snapshot of the machine puts back everything on it, so that place is best on
-  another one;
+- in `ledger.head`, next to `ledger.sqlite`. It shows if the database alone was truncated, replaced or restored from an older
+  copy. If it is missing, the ledger counts as damaged, unless a head from elsewhere is given as `anchor`;
+- in the `witness`, a file in another place, if one is given. **If the whole folder is restored from an older copy, only a
+  head kept outside it can show that.** A snapshot of a machine restores everything on it, so the witness is best kept on
+  another machine;
 - wherever else somebody notes `head`: in a checkpoint, with a peer, on paper. `check` and `contains` compare them.
 
-After a crash a head file may be one entry behind, never ahead; it is brought up to date when the ledger is opened.
+After a crash a head file may be one entry behind, but never ahead; it is updated when the ledger is opened.
 """
 
 import math
@@ -38,21 +39,21 @@ __all__ = ["Entry", "Head", "History", "Ledger", "Meter", "Promise", "Reservatio
 
 
 class Spending(Protocol):
-    """What was spent."""
+    """What an accountant reports as spent."""
 
     @property
     def epsilon(self) -> float: ...
 
 
 class Meter(Protocol):
-    """What adds up releases: an accountant."""
+    """An accountant that composes releases."""
 
     def fits(self, counts: Mapping[OfRound, int], epsilon: float, rounds: int) -> bool:
         """Whether so many rounds of each kind, spread over `rounds`, spend at most `epsilon`."""
         ...
 
     def spent(self, counts: Mapping[OfRound, int], rounds: int) -> Spending:
-        """What so many rounds of each kind, spread over `rounds`, spend."""
+        """What so many rounds of each kind, spread over `rounds`, spend together."""
         ...
 
 
@@ -60,19 +61,19 @@ class Ledger:
     """The ledger of one promise.
 
     Args:
-        path: of its SQLite file, made if there is none; in memory without one.
-        promise: what may be spent. An infinite epsilon: everything is recorded, nothing refused.
-        accountant: what adds up releases.
-        durable: whether an entry outlasts a power cut. Without it, it outlasts the process being killed; after a power
-            cut the ledger may be behind its head then, and is refused.
-        clock: seconds since 1970 (UTC).
+        path: path of its SQLite file, which is created if it does not exist; None for a ledger in memory.
+        promise: what may be spent. If epsilon is infinite, everything is recorded and nothing refused.
+        accountant: composes releases.
+        durable: whether an entry survives a power cut. If false, it survives only the end of the process; after a power
+            cut the ledger may then be behind its head, and is refused.
+        clock: returns seconds since 1970 (UTC).
         witness: a second head file, in another place.
-        anchor: a head of this ledger known from elsewhere. It must be in the ledger, and head files that are missing
-            are then written anew. A head file that names more than the ledger holds is believed nevertheless.
+        anchor: a head of this ledger known from elsewhere. The ledger must contain it; missing head files are then
+            written again. A head file ahead of the ledger is still an error.
 
     Raises:
-        LedgerMismatch: the ledger there is of another promise; nothing is written.
-        LedgerDamaged: it was changed, cut or put back to an older copy.
+        LedgerMismatch: the ledger at `path` has another promise; nothing is written.
+        LedgerDamaged: it was changed, truncated or restored from an older copy.
         StorageError: a file cannot be read or written, or another process held it for 30 seconds.
     """
 
@@ -91,7 +92,7 @@ class Ledger:
             raise PlanError(
                 "a ledger's witness",
                 given="a ledger in memory",
-                expected="one in a file, which can be put back",
+                expected="one in a file, which could be restored from an older copy",
                 do="Give the ledger a path, or no witness.",
             )
         self.path, self.promise, self._accountant, self._clock = path, promise, accountant, clock
@@ -108,19 +109,19 @@ class Ledger:
 
     @staticmethod
     def read(path: Path, *, witness: Path | None = None, anchor: Head | None = None) -> History:
-        """A ledger as it is now, all of it verified, while others may be writing it. Nothing is written.
+        """The current state of a ledger, fully verified. Others may be writing it; this writes nothing.
 
         Args:
-            path: of its SQLite file.
+            path: path of its SQLite file.
             witness, anchor: as for `Ledger`.
 
         Raises:
-            LedgerDamaged: it was changed, cut or put back to an older copy.
-            RunError: there is none.
+            LedgerDamaged: it was changed, truncated or restored from an older copy.
+            RunError: there is no ledger at `path`.
             StorageError: a file cannot be read.
         """
         history = _named(path)
-        # Heads first: what they name was in the database when they were written.
+        # Read the heads first: the entries they name were in the database when they were written.
         heads = [(file, file.read()) for file in head_files(path, witness, history, False)]
         if not path.is_file():
             check_heads(history, heads, anchor)
@@ -130,16 +131,16 @@ class Ledger:
         finally:
             file.close()
         check_heads(history, heads, anchor)
-        _ = history.promise  # without one it is not even a new ledger
+        _ = history.promise  # raises if there is none: then it is not even a new ledger
         return history
 
     @property
     def head(self) -> Head:
-        """The last entry this object has seen: what to note elsewhere."""
+        """Number and hash of the last entry this object has seen; note it elsewhere."""
         return self._history.head
 
     def contains(self, head: Head) -> bool:
-        """Whether the ledger extends what somebody saw when `head` was its head."""
+        """Whether the ledger extends the one that had this head."""
         self._file.follow()
         return self._history.contains(head)
 
@@ -149,30 +150,30 @@ class Ledger:
         self._history.check(head, "a head noted before")
 
     def tally(self) -> Tally:
-        """What counts as spent: every reservation that was not cancelled, released or not, as last amended."""
+        """What counts as spent: all reservations that were not cancelled, released or not, as last amended."""
         self._file.follow()
         return self._history.spent()
 
     def spent(self) -> Spending:
-        """What has been spent, by the accountant."""
+        """What has been spent, according to the accountant."""
         return self._told(self.tally())
 
     def entries(self) -> tuple[Entry, ...]:
-        """All entries, from the promise on."""
+        """All entries, starting with the promise."""
         self._file.follow()
         return tuple(self._history.entries)
 
     def reservations(self) -> tuple[Reservation, ...]:
-        """All reservations, as far as they got."""
+        """All reservations with their current state."""
         self._file.follow()
         return tuple(self._history.reservations.values())
 
     def again(self, round: int, digest: bytes) -> bool:
-        """Whether `round` was released with exactly this digest: then the same may leave again and spends nothing.
+        """Whether `round` was released with exactly this digest; releasing the same bytes again spends nothing.
 
         Args:
-            round: of the run.
-            digest: SHA-256 of what is to leave, 32 bytes.
+            round: round of the run.
+            digest: SHA-256 of what is to be released, 32 bytes.
         """
         self._file.follow()
         return self._history.left(round, _hexadecimal(digest))
@@ -180,21 +181,21 @@ class Ledger:
     def reserve(self, round: int, release: Release) -> int:
         """Count a release as spent, before it is made.
 
-        A round is reserved once, whatever becomes of it. Only where nobody is left to say what did (`lose`), where it was
-        cancelled or withheld, may it be reserved again; it then counts with all that may have left it.
+        A round is reserved once. It may be reserved again only if its reservation was lost (`lose`), cancelled or withheld;
+        it then counts with everything that may have been released in it.
 
         Args:
-            round: of the run, from 0.
-            release: what is to leave, with the least noise that may be in it.
+            round: round of the run, from 0.
+            release: what is to be released, with the smallest noise that may be in it.
 
         Returns:
             The reservation's number, from 1.
 
         Raises:
             BudgetSpent: it would spend more than was promised; nothing is written.
-            PrivacyError: the round was released, or somebody has it reserved.
-            LedgerDamaged, StorageError: as on opening. After an error the release must not be made; whether it counts
-                as spent then is for the ledger to say.
+            PrivacyError: the round was already released, or has an open reservation.
+            LedgerDamaged, StorageError: as on opening. After an error the release must not be made; the ledger decides
+                whether it counts as spent.
         """
         _require_plain(round, release)
         with self._appending() as append:
@@ -204,8 +205,8 @@ class Ledger:
                         f"round {round}",
                         given=f"reservation {before.number} of it, "
                         + ("which is open" if before.open else f"released as {(before.digest or '')[:12]}"),
-                        expected="a round that nobody has reserved: one more release of it is spent once more",
-                        do="Go on with that reservation, or with the next round. If whoever made it is gone, `lose` it.",
+                        expected="a round without a reservation: every further release of a round is spent again",
+                        do="Go on with that reservation, or with the next round. If the process that made it is gone, `lose` it.",
                     )
             if not self._fits(round, None, release):
                 raise self._spent(round, None, release, f"the release of round {round}")
@@ -213,17 +214,17 @@ class Ledger:
         return number
 
     def amend(self, number: int, release: Release) -> None:
-        """Say what a reserved release really is, before it leaves: fewer devices sent less noise, or more sent more.
+        """Correct a reserved release before it is made: fewer devices sent less noise, or more sent more.
 
-        If that does not fit the budget the reservation stays spent as it was, and the ledger notes that it is withheld:
-        `release` refuses it from then on. A server that itself is not trusted has seen the sum all the same.
+        If the correction does not fit the budget, the reservation stays spent as it was, and the ledger notes that it is
+        withheld: `release` refuses it from then on. An untrusted server has seen the sum anyway.
 
         Args:
-            number: the reservation's.
-            release: what counts from now on.
+            number: number of the reservation.
+            release: the release that counts from now on.
 
         Raises:
-            BudgetSpent: more than was promised would be spent: nothing of this round may leave.
+            BudgetSpent: more than was promised would be spent; nothing of this round may be released.
             PrivacyError: there is no such reservation, or it is released or withheld.
             LedgerDamaged, StorageError: as on opening.
         """
@@ -244,58 +245,57 @@ class Ledger:
             raise refused
 
     def release(self, number: int, digest: bytes) -> None:
-        """Note that a reserved release leaves; called before it does. With the same digest again, nothing changes.
+        """Note that a reserved release is made; call this before making it. A second call with the same digest does nothing.
 
         Args:
-            number: the reservation's.
-            digest: SHA-256 of what leaves, 32 bytes.
+            number: number of the reservation.
+            digest: SHA-256 of what is released, 32 bytes.
 
         Raises:
             PrivacyError: there is no such reservation, it is withheld, or something else was released on it.
-            LedgerDamaged, StorageError: as on opening; nothing may leave then.
+            LedgerDamaged, StorageError: as on opening; nothing may be released then.
         """
         digits = _hexadecimal(digest)
         with self._appending() as append:
-            found = self._history.reservations.get(number)
-            if found and found.digest == digits:
+            reservation = self._history.reservations.get(number)
+            if reservation and reservation.digest == digits:
                 return
-            found = self._open(number)
-            append(_entries.RELEASE, found.round, _entries.Releasing(reservation=number, digest=digits))
+            reservation = self._open(number)
+            append(_entries.RELEASE, reservation.round, _entries.Releasing(reservation=number, digest=digits))
 
     def cancel(self, number: int) -> None:
-        """Take a reservation back: nothing left on it, and nothing will. It stops counting.
+        """Cancel a reservation: nothing was released on it, and nothing will be. It no longer counts as spent.
 
-        For a round that ended in order without a sum, as when too few stayed to unmask one. It is for whoever would have
-        released it to say; after a crash nobody can, and the reservation stays spent.
+        This is for a round that ended properly without a sum, for example if too few devices stayed to unmask one. Only the
+        process that would have released it can know that; after a crash the reservation stays spent.
 
         Args:
-            number: the reservation's.
+            number: number of the reservation.
 
         Raises:
             PrivacyError: there is no such reservation, or it is released, withheld or cancelled.
             LedgerDamaged, StorageError: as on opening.
         """
         with self._appending() as append:
-            found = self._open(number)
-            append(_entries.CANCEL, found.round, _entries.Cancelling(reservation=number))
+            reservation = self._open(number)
+            append(_entries.CANCEL, reservation.round, _entries.Cancelling(reservation=number))
 
     def lose(self, number: int) -> None:
-        """Note that nobody is left to say what became of a reservation: it counts as released, and nothing may leave on
-        it any more.
+        """Give up a reservation whose process is gone: it counts as released, and nothing more may be released on it.
 
-        For whoever knows that its maker is gone, because it was killed or lost its connection: what it had computed, or
-        sent, somebody may have seen.
+        Call this only if that process was killed or lost its connection: somebody may have seen what it had computed or
+        sent.
 
         Args:
-            number: the reservation's.
+            number: number of the reservation.
 
         Raises:
             PrivacyError: there is no such reservation, or it is no longer open.
             LedgerDamaged, StorageError: as on opening.
         """
         with self._appending() as append:
-            found = self._open(number)
-            append(_entries.LOSE, found.round, _entries.Losing(reservation=number))
+            reservation = self._open(number)
+            append(_entries.LOSE, reservation.round, _entries.Losing(reservation=number))
 
     def close(self) -> None:
         """Close the file."""
@@ -316,7 +316,7 @@ class Ledger:
         if self._history.entries:
             _require_same(self._history, self.promise)
         else:
-            # Only a ledger nobody has a head of is new.
+            # A ledger is new only if there is no head of it.
             facts = _entries.Promising.of(self.promise)
             self._file.append(self._history.following(_entries.PROMISE, -1, facts, self._clock()))
         check_heads(self._history, [(file, file.read()) for file in self._heads], anchor)
@@ -335,8 +335,10 @@ class Ledger:
         self._publish()
 
     def _publish(self) -> None:
-        """Read back what was written, and name it in the head files: after the commit, so that they are never ahead,
-        and while nobody else writes, so that they never go back."""
+        """Read back what was written and update the head files.
+
+        After the commit, so that they are never ahead; while nobody else writes, so that they never go back.
+        """
         with self._file.writing():
             self._file.follow()
             for file in self._heads:
@@ -366,24 +368,24 @@ class Ledger:
         )
 
     def _open(self, number: int) -> Reservation:
-        found = self._history.reservations.get(number)
-        if found is None:
+        reservation = self._history.reservations.get(number)
+        if reservation is None:
             given = "no such reservation"
-        elif found.withheld:
-            given = "one that is withheld: what it really was did not fit the budget"
-        elif found.cancelled:
-            given = "one that was cancelled: nothing left on it"
-        elif found.lost:
-            given = "one that was given up for lost: what left on it nobody knows"
-        elif found.digest is not None:
-            given = f"one that was released, as {found.digest[:12]}"
+        elif reservation.withheld:
+            given = "one that is withheld: its correction did not fit the budget"
+        elif reservation.cancelled:
+            given = "one that was cancelled: nothing was released on it"
+        elif reservation.lost:
+            given = "one that was given up as lost: nobody knows what was released on it"
+        elif reservation.digest is not None:
+            given = f"one that was released, as {reservation.digest[:12]}"
         else:
-            return found
+            return reservation
         raise PrivacyError(
             f"reservation {number}",
             given=given,
             expected="one that is open",
-            do="Reserve what is to leave anew; it is spent anew.",
+            do="Make a new reservation; it is spent again.",
         )
 
 
@@ -393,13 +395,13 @@ def _named(path: Path | None) -> History:
 
 def _require_same(history: History, promise: Promise) -> None:
     for name in Promise.__struct_fields__:
-        there, here = getattr(history.promise, name), getattr(promise, name)
-        if there != here:
+        recorded, given = getattr(history.promise, name), getattr(promise, name)
+        if recorded != given:
             raise LedgerMismatch(
                 history.name,
-                given=f"a ledger whose {name} is {there}",
-                expected=f"{here}",
-                do="Use the plan it was begun with, or begin a new run, with a ledger of its own.",
+                given=f"a ledger whose {name} is {recorded}",
+                expected=f"{given}",
+                do="Use the plan it was started with, or start a new run with its own ledger.",
             )
 
 
@@ -409,7 +411,7 @@ def _require_plain(round: int, release: Release) -> None:
         raise PrivacyError(
             "a release",
             given=f"round {round}, {release}",
-            expected="a round from 0 on, and finite numbers",
+            expected="a round from 0, and finite numbers",
             do="Describe the noise that is in the sum.",
         )
 
@@ -420,6 +422,6 @@ def _hexadecimal(digest: bytes) -> str:
             "what leaves",
             given=f"a digest of {len(digest)} bytes",
             expected="its SHA-256, 32 bytes",
-            do="Hash what leaves, as it leaves.",
+            do="Hash the bytes that are released.",
         )
     return digest.hex()

@@ -1,12 +1,11 @@
-"""A direct check of the mechanism: what was added to the true sums, against the law that is claimed of it.
+"""A direct check of the mechanism: the noise that was added to the true sums, tested against the claimed law.
 
-A simulation knows what nobody who attacks a run does: each client's encoded vector, and so the true sum. What was
-released less that is the noise. If it is what is claimed, numbers made of it are independent and standard normal
-(`_normal_scores`), and every test of them (`_noise_tests`) has an exact law or a bound: how often an honest run fails is
-chosen beforehand.
+A simulation knows what no attacker does: each client's encoded vector, and so the true sum. Subtracting it from what was
+released gives the noise. If the noise is as claimed, its scores are independent and standard normal (`_normal_scores`), and
+every test of them (`_noise_tests`) has an exact distribution or a bound. So the rate of false alarms can be chosen.
 
-The check sees what canaries cannot: noise that lacks in some coordinates, in a loss or an accuracy, noise a little too
-small, a clip a little too long. What it cannot see is said by `BLIND`.
+The check finds what canaries cannot: noise missing from some coordinates, a loss or an accuracy, noise that is slightly too
+small, a clip norm that is slightly too large. `BLIND` says what it cannot find.
 """
 
 import hashlib
@@ -29,12 +28,12 @@ BLIND = (
     "the secret the noise is made from stays secret, that a claimed epsilon follows from the noise, or that a real device "
     "does the same."
 )
-_ROUNDED = 1e-9  # of norms and standard deviations computed in another order
+_ROUNDED = 1e-9  # tolerance for norms and standard deviations computed in another order
 
 
 @dataclass(frozen=True)
 class DirectCheck:
-    """Compare what is added to each round's sum with what is claimed, coordinate by coordinate. Costs the model nothing.
+    """Compares the noise in each round's sum with the claimed law, coordinate by coordinate. It does not affect the model.
 
     Args:
         false_alarm: the probability that an honest run fails, over all tests together.
@@ -57,15 +56,14 @@ class DirectCheck:
 
 @dataclass(frozen=True)
 class Finding:
-    """One test.
+    """The result of one test.
 
     Attributes:
         name: what was tested.
-        statistic: what was measured: a quotient by what is claimed, a count, a correlation, or standard errors.
-        p: how likely an honest run is to be as far off or further, by the test's law or a bound on it. Of an exact
-            property: 1, or 0.
-        holds: whether that is no less than the test's part of the false alarms.
-        says: what is wrong, in words; nothing where the test holds.
+        statistic: what was measured: a ratio to the claim, a count, a correlation, or a number of standard errors.
+        p: p-value under the claimed law, or a bound on it; 1 or 0 for an exact property.
+        holds: whether `p` is at least the test's share of the false alarms.
+        says: what is wrong, as text; empty if the test holds.
     """
 
     name: str
@@ -77,16 +75,16 @@ class Finding:
 
 @dataclass(frozen=True)
 class Checked:
-    """What the direct check of a run found.
+    """The result of the direct check of a run.
 
     Attributes:
-        rounds: releases that were compared.
-        coordinates: noisy coordinates of each.
-        ratio: standard deviation of the noise over what is claimed, all rounds and coordinates together.
-        resolution: one standard error of `ratio`.
-        longest: L2 norm of the longest encoded vector over what is claimed.
-        false_alarm: the probability that an honest run fails.
-        findings: of every test.
+        rounds: number of releases compared.
+        coordinates: number of noisy coordinates of each.
+        ratio: standard deviation of the noise relative to the claim, over all rounds and coordinates.
+        resolution: standard error of `ratio`.
+        longest: L2 norm of the longest encoded vector relative to the claim.
+        false_alarm: probability that an honest run fails.
+        findings: results of all tests.
     """
 
     rounds: int
@@ -99,12 +97,12 @@ class Checked:
 
     @property
     def holds(self) -> bool:
-        """Whether every test does."""
+        """Whether every test holds."""
         return all(finding.holds for finding in self.findings)
 
     @property
     def failed(self) -> tuple[Finding, ...]:
-        """Those that do not."""
+        """The tests that do not hold."""
         return tuple(finding for finding in self.findings if not finding.holds)
 
     @property
@@ -125,7 +123,7 @@ class Checked:
         return f"{seen} The claimed law does not hold: {' '.join(finding.says for finding in self.failed)}"
 
     def describe(self) -> dict[str, Any]:
-        """As plain values, for a run's record."""
+        """The result as plain values, for a run's record."""
         return {
             "holds": self.holds,
             "rounds": self.rounds,
@@ -141,22 +139,22 @@ class Checked:
 
 
 class Mechanism:
-    """Collects what a run's clients send and what it releases, and checks both against what is claimed.
+    """Collects what a run's clients send and what it releases, and checks both against the plan's claims.
 
     Args:
-        noise: what the plan claims.
-        auxiliaries: names of the auxiliary values among the noisy coordinates, in their order.
-        bits: sums are modulo `2^bits`.
+        noise: the claimed noise.
+        auxiliaries: names of the auxiliary values among the noisy coordinates, in order.
+        bits: sums are taken modulo `2^bits`.
 
-    Of each release one float32 a noisy coordinate is kept, of correlated noise two; beyond 1 GiB in a temporary file.
+    One float32 is kept per noisy coordinate of a release, two for correlated noise; above 1 GiB in a temporary file.
     """
 
     def __init__(self, noise: Noise, auxiliaries: tuple[str, ...], bits: int) -> None:
         self.noise, self.bits = noise, bits
         self._parts = _parts(noise, auxiliaries)
         self._rows = Rows(noise.coordinates)
-        # Clients answer to a model that earlier noise is in, which correlated noise takes back: only what is new in the
-        # noise of a round is apart from the sum, and that is known once all rounds are.
+        # Clients respond to a model that contains earlier noise, which correlated noise partly cancels. Only the new part of
+        # a round's noise is independent of the sum, and it is known only once all rounds are.
         self._totals = Rows(noise.coordinates) if noise.mechanism == "correlated" else None
         self._rounds: list[int] = []
         self._sigmas: list[float] = []
@@ -170,13 +168,13 @@ class Mechanism:
         return len(self._rounds)
 
     def encoded(self, vector: np.ndarray) -> np.ndarray:
-        """Take note of one client's encoded vector, as it is before any noise; returns it signed, int64 `[length]`."""
-        whole = signed(vector, self.bits)
-        own = np.abs(whole[: self.noise.coordinates])
+        """Record one client's encoded vector before any noise; returns it as signed integers, int64 `[length]`."""
+        centred = signed(vector, self.bits)
+        own = np.abs(centred[: self.noise.coordinates])
         self._longest = max(self._longest, _squared(own))
         self._largest = max(self._largest, int(own.sum()))
         self._vectors += 1
-        return whole
+        return centred
 
     def released(
         self,
@@ -188,15 +186,15 @@ class Mechanism:
         encoded: int,
         clients: int,
     ) -> None:
-        """Take note of one release.
+        """Record one release.
 
         Args:
-            round: from 1, ascending.
+            round: number of the round, from 1, ascending.
             total: the true sum of the encoded vectors, int64 `[length]`.
             vector: what was released, int32 or uint32 `[length]`.
             sigma: standard deviation of the noise that should be in it.
-            encoded: how many vectors the true sum is of.
-            clients: how many the release is said to be of.
+            encoded: number of vectors in the true sum.
+            clients: number of clients in the release, as stated.
 
         Raises:
             PrivacyError: shapes differ.
@@ -206,7 +204,7 @@ class Mechanism:
                 "release to be checked",
                 given=f"shape {vector.shape} for a true sum of shape {total.shape}",
                 expected=f"the same, at least {self.noise.coordinates}",
-                do="Record the whole vector that left the round.",
+                do="Record the whole vector that the round released.",
             )
         added = signed(vector.astype(np.int64) - total, self.bits)
         own, noise = added[: self.noise.coordinates], self.noise
@@ -217,7 +215,7 @@ class Mechanism:
         self._expected_zeros += len(own) * chance_of_zero(noise.mechanism, sigma, min(noise.bands, round))
         self._modulus = min(self._modulus, tests.low_bits(sigma))
         self._low_bits += np.bincount(own & (tests.MODULUS - 1), minlength=tests.MODULUS)
-        # The dither is no secret. Made from what was released, it gives the same verdict every time.
+        # The dither is not a secret. Derived from what was released, it gives the same verdict every time.
         dice = np.random.default_rng(list(hashlib.sha256(np.ascontiguousarray(vector).data).digest()))
         row = scores(own, noise.mechanism, sigma, dice)
         sent = total[: noise.coordinates].astype(np.float64)
@@ -230,11 +228,11 @@ class Mechanism:
         self._rows.append(row)
 
     def check(self, counted: Mapping[int, float], false_alarm: float = 1e-6) -> Checked:
-        """Test what was collected.
+        """Run all tests on what was recorded.
 
         Args:
-            counted: standard deviation of the noise that the ledger counts for each round.
-            false_alarm: the probability that an honest run fails.
+            counted: standard deviation of the noise that the ledger assumes in each round.
+            false_alarm: probability that an honest run fails.
         """
         exact = self._exact(counted)
         if not len(self):
@@ -255,7 +253,7 @@ class Mechanism:
             *tests.lattice(self._low_bits.reshape(-1, self._modulus).sum(axis=0)),
         ]
         each = false_alarm / len(measured)
-        found = [
+        measured = [
             Finding(m.name, float(m.statistic), float(m.p), bool(m.p >= each), "" if m.p >= each else m.says)
             for m in measured
         ]
@@ -268,11 +266,11 @@ class Mechanism:
             ratio,
             ratio / math.sqrt(2 * numbers),
             false_alarm,
-            tuple(exact + found),
+            tuple(exact + measured),
         )
 
     def _along(self, mixing: np.ndarray | None) -> list[float]:
-        """Cosines of every round's noise, what is new in it, and its true sum."""
+        """Cosine between each round's new noise and its true sum."""
         if self._totals is None or mixing is None:
             return self._following
         products, noise, sums = np.zeros((3, len(self)))
@@ -285,7 +283,7 @@ class Mechanism:
         return (products / np.sqrt(np.maximum(noise * sums, 1e-300))).tolist()
 
     def _exact(self, counted: Mapping[int, float]) -> list[Finding]:
-        """What holds for certain or does not."""
+        """Tests of exact properties, which either hold or do not."""
 
         def finding(name: str, statistic: float, holds: bool, says: str) -> Finding:
             return Finding(name, float(statistic), float(holds), bool(holds), "" if holds else says)
@@ -336,13 +334,13 @@ class Mechanism:
 
 
 def signed(words: np.ndarray, bits: int) -> np.ndarray:
-    """Words modulo `2^bits` as the signed whole numbers they stand for: int64."""
+    """Words modulo `2^bits` as signed integers: int64."""
     half = np.int64(1) << np.int64(bits - 1)
     return ((words.astype(np.int64) + half) & (2 * half - 1)) - half
 
 
 def _squared(own: np.ndarray) -> int:
-    """Sum of the squares of whole numbers below 2^31, exactly: it may be beyond int64."""
+    """The exact sum of squares of integers below 2^31, which may exceed int64."""
     high, low = own >> 16, own & 0xFFFF
     return (int(np.dot(high, high)) << 32) + (int(np.dot(high, low)) << 17) + int(np.dot(low, low))
 
@@ -353,7 +351,7 @@ def _cosine(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def _parts(noise: Noise, auxiliaries: tuple[str, ...]) -> dict[str, slice]:
-    """The noisy coordinates by name: the update, its stretches, and every auxiliary value."""
+    """The noisy coordinates by name: the update, parts of it, and every auxiliary value."""
     update = noise.dimension
     count = max(1, min(64, update // 16))
     cuts = [update * i // count for i in range(count + 1)]
@@ -361,7 +359,7 @@ def _parts(noise: Noise, auxiliaries: tuple[str, ...]) -> dict[str, slice]:
     parts |= {f"coordinates {a} to {b - 1}": slice(a, b) for a, b in pairwise(cuts)}
     copies = (noise.coordinates - update) // max(1, len(auxiliaries))
     for place, name in enumerate(auxiliaries):
-        # A metric may have the name of something else: none takes the place of another.
+        # A metric may have the same name as another part: keep both.
         own = name if name not in parts else f"{name} (auxiliary value {place + 1})"
         parts[own] = slice(update + place * copies, update + (place + 1) * copies)
     return {name: part for name, part in parts.items() if part.stop > part.start}

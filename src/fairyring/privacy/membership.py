@@ -1,10 +1,10 @@
-"""Membership inference for whole clients: was this client among those a model learned from?
+"""Membership inference for whole clients: did a model learn from this client?
 
 The likelihood ratio attack (LiRA; Carlini, Chien, Nasr, Song, Terzis and Tramèr 2022, "Membership inference attacks from
-first principles"), its online variant, with a client in place of an example. The same plan is run many times, each time with
-another random half of the clients. How a client's own examples fare under a model is, by client, nearly normal, with one mean
-where the client took part and another where it did not; the attack is the ratio of the two likelihoods. Each run is
-attacked with what all others taught.
+first principles"), in its online variant, with a client in place of an example. The same plan is run many times, each time with a
+random half of the clients. For each client, a statistic of its own examples under the model is nearly normal, with one mean
+if the client took part and another if it did not. The attack is the ratio of the two likelihoods. Each run is attacked with
+what the other runs show.
 """
 
 import math
@@ -17,20 +17,22 @@ from fairyring.core.errors import PlanError
 from fairyring.statistics import clustered_limit, pairs_above
 
 FALSE_ALARMS = (0.1, 0.01, 0.001)
-_LEAST = 1e-12  # of a variance: a client that is never drawn may fare the same in all runs
-_SHRUNK_BY = 8  # runs' worth of the variance in and out together, beside that of each
+_MINIMUM_VARIANCE = (
+    1e-12  # smallest variance: a client that is never drawn may have the same statistic in all runs
+)
+_SHRUNK_BY = 8  # weight, in runs, of the pooled variance against that of each group
 
 
 @dataclass(frozen=True)
 class Rate:
-    """One point of the attack's curve.
+    """One point of the attack's ROC curve.
 
     Attributes:
-        aimed: false positive rate that was aimed at.
-        false, out: non-members taken for members, of how many.
-        true, members: members recognised, of how many.
+        aimed: target false positive rate.
+        false, out: number of non-members taken for members, and of non-members.
+        true, members: number of members recognised, and of members.
 
-    There is none, and `false` is 0, where there are too few runs for so small a rate.
+    If there are too few runs for so small a rate, `false` is 0 and there is no point.
     """
 
     aimed: float
@@ -41,31 +43,31 @@ class Rate:
 
     @property
     def fpr(self) -> float:
-        """False positive rate; NaN where it could not be measured."""
+        """False positive rate; NaN if it could not be measured."""
         return self.false / self.out if self.false else math.nan
 
     @property
     def tpr(self) -> float:
-        """True positive rate; NaN where it could not be measured."""
+        """True positive rate; NaN if it could not be measured."""
         return self.true / self.members if self.false else math.nan
 
 
 @dataclass(frozen=True)
 class Membership:
-    """What membership inference found.
+    """The result of membership inference.
 
     Attributes:
         scores: logarithm of the likelihood ratio, float64 `[runs, clients]`.
         members: which client took part in which run, bool `[runs, clients]`.
-        rounds: of each run.
-        auc: probability that a member scores higher than one who is none; 0.5 is chance.
-        auc_low, auc_high: a 95 % interval of it, by leaving out one run at a time.
+        rounds: rounds of each run.
+        auc: probability that a member scores higher than a non-member; 0.5 is chance.
+        auc_low, auc_high: 95 % interval of the AUC, by leaving out one run at a time.
         rates: true positives at false positive rates of 10, 1 and 0.1 %.
-        lower: epsilon at `delta` is not below it, with `confidence`, by the rates of true and false positives.
-        claimed: what the plan claims to spend of a device in so many rounds; None for a plan that promises nothing to devices.
-        delta: of both; 0 for a plan without a budget.
-        confidence: of `lower`.
-        unit: whom the plan promises something, if anybody.
+        lower: with `confidence`, epsilon at `delta` is not below it, by the rates of true and false positives.
+        claimed: epsilon that the plan claims for a device after so many rounds; None if it promises nothing to devices.
+        delta: delta of both; 0 for a plan without a budget.
+        confidence: confidence of `lower`.
+        unit: unit of the plan's promise, if it makes one.
     """
 
     scores: np.ndarray
@@ -90,7 +92,7 @@ class Membership:
     def statement(self) -> str:
         """In words."""
         runs, clients = self.members.shape
-        told = [
+        rates = [
             f"{100 * rate.tpr:.3g} % of the members ({rate.true:,} of {rate.members:,}) at {100 * rate.fpr:.2g} % false alarms "
             f"({rate.false:,} of {rate.out:,})"
             for rate in self.rates
@@ -102,7 +104,7 @@ class Membership:
         words = (
             f"{runs} runs of {self.rounds} rounds, each with half of {clients:,} clients, of whom nobody drops out: who took part is told "
             f"with an AUC of {self.auc:.3f} (95 % interval {self.auc_low:.3f} to {self.auc_high:.3f}; chance is 0.5). "
-            f"Recognised: {'; '.join(told) or 'too few runs to say'}. "
+            f"Recognised: {'; '.join(rates) or 'too few runs to say'}. "
             f"{bound}, with {100 * self.confidence:.6g} % confidence"
         )
         if self.claimed is None and self.unit == "example":
@@ -112,7 +114,7 @@ class Membership:
         return f"{words}; {self.claimed:.3g} at delta {self.delta:.3g} is claimed."
 
     def roc(self, points: int = 200) -> tuple[np.ndarray, np.ndarray]:
-        """The curve: false and true positive rates, float64 `[<= points]` each, spread evenly on a logarithmic axis."""
+        """The ROC curve: false and true positive rates, float64 `[<= points]` each, evenly spaced on a logarithmic axis."""
         order = np.argsort(-self.scores, axis=None, kind="stable")
         inside = self.members.ravel()[order]
         true, false = np.cumsum(inside), np.cumsum(~inside)
@@ -144,35 +146,37 @@ class Membership:
 
 
 def balanced(runs: int, clients: int, dice: np.random.Generator) -> np.ndarray:
-    """Who takes part in which run: each client in half of them, independently of all others: bool `[runs, clients]`."""
+    """Random memberships: each client in half of the runs, independently of all others: bool `[runs, clients]`."""
     half = np.arange(runs) % 2 == 0
     return np.stack([dice.permutation(half) for _ in range(clients)], axis=1)
 
 
 def lira(statistics: np.ndarray, members: np.ndarray) -> np.ndarray:
-    """Scores of every client in every run, by what the other runs show of it.
+    """Scores of every client in every run, computed from the other runs.
 
     Args:
-        statistics: of a client's examples under a run's models: float `[runs, clients, looks]`. Nearly normal.
-        members: which client took part in which run, bool `[runs, clients]`: each in half of them, and in three at least.
+        statistics: nearly normal statistics of a client's examples under a run's models: float `[runs, clients, looks]`.
+        members: which client took part in which run, bool `[runs, clients]`: each in half of them, and in at least three.
 
     Returns:
-        Logarithms of likelihood ratios, of being in over being out: float64 `[runs, clients]`. Several looks are
-        taken together with the correlation they have over all clients.
+        Logarithms of likelihood ratios, member over non-member: float64 `[runs, clients]`. Several looks are combined with
+        their correlation over all clients.
     """
     x = np.asarray(statistics, np.float64)
     looks = x.shape[2]
-    sides = _left_out(x, members), _left_out(x, ~members)
-    both = (sides[0][1] + sides[1][1]) / 2
-    # Of the looks among each other, from what is left when each client's means are taken off.
-    rest = np.where(members[..., None], x - sides[0][0], x - sides[1][0]) / np.sqrt(np.maximum(both, _LEAST))
+    groups = _left_out(x, members), _left_out(x, ~members)
+    both = (groups[0][1] + groups[1][1]) / 2
+    # Correlation between the looks, from the residuals after subtracting each client's means.
+    rest = np.where(members[..., None], x - groups[0][0], x - groups[1][0]) / np.sqrt(
+        np.maximum(both, _MINIMUM_VARIANCE)
+    )
     correlation = np.atleast_2d(np.corrcoef(rest.reshape(-1, looks), rowvar=False))
     precision = np.linalg.inv(correlation + 1e-3 * np.eye(looks))
     own = len(x) // 2 - 2  # degrees of freedom of a variance
     densities = []
-    for mean, variance in sides:
+    for mean, variance in groups:
         shrunk = (own * variance + _SHRUNK_BY * both) / (own + _SHRUNK_BY)
-        deviation = np.sqrt(np.maximum(shrunk, _LEAST))
+        deviation = np.sqrt(np.maximum(shrunk, _MINIMUM_VARIANCE))
         z = (x - mean) / deviation
         densities.append(-0.5 * np.einsum("rck,kl,rcl->rc", z, precision, z) - np.log(deviation).sum(axis=-1))
     return densities[0] - densities[1]
@@ -188,7 +192,7 @@ def judged(
     confidence: float = 0.999,
     unit: str = "device",
 ) -> Membership:
-    """How well scores `[runs, clients]` tell members `[runs, clients]`, and what epsilon that implies at least."""
+    """How well scores `[runs, clients]` identify members `[runs, clients]`, and the lower bound on epsilon this implies."""
     area, spread = auc(scores, members), _jackknife(scores, members)
     reach = 1.96 * spread
     return Membership(
@@ -208,17 +212,17 @@ def judged(
 
 
 def auc(scores: np.ndarray, members: np.ndarray) -> float:
-    """Probability that a member scores higher than one who is none, ties counting half."""
+    """Probability that a member scores higher than a non-member; ties count half."""
     return pairs_above(scores[members], scores[~members]) / (int(members.sum()) * int((~members).sum()))
 
 
 def lower_bound(scores: np.ndarray, members: np.ndarray, delta: float, confidence: float) -> float:
-    """The epsilon that true and false positives imply at least: `(TPR - delta) / FPR <= e^epsilon`, and the same of negatives.
+    """Lower bound on epsilon from `(TPR - delta) / FPR <= e^epsilon`, and the same for negatives.
 
-    Both rates at each of three thresholds, set by one side's scores alone, so that the other side's counts are
-    binomial given them; Clopper and Pearson's limits, at `confidence` for all six together. What one run's clients have in
-    common makes counts vary more than binomials do: they count for as many fewer as their spread between runs says
-    (Korn and Graubard 1998).
+    Both rates are taken at each of three thresholds. A threshold depends only on the scores of one group, so the counts of
+    the other group are binomial given the threshold. Clopper-Pearson limits hold at `confidence` for all six together. The
+    clients of a run are dependent, so counts vary more than binomials: they are treated as correspondingly fewer, by their
+    variance between runs (Korn and Graubard 1998).
     """
     alpha = (1 - confidence) / (2 * 2 * len(FALSE_ALARMS))
     best = 0.0
@@ -237,7 +241,7 @@ def lower_bound(scores: np.ndarray, members: np.ndarray, delta: float, confidenc
 
 
 def _limit(beyond: np.ndarray, of: np.ndarray, quantile: float) -> float:
-    """A limit of how often those of one kind are beyond a threshold; the clients of a run are a cluster."""
+    """A confidence limit on how often clients of one group exceed a threshold; the clients of a run form a cluster."""
     return clustered_limit((beyond & of).sum(axis=1), of.sum(axis=1), quantile)
 
 
@@ -257,7 +261,7 @@ def _rate(scores: np.ndarray, members: np.ndarray, aimed: float) -> Rate:
 
 
 def _jackknife(scores: np.ndarray, members: np.ndarray) -> float:
-    """Standard error of the AUC, from leaving out one run at a time."""
+    """Jackknife standard error of the AUC, leaving out one run at a time."""
     runs = len(scores)
     kept = [np.delete(np.arange(runs), run) for run in range(runs)]
     areas = np.array([auc(scores[rest], members[rest]) for rest in kept])
@@ -265,21 +269,21 @@ def _jackknife(scores: np.ndarray, members: np.ndarray) -> float:
 
 
 def _left_out(x: np.ndarray, part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and variance of each client's statistics over the runs of a part: float64 `[runs, clients, looks]` each.
+    """Mean and variance of each client's statistics over a subset of runs: float64 `[runs, clients, looks]` each.
 
-    Of each run the client's runs are paired, one it was in and one it was not. Every run is left out together with its
-    partner: were it left out alone, the fits would tell by their sizes, and by what is lacking in them, what it was.
+    For each client, runs are paired: one it was in with one it was not in. Each run is left out together with its partner.
+    If it were left out alone, the size of the fits would reveal which kind of run it was.
 
     Args:
         x: `[runs, clients, looks]`.
-        part: whether a run counts, bool `[runs, clients]`; for each client half of them.
+        part: which runs are in the subset, bool `[runs, clients]`; half of them for each client.
     """
     half = len(x) // 2
     order = np.argsort(part, axis=0, kind="stable")
     partner = np.empty_like(order)
     np.put_along_axis(partner, order, np.roll(order, half, axis=0), axis=0)
     inside = part[..., None]
-    centre = np.where(inside, x, 0.0).sum(axis=0) / half  # so that squares do not cancel
+    centre = np.where(inside, x, 0.0).sum(axis=0) / half  # to avoid cancellation in the squares
     off = x - centre
     gone = np.where(inside, off, np.take_along_axis(off, partner[..., None], axis=0))
     mean = (np.where(inside, off, 0.0).sum(axis=0) - gone) / (half - 1)
@@ -288,12 +292,12 @@ def _left_out(x: np.ndarray, part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def check_shadows(shadows: int, confidence: float) -> None:
-    """Raise `PlanError` unless so many shadow runs can teach anything."""
+    """Raise `PlanError` unless there are enough shadow runs to learn anything."""
     if isinstance(shadows, bool) or not isinstance(shadows, int) or shadows < 8 or shadows % 2:
         raise PlanError(
             "membership shadows",
             given=repr(shadows),
-            expected="an even number >= 8: each client is in half of the runs, and must be in a few",
+            expected="an even number >= 8: each client is in half of the runs, and needs several",
             do="Set shadows=64.",
         )
     if not 0.5 < confidence < 1.0:

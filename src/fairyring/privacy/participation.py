@@ -1,25 +1,25 @@
-"""Who may be in how many releases: what an accountant may assume of a run, and says that it assumed."""
+"""Participation: what an accountant assumes about who takes part in which rounds."""
 
 from typing import Any
 
 import msgspec
 
-UNITS = "device", "example"  # whose data a promise is about
+UNITS = "device", "example"  # whose data a promise protects
 
 
 class Participation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind"):
-    """What is known beforehand about the rounds in which one device takes part.
+    """What is known in advance about the rounds in which one device takes part.
 
-    Each kind says in words what it assumes (`sampling`), and for which neighbouring relation a guarantee then holds
+    Each kind states its assumption as text (`sampling`), and the neighbouring relation for which a guarantee then holds
     (`relation`).
     """
 
 
 class PoissonSampled(Participation, frozen=True, tag="poisson"):
-    """Each device takes part in each round with probability `rate`, by its own coin, which nobody else sees.
+    """Each device takes part in each round independently with probability `rate`, unseen by anyone.
 
-    `aside` is the share of delta kept for the chance that some round shows how many took part, because it was cut or
-    could not be summed; the accountant spends the rest.
+    `aside` is the fraction of delta reserved for the event that a round reveals how many took part, because its cohort was
+    cut or its sum failed. The accountant spends the rest.
     """
 
     rate: float
@@ -35,7 +35,7 @@ class PoissonSampled(Participation, frozen=True, tag="poisson"):
 
 
 class FixedSize(Participation, frozen=True, tag="fixed_size"):
-    """In each round `size` of `population` devices take part, every such set equally likely, and nobody sees which."""
+    """In each round, `size` of `population` devices are drawn uniformly without replacement, unseen by anyone."""
 
     size: int
     population: int
@@ -55,14 +55,14 @@ class FixedSize(Participation, frozen=True, tag="fixed_size"):
 class AtMost(Participation, frozen=True, tag="at_most"):
     """A device takes part at most `times` times, at least `separation` rounds apart; anybody may know when.
 
-    `times` is None where only the number of rounds bounds it.
+    `times` is None if only the number of rounds bounds it.
     """
 
     times: int | None = None
     separation: int = 1
 
     def maximum(self, rounds: int) -> int:
-        """In how many of so many rounds one device can take part."""
+        """Largest number of rounds, of so many, in which one device can take part."""
         apart = -(-rounds // self.separation)
         return apart if self.times is None else min(self.times, apart)
 
@@ -83,19 +83,19 @@ AnyParticipation = PoissonSampled | FixedSize | AtMost
 
 
 def relation_in(participation: AnyParticipation, unit: str) -> str:
-    """For which neighbours a guarantee for a unit then holds."""
+    """The neighbouring relation for which a guarantee for this unit holds."""
     if unit == "device":
         return participation.relation
     if isinstance(participation, FixedSize):
         return "replace one example"
-    # The others keep their places, and so the keys of their dropout.
+    # The others keep their places, and so their dropout keys.
     return "one example replaced by none (zero-out)"
 
 
 def sampling_in(participation: AnyParticipation, rounds: int, unit: str = "device") -> str:
-    """What is assumed of who takes part, in words, and what that comes to in so many rounds.
+    """The assumption on participation as text, and what it means for so many rounds.
 
-    Of examples, a participation tells in which batches one may be, of a client that is in all rounds it may be in.
+    For examples, a participation says in which batches an example may be if its client is in all rounds it may be in.
     """
     if unit == "example" and isinstance(participation, PoissonSampled):
         return (
@@ -116,5 +116,5 @@ def sampling_in(participation: AnyParticipation, rounds: int, unit: str = "devic
 
 
 def describe(participation: AnyParticipation) -> dict[str, Any]:
-    """As plain values."""
+    """The participation as plain values."""
     return msgspec.to_builtins(participation)

@@ -1,4 +1,4 @@
-"""What a privacy budget costs: the noise of a plan for each way to take part, before anything is trained."""
+"""The cost of a privacy budget: the noise needed for each way to take part, before anything is trained."""
 
 import math
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from fairyring.privacy.participation import AnyParticipation, AtMost, FixedSize,
 from fairyring.privacy.release import Release
 
 WAYS = ("poisson", "fixed_size", "in_turn", "in_turn_correlated", "anybody")
-_PRECISION = 1e-3  # relative: a plan is read to three digits
+_PRECISION = 1e-3  # relative: costs are shown to three digits
 
 
 @dataclass(frozen=True)
@@ -22,18 +22,18 @@ class Cost:
     Attributes:
         way: one of `WAYS`.
         participation: what the accountant assumes.
-        population: devices there are.
-        cohort: devices in a round, on average where they are sampled by their own coins.
-        bands: of correlated noise; else 0.
-        multiplier: the least noise multiplier that fits the budget; NaN where there is none.
-        effective: the multiplier of independent noise that errs as much in the final model: of correlated noise the
-            smaller, else `multiplier`. Both errors are the root mean square over the rounds of the noise in the sum of
-            all updates so far (`correlated.noise_error`), for a model is a sum of updates.
+        population: number of devices.
+        cohort: devices in a round; with Poisson sampling, on average.
+        bands: number of coefficients of correlated noise; otherwise 0.
+        multiplier: smallest noise multiplier that fits the budget; NaN if there is none.
+        effective: multiplier of independent noise with the same error in the final model: smaller than `multiplier` for
+            correlated noise, otherwise equal. The error is the root mean square over rounds of the noise in the sum of
+            updates so far (`correlated.noise_error`), since a model is a sum of updates.
         noise: standard deviation of the noise on a coordinate of the mean update, in units of the clip norm:
             `effective / cohort`.
-        signal_to_noise: norm of the mean update over the norm of its noise, `noise sqrt(dimension)`. A rough guide:
-            many coordinates and rounds average the noise out, and below 1 training can still work, if slowly.
-        refused: why there is no multiplier; else empty.
+        signal_to_noise: norm of the mean update over the norm of its noise, `noise sqrt(dimension)`. A rough guide: many
+            rounds average the noise out, and below 1 training can still work, but slowly.
+        refused: why there is no multiplier; otherwise empty.
     """
 
     way: str
@@ -49,11 +49,11 @@ class Cost:
 
 
 def participation_of(way: str, population: int, cohort: int, rounds: int) -> AnyParticipation:
-    """What an accountant may assume when `cohort` of `population` devices are in each of `rounds` rounds.
+    """The participation to assume if `cohort` of `population` devices are in each of `rounds` rounds.
 
-    `"poisson"`: each by its own coin. `"fixed_size"`: a uniform draw. `"in_turn"`, `"in_turn_correlated"`: a device
-    comes again when all others have been there, so `ceil(rounds cohort / population)` times, `population // cohort`
-    rounds apart. `"anybody"`: whoever wants to, in every round.
+    `"poisson"`: Poisson sampling. `"fixed_size"`: a uniform draw. `"in_turn"`, `"in_turn_correlated"`: a device takes part
+    again after all others have, so `ceil(rounds cohort / population)` times, `population // cohort` rounds apart.
+    `"anybody"`: any device may take part in every round.
 
     Raises:
         PlanError: the way is unknown, a number is below 1, or a cohort is larger than its population.
@@ -65,7 +65,7 @@ def participation_of(way: str, population: int, cohort: int, rounds: int) -> Any
         raise PlanError(
             "cohort",
             given=f"{cohort} of {population} devices",
-            expected="no more than there are",
+            expected="at most the population",
             do="Lower it.",
         )
     if way == "poisson":
@@ -92,21 +92,21 @@ def cost(
     dimension: int,
     norm: float = 1.0,
 ) -> Cost:
-    """The least noise for a budget, one way to take part.
+    """The smallest noise for a budget, for one way to take part.
 
     Args:
         way: one of `WAYS`.
-        population: devices there are.
-        cohort: devices in a round.
-        rounds: releases.
-        epsilon: of the budget for the whole run.
-        delta: of the same.
-        dimension: coordinates of an update.
-        norm: L2 norm of the mean update over the clip norm. 1 if clients agree and are all just clipped, less if they
-            do not.
+        population: number of devices.
+        cohort: number of devices in a round.
+        rounds: number of releases.
+        epsilon: epsilon of the budget for the whole run.
+        delta: delta of the budget.
+        dimension: number of coordinates of an update.
+        norm: L2 norm of the mean update relative to the clip norm: 1 if all clients agree and are just clipped, otherwise
+            less.
 
     Raises:
-        PlanError: an argument is out of range. A budget that no noise keeps is no error: see `Cost.refused`.
+        PlanError: an argument is out of range. A budget that no noise keeps is not an error: see `Cost.refused`.
         MissingExtra: dp-accounting is not installed.
     """
     if not float(dimension).is_integer() or dimension < 1:
@@ -144,26 +144,26 @@ def plan_table(
     norm: float = 1.0,
     ways: Sequence[str] = WAYS,
 ) -> tuple[Cost, ...]:
-    """The cost of each way to take part, for the cohort and for half, twice and ten times as many devices a round.
+    """The cost of each way to take part, for the cohort and for half, twice and ten times as many devices per round.
 
     Args:
-        population: devices there are.
-        cohort: devices in a round.
-        rounds: releases.
-        epsilon: of the budget for the whole run.
-        delta: of the same.
-        dimension: coordinates of an update.
+        population: number of devices.
+        cohort: number of devices in a round.
+        rounds: number of releases.
+        epsilon: epsilon of the budget for the whole run.
+        delta: delta of the budget.
+        dimension: number of coordinates of an update.
         norm: as in `cost`.
         ways: which of `WAYS`.
 
     Returns:
-        For each cohort, the smallest first, the ways in the order given; no cohort above the population.
+        For each cohort up to the population, the smallest first, the ways in the given order.
 
     Raises:
         PlanError: an argument is out of range.
         MissingExtra: dp-accounting is not installed.
     """
-    # Before any other cohort is made of it.
+    # Check it before other cohorts are derived from it.
     participation_of(WAYS[0], population, cohort, rounds)
     cohorts = sorted(
         {size for size in (cohort // 2, cohort, 2 * cohort, 10 * cohort) if 1 <= size <= population}
@@ -185,10 +185,10 @@ def plan_table(
 
 
 def clients_needed(spent: Cost, target: float = 1.0) -> int | None:
-    """The smallest population whose signal-to-noise ratio is `target`, or None where no noise keeps the budget.
+    """The smallest population whose signal-to-noise ratio is `target`, or None if no noise keeps the budget.
 
-    With the same rounds and the same share of the population in each: that share and the rounds are all that the
-    multiplier depends on, so the ratio grows in proportion to the population. The budget is held fixed, delta too.
+    The number of rounds, the fraction of the population in each, and the budget, including delta, stay the same. The
+    multiplier depends only on these, so the ratio is proportional to the population.
 
     Raises:
         PlanError: `target` is not above 0.
@@ -204,7 +204,7 @@ def _multiplier(
     epsilon: float, delta: float, rounds: int, participation: AnyParticipation, bands: int
 ) -> float:
     if isinstance(participation, PoissonSampled | FixedSize):
-        # An upper bound too, hardly above the accountant's, in a fraction of its time.
+        # Also an upper bound, hardly above the accountant's, in a fraction of the time.
         return rough(
             epsilon=epsilon, delta=delta, rounds=rounds, participation=participation, precision=_PRECISION
         )

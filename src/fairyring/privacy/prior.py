@@ -1,4 +1,4 @@
-"""What an attacker knows of an example before any update is seen: how other people's examples look."""
+"""An attacker's prior knowledge of an example: what other people's examples look like."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -7,19 +7,20 @@ import numpy as np
 
 from fairyring.core.errors import PlanError
 
-_MOST = 256  # values of a grid: those of a byte
+_MAXIMUM_VALUES = 256  # largest number of values in a grid: those of a byte
 _ENTROPY = 0.5 * np.log(2 * np.pi)
 
 
 @dataclass(frozen=True)
 class Prior:
-    """Knowledge of examples that does not depend on the secret: it is taken from those of others.
+    """Knowledge of examples that does not depend on the attacked ones: it comes from those of others.
 
     Attributes:
         low, high: range of each feature, `[features]`.
-        mean, variance: of each feature, `[features]`.
-        usual: the commonest value of each feature, `[features]`: the black of a corner tells nothing.
-        grid: the values that features have, ascending, such as the 256 of a byte; None where they are too many.
+        mean, variance: mean and variance of each feature, `[features]`.
+        usual: most frequent value of each feature, `[features]`: a black corner, for instance, says nothing.
+        frequency: fraction of examples with that value, `[features]`.
+        grid: the values that features have, ascending, such as the 256 of a byte; None if there are too many.
     """
 
     low: np.ndarray
@@ -27,15 +28,15 @@ class Prior:
     mean: np.ndarray
     variance: np.ndarray
     usual: np.ndarray
-    share: np.ndarray
+    frequency: np.ndarray
     grid: np.ndarray | None
 
     @classmethod
     def of(cls, examples: np.ndarray) -> "Prior":
-        """From examples `[n, features]` of others.
+        """The prior from examples `[n, features]` of others.
 
         Raises:
-            PlanError: there are none.
+            PlanError: there are no examples.
         """
         examples = np.asarray(examples, np.float64)
         if examples.ndim != 2 or not examples.size:
@@ -46,52 +47,52 @@ class Prior:
                 do="Keep some clients out of the cohort that is attacked.",
             )
         values = np.unique(examples)
-        usual, share = np.empty(examples.shape[1]), np.empty(examples.shape[1])
+        usual, frequency = np.empty(examples.shape[1]), np.empty(examples.shape[1])
         for feature, column in enumerate(examples.T):
-            found, counts = np.unique(column, return_counts=True)
-            usual[feature], share[feature] = found[counts.argmax()], counts.max() / len(column)
-        # Fewer values than examples could hide: else everything is a grid of itself.
-        known = 1 < len(values) <= _MOST and examples.size >= 20 * len(values)
+            distinct, counts = np.unique(column, return_counts=True)
+            usual[feature], frequency[feature] = distinct[counts.argmax()], counts.max() / len(column)
+        # Far fewer values than entries: otherwise any data would be a grid of itself.
+        known = 1 < len(values) <= _MAXIMUM_VALUES and examples.size >= 20 * len(values)
         return cls(
             examples.min(axis=0),
             examples.max(axis=0),
             examples.mean(axis=0),
             examples.var(axis=0),
             usual,
-            share,
+            frequency,
             values if known else None,
         )
 
     @cached_property
     def spread(self) -> float:
-        """Root mean variance of a feature."""
+        """Root mean variance of the features."""
         return float(np.sqrt(self.variance.mean()))
 
     @cached_property
     def step(self) -> float:
-        """The smallest step of the grid; without one, a tenth of the widest range of a feature."""
+        """The smallest step of the grid; without a grid, a tenth of the widest range of a feature."""
         if self.grid is not None:
             return float(np.diff(self.grid).min())
         return 0.1 * max(float((self.high - self.low).max()), 1e-12)
 
     @property
     def tolerance(self) -> float:
-        """How far a feature may be off in a reading that is called exact: a tenth of a step."""
+        """Largest error of a feature in a reading that counts as exact: a tenth of a step."""
         return 0.1 * self.step
 
     def snapped(self, values: np.ndarray) -> np.ndarray:
-        """The nearest values of the grid; without one, values cut to the features' ranges. `[n, features]`."""
+        """The nearest values of the grid; without a grid, values clipped to the features' ranges. `[n, features]`."""
         if self.grid is None:
             return np.clip(values, self.low, self.high)
         return self.grid[np.searchsorted(0.5 * (self.grid[1:] + self.grid[:-1]), values)]
 
     def evidence(self, values: np.ndarray, error: np.ndarray) -> np.ndarray:
-        """How much rather readings `[n, features]` lie on the grid than anywhere, as log likelihood ratios `[n]`.
+        """Evidence that readings `[n, features]` lie on the grid, as log likelihood ratios `[n]`.
 
-        The mean of several examples lies between the values of the grid, evenly; one example lies on them up to an error
-        that is no smaller than `error` `[n]`, else as large as it looks. Features at their usual value do not count: they
-        are there in every mean. About zero where the error is as wide as a step, far below for values out of range; minus
-        infinity without a grid, and for readings of fewer than four unusual features.
+        A mean of several examples is spread evenly between the values of the grid. A single example lies on the grid up to
+        an error, which is estimated from the reading and at least `error` `[n]`. Features at their usual value do not count,
+        since they have it in every mean. The result is about zero if the error is as wide as a step, very negative for
+        values out of range, and minus infinity without a grid or with fewer than four unusual features.
         """
         if self.grid is None:
             return np.full(len(values), -np.inf)
@@ -101,7 +102,7 @@ class Prior:
         square = (off**2 * telling).sum(axis=1) / np.maximum(count, 1)
         width = np.maximum(np.maximum(np.sqrt(square), error), 0.01 * self.step)[:, None]
         near = -0.5 * (off / width) ** 2
-        # The value may also be the next one, if there is one: an error as wide as a step tells nothing, for or against.
+        # The true value may also be a neighbouring one: an error as wide as a step says nothing either way.
         inside = off <= 0.5 * self.step
         around = sum(np.exp(-0.5 * ((self.step * k + off) / width) ** 2) for k in (-3, -2, -1, 1, 2, 3))
         density = np.logaddexp(near, np.log(np.where(inside, around, 0.0) + 1e-300))
@@ -111,10 +112,10 @@ class Prior:
 
     @cached_property
     def _usual(self) -> np.ndarray:
-        """What a feature at its usual value speaks for one example rather than a mean of two, `[features]`."""
-        return -0.5 * np.log(self.share)
+        """Evidence of a feature at its usual value for one example rather than a mean of two, `[features]`."""
+        return -0.5 * np.log(self.frequency)
 
     @cached_property
     def _unusual(self) -> np.ndarray:
-        """The same of a feature at another value. Halved both, for neighbouring features are alike."""
-        return -0.5 * np.log1p(self.share)
+        """The same for a feature at another value. Both are halved, because neighbouring features are similar."""
+        return -0.5 * np.log1p(self.frequency)

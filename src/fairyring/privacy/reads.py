@@ -1,4 +1,4 @@
-"""What was read of examples, and what one who has seen no update would have got: exact reads and the fairest guess."""
+"""Exact reads of examples, and the best guess of somebody who has seen no update."""
 
 import math
 from dataclasses import dataclass
@@ -10,15 +10,15 @@ from fairyring.privacy.reconstruction import blind
 
 
 def best_guess(images: np.ndarray, cohort: int, *, seed: int = 0) -> np.ndarray:
-    """The best single guess of who is judged by the nearest of so many examples, and has seen others only: float32 `[...]`.
+    """The best single guess without seeing an update, if it is judged against the nearest of many examples: float32 `[...]`.
 
-    Of the mean of images and a hundred of them, whichever comes nearest to the nearest of `cohort` of the rest, on
-    average over draws. Against one example that is the mean; against many, a common example comes nearer.
+    Candidates are the mean of the images and a hundred of them. The best is, on average over draws, nearest to the nearest
+    of `cohort` other images. Against one example that is the mean; against many, a typical example is nearer.
 
     Args:
-        images: of others, `[n, ...]`.
-        cohort: how many examples the guess is judged against.
-        seed: of the draws.
+        images: images of others, `[n, ...]`.
+        cohort: number of examples that the guess is judged against.
+        seed: seed of the draws.
 
     Raises:
         PlanError: there are no images.
@@ -37,12 +37,12 @@ def best_guess(images: np.ndarray, cohort: int, *, seed: int = 0) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Nearest:
-    """Of each of `n` readings, the truth that it comes nearest to.
+    """For each of `n` readings, the nearest true example.
 
     Attributes:
-        index: which, `[n]`.
+        index: index of the true example, `[n]`.
         mse: mean squared error, `[n]`.
-        largest: the largest error of a feature, `[n]`.
+        largest: largest error of a feature, `[n]`.
     """
 
     index: np.ndarray
@@ -51,10 +51,10 @@ class Nearest:
 
 
 def nearest(images: np.ndarray, truths: np.ndarray) -> Nearest:
-    """The nearest by mean squared error of truths `[m, ...]` to each of images `[n, ...]`.
+    """For each of the images `[n, ...]`, the nearest of the truths `[m, ...]` by mean squared error.
 
     Raises:
-        PlanError: the shapes do not fit, or there are no truths.
+        PlanError: the shapes do not match, or there are no truths.
     """
     images, truths = np.asarray(images, np.float64), np.asarray(truths, np.float64)
     if images.shape[1:] != truths.shape[1:] or not len(truths):
@@ -64,12 +64,12 @@ def nearest(images: np.ndarray, truths: np.ndarray) -> Nearest:
             expected="[n, ...] and [m, ...], with m >= 1",
             do="Reshape both to the same images.",
         )
-    flat, sought = images.reshape(len(images), -1), truths.reshape(len(truths), -1)
+    flat, targets = images.reshape(len(images), -1), truths.reshape(len(truths), -1)
     index = np.zeros(len(flat), np.int64)
     for start in range(0, len(flat), 256):
-        index[start : start + 256] = _squares(flat[start : start + 256], sought).argmin(axis=1)
-    off = np.abs(flat - sought[index])
-    return Nearest(index, (off**2).mean(axis=1), off.max(axis=1, initial=0.0))
+        index[start : start + 256] = _squares(flat[start : start + 256], targets).argmin(axis=1)
+    errors = np.abs(flat - targets[index])
+    return Nearest(index, (errors**2).mean(axis=1), errors.max(axis=1, initial=0.0))
 
 
 def _squares(images: np.ndarray, truths: np.ndarray) -> np.ndarray:
@@ -80,19 +80,19 @@ def _squares(images: np.ndarray, truths: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Reads:
-    """Examples that were read exactly: every feature within a tolerance far below a step of the values they have.
+    """Examples that were read exactly: every feature within a tolerance far below a step of the grid.
 
     Attributes:
-        targets: releases, each attacked by itself.
-        exact: of how many of them the best-ranked reading is an example that is in it.
-        distinct: different examples that any reading of a release gives exactly, over all releases.
-        examples: how many there were, over all releases.
-        readings: how many readings, of all ranks, over all releases.
-        sure: of how many of those the attack was sure.
-        wrong: how many of those it was sure of are no example.
-        chance: the share of other clients' examples that, quoted as a reading, would have counted as exact.
-        quoted: of how many.
-        tolerance: see above.
+        targets: number of releases, each attacked separately.
+        exact: number of releases whose best-ranked reading is one of their examples.
+        distinct: number of different examples that some reading gives exactly, over all releases.
+        examples: number of examples, over all releases.
+        readings: number of readings of all ranks, over all releases.
+        sure: number of readings that the attack was sure of.
+        wrong: number of those that are not an example.
+        chance: fraction of other clients' examples that would have counted as exact if guessed.
+        quoted: number of examples guessed for `chance`.
+        tolerance: largest error of a feature.
     """
 
     targets: int
@@ -108,23 +108,23 @@ class Reads:
 
     @property
     def p(self) -> float:
-        """The chance of so many or more exact best-ranked readings by quoting others' examples.
+        """Probability of at least this many exact best-ranked readings by guessing others' examples.
 
-        By the share that was seen, and one more: a chance that was never seen is not none.
+        The rate is the observed one with one more success: a rate of 0 in the sample need not be 0.
         """
-        share = min(1.0, (self.chance * self.quoted + 1.0) / (self.quoted + 1.0))
+        chance = min(1.0, (self.chance * self.quoted + 1.0) / (self.quoted + 1.0))
         counts = range(self.exact, self.targets + 1)
         return sum(
-            math.comb(self.targets, k) * share**k * (1.0 - share) ** (self.targets - k) for k in counts
+            math.comb(self.targets, k) * chance**k * (1.0 - chance) ** (self.targets - k) for k in counts
         )
 
     @property
     def none(self) -> bool:
-        """Whether no more was read than by quoting others' examples as often."""
+        """Whether no more was read than by guessing others' examples as often."""
         return self.exact <= self.targets * self.chance and self.distinct <= self.readings * self.chance
 
     def statement(self, of: str) -> str:
-        """In words; `of` is what was attacked, such as "releases"."""
+        """The result as text; `of` is what was attacked, such as "releases"."""
         words = f"The best-ranked reading is an example, exactly, in {self.exact} of {self.targets} {of}"
         if self.exact:
             words += f" (by chance {self.targets * self.chance:.2g}, p {self.p:.2g})"

@@ -1,8 +1,8 @@
-"""What attacks on updates are measured by: exact reads beside chance, and errors beside a guess that has seen no update.
+"""Measuring reconstruction attacks: exact reads against chance, and errors against a guess without any update.
 
-One update in the clear is the data: a dense layer with a bias gives its input away exactly, and other models nearly so.
-What the sum of a cohort gives away is judged by the same attacks. What was read is shown. What was not read is never
-called safe: these attacks did not read it, and others may.
+A single update in the clear is as good as the data: a dense layer with a bias reveals its input exactly, and other models
+nearly so. The same attacks measure what the sum of a cohort reveals. What was read is shown. What was not read is never
+called safe: these attacks did not read it, but others may.
 """
 
 import math
@@ -29,11 +29,11 @@ __all__ = [
 
 
 def find_dense(layout: Layout, features: int) -> tuple[Slot, Slot] | None:
-    """The weight and the bias of a dense layer that reads an input of so many features, told by their shapes.
+    """The weight and bias of a dense layer that reads an input with so many features, found by their shapes.
 
-    A weight has two axes, one of them of length `features`; its bias has the length of the other, and lies in the same
-    module, or beside the weight in a tree without modules. The first such pair, or None. In a model with convolutions,
-    whose weights have three axes or more, a dense layer reads what they made and is none, whatever its shape.
+    The weight has two axes, one of length `features`. The bias has the length of the other, and is in the same module, or
+    next to the weight in a tree without modules. Returns the first such pair, or None. In a model with convolutions, whose
+    weights have three or more axes, no dense layer reads the input itself, so the result is None.
     """
     if any(len(slot.shape) > 2 for slot in layout.slots):
         return None
@@ -59,18 +59,18 @@ def invert_dense(
 
     The gradient of unit i is `dL/db_i` for its bias and `dL/db_i x` for its weights, so their quotient is the input `x`
     (Phong et al. 2018, section 3; Boenisch et al. 2023, section 3). All units together by least squares:
-    `x = sum_i dW_i db_i / sum_i db_i^2`. Any common factor cancels: learning rate, clip, weight. Several steps of SGD,
-    also with momentum, on the same one example are as exact, for `x` is the same in all of them; weight decay and
-    adaptive rates are not. Of a batch, or several examples in turn, it is a mean weighted by how much each moved the
+    `x = sum_i dW_i db_i / sum_i db_i^2`. Any common factor cancels: learning rate, clip, weight. Several steps of SGD on the same
+    example, also with momentum, are as exact, since `x` is the same in all of them; with weight decay or adaptive rates they
+    are not. For a batch, or several examples in turn, the result is a mean weighted by how much each example moved the
     units, with weights of either sign.
 
     Args:
         weight_change: `[in, out]` or `[out, in]`.
         bias_change: `[out]`.
-        inputs_first: which of the two; found by the shapes, and True for a square one, if None.
+        inputs_first: which of the two shapes; by default found from the shapes, and True if square.
 
     Raises:
-        PlanError: the shapes do not fit, or no bias has changed, so that nothing reached the layer.
+        PlanError: the shapes do not match, or no bias has changed, so nothing reached the layer.
     """
     weight, bias = np.asarray(weight_change, np.float64), np.asarray(bias_change, np.float64)
     fits = weight.ndim == 2 and bias.ndim == 1 and bias.size in weight.shape
@@ -91,25 +91,25 @@ def invert_dense(
             expected="finite changes, of some bias above 0",
             do="A unit that did not fire keeps its input; take an update in which one did.",
         )
-    scaled = bias / largest  # so that the squares of tiny changes do not vanish
+    scaled = bias / largest  # so that squares of tiny changes do not underflow
     return (weight if inputs_first else weight.T) @ scaled / (scaled @ scaled) / largest
 
 
 def infer_label(bias_gradient: np.ndarray) -> int | None:
-    """The class of a single example from the gradient of the last layer's bias, `[classes]`; None if it does not show.
+    """The class of a single example, from the gradient of the last layer's bias, `[classes]`; None if it is ambiguous.
 
-    Under cross-entropy that gradient is the probabilities less the label: negative for the true class alone (Zhao et
-    al. 2020, "iDLG"). Of an SGD step the gradient is the negative change.
+    Under cross-entropy that gradient is the probabilities minus the label, so it is negative only for the true class (Zhao
+    et al. 2020, "iDLG"). For an SGD step, the gradient is the negative change.
     """
     negative = np.flatnonzero(np.asarray(bias_gradient) < 0.0)
     return int(negative[0]) if len(negative) == 1 else None
 
 
 def blind(images: np.ndarray) -> np.ndarray:
-    """The guess of who knows the population and nothing of the target: the mean of images `[n, ...]`, float32 `[...]`.
+    """The best guess without knowledge of the target: the mean of images `[n, ...]` of the population, float32 `[...]`.
 
     Raises:
-        PlanError: there are none.
+        PlanError: there are no images.
     """
     images = np.asarray(images)
     if images.ndim < 1 or not len(images):
@@ -123,9 +123,9 @@ def blind(images: np.ndarray) -> np.ndarray:
 
 
 def score(image: np.ndarray, truth: np.ndarray, *, peak: float = 1.0) -> dict[str, float]:
-    """How near a reconstruction comes to the truth, or to the nearest of several.
+    """How near a reconstruction is to the truth, or to the nearest of several truths.
 
-    Judge attack and blind guess against the same truths: of an average over a cohort, all its examples.
+    Judge the attack and the blind guess against the same truths: for an average over a cohort, all its examples.
 
     Args:
         image: `[...]`.
@@ -133,10 +133,11 @@ def score(image: np.ndarray, truth: np.ndarray, *, peak: float = 1.0) -> dict[st
         peak: the range of a pixel.
 
     Returns:
-        `mse`, mean squared error; `psnr`, `10 log10(peak^2 / mse)` in dB, at most 100; `cosine`, of both less their means.
+        `mse`, the mean squared error; `psnr`, `10 log10(peak^2 / mse)` in dB, at most 100; `cosine`, the cosine similarity
+        after subtracting the means.
 
     Raises:
-        PlanError: the shapes do not fit, or a number is not finite.
+        PlanError: the shapes do not match, or a number is not finite.
     """
     image, truth = np.asarray(image, np.float64), np.asarray(truth, np.float64)
     truths = truth[None] if truth.shape == image.shape else truth
@@ -146,7 +147,7 @@ def score(image: np.ndarray, truth: np.ndarray, *, peak: float = 1.0) -> dict[st
             "reconstruction",
             given=f"shape {image.shape}, {'finite' if finite else 'not finite'}, for truths of shape {truth.shape}",
             expected="finite numbers in the shape of one truth",
-            do="Reshape both to the image, and score no attack that gave none.",
+            do="Reshape both to the image, and do not score an attack that gave none.",
         )
     errors = ((truths - image) ** 2).reshape(len(truths), -1).mean(axis=1)
     nearest = int(errors.argmin())
@@ -162,15 +163,15 @@ def score(image: np.ndarray, truth: np.ndarray, *, peak: float = 1.0) -> dict[st
 
 @dataclass(frozen=True)
 class Comparison:
-    """An attack beside the blind guess, target by target.
+    """An attack compared with the blind guess, target by target.
 
     Attributes:
-        targets: how many.
-        nearer: for how many of them the attack came nearer.
+        targets: number of targets.
+        nearer: number of targets for which the attack was nearer.
         attack: median error of the attack.
         blind: median error of the blind guess.
-        p: the chance of so many or more nearer ones if either were as likely to be nearer.
-        level: of `p`, below which the attack is better.
+        p: probability of at least so many if either were equally likely to be nearer.
+        level: the attack is better if `p` is at most this.
     """
 
     targets: int
@@ -182,7 +183,7 @@ class Comparison:
 
     @property
     def not_better(self) -> bool:
-        """Whether these targets do not show the attack to be better than blind."""
+        """Whether these targets do not show that the attack is better than the blind guess."""
         return self.p >= self.level
 
     @property
@@ -192,7 +193,7 @@ class Comparison:
 
     @property
     def figures(self) -> str:
-        """The numbers alone."""
+        """The numbers as text."""
         return (
             f"nearer than the blind guess for {self.nearer} of {self.targets} targets (p {self.p:.2g}), "
             f"median error {self.attack:.3g} against {self.blind:.3g}"
@@ -200,25 +201,25 @@ class Comparison:
 
 
 def minimum_targets(level: float = 0.05) -> int:
-    """On how many targets an attack that is nearer on each can at least be called better than blind, at this level."""
+    """Smallest number of targets on which an attack can be shown to be better than the blind guess, at this level."""
     return math.ceil(-math.log2(level))
 
 
 def not_better_than_blind(
     attack: Sequence[float], blind: Sequence[float], *, level: float = 0.05
 ) -> Comparison:
-    """Compares errors of an attack and of the blind guess on the same targets by a one-sided sign test, exact.
+    """Compares the errors of an attack and of the blind guess on the same targets by an exact one-sided sign test.
 
-    A target on which both err alike counts for neither. "Not better" says that these targets do not show it, no more:
-    the more of them, the more it says.
+    A tie counts for neither. "Not better" only means that these targets do not show it: the more targets, the more that
+    means.
 
     Args:
-        attack: errors `[n]`, as `score(...)["mse"]`; infinite where the attack gave nothing.
+        attack: errors `[n]`, as `score(...)["mse"]`; infinite if the attack gave nothing.
         blind: errors `[n]`.
-        level: chance of calling an attack better that is not.
+        level: significance level.
 
     Raises:
-        PlanError: the targets are not the same, or so few that no attack could show to be better.
+        PlanError: the targets are not the same, or too few for any attack to be shown to be better.
     """
     first, second = np.asarray(attack, np.float64), np.asarray(blind, np.float64)
     if first.shape != second.shape or first.ndim != 1 or 0.5 ** len(first) > level or np.isnan(first).any():

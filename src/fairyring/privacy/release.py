@@ -1,4 +1,4 @@
-"""What a release of a noisy sum spends: the fact the ledger keeps and the accountant adds up."""
+"""A release of a noisy sum, as the ledger records it and the accountant composes it."""
 
 import math
 from collections.abc import Iterable
@@ -9,23 +9,24 @@ from fairyring.core.noise import Noise
 
 
 class Release(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """One noisy sum that left the round, described by the noise that was really in it.
+    """One noisy sum that a round released, described by the noise that was really in it.
 
     Attributes:
-        mechanism: `"gaussian"`: a continuous Gaussian rounded to whole numbers, added by the server;
+        mechanism: `"gaussian"`: a continuous Gaussian rounded to integers, added by the server;
             `"correlated"`: the same, correlated over rounds by a banded inverse square root; `"discrete_gaussian"`
             and `"skellam"`: the sum of shares that the clients added themselves.
-        multiplier: standard deviation of the sum's noise over the L2 sensitivity of the sum. Of correlated noise:
-            that of the independent noise `z_t` it is made of.
-        bands: of correlated noise: how many coefficients of the inverse square root are used; else 0.
-        dimension: noisy coordinates. This and what follows: of the distributed mechanisms only.
-        l2: L2 norm one client's rounded vector cannot exceed, in steps of the grid.
-        l1: its L1 norm.
-        shares: how many honest shares of noise are in the sum.
+        multiplier: standard deviation of the sum's noise relative to the sum's L2 sensitivity. For correlated noise, of the
+            independent noise `z_t` it is made from.
+        bands: number of coefficients of the inverse square root in correlated noise; otherwise 0.
+        dimension: number of noisy coordinates. This and the following fields, up to `scale`, are for the distributed
+            mechanisms only.
+        l2: bound on the L2 norm of one client's rounded vector, in steps of the grid.
+        l1: bound on its L1 norm.
+        shares: number of honest clients' shares of noise in the sum.
         sigma: standard deviation of one share, in steps of the grid.
-        scale: steps of the grid in a unit of the clipped vector.
-        steps: of training with noise in every local step: how many noisy steps of a round one example may be in, each on a
-            batch of its own. 0: what is noisy is the sum of the round.
+        scale: steps of the grid per unit of the clipped vector.
+        steps: for noise in every local step: number of noisy steps of a round that one example may be in, each on its own
+            batch. 0 if the noise is in the sum of the round.
     """
 
     mechanism: str
@@ -41,11 +42,11 @@ class Release(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
 
     @classmethod
     def of(cls, noise: Noise, shares: int | None = None) -> "Release":
-        """What a release with this noise spends.
+        """The release of a sum with this noise.
 
         Args:
-            noise: of a plan's bound chain.
-            shares: honest clients' shares that are in the sum; without it, those that were promised.
+            noise: noise of a plan's bound chain.
+            shares: number of honest clients' shares in the sum; by default the promised number.
         """
         if not noise.distributed:
             return cls(noise.mechanism, noise.multiplier, noise.bands)
@@ -63,12 +64,12 @@ class Release(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
         )
 
 
-# All that left one round: one release; or several, where a round was run again after a crash. A device that is in the
+# Everything that one round released: one release, or several if the round was run again after a crash. A device in the
 # round is in all of them.
 OfRound = Release | tuple[Release, ...]
 
 
 def of_round(releases: Iterable[Release]) -> OfRound:
-    """The releases of one round in their one form: alone, or a tuple in a fixed order."""
-    found = tuple(sorted(releases, key=msgspec.structs.astuple))
-    return found[0] if len(found) == 1 else found
+    """The releases of one round in canonical form: a single release, or a sorted tuple."""
+    ordered = tuple(sorted(releases, key=msgspec.structs.astuple))
+    return ordered[0] if len(ordered) == 1 else ordered

@@ -1,24 +1,22 @@
-"""Integer noise: independent whole numbers of mean zero from a key, exact to less than one part in 2^110.
+"""Integer noise: independent integers of mean zero from a key, within 2^-110 of their law.
 
-Everything is decided by comparing integers. Up to a standard deviation of 1024 a number is one draw from a
-table of all that can occur. Beyond, it is a draw from a table of cells `2^j` wide, each with the weight of
-its likeliest number, and a uniform place in the cell, accepted with the chance `weight / likeliest weight`,
-else drawn again (one in a thousand is). The chance is at least 0.96 everywhere, so most numbers are accepted
-without computing it. Where it is computed, floats decide only what is further from the border than 2^-40:
-their rounding never shows.
+All decisions are integer comparisons. Up to a standard deviation of 1024, a number is one draw from a table of all possible
+values. Above, it is a draw from a table of cells of width `2^j`, each with the weight of its likeliest number, and a
+uniform place in the cell. The place is accepted with probability `weight / likeliest weight`, otherwise drawn again (one in a
+thousand is). That probability is at least 0.96 everywhere, so most numbers are accepted without computing it. If it is
+computed, floats decide only outside of 2^-40 around the border, so their rounding never matters.
 
-**How far from its law.** With AES-256-CTR taken for random, a number's law is within 2^-110 in total
-variation of the one stated: what is cut off, from 12.9 standard deviations on, has a mass below 2^-118;
-weights are rounded to 2^-128, over at most 2^15 of them; the numbers the weights are made of are right to
-2^-140. A release of `d` numbers that is `(epsilon, delta)` with exact noise so is `(epsilon, delta + (1 +
-e^epsilon) d 2^-110)` with this: for 10^9 numbers and epsilon 10, 2 * 10^-20 is added to delta.
+**Distance from the law.** If AES-256-CTR is taken as random, a number's law is within 2^-110 in total variation of the
+stated one: the tail cut off beyond 12.9 standard deviations has a mass below 2^-118, weights are rounded to 2^-128 over at
+most 2^15 of them, and the numbers behind the weights are correct to 2^-140. So if a release of `d` numbers is
+`(epsilon, delta)` with exact noise, it is `(epsilon, delta + (1 + e^epsilon) d 2^-110)` with this noise. For 10^9 numbers
+and epsilon 10, that adds 2 * 10^-20 to delta.
 
-**The same everywhere.** Tables are made with integers and decimals, so a key has the same numbers on every
-machine, whatever the version of NumPy. The first `n` numbers of a key do not depend on how many are asked
-for.
+**The same everywhere.** Tables are made with integers and decimals, so a key gives the same numbers on every machine and
+with every version of NumPy. The first `n` numbers of a key do not depend on how many are drawn.
 
-**What it does not do.** Time taken and memory touched depend on the numbers drawn: somebody who can measure
-either on the machine that draws them may learn something of the noise.
+**Limits.** Time and memory access depend on the numbers drawn: somebody who can measure them on the machine may learn
+something about the noise.
 """
 
 from collections.abc import Callable
@@ -36,38 +34,36 @@ SMALLEST_SIGMA = 0.3
 LARGEST_SIGMA = 2.0**22
 LARGEST_SKELLAM_SIGMA = 2.0**14
 
-# Numbers whose words, cells and borders are in a core's second cache together, beside the table.
+# Numbers drawn at a time: their words, cells and borders fit a core's L2 cache, together with the table.
 _BLOCK = 1 << 15
-# Above, numbers are drawn by cells, of which there are this many to a standard deviation or up to twice as
-# many.
+# Above, numbers are drawn by cells: this many per standard deviation, or up to twice as many.
 _LARGEST_TABLE = 1024.0
 _CELLS = 400
-# Floats differ from the exact chance by less than 2^-43: further from it than this they decide.
+# Floats differ from the exact probability by less than 2^-43: they decide if a coin is further from it than this.
 _GUARD = 2.0**-40
 
 Words = Callable[..., np.ndarray]
 
 
 def rounded_gaussian(sigma: float, count: int, key: bytes) -> np.ndarray:
-    """A continuous Gaussian, rounded to the nearest whole number.
+    """A continuous Gaussian, rounded to the nearest integer.
 
-    `P(k) = Phi((k + 1/2) / sigma) - Phi((k - 1/2) / sigma)`. A whole number plus this noise is the same whole
-    number plus continuous Gaussian noise, rounded afterwards: rounding is post-processing. So for integer
-    vectors whatever an accountant says of the continuous Gaussian mechanism of this sigma holds of this one,
-    under Poisson sampling and composition as well, and no floating-point noise is ever released (Mironov 2012
-    on why that matters).
+    `P(k) = Phi((k + 1/2) / sigma) - Phi((k - 1/2) / sigma)`. An integer plus this noise equals that integer plus
+    continuous Gaussian noise, rounded afterwards, and rounding is post-processing. So for integer vectors, everything that
+    holds for the continuous Gaussian mechanism with this sigma holds for this one, also under Poisson sampling and
+    composition. No floating-point noise is ever released (see Mironov 2012 for why that matters).
 
     Args:
         sigma: standard deviation before rounding, 0.3 to 2^22, in steps of the grid; the variance is larger
             by 1/12 for all but the smallest.
-        count: how many.
-        key: 32 bytes, used for nothing else, ever.
+        count: how many numbers.
+        key: 32 bytes, never used for anything else.
 
     Returns:
         int64 `[count]`.
 
     Raises:
-        PlanError: `sigma` is out of range, or `count` is not a whole number from 0 on.
+        PlanError: `sigma` is out of range, or `count` is not a whole number from 0.
         PrivacyError: `key` does not have 32 bytes.
     """
     _require_sigma("rounded_gaussian sigma", sigma, sigma, LARGEST_SIGMA)
@@ -77,20 +73,20 @@ def rounded_gaussian(sigma: float, count: int, key: bytes) -> np.ndarray:
 def discrete_gaussian(sigma: float, count: int, key: bytes) -> np.ndarray:
     """The discrete Gaussian (Canonne, Kamath, Steinke 2020, definition 1).
 
-    `P(k)` in proportion to `exp(-k^2 / (2 sigma^2))`. Its variance is at most sigma^2, and nearly so from
-    sigma 1 on. A sum of such numbers is not a discrete Gaussian, but nearly (Kairouz, Liu, Steinke 2021,
+    `P(k)` in proportion to `exp(-k^2 / (2 sigma^2))`. Its variance is at most sigma^2, and nearly that from
+    sigma 1 on. A sum of such numbers is nearly, but not exactly, a discrete Gaussian (Kairouz, Liu, Steinke 2021,
     theorem 1).
 
     Args:
         sigma: the parameter above, 0.3 to 2^22, in steps of the grid.
-        count: how many.
-        key: 32 bytes, used for nothing else, ever.
+        count: how many numbers.
+        key: 32 bytes, never used for anything else.
 
     Returns:
         int64 `[count]`.
 
     Raises:
-        PlanError: `sigma` is out of range, or `count` is not a whole number from 0 on.
+        PlanError: `sigma` is out of range, or `count` is not a whole number from 0.
         PrivacyError: `key` does not have 32 bytes.
     """
     _require_sigma("discrete_gaussian sigma", sigma, sigma, LARGEST_SIGMA)
@@ -98,22 +94,22 @@ def discrete_gaussian(sigma: float, count: int, key: bytes) -> np.ndarray:
 
 
 def skellam(variance: float, count: int, key: bytes) -> np.ndarray:
-    """The difference of two independent Poissons of mean `variance / 2` (Agarwal, Kairouz, Liu 2021,
+    """The difference of two independent Poisson variables of mean `variance / 2` (Agarwal, Kairouz, Liu 2021,
     definition 2).
 
-    `P(k) = exp(-variance) I_k(variance)`, I_k the modified Bessel function. A sum of such numbers is of the
-    same kind, its variance the sum of theirs.
+    `P(k) = exp(-variance) I_k(variance)`, I_k the modified Bessel function. A sum of such numbers has the
+    same kind of law, with the summed variance.
 
     Args:
         variance: 0.09 to 2^28, in squared steps of the grid.
-        count: how many.
-        key: 32 bytes, used for nothing else, ever.
+        count: how many numbers.
+        key: 32 bytes, never used for anything else.
 
     Returns:
         int64 `[count]`.
 
     Raises:
-        PlanError: `variance` is out of range, or `count` is not a whole number from 0 on.
+        PlanError: `variance` is out of range, or `count` is not a whole number from 0.
         PrivacyError: `key` does not have 32 bytes.
     """
     real = isinstance(variance, float | int) and not isinstance(variance, bool) and variance > 0
@@ -124,7 +120,7 @@ def skellam(variance: float, count: int, key: bytes) -> np.ndarray:
 
 
 class _Table:
-    """Draws from a table of every number that can occur."""
+    """Draws from a table of all possible numbers."""
 
     def __init__(self, law: Law) -> None:
         weights = law.profile(1)[:-1]
@@ -134,13 +130,13 @@ class _Table:
         self.alias = Alias([*reversed(half), (1 << TOTAL_BITS) - 2 * sum(half), *half])
 
     def fill(self, out: np.ndarray, stream: Words) -> None:
-        """Write numbers, int64 `[n]`; `stream(count, *address)` gives the words of an address."""
+        """Write numbers, int64 `[n]`; `stream(count, *address)` returns the words of an address."""
         self.alias.draw(stream(len(out), "cell"), lambda count: stream(count, "more"), out)
         out -= self.largest
 
 
 class _Cells:
-    """Draws from a table of cells, then a place in the cell, accepted or drawn again.
+    """Draws a cell from a table, then a place in the cell, which is accepted or drawn again.
 
     Cell q holds the numbers from `q 2^j` to `(q + 1) 2^j - 1`, and by another random bit `-1 - number` for
     each of them: every number is in one cell, and the weight of `q 2^j` bounds all of them.
@@ -154,14 +150,14 @@ class _Cells:
         total = sum(weights[:-1])
         rest = [(weight << TOTAL_BITS) // total for weight in weights[1:-1]]
         self.alias = Alias([(1 << TOTAL_BITS) - sum(rest), *rest])
-        # A second word is, from its high bits: the coin of acceptance, the place in the cell, the sign.
+        # A second word contains, from its high bits: the coin for acceptance, the place in the cell, the sign.
         self.coin_bits = 63 - self.shift
-        # Every number's chance is at least this: the next cell's bound, as the weights fall.
+        # Every number is accepted with at least this probability: the next cell's bound, since weights fall.
         sure = min((outer << self.coin_bits) // inner for inner, outer in pairwise(weights))
         self.sure = np.uint64(sure << 64 - self.coin_bits)
 
     def fill(self, out: np.ndarray, stream: Words) -> None:
-        """Write numbers, int64 `[n]`; `stream(count, *address)` gives the words of an address."""
+        """Write numbers, int64 `[n]`; `stream(count, *address)` returns the words of an address."""
         pending = self._attempt(out, stream, 0)
         attempt = 0
         while len(pending):
@@ -172,7 +168,7 @@ class _Cells:
             pending = pending[refused]
 
     def _attempt(self, out: np.ndarray, stream: Words, attempt: int) -> np.ndarray:
-        """Write numbers, and return the places of those that are refused."""
+        """Write numbers, and return the positions of those that are rejected."""
         self.alias.draw(stream(len(out), "cell", attempt), lambda count: stream(count, "more", attempt), out)
         coins = stream(len(out), "place", attempt)
         places = (coins & np.uint64((2 << self.shift) - 1)).view(np.int64)
@@ -190,7 +186,7 @@ class _Cells:
     def _accept(
         self, numbers: np.ndarray, coins: np.ndarray, more: Callable[[int], np.ndarray]
     ) -> np.ndarray:
-        """Which numbers their coins (of `coin_bits` bits) accept; bool `[n]`."""
+        """Whether each number is accepted by its coin (of `coin_bits` bits): bool `[n]`."""
         inner = (numbers ^ (numbers >> 63)) >> self.shift << self.shift
         margin = self.ratio(numbers, inner) - coins * 2.0**-self.coin_bits
         accepted = margin > 0
@@ -204,7 +200,7 @@ class _Cells:
 
 @lru_cache(maxsize=16)
 def _sampler(law: Law) -> _Table | _Cells:
-    # Milliseconds for the small, half a second for the widest Skellam, and up to 3 MB: a run draws from few
+    # A small law takes milliseconds, the widest Skellam half a second and up to 3 MB; a run draws from few
     # laws, often.
     return _Table(law) if law.sigma <= _LARGEST_TABLE else _Cells(law)
 
@@ -212,13 +208,13 @@ def _sampler(law: Law) -> _Table | _Cells:
 def _draw(law: Law, count: int, key: bytes) -> np.ndarray:
     if isinstance(count, bool) or not isinstance(count, int) or count < 0:
         raise PlanError(
-            "count", given=repr(count), expected="a whole number from 0 on", do="Give how many to draw."
+            "count", given=repr(count), expected="a whole number from 0 on", do="Give the number of draws."
         )
     require_key(key)
     sampler = _sampler(law)
     out = np.empty(count, np.int64)
     for number, start in enumerate(range(0, count, _BLOCK)):
-        # Words are addressed, not taken in turn: a number depends on its place, not on how many are asked
+        # Words are addressed, not taken in sequence: a number depends on its position, not on how many are asked
         # for.
         block = derive(key, type(law).__name__, number)
         sampler.fill(

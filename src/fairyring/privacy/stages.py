@@ -1,12 +1,12 @@
-"""Noise stages: everything that travels is put on a grid of whole numbers, and noise of known size is added there.
+"""Noise stages: everything that travels is rounded to an integer grid, and noise of known size is added on that grid.
 
-A noise stage comes after the clip, and nothing but a secure sum after it. Its encoding rounds the vector, and the side
-values with it, to whole numbers whose joint norm is known for certain; it adds no noise. The noise is whole numbers
-added to the encoded message (`distributed_noise`, by the client) or to the sum of the messages (the others, by the
-server), outside of the compiled program: `fairyring.privacy.source`.
+A noise stage comes after the clip, and only a secure sum may follow it. Its encoding rounds the vector and the auxiliary
+values to integers whose joint norm is certain; it adds no noise. The noise consists of integers, added outside of the
+compiled program (`fairyring.privacy.source`): to the encoded message by the client (`distributed_noise`), or to the sum of
+the messages by the server (the others).
 
-Weight, loss and metrics are data about a person as much as an update is. They take a share of the same guarantee:
-one client's vector, with all of them, is one vector of bounded norm.
+Weight, loss and metrics are data about a person, just like an update. They take a share of the same guarantee: together
+with them, one client's vector is one vector of bounded norm.
 """
 
 import math
@@ -38,17 +38,17 @@ def gaussian_noise(multiplier: float | None = None, *, auxiliary_share: float = 
     """Central Gaussian noise: the server adds it to the sum (McMahan et al. 2018, "Learning differentially private
     recurrent language models").
 
-    The noise is a continuous Gaussian rounded to whole numbers, so the guarantee is that of the Gaussian mechanism,
-    exactly. Who is promised something must trust the server to add it; under `secure_sum` the server sees the sum
-    before that, and nothing else.
+    The noise is a continuous Gaussian rounded to integers, so the guarantee is exactly that of the Gaussian mechanism.
+    Clients must trust the server to add it. Under `secure_sum` the server sees the sum before noise, but nothing else.
 
     Args:
-        multiplier: standard deviation of the noise over what one client can change. None: the plan's budget decides.
-        auxiliary_share: the share of the guarantee (in 1 / variance) that weight, loss and metrics together take.
+        multiplier: standard deviation of the noise relative to how much one client can change the sum. None: the plan's
+            budget decides.
+        auxiliary_share: share of the guarantee (in 1 / variance) for weight, loss and metrics together.
 
     Raises:
-        PlanError: an argument is out of range; when bound to a spec: no clip before it, an auxiliary value without a
-            bound, or no grid leaves room for the sum.
+        PlanError: an argument is out of range; when bound: no clip before it, an auxiliary value without a bound,
+            or no grid on which the sum fits.
     """
     return _stage("gaussian_noise", NoiseRequest("gaussian", _multiplier(multiplier)), auxiliary_share)
 
@@ -59,13 +59,14 @@ def correlated_noise(
     """Central noise that partly cancels over rounds: a banded inverse square root (Kalinin and Lampert 2024, "Banded
     square root matrix factorization for differentially private model training"; the DP-FTRL family).
 
-    The noise of round t is `sum_j r_j z_(t-j)` over `bands` rounds. The promise is for the sequence of all rounds, and
-    rests on how often, and how far apart, a device takes part: use `fr.cohort.in_turn`. The server adds it, and keeps
-    the secret it is made from until the run has ended.
+    The noise of round t is `sum_j r_j z_(t-j)` over `bands` rounds. The promise is for all rounds together, and rests on how often,
+    and how far apart, a device takes part: use `fr.cohort.in_turn`. The server adds the noise, and keeps its secret until
+    the run has ended.
 
     Args:
-        multiplier: standard deviation of `z` over what one client can change in a round. None: the budget decides.
-        bands: how many coefficients. None: those with the least error for the budget's rounds.
+        multiplier: standard deviation of `z` relative to how much one client can change the sum of a round. None: the
+            budget decides.
+        bands: number of coefficients. None: the number with the smallest error for the budget's rounds.
         auxiliary_share: as in `gaussian_noise`.
 
     Raises:
@@ -86,24 +87,24 @@ def distributed_noise(
     shortfall: str = "abort",
     auxiliary_share: float = _USUAL_SHARE,
 ) -> Stage:
-    """Noise the clients add themselves, before the masks: the server sees a noisy sum and nothing else.
+    """Noise that the clients add themselves, before masking: the server sees only a noisy sum.
 
-    `"skellam"` (Agarwal, Kairouz, Liu 2021) is closed under sums; `"discrete_gaussian"` (Kairouz, Liu, Steinke 2021)
-    nearly so. Each client adds its share; `shares` honest ones are enough for the promise. Put `rotate()` before it,
-    which lets the grid be finer, and `secure_sum()` after it.
+    `"skellam"` (Agarwal, Kairouz, Liu 2021) is closed under sums; `"discrete_gaussian"` (Kairouz, Liu, Steinke 2021) nearly
+    so. Each client adds its share; `shares` honest shares are enough for the promise. Put `rotate()` before it, which allows
+    a finer grid, and `secure_sum()` after it.
 
     Args:
         mechanism: `"skellam"` or `"discrete_gaussian"`.
-        multiplier: standard deviation of the noise of `shares` clients over what one client can change. None: the
-            plan's budget decides.
-        shares: how many honest clients' shares make up the promised noise. None: the fewest honest clients the secure
-            sum may be of.
-        shortfall: what becomes of a sum of too few: `"abort"`: clients do not unmask it; `"top_up"`: the server adds
-            what is missing, and is trusted to.
+        multiplier: standard deviation of the noise of `shares` clients relative to how much one client can change the sum.
+            None: the plan's budget decides.
+        shares: number of honest clients' shares that make up the promised noise. None: the smallest number of honest
+            clients in a secure sum.
+        shortfall: what happens to a sum with fewer shares. `"abort"`: clients do not unmask it. `"top_up"`: the server
+            adds the missing noise, and is trusted to do so.
         auxiliary_share: as in `gaussian_noise`.
 
     Raises:
-        PlanError: as `gaussian_noise`; a mechanism or shortfall of another name.
+        PlanError: as `gaussian_noise`; unknown mechanism or shortfall.
     """
     for name, value, known in (
         ("mechanism", mechanism, ("skellam", "discrete_gaussian")),
@@ -157,15 +158,15 @@ def _stage(kind: str, request: NoiseRequest, auxiliary_share: float) -> Stage:
         "shortfall": "abort",
         "auxiliary_share": _USUAL_SHARE,
     }
-    told = [f"{k}={v!r}" for k, v in settings.items() if k not in usual or v != usual[k]]
-    name = f"{kind}({', '.join(told)})"
+    shown = [f"{k}={v!r}" for k, v in settings.items() if k not in usual or v != usual[k]]
+    name = f"{kind}({', '.join(shown)})"
 
     def bind(spec: MessageSpec) -> BoundStage:
         return _bind(name, request, auxiliary_share, spec)
 
     def with_noise(multiplier: float, bands: int) -> Stage:
-        kept = request.bands if request.bands is not None else bands
-        return _stage(kind, request._replace(multiplier=multiplier, bands=kept), auxiliary_share)
+        chosen = request.bands if request.bands is not None else bands
+        return _stage(kind, request._replace(multiplier=multiplier, bands=chosen), auxiliary_share)
 
     return Stage(
         name, bind, False, tuple(settings.items()), _PROPERTIES, kind, noise=request, with_noise=with_noise
@@ -217,7 +218,7 @@ def _check(name: str, spec: MessageSpec) -> None:
         if spec.noise is None and spec.modulus_bits is None:
             raise PlanError(
                 f"a chain with {name} after quantize",
-                given="a vector that is rounded already",
+                given="a vector that is already rounded",
                 expected="a clipped vector of real numbers: the noise stage rounds it itself, to a known norm",
                 do="Leave quantize out.",
             )
@@ -234,7 +235,7 @@ def _check(name: str, spec: MessageSpec) -> None:
             raise PlanError(
                 f"{name}, coordinate {auxiliary.name!r}",
                 given="no bound",
-                expected="a largest value for everything that travels: noise of a fixed size must cover it",
+                expected="a bound for everything that travels: noise of a fixed size must cover it",
                 do="Use weight_by_examples(bound=...) or weight_uniformly(), and give the metric a bound.",
             )
 
@@ -244,7 +245,7 @@ def _encoder(grid: Grid, spec: MessageSpec) -> Callable[[Message, jax.Array, jax
 
     def encode(message: Message, client_key: jax.Array, round_key: jax.Array) -> Message:
         vector = grid.rounded(message.vector, client_key)
-        # A metric around the middle of its range: half the distance to go.
+        # A metric is centred on the middle of its range, which halves its largest magnitude.
         weight = message.auxiliary[0]
         centred = jnp.concatenate(
             [weight[None] / spec.auxiliary[0].bound, (message.auxiliary[1:] - weight * half) / first]
@@ -267,7 +268,7 @@ def _decoder(grid: Grid, spec: MessageSpec) -> Callable[[Message, jax.Array], Me
         auxiliaries = grid.auxiliary_sums(total.vector)
         if grid.counts:
             weight = total.vector[-1].astype(jnp.float32) * heaviest
-        else:  # noise may have made it small, or negative: never less than one client's
+        else:  # noise may make it small or negative: use at least one client's weight
             weight = jnp.maximum(auxiliaries[0] * heaviest, heaviest)
         return Message(vector, jnp.concatenate([weight[None], auxiliaries[1:] * first + weight * half]))
 
@@ -275,7 +276,7 @@ def _decoder(grid: Grid, spec: MessageSpec) -> Callable[[Message, jax.Array], Me
 
 
 def _halves(spec: MessageSpec) -> tuple[np.ndarray, np.ndarray]:
-    """Of each auxiliary value after the weight: the middle of its range for a weight of 1, and half its range."""
+    """For each auxiliary value after the weight: the middle of its range at weight 1, and half its range."""
     bounds = np.asarray([auxiliary.bound for auxiliary in spec.auxiliary[1:]], np.float32)
     first = np.where(bounds > 0, bounds / 2, np.float32(1))
     return bounds / np.float32(2 * spec.auxiliary[0].bound), first
