@@ -1,7 +1,7 @@
-"""The compiled engine: a device's part of a round as one program.
+"""The compiled engine: a client's part of a round as one program.
 
-`accumulate` works through clients on one device, from the sums before them to the sums after them; each device runs
-it by itself on its share of a cohort, whole or piece by piece. A device is a core or an accelerator; on an accelerator a
+`accumulate` works through clients on one processor, from the sums before them to the sums after them; each processor runs
+it by itself on its share of a cohort, whole or piece by piece. A processor is a core or an accelerator; on an accelerator a
 block of clients is vectorised.
 
 All numbers that change from round to round (how many clients, which, which round) are arguments of a program, never
@@ -33,7 +33,7 @@ Array = Any  # of NumPy before a program is called, of JAX within
 
 
 class Members(NamedTuple):
-    """The clients a device works through: int32 `[room]`, and how many.
+    """The clients a processor works through: int32 `[room]`, and how many.
 
     Client `ids[i]` owns rows `starts[i] : starts[i] + sizes[i]` of the columns at hand; only the first `used`
     places count.
@@ -46,7 +46,7 @@ class Members(NamedTuple):
 
 
 class Engine:
-    """A plan compiled for a population's shapes and some devices.
+    """A plan compiled for a population's shapes and some processors.
 
     Args:
         plan: what to compile.
@@ -55,10 +55,10 @@ class Engine:
         hardware: the processors, and how programs are shaped for them.
 
     Attributes:
-        nothing: `(place) -> sums` before a round's first client, on device `place`.
-        accumulate: `(place, sums, broadcast, columns, members, client_states, root, drawn) -> (sums, client_states, finite)` on device `place`.
-        plant: `(0, sums, ids, used, round, root) -> sums`: canaries' messages added, on the first device.
-        room: places for clients on a device: all of them, should one be as large as the others together.
+        nothing: `(place) -> sums` before a round's first client, on processor `place`.
+        accumulate: `(place, sums, broadcast, columns, members, client_states, root, drawn) -> (sums, client_states, finite)` on processor `place`.
+        plant: `(0, sums, ids, used, round, root) -> sums`: canaries' messages added, on the first processor.
+        room: places for clients on a processor: all of them, should one be as large as the others together.
         drawn: shapes of what clients draw for noisy local steps; None where there are none.
     """
 
@@ -102,7 +102,7 @@ class Engine:
         root: jax.Array,
         drawn: Drawn | tuple[()],
     ) -> tuple[Tree, Tree, jax.Array]:
-        """Work through a device's clients; returns the sums, the clients' states, and who was finite.
+        """Work through a processor's clients; returns the sums, the clients' states, and who was finite.
 
         Of noisy local steps `drawn` holds what each client has drawn, by its place; else it is empty.
         """
@@ -183,7 +183,7 @@ def canary_message(plan: Plan, clients: int, client: Array, number: Array, root:
 
 
 def assign_to_processors(ids: np.ndarray, sizes: np.ndarray, processors: int) -> list[np.ndarray]:
-    """Places of the clients each device gets, about equal in examples: the largest first, to whoever has least.
+    """Places of the clients each processor gets, about equal in examples: the largest first, to whoever has least.
 
     Args:
         ids: clients, `[n]`.
@@ -191,10 +191,10 @@ def assign_to_processors(ids: np.ndarray, sizes: np.ndarray, processors: int) ->
         processors: how many processors.
     """
     order = np.lexsort((ids, -sizes))
-    loads = [(0, device) for device in range(processors)]
+    loads = [(0, processor) for processor in range(processors)]
     dealt: list[list[int]] = [[] for _ in range(processors)]
     for place, size in zip(order.tolist(), sizes[order].tolist(), strict=True):
-        load, device = loads[0]
-        dealt[device].append(place)
-        heapq.heapreplace(loads, (load + size, device))
+        load, processor = loads[0]
+        dealt[processor].append(place)
+        heapq.heapreplace(loads, (load + size, processor))
     return [np.array(places, np.int64) for places in dealt]

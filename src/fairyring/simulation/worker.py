@@ -1,4 +1,4 @@
-"""The compiled engine as a worker: a cohort's clients shared among this machine's devices, piece by piece."""
+"""The compiled engine as a worker: a cohort's clients shared among this machine's processors, piece by piece."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -28,8 +28,8 @@ class CompiledWorker:
 
     Args:
         engine: the compiled plan.
-        feed: brings clients' rows to the devices.
-        cohorts: of the run: the next round's cohort is drawn while devices are at work.
+        feed: brings clients' rows to the processors.
+        cohorts: of the run: the next round's cohort is drawn while processors are at work.
         root: key of the run.
         states: what clients remember, or None.
     """
@@ -43,7 +43,7 @@ class CompiledWorker:
         states: ClientStates | None,
     ) -> None:
         self.engine, self.feed, self.cohorts, self.states = engine, feed, cohorts, states
-        self.roots = [jax.device_put(root, device) for device in engine.processors]
+        self.roots = [jax.device_put(root, processor) for processor in engine.processors]
 
     def accumulate(self, work: Work) -> Total:
         """See `fairyring.rounds.worker.Worker`."""
@@ -55,7 +55,7 @@ class CompiledWorker:
             waiting.append(self._accumulate(pieces, sums, sent, work.noise))
             if len(waiting) > 1:  # fetch the next piece while this one is computed, but no further ahead
                 bad += self._settle(waiting.popleft())
-        self.cohorts.of(cohort.round + 1)  # while other devices are still at work
+        self.cohorts.of(cohort.round + 1)  # while other processors are still at work
         for judged in waiting:
             bad += self._settle(judged)
         if len(cohort.canaries):
@@ -86,24 +86,24 @@ class CompiledWorker:
         return self.accumulate(Work(RoundCohort(number, nobody, nobody), state))
 
     def _plant(self, sums: Sums, cohort: RoundCohort, canaries: np.ndarray) -> Sums:
-        """A device's sums with the messages of canaries in them."""
+        """A processor's sums with the messages of canaries in them."""
         ids = np.zeros(self.engine.room, np.int32)
         ids[: len(canaries)] = canaries
         return self.engine.plant(0, sums, ids, np.int32(len(canaries)), np.int32(cohort.round), self.roots[0])
 
     def _nothing(self) -> list[Sums]:
-        """The sum of no messages, on every device."""
+        """The sum of no messages, on every processor."""
         return [self.engine.nothing(place) for place in range(len(self.engine.processors))]
 
     def _sent(self, work: Work) -> list[Broadcast]:
-        """What the clients on each device receive."""
+        """What the clients on each processor receive."""
         own = Broadcast(work.state.params, work.state.algorithm, np.int32(work.cohort.round))
-        return [own, *(transfer(own, device) for device in self.engine.processors[1:])]
+        return [own, *(transfer(own, processor) for processor in self.engine.processors[1:])]
 
     def _accumulate(
         self, pieces: list[Piece], sums: list[Sums], sent: list[Broadcast], noise: RoundNoise | None
     ) -> list[tuple[np.ndarray, Tree, jax.Array]]:
-        """Start a piece on every device; `sums` are replaced. Returns `(clients, new states, who was finite)` of each."""
+        """Start a piece on every processor; `sums` are replaced. Returns `(clients, new states, who was finite)` of each."""
         judged = []
         for place, piece in reversed(list(enumerate(pieces))):  # the first core is this thread's own
             client_states = self._fetch(piece.clients, place)
@@ -135,7 +135,7 @@ class CompiledWorker:
         return drawn
 
     def _fetch(self, clients: np.ndarray, place: int) -> Tree:
-        """States of a piece's clients, on their device."""
+        """States of a piece's clients, on their processor."""
         if self.states is None:
             return ()
         return jax.device_put(self.states.read(clients, self.feed.room), self.engine.processors[place])
@@ -143,7 +143,7 @@ class CompiledWorker:
     def _settle(
         self, judged: list[tuple[np.ndarray, Tree, jax.Array]], *, keep: bool = True
     ) -> list[np.ndarray]:
-        """Keep the new states of a piece's clients on every device; returns those whose update was not finite."""
+        """Keep the new states of a piece's clients on every processor; returns those whose update was not finite."""
         bad = []
         for clients, client_states, finite in judged:
             if keep and self.states is not None and len(clients):
