@@ -86,7 +86,7 @@ def aborting(patch: pytest.MonkeyPatch, *rounds: int) -> None:
             return dict.fromkeys(range(len(SIZES)), DropoutPoint.BEFORE_UNMASKING)
         return real(self, draw)
 
-    patch.setattr(CohortSampler, "leaving", dropout_points)
+    patch.setattr(CohortSampler, "dropout_points", dropout_points)
 
 
 @pytest.fixture(scope="module")

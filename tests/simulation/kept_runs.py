@@ -83,7 +83,7 @@ def make_private_runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Kep
             made("sampled", COINS, rounds=3, resume=True)
             made("silos", SILOS, population=OTHERS, keep_client_states=True)
             write_report(found["audited"].folder)
-            Source("plan.py", {}).note(found["audited"].folder)
+            Source("plan.py", {}).store(found["audited"].folder)
     finally:
         os.umask(before)
     return found

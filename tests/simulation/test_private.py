@@ -222,7 +222,7 @@ def test_a_round_of_too_few_is_cancelled_and_spends_nothing(given, mode, tmp_pat
 
 def test_too_few_that_unmask_are_cancelled_too(monkeypatch, tmp_path):
     everybody = {client: DropoutPoint.BEFORE_UNMASKING for client in range(40)}
-    monkeypatch.setattr(CohortSampler, "leaving", lambda self, cohort: everybody)
+    monkeypatch.setattr(CohortSampler, "dropout_points", lambda self, cohort: everybody)
     made = run(CENTRAL, rounds=2, secure_sum="protocol", run=tmp_path / "run")
     assert [record.aborted.stage for record in made.records] == ["unmasking"] * 2
     assert made.header["privacy"]["spent"] == 0

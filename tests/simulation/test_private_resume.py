@@ -376,7 +376,7 @@ def test_a_crash_may_cost_the_rest_of_the_budget(tmp_path, monkeypatch):
 def test_a_sum_the_server_could_have_made_counts_though_it_says_there_is_none(tmp_path, monkeypatch):
     """Nobody answers in the last stage, or the server says so: where it is not trusted with the noise, that is a release."""
     everybody = {client: DropoutPoint.BEFORE_UNMASKING for client in range(40)}
-    monkeypatch.setattr(CohortSampler, "leaving", lambda self, cohort: everybody)
+    monkeypatch.setattr(CohortSampler, "dropout_points", lambda self, cohort: everybody)
     for given, counts in ((SHARES, True), (CENTRAL, False)):
         made = run(given, 2, secure_sum="protocol", run=tmp_path / repr(counts))
         assert [record.aborted.stage for record in made.records] == ["unmasking"] * 2

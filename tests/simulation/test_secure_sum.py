@@ -114,7 +114,7 @@ def test_a_sum_of_too_few_is_not_released_and_changes_nothing(mode):
 
 def test_too_many_that_vanish_after_their_input_end_the_session_and_say_where(monkeypatch):
     everybody = {client: DropoutPoint.BEFORE_UNMASKING for client in range(8)}
-    monkeypatch.setattr(CohortSampler, "leaving", lambda self, cohort: everybody)
+    monkeypatch.setattr(CohortSampler, "dropout_points", lambda self, cohort: everybody)
     done = run(PLAIN, "protocol", rounds=1)
     assert done.records[0].clients == 0
     assert done.records[0].aborted.stage == "unmasking"
