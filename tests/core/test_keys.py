@@ -33,5 +33,5 @@ def test_an_address_is_a_chain_of_fold_ins():
 def test_purposes_never_change():
     assert {p.name: p.value for p in Purpose} == {
         "INIT": 0, "COHORT": 1, "DROPOUT": 2, "SHUFFLE": 3, "MODEL": 4, "ENCODE": 5, "SHARED": 6,
-        "DROPOUT_POINT": 7, "CANARY": 8, "TURNS": 9,
+        "DROPOUT_POINT": 7, "CANARY": 8, "TURNS": 9, "CALL": 10,
     }  # fmt: skip

@@ -418,7 +418,7 @@ def test_the_advice_for_a_poisson_bound_is_enough_and_no_more():
             fr.cohort.poisson(0.5, maximum=40),
             {"minimum_cohort": 3},
             {"secure_sum": "protocol"},
-            r"'protocol', for a promise that rests on nobody knowing",
+            r"'protocol', for a guarantee that needs it to be a secret who took part",
         ),
         (10, {}, {"secure_sum": "protocol", "budget": FEW}, r"needs it to be a secret who took part"),
     ],
