@@ -127,6 +127,10 @@ def pad(tree):
     return {**tree, "w": jnp.pad(tree["w"], ((0, 0), (0, 8)))}
 
 
+def pad_each(tree):
+    return [pad(one) for one in tree] if isinstance(tree, list) else pad(tree)
+
+
 def steps_of(optimizer):
     """Training by known gradients: what comes of each step."""
 
@@ -157,7 +161,7 @@ def steps_of(optimizer):
     ],
 )
 def test_optimisers_that_may_be_padded(optimizer):
-    assert keeps_padding(steps_of(optimizer), (PARAMS,) * 4, pad)
+    assert keeps_padding(steps_of(optimizer), (PARAMS,) * 4, pad_each)
 
 
 def mean_of_all(updates, params=None):
@@ -179,4 +183,4 @@ def mean_of_all(updates, params=None):
     ],
 )
 def test_optimisers_that_may_not(optimizer):
-    assert not keeps_padding(steps_of(optimizer), (PARAMS,) * 4, pad)
+    assert not keeps_padding(steps_of(optimizer), (PARAMS,) * 4, pad_each)

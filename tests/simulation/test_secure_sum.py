@@ -58,7 +58,7 @@ def same_state(a: fr.Run, b: fr.Run) -> bool:
         (PLAIN, {}),
         (plan(bits=17), {"processors": 1}),
         (plan(cohort=8, bits=32, dropout_rate=0.3, minimum_cohort=3), {"dropout": 0.15}),
-        (plan(bits=16, quantized=10, threat="semi_malicious"), {"together": 2}),
+        (plan(bits=16, quantized=10, threat="semi_malicious"), {"clients_per_batch": 2}),
         (plan(cohort=fr.cohort.poisson(0.8, maximum=8), minimum_cohort=3), {"dropout": 0.1}),
         (plan(algorithm=fr.scaffold(), clip=5.0), {"dropout": 0.1}),
     ],
