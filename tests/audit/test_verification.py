@@ -433,7 +433,7 @@ EDITS: dict[str, Callable[[Path], object]] = {
     "another plan in its terms": lambda f: edit_json(
         f, "run.json", lambda v: v["fingerprints"].update(terms="0" * 64)
     ),
-    "a document of another version": lambda f: edit_json(f, "plan.json", lambda v: v.update(fairyring=3)),
+    "a document of another version": lambda f: edit_json(f, "plan.json", lambda v: v.update(fairyring=2)),
     "another population": lambda f: edit_json(f, "population.json", lambda v: v.update(clients=9)),
     "more rounds planned": lambda f: edit_json(f, "run.json", lambda v: v.update(rounds=9)),
     "fewer rounds planned": lambda f: edit_json(f, "run.json", lambda v: v.update(rounds=4)),
@@ -645,8 +645,8 @@ def test_a_run_of_an_older_form_and_a_plan_that_is_not_the_runs_are_told(copy: C
     edit_json(folder, "plan.json", lambda value: value["aggregation"][0]["clip"].update(norm=0.25))
     with pytest.raises(fr.SecureSumError, match=r"plan\.json.*that of run\.json"):
         fr.verify_run(folder)
-    edit_json(folder, "plan.json", lambda value: value.update(fairyring=3))
-    with pytest.raises(fr.RunDamaged, match=r"version 3.*version 2"):
+    edit_json(folder, "plan.json", lambda value: value.update(fairyring=2))
+    with pytest.raises(fr.RunDamaged, match=r"version 2.*version 3"):
         fr.verify_run(folder)
     edit_json(folder, "run.json", lambda value: value.pop("form"))
     with pytest.raises(fr.RunMismatch, match="form 1"):
