@@ -239,7 +239,7 @@ def test_what_cannot_be_named_is_custom_by_its_program() -> None:
     uneven = optax.GradientTransformation(optax.lamb(0.1).init, optax.sgd(0.1).update)
     for one in (swapped, again):
         assert set(plan(server=one).document()["server"]) == {"custom"}
-    assert not read_optimizer(uneven).whole
+    assert not read_optimizer(uneven).complete
     assert plan(optimizer=lambda r: optax.sgd(0.1 * r)).document()["local"]["optimizer"]["custom"]["by_round"]
 
 
@@ -436,7 +436,7 @@ def test_a_document_is_a_copy() -> None:
 
 
 CHANGES: dict[str, tuple[Any, str]] = {
-    "another version": (lambda v: v.update(fairyring=3), "version 3"),
+    "another version": (lambda v: v.update(fairyring=4), "version 4"),
     "no version": (lambda v: v.pop("fairyring"), "version 1"),
     "an unknown field": (lambda v: v.update(extra=1), "extra"),
     "an unknown field within": (lambda v: v["local"].update(extra=1), "extra"),
