@@ -39,7 +39,10 @@ class Examples(NamedTuple):
     workload: Workload
 
     def rows(self, places: jax.Array) -> Columns:
-        """The columns at some of the client's places, `[len(places), ...]`. Places past its end repeat its own last example, never another client's."""
+        """The columns at some of the client's places: `[len(places), ...]`.
+
+        Places past its end repeat its own last example, never another client's.
+        """
         rows = self.start + jnp.minimum(places, self.size - 1)
         return {name: column.at[rows].get(mode="clip") for name, column in self.columns.items()}
 

@@ -175,7 +175,9 @@ class Workload:
 
 
 def _tails(remainders: np.ndarray, maximum: int = 4, tolerated: float = 0.5) -> tuple[int, ...]:
-    """The fewest capacities that waste at most `tolerated` rows per epoch, on average over the `remainders` that are not 0; at most `maximum`.
+    """The fewest capacities that waste at most `tolerated` rows per epoch, on average over the `remainders` above 0.
+
+    There are at most `maximum` of them, even if they waste more.
 
     Each capacity is one more copy of the training step to compile, so few are better. This is an exact dynamic programme
     over the distinct remainders (over 128 of them, if there are more): the best `k` capacities end at the largest remainder.
