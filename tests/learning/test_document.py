@@ -239,7 +239,7 @@ def test_what_cannot_be_named_is_custom_by_its_program() -> None:
     uneven = optax.GradientTransformation(optax.lamb(0.1).init, optax.sgd(0.1).update)
     for one in (swapped, again):
         assert set(plan(server=one).document()["server"]) == {"custom"}
-    assert not read_optimizer(uneven).whole
+    assert not read_optimizer(uneven).complete
     assert plan(optimizer=lambda r: optax.sgd(0.1 * r)).document()["local"]["optimizer"]["custom"]["by_round"]
 
 

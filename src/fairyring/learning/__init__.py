@@ -1,4 +1,4 @@
-"""How clients learn and what the server makes of it: local training, algorithms, optimisers, the plan."""
+"""How clients train and how the server updates the model: local training, algorithms, optimisers, the plan."""
 
 from fairyring.learning.algorithm import Algorithm as Algorithm
 from fairyring.learning.algorithm import Report as Report

@@ -1,4 +1,4 @@
-"""How parameters, and all trees like them, are kept while a client works."""
+"""How parameters, and all pytrees like them, are stored while a client trains."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,9 +15,10 @@ from fairyring.lowering import Storage, keeps_padding
 Tree = Any
 Align = Callable[..., Storage]
 
-# Taking padding out costs a pass over all parameters: not for a large model's small last layer.
+# The least share of parameters in padded leaves for which padding pays. Removing it costs a pass over all parameters, too much for
+# the small last layer of a large model.
 WORTHWHILE = 0.25
-STEPS = 3  # of the training that shows whether padding stays zero
+STEPS = 3  # length of the training that shows whether padding stays zero
 
 
 def storage_for(
@@ -28,16 +29,16 @@ def storage_for(
     algorithm: Algorithm,
     states: tuple[Tree, Tree],
 ) -> Storage:
-    """What `align` makes of an objective, if padded parameters cannot change what is learned; else as given.
+    """What `align` makes of an objective. Parameters are padded only if that cannot change what is learned, and pays.
 
-    `pad` and `unpad` take any tree: each part of it that is like the parameters is padded, and the rest left as it is.
+    `pad` and `unpad` take any pytree. They change each part of it that is like the parameters, and nothing else.
 
     Args:
-        align: such as `align_dense`; None to leave everything as it is.
+        align: a rewriting such as `align_dense`; None to leave everything unchanged.
         objective: the local loss.
-        arguments: of the objective, the parameters first; shapes are enough.
+        arguments: the objective's arguments, the parameters first; shapes are enough.
         local, algorithm: how the parameters are trained.
-        states: what the algorithm keeps on the server and for a client.
+        states: the algorithm's state on the server and on a client.
     """
     if align is None:
         return Storage.as_given(objective)
@@ -53,7 +54,7 @@ def storage_for(
 
 
 def _each(change: Callable[[Tree], Tree], like: Tree) -> Callable[[Tree], Tree]:
-    """`change` for every part of a tree that has the structure and shapes of `like`."""
+    """Apply `change` to every part of a pytree that has the structure, shapes and dtypes of `like`."""
     structure = jax.tree.structure(like)
 
     def is_like(part: Tree) -> bool:
@@ -65,9 +66,9 @@ def _each(change: Callable[[Tree], Tree], like: Tree) -> Callable[[Tree], Tree]:
 
 
 def _share(params: Tree, padded: Tree) -> float:
-    """The share of the parameters that lie in padded leaves."""
+    """The share of the parameters that are in padded leaves."""
     pairs = list(zip(jax.tree.leaves(params), jax.tree.leaves(padded), strict=True))
-    return sum(true.size for true, kept in pairs if true.shape != kept.shape) / sum(
+    return sum(true.size for true, stored in pairs if true.shape != stored.shape) / sum(
         true.size for true, _ in pairs
     )
 
@@ -79,8 +80,8 @@ def _keeps_padding(
     algorithm: Algorithm,
     states: tuple[Tree, Tree],
 ) -> bool:
-    """Whether a client's whole round keeps padding zero, whatever gradients its batches give."""
-    # Any round's optimiser tells: a traced round cannot choose between different ones.
+    """Whether padding stays zero through a client's whole round, whatever the gradients of its batches."""
+    # The optimiser of any round will do: the round is traced, so it cannot select one of several optimisers.
     optimizer = local.optimizer_of(np.int32(1))
 
     def round(received: Tree, server_state: Tree, client_state: Tree, *gradients: Tree) -> Tree:
@@ -88,7 +89,7 @@ def _keeps_padding(
 
     try:
         return keeps_padding(round, (params, *map(_shapes, states), *[params] * STEPS), pad)
-    except PlanError:  # it reads columns, of which nothing is known here
+    except PlanError:  # the device half reads columns, and nothing is known of them here
         return False
 
 

@@ -1,4 +1,4 @@
-"""The local loop: what an algorithm's device half may do with a client's examples. See `fairyring.learning.algorithm.Client`."""
+"""The local loop, which a device half calls: the implementation of `fairyring.learning.algorithm.Client`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,20 +19,20 @@ from fairyring.learning.example_steps import Drawn, places_of, released, sum_of_
 from fairyring.learning.local import LocalTraining
 
 Tree = Any
-# `(params, batch, mask, key) -> (mean loss, totals)`; totals float32 `[2 + 2 metrics + 1]`: (value, weight) of the loss and of
-# each metric, then the examples' weights.
+# `(params, batch, mask, key) -> (mean loss, totals)`. `totals` is float32 `[2 + 2 metrics + 1]`: the sums of weighted values and of
+# weights, for the loss and for each metric, then the sum of the examples' weights.
 Objective = Callable[..., tuple[jax.Array, jax.Array]]
 
 TINY = 1e-12
 
 
 class NoisySteps(NamedTuple):
-    """The noise of every local step.
+    """What noisy local steps need.
 
     Attributes:
-        stages: of each example's gradient, bound.
-        drawn: what this client drew for the round.
-        shared_key: of the stages.
+        stages: the stages of each example's gradient, bound.
+        drawn: the noise and the batches that this client drew for the round.
+        shared_key: the stages' key, the same for all clients.
     """
 
     stages: BoundStage
@@ -40,12 +40,13 @@ class NoisySteps(NamedTuple):
     shared_key: jax.Array
 
 
-class Seen(NamedTuple):
-    """What the first pass over a client's examples saw.
+class FirstPass(NamedTuple):
+    """What a round records of the first pass over a client's examples.
 
     Attributes:
-        means: of the loss and of each metric: float32 `[1 + metrics]`.
-        weight: of the examples: float32 scalar.
+        means: the means of the loss and of each metric: float32 `[1 + metrics]`.
+        weight: the number of examples that goes into the stages: float32 scalar. It is the sum of the column `weight` if there is
+            one, except after a fixed number of steps. It is 1 where noise protects examples.
     """
 
     means: jax.Array
@@ -53,16 +54,16 @@ class Seen(NamedTuple):
 
 
 class TrainingClient:
-    """A client with its examples, as an algorithm sees it while it is traced.
+    """A client with its examples, as an algorithm sees it during tracing.
 
     Args:
         local: the plan's local training.
-        examples: the client's.
-        objective: the local loss, of parameters as they are stored.
-        totals: how many numbers the objective adds up.
-        optimizer: the round's.
-        key: the client's in this round.
-        noisy: where noise protects examples.
+        examples: the client's examples.
+        objective: the local loss, as a function of the parameters as they are stored.
+        totals: the length of the objective's totals.
+        optimizer: the round's local optimiser.
+        key: the client's key in this round.
+        noisy: what noisy steps need, where noise protects examples; otherwise None.
     """
 
     def __init__(
@@ -79,7 +80,7 @@ class TrainingClient:
         self._objective, self._gradient_of = objective, jax.grad(objective, has_aux=True)
         self._totals, self._key = totals, key
         self._calls = 0
-        self._seen: Seen | None = None
+        self._first_pass: FirstPass | None = None
 
     def sgd(
         self,
@@ -94,7 +95,8 @@ class TrainingClient:
         """See `fairyring.learning.algorithm.Client`.
 
         Raises:
-            PlanError: both `epochs` and `steps`; or, where noise protects examples, either of them or a second call.
+            PlanError: both `epochs` and `steps` are given; or, where noise protects examples, either is given, or this is the
+                second call. `Client` says what else a gradient function is refused.
         """
         if epochs is not None and steps is not None:
             raise PlanError(
@@ -103,18 +105,17 @@ class TrainingClient:
                 expected="one of the two, or neither",
                 do="Leave one of them out.",
             )
-        follow = gradient or _plain
-        training = _Training(optimizer or self._optimizer, follow, mean_gradient)
+        training = _Training(optimizer or self._optimizer, gradient or _plain_gradient, mean_gradient)
         progress = training.begin(start, self._totals)
         shuffle_key, model_key = self._keys()
         if self._noisy is not None:
             if epochs is not None or steps is not None or self._calls > 1:
-                raise _refused("another number of steps, or a second call of sgd")
+                raise _refusal("another number of epochs or steps, or a second call of sgd")
             progress = self._run_noisy(training, progress, self._noisy, shuffle_key, model_key)
-            weight = jnp.float32(1)  # how many examples there are stays here
+            weight = jnp.float32(1)  # the number of examples stays with the client
         else:
             progress, weight = self._run(training, progress, epochs, steps, shuffle_key, model_key)
-        self._saw(progress.totals, weight)
+        self._note_first_pass(progress.totals, weight)
         count = progress.steps.astype(jnp.float32)
         return Trained(
             progress.params,
@@ -140,44 +141,46 @@ class TrainingClient:
             PlanError: noise protects examples.
         """
         if self._noisy is not None:
-            raise _refused("sums over examples without noise")
+            raise _refusal("means or sums over examples without noise")
         model_key = self._keys()[1]
 
-        def one(places: jax.Array, mask: jax.Array | None) -> tuple[Tree, jax.Array]:
+        def of_batch(places: jax.Array, mask: jax.Array | None) -> tuple[Tree, jax.Array]:
             batch = self._batch(places, mask, jax.random.fold_in(model_key, places[0]))
             return f(batch), batch.totals
 
         rows = self._examples.batch_size
-        shapes = jax.eval_shape(one, jnp.zeros(rows, jnp.int32), jnp.zeros(rows))
-        nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+        shapes = jax.eval_shape(of_batch, jnp.zeros(rows, jnp.int32), jnp.zeros(rows))
+        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
         total, totals = self._examples.once(
-            nothing, lambda carry, places, mask: jax.tree.map(jnp.add, carry, one(places, mask))
+            zeros, lambda carry, places, mask: jax.tree.map(jnp.add, carry, of_batch(places, mask))
         )
-        self._saw(totals, totals[-1])
+        self._note_first_pass(totals, totals[-1])
         return total
 
     @property
-    def seen(self) -> Seen:
-        """What the round's first pass saw."""
-        if self._seen is None:
+    def first_pass(self) -> FirstPass:
+        """What the round records of the first pass. Without any pass, all means are 0."""
+        if self._first_pass is None:
             places = jnp.arange(self._examples.workload.longest)
             weights = _weights(self._examples.rows(places), len(places))
             weight = jnp.sum(jnp.where(places < self._examples.size, weights, 0.0))
-            self._saw(jnp.zeros(self._totals), jnp.float32(1) if self._noisy is not None else weight)
-        assert self._seen is not None
-        return self._seen
+            self._note_first_pass(
+                jnp.zeros(self._totals), jnp.float32(1) if self._noisy is not None else weight
+            )
+        assert self._first_pass is not None
+        return self._first_pass
 
     def _keys(self) -> tuple[jax.Array, jax.Array]:
-        """Keys of a call: of the examples' order, and of the model."""
+        """The keys of a call: for the order of the examples, and for the model."""
         key = self._key
         if self._calls:
             key = jax.random.fold_in(jax.random.fold_in(key, int(Purpose.CALL)), self._calls)
         self._calls += 1
         return jax.random.fold_in(key, int(Purpose.SHUFFLE)), jax.random.fold_in(key, int(Purpose.MODEL))
 
-    def _saw(self, totals: jax.Array, weight: jax.Array) -> None:
-        if self._seen is None:
-            self._seen = Seen(totals[:-1:2] / jnp.maximum(totals[1::2], TINY), weight)
+    def _note_first_pass(self, totals: jax.Array, weight: jax.Array) -> None:
+        if self._first_pass is None:
+            self._first_pass = FirstPass(totals[:-1:2] / jnp.maximum(totals[1::2], TINY), weight)
 
     def _batch(self, places: jax.Array, mask: jax.Array | None, key: jax.Array) -> "_Batch":
         return _Batch(self._examples.rows(places), mask, key, len(places), self)
@@ -191,7 +194,7 @@ class TrainingClient:
         shuffle_key: jax.Array,
         model_key: jax.Array,
     ) -> tuple["_Progress", jax.Array]:
-        """Train, as the plan says or otherwise; also returns the weight of the examples."""
+        """Train, by the plan's epochs or steps unless others are given. Also returns the weight of the examples."""
         local, examples, workload = self._local, self._examples, self._examples.workload
 
         def order(number: int | jax.Array) -> jax.Array:
@@ -228,12 +231,12 @@ class TrainingClient:
         shuffle_key: jax.Array,
         model_key: jax.Array,
     ) -> "_Progress":
-        """Train by noisy sums of examples' gradients: all that leaves a step is what its noise covers."""
+        """Train on noisy sums of the examples' gradients. Only what the noise covers leaves a step."""
         local, examples = self._local, self._examples
         drawn, size, batch_size = noisy.drawn, examples.size, examples.batch_size
         layout, rows = Layout.of(progress.params), (examples.start, size)
 
-        def one(progress: _Progress, places: jax.Array) -> _Progress:
+        def step(progress: _Progress, places: jax.Array) -> _Progress:
             keys = jax.random.fold_in(model_key, progress.steps), noisy.shared_key
             total = sum_of_batch(
                 self._gradient_of, progress.params, examples.columns, rows, places, noisy.stages, keys
@@ -249,28 +252,28 @@ class TrainingClient:
             return lax.fori_loop(
                 0,
                 -(-size // batch_size),
-                lambda i, p: one(p, places_of(i, order, size, batch_size, room)),
+                lambda i, p: step(p, places_of(i, order, size, batch_size, room)),
                 progress,
             )
 
         if local.steps is not None:
-            return lax.fori_loop(0, local.steps, lambda i, p: one(p, drawn.batches[i]), progress)
+            return lax.fori_loop(0, local.steps, lambda i, p: step(p, drawn.batches[i]), progress)
         return lax.fori_loop(0, local.epochs or 1, epoch, progress)
 
 
 class _Progress(NamedTuple):
-    """What a loop over batches carries."""
+    """The state of a loop over batches."""
 
     params: Tree
     optimizer: Tree
     totals: jax.Array
-    gradient: Tree  # the sum of what batches gave, or ()
+    gradient: Tree  # the sum of the batches' first gradients; () if it is not asked for
     steps: jax.Array
 
 
 @dataclass(frozen=True)
 class _Training:
-    """How a call of `sgd` moves parameters by a batch."""
+    """How one call of `sgd` updates the parameters with a batch."""
 
     optimizer: optax.GradientTransformation
     gradient: Gradient
@@ -287,8 +290,8 @@ class _Training:
 
     def step(self, progress: _Progress, batch: "_Batch | _NoisyBatch") -> _Progress:
         direction = self.gradient(progress.params, batch)
-        moves, state = self.optimizer.update(direction, progress.optimizer, progress.params)
-        params = jax.tree.map(lambda w, m: w + m.astype(w.dtype), progress.params, moves)
+        updates, state = self.optimizer.update(direction, progress.optimizer, progress.params)
+        params = jax.tree.map(lambda w, u: w + u.astype(w.dtype), progress.params, updates)
         gradient = progress.gradient
         if self.mean_gradient:
             gradient = jax.tree.map(jnp.add, gradient, batch.first_gradient)
@@ -296,7 +299,7 @@ class _Training:
 
 
 class _Batch:
-    """A batch of plain training. It notes what its first gradient or loss came to, for the round's record."""
+    """A batch of training without noise. It notes the totals of its first gradient or loss, for the round's record."""
 
     def __init__(
         self, columns: Columns, mask: jax.Array | None, key: jax.Array, rows: int, client: TrainingClient
@@ -326,7 +329,7 @@ class _Batch:
 
     @property
     def totals(self) -> jax.Array:
-        """What the objective added up at the first parameters it was asked for; else the examples' weights alone."""
+        """The objective's totals at the first parameters it was evaluated at; if it was not, only the examples' weights."""
         if self._noted is not None:
             return self._noted
         weight = jnp.sum(_weights(self._columns, self._rows) * self.mask)
@@ -334,12 +337,12 @@ class _Batch:
 
     @property
     def first_gradient(self) -> Tree:
-        """The first gradient taken of the batch, in no loop or transformation of the algorithm's own."""
+        """The first gradient of the batch that was taken outside of the algorithm's own loops and transformations."""
         if self._first is None:
             raise PlanError(
                 "client.sgd(mean_gradient=True)",
                 given="a gradient function that does not call batch.gradient itself",
-                expected="one that does, outside of any loop or transformation",
+                expected="one that calls it, outside of any loop or transformation",
                 do="Call batch.gradient(params) first.",
             )
         return self._first
@@ -349,46 +352,46 @@ class _Batch:
             self._noted = totals
 
     def _is_outside_loops(self, totals: jax.Array) -> bool:
-        # A value of an inner trace means nothing in this one.
+        # A value of an inner trace cannot be used in this one.
         return getattr(totals, "_trace", None) is getattr(self._key, "_trace", None)
 
 
 class _NoisyBatch:
-    """A batch whose gradient was released with noise, once, at the parameters of its step."""
+    """A batch of training with noise: its noisy gradient was released once, at the parameters of its step."""
 
     def __init__(self, params: Tree, gradient: Tree, totals: jax.Array) -> None:
         self._params, self.first_gradient, self.totals = params, gradient, totals
 
     def gradient(self, params: Tree) -> Tree:
         pairs = zip(jax.tree.leaves(params), jax.tree.leaves(self._params), strict=True)
-        if not all(given is known for given, known in pairs):
-            raise _refused("gradients at other parameters than the step's own")
+        if not all(leaf is own_leaf for leaf, own_leaf in pairs):
+            raise _refusal("gradients at other parameters than the step's own")
         return self.first_gradient
 
     @property
     def mask(self) -> jax.Array:
-        raise _refused("how many examples a batch holds")
+        raise _refusal("the number of examples in a batch")
 
     def loss(self, params: Tree) -> jax.Array:
-        raise _refused("a loss without noise")
+        raise _refusal("a loss without noise")
 
     def __getitem__(self, name: str) -> jax.Array:
-        raise _refused("examples themselves")
+        raise _refusal("columns of examples")
 
 
-def _plain(params: Tree, batch: Batch) -> Tree:
+def _plain_gradient(params: Tree, batch: Batch) -> Tree:
     return batch.gradient(params)
 
 
 def _weights(columns: Columns, rows: int) -> jax.Array:
-    """How much each example counts: float32 `[rows]`."""
+    """The weight of each example: float32 `[rows]`."""
     return columns["weight"] if "weight" in columns else jnp.ones((rows,), jnp.float32)
 
 
-def _refused(given: str) -> PlanError:
+def _refusal(given: str) -> PlanError:
     return PlanError(
         "algorithm, where noise protects examples",
         given=f"one that uses {given}",
-        expected="one that trains once, by the noisy gradient of each step: no other noise is drawn or counted",
+        expected="one that trains once and uses only each step's noisy gradient: no other noise is drawn or accounted for",
         do="Use another algorithm, or a budget for every device.",
     )

@@ -1,8 +1,8 @@
-"""What is code in a plan, by the digests of its programs: model, loss, metrics, and parts of somebody's own.
+"""Digests of the code in a plan: model, loss, metrics, and custom parts.
 
-A program is lowered to StableHLO for a CPU, whatever it will run on, and taken as text: without where in a source file its
-operations stand, and without the names of the functions that it calls. Numbers that code closes over, such as weights that were
-trained before, are in the text. What a program calls back in Python, as by `jax.pure_callback`, is not.
+A program is lowered to StableHLO for a CPU, whatever it will run on, and hashed as text. The text leaves out source locations and the
+names of the functions that the program calls. Numbers that the code closes over, such as pretrained weights, are part of the digest.
+Python code that a program calls back, as with `jax.pure_callback`, is not.
 """
 
 import hashlib
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from fairyring.learning.plan import Plan
 
 Tree = Any
-# Of each column a task reads: the shape of a row, and its dtype.
+# For each column that a task reads: the shape of a row, and the dtype.
 Columns = Mapping[str, tuple[tuple[int, ...], Any]]
 
-_LARGE = 1 << 20  # bytes of an array that code closes over
+_LARGE = 1 << 20  # bytes; a larger array that code closes over is hashed as bytes, not as text
 _RESULTS = re.compile(r' \{jax\.result_info = "[^"]*"\}')
 _MODULE = re.compile(r"^module @\S+ attributes \{.*\} \{$", re.MULTILINE)
 _CALLED = re.compile(r'func\.func private @("[^"]*"|[\w.$-]+)')
@@ -36,27 +36,27 @@ _SYMBOL = re.compile(r'@("[^"]*"|[\w.$-]+)')
 
 
 def digest_of(function: Callable[..., Tree], *arguments: Tree) -> str:
-    """SHA-256 of a function's program, hexadecimal; `arguments` are arrays, or their shapes and dtypes."""
+    """SHA-256 of a function's program, 64 hexadecimal digits. `arguments` are arrays, or their shapes and dtypes."""
     return _digested(function, *arguments)[0]
 
 
 def _digested(function: Callable[..., Tree], *arguments: Tree) -> tuple[str, Tree]:
-    """The same, and what the function returns, as shapes and dtypes."""
-    traced = jax.jit(lambda *given: function(*given), keep_unused=True).trace(*arguments)
+    """The digest of `digest_of`, and what the function returns, as shapes and dtypes."""
+    traced = jax.jit(lambda *values: function(*values), keep_unused=True).trace(*arguments)
     closed = traced.jaxpr
     large = [place for place, value in enumerate(closed.consts) if _is_large(value)]
     program = traced
-    if large:  # as text they would take long, so they are arguments, and their bytes are hashed
+    if large:  # writing them as text would be slow, so they become arguments, and their bytes are hashed
 
-        def apart(values: list[jax.Array], *given: jax.Array) -> list[jax.Array]:
-            known = dict(zip(large, values, strict=True))
-            consts = [known.get(place, value) for place, value in enumerate(closed.consts)]
-            return eval_jaxpr(closed.jaxpr, consts, *given)
+        def with_large(values: list[jax.Array], *leaves: jax.Array) -> list[jax.Array]:
+            large_values = dict(zip(large, values, strict=True))
+            consts = [large_values.get(place, value) for place, value in enumerate(closed.consts)]
+            return eval_jaxpr(closed.jaxpr, consts, *leaves)
 
         shapes = [
             jax.ShapeDtypeStruct(closed.consts[place].shape, closed.consts[place].dtype) for place in large
         ]
-        program = jax.jit(apart, keep_unused=True).trace(shapes, *jax.tree.leaves(arguments))
+        program = jax.jit(with_large, keep_unused=True).trace(shapes, *jax.tree.leaves(arguments))
     text = plain_text(program.lower(lowering_platforms=("cpu",)).as_text())
     state = hashlib.sha256(text.encode())
     for place in large:
@@ -69,19 +69,21 @@ def _is_large(value: Any) -> bool:
 
 
 def plain_text(text: str) -> str:
-    """StableHLO text with functions numbered in order, and without the names of results and of the module."""
+    """StableHLO text with the functions numbered in order, and without the names of results and of the module."""
     text = _MODULE.sub("module {", _RESULTS.sub("", text), count=1)
     numbers = {name: f"@f{number}" for number, name in enumerate(_CALLED.findall(text))}
-    return _SYMBOL.sub(lambda found: numbers.get(found[1], found[0]), text)
+    return _SYMBOL.sub(lambda symbol: numbers.get(symbol[1], symbol[0]), text)
 
 
 def of_init(plan: "Plan") -> str:
-    """The digest of the first parameters of a plan's model."""
+    """The digest of the program that initialises the plan's model."""
     return digest_of(plan.task.model.init, jax.eval_shape(lambda: jax.random.key(0)))
 
 
 def of_examples(plan: "Plan", columns: Columns) -> dict[str, str]:
-    """The digests of what reads examples, by part: the model, in training and in evaluation, the loss and each metric."""
+    """The digests of the code that reads examples, by part: the model in training and in evaluation, the loss, each metric, and an
+    algorithm whose halves read columns.
+    """
     task, params = plan.task, plan.params_shape
     batch = {
         name: jax.ShapeDtypeStruct((plan.local.batch_size, *shape), jax.dtypes.canonicalize_dtype(dtype))
@@ -94,19 +96,21 @@ def of_examples(plan: "Plan", columns: Columns) -> dict[str, str]:
         jax.eval_shape(lambda: jax.random.key(0)),
     )
     outputs = jax.tree.map(lambda out: jax.ShapeDtypeStruct(out.shape, out.dtype), outputs)
-    metrics = {f"metric {name}": digest_of(one.measure, outputs, batch) for name, one in task.metrics.items()}
-    found = {"apply": model, "loss": digest_of(task.loss, outputs, batch), **metrics}
+    metrics = {
+        f"metric {name}": digest_of(metric.measure, outputs, batch) for name, metric in task.metrics.items()
+    }
+    digests = {"apply": model, "loss": digest_of(task.loss, outputs, batch), **metrics}
     if plan.algorithm.update is not None:
         states = (
             jax.eval_shape(state, params)
             for state in (plan.algorithm.server_state, plan.algorithm.client_state)
         )
-        found["algorithm"] = digest_of(partial(_halves, plan.algorithm), params, params, *states, batch)
-    return found
+        digests["algorithm"] = digest_of(partial(_halves, plan.algorithm), params, params, *states, batch)
+    return digests
 
 
 def of_stages(stages: BoundStage, size: int, auxiliaries: int) -> str:
-    """The digest of stages that are bound to messages of `size` numbers and so many beside them."""
+    """The digest of bound stages, for messages with a vector of `size` numbers and so many auxiliary values."""
     key = jax.eval_shape(lambda: jax.random.key(0))
     message = Message(_floats(size), _floats(auxiliaries))
     total = jax.eval_shape(stages.encode, message, key, key)
@@ -118,20 +122,20 @@ def of_stages(stages: BoundStage, size: int, auxiliaries: int) -> str:
 
 
 def of_optimizer(plan: "Plan", optimizer_of: Callable[[jax.Array], Any]) -> str:
-    """The digest of an optimiser of the plan's parameters that is a function of the round."""
+    """The digest of an optimiser of the plan's parameters, given as a function of the round."""
     params = plan.params_shape
 
-    def moved(params: Tree, gradient: Tree, state: Tree, round: jax.Array) -> Tree:
+    def step(params: Tree, gradient: Tree, state: Tree, round: jax.Array) -> Tree:
         optimizer = optimizer_of(round)
         return optimizer.init(params), optimizer.update(gradient, state, params)
 
     round = jax.ShapeDtypeStruct((), jnp.int32)
     state = jax.eval_shape(lambda params, round: optimizer_of(round).init(params), params, round)
-    return digest_of(moved, params, params, state, round)
+    return digest_of(step, params, params, state, round)
 
 
 def of_algorithm(plan: "Plan") -> str:
-    """The digest of the plan's algorithm, apart from all else."""
+    """The digest of the plan's algorithm alone. If its halves read columns, they are not in it: see `of_examples`."""
     algorithm, params = plan.algorithm, plan.params_shape
     server_state, client_state = (
         jax.eval_shape(state, params) for state in (algorithm.server_state, algorithm.client_state)
@@ -139,12 +143,12 @@ def of_algorithm(plan: "Plan") -> str:
     layout = plan.update_layout
     update = layout.treedef.unflatten([jax.ShapeDtypeStruct(slot.shape, slot.dtype) for slot in layout.slots])
 
-    def all_of_it(
+    def every_function(
         received: Tree, gradient: Tree, server_state: Tree, client_state: Tree, update: Tree, number: Any
     ) -> Tree:
         combined = Combined(update, (number,) * len(algorithm.auxiliary))
         halves = ()
-        if algorithm.update is None:  # else they read examples: see `of_examples`
+        if algorithm.update is None:  # otherwise the halves read examples: see `of_examples`
             halves = _halves(algorithm, received, gradient, server_state, client_state)
         return (
             algorithm.server_state(received),
@@ -153,7 +157,7 @@ def of_algorithm(plan: "Plan") -> str:
             algorithm.server(combined, server_state, Facts(number)),
         )
 
-    return digest_of(all_of_it, params, params, server_state, client_state, update, _floats())
+    return digest_of(every_function, params, params, server_state, client_state, update, _floats())
 
 
 def _halves(
@@ -164,11 +168,11 @@ def _halves(
     client_state: Tree,
     columns: Mapping[str, jax.Array] | None = None,
 ) -> tuple[Tree, Tree]:
-    """An algorithm's device half and the personal model, of a step whose gradient is known."""
+    """What an algorithm's device half and its personal model come to, for one step with a given gradient."""
     client = RehearsalClient(optax.sgd(1.0), [gradient], columns)
-    given = client, received, server_state, client_state
-    return algorithm.device(*given), algorithm.personal(*given)
+    arguments = client, received, server_state, client_state
+    return algorithm.device(*arguments), algorithm.personal(*arguments)
 
 
-def _floats(*shape: int) -> Any:  # a shape stands for an array
+def _floats(*shape: int) -> Any:  # typed as Any, because a shape stands for an array
     return jax.ShapeDtypeStruct(shape, jnp.float32)

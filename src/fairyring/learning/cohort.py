@@ -1,4 +1,4 @@
-"""Who takes part in a round: the rules a plan can name. Drawing is the driver's work."""
+"""Who takes part in a round: the cohort samplers that a plan can name. Drivers draw the cohorts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from fairyring.core.errors import PlanError
 
 @dataclass(frozen=True)
 class Uniform:
-    """`size` distinct clients a round, all equally likely."""
+    """`size` distinct clients per round, all equally likely."""
 
     size: int
 
@@ -20,7 +20,7 @@ class Uniform:
 
 @dataclass(frozen=True)
 class Poisson:
-    """Each client takes part with probability `rate`, independently; a round of more than `maximum` is cut there."""
+    """Each client takes part with probability `rate`, independently. A cohort of more than `maximum` clients is cut to `maximum`."""
 
     rate: float
     maximum: int
@@ -28,7 +28,7 @@ class Poisson:
 
 @dataclass(frozen=True)
 class Weighted:
-    """`size` distinct clients a round, drawn one after the other in proportion to a client attribute."""
+    """`size` distinct clients per round, drawn one after the other in proportion to a client attribute."""
 
     size: int
     by: str
@@ -41,7 +41,7 @@ class Weighted:
 
 @dataclass(frozen=True)
 class Fixed:
-    """The given clients in each round, over and over when the list ends."""
+    """The given clients in each round. When the list ends, it starts again."""
 
     rounds: tuple[tuple[int, ...], ...]
 
@@ -53,7 +53,7 @@ class Fixed:
 
 @dataclass(frozen=True)
 class InTurn:
-    """`size` clients a round, all clients one after the other in a random order, over and over."""
+    """`size` clients per round: all clients take turns in a random order that stays the same."""
 
     size: int
     separation: int
@@ -68,8 +68,12 @@ Cohort = Uniform | Poisson | Weighted | Fixed | InTurn
 
 
 def uniform(size: int) -> Uniform:
-    """`size` distinct clients a round, all equally likely: what `cohort=size` in a plan means."""
-    return Uniform(_whole("cohort size", size))
+    """`size` distinct clients per round, all equally likely. `cohort=size` in a plan means this.
+
+    Raises:
+        PlanError: `size` is not a whole number of at least 1.
+    """
+    return Uniform(_at_least_one("cohort size", size))
 
 
 def poisson(rate: float, *, maximum: int) -> Poisson:
@@ -77,45 +81,49 @@ def poisson(rate: float, *, maximum: int) -> Poisson:
 
     Args:
         rate: in (0, 1].
-        maximum: an upper bound on a round's cohort; choose it several deviations above `rate` times the population.
+        maximum: an upper bound on a round's cohort. Choose it several standard deviations above `rate` times the population.
 
     Raises:
-        PlanError: a rate outside (0, 1].
+        PlanError: `rate` is outside (0, 1], or `maximum` is not a whole number of at least 1.
     """
     if not 0 < rate <= 1:
         raise PlanError(
             "poisson rate", given=rate, expected="a number in (0, 1]", do="Try cohort size / population size."
         )
-    return Poisson(float(rate), _whole("poisson maximum", maximum))
+    return Poisson(float(rate), _at_least_one("poisson maximum", maximum))
 
 
 def weighted(size: int, *, by: str) -> Weighted:
-    """`size` distinct clients a round, in proportion to the client attribute `by` (non-negative numbers)."""
-    return Weighted(_whole("cohort size", size), by)
+    """`size` distinct clients per round, drawn in proportion to the client attribute `by` (non-negative numbers).
+
+    Raises:
+        PlanError: `size` is not a whole number of at least 1.
+    """
+    return Weighted(_at_least_one("cohort size", size), by)
 
 
 def in_turn(size: int, *, separation: int) -> InTurn:
-    """`size` clients a round, all clients in turn: each takes part again only after `separation` rounds or more.
+    """`size` clients per round, all clients in turn: each takes part again after `separation` rounds at the earliest.
 
-    The order is random and stays the same, so with N clients a client's rounds lie `floor(N / size)` or more apart.
-    A promise of differential privacy may rest on it; a device keeps to it by itself.
+    The order is random and stays the same, so with N clients a client's rounds lie at least `floor(N / size)` apart.
+    A promise of differential privacy may rest on this. A device can keep to it by itself.
 
     Args:
-        size: clients a round.
-        separation: rounds from one participation of a client to its next, at least; `size * separation` clients are
-            needed.
+        size: clients per round.
+        separation: the fewest rounds from one participation of a client to its next. The population needs at least
+            `size * separation` clients.
 
     Raises:
-        PlanError: one of them is not a whole number of at least 1.
+        PlanError: `size` or `separation` is not a whole number of at least 1.
     """
-    return InTurn(_whole("cohort size", size), _whole("in_turn separation", separation))
+    return InTurn(_at_least_one("cohort size", size), _at_least_one("in_turn separation", separation))
 
 
 def fixed(rounds: Sequence[Sequence[int]]) -> Fixed:
-    """The given clients, by index, in each round; the list is repeated when it ends.
+    """The given clients, by index, in each round. The list is repeated when it ends.
 
     Raises:
-        PlanError: no rounds, an empty round, or a client twice in one.
+        PlanError: there are no rounds, a round is empty, or a client is in a round twice.
     """
     lists = tuple(tuple(int(client) for client in members) for members in rounds)
     for number, members in enumerate(lists, 1):
@@ -133,17 +141,21 @@ def fixed(rounds: Sequence[Sequence[int]]) -> Fixed:
     return Fixed(lists)
 
 
-def _whole(what: str, value: object) -> int:
+def _at_least_one(what: str, value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise PlanError(
             what,
             given=repr(value),
             expected="a whole number >= 1",
-            do="Give how many clients take part in a round.",
+            do="Give a whole number, such as 10.",
         )
     return value
 
 
 def as_cohort(value: object) -> Cohort:
-    """A cohort rule from what a plan was given: a rule, or a number of clients."""
+    """The cohort sampler of a plan's `cohort`: the sampler itself, or `uniform` for a number of clients.
+
+    Raises:
+        PlanError: it is neither a sampler nor a whole number of at least 1.
+    """
     return value if isinstance(value, Cohort) else uniform(value)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""What the server sees of a cohort's updates before it goes on from them."""
+"""What the server sees of a cohort's updates."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,18 +6,18 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Combine:
-    """How a cohort's encoded updates become the one that the server half works on.
+    """How a cohort's encoded updates become the one update that the server half works on.
 
-    What the server must see for it decides what it can be combined with: masks and noise show nothing but sums.
+    Masks and noise show the server nothing but sums, so they exclude any rule for which it must see more.
 
     Attributes:
-        sees: ``"sum"``, the sum of all updates; ``"groups"``, a sum for each of a few groups of clients; ``"rows"``, every
-            client's update. A plan takes ``"sum"`` alone so far.
+        sees: ``"sum"``, the sum of all updates; ``"groups"``, one sum for each of a few groups of clients; ``"rows"``, every
+            client's update. A plan takes only ``"sum"`` so far.
     """
 
     sees: Literal["sum", "groups", "rows"]
 
 
 def sum() -> Combine:
-    """The sum of all updates, of which the stages make a mean: what plain and secure sums give."""
+    """The sum of all updates, which the stages turn into a mean. Plain and secure sums both give it."""
     return Combine("sum")

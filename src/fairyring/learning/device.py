@@ -1,7 +1,7 @@
 """The device half of a round: one client's examples in, one encoded message out.
 
-A pure function of what the server sent, the client's rows, its own state and two keys. In simulation it is
-compiled into the engine's loop over clients; for real devices it is exported as it stands.
+It is a pure function of what the server sent, the client's rows, its state and two keys. In simulation it is
+compiled into the engine's loop over clients. For real devices the same function is exported.
 """
 
 from collections.abc import Callable
@@ -28,22 +28,28 @@ Rewrite = Callable[[Callable], Callable]
 
 
 class Broadcast(NamedTuple):
-    """What the server sends to the clients of a round."""
+    """What the server sends to the clients of a round.
+
+    Attributes:
+        params: the model.
+        server_state: the algorithm's state on the server.
+        round: the round's number, from 1: int32 scalar.
+    """
 
     params: Tree
     server_state: Tree
-    round: Any  # int32 scalar
+    round: Any
 
 
 class Outcome(NamedTuple):
-    """What comes of one client's round.
+    """The result of one client's round.
 
     Attributes:
-        message: encoded, to be added to those of the others whatever the update was. If it was not finite: that of a zero
-            vector at the client's own weight under a noise stage, whose promise covers the divisor too; else all
-            zeros, the weight among them, which leaves the client out of the mean.
-        client_state: the client's new state; the old one if its update was not finite.
-        finite: whether its update, with all that travels beside it, was finite.
+        message: the encoded message. It can always be added to the other clients' messages. If the update was not finite, then
+            under a noise stage, whose promise covers the divisor too, it is the message of a zero vector with the client's own
+            weight; otherwise it is all zeros, including the weight, which leaves the client out of the mean.
+        client_state: the client's new state; the old one if the update was not finite.
+        finite: whether the update and all that travels with it were finite: bool scalar.
     """
 
     message: Message
@@ -52,7 +58,7 @@ class Outcome(NamedTuple):
 
 
 def objective_of(task: Task) -> Objective:
-    """A task's local loss: `(params, batch, mask, key) -> (mean loss, totals)`, see `fairyring.learning.client`."""
+    """A task's local loss as `(params, batch, mask, key) -> (mean loss, totals)`; see `fairyring.learning.client.Objective`."""
 
     def objective(params: Tree, batch: Columns, mask: jax.Array | None, key: jax.Array):
         outputs = task.forward(params, batch, key)
@@ -86,20 +92,22 @@ def device_half(
     """The device half of a plan, as one traceable function.
 
     Args:
-        task, local, algorithm: what is learned and how.
+        task, local, algorithm: what is learned, and how.
         aggregation: the plan's stages, bound.
         workload: the shapes to compile for.
-        rewrite: applied to the loss before its gradient is taken (how convolutions are lowered for a CPU).
+        rewrite: a transformation of the loss, applied before its gradient is taken. It lowers convolutions for a CPU.
         align: how dense layers are stored and differentiated between steps, such as `lowering.align_dense`; None to
-            leave them as they are.
-        stages: of each example's gradient, bound, where there is noise in every step. Parameters are left as they are then.
+            leave them unchanged.
+        stages: the stages of each example's gradient, bound, where there is noise in every local step; otherwise None. With
+            them, `rewrite` and `align` are not used.
 
     Returns:
         `update(broadcast, columns, start, size, client_state, client_key, shared_key, drawn) -> Outcome`. The client owns rows
         `start : start + size` of every column (int32 scalars, `1 <= size <= workload.longest`). `client_key` is the
-        client's in this round, `shared_key` that of the stages, the same for all clients. `drawn` is nothing, `()`, without `stages`.
+        client's key in this round. `shared_key` is the stages' key, the same for all clients. `drawn` is `()` without `stages`.
+        Tracing it raises `PlanError` if the algorithm does what its `Client` refuses.
     """
-    # The rewritings are made for whole batches.
+    # The rewritings are made for batches of more than one example.
     objective = rewrite(objective_of(task)) if stages is None else objective_of(task)
     align = align if stages is None else None
 
@@ -129,24 +137,28 @@ def device_half(
         totals = 2 * len(task.metrics) + 3
         optimizer = local.optimizer_of(broadcast.round)
         client = TrainingClient(local, examples, storage.fn, totals, optimizer, client_key, noisy)
-        # Padded, what the algorithm works with is the same, and so is what it reports once the padding is taken out.
+        # The algorithm works on padded parameters. Once the padding is removed, its report is the same as without it.
         report = algorithm.device(client, *map(storage.pad, (broadcast.params, *states)))
         reported = _apart(storage, size, lambda: storage.unpad(report.update))
         new_state = storage.unpad(report.client_state)
         layout = Layout.of(reported)
         vector = _apart(storage, size, lambda: layout.flatten(reported))
-        means, weight = client.seen
-        beside = jnp.concatenate([weight[None], means, *(jnp.reshape(s, (1,)) for s in report.auxiliary)])
-        # One reduction tells whether any coordinate is infinite or not a number: less itself, only those are not 0.
-        finite = (jnp.sum(vector - vector) + jnp.sum(beside - beside)) == 0.0
+        means, weight = client.first_pass
+        auxiliary = jnp.concatenate([weight[None], means, *(jnp.reshape(s, (1,)) for s in report.auxiliary)])
+        # One reduction finds any coordinate that is infinite or NaN: minus itself, every other coordinate is 0.
+        finite = (jnp.sum(vector - vector) + jnp.sum(auxiliary - auxiliary)) == 0.0
 
         def or_else(new: Tree, old: Tree) -> Tree:
             return jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old)
 
-        covered = aggregation.spec.noise is not None
-        sent = Message(or_else(vector, jnp.zeros_like(vector)) if covered else vector, beside)
-        message = aggregation.encode(sent, jax.random.fold_in(client_key, int(Purpose.ENCODE)), shared_key)
-        if not covered:
+        noise_covers_divisor = aggregation.spec.noise is not None
+        unencoded = Message(
+            or_else(vector, jnp.zeros_like(vector)) if noise_covers_divisor else vector, auxiliary
+        )
+        message = aggregation.encode(
+            unencoded, jax.random.fold_in(client_key, int(Purpose.ENCODE)), shared_key
+        )
+        if not noise_covers_divisor:
             message = or_else(message, jax.tree.map(jnp.zeros_like, message))
         return Outcome(message, or_else(new_state, client_state), finite)
 
@@ -161,15 +173,15 @@ def personal_half(
     *,
     rewrite: Rewrite = lambda objective: objective,
 ) -> Callable[..., Tree]:
-    """The model that a client uses, as one traceable function. Nothing of it leaves the client.
+    """The model that a client uses, as one traceable function. Its result stays on the client.
 
     Args:
-        task, local, algorithm: what is learned and how; local training is without noise here.
+        task, local, algorithm: what is learned, and how. Local training is without noise here.
         workload: the shapes to compile for.
-        rewrite: as for `device_half`.
+        rewrite: see `device_half`.
 
     Returns:
-        `personal(broadcast, columns, start, size, client_state, client_key) -> params`; see `device_half`.
+        `personal(broadcast, columns, start, size, client_state, client_key) -> params`; the arguments are those of `device_half`.
     """
     objective = rewrite(objective_of(task))
 
@@ -191,10 +203,10 @@ def personal_half(
 
 
 def _apart(storage: Storage, size: jax.Array, make: Callable[[], Tree]) -> Tree:
-    """`make()`, in loops of its own where parameters are padded.
+    """`make()`; where parameters are padded, compiled into loops of its own.
 
-    A conditional that always holds keeps XLA from fusing what takes the padding out with what flattens and sums, where
-    it would fetch single numbers: whole rows are three times faster.
+    A conditional that is always true keeps XLA from fusing the removal of padding with flattening and summing. Fused, it would
+    fetch single numbers; copying whole rows is three times faster.
     """
     if not storage.padded:
         return make()

@@ -1,4 +1,4 @@
-"""The plan as a document: every stage, optimiser, rule and number by name and value, in one canonical form.
+"""The plan as a document: every stage, optimiser, cohort sampler and number by name and value, in one canonical form.
 
     {"fairyring": 3,
      "task": {"name": "classification", "inputs": "x", "loss_bound": 100.0, ...},
@@ -9,9 +9,10 @@
      "algorithm": {"averaging": {}},
      "privacy": null}
 
-A name is that of the function that makes the part, and its settings are that function's arguments. What has no name is
-`custom`, by the digest of its program. The version goes up when a name comes to mean something else. In bytes a document is JSON in UTF-8 with sorted keys and without blanks; a float is the
-shortest decimal that reads back as the same one, and one without end is the text `inf`.
+The name of a part is that of the function that makes it, and its settings are that function's arguments. A part that this package does
+not make is `custom`, and is given by the digest of its program. The version goes up when a name changes its meaning. As bytes, a document
+is JSON in UTF-8, with sorted keys and without whitespace. A float is the shortest decimal that reads back as the same float, and infinity
+is the text `inf`.
 """
 
 import hashlib
@@ -88,7 +89,7 @@ def document(plan: "Plan") -> dict[str, Any]:
             "columns": list(task.columns),
             "optional": list(task.optional),
             "loss_bound": real(task.loss_bound),
-            "metrics": [{"name": name, "bound": real(one.bound)} for name, one in task.metrics.items()],
+            "metrics": [{"name": name, "bound": real(metric.bound)} for name, metric in task.metrics.items()],
             "parameters": [
                 {"name": slot.path, "shape": list(slot.shape), "dtype": str(slot.dtype)}
                 for slot in plan.layout.slots
@@ -124,7 +125,7 @@ def document(plan: "Plan") -> dict[str, Any]:
 
 
 def _noise(plan: "Plan") -> dict[str, Any]:
-    """The noise that keeps a promise, as it was calibrated; other versions of the accountant may calibrate another."""
+    """The noise that keeps the promise, as calibrated. Another version of the accountant may calibrate it differently."""
     assert plan.protection is not None
     release = plan.protection.release
     return {
@@ -136,16 +137,20 @@ def _noise(plan: "Plan") -> dict[str, Any]:
 
 
 def canonical(value: Mapping[str, Any]) -> bytes:
-    """Plain values in the one form in which they are hashed and signed."""
+    """Plain values as bytes, in the one form in which they are hashed and signed.
+
+    Raises:
+        ValueError: a float is not finite.
+    """
     return json.dumps(
         value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
     ).encode()
 
 
 def code_of(programs: Mapping[str, str], columns: Columns) -> dict[str, Any]:
-    """What is code in a plan, as plain values: the digests of its programs, and for which columns they are."""
+    """The code of a plan as plain values: the digests of its programs, and the columns that they were made for."""
     shapes = {
-        # A dtype as a program sees it: without 64 bits, unless JAX is told to keep them.
+        # The dtype that a program sees: 32 bits instead of 64, unless JAX is set to keep 64.
         name: {"shape": list(shape), "dtype": str(jax.dtypes.canonicalize_dtype(dtype))}
         for name, (shape, dtype) in columns.items()
     }
@@ -153,34 +158,34 @@ def code_of(programs: Mapping[str, str], columns: Columns) -> dict[str, Any]:
 
 
 def digest(document: Mapping[str, Any], code: Mapping[str, Any]) -> str:
-    """SHA-256 of a plan's document and its code, hexadecimal."""
+    """SHA-256 of a plan's document and its code, 64 hexadecimal digits."""
     return hashlib.sha256(canonical({"plan": document, "code": code})).hexdigest()
 
 
 def real(value: float) -> float | str:
-    """A float as JSON can hold it."""
+    """A float in a form that JSON can hold: itself, or `"inf"`, `"-inf"` or `"nan"`."""
     return float(value) if math.isfinite(value) else repr(float(value))
 
 
 def _plain(value: Any) -> Any:
     """Settings as plain values."""
     if isinstance(value, Mapping):
-        return {str(name): _plain(one) for name, one in value.items()}
+        return {str(name): _plain(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
+        return [_plain(item) for item in value]
     if isinstance(value, np.generic):
         value = value.item()
     return real(value) if isinstance(value, float) else value
 
 
 def _stages(stage: Stage, program: Callable[[], str]) -> list[Named]:
-    def one(part: Stage) -> Named:
+    def named(part: Stage) -> Named:
         maker = STAGES.get(part.kind)
         if maker is not None and _is_made_of(part, maker, part.settings):
             return {part.kind: _settings(maker, part.settings)}
         return {CUSTOM: {"name": part.name, "program": program()}}
 
-    return [one(part) for part in stage.singles]
+    return [named(part) for part in stage.singles]
 
 
 def _examples(plan: "Plan") -> list[Named] | None:
@@ -207,26 +212,26 @@ def _optimizer(plan: "Plan", optimizer: Any) -> Named:
         program = of_optimizer(plan, optimizer)
         return {CUSTOM: {"by_round": True, "reads": _plain(first.value), "program": program}}
     reading = read_optimizer(optimizer)
-    if reading.whole:
+    if reading.complete:
         return _plain(reading.value)
     program = of_optimizer(plan, lambda _: optimizer)
     return {CUSTOM: {"by_round": False, "reads": _plain(reading.value), "program": program}}
 
 
 def _settings(maker: Callable[..., Any], settings: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    """Settings as plain values: a whole number that stands for a real one as a float, so that `1` is `1.0`."""
-    kinds = {name: one.annotation for name, one in inspect.signature(maker).parameters.items()}
+    """Settings as plain values. Where the argument is a float, a whole number becomes one, so that `1` is `1.0`."""
+    kinds = {name: parameter.annotation for name, parameter in inspect.signature(maker).parameters.items()}
 
-    def one(name: str, value: Any) -> Any:
-        whole = isinstance(value, int) and not isinstance(value, bool)
+    def plain(name: str, value: Any) -> Any:
+        is_integer = isinstance(value, int) and not isinstance(value, bool)
         is_real = kinds[name] is float or float in get_args(kinds[name])
-        return _plain(float(value) if whole and is_real else value)
+        return _plain(float(value) if is_integer and is_real else value)
 
-    return {name: one(name, value) for name, value in settings}
+    return {name: plain(name, value) for name, value in settings}
 
 
 def _is_made_of(part: Any, maker: Callable[..., Any], settings: Iterable[tuple[str, Any]]) -> bool:
-    """Whether a part is what its maker makes of its settings: else it is one of somebody's own, whatever it is called."""
+    """Whether a part is what `maker` makes from its settings. If not, it is custom, whatever its name."""
     try:
         return _same(part, maker(**dict(settings)))
     except (PlanError, TypeError):
@@ -234,7 +239,7 @@ def _is_made_of(part: Any, maker: Callable[..., Any], settings: Iterable[tuple[s
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Whether two values are equal; functions, if they are of the same code and have closed over equal values."""
+    """Whether two values are equal. Functions are equal if they have the same code and close over equal values."""
     if one is other:
         return True
     if isinstance(one, int | float) and isinstance(other, int | float):

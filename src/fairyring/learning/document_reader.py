@@ -1,4 +1,4 @@
-"""A plan's document read back: typed, and refused with the reason where it is another's or was changed."""
+"""Reading a plan's document: into types, with the reason if it has another version or was changed."""
 
 import inspect
 import json
@@ -17,11 +17,11 @@ Kind = TypeVar("Kind", bound="Document")
 
 
 class _Part(msgspec.Struct, forbid_unknown_fields=True):
-    """A part of a document: nothing else may be in it."""
+    """A part of a document. Unknown fields are refused."""
 
 
 class Parameter(_Part):
-    """One array of a model."""
+    """One parameter array of a model."""
 
     name: str
     shape: list[int]
@@ -29,7 +29,7 @@ class Parameter(_Part):
 
 
 class MetricPart(_Part):
-    """A metric, and the largest value it can have."""
+    """A metric, and its largest possible value."""
 
     name: str
     bound: Real
@@ -94,7 +94,7 @@ class Document(_Part, kw_only=True):
 
 
 class SecureSum(_Part):
-    """What follows of a plan's secure sum."""
+    """What follows from a plan's secure sum."""
 
     says: str
     modulus_bits: int
@@ -117,44 +117,47 @@ class Described(Document, kw_only=True):
 
 
 def read(value: Any, kind: type[Kind]) -> Kind:
-    """A document from plain values, as they come of JSON.
+    """A document from plain values, as JSON gives them.
 
     Args:
         value: the plain values.
-        kind: `Document`, or `Described` where what follows from it stands beside it.
+        kind: `Document`; or `Described`, if the values also contain what follows from the document.
 
     Raises:
-        PlanError: it is of another version, a field or a name in it is unknown, or one is missing.
+        PlanError: the version is another one, or a field or a name is unknown, missing or of the wrong type.
     """
     version = value.get("fairyring", 1) if isinstance(value, Mapping) else None
     if version != VERSION:
         raise PlanError(
             "a plan's document",
-            given=f"one of version {version}" if version is not None else type(value).__name__,
+            given=f"version {version}" if version is not None else type(value).__name__,
             expected=f"version {VERSION}",
             do="Read it with the version of fairyring that wrote it.",
         )
     try:
-        found = msgspec.convert(value, kind)
+        document = msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
         raise PlanError(
-            "a plan's document", given=str(error), expected="the fields of version 3 alone", do=_CHANGED
+            "a plan's document",
+            given=str(error),
+            expected=f"exactly the fields of version {VERSION}",
+            do=_CHANGED,
         ) from None
-    for stage in (*found.aggregation, *(found.local.examples or ())):
+    for stage in (*document.aggregation, *(document.local.examples or ())):
         _check("a stage", stage, STAGES, {"name", "program"})
-    _check("the cohort", found.cohort, COHORTS, set())
-    _check("what is combined", found.combine, COMBINES, set())
-    _check("the algorithm", found.algorithm, ALGORITHMS, {"name", "program"})
-    inner: Any = found.algorithm
+    _check("the cohort", document.cohort, COHORTS, set())
+    _check("combine", document.combine, COMBINES, set())
+    _check("the algorithm", document.algorithm, ALGORITHMS, {"name", "program"})
+    inner: Any = document.algorithm
     while isinstance(inner, dict) and "adaptive_clip" in inner:
         inner = inner["adaptive_clip"].get("algorithm")
         _check("the algorithm", inner, ALGORITHMS, {"name", "program"})
-    for optimizer in (found.local.optimizer, found.server):
+    for optimizer in (document.local.optimizer, document.server):
         _check_optimizer(optimizer)
-    return found
+    return document
 
 
-_CHANGED = "Take it as it was written; one that was changed says nothing of the plan."
+_CHANGED = "Use the document as it was written. A changed one does not describe the plan."
 
 
 def _check_optimizer(value: Any) -> None:
@@ -164,31 +167,33 @@ def _check_optimizer(value: Any) -> None:
         and chained.keys() == {"transforms"}
         and isinstance(chained["transforms"], list)
     ):
-        for one in chained["transforms"]:
-            _check_optimizer(one)
+        for transform in chained["transforms"]:
+            _check_optimizer(transform)
         return
     names = value if isinstance(value, dict) else ()
     makers = {name: getattr(optax, name) for name in names if name != UNREAD and hasattr(optax, name)}
-    _check("an optimiser", value, makers, {"by_round", "reads", "program"}, whole=False)
+    _check("an optimiser", value, makers, {"by_round", "reads", "program"}, complete=False)
 
 
-def _check(what: str, value: Any, makers: Makers, custom: set[str], *, whole: bool = True) -> None:
-    """Raise `PlanError` unless `value` is one name, with settings of what makes it; all of them where it is `whole`."""
+def _check(what: str, value: Any, makers: Makers, custom: set[str], *, complete: bool = True) -> None:
+    """Raise `PlanError` unless `value` is one known name with settings of its maker: all of them if `complete`, else some."""
     names = list(value) if isinstance(value, dict) else []
     if len(names) == 1 and isinstance(value[names[0]], dict):
-        given = set(value[names[0]])
+        settings = set(value[names[0]])
         if names[0] == CUSTOM and custom:
             known, needed = custom, custom
         elif names[0] in makers:
             known = set(inspect.signature(makers[names[0]]).parameters)
-            needed = known if whole else set()
+            needed = known if complete else set()
         else:
             known, needed = set(), {""}
-        if needed <= given <= known:
+        if needed <= settings <= known:
             return
     raise PlanError(
         f"a plan's document, {what}",
         given=json.dumps(value)[:100],
-        expected="a name that is known, with its own settings",
+        expected="one known name, with exactly its settings"
+        if complete
+        else "one known name, with no settings but its own",
         do=_CHANGED,
     )

@@ -1,7 +1,7 @@
-"""A plan's promise to every example: whether its parts add up to it, and the noise in every local step that keeps it.
+"""A plan's privacy promise for every example: whether the plan's parts can keep it, and the noise in every local step that does.
 
-What leaves a client is made of noisy steps alone, and tells no more than they do. So nothing is asked of the stages its update
-then goes through, but that they do not weigh it by what is not noisy: how many examples it has.
+What leaves a client is computed from its noisy steps alone, so it reveals no more than they do. The stages that the update then goes
+through need not fulfil anything, except that they must not weight it by the client's number of examples, which has no noise.
 """
 
 from fairyring.aggregation import complete
@@ -14,12 +14,15 @@ from fairyring.privacy.budget import Budget
 from fairyring.privacy.participation import AnyParticipation, AtMost, PoissonSampled
 from fairyring.privacy.release import Release
 
-# Batches of so many times the usual size have room in the sums of a step: more, and only their accuracy suffers.
+# The sums of a step have room for a batch of this many times the usual size. A larger one costs accuracy, never privacy.
 ROOM = 16
 
 
 def check_parts(local: LocalTraining, aggregation: Stage, budget: Budget | None) -> None:
-    """Raise `PlanError` unless a plan has noise in every local step and a budget for examples, or neither."""
+    """Raise `PlanError` unless a plan has both noise in every local step and a budget for every example, or neither.
+
+    With both, the aggregation must be without noise, and the noise of local steps must be `gaussian_noise()` without a secure sum.
+    """
     wanted = budget is not None and budget.unit == "example"
     stage = local.examples
     if wanted != (stage is not None):
@@ -41,7 +44,7 @@ def check_parts(local: LocalTraining, aggregation: Stage, budget: Budget | None)
             "Plan aggregation",
             given=f"{aggregation.noise.mechanism} noise in it, and noise in every local step",
             expected="one of the two: a budget counts what one unit spends",
-            do="Leave the noise out of aggregation; or examples= out of local, for a budget for every device.",
+            do="Leave the noise out of aggregation; or leave examples= out of local, for a budget for every device.",
         )
     noise = stage.noise
     if noise is None or noise.mechanism != "gaussian" or stage.masking is not None:
@@ -58,13 +61,13 @@ def check_parts(local: LocalTraining, aggregation: Stage, budget: Budget | None)
 
 
 def check_weights(aggregation: BoundStage) -> None:
-    """Raise `PlanError` unless every client weighs the same: a weight by examples would be sent without noise."""
+    """Raise `PlanError` unless every client has the same weight: a number of examples would be sent without noise."""
     if not aggregation.spec.uniform:
         raise PlanError(
             "Plan aggregation",
             given="updates weighted by examples, and a budget for every example",
-            expected="every client counted once: how many examples one has would be told without noise",
-            do="Use aggregation=fr.chain(fr.weight_uniformly()). Larger clients move further as it is, for their steps are "
+            expected="the same weight for every client: a weight would reveal a client's number of examples without noise",
+            do="Use aggregation=fr.chain(fr.weight_uniformly()). Larger clients move further anyway, because their steps are "
             "divided by the same batch_size.",
         )
 
@@ -75,14 +78,14 @@ def keep(
     """The promise, and the stages of each example's gradient, bound with the noise that keeps it.
 
     Args:
-        budget: for examples.
-        local: with stages for examples.
-        rule: in which rounds a client takes part.
+        budget: a budget for every example.
+        local: local training with stages for examples.
+        rule: the cohort sampler, which decides in which rounds a client takes part.
         parameters: length of a gradient.
-        auxiliaries: what stands beside it: the weight, loss and metrics.
+        auxiliaries: what travels with a gradient: the weight, the loss and the metrics.
 
     Raises:
-        PlanError: the parts cannot keep it.
+        PlanError: the parts cannot keep the promise.
     """
     assert local.examples is not None
     assert local.examples.noise is not None
@@ -91,25 +94,28 @@ def keep(
     sampled = local.rate is not None
     spec = MessageSpec(
         parameters, local.batch_size * (ROOM if sampled else 1), auxiliaries, public_count=not sampled
-    )  # of a Poisson batch the size is a secret
+    )  # the size of a Poisson batch is secret
     steps = (local.steps if sampled else local.epochs) or 1
     participation = _participation(local, rule)
     multiplier = local.examples.noise.multiplier
     if multiplier is None:
-        stage.with_noise(1.0, 0).bind(spec)  # what does not fit is told before the noise is calibrated
+        stage.with_noise(1.0, 0).bind(spec)  # refuses what does not fit before the slow calibration
         multiplier = multiplier_for(budget, participation, steps)
-    made = stage.with_noise(multiplier, 0).bind(spec)
-    noise = made.spec.noise
+    bound = stage.with_noise(multiplier, 0).bind(spec)
+    noise = bound.spec.noise
     assert noise is not None
     inflation = noise.l2 / noise.scale / norm_before_noise(stage, spec)
     return Protection(
         budget, participation, Release("gaussian", multiplier, steps=steps), inflation, 0.0
-    ), made
+    ), bound
 
 
 def _participation(local: LocalTraining, rule: Cohort) -> AnyParticipation:
-    """What the promise rests on: the coins of batches, of a client that takes part in every round; or, where there are none,
-    how often a client takes part."""
+    """What the promise rests on.
+
+    With Poisson batches that is their sampling, and the client is taken to be in every round. Otherwise it is how often a client takes
+    part.
+    """
     if local.rate is not None:
         return PoissonSampled(local.rate)
     return AtMost(None, rule.separation) if isinstance(rule, InTurn) else AtMost()

@@ -1,9 +1,9 @@
-"""Local training with noise in every step: DP-SGD (Abadi and others 2016), a round in small whose clients are examples.
+"""Local training with noise in every step: DP-SGD (Abadi et al. 2016). A step is a small round whose clients are examples.
 
-The stages of a plan's aggregation serve here as they do there. Each example's gradient, with its loss and metrics beside it, is
-clipped and rounded to whole numbers whose joint norm is known for certain; those of a batch are added, whole-number noise
-is added to the sum, and what is decoded from that is all that training goes on with. Batches and noise are drawn outside of
-the compiled program: `fairyring.privacy.source`.
+It uses the same stages as a plan's aggregation. Each example's gradient, together with its loss and metrics, is clipped and rounded to
+integers whose joint norm has a certain bound. The integers of a batch are added, integer noise is added to the sum, and training goes on
+with what is decoded from that and nothing else. Batches and noise are drawn outside of the compiled program, by
+`fairyring.privacy.source`.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,9 +19,9 @@ from fairyring.core.vector import Layout
 from fairyring.learning.local import LocalTraining
 
 Tree = Any
-Array = Any  # of NumPy before a program is called, of JAX within
+Array = Any  # a NumPy array outside of compiled programs, a JAX array inside
 Columns = Mapping[str, jax.Array]
-# `(params, batch, mask, key) -> (gradient, totals)`; totals: (value, weight) of loss and metrics, then the weights.
+# `(params, batch, mask, key) -> (gradient, totals)`; see `fairyring.learning.client.Objective` for the totals.
 GradientOf = Callable[..., tuple[Tree, jax.Array]]
 
 TINY = 1e-12
@@ -31,9 +31,9 @@ class Drawn(NamedTuple):
     """What a client draws for a round before it trains.
 
     Attributes:
-        noise: of every step: int32 `[steps, coordinates]`.
-        batches: places of the examples in every step's batch, then -1: int32 `[steps, room]`, the room of a batch that holds
-            all examples. `[0, room]` where batches are not Poisson samples: cut from an order of the examples.
+        noise: the noise of every step: int32 `[steps, coordinates]`.
+        batches: the places of the examples in every step's batch, then -1: int32 `[steps, room]`, with room for all examples. Where
+            batches are not Poisson samples they are cut from an order of the examples, and this is `[0, room]`.
     """
 
     noise: Array
@@ -41,13 +41,13 @@ class Drawn(NamedTuple):
 
 
 class Shapes(NamedTuple):
-    """In which shapes noisy steps are compiled.
+    """The shapes in which noisy steps are compiled.
 
     Attributes:
-        steps: the most a client takes in a round.
-        room: places of a batch.
-        coordinates: noisy ones of a sum.
-        sampled: batches are Poisson samples.
+        steps: the most steps that a client takes in a round.
+        room: the most examples in a batch.
+        coordinates: the number of coordinates of a sum that get noise.
+        sampled: whether batches are Poisson samples.
     """
 
     steps: int
@@ -57,7 +57,7 @@ class Shapes(NamedTuple):
 
     @classmethod
     def of(cls, local: LocalTraining, stages: BoundStage, longest: int) -> "Shapes":
-        """For clients with at most `longest` examples."""
+        """The shapes for clients with at most `longest` examples."""
         noise = stages.spec.noise
         assert noise is not None
         sampled = local.rate is not None
@@ -67,20 +67,20 @@ class Shapes(NamedTuple):
 
     @property
     def drawn(self) -> Drawn:
-        """What is drawn for a client, as shapes and dtypes."""
+        """What a client draws, as shapes and dtypes."""
         batches = self.steps if self.sampled else 0, self.room
         return Drawn(*(jax.ShapeDtypeStruct(s, jnp.int32) for s in ((self.steps, self.coordinates), batches)))
 
 
 def places_of(step: jax.Array, order: jax.Array, size: jax.Array, batch_size: int, room: int) -> jax.Array:
-    """The places of a shuffled batch, then -1: int32 `[room]`. An epoch's last batch holds what is left.
+    """The places of the examples in one batch of an epoch, then -1: int32 `[room]`. An epoch's last batch holds the remaining examples.
 
     Args:
-        step: from 0, of the epoch.
-        order: of the client's examples, the first `size` of it valid.
-        size: how many the client has.
-        batch_size: examples in a batch.
-        room: of the result.
+        step: the step in the epoch, from 0.
+        order: the order of the client's examples, of which the first `size` are valid.
+        size: number of the client's examples.
+        batch_size: number of examples in a full batch.
+        room: length of the result.
     """
     at = jnp.arange(room)
     ranks = step * batch_size + at
@@ -97,56 +97,58 @@ def sum_of_batch(
     stages: BoundStage,
     keys: tuple[jax.Array, jax.Array],
 ) -> jax.Array:
-    """The sum of a batch's encoded examples, without noise: int32 `[length]`. One example moves its noisy coordinates by no
-    more than the norms its `stages` state.
+    """The sum of a batch's encoded examples, before noise is added: int32 `[length]`.
 
-    Examples are worked through one by one. Many at once would be faster on an accelerator; but then one's gradient may differ in
-    its last bit by where in the vector it stands, and so by who else is in the batch, which no clip bounds.
+    One example changes the coordinates that get noise by no more than the norms that `stages` state.
+
+    Examples are processed one by one. Many at once would be faster on an accelerator. But then the last bit of an example's gradient
+    could depend on its position, and so on who else is in the batch, and no clip bounds that.
 
     Args:
-        gradient_of: of a batch of one.
-        params: at which gradients are taken.
-        columns: rows of all clients.
-        rows: of the client: the first, and how many.
-        places: of the batch's examples among them, then -1: int32 `[room]`.
-        stages: bound to one example's gradient and auxiliary values.
-        keys: the step's, and the one all share.
+        gradient_of: the gradient of a batch with one example.
+        params: the parameters at which gradients are taken.
+        columns: the rows of all clients, by column name.
+        rows: the client's first row, and its number of rows: int32 scalars.
+        places: the places of the batch's examples among the client's, then -1: int32 `[room]`.
+        stages: the stages, bound to one example's gradient and auxiliary values.
+        keys: the step's key, and the key that all clients share.
     """
     start, size = rows
     key, shared_key = keys
     layout = Layout.of(params)
 
-    def one(i: jax.Array, total: jax.Array) -> jax.Array:
+    def add_example(i: jax.Array, total: jax.Array) -> jax.Array:
         place = places[i]
         row = start + jnp.clip(place, 0, size - 1)
         example = {name: column.at[row].get(mode="clip")[None] for name, column in columns.items()}
-        own = jax.random.fold_in(key, place)
-        gradient, totals = gradient_of(params, example, None, own)
+        example_key = jax.random.fold_in(key, place)
+        gradient, totals = gradient_of(params, example, None, example_key)
         means = totals[:-1:2] / jnp.maximum(totals[1::2], TINY)
         message = Message(layout.flatten(gradient), jnp.concatenate([totals[-1:], means]))
-        encode_key = jax.random.fold_in(own, int(Purpose.ENCODE))
+        encode_key = jax.random.fold_in(example_key, int(Purpose.ENCODE))
         return total + stages.encode(message, encode_key, shared_key).vector
 
-    many = jnp.sum(places >= 0, dtype=jnp.int32)
-    return lax.fori_loop(0, many, one, jnp.zeros((stages.spec.dimension,), jnp.int32))
+    count = jnp.sum(places >= 0, dtype=jnp.int32)
+    return lax.fori_loop(0, count, add_example, jnp.zeros((stages.spec.dimension,), jnp.int32))
 
 
 def released(
     total: jax.Array, noise: jax.Array, stages: BoundStage, shared_key: jax.Array, batch_size: int
 ) -> tuple[jax.Array, jax.Array]:
-    """What a step may be seen to find: the mean gradient, float32 `[parameters]`, and the totals of loss and metrics.
+    """What a step releases: the noisy mean gradient, float32 `[parameters]`, and the noisy totals of loss and metrics.
 
-    The sum is divided by `batch_size`, whatever the batch.
+    The totals are float32 `[2 + 2 metrics + 1]`, as in `fairyring.learning.client.Objective`. The sum of gradients is divided by
+    `batch_size`, whatever the size of the batch.
 
     Args:
-        total: of the batch, int32 `[length]`.
-        noise: int32 `[coordinates]`.
-        stages: the examples'.
-        shared_key: which all share.
-        batch_size: what the sum is divided by.
+        total: the sum of the batch, from `sum_of_batch`: int32 `[length]`.
+        noise: the step's noise: int32 `[coordinates]`.
+        stages: the stages of the examples, bound.
+        shared_key: the key that all clients share.
+        batch_size: the divisor of the sum.
     """
     noisy = total.at[: noise.shape[0]].add(noise)
-    found = stages.decode(Message(noisy, jnp.zeros((0,), jnp.float32)), shared_key)
-    weight, means = found.auxiliary[0], found.auxiliary[1:]
+    mean = stages.decode(Message(noisy, jnp.zeros((0,), jnp.float32)), shared_key)
+    weight, means = mean.auxiliary[0], mean.auxiliary[1:]
     pairs = jnp.stack([weight * means, jnp.broadcast_to(weight, means.shape)], axis=1)
-    return found.vector * (weight / batch_size), jnp.concatenate([pairs.ravel(), weight[None]])
+    return mean.vector * (weight / batch_size), jnp.concatenate([pairs.ravel(), weight[None]])

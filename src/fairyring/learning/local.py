@@ -1,4 +1,4 @@
-"""What a client does with its examples in one round, and in which shapes that is compiled."""
+"""What a client does with its examples in one round, and the shapes in which that is compiled."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,24 +16,24 @@ OptimizerOfRound = Callable[..., Optimizer]
 
 @dataclass(frozen=True)
 class LocalTraining:
-    """Local training: a fresh optimiser a round, over the client's own examples.
+    """Local training on the client's own examples. The optimiser starts afresh in every round.
 
     Args:
         optimizer: any optax optimiser; or a function from the round's number (int32 scalar, 1 for the first) to
             one, such as ``lambda r: optax.sgd(0.1 * 0.99**r)``. A schedule inside the optimiser counts local steps.
-        epochs: passes over the client's examples.
-        steps: in place of `epochs`, a fixed number of steps whatever the client's size; batches wrap around.
-        batch_size: examples a step. A client's last batch of an epoch holds what is left.
-        shuffle: a new order each epoch (with `steps`: each round).
-        examples: stages that each example's gradient goes through, such as ``fr.chain(fr.clip(1.0), fr.gaussian_noise())``,
-            for a plan whose budget is of the unit `"example"`: noise is in every step. What a step adds up is divided by
-            `batch_size`, whatever the batch, so that larger clients move further. A column `weight` counts where the first
-            of them is `fr.weight_by_examples(bound=...)`.
-        rate: with `examples` and `steps`: each example is in each step's batch by a coin of its own, of this probability.
-            Give `batch_size` about what that comes to in the largest client.
+        epochs: number of passes over the client's examples; 1 if neither `epochs` nor `steps` is given.
+        steps: instead of `epochs`, a fixed number of steps, whatever the client's size. Batches wrap around.
+        batch_size: number of examples in a step. A client's last batch of an epoch holds the remaining examples.
+        shuffle: use a new random order in each epoch (with `steps`, in each round).
+        examples: the stages that each example's gradient goes through, such as ``fr.chain(fr.clip(1.0), fr.gaussian_noise())``,
+            for a plan whose budget has the unit `"example"`. There is then noise in every step. The sum of a step is divided by
+            `batch_size`, whatever the size of the batch, so larger clients move further. A column `weight` counts if the first
+            stage is `fr.weight_by_examples(bound=...)`.
+        rate: with `examples` and `steps`, the probability with which each example is in each step's batch, independently. Set
+            `batch_size` to about the expected batch of the largest client.
 
     Raises:
-        PlanError: a field is unknown or out of range.
+        PlanError: a field is unknown or out of range, or the fields do not fit together.
     """
 
     optimizer: Optimizer | OptimizerOfRound
@@ -77,13 +77,13 @@ class LocalTraining:
             )
 
     def _check_examples(self) -> None:
-        """Batches that noisy steps are accounted for by are Poisson samples, or those of whole epochs."""
+        """Raise `PlanError` unless noisy steps have batches that are accounted for: Poisson samples, or whole epochs."""
         if self.examples is not None and not isinstance(self.examples, Stage):
             raise PlanError(
                 "LocalTraining examples",
                 given=repr(self.examples)[:80],
                 expected="stages, such as fr.chain(fr.clip(1.0), fr.gaussian_noise())",
-                do="Give the stages each example's gradient goes through, or leave it out.",
+                do="Give the stages that each example's gradient goes through, or leave it out.",
             )
         if self.rate is not None:
             number = isinstance(self.rate, int | float) and not isinstance(self.rate, bool)
@@ -92,21 +92,21 @@ class LocalTraining:
                     "LocalTraining rate",
                     given=repr(self.rate),
                     expected="a number in (0, 1]",
-                    do="Try 0.1: a tenth of the examples in a step.",
+                    do="Try 0.1: a tenth of the examples in each step.",
                 )
         if (self.rate is not None) != (self.examples is not None and self.steps is not None):
             raise PlanError(
                 "LocalTraining rate",
-                given="no rate, for a number of noisy steps"
+                given="no rate, with a fixed number of noisy steps"
                 if self.rate is None
                 else f"{self.rate}"
-                + (", for epochs" if self.steps is None else ", without stages for examples"),
-                expected="rate and steps together, of training with noise in every step; or epochs, and no rate",
+                + (", with epochs" if self.steps is None else ", without stages for examples"),
+                expected="rate and steps together, with stages for examples; or epochs, and no rate",
                 do="Give examples=, steps= and rate= for Poisson batches, or epochs= for batches of a shuffled order.",
             )
 
     def optimizer_of(self, round: object) -> Optimizer:
-        """The optimiser of a round."""
+        """The optimiser of a round (int32 scalar, from 1)."""
         if isinstance(self.optimizer, optax.GradientTransformation):
             return self.optimizer
         return self.optimizer(round)
@@ -114,17 +114,17 @@ class LocalTraining:
 
 @dataclass(frozen=True)
 class Workload:
-    """The shapes in which the clients of a population are compiled: one program for all of them.
+    """The shapes in which local training is compiled: one program for all clients of a population.
 
-    Full batches run in a loop whose length is a client's own, so they waste nothing. What is left of an epoch
+    Full batches run in a loop that is as long as the client needs, so they waste nothing. The last partial batch of an epoch
     runs in the smallest of a few capacities that holds it.
 
     Attributes:
-        longest: examples of the largest client.
-        smallest: examples of the smallest client that has any.
-        tails: capacities, ascending, for the last partial batch of an epoch; empty if no client has one.
-        unroll: batches a loop iteration: full ones of an epoch, or of a fixed number of steps.
-        even: every client's number of full batches is a multiple of `unroll`.
+        longest: number of examples of the largest client.
+        smallest: number of examples of the smallest client that has any.
+        tails: capacities for the last partial batch of an epoch, ascending; empty if no client has one.
+        unroll: batches in a loop iteration: full batches of an epoch, or batches of a fixed number of steps.
+        even: whether every client's number of full batches is a multiple of `unroll`.
     """
 
     longest: int
@@ -135,7 +135,13 @@ class Workload:
 
     @classmethod
     def of(cls, sizes: np.ndarray, local: LocalTraining, *, unroll: int = 1) -> "Workload":
-        """The shapes for clients of these sizes. `unroll` is the most full batches a loop iteration may hold."""
+        """The shapes for clients with these numbers of examples.
+
+        Args:
+            sizes: number of examples of each client, `[clients]`; at least one is above 0.
+            local: the plan's local training.
+            unroll: the most full batches in a loop iteration.
+        """
         sizes = np.unique(sizes[sizes > 0])
         longest, smallest = int(sizes[-1]), int(sizes[0])
         if local.steps is not None:
@@ -151,36 +157,38 @@ class Workload:
 
     @cached_property
     def orders(self) -> tuple[int, ...]:
-        """Lengths, ascending by factors of four, in which an order of examples is shuffled."""
+        """The lengths at which an order of examples is shuffled: ascending, by factors of four."""
         lengths = [self.longest]
         while lengths[-1] > 256:
             lengths.append(-(-lengths[-1] // 4))
         return tuple(reversed(lengths))
 
     def padding(self, sizes: np.ndarray, local: LocalTraining) -> float:
-        """Computed rows that hold no example, as a share of those that do."""
+        """The number of computed rows that hold no example, divided by the number of examples."""
         sizes = sizes[sizes > 0]
         if local.steps is not None:
             return 0.0
-        left = sizes % local.batch_size
+        remainders = sizes % local.batch_size
         capacity = np.array((0, *self.tails))
-        wasted = capacity[np.searchsorted(capacity, left)] - left
+        wasted = capacity[np.searchsorted(capacity, remainders)] - remainders
         return float(wasted.sum() / sizes.sum())
 
 
-def _tails(left: np.ndarray, maximum: int = 4, tolerated: float = 0.5) -> tuple[int, ...]:
-    """The fewest capacities that waste at most `tolerated` rows an epoch on average over the sizes seen.
+def _tails(remainders: np.ndarray, maximum: int = 4, tolerated: float = 0.5) -> tuple[int, ...]:
+    """The fewest capacities that waste at most `tolerated` rows per epoch, on average over the `remainders` above 0.
 
-    Each capacity is one more copy of the training step to compile, so few are better. An exact dynamic programme
-    over the distinct remainders: the best `k` capacities end at the largest remainder.
+    There are at most `maximum` of them, even if they waste more.
+
+    Each capacity is one more copy of the training step to compile, so few are better. This is an exact dynamic programme
+    over the distinct remainders (over 128 of them, if there are more): the best `k` capacities end at the largest remainder.
     """
-    values = np.unique(left[left > 0])
+    remainders = remainders[remainders > 0]
+    values = np.unique(remainders)
     if len(values) == 0:
         return ()
     if len(values) > 128:
         values = np.unique(values[np.linspace(0, len(values) - 1, 128).astype(int)])
-    seen = left[left > 0]
-    capacity = values[np.searchsorted(values, seen)]
+    capacity = values[np.searchsorted(values, remainders)]
     count = np.array([(capacity == v).sum() for v in values])
     best = np.array([int((values[j] - values[: j + 1]) @ count[: j + 1]) for j in range(len(values))], float)
     chosen: list[list[int]] = [[int(v)] for v in values]

@@ -1,7 +1,7 @@
-"""Server optimisers that have a name in the literature, as settings of optax's.
+"""Server optimisers with a name in the literature, as optax optimisers.
 
-The server treats minus the mean delta as a gradient (Reddi et al. 2021, Algorithm 1). Any optax optimiser can
-take their place.
+The server treats minus the mean delta as a gradient (Reddi et al. 2021, Algorithm 1). Any other optax optimiser can
+be used instead.
 """
 
 import optax
@@ -15,7 +15,7 @@ def fedavg(learning_rate: optax.ScalarOrSchedule = 1.0) -> Optimizer:
 
 
 def fedavgm(learning_rate: optax.ScalarOrSchedule = 1.0, momentum: float = 0.9) -> Optimizer:
-    """FedAvgM (Hsu et al. 2019): heavy-ball momentum on the server."""
+    """FedAvgM (Hsu et al. 2019): server updates with heavy-ball momentum."""
     return optax.sgd(learning_rate, momentum=momentum)
 
 
@@ -34,5 +34,5 @@ def fedyogi(
 
 
 def fedadagrad(learning_rate: optax.ScalarOrSchedule = 1e-1, tau: float = 1e-3) -> Optimizer:
-    """FedAdagrad (Reddi et al. 2021), its accumulator starting at `tau**2`."""
+    """FedAdagrad (Reddi et al. 2021). The accumulator starts at `tau**2`."""
     return optax.adagrad(learning_rate, initial_accumulator_value=tau**2, eps=tau)

@@ -44,26 +44,26 @@ Tree = Any
 
 @dataclass(frozen=True)
 class Plan:
-    """A federated training run: what is learned, how clients train, what travels, what the server makes of it.
+    """A federated training run: what is learned, how clients train, what travels, and how the server uses it.
 
     Args:
         task: what is learned.
         local: what a client does with its examples in a round.
-        cohort: clients a round, or a rule such as `cohort.poisson(0.01, maximum=200)`.
-        aggregation: the stages an update goes through; without it the mean weighted by examples. A chain without
+        cohort: the number of clients in a round, or a cohort sampler such as `cohort.poisson(0.01, maximum=200)`.
+        aggregation: the stages that an update goes through; by default the mean weighted by examples. A chain without
             a weighting stage counts every client once.
-        server: any optax optimiser, fed with minus the mean delta.
-        algorithm: `fedprox`, `scaffold`, `fednova`; without it plain averaging.
-        combine: what the server sees of a cohort's updates: `combine.sum()`.
-        privacy: what is promised to every device; needs a noise stage in the aggregation, and is what calibrates it. What is
-            promised to every example needs one in `local.examples` instead.
+        server: any optax optimiser. Its gradient is minus the mean delta.
+        algorithm: an algorithm such as `fedprox(0.01)`, `scaffold()` or `fednova()`; by default plain averaging.
+        combine: what the server sees of a cohort's updates; only `combine.sum()` so far.
+        privacy: what is promised to every device. It needs a noise stage in `aggregation`, and calibrates its noise. A budget with
+            the unit `"example"` promises it to every example, and needs the noise stage in `local.examples` instead.
 
     Raises:
-        PlanError: a field is unknown, of the wrong kind, or the parts do not fit together.
+        PlanError: a field is unknown or of the wrong type, or the parts do not fit together.
 
     Warns:
-        PrivacyWarning: delta is not below one over the devices of a single round. `simulate` knows their whole number,
-            and judges by that.
+        PrivacyWarning: delta is not below one over the number of devices in a single round, with a budget for every device and a
+            cohort that is not Poisson. `simulate` knows the number of all devices, and judges by that.
     """
 
     task: Task
@@ -75,8 +75,8 @@ class Plan:
     privacy: Budget | None = None
     combine: Combine = field(default_factory=combine_sum)
 
-    def __new__(cls, *args: object, **given: object) -> "Plan":
-        refuse_unknown("Plan", given, cls.__dataclass_fields__)
+    def __new__(cls, *args: object, **values: object) -> "Plan":
+        refuse_unknown("Plan", values, cls.__dataclass_fields__)
         return object.__new__(cls)
 
     def __post_init__(self) -> None:
@@ -104,7 +104,7 @@ class Plan:
             check_parts(self.aggregation, self.privacy)
         self._check_clip()
         self._check_combine()
-        _ = self.bound  # a chain that cannot work is refused here, not in round one
+        _ = self.bound  # refuses a chain that cannot work here, not in round one
         self._terms(bytes(32))
         by_device = self.privacy is not None and self.privacy.unit == "device"
         if self.privacy is not None and by_device and not isinstance(self.rule, Poisson):
@@ -112,22 +112,22 @@ class Plan:
                 warnings.warn(caution, PrivacyWarning, stacklevel=3)
 
     def _check_clip(self) -> None:
-        """Where updates travel in units of a clip norm, the stage that clips them is clip(1)."""
+        """Raise `PlanError` if updates travel in units of a clip norm and no stage clips them to 1."""
         parts = self.aggregation.singles
         if self.algorithm.in_clips and not any(part.clips_to == 1.0 for part in parts):
             raise PlanError(
                 self.algorithm.name,
                 given=f"the stages {', '.join(map(repr, parts))}",
-                expected="clip(1.0) among them: updates travel in units of the clip norm that adapts",
+                expected="clip(1.0) among them: updates travel in units of the adaptive clip norm",
                 do="Use fr.chain(fr.clip(1.0), ...).",
             )
 
     def _check_combine(self) -> None:
-        """A plan's stages and server half are made for a sum."""
+        """Raise `PlanError` unless the server sees a sum: stages and server halves work on nothing else."""
         if self.combine.sees != "sum":
             raise PlanError(
                 "Plan combine",
-                given=f"one that sees {self.combine.sees}"
+                given=f"a rule that sees {self.combine.sees}"
                 + (", under masks" if self.aggregation.masking is not None else ""),
                 expected="fr.combine.sum(): nothing else is available yet, and masks and noise show nothing else",
                 do="Leave combine= out.",
@@ -135,7 +135,7 @@ class Plan:
 
     @property
     def rule(self) -> Cohort:
-        """The cohort as a rule."""
+        """The cohort sampler."""
         return as_cohort(self.cohort)
 
     @cached_property
@@ -145,12 +145,16 @@ class Plan:
 
     @cached_property
     def layout(self) -> Layout:
-        """Layout of the model's parameters in a flat vector."""
+        """The layout of the model's parameters in a flat vector."""
         return Layout.of(self.params_shape)
 
     @cached_property
     def update_layout(self) -> Layout:
-        """Layout of what a client reports: for most algorithms that of the parameters."""
+        """The layout of a client's update: for most algorithms that of the parameters.
+
+        Raises:
+            PlanError: the algorithm reads columns, and does not give the shapes of its update.
+        """
 
         algorithm = self.algorithm
 
@@ -163,7 +167,10 @@ class Plan:
 
     @property
     def auxiliaries(self) -> tuple[Auxiliary, ...]:
-        """What travels beside an update, before the first stage: the number of examples, the means of loss and metrics."""
+        """What travels with an update, before the first stage.
+
+        That is the number of examples, the means of the loss and of each metric, and the algorithm's own scalars.
+        """
         metrics = (Auxiliary(name, metric.bound) for name, metric in self.task.metrics.items())
         return (
             Auxiliary("weight", math.inf),
@@ -174,38 +181,38 @@ class Plan:
 
     @cached_property
     def bound(self) -> BoundStage:
-        """The stages, bound to this plan's update, with the noise its budget asks for."""
+        """The stages, bound to this plan's update, with the noise that its budget needs."""
         return self._calibrated[1]
 
     @cached_property
     def protection(self) -> Protection | None:
-        """What is promised, and with which noise; None without a budget."""
+        """What is promised, and the noise that keeps it; None without a budget."""
         return self._calibrated[0]
 
     @property
     def example_stages(self) -> BoundStage | None:
-        """The stages of each example's gradient, bound, with the noise of every local step; None where there is none."""
+        """The stages of each example's gradient, bound, with the noise of every local step; None where local steps have no noise."""
         return self._calibrated[2]
 
     @property
     def noise(self) -> Noise | None:
-        """The noise the promise rests on, in each round's sum or in each local step; None without a budget."""
+        """The noise that the promise rests on, in each round's sum or in each local step; None without a budget."""
         return (self.example_stages or self.bound).spec.noise
 
     @property
     def noise_request(self) -> NoiseRequest | None:
-        """The noise stage the plan was given, before its budget decided anything."""
+        """The noise stage as it was given, before calibration by the budget; None without one."""
         return (self.local.examples or self.aggregation).noise
 
     @property
     def secret_rate(self) -> float | None:
-        """The rate of a Poisson cohort whose size is a secret, for a promise rests on that; None for any other."""
-        rests = self.privacy is not None and self.privacy.unit == "device"
-        return self.rule.rate if rests and isinstance(self.rule, Poisson) else None
+        """The rate of a Poisson cohort, if its size is a secret that the promise to devices rests on; None otherwise."""
+        by_device = self.privacy is not None and self.privacy.unit == "device"
+        return self.rule.rate if by_device and isinstance(self.rule, Poisson) else None
 
     @cached_property
     def _calibrated(self) -> tuple[Protection | None, BoundStage, BoundStage | None]:
-        minimum_cohort, honest = self._minimum_cohort
+        honest = self._minimum_cohort[1]
         spec = MessageSpec(self.update_layout.size, self.rule.maximum, self.auxiliaries, honest=honest)
         stage = complete(self.aggregation)
         if self.privacy is None:
@@ -214,11 +221,11 @@ class Plan:
             bound = stage.bind(spec)
             example_protection.check_weights(bound)
             auxiliaries = self.auxiliaries[: 2 + len(self.task.metrics)]
-            kept, stages = example_protection.keep(
+            protection, stages = example_protection.keep(
                 self.privacy, self.local, self.rule, self.layout.size, auxiliaries
             )
-            return kept, bound, stages
-        return *keep(self.privacy, stage, spec, self.rule, minimum_cohort), None
+            return protection, bound, stages
+        return *keep(self.privacy, stage, spec, self.rule), None
 
     @cached_property
     def message_shape(self) -> Message:
@@ -234,8 +241,8 @@ class Plan:
     def terms(self) -> Terms | None:
         """What clients and server agree on for this plan's secure sums; None without a secure sum.
 
-        They name the plan by its digest without columns, which no device knows of another. What the digest leaves out then, model,
-        loss and metrics, the history of a run names, which devices sign.
+        The terms name the plan by its digest without columns, because no device knows another's columns. That digest leaves out the code
+        that reads examples: the model's `apply`, the loss and the metrics. The history of a run names these, and devices sign it.
         """
         return self._terms(bytes.fromhex(self.digest())) if self.bound.spec.masking else None
 
@@ -248,7 +255,7 @@ class Plan:
             raise PlanError(
                 "secure_sum",
                 given=f"a cohort of {maximum}",
-                expected=f"at least {MINIMUM_COHORT} clients: of two, each learns the other's update from the sum",
+                expected=f"at least {MINIMUM_COHORT} clients: from a sum of two, each learns the other's update",
                 do=f"Set cohort={MINIMUM_COHORT} or more.",
             )
         minimum_cohort, rate = self._minimum_cohort[0], masking.adversarial_rate
@@ -257,7 +264,7 @@ class Plan:
             raise PlanError(
                 "secure_sum",
                 given=f"a sum of {minimum_cohort} clients, {adversaries_in(maximum, rate)} of a session's {maximum} adversaries",
-                expected=f"at least {MINIMUM_HONEST} honest clients in a sum: of one, the others learn its update",
+                expected=f"at least {MINIMUM_HONEST} honest clients in a sum: if only one is honest, the others learn its update",
                 do=(f"Set minimum_cohort={least} or more, or a" if least <= maximum else "A")
                 + " smaller adversarial_rate, if that is true of the clients.",
             )
@@ -267,51 +274,51 @@ class Plan:
             spec.modulus_bits,
             minimum_cohort,
             maximum,
-            masking.threat,  # pyright: ignore[reportArgumentType] checked there
+            masking.threat,  # pyright: ignore[reportArgumentType] `Terms` checks it
             float(masking.adversarial_rate),
             float(masking.dropout_rate),
         )
 
     @cached_property
     def _minimum_cohort(self) -> tuple[int, int]:
-        """The fewest clients a secure sum is released for, and how many of those are honest; 1 and 1 without one."""
+        """The fewest clients whose secure sum is released, and how many of those are honest; 1 and 1 without a secure sum."""
         masking, noise, maximum = self.aggregation.masking, self.aggregation.noise, self.rule.maximum
         if masking is None:
             return 1, 1
         rate, minimum_cohort = masking.adversarial_rate, masking.minimum_cohort
         if minimum_cohort is None:
-            usual = max(MINIMUM_COHORT, maximum // (4 if isinstance(self.rule, Poisson) else 2))
-            minimum_cohort = max(usual, minimum_cohort_with(MINIMUM_HONEST, rate, maximum))
+            default = max(MINIMUM_COHORT, maximum // (4 if isinstance(self.rule, Poisson) else 2))
+            minimum_cohort = max(default, minimum_cohort_with(MINIMUM_HONEST, rate, maximum))
         if noise is not None and noise.shares and not noise.top_up:
             minimum_cohort = max(minimum_cohort, minimum_cohort_with(noise.shares, rate, maximum))
         return minimum_cohort, max(1, honest_of(minimum_cohort, maximum, rate))
 
     @cached_property
     def minimum_cohort(self) -> int:
-        """Fewer reports than this change nothing: 1, or what a secure sum asks for."""
+        """The fewest reports for which a round changes the model: 1, or the minimum cohort of a secure sum."""
         terms = self._terms(bytes(32))
         return terms.minimum_cohort if terms else 1
 
     @cached_property
     def traffic(self) -> Traffic:
-        """The most bytes one client sends and receives in a round's secure sum, of the largest cohort; 0 without one."""
+        """The most bytes that one client sends and receives in a secure sum of the largest cohort; 0 without a secure sum."""
         terms = self._terms(bytes(32))
         return traffic(terms, terms.maximum_cohort) if terms else Traffic(0, 0)
 
     @property
     def bytes_up(self) -> int:
-        """Bytes one client sends in a round."""
+        """The most bytes that one client sends in a round."""
         return self.traffic.up or self.bound.spec.bytes
 
     @cached_property
     def bytes_down(self) -> int:
-        """Bytes one client receives in a round: the model, the algorithm's server state, what a secure sum takes."""
+        """The most bytes that one client receives in a round: the model, the algorithm's server state, and secure sum messages."""
         state = jax.eval_shape(self.algorithm.server_state, self.params_shape)
-        sent = self.layout.size + sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(state))
-        return 4 * sent + self.traffic.down
+        numbers = self.layout.size + sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(state))
+        return 4 * numbers + self.traffic.down
 
     def first_state(self, key: jax.Array) -> ServerState:
-        """The server's state before the first round."""
+        """The server's state before the first round. `key` initialises the model."""
         return first_state(self.task.model.init(key), self.server, self.algorithm)
 
     def program(self, columns: Columns, examples: int) -> "Program":
@@ -321,10 +328,10 @@ class Plan:
         return program(self, columns, examples)
 
     def describe(self) -> dict[str, Any]:
-        """The plan's document, and beside it what follows from it: for a person, and for the run folder.
+        """The plan's document, and what follows from it: for people, and for the run folder.
 
-        That is the number of parameters, what a secure sum and a budget come to (None without one), and the most bytes that one
-        client sends and receives in a round.
+        What follows is the number of parameters, what a secure sum and a budget promise (None without one), and the most bytes
+        that one client sends and receives in a round.
         """
         return {
             **self.document(),
@@ -336,7 +343,7 @@ class Plan:
         }
 
     def _secure_sum(self) -> dict[str, Any] | None:
-        """What a secure sum promises, for a person; None without one."""
+        """What a secure sum promises, for people; None without a secure sum."""
         terms = self._terms(bytes(32))
         if terms is None:
             return None
@@ -353,10 +360,10 @@ class Plan:
         }
 
     def document(self) -> dict[str, Any]:
-        """The plan as a document: nested plain values that name every stage, optimiser, rule and number.
+        """The plan as a document: nested plain values that name every stage, optimiser, cohort sampler and number.
 
-        Its form is told in `fairyring.learning.document`. Two plans that differ in a name or a number differ here; what is
-        code (a model, a loss) is not in it, but for parts of one's own, which are `custom` and named by their program.
+        `fairyring.learning.document` describes its form. Plans that differ in a name or a number have different documents. Code
+        (a model, a loss) is not in it, except for custom parts, which are `custom` and given by the digest of their program.
         """
         return copy.deepcopy(self._document)
 
@@ -365,14 +372,14 @@ class Plan:
         return documents.document(self)
 
     def code(self, columns: Columns | None = None) -> dict[str, Any]:
-        """What is code in the plan: the digest of each program, and for which columns; see `digest`."""
-        found = documents.code_of({"init": self._init}, {})
+        """The code in the plan: the digest of each program, and the columns it was made for; see `digest`."""
+        code = documents.code_of({"init": self._init}, {})
         if columns is not None:
             key = repr(sorted((name, tuple(shape), str(dtype)) for name, (shape, dtype) in columns.items()))
             if key not in self._of_examples:
                 self._of_examples[key] = of_examples(self, columns)
-            found = documents.code_of({"init": self._init, **self._of_examples[key]}, columns)
-        return found
+            code = documents.code_of({"init": self._init, **self._of_examples[key]}, columns)
+        return code
 
     @cached_property
     def _init(self) -> str:
@@ -383,20 +390,26 @@ class Plan:
         return {}
 
     def digest(self, columns: Columns | None = None) -> str:
-        """SHA-256 of what the plan computes: its document, and what is code in it; 64 hexadecimal digits.
+        """SHA-256 of what the plan computes, its document and its code: 64 hexadecimal digits.
 
-        Code is the model's first parameters, the model itself, the loss and each metric: each by its program, as StableHLO for
-        a CPU and for batches of `batch_size`, whatever machine the plan will run on. So the digest depends on the document; on that
-        code and the numbers it closes over; on the columns' shapes and dtypes; on JAX's settings that change numbers (64 bits, the
-        kind of random keys); and on the versions of JAX and of what the model is made with, as far as they lower a program in
-        another way. The document, with all that has a name in it, does not depend on those versions, unless a part is `custom`;
-        but a budget's noise does on the accountant's. What a program calls back in Python is not seen. Names of functions, where
-        the source lies, and the machine do not matter.
+        The code is the initialisation of the model, the model itself, the loss, each metric, and an algorithm that reads columns.
+        Each enters as a program: StableHLO for a CPU and for batches of `batch_size`, whatever machine the plan will run on. So
+        the digest depends on
+
+        - the document;
+        - this code, and the numbers that it closes over;
+        - the shapes and dtypes of the columns;
+        - the settings of JAX that change numbers (64 bits, the kind of random keys);
+        - the versions of JAX and of the libraries that the model is made with, where they lower a program differently.
+
+        The document, with everything that it names, does not depend on those versions, unless a part is `custom`. But the
+        noise of a budget depends on the version of the accountant. Python code that a program calls back is not seen. The names of
+        functions, the location of their source and the machine do not matter.
 
         Args:
-            columns: name -> (shape of a row, dtype) of each column the task reads: `plan.task.columns_of(population)`. Without
-                them what reads examples is left out: two plans that differ in the model's `apply`, the loss or a metric alone
-                are not told apart then.
+            columns: name -> (shape of a row, dtype) of each column that the task reads: `plan.task.columns_of(population)`. Without
+                them, all code that reads examples is left out. Then two plans that differ only in the code of the model's `apply`, of
+                the loss or of a metric have the same digest.
         """
         return documents.digest(self._document, self.code(columns))
 
@@ -404,8 +417,12 @@ class Plan:
 def override(plan: Plan, settings: Mapping[str, str]) -> Plan:
     """`plan` with some fields changed: ``{"local.batch_size": "5", "cohort": "20"}``.
 
+    Args:
+        plan: the plan to start from; it stays unchanged.
+        settings: the path of a field -> its new value as text; `"none"` stands for None.
+
     Raises:
-        PlanError: an unknown field, or a value that does not fit it.
+        PlanError: a field is unknown or is not a plain value, or the text does not fit it.
     """
     for path, text in settings.items():
         plan = _override(plan, path.split("."), text, "Plan")
@@ -431,7 +448,7 @@ def _override(owner: Any, path: list[str], text: str, name: str) -> Any:
         raise PlanError(
             f"{name} field {path[0]!r}",
             given=text,
-            expected="a field that is a number, a switch or a word",
+            expected="a field that is a number, a boolean or a string",
             do="Change it in the file: it is code.",
         )
     try:

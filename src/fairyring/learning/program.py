@@ -1,7 +1,7 @@
-"""The device half as a program of its own: what a real device runs, without JAX.
+"""The device half as a separate program, which a real device runs without JAX.
 
-The program takes flat arrays and raw key words, so that a device needs to know nothing of pytrees or of JAX's keys.
-Its numbers are those of the simulation, because it is the same function.
+The program takes flat arrays and raw key words, so a device needs to know nothing about pytrees or JAX's keys.
+It is the same function as in simulation, so it computes the same numbers, up to what compilers round differently.
 """
 
 from collections.abc import Mapping
@@ -36,11 +36,11 @@ class Program:
     """An exported device half.
 
     Attributes:
-        exported: what `jax.export` made; promised to load for months, not for ever.
-        arguments: what the program takes, in order.
-        results: what it gives: the encoded vector, the auxiliary values (none under a secure sum), the client's new
-            state where the algorithm has one, and whether the update is finite. The vector may be sent whatever that
-            says, and under a noise stage or masks it must be: one more or less would tell the server.
+        exported: the export, as `jax.export` makes it. JAX promises that it loads for months, not for ever.
+        arguments: the program's arguments, in order.
+        results: the program's results, in order: the encoded vector, the auxiliary values (none under a secure sum), the client's
+            new state where the algorithm has one, and whether the update is finite. The vector may be sent whether or not it is,
+            and under a noise stage or masks it must be: a missing message would tell the server.
     """
 
     exported: export.Exported
@@ -52,7 +52,7 @@ class Program:
         return self.exported.mlir_module()
 
     def serialize(self) -> bytes:
-        """The program as `jax.export` stores it.
+        """The program as bytes, as `jax.export` stores it.
 
         Raises:
             MissingExtra: flatbuffers is not installed.
@@ -67,15 +67,16 @@ def program(plan: Plan, columns: Mapping[str, tuple[tuple[int, ...], Any]], exam
     """Export the device half of a plan: local training and the stages, up to the vector that is summed.
 
     Args:
-        plan: whose device half.
-        columns: name -> (shape of a row, dtype) of each column the task reads.
-        examples: rows a device's columns hold; a device with fewer fills up with anything finite.
+        plan: the plan whose device half is exported.
+        columns: name -> (shape of a row, dtype) of each column that the task reads.
+        examples: number of rows in a device's columns. A device with fewer examples fills the rest with any finite values.
 
     Returns:
-        A program of `params` float32 `[parameters]`, `server_state` float32 (where the algorithm has any), `round` int32,
-        `size` int32, the columns, `client_state` float32 (where clients have a memory), `client_key` and `shared_key`
-        uint32 `[2]`, the raw words of the keys of this client and of this round's stages; and, where there is noise in every
-        local step, `noise` and `batches`, the int32 arrays of `example_steps.Drawn`.
+        A program with these arguments, in order. `params`: float32 `[parameters]`. `server_state`: float32, flat, if the algorithm has
+        one. `round`: int32 scalar. `size`: int32 scalar, the number of the device's examples. The columns: `[examples, ...]`.
+        `client_state`: float32, flat, if the algorithm has one. `client_key` and `shared_key`: uint32 `[2]`, the raw words of the keys
+        of this client and of this round's stages. Where there is noise in every local step, also `noise` and `batches`: the int32
+        arrays of `example_steps.Drawn`, without those that are empty.
 
     Raises:
         PlanError: `examples` is not a whole number of at least 1.
@@ -85,7 +86,7 @@ def program(plan: Plan, columns: Mapping[str, tuple[tuple[int, ...], Any]], exam
             "program examples",
             given=examples,
             expected="a whole number >= 1",
-            do="Give the most examples a device holds.",
+            do="Give the largest number of examples that a device holds.",
         )
     shapes = plan.params_shape
     layouts = {
@@ -93,7 +94,7 @@ def program(plan: Plan, columns: Mapping[str, tuple[tuple[int, ...], Any]], exam
         "server_state": Layout.of(jax.eval_shape(plan.algorithm.server_state, shapes)),
         "client_state": Layout.of(jax.eval_shape(plan.algorithm.client_state, shapes)),
     }
-    # Any size up to `examples` may come, so the last batch may hold any number of rows: one capacity, one copy.
+    # A device may have any size up to `examples`, so its last batch may have any length: one capacity serves them all.
     tails = (min(plan.local.batch_size, examples),)
     update = device_half(
         plan.task,
@@ -115,41 +116,39 @@ def program(plan: Plan, columns: Mapping[str, tuple[tuple[int, ...], Any]], exam
         ("client_state", (layouts["client_state"].size,), jnp.float32),
         ("client_key", (2,), jnp.uint32),
         ("shared_key", (2,), jnp.uint32),
-        *((name, given.shape, given.dtype) for name, given in drawn.items() if given.size),
+        *((name, array.shape, array.dtype) for name, array in drawn.items() if array.size),
     ]
-    used = [kind for kind in kinds if kind[1] != (0,)]
+    taken = [kind for kind in kinds if kind[1] != (0,)]
 
     def device(*values: jax.Array) -> tuple[jax.Array, ...]:
-        given = dict(zip((name for name, _, _ in used), values, strict=True))
-        trees = {n: layout.unflatten(given.get(n, jnp.zeros(0))) for n, layout in layouts.items()}
+        by_name = dict(zip((name for name, _, _ in taken), values, strict=True))
+        trees = {n: layout.unflatten(by_name.get(n, jnp.zeros(0))) for n, layout in layouts.items()}
         outcome = update(
-            Broadcast(trees["params"], trees["server_state"], given["round"]),
-            {name: given[name] for name in columns},
+            Broadcast(trees["params"], trees["server_state"], by_name["round"]),
+            {name: by_name[name] for name in columns},
             jnp.int32(0),
-            given["size"],
+            by_name["size"],
             trees["client_state"],
-            jax.random.wrap_key_data(given["client_key"]),
-            jax.random.wrap_key_data(given["shared_key"]),
-            Drawn(*(given.get(name, jnp.zeros(kind.shape, kind.dtype)) for name, kind in drawn.items()))
+            jax.random.wrap_key_data(by_name["client_key"]),
+            jax.random.wrap_key_data(by_name["shared_key"]),
+            Drawn(*(by_name.get(name, jnp.zeros(kind.shape, kind.dtype)) for name, kind in drawn.items()))
             if drawn
             else (),
         )
         client_state = layouts["client_state"].flatten(outcome.client_state)
         return (outcome.message.vector, outcome.message.auxiliary, client_state, outcome.finite)
 
-    arguments = [jax.ShapeDtypeStruct(shape, dtype) for _, shape, dtype in used]
+    arguments = [jax.ShapeDtypeStruct(shape, dtype) for _, shape, dtype in taken]
     shapes_out = jax.eval_shape(device, *arguments)
     names = ("vector", "side", "client_state", "finite")
-    given_back = [
-        (n, i, s) for i, (n, s) in enumerate(zip(names, shapes_out, strict=True)) if s.shape != (0,)
-    ]
+    returned = [(n, i, s) for i, (n, s) in enumerate(zip(names, shapes_out, strict=True)) if s.shape != (0,)]
     exported = export.export(
-        # A device passes every argument, also one that this plan's program makes no use of.
-        jax.jit(lambda *values: tuple(device(*values)[i] for _, i, _ in given_back), keep_unused=True),
+        # A device passes every argument, including those that this plan's program does not use.
+        jax.jit(lambda *values: tuple(device(*values)[i] for _, i, _ in returned), keep_unused=True),
         platforms=["cpu"],
     )(*arguments)
     return Program(
         exported,
-        tuple(Argument(name, shape, np.dtype(dtype)) for name, shape, dtype in used),
-        tuple(Argument(name, shape.shape, np.dtype(shape.dtype)) for name, _, shape in given_back),
+        tuple(Argument(name, shape, np.dtype(dtype)) for name, shape, dtype in taken),
+        tuple(Argument(name, shape.shape, np.dtype(shape.dtype)) for name, _, shape in returned),
     )

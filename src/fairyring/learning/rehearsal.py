@@ -1,6 +1,6 @@
 """An algorithm's device half without examples: as a function of the gradients that its batches would give.
 
-What does not depend on examples can be learned so: the shape of an update, whether padding stays zero, the digest of an algorithm.
+This gives whatever does not depend on examples: the shape of an update, whether padding stays zero, the digest of an algorithm.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,12 +17,12 @@ Tree = Any
 
 
 class RehearsalClient:
-    """A client whose batches give known gradients.
+    """A client whose batches have given gradients. It implements `fairyring.learning.algorithm.Client`.
 
     Args:
-        optimizer: of local training.
-        gradients: of its batches, one a step; at least one.
-        columns: of each batch; None if nothing is known of them.
+        optimizer: the optimiser of local training.
+        gradients: the gradients of its batches, one per step, at least one: pytrees like the parameters.
+        columns: the columns of every batch, `[rows, ...]`; None if they are unknown.
     """
 
     def __init__(
@@ -43,31 +43,31 @@ class RehearsalClient:
         steps: int | jax.Array | None = None,
         mean_gradient: bool = False,
     ) -> Trained:
-        """See `fairyring.learning.algorithm.Client`: a step for each of the known gradients."""
+        """See `fairyring.learning.algorithm.Client`. It takes one step for each of the gradients, whatever `epochs` and `steps`."""
         optimizer = optimizer or self._optimizer
         params, state = start, optimizer.init(start)
         total = jax.tree.map(jnp.zeros_like, start)
         for batch in self._batches:
-            known = batch.gradient(params)
-            direction = known if gradient is None else gradient(params, batch)
-            moves, state = optimizer.update(direction, state, params)
-            params = jax.tree.map(lambda w, m: w + m.astype(w.dtype), params, moves)
-            total = jax.tree.map(jnp.add, total, known)
+            plain = batch.gradient(params)
+            direction = plain if gradient is None else gradient(params, batch)
+            updates, state = optimizer.update(direction, state, params)
+            params = jax.tree.map(lambda w, u: w + u.astype(w.dtype), params, updates)
+            total = jax.tree.map(jnp.add, total, plain)
         count = jnp.float32(len(self._batches))
         mean = jax.tree.map(lambda g: g / count, total) if mean_gradient else None
         return Trained(params, jax.tree.map(jnp.subtract, params, start), count, mean)
 
     def mean(self, f: Callable[[Batch], Tree]) -> Tree:
-        """See `fairyring.learning.algorithm.Client`: that of one batch."""
+        """See `fairyring.learning.algorithm.Client`: the mean over one batch."""
         return f(self._batches[0])
 
     def total(self, f: Callable[[Batch], Tree]) -> Tree:
-        """See `fairyring.learning.algorithm.Client`: that of one batch."""
+        """See `fairyring.learning.algorithm.Client`: the sum over one batch."""
         return f(self._batches[0])
 
 
 class _Batch:
-    """A batch whose gradient and loss are the same whatever the parameters."""
+    """A batch whose gradient and loss do not depend on the parameters."""
 
     def __init__(self, gradient: Tree, columns: Mapping[str, jax.Array] | None) -> None:
         self._gradient, self._columns = gradient, columns
@@ -88,7 +88,7 @@ class _Batch:
             return self._columns[name]
         raise PlanError(
             "algorithm",
-            given=f"a device half that reads the column {name!r}, and no shape of its update",
-            expected="the update's shape, which cannot be known without examples",
-            do="Give Algorithm(update=lambda params: ...): a pytree of the update's shapes.",
+            given=f"a function that reads the column {name!r}, without the shapes of its update",
+            expected="the shapes of the update, which cannot be found without examples",
+            do="Give Algorithm(update=lambda params: ...): a pytree with the shapes and dtypes of the update.",
         )

@@ -15,7 +15,13 @@ Tree = Any
 
 
 class ServerState(NamedTuple):
-    """All that the server carries from round to round: the model, its optimiser, the algorithm's extra state."""
+    """Everything that the server keeps from round to round.
+
+    Attributes:
+        params: the model.
+        optimizer: the state of the server optimiser.
+        algorithm: the algorithm's state on the server.
+    """
 
     params: Tree
     optimizer: Tree
@@ -38,17 +44,18 @@ def server_half(
     """The server half of a plan, as one traceable function.
 
     Args:
-        server: the optimiser.
-        algorithm: what the update means.
+        server: the server optimiser.
+        algorithm: the algorithm whose server half interprets the update.
         aggregation: the plan's stages, bound.
-        update: layout of a client's update.
-        clients: how many clients the population has.
-        rate: the share of them that reports on average, to be told the algorithm where how many really did is a secret.
+        update: the layout of a client's update.
+        clients: number of clients in the population.
+        rate: the expected share of clients that report. It is what the algorithm sees where their number is a secret; otherwise None.
 
     Returns:
-        `advance(state, sum, reported, shared_key) -> (state, auxiliary, mean)`: `sum` is the sum of `reported` (int32)
-        messages; `auxiliary` is the decoded side, `[weight, metric means...]`, and `mean` the decoded vector. With no report
-        the state stays as it is.
+        `advance(state, total, reported, shared_key) -> (state, auxiliary, mean)`. `total` is the sum of `reported` (int32 scalar)
+        messages. `auxiliary` are the decoded auxiliary values without the algorithm's own: float32 `[2 + metrics]`, the weight and
+        the means of the loss and of each metric. `mean` is the decoded vector, float32 `[update.size]`. Without reports the state
+        stays unchanged.
     """
 
     def advance(
@@ -60,13 +67,13 @@ def server_half(
         auxiliary = tuple(mean.auxiliary[split + i] for i in range(extra))
         fraction = reported.astype(jnp.float32) / clients if rate is None else jnp.float32(rate)
         combined = Combined(update.unflatten(mean.vector), auxiliary)
-        delta, own = algorithm.server(combined, state.algorithm, Facts(fraction))
+        delta, algorithm_state = algorithm.server(combined, state.algorithm, Facts(fraction))
         gradient = jax.tree.map(jnp.negative, delta)
-        moves, optimizer = server.update(gradient, state.optimizer, state.params)
-        params = jax.tree.map(lambda w, m: w + m.astype(w.dtype), state.params, moves)
-        following = ServerState(params, optimizer, own)
-        heard = reported > 0
-        kept = jax.tree.map(lambda new, old: jnp.where(heard, new, old), following, state)
-        return kept, mean.auxiliary[:split], mean.vector
+        updates, optimizer = server.update(gradient, state.optimizer, state.params)
+        params = jax.tree.map(lambda w, u: w + u.astype(w.dtype), state.params, updates)
+        changed = ServerState(params, optimizer, algorithm_state)
+        any_report = reported > 0
+        advanced = jax.tree.map(lambda new, old: jnp.where(any_report, new, old), changed, state)
+        return advanced, mean.auxiliary[:split], mean.vector
 
     return advance

@@ -1,4 +1,4 @@
-"""Federated algorithms, one a file, all of the one contract in `fairyring.learning.algorithm`."""
+"""Federated algorithms, one per file, all with the contract of `fairyring.learning.algorithm`."""
 
 from fairyring.learning.algorithms.adaptive_clip import adaptive_clip as adaptive_clip
 from fairyring.learning.algorithms.averaging import averaging as averaging

@@ -1,4 +1,4 @@
-"""A clip norm that follows the updates: quantile-based adaptive clipping."""
+"""Quantile-based adaptive clipping: a clip norm that follows the updates."""
 
 import math
 
@@ -10,7 +10,7 @@ from fairyring.core.errors import PlanError
 from fairyring.learning.algorithm import Algorithm, Combined, Report
 from fairyring.learning.algorithms.averaging import averaging
 
-# Where C stays: so far from the ends of float32 that an update in units of it does not overflow for that alone.
+# C stays in this range. Its ends are far enough from those of float32 that C alone does not make an update in its units overflow.
 RANGE = 2.0**-64, 2.0**64
 
 
@@ -19,17 +19,17 @@ def adaptive_clip(
 ) -> Algorithm:
     """Let the clip norm C follow a quantile of the updates' norms (Andrew, Thakkar, McMahan, Ramaswamy 2021, Algorithm 1).
 
-    Updates travel in units of C, so the plan's stage is `clip(1.0)` whatever C is, and noise is in units of C with
-    it. Each client also sends whether its update was at most C long; this bit is a side value, clipped, summed and made
-    noisy as everything else: its noise is a part of the stage's `auxiliary_share`, where the paper splits the noise by a number
-    of its own. After a round `C <- C exp(-rate (share - quantile))`, where `share` is the noisy mean of
-    the bits: the paper's geometric update. C changes only between rounds and is sent to the clients with the model.
+    Updates travel in units of C. So the plan's stage is `clip(1.0)` whatever C is, and the noise is in units of C, too. Each client also
+    sends whether the norm of its update was at most C. This bit is an auxiliary value: it is clipped, summed and made noisy like
+    everything else. Its noise is a part of the stage's `auxiliary_share`, while the paper has a parameter of its own to split the noise.
+    After a round, `C <- C exp(-rate (share - quantile))`, where `share` is the noisy mean of the bits, cut to [0, 1]: the paper's
+    geometric update. C is also cut to [2^-64, 2^64]. It changes only between rounds, and is sent to the clients with the model.
 
     Args:
         initial: C in the first round, in units of the model's parameters.
-        quantile: the share of updates that should pass unclipped.
-        rate: how fast C moves.
-        algorithm: what is done otherwise; plain averaging without it.
+        quantile: the share of updates that should pass unclipped, in (0, 1).
+        rate: the step of `log C` for a unit of `share`.
+        algorithm: the algorithm whose updates are clipped; by default plain averaging.
 
     Raises:
         PlanError: `initial` or `rate` is not a finite number above 0, or `quantile` is not between 0 and 1.
@@ -49,21 +49,21 @@ def adaptive_clip(
         return jnp.float32(initial), inner.server_state(params)
 
     def device(client, received, server_state, client_state):
-        clip, own = server_state
-        report = inner.device(client, received, own, client_state)
-        # In float32, where the quotient of a shorter kind of float might overflow.
+        clip, inner_state = server_state
+        report = inner.device(client, received, inner_state, client_state)
+        # In float32, because the quotient could overflow in a shorter float.
         update = jax.tree.map(lambda leaf: leaf.astype(jnp.float32) / clip, report.update)
         squares = [jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(update)]
         within = (jnp.sqrt(sum(squares, jnp.float32(0))) <= 1.0).astype(jnp.float32)
         return Report(update, report.client_state, (*report.auxiliary, within))
 
     def server(combined, server_state, facts):
-        clip, own = server_state
-        *others, share = combined.auxiliary
+        clip, inner_state = server_state
+        *inner_auxiliary, share = combined.auxiliary
         mean = jax.tree.map(lambda leaf: leaf * clip, combined.update)
-        delta, own = inner.server(Combined(mean, tuple(others)), own, facts)
-        moved = clip * jnp.exp(-rate * (jnp.clip(share, 0.0, 1.0) - quantile))
-        return delta, (jnp.clip(moved, *RANGE), own)
+        delta, inner_state = inner.server(Combined(mean, tuple(inner_auxiliary)), inner_state, facts)
+        new_clip = clip * jnp.exp(-rate * (jnp.clip(share, 0.0, 1.0) - quantile))
+        return delta, (jnp.clip(new_clip, *RANGE), inner_state)
 
     def personal(client, received, server_state, client_state):
         return inner.personal(client, received, server_state[1], client_state)

@@ -1,4 +1,4 @@
-"""Plain federated averaging (McMahan et al. 2017, Algorithm 1), and with a proximal term (FedProx)."""
+"""Plain federated averaging, and with a proximal term (FedProx)."""
 
 import math
 
@@ -9,7 +9,10 @@ from fairyring.learning.algorithm import Algorithm, Report
 
 
 def averaging() -> Algorithm:
-    """The weighted mean of the clients' deltas: the algorithm of a plan that names none."""
+    """Federated averaging (McMahan et al. 2017, Algorithm 1): the weighted mean of the clients' deltas.
+
+    A plan uses it if no other algorithm is given. The plan's stages give the weights.
+    """
 
     def device(client, received, server_state, client_state):
         return Report(client.sgd(received).delta)
@@ -18,10 +21,10 @@ def averaging() -> Algorithm:
 
 
 def fedprox(mu: float) -> Algorithm:
-    """FedProx (Li et al. 2020, Algorithm 2): each local loss gains `mu/2 ||w - w_received||^2`.
+    """FedProx (Li et al. 2020, Algorithm 2): `mu/2 ||w - w_received||^2` is added to each local loss.
 
     Args:
-        mu: strength of the pull towards the received model; 0 is plain averaging.
+        mu: weight of the proximal term, which pulls towards the received model; 0 is plain averaging.
 
     Raises:
         PlanError: `mu` is negative or not finite.
@@ -31,9 +34,9 @@ def fedprox(mu: float) -> Algorithm:
     mu = float(mu)
 
     def device(client, received, server_state, client_state):
-        def pulled(params, batch):
+        def proximal(params, batch):
             return jax.tree.map(lambda g, w, w0: g + mu * (w - w0), batch.gradient(params), params, received)
 
-        return Report(client.sgd(received, pulled).delta)
+        return Report(client.sgd(received, proximal).delta)
 
     return Algorithm("fedprox", device, settings=(("mu", mu),))

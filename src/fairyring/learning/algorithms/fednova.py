@@ -1,4 +1,4 @@
-"""FedNova: clients that take different numbers of steps pull with the same strength a step."""
+"""FedNova: normalised averaging, for clients that take different numbers of steps."""
 
 import math
 
@@ -13,23 +13,23 @@ from fairyring.learning.algorithm import Algorithm, Report
 def fednova(*, momentum: float = 0.0, maximum_steps: float = math.inf) -> Algorithm:
     """FedNova (Wang et al. 2020, equations 6 to 8): each delta is divided by its effective number of steps.
 
-    With local SGD of momentum `rho` a client's effective number is `||a_i||_1 = (tau - rho (1 - rho^tau)/(1 -
-    rho)) / (1 - rho)`; without, it is the number of steps `tau`. The server multiplies the mean of the normalised
-    deltas by the weighted mean of those numbers.
+    For local SGD with momentum `rho`, a client's effective number of steps is `||a_i||_1 = (tau - rho (1 - rho^tau)/(1 -
+    rho)) / (1 - rho)`. Without momentum it is the number of steps `tau`. The server multiplies the mean of the normalised
+    deltas by the mean of those numbers; both means have the weights of the plan's stages.
 
     Args:
-        momentum: of the clients' SGD.
-        maximum_steps: bound on a client's effective steps; needed only where reports are summed as integers.
+        momentum: the momentum of the clients' SGD, in [0, 1). The plan's `local` has to use the same.
+        maximum_steps: bound on a client's effective number of steps. It is needed only where reports are summed as integers.
 
     Raises:
-        PlanError: a momentum outside [0, 1).
+        PlanError: `momentum` is outside [0, 1).
     """
     if not 0 <= momentum < 1:
         raise PlanError(
             "fednova momentum",
             given=momentum,
             expected="a number in [0, 1)",
-            do="Give the clients' SGD momentum.",
+            do="Give the momentum of the clients' SGD.",
         )
 
     def effective(steps: jax.Array) -> jax.Array:
