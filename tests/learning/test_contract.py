@@ -247,6 +247,14 @@ def test_where_noise_protects_examples_nothing_else_is_told(device):
         fr.simulate(plan(algorithm=algorithm(device, update=lambda params: params)), people(SIZES), rounds=1)
 
 
+@pytest.mark.parametrize("given", [{"epochs": 0}, {"epochs": -1}, {"steps": -1}])
+def test_too_few_epochs_or_steps_are_refused(given):
+    with pytest.raises(
+        PlanError, match=rf"client\.sgd {next(iter(given))}: given {next(iter(given.values()))}"
+    ):
+        simulated(algorithm(lambda client, w: client.sgd(w, **given).delta, update=lambda w: w), rounds=1)
+
+
 def test_epochs_and_steps_together_are_refused():
     with pytest.raises(PlanError, match=r"epochs and steps"):
         simulated(algorithm(lambda client, w: client.sgd(w, epochs=1, steps=1).delta), rounds=1)

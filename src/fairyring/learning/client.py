@@ -95,7 +95,7 @@ class TrainingClient:
         """See `fairyring.learning.algorithm.Client`.
 
         Raises:
-            PlanError: both `epochs` and `steps` are given; or, where noise protects examples, either is given, or this is the
+            PlanError: both `epochs` and `steps` are given, or one that is too small; or, where noise protects examples, either is given, or this is the
                 second call. `Client` says what else a gradient function is refused.
         """
         if epochs is not None and steps is not None:
@@ -105,6 +105,14 @@ class TrainingClient:
                 expected="one of the two, or neither",
                 do="Leave one of them out.",
             )
+        for name, value, least in (("epochs", epochs, 1), ("steps", steps, 0)):
+            if isinstance(value, int) and value < least:
+                raise PlanError(
+                    f"client.sgd {name}",
+                    given=value,
+                    expected=f"a whole number >= {least}",
+                    do=f"Set {name}={least} or more.",
+                )
         training = _Training(optimizer or self._optimizer, gradient or _plain_gradient, mean_gradient)
         progress = training.begin(start, self._totals)
         shuffle_key, model_key = self._keys()
