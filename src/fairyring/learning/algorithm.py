@@ -61,8 +61,9 @@ class Trained(NamedTuple):
 class Client(Protocol):
     """What a device half may do with its client's examples.
 
-    The loss and the metrics of a round are those of its first pass: along the steps of the first `sgd`, or over the examples
-    of the first `mean` or `total`. Each call draws randomness of its own; called inside a loop, each turn draws the same.
+    The loss and the metrics of a round are those of its first pass that asks for a gradient or a loss: along the steps of an
+    `sgd`, or over the examples of a `mean` or `total`. A pass inside a loop or another transformation does not count, and without
+    any they are 0. Each call draws randomness of its own; called inside a loop, each turn draws the same.
     """
 
     def sgd(
