@@ -436,7 +436,7 @@ def test_a_document_is_a_copy() -> None:
 
 
 CHANGES: dict[str, tuple[Any, str]] = {
-    "another version": (lambda v: v.update(fairyring=3), "version 3"),
+    "another version": (lambda v: v.update(fairyring=4), "version 4"),
     "no version": (lambda v: v.pop("fairyring"), "version 1"),
     "an unknown field": (lambda v: v.update(extra=1), "extra"),
     "an unknown field within": (lambda v: v["local"].update(extra=1), "extra"),
