@@ -382,3 +382,35 @@ def test_algorithms_that_compute_something_else_have_another_digest(different):
     ]
     digests = [plan.digest(plan.task.columns_of(population)) for plan in plans]
     assert len(set(digests)) == len(different)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (  # of the same size: its numbers would be read in another order
+            algorithm(
+                lambda client, w: mapped(jnp.transpose, client.sgd(w).delta), update=lambda params: params
+            ),
+            "update of a report",
+        ),
+        (
+            Algorithm("mine", lambda client, w, *_: Report(client.sgd(w).delta), client_state=lambda w: w),
+            "client_state of a report",
+        ),
+        (
+            Algorithm(
+                "mine",
+                lambda client, w, s, own: Report(client.sgd(w).delta, own + 0.5),
+                client_state=lambda w: jnp.int32(1),
+            ),
+            "client_state of a report",
+        ),
+        (
+            Algorithm("mine", lambda client, w, *_: Report(client.sgd(w).delta, auxiliary=(jnp.float32(1),))),
+            "auxiliary of a report",
+        ),
+    ],
+)
+def test_a_report_that_is_not_what_the_algorithm_says_is_refused(given, words):
+    with pytest.raises(PlanError, match=words):
+        simulated(given, fr.chain(), rounds=1)
