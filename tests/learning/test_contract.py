@@ -348,6 +348,14 @@ def bounded(bound, of=lambda combined, facts: combined.auxiliary[0]):
             algorithm(lambda client, w, given=given: client.sgd(w, **given).delta)
             for given in ({}, {"epochs": 1}, {"epochs": 2}, {"steps": 1}, {"steps": 2})
         ],
+        [  # none of which looks at the gradient
+            algorithm(lambda client, w, given=given: client.sgd(w, lambda p, b: p, **given).delta)
+            for given in ({}, {"epochs": 1}, {"steps": 1})
+        ],
+        [
+            algorithm(lambda client, w, by=by: mapped(lambda a: a * by(client.sgd(w)), w))
+            for by in (lambda trained: trained.steps, lambda trained: 2.0)
+        ],
         [
             algorithm(lambda client, w: client.mean(lambda b: b.gradient(w))),
             algorithm(lambda client, w: client.total(lambda b: b.gradient(w))),

@@ -48,20 +48,27 @@ class RehearsalClient:
     ) -> Trained:
         """See `fairyring.learning.algorithm.Client`: a step for each of the batches.
 
-        Given `epochs` or `steps`, there are as many all the same; a factor of the gradients stands for them.
+        Given `epochs` or `steps`, there are as many all the same; a factor of each step and of their number stands for them.
         """
         optimizer = optimizer or self._optimizer
-        factor = None if epochs is None and steps is None else -(1 + steps) if epochs is None else 1 + epochs
+        factor = None if epochs is None else 1 + epochs
+        if steps is not None:
+            factor = -1 - steps
         params, state = start, optimizer.init(start)
         total = jax.tree.map(jnp.zeros_like, start)
         for known in self._known:
-            batch = _Batch(known, self._columns, factor)
+            batch = _Batch(known, self._columns)
             plain = batch.gradient(params)
             direction = plain if gradient is None else gradient(params, batch)
+            if factor is not None:
+                direction = jax.tree.map(lambda g: (g * factor).astype(g.dtype), direction)
             moves, state = optimizer.update(direction, state, params)
             params = jax.tree.map(lambda w, m: w + m.astype(w.dtype), params, moves)
             total = jax.tree.map(jnp.add, total, plain)
-        count = jnp.float32(len(self._known))
+        # Of traced operations: no program may hold it as a constant, as if it were known.
+        count = jnp.zeros(()) + len(self._known)
+        if factor is not None:
+            count = count * factor
         mean = jax.tree.map(lambda g: g / count, total) if mean_gradient else None
         return Trained(params, jax.tree.map(jnp.subtract, params, start), count, mean)
 
@@ -78,29 +85,23 @@ class RehearsalClient:
 
 
 class _Batch:
-    """A batch of a known loss; its gradients are multiplied by a factor, if there is one."""
+    """A batch of a known loss."""
 
-    def __init__(
-        self, known: Tree, columns: Mapping[str, jax.Array] | None, factor: int | jax.Array | None = None
-    ) -> None:
-        self._known, self._columns, self._factor = known, columns, factor
+    def __init__(self, known: Tree, columns: Mapping[str, jax.Array] | None) -> None:
+        self._known, self._columns = known, columns
 
     @property
     def mask(self) -> jax.Array:
         return jnp.ones(_rows(self._columns), jnp.float32)
 
     def gradient(self, params: Tree) -> Tree:
-        gradient = jax.tree.map(lambda p, k: p + k, params, self._known)
-        if self._factor is None:
-            return gradient
-        return jax.tree.map(lambda g: (g * self._factor).astype(g.dtype), gradient)
+        return jax.tree.map(lambda p, k: p + k, params, self._known)
 
     def loss(self, params: Tree) -> jax.Array:
         squares = jax.tree.map(
             lambda p, k: jnp.sum(jnp.square((p + k).astype(jnp.float32))), params, self._known
         )
-        loss = 0.5 * sum(jax.tree.leaves(squares), jnp.float32(0))
-        return 1 + (loss if self._factor is None else loss * self._factor)
+        return jnp.float32(1) + 0.5 * sum(jax.tree.leaves(squares), jnp.float32(0))
 
     def __getitem__(self, name: str) -> jax.Array:
         if self._columns is not None:
