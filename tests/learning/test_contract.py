@@ -422,3 +422,40 @@ def test_algorithms_that_compute_something_else_have_another_digest(different):
 def test_a_report_that_is_not_what_the_algorithm_says_is_refused(given, words):
     with pytest.raises(PlanError, match=words):
         simulated(given, fr.chain(), rounds=1)
+
+
+@pytest.mark.parametrize(
+    ("server", "words"),
+    [
+        (lambda mean, state, facts: (mapped(jnp.sum, mean.update), state), "delta of its server half"),
+        (lambda mean, state, facts: (mean.update, ()), "server_state of its server half"),
+        (lambda mean, state, facts: (mean.update, state + jnp.zeros(3)), "server_state of its server half"),
+    ],
+)
+def test_a_server_half_that_gives_other_shapes_is_refused(server, words):
+    half = algorithm(lambda client, w: client.sgd(w).delta, server=server)
+    with pytest.raises(PlanError, match=words):
+        simulated(half._replace(server_state=lambda w: jnp.float32(0)), fr.chain(), rounds=1)
+
+
+def test_a_state_in_a_short_kind_of_float_stays_one():
+    """SCAFFOLD's gradients are divided by a float32."""
+
+    def init(key):
+        return mapped(lambda leaf: leaf.astype(jnp.bfloat16), task().model.init(key))
+
+    given = fr.classification((init, lambda p, x: x.astype(jnp.bfloat16) @ p["w"] + p["b"]))
+    plan = fr.Plan(
+        given,
+        local=fr.LocalTraining(optax.sgd(0.1), batch_size=BATCH),
+        cohort=2,
+        aggregation=fr.chain(),
+        algorithm=Algorithm(
+            "mine",
+            lambda client, w, s, own: Report(
+                client.sgd(w).delta, client_state=client.sgd(w, mean_gradient=True).gradient
+            ),
+            client_state=lambda w: mapped(jnp.zeros_like, w),
+        ),
+    )
+    assert fr.simulate(plan, people(SIZES), rounds=2, seed=0).records[1].nonfinite == 0

@@ -155,6 +155,7 @@ def device_half(
         message = aggregation.encode(sent, jax.random.fold_in(client_key, int(Purpose.ENCODE)), shared_key)
         if not covered:
             message = or_else(message, jax.tree.map(jnp.zeros_like, message))
+        new_state = jax.tree.map(lambda n, o: n.astype(o.dtype), new_state, client_state)
         return Outcome(message, or_else(new_state, client_state), finite)
 
     return update
@@ -200,11 +201,17 @@ def personal_half(
 def _check(algorithm: Algorithm, report: Report, params: Tree, client_state: Tree) -> None:
     """Raise `PlanError` unless a report holds what its algorithm says: else numbers would be read as others."""
 
-    def forms(tree: Tree) -> Tree:
-        return jax.tree.map(lambda leaf: (jnp.shape(leaf), str(jnp.result_type(leaf))), tree)
-
+    # As text: a scalar's shape is an empty tuple, and so may a whole state be.
     def shapes(tree: Tree) -> Tree:
-        return jax.tree.map(jnp.shape, tree)
+        return jax.tree.map(lambda leaf: f"{jnp.shape(leaf)}", tree)
+
+    def forms(tree: Tree) -> Tree:
+        # Floats may be longer: a gradient divided by a float32 is one, whatever the parameters are.
+        dtypes = (jnp.result_type(leaf) for leaf in jax.tree.leaves(tree))
+        kinds = ["float" if jnp.issubdtype(dtype, jnp.floating) else f"{dtype}" for dtype in dtypes]
+        return jax.tree.map(
+            lambda shape, kind: kind + shape, shapes(tree), jax.tree.structure(tree).unflatten(kinds)
+        )
 
     pairs = [
         (
