@@ -9,6 +9,7 @@ import optax
 import pytest
 
 import fairyring as fr
+from fairyring.aggregation.contract import Auxiliary
 from fairyring.core.errors import PlanError
 from fairyring.core.keys import of_round
 from fairyring.learning.algorithm import Algorithm, Report
@@ -201,6 +202,22 @@ def twice(client, w):
     return client.sgd(client.sgd(w).params).delta
 
 
+def in_a_loop(client, w):
+    """Traced once: without a check it would run twice with the same noise, and the difference would have none."""
+    return jax.lax.fori_loop(0, 2, lambda i, p: client.sgd(p).params, w)
+
+
+def side_by_side(client, w):
+    starts = mapped(lambda a: jnp.stack([a, a + 1]), w)
+    deltas = jax.vmap(lambda start: client.sgd(start).delta)(starts)
+    return mapped(lambda d: d[1] - d[0], deltas)
+
+
+def seen_before(client, w):
+    getattr(client, "seen", None)
+    return in_a_loop(client, w)
+
+
 def looped(client, w):
     def inner(params, batch):
         return jax.lax.fori_loop(0, 2, lambda _, p: batch.gradient(p), params)
@@ -216,6 +233,9 @@ def elsewhere(client, w):
     "device",
     [
         twice,
+        in_a_loop,
+        side_by_side,
+        seen_before,
         looped,
         elsewhere,
         lambda client, w: client.sgd(w, epochs=2).delta,
@@ -258,3 +278,192 @@ def test_too_few_epochs_or_steps_are_refused(given):
 def test_epochs_and_steps_together_are_refused():
     with pytest.raises(PlanError, match=r"epochs and steps"):
         simulated(algorithm(lambda client, w: client.sgd(w, epochs=1, steps=1).delta), rounds=1)
+
+
+@pytest.mark.parametrize("traced", [False, True])
+@pytest.mark.parametrize("local", [{"epochs": 2}, {"steps": 3}])
+def test_no_steps_at_all(traced, local):
+    """A client that takes none stays where it is, and still counts by its examples."""
+    none = jnp.int32(0) if traced else 0
+
+    def device(client, w):
+        first = client.sgd(w, epochs=none, mean_gradient=True)
+        second = client.sgd(w, steps=none, mean_gradient=True)
+        return mapped(
+            lambda a, b, c, d: a + b + c + d + 1, *(t for one in (first, second) for t in one[1::2])
+        )
+
+    plan = fr.Plan(
+        task(),
+        local=fr.LocalTraining(optax.sgd(RATE), batch_size=BATCH, **local),
+        cohort=fr.cohort.fixed([[0, 1, 2, 3]]),
+        algorithm=algorithm(device, server=lambda mean, state, facts: (mean.update, state)),
+        server=optax.sgd(1.0),
+    )
+    run = fr.simulate(plan, people(SIZES), rounds=1, seed=3)
+    assert run.records[0].nonfinite == 0
+    _, start, _ = simulated(rounds=1)
+    close(run.params, mapped(lambda a: a + 1, start))
+
+
+def test_a_pass_that_asks_for_no_loss_is_not_the_one_recorded():
+    def device(client, w):
+        client.total(lambda batch: batch.mask.sum())
+        return client.sgd(w).delta
+
+    plain, _, _ = simulated(rounds=1)
+    run, _, _ = simulated(algorithm(device), rounds=1)
+    assert loss_of(run) == loss_of(plain)
+
+
+def test_training_in_a_loop_of_ones_own():
+    """Each turn trains on from where the last one ended."""
+
+    def device(client, w):
+        end = jax.lax.fori_loop(0, 3, lambda i, p: client.sgd(p).params, w)
+        return mapped(jnp.subtract, end, w)
+
+    run, w, clients = simulated(algorithm(device), fr.chain(), rounds=1, epochs=1)
+    ends = [trained(dict(w), x, y, epochs=3) for x, y in clients]
+    close(run.params, mean_of(ends))
+    assert loss_of(run) == 0  # none of its passes counts
+
+
+def hooked(gradient):
+    return algorithm(lambda client, w: client.sgd(w, lambda p, batch: gradient(p, batch, w)).delta)
+
+
+def bounded(bound, of=lambda combined, facts: combined.auxiliary[0]):
+    def device(client, w, *_):
+        return Report(client.sgd(w).delta, auxiliary=(jnp.float32(1), jnp.float32(2)))
+
+    def server(combined, state, facts):
+        return mapped(lambda d: d * of(combined, facts), combined.update), state
+
+    return Algorithm("mine", device, server, auxiliary=(Auxiliary("a", bound), Auxiliary("b", 1.0)))
+
+
+@pytest.mark.parametrize(
+    "different",
+    [
+        [  # towards the received model, and away from it: the same at the first step
+            hooked(lambda p, b, w: mapped(lambda g, x, y: g + x - y, b.gradient(p), p, w)),
+            hooked(lambda p, b, w: mapped(lambda g, x, y: g + y - x, b.gradient(p), p, w)),
+        ],
+        [hooked(lambda p, b, w: b.gradient(p)), hooked(lambda p, b, w: b.gradient(w))],
+        [hooked(lambda p, b, w, by=by: jax.grad(lambda q: by * b.loss(q))(p)) for by in (2, 3)],
+        [
+            algorithm(lambda client, w, given=given: client.sgd(w, **given).delta)
+            for given in ({}, {"epochs": 1}, {"epochs": 2}, {"steps": 1}, {"steps": 2})
+        ],
+        [  # none of which looks at the gradient
+            algorithm(lambda client, w, given=given: client.sgd(w, lambda p, b: p, **given).delta)
+            for given in ({}, {"epochs": 1}, {"steps": 1})
+        ],
+        [
+            algorithm(lambda client, w, by=by: mapped(lambda a: a * by(client.sgd(w)), w))
+            for by in (lambda trained: trained.steps, lambda trained: 2.0)
+        ],
+        [
+            algorithm(lambda client, w: client.mean(lambda b: b.gradient(w))),
+            algorithm(lambda client, w: client.total(lambda b: b.gradient(w))),
+        ],
+        [
+            algorithm(
+                lambda client, w: client.sgd(w).delta,
+                personal=lambda client, w, s, own, n=n: client.sgd(w, epochs=n).params,
+            )
+            for n in (1, 3)
+        ],
+        [
+            algorithm(
+                lambda client, w, by=by: client.total(lambda b: mapped(lambda a: by * a * b["x"].sum(), w)),
+                update=lambda params: params,
+            )
+            for by in (1, 2)
+        ],
+        [
+            bounded(1.0),
+            bounded(2.0),
+            bounded(1.0, lambda combined, facts: combined.auxiliary[1]),
+            bounded(1.0, lambda combined, facts: facts.fraction),
+        ],
+    ],
+)
+def test_algorithms_that_compute_something_else_have_another_digest(different):
+    population = people(SIZES)
+    plans = [
+        fr.Plan(task(), local=fr.LocalTraining(optax.sgd(RATE), batch_size=BATCH), cohort=2, algorithm=one)
+        for one in different
+    ]
+    digests = [plan.digest(plan.task.columns_of(population)) for plan in plans]
+    assert len(set(digests)) == len(different)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (  # of the same size: its numbers would be read in another order
+            algorithm(
+                lambda client, w: mapped(jnp.transpose, client.sgd(w).delta), update=lambda params: params
+            ),
+            "update of a report",
+        ),
+        (
+            Algorithm("mine", lambda client, w, *_: Report(client.sgd(w).delta), client_state=lambda w: w),
+            "client_state of a report",
+        ),
+        (
+            Algorithm(
+                "mine",
+                lambda client, w, s, own: Report(client.sgd(w).delta, own + 0.5),
+                client_state=lambda w: jnp.int32(1),
+            ),
+            "client_state of a report",
+        ),
+        (
+            Algorithm("mine", lambda client, w, *_: Report(client.sgd(w).delta, auxiliary=(jnp.float32(1),))),
+            "auxiliary of a report",
+        ),
+    ],
+)
+def test_a_report_that_is_not_what_the_algorithm_says_is_refused(given, words):
+    with pytest.raises(PlanError, match=words):
+        simulated(given, fr.chain(), rounds=1)
+
+
+@pytest.mark.parametrize(
+    ("server", "words"),
+    [
+        (lambda mean, state, facts: (mapped(jnp.sum, mean.update), state), "delta of its server half"),
+        (lambda mean, state, facts: (mean.update, ()), "server_state of its server half"),
+        (lambda mean, state, facts: (mean.update, state + jnp.zeros(3)), "server_state of its server half"),
+    ],
+)
+def test_a_server_half_that_gives_other_shapes_is_refused(server, words):
+    half = algorithm(lambda client, w: client.sgd(w).delta, server=server)
+    with pytest.raises(PlanError, match=words):
+        simulated(half._replace(server_state=lambda w: jnp.float32(0)), fr.chain(), rounds=1)
+
+
+def test_a_state_in_a_short_kind_of_float_stays_one():
+    """SCAFFOLD's gradients are divided by a float32."""
+
+    def init(key):
+        return mapped(lambda leaf: leaf.astype(jnp.bfloat16), task().model.init(key))
+
+    given = fr.classification((init, lambda p, x: x.astype(jnp.bfloat16) @ p["w"] + p["b"]))
+    plan = fr.Plan(
+        given,
+        local=fr.LocalTraining(optax.sgd(0.1), batch_size=BATCH),
+        cohort=2,
+        aggregation=fr.chain(),
+        algorithm=Algorithm(
+            "mine",
+            lambda client, w, s, own: Report(
+                client.sgd(w).delta, client_state=client.sgd(w, mean_gradient=True).gradient
+            ),
+            client_state=lambda w: mapped(jnp.zeros_like, w),
+        ),
+    )
+    assert fr.simulate(plan, people(SIZES), rounds=2, seed=0).records[1].nonfinite == 0

@@ -132,6 +132,66 @@ def test_a_gradient_that_mixes_elements_is_not_padded():
     assert_alignment_changes_nothing(10, 9, 20, 17, algorithm=algorithm, aligned=False, local={"steps": 3})
 
 
+def spread(params):
+    """A sum that zeros count in."""
+    return sum(jnp.sum(jnp.exp(leaf)) for leaf in jax.tree.leaves(params))
+
+
+def by_gradient_of_the_loss(params, batch):
+    scale = 1e-3 * spread(params)
+    return jax.tree.map(lambda g: scale * g, jax.grad(batch.loss)(params))
+
+
+def by_second_derivatives(params, batch):
+    scale = 1e-3 * spread(params)
+    _, product = jax.jvp(batch.gradient, (params,), (params,))
+    return jax.tree.map(lambda g, h: g + scale * h, batch.gradient(params), product)
+
+
+def by_the_loss(params, batch):
+    scale = 1e-3 * spread(params) * batch.loss(params)
+    return jax.tree.map(lambda g: scale * g, batch.gradient(params))
+
+
+@pytest.mark.parametrize("gradient", [by_gradient_of_the_loss, by_second_derivatives, by_the_loss])
+@pytest.mark.parametrize("rate", [0.1, 1e-8])
+def test_a_gradient_by_a_sum_that_padding_counts_in_is_not_padded(gradient, rate):
+    algorithm = Algorithm("mine", lambda client, w, *_: Report(client.sgd(w, gradient).delta))
+    assert_alignment_changes_nothing(
+        10, 9, 20, 17, algorithm=algorithm, aligned=False, optimizer=optax.sgd(rate)
+    )
+
+
+def test_a_gradient_of_the_loss_alone_is_padded():
+    algorithm = Algorithm(
+        "mine", lambda client, w, *_: Report(client.sgd(w, lambda p, b: jax.grad(b.loss)(p)).delta)
+    )
+    assert_alignment_changes_nothing(10, 9, 20, 17, algorithm=algorithm)
+
+
+def test_a_state_that_has_the_shapes_of_padded_parameters_is_left_whole():
+    """Such as one of a wider model."""
+    wider = []
+    align = lambda *args, **kwargs: wider.append(align_dense(*args, **kwargs)) or wider[-1]  # noqa: E731
+    plan = fr.Plan(
+        fr.classification(zoo.two_nn(9, 20, 17)),
+        local=fr.LocalTraining(optax.sgd(0.1), batch_size=4),
+        cohort=2,
+    )
+    columns = {"x": jnp.zeros((10, 9)), "y": jnp.zeros(10, jnp.int32)}
+    message_of(plan, 10, columns, align)
+    shapes = jax.eval_shape(wider[0].pad, plan.params_shape)
+
+    def wide(params):
+        return jax.tree.map(lambda leaf: jnp.ones(leaf.shape), shapes)
+
+    def device(client, w, server_state, own):
+        return Report(client.sgd(w).delta, client_state=jax.tree.map(lambda leaf: leaf + 1, own))
+
+    algorithm = Algorithm("mine", device, client_state=wide)
+    assert_alignment_changes_nothing(10, 9, 20, 17, algorithm=algorithm, aligned=False)
+
+
 def test_the_order_of_an_epoch_is_a_fair_permutation():
     from fairyring.learning.batches import PACKED, shuffled
 

@@ -124,6 +124,8 @@ PARAMS = {"b": jax.ShapeDtypeStruct((5,), jnp.float32), "w": jax.ShapeDtypeStruc
 
 
 def pad(tree):
+    if isinstance(tree, list):
+        return [pad(one) for one in tree]
     return {**tree, "w": jnp.pad(tree["w"], ((0, 0), (0, 8)))}
 
 
@@ -180,6 +182,7 @@ def mean_of_all(updates, params=None):
         optax.stateless(lambda g, p=None: jax.tree.map(lambda u: u / jnp.abs(u), g)),
         optax.stateless(lambda g, p=None: jax.tree.map(lambda u: jnp.cumsum(u, axis=-1), g)),
         optax.stateless(lambda g, p=None: jax.tree.map(lambda u: u * u.shape[-1], g)),
+        optax.stateless(lambda g, p=None: jax.tree.map(lambda u: 1e-12 * u * jnp.sum(jnp.exp(u)), g)),
     ],
 )
 def test_optimisers_that_may_not(optimizer):

@@ -26,6 +26,7 @@ from fairyring.rounds.artefacts import ARTEFACTS
 from fairyring.rounds.cohorts import RoundCohort
 from fairyring.rounds.coordinator import Coordinator
 from fairyring.rounds.header import new_header
+from fairyring.rounds.history import head_of_round
 from fairyring.rounds.means import training_means
 from fairyring.rounds.privacy_context import PrivacyContext
 from fairyring.rounds.server_program import ServerProgram
@@ -204,11 +205,12 @@ def test_every_field_of_a_record_is_inside_or_outside_of_the_promise():
 # -- rounds and their records -----------------------------------------------------------------------------------
 
 
-def test_no_round_is_opened_after_one_that_could_not_be_recorded(tmp_path, monkeypatch):
+def coordinated(folder, signers=None):
+    """A coordinator of three rounds, for a caller that computes their totals."""
     given, clients, on = plan("mine"), people([3, 4]), hardware(1, processors=1)
     program = ServerProgram(given, 2, root(0), on.processors[0], on.options)
     columns = given.task.columns_of(clients)
-    run = Coordinator(
+    return Coordinator(
         program,
         given.first_state(jax.random.key(0)),
         clients,
@@ -217,18 +219,69 @@ def test_no_round_is_opened_after_one_that_could_not_be_recorded(tmp_path, monke
             PrivacyContext(given, 2, (3, 4)),
             {},
         ),
-        RunSettings(Timetable(3, 1)),
-        store=RunFolder.create(tmp_path / "run"),
+        RunSettings(Timetable(3, 1, checkpoint_every=1)),
+        store=RunFolder.create(folder),
+        signers=signers,
     )
-    everybody, nobody = np.arange(2), np.zeros(0, np.int64)
 
-    def full(*_):
-        raise OSError("no space left on device")
 
-    with run:
+everybody, nobody = np.arange(2), np.zeros(0, np.int64)
+
+
+def full(*_):
+    raise OSError("no space left on device")
+
+
+class Unsigned:
+    """Signers of whom none is left."""
+
+    def attest(self, head):
+        return ()
+
+
+@pytest.mark.parametrize("place", ["half a line", "the history", "its signatures", "the checkpoint"])
+def test_recording_a_round_again_after_it_failed_halfway_writes_it_once(place, tmp_path, monkeypatch):
+    signers = Unsigned()
+    with coordinated(tmp_path / "run", signers) as run:
+        owner, name = {
+            "half a line": (run.recorder.store, "append_records"),
+            "the history": (run.recorder.history, "_sign"),
+            "its signatures": (signers, "attest"),
+            "the checkpoint": (run.recorder.store, "checkpoint"),
+        }[place]
+
+        def half(records):
+            with open(tmp_path / "run" / "metrics.jsonl", "ab") as file:
+                file.write(records[0].line()[:20])
+            full()
+
+        for number in (1, 2, 3):
+            work = run.open(RoundCohort(number, everybody, everybody))
+            assert work is not None
+            run.accept(work, Total((run.program.sums(),), nobody))
+            before = work.previous
+            with monkeypatch.context() as patch:
+                patch.setattr(owner, name, half if place == "half a line" else full)
+                for _ in range(2):
+                    with pytest.raises(OSError, match="no space"):
+                        run.record()
+            with pytest.raises(RunError, match="is not recorded"):
+                run.open(RoundCohort(number + 1, everybody, everybody))
+            assert run.record().round == number
+            line = (tmp_path / "run" / "metrics.jsonl").read_bytes().splitlines()[-1]
+            assert run.recorder.history.head == head_of_round(before, line, None, run.model())
+            assert run.recorder.history.round == number
+        run.end()
+    kept = (tmp_path / "run" / "metrics.jsonl").read_bytes()
+    assert kept == b"".join(record.line() + b"\n" for record in run.records)
+    assert [record.round for record in RunFolder.open(tmp_path / "run").records()] == [1, 2, 3]
+
+
+def test_no_round_is_opened_after_one_that_could_not_be_recorded(tmp_path, monkeypatch):
+    with coordinated(tmp_path / "run") as run:
         work = run.open(RoundCohort(1, everybody, everybody))
         assert work is not None
-        run.accept(work, Total((program.sums(),), nobody))
+        run.accept(work, Total((run.program.sums(),), nobody))
         with monkeypatch.context() as patch:
             patch.setattr(run.recorder, "add", full)
             with pytest.raises(OSError, match="no space"):

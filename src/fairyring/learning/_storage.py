@@ -48,7 +48,7 @@ def storage_for(
         return Storage.as_given(storage.fn)
     padded = jax.eval_shape(storage.pad, params)
     pad, unpad = _each(storage.pad, params), _each(storage.unpad, padded)
-    if _share(params, padded) >= WORTHWHILE and _keeps_padding(params, pad, local, algorithm, states):
+    if _share(params, padded) >= WORTHWHILE and _keeps_padding(params, pad, unpad, local, algorithm, states):
         return storage._replace(pad=pad, unpad=unpad)
     return Storage.as_given(align(objective, *arguments, pad=False).fn)
 
@@ -76,6 +76,7 @@ def _share(params: Tree, padded: Tree) -> float:
 def _keeps_padding(
     params: Tree,
     pad: Callable[[Tree], Tree],
+    unpad: Callable[[Tree], Tree],
     local: LocalTraining,
     algorithm: Algorithm,
     states: tuple[Tree, Tree],
@@ -87,8 +88,11 @@ def _keeps_padding(
     def round(received: Tree, server_state: Tree, client_state: Tree, *gradients: Tree) -> Tree:
         return algorithm.device(RehearsalClient(optimizer, gradients), received, server_state, client_state)
 
+    arguments = (params, *map(_shapes, states), *[params] * STEPS)
     try:
-        return keeps_padding(round, (params, *map(_shapes, states), *[params] * STEPS), pad)
+        # What has the shapes of padded parameters as it is would be cut.
+        kept = arguments, jax.eval_shape(round, *arguments)
+        return jax.eval_shape(unpad, kept) == kept and keeps_padding(round, arguments, pad)
     except PlanError:  # the device half reads columns, and nothing is known of them here
         return False
 

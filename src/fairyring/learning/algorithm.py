@@ -69,9 +69,9 @@ class Trained(NamedTuple):
 class Client(Protocol):
     """What a device half may do with its client's examples.
 
-    A round's loss and metrics are those of the first pass: along the steps of the first `sgd`, or over the examples of the first
-    `mean` or `total`. Each batch counts at the first parameters at which its gradient or loss is taken, outside of the algorithm's
-    own loops and transformations. Where the first pass takes none, and where there is no pass, loss and metrics are 0.
+    A round's loss and metrics are those of the first pass that takes a gradient or a loss: along the steps of an `sgd`, or over the
+    examples of a `mean` or `total`. Each batch counts at the first parameters at which one is taken, outside of the algorithm's own
+    loops and transformations; a pass inside one does not count. Without any such pass, loss and metrics are 0.
 
     Each call draws its own randomness. A call inside a loop draws the same in every iteration.
     """

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
+from jax.extend.core import get_opaque_trace_state
 
 from fairyring.aggregation.contract import BoundStage
 from fairyring.core.errors import PlanError
@@ -81,6 +82,7 @@ class TrainingClient:
         self._totals, self._key = totals, key
         self._calls = 0
         self._first_pass: FirstPass | None = None
+        self._trace = get_opaque_trace_state()
 
     def sgd(
         self,
@@ -119,17 +121,23 @@ class TrainingClient:
         if self._noisy is not None:
             if epochs is not None or steps is not None or self._calls > 1:
                 raise _refusal("another number of epochs or steps, or a second call of sgd")
+            if not self._is_outside_loops:  # traced once, it would run many times with the same noise
+                raise _refusal("sgd in a loop, or under another transformation")
             progress = self._run_noisy(training, progress, self._noisy, shuffle_key, model_key)
-            weight = jnp.float32(1)  # the number of examples stays with the client
+            self._note_first_pass(
+                progress.totals, jnp.float32(1)
+            )  # the number of examples stays with the client
         else:
-            progress, weight = self._run(training, progress, epochs, steps, shuffle_key, model_key)
-        self._note_first_pass(progress.totals, weight)
+            progress, weight, measured = self._run(training, progress, epochs, steps, shuffle_key, model_key)
+            if measured:
+                self._note_first_pass(progress.totals, weight)
         count = progress.steps.astype(jnp.float32)
+        taken = count if epochs is None and steps is None else jnp.maximum(count, 1)  # perhaps none
         return Trained(
             progress.params,
             jax.tree.map(jnp.subtract, progress.params, start),
             count,
-            jax.tree.map(lambda g: g / count, progress.gradient) if mean_gradient else None,
+            jax.tree.map(lambda g: g / taken, progress.gradient) if mean_gradient else None,
         )
 
     def mean(self, f: Callable[[Batch], Tree]) -> Tree:
@@ -151,10 +159,14 @@ class TrainingClient:
         if self._noisy is not None:
             raise _refusal("means or sums over examples without noise")
         model_key = self._keys()[1]
+        measured = False
 
         def of_batch(places: jax.Array, mask: jax.Array | None) -> tuple[Tree, jax.Array]:
+            nonlocal measured
             batch = self._batch(places, mask, jax.random.fold_in(model_key, places[0]))
-            return f(batch), batch.totals
+            value = f(batch)
+            measured = batch.measured
+            return value, batch.totals
 
         rows = self._examples.batch_size
         shapes = jax.eval_shape(of_batch, jnp.zeros(rows, jnp.int32), jnp.zeros(rows))
@@ -162,21 +174,32 @@ class TrainingClient:
         total, totals = self._examples.once(
             zeros, lambda carry, places, mask: jax.tree.map(jnp.add, carry, of_batch(places, mask))
         )
-        self._note_first_pass(totals, totals[-1])
+        if measured:
+            self._note_first_pass(totals, self._weight)
         return total
 
     @property
     def first_pass(self) -> FirstPass:
-        """What the round records of the first pass. Without any pass, all means are 0."""
-        if self._first_pass is None:
-            places = jnp.arange(self._examples.workload.longest)
-            weights = _weights(self._examples.rows(places), len(places))
-            weight = jnp.sum(jnp.where(places < self._examples.size, weights, 0.0))
-            self._note_first_pass(
-                jnp.zeros(self._totals), jnp.float32(1) if self._noisy is not None else weight
-            )
-        assert self._first_pass is not None
-        return self._first_pass
+        """What the round records of the first pass that took a gradient or a loss. Without any, all means are 0."""
+        if self._first_pass is not None:
+            return self._first_pass
+        weight = jnp.float32(1) if self._noisy is not None else self._weight
+        return FirstPass(jnp.zeros(self._totals // 2), weight)
+
+    @property
+    def _weight(self) -> jax.Array:
+        """The weight of the client's examples, as the plan's own training counts them."""
+        size = self._examples.size
+        if self._local.steps is not None:
+            return size.astype(jnp.float32)
+        places = jnp.arange(self._examples.workload.longest)
+        weights = _weights(self._examples.rows(places), len(places))
+        return jnp.sum(jnp.where(places < size, weights, 0.0))
+
+    @property
+    def _is_outside_loops(self) -> bool:
+        """Whether this is traced as the device half itself is, in no loop or transformation of the algorithm's own."""
+        return get_opaque_trace_state() == self._trace
 
     def _keys(self) -> tuple[jax.Array, jax.Array]:
         """The keys of a call: for the order of the examples, and for the model."""
@@ -187,7 +210,7 @@ class TrainingClient:
         return jax.random.fold_in(key, int(Purpose.SHUFFLE)), jax.random.fold_in(key, int(Purpose.MODEL))
 
     def _note_first_pass(self, totals: jax.Array, weight: jax.Array) -> None:
-        if self._first_pass is None:
+        if self._first_pass is None and self._is_outside_loops:
             self._first_pass = FirstPass(totals[:-1:2] / jnp.maximum(totals[1::2], TINY), weight)
 
     def _batch(self, places: jax.Array, mask: jax.Array | None, key: jax.Array) -> "_Batch":
@@ -201,24 +224,29 @@ class TrainingClient:
         steps: int | jax.Array | None,
         shuffle_key: jax.Array,
         model_key: jax.Array,
-    ) -> tuple["_Progress", jax.Array]:
-        """Train, by the plan's epochs or steps unless others are given. Also returns the weight of the examples."""
+    ) -> tuple["_Progress", jax.Array, bool]:
+        """Train, by the plan's epochs or steps unless others are given. Also returns the weight of the examples, and whether
+        their loss was measured."""
         local, examples, workload = self._local, self._examples, self._examples.workload
+        measured = False
 
         def order(number: int | jax.Array) -> jax.Array:
             return examples.order(jax.random.fold_in(shuffle_key, number) if local.shuffle else None)
 
         def body(progress: _Progress, places: jax.Array, mask: jax.Array | None) -> _Progress:
-            return training.step(
-                progress, self._batch(places, mask, jax.random.fold_in(model_key, progress.steps))
-            )
+            nonlocal measured
+            batch = self._batch(places, mask, jax.random.fold_in(model_key, progress.steps))
+            progress = training.step(progress, batch)
+            measured = batch.measured
+            return progress
 
         as_planned = epochs is None and steps is None
         if as_planned:
             epochs, steps = local.epochs, local.steps
         if steps is not None:
             unroll = workload.unroll if as_planned else 1
-            return examples.steps(order(0), steps, progress, body, unroll), examples.size.astype(jnp.float32)
+            progress = examples.steps(order(0), steps, progress, body, unroll)
+            return progress, self._weight, measured
         unroll, even = (workload.unroll, workload.even) if local.steps is None else (1, True)
 
         def epoch(number: jax.Array, progress: _Progress) -> _Progress:
@@ -229,7 +257,8 @@ class TrainingClient:
             progress = epoch(jnp.int32(0), progress)
         else:
             progress = lax.fori_loop(0, epochs, epoch, progress)
-        return progress, progress.totals[-1] / epochs
+        weight = progress.totals[-1] / epochs if as_planned else self._weight  # perhaps of no epoch
+        return progress, weight, measured
 
     def _run_noisy(
         self,
@@ -342,6 +371,11 @@ class _Batch:
             return self._noted
         weight = jnp.sum(_weights(self._columns, self._rows) * self.mask)
         return jnp.zeros(self._client._totals).at[-1].set(weight)
+
+    @property
+    def measured(self) -> bool:
+        """Whether `totals` hold the loss and the metrics."""
+        return self._noted is not None
 
     @property
     def first_gradient(self) -> Tree:

@@ -105,7 +105,9 @@ def of_examples(plan: "Plan", columns: Columns) -> dict[str, str]:
             jax.eval_shape(state, params)
             for state in (plan.algorithm.server_state, plan.algorithm.client_state)
         )
-        digests["algorithm"] = digest_of(partial(_halves, plan.algorithm), params, params, *states, batch)
+        digests["algorithm"] = digest_of(
+            partial(_halves, plan.algorithm), params, (params, params), *states, batch
+        )
     return digests
 
 
@@ -144,34 +146,48 @@ def of_algorithm(plan: "Plan") -> str:
     update = layout.treedef.unflatten([jax.ShapeDtypeStruct(slot.shape, slot.dtype) for slot in layout.slots])
 
     def every_function(
-        received: Tree, gradient: Tree, server_state: Tree, client_state: Tree, update: Tree, number: Any
+        received: Tree,
+        known: tuple[Tree, Tree],
+        server_state: Tree,
+        client_state: Tree,
+        update: Tree,
+        auxiliary: tuple[Any, ...],
+        fraction: Any,
     ) -> Tree:
-        combined = Combined(update, (number,) * len(algorithm.auxiliary))
+        combined = Combined(update, auxiliary)
         halves = ()
         if algorithm.update is None:  # otherwise the halves read examples: see `of_examples`
-            halves = _halves(algorithm, received, gradient, server_state, client_state)
+            halves = _halves(algorithm, received, known, server_state, client_state)
         return (
             algorithm.server_state(received),
             algorithm.client_state(received),
             *halves,
-            algorithm.server(combined, server_state, Facts(number)),
+            algorithm.server(combined, server_state, Facts(fraction)),
         )
 
-    return digest_of(every_function, params, params, server_state, client_state, update, _floats())
+    auxiliary = (_floats(),) * len(algorithm.auxiliary)
+    program = digest_of(
+        every_function, params, (params, params), server_state, client_state, update, auxiliary, _floats()
+    )
+    if not auxiliary:
+        return program
+    # No program holds the bounds, which stages clip and round by.
+    bounds = [float(one.bound) for one in algorithm.auxiliary]
+    return hashlib.sha256(f"{program} {bounds}".encode()).hexdigest()
 
 
 def _halves(
     algorithm: Algorithm,
     received: Tree,
-    gradient: Tree,
+    known: tuple[Tree, Tree],
     server_state: Tree,
     client_state: Tree,
     columns: Mapping[str, jax.Array] | None = None,
 ) -> tuple[Tree, Tree]:
-    """What an algorithm's device half and its personal model come to, for one step with a given gradient."""
-    client = RehearsalClient(optax.sgd(1.0), [gradient], columns)
-    arguments = client, received, server_state, client_state
-    return algorithm.device(*arguments), algorithm.personal(*arguments)
+    """An algorithm's device half and the personal model, of two steps: at the first one the parameters are those received."""
+    client = RehearsalClient(optax.sgd(1.0), known, columns)
+    given = client, received, server_state, client_state
+    return algorithm.device(*given), algorithm.personal(*given)
 
 
 def _floats(*shape: int) -> Any:  # typed as Any, because a shape stands for an array

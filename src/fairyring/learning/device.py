@@ -12,10 +12,11 @@ import jax.numpy as jnp
 from jax import lax
 
 from fairyring.aggregation.contract import BoundStage, Message
+from fairyring.core.errors import PlanError
 from fairyring.core.keys import Purpose
 from fairyring.core.vector import Layout
 from fairyring.learning._storage import Align, storage_for
-from fairyring.learning.algorithm import Algorithm
+from fairyring.learning.algorithm import Algorithm, Report
 from fairyring.learning.batches import Columns, Examples
 from fairyring.learning.client import TINY, NoisySteps, Objective, TrainingClient
 from fairyring.learning.example_steps import Drawn
@@ -141,6 +142,12 @@ def device_half(
         report = algorithm.device(client, *map(storage.pad, (broadcast.params, *states)))
         reported = _apart(storage, size, lambda: storage.unpad(report.update))
         new_state = storage.unpad(report.client_state)
+        _check(
+            algorithm,
+            report._replace(update=reported, client_state=new_state),
+            broadcast.params,
+            client_state,
+        )
         layout = Layout.of(reported)
         vector = _apart(storage, size, lambda: layout.flatten(reported))
         means, weight = client.first_pass
@@ -160,6 +167,7 @@ def device_half(
         )
         if not noise_covers_divisor:
             message = or_else(message, jax.tree.map(jnp.zeros_like, message))
+        new_state = jax.tree.map(lambda n, o: n.astype(o.dtype), new_state, client_state)
         return Outcome(message, or_else(new_state, client_state), finite)
 
     return update
@@ -200,6 +208,47 @@ def personal_half(
         return algorithm.personal(client, broadcast.params, broadcast.server_state, client_state)
 
     return personal
+
+
+def _check(algorithm: Algorithm, report: Report, params: Tree, client_state: Tree) -> None:
+    """Raise `PlanError` unless a report holds what its algorithm says: else numbers would be read as others."""
+
+    # As text: a scalar's shape is an empty tuple, and so may a whole state be.
+    def shapes(tree: Tree) -> Tree:
+        return jax.tree.map(lambda leaf: f"{jnp.shape(leaf)}", tree)
+
+    def forms(tree: Tree) -> Tree:
+        # Floats may be longer: a gradient divided by a float32 is one, whatever the parameters are.
+        dtypes = (jnp.result_type(leaf) for leaf in jax.tree.leaves(tree))
+        kinds = ["float" if jnp.issubdtype(dtype, jnp.floating) else f"{dtype}" for dtype in dtypes]
+        return jax.tree.map(
+            lambda shape, kind: kind + shape, shapes(tree), jax.tree.structure(tree).unflatten(kinds)
+        )
+
+    pairs = [
+        (
+            "client_state",
+            forms(report.client_state),
+            forms(client_state),
+            "Return it, with the shapes it began with.",
+        ),
+        (
+            "auxiliary",
+            len(report.auxiliary),
+            len(algorithm.auxiliary),
+            "Give one for each of Algorithm(auxiliary=).",
+        ),
+    ]
+    if algorithm.update is not None:
+        declared = shapes(jax.eval_shape(algorithm.update, params))
+        pairs.append(
+            ("update", shapes(report.update), declared, "Give Algorithm(update=) the shapes of the update.")
+        )
+    for name, given, expected, do in pairs:
+        if given != expected:
+            raise PlanError(
+                f"algorithm {algorithm.name}, {name} of a report", given=given, expected=f"{expected}", do=do
+            )
 
 
 def _apart(storage: Storage, size: jax.Array, make: Callable[[], Tree]) -> Tree:

@@ -1,4 +1,4 @@
-"""An algorithm's device half without examples: as a function of the gradients that its batches would give.
+"""An algorithm's device half without examples: on batches whose losses are known functions of the parameters.
 
 This gives whatever does not depend on examples: the shape of an update, whether padding stays zero, the digest of an algorithm.
 """
@@ -17,21 +17,24 @@ Tree = Any
 
 
 class RehearsalClient:
-    """A client whose batches have given gradients. It implements `fairyring.learning.algorithm.Client`.
+    """A client whose batches have the loss `1 + sum((params + known)^2) / 2`, and so the gradient `params + known`.
+
+    It depends on the parameters, so that an algorithm that takes a gradient elsewhere, or a gradient of a gradient, has another
+    program here too.
 
     Args:
-        optimizer: the optimiser of local training.
-        gradients: the gradients of its batches, one per step, at least one: pytrees like the parameters.
-        columns: the columns of every batch, `[rows, ...]`; None if they are unknown.
+        optimizer: of local training.
+        known: of its batches, one a step, like the parameters; at least one.
+        columns: of each batch; None if nothing is known of them.
     """
 
     def __init__(
         self,
         optimizer: optax.GradientTransformation,
-        gradients: Sequence[Tree],
+        known: Sequence[Tree],
         columns: Mapping[str, jax.Array] | None = None,
     ) -> None:
-        self._optimizer, self._batches = optimizer, [_Batch(gradient, columns) for gradient in gradients]
+        self._optimizer, self._known, self._columns = optimizer, known, columns
 
     def sgd(
         self,
@@ -43,45 +46,62 @@ class RehearsalClient:
         steps: int | jax.Array | None = None,
         mean_gradient: bool = False,
     ) -> Trained:
-        """See `fairyring.learning.algorithm.Client`. It takes one step for each of the gradients, whatever `epochs` and `steps`."""
+        """See `fairyring.learning.algorithm.Client`: a step for each of the batches.
+
+        Given `epochs` or `steps`, there are as many all the same; a factor of each step and of their number stands for them.
+        """
         optimizer = optimizer or self._optimizer
+        factor = None if epochs is None else 1 + epochs
+        if steps is not None:
+            factor = -1 - steps
         params, state = start, optimizer.init(start)
         total = jax.tree.map(jnp.zeros_like, start)
-        for batch in self._batches:
+        for known in self._known:
+            batch = _Batch(known, self._columns)
             plain = batch.gradient(params)
             direction = plain if gradient is None else gradient(params, batch)
-            updates, state = optimizer.update(direction, state, params)
-            params = jax.tree.map(lambda w, u: w + u.astype(w.dtype), params, updates)
+            if factor is not None:
+                direction = jax.tree.map(lambda g: (g * factor).astype(g.dtype), direction)
+            moves, state = optimizer.update(direction, state, params)
+            params = jax.tree.map(lambda w, m: w + m.astype(w.dtype), params, moves)
             total = jax.tree.map(jnp.add, total, plain)
-        count = jnp.float32(len(self._batches))
+        # Of traced operations: no program may hold it as a constant, as if it were known.
+        count = jnp.zeros(()) + len(self._known)
+        if factor is not None:
+            count = count * factor
         mean = jax.tree.map(lambda g: g / count, total) if mean_gradient else None
         return Trained(params, jax.tree.map(jnp.subtract, params, start), count, mean)
 
     def mean(self, f: Callable[[Batch], Tree]) -> Tree:
-        """See `fairyring.learning.algorithm.Client`: the mean over one batch."""
-        return f(self._batches[0])
+        """See `fairyring.learning.algorithm.Client`."""
+        count = jnp.float32(len(self._known) * _rows(self._columns))
+        total = self.total(lambda batch: jax.tree.map(lambda leaf: leaf * jnp.sum(batch.mask), f(batch)))
+        return jax.tree.map(lambda leaf: leaf / count, total)
 
     def total(self, f: Callable[[Batch], Tree]) -> Tree:
-        """See `fairyring.learning.algorithm.Client`: the sum over one batch."""
-        return f(self._batches[0])
+        """See `fairyring.learning.algorithm.Client`."""
+        first, *others = (f(_Batch(known, self._columns)) for known in self._known)
+        return jax.tree.map(lambda *leaves: sum(leaves[1:], leaves[0]), first, *others)
 
 
 class _Batch:
-    """A batch whose gradient and loss do not depend on the parameters."""
+    """A batch of a known loss."""
 
-    def __init__(self, gradient: Tree, columns: Mapping[str, jax.Array] | None) -> None:
-        self._gradient, self._columns = gradient, columns
+    def __init__(self, known: Tree, columns: Mapping[str, jax.Array] | None) -> None:
+        self._known, self._columns = known, columns
 
     @property
     def mask(self) -> jax.Array:
-        rows = 1 if self._columns is None else len(next(iter(self._columns.values())))
-        return jnp.ones(rows, jnp.float32)
+        return jnp.ones(_rows(self._columns), jnp.float32)
 
     def gradient(self, params: Tree) -> Tree:
-        return self._gradient
+        return jax.tree.map(lambda p, k: p + k, params, self._known)
 
     def loss(self, params: Tree) -> jax.Array:
-        return jnp.float32(1)
+        squares = jax.tree.map(
+            lambda p, k: jnp.sum(jnp.square((p + k).astype(jnp.float32))), params, self._known
+        )
+        return jnp.float32(1) + 0.5 * sum(jax.tree.leaves(squares), jnp.float32(0))
 
     def __getitem__(self, name: str) -> jax.Array:
         if self._columns is not None:
@@ -92,3 +112,7 @@ class _Batch:
             expected="the shapes of the update, which cannot be found without examples",
             do="Give Algorithm(update=lambda params: ...): a pytree with the shapes and dtypes of the update.",
         )
+
+
+def _rows(columns: Mapping[str, jax.Array] | None) -> int:
+    return 1 if columns is None else len(next(iter(columns.values())))

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from fairyring.aggregation.contract import BoundStage, Message
+from fairyring.core.errors import PlanError
 from fairyring.core.vector import Layout
 from fairyring.learning.algorithm import Algorithm, Combined, Facts
 
@@ -68,6 +69,7 @@ def server_half(
         fraction = reported.astype(jnp.float32) / clients if rate is None else jnp.float32(rate)
         combined = Combined(update.unflatten(mean.vector), auxiliary)
         delta, algorithm_state = algorithm.server(combined, state.algorithm, Facts(fraction))
+        _check(algorithm, delta, algorithm_state, state)
         gradient = jax.tree.map(jnp.negative, delta)
         updates, optimizer = server.update(gradient, state.optimizer, state.params)
         params = jax.tree.map(lambda w, u: w + u.astype(w.dtype), state.params, updates)
@@ -77,3 +79,20 @@ def server_half(
         return advanced, mean.auxiliary[:split], mean.vector
 
     return advance
+
+
+def _check(algorithm: Algorithm, delta: Tree, own: Tree, state: ServerState) -> None:
+    """Raise `PlanError` unless a server half gives what a round goes on with: other shapes might only be broadcast."""
+    for name, given, expected in (
+        ("delta", delta, state.params),
+        ("server_state", own, state.algorithm),
+    ):
+        # As text: a scalar's shape is an empty tuple, and so may a whole state be.
+        found, needed = (jax.tree.map(lambda leaf: f"{jnp.shape(leaf)}", tree) for tree in (given, expected))
+        if found != needed:
+            raise PlanError(
+                f"algorithm {algorithm.name}, {name} of its server half",
+                given=f"{found}",
+                expected=f"{needed}",
+                do="Return (delta, server_state): a delta like the parameters, and the state as it began.",
+            )

@@ -249,20 +249,25 @@ class Coordinator:
         return self.timetable.evaluates(self.round)
 
     def record(self, test: Means | None = None) -> RoundRecord:
-        """Record the round that was accepted, with means of loss and metrics on held-out data; returns its record."""
+        """Record the round that was accepted, with means of loss and metrics on held-out data; returns its record.
+
+        It may be called again where it failed halfway: a round is recorded once, as it was when that succeeded.
+        """
         record = self._pending
         assert record is not None, "a round that was accepted"
-        if self.evaluates and self.spending is not None:
-            record = msgspec.structs.replace(record, **self._spent())
-        if test is not None:
-            record = msgspec.structs.replace(record, test=test)
-        self.recorder.add(record, self.model)
-        self.records.append(record)
-        self._pending = None  # only now may the next be opened
+        if not self.records or self.records[-1].round < self.round:
+            if self.evaluates and self.spending is not None:
+                record = msgspec.structs.replace(record, **self._spent())
+            if test is not None:
+                record = msgspec.structs.replace(record, test=test)
+            self.recorder.add(record, self.model)
+            self.records.append(record)
+            self._stopped = self._stopped or (test is not None and self.timetable.stops(self.records))
+        record = self.records[-1]
         if self.timetable.saves(self.round, self.now() - (self._saved or 0.0)):
             self._checkpoint()
             self._saved = self.now()
-        self._stopped = self._stopped or (test is not None and self.timetable.stops(self.records))
+        self._pending = None  # only now may the next be opened
         return record
 
     # -- the end --------------------------------------------------------------------------------------------

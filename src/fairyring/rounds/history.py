@@ -248,10 +248,10 @@ class History:
             transcript: of its secure sum, as it is kept; None where there was no sum.
             model: digest of the model after it.
         """
-        self.round += 1
-        self.head = head_of_round(self.before(model), record.line(), transcript, model)
-        self._announced = self.head
-        self._sign(model, self.signers.attest(self.head))
+        head = head_of_round(self.before(model), record.line(), transcript, model)
+        self._sign(self.round + 1, head, model, self.signers.attest(head))
+        # Only now, so that it may be added again where that failed.
+        self.round, self.head, self._announced = self.round + 1, head, head
 
     def end(self) -> None:
         """Seal the run, once everything that is written at its end has been written."""
@@ -284,11 +284,13 @@ class History:
         if not self.round:
             signed.unlink(missing_ok=True)
         elif not signed.is_file() or read_as(Signed, signed).round != self.round:
-            self._sign(model, ())  # the devices that could sign it are gone, and so are their signatures
+            self._sign(
+                self.round, self.head, model, ()
+            )  # the devices that could sign it are gone, and so are their signatures
         return head_of_part(self.head, part)
 
-    def _sign(self, model: bytes, signatures: Signatures) -> None:
-        signed = Signed(self.round, self.head, model, signatures)
+    def _sign(self, round: int, head: bytes, model: bytes, signatures: Signatures) -> None:
+        signed = Signed(round, head, model, signatures)
         self.folder.write_bytes(SIGNED, msgspec.msgpack.encode(signed))
 
 

@@ -75,6 +75,7 @@ class Recorder:
         self.history: History | None = None
         self._transcripts: Transcripts | None = None
         self._transcript: bytes | None = None  # of the last round's secure sum
+        self._adding: int | None = None  # the round whose record was last begun to be added
         self._lock = store.hold()
 
     def begin(self, first: ServerState, clients: int, summary: Mapping[str, Any]) -> Restored:
@@ -161,7 +162,13 @@ class Recorder:
             self._transcript = self._transcripts.keep(round, summed)
 
     def add(self, record: RoundRecord, model: Callable[[], bytes]) -> None:
-        """Add the record of a round that is over; `model` gives the digest of the model after it."""
+        """Add the record of a round that is over; `model` gives the digest of the model after it.
+
+        It may be called again for a round where it failed halfway.
+        """
+        if self._adding == record.round:
+            self.store.cut_records(record.round - 1)
+        self._adding = record.round
         self.store.append_records([record])
         if self.history is not None:
             self.history.add(record, self._transcript, model())
