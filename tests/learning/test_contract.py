@@ -267,8 +267,8 @@ def test_where_noise_protects_examples_nothing_else_is_told(device):
         fr.simulate(plan(algorithm=algorithm(device, update=lambda params: params)), people(SIZES), rounds=1)
 
 
-@pytest.mark.parametrize("given", [{"epochs": 0}, {"epochs": -1}, {"steps": -1}])
-def test_too_few_epochs_or_steps_are_refused(given):
+@pytest.mark.parametrize("given", [{"epochs": 1.5}, {"epochs": -1}, {"steps": -1}])
+def test_no_number_of_epochs_or_steps_is_refused(given):
     with pytest.raises(
         PlanError, match=rf"client\.sgd {next(iter(given))}: given {next(iter(given.values()))}"
     ):

@@ -94,7 +94,7 @@ class Client(Protocol):
                 `batch.gradient(params)`. It is the only hook: a proximal term, a control variate and a meta-gradient are all
                 gradients.
             optimizer: replaces the plan's optimiser; its numbers may be traced.
-            epochs: replaces the plan's number of passes; at least 1, and may be traced.
+            epochs: replaces the plan's number of passes; at least 0, and may be traced.
             steps: replaces the plan's number of steps; at least 0, and may be traced. Batches wrap around.
             mean_gradient: also return the mean gradient, at the cost of one more pass over memory per step. It needs at least one
                 step, and a `gradient` that calls `batch.gradient` itself, outside of loops and transformations.

@@ -97,7 +97,7 @@ class TrainingClient:
         """See `fairyring.learning.algorithm.Client`.
 
         Raises:
-            PlanError: both `epochs` and `steps` are given, or one that is too small; or, where noise protects examples, either is given, or this is the
+            PlanError: both `epochs` and `steps` are given, or one that is no whole number of at least 0; or, where noise protects examples, either is given, or this is the
                 second call. `Client` says what else a gradient function is refused.
         """
         if epochs is not None and steps is not None:
@@ -107,13 +107,13 @@ class TrainingClient:
                 expected="one of the two, or neither",
                 do="Leave one of them out.",
             )
-        for name, value, least in (("epochs", epochs, 1), ("steps", steps, 0)):
-            if isinstance(value, int) and value < least:
+        for name, value in (("epochs", epochs), ("steps", steps)):
+            if isinstance(value, float) or (isinstance(value, int) and value < 0):
                 raise PlanError(
                     f"client.sgd {name}",
                     given=value,
-                    expected=f"a whole number >= {least}",
-                    do=f"Set {name}={least} or more.",
+                    expected="a whole number >= 0",
+                    do=f"Set {name}=0 or more.",
                 )
         training = _Training(optimizer or self._optimizer, gradient or _plain_gradient, mean_gradient)
         progress = training.begin(start, self._totals)
