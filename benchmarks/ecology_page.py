@@ -35,7 +35,7 @@ WANTED = 20.0
 def crowd() -> Scene:
     """2,000 bacteria that stay so many."""
     sys.path.insert(0, str(Path(__file__).parents[1]))
-    fake = import_module("tests.ecology.fake_scene")
+    fake = import_module("tests.ecology.watch.fake_scene")
     return fake.FakeScene(fake.FakeSettings(founders=2000), steady=True)
 
 

@@ -29,11 +29,11 @@ class ServerProgram:
         plan: whose server half it is.
         clients: how many clients the population has.
         root: key of the run.
-        device: on which it runs.
+        processor: on which it runs.
         options: of the compiler.
 
     Attributes:
-        root: the run's key, on the device.
+        root: the run's key, on the processor.
         compiled: the programs so far, by name and by the number of parts they add up.
     """
 
@@ -53,7 +53,7 @@ class ServerProgram:
         self.compiled: dict[tuple[str, int], Program] = {}
 
     def placed(self, state: ServerState) -> ServerState:
-        """`state`, on the server's device."""
+        """`state`, on the server's processor."""
         return jax.device_put(state, self.processor)
 
     def with_root(self, root: jax.Array) -> "ServerProgram":
@@ -63,7 +63,7 @@ class ServerProgram:
         return other
 
     def sums(self, vector: np.ndarray | None = None, count: int = 0) -> Sums:
-        """A masked sum of `count` clients on the server's device; without `vector`, the sum of nobody."""
+        """A masked sum of `count` clients on the server's processor; without `vector`, the sum of nobody."""
         message = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), self.plan.message_shape)
         message = message if vector is None else message._replace(vector=vector)
         return jax.device_put(Sums(message, np.int32(count)), self.processor)
