@@ -81,6 +81,8 @@ class TrainingClient:
         self._objective, self._gradient_of = objective, jax.grad(objective, has_aux=True)
         self._totals, self._key = totals, key
         self._calls = 0
+        self._ends: dict[int, tuple[jax.Array, jax.Array]] = {}
+        self._deltas: list[Tree] = []
         self._first_pass: FirstPass | None = None
         self._trace = get_opaque_trace_state()
 
@@ -133,9 +135,13 @@ class TrainingClient:
                 self._note_first_pass(progress.totals, weight)
         count = progress.steps.astype(jnp.float32)
         taken = count if epochs is None and steps is None else jnp.maximum(count, 1)  # perhaps none
+        delta = jax.tree.map(jnp.subtract, progress.params, start)
+        ends = zip(jax.tree.leaves(progress.params), jax.tree.leaves(start), strict=True)
+        self._ends |= dict(zip(map(id, jax.tree.leaves(delta)), ends, strict=True))
+        self._deltas.append(delta)  # kept, so that no other leaf gets its identity
         return Trained(
             progress.params,
-            jax.tree.map(jnp.subtract, progress.params, start),
+            delta,
             count,
             jax.tree.map(lambda g: g / taken, progress.gradient) if mean_gradient else None,
         )
@@ -200,6 +206,18 @@ class TrainingClient:
     def _is_outside_loops(self) -> bool:
         """Whether this is traced as the device half itself is, in no loop or transformation of the algorithm's own."""
         return get_opaque_trace_state() == self._trace
+
+    def subtracted(self, update: Tree) -> Tree:
+        """An update, in which deltas of `sgd` are subtracted here: where this is traced, with what comes next.
+
+        Where they were first written down, nothing reads them then, and a pass over all parameters is saved.
+        """
+
+        def again(leaf: jax.Array) -> jax.Array:
+            end, start = self._ends.get(id(leaf), (None, None))
+            return leaf if end is None else jnp.subtract(end, start)
+
+        return jax.tree.map(again, update)
 
     def _keys(self) -> tuple[jax.Array, jax.Array]:
         """The keys of a call: for the order of the examples, and for the model."""

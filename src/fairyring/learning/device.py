@@ -140,7 +140,7 @@ def device_half(
         client = TrainingClient(local, examples, storage.fn, totals, optimizer, client_key, noisy)
         # The algorithm works on padded parameters. Once the padding is removed, its report is the same as without it.
         report = algorithm.device(client, *map(storage.pad, (broadcast.params, *states)))
-        reported = _apart(storage, size, lambda: storage.unpad(report.update))
+        reported = _apart(storage, size, lambda: storage.unpad(client.subtracted(report.update)))
         new_state = storage.unpad(report.client_state)
         _check(
             algorithm,
