@@ -214,8 +214,8 @@ class TrainingClient:
         """
 
         def again(leaf: jax.Array) -> jax.Array:
-            end, start = self._ends.get(id(leaf), (None, None))
-            return leaf if end is None else jnp.subtract(end, start)
+            ends = self._ends.get(id(leaf))
+            return leaf if ends is None else jnp.subtract(*ends)
 
         return jax.tree.map(again, update)
 
