@@ -49,6 +49,7 @@ def pytest_configure(config: pytest.Config) -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", programs.WORTH_KEEPING)
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = str(programs.WORTH_KEEPING)
+    os.environ["FAIRYRING_PROGRAMS"] = "none"  # and not in the folder of whoever runs the tests
     here = str(Path(programs.__file__).parent)
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))
 

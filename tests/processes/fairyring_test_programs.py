@@ -37,7 +37,8 @@ FORGOTTEN = 3 * 86_400  # seconds after which a program that nobody asked for is
 def as_users() -> dict[str, str]:
     """The environment of a process that compiles as users' do, and keeps nothing."""
     ours = (COMPILER, "JAX_COMPILATION_CACHE_DIR", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS")
-    return {name: value for name, value in os.environ.items() if name not in ours}
+    kept = {name: value for name, value in os.environ.items() if name not in ours}
+    return kept | {"FAIRYRING_PROGRAMS": "none"}
 
 
 def processor() -> str:
@@ -73,10 +74,12 @@ def crowded() -> bool:
 
 
 def unload() -> None:
-    """Let go of all programs that this process holds: JAX's, and the worlds' that the package itself keeps."""
+    """Let go of all programs that this process holds: JAX's, and those that the package itself keeps."""
     import jax
 
     jax.clear_caches()
+    if held := sys.modules.get("fairyring.core.compiled"):
+        held.forget()
     if running := sys.modules.get("fairyring.ecology.history.running"):
         running.compiled.cache_clear()
     gc.collect()
@@ -95,6 +98,8 @@ def kept_in(folder: str | None) -> Iterator[None]:
         jax.config.update("jax_compilation_cache_dir", folder)
         compilation_cache.reset_cache()
         jax.clear_caches()
+        if held := sys.modules.get("fairyring.core.compiled"):
+            held.forget()
 
     before: Any = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]
     keep(folder)

@@ -1,29 +1,37 @@
 """Programs that are compiled once and run on several processors independently."""
 
 from collections.abc import Callable, Mapping
-from contextlib import suppress
-from typing import Any
+from functools import lru_cache
+from itertools import accumulate, pairwise
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
-from jax.experimental.serialize_executable import deserialize_and_load, serialize
+from jax.extend import core
+
+from fairyring.core.compiled import Compiled, compiled
+from fairyring.core.numbers import lift, literal_numbers
 
 Tree = Any
+Kept = TypeVar("Kept")
 Processor = Any  # a jax.Device; type checkers take that name for a variable
 
 
 class Program:
     """A function that is compiled for the first processor that runs it, and loaded on the others.
 
+    It is compiled for the shapes that it is called with, and again when they change. Its numbers (see `fairyring.core.numbers`)
+    are arguments of what is compiled. So a program that differs from one before in its numbers only, or not at all, is not compiled
+    again: see `fairyring.core.compiled`.
+
     Args:
-        function: of arrays, which have the same shapes in every call.
+        function: of arrays.
         processors: all of the same kind.
         options: of the compiler.
         donate: positions of the arguments whose memory the results may use.
 
     Attributes:
-        compilations: how often it was compiled.
-        loaded: the compiled program by the place of its processor.
+        loaded: by the place of its processor, the compiled program for each of the shapes it was called with.
     """
 
     def __init__(
@@ -34,10 +42,10 @@ class Program:
         options: Mapping[str, str | int] | None = None,
         donate: tuple[int, ...] = (),
     ) -> None:
-        self.processors, self.compilations = processors, 0
-        self._jitted = jax.jit(function, donate_argnums=donate, compiler_options=dict(options or {}))
-        self.loaded: dict[int, Callable[..., Tree]] = {}
-        self._packed: tuple[Any, ...] | None = None
+        self.processors = processors
+        self._function, self._options, self._donate = function, dict(options or {}), donate
+        self._variants: dict[Any, _Variant] = {}
+        self.loaded: list[dict[Any, Callable[[list[Any]], Tree]]] = [{} for _ in processors]
 
     def __call__(self, place: int, *arguments: Tree) -> Tree:
         """Start the program on a processor. It returns arrays at once, while they are being computed.
@@ -46,32 +54,89 @@ class Program:
             place: index of the processor.
             arguments: arrays on this processor, or NumPy arrays.
         """
-        if place not in self.loaded:
-            self.loaded[place] = self._load(self.processors[place], arguments)
-        return self.loaded[place](*arguments)
+        leaves, structure = jax.tree.flatten(arguments)
+        shapes = structure, *[(leaf.shape, leaf.dtype) for leaf in leaves]
+        run = self.loaded[place].get(shapes)
+        if run is None:
+            if shapes not in self._variants:
+                self._variants[shapes] = self._compile(self.processors[place], arguments)
+            run = self.loaded[place][shapes] = self._variants[shapes].on(self.processors[place])
+        return run(leaves)
 
-    def _load(self, processor: Processor, arguments: tuple[Tree, ...]) -> Callable[..., Tree]:
-        if self._packed is not None:
-            return deserialize_and_load(
-                *self._packed, backend=processor.client, execution_devices=[processor]
-            )
-        # Compiled for shapes only: a program also contains where its arguments are, so JAX's cache would not find it.
+    @property
+    def compilations(self) -> int:
+        """How often this program was compiled in this process, for whomever."""
+        return sum(variant.compiled.compilations for variant in self._variants.values())
+
+    def _compile(self, processor: Processor, arguments: tuple[Tree, ...]) -> "_Variant":
+        # For shapes only: a program also contains where its arguments are.
         shapes = jax.tree.map(_shape, arguments)
-        with jax.default_device(processor):
-            compiled = self._jitted.lower(*shapes).compile()
-        self.compilations += 1
-        # A program from JAX's compilation cache cannot be serialised again, but the other processors find it there.
-        cache = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]
-        if len(self.processors) > 1 and cache is None:
-            # A program that calls Python, such as jax.debug.print does, cannot be serialised, and JAX raises various
-            # errors. It is compiled for each processor.
-            with suppress(Exception):
-                self._packed = serialize(compiled)
-        return compiled
+        traced = jax.jit(self._function).trace(*shapes)
+        program, numbers = lift(traced.jaxpr)
+        run = core.jaxpr_as_fun(program)
+
+        def flat(*values: Any) -> list[Any]:
+            return run(*values)
+
+        flat.__name__ = getattr(self._function, "__name__", "program")  # which profiles show
+        # Places of each argument's leaves, after the numbers.
+        ends = accumulate((len(jax.tree.leaves(one)) for one in shapes), initial=len(numbers))
+        leaves = [range(*ends) for ends in pairwise(ends)]
+        donated = [place for argument in self._donate for place in leaves[argument]]
+        jitted = jax.jit(flat, donate_argnums=donated, compiler_options=self._options)
+        avals = [*map(_shape, program.in_avals)]
+
+        @lru_cache(1)
+        def lower(processor: Processor) -> jax.stages.Lowered:
+            with jax.default_device(processor):
+                return jitted.lower(*avals)
+
+        return _Variant(
+            compiled(lower, processor, self._options), numbers, jax.tree.structure(traced.out_info)
+        )
+
+
+class _Variant(NamedTuple):
+    """A program for some shapes: compiled, with the values of its numbers, and the structure of its results."""
+
+    compiled: Compiled
+    numbers: list[Any]
+    results: Any
+
+    def on(self, processor: Processor) -> Callable[[list[Any]], Tree]:
+        """It as a function of the leaves of its arguments, on a processor."""
+        run, unflatten = self.compiled.on(processor), self.results.unflatten
+        numbers = [jax.device_put(number, processor) for number in self.numbers]
+        return lambda leaves: unflatten(run(*numbers, *leaves))
 
 
 def _shape(leaf: Any) -> Any:
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, weak_type=getattr(leaf, "weak_type", False))
+
+
+def kept(owner: Any, key: Any, make: Callable[[], Kept]) -> Kept:
+    """What `make` returned for this key before, else what it returns now: kept as long as `owner`, whose programs it holds.
+
+    Args:
+        owner: an object that never changes.
+        key: tells apart what is kept of this owner.
+        make: what is kept.
+    """
+    found = vars(owner).setdefault("_programs", {})
+    if key not in found:
+        found[key] = make()
+    return found[key]
+
+
+def shared_jit(function: Callable[[jax.Array], Tree]) -> Callable[[jax.Array], Tree]:
+    """`jax.jit(function)`, which is not compiled again if it is the same program as one before."""
+    traced = jax.jit(function)
+    program = Program(literal_numbers(function), jax.local_devices()[:1])
+
+    def call(argument: jax.Array) -> Tree:
+        return traced(argument) if isinstance(argument, jax.core.Tracer) else program(0, argument)
+
+    return call
 
 
 def transfer(tree: Tree, processor: Processor) -> Tree:

@@ -11,7 +11,8 @@ import numpy as np
 from jax import lax
 
 from fairyring.core.errors import PopulationError
-from fairyring.core.program import Program, transfer
+from fairyring.core.numbers import literal_numbers
+from fairyring.core.program import Program, kept, transfer
 from fairyring.lowering import Hardware
 from fairyring.population import Population
 from fairyring.records.round_record import Means
@@ -85,26 +86,11 @@ class Evaluator:
         self.columns = task.reads(population)
         self.processors = hardware.processors
         self.sizes = np.asarray(population.sizes)
-        measure = hardware.rewrite(self._measure)
-
-        def scanned(params: Tree, columns: Mapping[str, jax.Array]) -> jax.Array:
-            return lax.map(lambda batch: measure(params, batch), columns)
-
-        self._scan = Program(scanned, self.processors)
+        self._scan = kept(task, (Evaluator, hardware.key), lambda: _program(task, hardware))
         row = max(1, population.row_bytes(self.columns))
         per_processor = -(-population.examples // (len(self.processors) * BATCH)) * BATCH
         self._rows = min(per_processor, max(1, PIECE_BYTES // (row * BATCH)) * BATCH)
         self._held = list(self._pieces()) if row * population.examples <= HELD_BYTES else None
-
-    def _measure(self, params: Tree, batch: Mapping[str, jax.Array]) -> jax.Array:
-        """Value and weight of the loss and each metric, for each example of a batch: `[2 (1 + metrics), rows]`."""
-        outputs = self.task.forward(params, batch, None)
-        pairs = [
-            self.task.loss(outputs, batch),
-            *(m.measure(outputs, batch) for m in self.task.metrics.values()),
-        ]
-        rows = batch[self.task.inputs].shape[0]
-        return jnp.stack([jnp.broadcast_to(v, (rows,)).astype(jnp.float32) for pair in pairs for v in pair])
 
     def __call__(self, params: Tree) -> Evaluation:
         """Evaluate the model with these parameters."""
@@ -162,3 +148,23 @@ class Evaluator:
             full[: len(column)] = column
             columns[name] = full.reshape(-1, BATCH, *column.shape[1:])
         return jax.device_put(columns, self.processors[place])
+
+
+def _program(task: Task, hardware: Hardware) -> Program:
+    """`(params, columns [batches, BATCH, ...]) -> [batches, 2 (1 + metrics), BATCH]`.
+
+    The result is the value and the weight of the loss and of each metric, for each example of each batch.
+    """
+
+    @literal_numbers
+    @hardware.rewrite
+    def measure(params: Tree, batch: Mapping[str, jax.Array]) -> jax.Array:
+        outputs = task.forward(params, batch, None)
+        pairs = [task.loss(outputs, batch), *(m.measure(outputs, batch) for m in task.metrics.values())]
+        rows = batch[task.inputs].shape[0]
+        return jnp.stack([jnp.broadcast_to(v, (rows,)).astype(jnp.float32) for pair in pairs for v in pair])
+
+    def scan(params: Tree, columns: Mapping[str, jax.Array]) -> jax.Array:
+        return lax.map(lambda batch: measure(params, batch), columns)
+
+    return Program(scan, hardware.processors)

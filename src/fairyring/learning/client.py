@@ -13,6 +13,7 @@ from jax.extend.core import get_opaque_trace_state
 from fairyring.aggregation.contract import BoundStage
 from fairyring.core.errors import PlanError
 from fairyring.core.keys import Purpose
+from fairyring.core.numbers import literal_numbers
 from fairyring.core.vector import Layout
 from fairyring.learning.algorithm import Batch, Gradient, Trained
 from fairyring.learning.batches import Columns, Examples
@@ -78,7 +79,8 @@ class TrainingClient:
         noisy: NoisySteps | None = None,
     ) -> None:
         self._local, self._examples, self._optimizer, self._noisy = local, examples, optimizer, noisy
-        self._objective, self._gradient_of = objective, jax.grad(objective, has_aux=True)
+        self._objective = literal_numbers(objective)
+        self._gradient_of = literal_numbers(jax.grad(objective, has_aux=True))
         self._totals, self._key = totals, key
         self._calls = 0
         self._ends: dict[int, tuple[jax.Array, jax.Array]] = {}

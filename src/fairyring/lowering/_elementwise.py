@@ -7,6 +7,9 @@ import jax
 import numpy as np
 from jax.extend import core
 
+from fairyring.core.cores import core_processors
+from fairyring.core.program import Program
+
 Tree = Any
 Transform = Callable[[Tree], Tree]
 
@@ -44,8 +47,8 @@ def keeps_padding(fn: Callable[..., Tree], arguments: tuple[Tree, ...], pad: Tra
             leaves, treedef = jax.tree.flatten(shapes)
             rng = np.random.default_rng(0)
             values = treedef.unflatten([rng.normal(size=s.shape).astype(s.dtype) for s in leaves])
-            expected = pad(jax.jit(fn)(*values))
-            got = jax.jit(fn)(*map(pad, values))
+            expected = pad(Program(fn, core_processors(1))(0, *values))
+            got = Program(fn, core_processors(1))(0, *map(pad, values))
             pairs = zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True)
             return all(_agree(np.asarray(a), np.asarray(b)) for a, b in pairs)
     except (TypeError, ValueError, jax.errors.JAXTypeError):

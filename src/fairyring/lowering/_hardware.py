@@ -1,6 +1,6 @@
 """The hardware that programs are compiled for: which processors of this machine run them, and in which form."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import NamedTuple
 
 import jax
@@ -39,6 +39,11 @@ class Hardware(NamedTuple):
     clients_per_batch: int
     unroll: int
     options: Mapping[str, str | int]
+
+    @property
+    def key(self) -> Hashable:
+        """Programs for hardware of one key are the same."""
+        return (*self.processors, self.clients_per_batch, self.unroll)
 
 
 def hardware(

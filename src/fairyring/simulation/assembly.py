@@ -6,6 +6,7 @@ import jax
 import numpy as np
 
 from fairyring.core.keys import NOBODY, Purpose, of_client, of_round, root
+from fairyring.core.program import kept
 from fairyring.learning.local import Workload
 from fairyring.learning.plan import Plan
 from fairyring.learning.server import ServerState
@@ -50,10 +51,13 @@ class Assembly(NamedTuple):
 def assemble(plan: Plan, population: Population, key: jax.Array, on: Hardware) -> Assembly:
     """Put a plan and a population together for the devices of `on`; `key` is the run's."""
     clients = len(population)
-    engine = Engine(
-        plan, Workload.of(np.asarray(population.sizes), plan.local, unroll=on.unroll), clients, on
-    )
-    program = ServerProgram(plan, clients, key, engine.processors[0], on.options)
+    workload = Workload.of(np.asarray(population.sizes), plan.local, unroll=on.unroll)
+    engine = kept(plan, (Engine, workload, clients, on.key), lambda: Engine(plan, workload, clients, on))
+    program = kept(
+        plan,
+        (ServerProgram, clients, on.key),
+        lambda: ServerProgram(plan, clients, key, engine.processors[0], on.options),
+    ).with_root(key)
     own = jax.eval_shape(plan.algorithm.client_state, plan.params_shape)
     rows = feed(population, plan.task.reads(population), engine, client_state=own)
     first = plan.first_state(of_client(of_round(key, 0), NOBODY, Purpose.INIT))

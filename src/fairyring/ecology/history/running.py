@@ -20,6 +20,7 @@ import numpy as np
 
 from fairyring.core.cores import available_cores, core_processors
 from fairyring.core.errors import EcologyError
+from fairyring.core.numbers import literal_numbers
 from fairyring.core.program import Program
 from fairyring.ecology.history.lineage import Lineage
 from fairyring.ecology.history.log import happenings
@@ -282,7 +283,7 @@ class Programs:
         def ready(size: int) -> None:
             program, key = self._of[size], np.zeros(2, np.uint32)
             for place in range(len(program.processors)):
-                if place not in program.loaded:
+                if not program.loaded[place]:
                     program(place, resized(state, size), key, settings.knobs(), np.int32(size), np.int32(0))
 
         with ThreadPoolExecutor(len(self.sizes)) as pool:
@@ -325,4 +326,4 @@ def compiled(structure: World, places: int, cores: int) -> Program:
 
         return jax.lax.fori_loop(0, steps, one, (state, logs))
 
-    return Program(chunk, core_processors(cores), options=OPTIONS)
+    return Program(literal_numbers(chunk), core_processors(cores), options=OPTIONS)

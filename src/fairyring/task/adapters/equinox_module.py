@@ -6,6 +6,7 @@ from typing import Any
 import jax
 
 from fairyring.core.errors import MissingExtra, ModelError
+from fairyring.core.program import shared_jit
 from fairyring.task.adapters._factory import build
 from fairyring.task.adapters._parameters import as_compute_dtypes, as_float32, dtypes_of, require_parameters
 from fairyring.task.adapters._statistics import refuse_batch_normalisation, refuse_state
@@ -82,7 +83,7 @@ def from_equinox(module: Any, *, traced: bool = False) -> Model:
             return jax.vmap(lambda one: model(one, key=None))(x)
         return jax.vmap(lambda one, k: model(one, key=k))(x, jax.random.split(key, x.shape[0]))
 
-    return Model(jax.jit(init) if traced else init, apply)
+    return Model(shared_jit(init) if traced else init, apply)
 
 
 def _refuse_stateful(built: Any) -> Any:
