@@ -21,7 +21,7 @@ LEVELS = [
     {"learning"},
     {"rounds"},
     {"simulation"},
-    {"audit"},
+    {"audit", "sweeps"},
     {"report"},
     {"cli"},
 ]
@@ -46,7 +46,18 @@ SUB_LEVEL_OF = {
     for sub in subs
 }
 # Rooms that others enter only by their front door: the names in the `__all__` of their `__init__`.
-CLOSED = {"population", "task", "lowering", "evaluation", "simulation", "audit", "report", "ecology", "cli"}
+CLOSED = {
+    "population",
+    "task",
+    "lowering",
+    "evaluation",
+    "simulation",
+    "audit",
+    "sweeps",
+    "report",
+    "ecology",
+    "cli",
+}
 SMALL = 30  # lines
 MODULES = sorted(SOURCE.rglob("*.py"))
 # Written in pieces, so that this file does not contain what it looks for.

@@ -86,6 +86,10 @@ if TYPE_CHECKING:
     from fairyring.rounds import EarlyStopping as EarlyStopping
     from fairyring.simulation import Run as Run
     from fairyring.simulation import simulate as simulate
+    from fairyring.sweeps import Sweep as Sweep
+    from fairyring.sweeps import SweepRun as SweepRun
+    from fairyring.sweeps import read_sweep as read_sweep
+    from fairyring.sweeps import sweep as sweep
     from fairyring.task import Metric as Metric
     from fairyring.task import classification as classification
     from fairyring.task import multi_label as multi_label
@@ -128,6 +132,8 @@ __all__ = [
     "SessionAborted",
     "StatisticsError",
     "StorageError",
+    "Sweep",
+    "SweepRun",
     "TrainingDiverged",
     "Verified",
     "WireError",
@@ -160,11 +166,13 @@ __all__ = [
     "privacy",
     "quantize",
     "random_k",
+    "read_sweep",
     "regression",
     "rotate",
     "scaffold",
     "secure_sum",
     "simulate",
+    "sweep",
     "top_k",
     "verify_run",
     "weight_by_examples",
@@ -213,6 +221,7 @@ _ROOMS = {
     "evaluation": ("Evaluation",),
     "simulation": ("Run", "simulate"),
     "audit": ("Audited", "Verified", "audit_run", "membership", "verify_run"),
+    "sweeps": ("Sweep", "SweepRun", "read_sweep", "sweep"),
     "report": ("write_report",),
 }
 

@@ -58,7 +58,7 @@ def lift(program: core.ClosedJaxpr) -> Lifted:
     Arrays over `LARGE` that a program closes over become arguments, too: as parts of a program they would be compiled with it.
     """
     jaxpr, numbers = _lift(program.jaxpr)
-    values: list[Any] = [np.asarray(literal.val, literal.aval.dtype) for literal in numbers.values()]
+    values: list[Any] = [_value(literal) for literal in numbers.values()]
     consts = zip(jaxpr.constvars, program.consts, strict=True)
     kept, large = [], []
     for variable, value in consts:
@@ -75,6 +75,11 @@ def lift(program: core.ClosedJaxpr) -> Lifted:
     return Lifted(
         core.ClosedJaxpr(jaxpr, [value for _, value in kept]), values + [value for _, value in large]
     )
+
+
+def _value(literal: core.Literal) -> np.ndarray:
+    aval: Any = literal.aval
+    return np.asarray(literal.val, aval.dtype)
 
 
 def _bytes(value: Any) -> int:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
+from jax.core import Tracer
 from jax.extend import core
 
 from fairyring.core.compiled import Compiled, compiled
@@ -134,7 +135,7 @@ def shared_jit(function: Callable[[jax.Array], Tree]) -> Callable[[jax.Array], T
     program = Program(literal_numbers(function), jax.local_devices()[:1])
 
     def call(argument: jax.Array) -> Tree:
-        return traced(argument) if isinstance(argument, jax.core.Tracer) else program(0, argument)
+        return traced(argument) if isinstance(argument, Tracer) else program(0, argument)
 
     return call
 

@@ -5,7 +5,7 @@ A rewritten program computes the same numbers faster: see `lower_for_cpu` and `a
 
 from fairyring.lowering._dense import Storage, align_dense
 from fairyring.lowering._elementwise import keeps_padding
-from fairyring.lowering._hardware import Hardware, hardware
+from fairyring.lowering._hardware import SMALL_MODEL, Hardware, hardware
 from fairyring.lowering._pass import lower_for_cpu
 
-__all__ = ["Hardware", "Storage", "align_dense", "hardware", "keeps_padding", "lower_for_cpu"]
+__all__ = ["SMALL_MODEL", "Hardware", "Storage", "align_dense", "hardware", "keeps_padding", "lower_for_cpu"]

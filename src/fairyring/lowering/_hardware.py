@@ -1,6 +1,6 @@
 """The hardware that programs are compiled for: which processors of this machine run them, and in which form."""
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -47,22 +47,25 @@ class Hardware(NamedTuple):
 
 
 def hardware(
-    parameters: int, *, processors: int | None = None, clients_per_batch: int | None = None
+    parameters: int,
+    *,
+    processors: int | Sequence[int] | None = None,
+    clients_per_batch: int | None = None,
 ) -> Hardware:
     """The hardware of this machine, for a model with this many parameters.
 
     Args:
         parameters: how many parameters the model has.
-        processors: how many to use: cores where JAX runs on a CPU, otherwise accelerators, of which no more are used than
-            there are. All of them by default.
+        processors: how many to use, or which ones, counted from 0: cores where JAX runs on a CPU, otherwise accelerators, of
+            which no more are used than there are. All of them by default.
         clients_per_batch: how many clients are vectorised in one batch. By default 1 on a CPU, where one client's
             matrices keep a core busy, and 16 on an accelerator, where they do not.
 
     Raises:
-        PlanError: `processors` or `clients_per_batch` is below 1.
+        PlanError: `processors` or `clients_per_batch` is below 1, or there is no such accelerator.
     """
     for name, value in (("processors", processors), ("clients_per_batch", clients_per_batch)):
-        if value is not None and value < 1:
+        if isinstance(value, int) and value < 1:
             raise PlanError(
                 name, given=value, expected="a whole number >= 1", do=f"Leave out {name}= for the default."
             )
@@ -70,10 +73,26 @@ def hardware(
     on_cpu = local[0].platform == "cpu"
     width = clients_per_batch or (1 if on_cpu else 16)
     return Hardware(
-        core_processors(processors or available_cores()) if on_cpu else local[:processors],
+        _chosen(processors, local, on_cpu=on_cpu),
         lower_for_cpu if on_cpu else lambda loss: loss,
         align_dense if on_cpu and width == 1 else None,
         width,
         8 if on_cpu and width == 1 and parameters < SMALL_MODEL else 1,
         OPTIONS if on_cpu else {},
     )
+
+
+def _chosen(
+    processors: int | Sequence[int] | None, accelerators: list[Processor], *, on_cpu: bool
+) -> list[Processor]:
+    if processors is None or isinstance(processors, int):
+        return core_processors(processors or available_cores()) if on_cpu else accelerators[:processors]
+    there = core_processors(max(processors, default=-1) + 1) if on_cpu else accelerators
+    if not processors or not all(0 <= place < len(there) for place in processors):
+        raise PlanError(
+            "processors",
+            given=list(processors),
+            expected=f"numbers from 0 to {available_cores() - 1 if on_cpu else len(there) - 1}",
+            do="Leave out processors= for all.",
+        )
+    return [there[place] for place in processors]

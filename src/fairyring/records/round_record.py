@@ -14,6 +14,9 @@ Count = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 Round = Annotated[int, Meta(ge=1, le=(1 << 63) - 1)]
 
 
+_LESS_IS_BETTER = ("loss", "error", "mse", "mae", "rmse", "perplexity")
+
+
 class Means(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A number for the loss and one for each of the task's metrics.
 
@@ -28,6 +31,11 @@ class Means(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def columns(self) -> dict[str, float]:
         """`loss` and `metrics.NAME` for each metric."""
         return dict(_flat(self, ""))
+
+
+def less_is_better(metric: str) -> bool:
+    """Whether a smaller value of a metric of this name is the better one."""
+    return metric.lower().endswith(_LESS_IS_BETTER)
 
 
 class LostInNoise(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

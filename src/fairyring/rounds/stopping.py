@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fairyring.core.errors import PlanError
-from fairyring.records.round_record import Means
+from fairyring.records.round_record import Means, less_is_better
 
 
 @dataclass(frozen=True)
@@ -13,7 +13,8 @@ class EarlyStopping:
     """Stop when `metric` on the test population has not improved for `patience` evaluations.
 
     Args:
-        metric: ``"loss"``, which is the task's loss, or a metric of the task.
+        metric: ``"loss"``, which is the task's loss, or a metric of the task. Of a metric more is better, unless its name says that
+            it is an error: it ends with loss, error, mse, mae, rmse or perplexity.
         patience: evaluations without improvement before stopping.
         by: the smallest change that counts as improvement.
         target: stop as soon as the metric reaches this value; None for no such value.
@@ -36,7 +37,7 @@ class EarlyStopping:
     def judge(self, evaluations: Sequence[Means]) -> bool:
         """Whether to stop, given every evaluation so far."""
         of_loss = self.metric == "loss"
-        sign = 1.0 if of_loss else -1.0
+        sign = 1.0 if less_is_better(self.metric) else -1.0
         history = [one.loss if of_loss else one.metrics[self.metric] for one in evaluations]
         if history and self.target is not None and sign * history[-1] <= sign * self.target:
             return True

@@ -1,8 +1,8 @@
 """Running a plan on this machine: the driver, the compiled engine, the masked protocol in one process."""
 
 from fairyring.simulation.assembly import Assembly, Trial, assemble
-from fairyring.simulation.driver import simulate
+from fairyring.simulation.driver import SecureSum, simulate
 from fairyring.simulation.run import Run
 from fairyring.simulation.worker import CompiledWorker
 
-__all__ = ["Assembly", "CompiledWorker", "Run", "Trial", "assemble", "simulate"]
+__all__ = ["Assembly", "CompiledWorker", "Run", "SecureSum", "Trial", "assemble", "simulate"]

@@ -4,7 +4,7 @@ import os
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -68,7 +68,7 @@ def simulate(
     keep_client_states: bool = False,
     stop: EarlyStopping | None = None,
     on_round: Callable[[RoundRecord], object] | None = None,
-    processors: int | None = None,
+    processors: int | Sequence[int] | None = None,
     clients_per_batch: int | None = None,
     engine: Literal["compiled", "debug"] = "compiled",
 ) -> Run:
@@ -110,8 +110,8 @@ def simulate(
             noise, and the run cannot be resumed for more rounds. Plans without a budget always keep them.
         stop: when to stop early.
         on_round: called with the record of every round, an `fr.RoundRecord`.
-        processors: how many processors of this machine to use: cores where JAX runs on a CPU, otherwise accelerators, of
-            which no more are used than there are. All of them by default.
+        processors: how many processors of this machine to use, or which ones, counted from 0: cores where JAX runs on a CPU,
+            otherwise accelerators, of which no more are used than there are. All of them by default.
         clients_per_batch: how many clients are vectorised in one batch on a processor; by default 1 on a CPU and 16 on an
             accelerator.
         engine: `"debug"` computes one client after another in plain Python, without compiling, so that a loss, a model or

@@ -1,4 +1,4 @@
-"""Bootstrap intervals of a mean."""
+"""Intervals of a mean: by bootstrap, or by Student's t."""
 
 import math
 from dataclasses import dataclass
@@ -22,8 +22,8 @@ class Interval:
         high: upper end; infinity for a one-sided bound, or if there are too few values.
         confidence: of the interval, or of the bound.
         size: number of values.
-        method: `"BCa"`; `"constant"` for values that do not differ; `"too few"` for fewer than three; `"percentile"` if
-            BCa is undefined.
+        method: `"BCa"`, or `"percentile"` if BCa is undefined; `"Student"`; `"constant"` for values that do not differ; `"too
+            few"` for fewer than three, or than two for Student's.
     """
 
     estimate: float
@@ -62,6 +62,31 @@ def bca_interval(
         StatisticsError: no values, one not finite, or an invalid confidence, seed or number of resamples.
     """
     return _bootstrap("two-sided", values, confidence, seed, resamples)
+
+
+def student_interval(values: npt.ArrayLike, confidence: float = 0.95) -> Interval:
+    """Two-sided interval of a mean by Student's t: exact for normal values, however few (Student 1908).
+
+    It is for what is a sum of many small effects, such as the accuracy of runs that differ in their seeds. With one value it is the
+    whole line.
+
+    Args:
+        values: `[n]`, one for each unit of replication.
+        confidence: of the interval.
+
+    Raises:
+        StatisticsError: there is no value, or one is not finite.
+    """
+    from scipy.stats import t
+
+    numbers = samples.sample("values", values)
+    estimate, n = float(numbers.mean()), len(numbers)
+    if n < 2:
+        return Interval(estimate, -math.inf, math.inf, confidence, n, "too few")
+    error = float(numbers.std(ddof=1)) / math.sqrt(n)
+    half = float(t.ppf((1 + confidence) / 2, n - 1)) * error
+    method = "Student" if error > 0 else "constant"
+    return Interval(estimate, estimate - half, estimate + half, confidence, n, method)
 
 
 def bootstrap_lower_bound(

@@ -8,19 +8,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fairyring.records.round_record import Means, RoundRecord
+from fairyring.records.round_record import less_is_better as less_is_better
 
-_LESS_IS_BETTER = ("loss", "error", "mse", "mae", "rmse", "perplexity")
 _SHARES = ("accuracy", "precision", "recall", "f1", "share", "top_5", "top5", "exact_match", "hamming")
 
 
 def is_share(metric: str) -> bool:
     """Whether a metric of this name is a share of something, shown in per cent."""
     return any(word in metric.lower() for word in _SHARES)
-
-
-def less_is_better(metric: str) -> bool:
-    """Whether a smaller value of a metric of this name is the better one."""
-    return metric.lower().endswith(_LESS_IS_BETTER)
 
 
 def metric(name: str, value: float | None) -> str:

@@ -1,0 +1,238 @@
+"""What came of a sweep: every run's means, the setting that is chosen, and `sweep.json`, which holds them. It needs no JAX."""
+
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from fairyring.core.errors import PlanError, RunDamaged, RunError
+from fairyring.core.files import replace_file
+from fairyring.core.reading import NotJson, read_json
+from fairyring.records.round_record import Means, less_is_better
+from fairyring.statistics import Interval, student_interval
+
+SWEEP = "sweep.json"
+FORM = 1  # of sweep.json
+
+
+class SweepRun(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One run of a sweep.
+
+    Attributes:
+        setting: place of its setting among the sweep's.
+        seed: of the run.
+        folder: its run folder, within the sweep's; None if nothing is kept.
+        finished: whether it ran to its end.
+        error: what stopped it, if it failed.
+        rounds: how many were run.
+        seconds: they took, with compiling.
+        validation: means of the last model on the validation clients.
+        test: the same on the test clients.
+    """
+
+    setting: int
+    seed: int
+    folder: str | None = None
+    finished: bool = False
+    error: str | None = None
+    rounds: int = 0
+    seconds: float = 0.0
+    validation: Means | None = None
+    test: Means | None = None
+
+
+class Sweep(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """A sweep: its settings, and its runs so far.
+
+    `print` shows the table. A mean over seeds has the interval of Student's t for normal values, with 95 % confidence.
+
+    Attributes:
+        form: of `sweep.json`.
+        fairyring: the version that made it.
+        started: in ISO 8601.
+        names: of the settings.
+        labels: of each setting, by field: what its value is called.
+        seeds: of the runs of each setting.
+        rounds: of each run.
+        choose_by: `loss`, or the metric by which the best setting is chosen.
+        runs: in the order in which they ended.
+        privacy: what all its runs spend together, in words; None if nothing is promised, or before they have ended.
+    """
+
+    form: int
+    fairyring: str
+    started: str
+    names: list[str]
+    labels: list[dict[str, str]]
+    seeds: list[int]
+    rounds: int
+    choose_by: str
+    runs: list[SweepRun]
+    privacy: str | None = None
+
+    def of(self, setting: int) -> list[SweepRun]:
+        """The runs of a setting, in the order of the seeds."""
+        return sorted((run for run in self.runs if run.setting == setting), key=lambda run: run.seed)
+
+    @property
+    def failed(self) -> list[SweepRun]:
+        """The runs that failed."""
+        return [run for run in self.runs if run.error is not None]
+
+    @property
+    def column(self) -> str:
+        """The column of `Means` that the best setting is chosen by."""
+        return "loss" if self.choose_by == "loss" else f"metrics.{self.choose_by}"
+
+    @property
+    def best(self) -> int | None:
+        """The setting with the best mean on the validation clients, of those whose every run is finished and finite; None if there is none."""
+        sign = 1.0 if less_is_better(self.choose_by) else -1.0
+        means = {}
+        for setting in range(len(self.names)):
+            interval = self.validation(setting)
+            if interval is not None and interval.size == len(self.seeds):
+                means[setting] = sign * interval.estimate
+        return min(means, key=lambda setting: means[setting]) if means else None
+
+    def validation(self, setting: int, column: str | None = None) -> Interval | None:
+        """Mean over seeds of a setting's last models on the validation clients; None if no run has finished.
+
+        Args:
+            setting: its place among the settings.
+            column: `loss` or `metrics.NAME`; by default that which the best is chosen by.
+        """
+        return _over_seeds([run.validation for run in self.of(setting)], column or self.column)
+
+    def test(self, column: str | None = None) -> Interval | None:
+        """Mean over seeds of the best setting's last models on the test clients, which took no part in the choice.
+
+        Args:
+            column: `loss` or `metrics.NAME`; by default that which the best is chosen by.
+        """
+        if self.best is None:
+            return None
+        return _over_seeds([run.test for run in self.of(self.best)], column or self.column)
+
+    @property
+    def columns(self) -> list[str]:
+        """What was measured: the column that is chosen by, then the others."""
+        means = next((run.validation for run in self.runs if run.validation is not None), None)
+        names = list(means.columns()) if means is not None else []
+        return [self.column, *(name for name in names if name != self.column)]
+
+    def table(self) -> list[dict[str, str | int | float]]:
+        """A row for each setting, for data frames: `pandas.DataFrame(sweep.table())`.
+
+        A row has the labels of its fields; how many runs have finished; for each column of `columns` its mean over seeds on the
+        validation clients, and the `.low` and `.high` end of its interval, NaN where there is none; and whether it is the best.
+        """
+        rows = []
+        for setting, labels in enumerate(self.labels):
+            row: dict[str, str | int | float] = {**labels}
+            row["finished"] = sum(run.finished for run in self.of(setting))
+            for column in self.columns:
+                interval = self.validation(setting, column)
+                ends = ("", math.nan), (".low", math.nan), (".high", math.nan)
+                if interval is not None:
+                    ends = ("", interval.estimate), (".low", interval.low), (".high", interval.high)
+                row |= {column + end: value for end, value in ends}
+            row["best"] = int(setting == self.best)
+            rows.append(row)
+        return rows
+
+    def __str__(self) -> str:
+        """The table as text, and what the best setting does on the test clients."""
+        head = [*(self.labels[0] if self.labels else ()), "runs", *self.columns]
+        rows = []
+        for setting, labels in enumerate(self.labels):
+            means = [self.validation(setting, column) for column in self.columns]
+            finished = sum(run.finished for run in self.of(setting))
+            marked = "  <- best" if setting == self.best else ""
+            rows.append([*labels.values(), f"{finished}/{len(self.seeds)}", *map(shown, means)])
+            rows[-1][-1] += marked
+        widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+        lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in (head, *rows)]
+        lines += [self.verdict]
+        lines += [f"failed: {self.names[run.setting]}, seed {run.seed}: {run.error}" for run in self.failed]
+        return "\n".join(lines + ([self.privacy] if self.privacy else []))
+
+    @property
+    def verdict(self) -> str:
+        """Which setting is the best, and what it does on the test clients, in a sentence."""
+        if self.best is None:
+            return "No setting has finished all its runs, so none is chosen."
+        tested = ", ".join(
+            f"{column.removeprefix('metrics.')} {shown(self.test(column))}" for column in self.columns
+        )
+        return (
+            f"Chosen by {self.choose_by} on the validation clients: {self.names[self.best]}. "
+            f"On the test clients: {tested}."
+        )
+
+
+def shown(interval: Interval | None) -> str:
+    """A mean and half the width of its interval, as text."""
+    if interval is None:
+        return "-"
+    half = (interval.high - interval.low) / 2
+    return f"{interval.estimate:.4g}" + (f" ± {half:.2g}" if math.isfinite(half) else "")
+
+
+def _over_seeds(means: Sequence[Means | None], column: str) -> Interval | None:
+    """The mean of a column over runs: of those that finished with a finite one."""
+    values = [one.columns()[column] for one in means if one is not None]
+    finite = np.array([value for value in values if math.isfinite(value)])
+    return student_interval(finite) if len(finite) else None
+
+
+def write_sweep(folder: Path, sweep: Sweep) -> None:
+    """Write `sweep.json`, atomically.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    replace_file(folder / SWEEP, msgspec.json.format(msgspec.json.encode(sweep), indent=2))
+
+
+def read_sweep(folder: str | os.PathLike[str]) -> Sweep:
+    """The sweep in a folder.
+
+    Raises:
+        RunError: there is none.
+        RunDamaged: `sweep.json` is not what a sweep writes.
+    """
+    path = Path(folder) / SWEEP
+    try:
+        sweep = read_json(path.read_bytes(), Sweep)
+        if sweep.form != FORM:
+            raise NotJson(f"form {sweep.form}, not {FORM}")
+    except OSError as error:
+        raise RunError(
+            f"sweep folder {str(folder)!r}",
+            given=f"no {SWEEP} in it" if Path(folder).is_dir() else "no such folder",
+            expected="the folder of a sweep",
+            do="Give the folder that fr.sweep or fairyring sweep wrote.",
+        ) from error
+    except NotJson as error:
+        raise RunDamaged(
+            str(path),
+            given=f"{error}",
+            expected="what a sweep writes",
+            do="Resume the sweep to write it again.",
+        ) from error
+    return sweep
+
+
+def check_chosen_by(choose_by: str, metrics: Sequence[str]) -> None:
+    """Raise `PlanError` unless a setting can be chosen by this."""
+    if choose_by != "loss" and choose_by not in metrics:
+        raise PlanError(
+            "choose_by",
+            given=repr(choose_by),
+            expected=", ".join(map(repr, ("loss", *metrics))),
+            do="Choose by one of these.",
+        )
