@@ -40,19 +40,19 @@ class Compiled:
 
     def __init__(self, lower: Lower, cache: ProgramCache | None, key: str) -> None:
         self._lower, self._cache, self._key = lower, cache, key
-        self._loaded: dict[Processor, Callable[..., list[Any]]] = {}
+        self._loaded: dict[Processor, jax.stages.Compiled] = {}
         self._packed: bytes | None = None
         self.compilations = 0
         self._lock = threading.Lock()
 
-    def on(self, processor: Processor) -> Callable[..., list[Any]]:
-        """The program on a processor, as a function of its arrays."""
+    def on(self, processor: Processor) -> jax.stages.Compiled:
+        """The program on a processor."""
         with self._lock:
             if processor not in self._loaded:
                 self._loaded[processor] = self._load(processor)
             return self._loaded[processor]
 
-    def _load(self, processor: Processor) -> Callable[..., list[Any]]:
+    def _load(self, processor: Processor) -> jax.stages.Compiled:
         if self._packed is None and self._cache is not None and not self._loaded:
             self._packed = self._cache.read(self._key)
         lowered = self._lower(processor)

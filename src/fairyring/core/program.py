@@ -32,7 +32,7 @@ class Program:
         donate: positions of the arguments whose memory the results may use.
 
     Attributes:
-        loaded: by the place of its processor, the compiled program for each of the shapes it was called with.
+        loaded: by the place of its processor, what runs there for each of the shapes it was called with.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Program:
         self.processors = processors
         self._function, self._options, self._donate = function, dict(options or {}), donate
         self._variants: dict[Any, _Variant] = {}
-        self.loaded: list[dict[Any, Callable[[list[Any]], Tree]]] = [{} for _ in processors]
+        self.loaded: list[dict[Any, Loaded]] = [{} for _ in processors]
 
     def __call__(self, place: int, *arguments: Tree) -> Tree:
         """Start the program on a processor. It returns arrays at once, while they are being computed.
@@ -84,7 +84,8 @@ class Program:
         ends = accumulate((len(jax.tree.leaves(one)) for one in shapes), initial=len(numbers))
         leaves = [range(*ends) for ends in pairwise(ends)]
         donated = [place for argument in self._donate for place in leaves[argument]]
-        jitted = jax.jit(flat, donate_argnums=donated, compiler_options=self._options)
+        # What is not used is kept: programs of one text take one list of arguments.
+        jitted = jax.jit(flat, donate_argnums=donated, keep_unused=True, compiler_options=self._options)
         avals = [*map(_shape, program.in_avals)]
 
         @lru_cache(1)
@@ -104,11 +105,28 @@ class _Variant(NamedTuple):
     numbers: list[Any]
     results: Any
 
-    def on(self, processor: Processor) -> Callable[[list[Any]], Tree]:
-        """It as a function of the leaves of its arguments, on a processor."""
-        run, unflatten = self.compiled.on(processor), self.results.unflatten
+    def on(self, processor: Processor) -> "Loaded":
+        """It on a processor."""
         numbers = [jax.device_put(number, processor) for number in self.numbers]
-        return lambda leaves: unflatten(run(*numbers, *leaves))
+        return Loaded(self.compiled.on(processor), numbers, self.results)
+
+
+class Loaded(NamedTuple):
+    """A program on a processor.
+
+    Attributes:
+        executable: compiled, of its numbers and of the leaves of its arguments.
+        numbers: there.
+        results: the structure of its results.
+    """
+
+    executable: jax.stages.Compiled
+    numbers: list[Any]
+    results: Any
+
+    def __call__(self, leaves: list[Any]) -> Tree:
+        """Start it, given the leaves of its arguments."""
+        return self.results.unflatten(self.executable(*self.numbers, *leaves))
 
 
 def _shape(leaf: Any) -> Any:
