@@ -52,8 +52,8 @@ def literal_numbers(function: Callable[..., Any]) -> Callable[..., Any]:
 def lift(program: core.ClosedJaxpr) -> Lifted:
     """Make arguments of the floating-point literals of a program and of its inner programs.
 
-    These stay literals: what was traced in `literal_numbers`; what belongs to a function with a derivative of its own; divisors and
-    exponents, by which a compiler simplifies in a way that changes the last bits; and zeros, except as factors.
+    These stay literals: what was traced in `literal_numbers`; what belongs to a function with a derivative of its own; exponents, some of
+    which have quicker forms, such as a square; and zeros, except as factors.
 
     Arrays over `LARGE` that a program closes over become arguments, too: as parts of a program they would be compiled with it.
     """
@@ -126,8 +126,8 @@ def _is_number(primitive: core.Primitive, place: int, literal: core.Literal) -> 
     value = np.asarray(literal.val)
     if value.shape or not jnp.issubdtype(value.dtype, jnp.floating) or not np.isfinite(value):
         return False
-    if primitive in (primitives.div_p, primitives.pow_p, primitives.rem_p):
-        return place == 0
+    if primitive is primitives.pow_p and place == 1:
+        return False
     return bool(value != 0) or primitive is primitives.mul_p
 
 
