@@ -1,26 +1,57 @@
 """The numbers of a program as its arguments, so that programs which differ only in them are compiled once.
 
-Two plans that differ in a learning rate or a clip norm trace to the same jaxpr with other literals. `lift` makes arguments of these
-literals. What is computed stays the same.
+Two plans that differ in a learning rate or a clip norm trace to the same jaxpr with other numbers. `lift` makes arguments of these
+numbers. What is computed stays the same.
 """
 
 import math
 from collections.abc import Callable
 from functools import wraps
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import ShapedArray
 from jax.extend import core
 from jax.extend.core import primitives
 
 LARGE = 1 << 20  # bytes
 
+_JAX = str(Path(jax.__file__).parent)
 _SCOPE = "literal_numbers"
 
 Params = dict[str, Any]  # of an equation
-Numbers = dict[core.Var, core.Literal]  # the literal that each new input of a jaxpr was, in order
+
+
+class Number(NamedTuple):
+    """A number of a program. Where several equations come from one place in a source, as in an unrolled loop, equal ones are one number.
+
+    Attributes:
+        bits: its value.
+        dtype: name of its type.
+        weak: whether its type gives way to that of an array.
+        origin: the instruction that wrote it: its code, and its place there.
+    """
+
+    bits: bytes
+    dtype: str
+    weak: bool
+    origin: tuple[Any, int]
+
+    @property
+    def value(self) -> np.ndarray:
+        """An array of shape `[]`."""
+        return np.frombuffer(self.bits, jnp.dtype(self.dtype)).reshape(())
+
+    @property
+    def aval(self) -> Any:
+        """Its type as JAX has it."""
+        return ShapedArray((), jnp.dtype(self.dtype), weak_type=self.weak)
+
+
+Numbers = dict[Number, core.Var]  # the new input of a jaxpr that each number is, in order
 
 
 class Lifted(NamedTuple):
@@ -36,7 +67,7 @@ class Lifted(NamedTuple):
 
 
 def literal_numbers(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function`, whose numbers `lift` leaves as literals.
+    """`function`, whose numbers `lift` leaves as numbers.
 
     This is for the models and losses of users: a compiler simplifies by their numbers, which seldom differ between runs.
     """
@@ -50,15 +81,15 @@ def literal_numbers(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def lift(program: core.ClosedJaxpr) -> Lifted:
-    """Make arguments of the floating-point literals of a program and of its inner programs.
+    """Make arguments of the floating-point numbers of a program and of its inner programs.
 
-    These stay literals: what was traced in `literal_numbers`; what belongs to a function with a derivative of its own; exponents, some of
+    These stay numbers: what was traced in `literal_numbers`; what belongs to a function with a derivative of its own; exponents, some of
     which have quicker forms, such as a square; and zeros, except as factors.
 
     Arrays over `LARGE` that a program closes over become arguments, too: as parts of a program they would be compiled with it.
     """
     jaxpr, numbers = _lift(program.jaxpr)
-    values: list[Any] = [_value(literal) for literal in numbers.values()]
+    values: list[Any] = [number.value for number in numbers]
     consts = zip(jaxpr.constvars, program.consts, strict=True)
     kept, large = [], []
     for variable, value in consts:
@@ -77,11 +108,6 @@ def lift(program: core.ClosedJaxpr) -> Lifted:
     )
 
 
-def _value(literal: core.Literal) -> np.ndarray:
-    aval: Any = literal.aval
-    return np.asarray(literal.val, aval.dtype)
-
-
 def _bytes(value: Any) -> int:
     return math.prod(np.shape(value)) * value.dtype.itemsize if hasattr(value, "dtype") else 0
 
@@ -91,34 +117,34 @@ def _lift(jaxpr: core.Jaxpr) -> tuple[core.Jaxpr, Numbers]:
     numbers: Numbers = {}
     if jaxpr.effects:  # which may name inputs by their places
         return jaxpr, numbers
-    equations = []
-    for equation in jaxpr.eqns:
-        if _SCOPE not in str(equation.source_info.name_stack):
-            equation, new = _lift_equation(equation)
-            numbers |= new
-        equations.append(equation)
+    equations = [
+        equation if _SCOPE in str(equation.source_info.name_stack) else _lift_equation(equation, numbers)
+        for equation in jaxpr.eqns
+    ]
     if not numbers:
         return jaxpr, numbers
-    inputs = [*numbers, *jaxpr.invars]
+    inputs = [*numbers.values(), *jaxpr.invars]
     return jaxpr.replace(invars=inputs, eqns=equations, debug_info=_unnamed(jaxpr)), numbers
 
 
-def _lift_equation(equation: core.JaxprEqn) -> tuple[core.JaxprEqn, Numbers]:
-    """An equation that reads its numbers, and those of its inner programs, from variables."""
-    numbers: Numbers = {}
-    operands = []
-    for place, atom in enumerate(equation.invars):
-        if isinstance(atom, core.Literal) and _is_number(equation.primitive, place, atom):
-            variable = core.Var(atom.aval)
-            numbers[variable], atom = atom, variable
-        operands.append(atom)
+def _lift_equation(equation: core.JaxprEqn, numbers: Numbers) -> core.JaxprEqn:
+    """An equation that reads its numbers, and those of its inner programs, from `numbers`, to which they are added."""
+
+    def variable(number: Number) -> core.Var:
+        return numbers.setdefault(number, core.Var(number.aval))
+
+    operands = [
+        variable(_number(equation, atom))
+        if isinstance(atom, core.Literal) and _is_number(equation.primitive, place, atom)
+        else atom
+        for place, atom in enumerate(equation.invars)
+    ]
     enter = _ENTER.get(equation.primitive)
     if enter is None:
-        return (equation.replace(invars=operands) if numbers else equation), numbers
-    params, place, literals = enter(equation.params)
-    inner = {core.Var(literal.aval): literal for literal in literals}
-    operands[place:place] = inner
-    return equation.replace(invars=operands, params=params), numbers | inner
+        return equation.replace(invars=operands)
+    params, place, inner = enter(equation.params)
+    operands[place:place] = map(variable, inner)
+    return equation.replace(invars=operands, params=params)
 
 
 def _is_number(primitive: core.Primitive, place: int, literal: core.Literal) -> bool:
@@ -131,15 +157,25 @@ def _is_number(primitive: core.Primitive, place: int, literal: core.Literal) -> 
     return bool(value != 0) or primitive is primitives.mul_p
 
 
+def _number(equation: core.JaxprEqn, literal: core.Literal) -> Number:
+    aval: Any = literal.aval
+    origin = (None, 0)
+    if equation.source_info.traceback is not None:
+        frames = zip(*equation.source_info.traceback.raw_frames(), strict=True)
+        origin = next(((c, at) for c, at in frames if not c.co_filename.startswith(_JAX)), origin)
+    value = np.asarray(literal.val, aval.dtype)
+    return Number(value.tobytes(), aval.dtype.name, aval.weak_type, origin)
+
+
 # How the inner programs of an equation are lifted: params -> the new params, the place at which the numbers are put among the operands,
-# and their literals.
+# and their numbers.
 
 
-def _enter_jit(params: Params) -> tuple[Params, int, list[core.Literal]]:
-    jaxpr, literals = _lift_closed(params["jaxpr"])
-    if not literals:
-        return params, 0, literals
-    n = len(literals)
+def _enter_jit(params: Params) -> tuple[Params, int, list[Number]]:
+    jaxpr, numbers = _lift_closed(params["jaxpr"])
+    if not numbers:
+        return params, 0, numbers
+    n = len(numbers)
     placements = {*params["in_shardings"], *params["out_shardings"]}
     if len(placements) > 1:  # its author says where arrays are
         return params, 0, []
@@ -152,41 +188,38 @@ def _enter_jit(params: Params) -> tuple[Params, int, list[core.Literal]]:
             "donated_invars": (False,) * n + params["donated_invars"],
         },
         0,
-        literals,
+        numbers,
     )
 
 
-def _enter_scan(params: Params) -> tuple[Params, int, list[core.Literal]]:
-    jaxpr, literals = _lift_closed(params["jaxpr"])
-    return params | {"jaxpr": jaxpr, "num_consts": params["num_consts"] + len(literals)}, 0, literals
+def _enter_scan(params: Params) -> tuple[Params, int, list[Number]]:
+    jaxpr, numbers = _lift_closed(params["jaxpr"])
+    return params | {"jaxpr": jaxpr, "num_consts": params["num_consts"] + len(numbers)}, 0, numbers
 
 
-def _enter_while(params: Params) -> tuple[Params, int, list[core.Literal]]:
-    jaxpr, literals = _lift_closed(params["body_jaxpr"])  # and not the condition, which compares counts
-    n = len(literals)
+def _enter_while(params: Params) -> tuple[Params, int, list[Number]]:
+    jaxpr, numbers = _lift_closed(params["body_jaxpr"])  # and not the condition, which compares counts
+    n = len(numbers)
     params = params | {"body_jaxpr": jaxpr, "body_nconsts": params["body_nconsts"] + n}
-    return params, params["cond_nconsts"], literals
+    return params, params["cond_nconsts"], numbers
 
 
-def _enter_cond(params: Params) -> tuple[Params, int, list[core.Literal]]:
+def _enter_cond(params: Params) -> tuple[Params, int, list[Number]]:
     lifted = [_lift_closed(branch) for branch in params["branches"]]
-    every = [literal for _, literals in lifted for literal in literals]
-    branches, before = [], 0
-    for closed, literals in lifted:  # every branch takes the numbers of all
-        own = closed.jaxpr.invars
-        after = before + len(literals)
-        inputs = [core.Var(literal.aval) for literal in every]
-        inputs[before:after] = own[: len(literals)]
-        inputs += own[len(literals) :]
+    every = list(dict.fromkeys(number for _, numbers in lifted for number in numbers))
+    branches = []
+    for closed, numbers in lifted:  # every branch takes the numbers of all
+        own = dict(zip(numbers, closed.jaxpr.invars, strict=False))
+        inputs = [own.get(number) or core.Var(number.aval) for number in every]
+        inputs += closed.jaxpr.invars[len(numbers) :]
         jaxpr = closed.jaxpr.replace(invars=inputs, debug_info=_unnamed(closed.jaxpr))
         branches.append(core.ClosedJaxpr(jaxpr, closed.consts))
-        before = after
     return params | {"branches": tuple(branches)}, 1, every  # after the number of the branch
 
 
-def _enter_remat(params: Params) -> tuple[Params, int, list[core.Literal]]:
+def _enter_remat(params: Params) -> tuple[Params, int, list[Number]]:
     jaxpr, numbers = _lift(params["jaxpr"])
-    return params | {"jaxpr": jaxpr}, 0, list(numbers.values())
+    return params | {"jaxpr": jaxpr}, 0, list(numbers)
 
 
 def _unnamed(jaxpr: core.Jaxpr) -> Any:
@@ -194,12 +227,12 @@ def _unnamed(jaxpr: core.Jaxpr) -> Any:
     return jaxpr.debug_info._replace(arg_names=None)
 
 
-def _lift_closed(closed: core.ClosedJaxpr) -> tuple[core.ClosedJaxpr, list[core.Literal]]:
+def _lift_closed(closed: core.ClosedJaxpr) -> tuple[core.ClosedJaxpr, list[Number]]:
     jaxpr, numbers = _lift(closed.jaxpr)
-    return core.ClosedJaxpr(jaxpr, closed.consts), list(numbers.values())
+    return core.ClosedJaxpr(jaxpr, closed.consts), list(numbers)
 
 
-_ENTER: dict[core.Primitive, Callable[[Params], tuple[Params, int, list[core.Literal]]]] = {
+_ENTER: dict[core.Primitive, Callable[[Params], tuple[Params, int, list[Number]]]] = {
     primitives.jit_p: _enter_jit,
     primitives.scan_p: _enter_scan,
     primitives.while_p: _enter_while,
