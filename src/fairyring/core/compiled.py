@@ -10,7 +10,7 @@ from contextlib import suppress
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from jax.experimental.serialize_executable import deserialize_and_load, serialize
@@ -18,7 +18,6 @@ from jax.experimental.serialize_executable import deserialize_and_load, serializ
 from fairyring.core.program_cache import ProgramCache
 
 Processor = Any  # a jax.Device
-Lower = Callable[[Processor], jax.stages.Lowered]
 
 HELD = 256  # programs of this process that are kept for whoever asks for them next
 
@@ -26,11 +25,32 @@ _held: "OrderedDict[str, Compiled]" = OrderedDict()
 _lock = threading.Lock()
 
 
+class Source(NamedTuple):
+    """A program of arrays, to be compiled.
+
+    Attributes:
+        lower: it lowered for a processor.
+        arguments: how many arrays it takes.
+        results: how many arrays it returns, in a list.
+        options: of the compiler, with which it is lowered.
+    """
+
+    lower: Callable[[Processor], jax.stages.Lowered]
+    arguments: int
+    results: int
+    options: Mapping[str, str | int]
+
+    @property
+    def structures(self) -> tuple[Any, Any]:
+        """The structures of its arguments and of its results."""
+        return jax.tree.structure((tuple(range(self.arguments)), {})), jax.tree.structure([0] * self.results)
+
+
 class Compiled:
     """A compiled program, which runs on every processor of a kind.
 
     Args:
-        lower: the program, of arrays, lowered for a processor.
+        source: the program.
         cache: where it may be found, and is kept; None if nowhere.
         key: its name there.
 
@@ -38,8 +58,8 @@ class Compiled:
         compilations: how often it was compiled.
     """
 
-    def __init__(self, lower: Lower, cache: ProgramCache | None, key: str) -> None:
-        self._lower, self._cache, self._key = lower, cache, key
+    def __init__(self, source: Source, cache: ProgramCache | None, key: str) -> None:
+        self._source, self._cache, self._key = source, cache, key
         self._loaded: dict[Processor, jax.stages.Compiled] = {}
         self._packed: bytes | None = None
         self.compilations = 0
@@ -55,11 +75,10 @@ class Compiled:
     def _load(self, processor: Processor) -> jax.stages.Compiled:
         if self._packed is None and self._cache is not None and not self._loaded:
             self._packed = self._cache.read(self._key)
-        lowered = self._lower(processor)
         if self._packed is None:
             self.compilations += 1
-            return self._pack(lowered.compile())
-        structures = jax.tree.structure(lowered.args_info), jax.tree.structure(lowered.out_info)
+            return self._pack(self._source.lower(processor).compile())
+        structures = self._source.structures
         return deserialize_and_load(
             self._packed, *structures, backend=processor.client, execution_devices=[processor]
         )
@@ -77,20 +96,19 @@ class Compiled:
         return program
 
 
-def compiled(lower: Lower, processor: Processor, options: Mapping[str, str | int]) -> Compiled:
+def compiled(source: Source, processor: Processor) -> Compiled:
     """A program for processors like this one; the one from before if the same was asked for.
 
     Args:
-        lower: the program, of arrays, lowered for a processor.
+        source: the program.
         processor: on which it is needed first.
-        options: of the compiler, with which it was lowered.
     """
-    text = lower(processor).as_text()
+    text = source.lower(processor).as_text()
     if "callback" in text:  # into Python: two that read the same may call different functions
-        return Compiled(lower, None, "")
+        return Compiled(source, None, "")
     parts = [
         text,
-        repr(sorted(options.items())),
+        repr(sorted(source.options.items())),
         _versions(),
         _kind(processor),
         os.environ.get("XLA_FLAGS", ""),
@@ -98,7 +116,7 @@ def compiled(lower: Lower, processor: Processor, options: Mapping[str, str | int
     key = hashlib.sha256("\0".join(parts).encode()).hexdigest()
     with _lock:
         if key not in _held:
-            _held[key] = Compiled(lower, None if _jax_keeps_programs() else ProgramCache.of_user(), key)
+            _held[key] = Compiled(source, None if _jax_keeps_programs() else ProgramCache.of_user(), key)
             while len(_held) > HELD:
                 _held.popitem(last=False)
         _held.move_to_end(key)

@@ -1,7 +1,7 @@
 """Programs that are compiled once and run on several processors independently."""
 
 from collections.abc import Callable, Mapping
-from functools import lru_cache
+from functools import lru_cache, wraps
 from itertools import accumulate, pairwise
 from typing import Any, NamedTuple, TypeVar
 
@@ -10,7 +10,7 @@ import numpy as np
 from jax.core import Tracer
 from jax.extend import core
 
-from fairyring.core.compiled import Compiled, compiled
+from fairyring.core.compiled import Compiled, Source, compiled
 from fairyring.core.numbers import lift, literal_numbers
 
 Tree = Any
@@ -93,9 +93,8 @@ class Program:
             with jax.default_device(processor):
                 return jitted.lower(*avals)
 
-        return _Variant(
-            compiled(lower, processor, self._options), numbers, jax.tree.structure(traced.out_info)
-        )
+        source = Source(lower, len(avals), len(program.out_avals), self._options)
+        return _Variant(compiled(source, processor), numbers, jax.tree.structure(traced.out_info))
 
 
 class _Variant(NamedTuple):
@@ -147,13 +146,19 @@ def kept(owner: Any, key: Any, make: Callable[[], Kept]) -> Kept:
     return found[key]
 
 
-def shared_jit(function: Callable[[jax.Array], Tree]) -> Callable[[jax.Array], Tree]:
-    """`jax.jit(function)`, which is not compiled again if it is the same program as one before."""
+def shared_jit(function: Callable[..., Tree]) -> Callable[..., Tree]:
+    """`jax.jit(function)` for arrays, which is not compiled again if it is the same program as one before."""
     traced = jax.jit(function)
-    program = Program(literal_numbers(function), jax.local_devices()[:1])
 
-    def call(argument: jax.Array) -> Tree:
-        return traced(argument) if isinstance(argument, Tracer) else program(0, argument)
+    @lru_cache(1)
+    def program() -> Program:
+        return Program(literal_numbers(function), jax.local_devices()[:1])
+
+    @wraps(function)
+    def call(*arguments: Tree) -> Tree:
+        if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(arguments)):
+            return traced(*arguments)
+        return program()(0, *arguments)
 
     return call
 

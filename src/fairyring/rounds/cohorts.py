@@ -1,15 +1,16 @@
 """Which clients are sampled for a round, and which vanish before they report: a function of seed and round alone."""
 
+from collections.abc import Callable
 from enum import IntEnum
-from functools import partial
+from functools import lru_cache
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from fairyring.core.errors import PlanError
 from fairyring.core.keys import Purpose, of_round, root, shared
+from fairyring.core.program import shared_jit
 from fairyring.learning.cohort import Cohort, Fixed, InTurn, Poisson, Uniform, Weighted
 from fairyring.population import Population
 
@@ -114,8 +115,8 @@ class CohortSampler:
         elif not isinstance(self.rule, Fixed):
             block, place = divmod(number - 1, self._block)
             if block != self._at:
-                rounds = jnp.arange(self._block, dtype=jnp.int32) + (1 + block * self._block)
-                self._drawn = np.asarray(_bits(self.root, rounds, self._width))
+                rounds = np.arange(self._block, dtype=np.int32) + np.int32(1 + block * self._block)
+                self._drawn = np.asarray(_bits(self._width)(self.root, rounds))
                 self._at = block
             sampled = self._sample(self._drawn[place])
         else:
@@ -220,12 +221,16 @@ class CohortSampler:
             )
 
 
-@partial(jax.jit, static_argnums=2)
-def _bits(root: jax.Array, rounds: jax.Array, width: int) -> jax.Array:
-    """64 random bits, as two words, for each of `width` places in each round: uint32 `[rounds, width, 2]`."""
-    return jax.lax.map(
-        lambda round: jax.random.bits(shared(of_round(root, round), Purpose.COHORT), (width, 2)), rounds
-    )
+@lru_cache
+def _bits(width: int) -> Callable[[jax.Array, np.ndarray], jax.Array]:
+    """`(root, rounds) -> bits`: 64 random bits, as two words, for each of `width` places in each round: uint32 `[rounds, width, 2]`."""
+
+    def bits(root: jax.Array, rounds: jax.Array) -> jax.Array:
+        return jax.lax.map(
+            lambda round: jax.random.bits(shared(of_round(root, round), Purpose.COHORT), (width, 2)), rounds
+        )
+
+    return shared_jit(bits)
 
 
 def _uniform(root: jax.Array, number: int, clients: np.ndarray, purpose: Purpose) -> np.ndarray:
@@ -233,10 +238,10 @@ def _uniform(root: jax.Array, number: int, clients: np.ndarray, purpose: Purpose
     room = 1 << max(0, len(clients) - 1).bit_length()  # a few shapes, so a few compilations
     padded = np.zeros(room, np.uint32)
     padded[: len(clients)] = clients
-    return np.asarray(_padded_uniform(root, number, padded, np.int32(purpose)))[: len(clients)]
+    return np.asarray(_padded_uniform(root, np.int32(number), padded, np.int32(purpose)))[: len(clients)]
 
 
-@jax.jit
+@shared_jit
 def _padded_uniform(root: jax.Array, round: jax.Array, clients: jax.Array, purpose: jax.Array) -> jax.Array:
     key = of_round(root, round)
     keys = jax.vmap(lambda client: jax.random.fold_in(jax.random.fold_in(key, client), purpose))(clients)
