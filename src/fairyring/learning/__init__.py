@@ -14,5 +14,5 @@ from fairyring.learning.optimizers import fedadam as fedadam
 from fairyring.learning.optimizers import fedavg as fedavg
 from fairyring.learning.optimizers import fedavgm as fedavgm
 from fairyring.learning.optimizers import fedyogi as fedyogi
+from fairyring.learning.overriding import override as override
 from fairyring.learning.plan import Plan as Plan
-from fairyring.learning.plan import override as override

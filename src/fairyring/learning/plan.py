@@ -3,14 +3,12 @@
 import copy
 import math
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
-import msgspec
 import optax
 
 from fairyring.aggregation import chain, complete, weight_by_examples
@@ -412,49 +410,3 @@ class Plan:
                 the loss or of a metric have the same digest.
         """
         return documents.digest(self._document, self.code(columns))
-
-
-def override(plan: Plan, settings: Mapping[str, str]) -> Plan:
-    """`plan` with some fields changed: ``{"local.batch_size": "5", "cohort": "20"}``.
-
-    Args:
-        plan: the plan to start from; it stays unchanged.
-        settings: the path of a field -> its new value as text; `"none"` stands for None.
-
-    Raises:
-        PlanError: a field is unknown or is not a plain value, or the text does not fit it.
-    """
-    for path, text in settings.items():
-        plan = _override(plan, path.split("."), text, "Plan")
-    return plan
-
-
-def _override(owner: Any, path: list[str], text: str, name: str) -> Any:
-    known = [f.name for f in fields(owner)]
-    refuse_unknown(name, path[:1], known)
-    current: Any = getattr(owner, path[0])
-    if len(path) > 1:
-        if not is_dataclass(current):
-            raise PlanError(
-                f"{name} field {path[0]!r}",
-                given=".".join(path),
-                expected="a field that has fields of its own",
-                do="Change it in the file.",
-            )
-        return replace(owner, **{path[0]: _override(current, path[1:], text, f"{name} {path[0]}")})
-    kinds: dict[str, Any] = {"epochs": int | None, "steps": int | None, "cohort": int}
-    kind = kinds.get(path[0], type(current))
-    if kind not in (int, float, bool, str, int | None):
-        raise PlanError(
-            f"{name} field {path[0]!r}",
-            given=text,
-            expected="a field that is a number, a boolean or a string",
-            do="Change it in the file: it is code.",
-        )
-    try:
-        value = msgspec.convert(None if text == "none" else text, kind, strict=False)
-    except msgspec.ValidationError as error:
-        raise PlanError(
-            f"{name} field {path[0]!r}", given=repr(text), expected=str(kind), do=str(error)
-        ) from None
-    return replace(owner, **{path[0]: value})

@@ -1,0 +1,185 @@
+"""A plan with some of its fields, and of the numbers within its parts, changed by their paths."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass, replace
+from inspect import signature
+from typing import Any, get_args
+
+import msgspec
+import optax
+
+from fairyring.aggregation import chain
+from fairyring.aggregation.contract import Stage
+from fairyring.core.errors import PlanError, refuse_unknown
+from fairyring.learning.algorithm import Algorithm
+from fairyring.learning.code import of_optimizer
+from fairyring.learning.describe import read_optimizer
+from fairyring.learning.document import ALGORITHMS, STAGES
+from fairyring.learning.plan import Plan
+
+_STAGE = re.compile(r"(\w+?)(?:\[(\d+)\])?")
+_BY_HAND = "Change it in the file: it is code."
+
+
+def override(plan: Plan, settings: Mapping[str, object]) -> Plan:
+    """`plan` with some fields changed: ``{"local.batch_size": "5", "cohort": 20}``.
+
+    Beside the fields of a plan and of its parts, paths lead to the numbers of
+
+    - optimisers: ``local.optimizer.learning_rate``, ``server.b1``. The optimiser has to be one of optax's by name;
+    - algorithms: ``algorithm.mu``; ``algorithm.algorithm.mu`` within `adaptive_clip`;
+    - stages: ``aggregation.clip.norm``, ``local.examples.clip.norm``; of two stages of one kind, ``aggregation.clip[1].norm`` is the
+      second.
+
+    Args:
+        plan: the plan to start from; it stays unchanged.
+        settings: path -> the new value: the value itself, or as text, where `"none"` stands for None.
+
+    Raises:
+        PlanError: a path leads nowhere or to code, the value does not fit, or the plan that results is invalid.
+    """
+    for path, value in settings.items():
+        plan = _field(plan, path.split("."), value, plan, path)
+    return plan
+
+
+def _field(owner: Any, path: list[str], value: object, plan: Plan, whole: str) -> Any:
+    """`owner`, a dataclass, with what the path leads to changed."""
+    refuse_unknown(type(owner).__name__, path[:1], [f.name for f in fields(owner)])
+    current: Any = getattr(owner, path[0])
+    if len(path) == 1:
+        kinds: dict[str, Any] = {
+            "epochs": int | None,
+            "steps": int | None,
+            "rate": float | None,
+            "cohort": int,
+        }
+        kind = kinds.get(path[0], type(current))
+        return replace(owner, **{path[0]: _converted(value, kind, whole)})
+    return replace(owner, **{path[0]: _inner(current, path[1:], value, plan, whole)})
+
+
+def _inner(current: Any, path: list[str], value: object, plan: Plan, whole: str) -> Any:
+    """A part of a plan with what the path leads to changed."""
+    if isinstance(current, optax.GradientTransformation):
+        return _optimizer(current, path, value, plan, whole)
+    if isinstance(current, Algorithm):
+        return _algorithm(current, path, value, plan, whole)
+    if isinstance(current, Stage):
+        return _stage(current, path, value, whole)
+    if is_dataclass(current):
+        return _field(current, path, value, plan, whole)
+    raise PlanError(
+        whole,
+        given=f"{'.'.join(path)} of {_kind_of(current)}",
+        expected="a field that has fields of its own",
+        do=_BY_HAND,
+    )
+
+
+def _kind_of(value: Any) -> str:
+    return "a function" if callable(value) else type(value).__name__
+
+
+def _optimizer(
+    current: optax.GradientTransformation, path: list[str], value: object, plan: Plan, whole: str
+) -> optax.GradientTransformation:
+    reading = read_optimizer(current)
+    ((name, numbers),) = reading.value.items()
+    maker = getattr(optax, name, None)
+    if not reading.complete or maker is None or name == "chain" or len(path) > 1:
+        raise PlanError(
+            whole,
+            given="an optimiser that is not one of optax's by name",
+            expected="one such as optax.sgd(0.1), whose numbers can be read",
+            do=_BY_HAND,
+        )
+    refuse_unknown(f"optimiser {name}", path, [*signature(maker).parameters])
+    if not isinstance(numbers.get(path[0], 0.0), int | float | None):
+        raise PlanError(
+            whole,
+            given=f"{path[0]} as a schedule, or as something else than a number",
+            expected="a number",
+            do=_BY_HAND,
+        )
+    same = maker(**numbers)
+    if _program(plan, same) != _program(plan, current):
+        raise PlanError(
+            whole,
+            given=f"an optimiser that is not what optax.{name} makes of the numbers {numbers}",
+            expected="one that is",
+            do=_BY_HAND,
+        )
+    kind = bool if isinstance(numbers.get(path[0]), bool) else float | None
+    return maker(**{**numbers, path[0]: _converted(value, kind, whole)})
+
+
+def _program(plan: Plan, optimizer: optax.GradientTransformation) -> str:
+    return of_optimizer(plan, lambda _: optimizer)
+
+
+def _algorithm(current: Algorithm, path: list[str], value: object, plan: Plan, whole: str) -> Algorithm:
+    settings = dict(current.settings)
+    maker = _maker(ALGORITHMS, current.name, settings, whole)
+    refuse_unknown(f"algorithm {current.name}", path[:1], settings)
+    if len(path) > 1:
+        return maker(**settings | {path[0]: _inner(settings[path[0]], path[1:], value, plan, whole)})
+    return maker(**settings | {path[0]: _converted(value, _kind(maker, path[0]), whole)})
+
+
+def _stage(current: Stage, path: list[str], value: object, whole: str) -> Stage:
+    parts = list(current.singles)
+    found = _STAGE.fullmatch(path[0])
+    kind, number = (found[1], found[2]) if found else (path[0], None)
+    refuse_unknown(
+        whole.rpartition(".")[0], [kind], list(dict.fromkeys(one.kind or one.name for one in parts))
+    )
+    places = [place for place, one in enumerate(parts) if one.kind == kind]
+    if (len(places) != 1 and number is None) or (number is not None and int(number) >= len(places)):
+        raise PlanError(
+            whole,
+            given=f"{len(places)} stages {kind}" if places else f"{kind}, a stage of your own",
+            expected=f"which of them, such as {kind}[0]" if places else "a stage by name",
+            do=f"Write {kind}[0] for the first." if places else _BY_HAND,
+        )
+    place = places[int(number or 0)]
+    settings = dict(parts[place].settings)
+    maker = _maker(STAGES, kind, settings, whole)
+    if len(path) != 2:
+        raise PlanError(whole, given=kind, expected=f"{kind}.NAME", do=f"Name one of {', '.join(settings)}.")
+    refuse_unknown(f"stage {kind}", path[1:], settings)
+    parts[place] = maker(**settings | {path[1]: _converted(value, _kind(maker, path[1]), whole)})
+    return chain(*parts) if current.chained else parts[0]
+
+
+def _maker(makers: Mapping[str, Callable[..., Any]], name: str, settings: Mapping, whole: str) -> Any:
+    maker = makers.get(name)
+    if maker is None or not settings:
+        raise PlanError(
+            whole,
+            given=f"{name}, which has no settings" if maker else f"{name}, of your own",
+            expected="a part with settings that can be read",
+            do=_BY_HAND,
+        )
+    return maker
+
+
+def _kind(maker: Callable[..., Any], argument: str) -> Any:
+    """The type of an argument."""
+    return signature(maker).parameters[argument].annotation
+
+
+def _converted(value: object, kind: Any, whole: str) -> Any:
+    """A new value of a field: text as a value of its type, anything else as it is."""
+    if not isinstance(value, str):
+        return value
+    plain = (int, float, bool, str, type(None))
+    if not (kind in plain or (get_args(kind) and set(get_args(kind)) <= set(plain))):
+        raise PlanError(
+            whole, given=repr(value), expected="a field that is a number, a boolean or a string", do=_BY_HAND
+        )
+    try:
+        return msgspec.convert(None if value == "none" else value, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise PlanError(whole, given=repr(value), expected=str(kind), do=f"{error}.") from None
