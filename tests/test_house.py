@@ -37,7 +37,7 @@ SUB_LEVELS = {
         {"studies"},
         {"zoo"},
     ],
-    "report": [{"kit"}, {"run", "study"}],
+    "report": [{"kit"}, {"run", "study", "sweep"}],
 }
 SUB_LEVEL_OF = {
     (room, sub): level

@@ -12,31 +12,41 @@ from fairyring.core.errors import StorageError
 from fairyring.core.files import ANYBODY, OWNER
 from fairyring.records.layout import REPORT
 from fairyring.report.kit import page, units
+from fairyring.sweeps import SWEEP
 
 __all__ = ["units", "write_report", "write_study_report"]
 
 
 def write_report(run_folder: str | Path, out: str | Path | None = None) -> Path:
-    """Write the report of a run and return where it lies.
+    """Write the report of a run, or of a sweep, and return where it lies.
 
     The file is self-contained: styles and figures are inside, and nothing is loaded when it is opened. The report of a
     private run shows what its promise does not cover: only its owner may read it, wherever it lies.
 
     Args:
-        run_folder: a folder written by `simulate(..., run=folder)`, of a run in any state.
+        run_folder: a folder written by `simulate(..., run=folder)`, of a run in any state; or by `sweep(..., folder=folder)`.
         out: the HTML file; `report.html` in the run folder if not given.
 
     Raises:
-        RunError: `run_folder` is not a run folder.
+        RunError: `run_folder` is not the folder of a run or of a sweep.
         RunDamaged: its record cannot be read.
         StorageError: the file could not be written; an older report there is left as it was.
         MissingExtra: matplotlib is not installed.
     """
     from fairyring.report.run import ReportedRun, document
 
+    if (Path(run_folder) / SWEEP).is_file():
+        return _write_sweep_report(Path(run_folder), out)
     folder = ReportedRun.read(run_folder)
     path = Path(out) if out is not None else folder.path / REPORT
     return _written(page(document(folder)), path, mode=OWNER if folder.run.get("privacy") else ANYBODY)
+
+
+def _write_sweep_report(folder: Path, out: str | Path | None) -> Path:
+    from fairyring.report.sweep import document, is_private
+
+    path = Path(out) if out is not None else folder / REPORT
+    return _written(page(document(folder)), path, mode=OWNER if is_private(folder) else ANYBODY)
 
 
 def write_study_report(folder: str | Path, out: str | Path | None = None) -> Path:
