@@ -30,6 +30,7 @@ EXPECTED = {
     },
     "regression": {"held-out loss": (0.3, 0.65), "held-out mae": (0.4, 0.7)},
     "scaffold": {r"FedAvg\s+held-out accuracy": (0.75, 0.91), r"SCAFFOLD\s+held-out accuracy": (0.88, 1.0)},
+    "sweep": {r"Chosen by accuracy.*On the test clients: accuracy": (0.75, 1.0)},
     "secure_sum": {
         r"floats\s+216 KiB up\s+held-out accuracy": (0.92, 1.0),
         r"8 bits.*held-out accuracy": (0.92, 1.0),
@@ -47,6 +48,7 @@ NEEDS_PACKAGE = {
     "hospitals_private": "dp_accounting",
     "private": "dp_accounting",
     "regression": "sklearn",
+    "sweep": "sklearn",
 }
 
 

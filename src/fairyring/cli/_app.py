@@ -1,5 +1,6 @@
 """The commands and their options. A command imports its code when it is called, so that `--help` is instant."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +10,8 @@ from cyclopts import App, Parameter
 from fairyring._version import __version__
 from fairyring.cli._ecology import ecology
 from fairyring.core.errors import FairyringError
+from fairyring.core.program_cache import FOLDER as PROGRAMS
+from fairyring.core.program_cache import ProgramCache
 
 app = App(
     name="fairyring",
@@ -52,7 +55,8 @@ def train(
     file:
         The Python file.
     settings:
-        Override a field of the plan with NAME=VALUE, such as local.batch_size=5. May be repeated.
+        Override a field of the plan, or a number of a part, with NAME=VALUE: local.batch_size=5, server.learning_rate=0.5,
+        aggregation.clip.norm=0.3. May be repeated.
     run:
         Run folder; by default runs/ and the name of the file.
     resume:
@@ -68,13 +72,64 @@ def train(
 
 
 @app.command
+def sweep(
+    file: Path,
+    /,
+    *,
+    grid: Annotated[tuple[str, ...], Parameter(name="--grid", negative=())],
+    seeds: int = 3,
+    rounds: int | None = None,
+    run: Path | None = None,
+    resume: Annotated[bool, Parameter(negative=())] = False,
+    choose_by: str = "loss",
+    at_once: int | None = None,
+) -> int:
+    """Train the plan of a Python file with every setting of a grid and every seed, and choose the best setting.
+
+    The file defines `plan`, `population` and `test`, as for `train`, and may define `validation`: clients by which the best is
+    chosen. Otherwise half of the clients in `test` are for that, and the other half judge it. The exit status is 1 if none is chosen.
+
+    Parameters
+    ----------
+    file:
+        The Python file.
+    grid:
+        A field of the plan and its values, as NAME=VALUE,VALUE, such as local.optimizer.learning_rate=0.03,0.1,0.3. May be repeated.
+    seeds:
+        Number of runs of each setting, with seeds from 0.
+    rounds:
+        Number of rounds of each run, instead of the one in the file.
+    run:
+        Folder of the sweep; by default runs/ and the name of the file, with -sweep.
+    resume:
+        Continue the sweep in that folder. The grid and the seeds may have more values than before.
+    choose_by:
+        "loss", or the metric by which the best is chosen.
+    at_once:
+        How many runs at once, each on one core. By default as many as there are cores for small models, otherwise 1, on all cores.
+    """
+    from fairyring.cli import _sweep
+
+    return _sweep.sweep(
+        file,
+        grid=grid,
+        seeds=seeds,
+        rounds=rounds,
+        run=run,
+        resume=resume,
+        choose_by=choose_by,
+        at_once=at_once,
+    )
+
+
+@app.command
 def report(run: Path, /, *, out: Path | None = None) -> None:
-    """Write the report of a run: one HTML file that can be read offline.
+    """Write the report of a run or a sweep: one HTML file that can be read offline.
 
     Parameters
     ----------
     run:
-        Run folder. The run may have ended, stopped or failed.
+        Folder of the run or the sweep, which may have ended, stopped or failed.
     out:
         The HTML file; by default report.html in the run folder.
     """
@@ -209,6 +264,29 @@ def data(name: str | None = None, /, *, fetch: Annotated[bool, Parameter(negativ
 
 
 @app.command
+def cache(*, clear: Annotated[bool, Parameter(negative=())] = False) -> None:
+    """Show where compiled programs are kept, so that later processes need not compile them.
+
+    Parameters
+    ----------
+    clear:
+        Delete them.
+    """
+    from fairyring.cli._terminal import screen
+    from fairyring.report import units
+
+    found = ProgramCache.of_user()
+    line = f"No programs are kept: {PROGRAMS} is none, or its folder is not yours alone."
+    if found is not None:
+        if clear:
+            found.clear()
+        programs, size = found.size()
+        most = units.size(found.limit)
+        line = f"{found.folder}: {units.count(programs, 'program')}, {units.size(size)} of at most {most}"
+    screen().print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command
 def bench(
     name: str | None = None, /, *arguments: Annotated[str, Parameter(allow_leading_hyphen=True)]
 ) -> int | None:
@@ -230,6 +308,7 @@ def bench(
 def _launch(
     *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
     debug: Annotated[bool, Parameter(negative=())] = False,
+    no_cache: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
     """Run a command.
 
@@ -237,7 +316,11 @@ def _launch(
     ----------
     debug:
         Show the traceback of an error.
+    no_cache:
+        Compile all programs, and keep none for later processes.
     """
+    if no_cache:
+        os.environ[PROGRAMS] = "none"
     from fairyring.cli._terminal import show_error
 
     try:

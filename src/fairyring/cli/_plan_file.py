@@ -21,6 +21,7 @@ class PlanFile:
     plan: Any
     population: Any
     test: Any = None
+    validation: Any = None
     rounds: int | None = None
     seed: int | None = None
     evaluate_every: int | None = None

@@ -146,7 +146,8 @@ class Sweep(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
     def __str__(self) -> str:
         """The table as text, and what the best setting does on the test clients."""
-        head = [*(self.labels[0] if self.labels else ()), "runs", *self.columns]
+        fields = list(self.labels[0]) if self.labels else []
+        head = [*short_names(fields).values(), "runs", *(c.removeprefix("metrics.") for c in self.columns)]
         rows = []
         for setting, labels in enumerate(self.labels):
             means = [self.validation(setting, column) for column in self.columns]
@@ -172,6 +173,12 @@ class Sweep(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
             f"Chosen by {self.choose_by} on the validation clients: {self.names[self.best]}. "
             f"On the test clients: {tested}."
         )
+
+
+def short_names(fields: Sequence[str]) -> dict[str, str]:
+    """By field: the last part of its path where that is enough to tell it from the others, else the whole path."""
+    ends = [field.rpartition(".")[2] for field in fields]
+    return {f: end if ends.count(end) == 1 else f for f, end in zip(fields, ends, strict=True)}
 
 
 def shown(interval: Interval | None) -> str:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from fairyring.aggregation import Stage
 from fairyring.core.errors import PlanError
 from fairyring.learning import Algorithm, Plan, override
+from fairyring.sweeps.results import short_names
 
 Values = Sequence[object] | Mapping[str, object]
 
@@ -42,8 +43,7 @@ def settings_of(make_plan: Plan | Callable[..., Plan], grid: Mapping[str, Values
             expected="at least one field, each with at least one value",
             do='Give {"local.optimizer.learning_rate": [0.03, 0.1, 0.3]}, for example.',
         )
-    ends = [field.rpartition(".")[2] for field in grid]
-    short = {f: end if ends.count(end) == 1 else f for f, end in zip(grid, ends, strict=True)}
+    short = short_names(list(grid))
     settings = []
     for chosen in itertools.product(*map(_labelled, grid.values())):
         labels = {field: label for field, (label, _) in zip(grid, chosen, strict=True)}

@@ -1,0 +1,108 @@
+"""`sweep`: read a plan file, run every setting with every seed, print the table, write the report."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fairyring.cli._plan_file import PlanFile
+from fairyring.cli._terminal import screen, without_warnings
+from fairyring.core.errors import MissingExtra, PlanError
+
+
+def grid_from(items: Sequence[str]) -> dict[str, list[str]]:
+    """``["local.batch_size=5,10"]`` as ``{"local.batch_size": ["5", "10"]}``.
+
+    Raises:
+        PlanError: an item has no name or no values.
+    """
+    grid = {}
+    for item in items:
+        name, equals, values = item.partition("=")
+        parts = [value.strip() for value in values.split(",")]
+        if not name.strip() or not equals or not all(parts):
+            raise PlanError(
+                "--grid",
+                given=repr(item),
+                expected="NAME=VALUE,VALUE,...",
+                do="Write it as --grid local.optimizer.learning_rate=0.03,0.1,0.3.",
+            )
+        grid[name.strip()] = parts
+    return grid
+
+
+def sweep(
+    file: Path,
+    *,
+    grid: Sequence[str],
+    seeds: int,
+    rounds: int | None,
+    run: Path | None,
+    resume: bool,
+    choose_by: str,
+    at_once: int | None,
+) -> int:
+    """Sweep over the plan of `file`; see the command `sweep`. Returns the exit status."""
+    settings = grid_from(grid)
+    given = PlanFile.read(file)
+    rounds = given.rounds if rounds is None else rounds
+    for what, value in (("test", given.test), ("rounds", rounds)):
+        if value is None:
+            raise PlanError(
+                str(file),
+                given=f"no {what}",
+                expected="clients on which the chosen setting is judged"
+                if what == "test"
+                else "a number of rounds",
+                do="Add a line such as "
+                + ("test = ..." if what == "test" else "rounds = 100, or give --rounds 100."),
+            )
+    from fairyring.report import write_report
+    from fairyring.sweeps import SweepRun
+    from fairyring.sweeps import sweep as run_sweep
+
+    folder = Path("runs") / f"{file.stem}-sweep" if run is None else run
+    names = ("evaluate_every", "dropout", "secure_sum", "stop")
+    optional = {name: getattr(given, name) for name in names}
+    options: dict[str, Any] = {name: value for name, value in optional.items() if value is not None}
+    planned, ended = seeds, 0
+    for values in settings.values():
+        planned *= len(values)
+
+    def on_run(done: SweepRun) -> None:
+        nonlocal ended
+        ended += 1
+        means = done.validation.columns() if done.validation is not None else {}
+        words = ", ".join(f"{name.removeprefix('metrics.')} {value:.4g}" for name, value in means.items())
+        _print(f"run {ended}/{planned}  {done.folder}  {done.error or words}")
+
+    _print(f"{planned} runs of {rounds} rounds; compiling first.")
+    try:
+        with without_warnings():
+            found = run_sweep(
+                given.plan,
+                settings,
+                given.population,
+                rounds=rounds,
+                test=given.test,
+                validation=given.validation,
+                seeds=seeds,
+                choose_by=choose_by,
+                folder=folder,
+                resume=resume,
+                at_once=at_once,
+                on_run=on_run,
+                **options,
+            )
+    except KeyboardInterrupt:
+        _print(f"Stopped after {ended} runs. Give the same command with --run {folder} --resume to go on.")
+        raise SystemExit(130) from None
+    _print(f"\n{found}")
+    try:
+        _print(f"Report: {write_report(folder)}")
+    except MissingExtra as error:
+        _print(f"No report was written: {error.do}")
+    return 0 if found.best is not None else 1
+
+
+def _print(line: str) -> None:
+    screen().print(line, highlight=False, markup=False, soft_wrap=True)

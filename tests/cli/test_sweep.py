@@ -1,0 +1,107 @@
+"""`sweep`, `cache` and `--no-cache`: a file with a plan, a grid, a table, a report."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from fairyring.core.program_cache import FOLDER, ProgramCache
+from fairyring.sweeps import read_sweep, running
+
+PLAN = """
+import optax
+import fairyring as fr
+from tests.learning.linear import people, task
+
+plan = fr.Plan(task(), fr.LocalTraining(optax.sgd(0.1), batch_size=4), cohort=5)
+population, test = people([7, 12, 4, 9, 31, 2, 5, 8]), people([30, 30, 30, 30], seed=9)
+rounds = 2
+"""
+
+
+@pytest.fixture
+def file(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "mine.py"
+    path.write_text(PLAN)
+    return path
+
+
+def test_a_grid_is_swept_and_reported(file, call):
+    grid = "--grid", "local.optimizer.learning_rate=0.01,0.3", "--grid", "local.batch_size=4,8"
+    done = call("sweep", file, *grid, "--seeds", 2, "--choose-by", "accuracy")
+    assert done.status == 0
+    folder = file.parent / "runs" / "mine-sweep"
+    found = read_sweep(folder)
+    assert found.names[0] == "learning_rate=0.01,batch_size=4"
+    assert len(found.runs) == 8
+    assert "run 8/8" in done.out
+    assert str(found) in done.out
+    assert found.best is not None
+    page = (folder / "report.html").read_text()
+    assert found.names[found.best] in page
+    assert page.count("<svg") == 5  # the mark, two fields, two measures by round
+
+    again = call("sweep", file, *grid, "--seeds", 3, "--resume", "--run", folder)
+    assert again.status == 0
+    assert len(read_sweep(folder).runs) == 12
+    assert "Report: " in call("report", folder).out
+
+
+def test_validation_clients_of_the_file(file, call):
+    file.write_text(PLAN + "validation = people([40], seed=2)\n")
+    assert call("sweep", file, "--grid", "local.batch_size=4", "--seeds", 1).status == 0
+
+
+def test_ctrl_c_says_how_to_go_on(file, call, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(running, "simulate", interrupted)
+    done = call("sweep", file, "--grid", "local.batch_size=4", "--at-once", 1)
+    assert done.status == 130
+    assert "--resume" in done.out
+
+
+def test_no_setting_can_be_chosen(file, call):
+    done = call("sweep", file, "--grid", "local.optimizer.learning_rate=inf", "--seeds", 1)
+    assert done.status == 1
+    assert "none is chosen" in done.out
+    assert "learning_rate=inf, seed 0" in done.out
+
+
+@pytest.mark.parametrize(
+    ("source", "grid", "words"),
+    [
+        (PLAN, "local.batch_size", "NAME=VALUE"),
+        (PLAN, "local.batch_size=4,,5", "NAME=VALUE"),
+        (PLAN, "local.batchsize=4", "batch_size"),
+        (PLAN, "local.optimizer.momentun=0.1", "momentum"),
+        (PLAN.replace(", test =", ", other ="), "local.batch_size=4", "no test"),
+        (PLAN.replace("rounds", "turns"), "local.batch_size=4", "no rounds"),
+    ],
+)
+def test_what_cannot_be_swept_is_refused(file, call, source, grid, words):
+    file.write_text(source)
+    done = call("sweep", file, "--grid", grid)
+    assert done.status == 2
+    assert words in done.err
+    assert not (file.parent / "runs").exists()
+
+
+def test_the_cache_is_shown_and_emptied(call, tmp_path, monkeypatch):
+    monkeypatch.setenv(FOLDER, str(tmp_path / "programs"))
+    cache = ProgramCache.of_user()
+    assert cache is not None
+    cache.write("key", bytes(2000))
+    assert f"{tmp_path / 'programs'}: 1 program, 2.0 KiB of at most 1.0 GiB" in call("cache").out
+    assert ": 0 programs" in call("cache", "--clear").out
+    assert list((tmp_path / "programs").iterdir()) == []
+
+
+@pytest.mark.parametrize("tokens", [("--no-cache", "cache"), ("cache", "--no-cache")])
+def test_without_the_cache(call, tmp_path, monkeypatch, tokens):
+    monkeypatch.setenv(FOLDER, str(tmp_path / "programs"))
+    assert "No programs are kept" in call(*tokens).out
+    assert os.environ[FOLDER] == "none"
+    assert not (tmp_path / "programs").exists()
