@@ -36,6 +36,14 @@ def test_other_shapes_compile_again_and_both_stay():
     assert program.compilations == 2
 
 
+def test_other_settings_of_jax_compile_again():
+    program = Program(lambda x: x @ x.T, core_processors(1))
+    program(0, X[None])
+    with jax.default_matmul_precision("highest"):
+        program(0, X[None])
+    assert program.compilations == 2
+
+
 @pytest.mark.parametrize("options", [{}, {"xla_cpu_prefer_vector_width": 256}])
 def test_other_options_compile_again(options):
     program = Program(lambda x: jnp.cumsum(x * 0.5), core_processors(1), options=options)

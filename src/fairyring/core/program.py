@@ -21,7 +21,7 @@ Processor = Any  # a jax.Device; type checkers take that name for a variable
 class Program:
     """A function that is compiled for the first processor that runs it, and loaded on the others.
 
-    It is compiled for the shapes that it is called with, and again when they change. Its numbers (see `fairyring.core.numbers`)
+    It is compiled for the shapes that it is called with, and again when they, or JAX's settings, change. Its numbers (see `fairyring.core.numbers`)
     are arguments of what is compiled. So a program that differs from one before in its numbers only, or not at all, is not compiled
     again: see `fairyring.core.compiled`.
 
@@ -56,7 +56,7 @@ class Program:
             arguments: arrays on this processor, or NumPy arrays.
         """
         leaves, structure = jax.tree.flatten(arguments)
-        shapes = structure, *[(leaf.shape, leaf.dtype) for leaf in leaves]
+        shapes = structure, _settings(), *[(leaf.shape, leaf.dtype) for leaf in leaves]
         run = self.loaded[place].get(shapes)
         if run is None:
             if shapes not in self._variants:
@@ -126,6 +126,17 @@ class Loaded(NamedTuple):
     def __call__(self, leaves: list[Any]) -> Tree:
         """Start it, given the leaves of its arguments."""
         return self.results.unflatten(self.executable(*self.numbers, *leaves))
+
+
+def _settings() -> tuple[Any, ...]:
+    """Settings of JAX by which it traces other programs."""
+    config: Any = jax.config
+    return (
+        config.jax_enable_x64,
+        config.jax_default_matmul_precision,
+        config.jax_numpy_dtype_promotion,
+        config.jax_threefry_partitionable,
+    )
 
 
 def _shape(leaf: Any) -> Any:
