@@ -9,6 +9,7 @@ from jax import lax
 
 from fairyring.lowering._depthwise import depthwise, grouped
 from fairyring.lowering._direct import direct
+from fairyring.lowering._layout import Placed, in_order, placed
 from fairyring.lowering._winograd import winograd as winograd_form
 
 _LARGEST_KERNEL = 49  # taps; each tap of a kernel can be a separate operation
@@ -49,8 +50,8 @@ def fast_form_exists(
 
 
 def convolve(
-    lhs: jax.Array,
-    rhs: jax.Array,
+    lhs: Placed | jax.Array,
+    rhs: Placed | jax.Array,
     *,
     window_strides: Sequence[int],
     padding: Sequence[tuple[int, int]],
@@ -58,11 +59,11 @@ def convolve(
     feature_group_count: int,
     winograd: int,
     **_: object,
-) -> jax.Array:
+) -> Placed | jax.Array:
     """`lax.conv_general_dilated` in a fast form, with its parameters as in a jaxpr. See `fast_form_exists`."""
     spec = dimension_numbers
-    x = lhs.transpose(_last(spec.lhs_spec))
-    w = rhs.transpose((*spec.rhs_spec[2:], spec.rhs_spec[1], spec.rhs_spec[0]))
+    x = in_order(lhs, _last(spec.lhs_spec))
+    w = in_order(rhs, (*spec.rhs_spec[2:], spec.rhs_spec[1], spec.rhs_spec[0]))
     strides, edges = tuple(window_strides), list(padding)
     line = len(strides) == 1
     if line:
@@ -71,10 +72,8 @@ def convolve(
     y = _form(x, w, strides, feature_group_count, winograd)
     if line:
         y = y[:, :, 0]
-    back = [0] * y.ndim
-    for source, axis in enumerate(_last(spec.out_spec)):
-        back[axis] = source
-    return y.transpose(back)
+    order = _last(spec.out_spec)
+    return placed(y, [(order.index(axis),) for axis in range(y.ndim)])
 
 
 def _form(x: jax.Array, w: jax.Array, strides: tuple[int, ...], groups: int, winograd: int) -> jax.Array:

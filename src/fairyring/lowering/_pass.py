@@ -11,6 +11,7 @@ from jax.extend.core import primitives
 
 from fairyring.core.errors import PlanError
 from fairyring.lowering._convolution import convolve, fast_form_exists
+from fairyring.lowering._layout import Placed, follow, placed, plain, pooled, worth_placing
 from fairyring.lowering._pooling import max_pool, pools_side_by_side
 from fairyring.lowering._random import draws_threefry_bits, threefry_bits
 
@@ -65,6 +66,12 @@ def lower_for_cpu(fn: Callable[..., Any], *, winograd: int = 4) -> Callable[...,
 
 
 def _evaluate(jaxpr: core.Jaxpr, consts: Sequence[Any], args: Sequence[Any], winograd: int) -> list[Any]:
+    """The results of a program, each in the order of its axes."""
+    return [plain(value) for value in _values(jaxpr, consts, args, winograd)]
+
+
+def _values(jaxpr: core.Jaxpr, consts: Sequence[Any], args: Sequence[Any], winograd: int) -> list[Any]:
+    """The results of a program, some of them `Placed`."""
     values: dict[core.Var, Any] = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *args), strict=True))
 
     def read(atom: Any) -> Any:
@@ -73,21 +80,38 @@ def _evaluate(jaxpr: core.Jaxpr, consts: Sequence[Any], args: Sequence[Any], win
     for eqn in jaxpr.eqns:
         operands = [read(atom) for atom in eqn.invars]
         with eqn.ctx.manager:
-            out: Any
-            if not _is_rewritten(eqn):
-                out = eqn.primitive.bind(*operands, **eqn.primitive.get_bind_params(eqn.params))
-            elif eqn.primitive is primitives.conv_general_dilated_p:
-                out = convolve(*operands, **eqn.params, winograd=winograd)
-            elif eqn.primitive is primitives.reduce_window_max_p:
-                (operand,) = operands
-                out = max_pool(operand, tuple(eqn.params["window_dimensions"]))
-            elif eqn.primitive is primitives.random_bits_p:
-                (key,) = operands
-                out = threefry_bits(key, eqn.params["shape"])
-            else:
-                out = _enter(eqn, operands, winograd)
+            out = _apply(eqn, operands, winograd)
         values.update(zip(eqn.outvars, out if eqn.primitive.multiple_results else [out], strict=True))
     return [read(atom) for atom in jaxpr.outvars]
+
+
+def _apply(eqn: core.JaxprEqn, operands: Sequence[Any], winograd: int) -> Any:
+    is_rewritten = _is_rewritten(eqn)
+    has_placed = any(isinstance(operand, Placed) for operand in operands)
+    if eqn.primitive is primitives.jit_p and (is_rewritten or has_placed):
+        inner = eqn.params["jaxpr"]
+        return _values(inner.jaxpr, inner.consts, operands, winograd)
+    if is_rewritten and eqn.primitive is primitives.conv_general_dilated_p:
+        return convolve(*operands, **eqn.params, winograd=winograd)
+    if eqn.primitive is primitives.transpose_p and not has_placed and worth_placing(operands[0]):
+        return placed(operands[0], [(axis,) for axis in eqn.params["permutation"]])
+    if has_placed:
+        if is_rewritten and eqn.primitive is primitives.reduce_window_max_p:
+            out = pooled(operands[0], lambda x, window_dimensions: max_pool(x, window_dimensions), {"window_dimensions": eqn.params["window_dimensions"]})
+        else:
+            out = follow(eqn, operands)
+        if out is not None:
+            return out
+    operands = [plain(operand) for operand in operands]
+    if not is_rewritten:
+        return eqn.primitive.bind(*operands, **eqn.primitive.get_bind_params(eqn.params))
+    if eqn.primitive is primitives.reduce_window_max_p:
+        (operand,) = operands
+        return max_pool(operand, tuple(eqn.params["window_dimensions"]))
+    if eqn.primitive is primitives.random_bits_p:
+        (key,) = operands
+        return threefry_bits(key, eqn.params["shape"])
+    return _enter(eqn, operands, winograd)
 
 
 def _is_rewritten(eqn: core.JaxprEqn) -> bool:
