@@ -28,7 +28,9 @@ _ELEMENTWISE = {
 }
 # fmt: on
 _REDUCTIONS = {"reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "reduce_and", "reduce_or"}
-_SMALL = 1 << 11  # elements; a transposition of fewer may be fused into its users
+_TINY = 1 << 7  # elements; a transposition of fewer may be fused into its users
+_SMALL = 1 << 13  # elements; for fewer a loop costs more than it saves
+_MOST_PARTS = 32
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ def placed(array: jax.Array, axes: Sequence[Sequence[int]]) -> "Placed | jax.Arr
 
 def worth_placing(x: Any) -> bool:
     """Whether a transposition of `x` is put off. A product takes matrices with their axes in any order."""
-    return x.ndim > 2 and x.size >= _SMALL
+    return x.ndim > 2 and x.size >= _TINY
 
 
 def plain(value: Any) -> Any:
@@ -88,7 +90,7 @@ def move(x: jax.Array, order: Sequence[int]) -> jax.Array:
     """
     order = tuple(order)
     long = [a for a in order if x.shape[a] != 1]
-    if long == sorted(long) or x.size < _SMALL:
+    if long == sorted(long) or x.size < _TINY:
         return x.transpose(order)
     if not jnp.issubdtype(x.dtype, jnp.floating):
         return _written(x, order)
@@ -108,11 +110,22 @@ _move.defvjp(lambda x, order: (_move(x, order), None), _move_back)
 
 
 def _written(x: jax.Array, order: tuple[int, ...]) -> jax.Array:
-    # XLA does not fuse across a concatenation; that of two parts of one transposition it would take out.
-    axis = max(range(x.ndim), key=lambda a: (x.shape[a] > 1, -order.index(a)))
-    half = x.shape[axis] // 2
-    parts = [lax.slice_in_dim(x, 0, half, axis=axis), lax.slice_in_dim(x, half, None, axis=axis)]
-    return jnp.concatenate([part.transpose(order) for part in parts], axis=order.index(axis))
+    """`x.transpose(order)` by a loop over parts of its first axis: XLA fuses a loop into nothing."""
+    first = next(a for a in order if x.shape[a] != 1)
+    parts = next((n for n in range(2, _MOST_PARTS) if x.shape[first] % n == 0), 1)
+    size = x.shape[first] // parts
+    if parts == 1 or x.size < _SMALL:
+        half = x.shape[first] // 2
+        pieces = [
+            lax.slice_in_dim(x, 0, half, axis=first),
+            lax.slice_in_dim(x, half, None, axis=first),
+        ]
+        return jnp.concatenate([piece.transpose(order) for piece in pieces], axis=order.index(first))
+
+    def part(i: jax.Array) -> jax.Array:
+        return lax.dynamic_slice_in_dim(x, i * size, size, axis=first).transpose(order)
+
+    return lax.map(part, jnp.arange(parts)).reshape([x.shape[a] for a in order])
 
 
 def follow(eqn: core.JaxprEqn, operands: Sequence[Any]) -> Any:
