@@ -18,6 +18,8 @@ from jax import lax
 from jax.extend import core
 from jax.extend.core import primitives
 
+from fairyring.lowering._pooling import Window
+
 # fmt: off
 _ELEMENTWISE = {
     "abs", "add", "add_any", "and", "atan2", "cbrt", "ceil", "clamp", "convert_element_type", "copy", "copy_p", "cos",
@@ -389,21 +391,13 @@ def _concatenated(eqn: core.JaxprEqn, operands: Sequence[Any]) -> Any:
     return placed(lax.concatenate(parts, at), model.axes)
 
 
-def pooled(
-    x: Placed, pool: Callable[..., jax.Array], settings: dict[str, Sequence[Any]]
-) -> "Placed | jax.Array | None":
-    """A pool, given the window's settings for each axis, on an array as it lies; None if a window spans joined axes."""
-    neutral = {"padding": (0, 0)}
-    touched = [False] * len(x.axes)
-    for name, values in settings.items():
-        touched = [
-            t or tuple(v) != (0, 0) if name == "padding" else t or v != 1
-            for t, v in zip(touched, values, strict=True)
-        ]
-    if not _alone(x, touched, ordered=True):
+def pooled(x: Placed, pool: Callable[[jax.Array, Window], jax.Array], window: Window) -> Any:
+    """A pool of an array as it lies; None if a window spans joined axes, or its members lie in another order."""
+    one = zip(window.sizes, window.strides, window.padding, strict=True)
+    if not _alone(x, [settings != (1, 1, (0, 0)) for settings in one], ordered=True):
         return None
-    own = {name: _spread(x, values, neutral.get(name, 1)) for name, values in settings.items()}
-    return placed(pool(x.array, **own), x.axes)
+    sizes, strides = (_spread(x, values, 1) for values in (window.sizes, window.strides))
+    return placed(pool(x.array, Window(sizes, strides, _spread(x, window.padding, (0, 0)))), x.axes)
 
 
 _RULES: dict[str, Callable[[core.JaxprEqn, Sequence[Any]], Any]] = {

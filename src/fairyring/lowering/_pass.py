@@ -12,7 +12,7 @@ from jax.extend.core import primitives
 from fairyring.core.errors import PlanError
 from fairyring.lowering._convolution import convolve, fast_form_exists
 from fairyring.lowering._layout import Placed, follow, placed, plain, pooled, worth_placing
-from fairyring.lowering._pooling import max_pool, pools_side_by_side
+from fairyring.lowering._pooling import Window, is_pool, max_pool, sum_pool
 from fairyring.lowering._random import draws_threefry_bits, threefry_bits
 
 # Primitives whose inner programs are rewritten. Those with a custom derivative are not, because it belongs to the
@@ -24,6 +24,7 @@ _ENTERED = (
     primitives.cond_p,
     primitives.remat_p,
 )
+_POOLS = {primitives.reduce_window_max_p: max_pool, primitives.reduce_window_sum_p: sum_pool}
 
 
 def lower_for_cpu(fn: Callable[..., Any], *, winograd: int = 4) -> Callable[..., Any]:
@@ -95,19 +96,20 @@ def _apply(eqn: core.JaxprEqn, operands: Sequence[Any], winograd: int) -> Any:
         return convolve(*operands, **eqn.params, winograd=winograd)
     if eqn.primitive is primitives.transpose_p and not has_placed and worth_placing(operands[0]):
         return placed(operands[0], [(axis,) for axis in eqn.params["permutation"]])
+    if is_rewritten and eqn.primitive in _POOLS:
+        pool, window = _POOLS[eqn.primitive], Window.of(**eqn.params)
+        if has_placed:
+            out = pooled(operands[0], pool, window)
+            if out is not None:
+                return out
+        return pool(plain(operands[0]), window)
     if has_placed:
-        if is_rewritten and eqn.primitive is primitives.reduce_window_max_p:
-            out = pooled(operands[0], lambda x, window_dimensions: max_pool(x, window_dimensions), {"window_dimensions": eqn.params["window_dimensions"]})
-        else:
-            out = follow(eqn, operands)
+        out = follow(eqn, operands)
         if out is not None:
             return out
     operands = [plain(operand) for operand in operands]
     if not is_rewritten:
         return eqn.primitive.bind(*operands, **eqn.primitive.get_bind_params(eqn.params))
-    if eqn.primitive is primitives.reduce_window_max_p:
-        (operand,) = operands
-        return max_pool(operand, tuple(eqn.params["window_dimensions"]))
     if eqn.primitive is primitives.random_bits_p:
         (key,) = operands
         return threefry_bits(key, eqn.params["shape"])
@@ -118,8 +120,8 @@ def _is_rewritten(eqn: core.JaxprEqn) -> bool:
     """Whether an equation is replaced, or has an inner equation that is."""
     if eqn.primitive is primitives.conv_general_dilated_p:
         return fast_form_exists(*(atom.aval for atom in eqn.invars), **eqn.params)
-    if eqn.primitive is primitives.reduce_window_max_p:
-        return pools_side_by_side(eqn.invars[0].aval, **eqn.params)
+    if eqn.primitive in _POOLS:
+        return is_pool(eqn.invars[0].aval, **eqn.params)
     if eqn.primitive is primitives.random_bits_p:
         return draws_threefry_bits(eqn.invars[0].aval, **eqn.params)
     return eqn.primitive in _ENTERED and any(
