@@ -19,6 +19,7 @@ from jax.extend import core
 from jax.extend.core import primitives
 
 from fairyring.lowering._pooling import Window
+from fairyring.lowering._sums import apart, expand, sums_apart, total
 
 # fmt: off
 _ELEMENTWISE = {
@@ -31,8 +32,6 @@ _ELEMENTWISE = {
 # fmt: on
 _REDUCTIONS = {"reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "reduce_and", "reduce_or"}
 _TINY = 1 << 7  # elements; a transposition of fewer may be fused into its users
-_SMALL = 1 << 13  # elements; for fewer a loop costs more than it saves
-_MOST_PARTS = 32
 
 
 @dataclass(frozen=True)
@@ -59,6 +58,17 @@ class Placed:
         return moved.reshape([self.shape[axis] for axis in order])
 
 
+@dataclass(frozen=True)
+class Spread:
+    """An array that a program broadcasts to `shape`; `array` has axes of length 1 where it is repeated.
+
+    Its users broadcast it themselves, so that its gradient is one sum.
+    """
+
+    array: jax.Array
+    shape: tuple[int, ...]
+
+
 def placed(array: jax.Array, axes: Sequence[Sequence[int]]) -> "Placed | jax.Array":
     """`array` with a note of its axes, which is left out if they lie as the program has them."""
     own = tuple(tuple(a for a in one if array.shape[a] != 1) for one in axes)
@@ -70,19 +80,36 @@ def placed(array: jax.Array, axes: Sequence[Sequence[int]]) -> "Placed | jax.Arr
     return Placed(array, tuple(tuple(kept.index(a) for a in one) for one in own))
 
 
-def worth_placing(x: Any) -> bool:
-    """Whether a transposition of `x` is put off. A product takes matrices with their axes in any order."""
-    return x.ndim > 2 and x.size >= _TINY
+def is_followed(eqn: core.JaxprEqn) -> bool:
+    """Whether an equation of plain operands has a better form here."""
+    name = eqn.primitive.name
+    if not eqn.invars or not eqn.outvars:
+        return False
+    given: Any = eqn.invars[0].aval
+    aval: Any = eqn.outvars[0].aval
+    if name == "transpose":  # a product takes matrices with their axes in any order
+        return aval.ndim > 2 and aval.size >= _TINY
+    if name == "broadcast_in_dim":
+        return aval.ndim > 2 and 1 < given.size < aval.size and aval.size >= _TINY
+    if name == "reduce_sum":
+        return sums_apart(given.shape, eqn.params["axes"])
+    if name not in _ELEMENTWISE or aval.ndim < 3:
+        return False
+    shapes = [atom.aval.shape for atom in eqn.invars]
+    axes = [[a for a, n in enumerate(s) if n != aval.shape[a]] for s in shapes if len(s) == aval.ndim]
+    return any(sums_apart(aval.shape, one) for one in axes)
 
 
 def plain(value: Any) -> Any:
     """A value of a program in the order of its own axes."""
+    if isinstance(value, Spread):
+        return jnp.broadcast_to(value.array, value.shape)
     return value.in_order(range(len(value.axes))) if isinstance(value, Placed) else value
 
 
 def in_order(value: Any, order: Sequence[int]) -> jax.Array:
     """A value of a program with its axes in this order."""
-    return value.in_order(order) if isinstance(value, Placed) else move(value, order)
+    return value.in_order(order) if isinstance(value, Placed) else move(plain(value), order)
 
 
 def move(x: jax.Array, order: Sequence[int]) -> jax.Array:
@@ -112,33 +139,28 @@ _move.defvjp(lambda x, order: (_move(x, order), None), _move_back)
 
 
 def _written(x: jax.Array, order: tuple[int, ...]) -> jax.Array:
-    """`x.transpose(order)` by a loop over parts of its first axis: XLA fuses a loop into nothing."""
     first = next(a for a in order if x.shape[a] != 1)
-    parts = next((n for n in range(2, _MOST_PARTS) if x.shape[first] % n == 0), 1)
-    size = x.shape[first] // parts
-    if parts == 1 or x.size < _SMALL:
-        half = x.shape[first] // 2
-        pieces = [
-            lax.slice_in_dim(x, 0, half, axis=first),
-            lax.slice_in_dim(x, half, None, axis=first),
-        ]
-        return jnp.concatenate([piece.transpose(order) for piece in pieces], axis=order.index(first))
-
-    def part(i: jax.Array) -> jax.Array:
-        return lax.dynamic_slice_in_dim(x, i * size, size, axis=first).transpose(order)
-
-    return lax.map(part, jnp.arange(parts)).reshape([x.shape[a] for a in order])
+    inner = [1 + (a if a < first else a - 1) for a in order if a != first]
+    y = apart(lambda part: part.transpose(0, *inner), jnp.moveaxis(x, first, 0))
+    return y.reshape([x.shape[a] for a in order])
 
 
 def follow(eqn: core.JaxprEqn, operands: Sequence[Any]) -> Any:
-    """The results of an equation with operands that are `Placed`; None if it cannot be computed on them as they lie."""
+    """The results of an equation with operands that are not plain; None if it cannot be computed on them as they lie."""
     name = eqn.primitive.name
     if name in _ELEMENTWISE:
         return _elementwise(eqn, operands)
+    if name == "broadcast_in_dim":
+        return _broadcast(eqn, operands)
+    operands = [plain(o) if isinstance(o, Spread) else o for o in operands]
+    if name == "transpose":
+        return _transposed(eqn, operands)
+    if name in _REDUCTIONS:
+        return _reduced(eqn, operands[0])
+    if not any(isinstance(o, Placed) for o in operands):
+        return None
     if eqn.primitive in (primitives.custom_jvp_call_p, primitives.custom_vjp_call_p):
         return _custom(eqn, operands)
-    if name in _REDUCTIONS and len(operands) == 1:
-        return _reduced(eqn, operands[0])
     rule = _RULES.get(name)
     return rule(eqn, operands) if rule else None
 
@@ -149,6 +171,7 @@ def _bind(eqn: core.JaxprEqn, *operands: Any, **changed: Any) -> Any:
 
 def _like(value: Any, model: Placed) -> jax.Array | None:
     """`value` with its axes placed as in `model`; of length 1 where the value's are."""
+    value = value.array if isinstance(value, Spread) else value
     shape = value.shape
     if len(shape) != len(model.axes) or any(
         s not in (1, m) for s, m in zip(shape, model.shape, strict=True)
@@ -167,18 +190,21 @@ def _like(value: Any, model: Placed) -> jax.Array | None:
 
 def _elementwise(eqn: core.JaxprEqn, operands: Sequence[Any]) -> Any:
     shape = eqn.outvars[0].aval.shape
-    model = next((o for o in operands if isinstance(o, Placed) and o.shape == shape), None)
+    whole = [o for o in operands if not isinstance(o, Spread) and jnp.shape(o) == shape and shape]
+    model = next((o for o in whole if isinstance(o, Placed)), whole[0] if whole else None)
     if model is None:
         return None
-    given = [o if jnp.ndim(plain_or(o)) == 0 else _like(o, model) for o in operands]
-    if any(one is None for one in given):
-        return None
+    model = _as_placed(model)
+    given = []
+    for one in operands:
+        if jnp.shape(one) == ():
+            given.append(one)
+            continue
+        like = _like(one, model)
+        if like is None:
+            return None
+        given.append(expand(like, model.array.shape, like.shape) if like.shape != model.array.shape else like)
     return placed(_bind(eqn, *given), model.axes)
-
-
-def plain_or(value: Any) -> Any:
-    """What has the value's number of axes as the program sees it."""
-    return jax.ShapeDtypeStruct(value.shape, value.array.dtype) if isinstance(value, Placed) else value
 
 
 def _custom(eqn: core.JaxprEqn, operands: Sequence[Any]) -> Any:
@@ -276,16 +302,22 @@ def _everywhere(closed: core.ClosedJaxpr, numbers: Sequence[jax.Array]) -> list[
     return evaluate(closed.jaxpr, numbers)
 
 
-def _reduced(eqn: core.JaxprEqn, x: Placed) -> Any:
+def _as_placed(x: Any) -> Placed:
+    return x if isinstance(x, Placed) else Placed(x, tuple((axis,) for axis in range(x.ndim)))
+
+
+def _reduced(eqn: core.JaxprEqn, x: Any) -> Any:
+    x = _as_placed(x)
     axes = eqn.params["axes"]
     gone = sorted(a for axis in axes for a in x.axes[axis])
-    out = _bind(eqn, x.array, axes=tuple(gone))
+    is_sum = eqn.primitive is primitives.reduce_sum_p
+    out = total(x.array, gone) if is_sum else _bind(eqn, x.array, axes=tuple(gone))
     left = [a for a in range(x.array.ndim) if a not in gone]
     return placed(out, [[left.index(a) for a in one] for i, one in enumerate(x.axes) if i not in axes])
 
 
 def _transposed(eqn: core.JaxprEqn, operands: Sequence[Any]) -> Any:
-    (x,) = operands
+    x = _as_placed(operands[0])
     return placed(x.array, [x.axes[axis] for axis in eqn.params["permutation"]])
 
 
@@ -296,15 +328,21 @@ def _squeezed(eqn: core.JaxprEqn, operands: Sequence[Any]) -> Any:
 
 
 def _broadcast(eqn: core.JaxprEqn, operands: Sequence[Any]) -> Any:
-    """Only new axes of length 1; anything else is small, or broadcast again."""
-    x, target = operands[0], dict(enumerate(eqn.params["broadcast_dimensions"]))
-    shape = eqn.params["shape"]
-    if len(operands) > 1 or math.prod(shape) != x.array.size:
+    x, target, shape = operands[0], eqn.params["broadcast_dimensions"], eqn.params["shape"]
+    if len(operands) > 1:
         return None
-    axes: list[Sequence[int]] = [()] * len(shape)
-    for axis, to in target.items():
-        axes[int(to)] = x.axes[axis]
-    return placed(x.array, axes)
+    if isinstance(x, Placed):
+        if math.prod(shape) != x.array.size:
+            return None
+        axes: list[Sequence[int]] = [()] * len(shape)
+        for axis, to in enumerate(target):
+            axes[int(to)] = x.axes[axis]
+        return placed(x.array, axes)
+    own = [1] * len(shape)
+    array = x.array if isinstance(x, Spread) else x
+    for axis, to in enumerate(target):
+        own[int(to)] = array.shape[axis]
+    return Spread(array.reshape(own), tuple(shape))
 
 
 def _reshaped(eqn: core.JaxprEqn, operands: Sequence[Any]) -> Any:
@@ -401,9 +439,7 @@ def pooled(x: Placed, pool: Callable[[jax.Array, Window], jax.Array], window: Wi
 
 
 _RULES: dict[str, Callable[[core.JaxprEqn, Sequence[Any]], Any]] = {
-    "transpose": _transposed,
     "squeeze": _squeezed,
-    "broadcast_in_dim": _broadcast,
     "reshape": _reshaped,
     "pad": _padded,
     "slice": _sliced,

@@ -11,7 +11,7 @@ from jax.extend.core import primitives
 
 from fairyring.core.errors import PlanError
 from fairyring.lowering._convolution import convolve, fast_form_exists
-from fairyring.lowering._layout import Placed, follow, placed, plain, pooled, worth_placing
+from fairyring.lowering._layout import Placed, Spread, follow, is_followed, plain, pooled
 from fairyring.lowering._pooling import Window, is_pool, max_pool, sum_pool
 from fairyring.lowering._random import draws_threefry_bits, threefry_bits
 
@@ -88,22 +88,19 @@ def _values(jaxpr: core.Jaxpr, consts: Sequence[Any], args: Sequence[Any], winog
 
 def _apply(eqn: core.JaxprEqn, operands: Sequence[Any], winograd: int) -> Any:
     is_rewritten = _is_rewritten(eqn)
-    has_placed = any(isinstance(operand, Placed) for operand in operands)
+    has_placed = any(isinstance(operand, Placed | Spread) for operand in operands)
     if eqn.primitive is primitives.jit_p and (is_rewritten or has_placed):
         inner = eqn.params["jaxpr"]
         return _values(inner.jaxpr, inner.consts, operands, winograd)
     if is_rewritten and eqn.primitive is primitives.conv_general_dilated_p:
         return convolve(*operands, **eqn.params, winograd=winograd)
-    if eqn.primitive is primitives.transpose_p and not has_placed and worth_placing(operands[0]):
-        return placed(operands[0], [(axis,) for axis in eqn.params["permutation"]])
     if is_rewritten and eqn.primitive in _POOLS:
         pool, window = _POOLS[eqn.primitive], Window.of(**eqn.params)
-        if has_placed:
-            out = pooled(operands[0], pool, window)
-            if out is not None:
-                return out
+        out = pooled(operands[0], pool, window) if isinstance(operands[0], Placed) else None
+        if out is not None:
+            return out
         return pool(plain(operands[0]), window)
-    if has_placed:
+    if has_placed or is_followed(eqn):
         out = follow(eqn, operands)
         if out is not None:
             return out

@@ -15,6 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from fairyring.lowering._sums import apart
+
 _LARGEST_WINDOW = 64  # elements; each takes a separate slice
 _NOBODY = 255  # no place in a window
 
@@ -143,20 +145,31 @@ def _members(x: jax.Array, window: tuple[int, ...]) -> list[jax.Array]:
 
 @partial(jax.custom_vjp, nondiff_argnums=(1, 2))
 def _overlapping_max(x: jax.Array, window: Window, shape: tuple[int, ...]) -> jax.Array:
-    top, *rest = _slices(x, window)
-    for one in rest:
-        top = jnp.maximum(top, one)
-    return top
+    def maximum(x: jax.Array) -> jax.Array:
+        top, *rest = _slices(x, window)
+        for one in rest:
+            top = jnp.maximum(top, one)
+        return top
+
+    # Fused into the padding of the next layer, the maxima would not be computed in vectors.
+    return maximum(x) if _spans_rows(window) else apart(maximum, x)
 
 
 def _overlapping_forward(
     x: jax.Array, window: Window, shape: tuple[int, ...]
 ) -> tuple[jax.Array, jax.Array]:
+    def places(x: jax.Array) -> jax.Array:
+        slices = _slices(x, window)
+        top = slices[0]
+        for one in slices[1:]:
+            top = jnp.maximum(top, one)
+        winner = jnp.full(top.shape, len(slices) - 1, jnp.uint8)
+        for index, one in reversed(list(enumerate(slices))[:-1]):
+            winner = jnp.where(one == top, jnp.uint8(index), winner)
+        return winner
+
     top: Any = _overlapping_max(x, window, shape)
-    winner = jnp.full(top.shape, math.prod(window.sizes) - 1, jnp.uint8)
-    for index, one in reversed(list(enumerate(_slices(x, window)))[:-1]):
-        winner = jnp.where(one == top, jnp.uint8(index), winner)
-    return top, winner
+    return top, places(x) if _spans_rows(window) else apart(places, x)
 
 
 def _overlapping_backward(
@@ -254,6 +267,10 @@ class _Gathering:
         return lax.slice(
             interleaved(()), starts, [a + d for a, d in zip(starts, self.shape, strict=True)]
         )
+
+
+def _spans_rows(window: Window) -> bool:
+    return (window.sizes[0], window.strides[0], window.padding[0]) != (1, 1, (0, 0))
 
 
 def _slices(x: jax.Array, window: Window, filler: float = -math.inf) -> list[jax.Array]:

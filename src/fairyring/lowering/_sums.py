@@ -1,0 +1,69 @@
+"""Loops apart from each other, and sums over axes between others, in the form that a CPU's vectors take."""
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+_LOOP = 1 << 13  # elements; for fewer a loop costs more than it saves
+_MOST_PARTS = 32
+_SHORT = 64  # numbers of an axis; a sum over a longer one is vectorised
+
+
+def apart(make: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
+    """`make(x)`, which works on each row of `x` `[n, ...]` by itself, written to memory once.
+
+    It runs in a loop over a few parts of the rows: XLA fuses a loop into nothing, but fuses all else into its users,
+    however often they compute it again.
+    """
+    rows = x.shape[0]
+    parts = next((n for n in range(2, _MOST_PARTS) if rows % n == 0), 1)
+    if parts == 1 or x.size < _LOOP:
+        half = rows // 2
+        return jnp.concatenate([make(x[:half]), make(x[half:])]) if half else make(x)
+    y = lax.map(make, x.reshape(parts, rows // parts, *x.shape[1:]))
+    return y.reshape(-1, *y.shape[2:])
+
+
+def total(x: jax.Array, axes: Sequence[int]) -> jax.Array:
+    """The sum over some axes. If the last is a short one of them, it is summed last, and the rest in whole vectors."""
+    axes = sorted(axes)
+    last = x.ndim - 1
+    if len(axes) > 1 and axes[-1] == last and axes[-2] != last - 1 and x.shape[last] <= _SHORT:
+        # Axes behind the last one that is summed before stay together as one vector.
+        return lax.reduce_sum_p.bind(_sum(x, axes[:-1]), axes=(last - len(axes) + 1,), out_sharding=None)
+    return _sum(x, axes)
+
+
+def _sum(x: jax.Array, axes: Sequence[int]) -> jax.Array:
+    return lax.reduce_sum_p.bind(x, axes=tuple(axes), out_sharding=None)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def expand(x: jax.Array, shape: tuple[int, ...], own: tuple[int, ...]) -> jax.Array:
+    """`x`, whose shape is `own`, broadcast to `shape` along axes of length 1. Its gradient is a `total`."""
+    return jnp.broadcast_to(x, shape)
+
+
+def _expand_backward(shape: tuple[int, ...], own: tuple[int, ...], _: None, g: jax.Array) -> tuple[jax.Array]:
+    axes = [a for a, (s, o) in enumerate(zip(shape, own, strict=True)) if o == 1 and s != 1]
+    return (total(g, axes).reshape(own) if axes else g,)
+
+
+expand.defvjp(lambda x, shape, own: (jnp.broadcast_to(x, shape), None), _expand_backward)
+
+
+def sums_apart(shape: Sequence[int], axes: Sequence[int]) -> bool:
+    """Whether `total` sums in another order than `jnp.sum`."""
+    axes, last = sorted(axes), len(shape) - 1
+    return (
+        len(shape) > 2
+        and len(axes) > 1
+        and axes[-1] == last
+        and axes[-2] != last - 1
+        and shape[last] <= _SHORT
+        and math.prod(shape) >= _LOOP
+    )
