@@ -13,6 +13,7 @@ from fairyring.core.errors import PlanError
 from fairyring.lowering._convolution import convolve, fast_form_exists
 from fairyring.lowering._layout import Placed, Spread, follow, is_followed, plain, pooled
 from fairyring.lowering._pooling import Window, is_pool, max_pool, sum_pool
+from fairyring.lowering._recurrence import has_products, recur
 from fairyring.lowering._random import draws_threefry_bits, threefry_bits
 
 # Primitives whose inner programs are rewritten. Those with a custom derivative are not, because it belongs to the
@@ -110,6 +111,8 @@ def _apply(eqn: core.JaxprEqn, operands: Sequence[Any], winograd: int) -> Any:
     if eqn.primitive is primitives.random_bits_p:
         (key,) = operands
         return threefry_bits(key, eqn.params["shape"])
+    if eqn.primitive is primitives.scan_p and has_products(eqn):
+        return recur(eqn, operands, partial(_apply, winograd=winograd))
     return _enter(eqn, operands, winograd)
 
 
@@ -121,6 +124,8 @@ def _is_rewritten(eqn: core.JaxprEqn) -> bool:
         return is_pool(eqn.invars[0].aval, **eqn.params)
     if eqn.primitive is primitives.random_bits_p:
         return draws_threefry_bits(eqn.invars[0].aval, **eqn.params)
+    if eqn.primitive is primitives.scan_p and has_products(eqn):
+        return True
     return eqn.primitive in _ENTERED and any(
         _is_rewritten(inner) for jaxpr in _programs(eqn) for inner in jaxpr.eqns
     )
