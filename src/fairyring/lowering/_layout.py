@@ -140,8 +140,8 @@ _move.defvjp(lambda x, order: (_move(x, order), None), _move_back)
 
 def _written(x: jax.Array, order: tuple[int, ...]) -> jax.Array:
     first = next(a for a in order if x.shape[a] != 1)
-    inner = [1 + (a if a < first else a - 1) for a in order if a != first]
-    y = apart(lambda part: part.transpose(0, *inner), jnp.moveaxis(x, first, 0))
+    rest = [a for a in order if a != first]
+    y = apart(lambda part: part.transpose(first, *rest), x, first)
     return y.reshape([x.shape[a] for a in order])
 
 

@@ -18,8 +18,6 @@ from jax.extend.core import primitives
 
 from fairyring.lowering._layout import Placed, move, placed, plain
 
-_WIDE = 16  # numbers in a vector
-
 Apply = Callable[[core.JaxprEqn, Sequence[Any]], Any]  # the results of an equation, each perhaps `Placed`
 
 
@@ -136,10 +134,10 @@ def _in_place(y: jax.Array, product: _Product) -> Placed | jax.Array:
 
 def _matrix_gradient(x: jax.Array, g: jax.Array, inner: int) -> jax.Array:
     """The gradient of a matrix whose axis `inner` was summed with that of `x` `[n, in]`, from the product's `[n, out]`."""
-    if inner == 1 and x.shape[1] >= _WIDE:
-        return g.T @ x
-    d = x.T @ g
-    return d if inner == 0 else move(d, (1, 0))
+    # A product of two matrices over their rows is twice as fast if the narrower comes first.
+    first_in = x.shape[1] <= g.shape[1]
+    d = x.T @ g if first_in else g.T @ x
+    return d if first_in == (inner == 0) else move(d, (1, 0))
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))

@@ -13,18 +13,27 @@ _MOST_PARTS = 32
 _SHORT = 64  # numbers of an axis; a sum over a longer one is vectorised
 
 
-def apart(make: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
-    """`make(x)`, which works on each row of `x` `[n, ...]` by itself, written to memory once.
+def apart(make: Callable[[jax.Array], jax.Array], x: jax.Array, axis: int = 0) -> jax.Array:
+    """`make(x)`, written to memory once.
 
-    It runs in a loop over a few parts of the rows: XLA fuses a loop into nothing, but fuses all else into its users,
-    however often they compute it again.
+    It runs in a loop over a few parts of `x`: XLA fuses a loop into nothing, but fuses all else into its users, however
+    often they compute it again.
+
+    Args:
+        make: a function that works on each part by itself, and makes the axis of the parts the first.
+        x: its argument.
+        axis: the axis that is cut into parts.
     """
-    rows = x.shape[0]
+    rows = x.shape[axis]
     parts = next((n for n in range(2, _MOST_PARTS) if rows % n == 0), 1)
     if parts == 1 or x.size < _LOOP:
+        cut = partial(lax.slice_in_dim, x, axis=axis)
         half = rows // 2
-        return jnp.concatenate([make(x[:half]), make(x[half:])]) if half else make(x)
-    y = lax.map(make, x.reshape(parts, rows // parts, *x.shape[1:]))
+        return jnp.concatenate([make(cut(0, half)), make(cut(half, rows))]) if half else make(x)
+    size = rows // parts
+    y = lax.map(
+        lambda i: make(lax.dynamic_slice_in_dim(x, i * size, size, axis=axis)), jnp.arange(parts)
+    )
     return y.reshape(-1, *y.shape[2:])
 
 
