@@ -19,7 +19,7 @@ from jax.extend import core
 from jax.extend.core import primitives
 
 from fairyring.lowering._pooling import Window
-from fairyring.lowering._sums import apart, expand, sums_apart, total
+from fairyring.lowering._sums import apart, spread_out, sums_apart, total
 
 # fmt: off
 _ELEMENTWISE = {
@@ -197,14 +197,12 @@ def _elementwise(eqn: core.JaxprEqn, operands: Sequence[Any]) -> Any:
     model = _as_placed(model)
     given = []
     for one in operands:
-        if jnp.shape(one) == ():
-            given.append(one)
-            continue
-        like = _like(one, model)
+        like = one if jnp.shape(one) == () else _like(one, model)
         if like is None:
             return None
-        given.append(expand(like, model.array.shape, like.shape) if like.shape != model.array.shape else like)
-    return placed(_bind(eqn, *given), model.axes)
+        given.append(like if jnp.shape(like) == () else spread_out(like, model.array.shape))
+    out = _bind(eqn, *given)
+    return placed(out.reshape(model.array.shape), model.axes)
 
 
 def _custom(eqn: core.JaxprEqn, operands: Sequence[Any]) -> Any:

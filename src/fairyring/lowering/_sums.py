@@ -10,6 +10,7 @@ from jax import lax
 
 _LOOP = 1 << 13  # elements; for fewer a loop costs more than it saves
 _MOST_PARTS = 32
+_VECTOR = 32  # numbers; loops over an axis as long as this are vectorised well
 _SHORT = 64  # numbers of an axis; a sum over a longer one is vectorised
 
 
@@ -40,39 +41,53 @@ def apart(make: Callable[[jax.Array], jax.Array], x: jax.Array, axis: int = 0) -
 def total(x: jax.Array, axes: Sequence[int]) -> jax.Array:
     """The sum over some axes. If the last is a short one of them, it is summed last, and the rest in whole vectors."""
     axes = sorted(axes)
-    last = x.ndim - 1
-    if len(axes) > 1 and axes[-1] == last and axes[-2] != last - 1 and x.shape[last] <= _SHORT:
-        # Axes behind the last one that is summed before stay together as one vector.
-        return lax.reduce_sum_p.bind(_sum(x, axes[:-1]), axes=(last - len(axes) + 1,), out_sharding=None)
-    return _sum(x, axes)
+    if not sums_apart(x.shape, axes):
+        return _sum(x, axes)
+    # The axes behind the last one that is summed first stay together as one vector.
+    kept = x.shape[axes[-2] + 1 :]
+    first = _sum(x.reshape(*x.shape[: axes[-2] + 1], math.prod(kept)), axes[:-1])
+    first = first.reshape(*first.shape[:-1], *kept)
+    return _sum(first, [first.ndim - 1])
 
 
 def _sum(x: jax.Array, axes: Sequence[int]) -> jax.Array:
     return lax.reduce_sum_p.bind(x, axes=tuple(axes), out_sharding=None)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(1, 2))
-def expand(x: jax.Array, shape: tuple[int, ...], own: tuple[int, ...]) -> jax.Array:
-    """`x`, whose shape is `own`, broadcast to `shape` along axes of length 1. Its gradient is a `total`."""
-    return jnp.broadcast_to(x, shape)
-
-
-def _expand_backward(shape: tuple[int, ...], own: tuple[int, ...], _: None, g: jax.Array) -> tuple[jax.Array]:
-    axes = [a for a, (s, o) in enumerate(zip(shape, own, strict=True)) if o == 1 and s != 1]
-    return (total(g, axes).reshape(own) if axes else g,)
-
-
-expand.defvjp(lambda x, shape, own: (jnp.broadcast_to(x, shape), None), _expand_backward)
-
-
 def sums_apart(shape: Sequence[int], axes: Sequence[int]) -> bool:
-    """Whether `total` sums in another order than `jnp.sum`."""
+    """Whether `total` takes two steps."""
     axes, last = sorted(axes), len(shape) - 1
     return (
-        len(shape) > 2
-        and len(axes) > 1
+        len(axes) > 1
         and axes[-1] == last
         and axes[-2] != last - 1
         and shape[last] <= _SHORT
         and math.prod(shape) >= _LOOP
     )
+
+
+def spread_out(x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """`x` broadcast to `shape` along its axes of length 1, with a short last axis joined to the one before.
+
+    So a loop's innermost axis is as long as a vector. A gradient is summed in the same way.
+    """
+    joined = shape
+    if len(shape) > 2 and shape[-1] < _VECTOR and math.prod(shape) >= _LOOP:
+        joined = (*shape[:-2], shape[-2] * shape[-1])
+        x = jnp.broadcast_to(x, (*x.shape[:-2], *shape[-2:])).reshape(*x.shape[:-2], joined[-1])
+    return _expand(x, joined, x.shape) if x.shape != joined else x
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _expand(x: jax.Array, shape: tuple[int, ...], own: tuple[int, ...]) -> jax.Array:
+    return jnp.broadcast_to(x, shape)
+
+
+def _expand_backward(
+    shape: tuple[int, ...], own: tuple[int, ...], _: None, g: jax.Array
+) -> tuple[jax.Array]:
+    axes = [a for a, (s, o) in enumerate(zip(shape, own, strict=True)) if o == 1 and s != 1]
+    return (total(g, axes).reshape(own),)
+
+
+_expand.defvjp(lambda x, shape, own: (_expand(x, shape, own), None), _expand_backward)
