@@ -11,6 +11,7 @@ write by hand for a CPU; where the zoo has the model, they are the zoo's.
 """
 
 import argparse
+import itertools
 import os
 import platform
 import sys
@@ -227,7 +228,7 @@ def separable_equinox(key: jax.Array) -> eqx.Module:
         eqx.nn.Conv2d(3, WIDTHS[0], 3, padding=1, key=next(keys)),
         eqx.nn.GroupNorm(8, WIDTHS[0]),
     ]
-    for before, after in zip(WIDTHS, WIDTHS[1:], strict=False):
+    for before, after in itertools.pairwise(WIDTHS):
         depth = eqx.nn.Conv2d(
             before,
             before,
@@ -250,7 +251,7 @@ def separable_nnx(rngs: nnx.Rngs) -> nnx.Module:
         nnx.Conv(3, WIDTHS[0], (3, 3), padding=1, rngs=rngs),
         nnx.GroupNorm(WIDTHS[0], num_groups=8, rngs=rngs),
     ]
-    for before, after in zip(WIDTHS, WIDTHS[1:], strict=False):
+    for before, after in itertools.pairwise(WIDTHS):
         depth = nnx.Conv(
             before, before, (3, 3), strides=1 + (after > before), padding=1, feature_group_count=before,
             use_bias=False, rngs=rngs,

@@ -12,7 +12,7 @@ from fairyring.lowering._direct import direct
 from fairyring.lowering._layout import Placed, in_order, move, placed
 from fairyring.lowering._winograd import winograd as winograd_form
 
-_LARGEST_KERNEL = 49  # taps; each tap of a kernel can be a separate operation
+LARGEST_KERNEL = 49  # taps; each tap of a kernel can be a separate operation
 
 
 def fast_form_exists(
@@ -36,7 +36,7 @@ def fast_form_exists(
         lhs.dtype == rhs.dtype == jnp.float32
         and preferred_element_type in (None, jnp.float32)
         and len(spatial) in (1, 2)
-        and 0 < taps <= _LARGEST_KERNEL
+        and 0 < taps <= LARGEST_KERNEL
         and batch_group_count == 1
         and 0 not in lhs.shape
         and 0 not in rhs.shape

@@ -173,9 +173,7 @@ def _like(value: Any, model: Placed) -> jax.Array | None:
     """`value` with its axes placed as in `model`; of length 1 where the value's are."""
     value = value.array if isinstance(value, Spread) else value
     shape = value.shape
-    if len(shape) != len(model.axes) or any(
-        s not in (1, m) for s, m in zip(shape, model.shape, strict=True)
-    ):
+    if len(shape) != len(model.axes) or any(s not in (1, m) for s, m in zip(shape, model.shape, strict=True)):
         return None
     if isinstance(value, Placed):
         if value.axes == model.axes and value.array.shape == model.array.shape:

@@ -1,6 +1,7 @@
 """Rewriting a program for a CPU: it computes the same numbers, with some operations in a faster form."""
 
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial, wraps
 from typing import Any
 
@@ -9,12 +10,13 @@ import jax.numpy as jnp
 from jax.extend import core
 from jax.extend.core import primitives
 
-from fairyring.core.errors import PlanError
+from fairyring.core.errors import PerformanceWarning, PlanError
 from fairyring.lowering._convolution import convolve, fast_form_exists
 from fairyring.lowering._layout import Placed, Spread, follow, is_followed, plain, pooled
 from fairyring.lowering._pooling import Window, is_pool, max_pool, sum_pool
-from fairyring.lowering._recurrence import has_products, recur
 from fairyring.lowering._random import draws_threefry_bits, threefry_bits
+from fairyring.lowering._recurrence import has_products, recur
+from fairyring.lowering._slow import complaint
 
 # Primitives whose inner programs are rewritten. Those with a custom derivative are not, because it belongs to the
 # program as its author wrote it.
@@ -33,12 +35,16 @@ def lower_for_cpu(fn: Callable[..., Any], *, winograd: int = 4) -> Callable[...,
 
     `fn` is traced to a jaxpr, and the jaxpr is evaluated with these replacements:
 
-    - `conv_general_dilated` in float32 with one or two spatial axes and any layout, stride, padding and groups: by forms
-      with custom gradients (matrix products; Winograd's form for 3x3 kernels of stride 1);
-    - `reduce_window_max` with adjacent windows: by a maximum of slices;
+    - `conv_general_dilated` in float32 with one or two spatial axes and any layout, stride, padding, dilation and groups: by
+      forms with custom gradients (matrix products; Winograd's form for 3x3 kernels of stride 1);
+    - `reduce_window_max` and `reduce_window_sum`: by maxima and sums of slices;
+    - the order of axes: what follows a convolution with channels first is computed with channels last, up to the first
+      operation that needs the program's own order;
+    - `scan`: products with a matrix that is the same in all steps are taken out of the loop, those with inputs forward, and
+      the matrix's gradient backward;
     - `random_bits` of Threefry keys: by the same bits, without the loop that JAX compiles on a CPU.
 
-    Everything else is unchanged, including custom derivatives and convolutions with dilation, other types or larger
+    Everything else is unchanged, including custom derivatives and convolutions with other types or larger
     kernels. The result composes with `jax.grad`, `jit`, `vmap`, `scan` and `jax.export`. Lower first and differentiate
     afterwards: `jax.grad(lower_for_cpu(loss))`. Only reverse mode works, as for every function with a custom vjp.
     Inside `jax.shard_map` it needs `check_vma=False`, because an evaluated jaxpr has no record of mesh axes.
@@ -51,15 +57,24 @@ def lower_for_cpu(fn: Callable[..., Any], *, winograd: int = 4) -> Callable[...,
 
     Raises:
         PlanError: `winograd` is not 0, 2 or 4.
+
+    Warns:
+        PerformanceWarning: a large convolution or pool has no fast form; once each.
     """
     if winograd not in (0, 2, 4):
         raise PlanError(
             "winograd", given=repr(winograd), expected="0, 2 or 4", do="Leave it out for the default, 4."
         )
 
+    said: set[str] = set()
+
     @wraps(fn)
     def lowered(*args: Any, **kwargs: Any) -> Any:
         closed, shape = jax.make_jaxpr(fn, return_shape=True)(*args, **kwargs)
+        for slow in _complaints(closed.jaxpr):
+            if slow not in said:
+                said.add(slow)
+                warnings.warn(slow, PerformanceWarning, stacklevel=2)
         leaves = [jnp.asarray(leaf) for leaf in jax.tree.leaves((args, kwargs))]
         out = _evaluate(closed.jaxpr, closed.consts, leaves, winograd)
         return jax.tree.unflatten(jax.tree.structure(shape), out)
@@ -129,6 +144,16 @@ def _is_rewritten(eqn: core.JaxprEqn) -> bool:
     return eqn.primitive in _ENTERED and any(
         _is_rewritten(inner) for jaxpr in _programs(eqn) for inner in jaxpr.eqns
     )
+
+
+def _complaints(jaxpr: core.Jaxpr) -> Iterator[str]:
+    """What is slow in a program and stays so."""
+    for eqn in jaxpr.eqns:
+        slow = complaint(eqn)
+        if slow is not None and not _is_rewritten(eqn):
+            yield slow
+        for inner in _programs(eqn):
+            yield from _complaints(inner)
 
 
 def _programs(eqn: core.JaxprEqn) -> list[core.Jaxpr]:

@@ -17,7 +17,7 @@ from jax import lax
 
 from fairyring.lowering._sums import apart
 
-_LARGEST_WINDOW = 64  # elements; each takes a separate slice
+LARGEST_WINDOW = 64  # elements; each takes a separate slice
 _NOBODY = 255  # no place in a window
 
 
@@ -44,7 +44,9 @@ class Window:
         **_: object,
     ) -> "Window":
         """From the parameters of `reduce_window_max` or `reduce_window_sum` in a jaxpr."""
-        return cls(tuple(window_dimensions), tuple(window_strides), tuple((low, high) for low, high in padding))
+        return cls(
+            tuple(window_dimensions), tuple(window_strides), tuple((low, high) for low, high in padding)
+        )
 
     @property
     def are_adjacent(self) -> bool:
@@ -59,7 +61,7 @@ def is_pool(
     window = Window.of(**settings)
     padded = [d + low + high for d, (low, high) in zip(operand.shape, window.padding, strict=True)]
     return (
-        math.prod(window.sizes) <= _LARGEST_WINDOW
+        math.prod(window.sizes) <= LARGEST_WINDOW
         and all(edge >= 0 for edges in window.padding for edge in edges)
         and all(d == 1 for d in (*base_dilation, *window_dilation))
         and all(d >= w for d, w in zip(padded, window.sizes, strict=True))
@@ -80,7 +82,9 @@ def max_pool(x: jax.Array, window: Window) -> jax.Array:
 
 def sum_pool(x: jax.Array, window: Window) -> jax.Array:
     """The sum of each window of `x`; incomplete windows at the end are dropped."""
-    for axis, (size, stride, edges) in enumerate(zip(window.sizes, window.strides, window.padding, strict=True)):
+    for axis, (size, stride, edges) in enumerate(
+        zip(window.sizes, window.strides, window.padding, strict=True)
+    ):
         if size > 1 or stride > 1 or any(edges):
             rest = [1] * axis, [1] * (x.ndim - axis - 1)
             sizes, strides = ((*rest[0], own, *rest[1]) for own in (size, stride))
@@ -155,9 +159,7 @@ def _overlapping_max(x: jax.Array, window: Window, shape: tuple[int, ...]) -> ja
     return maximum(x) if _spans_rows(window) else apart(maximum, x)
 
 
-def _overlapping_forward(
-    x: jax.Array, window: Window, shape: tuple[int, ...]
-) -> tuple[jax.Array, jax.Array]:
+def _overlapping_forward(x: jax.Array, window: Window, shape: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
     def places(x: jax.Array) -> jax.Array:
         slices = _slices(x, window)
         top = slices[0]
@@ -223,9 +225,7 @@ class _Gathering:
         sizes = zip(shape, window.padding, window.strides, strict=True)
         self.rows = [-(-(d + low + high) // s) for d, (low, high), s in sizes]  # of each kind
         self.deep = [-(-w // s) for w, s in zip(window.sizes, window.strides, strict=True)]
-        self.edges = [
-            (m - 1, max(0, q - n), 0) for m, q, n in zip(self.deep, self.rows, out, strict=True)
-        ]
+        self.edges = [(m - 1, max(0, q - n), 0) for m, q, n in zip(self.deep, self.rows, out, strict=True)]
 
     def padded(self, x: jax.Array, filler: int) -> jax.Array:
         """What belongs to windows, with those before the first and behind the last."""
@@ -264,9 +264,7 @@ class _Gathering:
             return both.reshape(*both.shape[:axis], -1, *both.shape[axis + 2 :])
 
         starts = [low for low, _ in self.window.padding]
-        return lax.slice(
-            interleaved(()), starts, [a + d for a, d in zip(starts, self.shape, strict=True)]
-        )
+        return lax.slice(interleaved(()), starts, [a + d for a, d in zip(starts, self.shape, strict=True)])
 
 
 def _spans_rows(window: Window) -> bool:

@@ -122,9 +122,7 @@ def _tagged(x: jax.Array, w: jax.Array, turned: jax.Array, tag: jax.Array) -> ja
     return x @ w
 
 
-_tagged.defvjp(
-    lambda x, w, turned, tag: (x @ w, turned), lambda turned, g: (g @ turned, None, None, g)
-)
+_tagged.defvjp(lambda x, w, turned, tag: (x @ w, turned), lambda turned, g: (g @ turned, None, None, g))
 
 
 def _in_place(y: jax.Array, product: _Product) -> Placed | jax.Array:

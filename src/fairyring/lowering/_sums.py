@@ -32,9 +32,7 @@ def apart(make: Callable[[jax.Array], jax.Array], x: jax.Array, axis: int = 0) -
         half = rows // 2
         return jnp.concatenate([make(cut(0, half)), make(cut(half, rows))]) if half else make(x)
     size = rows // parts
-    y = lax.map(
-        lambda i: make(lax.dynamic_slice_in_dim(x, i * size, size, axis=axis)), jnp.arange(parts)
-    )
+    y = lax.map(lambda i: make(lax.dynamic_slice_in_dim(x, i * size, size, axis=axis)), jnp.arange(parts))
     return y.reshape(-1, *y.shape[2:])
 
 
@@ -83,9 +81,7 @@ def _expand(x: jax.Array, shape: tuple[int, ...], own: tuple[int, ...]) -> jax.A
     return jnp.broadcast_to(x, shape)
 
 
-def _expand_backward(
-    shape: tuple[int, ...], own: tuple[int, ...], _: None, g: jax.Array
-) -> tuple[jax.Array]:
+def _expand_backward(shape: tuple[int, ...], own: tuple[int, ...], _: None, g: jax.Array) -> tuple[jax.Array]:
     axes = [a for a, (s, o) in enumerate(zip(shape, own, strict=True)) if o == 1 and s != 1]
     return (total(g, axes).reshape(own),)
 
