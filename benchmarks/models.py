@@ -152,7 +152,7 @@ def pools_equinox(key: jax.Array) -> eqx.Module:
 
 def pools_nnx(rngs: nnx.Rngs) -> nnx.Module:
     """As `pools_equinox`."""
-    edge = ((1, 1), (1, 1))
+    edge: Any = ((1, 1), (1, 1))
     return Layers(
         [
             nnx.Conv(3, 32, (5, 5), strides=2, padding=2, rngs=rngs),
@@ -207,7 +207,8 @@ def pools_functions() -> tuple[Callable, Callable]:
         (a, b, c, d), biases, scales = params
         first, second = (eqx.combine(scale, norm) for scale, norm in zip(scales, norms, strict=True))
         x = jax.nn.relu(first(convolve(x, a, 2, 2) + biases[0]))
-        x = sum(windows(jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))), 3, 1)) / 9
+        first_of, *others = windows(jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))), 3, 1)
+        x = sum(others, first_of) / 9
         x = jax.nn.relu(second(dilated(x, b) + biases[1]))
         top, *others = windows(x, 3, 2)
         for other in others:
@@ -339,7 +340,7 @@ class RecurrentNNX(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         zero = jnp.zeros((len(x), UNITS))
-        states = nnx.RNN(self.cell)(self.embedding(x), initial_carry=(zero, zero))
+        states: Any = nnx.RNN(self.cell)(self.embedding(x), initial_carry=(zero, zero))
         return self.out(states)
 
 

@@ -1,5 +1,7 @@
 """Loops over time whose matrix products are taken out: the same numbers and gradients."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -89,7 +91,8 @@ def test_cells_of_flax(kind):
         cell = nnx.merge(graph, params, rest)
         two = kind in (nnx.OptimizedLSTMCell, nnx.LSTMCell)
         zero = (jnp.zeros((3, 6)), jnp.zeros((3, 6))) if two else jnp.zeros((3, 6))
-        return jnp.sum(jnp.cos(nnx.RNN(cell)(xs, initial_carry=zero)))
+        states: Any = nnx.RNN(cell)(xs, initial_carry=zero)
+        return jnp.sum(jnp.cos(states))
 
     check(loss, params, random(3, 7, 5))
 

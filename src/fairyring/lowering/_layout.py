@@ -95,7 +95,8 @@ def is_followed(eqn: core.JaxprEqn) -> bool:
         return sums_apart(given.shape, eqn.params["axes"])
     if name not in _ELEMENTWISE or aval.ndim < 3:
         return False
-    shapes = [atom.aval.shape for atom in eqn.invars]
+    avals: list[Any] = [atom.aval for atom in eqn.invars]
+    shapes = [one.shape for one in avals]
     axes = [[a for a, n in enumerate(s) if n != aval.shape[a]] for s in shapes if len(s) == aval.ndim]
     return any(sums_apart(aval.shape, one) for one in axes)
 
@@ -187,7 +188,8 @@ def _like(value: Any, model: Placed) -> jax.Array | None:
 
 
 def _elementwise(eqn: core.JaxprEqn, operands: Sequence[Any]) -> Any:
-    shape = eqn.outvars[0].aval.shape
+    aval: Any = eqn.outvars[0].aval
+    shape = aval.shape
     whole = [o for o in operands if not isinstance(o, Spread) and jnp.shape(o) == shape and shape]
     model = next((o for o in whole if isinstance(o, Placed)), whole[0] if whole else None)
     if model is None:
@@ -259,7 +261,8 @@ def _uniform(jaxpr: core.Jaxpr, arguments: Sequence[bool], shape: tuple[int, ...
             out = [all(given)] * len(eqn.outvars)
         else:
             out = None
-        if out is None or any(not u and v.aval.shape != shape for u, v in zip(out, eqn.outvars, strict=True)):
+        results: list[Any] = list(eqn.outvars)
+        if out is None or any(not u and v.aval.shape != shape for u, v in zip(out, results, strict=True)):
             return None
         known.update(zip(eqn.outvars, out, strict=True))
     return [is_uniform(atom) for atom in jaxpr.outvars]
@@ -281,7 +284,8 @@ def _everywhere(closed: core.ClosedJaxpr, numbers: Sequence[jax.Array]) -> list[
         values: dict[Any, Any] = dict(zip(jaxpr.invars, numbers, strict=True))
 
         def read(atom: Any) -> Any:
-            return jnp.asarray(atom.val, atom.aval.dtype) if isinstance(atom, core.Literal) else values[atom]
+            dtype = atom.aval.dtype
+            return jnp.asarray(atom.val, dtype) if isinstance(atom, core.Literal) else values[atom]
 
         for eqn in jaxpr.eqns:
             given, inner = [read(atom) for atom in eqn.invars], _inner(eqn)

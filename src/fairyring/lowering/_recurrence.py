@@ -25,14 +25,14 @@ class _Product(NamedTuple):
     """A product of a step with a matrix that is the same in all steps.
 
     Attributes:
-        index: of its equation in the step.
+        at: the place of its equation in the step.
         matrix: which of the loop's constants the matrix is.
         first: whether the matrix is the first operand.
         inner: the axes of matrix and other operand that are multiplied and summed.
         early: whether the other operand is an input of the step.
     """
 
-    index: int
+    at: int
     matrix: int
     first: bool
     inner: tuple[int, int]
@@ -41,7 +41,10 @@ class _Product(NamedTuple):
 
 def has_products(eqn: core.JaxprEqn) -> bool:
     """Whether `recur` computes a `scan` faster."""
-    return bool(_products(_inlined(eqn.params["jaxpr"]).jaxpr, eqn.params))
+    closed, settings = eqn.params["jaxpr"], eqn.params
+    if not any(_is_matrix(var.aval) for var in closed.jaxpr.invars[: settings["num_consts"]]):
+        return False
+    return bool(_products(_inlined(closed).jaxpr, settings))
 
 
 def recur(eqn: core.JaxprEqn, operands: Sequence[Any], apply: Apply) -> list[Any]:
@@ -69,14 +72,14 @@ def recur(eqn: core.JaxprEqn, operands: Sequence[Any], apply: Apply) -> list[Any
 
         def one(carry: Any, now: Any) -> Any:
             own, ready, tag = now
-            values = {p.index: _in_place(y, p) for p, y in zip(early, ready, strict=True)}
+            values = {p.at: _in_place(y, p) for p, y in zip(early, ready, strict=True)}
             seen: list[Any] = []
 
-            def product(index: int, x: jax.Array) -> jax.Array:
-                at = next(i for i, p in enumerate(late) if p.index == index)
-                x = x if late[at].inner[1] == 1 else x.T
+            def product(at: int, x: jax.Array) -> Placed | jax.Array:
+                one = next(i for i, p in enumerate(late) if p.at == at)
+                x = x if late[one].inner[1] == 1 else x.T
                 seen.append(x)
-                return _in_place(_tagged(x, right[at], turned[at], tag[at]), late[at])
+                return _in_place(_tagged(x, right[one], turned[one], tag[one]), late[one])
 
             out = _step(step, [*others, *carry, *own], values, product, late, apply)
             return out[:carried], (out[carried:], seen)
@@ -90,7 +93,7 @@ def recur(eqn: core.JaxprEqn, operands: Sequence[Any], apply: Apply) -> list[Any
 
     def tags(matrices: Any) -> list[jax.Array]:
         """Zeros, whose gradients are those of the products; nothing reads them."""
-        rows = [step.jaxpr.eqns[p.index].outvars[0].aval.shape[1 if p.first else 0] for p in late]
+        rows = [step.jaxpr.eqns[p.at].outvars[0].aval.shape[1 if p.first else 0] for p in late]
         sizes = [w.shape[1 - p.inner[0]] for p, w in zip(late, matrices, strict=True)]
         return [jnp.zeros((length, n, size)) for n, size in zip(rows, sizes, strict=True)]
 
@@ -156,7 +159,7 @@ def _all_steps(
     jaxpr: core.Jaxpr, product: _Product, w: jax.Array, xs: Sequence[jax.Array], first: int
 ) -> jax.Array:
     """The product with the inputs of all steps: `[T, rows, out]`."""
-    atom = jaxpr.eqns[product.index].invars[1 if product.first else 0]
+    atom = jaxpr.eqns[product.at].invars[1 if product.first else 0]
     x = xs[jaxpr.invars.index(atom) - first]  # pyright: ignore[reportArgumentType]
     x = x if product.inner[1] == 1 else x.swapaxes(1, 2)
     y: Any = _times(x.reshape(-1, x.shape[2]), w, product.inner[0])
@@ -237,7 +240,7 @@ def _step(
     """One step, given the products that are ready, by the index of their equations."""
     jaxpr = step.jaxpr
     values: dict[Any, Any] = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*step.consts, *args), strict=True))
-    others = {p.index: 1 if p.first else 0 for p in late}
+    others = {p.at: 1 if p.first else 0 for p in late}
 
     def read(atom: Any) -> Any:
         return atom.val if isinstance(atom, core.Literal) else values[atom]

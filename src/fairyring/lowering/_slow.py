@@ -33,7 +33,8 @@ def complaint(eqn: core.JaxprEqn) -> str | None:
 
 
 def _of_convolution(eqn: core.JaxprEqn) -> str | None:
-    x, w = (atom.aval for atom in eqn.invars)
+    avals: list[Any] = [atom.aval for atom in eqn.invars]
+    x, w = avals
     out: Any = eqn.outvars[0].aval
     spec = eqn.params["dimension_numbers"]
     size = [w.shape[axis] for axis in spec.rhs_spec[2:]]
