@@ -168,3 +168,25 @@ def test_unknown_winograd_is_refused():
 )
 def test_depthwise(multiplier, kernel, strides, padding):
     check((2, 9, 8), kernel, strides, padding, 1, multiplier, 6, LAYOUTS[0], 4, 1e-5)
+
+
+@settings(max_examples=10, deadline=None)
+@given(
+    strides=st.tuples(st.integers(1, 4), st.integers(1, 2)),
+    padding=st.tuples(*[st.tuples(st.integers(-1, 3), st.integers(0, 3))] * 2),
+    apart=st.sampled_from([(1, 1), (2, 1), (2, 3)]),
+    dilation=st.sampled_from([(2, 2), (1, 3), (2, 1)]),
+    groups=st.sampled_from([1, 2, 4]),
+    layout=st.sampled_from(LAYOUTS[:2]),
+)
+def test_dilated_and_transposed(strides, padding, apart, dilation, groups, layout):
+    x = reorder(jax.random.normal(jax.random.key(0), (2, 9, 11, 4)), "NHWC", layout[0])
+    w = reorder(jax.random.normal(jax.random.key(1), (3, 2, 4 // groups, 8)), "HWIO", layout[1])
+
+    def convolution(x, w):
+        return lax.conv_general_dilated(x, w, strides, padding, apart, dilation, layout, groups)
+
+    expected, pull = jax.vjp(convolution, x, w)
+    got, lowered_pull = jax.vjp(lower_for_cpu(convolution), x, w)
+    for a, b in zip((got, *lowered_pull(expected)), (expected, *pull(expected)), strict=True):
+        assert_near(np.asarray(a), np.asarray(b), 1e-5)

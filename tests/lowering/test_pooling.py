@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from jax import lax
 
 from fairyring.lowering import lower_for_cpu
@@ -32,9 +34,38 @@ def test_among_ties_the_first_takes_the_gradient():
     np.testing.assert_array_equal(gradient, [[1, 0, 1, 0], [0, 0, 0, 0]])
 
 
-def test_overlapping_windows_are_left_alone():
-    def overlapping(x):
-        return pool(x, (3, 3), (2, 2))
+@settings(max_examples=12, deadline=None)
+@given(
+    shape=st.tuples(st.integers(1, 4), st.integers(5, 9), st.integers(5, 9), st.integers(1, 3)),
+    size=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    stride=st.tuples(st.integers(1, 5), st.integers(1, 3)),
+    padding=st.tuples(*[st.tuples(st.integers(0, 2), st.integers(0, 2))] * 2),
+    levels=st.sampled_from([2, 1000]),
+    kind=st.sampled_from(["max", "sum"]),
+)
+def test_any_window(shape, size, stride, padding, levels, kind):
+    x = jnp.floor(jax.random.uniform(jax.random.key(1), shape) * levels)
+    start, step = (-jnp.inf, lax.max) if kind == "max" else (0.0, lax.add)
+    # An edge wider than the window would make windows without any element, where XLA's gradient is undefined.
+    edges = [(min(low, k - 1), min(high, k - 1)) for (low, high), k in zip(padding, size, strict=True)]
 
-    x = jnp.ones((9, 9))
-    assert str(jax.make_jaxpr(lower_for_cpu(overlapping))(x)) == str(jax.make_jaxpr(overlapping)(x))
+    def pooled(x):
+        edge = [(0, 0), *edges, (0, 0)]
+        return lax.reduce_window(x, start, step, (1, *size, 1), (1, *stride, 1), edge)
+
+    lowered = lower_for_cpu(pooled)
+    expected, pull = jax.vjp(pooled, x)
+    got, lowered_pull = jax.vjp(lowered, x)
+    np.testing.assert_allclose(got, expected, rtol=1e-6)
+    g = jax.random.normal(jax.random.key(2), got.shape)
+    # At most 16 windows share an element.
+    np.testing.assert_allclose(lowered_pull(g)[0], pull(g)[0], atol=1e-5)
+    if size != (1, 1):
+        assert "reduce_window" not in str(jax.make_jaxpr(lowered)(x))
+
+
+def test_overlapping_maxima_pass_their_gradient_to_the_first_of_ties():
+    def total(x):
+        return pool(x, (3,), (2,)).sum()
+
+    np.testing.assert_array_equal(jax.grad(lower_for_cpu(total))(jnp.zeros(7)), [1, 0, 1, 0, 1, 0, 0])

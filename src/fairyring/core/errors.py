@@ -23,6 +23,7 @@ FairyringError
 └── MissingExtra          an optional package is not installed                      (ImportError)
 
 PrivacyWarning            not an error: a promise is kept, but is weak              (UserWarning)
+PerformanceWarning        not an error: a part of a model trains slowly             (UserWarning)
 """
 
 from collections.abc import Iterable
@@ -91,6 +92,10 @@ class PrivacyError(FairyringError):
 
 class PrivacyWarning(UserWarning):
     """A privacy promise is kept but is weak, or its noise leaves little to learn."""
+
+
+class PerformanceWarning(UserWarning):
+    """A part of a model is computed correctly, but slowly; it could be written in a form that is fast."""
 
 
 class BudgetSpent(PrivacyError):
