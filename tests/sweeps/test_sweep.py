@@ -211,6 +211,8 @@ def test_private_runs_over_the_same_people_add_up(tmp_path):
     assert found.privacy is not None
     assert str(both) in found.privacy
     assert str(both) in str(found)
+    fewer = fr.sweep(private, **given | {"grid": {"norm": [0.3]}}, folder=tmp_path / "sweep", resume=True)
+    assert fewer.privacy == found.privacy
     forgotten = fr.sweep(private, **given)
     assert forgotten.privacy is not None
     assert "not known" in forgotten.privacy

@@ -165,7 +165,7 @@ def sweep(
         if path is not None:
             write_sweep(path, found)
         _run_all(runs, run, note, min(at_once, len(runs)), stopping)
-        found.privacy = _spent(path, found, settings)
+        found.privacy = _spent(path, settings)
         if path is not None:
             write_sweep(path, found)
     finally:
@@ -292,14 +292,14 @@ def _finite(ended: SweepRun) -> SweepRun:
     )
 
 
-def _spent(path: Path | None, found: Sweep, settings: Sequence[Setting]) -> str | None:
+def _spent(path: Path | None, settings: Sequence[Setting]) -> str | None:
     """What all runs spend together: whoever sees what was chosen from them sees more than one run tells."""
     if all(setting.plan.privacy is None for setting in settings):
         return None
     if path is None:
         return "Its runs are over the same people, and add up. Nothing was kept, so what they spend together is not known."
-    folders = [path / run.folder for run in found.runs if run.folder is not None]
-    private = [folder for folder in folders if (folder / LEDGER).exists()]
+    # Runs of an earlier part of the sweep count too, even if they are no longer in it.
+    private = sorted(ledger.parent for ledger in path.glob(f"*/*/{LEDGER}"))
     if not private:
         return None
     return f"Its runs are over the same people, and so is the choice among them. Together they spend {together(private)}"
