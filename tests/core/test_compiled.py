@@ -43,6 +43,19 @@ def test_other_options_compile_again(options):
     assert program.compilations == 1
 
 
+def test_other_settings_of_jax_trace_again():
+    def draw(key):
+        return jax.random.bits(key, (5,))
+
+    program, shared = Program(draw, core_processors(1)), shared_jit(draw)
+    key = jax.random.key(0)
+    for partitionable in (True, False):
+        with jax.threefry_partitionable(partitionable):
+            expected = np.asarray(jax.jit(draw)(key))
+            np.testing.assert_array_equal(program(0, key), expected)
+            np.testing.assert_array_equal(shared(key), expected)
+
+
 def test_arguments_that_are_not_used_do_not_shift_the_others():
     """Their programs read the same once what is unused is dropped."""
     last = Program(lambda unused, x: x + 1, core_processors(1))

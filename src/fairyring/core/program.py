@@ -18,10 +18,24 @@ Kept = TypeVar("Kept")
 Processor = Any  # a jax.Device; type checkers take that name for a variable
 
 
+# Settings of JAX that change what a function traces to.
+_SETTINGS = (
+    "jax_enable_x64",
+    "jax_threefry_partitionable",
+    "jax_default_prng_impl",
+    "jax_default_matmul_precision",
+    "jax_numpy_dtype_promotion",
+)
+
+
+def _settings() -> tuple[Any, ...]:
+    return tuple(getattr(jax.config, name) for name in _SETTINGS)
+
+
 class Program:
     """A function that is compiled for the first processor that runs it, and loaded on the others.
 
-    It is compiled for the shapes that it is called with, and again when they change. Its numbers (see `fairyring.core.numbers`)
+    It is compiled for the shapes that it is called with, and again when they or JAX's settings change. Its numbers (see `fairyring.core.numbers`)
     are arguments of what is compiled. So a program that differs from one before in its numbers only, or not at all, is not compiled
     again: see `fairyring.core.compiled`.
 
@@ -56,7 +70,7 @@ class Program:
             arguments: arrays on this processor, or NumPy arrays.
         """
         leaves, structure = jax.tree.flatten(arguments)
-        shapes = structure, *[(leaf.shape, leaf.dtype) for leaf in leaves]
+        shapes = structure, _settings(), *[(leaf.shape, leaf.dtype) for leaf in leaves]
         run = self.loaded[place].get(shapes)
         if run is None:
             if shapes not in self._variants:
@@ -141,6 +155,7 @@ def kept(owner: Any, key: Any, make: Callable[[], Kept]) -> Kept:
         make: what is kept.
     """
     found = vars(owner).setdefault("_programs", {})
+    key = key, _settings()
     if key not in found:
         found[key] = make()
     return found[key]
