@@ -51,7 +51,7 @@ def made(runs, choose_by="loss", seeds=(0, 1), names=("a", "b")):
 
 
 def test_every_setting_runs_with_every_seed_as_it_would_alone(tmp_path):
-    found = go({"rate": [0.01, 0.3], "mu": [0.0, 0.5]}, folder=tmp_path / "sweep")
+    found = go({"rate": [0.01, 0.3], "mu": [0.0, 0.5]}, folder=tmp_path / "sweep", seeds=np.arange(2))
     assert found.names == ["rate=0.01,mu=0", "rate=0.01,mu=0.5", "rate=0.3,mu=0", "rate=0.3,mu=0.5"]
     assert sorted((r.setting, r.seed) for r in found.runs) == [(s, seed) for s in range(4) for seed in (0, 1)]
     validation, test = TEST.split_clients(0.5, 0)

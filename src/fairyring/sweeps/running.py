@@ -82,7 +82,7 @@ def sweep(
         RunError: the folder cannot be used.
     """
     settings = settings_of(make_plan, grid)
-    numbers = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
+    numbers = list(range(seeds)) if isinstance(seeds, int) else [int(seed) for seed in seeds]  # NumPy's, too
     if not numbers or len(set(numbers)) < len(numbers):
         raise PlanError("seeds", given=repr(seeds), expected="one or more, all different", do="Set seeds=3.")
     for setting in settings:
