@@ -76,14 +76,15 @@ def test_no_setting_can_be_chosen(file, call):
         (PLAN, "local.batch_size", "NAME=VALUE"),
         (PLAN, "local.batch_size=4,,5", "NAME=VALUE"),
         (PLAN, "local.batchsize=4", "batch_size"),
+        (PLAN, "local.batch_size=4 --grid local.batch_size=8", "twice"),
         (PLAN, "local.optimizer.momentun=0.1", "momentum"),
-        (PLAN.replace(", test =", ", other ="), "local.batch_size=4", "no test"),
-        (PLAN.replace("rounds", "turns"), "local.batch_size=4", "no rounds"),
+        (PLAN.replace(", test =", ", other ="), "local.batch_size=4", "no test clients"),
+        (PLAN.replace("rounds", "turns"), "local.batch_size=4", "no number of rounds"),
     ],
 )
 def test_what_cannot_be_swept_is_refused(file, call, source, grid, words):
     file.write_text(source)
-    done = call("sweep", file, "--grid", grid)
+    done = call("sweep", file, "--grid", *grid.split())
     assert done.status == 2
     assert words in done.err
     assert not (file.parent / "runs").exists()
@@ -93,7 +94,7 @@ def test_the_cache_is_shown_and_emptied(call, tmp_path, monkeypatch):
     monkeypatch.setenv(FOLDER, str(tmp_path / "programs"))
     cache = ProgramCache.of_user()
     assert cache is not None
-    cache.write("key", bytes(2000))
+    cache.write("ab" * 32, bytes(2000))
     assert f"{tmp_path / 'programs'}: 1 program, 2.0 KiB of at most 1.0 GiB" in call("cache").out
     assert ": 0 programs" in call("cache", "--clear").out
     assert list((tmp_path / "programs").iterdir()) == []

@@ -1,5 +1,7 @@
 """A program is compiled once a process, whoever asks for it, and only then is it shared."""
 
+import copy
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,8 @@ import pytest
 from fairyring.core import compiled
 from fairyring.core.cores import core_processors
 from fairyring.core.program import Program, kept, shared_jit
+from fairyring.core.program_cache import FOLDER, ProgramCache
+from tests.processes.fairyring_test_programs import kept_in
 
 X = np.arange(6, dtype=np.float32)
 
@@ -49,6 +53,19 @@ def test_other_options_compile_again(options):
     program = Program(lambda x: jnp.cumsum(x * 0.5), core_processors(1), options=options)
     program(0, X)
     assert program.compilations == 1
+
+
+def test_other_settings_of_jax_trace_again():
+    def draw(key):
+        return jax.random.bits(key, (5,))
+
+    program, shared = Program(draw, core_processors(1)), shared_jit(draw)
+    key = jax.random.key(0)
+    for partitionable in (True, False):
+        with jax.threefry_partitionable(partitionable):
+            expected = np.asarray(jax.jit(draw)(key))
+            np.testing.assert_array_equal(program(0, key), expected)
+            np.testing.assert_array_equal(shared(key), expected)
 
 
 def test_arguments_that_are_not_used_do_not_shift_the_others():
@@ -123,3 +140,28 @@ def test_only_so_many_programs_are_held(monkeypatch):
     assert len(compiled._held) == 2
     for n, program in enumerate(programs, 1):  # those in use go on
         assert program(0, X).shape == (n,)
+
+
+def test_an_owner_is_copied_without_its_programs():
+    class Owner:
+        pass
+
+    owner = Owner()
+    kept(owner, 1, lambda: scaled(0.5))
+    copied = copy.deepcopy(owner)
+    assert kept(copied, 1, lambda: "new") == "new"
+    assert isinstance(kept(owner, 1, lambda: "new"), Program)
+
+
+def test_a_program_from_the_folder_that_cannot_be_loaded_is_compiled(tmp_path, monkeypatch):
+    monkeypatch.setenv(FOLDER, str(tmp_path))
+    with kept_in(None):
+        compiled.forget()
+        first = scaled(0.5)
+        expected = first(0, X)
+        (kept_file,) = tmp_path.iterdir()
+        ProgramCache(tmp_path).write(kept_file.name, b"of another build")
+        compiled.forget()
+        again = scaled(0.5)
+        np.testing.assert_array_equal(again(0, X), expected)
+        assert (first.compilations, again.compilations) == (1, 1)

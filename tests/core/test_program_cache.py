@@ -92,27 +92,32 @@ def test_readers_never_see_half_a_program(tmp_path):
 
 def test_what_was_not_used_for_longest_goes_first(tmp_path):
     cache = ProgramCache(tmp_path, limit=3_500)
-    for n, key in enumerate("abc"):
+    a, b, c, d = (letter * 64 for letter in "abcd")
+    (tmp_path / "thesis").write_bytes(bytes(5_000))
+    os.utime(tmp_path / "thesis", (0, 0))
+    for n, key in enumerate((a, b, c)):
         cache.write(key, bytes(1_000))
         os.utime(tmp_path / key, (n, n))
-    assert cache.read("a") == bytes(1_000)  # used just now
-    cache.write("d", bytes(1_000))
-    assert cache.read("b") is None
-    assert all(cache.read(key) is not None for key in "acd")
+    assert cache.read(a) == bytes(1_000)  # used just now
+    cache.write(d, bytes(1_000))
+    assert cache.read(b) is None
+    assert all(cache.read(key) is not None for key in (a, c, d))
     assert cache.size().programs == 3
     assert cache.size().bytes <= 3_500
     cache.clear()
     assert cache.size() == (0, 0)
+    assert (tmp_path / "thesis").exists()
 
 
 def test_what_a_killed_process_left_is_deleted(tmp_path):
     cache = ProgramCache(tmp_path)
-    for name, age in (("old.part", ABANDONED + 60), ("new.part", 0)):
+    old, new = (f"{'a' * 64}.{digit * 32}.part" for digit in "01")
+    for name, age in ((old, ABANDONED + 60), (new, 0), ("download.part", ABANDONED + 60)):
         (tmp_path / name).write_bytes(b"half")
         then = time.time() - age
         os.utime(tmp_path / name, (then, then))
     cache.write("key", b"whole")
-    assert {path.name for path in tmp_path.iterdir()} == {"new.part", "key"}
+    assert {path.name for path in tmp_path.iterdir()} == {new, "download.part", "key"}
 
 
 def test_a_changed_program_is_not_loaded(tmp_path):

@@ -10,6 +10,8 @@ import pytest
 import fairyring as fr
 from fairyring.records.round_record import Means
 from fairyring.sweeps import SWEEP, Sweep, SweepRun, read_sweep, running
+from fairyring.sweeps.results import write_sweep
+from fairyring.sweeps.settings import settings_of
 from tests.learning.linear import people, task
 
 SIZES = [7, 12, 4, 9, 31, 2, 5, 8]
@@ -51,7 +53,7 @@ def made(runs, choose_by="loss", seeds=(0, 1), names=("a", "b")):
 
 
 def test_every_setting_runs_with_every_seed_as_it_would_alone(tmp_path):
-    found = go({"rate": [0.01, 0.3], "mu": [0.0, 0.5]}, folder=tmp_path / "sweep")
+    found = go({"rate": [0.01, 0.3], "mu": [0.0, 0.5]}, folder=tmp_path / "sweep", seeds=np.arange(2))
     assert found.names == ["rate=0.01,mu=0", "rate=0.01,mu=0.5", "rate=0.3,mu=0", "rate=0.3,mu=0.5"]
     assert sorted((r.setting, r.seed) for r in found.runs) == [(s, seed) for s in range(4) for seed in (0, 1)]
     validation, test = TEST.split_clients(0.5, 0)
@@ -211,6 +213,8 @@ def test_private_runs_over_the_same_people_add_up(tmp_path):
     assert found.privacy is not None
     assert str(both) in found.privacy
     assert str(both) in str(found)
+    fewer = fr.sweep(private, **given | {"grid": {"norm": [0.3]}}, folder=tmp_path / "sweep", resume=True)
+    assert fewer.privacy == found.privacy
     forgotten = fr.sweep(private, **given)
     assert forgotten.privacy is not None
     assert "not known" in forgotten.privacy
@@ -237,6 +241,9 @@ def test_validation_clients_can_be_given():
     [
         ({"grid": {"rate": []}}, "at least one value"),
         ({"grid": {"rate": 0.1}}, "list of values"),
+        ({"grid": {"rate": [lambda: 0.1]}}, "mapping of label"),
+        ({"seeds": 1.5}, "whole number"),
+        ({"seeds": [0.5]}, "whole number"),
         ({"grid": {"rate": [0.1, 0.1]}}, "different names"),
         ({"seeds": []}, "all different"),
         ({"seeds": [1, 1]}, "all different"),
@@ -267,9 +274,58 @@ def test_folders_are_not_run_over(tmp_path):
         go(folder=tmp_path / "other")
     with pytest.raises(fr.RunError, match=SWEEP):
         go(folder=tmp_path / "other", resume=True)
-    (tmp_path / "sweep" / SWEEP).write_text("{}")
-    with pytest.raises(fr.RunDamaged):
-        read_sweep(tmp_path / "sweep")
+    whole = (tmp_path / "sweep" / SWEEP).read_text()
+    for damaged in (
+        "{}",
+        whole.replace('"setting": 1', '"setting": 7'),
+        whole.replace('"choose_by": "loss"', '"choose_by": "lost"'),
+        whole.replace('"folder": "', '"folder": "../'),
+        whole.replace('"form": 1', '"form": 2'),
+    ):
+        assert damaged != whole
+        (tmp_path / "sweep" / SWEEP).write_text(damaged)
+        with pytest.raises(fr.RunDamaged):
+            read_sweep(tmp_path / "sweep")
+
+
+def test_values_are_called_by_what_they_are():
+    values = {
+        "rate": np.array([0.25, 1e-3], np.float32),
+        "mu": [np.float32(0.5), None, True, "x"],
+        "server": [optax.sgd(0.5, momentum=0.9), fr.fedprox(0.1), fr.clip(0.5)],
+    }
+    given = settings_of(lambda rate, mu, server: plan(), values)
+    assert given[0].name == "rate=0.25,mu=0.5,server=sgd(learning_rate=0.5, momentum=0.9, nesterov=false)"
+    labels = [list(dict.fromkeys(setting.labels[field] for setting in given)) for field in values]
+    assert labels[1] == ["0.5", "none", "true", "x"]
+    assert labels[2][1:] == ["fedprox(mu=0.1)", "clip(0.5)"]
+
+
+def test_settings_whose_folders_would_have_one_name(tmp_path):
+    both = {"rate": {"x/y": 0.1, "x y": 0.2, "z" * 150: 0.3}}
+    found = go(both, folder=tmp_path / "sweep", seeds=1, at_once=2)
+    assert not found.failed
+    assert len({run.folder for run in found.runs}) == 3
+
+
+def test_a_sweep_whose_file_is_gone_goes_on_with_its_runs(tmp_path):
+    before = go(folder=tmp_path / "sweep")
+    (tmp_path / "sweep" / SWEEP).unlink()
+    after = go(folder=tmp_path / "sweep", resume=True)
+    assert [
+        (r.setting, r.seed, r.validation) for r in sorted(after.runs, key=lambda r: (r.setting, r.seed))
+    ] == [(r.setting, r.seed, r.validation) for r in sorted(before.runs, key=lambda r: (r.setting, r.seed))]
+
+
+def test_a_metric_that_is_not_a_number_is_kept_and_not_chosen_by(tmp_path):
+    runs = [finished(0, 0, 0.1, accuracy=math.nan), finished(1, 0, 0.9, accuracy=0.2)]
+    found = made(runs, choose_by="accuracy", seeds=[0])
+    assert found.best == 1
+    write_sweep(tmp_path, found)
+    again = read_sweep(tmp_path)
+    assert again.runs[0].validation is not None
+    assert math.isnan(again.runs[0].validation.metrics["accuracy"])
+    assert again.runs[1] == found.runs[1]
 
 
 def test_one_process_at_a_time(tmp_path):

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from fairyring.cli._plan_file import PlanFile
-from fairyring.cli._terminal import screen, without_warnings
+from fairyring.cli._terminal import screen, show_warning, without_warnings
 from fairyring.core.errors import MissingExtra, PlanError
 
 
@@ -15,7 +15,7 @@ def grid_from(items: Sequence[str]) -> dict[str, list[str]]:
     Raises:
         PlanError: an item has no name or no values.
     """
-    grid = {}
+    grid: dict[str, list[str]] = {}
     for item in items:
         name, equals, values = item.partition("=")
         parts = [value.strip() for value in values.split(",")]
@@ -25,6 +25,13 @@ def grid_from(items: Sequence[str]) -> dict[str, list[str]]:
                 given=repr(item),
                 expected="NAME=VALUE,VALUE,...",
                 do="Write it as --grid local.optimizer.learning_rate=0.03,0.1,0.3.",
+            )
+        if name.strip() in grid:
+            raise PlanError(
+                "--grid",
+                given=f"{name.strip()} twice",
+                expected="each field once, with all its values",
+                do="Write them as NAME=VALUE,VALUE.",
             )
         grid[name.strip()] = parts
     return grid
@@ -43,20 +50,26 @@ def sweep(
 ) -> int:
     """Sweep over the plan of `file`; see the command `sweep`. Returns the exit status."""
     settings = grid_from(grid)
-    given = PlanFile.read(file)
-    rounds = given.rounds if rounds is None else rounds
-    for what, value in (("test", given.test), ("rounds", rounds)):
-        if value is None:
-            raise PlanError(
-                str(file),
-                given=f"no {what}",
-                expected="clients on which the chosen setting is judged"
-                if what == "test"
-                else "a number of rounds",
-                do="Add a line such as "
-                + ("test = ..." if what == "test" else "rounds = 100, or give --rounds 100."),
-            )
+    with without_warnings():  # they are printed below
+        given = PlanFile.read(file)
+    if rounds is None:
+        rounds = given.rounds
+    if rounds is None:
+        raise PlanError(
+            str(file),
+            given="no number of rounds",
+            expected="a number of rounds",
+            do="Add a line such as rounds = 100, or give --rounds 100.",
+        )
+    if given.test is None:
+        raise PlanError(
+            str(file),
+            given="no test clients",
+            expected="clients on which the chosen setting is judged",
+            do="Add a line such as test = ...",
+        )
     from fairyring.report import write_report
+    from fairyring.rounds.cautions import warnings_of
     from fairyring.sweeps import SweepRun
     from fairyring.sweeps import sweep as run_sweep
 
@@ -75,6 +88,9 @@ def sweep(
         words = ", ".join(f"{name.removeprefix('metrics.')} {value:.4g}" for name, value in means.items())
         _print(f"run {ended}/{planned}  {done.folder}  {done.error or words}")
 
+    sizes = given.population.sizes
+    for caution in warnings_of(given.plan, sum(size > 0 for size in sizes), rounds, sum(sizes)):
+        show_warning(screen(), caution)
     _print(f"{planned} runs of {rounds} rounds; compiling first.")
     try:
         with without_warnings():

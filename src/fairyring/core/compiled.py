@@ -75,13 +75,14 @@ class Compiled:
     def _load(self, processor: Processor) -> jax.stages.Compiled:
         if self._packed is None and self._cache is not None and not self._loaded:
             self._packed = self._cache.read(self._key)
-        if self._packed is None:
-            self.compilations += 1
-            return self._pack(self._source.lower(processor).compile())
-        structures = self._source.structures
-        return deserialize_and_load(
-            self._packed, *structures, backend=processor.client, execution_devices=[processor]
-        )
+        if self._packed is not None:
+            with suppress(Exception):  # it is from another build of the same version, say
+                structures = self._source.structures
+                return deserialize_and_load(
+                    self._packed, *structures, backend=processor.client, execution_devices=[processor]
+                )
+        self.compilations += 1
+        return self._pack(self._source.lower(processor).compile())
 
     def _pack(self, program: jax.stages.Compiled) -> jax.stages.Compiled:
         """`program`, of which a copy is kept for other processors and processes."""
@@ -104,7 +105,8 @@ def compiled(source: Source, processor: Processor) -> Compiled:
         processor: on which it is needed first.
     """
     text = source.lower(processor).as_text()
-    if "callback" in text:  # into Python: two that read the same may call different functions
+    # Calls into Python: two that read the same may call different functions. And constants that are not in the text.
+    if "callback" in text or jax.config.jax_use_simplified_jaxpr_constants:  # pyright: ignore[reportAttributeAccessIssue]
         return Compiled(source, None, "")
     parts = [
         text,

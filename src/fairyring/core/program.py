@@ -17,11 +17,24 @@ Tree = Any
 Kept = TypeVar("Kept")
 Processor = Any  # a jax.Device; type checkers take that name for a variable
 
+# Settings of JAX that change what a function traces to.
+_SETTINGS = (
+    "jax_enable_x64",
+    "jax_threefry_partitionable",
+    "jax_default_prng_impl",
+    "jax_default_matmul_precision",
+    "jax_numpy_dtype_promotion",
+)
+
+
+def _settings() -> tuple[Any, ...]:
+    return tuple(getattr(jax.config, name) for name in _SETTINGS)
+
 
 class Program:
     """A function that is compiled for the first processor that runs it, and loaded on the others.
 
-    It is compiled for the shapes that it is called with, and again when they, or JAX's settings, change. Its numbers (see `fairyring.core.numbers`)
+    It is compiled for the shapes that it is called with, and again when they or JAX's settings change. Its numbers (see `fairyring.core.numbers`)
     are arguments of what is compiled. So a program that differs from one before in its numbers only, or not at all, is not compiled
     again: see `fairyring.core.compiled`.
 
@@ -128,17 +141,6 @@ class Loaded(NamedTuple):
         return self.results.unflatten(self.executable(*self.numbers, *leaves))
 
 
-def _settings() -> tuple[Any, ...]:
-    """Settings of JAX by which it traces other programs."""
-    config: Any = jax.config
-    return (
-        config.jax_enable_x64,
-        config.jax_default_matmul_precision,
-        config.jax_numpy_dtype_promotion,
-        config.jax_threefry_partitionable,
-    )
-
-
 def _shape(leaf: Any) -> Any:
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, weak_type=getattr(leaf, "weak_type", False))
 
@@ -151,10 +153,18 @@ def kept(owner: Any, key: Any, make: Callable[[], Kept]) -> Kept:
         key: tells apart what is kept of this owner.
         make: what is kept.
     """
-    found = vars(owner).setdefault("_programs", {})
+    found = vars(owner).setdefault("_programs", _Kept())
+    key = key, _settings()
     if key not in found:
         found[key] = make()
     return found[key]
+
+
+class _Kept(dict[Any, Any]):
+    """What is kept with an owner. A copy of the owner in another process, or in a file, begins without."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Kept, ()
 
 
 def shared_jit(function: Callable[..., Tree]) -> Callable[..., Tree]:

@@ -6,6 +6,7 @@ its user alone, and is not used if others could write to it.
 
 import hashlib
 import os
+import re
 import stat
 import time
 from contextlib import suppress
@@ -17,6 +18,8 @@ FOLDER = "FAIRYRING_PROGRAMS"  # names another folder, or is "none"
 LIMIT = 1 << 30  # bytes of all programs together
 ABANDONED = 3600  # seconds after which a file that nobody has finished is deleted
 
+# What this class writes. A folder named by its user may hold other files, which are not to be deleted.
+_NAME = re.compile(r"[0-9a-f]{64}(\.[0-9a-f]{32}\.part)?")
 _DIGEST = 32  # bytes before a program: their SHA-256
 
 
@@ -28,7 +31,7 @@ class Size(NamedTuple):
 
 
 class ProgramCache:
-    """A folder of compiled programs. Any number of processes may use it at once.
+    """A folder of compiled programs, each named by a key of 64 hexadecimal digits. Other files there are left alone. Any number of processes may use it at once.
 
     A program appears complete or not at all. Once they are more than `limit` bytes, those that were not used for longest are deleted.
 
@@ -87,6 +90,8 @@ class ProgramCache:
         programs = []
         with suppress(OSError):
             for path in self.folder.iterdir():
+                if not _NAME.fullmatch(path.name):
+                    continue
                 with suppress(FileNotFoundError):  # another process has deleted it
                     status = path.stat()
                     programs.append((status.st_mtime, status.st_size, path))

@@ -4,12 +4,13 @@ import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 
 from fairyring.core.errors import PlanError, RunDamaged, RunError
-from fairyring.core.files import replace_file
+from fairyring.core.files import ANYBODY, OWNER, replace_file
 from fairyring.core.reading import NotJson, read_json
 from fairyring.records.round_record import Means, less_is_better
 from fairyring.statistics import Interval, student_interval
@@ -196,13 +197,14 @@ def _over_seeds(means: Sequence[Means | None], column: str) -> Interval | None:
     return student_interval(finite) if len(finite) else None
 
 
-def write_sweep(folder: Path, sweep: Sweep) -> None:
-    """Write `sweep.json`, atomically.
+def write_sweep(folder: Path, sweep: Sweep, *, private: bool = False) -> None:
+    """Write `sweep.json`, atomically; of private runs, for its owner alone.
 
     Raises:
         StorageError: it cannot be written.
     """
-    replace_file(folder / SWEEP, msgspec.json.format(msgspec.json.encode(sweep), indent=2))
+    content = msgspec.json.format(msgspec.json.encode(sweep), indent=2)
+    replace_file(folder / SWEEP, content, mode=OWNER if private else ANYBODY)
 
 
 def read_sweep(folder: str | os.PathLike[str]) -> Sweep:
@@ -214,9 +216,10 @@ def read_sweep(folder: str | os.PathLike[str]) -> Sweep:
     """
     path = Path(folder) / SWEEP
     try:
-        sweep = read_json(path.read_bytes(), Sweep)
+        sweep = msgspec.convert(_with_nan(read_json(path.read_bytes())), Sweep)
         if sweep.form != FORM:
             raise NotJson(f"form {sweep.form}, not {FORM}")
+        _check(sweep)
     except OSError as error:
         raise RunError(
             f"sweep folder {str(folder)!r}",
@@ -224,14 +227,39 @@ def read_sweep(folder: str | os.PathLike[str]) -> Sweep:
             expected="the folder of a sweep",
             do="Give the folder that fr.sweep or fairyring sweep wrote.",
         ) from error
-    except NotJson as error:
+    except (NotJson, msgspec.ValidationError) as error:
         raise RunDamaged(
             str(path),
             given=f"{error}",
             expected="what a sweep writes",
-            do="Resume the sweep to write it again.",
+            do="Delete it and resume the sweep: its runs are looked at again.",
         ) from error
     return sweep
+
+
+def _check(sweep: Sweep) -> None:
+    """Raise `NotJson` unless the parts of a sweep fit each other."""
+    fields = {tuple(labels) for labels in sweep.labels}
+    if len(sweep.names) != len(sweep.labels) or len(fields) != 1:
+        raise NotJson("names and labels that do not fit each other")
+    for run in sweep.runs:
+        if not 0 <= run.setting < len(sweep.names):
+            raise NotJson(f"a run of setting {run.setting}, of {len(sweep.names)}")
+        if run.folder is not None and (Path(run.folder).is_absolute() or ".." in Path(run.folder).parts):
+            raise NotJson(f"a run in {run.folder}, outside of the sweep's folder")
+        for means in (run.validation, run.test):
+            if means is not None and sweep.column not in means.columns():
+                raise NotJson(f"a run without {sweep.choose_by}")
+
+
+def _with_nan(value: Any) -> Any:
+    """JSON has no NaN: a metric that is not a number is written as null."""
+    for run in value.get("runs", ()) if isinstance(value, dict) else ():
+        for means in (run.get("validation"), run.get("test")) if isinstance(run, dict) else ():
+            metrics = means.get("metrics") if isinstance(means, dict) else None
+            if isinstance(metrics, dict):
+                metrics |= {name: math.nan for name, number in metrics.items() if number is None}
+    return value
 
 
 def check_chosen_by(choose_by: str, metrics: Sequence[str]) -> None:

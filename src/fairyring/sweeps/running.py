@@ -1,6 +1,8 @@
 """A sweep: every setting of a grid with every seed, each in a run of its own."""
 
+import hashlib
 import math
+import operator
 import os
 import threading
 import time
@@ -14,6 +16,7 @@ from typing import NamedTuple
 
 import jax
 import msgspec
+import numpy as np
 
 from fairyring._version import __version__
 from fairyring.core.cores import available_cores
@@ -67,8 +70,8 @@ def sweep(
         seeds: how many, from 0 on, or which.
         choose_by: `loss`, or a metric of the task. Of a metric more is better, unless its name says that it is an error.
         folder: a new folder to keep the runs in, each in its own folder, and `sweep.json`; by default nothing is written.
-        resume: continue the sweep in `folder`: runs that have ended are kept, others go on where they stopped, and those that failed are
-            tried again. The grid and the seeds may have more values than before.
+        resume: continue the sweep in `folder`: runs that have ended are kept, as they are if they have more rounds; others go on where
+            they stopped, and those that failed are tried again. The grid and the seeds may have more values than before.
         at_once: how many runs at once, each on one core. By default as many as there are cores for models of less than 400,000
             parameters; otherwise one after the other, each on all cores, and always so on accelerators.
         evaluate_every, dropout, secure_sum, stop: as for `simulate`. Evaluations during a run are on the validation clients.
@@ -82,7 +85,7 @@ def sweep(
         RunError: the folder cannot be used.
     """
     settings = settings_of(make_plan, grid)
-    numbers = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
+    numbers = _numbers(seeds)
     if not numbers or len(set(numbers)) < len(numbers):
         raise PlanError("seeds", given=repr(seeds), expected="one or more, all different", do="Set seeds=3.")
     for setting in settings:
@@ -97,7 +100,8 @@ def sweep(
         )
     # The first seed of every setting comes first: a sweep that is stopped has compared them all.
     runs = [_Planned(place, setting, seed) for seed in numbers for place, setting in enumerate(settings)]
-    path = _opened(folder, resume=resume) if folder is not None else None
+    private = any(setting.plan.privacy is not None for setting in settings)
+    path = _opened(folder, resume=resume, private=private) if folder is not None else None
     found = Sweep(
         form=FORM,
         fairyring=__version__,
@@ -156,18 +160,18 @@ def sweep(
         found.runs[:] = [one for one in found.runs if (one.setting, one.seed) != (ended.setting, ended.seed)]
         found.runs.append(_finite(ended))
         if path is not None:
-            write_sweep(path, found)
+            write_sweep(path, found, private=private)
         if on_run is not None:
             on_run(found.runs[-1])
 
     lock = Lock(path / "lock") if path is not None else None
     try:
         if path is not None:
-            write_sweep(path, found)
+            write_sweep(path, found, private=private)
         _run_all(runs, run, note, min(at_once, len(runs)), stopping)
-        found.privacy = _spent(path, found, settings)
+        found.privacy = _spent(path, settings)
         if path is not None:
-            write_sweep(path, found)
+            write_sweep(path, found, private=private)
     finally:
         if lock is not None:
             lock.release()
@@ -220,6 +224,20 @@ def _run_all(
             raise
 
 
+def _numbers(seeds: int | Sequence[int]) -> list[int]:
+    """The seeds, as Python's numbers.
+
+    Raises:
+        PlanError: one is no whole number.
+    """
+    try:
+        return list(range(operator.index(seeds))) if np.ndim(seeds) == 0 else [*map(operator.index, seeds)]  # pyright: ignore[reportArgumentType]
+    except TypeError:
+        raise PlanError(
+            "seeds", given=repr(seeds), expected="a whole number, or a list of them", do="Set seeds=3."
+        ) from None
+
+
 def _are_small(settings: Sequence[Setting]) -> bool:
     """Whether a run leaves the cores idle too often to use them all: its rounds are short, on a CPU."""
     on_cpu = jax.local_devices()[0].platform == "cpu"
@@ -233,10 +251,11 @@ def _halves(test: Population) -> tuple[Population, Population]:
     return test.split_within(0.5, 0)
 
 
-def _opened(folder: str | os.PathLike[str], *, resume: bool) -> Path:
+def _opened(folder: str | os.PathLike[str], *, resume: bool, private: bool) -> Path:
     path = Path(folder)
     if resume:
-        read_sweep(path)
+        if (path / SWEEP).exists() or not any(path.glob(f"*/seed-*/{RUN}")):
+            read_sweep(path)
     elif path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise RunError(
             f"sweep folder {path}",
@@ -247,12 +266,16 @@ def _opened(folder: str | os.PathLike[str], *, resume: bool) -> Path:
             else "Choose another folder.",
         )
     with storage(path):
-        make_folder(path, private=False)
+        make_folder(path, private=private)
+        if private and path.stat().st_mode & 0o077:
+            path.chmod(0o700)
     return path
 
 
 def _earlier(path: Path, settings: Sequence[Setting], seeds: Sequence[int]) -> list[SweepRun]:
     """What is known of the runs of an earlier part of the sweep that are still in it."""
+    if not (path / SWEEP).exists():
+        return []
     before = read_sweep(path)
     places = {setting.name: place for place, setting in enumerate(settings)}
     return [
@@ -264,10 +287,11 @@ def _earlier(path: Path, settings: Sequence[Setting], seeds: Sequence[int]) -> l
 
 def _run_folder(path: Path, planned: _Planned) -> Path:
     """The folder of a run; it is not there if nothing was saved in it."""
-    name = "".join(c if c.isalnum() or c in "._=,+-()" else "-" for c in planned.setting.name)
-    folder = (
-        path / (name if len(name) <= 120 else f"{planned.place:03d}-{name[:110]}") / f"seed-{planned.seed}"
-    )
+    given = planned.setting.name
+    name = "".join(c if c.isalnum() or c in "._=,+-()" else "-" for c in given)[:100]
+    if name != given:  # then another setting's may be the same
+        name += "-" + hashlib.sha256(given.encode()).hexdigest()[:8]
+    folder = path / name / f"seed-{planned.seed}"
     if folder.is_dir() and not (folder / RUN).is_file() and not (folder / LEDGER).exists():
         rmtree(folder)  # a run that was stopped before it had saved anything
     return folder
@@ -292,14 +316,14 @@ def _finite(ended: SweepRun) -> SweepRun:
     )
 
 
-def _spent(path: Path | None, found: Sweep, settings: Sequence[Setting]) -> str | None:
+def _spent(path: Path | None, settings: Sequence[Setting]) -> str | None:
     """What all runs spend together: whoever sees what was chosen from them sees more than one run tells."""
     if all(setting.plan.privacy is None for setting in settings):
         return None
     if path is None:
         return "Its runs are over the same people, and add up. Nothing was kept, so what they spend together is not known."
-    folders = [path / run.folder for run in found.runs if run.folder is not None]
-    private = [folder for folder in folders if (folder / LEDGER).exists()]
+    # Runs of an earlier part of the sweep count too, even if they are no longer in it.
+    private = sorted(ledger.parent for ledger in path.glob(f"*/*/{LEDGER}"))
     if not private:
         return None
     return f"Its runs are over the same people, and so is the choice among them. Together they spend {together(private)}"

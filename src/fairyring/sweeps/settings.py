@@ -4,9 +4,13 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+import optax
+
 from fairyring.aggregation import Stage
 from fairyring.core.errors import PlanError
 from fairyring.learning import Algorithm, Plan, override
+from fairyring.learning.describe import read_optimizer
 from fairyring.sweeps.results import short_names
 
 Values = Sequence[object] | Mapping[str, object]
@@ -36,7 +40,8 @@ def settings_of(make_plan: Plan | Callable[..., Plan], grid: Mapping[str, Values
     Raises:
         PlanError: the grid is empty, two of its settings have one name, or one has no valid plan.
     """
-    if not grid or not all(grid.values()):
+    values = [_labelled(field, values) for field, values in grid.items()]
+    if not all(values) or not values:
         raise PlanError(
             "grid",
             given=dict(grid),
@@ -45,7 +50,7 @@ def settings_of(make_plan: Plan | Callable[..., Plan], grid: Mapping[str, Values
         )
     short = short_names(list(grid))
     settings = []
-    for chosen in itertools.product(*map(_labelled, grid.values())):
+    for chosen in itertools.product(*values):
         labels = {field: label for field, (label, _) in zip(grid, chosen, strict=True)}
         values = {field: value for field, (_, value) in zip(grid, chosen, strict=True)}
         name = ",".join(f"{short[field]}={label}" for field, label in labels.items())
@@ -78,19 +83,30 @@ def _plan(make_plan: Plan | Callable[..., Plan], values: Mapping[str, object], n
     return plan
 
 
-def _labelled(values: Values) -> list[tuple[str, object]]:
-    """Each value of a field with its label."""
+def _labelled(field: str, values: Values) -> list[tuple[str, object]]:
+    """Each value of a field with its label.
+
+    Raises:
+        PlanError: there is no list of values, or one needs a label.
+    """
     if isinstance(values, Mapping):
         return [(str(label), value) for label, value in values.items()]
+    if isinstance(values, np.ndarray):
+        values = values.tolist()
     if isinstance(values, str) or not isinstance(values, Sequence):
         raise PlanError(
-            "grid", given=repr(values), expected="a list of values", do="Put the values into a list."
+            f"grid, {field}",
+            given=repr(values),
+            expected="a list of values",
+            do="Put the values into a list.",
         )
-    return [(_label(value, place), value) for place, value in enumerate(values, 1)]
+    return [(_label(field, value), value) for value in values]
 
 
-def _label(value: Any, place: int) -> str:
-    """What a value is called: as it is written, if it is plain, else by its name, else by its place in the list."""
+def _label(field: str, value: Any) -> str:
+    """What a value is called: as it is written, if it is plain, else by its name and numbers."""
+    if isinstance(value, np.generic):
+        value = value.item()
     if isinstance(value, float):
         return f"{value:g}"
     if value is None or isinstance(value, int | str):
@@ -98,6 +114,19 @@ def _label(value: Any, place: int) -> str:
     if isinstance(value, Stage):
         return value.name
     if isinstance(value, Algorithm):
-        numbers = (f"{name}={_label(setting, place)}" for name, setting in value.settings)
-        return f"{value.name}({', '.join(numbers)})"
-    return str(place)
+        return _call(field, value.name, dict(value.settings))
+    if isinstance(value, optax.GradientTransformation):
+        reading = read_optimizer(value)
+        ((name, numbers),) = reading.value.items()
+        if reading.complete and name != "chain":
+            return _call(field, name, numbers)
+    raise PlanError(
+        f"grid, {field}",
+        given=repr(value)[:80],
+        expected="values with names: numbers, text, stages, algorithms, or optimisers of optax",
+        do="Give a mapping of label to value.",
+    )
+
+
+def _call(field: str, name: str, settings: Mapping[str, Any]) -> str:
+    return f"{name}({', '.join(f'{key}={_label(field, value)}' for key, value in settings.items() if value is not None)})"

@@ -91,7 +91,7 @@ def test_names_are_escaped_and_settings_beyond_the_lines_are_named(copy):
     write_sweep(copy, found)
     page = text(copy)
     assert "<i>3</i>" not in page
-    assert "4 others are not" in page
+    assert "4 others are not: rate=&lt;i&gt;" in page
 
 
 def test_one_seed_has_no_interval(tmp_path):
@@ -113,6 +113,11 @@ def test_the_report_of_private_runs_is_their_owners(tmp_path, swept):
     folder = tmp_path / "sweep"
     fr.sweep(private, {"norm": [0.5, 1.0]}, PEOPLE, rounds=1, test=TEST, seeds=1, folder=folder)
     assert "Together they spend epsilon" in text(folder)
+    for name in (".", "report.html", "sweep.json"):
+        assert (folder / name).stat().st_mode & 0o077 == 0
+    for file in folder.glob("*/*/run.json"):
+        file.write_text("{")
+    text(folder)
     assert (folder / "report.html").stat().st_mode & 0o077 == 0
     text(swept)
     assert (swept / "report.html").stat().st_mode & 0o044

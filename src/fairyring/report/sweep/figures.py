@@ -41,7 +41,7 @@ def curves(column: str, runs: Mapping[str, Sequence[Sequence[tuple[int, float]]]
         ax.set_xlim(right=last)
         whole_ticks(ax.xaxis)
         _axis(ax, column)
-        ax.legend(loc="upper right" if units.less_is_better(column) else "lower right", handlelength=2.2)
+        _legend(ax, len(runs))
 
     return svg(f"sweep-{column}", draw)
 
@@ -76,9 +76,15 @@ def response(column: str, field: str, lines: Mapping[str, Sequence[tuple[float, 
         ax.set_xlabel(field)
         _axis(ax, column)
         if any(lines):
-            ax.legend(handlelength=2.2)
+            _legend(ax, len(lines))
 
     return svg(f"sweep-{column}-{field}", draw)
+
+
+def _legend(ax: "Axes", lines: int) -> None:
+    """Below the axes, where it covers no line."""
+    columns = 1 if lines < 3 else 2
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=columns, handlelength=2.2)
 
 
 def _aligned(runs: Sequence[Sequence[tuple[int, float]]]) -> tuple[np.ndarray, np.ndarray]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fairyring.core.reading import NotJson
-from fairyring.records.layout import METRICS, RUN
+from fairyring.records.layout import LEDGER, METRICS, RUN
 from fairyring.records.round_record import read_record
 from fairyring.report.kit import (
     Document,
@@ -65,8 +65,13 @@ def document(folder: str | Path) -> Document:
 
 def is_private(folder: str | Path) -> bool:
     """Whether the sweep has private runs, whose report is their owner's alone."""
-    path = Path(folder)
-    return any(_header(path, run.folder).get("privacy") for run in read_sweep(folder).runs)
+    for header in Path(folder).glob(f"*/*/{RUN}"):
+        try:
+            if json.loads(header.read_text("utf-8")).get("privacy") is not None:
+                return True
+        except (OSError, ValueError, AttributeError):
+            return True  # who knows
+    return any(Path(folder).glob(f"*/*/{LEDGER}"))
 
 
 def _stats(sweep: Sweep, done: int, planned: int) -> list[str]:
@@ -149,8 +154,12 @@ def _curves(sweep: Sweep, path: Path) -> str:
         }
         caption = "Lines are means over seeds, bands reach from the lowest seed to the highest."
         drawn.append(Figure(figures.curves(column, runs, best), caption, f"{units.label(column)} by round"))
-    left = len(sweep.names) - len(shown)
-    note = paragraph(f"The {len(shown)} best settings are drawn; {left} others are not.") if left else ""
+    left = [name for setting, name in enumerate(sweep.names) if setting not in shown]
+    note = ""
+    if left:
+        note = paragraph(
+            f"The {len(shown)} best settings are drawn. {len(left)} others are not: {'; '.join(left)}."
+        )
     return note + pair(drawn)
 
 
@@ -169,7 +178,7 @@ def _about(sweep: Sweep, path: Path) -> str:
         ("seeds", ", ".join(map(str, sweep.seeds))),
         ("fields", "; ".join(f"{f}: {', '.join(dict.fromkeys(one[f] for one in sweep.labels))}" for f in sweep.labels[0])
             if sweep.labels else "none"),
-        *((f"machine, {name}", value) for name, value in machine.items()),
+        *((f"machine, {name}", value) for name, value in machine.items() if not isinstance(value, list)),
         *((name, value) for name, value in versions.items()),
     ]  # fmt: skip
     return table(rows)
