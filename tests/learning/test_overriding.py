@@ -1,5 +1,8 @@
 """A plan changed by paths is the plan written by hand."""
 
+from dataclasses import replace
+
+import numpy as np
 import optax
 import pytest
 from hypothesis import given, settings
@@ -88,6 +91,23 @@ def test_noise_is_calibrated_again():
     assert changed.document() == private(0.7, 4.0).document()
 
 
+@pytest.mark.filterwarnings("ignore::fairyring.PrivacyWarning")
+def test_fields_take_the_values_of_their_declared_types():
+    def private(**budget):
+        noisy = fr.chain(fr.weight_by_examples(40), fr.clip(1.0), fr.gaussian_noise())
+        return plan(
+            aggregation=noisy, privacy=fr.Budget(**{"epsilon": 8, "delta": 1e-3, "rounds": 2} | budget)
+        )
+
+    for text, value in (("0.5", 0.5), (0.5, 0.5)):
+        assert (
+            fr.override(private(), {"privacy.epsilon": text}).document() == private(epsilon=value).document()
+        )
+    changed = fr.override(private(), {"privacy.population": "1000"})
+    assert changed.document() == private(population=1000).document()
+    assert fr.override(plan(), {"local.batch_size": np.int64(3)}).local.batch_size == 3
+
+
 def own_stage():
     inner = fr.clip(0.5)
     return type(inner)("mine", inner.bind)
@@ -112,6 +132,23 @@ def own_stage():
         (stages(fr.clip(1.0)), {"aggregation.clip": "1"}, "clip.NAME"),
         (stages(own_stage()), {"aggregation.mine.norm": "1"}, "of your own|one of"),
         ({}, {"server": "adam"}, "number, a boolean or a string"),
+        ({"cohort": fr.cohort.poisson(0.2, maximum=9)}, {"cohort.rate": "2"}, "poisson rate"),
+        ({"cohort": fr.cohort.poisson(0.2, maximum=9)}, {"cohort.maximum": 0}, "poisson maximum"),
+        (
+            {"algorithm": fr.fedprox(0.1)._replace(update=lambda params: params)},
+            {"algorithm.mu": 0.3},
+            "of your own",
+        ),
+        (
+            stages(replace(fr.clip(0.5), bind=fr.clip(0.1).bind)),
+            {"aggregation.clip.norm": 1.0},
+            "of your own",
+        ),
+        ({}, {RATE: "none"}, "expected float"),
+        ({}, {RATE: [0.1]}, "expected float"),
+        ({"algorithm": fr.fedprox(0.1)}, {"algorithm.mu": [1]}, "expected float"),
+        ({}, {"local.optimizer.accumulator_dtype": "1"}, "accumulator_dtype"),
+        (locally(optax.sgd(0.2)), {"local.optimizer.nesterov": "true"}, "does not use nesterov"),
         ({}, {"cohort": "many"}, "many"),
     ],
 )

@@ -181,7 +181,7 @@ def _plain(value: Any) -> Any:
 def _stages(stage: Stage, program: Callable[[], str]) -> list[Named]:
     def named(part: Stage) -> Named:
         maker = STAGES.get(part.kind)
-        if maker is not None and _is_made_of(part, maker, part.settings):
+        if maker is not None and is_made_of(part, maker, part.settings):
             return {part.kind: _settings(maker, part.settings)}
         return {CUSTOM: {"name": part.name, "program": program()}}
 
@@ -197,7 +197,7 @@ def _examples(plan: "Plan") -> list[Named] | None:
 
 def _algorithm(algorithm: Algorithm, program: Callable[[], str]) -> Named:
     maker = ALGORITHMS.get(algorithm.name)
-    if maker is None or not _is_made_of(algorithm, maker, algorithm.settings):
+    if maker is None or not is_made_of(algorithm, maker, algorithm.settings):
         return {CUSTOM: {"name": algorithm.name, "program": program()}}
     settings = {
         name: _algorithm(value, program) if isinstance(value, Algorithm) else value
@@ -230,7 +230,7 @@ def _settings(maker: Callable[..., Any], settings: Iterable[tuple[str, Any]]) ->
     return {name: plain(name, value) for name, value in settings}
 
 
-def _is_made_of(part: Any, maker: Callable[..., Any], settings: Iterable[tuple[str, Any]]) -> bool:
+def is_made_of(part: Any, maker: Callable[..., Any], settings: Iterable[tuple[str, Any]]) -> bool:
     """Whether a part is what `maker` makes from its settings. If not, it is custom, whatever its name."""
     try:
         return _same(part, maker(**dict(settings)))

@@ -7,6 +7,7 @@ from inspect import signature
 from typing import Any, get_args
 
 import msgspec
+import numpy as np
 import optax
 
 from fairyring.aggregation import chain
@@ -14,8 +15,9 @@ from fairyring.aggregation.contract import Stage
 from fairyring.core.errors import PlanError, refuse_unknown
 from fairyring.learning.algorithm import Algorithm
 from fairyring.learning.code import of_optimizer
+from fairyring.learning.cohort import Cohort
 from fairyring.learning.describe import read_optimizer
-from fairyring.learning.document import ALGORITHMS, STAGES
+from fairyring.learning.document import ALGORITHMS, COHORTS, RULES, STAGES, is_made_of
 from fairyring.learning.plan import Plan
 
 _STAGE = re.compile(r"(\w+?)(?:\[(\d+)\])?")
@@ -49,13 +51,10 @@ def _field(owner: Any, path: list[str], value: object, plan: Plan, whole: str) -
     refuse_unknown(type(owner).__name__, path[:1], [f.name for f in fields(owner)])
     current: Any = getattr(owner, path[0])
     if len(path) == 1:
-        kinds: dict[str, Any] = {
-            "epochs": int | None,
-            "steps": int | None,
-            "rate": float | None,
-            "cohort": int,
-        }
-        kind = kinds.get(path[0], type(current))
+        declared = next(f.type for f in fields(owner) if f.name == path[0])
+        kind = int if path[0] == "cohort" else declared if _is_plain(declared) else type(current)
+        if kind is int and isinstance(value, Cohort):
+            kind = Cohort
         return replace(owner, **{path[0]: _converted(value, kind, whole)})
     return replace(owner, **{path[0]: _inner(current, path[1:], value, plan, whole)})
 
@@ -68,6 +67,8 @@ def _inner(current: Any, path: list[str], value: object, plan: Plan, whole: str)
         return _algorithm(current, path, value, plan, whole)
     if isinstance(current, Stage):
         return _stage(current, path, value, whole)
+    if isinstance(current, Cohort):
+        return _cohort(current, path, value, plan, whole)
     if is_dataclass(current):
         return _field(current, path, value, plan, whole)
     raise PlanError(
@@ -76,6 +77,35 @@ def _inner(current: Any, path: list[str], value: object, plan: Plan, whole: str)
         expected="a field that has fields of its own",
         do=_BY_HAND,
     )
+
+
+def _cohort(current: Cohort, path: list[str], value: object, plan: Plan, whole: str) -> Cohort:
+    """A cohort sampler from its maker, which checks its numbers."""
+    settings = dict(vars(current))
+    refuse_unknown(type(current).__name__, path[:1], settings)
+    if len(path) > 1:
+        return _inner(settings[path[0]], path[1:], value, plan, whole)  # refuses it
+    return _made(COHORTS[RULES[type(current)]], settings, path[0], value, whole)
+
+
+def _made(
+    maker: Callable[..., Any],
+    settings: dict[str, Any],
+    name: str,
+    value: object,
+    whole: str,
+    kind: Any = None,
+) -> Any:
+    """What `maker` makes of its settings with one of them changed."""
+    changed = _converted(value, kind or _kind(maker, name), whole)
+    try:
+        return maker(**settings | {name: changed})
+    except (TypeError, ValueError) as error:
+        if isinstance(error, PlanError):
+            raise
+        raise PlanError(
+            whole, given=repr(value), expected=f"a value that {maker.__name__} takes", do=f"It says: {error}."
+        ) from error
 
 
 def _kind_of(value: Any) -> str:
@@ -111,8 +141,20 @@ def _optimizer(
             expected="one that is",
             do=_BY_HAND,
         )
-    kind = bool if isinstance(numbers.get(path[0]), bool) else float | None
-    return maker(**{**numbers, path[0]: _converted(value, kind, whole)})
+    default = signature(maker).parameters[path[0]].default
+    present = numbers.get(path[0], default)
+    kind = bool if isinstance(present, bool) else float | None if default is None else float
+    changed = value if callable(value) else _converted(value, kind, whole)
+    made = _made(maker, numbers, path[0], changed, whole, kind)
+    same_numbers = read_optimizer(made).value == reading.value
+    if changed != present and same_numbers and _program(plan, made) == _program(plan, current):
+        raise PlanError(
+            whole,
+            given=repr(value),
+            expected=f"a number that changes something: optax.{name} does not use {path[0]} here",
+            do="Set what it needs first, such as momentum before nesterov.",
+        )
+    return made
 
 
 def _program(plan: Plan, optimizer: optax.GradientTransformation) -> str:
@@ -121,11 +163,11 @@ def _program(plan: Plan, optimizer: optax.GradientTransformation) -> str:
 
 def _algorithm(current: Algorithm, path: list[str], value: object, plan: Plan, whole: str) -> Algorithm:
     settings = dict(current.settings)
-    maker = _maker(ALGORITHMS, current.name, settings, whole)
+    maker = _maker(ALGORITHMS, current, current.name, settings, whole)
     refuse_unknown(f"algorithm {current.name}", path[:1], settings)
     if len(path) > 1:
         return maker(**settings | {path[0]: _inner(settings[path[0]], path[1:], value, plan, whole)})
-    return maker(**settings | {path[0]: _converted(value, _kind(maker, path[0]), whole)})
+    return _made(maker, settings, path[0], value, whole)
 
 
 def _stage(current: Stage, path: list[str], value: object, whole: str) -> Stage:
@@ -145,20 +187,24 @@ def _stage(current: Stage, path: list[str], value: object, whole: str) -> Stage:
         )
     place = places[int(number or 0)]
     settings = dict(parts[place].settings)
-    maker = _maker(STAGES, kind, settings, whole)
+    maker = _maker(STAGES, parts[place], kind, settings, whole)
     if len(path) != 2:
         raise PlanError(whole, given=kind, expected=f"{kind}.NAME", do=f"Name one of {', '.join(settings)}.")
     refuse_unknown(f"stage {kind}", path[1:], settings)
-    parts[place] = maker(**settings | {path[1]: _converted(value, _kind(maker, path[1]), whole)})
+    parts[place] = _made(maker, settings, path[1], value, whole)
     return chain(*parts) if current.chained else parts[0]
 
 
-def _maker(makers: Mapping[str, Callable[..., Any]], name: str, settings: Mapping, whole: str) -> Any:
+def _maker(
+    makers: Mapping[str, Callable[..., Any]], part: Any, name: str, settings: dict[str, Any], whole: str
+) -> Any:
+    """The function that makes a part from its settings. A part that was changed since is code, and would lose the change."""
     maker = makers.get(name)
-    if maker is None or not settings:
+    own = maker is None or not is_made_of(part, maker, settings.items())
+    if own or not settings:
         raise PlanError(
             whole,
-            given=f"{name}, which has no settings" if maker else f"{name}, of your own",
+            given=f"{name}, of your own" if own else f"{name}, which has no settings",
             expected="a part with settings that can be read",
             do=_BY_HAND,
         )
@@ -170,16 +216,28 @@ def _kind(maker: Callable[..., Any], argument: str) -> Any:
     return signature(maker).parameters[argument].annotation
 
 
-def _converted(value: object, kind: Any, whole: str) -> Any:
-    """A new value of a field: text as a value of its type, anything else as it is."""
-    if not isinstance(value, str):
-        return value
+def _is_plain(kind: Any) -> bool:
+    """Whether it is the type of a number, a boolean, a string or None, or a union of such types."""
     plain = (int, float, bool, str, type(None))
-    if not (kind in plain or (get_args(kind) and set(get_args(kind)) <= set(plain))):
+    return kind in plain or (bool(get_args(kind)) and set(get_args(kind)) <= set(plain))
+
+
+def _converted(value: object, kind: Any, whole: str) -> Any:
+    """A new value of a field as its type; whole objects, for a field that is code, stay as they are."""
+    is_text = isinstance(value, str)
+    if not _is_plain(kind):
+        if not is_text:
+            return value
         raise PlanError(
             whole, given=repr(value), expected="a field that is a number, a boolean or a string", do=_BY_HAND
         )
+    plain = value.item() if isinstance(value, np.generic) else value
     try:
-        return msgspec.convert(None if value == "none" else value, kind, strict=False)
+        return msgspec.convert(None if value == "none" else plain, kind, strict=not is_text)
     except msgspec.ValidationError as error:
-        raise PlanError(whole, given=repr(value), expected=str(kind), do=f"{error}.") from None
+        raise PlanError(whole, given=repr(value), expected=_says(kind), do=f"{error}.") from None
+
+
+def _says(kind: Any) -> str:
+    """A type as it is written."""
+    return kind.__name__ if isinstance(kind, type) else str(kind)
