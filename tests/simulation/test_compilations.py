@@ -128,3 +128,12 @@ def test_numbers_are_those_of_the_plan_that_runs():
     jax.tree.map(np.testing.assert_array_equal, still, untrained)
     jax.tree.map(np.testing.assert_array_equal, moved, alone)
     assert not np.array_equal(moved["w"], still["w"])
+
+
+def test_processors_can_be_named():
+    given = plan()
+    first, second = (fr.simulate(given, people(SIZES), rounds=2, processors=[place]) for place in (0, 1))
+    jax.tree.map(np.testing.assert_array_equal, first.params, second.params)
+    for wrong in ([], [-1]):
+        with pytest.raises(fr.PlanError, match="numbers from 0"):
+            fr.simulate(given, people(SIZES), rounds=1, processors=wrong)

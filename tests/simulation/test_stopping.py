@@ -26,3 +26,13 @@ def test_callbacks_see_every_round_in_order_with_its_evaluation():
     assert seen == run.records
     assert [record.round for record in seen if record.test is not None] == [3, 6, 7]
     assert run.evaluate(people([9])).means == seen[-1].test
+
+
+def test_of_an_error_less_is_better():
+    falling = [Means(1.0, {"squared_error": error}) for error in (4.0, 3.0, 2.0, 1.0)]
+    stop = fr.EarlyStopping("squared_error", patience=2)
+    assert not stop.judge(falling)
+    assert stop.judge(falling[::-1])
+    assert fr.EarlyStopping("squared_error", target=1.5).judge(falling)
+    rising = [Means(1.0, {"accuracy": share}) for share in (0.1, 0.2, 0.3)]
+    assert not fr.EarlyStopping("accuracy", patience=2).judge(rising)

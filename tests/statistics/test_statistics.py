@@ -238,3 +238,17 @@ def test_limits_of_no_clusters_are_refused() -> None:
     for counts, sizes, quantile in [([1], [0], 0.5), ([3], [2], 0.5), ([1, 1], [2], 0.5), ([1], [2], 1.0)]:
         with pytest.raises(StatisticsError):
             s.clustered_limit(counts, sizes, quantile)
+
+
+def test_students_interval_is_scipys_and_covers_what_it_says() -> None:
+    rng = np.random.default_rng(0)
+    values = rng.normal(3.0, 2.0, 5)
+    found = s.student_interval(values, 0.9)
+    expected = t.interval(0.9, 4, values.mean(), values.std(ddof=1) / math.sqrt(5))
+    np.testing.assert_allclose((found.low, found.high), expected)
+    hits = [s.student_interval(rng.normal(size=3)).holds(0.0) for _ in range(2000)]
+    assert abs(np.mean(hits) - 0.95) < 4 * math.sqrt(0.95 * 0.05 / 2000)
+    assert s.student_interval([2.0]).low == -math.inf
+    assert (s.student_interval([2.0, 2.0]).low, s.student_interval([2.0, 2.0]).method) == (2.0, "constant")
+    with pytest.raises(StatisticsError):
+        s.student_interval([])

@@ -61,6 +61,26 @@ class PlanFile:
                 )
         return cls(**defined)
 
+    def planned_rounds(self, path: Path, given: int | None) -> int:
+        """The number of rounds: as `given` on the command line, else that in the file.
+
+        Raises:
+            PlanError: there is neither.
+        """
+        rounds = self.rounds if given is None else given
+        if rounds is None:
+            raise PlanError(
+                str(path),
+                given="no number of rounds",
+                expected="a number of rounds",
+                do="Add a line such as rounds = 100, or give --rounds 100.",
+            )
+        return rounds
+
+    def options(self, *names: str) -> dict[str, Any]:
+        """Those of these fields that the file defines."""
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
 
 def settings_from(items: Sequence[str]) -> dict[str, str]:
     """``["local.batch_size=5"]`` as ``{"local.batch_size": "5"}``.

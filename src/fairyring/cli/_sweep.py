@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from fairyring.cli._plan_file import PlanFile
-from fairyring.cli._terminal import screen, show_warning, without_warnings
+from fairyring.cli._terminal import screen, show_cautions, without_warnings
 from fairyring.core.errors import MissingExtra, PlanError
 
 
@@ -52,15 +51,7 @@ def sweep(
     settings = grid_from(grid)
     with without_warnings():  # they are printed below
         given = PlanFile.read(file)
-    if rounds is None:
-        rounds = given.rounds
-    if rounds is None:
-        raise PlanError(
-            str(file),
-            given="no number of rounds",
-            expected="a number of rounds",
-            do="Add a line such as rounds = 100, or give --rounds 100.",
-        )
+    rounds = given.planned_rounds(file, rounds)
     if given.test is None:
         raise PlanError(
             str(file),
@@ -69,14 +60,11 @@ def sweep(
             do="Add a line such as test = ...",
         )
     from fairyring.report import write_report
-    from fairyring.rounds.cautions import warnings_of
     from fairyring.sweeps import SweepRun
     from fairyring.sweeps import sweep as run_sweep
 
     folder = Path("runs") / f"{file.stem}-sweep" if run is None else run
-    names = ("evaluate_every", "dropout", "secure_sum", "stop")
-    optional = {name: getattr(given, name) for name in names}
-    options: dict[str, Any] = {name: value for name, value in optional.items() if value is not None}
+    options = given.options("evaluate_every", "dropout", "secure_sum", "stop")
     planned, ended = seeds, 0
     for values in settings.values():
         planned *= len(values)
@@ -88,9 +76,7 @@ def sweep(
         words = ", ".join(f"{name.removeprefix('metrics.')} {value:.4g}" for name, value in means.items())
         _print(f"run {ended}/{planned}  {done.folder}  {done.error or words}")
 
-    sizes = given.population.sizes
-    for caution in warnings_of(given.plan, sum(size > 0 for size in sizes), rounds, sum(sizes)):
-        show_warning(screen(), caution)
+    show_cautions(screen(), given.plan, given.population, rounds)
     _print(f"{planned} runs of {rounds} rounds; compiling first.")
     try:
         with without_warnings():

@@ -54,6 +54,17 @@ def show_warning(console: Console, caution: str) -> None:
     console.print(Text.assemble(("Warning. ", "bold yellow"), caution), soft_wrap=True)
 
 
+def show_cautions(console: Console, plan: Any, population: Any, rounds: int) -> None:
+    """Print what weakens a plan's promise, before its run starts."""
+    from fairyring.population import Population
+    from fairyring.rounds.cautions import warnings_of
+
+    if isinstance(population, Population):  # anything else is refused by the run
+        sizes = population.sizes
+        for caution in warnings_of(plan, sum(size > 0 for size in sizes), rounds, sum(sizes)):
+            show_warning(console, caution)
+
+
 class LiveProgress(AbstractContextManager["LiveProgress"]):
     """Shows the progress of a run. Call it with the record of each round when the round ends.
 

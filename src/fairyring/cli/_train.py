@@ -3,13 +3,12 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from fairyring.cli._audit import audit
 from fairyring.cli._plan_file import PlanFile, settings_from
 from fairyring.cli._source import Source
-from fairyring.cli._terminal import LiveProgress, screen, show_warning, summarise, without_warnings
-from fairyring.core.errors import MissingExtra, PlanError
+from fairyring.cli._terminal import LiveProgress, screen, show_cautions, summarise, without_warnings
+from fairyring.core.errors import MissingExtra
 from fairyring.records.layout import LOCK, OF_A_RUN, RUN
 from fairyring.records.lock import Lock
 from fairyring.records.round_record import RoundRecord
@@ -37,28 +36,14 @@ def _train(
     changes = settings_from(settings)
     given = PlanFile.read(file)
     from fairyring.learning import override
-    from fairyring.population import Population
-    from fairyring.rounds.cautions import warnings_of
     from fairyring.simulation import simulate
 
     plan = override(given.plan, changes) if changes else given.plan
-    rounds = given.rounds if rounds is None else rounds
-    if rounds is None:
-        raise PlanError(
-            str(file),
-            given="no number of rounds",
-            expected="a number of rounds",
-            do="Add a line such as rounds = 100, or give --rounds 100.",
-        )
+    rounds = given.planned_rounds(file, rounds)
     folder = Path("runs") / file.stem if run is None else run
-    names = ("evaluate_every", "dropout", "secure_sum", "keep_client_states", "stop")
-    optional = {name: getattr(given, name) for name in names}
-    options: dict[str, Any] = {name: value for name, value in optional.items() if value is not None}
+    options = given.options("evaluate_every", "dropout", "secure_sum", "keep_client_states", "stop")
     console = screen()
-    if isinstance(given.population, Population):  # anything else is refused below
-        sizes = given.population.sizes
-        for caution in warnings_of(plan, sum(size > 0 for size in sizes), rounds, sum(sizes)):
-            show_warning(console, caution)
+    show_cautions(console, plan, given.population, rounds)
     progress = LiveProgress(console, rounds)
     source, stored = Source(str(file.resolve()), dict(changes)), False
 
