@@ -20,9 +20,11 @@ from jax.extend.core import primitives
 LARGE = 1 << 20  # bytes
 
 _JAX = str(Path(jax.__file__).parent)
+_OURS = str(Path(__file__).parents[1])
 _SCOPE = "literal_numbers"
 
 Params = dict[str, Any]  # of an equation
+Instruction = tuple[Any, int]  # a code object, and a place in it
 
 
 class Number(NamedTuple):
@@ -32,13 +34,14 @@ class Number(NamedTuple):
         bits: its value.
         dtype: name of its type.
         weak: whether its type gives way to that of an array.
-        origin: the instruction that wrote it: its code, and its place there.
+        origin: the instruction that wrote it, and the nearest one of this package, which tells apart what two halves of a plan do with
+            the same optimiser.
     """
 
     bits: bytes
     dtype: str
     weak: bool
-    origin: tuple[Any, int]
+    origin: tuple[Instruction | None, Instruction | None]
 
     @property
     def value(self) -> np.ndarray:
@@ -159,10 +162,13 @@ def _is_number(primitive: core.Primitive, place: int, literal: core.Literal) -> 
 
 def _number(equation: core.JaxprEqn, literal: core.Literal) -> Number:
     aval: Any = literal.aval
-    origin = (None, 0)
+    frames: list[Instruction] = []
     if equation.source_info.traceback is not None:
-        frames = zip(*equation.source_info.traceback.raw_frames(), strict=True)
-        origin = next(((c, at) for c, at in frames if not c.co_filename.startswith(_JAX)), origin)
+        frames += zip(*equation.source_info.traceback.raw_frames(), strict=True)
+    origin = (
+        next((frame for frame in frames if not frame[0].co_filename.startswith(_JAX)), None),
+        next((frame for frame in frames if frame[0].co_filename.startswith(_OURS)), None),
+    )
     value = np.asarray(literal.val, aval.dtype)
     return Number(value.tobytes(), aval.dtype.name, aval.weak_type, origin)
 

@@ -41,6 +41,11 @@ class Hardware(NamedTuple):
     options: Mapping[str, str | int]
 
     @property
+    def alone(self) -> "Hardware":
+        """The first of the processors, by itself."""
+        return self._replace(processors=self.processors[:1])
+
+    @property
     def key(self) -> Hashable:
         """Programs for hardware of one key are the same."""
         return (*self.processors, self.clients_per_batch, self.unroll)

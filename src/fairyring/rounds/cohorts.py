@@ -26,6 +26,7 @@ class DropoutPoint(IntEnum):
 
 
 _NOBODY = np.zeros(0, np.int64)
+RECENT = 64  # cohorts that are kept: as many as are drawn at a time
 
 
 class RoundCohort(NamedTuple):
@@ -98,15 +99,17 @@ class CohortSampler:
         if isinstance(rule, Uniform) and rule.size * 4 <= self._width:
             # Draws with replacement, enough to hold `size` distinct ones.
             self._width = min(self._width, 2 * rule.size + 32)
-        self._block = max(1, min(64, (1 << 17) // max(1, self._width)))  # rounds drawn at a time
+        self._block = max(1, min(RECENT, (1 << 17) // max(1, self._width)))  # rounds drawn at a time
         self._at, self._drawn = -1, np.zeros((0, 0, 2), np.uint32)
-        self._last: RoundCohort | None = None
+        self._recent: dict[int, RoundCohort] = {}
 
     def of(self, number: int) -> RoundCohort:
-        """The cohort of round `number`, from 1. The last one is kept, so asking again costs nothing."""
-        if self._last is None or self._last.round != number:
-            self._last = self._draw(number)
-        return self._last
+        """The cohort of round `number`, from 1. The last ones are kept, so asking again costs nothing."""
+        if number not in self._recent:
+            if len(self._recent) == RECENT:
+                self._recent.pop(min(self._recent))
+            self._recent[number] = self._draw(number)
+        return self._recent[number]
 
     def _draw(self, number: int) -> RoundCohort:
         if isinstance(self.rule, InTurn):

@@ -351,7 +351,7 @@ class Coordinator:
             bytes_down=asked * plan.bytes_down
             if traffic is None
             else asked * (plan.bytes_down - plan.traffic.down) + traffic.down,
-            seconds=self.now() - self._opened,
+            seconds=self.now() - self._opened - total.seconds_elsewhere,
             aborted=self._aborted(total, released) if plan.minimum_cohort > 1 else None,
             canaries=len(cohort.canaries) if audited else 0,
             noise_std=training.noise_std,

@@ -53,7 +53,8 @@ def release(
     """
     plan = program.plan
     if noise is None:
-        state, auxiliary, reported = program.finish(state, total.parts, cohort.round)
+        advanced = total.advanced or program.finish(state, total.parts, cohort.round)
+        state, auxiliary, reported = advanced
         reporting = int(reported)
         return Released(state, np.asarray(auxiliary), reporting, bool(counts(plan, reporting)))
     sums = program.add_up(total.parts)

@@ -83,7 +83,7 @@ class ServerProgram:
         self, state: ServerState, parts: tuple[Sums, ...], number: int
     ) -> tuple[ServerState, jax.Array, jax.Array]:
         """The server half of round `number`: the next state, `[auxiliary...]`, and how many reported."""
-        return self._of(self._finish, len(parts))(0, state, parts, np.int32(number), self.root)
+        return self._of(self.finished, len(parts))(0, state, parts, np.int32(number), self.root)
 
     def finish_noisy(
         self, state: ServerState, sums: Sums, number: int
@@ -100,9 +100,10 @@ class ServerProgram:
     def _add_up(self, parts: tuple[Sums, ...]) -> Sums:
         return jax.tree.map(lambda *leaves: sum(leaves[1:], leaves[0]), *parts)
 
-    def _finish(
+    def finished(
         self, state: ServerState, parts: tuple[Sums, ...], number: jax.Array, root: jax.Array
     ) -> tuple[ServerState, jax.Array, jax.Array]:
+        """What `finish` is compiled from, for programs that contain it."""
         state, auxiliary, reported, _ = self._finish_noisy(state, self._add_up(parts), number, root)
         return state, auxiliary, reported
 

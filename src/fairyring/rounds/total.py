@@ -1,10 +1,11 @@
 """The total of a round: the sum of a cohort's messages, before anything of it is released."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from fairyring.learning.server import ServerState
 from fairyring.rounds.server_program import Sums
 from fairyring.secagg import Traffic, Transcript
 from fairyring.secagg.server import Phase
@@ -44,6 +45,20 @@ class SecureSumResult:
         return self.aborted is not None and self.aborted[0] == Phase.UNMASKING
 
 
+class Advanced(NamedTuple):
+    """What the server half makes of a sum that goes into it as it is.
+
+    Attributes:
+        state: the server's state after the round.
+        auxiliary: `[weight, means...]` of the reports, float32.
+        reported: how many reports are in the sum: an integer scalar.
+    """
+
+    state: ServerState
+    auxiliary: Any
+    reported: Any
+
+
 class Total(NamedTuple):
     """The sum of a cohort's messages.
 
@@ -51,11 +66,17 @@ class Total(NamedTuple):
         parts: one sum from each device that computed one, on the server's device.
         faulty: clients whose update was not finite, as far as anybody can know: int64 `[n]`.
         summed: the result of the masked protocol, where it ran. Clients' shares of noise are in its sum.
+        advanced: the sum with the server half applied, where the worker has done that too; there are then no parts. Only where the
+            plan neither has a budget nor masks.
+        seconds_elsewhere: how long the worker was at other rounds when it was asked for this one; negative if it was at this one
+            when it was asked for another.
     """
 
     parts: tuple[Sums, ...]
     faulty: np.ndarray
     summed: SecureSumResult | None = None
+    advanced: Advanced | None = None
+    seconds_elsewhere: float = 0.0
 
     @property
     def traffic(self) -> Traffic | None:

@@ -7,10 +7,11 @@ import numpy as np
 
 from fairyring.core.keys import NOBODY, Purpose, of_client, of_round, root
 from fairyring.core.program import kept
+from fairyring.learning.device import objective_of
 from fairyring.learning.local import Workload
 from fairyring.learning.plan import Plan
 from fairyring.learning.server import ServerState
-from fairyring.lowering import Hardware, hardware
+from fairyring.lowering import Hardware, hardware, multiply_adds
 from fairyring.population import Population
 from fairyring.records.states import ClientStates
 from fairyring.rounds.cohorts import CohortSampler, RoundCohort
@@ -23,6 +24,8 @@ from fairyring.simulation.feed import Resident, Streamed, feed
 from fairyring.simulation.worker import CompiledWorker
 
 Tree = Any
+
+SMALL_ROUND = 8_000_000  # multiply-adds of the loss, forward: about a millisecond of training on a core
 
 
 class Assembly(NamedTuple):
@@ -46,6 +49,41 @@ class Assembly(NamedTuple):
     def has_states(self) -> bool:
         """Whether clients keep a state from round to round."""
         return bool(jax.tree.leaves(self.own))
+
+    @property
+    def goes_ahead(self) -> bool:
+        """Whether several rounds can be computed in one program: one processor holds all clients, and nothing has to happen between
+        two rounds but the server half. It depends on plan, population and processors alone, not on how a run is watched, so a run has
+        the same bits however it is.
+        """
+        plan, rows = self.engine.plan, self.rows
+        return (
+            plan.protection is None
+            and not plan.bound.spec.masking
+            and not self.has_states
+            and len(self.engine.processors) == 1
+            and isinstance(rows, Resident)
+        )
+
+
+def is_small_round(plan: Plan, population: Population) -> bool:
+    """Whether a round is so small that starting it on several processors takes longer than computing it on one."""
+    local, sizes = plan.local, np.asarray(population.sizes)
+    usual = float(np.mean(sizes[sizes > 0]))
+    steps = plan.rule.maximum * (local.steps or (local.epochs or 1) * usual / local.batch_size)
+    if steps * plan.layout.size > SMALL_ROUND:  # every step reads every parameter
+        return False
+    columns = plan.task.columns_of(population)
+    batch = {
+        name: jax.ShapeDtypeStruct((local.batch_size, *shape), dtype)
+        for name, (shape, dtype) in columns.items()
+    }
+    work = kept(
+        plan,
+        (is_small_round, tuple(columns.items())),
+        lambda: multiply_adds(objective_of(plan.task), plan.params_shape, batch, None, jax.random.key(0)),
+    )
+    return steps * work <= SMALL_ROUND
 
 
 def assemble(plan: Plan, population: Population, key: jax.Array, on: Hardware) -> Assembly:

@@ -38,7 +38,8 @@ from fairyring.rounds.stopping import EarlyStopping
 from fairyring.rounds.timetable import Timetable
 from fairyring.rounds.total import Total
 from fairyring.rounds.worker import Work, Worker
-from fairyring.simulation.assembly import Assembly, assemble
+from fairyring.simulation.ahead import AheadWorker
+from fairyring.simulation.assembly import Assembly, assemble, is_small_round
 from fairyring.simulation.debug import DebugWorker
 from fairyring.simulation.machine import machine
 from fairyring.simulation.masked import MaskedSums, total_of
@@ -111,7 +112,8 @@ def simulate(
         stop: when to stop early.
         on_round: called with the record of every round, an `fr.RoundRecord`.
         processors: how many processors of this machine to use, or which ones, counted from 0: cores where JAX runs on a CPU,
-            otherwise accelerators, of which no more are used than there are. All of them by default.
+            otherwise accelerators, of which no more are used than there are. By default all of them, but only one for rounds so
+            small that several would mostly wait for each other.
         clients_per_batch: how many clients are vectorised in one batch on a processor; by default 1 on a CPU and 16 on an
             accelerator.
         engine: `"debug"` computes one client after another in plain Python, without compiling, so that a loss, a model or
@@ -151,7 +153,8 @@ def simulate(
         hardware(plan.layout.size, processors=processors, clients_per_batch=clients_per_batch),
         root(seed),
     )
-    parts = assemble(plan, population, key, on)
+    training = on.alone if processors is None and is_small_round(plan, population) else on
+    parts = assemble(plan, population, key, training)
     evaluator = Evaluator(plan.task, test, on) if test is not None else None
     masks = MaskedSums(plan.terms) if secure_sum == "protocol" and plan.terms else None
     header = new_header(
@@ -161,7 +164,7 @@ def simulate(
         rounds=rounds,
         seed=seed,
         started=datetime.now(UTC).isoformat(timespec="seconds"),
-        machine=machine(on.processors),
+        machine=machine(training.processors),
         dropout=dropout,
         secure_sum=secure_sum if plan.bound.spec.masking else None,
         canaries=cohorts.canaries,
@@ -202,9 +205,15 @@ def simulate(
     with coordinator:
         for caution in cautions:
             warnings.warn(caution, PrivacyWarning, stacklevel=2)
-        worker: Worker = CompiledWorker(parts.engine, parts.rows, cohorts, key, coordinator.states)
+        worker: Worker
         if engine == "debug":
             worker = DebugWorker(plan, population, key, coordinator.states)
+        elif parts.goes_ahead:
+            worker = AheadWorker(
+                parts.engine, parts.program, parts.rows, cohorts, coordinator.timetable.rounds
+            )
+        else:
+            worker = CompiledWorker(parts.engine, parts.rows, cohorts, key, coordinator.states)
         driver = _Driver(coordinator, worker, cohorts, masks, evaluator)
         return driver.go(on_round, summary)
 
@@ -252,8 +261,10 @@ class _Driver:
         """Compile everything that the remaining rounds need, by a round without clients whose result is dropped."""
         run = self.coordinator
         if run.round < run.timetable.rounds:
-            parts = self.worker.warm(run.state, run.round).parts
-            run.program.warm(run.state, parts if self.masks is None else (run.program.sums(),))
+            total = self.worker.warm(run.state, run.round)
+            if total.advanced is None:
+                parts = total.parts if self.masks is None else (run.program.sums(),)
+                run.program.warm(run.state, parts)
 
     def _total(self, work: Work) -> Total:
         """Compute the total of a round: a plain sum, or one under masks."""

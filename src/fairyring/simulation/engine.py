@@ -60,6 +60,9 @@ class Engine:
         plant: `(0, sums, ids, used, round, root) -> sums`: canaries' messages added, on the first processor.
         room: places for clients on a processor: all of them, should one be as large as the others together.
         drawn: shapes of what clients draw for noisy local steps; None where there are none.
+        options: compiler options for programs of training steps.
+
+    `no_sums` and `accumulated` are what `nothing` and `accumulate` are compiled from, for programs that contain them.
     """
 
     def __init__(self, plan: Plan, workload: Workload, clients: int, hardware: Hardware) -> None:
@@ -82,17 +85,18 @@ class Engine:
         stages = plan.example_stages
         self.drawn = Shapes.of(plan.local, stages, workload.longest) if stages is not None else None
         self.room = -(-plan.rule.maximum // self.clients_per_batch) * self.clients_per_batch
-        self.nothing = Program(self._nothing, self.processors)
-        self.accumulate = Program(self._accumulate, self.processors, options=hardware.options, donate=(0, 4))
+        self.options = hardware.options
+        self.nothing = Program(self.no_sums, self.processors)
+        self.accumulate = Program(self.accumulated, self.processors, options=self.options, donate=(0, 4))
         first = self.processors[:1]
-        self.plant = Program(self._plant, first, options=hardware.options, donate=(0,))
+        self.plant = Program(self._plant, first, options=self.options, donate=(0,))
 
-    def _nothing(self) -> Tree:
+    def no_sums(self) -> Tree:
         """The sum of no messages, and their number."""
         shapes = Sums(self.plan.message_shape, jax.ShapeDtypeStruct((), jnp.int32))
         return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
-    def _accumulate(
+    def accumulated(
         self,
         sums: Tree,
         broadcast: Broadcast,
