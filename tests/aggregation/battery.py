@@ -270,7 +270,7 @@ def check_bounds(case: Case) -> None:
             vector[seed % len(vector)] = values[0]
         vector *= min(1.0, norm / max(float(np.linalg.norm(vector)), 1e-30))
         vector = np.trunc(vector).astype(np.int32) if case.spec.integer else vector.astype(np.float32)
-        # Metrics are pushed to three times their bound: a stage has to clamp them.
+        # Metrics are pushed to three times their bound: a stage has to clamp them, where whole numbers or noise come after it.
         auxiliary = [
             3 * share * (s.bound if math.isfinite(s.bound) else 1e4)
             for share, s in zip(shares, case.spec.auxiliary, strict=True)

@@ -1,6 +1,8 @@
 import jax
 import numpy as np
+import pytest
 
+from fairyring.core.errors import PlanError
 from fairyring.core.keys import NOBODY, Purpose, of_client, of_round, root, shared
 
 
@@ -35,3 +37,22 @@ def test_purposes_never_change():
         "INIT": 0, "COHORT": 1, "DROPOUT": 2, "SHUFFLE": 3, "MODEL": 4, "ENCODE": 5, "SHARED": 6,
         "DROPOUT_POINT": 7, "CANARY": 8, "TURNS": 9, "CALL": 10,
     }  # fmt: skip
+
+
+def test_all_bits_of_a_seed_count():
+    seeds = [0, 1, 2**31, 2**32 - 1, 2**32, 2**32 + 1, 2**40, 2**63, 2**64 - 1]
+    keys = {tuple(jax.random.key_data(root(seed)).tolist()) for seed in seeds}
+    assert len(keys) == len(seeds)
+
+
+@pytest.mark.parametrize("seed", [0, 7, 2**31 - 1])
+def test_a_small_seed_has_the_key_that_jax_gives_it(seed):
+    assert root(seed) == jax.random.key(seed) == root(np.int64(seed))
+
+
+@pytest.mark.parametrize("seed", [None, 1.5, -1, 2**64, True, "0"])
+def test_what_is_no_seed_is_refused(seed):
+    with pytest.raises(
+        PlanError, match=r"seed: given .*expected a whole number from 0 to 18446744073709551615"
+    ):
+        root(seed)

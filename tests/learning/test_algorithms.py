@@ -152,13 +152,27 @@ def test_fednova_is_the_papers(momentum):
     close(run.params, w, rtol=1e-4, atol=1e-5)
 
 
+def _adaptive(m, d, v):
+    m = 0.8 * m + 0.2 * d
+    return m, v, 0.1 * m / (np.sqrt(v) + 1e-2)
+
+
 @pytest.mark.parametrize(
     ("server", "step"),
     [
         (fr.fedavgm(0.5, momentum=0.7), lambda m, v, d: (0.7 * m + d, v, 0.5 * (0.7 * m + d))),
+        # Reddi et al. 2021, Algorithm 2; m starts at 0 and v at tau**2.
         (
             fr.fedadagrad(0.1, tau=1e-2),
-            lambda m, v, d: (m, v + d * d, 0.1 * d / np.sqrt(v + d * d + 1e-2)),
+            lambda m, v, d: (m, v + d * d, 0.1 * d / (np.sqrt(v + d * d) + 1e-2)),
+        ),
+        (
+            fr.fedadam(0.1, b1=0.8, b2=0.9, tau=1e-2, bias_correction=False),
+            lambda m, v, d: _adaptive(m, d, 0.9 * v + 0.1 * d * d),
+        ),
+        (
+            fr.fedyogi(0.1, b1=0.8, b2=0.9, tau=1e-2),
+            lambda m, v, d: _adaptive(m, d, v - 0.1 * d * d * np.sign(v - d * d)),
         ),
     ],
 )

@@ -118,7 +118,7 @@ def own_stage():
     [
         ({}, {"local.optimizer.rate": "1"}, "learning_rate|one of"),
         ({}, {"local.optimiser.learning_rate": "1"}, "Did you mean 'optimizer'"),
-        (locally(optax.chain(optax.clip(1.0), optax.sgd(0.1))), {RATE: "1"}, "optax's by name"),
+        (locally(optax.chain(optax.clip(1.0), optax.sgd(0.1))), {RATE: "1"}, "has no name here"),
         (locally(lambda r: optax.sgd(0.1 / r)), {RATE: "1"}, "a function"),
         (locally(optax.sgd(optax.cosine_decay_schedule(0.1, 9))), {RATE: "1"}, "as a schedule|by name"),
         ({}, {RATE: "fast"}, "fast"),

@@ -312,11 +312,16 @@ def test_a_round_that_fell_between_reserve_and_release_counts_and_is_made_anew(t
     assert made.header["privacy"]["reservations"] == ROUNDS + 1
 
 
-def test_a_run_saved_without_its_ledger_cannot_go_on(tmp_path):
-    """What it spent was counted in memory alone: going on would count from nothing."""
-    run(CENTRAL, 3).save(tmp_path / "run")
+def test_a_run_saved_afterwards_counts_what_it_had_spent_and_cannot_go_on_without_its_ledger(tmp_path):
+    first, whole = run(CENTRAL, 3), run(CENTRAL, ROUNDS)
+    first.save(tmp_path / "run")
+    spent = [one.header["privacy"] for one in (resume(CENTRAL, tmp_path / "run"), whole)]
+    assert spent[0]["releases"] == spent[1]["releases"] == ROUNDS
+    assert spent[0]["spent"] == spent[1]["spent"] > first.header["privacy"]["spent"]
+    first.ledger = ()
+    first.save(tmp_path / "without")
     with pytest.raises(LedgerDamaged):
-        resume(CENTRAL, tmp_path / "run")
+        resume(CENTRAL, tmp_path / "without")
 
 
 # -- a crash is a release, and one process a folder -----------------------------------------------------------

@@ -1,5 +1,6 @@
 """Killed at any moment, a run goes on to the same bits."""
 
+import io
 import json
 import os
 import random
@@ -144,6 +145,65 @@ def test_a_damaged_checkpoint_is_named_and_the_earlier_one_serves(stopped, tmp_p
     last.write_bytes(last.read_bytes()[:-7])
     with pytest.raises(fr.RunDamaged, match=r"round-000006.*round-000003"):
         fr.simulate(plan_of("scaffold"), population, rounds=9, run=run, resume=True, **options)
+
+
+def test_one_changed_number_of_a_checkpoint_is_noticed(stopped, tmp_path):
+    run, population, options = copy_of(stopped, tmp_path)
+    last = run / "checkpoints" / "round-000006.safetensors"
+    content = bytearray(last.read_bytes())
+    content[-3] ^= 1  # of a number, not of the header
+    last.write_bytes(content)
+    with pytest.raises(fr.RunDamaged, match="numbers that are not those that were written"):
+        fr.simulate(plan_of("scaffold"), population, rounds=9, run=run, resume=True, **options)
+
+
+def test_a_lost_record_is_noticed(stopped, tmp_path):
+    run, population, options = copy_of(stopped, tmp_path)
+    lines = (run / "metrics.jsonl").read_bytes().splitlines(keepends=True)
+    (run / "metrics.jsonl").write_bytes(b"".join(lines[:2] + lines[3:]))
+    with pytest.raises(fr.RunDamaged, match="records of 5 rounds, and a checkpoint after round 6"):
+        fr.simulate(plan_of("scaffold"), population, rounds=9, run=run, resume=True, **options)
+
+
+def test_another_test_population_is_refused(tmp_path):
+    population, test, other = people([3, 4, 5, 6, 7]), people([5, 6], seed=1), people([5, 6], seed=2)
+    options = {"run": tmp_path / "run", "rounds": 4}
+    fr.simulate(plan_of("averaging"), population, test=test, run=tmp_path / "run", rounds=2)
+    with pytest.raises(fr.RunMismatch, match="another test population"):
+        fr.simulate(plan_of("averaging"), population, test=other, resume=True, **options)
+    fr.simulate(plan_of("averaging"), population, resume=True, **options)  # it may stay away
+    with pytest.raises(fr.RunMismatch, match="another test population"):
+        fr.simulate(plan_of("averaging"), population, test=other, resume=True, **options | {"rounds": 6})
+    resumed = fr.simulate(plan_of("averaging"), population, test=test, resume=True, **options | {"rounds": 6})
+    assert [record.round for record in resumed.records] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_disk_that_is_full_when_states_are_settled_ends_no_process(stopped, tmp_path, monkeypatch):
+    """Written through mapped memory, a page without a place on the disk would be a bus error."""
+    import errno
+
+    run, population, options = copy_of(stopped, tmp_path)
+    writes = []
+
+    class Full(io.FileIO):
+        def write(self, data):
+            writes.append(len(data))
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    def opened(path, mode="r", *more, **options):
+        return (
+            Full(path, mode)
+            if str(path).endswith("states.bin") and mode == "r+b"
+            else open(path, mode, *more, **options)
+        )
+
+    monkeypatch.setattr("fairyring.records.states.open", opened, raising=False)
+    with pytest.raises(fr.StorageError, match=r"states\.bin.*No space left.*Free space"):
+        fr.simulate(plan_of("scaffold"), population, rounds=9, run=run, resume=True, **options)
+    assert writes
+    monkeypatch.undo()
+    resumed = fr.simulate(plan_of("scaffold"), population, rounds=9, run=run, resume=True, **options)
+    np.testing.assert_array_equal(resumed.params["w"], stopped[1].params["w"])
 
 
 def test_a_half_written_metrics_line_is_run_again(stopped, tmp_path):

@@ -26,6 +26,28 @@ def put(column, row, value):
     return column
 
 
+def test_values_that_keep_their_meaning_pass(people):
+    rng = np.random.default_rng(0)
+    for x in (
+        rng.normal(size=(ROWS, FEATURES)),
+        np.full((ROWS, FEATURES), 2**31 - 1),
+        put(rng.normal(size=(ROWS, FEATURES)), (3, 1), 3e38),
+    ):
+        classification(linear()).validate(people(columns(x=x)))
+
+
+def test_a_function_that_is_no_metric_is_refused(people):
+    def f1(true, predicted):
+        raise ValueError("Found input variables\nwith inconsistent numbers")
+
+    task = classification(linear(), metrics={"f1": f1})
+    with pytest.raises(
+        PlanError,
+        match=r"metric 'f1': given a function that raises ValueError: Found input variables; .*jax.numpy",
+    ):
+        task.validate(people(columns()))
+
+
 def test_good_data_pass_and_are_counted(people):
     found = classification(linear()).validate(people(columns(), [5, 0, 7]))
     assert (found.checked, found.total, found.complete) == (12, 12, True)
@@ -56,6 +78,17 @@ def test_good_data_pass_and_are_counted(people):
         ),
         ({"weight": put(np.ones(ROWS), 6, np.nan)}, "given nan in row 1"),
         ({"weight": np.ones((ROWS, 1))}, "one weight per example"),
+        (
+            {"x": put(np.zeros((ROWS, FEATURES), np.int64), (6, 2), 2**31)},
+            "column 'x': given 2147483648 in row 1 of client 'client-1'; expected values from -2,147,483,648 to 2,147,483,647.*int32",
+        ),
+        ({"weight": np.full(ROWS, 2**32)}, "column 'weight': given 4294967296 in row 0"),
+        ({"x": np.full((ROWS, FEATURES), 2**32, np.uint64)}, "0 to 4,294,967,295.*uint32"),
+        ({"x": put(np.zeros((ROWS, FEATURES)), (0, 0), -1e39)}, r"given -1e\+39 in row 0.*float32"),
+        (
+            {"x": 1.7e9 + 10.0 * np.arange(ROWS * FEATURES).reshape(ROWS, FEATURES)},
+            "given 1700000000.0 and 1700000010.0, which are the same number in float32.*Subtract a constant",
+        ),
     ],
 )
 def test_classification_refuses(changes, says, people):

@@ -48,6 +48,7 @@ def chain(*stages: Stage) -> Stage:
         bounds: list[BoundStage] = []
         for part in parts:  # stages before the secure sum need to know its modulus
             spec = spec.replace(sum_bits=part.masking.modulus_bits) if part.masking else spec
+        spec = spec.replace(holds_bounds=any(part.masking or part.noise for part in parts))
         for part in parts:
             bounds.append(part.bind(bounds[-1].spec if bounds else spec))
 

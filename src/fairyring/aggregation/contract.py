@@ -77,6 +77,8 @@ class MessageSpec:
         summable: messages of this form can be added under masks.
         masking: the assumptions of the secure sum, once one is in the chain.
         uniform: every client has weight 1.
+        holds_bounds: values that travel with the update are cut to their bounds, because whole numbers of them are summed, or noise was
+            chosen for the bounds. Otherwise they travel as they are.
         public_count: the number of clients in a sum is not a secret. It is one if a promise rests on secret sampling.
         honest: smallest number of honest clients in a sum.
         sum_bits: the sum will be taken modulo `2**sum_bits`; a noise stage must leave room in it.
@@ -96,6 +98,7 @@ class MessageSpec:
     summable: bool = True
     masking: Masking | None = None
     uniform: bool = False
+    holds_bounds: bool = True
     public_count: bool = True
     honest: int = 1
     sum_bits: int = 32

@@ -5,7 +5,8 @@ stage turns `auxiliary[0]` into the weight, multiplies everything else by it, an
 server. So the result is the weighted mean. The weight travels as one more coordinate: nothing about a single client is
 sent outside the message.
 
-A mean that is not finite counts as its bound, and a number of examples that is not finite as 0.
+A number of examples that is not finite counts as 0. Where whole numbers are summed later, or noise is added, a mean beyond its bound
+counts as the bound, and so does one that is not finite. Otherwise means travel as they are.
 """
 
 import math
@@ -90,14 +91,15 @@ def _bind(
                 do="Express it in another unit.",
             )
     bounds = np.asarray([auxiliary.bound for auxiliary in spec.auxiliary], np.float32)
-    # A number of examples that is not finite counts as 0. A mean that is not finite counts as its bound: a loss may overflow.
-    unknown = np.concatenate([np.zeros(1, np.float32), bounds[1:]])
 
     def encode(message: Message, client_key: jax.Array, round_key: jax.Array) -> Message:
-        # A metric above its bound would later overflow a fixed-point number.
-        auxiliary = jnp.clip(known(message.auxiliary, unknown), 0.0, bounds)
-        w = weight(auxiliary[0])
-        return Message(message.vector * w, jnp.concatenate([w[None], auxiliary[1:] * w]))
+        examples, means = message.auxiliary[:1], message.auxiliary[1:]
+        examples = jnp.clip(known(examples, 0.0), 0.0, bounds[:1])
+        if spec.holds_bounds:  # a metric above its bound would later overflow a fixed-point number
+            means = jnp.clip(known(means, bounds[1:]), 0.0, bounds[1:])
+        w = weight(examples[0])
+        weighted = jnp.where(w > 0, means * w, 0.0)  # also a mean that is not finite
+        return Message(message.vector * w, jnp.concatenate([w[None], weighted]))
 
     def decode(total: Message, round_key: jax.Array) -> Message:
         w = total.auxiliary[0]
@@ -106,7 +108,10 @@ def _bind(
 
     auxiliaries = (
         Auxiliary("weight", largest),
-        *(Auxiliary(s.name, _times(s.bound, largest)) for s in spec.auxiliary[1:]),
+        *(
+            Auxiliary(s.name, _times(s.bound, largest) if spec.holds_bounds else math.inf)
+            for s in spec.auxiliary[1:]
+        ),
     )
     bounded = math.isfinite(largest)
     out = spec.replace(

@@ -10,6 +10,9 @@ This randomness is for simulation. Randomness that protects people (masks, priva
 from enum import IntEnum
 
 import jax
+import numpy as np
+
+from fairyring.core.checks import whole_number
 
 
 class Purpose(IntEnum):
@@ -32,8 +35,15 @@ NOBODY = 0xFFFFFFFF  # in place of a client, for randomness of the whole round
 
 
 def root(seed: int) -> jax.Array:
-    """The typed key of a seed."""
-    return jax.random.key(seed)
+    """The typed key of a seed: all of its 64 bits count.
+
+    Raises:
+        PlanError: it is not a whole number from 0 to 2^64 - 1.
+    """
+    seed = whole_number("seed", seed, least=0, most=(1 << 64) - 1, do="Set seed=0, or any other.")
+    low, high = seed & 0xFFFFFFFF, seed >> 32
+    key = jax.random.key(np.uint32(low))
+    return jax.random.fold_in(key, np.uint32(high)) if high else key
 
 
 def of_round(root: jax.Array, round: int | jax.Array) -> jax.Array:

@@ -70,8 +70,12 @@ class Evaluator:
         population: the clients to evaluate on.
         hardware: runs the program.
 
+    Attributes:
+        rows_checked: how many rows were checked beforehand.
+
     Raises:
-        PopulationError: the population has no examples.
+        PopulationError: the population has no examples, or does not fit the task.
+        ModelError, PlanError: see `Task.validate`.
     """
 
     def __init__(self, task: Task, population: Population, hardware: Hardware) -> None:
@@ -82,6 +86,7 @@ class Evaluator:
                 expected="at least one",
                 do="Give a population with examples.",
             )
+        self.rows_checked = task.validate(population)
         self.task, self.population = task, population
         self.columns = task.reads(population)
         self.processors = hardware.processors
@@ -144,8 +149,8 @@ class Evaluator:
         columns = {}
         for name in self.columns:
             column = rows[name][cut : cut + self._rows]
-            full = np.zeros((self._rows, *column.shape[1:]), column.dtype)
-            full[: len(column)] = column
+            # Rows are repeated to fill a batch, so that a model that looks at a batch as a whole sees examples only.
+            full = column[np.arange(self._rows) % len(column)]
             columns[name] = full.reshape(-1, BATCH, *column.shape[1:])
         return jax.device_put(columns, self.processors[place])
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fairyring.core.checks import whole_number
 from fairyring.core.errors import PlanError
 
 
@@ -73,7 +74,7 @@ def uniform(size: int) -> Uniform:
     Raises:
         PlanError: `size` is not a whole number of at least 1.
     """
-    return Uniform(_at_least_one("cohort size", size))
+    return Uniform(whole_number("cohort size", size))
 
 
 def poisson(rate: float, *, maximum: int) -> Poisson:
@@ -90,7 +91,7 @@ def poisson(rate: float, *, maximum: int) -> Poisson:
         raise PlanError(
             "poisson rate", given=rate, expected="a number in (0, 1]", do="Try cohort size / population size."
         )
-    return Poisson(float(rate), _at_least_one("poisson maximum", maximum))
+    return Poisson(float(rate), whole_number("poisson maximum", maximum))
 
 
 def weighted(size: int, *, by: str) -> Weighted:
@@ -99,7 +100,7 @@ def weighted(size: int, *, by: str) -> Weighted:
     Raises:
         PlanError: `size` is not a whole number of at least 1.
     """
-    return Weighted(_at_least_one("cohort size", size), by)
+    return Weighted(whole_number("cohort size", size), by)
 
 
 def in_turn(size: int, *, separation: int) -> InTurn:
@@ -116,7 +117,7 @@ def in_turn(size: int, *, separation: int) -> InTurn:
     Raises:
         PlanError: `size` or `separation` is not a whole number of at least 1.
     """
-    return InTurn(_at_least_one("cohort size", size), _at_least_one("in_turn separation", separation))
+    return InTurn(whole_number("cohort size", size), whole_number("in_turn separation", separation))
 
 
 def fixed(rounds: Sequence[Sequence[int]]) -> Fixed:
@@ -139,17 +140,6 @@ def fixed(rounds: Sequence[Sequence[int]]) -> Fixed:
             "fixed cohorts", given="no rounds", expected="at least one", do="Give a list of lists of clients."
         )
     return Fixed(lists)
-
-
-def _at_least_one(what: str, value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise PlanError(
-            what,
-            given=repr(value),
-            expected="a whole number >= 1",
-            do="Give a whole number, such as 10.",
-        )
-    return value
 
 
 def as_cohort(value: object) -> Cohort:

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import optax
 
+from fairyring.learning import optimizers
+
 UNREAD = "custom"  # stands for what cannot be read
 _READ = "optax", "jax", "numpy"  # packages whose functions are known by their names
 # The transformations of optax's own optimisers, before the learning rate.
@@ -18,7 +20,24 @@ _NAMED = {
     ("scale_by_yogi",): "yogi",
     ("scale_by_rss",): "adagrad",
     ("scale_by_rms",): "rmsprop",
+    ("scale_by_fedadam",): "fedadam",
+    ("scale_by_fedyogi",): "fedyogi",
+    ("scale_by_fedadagrad",): "fedadagrad",
 }
+_OURS = {
+    maker.__name__: maker
+    for maker in (
+        optimizers.fedadam,
+        optimizers.fedyogi,
+        optimizers.fedadagrad,
+        optimizers.scale_by_fedadam,
+        optimizers.scale_by_fedyogi,
+        optimizers.scale_by_fedadagrad,
+    )
+}
+_FIXED = {
+    "fedadam": {"bias_correction": False}
+}  # arguments that the transformations of an optimiser stand for
 _WRAPS = "with_extra_args_support", "chain", "identity"  # functions that put transformations together
 _STATELESS = optax.identity().init
 _ARGUMENTS = {("trace", "decay"): "momentum"}  # arguments with another name in the optimiser
@@ -39,7 +58,7 @@ class Reading(NamedTuple):
 def read_optimizer(optimizer: optax.GradientTransformation) -> Reading:
     """An optimiser by name and numbers.
 
-    The name is that of a function of optax. The settings are those arguments of the function that the optimiser still holds.
+    The name is that of a function of optax or of `fairyring.learning.optimizers`. The settings are those arguments of the function that the optimiser still holds.
     Several transformations in a row are ``{"chain": {"transforms": [...]}}``.
     """
     parts = _parts(optimizer)
@@ -65,9 +84,15 @@ def _parts(transformation: Any) -> list[Reading]:
 
 
 def _made_by(function: Any) -> str | None:
-    """The name of the optax function that made `function`; None if none did."""
+    """The name of the function of optax, or of our optimisers, that made `function`; None if none did."""
     name, inside, _ = getattr(function, "__qualname__", "").partition(".<locals>.")
-    return name if inside and _root(function) == "optax" else None
+    known = _root(function) == "optax" or getattr(function, "__module__", None) == optimizers.__name__
+    return name if inside and known else None
+
+
+def maker_of(name: str) -> Callable[..., optax.GradientTransformation] | None:
+    """The function that makes an optimiser or a transformation of this name: ours, or that of optax; None if there is none."""
+    return _OURS.get(name) or getattr(optax, name, None)
 
 
 def _root(function: Any) -> str:
@@ -123,16 +148,20 @@ def _joined(parts: list[dict[str, Any]]) -> dict[str, Any]:
     rate = _learning_rate(parts[-1]) if parts else None
     if rate is not None and names[:-1] in _NAMED:
         optimizer = _NAMED[names[:-1]]
-        parameters = inspect.signature(getattr(optax, optimizer)).parameters
+        maker = maker_of(optimizer)
+        assert maker is not None, "one of `_NAMED`"
+        parameters = inspect.signature(maker).parameters
         values: dict[str, Any] = {
             _ARGUMENTS.get((name, key), str(key)): value
             for part in parts[:-1]
             for name, arguments in part.items()
             for key, value in arguments.items()
         }
-        settings = {key: value for key, value in values.items() if key in parameters}
+        settings = {key: value for key, value in values.items() if key in parameters} | _FIXED.get(
+            optimizer, {}
+        )
         try:
-            rebuilt = [value for value, _ in _parts(getattr(optax, optimizer)(1.0, **settings))]
+            rebuilt = [value for value, _ in _parts(maker(1.0, **settings))]
         except (TypeError, ValueError):  # some settings could not be read
             rebuilt = []
         if rebuilt[:-1] == parts[:-1]:  # whatever is not an argument of the optimiser has its usual value

@@ -50,7 +50,8 @@ class Outcome(NamedTuple):
             under a noise stage, whose promise covers the divisor too, it is the message of a zero vector with the client's own
             weight; otherwise it is all zeros, including the weight, which leaves the client out of the mean.
         client_state: the client's new state; the old one if the update was not finite.
-        finite: whether the update and all that travels with it were finite: bool scalar.
+        finite: whether the update, the weight, the loss and what the algorithm sends beside them were finite: bool scalar. Metrics need
+            not be.
     """
 
     message: Message
@@ -151,9 +152,15 @@ def device_half(
         layout = Layout.of(reported)
         vector = _apart(storage, size, lambda: layout.flatten(reported))
         means, weight = client.first_pass
-        auxiliary = jnp.concatenate([weight[None], means, *(jnp.reshape(s, (1,)) for s in report.auxiliary)])
-        # One reduction finds any coordinate that is infinite or NaN: minus itself, every other coordinate is 0.
-        finite = (jnp.sum(vector - vector) + jnp.sum(auxiliary - auxiliary)) == 0.0
+        own = [
+            jnp.clip(jnp.reshape(scalar, (1,)), 0.0, limit.bound)
+            for scalar, limit in zip(report.auxiliary, algorithm.auxiliary, strict=True)
+        ]
+        auxiliary = jnp.concatenate([weight[None], means, *own])
+        # One reduction finds any coordinate that is infinite or NaN: minus itself, every other coordinate is 0. Metrics are not
+        # among them: one without a value keeps nobody from training.
+        needed = jnp.concatenate([weight[None], means[:1], *own])
+        finite = (jnp.sum(vector - vector) + jnp.sum(needed - needed)) == 0.0
 
         def or_else(new: Tree, old: Tree) -> Tree:
             return jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old)

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from typing import Any, Literal, TypeVar
 
 import msgspec
-import optax
 
 from fairyring.core.errors import PlanError
-from fairyring.learning.describe import UNREAD
+from fairyring.learning.describe import UNREAD, maker_of
 from fairyring.learning.document import ALGORITHMS, COHORTS, COMBINES, CUSTOM, STAGES, VERSION, Makers, Named
 
 Real = float | Literal["inf"]
@@ -171,7 +170,7 @@ def _check_optimizer(value: Any) -> None:
             _check_optimizer(transform)
         return
     names = value if isinstance(value, dict) else ()
-    makers = {name: getattr(optax, name) for name in names if name != UNREAD and hasattr(optax, name)}
+    makers = {name: maker for name in names if name != UNREAD and (maker := maker_of(name)) is not None}
     _check("an optimiser", value, makers, {"by_round", "reads", "program"}, complete=False)
 
 

@@ -8,7 +8,9 @@ import numpy as np
 import optax
 
 from fairyring.aggregation.contract import Stage
+from fairyring.core.checks import whole_number
 from fairyring.core.errors import PlanError, refuse_unknown
+from fairyring.learning.optimizers import check_function_of_round
 
 Optimizer = optax.GradientTransformation
 OptimizerOfRound = Callable[..., Optimizer]
@@ -60,13 +62,8 @@ class LocalTraining:
             )
         for name in ("epochs", "steps", "batch_size"):
             value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-                raise PlanError(
-                    f"LocalTraining {name}",
-                    given=repr(value),
-                    expected="a whole number >= 1",
-                    do=f"Set {name}=1 or more.",
-                )
+            if value is not None:
+                object.__setattr__(self, name, whole_number(f"LocalTraining {name}", value))
         self._check_examples()
         if not isinstance(self.optimizer, optax.GradientTransformation) and not callable(self.optimizer):
             raise PlanError(
@@ -75,6 +72,8 @@ class LocalTraining:
                 expected="an optax optimiser, or a function from the round to one",
                 do="Try optax.sgd(0.1).",
             )
+        if not isinstance(self.optimizer, optax.GradientTransformation):
+            check_function_of_round(self.optimizer)
 
     def _check_examples(self) -> None:
         """Raise `PlanError` unless noisy steps have batches that are accounted for: Poisson samples, or whole epochs."""

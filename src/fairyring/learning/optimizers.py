@@ -4,7 +4,14 @@ The server treats minus the mean delta as a gradient (Reddi et al. 2021, Algorit
 be used instead.
 """
 
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
 import optax
+
+from fairyring.core.errors import PlanError
 
 Optimizer = optax.GradientTransformation
 
@@ -20,19 +27,149 @@ def fedavgm(learning_rate: optax.ScalarOrSchedule = 1.0, momentum: float = 0.9) 
 
 
 def fedadam(
-    learning_rate: optax.ScalarOrSchedule = 1e-2, b1: float = 0.9, b2: float = 0.99, tau: float = 1e-3
+    learning_rate: optax.ScalarOrSchedule = 1e-2,
+    b1: float = 0.9,
+    b2: float = 0.99,
+    tau: float = 1e-3,
+    *,
+    bias_correction: bool = True,
 ) -> Optimizer:
-    """FedAdam (Reddi et al. 2021). optax's Adam corrects the bias of its first steps; the paper's does not."""
-    return optax.adam(learning_rate, b1=b1, b2=b2, eps=tau)
+    """FedAdam (Reddi et al. 2021).
+
+    Args:
+        learning_rate: of the server.
+        b1, b2: decay of the mean and of the mean square of deltas.
+        tau: added to the root of the mean square: how far the rate adapts.
+        bias_correction: whether the first steps are corrected for means that start at 0, as optax's Adam does. The paper's are not:
+            its mean square starts at `tau**2`, and its first steps are shorter.
+    """
+    if bias_correction:
+        return optax.adam(learning_rate, b1=b1, b2=b2, eps=tau)
+    return optax.chain(scale_by_fedadam(b1, b2, tau), optax.scale_by_learning_rate(learning_rate))
 
 
 def fedyogi(
     learning_rate: optax.ScalarOrSchedule = 1e-2, b1: float = 0.9, b2: float = 0.99, tau: float = 1e-3
 ) -> Optimizer:
-    """FedYogi (Reddi et al. 2021). optax's Yogi corrects the bias of its first steps; the paper's does not."""
-    return optax.yogi(learning_rate, b1=b1, b2=b2, eps=tau)
+    """FedYogi (Reddi et al. 2021, Algorithm 2): the mean square starts at `tau**2`, and first steps are not corrected.
+
+    For the corrected form use `optax.yogi`, whose mean square starts at 1e-6.
+    """
+    return optax.chain(scale_by_fedyogi(b1, b2, tau), optax.scale_by_learning_rate(learning_rate))
 
 
 def fedadagrad(learning_rate: optax.ScalarOrSchedule = 1e-1, tau: float = 1e-3) -> Optimizer:
-    """FedAdagrad (Reddi et al. 2021). The accumulator starts at `tau**2`."""
-    return optax.adagrad(learning_rate, initial_accumulator_value=tau**2, eps=tau)
+    """FedAdagrad (Reddi et al. 2021, Algorithm 2, without momentum): the sum of squares starts at `tau**2`.
+
+    A step is `learning_rate * delta / (sqrt(sum) + tau)`. In `optax.adagrad` what is added stands within the root.
+    """
+    return optax.chain(scale_by_fedadagrad(tau), optax.scale_by_learning_rate(learning_rate))
+
+
+class Moments(NamedTuple):
+    """The state of an adaptive server: a mean of deltas and a mean, or sum, of their squares, like the parameters."""
+
+    mean: Any
+    square: Any
+
+
+def scale_by_fedadam(b1: float, b2: float, tau: float) -> Optimizer:
+    """`m / (sqrt(v) + tau)` with `v = b2 v + (1 - b2) delta^2` (Reddi et al. 2021, Algorithm 2)."""
+
+    def init(params: Any) -> Any:
+        return _first(params, tau)
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        square = jax.tree.map(lambda v, d: b2 * v + (1 - b2) * d * d, state.square, updates)
+        return _step(updates, state, square, b1, tau)
+
+    return optax.GradientTransformation(init, update)
+
+
+def scale_by_fedyogi(b1: float, b2: float, tau: float) -> Optimizer:
+    """`m / (sqrt(v) + tau)` with `v = v - (1 - b2) delta^2 sign(v - delta^2)` (Reddi et al. 2021, Algorithm 2)."""
+
+    def init(params: Any) -> Any:
+        return _first(params, tau)
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        square = jax.tree.map(lambda v, d: v - (1 - b2) * d * d * jnp.sign(v - d * d), state.square, updates)
+        return _step(updates, state, square, b1, tau)
+
+    return optax.GradientTransformation(init, update)
+
+
+def scale_by_fedadagrad(tau: float) -> Optimizer:
+    """`delta / (sqrt(v) + tau)` with `v = v + delta^2` (Reddi et al. 2021, Algorithm 2, with b1 = 0 as in its experiments)."""
+
+    def init(params: Any) -> Any:
+        return _first(params, tau).square
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        square = jax.tree.map(lambda v, d: v + d * d, state, updates)
+        return jax.tree.map(lambda d, v: d / (jnp.sqrt(v) + tau), updates, square), square
+
+    return optax.GradientTransformation(init, update)
+
+
+def _first(params: Any, tau: float) -> Any:
+    return Moments(
+        jax.tree.map(jnp.zeros_like, params),
+        jax.tree.map(lambda leaf: jnp.full_like(leaf, tau * tau), params),
+    )
+
+
+def _step(updates: Any, state: Any, square: Any, b1: float, tau: float) -> tuple[Any, Any]:
+    mean = jax.tree.map(lambda m, d: b1 * m + (1 - b1) * d, state.mean, updates)
+    return jax.tree.map(lambda m, v: m / (jnp.sqrt(v) + tau), mean, square), Moments(mean, square)
+
+
+def check_optimizer(what: str, optimizer: Optimizer, params: Any) -> None:
+    """Raise `PlanError` unless gradients, state and parameters are all that an optimiser's update needs.
+
+    Args:
+        what: what it is, for the error.
+        optimizer: to check.
+        params: that it is for; shapes are enough.
+    """
+
+    def step(params: Any) -> Any:
+        return optimizer.update(params, optimizer.init(params), params)
+
+    try:
+        jax.eval_shape(step, params)
+    except TypeError as error:
+        raise PlanError(
+            what,
+            given=f"one whose update cannot be called with gradients, state and parameters: {error}",
+            expected="an optimiser that needs nothing else, such as no value of the loss and no line search",
+            do="Use optax.sgd, optax.adam or another one that only reads gradients.",
+        ) from error
+
+
+def check_function_of_round(optimizer: Any) -> None:
+    """Raise `PlanError` unless a function from the round to an optimiser is one.
+
+    Args:
+        optimizer: the function.
+    """
+    name = getattr(optimizer, "__name__", type(optimizer).__name__)
+    made_by = getattr(optimizer, "__qualname__", name).partition(".<locals>.")[0]
+    if str(getattr(optimizer, "__module__", "")).partition(".")[0] == "optax":
+        schedule = made_by != name
+        raise PlanError(
+            "LocalTraining optimizer",
+            given=f"a schedule, of optax.{made_by}" if schedule else f"the function optax.{name} itself",
+            expected="an optax optimiser, or a function from the round to one",
+            do=f"Write optax.sgd(optax.{made_by}(...)): it counts local steps. For a rate by the round write lambda r: optax.sgd(...)."
+            if schedule
+            else f"Call it, as in optax.{name}(0.1).",
+        )
+    made = optimizer(np.int32(1))
+    if not isinstance(made, optax.GradientTransformation):
+        raise PlanError(
+            "LocalTraining optimizer",
+            given=f"a function that returns {type(made).__name__} for round 1",
+            expected="an optax optimiser, or a function from the round to one",
+            do="Return one, as in lambda r: optax.sgd(0.1 * 0.99**r).",
+        )

@@ -16,7 +16,7 @@ from fairyring.core.errors import PlanError, refuse_unknown
 from fairyring.learning.algorithm import Algorithm
 from fairyring.learning.code import of_optimizer
 from fairyring.learning.cohort import Cohort
-from fairyring.learning.describe import read_optimizer
+from fairyring.learning.describe import maker_of, read_optimizer
 from fairyring.learning.document import ALGORITHMS, COHORTS, RULES, STAGES, is_made_of
 from fairyring.learning.plan import Plan
 
@@ -117,11 +117,11 @@ def _optimizer(
 ) -> optax.GradientTransformation:
     reading = read_optimizer(current)
     ((name, numbers),) = reading.value.items()
-    maker = getattr(optax, name, None)
+    maker = maker_of(name)
     if not reading.complete or maker is None or name == "chain" or len(path) > 1:
         raise PlanError(
             whole,
-            given="an optimiser that is not one of optax's by name",
+            given="an optimiser that has no name here",
             expected="one such as optax.sgd(0.1), whose numbers can be read",
             do=_BY_HAND,
         )
@@ -137,7 +137,7 @@ def _optimizer(
     if _program(plan, same) != _program(plan, current):
         raise PlanError(
             whole,
-            given=f"an optimiser that is not what optax.{name} makes of the numbers {numbers}",
+            given=f"an optimiser that is not what {name} makes of the numbers {numbers}",
             expected="one that is",
             do=_BY_HAND,
         )
@@ -151,7 +151,7 @@ def _optimizer(
         raise PlanError(
             whole,
             given=repr(value),
-            expected=f"a number that changes something: optax.{name} does not use {path[0]} here",
+            expected=f"a number that changes something: {name} does not use {path[0]} here",
             do="Set what it needs first, such as momentum before nesterov.",
         )
     return made

@@ -25,7 +25,7 @@ from fairyring.learning.cohort import Cohort, Poisson, as_cohort
 from fairyring.learning.combine import Combine
 from fairyring.learning.combine import sum as combine_sum
 from fairyring.learning.local import LocalTraining
-from fairyring.learning.optimizers import fedavg
+from fairyring.learning.optimizers import check_optimizer, fedavg
 from fairyring.learning.protection import Protection, check_parts, honest_of, keep, minimum_cohort_with
 from fairyring.learning.rehearsal import RehearsalClient
 from fairyring.learning.server import ServerState, first_state
@@ -100,6 +100,8 @@ class Plan:
         example_protection.check_parts(self.local, self.aggregation, self.privacy)
         if self.local.examples is None:
             check_parts(self.aggregation, self.privacy)
+        check_optimizer("LocalTraining optimizer", self.local.optimizer_of(1), self.params_shape)
+        check_optimizer("Plan server", self.server, self.params_shape)
         self._check_clip()
         self._check_combine()
         _ = self.bound  # refuses a chain that cannot work here, not in round one

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import jax
 
+from fairyring.core.checks import whole_number
 from fairyring.core.cores import available_cores, core_processors
 from fairyring.core.errors import PlanError
 from fairyring.core.program import Processor
@@ -69,11 +70,12 @@ def hardware(
     Raises:
         PlanError: `processors` or `clients_per_batch` is below 1, or there is no such accelerator.
     """
-    for name, value in (("processors", processors), ("clients_per_batch", clients_per_batch)):
-        if isinstance(value, int) and value < 1:
-            raise PlanError(
-                name, given=value, expected="a whole number >= 1", do=f"Leave out {name}= for the default."
-            )
+    if clients_per_batch is not None:
+        clients_per_batch = whole_number(
+            "clients_per_batch", clients_per_batch, do="Leave it out for the default."
+        )
+    if isinstance(processors, str) or not isinstance(processors, Sequence | None):
+        processors = whole_number("processors", processors, do="Leave it out for all.")
     local = jax.local_devices()
     on_cpu = local[0].platform == "cpu"
     width = clients_per_batch or (1 if on_cpu else 16)

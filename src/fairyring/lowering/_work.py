@@ -27,7 +27,7 @@ def _of(jaxpr: core.Jaxpr) -> int:
 
 def _of_equation(eqn: core.JaxprEqn) -> int:
     outputs: list[Any] = [variable.aval for variable in eqn.outvars]
-    inner = [
+    inner: list[Any] = [
         getattr(part, "jaxpr", part)  # closed, or open
         for value in eqn.params.values()
         for part in (value if isinstance(value, tuple | list) else (value,))

@@ -51,6 +51,15 @@ def _as_column(name: str, value: Any) -> np.ndarray:
         array = value if isinstance(value, np.ndarray) else np.asarray(value)
     except ValueError:
         array = np.asarray([None], dtype=object)
+    if isinstance(array, np.ma.MaskedArray):
+        if np.ma.is_masked(array):
+            raise PopulationError(
+                f"column {name!r}",
+                given=f"a masked array with {int(np.ma.count_masked(array))} missing values",
+                expected="a value in every place",
+                do="Drop these rows, or fill in missing values: column.filled(value).",
+            )
+        array = array.data
     if array.dtype.kind == "O":
         raise PopulationError(
             f"column {name!r}",
@@ -160,7 +169,8 @@ def refuse_unknown_name(what: str, name: object, known: Iterable[str]) -> None:
     known = list(known)
     if name in known:
         return
-    near = get_close_matches(str(name), known, n=1)
+    contained = [one for one in known if str(name).lower() in one.lower()] if str(name) else []
+    near = contained or get_close_matches(str(name), known, n=1)
     raise PopulationError(
         what,
         given=repr(name),

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+from fairyring.core.checks import whole_number
 from fairyring.core.errors import PlanError
 from fairyring.privacy.participation import UNITS
 
@@ -50,13 +51,9 @@ class Budget:
                 )
         for name in ("rounds", "population"):
             value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-                raise PlanError(
-                    f"Budget {name}",
-                    given=repr(value),
-                    expected="a whole number >= 1",
-                    do=f"Give {name} as a whole number, or leave it out.",
-                )
+            if value is not None:
+                do = f"Give {name} as a whole number, or leave it out."
+                object.__setattr__(self, name, whole_number(f"Budget {name}", value, do=do))
         if self.unit not in UNITS:
             raise PlanError(
                 "Budget unit",

@@ -21,7 +21,7 @@ After a crash a head file may be one entry behind, but never ahead; it is update
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol, Self
@@ -387,6 +387,27 @@ class Ledger:
             expected="one that is open",
             do="Make a new reservation; it is spent again.",
         )
+
+
+def write_ledger(path: Path, entries: Iterable[Entry]) -> None:
+    """Write the entries of a ledger, such as one that was in memory, to a new file, with its head beside it.
+
+    Raises:
+        LedgerDamaged: they are not a ledger's entries.
+        StorageError: a file cannot be written.
+    """
+    history = _named(path)
+    file = LedgerFile(path, history, durable=True)
+    try:
+        with file.writing():
+            file.create()
+            for entry in entries:
+                file.append(entry)
+        file.follow()
+        for head in head_files(path, None, history, True):
+            head.write(history.head)
+    finally:
+        file.close()
 
 
 def _named(path: Path | None) -> History:

@@ -7,6 +7,7 @@ The folder of a private run is for its owner alone, and so is every file in it f
 does not cover everything in it.
 """
 
+import hashlib
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -20,6 +21,7 @@ from fairyring.core.errors import RunDamaged, RunError, RunMismatch
 from fairyring.core.files import ANYBODY, OWNER, append_to, make_folder, replace_file, storage
 from fairyring.core.reading import NotJson, read_json
 from fairyring.core.tensors import tensors
+from fairyring.core.vector import digest
 from fairyring.records.layout import CHECKPOINT, CHECKPOINTS, IS_CHECKPOINT, LOCK, METRICS, RUN, TRANSCRIPTS
 from fairyring.records.lock import Lock
 from fairyring.records.round_record import RoundRecord, read_record
@@ -185,7 +187,7 @@ class RunFolder:
         path = self.path / CHECKPOINTS / CHECKPOINT.format(round)
         with storage(path), append_to(self.path / METRICS, mode=self.mode) as file:
             os.fsync(file.fileno())
-        self._replace(path, tensors(arrays, {**facts, "round": round}))
+        self._replace(path, tensors(arrays, {**facts, "round": round, "digest": _digest(arrays)}))
         for old in self._checkpoints()[:-KEPT]:
             old.unlink(missing_ok=True)
 
@@ -205,6 +207,8 @@ class RunFolder:
                 facts = read_json(file.metadata()["fairyring"], dict[str, Any])
                 round, made_by = int(facts["round"]), str(facts["fingerprint"])
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            if facts.pop("digest") != _digest(arrays):
+                raise ValueError("numbers that are not those that were written")
         except (OSError, safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
             earlier = (
                 f"Remove it to resume from {checkpoints[-2].name}."
@@ -230,6 +234,12 @@ class RunFolder:
 
     def _replace(self, path: Path, content: bytes) -> None:
         replace_file(path, content, mode=self.mode)
+
+
+def _digest(arrays: Mapping[str, np.ndarray]) -> str:
+    """SHA-256 of arrays with their names."""
+    names = sorted(arrays)
+    return hashlib.sha256("\0".join(names).encode() + digest(arrays[name] for name in names)).hexdigest()
 
 
 def _is_private(path: Path) -> bool:

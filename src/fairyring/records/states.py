@@ -20,7 +20,7 @@ import jax
 import numpy as np
 
 from fairyring.core.errors import RunDamaged, RunError
-from fairyring.core.files import ANYBODY, OWNER, append_to, flush_folder, make_folder
+from fairyring.core.files import ANYBODY, OWNER, append_to, flush_folder, make_folder, storage
 from fairyring.records.layout import STATE_TABLE, STATES
 
 Tree = Any
@@ -62,7 +62,7 @@ class ClientStates:
                 expected=f"{clients} states of {self.row.itemsize} bytes",
                 do="Resume with the plan and population of the run.",
             )
-        self.table = np.memmap(path, self.row, "r+", shape=(max(1, clients),))
+        self.table = np.memmap(path, self.row, "r", shape=(max(1, clients),))
         self.base = 0
 
     @property
@@ -104,7 +104,8 @@ class ClientStates:
         if self.folder is None:
             self._settle(rows)
             return
-        with append_to(self._journal(self.base), mode=self.mode) as journal:
+        path = self._journal(self.base)
+        with storage(path), append_to(path, mode=self.mode) as journal:
             journal.write(rows.tobytes())
         for i, client in enumerate(clients):
             self.dirty[int(client)] = self.length + i
@@ -113,7 +114,8 @@ class ClientStates:
     def flush(self) -> None:
         """Flush the journal to disk: to be called before a checkpoint that holds `facts` is saved."""
         if self.folder is not None:
-            with append_to(self._journal(self.base), mode=self.mode) as journal:
+            path = self._journal(self.base)
+            with storage(path), append_to(path, mode=self.mode) as journal:
                 os.fsync(journal.fileno())
 
     def settle(self, round: int) -> None:
@@ -148,16 +150,27 @@ class ClientStates:
         return self.folder / f"journal-{round:06d}.bin"
 
     def _move(self, journal: Path, length: int) -> None:
-        with open(journal, "rb") as file:
+        assert self.folder is not None
+        path = self.folder / STATE_TABLE
+        # Written as a file, not through memory: on a full disk a write fails, while a page of memory that has no place there ends
+        # the process.
+        with storage(path), open(journal, "rb") as file, open(path, "r+b", buffering=0) as table:
             for begin in range(0, length, 4096):
                 count = min(4096, length - begin)
-                self._settle(np.frombuffer(file.read(count * self.record.itemsize), self.record))
-        if isinstance(self.table, np.memmap):
-            self.table.flush()
+                for row in np.frombuffer(file.read(count * self.record.itemsize), self.record):
+                    settled = np.zeros(1, self.row)
+                    settled[0] = self._settled(row)
+                    table.seek(int(row["client"]) * self.row.itemsize)
+                    table.write(settled.tobytes())
+            os.fsync(table.fileno())
 
     def _settle(self, rows: np.ndarray) -> None:
-        for row in rows:  # in order: a client's later state replaces its earlier one
-            self.table[row["client"]] = (True, *(row[f"leaf{i}"] for i in range(len(self.leaves))))
+        for row in rows:
+            self.table[row["client"]] = self._settled(row)
+
+    def _settled(self, row: np.void) -> tuple[Any, ...]:
+        """A row of a journal as a row of the table. In order, a client's later state replaces its earlier one."""
+        return (True, *(row[f"leaf{i}"] for i in range(len(self.leaves))))
 
     def _journalled(self, place: int) -> np.void:
         with open(self._journal(self.base), "rb") as journal:

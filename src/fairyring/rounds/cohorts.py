@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from fairyring.core.checks import number_in
 from fairyring.core.errors import PlanError
 from fairyring.core.keys import Purpose, of_round, root, shared
 from fairyring.core.program import shared_jit
@@ -63,14 +64,15 @@ class CohortSampler:
     def __init__(
         self, rule: Cohort, population: Population, seed: int, dropout: float = 0.0, canaries: int = 0
     ) -> None:
-        if not 0 <= dropout < 1:
-            raise PlanError(
-                "dropout",
-                given=dropout,
-                expected="a number in [0, 1)",
-                do="Give the share of sampled clients that drop out, such as dropout=0.1.",
-            )
-        self.rule, self.dropout, self.root = rule, dropout, root(seed)
+        self.dropout = number_in(
+            "dropout",
+            dropout,
+            0.0,
+            1.0,
+            expected="a number in [0, 1)",
+            do="Give the share of sampled clients that drop out, such as dropout=0.1.",
+        )
+        self.rule, self.root = rule, root(seed)
         self.clients, self.canaries = len(population), 0
         self.eligible = np.flatnonzero(np.asarray(population.sizes) > 0)
         if canaries:

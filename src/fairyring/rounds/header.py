@@ -28,6 +28,7 @@ def new_header(
     dropout: float = 0.0,
     secure_sum: str | None = None,
     canaries: int = 0,
+    test: str | None = None,
     warnings: list[str] | None = None,
 ) -> dict[str, Any]:
     """The header of a run that begins.
@@ -42,6 +43,7 @@ def new_header(
         dropout: probability that a sampled client vanishes.
         secure_sum: how it is computed; None without one.
         canaries: how many take the places of clients.
+        test: fingerprint of the test population; None without one.
         warnings: reasons why the plan's privacy guarantee is worth little.
     """
     prints = {"plan": plan.digest(columns), "population": population}
@@ -56,6 +58,7 @@ def new_header(
         "dropout": dropout,
         "fingerprint": hashlib.sha256(text.encode()).hexdigest(),
         "fingerprints": prints,
+        "test": test,
         "form": FORM,
         "code": plan.code(columns),
         "versions": {
@@ -78,6 +81,11 @@ def check_same(header: Mapping[str, Any], saved: Mapping[str, Any], where: str) 
     given = {**header["fingerprints"], **{name: header[name] for name in SAME}}
     before = {**saved["fingerprints"], **{name: saved.get(name, 0) for name in SAME}}
     programs, earlier = header["code"]["programs"], (saved.get("code") or {}).get("programs", {})
+    if header["test"] and saved.get("test"):  # one may come later, or stay away
+        given, before = (
+            given | {"test population": header["test"]},
+            before | {"test population": saved["test"]},
+        )
     parts = [name for name, program in programs.items() if earlier.get(name) != program]
     other = f", of another {', '.join(parts)}" if parts else ""
     versions = {k: v for k, v in saved["versions"].items() if header["versions"].get(k) != v}

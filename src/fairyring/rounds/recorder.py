@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fairyring.core.errors import RunDamaged
 from fairyring.core.tensors import flatten_state, restore_state
 from fairyring.learning.plan import Plan
 from fairyring.learning.server import ServerState
@@ -98,6 +99,7 @@ class Recorder:
         saved = self.store.read(RUN)
         check_same(self.header, saved, str(self.store.path))
         self.header["started"] = saved["started"]
+        self.header["test"] = self.header["test"] or saved.get("test")
         if self.signers is not None:
             self.header[HISTORY] = saved.get(HISTORY)
         if saved.get("audit") is not None:  # an earlier result stays
@@ -126,6 +128,13 @@ class Recorder:
         state = restore_state(first, {name.removeprefix("server/"): a for name, a in arrays.items()})
         earlier = earlier._replace(head=facts.get("ledger"))
         records = self.store.records(upto=round)
+        if [record.round for record in records] != list(range(1, round + 1)):
+            raise RunDamaged(
+                str(path),
+                given=f"records of {len(records)} rounds, and a checkpoint after round {round}",
+                expected=f"one record of each of the rounds 1 to {round}, in order",
+                do="Restore metrics.jsonl from a copy, or start a new run folder.",
+            )
         return Restored(
             round, state, participation, records, facts["seconds"], earlier, facts.get(HISTORY), given, tested
         )

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
+from fairyring.core.checks import callable_or_none, whole_number
 from fairyring.core.errors import PlanError, PrivacyWarning
 from fairyring.core.keys import root
 from fairyring.evaluation import Evaluation, Evaluator
@@ -41,6 +42,7 @@ from fairyring.rounds.worker import Work, Worker
 from fairyring.simulation.ahead import AheadWorker
 from fairyring.simulation.assembly import Assembly, assemble, is_small_round
 from fairyring.simulation.debug import DebugWorker
+from fairyring.simulation.feed import Resident
 from fairyring.simulation.machine import machine
 from fairyring.simulation.masked import MaskedSums, total_of
 from fairyring.simulation.run import Run
@@ -134,12 +136,19 @@ def simulate(
         PrivacyWarning: delta is not below one over the number of clients; or the norm of a round's noise is larger than
             that of a mean update clipped to the clip norm. The run's header has the same text, under `privacy`.
     """
-    _check_options(
-        plan, rounds, evaluate_every, checkpoint_every, secure_sum, test, stop, run, resume, engine
-    )
+    rounds = whole_number("rounds", rounds)
+    if evaluate_every is not None:
+        evaluate_every = whole_number("evaluate_every", evaluate_every)
+    if checkpoint_every is not None:
+        checkpoint_every = whole_number("checkpoint_every", checkpoint_every)
+    callable_or_none("on_round", on_round, expected="a function of a round's record")
+    key = root(seed)
+    _check_options(plan, population, secure_sum, test, stop, run, resume, engine)
     rows_checked = {"training": plan.task.validate(population)}
-    if test is not None:
-        rows_checked["test"] = plan.task.validate(test)
+    on = hardware(plan.layout.size, processors=processors, clients_per_batch=clients_per_batch)
+    evaluator = Evaluator(plan.task, test, on) if test is not None else None
+    if evaluator is not None:
+        rows_checked["test"] = evaluator.rows_checked
     canaries = check_audit(audit, plan)
     check_entropy(entropy)
     cohorts = CohortSampler(plan.rule, population, seed, dropout, canaries)
@@ -149,25 +158,21 @@ def simulate(
     if plan.example_stages is not None:
         check_example_counts(plan, sizes[cohorts.eligible])
     cautions = warnings_of(plan, len(cohorts.eligible), rounds, int(np.sum(sizes)))
-    on, key = (
-        hardware(plan.layout.size, processors=processors, clients_per_batch=clients_per_batch),
-        root(seed),
-    )
     training = on.alone if processors is None and is_small_round(plan, population) else on
     parts = assemble(plan, population, key, training)
-    evaluator = Evaluator(plan.task, test, on) if test is not None else None
     masks = MaskedSums(plan.terms) if secure_sum == "protocol" and plan.terms else None
     header = new_header(
         plan,
         population.fingerprint(),
         columns=plan.task.columns_of(population),
         rounds=rounds,
-        seed=seed,
+        seed=int(seed),
         started=datetime.now(UTC).isoformat(timespec="seconds"),
         machine=machine(training.processors),
         dropout=dropout,
         secure_sum=secure_sum if plan.bound.spec.masking else None,
         canaries=cohorts.canaries,
+        test=test.fingerprint() if test is not None else None,
         warnings=cautions,
     )
     with_examples = sizes[sizes > 0]
@@ -208,7 +213,7 @@ def simulate(
         worker: Worker
         if engine == "debug":
             worker = DebugWorker(plan, population, key, coordinator.states)
-        elif parts.goes_ahead:
+        elif parts.goes_ahead and isinstance(parts.rows, Resident):
             worker = AheadWorker(
                 parts.engine, parts.program, parts.rows, cohorts, coordinator.timetable.rounds
             )
@@ -254,7 +259,8 @@ class _Driver:
         run.end(self.tested.by_client() if self.tested is not None else None)
         return Run(
             run.plan, jax.tree.map(np.asarray, run.state), run.records, run.header, dict(summary),
-            run.participation, np.asarray(run.clients.sizes), self.tested, run.recorder.store.path, run.facts(), run.scores,
+            run.participation, np.asarray(run.clients.sizes), self.tested, run.recorder.store.path, run.facts(),
+            run.spending.ledger.entries() if run.spending is not None else (), run.scores,
         )  # fmt: skip
 
     def _warm(self) -> None:
@@ -306,9 +312,7 @@ def _states(plan: Plan, parts: Assembly, clients: int, folder: Path | None) -> C
 
 def _check_options(
     plan: Plan,
-    rounds: object,
-    evaluate_every: object,
-    checkpoint_every: object,
+    population: object,
     secure_sum: object,
     test: Population | None,
     stop: EarlyStopping | None,
@@ -316,17 +320,17 @@ def _check_options(
     resume: bool,
     engine: object,
 ) -> None:
-    """Raise `PlanError` unless the options of a run fit each other."""
-    for name, value in (
-        ("rounds", rounds),
-        ("evaluate_every", evaluate_every),
-        ("checkpoint_every", checkpoint_every),
-    ):
-        given = name == "rounds" or value is not None
-        if given and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-            raise PlanError(
-                name, given=repr(value), expected="a whole number >= 1", do=f"Set {name}=1 or more."
-            )
+    """Raise `PlanError` unless the options of a run are of the right kind, and fit each other."""
+    kinds = {
+        "plan": (plan, Plan, "fr.Plan(...)"),
+        "population": (population, Population, "a population, such as fr.Population.from_arrays(...)"),
+        "test": (test, Population | None, "a population to evaluate on"),
+        "stop": (stop, EarlyStopping | None, "fr.EarlyStopping(...)"),
+        "run": (run, str | os.PathLike | None, "a folder's path"),
+    }
+    for name, (value, kind, expected) in kinds.items():
+        if not isinstance(value, kind):
+            raise PlanError(name, given=repr(value)[:80], expected=expected, do=f"Give {name}= one of those.")
     if stop is not None and (test is None or stop.metric not in ("loss", *plan.task.metrics)):
         raise PlanError(
             "early stopping",

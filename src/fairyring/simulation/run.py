@@ -12,8 +12,9 @@ from fairyring.learning.plan import Plan
 from fairyring.learning.server import ServerState
 from fairyring.lowering import hardware
 from fairyring.population import Population
+from fairyring.privacy.ledger import Entry, write_ledger
 from fairyring.records.folder import RunFolder
-from fairyring.records.layout import CLIENTS
+from fairyring.records.layout import CLIENTS, LEDGER
 from fairyring.records.round_record import RoundRecord, table
 from fairyring.rounds.recorder import checkpoint_arrays, write_head
 
@@ -32,6 +33,7 @@ class Run:
         tested: the last evaluation on the test population, if there is one.
         folder: the run folder, if there is one.
         facts: what a checkpoint stores beside the arrays.
+        ledger: the entries of a private run's ledger.
         canary_scores: how far each canary of an audit stands out, float32 `[n]`; empty without an audit.
     """
 
@@ -45,6 +47,7 @@ class Run:
     tested: Evaluation | None = None
     folder: Path | None = None
     facts: dict[str, Any] = field(default_factory=dict)
+    ledger: tuple[Entry, ...] = field(default=(), repr=False)
     canary_scores: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
 
     @property
@@ -72,13 +75,16 @@ class Run:
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Write a run folder for a run that has none. It can be reported on and resumed like any other.
 
-        A run whose clients keep states cannot be resumed from it: the states were in memory only.
+        What was in memory only is gone: a run whose clients keep states cannot be resumed from it, nor a private one that stopped before
+        its last round, or whose noise is correlated. The ledger says what a private run has spent.
 
         Raises:
             RunError: `folder` exists already.
             StorageError: the folder cannot be written.
         """
         kept = RunFolder.create(folder, private=self.plan.protection is not None)
+        if self.ledger:
+            write_ledger(kept.path / LEDGER, self.ledger)
         write_head(kept, self.header, self.plan, self.population)
         kept.append_records(self.records)
         kept.checkpoint(self.rounds, checkpoint_arrays(self.state, self.participation), self.facts)

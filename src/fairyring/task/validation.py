@@ -18,6 +18,10 @@ MANY_CLIENTS = 20_000
 SAMPLE_CLIENTS = 128
 SAMPLE_ROWS = 512
 """A sample has this many clients, spread evenly, and at most this many rows of each."""
+DISTINCT = 10_000
+"""So many values of a column are looked at to see whether rounding makes them the same."""
+MERGED = 0.9
+"""The least share of different values that must still be different after rounding."""
 
 
 class PopulationLike(Protocol):
@@ -159,6 +163,8 @@ def validate(task: Any, population: PopulationLike) -> RowsChecked:
         name: Column(name, tuple(population.shape(name)), np.dtype(population.dtype(name)), rows)
         for name in names
     }
+    for column in columns.values():
+        _check_precision(column)
     if "weight" in columns and "weight" in task.optional:
         _check_weight(columns["weight"])
     outputs = cache(lambda: _outputs(task, population, names))
@@ -252,6 +258,41 @@ def _outputs(task: Any, population: PopulationLike, names: tuple[str, ...]) -> A
     return outputs
 
 
+def _check_precision(column: Column) -> None:
+    """Raise `PopulationError` unless values keep their meaning in the type that they are computed in, such as int32 for int64."""
+    computed = np.dtype(jax.dtypes.canonicalize_dtype(column.dtype))
+    if computed == column.dtype:
+        return
+    range_ = np.iinfo(computed) if computed.kind in "iu" else np.finfo(computed)
+    ends = (
+        f"{range_.min:,} to {range_.max:,}" if computed.kind in "iu" else f"{range_.min:g} to {range_.max:g}"
+    )
+    column.require(
+        lambda values: ~((values < range_.min) | (values > range_.max)),  # NaN is for other checks
+        expected=f"values from {ends}: they are computed in {computed}",
+        do="Scale the column, or subtract a constant, before the population is made.",
+    )
+    if computed.kind == "f":
+        _check_resolution(column, computed)
+
+
+def _check_resolution(column: Column, computed: np.dtype) -> None:
+    """Raise `PopulationError` where rounding makes different values the same, such as times in seconds since 1970."""
+    parts = [np.asarray(part[column.name]).ravel() for part in column.rows.parts]
+    values = np.concatenate([part[: -(-DISTINCT // len(parts))] for part in parts] or [np.zeros(0)])
+    distinct = np.unique(values)
+    rounded = distinct.astype(computed)
+    kept = len(np.unique(rounded))
+    if kept < MERGED * len(distinct):
+        place = int(np.flatnonzero(rounded[1:] == rounded[:-1])[0])
+        raise PopulationError(
+            f"column {column.name!r}",
+            given=f"{distinct[place].item()!r} and {distinct[place + 1].item()!r}, which are the same number in {computed}",
+            expected=f"values that {computed} tells apart: they are computed in it",
+            do="Subtract a constant, such as the mean, before the population is made.",
+        )
+
+
 def _check_weight(weight: Column) -> None:
     weight.require_shape((), do="Give one weight per example.")
     weight.require(
@@ -270,6 +311,15 @@ def _check_measure(what: str, measure: Measure, outputs: Any, batch: dict[str, A
             given=f"a function that reads column {error.args[0]!r}",
             expected=f"one of the task's columns: {', '.join(batch)}",
             do="Give the task the names of the further columns that it reads (columns=).",
+        ) from error
+    except FairyringError:
+        raise
+    except Exception as error:  # it is the user's code, and may raise anything
+        raise PlanError(
+            what,
+            given=f"a function that raises {type(error).__name__}: {(str(error).splitlines() or [''])[0]}",
+            expected="(outputs, batch) -> numbers, written in jax.numpy: it is compiled, and sees a batch of outputs and columns",
+            do="Write it so. A metric of scikit-learn is computed from predictions, after the run.",
         ) from error
     if value.shape != (_EXAMPLES,) or weight.shape != (_EXAMPLES,):
         shown = [tuple("B" if n == _EXAMPLES else n for n in part.shape) for part in (value, weight)]
