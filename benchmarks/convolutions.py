@@ -9,11 +9,9 @@ Times are CPU seconds of this process on one core, so that other processes do no
 
 import argparse
 import os
-import platform
 import statistics
 import sys
 import time
-from pathlib import Path
 
 # ruff: noqa: E402  (the core and the flags are chosen before JAX starts)
 os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
@@ -24,6 +22,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
+from _machine import introduce
 from flax import nnx
 from jax import lax
 
@@ -184,10 +183,8 @@ def main():
     parser.add_argument("--quick", action="store_true", help="leave out XLA's own gradients")
     quick = parser.parse_args().quick
     forms = {name: form for name, form in FORMS.items() if not (quick and form is None)}
-    models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
-    cpu = models[0].split(":")[1].strip() if models else ""
+    introduce(f"one core, JAX {jax.__version__}")
     rate = matrix_product_rate()
-    print(f"{cpu or platform.machine()}, one core; Python {platform.python_version()}, JAX {jax.__version__}")
     print(f"2048^3 float32 matrix product: {rate / 1e9:.1f} GFLOP/s\n")
 
     print("3x3 convolution + ReLU, forward and both gradients: ms (GFLOP/s, fraction of the product's rate)")

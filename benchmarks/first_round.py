@@ -8,12 +8,12 @@ seconds from the start of the process to the end of round one, beside the 10 s i
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
 import time
+
+from _machine import introduce
 
 LIMIT = 10.0
 PROGRAM = """
@@ -41,7 +41,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--repeats", type=int, default=3)
     options = arguments.parse_args()
-    print(f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; seconds")
+    introduce("seconds")
     print(f"{'work':6}{'first round':>13}{'compile':>10}{'round':>8}{'limit':>8}")
     for name, (shape, classes) in WORKS.items():
         turns = []

@@ -15,12 +15,13 @@ call, and from the start of Python, beside what it may take.
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+
+from _machine import introduce
 
 PROGRAM = """
 import json, sys, time
@@ -77,7 +78,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--repeats", type=int, default=3)
     options = arguments.parse_args()
-    print(f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; seconds")
+    introduce("seconds")
     turns: dict[str, list[tuple[float, float]]] = {}
     for _ in range(options.repeats):
         with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
