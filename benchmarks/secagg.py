@@ -520,7 +520,7 @@ def main() -> None:
                 memory(table, options.quick)
             case "flower":
                 flower(table, options.quick)
-    keep(options.json, here, quick=options.quick, rows=table.rows, pieces=table.pieces)
+        keep(options.json, here, quick=options.quick, rows=table.rows, pieces=table.pieces)
 
 
 if __name__ == "__main__":
