@@ -479,7 +479,7 @@ PLACES = [
     ),
     # No figure, but the machine that all of them are of: `is_documented`.
     Place("README.md", "on two cores of a Xeon (AVX-512)", ()),
-    Place("README.md", "Turns of one system differ by up to # %.", (SPREAD,)),
+    Place("README.md", "Turns differ by up to # %.", (SPREAD,)),
     *simulators("README.md", ("pfl-2", "flower")),
     Place("docs/comparison.md", "on two cores of an Intel Xeon (AVX-512, jaxlib", ()),
     Place("docs/comparison.md", "Turns of one system differ by up to # %,", (SPREAD,)),
