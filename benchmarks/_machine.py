@@ -12,7 +12,7 @@ QUIET = 0.25
 
 
 def machine() -> dict[str, Any]:
-    """The machine, as far as it is told, and how busy others keep it."""
+    """The machine, as far as it is told, and how busy others keep it now."""
     cpu, flags = platform.processor() or platform.machine(), ""
     information = Path("/proc/cpuinfo")
     if information.is_file():
@@ -73,6 +73,11 @@ def introduce(more: str = "") -> dict[str, Any]:
 
 
 def keep(path: Path | None, here: dict[str, Any], **results: Any) -> None:
-    """Write results and the machine they were measured on to `path`, if there is one."""
+    """Write results and the machine they were measured on to `path`, if there is one.
+
+    A long benchmark keeps what it has after each of its works. Each time this looks again how busy others are; the most counts.
+    """
     if path:
+        now = busy()
+        here["busy"] = now if here["busy"] is None else max(here["busy"], now or 0.0)
         path.write_text(json.dumps({"machine": here, **results}, indent=1))

@@ -9,9 +9,9 @@ Times are CPU seconds of this process on one core, so that other processes do no
 
 import argparse
 import os
-import statistics
 import sys
 import time
+from pathlib import Path
 
 # ruff: noqa: E402  (the core and the flags are chosen before JAX starts)
 os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
@@ -26,6 +26,10 @@ from _machine import introduce
 from flax import nnx
 from jax import lax
 
+sys.path.insert(0, str(Path(__file__).resolve().parent / "peers"))
+
+from timing import median_seconds
+
 from fairyring.lowering import lower_for_cpu
 
 FORMS = {"XLA, autodiff": None, "direct": 0, "F(2,3)": 2, "F(4,3)": 4}
@@ -34,13 +38,8 @@ FORMS = {"XLA, autodiff": None, "direct": 0, "F(2,3)": 2, "F(4,3)": 4}
 def measure(run, *args, steps, repeats=7):
     """Median CPU seconds of one of the `steps` inside `run`."""
     compiled = jax.jit(run).lower(*args).compile()
-    jax.block_until_ready(compiled(*args))
-    times = []
-    for _ in range(repeats):
-        start = time.process_time()
-        jax.block_until_ready(compiled(*args))
-        times.append((time.process_time() - start) / steps)
-    return statistics.median(times)
+    seconds = median_seconds(lambda: jax.block_until_ready(compiled(*args)), repeats, time.process_time)
+    return seconds / steps
 
 
 def matrix_product_rate():

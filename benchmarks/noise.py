@@ -16,7 +16,8 @@ Whatever else runs takes caches and half a core where cores are shared: the load
 """
 
 import argparse
-import statistics
+import itertools
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,10 @@ from typing import Any
 
 import numpy as np
 from _machine import introduce, keep
+
+sys.path.insert(0, str(Path(__file__).resolve().parent / "peers"))
+
+from timing import median_seconds
 
 from fairyring.privacy import sampling
 from fairyring.privacy._fine import fine_gaussian
@@ -35,13 +40,8 @@ BLOCK = 1 << 15
 
 def milliseconds(call: Callable[[int], object], repeats: int) -> float:
     """Median milliseconds of processor time of `call(repeat)`, after one that is not counted."""
-    call(repeats)
-    times = []
-    for repeat in range(repeats):
-        began = time.process_time()
-        call(repeat)
-        times.append(time.process_time() - began)
-    return 1e3 * statistics.median(times)
+    numbers = itertools.count()
+    return 1e3 * median_seconds(lambda: call(next(numbers)), repeats, time.process_time)
 
 
 def main() -> None:

@@ -7,16 +7,17 @@ compiling or finding its programs took before them, and from the start of Python
 """
 
 import argparse
-import json
 import re
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 from _machine import introduce, keep
+
+sys.path.insert(0, str(Path(__file__).resolve().parent / "peers"))
+
+from timing import fresh_process
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 # Behind the README's program: what its run took.
@@ -30,11 +31,8 @@ def turn() -> dict[str, float]:
     """Run it once; seconds of training, of compiling, and in all."""
     program = re.findall(r"```python\n(.*?)```", README.read_text("utf-8"), re.DOTALL)[0]
     with tempfile.TemporaryDirectory() as folder:
-        began = time.perf_counter()
-        done = subprocess.run(
-            [sys.executable, "-c", program + TOLD], cwd=folder, stdout=subprocess.PIPE, text=True, check=True
-        )
-        return {**json.loads(done.stdout.splitlines()[-1]), "process": time.perf_counter() - began}
+        told, seconds = fresh_process(program + TOLD, cwd=folder)
+    return {**told, "process": seconds}
 
 
 def main() -> None:

@@ -13,15 +13,17 @@ call, and from the start of Python, beside what it may take.
 """
 
 import argparse
-import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
+from pathlib import Path
 
 from _machine import introduce
+
+sys.path.insert(0, str(Path(__file__).resolve().parent / "peers"))
+
+from timing import fresh_process
 
 PROGRAM = """
 import json, sys, time
@@ -62,15 +64,7 @@ print(json.dumps(time.perf_counter() - began))
 def timed(kind: str, folder: str) -> tuple[float, float]:
     """Seconds of the call, and from the start of Python."""
     environment = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"}
-    began = time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, kind],
-        env=environment | {"FAIRYRING_PROGRAMS": folder},
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    return json.loads(done.stdout.splitlines()[-1]), time.perf_counter() - began
+    return fresh_process(PROGRAM, kind, env=environment | {"FAIRYRING_PROGRAMS": folder})
 
 
 def main() -> None:

@@ -15,10 +15,24 @@ sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 
 import figures
 import simulators
-from _documented import PEERS, PLACES, WORKS, Figure, Measured, Place, Said, read, said, significant, times
+from _documented import (
+    PEERS,
+    PLACES,
+    WORKS,
+    Figure,
+    Measured,
+    Place,
+    Said,
+    absolute,
+    by_the_wall,
+    read,
+    said,
+    significant,
+    times,
+)
 
 ROOT = Path(__file__).parents[1]
-XEON = {"cpu": "Intel Xeon", "avx512": True, "cores": 2, "load": 0.0, "busy": 0.0, "busy_afterwards": 0.0}
+XEON = {"cpu": "Intel Xeon", "avx512": True, "cores": 2, "load": 0.0, "busy": 0.0}
 FIGURE = Figure("speed", "simulators", lambda results: results["speed"], tolerance=0.15)
 
 
@@ -122,7 +136,7 @@ def test_a_figure_holds_within_its_tolerance(measured: tuple[float, float, float
 
 
 def test_a_figure_of_one_machine_is_judged_on_that_machine_only() -> None:
-    rate = Figure("rate", "simulators", FIGURE.measured, 0.25, absolute=True)
+    rate = absolute(FIGURE)
     one, speed = Said(rate, 2.0, 0.05, "README.md", 1, (0, 1)), Measured(9.0, 9.0, 9.0)
 
     def verdict(**machine: Any) -> str:
@@ -131,12 +145,17 @@ def test_a_figure_of_one_machine_is_judged_on_that_machine_only() -> None:
     assert verdict() == figures.LOST
     for other in ({"cores": 4}, {"avx512": False}, {"cpu": "AMD EPYC"}):
         assert verdict(**other) == "not judged: another machine"
-    for others in (
-        {"busy": 1.0},
-        {"busy_afterwards": 1.0},
-        {"busy": None, "busy_afterwards": None, "load": 1.0},
-    ):
+    for others in ({"busy": 1.0}, {"busy": None, "load": 1.0}):
         assert verdict(**others) == "not judged: the machine was busy"
+
+
+def test_a_ratio_of_times_by_the_wall_is_judged_on_a_quiet_machine_only() -> None:
+    one = Said(by_the_wall(FIGURE), 2.0, 0.05, "README.md", 1, (0, 1))
+    results = {"machine": XEON | {"cores": 64}, "speed": Measured(9.0, 9.0, 9.0)}
+    assert figures.judge(one, results).verdict == figures.LOST
+    results["machine"] |= {"busy": 1.0}
+    assert figures.judge(one, results).verdict == "not judged: the machine was busy"
+    assert figures.judge(one._replace(figure=FIGURE), results).verdict == figures.LOST
 
 
 def compared(monkeypatch: pytest.MonkeyPatch, folder: Path, results: dict[str, Any]) -> int:
