@@ -12,7 +12,7 @@ Runs the benchmarks behind the figures, each in a process of its own; what canno
 
 A ratio holds within 15 %: both of its sides were measured in one run. It is `unclear` where it is off by more, but turns of the
 same run are as far apart. A rate or a time holds within 25 %, and is judged only on a machine of the kind that the documents name.
-On a busy machine only bytes and processor time are judged. What the documents say is read out of them; `_documented.py` lists where the figures stand. Exits with 1 where a
+On a busy machine only bytes and processor time are judged. What the documents say is read out of them; `_places.py` lists where the figures stand. Exits with 1 where a
 figure no longer holds.
 """
 
@@ -26,8 +26,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from _documented import PLACES, Figure, Measured, Said, Unmeasured, is_documented, read, said
+from _documented import Figure, Measured, Said, Unmeasured, read, said
 from _machine import introduce, is_busy
+from _places import PLACES, is_documented
 
 HERE = Path(__file__).resolve().parent
 # How many times as long as expected a benchmark may take.

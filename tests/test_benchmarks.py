@@ -15,21 +15,8 @@ sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 
 import figures
 import simulators
-from _documented import (
-    PEERS,
-    PLACES,
-    WORKS,
-    Figure,
-    Measured,
-    Place,
-    Said,
-    absolute,
-    by_the_wall,
-    read,
-    said,
-    significant,
-    times,
-)
+from _documented import Figure, Measured, Place, Said, read, said, significant, times
+from _places import PEERS, PLACES, WORKS, absolute, by_the_wall
 
 ROOT = Path(__file__).parents[1]
 XEON = {"cpu": "Intel Xeon", "avx512": True, "cores": 2, "load": 0.0, "busy": 0.0}
@@ -54,7 +41,7 @@ def documented_rates() -> dict[str, Any]:
 
 @pytest.mark.parametrize("place", PLACES, ids=lambda place: f"{place.file}: {place.text[:60]}")
 def test_every_figure_is_found_exactly_once(place: Place) -> None:
-    """Where this fails, the document was rewritten: rewrite the place in `benchmarks/_documented.py`."""
+    """Where this fails, the document was rewritten: rewrite the place in `benchmarks/_places.py`."""
     assert len(place.find(read(place.file))) == len(place.figures)
 
 
