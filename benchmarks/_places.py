@@ -210,7 +210,12 @@ def secure_sums() -> list[Place]:
         "measured",
     )
     memory = [replace(row(name), tolerance=ABSOLUTE, written=three) for name in (MEMORY, LONG_MEMORY)]
+    neighbours, threshold = (
+        at("secagg", f"{what} of the comparison with Flower", "pieces", "shares", what, tolerance=0.0)
+        for what in ("neighbours", "threshold")
+    )
     return [
+        Place(comparison, "with 1000 devices, # neighbours, a threshold of # and", (neighbours, threshold)),
         *places,
         Place(
             comparison,

@@ -435,6 +435,7 @@ def flower(table: Table, quick: bool) -> None:
         return
     devices, length = (100, 10**4) if quick else (1000, 10**5)
     degree, threshold = terms_of(devices, length, "semi_malicious").graph(devices)
+    table.pieces["shares"] = {"neighbours": degree, "threshold": threshold}
     repeats = 1 if quick else 3
     command = [str(python("flower")), str(PEERS / "run_flower_secagg.py"), "--length", str(length)]
     command += ["--shares", str(degree), "--threshold", str(threshold), "--repeats", str(repeats)]
