@@ -12,8 +12,9 @@ Runs the benchmarks behind the figures, each in a process of its own; what canno
 
 A ratio holds within 15 %: both of its sides were measured in one run. It is `unclear` where it is off by more, but turns of the
 same run are as far apart. A rate or a time holds within 25 %, and is judged only on a machine of the kind that the documents name.
-On a busy machine only bytes and processor time are judged. What the documents say is read out of them; `_places.py` lists where the figures stand. Exits with 1 where a
-figure no longer holds.
+On a busy machine only bytes and processor time are judged. Exits with 1 where a figure no longer holds.
+
+What the documents say is read out of them. `_places.py` lists where the figures stand.
 """
 
 import argparse
@@ -41,7 +42,7 @@ class Part:
     """A benchmark as it is run here.
 
     Attributes:
-        minutes: about as long it takes on two cores.
+        minutes: about how long it takes on two cores.
         arguments: for it.
         repeats: its option for the number of turns; without one it has none.
     """
