@@ -25,7 +25,7 @@ QUICK  := tests/test_house.py \
           tests/rounds/test_cohorts.py \
           tests/simulation/test_cautions.py tests/simulation/test_complaints.py \
           tests/audit/test_attack.py::test_an_audit_that_can_tell_nothing_is_refused_before_anything_runs \
-          tests/report/kit tests/report/run/test_secure_sum.py tests/test_docs.py \
+          tests/report/kit tests/report/run/test_secure_sum.py tests/test_docs.py tests/test_benchmarks.py \
           tests/cli/test_commands.py tests/cli/test_data.py tests/cli/test_terminal.py
 # What `make processors` runs.
 FLOATS := tests/lowering/test_pass.py tests/learning/test_algorithms.py tests/aggregation/test_stages.py tests/ecology/world/test_step.py

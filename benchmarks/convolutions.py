@@ -9,8 +9,6 @@ Times are CPU seconds of this process on one core, so that other processes do no
 
 import argparse
 import os
-import platform
-import statistics
 import sys
 import time
 from pathlib import Path
@@ -24,8 +22,13 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
+from _machine import introduce
 from flax import nnx
 from jax import lax
+
+sys.path.insert(0, str(Path(__file__).resolve().parent / "peers"))
+
+from timing import median_seconds
 
 from fairyring.lowering import lower_for_cpu
 
@@ -35,13 +38,8 @@ FORMS = {"XLA, autodiff": None, "direct": 0, "F(2,3)": 2, "F(4,3)": 4}
 def measure(run, *args, steps, repeats=7):
     """Median CPU seconds of one of the `steps` inside `run`."""
     compiled = jax.jit(run).lower(*args).compile()
-    jax.block_until_ready(compiled(*args))
-    times = []
-    for _ in range(repeats):
-        start = time.process_time()
-        jax.block_until_ready(compiled(*args))
-        times.append((time.process_time() - start) / steps)
-    return statistics.median(times)
+    seconds = median_seconds(lambda: jax.block_until_ready(compiled(*args)), repeats, time.process_time)
+    return seconds / steps
 
 
 def matrix_product_rate():
@@ -184,10 +182,8 @@ def main():
     parser.add_argument("--quick", action="store_true", help="leave out XLA's own gradients")
     quick = parser.parse_args().quick
     forms = {name: form for name, form in FORMS.items() if not (quick and form is None)}
-    models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
-    cpu = models[0].split(":")[1].strip() if models else ""
+    introduce(f"one core, JAX {jax.__version__}")
     rate = matrix_product_rate()
-    print(f"{cpu or platform.machine()}, one core; Python {platform.python_version()}, JAX {jax.__version__}")
     print(f"2048^3 float32 matrix product: {rate / 1e9:.1f} GFLOP/s\n")
 
     print("3x3 convolution + ReLU, forward and both gradients: ms (GFLOP/s, fraction of the product's rate)")

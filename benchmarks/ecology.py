@@ -28,11 +28,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from simulators import machine
+from _machine import introduce, keep
 
-HERE = Path(__file__).resolve().parent
-PEERS = HERE / "peers"
-PYTHON = HERE / ".peers" / "ecology" / "bin" / "python"
+sys.path.insert(0, str(Path(__file__).resolve().parent / "peers"))
+
+from environments import python
+
+PEERS = Path(__file__).resolve().parent / "peers"
+PYTHON = python("ecology")
 # Seconds a turn may take before it is given up.
 PATIENCE = 1800
 PARTS = ("speed", "agreement", "worlds", "capacity", "kernels")
@@ -236,17 +239,12 @@ def main() -> None:
     options = arguments.parse_args()
     if not PYTHON.exists():
         sys.exit(f"no {PYTHON}: run python {PEERS / 'environments.py'} ecology")
-    here = machine()
-    told = f"{here['cpu']}, {here['cores']} cores, {here['system']}, Python {here['python']}, load {here['load']}"
-    print(told, flush=True)
-    if here["load"] > 0.5:
-        print("The machine is busy: these are not numbers to quote.")
+    here = introduce()
     repeats = options.repeats or (1 if options.quick else 3)
     benchmark = Benchmark(options.system or list(SYSTEMS), repeats, options.quick)
     for part in options.part or PARTS:
         getattr(benchmark, part)()
-    if options.json:
-        options.json.write_text(json.dumps({"machine": here, "turns": benchmark.lines}, indent=1))
+    keep(options.json, here, turns=benchmark.lines)
 
 
 if __name__ == "__main__":

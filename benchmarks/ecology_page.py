@@ -13,8 +13,6 @@ runs takes from all of them: the load is printed.
 """
 
 import argparse
-import os
-import platform
 import shutil
 import statistics
 import sys
@@ -24,6 +22,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from _machine import introduce
 from playwright.sync_api import sync_playwright
 
 from fairyring.ecology.watch.live.server import Live
@@ -111,7 +110,7 @@ def main() -> None:
     chromium = shutil.which("chromium")
     if chromium is None:
         raise SystemExit("no chromium on this machine")
-    print(f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
+    introduce()
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         measure(browser, make, options.seconds, options.repeats)

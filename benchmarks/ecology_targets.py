@@ -4,8 +4,8 @@ Beside each figure its target. Peers have no world 2, so what is beside it is wo
 """
 
 import dataclasses
-import os
-import platform
+
+from _machine import introduce
 
 from fairyring.ecology import World1, World2, evolve
 
@@ -16,8 +16,7 @@ STUDY_STEPS = 8000
 
 def main() -> None:
     """Measure and print."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    print(f"{platform.processor() or platform.machine()}, {cores} cores, load {os.getloadavg()[0]:.1f}")
+    introduce()
     print(f"\n{WORLDS} worlds, steps {SETTLING} to {STEPS}   M live agent-steps a second   target")
     for name, settings, target in (("world 1", World1(), 12.0), ("world 2", World2(), 5.0)):
         settled = evolve(settings, WORLDS, SETTLING, seed=7)

@@ -1,6 +1,6 @@
 """What the machine allows: the local training of a round in hand-written compiled loops, without any federation.
 
-    python benchmarks/limit.py [--work lr --work c2] [--seconds 3] [--processors 2]
+    python benchmarks/limit.py [--work lr --work c2] [--repeats 3] [--seconds 3] [--processors 2] [--json FILE]
 
 Each core loops over its part of a cohort's clients: from the same weights, one epoch of SGD on batches gathered by a
 fresh permutation, and then the weights are dropped. No aggregation, no server, no metrics. The cores are fairyring's
@@ -12,14 +12,13 @@ own processors of one thread (JAX's devices are slower). Two loops are timed, an
   because XLA's loops and Eigen's products are up to three times slower on rows of 62 or 200 than of 64 or 208; and a
   weight's gradient is a sum of outer products, which fuses with its update into one pass over the weights.
 
-Prints a table with what a round costs by the median against the plain loop, then one line of JSON. Each loop runs in a
-process of its own, with XLA's flags set before JAX starts.
+The loops take turns (A B C, A B C, ...), each in a process of its own, with XLA's flags set before JAX starts. Prints the
+medians, and what a round costs by the median against the plain loop.
 """
 
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -27,6 +26,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from _machine import introduce, keep
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "peers"))
 
@@ -231,6 +232,16 @@ def engine(work: Work, processors: int, seconds: float) -> dict[str, Any]:
     }
 
 
+def timed(work: Work, variant: str, processors: int, seconds: float) -> dict[str, Any]:
+    """Time one loop, or the engine, in a process of its own."""
+    if variant == "engine":
+        return engine(work, processors, seconds)
+    command = [sys.executable, __file__, "--here", "--work", work.name, "--variant", variant]
+    command += ["--processors", str(processors), "--seconds", str(seconds)]
+    flags = f"{FLAGS[variant]} {os.environ.get('XLA_FLAGS', '')}".strip()
+    return json.loads(_output(command, XLA_FLAGS=flags))
+
+
 def _output(command: list[str], **environment: str) -> str:
     done = subprocess.run(
         command, env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True, check=True
@@ -244,31 +255,33 @@ def main() -> None:
     arguments.add_argument("--work", action="append", choices=list(WORKS))
     arguments.add_argument("--variant", action="append", choices=[*FLAGS, "engine"])
     arguments.add_argument("--processors", type=int, default=2)
-    arguments.add_argument("--seconds", type=float, default=3.0, help="least time to measure a loop")
+    arguments.add_argument("--repeats", type=int, default=1, help="turns of each loop")
+    arguments.add_argument(
+        "--seconds", type=float, default=3.0, help="least time to measure a loop in a turn"
+    )
+    arguments.add_argument("--json", type=Path, help="write every turn here")
     arguments.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     options = arguments.parse_args()
     works, variants = options.work or list(WORKS), options.variant or [*FLAGS, "engine"]
     if options.here:
         print(json.dumps(measure(WORKS[works[0]], variants[0], options.processors, options.seconds)))
         return
-    print(f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; examples a second")
+    here = introduce("examples a second")
     print(f"{'work':6}{'loop':10}{'best':>12}{'median':>12}{'cost':>8}")
-    results = []
+    results: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for name in works:
-        plain = None
-        for variant in variants:
-            if variant == "engine":
-                result = engine(WORKS[name], options.processors, options.seconds)
-            else:
-                command = [sys.executable, __file__, "--here", "--work", name, "--variant", variant]
-                command += ["--devices", str(options.processors), "--seconds", str(options.seconds)]
-                flags = f"{FLAGS[variant]} {os.environ.get('XLA_FLAGS', '')}".strip()
-                result = json.loads(_output(command, XLA_FLAGS=flags))
-            results.append(result)
-            plain = result["median"] if variant == "plain" else plain
-            cost = f"{plain / result['median']:8.2f}" if plain else ""
-            print(f"{name:6}{variant:10}{result['best']:12,}{result['median']:12,}{cost}", flush=True)
-    print(json.dumps(results))
+        turns = results[name] = {variant: [] for variant in variants}
+        for _ in range(options.repeats):
+            for variant in variants:
+                turns[variant].append(timed(WORKS[name], variant, options.processors, options.seconds))
+        medians = {
+            variant: statistics.median(turn["median"] for turn in took) for variant, took in turns.items()
+        }
+        for variant, took in turns.items():
+            cost = f"{medians['plain'] / medians[variant]:8.2f}" if "plain" in medians else ""
+            best = max(turn["best"] for turn in took)
+            print(f"{name:6}{variant:10}{best:12,}{medians[variant]:12,.0f}{cost}", flush=True)
+        keep(options.json, here, works=results)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
     python benchmarks/models.py                                  everything, about six minutes
     python benchmarks/models.py --model cnn --model lstm         some of the models
-    python benchmarks/models.py --quick                          two turns instead of seven
+    python benchmarks/models.py --repeats 2                      two turns instead of seven
 
 Each model is trained by the compiled engine, as in `fr.simulate` with one processor: a client takes steps of SGD with batches of 10. The
 ways take turns (A B C, A B C, ...), and the best turn of each counts. Times are CPU seconds of this process, so that other processes count
@@ -13,7 +13,6 @@ write by hand for a CPU; where the zoo has the model, they are the zoo's.
 import argparse
 import itertools
 import os
-import platform
 import sys
 import time
 from collections.abc import Callable
@@ -28,6 +27,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from _machine import introduce, keep
 from flax import nnx
 from jax import lax
 
@@ -377,46 +377,46 @@ MODELS: dict[str, Callable[[], dict[str, tuple[Any, dict[str, np.ndarray], Calla
 }
 
 
-def processor() -> str:
-    """The processor's name, as far as it is told."""
-    information = Path("/proc/cpuinfo")
-    if information.is_file():
-        for line in information.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
+def compare(name: str, repeats: int) -> dict[str, dict[str, float]]:
+    """Let the ways to write a model take turns; parameters, the best CPU seconds of a step, and its ratio to the best way's."""
+    ways = {way: Way(*given) for way, given in MODELS[name]().items()}
+    best = dict.fromkeys(ways, float("inf"))
+    for _ in range(repeats):
+        for way, trained in ways.items():
+            best[way] = min(best[way], trained.turn())
+    least = min(best.values())
+    return {
+        way: {"parameters": ways[way].parameters, "seconds": seconds, "ratio": seconds / least}
+        for way, seconds in best.items()
+    }
 
 
 def main() -> None:
-    """Let the ways take turns, and print a table."""
+    """Compare the ways of the models asked for, and print a table."""
     arguments = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     arguments.add_argument(
         "--model", action="append", choices=list(MODELS), help="only this model; may be repeated"
     )
-    arguments.add_argument("--quick", action="store_true", help="two turns of each way instead of seven")
+    arguments.add_argument("--repeats", type=int, default=7, help="turns of each way")
+    arguments.add_argument("--json", type=Path, help="write the results here")
     options = arguments.parse_args()
-    print(
-        f"{processor()}, one core; {platform.system()}, Python {platform.python_version()}, JAX {jax.__version__}, "
-        f"Equinox {eqx.__version__}, load {os.getloadavg()[0]:.1f}"
-    )
+    here = introduce(f"one core, JAX {jax.__version__}, Equinox {eqx.__version__}")
     print(f"one step of local SGD, a batch of {BATCH}; ratio to the best way to write the model\n")
     print(
         f"{'model':12s}{'written in':12s}{'parameters':>12s}{'ms a step':>12s}{'examples/s':>12s}{'ratio':>8s}"
     )
+    models = {}
     for name in options.model or MODELS:
-        ways = {way: Way(*given) for way, given in MODELS[name]().items()}
-        best = dict.fromkeys(ways, float("inf"))
-        for _ in range(2 if options.quick else 7):
-            for way, trained in ways.items():
-                best[way] = min(best[way], trained.turn())
-        for way, seconds in best.items():
+        models[name] = compare(name, options.repeats)
+        for way, got in models[name].items():
             print(
-                f"{name:12s}{way:12s}{ways[way].parameters:12,d}{seconds * 1e3:12.3f}{BATCH / seconds:12,.0f}"
-                f"{seconds / min(best.values()):8.2f}",
+                f"{name:12s}{way:12s}{got['parameters']:12,d}{got['seconds'] * 1e3:12.3f}"
+                f"{BATCH / got['seconds']:12,.0f}{got['ratio']:8.2f}",
                 flush=True,
             )
+        keep(options.json, here, models=models)
 
 
 if __name__ == "__main__":

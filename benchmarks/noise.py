@@ -1,6 +1,6 @@
 """How fast is integer noise? Each law and width, beside the least it could cost and beside NumPy's.
 
-    python benchmarks/noise.py [--count 1000000] [--repeats 9]
+    python benchmarks/noise.py [--count 1000000] [--repeats 9] [--json FILE]
 
 One core. Prints, for each law and standard deviation, the median milliseconds of processor time a million
 numbers take to draw, beside the 100 it may take, and how long the first draw takes longer, which makes the
@@ -16,13 +16,19 @@ Whatever else runs takes caches and half a core where cores are shared: the load
 """
 
 import argparse
-import os
-import platform
-import statistics
+import itertools
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from _machine import introduce, keep
+
+sys.path.insert(0, str(Path(__file__).resolve().parent / "peers"))
+
+from timing import median_seconds
 
 from fairyring.privacy import sampling
 from fairyring.privacy._fine import fine_gaussian
@@ -34,13 +40,8 @@ BLOCK = 1 << 15
 
 def milliseconds(call: Callable[[int], object], repeats: int) -> float:
     """Median milliseconds of processor time of `call(repeat)`, after one that is not counted."""
-    call(repeats)
-    times = []
-    for repeat in range(repeats):
-        began = time.process_time()
-        call(repeat)
-        times.append(time.process_time() - began)
-    return 1e3 * statistics.median(times)
+    numbers = itertools.count()
+    return 1e3 * median_seconds(lambda: call(next(numbers)), repeats, time.process_time)
 
 
 def main() -> None:
@@ -48,12 +49,11 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description="How fast is integer noise?")
     arguments.add_argument("--count", type=int, default=1_000_000)
     arguments.add_argument("--repeats", type=int, default=9)
+    arguments.add_argument("--json", type=Path, help="write the results here")
     options = arguments.parse_args()
     count, repeats, root = options.count, options.repeats, fresh()
     each = 1e6 / count
-    print(
-        f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; ms for 10^6, one core"
-    )
+    here = introduce("ms for 10^6, one core")
     print(f"{'':20}{'sigma':>9}{'median':>9}{'limit':>8}{'first':>9}")
 
     def read(repeat: int) -> None:
@@ -70,6 +70,7 @@ def main() -> None:
     }
     for name, call in theirs.items():
         print(f"{name:20}{5:9}{milliseconds(call, repeats) * each:9.1f}", flush=True)
+    laws: dict[str, dict[str, Any]] = {}
     for draw, sigmas in (
         (sampling.rounded_gaussian, (0.3, 5, 500, 50_000, 1 << 22)),
         (sampling.discrete_gaussian, (0.3, 5, 500, 50_000, 1 << 22)),
@@ -87,6 +88,8 @@ def main() -> None:
             )
             verdict = "met" if taken <= LIMIT else "missed"
             print(f"{name:20}{sigma:9}{taken:9.1f}{LIMIT:8.0f}{first:9.0f}  {verdict}", flush=True)
+            laws.setdefault(name, {})[str(sigma)] = {"milliseconds": taken, "first": first}
+    keep(options.json, here, keystream=stream * each, laws=laws)
 
 
 if __name__ == "__main__":

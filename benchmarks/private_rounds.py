@@ -1,6 +1,6 @@
 """What do clipping and noise add to a round?
 
-    python benchmarks/private_rounds.py [--work c2] [--work 2nn] [--cycles 9] [--quick]
+    python benchmarks/private_rounds.py [--work c2] [--work 2nn] [--cycles 9] [--quick] [--json FILE]
 
 The same rounds under several aggregations, in one process and in turns: each simulation runs some rounds, then waits
 until every other one has run as many. A variant is held against the plain one (all clients weigh the same, nothing
@@ -13,8 +13,6 @@ round with a clip and central Gaussian noise costs at most 1.1 times as much as 
 """
 
 import argparse
-import json
-import os
 import statistics
 import sys
 import tempfile
@@ -27,6 +25,7 @@ from typing import Any
 
 import numpy as np
 import optax
+from _machine import introduce, keep
 
 import fairyring as fr
 
@@ -49,7 +48,7 @@ def variants() -> dict[str, tuple[Any, bool]]:
         PLAIN: (fr.chain(weigh), False),
         "clip": (fr.chain(clip, weigh), False),
         TARGET: (fr.chain(clip, fr.gaussian_noise()), True),
-        "  and secure sum": (fr.chain(clip, fr.gaussian_noise(), fr.secure_sum(32)), True),
+        f"{TARGET}, secure sum": (fr.chain(clip, fr.gaussian_noise(), fr.secure_sum(32)), True),
         "clip, rotate, skellam, secure sum": (
             fr.chain(clip, fr.rotate(), fr.distributed_noise("skellam"), fr.secure_sum(32)),
             True,
@@ -125,8 +124,8 @@ class Runner:
         self._before = time.process_time()
 
 
-def measure(name: str, cycles: int, processors: int) -> dict[str, Any]:
-    """Run one work under all aggregations, in turns."""
+def measure(name: str, cycles: int, processors: int) -> dict[str, dict[str, float]]:
+    """Run one work under all aggregations, in turns; seconds of a round and ratios to the plain one's, by aggregation."""
     work, turn = WORKS[name], TURN[name]
     population, rounds = people(work), (cycles + 1) * turn
     runners = {}
@@ -148,22 +147,19 @@ def measure(name: str, cycles: int, processors: int) -> dict[str, Any]:
         rows = np.array(runners[variant].rounds).reshape(cycles + 1, turn, 2)[1:, cold:, kind]
         return np.median(rows, axis=1).tolist()
 
-    results = []
+    results = {}
     for variant in runners:
         wall, cpu = (
             statistics.median(a / b for a, b in zip(turns(variant, kind), turns(PLAIN, kind), strict=True))
             for kind in (0, 1)
         )
-        results.append(
-            {
-                "variant": variant.strip() if variant != "  and secure sum" else f"{TARGET}, secure sum",
-                "seconds": statistics.median(turns(variant, 0)),
-                "ratio": wall,
-                "cpu_seconds": statistics.median(turns(variant, 1)),
-                "cpu_ratio": cpu,
-            }
-        )
-    return {"work": name, "parameters": work.parameters, "cycles": cycles, "results": results}
+        results[variant] = {
+            "seconds": statistics.median(turns(variant, 0)),
+            "ratio": wall,
+            "cpu_seconds": statistics.median(turns(variant, 1)),
+            "cpu_ratio": cpu,
+        }
+    return results
 
 
 def ledger_seconds(rounds: int) -> dict[str, float]:
@@ -199,29 +195,27 @@ def main() -> None:
     arguments.add_argument("--cycles", type=int, default=9, help="turns of every variant that count")
     arguments.add_argument("--processors", type=int, default=2)
     arguments.add_argument("--quick", action="store_true", help="three turns")
+    arguments.add_argument("--json", type=Path, help="write the results here")
     options = arguments.parse_args()
     cycles = 3 if options.quick else options.cycles
-    print(
-        f"{fr.__version__}, {os.cpu_count()} cores, {options.processors} used, load {os.getloadavg()[0]:.1f}; "
-        f"medians of {cycles} turns, ratios to plain of the same turn"
+    here = introduce(
+        f"{fr.__version__}, {options.processors} cores used; medians of {cycles} turns, ratios to plain of the same turn"
     )
-    results = []
+    works = {}
     for name in options.work or list(TURN):
-        measured = measure(name, cycles, options.processors)
-        results.append(measured)
-        title = f"{name}, {measured['parameters']:,} parameters"
+        works[name] = measure(name, cycles, options.processors)
+        title = f"{name}, {WORKS[name].parameters:,} parameters"
         print(f"\n{title:36}{'ms a round':>12}{'ratio':>8}{'CPU ms':>10}{'ratio':>8}")
-        for row in measured["results"]:
-            shown = "  and secure sum" if row["variant"] == f"{TARGET}, secure sum" else row["variant"]
-            line = f"  {shown:34}{1e3 * row['seconds']:12.1f}{row['ratio']:8.3f}"
+        for variant, row in works[name].items():
+            line = f"  {variant:34}{1e3 * row['seconds']:12.1f}{row['ratio']:8.3f}"
             line += f"{1e3 * row['cpu_seconds']:10.1f}{row['cpu_ratio']:8.3f}"
-            if row["variant"] == TARGET and name in TARGETS:
+            if variant == TARGET and name in TARGETS:
                 met = row["ratio"] <= TARGETS[name]
                 line += f"  target {TARGETS[name]:.2f}: {'met' if met else 'MISSED'}"
             print(line, flush=True)
     ledger = ledger_seconds(30 if options.quick else 200)
     print("\na round's two ledger entries: " + ", ".join(f"{1e3 * s:.2f} ms {k}" for k, s in ledger.items()))
-    print(json.dumps({"works": results, "ledger": ledger, "load": os.getloadavg()[0]}))
+    keep(options.json, here, works=works, ledger=ledger)
 
 
 if __name__ == "__main__":

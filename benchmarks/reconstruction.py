@@ -11,11 +11,10 @@ seed, where no noise is added.
 """
 
 import argparse
-import os
-import platform
 import time
 
 import optax
+from _machine import introduce
 
 import fairyring as fr
 from fairyring.audit.attack import reconstruct
@@ -64,9 +63,7 @@ def main() -> None:
     arguments.add_argument("--cohorts", type=int, nargs="+", default=[3, 10, 20, 60, 150])
     options = arguments.parse_args()
     population, _ = fr.load("digits", clients=options.clients, alpha=0.3)
-    print(
-        f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; {options.targets} rounds each"
-    )
+    introduce(f"{options.targets} rounds each")
     print(
         f"{'cohort':>6}  {'plan':32}{'exact':>9}{'distinct':>13}{'sure':>6}{'wrong':>6}{'chance':>8}{'mse':>9}"
         f"{'blind':>9}{'s':>6}"

@@ -29,7 +29,6 @@ Load on the machine makes these numbers worth nothing; it is printed.
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -41,12 +40,14 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+from _machine import introduce, keep
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES256
 from cryptography.hazmat.primitives.ciphers.modes import CTR
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "peers"))
 
+from environments import python
 from timing import median_seconds
 
 from fairyring.secagg import Device, FileLog, Identity, MemoryLog, Server, Session, Terms, shamir
@@ -63,8 +64,7 @@ from fairyring.secagg.messages import (
     entry_bytes,
 )
 
-HERE = Path(__file__).resolve().parent
-FLOWER = HERE / ".peers" / "flower" / "bin" / "python"
+PEERS = Path(__file__).resolve().parent / "peers"
 PARTS = ("kernel", "device", "server", "upload", "round", "memory", "flower")
 MIB = 1 << 20
 STEPS = ("advertise", "share", "open", "mask", "sign", "unmask")
@@ -78,11 +78,13 @@ class Table:
 
     Attributes:
         quick: sessions are smaller than the targets are for.
-        lines: what was printed.
+        rows: what was printed, by what was measured.
+        pieces: of the comparison with Flower.
     """
 
     quick: bool
-    lines: list[dict[str, Any]] = field(default_factory=list)
+    rows: dict[str, dict[str, Any]] = field(default_factory=dict)
+    pieces: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def row(self, what: str, measured: float, target: float | None, unit: str, note: str = "") -> None:
         """Print a figure, its target, and how they compare; every target is a most."""
@@ -91,7 +93,7 @@ class Table:
         if target is not None:
             line += f"{target:7.4g}{measured / target:7.2f}  {'met' if measured <= target else 'MISSED'}"
         print(f"{line}  {note}".rstrip(), flush=True)
-        self.lines.append({"what": what, "measured": measured, "unit": unit, "target": target, "note": note})
+        self.rows[what.strip()] = {"measured": measured, "unit": unit, "target": target, "note": note}
 
 
 def terms_of(devices: int, length: int, threat: str, dropout: float = 0.1, bits: int = 32) -> Terms:
@@ -317,6 +319,8 @@ def device(table: Table, quick: bool) -> None:
     degree, threshold = terms.graph(terms.maximum_cohort)
     note = f"{min(totals):.1f} to {max(totals):.1f} over {len(lone)} devices; degree {degree}, threshold {threshold}"
     table.row(f"device: one of {terms.maximum_cohort}, 10^5", statistics.median(totals), 60, "ms", note)
+    beside = (sum(one.sent.values()) - one.sent["masked input"] for one in lone)
+    table.row("  sent beside its masked input", statistics.median(beside) / 1e3, None, "kB")
     for name in STEPS:
         table.row(f"  {name}", 1e3 * statistics.median(one.seconds[name] for one in lone), None, "ms")
 
@@ -426,13 +430,14 @@ def resident(name: str) -> int:
 
 def flower(table: Table, quick: bool) -> None:
     """Pieces of the work, in Flower's code and in ours."""
-    if not FLOWER.exists():
-        print(f"flower: no environment; run python {HERE / 'peers' / 'environments.py'} flower")
+    if not python("flower").exists():
+        print(f"Flower is left out: run python {PEERS / 'environments.py'} flower")
         return
     devices, length = (100, 10**4) if quick else (1000, 10**5)
     degree, threshold = terms_of(devices, length, "semi_malicious").graph(devices)
+    table.pieces["shares"] = {"neighbours": degree, "threshold": threshold}
     repeats = 1 if quick else 3
-    command = [str(FLOWER), str(HERE / "peers" / "run_flower_secagg.py"), "--length", str(length)]
+    command = [str(python("flower")), str(PEERS / "run_flower_secagg.py"), "--length", str(length)]
     command += ["--shares", str(degree), "--threshold", str(threshold), "--repeats", str(repeats)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     theirs = json.loads(done.stdout.splitlines()[-1])
@@ -443,7 +448,7 @@ def flower(table: Table, quick: bool) -> None:
     print(f"{'':56}{'fairyring':>12}{'Flower':>12}{'ratio':>9}")
     for what, value in ours.items():
         print(f"  {what:54}{value:12.4g}{theirs[what]:12.4g}{theirs[what] / value:8.1f}x", flush=True)
-        table.lines.append({"what": what, "fairyring": value, "flower": theirs[what]})
+        table.pieces[what] = {"fairyring": value, "flower": theirs[what]}
 
 
 def our_pieces(devices: int, length: int, degree: int, threshold: int) -> dict[str, float]:
@@ -495,15 +500,7 @@ def main() -> None:
     if options.feed:
         replay(options.feed, options.feed_devices, options.feed_length)
         return
-    # Here, so that the process whose memory is measured does not load what it brings.
-    from simulators import machine
-
-    here = machine()
-    print(
-        f"{here['cpu']}, {here['cores']} cores, {here['system']}, Python {platform.python_version()}, load {here['load']}"
-    )
-    if here["load"] > 0.5:
-        print("The machine is busy: these are not numbers to quote.")
+    here = introduce()
     if options.quick:
         print("Quick: smaller sessions than the targets are for, which are left out.")
     print(f"\n{'':56}{'measured':>9} {'':6}{'at most':>7}{'ratio':>7}")
@@ -524,10 +521,7 @@ def main() -> None:
                 memory(table, options.quick)
             case "flower":
                 flower(table, options.quick)
-    if options.json:
-        options.json.write_text(
-            json.dumps({"machine": here, "quick": options.quick, "lines": table.lines}, indent=1)
-        )
+        keep(options.json, here, quick=options.quick, rows=table.rows, pieces=table.pieces)
 
 
 if __name__ == "__main__":

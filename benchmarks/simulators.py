@@ -11,21 +11,21 @@ meaningless, PyTorch's numbers first of all: its threads spin while they wait fo
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
-HERE = Path(__file__).resolve().parent
-PEERS = HERE / "peers"
-ENVIRONMENTS = HERE / ".peers"
-sys.path.insert(0, str(PEERS))
+from _machine import introduce, keep
 
-from work import WORKS  # noqa: E402
+sys.path.insert(0, str(Path(__file__).resolve().parent / "peers"))
 
-PFL = ENVIRONMENTS / "pfl" / "bin"
-FLOWER = ENVIRONMENTS / "flower" / "bin"
+from environments import python
+from work import WORKS
+
+PEERS = Path(__file__).resolve().parent / "peers"
+
 # Seconds a turn may take before it is given up, and rounds timed in it: full, quick.
 PATIENCE = 900
 ROUNDS = {
@@ -45,18 +45,19 @@ NAMES = {
     "pfl-2": "pfl, 2 processes x 1 thread",
     "flower": "Flower, 2 Ray actors",
 }
+ENVIRONMENT = {"pfl": "pfl", "pfl-2": "pfl", "flower": "flower"}
 
 
 def command(system: str) -> list[str]:
     """How a system is started."""
     match system:
         case "pfl":
-            return [str(PFL / "python"), str(PEERS / "run_pfl.py"), "--threads", "2"]
+            return [str(python("pfl")), str(PEERS / "run_pfl.py"), "--threads", "2"]
         case "pfl-2":
             launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-            return [str(PFL / "python"), *launch, str(PEERS / "run_pfl.py"), "--threads", "1"]
+            return [str(python("pfl")), *launch, str(PEERS / "run_pfl.py"), "--threads", "1"]
         case "flower":
-            return [str(FLOWER / "python"), str(PEERS / "run_flower.py")]
+            return [str(python("flower")), str(PEERS / "run_flower.py")]
         case _:
             return [sys.executable, str(PEERS / "run_fairyring.py")]
 
@@ -84,74 +85,59 @@ def turn(system: str, work: str, quick: bool) -> dict | None:
     return result
 
 
-def machine() -> dict:
-    """The machine, as far as it is told."""
-    try:
-        text = Path("/proc/cpuinfo").read_text()
-        cpu = next(
-            line.split(":", 1)[1].strip() for line in text.splitlines() if line.startswith("model name")
-        )
-    except (OSError, StopIteration):
-        cpu = platform.processor() or platform.machine()
-    return {
-        "cpu": cpu,
-        "cores": os.cpu_count(),
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "load": round(os.getloadavg()[0], 1),
-    }
+def compare(work: str, systems: list[str], repeats: int, quick: bool) -> dict[str, list[dict[str, Any]]]:
+    """Let the systems take turns on a work; what each turn of each system printed."""
+    turns: dict[str, list[dict[str, Any]]] = {system: [] for system in systems}
+    for _ in range(repeats):
+        for system in systems:
+            if result := turn(system, work, quick):
+                turns[system].append(result)
+    return turns
+
+
+def report(work: str, turns: dict[str, list[dict[str, Any]]]) -> None:
+    """Print medians, ratios and targets."""
+    speeds = {system: [one["examples_per_second"] for one in took] for system, took in turns.items()}
+    ours = statistics.median(speeds["fairyring"]) if speeds["fairyring"] else None
+    print(f"\n{work:32}{'examples/s':>12}{'spread':>9}{'ratio':>9}{'target':>9}")
+    for system, speed in speeds.items():
+        if not speed:
+            print(f"  {NAMES[system]:30}{'-':>12}")
+            continue
+        median = statistics.median(speed)
+        spread = (max(speed) - min(speed)) / median
+        row = f"  {NAMES[system] + ' ' + turns[system][-1]['version']:36}{median:10,.0f}{spread:9.0%}"
+        target = TARGETS.get(system, {}).get(work)
+        if system != "fairyring" and ours:
+            row += f"{ours / median:8.1f}x"
+            if target:
+                row += f"{target:8.1f}x  {'met' if ours / median >= target else 'MISSED'}"
+        print(row, flush=True)
 
 
 def main() -> None:
     """Let the systems take turns and print medians, ratios and targets."""
-    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     arguments.add_argument("--quick", action="store_true", help="one turn each, few rounds")
     arguments.add_argument("--work", action="append", choices=list(WORKS))
-    arguments.add_argument(
-        "--system", action="append", choices=[name for name in NAMES if name != "fairyring"]
-    )
+    arguments.add_argument("--system", action="append", choices=list(ENVIRONMENT))
     arguments.add_argument("--repeats", type=int, default=None)
     arguments.add_argument("--json", type=Path, help="write every turn here")
     options = arguments.parse_args()
-    systems = ["fairyring", *(options.system or [name for name in NAMES if name != "fairyring"])]
-    repeats = options.repeats or (1 if options.quick else 3)
-    missing = [str(path) for path in (PFL, FLOWER) if not path.exists()]
-    if missing:
-        sys.exit(f"no {' nor '.join(missing)}: run python {PEERS / 'environments.py'}")
-    here = machine()
-    print(
-        f"{here['cpu']}, {here['cores']} cores, {here['system']}, Python {here['python']}, load {here['load']}"
-    )
-    if here["load"] > 0.5:
-        print("The machine is busy: these are not numbers to quote.")
-    turns: list[dict] = []
-    for work in options.work or list(WORKS):
-        speeds: dict[str, list[float]] = {system: [] for system in systems}
-        versions: dict[str, str] = {}
-        for _ in range(repeats):
-            for system in systems:
-                result = turn(system, work, options.quick)
-                if result:
-                    speeds[system].append(result["examples_per_second"])
-                    versions[system] = result["version"]
-                    turns.append(result)
-        ours = statistics.median(speeds["fairyring"]) if speeds["fairyring"] else None
-        print(f"\n{work:32}{'examples/s':>12}{'spread':>9}{'ratio':>9}{'target':>9}")
-        for system in systems:
-            if not speeds[system]:
-                print(f"  {NAMES[system]:30}{'-':>12}")
-                continue
-            median = statistics.median(speeds[system])
-            spread = (max(speeds[system]) - min(speeds[system])) / median
-            row = f"  {NAMES[system] + ' ' + versions[system]:36}{median:10,.0f}{spread:9.0%}"
-            target = TARGETS.get(system, {}).get(work)
-            if system != "fairyring" and ours:
-                row += f"{ours / median:8.1f}x"
-                if target:
-                    row += f"{target:8.1f}x  {'met' if ours / median >= target else 'MISSED'}"
-            print(row, flush=True)
-    if options.json:
-        options.json.write_text(json.dumps({"machine": here, "turns": turns}, indent=1))
+    here = introduce()
+    systems = ["fairyring"]
+    for system in options.system or ENVIRONMENT:
+        if python(ENVIRONMENT[system]).exists():
+            systems.append(system)
+        else:
+            print(
+                f"{NAMES[system]} is left out: run python {PEERS / 'environments.py'} {ENVIRONMENT[system]}"
+            )
+    works = {}
+    for work in options.work or WORKS:
+        works[work] = compare(work, systems, options.repeats or (1 if options.quick else 3), options.quick)
+        report(work, works[work])
+        keep(options.json, here, works=works)
 
 
 if __name__ == "__main__":

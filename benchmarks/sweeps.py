@@ -13,14 +13,17 @@ call, and from the start of Python, beside what it may take.
 """
 
 import argparse
-import json
 import os
-import platform
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
+from pathlib import Path
+
+from _machine import introduce
+
+sys.path.insert(0, str(Path(__file__).resolve().parent / "peers"))
+
+from timing import fresh_process
 
 PROGRAM = """
 import json, sys, time
@@ -61,15 +64,7 @@ print(json.dumps(time.perf_counter() - began))
 def timed(kind: str, folder: str) -> tuple[float, float]:
     """Seconds of the call, and from the start of Python."""
     environment = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"}
-    began = time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, kind],
-        env=environment | {"FAIRYRING_PROGRAMS": folder},
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    return json.loads(done.stdout.splitlines()[-1]), time.perf_counter() - began
+    return fresh_process(PROGRAM, kind, env=environment | {"FAIRYRING_PROGRAMS": folder})
 
 
 def main() -> None:
@@ -77,7 +72,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--repeats", type=int, default=3)
     options = arguments.parse_args()
-    print(f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; seconds")
+    introduce("seconds")
     turns: dict[str, list[tuple[float, float]]] = {}
     for _ in range(options.repeats):
         with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
