@@ -43,10 +43,10 @@ def test_means_and_clients_are_numpys(trained, monkeypatch, piece):
 
 def test_the_worst_decile():
     values = np.linspace(0, 1, 20).astype(np.float32)
-    result = evaluation.Evaluation(
-        0.0, {}, np.zeros(21), {"accuracy": np.append(values, np.nan)}, np.ones(21)
-    )
+    by_client = np.append(values, np.nan)
+    result = evaluation.Evaluation(0.0, {}, by_client, {"accuracy": by_client, "mae": by_client}, np.ones(21))
     assert result.worst_decile("accuracy") == pytest.approx(values[:2].mean())
+    assert result.worst_decile("loss") == result.worst_decile("mae") == pytest.approx(values[-2:].mean())
 
 
 def test_sample_weights_count(trained):

@@ -93,3 +93,16 @@ def test_a_model_that_looks_at_a_batch_as_a_whole_sees_examples_only():
     population = fr.Population.from_arrays({"x": x, "y": np.zeros(6, np.float32)}, client=[0, 0, 0, 1, 1, 1])
     given = fr.Plan(task, fr.LocalTraining(optax.sgd(0.0)), cohort=2)
     assert fr.simulate(given, population, rounds=1).evaluate(population).loss == pytest.approx(4.0)
+
+
+def test_what_is_printed_of_a_run_is_short():
+    test = people([5, 6], seed=9)
+    _, run = first(plan({"<b>": constant(-1.0)}), test=test)
+    for shown in (run, run.plan, run.plan.task, run.tested):
+        assert len(repr(shown)) < 160, repr(shown)
+    assert repr(run).startswith("<Run: 1 round of classification, loss ")
+    assert "on test clients" in repr(run)
+    assert f"{run.tested.means}".startswith("loss ")
+    page = run._repr_html_()
+    assert "<th>accuracy</th><th>&lt;b&gt;</th>" in page
+    assert page.count("<tr>") == 3

@@ -241,3 +241,16 @@ def test_stored_populations_are_sampled_and_say_so(people, tmp_path):
     y[-1] = 9  # the last client is always in the sample
     with pytest.raises(PopulationError, match="client-399"):
         classification(linear()).validate(people({"x": x, "y": y}, [each] * clients))
+
+
+def test_tokens_in_bytes_are_not_taken_for_pixels(people):
+    """Scaled to [0, 1] and made whole numbers again, all tokens but 255 would be 0."""
+    table = (
+        lambda key: {"w": jnp.ones((256, CLASSES))},
+        lambda params, x: params["w"][x.astype(int)].mean(axis=1),
+    )
+    tokens = {"x": np.arange(ROWS * FEATURES, dtype=np.uint8).reshape(ROWS, FEATURES)}
+    with pytest.raises(ModelError, match=r"bytes that `prepare` scales to \[0, 1\].*prepare=lambda x: x"):
+        classification(table).validate(people(columns(**tokens)))
+    classification(table, prepare=lambda x: x).validate(people(columns(**tokens)))
+    classification(linear()).validate(people(columns(**tokens)))

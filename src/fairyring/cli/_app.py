@@ -17,6 +17,7 @@ app = App(
     name="fairyring",
     help="Federated learning: many small devices train one model together, while their data stays on them.",
     version=__version__,
+    version_flags=["--version", "-V"],
 )
 
 

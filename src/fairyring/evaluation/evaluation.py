@@ -15,7 +15,7 @@ from fairyring.core.numbers import literal_numbers
 from fairyring.core.program import Program, kept, transfer
 from fairyring.lowering import Hardware
 from fairyring.population import Population
-from fairyring.records.round_record import Means
+from fairyring.records.round_record import Means, less_is_better
 from fairyring.task import Task
 
 Tree = Any
@@ -24,7 +24,7 @@ PIECE_BYTES = 64 << 20  # rows given to one processor at a time
 HELD_BYTES = 256 << 20  # populations up to this size stay on the processors between evaluations
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Evaluation:
     """How well a model does on a population.
 
@@ -56,10 +56,19 @@ class Evaluation:
         }
 
     def worst_decile(self, metric: str) -> float:
-        """A metric of the task averaged over the tenth of the clients it is lowest for."""
-        values = self.client_metrics[metric]
+        """``"loss"``, or a metric of the task, averaged over the tenth of the clients that the model serves worst by it.
+
+        They have the lowest values, or the highest of a metric whose name says that it is an error; see `fr.EarlyStopping`.
+        """
+        values = self.client_loss if metric == "loss" else self.client_metrics[metric]
         values = np.sort(values[np.isfinite(values)])
+        if less_is_better(metric):
+            values = values[::-1]
         return float(values[: max(1, len(values) // 10)].mean())
+
+    def __repr__(self) -> str:
+        clients, examples = int(np.count_nonzero(self.examples)), int(np.sum(self.examples))
+        return f"<Evaluation: {self.means}, on {examples:,} examples of {clients:,} clients>"
 
 
 class Evaluator:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 Tree = Any
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Plan:
     """A federated training run: what is learned, how clients train, what travels, and how the server uses it.
 
@@ -110,6 +110,15 @@ class Plan:
         if self.privacy is not None and by_device and not isinstance(self.rule, Poisson):
             for caution in cautions(delta=self.privacy.delta, clients=self.rule.maximum):
                 warnings.warn(caution, PrivacyWarning, stacklevel=3)
+
+    def __repr__(self) -> str:
+        local = self.local
+        number, what = (local.epochs, "epoch") if local.steps is None else (local.steps, "step")
+        budget = f", within epsilon {self.privacy.epsilon:g}" if self.privacy is not None else ""
+        return (
+            f"<Plan: {self.task.name} with {self.layout.size:,} parameters, {self.rule}, {number} {what}{'s' * (number != 1)} in batches of "
+            f"{local.batch_size}, {self.algorithm.name}, {self.aggregation!r}{budget}>"
+        )
 
     def _check_clip(self) -> None:
         """Raise `PlanError` if updates travel in units of a clip norm and no stage clips them to 1."""

@@ -32,6 +32,10 @@ class Means(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """`loss` and `metrics.NAME` for each metric."""
         return dict(_flat(self, ""))
 
+    def __str__(self) -> str:
+        """In a few words, such as `loss 0.164, accuracy 0.961`."""
+        return ", ".join(f"{name} {value:.4g}" for name, value in {"loss": self.loss, **self.metrics}.items())
+
 
 def less_is_better(metric: str) -> bool:
     """Whether a smaller value of a metric of this name is the better one."""
@@ -120,6 +124,11 @@ class RoundRecord(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknow
     empirical_epsilon: float | None = None
     empirical_epsilon_lower: float | None = None
     test: Means | None = None
+
+    @property
+    def training(self) -> Means:
+        """The means of training."""
+        return Means(self.loss, self.metrics)
 
     def line(self) -> bytes:
         """The record as JSON, as `metrics.jsonl` has it but for the end of the line."""

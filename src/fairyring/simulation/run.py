@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from fairyring.records.round_record import RoundRecord, table
 from fairyring.rounds.recorder import checkpoint_arrays, write_head
 
 
-@dataclass
+@dataclass(repr=False)
 class Run:
     """A finished (or stopped) run.
 
@@ -49,6 +50,31 @@ class Run:
     facts: dict[str, Any] = field(default_factory=dict)
     ledger: tuple[Entry, ...] = field(default=(), repr=False)
     canary_scores: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
+
+    def __repr__(self) -> str:
+        parts = [f"{self.rounds} round{'s' * (self.rounds != 1)} of {self.plan.task.name}"]
+        if self.tested is not None:
+            parts.append(f"{self.tested.means} on test clients")
+        elif self.records:
+            parts.append(f"{self.records[-1].training} in training")
+        spent = (self.header.get("privacy") or {}).get("spent")
+        parts += [f"epsilon {spent:.3g}"] if spent is not None else []
+        parts += [f"in {self.folder}"] if self.folder is not None else []
+        return f"<Run: {', '.join(parts)}>"
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the means of training and test at the end, as a table."""
+        rows = {"training": self.records[-1].training} if self.records else {}
+        rows |= {"test": self.tested.means} if self.tested is not None else {}
+        names = ["loss", *self.plan.task.metrics]
+        head = "".join(f"<th>{escape(name)}</th>" for name in names)
+        body = "".join(
+            f"<tr><th>{what}</th>"
+            + "".join(f"<td>{v:.4g}</td>" for v in (means.loss, *means.metrics.values()))
+            + "</tr>"
+            for what, means in rows.items()
+        )
+        return f"<p>{escape(repr(self)[1:-1])}</p><table><tr><th></th>{head}</tr>{body}</table>"
 
     @property
     def params(self) -> Any:

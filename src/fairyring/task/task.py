@@ -18,7 +18,7 @@ def unit_interval(x: jax.Array) -> jax.Array:
     return x.astype(jnp.float32) / 255.0 if x.dtype == jnp.uint8 else x
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Task:
     """What is learned. `classification`, `next_token`, `regression` and `multi_label` return one.
 
@@ -79,3 +79,7 @@ class Task:
             PlanError: the loss or a metric does not return one value and one weight per example.
         """
         return validate(self, population)
+
+    def __repr__(self) -> str:
+        metrics = f", with {', '.join(self.metrics)}" if self.metrics else ""
+        return f"<Task: {self.name} of columns {', '.join(self.columns)}{metrics}>"

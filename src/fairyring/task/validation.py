@@ -7,6 +7,8 @@ from typing import Any, Protocol
 
 import jax
 import numpy as np
+from jax.extend import core
+from jax.extend.core import primitives
 
 from fairyring.core.errors import FairyringError, ModelError, PlanError, PopulationError
 from fairyring.task.metric import Measure
@@ -248,6 +250,7 @@ def _outputs(task: Any, population: PopulationLike, names: tuple[str, ...]) -> A
             expected="inputs the model accepts",
             do="Make the model for the shape of the data, or reshape them in `prepare` (it receives a batch).",
         ) from error
+    _check_scaling(task, params, batch[task.inputs])
     if jax.tree.map(lambda o: o.shape, training) != jax.tree.map(lambda o: o.shape, outputs):
         raise ModelError(
             "model",
@@ -256,6 +259,37 @@ def _outputs(task: Any, population: PopulationLike, names: tuple[str, ...]) -> A
             do="Return outputs of the same shape with a key and without.",
         )
     return outputs
+
+
+def _check_scaling(task: Any, params: Any, x: jax.ShapeDtypeStruct) -> None:
+    """Raise `ModelError` if bytes are scaled to [0, 1] for a model that only reads them as whole numbers: it would see 0 or 1."""
+    ready = jax.eval_shape(task.prepare, x)
+    if x.dtype != np.uint8 or not np.issubdtype(ready.dtype, np.floating):
+        return
+    model = jax.make_jaxpr(lambda params, x: task.model.apply(params, x, None))(params, ready)
+    if _is_read_as_integers(model.jaxpr, model.jaxpr.invars[-1]):
+        raise ModelError(
+            f"model on column {task.inputs!r}",
+            given="bytes that `prepare` scales to [0, 1], which the model then makes whole numbers: it sees 0 and 1 only",
+            expected="whole numbers as they are, such as tokens, or a model of real numbers, such as of pixels",
+            do="Give the task prepare=lambda x: x.",
+        )
+
+
+def _is_read_as_integers(jaxpr: core.Jaxpr, variable: core.Var) -> bool:
+    """Whether all that a program does with a variable is to make whole numbers of it."""
+    uses = []
+    for eqn in jaxpr.eqns:
+        for place, atom in enumerate(eqn.invars):
+            if atom is not variable:
+                continue
+            if eqn.primitive is primitives.jit_p:
+                inner = eqn.params["jaxpr"].jaxpr
+                uses.append(_is_read_as_integers(inner, inner.invars[place]))
+            else:
+                converted = eqn.primitive is primitives.convert_element_type_p
+                uses.append(converted and np.issubdtype(eqn.params["new_dtype"], np.integer))
+    return bool(uses) and all(uses) and variable not in jaxpr.outvars
 
 
 def _check_precision(column: Column) -> None:
