@@ -277,3 +277,25 @@ def test_shares_outside_of_zero_and_one_are_refused(fraction):
         population.split_clients(fraction, seed=0)
     with pytest.raises(PopulationError, match="fraction"):
         population.split_within(fraction, seed=0)
+
+
+def test_a_column_of_equal_arrays_is_one_array():
+    """As a data frame holds them."""
+    rows = np.empty(3, object)
+    rows[:] = [np.arange(4.0), np.ones(4), np.zeros(4)]
+    population = Population.from_arrays({"x": rows, "y": np.array([1, 2, 3], object)}, client=[0, 0, 1])
+    assert population.shape("x") == (4,)
+    np.testing.assert_array_equal(population.client(0)["x"], [[0, 1, 2, 3], [1, 1, 1, 1]])
+    assert population.dtype("y").kind == "i"
+
+
+def test_what_is_missing_is_named_by_its_row():
+    for column, says in (
+        ([1.0, None, 2.0], "column 'x': given no value in row 1"),
+        (np.ma.masked_array([1.0, 2.0, 3.0], [False, True, True]), "a masked array with 2 missing values"),
+        (np.array([np.zeros(2), np.zeros(3), np.zeros(2)], object), "rows of different shapes"),
+    ):
+        with pytest.raises(PopulationError, match=says):
+            Population.from_arrays({"x": column}, client=[0, 0, 1])
+    whole = Population.from_arrays({"x": np.ma.masked_array([1.0, 2.0])}, client=[0, 1])
+    assert type(whole.columns["x"]) is np.ndarray

@@ -122,7 +122,7 @@ def _run(path: Path) -> ModuleType:
             _place(path, error),
             given=f"{type(error).__name__}: {error}",
             expected="a file that runs without an error",
-            do="Correct it; --debug shows the full traceback.",
+            do="Mend the file; --debug shows the full traceback.",
         ) from error
     finally:
         sys.path.remove(str(path.parent.resolve()))

@@ -1,10 +1,13 @@
 """Who takes part in a round: the cohort samplers that a plan can name. Drivers draw the cohorts."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fairyring.core.checks import whole_number
+from fairyring.core.checks import number_in, whole_number
 from fairyring.core.errors import PlanError
+
+_TINY, _ABOVE_ONE = math.nextafter(0, 1), math.nextafter(1, 2)  # the numbers next to the ends of (0, 1]
 
 
 @dataclass(frozen=True)
@@ -87,11 +90,9 @@ def poisson(rate: float, *, maximum: int) -> Poisson:
     Raises:
         PlanError: `rate` is outside (0, 1], or `maximum` is not a whole number of at least 1.
     """
-    if not 0 < rate <= 1:
-        raise PlanError(
-            "poisson rate", given=rate, expected="a number in (0, 1]", do="Try cohort size / population size."
-        )
-    return Poisson(float(rate), whole_number("poisson maximum", maximum))
+    do = "Try cohort size / population size."
+    rate = number_in("poisson rate", rate, _TINY, _ABOVE_ONE, expected="a number in (0, 1]", do=do)
+    return Poisson(rate, whole_number("poisson maximum", maximum))
 
 
 def weighted(size: int, *, by: str) -> Weighted:

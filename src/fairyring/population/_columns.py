@@ -50,7 +50,7 @@ def _as_column(name: str, value: Any) -> np.ndarray:
     try:
         array = value if isinstance(value, np.ndarray) else np.asarray(value)
     except ValueError:
-        array = np.asarray([None], dtype=object)
+        array = np.asarray([object()])  # refused below
     if isinstance(array, np.ma.MaskedArray):
         if np.ma.is_masked(array):
             raise PopulationError(
@@ -61,12 +61,7 @@ def _as_column(name: str, value: Any) -> np.ndarray:
             )
         array = array.data
     if array.dtype.kind == "O":
-        raise PopulationError(
-            f"column {name!r}",
-            given="rows of different shapes, or values that are not numbers",
-            expected="numbers, the same shape in every row",
-            do="Pad or cut the rows to one shape; encode text and missing values as numbers.",
-        )
+        array = _from_objects(name, array)
     if array.dtype.kind not in _NUMERIC:
         raise PopulationError(
             f"column {name!r}",
@@ -89,6 +84,31 @@ def _as_column(name: str, value: Any) -> np.ndarray:
             do="Leave the column out.",
         )
     return array
+
+
+def _from_objects(name: str, array: np.ndarray) -> np.ndarray:
+    """A column of objects, such as a data frame's of arrays, as numbers `[rows, ...]`."""
+    values = list(array) if array.ndim else [array.item()]
+    missing = next((row for row, value in enumerate(values) if value is None or value is np.ma.masked), None)
+    if missing is not None:
+        raise PopulationError(
+            f"column {name!r}",
+            given=f"no value in row {missing}",
+            expected="a value in every row",
+            do="Drop these rows, or fill in missing values first.",
+        )
+    try:
+        stacked = np.stack([np.asarray(value) for value in values])
+    except ValueError:
+        stacked = array
+    if stacked.dtype.kind not in _NUMERIC + "US":
+        raise PopulationError(
+            f"column {name!r}",
+            given="rows of different shapes, or values that are not numbers",
+            expected="numbers, the same shape in every row",
+            do="Pad or cut the rows to one shape; encode text and missing values as numbers.",
+        )
+    return stacked
 
 
 def check_finite(columns: Mapping[str, np.ndarray]) -> None:

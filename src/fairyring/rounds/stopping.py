@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fairyring.core.checks import number_in, whole_number
 from fairyring.core.errors import PlanError
 from fairyring.records.round_record import Means, less_is_better
 
@@ -26,13 +27,21 @@ class EarlyStopping:
     target: float | None = None
 
     def __post_init__(self) -> None:
-        if self.patience < 1:
+        object.__setattr__(self, "patience", whole_number("early stopping patience", self.patience))
+        if not isinstance(self.metric, str):
             raise PlanError(
-                "early stopping patience",
-                given=self.patience,
-                expected="a whole number >= 1",
-                do="Set patience=5.",
+                "early stopping metric",
+                given=repr(self.metric)[:80],
+                expected='"loss", or the name of a metric of the task',
+                do='Set metric="loss".',
             )
+        for name in ("by", "target"):
+            value = getattr(self, name)
+            if value is not None or name == "by":
+                low, high = (0.0, math.inf) if name == "by" else (-math.inf, math.inf)
+                expected = "a number of at least 0" if name == "by" else "a number"
+                do = "Leave it out, or give such a number."
+                number_in(f"early stopping {name}", value, low, high, expected=expected, do=do)
 
     def judge(self, evaluations: Sequence[Means]) -> bool:
         """Whether to stop, given every evaluation so far."""

@@ -50,8 +50,8 @@ def test_each_number_has_limits(kind: type[World], name: str, low: float, high: 
         (World1, {"level_low": 0.3}, "level_low", "0.3", "Exchange them."),
         (World1, {"control": "deaf"}, "control", "'deaf'", "Choose one of them."),
         (World1, {"senses": ()}, "senses", "none", "Give it a sense."),
-        (World1, {"dwell": "no"}, "dwell", "'no'", "Correct it."),
-        (World1, {"food_influx": 1e39}, "food_influx", "1e+39", "Correct it."),
+        (World1, {"dwell": "no"}, "dwell", "'no'", "Give one that is."),
+        (World1, {"food_influx": 1e39}, "food_influx", "1e+39", "Give one that is."),
         (World1, {"senses": (LEVEL, SIGNAL)}, "senses", "the signal", "World2, which has a signal."),
         (World1, {"senses": (LEVEL, LEVEL)}, "senses", "food, food", "rename"),
         (World1, {"senses": ("food",)}, "senses", "'food'", "Remove what is not one"),
@@ -124,10 +124,10 @@ def test_settings_are_overridden_by_what_text_says() -> None:
     for changes, what, do in (
         ({"food_inflow": "1"}, "setting 'food_inflow'", "'food_influx'"),
         ({"policy": "tables"}, "setting 'policy'", ""),
-        ({"dwell": "perhaps"}, "dwell", "Correct it."),
-        ({"capacity": "many"}, "capacity", "Correct it."),
-        ({"speed": "fast"}, "speed", "Correct it."),
-        ({"speed": "2"}, "speed", "Correct it."),
+        ({"dwell": "perhaps"}, "dwell", "Give one that is."),
+        ({"capacity": "many"}, "capacity", "Give one that is."),
+        ({"speed": "fast"}, "speed", "Give one that is."),
+        ({"speed": "2"}, "speed", "Give one that is."),
     ):
         with pytest.raises(EcologyError) as refused:
             override(World1(), changes)

@@ -69,7 +69,10 @@ def replay(
     step = stored.steps if step is None else step
     if not 0 <= step <= stored.steps:
         raise EcologyError(
-            "step", given=step, expected=f"0 to {stored.steps}, as far as the run goes", do="Correct it."
+            "step",
+            given=step,
+            expected=f"0 to {stored.steps}, as far as the run goes",
+            do="Give one that is.",
         )
     again = evolve(run.settings, [number], step, run.seed, progress=progress)
     stored_digest = None

@@ -121,7 +121,7 @@ def addressed(what: str, value: Any) -> int:
     return whole_number(what, value, 0, ADDRESSES - 1, "Choose another.")
 
 
-def whole_number(what: str, value: Any, least: int, largest: int, do: str = "Correct it.") -> int:
+def whole_number(what: str, value: Any, least: int, largest: int, do: str = "Give one that is.") -> int:
     """A whole number of Python or NumPy from `least` to `largest`, as a Python int.
 
     Raises:

@@ -204,7 +204,7 @@ class LivingWorld:
                 "paint",
                 given=f"{amount} within {radius} cells of ({x}, {y})",
                 expected=f"a point within 0 to {cells}, a radius above 0, an amount from 0",
-                do="Correct it.",
+                do="Give one that is.",
             )
         seen = self._read()
         away = [_apart(np.arange(cells) + 0.5, at, cells) ** 2 for at in (x, y)]
@@ -258,7 +258,10 @@ class LivingWorld:
         """
         if not isinstance(seed, int) or not 0 <= seed < 2**32:
             raise EcologyError(
-                "seed", given=repr(seed), expected="a whole number from 0 to 2**32 - 1", do="Correct it."
+                "seed",
+                given=repr(seed),
+                expected="a whole number from 0 to 2**32 - 1",
+                do="Give one that is.",
             )
         self._begin(seed)
 

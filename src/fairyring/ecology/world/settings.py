@@ -100,13 +100,15 @@ class World:
             if not number or not isfinite(value) or not low <= value <= min(high, LARGEST):
                 high = high if high < float("inf") or not number else LARGEST
                 upto = f"from {low:g} to {high:g}" if high < float("inf") else f"of at least {low:g}"
-                raise EcologyError(name, given=repr(value), expected=f"a number {upto}", do="Correct it.")
+                raise EcologyError(
+                    name, given=repr(value), expected=f"a number {upto}", do="Give one that is."
+                )
         for field in dataclasses.fields(self):
             name, value = field.name, getattr(self, field.name)
             if field.type is int and not isinstance(value, int | np.integer):
-                raise EcologyError(name, given=repr(value), expected="a whole number", do="Correct it.")
+                raise EcologyError(name, given=repr(value), expected="a whole number", do="Give one that is.")
             if field.type is bool and not isinstance(value, bool):
-                raise EcologyError(name, given=repr(value), expected="True or False", do="Correct it.")
+                raise EcologyError(name, given=repr(value), expected="True or False", do="Give one that is.")
             # 30 and NumPy's 30.0 run the same program as 30.0, and are stored alike.
             if field.type in (int, float):
                 object.__setattr__(self, name, field.type(value))
@@ -412,4 +414,4 @@ def _parsed(name: str, text: str, now: Any) -> Any:
         return type(now)(text)
     except (KeyError, ValueError):
         kind = {bool: "true or false", int: "a whole number", float: "a number"}[type(now)]
-        raise EcologyError(name, given=repr(text), expected=kind, do="Correct it.") from None
+        raise EcologyError(name, given=repr(text), expected=kind, do="Give one that is.") from None

@@ -4,7 +4,7 @@ import math
 
 import jax
 
-from fairyring.core.errors import PlanError
+from fairyring.core.checks import number_in
 from fairyring.learning.algorithm import Algorithm, Report
 
 
@@ -29,9 +29,9 @@ def fedprox(mu: float) -> Algorithm:
     Raises:
         PlanError: `mu` is negative or not finite.
     """
-    if not (math.isfinite(mu) and mu >= 0):
-        raise PlanError("fedprox mu", given=mu, expected="a finite number >= 0", do="Try fedprox(mu=0.01).")
-    mu = float(mu)
+    mu = number_in(
+        "fedprox mu", mu, 0.0, math.inf, expected="a finite number >= 0", do="Try fedprox(mu=0.01)."
+    )
 
     def device(client, received, server_state, client_state):
         def proximal(params, batch):
