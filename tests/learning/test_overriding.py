@@ -156,3 +156,14 @@ def test_what_cannot_be_changed_is_refused(before, changes, match):
     start = plan(**before)
     with pytest.raises(fr.PlanError, match=match):
         fr.override(start, changes)
+
+
+def test_values_that_only_fit_together_are_set_together():
+    for chosen in (
+        {"local.epochs": "none", "local.steps": "5"},
+        {"local.steps": "5", "local.optimizer.momentum": "0.9", "local.epochs": "none"},
+    ):
+        changed = fr.override(plan(), chosen)
+        assert (changed.local.epochs, changed.local.steps) == (None, 5)
+    with pytest.raises(fr.PlanError, match="one of the two"):
+        fr.override(plan(), {"local.steps": "5", "local.epochs": "2"})

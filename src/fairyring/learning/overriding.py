@@ -41,26 +41,41 @@ def override(plan: Plan, settings: Mapping[str, object]) -> Plan:
     Raises:
         PlanError: a path leads nowhere or to code, the value does not fit, or the plan that results is invalid.
     """
-    for path, value in settings.items():
-        plan = _field(plan, path.split("."), value, plan, path)
-    return plan
+    return _fields(plan, [(path.split("."), value, path) for path, value in settings.items()], plan)
 
 
-def _field(owner: Any, path: list[str], value: object, plan: Plan, whole: str) -> Any:
-    """`owner`, a dataclass, with what the path leads to changed."""
-    refuse_unknown(type(owner).__name__, path[:1], [f.name for f in fields(owner)])
-    current: Any = getattr(owner, path[0])
-    if len(path) == 1:
-        declared = next(f.type for f in fields(owner) if f.name == path[0])
-        kind = int if path[0] == "cohort" else declared if _is_plain(declared) else type(current)
-        if kind is int and isinstance(value, Cohort):
-            kind = Cohort
-        return replace(owner, **{path[0]: _converted(value, kind, whole)})
-    return replace(owner, **{path[0]: _inner(current, path[1:], value, plan, whole)})
+def _fields(owner: Any, changes: list[tuple[list[str], object, str]], plan: Plan) -> Any:
+    """`owner`, a dataclass, with what the paths lead to changed, all at once: some values only fit together."""
+    new: dict[str, Any] = {}
+    refuse_unknown(type(owner).__name__, [path[0] for path, _, _ in changes], [f.name for f in fields(owner)])
+    for path, value, whole in changes:
+        if len(path) == 1:
+            declared = next(f.type for f in fields(owner) if f.name == path[0])
+            current: Any = getattr(owner, path[0])
+            kind = int if path[0] == "cohort" else declared if _is_plain(declared) else type(current)
+            if kind is int and isinstance(value, Cohort):
+                kind = Cohort
+            new[path[0]] = _converted(value, kind, whole)
+    within: dict[str, list[tuple[list[str], object, str]]] = {}
+    for path, value, whole in changes:
+        if len(path) > 1:
+            within.setdefault(path[0], []).append((path[1:], value, whole))
+    for name, inner in within.items():
+        new[name] = _inner(new.get(name, getattr(owner, name)), inner, plan)
+    return replace(owner, **new)
 
 
-def _inner(current: Any, path: list[str], value: object, plan: Plan, whole: str) -> Any:
-    """A part of a plan with what the path leads to changed."""
+def _inner(current: Any, changes: list[tuple[list[str], object, str]], plan: Plan) -> Any:
+    """A part of a plan with what the paths lead to changed."""
+    if is_dataclass(current) and not isinstance(current, Algorithm | Stage | Cohort):
+        return _fields(current, changes, plan)
+    for path, value, whole in changes:
+        current = _part(current, path, value, plan, whole)
+    return current
+
+
+def _part(current: Any, path: list[str], value: object, plan: Plan, whole: str) -> Any:
+    """A part of a plan that a function makes of its settings, with one of them changed."""
     if isinstance(current, optax.GradientTransformation):
         return _optimizer(current, path, value, plan, whole)
     if isinstance(current, Algorithm):
@@ -69,8 +84,6 @@ def _inner(current: Any, path: list[str], value: object, plan: Plan, whole: str)
         return _stage(current, path, value, whole)
     if isinstance(current, Cohort):
         return _cohort(current, path, value, plan, whole)
-    if is_dataclass(current):
-        return _field(current, path, value, plan, whole)
     raise PlanError(
         whole,
         given=f"{'.'.join(path)} of {_kind_of(current)}",
@@ -84,7 +97,7 @@ def _cohort(current: Cohort, path: list[str], value: object, plan: Plan, whole: 
     settings = dict(vars(current))
     refuse_unknown(type(current).__name__, path[:1], settings)
     if len(path) > 1:
-        return _inner(settings[path[0]], path[1:], value, plan, whole)  # refuses it
+        return _part(settings[path[0]], path[1:], value, plan, whole)  # refuses it
     return _made(COHORTS[RULES[type(current)]], settings, path[0], value, whole)
 
 
@@ -166,7 +179,7 @@ def _algorithm(current: Algorithm, path: list[str], value: object, plan: Plan, w
     maker = _maker(ALGORITHMS, current, current.name, settings, whole)
     refuse_unknown(f"algorithm {current.name}", path[:1], settings)
     if len(path) > 1:
-        return maker(**settings | {path[0]: _inner(settings[path[0]], path[1:], value, plan, whole)})
+        return maker(**settings | {path[0]: _part(settings[path[0]], path[1:], value, plan, whole)})
     return _made(maker, settings, path[0], value, whole)
 
 
