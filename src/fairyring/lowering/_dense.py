@@ -8,6 +8,7 @@ pass over the weights; a matrix product would write the gradient to memory first
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -199,11 +200,11 @@ def _apply(eqn: core.JaxprEqn, operands: list[Any], rows: int) -> Any:
             weight, x = operands[place], _unpadded(operands[1 - place])
             small = x.shape[0] <= rows
             if weight.turned and place == 0:
-                return _times(x, weight.stored, small)[:, : weight.columns].T
+                return _times(x, weight.stored, weight.columns, small).T
             if weight.turned:
                 return eqn.primitive.bind(x, weight.unpadded(), **eqn.primitive.get_bind_params(eqn.params))
             if place == 1:
-                return _times(x, weight.stored, small)[:, : weight.columns]
+                return _times(x, weight.stored, weight.columns, small)
             x = jnp.pad(x, ((0, 0), (0, weight.stored.shape[1] - weight.columns)))
             return _times_transposed(x, weight.stored, small)
     return eqn.primitive.bind(*map(_unpadded, operands), **eqn.primitive.get_bind_params(eqn.params))
@@ -213,9 +214,9 @@ def _unpadded(value: Any) -> Any:
     return value.unpadded() if isinstance(value, _Weight) else value
 
 
-def _times(x: jax.Array, w: jax.Array, small: bool) -> jax.Array:
-    """`x @ w`: `[n, a]`, `[a, b]` -> `[n, b]`."""
-    return _small_times(x, w) if small else x @ w
+def _times(x: jax.Array, w: jax.Array, columns: int, small: bool) -> jax.Array:
+    """The first columns of `x @ w`: `[n, a]`, `[a, b]` -> `[n, columns]`; the others are zero."""
+    return _small_times(x, w, columns) if small else (x @ w)[:, :columns]
 
 
 def _times_transposed(x: jax.Array, w: jax.Array, small: bool) -> jax.Array:
@@ -223,19 +224,35 @@ def _times_transposed(x: jax.Array, w: jax.Array, small: bool) -> jax.Array:
     return _small_times_transposed(x, w) if small else lax.dot_general(w, x, (((1,), (1,)), ((), ())))
 
 
-@jax.custom_vjp
-def _small_times(x: jax.Array, w: jax.Array) -> jax.Array:
-    return x @ w
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _small_times(x: jax.Array, w: jax.Array, columns: int) -> jax.Array:
+    return (x @ w)[:, :columns]
 
 
-def _times_backward(kept: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _times_backward(
+    columns: int, kept: tuple[jax.Array, jax.Array], g: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     x, w = kept
     # Without the barrier, XLA recomputes x and g for every element of the weight.
-    x, g = lax.optimization_barrier((x, g))
+    x, g = lax.optimization_barrier((x, _widened(g, w)))
     return g @ w.T, _outer(x, g)
 
 
-_small_times.defvjp(lambda x, w: (_small_times(x, w), (x, w)), _times_backward)
+_small_times.defvjp(lambda x, w, columns: (_small_times(x, w, columns), (x, w)), _times_backward)
+
+
+def _widened(g: jax.Array, w: jax.Array) -> jax.Array:
+    """`g` `[n, columns]` with zeros up to the width of `w`.
+
+    XLA fuses a padding with all that makes `g`, which is then computed number by number. It fuses nothing with a
+    concatenation of long rows, unless it sees that these are zeros; so they are taken from the padding of `w`.
+    """
+    (n, columns), (rows, width) = g.shape, w.shape
+    if columns == width:
+        return g
+    if n > rows:
+        return jnp.pad(g, ((0, 0), (0, width - columns)))
+    return jnp.concatenate([g, w[:n, columns:]], axis=1)
 
 
 @jax.custom_vjp
