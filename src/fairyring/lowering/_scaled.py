@@ -270,20 +270,16 @@ def _scaled(x: jax.Array, shift: Small, scale: jax.Array, offset: Small) -> jax.
     return y if offset is None else y + offset
 
 
-def _scaled_backward(kept: tuple[jax.Array, Small, jax.Array, bool], g: jax.Array) -> tuple[Any, ...]:
-    x, shift, scale, has_offset = kept
+def _scaled_backward(kept: tuple[jax.Array, Small, jax.Array, Small], g: jax.Array) -> tuple[Any, ...]:
+    x, shift, scale, offset = kept
     axes = _over(x, scale)
-    sums = None if shift is None and not has_offset else _sum(g, axes)
+    sums = _sum(g, axes)  # computed only if used
     d_scale = _sum(g * (x if shift is None else x - shift), axes)
     d_shift = None if shift is None else -scale * sums
-    return g * scale, d_shift, d_scale, sums if has_offset else None
+    return g * scale, d_shift, d_scale, None if offset is None else sums
 
 
-def _scaled_forward(x: jax.Array, shift: Small, scale: jax.Array, offset: Small) -> tuple[jax.Array, Any]:
-    return _scaled(x, shift, scale, offset), (x, shift, scale, None if offset is None else ())
-
-
-_scaled.defvjp(_scaled_forward, _scaled_backward)
+_scaled.defvjp(lambda *args: (_scaled(*args), args), _scaled_backward)
 
 
 @jax.custom_vjp
