@@ -6,6 +6,7 @@ six times. A count may rise by a tenth. If it has to rise by more, or has fallen
 
 import math
 import re
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -62,7 +63,8 @@ def multiplications(way):
         return jnp.sum(jnp.sin(WAYS[way](*args)))
 
     step = jax.grad(lower_for_cpu(loss), argnums=(1, 2, 3))
-    text = jax.jit(step).lower(*args).compile(compiler_options=dict(OPTIONS)).as_text()
+    options: Any = dict(OPTIONS)
+    text = jax.jit(step).lower(*args).compile(compiler_options=options).as_text() or ""
     return sum(
         math.prod(map(int, sizes.split(",")))
         for sizes in re.findall(r"= f32\[([\d,]+)\]\S* multiply\(", text)

@@ -41,6 +41,8 @@ def lower_for_cpu(fn: Callable[..., Any], *, winograd: int = 4) -> Callable[...,
     - `reduce_window_max` and `reduce_window_sum`: by maxima and sums of slices;
     - the order of axes: what follows a convolution with channels first is computed with channels last, up to the first
       operation that needs the program's own order;
+    - shifts and scales by small arrays, and sums of what is shifted, as group normalisation has them: one operation for a whole
+      layer, with a custom gradient of two sums;
     - `scan`: products with a matrix that is the same in all steps are taken out of the loop, those with inputs forward, and
       the matrix's gradient backward;
     - `random_bits` of Threefry keys: by the same bits, without the loop that JAX compiles on a CPU.
