@@ -1,5 +1,6 @@
 """A client's round with aligned dense layers, against the same round without."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -42,8 +43,9 @@ def message_of(plan, size, columns, align):
 def assert_alignment_changes_nothing(size, features, hidden, classes, *, aligned=True, **choices):
     batch_size = choices.pop("batch_size", 4)
     optimizer = choices.pop("optimizer", optax.sgd(0.1))
+    model = choices.pop("model", None) or zoo.two_nn(features, hidden, classes)
     plan = fr.Plan(
-        fr.classification(zoo.two_nn(features, hidden, classes)),
+        fr.classification(model),
         local=fr.LocalTraining(optimizer, batch_size=batch_size, **choices.pop("local", {})),
         aggregation=choices.pop("aggregation", fr.chain()),
         cohort=2,
@@ -65,6 +67,25 @@ def assert_alignment_changes_nothing(size, features, hidden, classes, *, aligned
     for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
         assert a.shape == b.shape
         assert np.allclose(a, b, rtol=1e-3, atol=2e-5)
+
+
+@pytest.mark.parametrize("hidden", [21, 32])
+@pytest.mark.parametrize(
+    "choices",
+    [
+        {"optimizer": optax.sgd(0.1, momentum=0.9)},
+        {"optimizer": optax.adam(1e-3), "aggregation": fr.chain(fr.clip(0.1))},
+        {"algorithm": fr.scaffold()},
+    ],
+    ids=["momentum", "Adam, clipped", "SCAFFOLD"],
+)
+def test_matrices_of_equinox_over_many_steps(hidden, choices):
+    """They are stored transposed; square ones keep their shape."""
+
+    def model(key):
+        return eqx.nn.MLP(32, 20, hidden, 2, key=key)
+
+    assert_alignment_changes_nothing(13, 32, hidden, 20, model=model, local={"epochs": 3}, **choices)
 
 
 @settings(max_examples=4, deadline=None)

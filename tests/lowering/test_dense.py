@@ -28,9 +28,9 @@ def assert_same(got, expected, tolerance=1e-5):
         assert np.allclose(a, b, rtol=1e-4, atol=tolerance)
 
 
-def assert_aligned_gradient(loss, params, *rest):
+def assert_aligned_gradient(loss, params, *rest, **settings):
     """The stored form has the value and the gradient of `loss`, and the gradient of the padding is zero."""
-    storage = align_dense(loss, params, *rest)
+    storage = align_dense(loss, params, *rest, **settings)
     expected = jax.jit(jax.value_and_grad(loss), compiler_options=FAST)(params, *rest)
     stored = storage.pad(params)
     value, gradient = jax.jit(jax.value_and_grad(storage.fn), compiler_options=FAST)(stored, *rest)
@@ -71,6 +71,49 @@ def test_equinox_layers_mapped_over_examples(features):
 
     storage = assert_aligned_gradient(loss, params, random((5, features), 1))
     assert storage.pad(params).layers[0].weight.shape == (21, 32)
+
+
+@pytest.mark.parametrize("batch", [1, 5, 20, 21])
+@pytest.mark.parametrize("features", [20, 32])
+def test_equinox_layers_stored_transposed(batch, features):
+    model = eqx.nn.MLP(features, 12, 21, 1, key=jax.random.key(0))
+    params, rest = eqx.partition(model, eqx.is_array)
+
+    def loss(params, x):
+        return jnp.sum(jnp.cos(jax.vmap(eqx.combine(params, rest))(x)))
+
+    storage = assert_aligned_gradient(loss, params, random((batch, features), 1), transpose=True)
+    first, last = (layer.weight.shape for layer in storage.pad(params).layers)
+    assert first == ((features, 32) if batch <= 20 else (21, 32))
+    assert last == (12, 32)  # rows of 12 numbers would be shorter than a vector
+
+
+def test_what_is_used_in_both_ways_is_not_transposed():
+    def loss(w, x):
+        return jnp.sum(jnp.sin(x @ w) @ w.T + jnp.cos(jax.lax.dot_general(w, x, (((1,), (1,)), ((), ())))).T)
+
+    w, x = random((17, 17)), random((4, 17), 1)
+    assert align_dense(loss, w, x, transpose=True).pad(w).shape == (17, 17)
+
+    def both(w, x):
+        return jnp.sum(jnp.sin(x @ w)) + jnp.sum(jax.lax.dot_general(w, x, (((1,), (1,)), ((), ()))) ** 2)
+
+    storage = assert_aligned_gradient(both, w, x, transpose=True)
+    assert_same(storage.pad(w)[:, :17], w, 0)
+
+
+def test_a_stored_transpose_with_other_shapes_of_batches():
+    def loss(w, x):
+        y = jax.lax.dot_general(w, x, (((1,), (1,)), ((), ())))
+        return jnp.sum(jnp.sin(y)) + (jnp.mean(w) if x.shape[0] == 3 else 0.0)
+
+    w = random((17, 32))
+    storage = align_dense(loss, w, random((4, 32)), transpose=True)
+    assert storage.padded
+    for rows in (3, 30):
+        x = random((rows, 32), 1)
+        value, gradient = jax.value_and_grad(storage.fn)(storage.pad(w), x)
+        assert_same((value, storage.unpad(gradient)), jax.value_and_grad(loss)(w, x))
 
 
 def test_products_inside_jit_and_a_weight_used_twice():

@@ -15,9 +15,10 @@ from fairyring.lowering import Storage, keeps_padding
 Tree = Any
 Align = Callable[..., Storage]
 
-# The least share of parameters in padded leaves for which padding pays. Removing it costs a pass over all parameters, too much for
+# The least share of parameters in padded leaves, or transposed ones, for which that pays. Removing it costs a pass over all parameters, too much for
 # the small last layer of a large model.
 WORTHWHILE = 0.25
+MANY = 8  # local steps, for which it pays to transpose matrices before and after
 STEPS = 3  # length of the training that shows whether padding stays zero
 
 
@@ -28,6 +29,7 @@ def storage_for(
     local: LocalTraining,
     algorithm: Algorithm,
     states: tuple[Tree, Tree],
+    steps: int,
 ) -> Storage:
     """What `align` makes of an objective. Parameters are padded only if that cannot change what is learned, and pays.
 
@@ -39,16 +41,17 @@ def storage_for(
         arguments: the objective's arguments, the parameters first; shapes are enough.
         local, algorithm: how the parameters are trained.
         states: the algorithm's state on the server and on a client.
+        steps: how many local steps a client takes, about.
     """
     if align is None:
         return Storage.as_given(objective)
     params = _shapes(arguments[0])
-    storage = align(objective, *arguments)
+    storage = align(objective, *arguments, transpose=steps >= MANY)
     if not storage.padded:
         return Storage.as_given(storage.fn)
     padded = jax.eval_shape(storage.pad, params)
     pad, unpad = _each(storage.pad, params), _each(storage.unpad, padded)
-    if _share(params, padded) >= WORTHWHILE and _keeps_padding(params, pad, unpad, local, algorithm, states):
+    if storage.share >= WORTHWHILE and _keeps_padding(params, pad, unpad, local, algorithm, states):
         return storage._replace(pad=pad, unpad=unpad)
     return Storage.as_given(align(objective, *arguments, pad=False).fn)
 
@@ -62,14 +65,6 @@ def _each(change: Callable[[Tree], Tree], like: Tree) -> Callable[[Tree], Tree]:
 
     return lambda tree: jax.tree.map(
         lambda part: change(part) if is_like(part) else part, tree, is_leaf=is_like
-    )
-
-
-def _share(params: Tree, padded: Tree) -> float:
-    """The share of the parameters that are in padded leaves."""
-    pairs = list(zip(jax.tree.leaves(params), jax.tree.leaves(padded), strict=True))
-    return sum(true.size for true, stored in pairs if true.shape != stored.shape) / sum(
-        true.size for true, _ in pairs
     )
 
 

@@ -129,8 +129,9 @@ def device_half(
             for name, column in columns.items()
         }
         states = broadcast.server_state, client_state
+        arguments = (broadcast.params, example, None, client_key)
         storage = storage_for(
-            align, objective, (broadcast.params, example, None, client_key), local, algorithm, states
+            align, objective, arguments, local, algorithm, states, workload.usual_steps(local)
         )
         noisy = None
         if stages is not None:

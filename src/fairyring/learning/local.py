@@ -162,6 +162,12 @@ class Workload:
             lengths.append(-(-lengths[-1] // 4))
         return tuple(reversed(lengths))
 
+    def usual_steps(self, local: LocalTraining) -> int:
+        """How many steps a client takes whose size is between those of the smallest and the largest one."""
+        if local.steps is not None:
+            return local.steps
+        return (local.epochs or 1) * -(-(self.smallest + self.longest) // (2 * local.batch_size))
+
     def padding(self, sizes: np.ndarray, local: LocalTraining) -> float:
         """The number of computed rows that hold no example, divided by the number of examples."""
         sizes = sizes[sizes > 0]

@@ -1,12 +1,14 @@
 """Dense layers, stored and differentiated in the form that suits a CPU's vectors.
 
-XLA's loops and Eigen's products are up to three times slower with float32 rows of 62 numbers than with rows of 64. The
+XLA's loops and Eigen's products are up to three times slower with float32 rows of 62 numbers than with rows of 64. For a
+small batch the product with a matrix of shape `[outputs, inputs]` takes up to three times as long as with its transpose. The
 gradient of a weight, written as a sum of outer products over a small batch, fuses with the optimiser's update into one
 pass over the weights; a matrix product would write the gradient to memory first.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -26,25 +28,35 @@ class Storage(NamedTuple):
     """The form of parameters between training steps, and a function that takes them in this form.
 
     Attributes:
-        pad: takes a tree like the parameters, and pads rows with zeros to a multiple of the vector length.
+        pad: takes a tree like the parameters, transposes some matrices, and pads rows with zeros to a multiple of the vector length.
         unpad: the inverse of `pad`.
-        padded: whether `pad` changes any shape.
+        share: the share of the parameters in leaves that `pad` changes.
         fn: the function of padded parameters. Its gradient is padded, too, and is zero in the padding.
     """
 
     pad: Callable[[Tree], Tree]
     unpad: Callable[[Tree], Tree]
-    padded: bool
+    share: float
     fn: Callable[..., Any]
+
+    @property
+    def padded(self) -> bool:
+        """Whether `pad` changes anything."""
+        return self.share > 0
 
     @classmethod
     def as_given(cls, fn: Callable[..., Any]) -> "Storage":
         """Parameters in their own form."""
-        return cls(lambda tree: tree, lambda tree: tree, False, fn)
+        return cls(lambda tree: tree, lambda tree: tree, 0.0, fn)
 
 
 def align_dense(
-    fn: Callable[..., Any], params: Tree, *rest: Any, pad: bool = True, rows: int = MOST_ROWS
+    fn: Callable[..., Any],
+    params: Tree,
+    *rest: Any,
+    pad: bool = True,
+    transpose: bool = False,
+    rows: int = MOST_ROWS,
 ) -> Storage:
     """`fn(params, *rest)` with the weights of its dense layers stored in rows whose length is a multiple of 16.
 
@@ -58,38 +70,49 @@ def align_dense(
         params: arrays, or objects with shape and dtype.
         rest: the other arguments, likewise.
         pad: False to keep the parameters' shapes; weights whose rows are not a multiple of 16 are then unchanged.
-        rows: the largest batch for which the gradient of a weight is a sum of outer products.
+        transpose: True to store as `w.T` what is only used as `w @ x.T` with small batches. It takes two passes over the
+            weights to come and go, and saves about a third of one in each step.
+        rows: the largest batch that is small: for it the gradient of a weight is a sum of outer products.
     """
     leaves, treedef = jax.tree.flatten(params)
     shapes = [jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype) for leaf in leaves]
     traced = jax.make_jaxpr(fn)(treedef.unflatten(shapes), *rest).jaxpr
     candidates = {var: i for i, var in enumerate(traced.invars[: len(leaves)]) if _may_be_weight(var.aval)}
-    others = {i for i, is_product in _uses(traced, candidates) if not is_product}
-    weights = {i for i, is_product in _uses(traced, candidates) if is_product} - others
+    uses = list(_uses(traced, candidates))
+    weights = {i for i, _ in uses} - {i for i, use in uses if use is None}
+    turned: set[int] = set()
+    if pad and transpose:
+        turned = {i for i in weights if shapes[i].shape[0] >= LANES}
+        turned -= {i for i, use in uses if use is None or use[0] == 1 or use[1] > rows}
+
+    def row(i: int) -> int:
+        """The length of a stored row, without padding."""
+        return shapes[i].shape[0 if i in turned else 1]
+
     if not pad:
-        weights = {i for i in weights if shapes[i].shape[1] % LANES == 0}
+        weights = {i for i in weights if row(i) % LANES == 0}
     if not weights:
         return Storage.as_given(fn)
-    short = {i: -shapes[i].shape[1] % LANES for i in weights}
+    short = {i: -row(i) % LANES for i in weights}
 
     def padded(tree: Tree) -> Tree:
-        leaves = [
-            jnp.pad(leaf, ((0, 0), (0, short[i]))) if short.get(i) else leaf
-            for i, leaf in enumerate(treedef.flatten_up_to(tree))
-        ]
-        return treedef.unflatten(leaves)
+        def one(i: int, leaf: jax.Array) -> jax.Array:
+            leaf = leaf.T if i in turned else leaf
+            return jnp.pad(leaf, ((0, 0), (0, short[i]))) if short.get(i) else leaf
+
+        return treedef.unflatten([one(i, leaf) for i, leaf in enumerate(treedef.flatten_up_to(tree))])
 
     def unpad(tree: Tree) -> Tree:
-        unpadded = [
-            leaf[:, : shapes[i].shape[1]] if short.get(i) else leaf
-            for i, leaf in enumerate(treedef.flatten_up_to(tree))
-        ]
-        return treedef.unflatten(unpadded)
+        def one(i: int, leaf: jax.Array) -> jax.Array:
+            leaf = leaf[:, : row(i)] if short.get(i) else leaf
+            return leaf.T if i in turned else leaf
+
+        return treedef.unflatten([one(i, leaf) for i, leaf in enumerate(treedef.flatten_up_to(tree))])
 
     def stored(kept: Tree, *rest: Any) -> Any:
         closed, out = jax.make_jaxpr(fn, return_shape=True)(treedef.unflatten(shapes), *rest)
         given = [
-            _Weight(leaf, shapes[i].shape[1]) if i in weights else leaf
+            _Weight(leaf, row(i), i in turned) if i in weights else leaf
             for i, leaf in enumerate(treedef.flatten_up_to(kept))
         ]
         values = _evaluate(
@@ -97,26 +120,29 @@ def align_dense(
         )
         return jax.tree.unflatten(jax.tree.structure(out), values)
 
-    return Storage(padded, unpad, any(short.values()), stored)
+    changed = sum(shapes[i].size for i in weights if i in turned or short[i])
+    return Storage(padded, unpad, changed / sum(shape.size for shape in shapes), stored)
 
 
 @dataclass(frozen=True)
 class _Weight:
-    """A stored matrix; all but its first `columns` columns are padding."""
+    """A stored matrix; all but its first `columns` columns are padding. It may be `turned`: the transpose of the program's."""
 
     stored: jax.Array
     columns: int
+    turned: bool
 
     def unpadded(self) -> jax.Array:
-        return self.stored[:, : self.columns]
+        own = self.stored[:, : self.columns]
+        return own.T if self.turned else own
 
 
 def _may_be_weight(aval: Any) -> bool:
     return len(aval.shape) == 2 and aval.dtype == jnp.float32 and aval.shape[1] >= LANES and aval.shape[0] > 1
 
 
-def _uses(jaxpr: core.Jaxpr, leaves: dict[core.Var, int]) -> Iterator[tuple[int, bool]]:
-    """Each use of a leaf in a program, and whether it is the product of a dense layer."""
+def _uses(jaxpr: core.Jaxpr, leaves: dict[core.Var, int]) -> Iterator[tuple[int, tuple[int, int] | None]]:
+    """Each use of a leaf in a program: as which operand of a dense layer's product, with how many examples; None for others."""
     for eqn in jaxpr.eqns:
         indices = [leaves.get(a) if isinstance(a, core.Var) else None for a in eqn.invars]
         if eqn.primitive is primitives.jit_p:
@@ -125,8 +151,11 @@ def _uses(jaxpr: core.Jaxpr, leaves: dict[core.Var, int]) -> Iterator[tuple[int,
             yield from _uses(inner, entered) if entered else ()
         else:
             place = _weight_place(eqn)
-            yield from ((i, at == place) for at, i in enumerate(indices) if i is not None)
-    yield from ((leaves[a], False) for a in jaxpr.outvars if isinstance(a, core.Var) and a in leaves)
+            examples: Any = None if place is None else eqn.invars[1 - place].aval
+            for at, i in enumerate(indices):
+                if i is not None:
+                    yield i, (at, examples.shape[0]) if at == place else None
+    yield from ((leaves[a], None) for a in jaxpr.outvars if isinstance(a, core.Var) and a in leaves)
 
 
 def _weight_place(eqn: core.JaxprEqn) -> int | None:
@@ -170,8 +199,12 @@ def _apply(eqn: core.JaxprEqn, operands: list[Any], rows: int) -> Any:
         if place is not None and isinstance(operands[place], _Weight):
             weight, x = operands[place], _unpadded(operands[1 - place])
             small = x.shape[0] <= rows
+            if weight.turned and place == 0:
+                return _times(x, weight.stored, weight.columns, small).T
+            if weight.turned:
+                return eqn.primitive.bind(x, weight.unpadded(), **eqn.primitive.get_bind_params(eqn.params))
             if place == 1:
-                return _times(x, weight.stored, small)[:, : weight.columns]
+                return _times(x, weight.stored, weight.columns, small)
             x = jnp.pad(x, ((0, 0), (0, weight.stored.shape[1] - weight.columns)))
             return _times_transposed(x, weight.stored, small)
     return eqn.primitive.bind(*map(_unpadded, operands), **eqn.primitive.get_bind_params(eqn.params))
@@ -181,9 +214,9 @@ def _unpadded(value: Any) -> Any:
     return value.unpadded() if isinstance(value, _Weight) else value
 
 
-def _times(x: jax.Array, w: jax.Array, small: bool) -> jax.Array:
-    """`x @ w`: `[n, a]`, `[a, b]` -> `[n, b]`."""
-    return _small_times(x, w) if small else x @ w
+def _times(x: jax.Array, w: jax.Array, columns: int, small: bool) -> jax.Array:
+    """The first columns of `x @ w`: `[n, a]`, `[a, b]` -> `[n, columns]`; the others are zero."""
+    return _small_times(x, w, columns) if small else (x @ w)[:, :columns]
 
 
 def _times_transposed(x: jax.Array, w: jax.Array, small: bool) -> jax.Array:
@@ -191,19 +224,35 @@ def _times_transposed(x: jax.Array, w: jax.Array, small: bool) -> jax.Array:
     return _small_times_transposed(x, w) if small else lax.dot_general(w, x, (((1,), (1,)), ((), ())))
 
 
-@jax.custom_vjp
-def _small_times(x: jax.Array, w: jax.Array) -> jax.Array:
-    return x @ w
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _small_times(x: jax.Array, w: jax.Array, columns: int) -> jax.Array:
+    return (x @ w)[:, :columns]
 
 
-def _times_backward(kept: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _times_backward(
+    columns: int, kept: tuple[jax.Array, jax.Array], g: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     x, w = kept
     # Without the barrier, XLA recomputes x and g for every element of the weight.
-    x, g = lax.optimization_barrier((x, g))
+    x, g = lax.optimization_barrier((x, _widened(g, w)))
     return g @ w.T, _outer(x, g)
 
 
-_small_times.defvjp(lambda x, w: (_small_times(x, w), (x, w)), _times_backward)
+_small_times.defvjp(lambda x, w, columns: (_small_times(x, w, columns), (x, w)), _times_backward)
+
+
+def _widened(g: jax.Array, w: jax.Array) -> jax.Array:
+    """`g` `[n, columns]` with zeros up to the width of `w`.
+
+    XLA fuses a padding with all that makes `g`, which is then computed number by number. It fuses nothing with a
+    concatenation of long rows, unless it sees that these are zeros; so they are taken from the padding of `w`.
+    """
+    (n, columns), (rows, width) = g.shape, w.shape
+    if columns == width:
+        return g
+    if n > rows:
+        return jnp.pad(g, ((0, 0), (0, width - columns)))
+    return jnp.concatenate([g, w[:n, columns:]], axis=1)
 
 
 @jax.custom_vjp

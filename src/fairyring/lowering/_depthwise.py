@@ -33,6 +33,7 @@ def _backward(
 ) -> tuple[jax.Array, jax.Array]:
     x, w = residuals
     c, m = x.shape[3], w.shape[3] // x.shape[3]
+    pieces = taps(x, w.shape[:2], g.shape[1:3], strides)
     if m == 1:
         # The transpose of a depthwise convolution is another one, of the dilated cotangent with flipped filters. It is
         # one fused pass over memory; a sum of padded pieces would be many.
@@ -42,11 +43,12 @@ def _backward(
         ]
         spread = lax.pad(g, jnp.zeros((), g.dtype), [(0, 0, 0), *edges, (0, 0, 0)])
         dx: Any = depthwise(spread, w[::-1, ::-1], (1, 1))
-        g = g[..., None]
+        # A last axis of length 1 would be the loop over vectors.
+        dw = [(piece * g).sum((0, 1, 2)) for piece in pieces]
     else:
         g = g.reshape(*g.shape[:3], c, m)
         dx = untap([(g * f).sum(-1) for f in w.reshape(-1, c, m)], x.shape, w.shape[:2], strides)
-    dw = [(t[..., None] * g).sum((0, 1, 2)) for t in taps(x, w.shape[:2], g.shape[1:3], strides)]
+        dw = [(piece[..., None] * g).sum((0, 1, 2)) for piece in pieces]
     return dx, jnp.stack(dw).reshape(w.shape)
 
 

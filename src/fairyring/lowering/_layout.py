@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import jax
@@ -19,7 +20,7 @@ from jax.extend import core
 from jax.extend.core import primitives
 
 from fairyring.lowering._pooling import Window
-from fairyring.lowering._sums import apart, spread_out, sums_apart, total
+from fairyring.lowering._sums import LOOP, apart, spread_out, sums_apart, total
 
 # fmt: off
 _ELEMENTWISE = {
@@ -32,6 +33,10 @@ _ELEMENTWISE = {
 # fmt: on
 _REDUCTIONS = {"reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "reduce_and", "reduce_or"}
 _TINY = 1 << 7  # elements; a transposition of fewer may be fused into its users
+_WRITTEN = (
+    16,
+    512,
+)  # numbers of the last axis, and of all; so long a concatenation along the last axis is not fused
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,19 @@ class Spread:
     shape: tuple[int, ...]
 
 
+class Pending:
+    """A value of a program that is computed when it is used."""
+
+    def settled(self) -> "Placed | Spread | jax.Array":
+        """The value, computed."""
+        raise NotImplementedError
+
+
+def settled(value: Any) -> Any:
+    """A value of a program, computed if it was put off."""
+    return value.settled() if isinstance(value, Pending) else value
+
+
 def placed(array: jax.Array, axes: Sequence[Sequence[int]]) -> "Placed | jax.Array":
     """`array` with a note of its axes, which is left out if they lie as the program has them."""
     own = tuple(tuple(a for a in one if array.shape[a] != 1) for one in axes)
@@ -76,8 +94,18 @@ def placed(array: jax.Array, axes: Sequence[Sequence[int]]) -> "Placed | jax.Arr
     if used == sorted(used):
         return array.reshape([math.prod(array.shape[a] for a in one) for one in own])
     kept = sorted(used)
-    array = array.reshape([array.shape[a] for a in kept])
-    return Placed(array, tuple(tuple(kept.index(a) for a in one) for one in own))
+    # Neighbours in memory that are neighbours in the program are one axis: loops over it are as long as they can be.
+    follows = {b for one in own for a, b in pairwise(one) if kept.index(b) == kept.index(a) + 1}
+    lengths: list[int] = []
+    place: dict[int, int] = {}
+    for a in kept:
+        if a in follows:
+            lengths[-1] *= array.shape[a]
+        else:
+            lengths.append(array.shape[a])
+        place[a] = len(lengths) - 1
+    axes = tuple(tuple(dict.fromkeys(place[a] for a in one)) for one in own)
+    return Placed(array.reshape(lengths), axes)
 
 
 def is_followed(eqn: core.JaxprEqn) -> bool:
@@ -103,6 +131,7 @@ def is_followed(eqn: core.JaxprEqn) -> bool:
 
 def plain(value: Any) -> Any:
     """A value of a program in the order of its own axes."""
+    value = settled(value)
     if isinstance(value, Spread):
         return jnp.broadcast_to(value.array, value.shape)
     return value.in_order(range(len(value.axes))) if isinstance(value, Placed) else value
@@ -110,6 +139,7 @@ def plain(value: Any) -> Any:
 
 def in_order(value: Any, order: Sequence[int]) -> jax.Array:
     """A value of a program with its axes in this order."""
+    value = settled(value)
     return value.in_order(order) if isinstance(value, Placed) else move(plain(value), order)
 
 
@@ -140,7 +170,14 @@ _move.defvjp(lambda x, order: (_move(x, order), None), _move_back)
 
 
 def _written(x: jax.Array, order: tuple[int, ...]) -> jax.Array:
-    first = next(a for a in order if x.shape[a] != 1)
+    long = [a for a in order if x.shape[a] != 1]
+    last = long[-1]
+    if x.size < LOOP and x.shape[last] >= _WRITTEN[0] and x.size >= _WRITTEN[1]:
+        # XLA fuses nothing with such a concatenation, and users read rows of the result, which are in both parts.
+        half = x.shape[last] // 2
+        parts = (lax.slice_in_dim(x, *ends, axis=last) for ends in ((0, half), (half, x.shape[last])))
+        return jnp.concatenate([part.transpose(order) for part in parts], axis=order.index(last))
+    first = long[0]
     rest = [a for a in order if a != first]
     y = apart(lambda part: part.transpose(first, *rest), x, first)
     return y.reshape([x.shape[a] for a in order])
@@ -170,7 +207,7 @@ def _bind(eqn: core.JaxprEqn, *operands: Any, **changed: Any) -> Any:
     return eqn.primitive.bind(*operands, **(eqn.primitive.get_bind_params(eqn.params) | changed))
 
 
-def _like(value: Any, model: Placed) -> jax.Array | None:
+def like(value: Any, model: Placed) -> jax.Array | None:
     """`value` with its axes placed as in `model`; of length 1 where the value's are."""
     value = value.array if isinstance(value, Spread) else value
     shape = value.shape
@@ -197,10 +234,10 @@ def _elementwise(eqn: core.JaxprEqn, operands: Sequence[Any]) -> Any:
     model = _as_placed(model)
     given = []
     for one in operands:
-        like = one if jnp.shape(one) == () else _like(one, model)
-        if like is None:
+        own = one if jnp.shape(one) == () else like(one, model)
+        if own is None:
             return None
-        given.append(like if jnp.shape(like) == () else spread_out(like, model.array.shape))
+        given.append(own if jnp.shape(own) == () else spread_out(own, model.array.shape))
     out = _bind(eqn, *given)
     return placed(out.reshape(model.array.shape), model.axes)
 
@@ -219,7 +256,7 @@ def _custom(eqn: core.JaxprEqn, operands: Sequence[Any]) -> Any:
     backward = jax.make_jaxpr(lambda x, g: jax.vjp(call, *x)[1](list(g)))(numbers, cotangents)
     if not all(_is_elementwise(one.jaxpr, shape) for one in (forward, backward)):
         return None
-    given = [_like(o, model) for o in operands]
+    given = [like(o, model) for o in operands]
     if any(one is None for one in given):
         return None
 
@@ -346,14 +383,34 @@ def _broadcast(eqn: core.JaxprEqn, operands: Sequence[Any]) -> Any:
 
 
 def _reshaped(eqn: core.JaxprEqn, operands: Sequence[Any]) -> Any:
-    """Axes joined or split. No number moves, because each axis of the program is made of axes in memory."""
+    """Axes joined or split."""
     x = operands[0]
     if len(operands) > 1 or eqn.params["dimensions"] is not None:
         return None
-    queue = [(a, x.array.shape[a]) for one in x.axes for a in one]
-    pieces: dict[int, list[int]] = {a: [] for a in range(x.array.ndim)}  # lengths, the slowest first
+    new = regrouped(x.array.shape, x.axes, eqn.params["new_sizes"])
+    if new is None:
+        return None
+    pieces, axes = new
+    return placed(x.array.reshape([length for own in pieces for length in own]), axes)
+
+
+def regrouped(
+    shape: Sequence[int], axes: Sequence[Sequence[int]], sizes: Sequence[int]
+) -> tuple[list[list[int]], tuple[tuple[int, ...], ...]] | None:
+    """How an array in memory is seen by a program that reshapes it to `sizes`; None if numbers would have to move.
+
+    Args:
+        shape: of the array.
+        axes: as in `Placed`.
+        sizes: the new shape.
+
+    Returns:
+        For each axis in memory the lengths it is cut into, the slowest first; and the axes of the array so cut.
+    """
+    queue = [(a, shape[a]) for one in axes for a in one]
+    pieces: list[list[int]] = [[] for _ in shape]
     joined: list[list[tuple[int, int]]] = []  # for each new axis, which piece of which axis in memory
-    for size in eqn.params["new_sizes"]:
+    for size in sizes:
         own: list[tuple[int, int]] = []
         while size > 1:
             axis, length = queue.pop(0)
@@ -366,9 +423,8 @@ def _reshaped(eqn: core.JaxprEqn, operands: Sequence[Any]) -> Any:
             if length > taken:
                 queue.insert(0, (axis, length // taken))
         joined.append(own)
-    first = {axis: sum(len(pieces[a]) for a in range(axis)) for axis in pieces}
-    array = x.array.reshape([length for axis in range(x.array.ndim) for length in pieces[axis]])
-    return placed(array, [[first[axis] + piece for axis, piece in own] for own in joined])
+    first = [sum(map(len, pieces[:axis])) for axis in range(len(shape))]
+    return pieces, tuple(tuple(first[axis] + piece for axis, piece in own) for own in joined)
 
 
 def _alone(x: Placed, touched: Sequence[bool], *, ordered: bool = False) -> bool:
@@ -418,11 +474,11 @@ def _concatenated(eqn: core.JaxprEqn, operands: Sequence[Any]) -> Any:
     parts = []
     for one in operands:
         if one.shape[axis] == model.shape[axis]:
-            part = _like(one, model)
+            part = like(one, model)
         else:
             sizes = list(model.array.shape)
             sizes[at] = one.shape[axis]
-            part = _like(one, Placed(jax.ShapeDtypeStruct(sizes, model.array.dtype), model.axes))  # pyright: ignore[reportArgumentType]
+            part = like(one, Placed(jax.ShapeDtypeStruct(sizes, model.array.dtype), model.axes))  # pyright: ignore[reportArgumentType]
         if part is None:
             return None
         parts.append(part)

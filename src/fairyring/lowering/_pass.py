@@ -12,10 +12,11 @@ from jax.extend.core import primitives
 
 from fairyring.core.errors import PerformanceWarning, PlanError
 from fairyring.lowering._convolution import convolve, fast_form_exists
-from fairyring.lowering._layout import Placed, Spread, follow, is_followed, plain, pooled
+from fairyring.lowering._layout import Pending, Placed, Spread, follow, is_followed, plain, pooled, settled
 from fairyring.lowering._pooling import Window, is_pool, max_pool, sum_pool
 from fairyring.lowering._random import draws_threefry_bits, threefry_bits
 from fairyring.lowering._recurrence import has_products, recur
+from fairyring.lowering._scaled import follow as put_off
 from fairyring.lowering._slow import complaint
 
 # Primitives whose inner programs are rewritten. Those with a custom derivative are not, because it belongs to the
@@ -40,6 +41,8 @@ def lower_for_cpu(fn: Callable[..., Any], *, winograd: int = 4) -> Callable[...,
     - `reduce_window_max` and `reduce_window_sum`: by maxima and sums of slices;
     - the order of axes: what follows a convolution with channels first is computed with channels last, up to the first
       operation that needs the program's own order;
+    - shifts and scales by small arrays, and sums of what is shifted, as group normalisation has them: one operation for a whole
+      layer, with a custom gradient of two sums;
     - `scan`: products with a matrix that is the same in all steps are taken out of the loop, those with inputs forward, and
       the matrix's gradient backward;
     - `random_bits` of Threefry keys: by the same bits, without the loop that JAX compiles on a CPU.
@@ -104,10 +107,17 @@ def _values(jaxpr: core.Jaxpr, consts: Sequence[Any], args: Sequence[Any], winog
 
 def _apply(eqn: core.JaxprEqn, operands: Sequence[Any], winograd: int) -> Any:
     is_rewritten = _is_rewritten(eqn)
-    has_placed = any(isinstance(operand, Placed | Spread) for operand in operands)
+    has_placed = any(isinstance(operand, Placed | Spread | Pending) for operand in operands)
     if eqn.primitive is primitives.jit_p and (is_rewritten or has_placed):
         inner = eqn.params["jaxpr"]
         return _values(inner.jaxpr, inner.consts, operands, winograd)
+    out = put_off(eqn, operands, lambda: _computed(eqn, operands, is_rewritten, winograd))
+    return _computed(eqn, operands, is_rewritten, winograd) if out is None else out
+
+
+def _computed(eqn: core.JaxprEqn, operands: Sequence[Any], is_rewritten: bool, winograd: int) -> Any:
+    """The results of an equation, from operands that are computed."""
+    operands = [settled(operand) for operand in operands]
     if is_rewritten and eqn.primitive is primitives.conv_general_dilated_p:
         return convolve(*operands, **eqn.params, winograd=winograd)
     if is_rewritten and eqn.primitive in _POOLS:
@@ -116,7 +126,7 @@ def _apply(eqn: core.JaxprEqn, operands: Sequence[Any], winograd: int) -> Any:
         if out is not None:
             return out
         return pool(plain(operands[0]), window)
-    if has_placed or is_followed(eqn):
+    if is_followed(eqn) or any(isinstance(operand, Placed | Spread) for operand in operands):
         out = follow(eqn, operands)
         if out is not None:
             return out

@@ -103,11 +103,14 @@ def _adjacent_max(x: jax.Array, window: tuple[int, ...]) -> jax.Array:
 
 def _adjacent_forward(x: jax.Array, window: tuple[int, ...]) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     top: Any = _adjacent_max(x, window)
-    last = math.prod(window) - 1
-    winner = jnp.full(top.shape, last, jnp.uint8)
-    for index, member in reversed(list(enumerate(_members(x, window)))[:-1]):
-        winner = jnp.where(member == top, jnp.asarray(index, winner.dtype), winner)
-    return top, (winner, x)
+    # Members are compared with each other: compared with `top`, which may be of another loop and rounded otherwise, there
+    # could be none that equals it.
+    largest, *rest = _members(x, window)
+    winner = jnp.zeros(largest.shape, jnp.uint8)
+    for index, member in enumerate(rest, 1):
+        winner = jnp.where(member > largest, jnp.uint8(index), winner)
+        largest = jnp.maximum(largest, member)
+    return top, (jnp.where(largest != largest, jnp.uint8(len(rest)), winner), x)
 
 
 def _adjacent_backward(

@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-_LOOP = 1 << 13  # elements; for fewer a loop costs more than it saves
+LOOP = 1 << 13  # elements; for fewer a loop costs more than it saves
 _MOST_PARTS = 32
 _VECTOR = 32  # numbers; loops over an axis as long as this are vectorised well
-_SHORT = 64  # numbers of an axis; a sum over a longer one is vectorised
+SHORT = 64  # numbers of an axis; a sum over a longer one is vectorised
 
 
 def apart(make: Callable[[jax.Array], jax.Array], x: jax.Array, axis: int = 0) -> jax.Array:
@@ -27,7 +27,7 @@ def apart(make: Callable[[jax.Array], jax.Array], x: jax.Array, axis: int = 0) -
     """
     rows = x.shape[axis]
     parts = next((n for n in range(2, _MOST_PARTS) if rows % n == 0), 1)
-    if parts == 1 or x.size < _LOOP:
+    if parts == 1 or x.size < LOOP:
         cut = partial(lax.slice_in_dim, x, axis=axis)
         half = rows // 2
         return jnp.concatenate([make(cut(0, half)), make(cut(half, rows))]) if half else make(x)
@@ -44,8 +44,17 @@ def total(x: jax.Array, axes: Sequence[int]) -> jax.Array:
     # The axes behind the last one that is summed first stay together as one vector.
     kept = x.shape[axes[-2] + 1 :]
     first = _sum(x.reshape(*x.shape[: axes[-2] + 1], math.prod(kept)), axes[:-1])
-    first = first.reshape(*first.shape[:-1], *kept)
+    first = kept_apart(first).reshape(*first.shape[:-1], *kept)
     return _sum(first, [first.ndim - 1])
+
+
+@jax.custom_vjp
+def kept_apart(x: jax.Array) -> jax.Array:
+    """`x`. XLA does not simplify what is computed from it together with what it is computed from."""
+    return lax.optimization_barrier(x)
+
+
+kept_apart.defvjp(lambda x: (kept_apart(x), None), lambda _, g: (g,))
 
 
 def _sum(x: jax.Array, axes: Sequence[int]) -> jax.Array:
@@ -59,8 +68,8 @@ def sums_apart(shape: Sequence[int], axes: Sequence[int]) -> bool:
         len(axes) > 1
         and axes[-1] == last
         and axes[-2] != last - 1
-        and shape[last] <= _SHORT
-        and math.prod(shape) >= _LOOP
+        and shape[last] <= SHORT
+        and math.prod(shape) >= LOOP
     )
 
 
@@ -70,7 +79,7 @@ def spread_out(x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     So a loop's innermost axis is as long as a vector. A gradient is summed in the same way.
     """
     joined = shape
-    if len(shape) > 2 and shape[-1] < _VECTOR and math.prod(shape) >= _LOOP:
+    if len(shape) > 2 and shape[-1] < _VECTOR and math.prod(shape) >= LOOP:
         joined = (*shape[:-2], shape[-2] * shape[-1])
         x = jnp.broadcast_to(x, (*x.shape[:-2], *shape[-2:])).reshape(*x.shape[:-2], joined[-1])
     return _expand(x, joined, x.shape) if x.shape != joined else x
