@@ -27,7 +27,7 @@ class DropoutPoint(IntEnum):
 
 
 _NOBODY = np.zeros(0, np.int64)
-RECENT = 64  # cohorts that are kept: as many as are drawn at a time
+RECENT = 64  # cohorts that are kept, as many as are drawn at a time; fewer of large ones
 
 
 class RoundCohort(NamedTuple):
@@ -104,11 +104,12 @@ class CohortSampler:
         self._block = max(1, min(RECENT, (1 << 17) // max(1, self._width)))  # rounds drawn at a time
         self._at, self._drawn = -1, np.zeros((0, 0, 2), np.uint32)
         self._recent: dict[int, RoundCohort] = {}
+        self._kept = max(2, min(RECENT, (1 << 17) // rule.maximum))
 
     def of(self, number: int) -> RoundCohort:
         """The cohort of round `number`, from 1. The last ones are kept, so asking again costs nothing."""
         if number not in self._recent:
-            if len(self._recent) == RECENT:
+            if len(self._recent) == self._kept:
                 self._recent.pop(min(self._recent))
             self._recent[number] = self._draw(number)
         return self._recent[number]
