@@ -124,11 +124,6 @@ def several_rounds(engine: Engine, server: ServerProgram, most: int) -> Callable
         `number + count - 1` (int32 scalars), of which `members` has the clients, `[most, ...]`. Each result has a place for every round.
     """
 
-    def one(state: ServerState, columns: Tree, members: Members, number: jax.Array, root: jax.Array) -> Tree:
-        broadcast = Broadcast(state.params, state.algorithm, number)
-        sums, _, finite = engine.accumulated(engine.no_sums(), broadcast, columns, members, (), root, ())
-        return *server.finished(state, (sums,), number, root), finite
-
     def several(
         state: ServerState,
         columns: Tree,
@@ -140,11 +135,14 @@ def several_rounds(engine: Engine, server: ServerProgram, most: int) -> Callable
         def round(i: jax.Array, carry: tuple[ServerState, Tree]) -> tuple[ServerState, Tree]:
             state, results = carry
             own = jax.tree.map(lambda all_: all_[i], members)
-            new = one(state, columns, own, number + i, root)
+            broadcast = Broadcast(state.params, state.algorithm, number + i)
+            sums, _, finite = engine.accumulated(engine.no_sums(), broadcast, columns, own, (), root, ())
+            new = *server.finished(state, (sums,), number + i, root), finite
             return new[0], jax.tree.map(lambda rounds, value: rounds.at[i].set(value), results, new)
 
-        first = jax.tree.map(lambda all_: all_[0], members)
-        shapes = jax.eval_shape(one, state, columns, first, number, root)
+        # Not the shapes of a whole round: what takes long to trace is traced once.
+        halves = jax.eval_shape(server.finished, state, (engine.no_sums(),), number, root)
+        shapes = *halves, jax.ShapeDtypeStruct(members.ids.shape[1:], np.bool_)
         empty = jax.tree.map(lambda s: jnp.zeros((most, *s.shape), s.dtype), shapes)
         return lax.fori_loop(0, count, round, (state, empty))[1]
 
