@@ -1,0 +1,94 @@
+"""A model as a PyTorch module."""
+
+import copy
+from typing import Any
+
+import jax
+
+from fairyring.core.errors import MissingExtra, ModelError
+from fairyring.task.adapters._parameters import as_compute_dtypes, as_float32, dtypes_of, require_parameters
+from fairyring.task.adapters._statistics import refuse_batch_normalisation, refuse_state
+from fairyring.task.model import Model
+
+# Tokens are int32 in JAX, and PyTorch's users write for int64.
+_TORCH_DTYPES = {"int32": "int64", "uint16": "int32", "uint32": "int64"}
+
+
+def from_torch(module: Any) -> Model:
+    """Adapt a PyTorch module.
+
+    The module takes a batch, `module(x)`, in PyTorch's order of axes: images are `[B, channels, height, width]`. It is
+    exported (`torch.export`) once the shape of its input is known, and its graph is translated to JAX, operator by operator; nothing of
+    it runs in PyTorch. The parameters are a dict by PyTorch's names, such as `"conv1.weight"`; one that several layers share is
+    there once. Those with `requires_grad=False` and buffers are constants. With a key the module is in training mode, and
+    dropout draws from the key; its rate is rounded to a multiple of 1/256. Without a key it is in evaluation mode.
+
+    Args:
+        module: an instance. Every run starts from its parameters (`init` ignores its key), as they are now; the module itself is
+            not changed.
+
+    Raises:
+        MissingExtra: PyTorch is not installed.
+        ModelError: `module` is not an instance of `torch.nn.Module`, has no parameters that are trained, or has batch
+            normalisation. Where the model is first applied: it cannot be exported, or has an operator that is not translated.
+    """
+    try:
+        import torch
+    except ImportError as error:
+        raise MissingExtra("torch", extra="torch", purpose="models as PyTorch modules") from error
+    from fairyring.task.pytorch import Program, Weights, export
+
+    _require_module(module)
+    module = _copied(module)
+    weights = Weights(module)
+    start = weights.arrays()
+    require_parameters(start)
+    dtypes = dtypes_of(start)
+    programs: dict[Any, Program] = {}
+
+    def program(shape: tuple[int, ...], dtype: str, train: bool) -> Program:
+        place = shape[1:], dtype, train
+        if place not in programs:
+            own = getattr(torch, _TORCH_DTYPES.get(dtype, dtype))
+            programs[place] = Program(export(module, shape, own, train=train), weights)
+        return programs[place]
+
+    def init(key: jax.Array) -> Any:
+        return as_float32(start)
+
+    def apply(params: Any, x: jax.Array, key: jax.Array | None = None) -> Any:
+        run = program(x.shape, x.dtype.name, key is not None)
+        return run(as_compute_dtypes(params, dtypes), x, key)
+
+    return Model(init, apply, weights.state_dict)
+
+
+def _require_module(module: Any) -> None:
+    import torch
+
+    if not isinstance(module, torch.nn.Module):
+        raise ModelError(
+            "PyTorch model",
+            given=f"the class {module.__name__}" if isinstance(module, type) else type(module).__name__,
+            expected="an instance of torch.nn.Module",
+            do="Pass the module itself, as in Net(); call torch.manual_seed(0) before for the same start weights.",
+        )
+    for name, layer in module.named_modules():
+        where = f"{name or 'the module'}: {layer}"
+        if isinstance(layer, torch.nn.modules.batchnorm._BatchNorm):
+            refuse_batch_normalisation(where)
+        if getattr(layer, "track_running_stats", False):
+            refuse_state(where)
+
+
+def _copied(module: Any) -> Any:
+    """A copy on the CPU, which later changes of the module do not reach."""
+    try:
+        return copy.deepcopy(module).cpu()
+    except Exception as error:  # torch and the module's own code raise what they like
+        raise ModelError(
+            f"PyTorch module {type(module).__name__}",
+            given=f"one that cannot be copied: {error}",
+            expected="a module that copy.deepcopy copies",
+            do="Use torch.nn.utils.parametrizations instead of older hooks, and keep tensors in parameters or buffers.",
+        ) from error
