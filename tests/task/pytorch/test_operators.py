@@ -19,8 +19,7 @@ from torch import nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
 from fairyring.task.pytorch import Program, Weights, export  # noqa: E402
-from fairyring.task.pytorch.exporting import CHECKS  # noqa: E402
-from fairyring.task.pytorch.operators import OPERATORS  # noqa: E402
+from fairyring.task.pytorch import operators as table  # noqa: E402
 
 LENGTH = 2048
 Case = tuple[tuple[tuple[int, ...], ...], Callable[..., Any]]
@@ -84,6 +83,8 @@ def convolutions() -> Iterator[Case]:
         yield case(image, of=lambda x, m=mode: F.pad(x, (2, 1, 1, 2), m))
     yield case(image, of=lambda x: F.pad(x, (1, -2, 0, 3), value=1.5))
 
+    yield from products()
+
 
 def products() -> Iterator[Case]:
     yield case((5, 7), (3, 7), (3,), of=F.linear)
@@ -101,7 +102,10 @@ def products() -> Iterator[Case]:
     yield case((3, 5), (3, 4), (4, 5), of=torch.addmm)
     yield case((2, 3, 5), (2, 3, 4), (2, 4, 5), of=lambda x, a, b: torch.baddbmm(x, a, b, beta=2, alpha=0.5))
     yield case((2, 3, 4), (2, 5, 4), of=lambda a, b: torch.einsum("bik,bjk->bij", a, b))
-    yield case((3, 4), (3, 5), (2, 4, 5), (2,), of=F.bilinear)
+    yield case(
+        (3, 4), (2, 4, 5), (3, 5),
+        of=lambda a, w, b: torch.ops.aten._trilinear(a, w, b, [1, 3], [0], [1, 2], [2, 3]),
+    )  # fmt: skip
 
 
 def pools() -> Iterator[Case]:
@@ -137,6 +141,12 @@ def pools() -> Iterator[Case]:
     yield case((1, 2, 5, 6, 4), of=lambda x: F.adaptive_avg_pool3d(x, (2, 3, 3)))
     yield case(image, of=lambda x: F.adaptive_max_pool2d(x, (3, 4)))
     yield case((2, 3, 11), of=lambda x: F.adaptive_max_pool1d(x, 4))
+    yield case((1, 2, 5, 6, 4), of=lambda x: F.adaptive_max_pool3d(x, 2))
+    yield case(image, of=lambda x: torch.ops.aten._adaptive_avg_pool2d(x, (2, 5)))
+    yield case((1, 2, 5, 6, 4), of=lambda x: torch.ops.aten._adaptive_avg_pool3d(x, (1, 2, 2)))
+    yield case(image, of=lambda x: torch.ops.aten.max_pool2d_with_indices(x, (3, 3), (2, 2), (1, 1))[0])
+    yield case((2, 3, 11), of=lambda x: F.max_pool1d_with_indices(x, 3)[0])
+    yield case((1, 2, 5, 6, 4), of=lambda x: torch.ops.aten.max_pool3d_with_indices(x, (2, 2, 2))[0])
 
 
 def normalisations() -> Iterator[Case]:
@@ -154,13 +164,9 @@ def normalisations() -> Iterator[Case]:
     yield case((3, 8), of=lambda x: F.normalize(x, dim=1))
     yield case((3, 8), of=lambda x: F.normalize(x, p=1.5, dim=0))
     yield case((3, 8), (3, 1), of=lambda v, g: torch._weight_norm(v, g, 0))
+    yield case((3, 8), (1, 8), of=lambda v, g: torch.ops.aten._weight_norm_interface(v, g, 1)[0])
     yield case((2, 3, 8), (8,), (8,), of=lambda x, w, b: torch.native_layer_norm(x, (8,), w, b, 1e-5)[0])
     yield case(image, (6,), (6,), of=lambda x, w, b: torch.native_group_norm(x, w, b, 2, 6, 20, 3, 1e-5)[0])
-    for p in (2, 1, 3.5, float("inf"), float("-inf")):
-        yield case((3, 8), of=lambda x, p=p: torch.linalg.vector_norm(x, p, dim=-1, keepdim=True))
-    yield case((3, 8), of=lambda x: torch.linalg.vector_norm(x, 0))
-    yield case((3, 8), of=lambda x: torch.norm(x) + torch.norm(x, p=3, dim=1))
-    yield case((3, 8), of=lambda x: torch.linalg.vector_norm(x * 0, dim=1) + torch.std(x * 0, 1))
 
 
 def activations() -> Iterator[Case]:
@@ -187,6 +193,7 @@ def activations() -> Iterator[Case]:
     ]:  # fmt: skip
         yield case((24,), of=with_kinks(function))
     yield case((2, 3, 4), (3,), of=F.prelu)
+    yield case((2, 3, 4), (2, 3, 4), of=torch.ops.aten._prelu_kernel)
     yield case((7,), (1,), of=F.prelu)
     yield case((2, 6, 3), of=lambda x: F.glu(x, 1))
     yield case((7,), of=lambda x: torch.logit(unit(x)))
@@ -252,24 +259,38 @@ def shapes() -> Iterator[Case]:
         lambda x: x.transpose(0, -1), lambda x: x[0].t(), lambda x: x[0].T, lambda x: x.mT, lambda x: x.movedim(0, -1),
         lambda x: x.movedim((0, 1), (1, 2)), lambda x: x.swapaxes(1, 2), lambda x: x[:1].squeeze(),
         lambda x: x[:1].squeeze(0), lambda x: x.squeeze(1), lambda x: x[:1, :1].squeeze((0, 1)),
-        lambda x: x.unsqueeze(-1), lambda x: x.unsqueeze(1), lambda x: x[:, :1].expand(5, -1, 6, 4) if False else x[:1],
+        lambda x: x.unsqueeze(-1), lambda x: x.unsqueeze(1),
         lambda x: x[:, :1].expand(-1, 6, -1), lambda x: x.expand(5, -1, -1, -1), lambda x: x[:1].expand_as(x),
         lambda x: x.broadcast_to(2, 2, 3, 4), lambda x: x.flip(0, -1), lambda x: x.roll(2), lambda x: x.roll((1, -2), (0, 2)),
         lambda x: x.repeat(2, 1, 3), lambda x: x.repeat(2, 1, 1, 2), lambda x: x.tile(2, 1), lambda x: x.repeat_interleave(3, 1),
         lambda x: x.repeat_interleave(2), lambda x: torch.cat([x, x * 2], -1), lambda x: torch.stack([x, x * 2], 1),
-        lambda x: torch.hstack([x, x]), lambda x: torch.vstack([x, x]), lambda x: x.chunk(3, 2), lambda x: x.split(3, 2),
+        lambda x: x.chunk(3, 2), lambda x: x.split(3, 2),
         lambda x: x.split([1, 2], 1), lambda x: x.tensor_split(3, 2), lambda x: x.tensor_split((1, 2), 1),
         lambda x: x.unbind(1), lambda x: x[1], lambda x: x[:, -1], lambda x: x[..., 1:-1:2], lambda x: x[:, 5:],
         lambda x: x.narrow(2, 1, 2), lambda x: x.select(-1, -2), lambda x: x.diagonal(1, 1, 2), lambda x: x.unfold(2, 3, 1),
         lambda x: x.unfold(1, 2, 1), lambda x: x.tril(1), lambda x: x.triu(-1), lambda x: x.contiguous().clone() + x.detach(),
         lambda x: x.to(torch.float64).float(), lambda x: x.double() * 2, lambda x: x.type_as(x), lambda x: x.to(x),
         lambda x: x.view_as(x), lambda x: x.reshape_as(x), lambda x: F.pad(x, (1, 2)), lambda x: x.numel() * x,
-        lambda x: torch.meshgrid(x[0, 0], x[0, 1], indexing="ij"), lambda x: x.to("cpu", torch.float32),
+        lambda x: x.to("cpu", torch.float32), lambda x: torch.ops.aten.split.sizes(x, [1, 2], 1),
+        lambda x: torch.ops.aten._unsafe_view(x, [6, 4]), lambda x: torch.ops.aten.constant_pad_nd(x, [1, -1], 2.0),
+        lambda x: torch.ops.aten.reflection_pad1d(x, [1, 2]), lambda x: torch.ops.aten.reflection_pad2d(x, [1, 2, 1, 0]),
+        lambda x: torch.ops.aten.reflection_pad3d(x[None], [1, 2, 1, 0, 1, 1]),
+        lambda x: torch.ops.aten.replication_pad1d(x, [1, 2]), lambda x: torch.ops.aten.replication_pad2d(x, [1, 2, 1, 0]),
+        lambda x: torch.ops.aten.replication_pad3d(x[None], [1, 2, 1, 0, 1, 1]), lambda x: torch.ops.aten.alias(x),
+        lambda x: torch.ops.aten._to_copy(x, dtype=torch.bfloat16), lambda x: torch.ops.aten.contiguous(x.mT),
+        lambda x: torch.ops.aten.to.dtype_layout(x, dtype=torch.float16), lambda x: torch.ops.aten.to.other(x, x.half()),
     ]:  # fmt: skip
         yield case(box, of=function)
     yield case((2, 8, 3, 2), of=lambda x: F.pixel_shuffle(x, 2))
     yield case((2, 2, 4, 6), of=lambda x: F.pixel_unshuffle(x, 2))
     yield case((2, 6, 2, 2), of=lambda x: F.channel_shuffle(x, 3))
+
+
+def resampled() -> Iterator[Case]:
+    yield case((1, 2, 3, 2, 4), of=lambda x: F.interpolate(x, scale_factor=2))
+    yield case((1, 2, 3, 2, 4), of=lambda x: F.interpolate(x, (2, 5, 3), mode="trilinear"))
+    yield case((1, 2, 3, 2, 4), of=lambda x: F.interpolate(x, (2, 5, 3), mode="nearest-exact"))
+    yield case((1, 2, 5), of=lambda x: F.interpolate(x, 8, mode="nearest-exact"))
     for factor in (2, 1.7, 0.6):
         yield case((1, 2, 5, 4), of=lambda x, f=factor: F.interpolate(x, scale_factor=f))
         yield case((1, 2, 5, 4), of=lambda x, f=factor: F.interpolate(x, scale_factor=f, mode="bilinear"))
@@ -304,6 +325,12 @@ def indices() -> Iterator[Case]:
     yield case((5, 4), of=lambda x: x.topk(2))
     yield case((5, 4), of=lambda x: x.topk(3, 0, largest=False))
 
+    yield case(
+        (5, 4), (2, 3), (3,), of=lambda x, i, v: x.index_put((tokens(i, 5), tokens(i, 4)), v, accumulate=True)
+    )
+    yield case((5, 4), (4,), of=lambda x, v: x.index_put((torch.tensor([1, 3]),), v))
+    yield case((5, 4), (5,), (), of=lambda x, m, v: x.index_put((m > 0,), v))
+
 
 def write(x: Any, v: Any) -> Any:
     x = x * 1
@@ -315,15 +342,14 @@ def write(x: Any, v: Any) -> Any:
 
 
 def creations() -> Iterator[Case]:
-    yield case((5, 4), (4,), of=write)
     for function in [
         lambda x: x + torch.zeros(3) + torch.ones(2, 3) + torch.full((3,), 2.5),
         lambda x: x + x.new_zeros(3) + x.new_ones(3) + x.new_full((2, 1), 1.5) + x.new_empty(3) * 0,
         lambda x: x + torch.zeros_like(x) + torch.ones_like(x) + torch.full_like(x, 3) + torch.empty_like(x) * 0,
         lambda x: x + torch.arange(3) + torch.arange(1, 4) + torch.arange(6.0, 0.0, -2.0) + torch.linspace(0, 1, 3),
         lambda x: x @ torch.eye(3) @ torch.eye(3, 4), lambda x: x + torch.scalar_tensor(2.0) + torch.tensor([1.0, 2, 3]),
-        lambda x: x.clone().fill_(2.0) + x.clone().zero_() + x.clone().copy_(x[:1]), lambda x: x + torch.empty(3) * 0,
-        lambda x: x.clone().fill_(x[0, 0]),
+        lambda x: x + torch.empty(3) * 0, lambda x: torch.fill(x, 2.0), lambda x: torch.fill(x, x[0, 0]),
+        lambda x: torch.ops.aten.copy(x.detach(), x[0].detach() * 2), lambda x: x + 0 * torch.ops.aten.empty_permuted([2, 3], [1, 0]),
     ]:  # fmt: skip
         yield case((2, 3), of=function)
 
@@ -344,6 +370,12 @@ def arithmetics() -> Iterator[Case]:
         lambda x: whole(x) & 3 | 4 ^ whole(x), lambda x: x * (x >= 0), lambda x: (x < 0).sum() * x, lambda x: torch.lerp(x, x * 2, 0.3),
         lambda x: torch.where(x > 0, x, 0.0), lambda x: torch.where(x > 0, 1.0, x), lambda x: torch.where(x > 0, 1.0, 2.0),
         lambda x: torch.maximum(x, x), lambda x: x.half() * 2, lambda x: x.bfloat16() + 1,
+        lambda x: torch.ops.aten.__or__.Scalar(whole(x), 5), lambda x: torch.ops.aten.__xor__.Scalar(whole(x), 5),
+        lambda x: torch.ops.aten.add.Scalar(x, 2, 3), lambda x: torch.ops.aten.sub.Scalar(x, 2, 3), lambda x: torch.ops.aten.mul.Scalar(x, 2),
+        lambda x: torch.ops.aten.div.Scalar(x, 2), lambda x: torch.ops.aten.div.Scalar_mode(x, 0.7, rounding_mode="floor"),
+        lambda x: torch.bitwise_and(whole(x), 6), lambda x: torch.bitwise_or(whole(x), 6), lambda x: torch.bitwise_xor(whole(x), 6),
+        lambda x: torch.bitwise_and(whole(x), whole(-x)), lambda x: torch.bitwise_or(whole(x), whole(-x)),
+        lambda x: torch.bitwise_xor(whole(x), whole(-x)), lambda x: torch.ops.aten.floor_divide.Scalar(x.detach(), 0.7),
         lambda x: x.bfloat16() * torch.tensor(2.5), lambda x: x * x.detach(), lambda x: x.sigmoid() * 0.5,
     ]:  # fmt: skip
         yield case((11,), of=function)
@@ -362,8 +394,7 @@ def arithmetics() -> Iterator[Case]:
         lambda x, y: torch.logical_xor(x > 0, y > 0), lambda x, y: (x > 0) & (y > 0), lambda x, y: (x > 0) | (y > 0), lambda x, y: (x > 0) ^ (y > 0),
         lambda x, y: torch.where(x > y, x, y), lambda x, y: torch.lerp(x, y, x), lambda x, y: x.clamp(y, y + 1),
         lambda x, y: torch.addcmul(x, x, y, value=0.5), lambda x, y: torch.addcdiv(x, x, positive(y), value=2),
-        lambda x, y: F.cosine_similarity(x, y.expand(3, 5)), lambda x, y: F.pairwise_distance(x, y.expand(3, 5)),
-        lambda x, y: whole(x) + y, lambda x, y: F.mse_loss(x, y.expand(3, 5)),
+        lambda x, y: whole(x) + y,
     ]:  # fmt: skip
         yield case((3, 5), (5,), of=function)
 
@@ -374,31 +405,74 @@ def reductions() -> Iterator[Case]:
         lambda x: (x > 0).sum(1), lambda x: x.mean(), lambda x: x.mean((1, 2), keepdim=True), lambda x: x.mean(-1),
         lambda x: x.prod(), lambda x: x.prod(1, keepdim=True), lambda x: x.var(), lambda x: x.var(1), lambda x: x.var((0, 2), unbiased=False),
         lambda x: x.var(1, correction=2, keepdim=True), lambda x: x.std(), lambda x: x.std(2, unbiased=False), lambda x: x.std(1, correction=0),
-        lambda x: torch.var_mean(x, 1), lambda x: torch.std_mean(x, 1), lambda x: x.amax(1), lambda x: x.amax((0, 2), keepdim=True),
+        lambda x: torch.var_mean(x, 1, correction=1), lambda x: x.amax(1), lambda x: x.amax((0, 2), keepdim=True),
         lambda x: x.amin(-1), lambda x: x.max(), lambda x: x.min(), lambda x: x.max(1), lambda x: x.max(-1, keepdim=True), lambda x: x.min(0),
         lambda x: x.argmax(), lambda x: x.argmax(1, keepdim=True), lambda x: x.argmin(-1), lambda x: (x > 0).all(), lambda x: (x > -1).all(1),
         lambda x: (x > 0).any(), lambda x: (x > 1).any(-1, keepdim=True), lambda x: x.logsumexp(1), lambda x: x.logsumexp((0, 2), keepdim=True),
         lambda x: x.cumsum(1), lambda x: x.cumsum(-1, dtype=torch.float64), lambda x: x.cumprod(1), lambda x: torch.relu(x).amax(2),
-        lambda x: torch.relu(x).max(2)[0], lambda x: torch.count_nonzero(x > 0, 1), lambda x: (x > 0).any((0, 1)),
+        lambda x: torch.relu(x).max(2)[0], lambda x: (x > 0).any((0, 1)), lambda x: (x > 0).all((0, 1)),
+        lambda x: torch.ops.aten.std(x), lambda x: torch.ops.aten.std(x, False), lambda x: torch.ops.aten.var(x, False),
+        lambda x: torch.ops.aten.norm.Scalar(x, 3), lambda x: torch.ops.aten.norm.ScalarOpt_dim(x, None, [1], True),
     ]:  # fmt: skip
         yield case((2, 4, 3), of=function)
+    for p in (2, 1, 3.5, float("inf"), float("-inf")):
+        yield case((3, 8), of=lambda x, p=p: torch.linalg.vector_norm(x, p, dim=-1, keepdim=True))
+    yield case((3, 8), of=lambda x: torch.linalg.vector_norm(x, 0))
+    yield case((3, 8), of=lambda x: torch.norm(x) + torch.norm(x, p=3, dim=1))
+    yield case((3, 8), of=lambda x: torch.linalg.vector_norm(x * 0, dim=1) + torch.std(x * 0, 1))
+
+
+def taken_apart() -> Iterator[Case]:
+    """What is not in the table, but is made of what is."""
+    yield case((5, 4), (4,), of=write)
+    yield case((3, 4), (3, 5), (2, 4, 5), (2,), of=F.bilinear)
+    for function in [
+        lambda x: torch.hstack([x, x]), lambda x: torch.vstack([x, x]), lambda x: torch.meshgrid(x[0], x[1], indexing="ij"),
+        lambda x: torch.var_mean(x, 1), lambda x: torch.std_mean(x, 1), lambda x: torch.count_nonzero(x > 0, 1),
+        lambda x: x.clone().fill_(2.0) + x.clone().zero_() + x.clone().copy_(x[:1]), lambda x: x.clone().fill_(x[0, 0]),
+        lambda x: F.cosine_similarity(x, x[:1]), lambda x: F.pairwise_distance(x, x[:1]), lambda x: F.mse_loss(x, x.flip(0)),
+        lambda x: F.cross_entropy(x, torch.tensor([1, 0])), lambda x: x.mul(2).add_(1).sin(),
+        lambda x: torch.triu(torch.ones(3, 3), diagonal=1) @ x.mT, lambda x: torch.std(x, 1, correction=0.5),
+        without_gradient, lambda x: F.huber_loss(x, x.flip(1)),
+    ]:  # fmt: skip
+        yield case((2, 3), of=function)
+
+
+def without_gradient(x: Any) -> Any:
+    """`run_decompositions` forgets no_grad and detach."""
+    with torch.no_grad():
+        y = x * 2
+    x = x.clone().mul_(3)
+    return x * y + x.detach() * x
 
 
 KINDS = {
-    kind.__name__: list(kind())
-    for kind in (
-        convolutions, products, pools, normalisations, activations, recurrences, attentions, shapes, indices, creations,
-        arithmetics, reductions,
+    operators.__name__.rpartition(".")[2]: (list(cases()), operators.OPERATORS)
+    for cases, operators in (
+        (activations, table.activations),
+        (arithmetics, table.arithmetic),
+        (attentions, table.attention),
+        (convolutions, table.convolutions),
+        (creations, table.creation),
+        (indices, table.indexing),
+        (normalisations, table.normalisation),
+        (pools, table.pools),
+        (recurrences, table.recurrent),
+        (reductions, table.reductions),
+        (resampled, table.resampling),
+        (shapes, table.shapes),
     )
-}  # fmt: skip
-# Drawn from a key, so they have tests of their own; and what makes no array.
-ELSEWHERE = {name for name in OPERATORS if OPERATORS[name].__module__.endswith("drawing")}
-ELSEWHERE |= {
+}
+KINDS["what is taken apart"] = list(taken_apart()), {}
+# They make no arrays: what they are used for is tested with whole models.
+NUMBERS = {
     "aten.item.default",
     "aten._local_scalar_dense.default",
     "aten.sym_size.int",
     "aten.sym_numel.default",
 }
+# They are in graphs only, and have nothing to compute.
+KEPT = {"aten.lift_fresh_copy.default"}
 
 
 class Cases(nn.Module):
@@ -433,9 +507,13 @@ def as_float(x: Any) -> Any:
 @pytest.mark.parametrize("kind", KINDS)
 def test_operators_are_those_of_pytorch(kind: str) -> None:
     rng = np.random.default_rng(len(kind))
-    module = Cases(KINDS[kind])
-    x = rng.normal(size=(2, len(module.cases), LENGTH)).astype(np.float32)
-    program = Program(export(module, x.shape, torch.float32, train=False), Weights(module))
+    cases, operators = KINDS[kind]
+    module = Cases(cases)
+    x = rng.normal(size=(2, len(cases), LENGTH)).astype(np.float32)
+    exported = export(module, x.shape, torch.float32, train=False)
+    met = {str(node.target) for node in exported.graph.nodes}
+    assert sorted(operators.keys() - met - NUMBERS - KEPT) == [], "operators of the table without a case"
+    program = Program(exported, Weights(module))
     given = torch.tensor(x, requires_grad=True)
     theirs = module(given)
     cotangents = [[rng.normal(size=t.shape).astype(np.float32) for t in case] for case in theirs]

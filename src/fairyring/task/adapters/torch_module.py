@@ -47,11 +47,13 @@ def from_torch(module: Any) -> Model:
     programs: dict[Any, Program] = {}
 
     def program(shape: tuple[int, ...], dtype: str, train: bool) -> Program:
-        place = shape[1:], dtype, train
-        if place not in programs:
+        kind = shape[1:], dtype, train
+        found = programs.get(kind) or programs.get((shape[0], kind))
+        if found is None:
             own = getattr(torch, _TORCH_DTYPES.get(dtype, dtype))
-            programs[place] = Program(export(module, shape, own, train=train), weights)
-        return programs[place]
+            found = Program(export(module, shape, own, train=train), weights)
+            programs[kind if found.rows is None else (found.rows, kind)] = found
+        return found
 
     def init(key: jax.Array) -> Any:
         return as_float32(start)

@@ -102,7 +102,12 @@ def _nodes(graph_module: torch.fx.GraphModule) -> Iterator[torch.fx.Node]:
 def _is_known(node: torch.fx.Node) -> bool:
     """Whether a node need not be taken apart."""
     name = str(node.target)
-    return name in OPERATORS or name in CHECKS or not isinstance(node.target, torch._ops.OpOverload)
+    return (
+        name in OPERATORS
+        or name in CHECKS
+        or name == STOP
+        or not isinstance(node.target, torch._ops.OpOverload)
+    )
 
 
 def _decompositions() -> dict[Any, Any]:

@@ -44,6 +44,9 @@ class Program:
         exported: the graph.
         weights: the module's parameters.
 
+    Attributes:
+        rows: how many examples a batch must have; None for any number.
+
     Raises:
         ModelError: an operator is not in the table, or has arguments that are not translated.
     """
@@ -51,10 +54,12 @@ class Program:
     def __init__(self, exported: ExportedProgram, weights: Weights) -> None:
         self._block = _Block(exported.graph_module, count())
         self._inputs: list[str | np.ndarray | None] = []
+        self.rows: int | None = None
         for spec in exported.graph_signature.input_specs:
             kind, target = spec.kind.name, str(spec.target)
             if kind == "USER_INPUT":
                 self._inputs.append(None)
+                self.rows = _rows(exported, spec.arg.name)
             elif kind == "PARAMETER" and weights.owner.get(target) in weights.trained:
                 self._inputs.append(weights.owner[target])
             else:
@@ -79,6 +84,12 @@ class Program:
         outputs = self._block(operands, key)
         own = [out for out, is_own in zip(outputs, self._outputs, strict=True) if is_own]
         return tree_unflatten(own, self._structure)  # pyright: ignore[reportArgumentType]
+
+
+def _rows(exported: ExportedProgram, name: str) -> int | None:
+    node = next(node for node in exported.graph.nodes if node.op == "placeholder" and node.name == name)
+    rows = node.meta["val"].shape[0]
+    return rows if isinstance(rows, int) else None
 
 
 class _Step(NamedTuple):
