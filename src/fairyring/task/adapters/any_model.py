@@ -47,8 +47,8 @@ def as_model(model: Any) -> Model:
         given=type(model).__name__ if not isinstance(model, type) else f"the class {model.__name__}",
         expected="functions (init, apply), a module of Equinox, Flax NNX or PyTorch, or a factory of one",
         do=(
-            "A factory has one parameter, `key` (Equinox) or `rngs` (NNX). For any other kind of model write two "
-            "functions, as in (lambda key: net.init(key, example), net.apply)."
+            "A factory has one parameter, `key` (Equinox) or `rngs` (NNX); a PyTorch module is passed as it is. For any "
+            "other kind of model write two functions, as in (lambda key: net.init(key, example), net.apply)."
         ),
     )
 

@@ -76,11 +76,31 @@ def _require_module(module: Any) -> None:
             do="Pass the module itself, as in Net(); call torch.manual_seed(0) before for the same start weights.",
         )
     for name, layer in module.named_modules():
-        where = f"{name or 'the module'}: {layer}"
+        where = f"{type(layer).__name__}, layer {name!r}" if name else type(layer).__name__
         if isinstance(layer, torch.nn.modules.batchnorm._BatchNorm):
-            refuse_batch_normalisation(where)
+            refuse_batch_normalisation(where, _group_norm(name, layer.num_features))
         if getattr(layer, "track_running_stats", False):
             refuse_state(where)
+    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+        if torch.nn.parameter.is_lazy(tensor) or tensor.is_meta:
+            raise ModelError(
+                f"PyTorch module {type(module).__name__}",
+                given=f"{name!r}, which has no values yet",
+                expected="parameters and buffers with values",
+                do="Call a lazy module once with a batch; move one on the meta device with to_empty, and initialise it.",
+            )
+
+
+def _group_norm(name: str, features: Any) -> str:
+    """What to write in place of batch normalisation."""
+    groups = next((n for n in (32, 16, 8, 4, 2) if isinstance(features, int) and features % n == 0), 1)
+    norm = f"nn.GroupNorm({min(groups, 8)}, {features})"
+    if not name:
+        return f"Write {norm}."
+    return (
+        f"Write {norm} in its place: module.set_submodule({name!r}, {norm}); for each of them, loop over "
+        "list(module.named_modules())."
+    )
 
 
 def _copied(module: Any) -> Any:

@@ -1,9 +1,10 @@
 """A module's graph, from `torch.export`, in which every operator is one of the table's or has been taken apart into some."""
 
+import io
 import logging
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from fairyring.core.errors import ModelError
 from fairyring.task.adapters._statistics import refuse_batch_normalisation, refuse_state
 from fairyring.task.pytorch.in_place import out_of_place
 from fairyring.task.pytorch.operators import OPERATORS
-from fairyring.task.pytorch.place import first_line, place_of
+from fairyring.task.pytorch.place import first_line, line_of, place_of
 
 _EXAMPLES = 3  # rows of the example; the graph is for any number of rows
 # Nodes that check something and compute nothing.
@@ -84,7 +85,7 @@ def _quiet() -> Iterator[None]:
     level = logger.level
     logger.setLevel(logging.CRITICAL)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):  # where it prints the graph so far
             warnings.simplefilter("ignore")
             yield
     finally:
@@ -168,19 +169,28 @@ def _refuse_mutations(program: ExportedProgram) -> None:
 
 
 def _refuse(module: torch.nn.Module, shape: tuple[int, ...], dtype: torch.dtype, error: Exception) -> None:
-    text = first_line(error)
+    text, line = first_line(error), line_of(error)
     do = (
         "It must accept a batch of this shape, and PyTorch must be able to export it: "
         "torch.export.export(module, (x,), strict=False) shows where it fails."
     )
-    if "data-dependent" in str(error) or type(error).__name__ == "GuardOnDataDependentSymNode":
+    if "data-dependent" in str(error):
         do = (
             "Its control flow or a shape depends on values, which are known only when the program runs. Choose with "
             "torch.where instead of `if`, and leave out .item(), .nonzero() and masks as indices."
         )
+    elif "channels" in text and len(shape) == 4:
+        do = (
+            "PyTorch has channels before height and width. If the data have them last, move them where they are read: "
+            "prepare=lambda x: jax.numpy.moveaxis(x, -1, 1) / 255."
+        )
+    elif isinstance(module, torch.jit.ScriptModule):
+        do = "Pass the module that was scripted."
+    place = f" at {line}" if line else ""
+    rest = "".join(f", {n}" for n in shape[1:])
     raise ModelError(
         f"PyTorch module {type(module).__name__}",
-        given=f"{type(error).__name__}: {text} (for inputs of shape ('B', {', '.join(map(str, shape[1:]))}), {dtype})",
+        given=f"{type(error).__name__}{place}: {text} (for {dtype} of shape (B{rest}))",
         expected="a module that torch.export can follow",
         do=do,
     ) from error

@@ -1,6 +1,7 @@
 """A graph of PyTorch's operators as a function of JAX arrays."""
 
 import inspect
+import operator
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from typing import Any, NamedTuple, Never
@@ -237,6 +238,8 @@ def _bound(
 
 
 def _refuse(node: torch.fx.Node, reason: str, do: str) -> Never:
+    if node.target is operator.getitem and isinstance(node.args[0], torch.fx.Node):
+        node = node.args[0]
     raise ModelError(
         f"PyTorch operator {node.target}",
         given=f"{place_of(node)}; {reason}",
