@@ -20,7 +20,7 @@ def from_torch(module: Any) -> Model:
     The module takes a batch, `module(x)`, in PyTorch's order of axes: images are `[B, channels, height, width]`. It is
     exported (`torch.export`) once the shape of its input is known, and its graph is translated to JAX, operator by operator; nothing of
     it runs in PyTorch. The parameters are a dict by PyTorch's names, such as `"conv1.weight"`; one that several layers share is
-    there once. Those with `requires_grad=False` and buffers are constants. With a key the module is in training mode, and
+    there once. Of a mapping with `"logits"`, as Hugging Face's models return, the logits are the outputs. Parameters with `requires_grad=False` and buffers are constants. With a key the module is in training mode, and
     dropout draws from the key; its rate is rounded to a multiple of 1/256. Without a key it is in evaluation mode.
 
     Args:

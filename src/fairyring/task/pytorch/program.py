@@ -2,7 +2,7 @@
 
 import inspect
 import operator
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import count
 from typing import Any, NamedTuple, Never
 
@@ -71,7 +71,7 @@ class Program:
         self._structure = exported.call_spec.out_spec
 
     def __call__(self, params: dict[str, jax.Array], x: jax.Array, key: jax.Array | None) -> Any:
-        """The module's outputs for a batch.
+        """The module's outputs for a batch; of a mapping with logits, as Hugging Face's models return, the logits.
 
         Args:
             params: name -> array.
@@ -84,7 +84,8 @@ class Program:
         ]
         outputs = self._block(operands, key)
         own = [out for out, is_own in zip(outputs, self._outputs, strict=True) if is_own]
-        return tree_unflatten(own, self._structure)  # pyright: ignore[reportArgumentType]
+        result = tree_unflatten(own, self._structure)  # pyright: ignore[reportArgumentType]
+        return result["logits"] if isinstance(result, Mapping) and "logits" in result else result
 
 
 def _rows(exported: ExportedProgram, name: str) -> int | None:
