@@ -356,7 +356,7 @@ def test_a_module_for_one_size_of_batch_works_for_that_size() -> None:
 
     model = as_model(Fixed())
     assert model.apply(model.init(jax.random.key(0)), floats(4, 5), None).shape == (4, 3)
-    with pytest.raises(ModelError, match=r"(?s)module Fixed: given .*shape.*'B', 5"):
+    with pytest.raises(ModelError, match=r"(?s)module Fixed: given .*invalid for input.*shape \(B, 5\)"):
         model.apply(model.init(jax.random.key(0)), floats(3, 5), None)
 
 
@@ -394,3 +394,27 @@ def test_without_torch_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(MissingExtra, match=r"fairyring\[torch\]"):
         from_torch(object())
+
+
+def test_a_layer_that_stays_slow_is_named() -> None:
+    from fairyring.lowering import lower_for_cpu
+
+    module = nn.Sequential(nn.Conv2d(3, 16, 9, padding=4), nn.ReLU())
+    model = as_model(module)
+    with pytest.warns(fr.PerformanceWarning, match=r"A convolution in Conv2d\.0 trains slowly"):
+        lower_for_cpu(model.apply)(model.init(jax.random.key(0)), floats(5, 3, 24, 24), None)
+
+
+def test_the_logits_of_a_mapping_are_the_outputs() -> None:
+    """Hugging Face's models return a mapping that also has other things."""
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.out = nn.Linear(5, 3)
+
+        def forward(self, x: Any) -> Any:
+            return {"hidden": x * 2, "logits": self.out(x)}
+
+    model = as_model(Net())
+    assert model.apply(model.init(jax.random.key(0)), floats(4, 5), None).shape == (4, 3)

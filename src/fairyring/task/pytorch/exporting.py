@@ -5,7 +5,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
-from typing import Any
+from typing import Any, Never
 
 import torch
 from torch.export import Dim, ExportedProgram
@@ -168,7 +168,7 @@ def _refuse_mutations(program: ExportedProgram) -> None:
             )
 
 
-def _refuse(module: torch.nn.Module, shape: tuple[int, ...], dtype: torch.dtype, error: Exception) -> None:
+def _refuse(module: torch.nn.Module, shape: tuple[int, ...], dtype: torch.dtype, error: Exception) -> Never:
     text, line = first_line(error), line_of(error)
     do = (
         "It must accept a batch of this shape, and PyTorch must be able to export it: "

@@ -12,14 +12,20 @@ _INSTALLED, _OURS = Path(torch.__file__).parent, Path(__file__).parents[2]
 _STANDARD = Path(sysconfig.get_path("stdlib"))
 
 
+def layer_of(node: torch.fx.Node) -> tuple[str, str]:
+    """The path of a node's layer in the module, and its class; empty if it is of none but the module itself."""
+    layers = [(path, kind) for path, kind in (node.meta.get("nn_module_stack") or {}).values() if path]
+    if not layers:
+        return "", ""
+    path, kind = layers[-1]
+    name = kind if isinstance(kind, str) else kind.__name__
+    return path, name.rpartition(".")[2]
+
+
 def place_of(node: torch.fx.Node) -> str:
     """The layer of a node, and the line of code, outside of PyTorch if there is one."""
-    layers = [(path, kind) for path, kind in (node.meta.get("nn_module_stack") or {}).values() if path]
-    layer = ""
-    if layers:
-        path, kind = layers[-1]
-        name = kind if isinstance(kind, str) else kind.__name__
-        layer = f"layer {path.removeprefix('L__self___')!r} ({name.rpartition('.')[2]})"
+    path, kind = layer_of(node)
+    layer = f"layer {path!r} ({kind})" if path else ""
     frames = [match.groupdict() for match in _FRAME.finditer(node.meta.get("stack_trace") or "")]
     own = [frame for frame in frames if not Path(frame["file"]).is_relative_to(_INSTALLED)]
     line = ""

@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_unflatten
 from fairyring.core.errors import ModelError
 from fairyring.task.pytorch.exporting import CHECKS, STOP
 from fairyring.task.pytorch.operators import OPERATORS, Handler, Missing, Untranslatable
-from fairyring.task.pytorch.place import place_of
+from fairyring.task.pytorch.place import layer_of, place_of
 from fairyring.task.pytorch.weights import Weights, to_numpy
 
 # Arguments that say how something is computed or stored, and not what.
@@ -146,13 +146,20 @@ class _Block:
             if any(isinstance(value, _Block) for value in args):
                 kwargs["key"] = key
             try:
-                out = step.handler(*args, **kwargs)
+                with jax.named_scope(_scope(step.node)):
+                    out = step.handler(*args, **kwargs)
             except Untranslatable as error:
                 _refuse(step.node, error.reason, error.do)
             if isinstance(out, Missing) and step.node.users:
                 _refuse(step.node, f"it uses {out.what}, which are not computed", "Leave this result unused.")
             values[step.node] = _typed(out, step.dtypes)
         return _filled(self._outputs, values)
+
+
+def _scope(node: torch.fx.Node) -> str:
+    """The name under which a warning about a slow operation finds the layer."""
+    path, kind = layer_of(node)
+    return f"{kind}.{path}" if path else "module"
 
 
 def _filled(value: Any, values: dict[torch.fx.Node, Any]) -> Any:
