@@ -1,6 +1,7 @@
 """Recurrent layers as loops over time, in the form that `fairyring.lowering` makes fast.
 
-What a step adds of its input is one product over all steps, before the loop; the loop multiplies only the state.
+Each step multiplies its input and its state, as the layers' equations say. The engine takes the products with inputs out of the loop, forward
+and backward; it finds them in the loop only.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,7 +11,6 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fairyring.task.pytorch.operators.convolutions import linear
 from fairyring.task.pytorch.operators.values import Handler, Untranslatable
 from fairyring.task.zoo.layers import dropout
 
@@ -64,11 +64,12 @@ def _simple(activation: Callable[[jax.Array], jax.Array]) -> Cell:
 
 
 def _driven(x: jax.Array, weights: _Weights, cell: Cell) -> jax.Array:
-    """What the inputs add, of all steps at once. A GRU multiplies the state's bias, so there it is added in the loop."""
-    bias = weights.input_bias
-    if bias is not None and weights.state_bias is not None and cell is not _gru:
-        bias = bias + weights.state_bias
-    return linear(x, weights.of_input, bias)
+    """What the input of a step adds: `[B, in]` -> `[B, gates]`. A GRU scales the state's bias, so there the cell adds it."""
+    product, bias = _product(x, weights.of_input), weights.input_bias
+    if bias is None:
+        return product
+    both = weights.state_bias is not None and cell is not _gru
+    return product + (bias + weights.state_bias if both else bias)
 
 
 def _layers(
@@ -130,10 +131,10 @@ def _loop(
     cell: Cell, x: jax.Array, start: State, weights: _Weights, *, reverse: bool
 ) -> tuple[jax.Array, State]:
     def step(state: State, now: jax.Array) -> tuple[State, jax.Array]:
-        state = cell(now, state, weights)
+        state = cell(_driven(now, weights, cell), state, weights)
         return state, state[0]
 
-    end, outputs = lax.scan(step, start, _driven(x, weights, cell), reverse=reverse)
+    end, outputs = lax.scan(step, start, x, reverse=reverse)
     return outputs, end
 
 
