@@ -485,13 +485,11 @@ class Cases(nn.Module):
 
     def forward(self, x: Any) -> Any:
         outputs = []
-        for row, (wanted, function) in enumerate(self.cases):
-            vector, parts = x[0, row], []
-            for shape in wanted:
-                size = int(np.prod(shape))
-                parts.append(vector[:size].reshape(shape))
-                vector = vector[size:]
-            outputs.append(flat([function(*parts)]))
+        for row, (wanted, function) in zip(x[0].unbind(), self.cases, strict=True):
+            sizes = [int(np.prod(shape)) for shape in wanted]
+            parts = row.split([*sizes, LENGTH - sum(sizes)])
+            arrays = [part.view(shape) for part, shape in zip(parts, wanted, strict=False)]
+            outputs.append(flat([function(*arrays)]))
         return outputs
 
 
