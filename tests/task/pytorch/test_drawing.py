@@ -91,6 +91,7 @@ def test_a_leaky_slope_is_drawn() -> None:
         (lambda x: torch.zeros_like(x).bernoulli_(0.2), 0.2, 0.4),
         (lambda x: torch.empty_like(x).normal_(1.0, 2.0), 1.0, 2.0),
         (lambda x: torch.empty_like(x).exponential_(0.5), 2.0, 2.0),
+        (lambda x: torch.empty_like(x).uniform_(1.0, 3.0), 2.0, 3**-0.5),
     ],
 )
 def test_random_numbers_have_their_law(function: Callable[[Any], Any], mean: float, deviation: float) -> None:
@@ -103,7 +104,7 @@ def test_random_numbers_have_their_law(function: Callable[[Any], Any], mean: flo
 def test_every_operator_that_draws_is_tried_here() -> None:
     tried = {
         "dropout", "native_dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout", "rrelu", "rand", "rand_like",
-        "randn", "randn_like", "bernoulli", "normal_functional", "exponential",
+        "randn", "randn_like", "bernoulli", "normal_functional", "exponential", "uniform",
     }  # fmt: skip
     assert {name.split(".")[1] for name in drawing.OPERATORS} == tried
 

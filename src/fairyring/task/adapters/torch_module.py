@@ -10,8 +10,8 @@ from fairyring.task.adapters._parameters import as_compute_dtypes, as_float32, d
 from fairyring.task.adapters._statistics import refuse_batch_normalisation, refuse_state
 from fairyring.task.model import Model
 
-# Tokens are int32 in JAX, and PyTorch's users write for int64.
-_TORCH_DTYPES = {"int32": "int64", "uint16": "int32", "uint32": "int64"}
+# Tokens are int32 or smaller in JAX, and PyTorch's users write for int64.
+_TORCH_DTYPES: dict[str, str] = dict.fromkeys(("int8", "int16", "int32", "uint16", "uint32"), "int64")
 
 
 def from_torch(module: Any) -> Model:

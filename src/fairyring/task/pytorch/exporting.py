@@ -57,10 +57,10 @@ def export(
     try:
         with _quiet():
             try:
-                x = torch.zeros((_EXAMPLES, *shape[1:]), dtype=dtype)
+                x = torch.zeros((_EXAMPLES, *shape[1:]), dtype=dtype, device="cpu")
                 program = torch.export.export(module, (x,), dynamic_shapes=({0: Dim("batch")},), strict=False)
             except Exception:  # a module may be written for one size of batch
-                x = torch.zeros(shape, dtype=dtype)
+                x = torch.zeros(shape, dtype=dtype, device="cpu")
                 program = torch.export.export(module, (x,), strict=False)
             _mark_stops(program.graph_module)
             _refuse_statistics(program)

@@ -35,7 +35,7 @@ _IMMATERIAL = {
     "sparse",
     "sparse_grad",
 }
-_RENAMED = {"self": "x", "input": "x"}
+_RENAMED = {"self": "x", "input": "x", "from": "low"}
 
 
 class Program:

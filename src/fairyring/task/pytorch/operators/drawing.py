@@ -85,6 +85,7 @@ OPERATORS: dict[str, Handler] = {
     ),
     "aten.bernoulli.p": lambda x, p, draw: jax.random.bernoulli(_key(draw), p, x.shape).astype(x.dtype),
     "aten.normal_functional.default": lambda x, mean, std, draw: mean + std * _normal(draw, x.shape, x.dtype),
+    "aten.uniform.default": lambda x, low, to, draw: low + (to - low) * _uniform(draw, x.shape, x.dtype),
     # The largest number that is drawn is just below 1, so its logarithm is finite.
     "aten.exponential.default": lambda x, lambd, draw: -jnp.log1p(-_uniform(draw, x.shape, x.dtype)) / lambd,
 }

@@ -68,8 +68,9 @@ def _driven(x: jax.Array, weights: _Weights, cell: Cell) -> jax.Array:
     product, bias = _product(x, weights.of_input), weights.input_bias
     if bias is None:
         return product
-    both = weights.state_bias is not None and cell is not _gru
-    return product + (bias + weights.state_bias if both else bias)
+    if weights.state_bias is not None and cell is not _gru:
+        bias = bias + weights.state_bias
+    return product + bias
 
 
 def _layers(

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 Handler = Callable[..., Any]
-"""A function of an operator's arguments, by their names in its schema; `self` and `input` are called `x`. One that has a parameter
+"""A function of an operator's arguments, by their names in its schema; `self` and `input` are called `x`, and `from` is called `low`. One that has a parameter
 `draw` receives a key where the model is trained, and None where it is evaluated. An argument that a handler does not name must have its
 default value."""
 
