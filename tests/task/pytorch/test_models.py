@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -418,3 +419,15 @@ def test_the_logits_of_a_mapping_are_the_outputs() -> None:
 
     model = as_model(Net())
     assert model.apply(model.init(jax.random.key(0)), floats(4, 5), None).shape == (4, 3)
+
+
+def test_threads_may_apply_modules_at_the_same_time() -> None:
+    """The runs of a sweep are threads, and torch.export is made for one."""
+    models = [as_model(cnn()) for _ in range(2)] * 3
+    x = floats(2, 1, 12, 12)
+
+    def outputs(model: Any) -> tuple[int, ...]:
+        return jax.eval_shape(lambda p: model.apply(p, x, None), model.init(jax.random.key(0))).shape
+
+    with ThreadPoolExecutor(6) as pool:
+        assert list(pool.map(outputs, models)) == [(2, 10)] * 6

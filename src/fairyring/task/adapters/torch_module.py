@@ -1,6 +1,7 @@
 """A model as a PyTorch module."""
 
 import copy
+from threading import Lock
 from typing import Any
 
 import jax
@@ -45,15 +46,17 @@ def from_torch(module: Any) -> Model:
     require_parameters(start)
     dtypes = dtypes_of(start)
     programs: dict[Any, Program] = {}
+    lock = Lock()
 
     def program(shape: tuple[int, ...], dtype: str, train: bool) -> Program:
         kind = shape[1:], dtype, train
-        found = programs.get(kind) or programs.get((shape[0], kind))
-        if found is None:
-            own = getattr(torch, _TORCH_DTYPES.get(dtype, dtype))
-            found = Program(export(module, shape, own, train=train), weights)
-            programs[kind if found.rows is None else (found.rows, kind)] = found
-        return found
+        with lock:  # the runs of a sweep are threads
+            found = programs.get(kind) or programs.get((shape[0], kind))
+            if found is None:
+                own = getattr(torch, _TORCH_DTYPES.get(dtype, dtype))
+                found = Program(export(module, shape, own, train=train), weights)
+                programs[kind if found.rows is None else (found.rows, kind)] = found
+            return found
 
     def init(key: jax.Array) -> Any:
         return as_float32(start)

@@ -5,6 +5,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
+from threading import Lock
 from typing import Any, Never
 
 import torch
@@ -16,6 +17,7 @@ from fairyring.task.pytorch.in_place import out_of_place
 from fairyring.task.pytorch.operators import OPERATORS
 from fairyring.task.pytorch.place import first_line, line_of, place_of
 
+_ALONE = Lock()  # torch.export keeps what it is tracing in the process, not in the thread
 _EXAMPLES = 3  # rows of the example; the graph is for any number of rows
 # Nodes that check something and compute nothing.
 CHECKS = {
@@ -53,6 +55,13 @@ def export(
     Raises:
         ModelError: torch.export cannot follow the module, or it has state that changes from call to call.
     """
+    with _ALONE:
+        return _export(module, shape, dtype, train=train)
+
+
+def _export(
+    module: torch.nn.Module, shape: tuple[int, ...], dtype: torch.dtype, *, train: bool
+) -> ExportedProgram:
     module.train(train)
     try:
         with _quiet():
