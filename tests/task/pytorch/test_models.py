@@ -12,8 +12,8 @@ import optax
 import pytest
 
 import fairyring as fr
-from fairyring.core.errors import MissingExtra, ModelError
-from fairyring.task import as_model, from_torch
+from fairyring.core.errors import ModelError
+from fairyring.task import as_model
 
 torch = pytest.importorskip("torch")
 
@@ -389,12 +389,6 @@ def test_importing_fairyring_and_its_tasks_imports_no_torch() -> None:
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def test_without_torch_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(MissingExtra, match=r"fairyring\[torch\]"):
-        from_torch(object())
 
 
 def test_a_layer_that_stays_slow_is_named() -> None:

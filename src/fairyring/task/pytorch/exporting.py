@@ -2,10 +2,11 @@
 
 import io
 import logging
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
-from threading import Lock
+from threading import Lock, get_ident
 from typing import Any, Never
 
 import torch
@@ -84,6 +85,16 @@ def _export(
     return program
 
 
+class _OfOtherThreads(io.TextIOBase):
+    """What other threads write to a stream. torch.export prints the graph of a failure to standard error."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream, self._own = stream, get_ident()
+
+    def write(self, text: str, /) -> int:
+        return len(text) if get_ident() == self._own else self._stream.write(text)
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without the warnings and logs of torch.export: what is wrong is said by our errors."""
@@ -94,7 +105,7 @@ def _quiet() -> Iterator[None]:
     level = logger.level
     logger.setLevel(logging.CRITICAL)
     try:
-        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):  # where it prints the graph so far
+        with warnings.catch_warnings(), redirect_stderr(_OfOtherThreads(sys.stderr)):
             warnings.simplefilter("ignore")
             yield
     finally:
