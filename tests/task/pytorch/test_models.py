@@ -332,6 +332,17 @@ def test_a_module_in_bfloat16_has_float32_masters() -> None:
     assert model.native(params)["0.weight"].dtype == torch.bfloat16
 
 
+def test_a_module_in_float64_is_trained_in_float32() -> None:
+    module = mlp().double()
+    model = as_model(module)
+    params = model.init(jax.random.key(0))
+    out = model.apply(params, floats(4, 5), None)
+    assert out.dtype == jnp.float32
+    np.testing.assert_allclose(out, module(torch.tensor(floats(4, 5)).double()).detach(), atol=1e-5)
+    module.load_state_dict(model.native(params))
+    assert module[0].weight.dtype == torch.float64
+
+
 def test_any_number_of_examples_and_several_shapes() -> None:
     module, x = made("cnn")
     model = as_model(module)

@@ -108,8 +108,13 @@ def _group_norm(name: str, features: Any) -> str:
 
 def _copied(module: Any) -> Any:
     """A copy on the CPU, which later changes of the module do not reach."""
+    import torch
+
+    def in_32_bits(tensor: Any) -> Any:  # as JAX has it, so that inputs and parameters are of one type
+        return tensor.float() if tensor.dtype == torch.float64 else tensor
+
     try:
-        return copy.deepcopy(module).cpu()
+        return copy.deepcopy(module).cpu()._apply(in_32_bits)
     except Exception as error:  # torch and the module's own code raise what they like
         raise ModelError(
             f"PyTorch module {type(module).__name__}",
