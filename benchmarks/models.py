@@ -1,4 +1,4 @@
-"""Does it matter how a model is written? The same networks in Equinox, in Flax NNX and as functions, on one core.
+"""Does it matter how a model is written? The same networks in Equinox, Flax NNX, PyTorch and as functions, on one core.
 
     python benchmarks/models.py                                  everything, about six minutes
     python benchmarks/models.py --model cnn --model lstm         some of the models
@@ -6,8 +6,9 @@
 
 Each model is trained by the compiled engine, as in `fr.simulate` with one processor: a client takes steps of SGD with batches of 10. The
 ways take turns (A B C, A B C, ...), and the best turn of each counts. Times are CPU seconds of this process, so that other processes count
-little. Equinox has channels first and one example at a time, Flax NNX channels last and a batch. The functions are what one would
-write by hand for a CPU; where the zoo has the model, they are the zoo's.
+little. Equinox has channels first and one example at a time, Flax NNX channels last and a batch, PyTorch channels first and a batch. The
+functions are what one would write by hand for a CPU; where the zoo has the model, they are the zoo's. PyTorch is left out where it is not
+installed.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -344,30 +346,103 @@ class RecurrentNNX(nnx.Module):
         return self.out(states)
 
 
+def torch_models() -> dict[str, Callable[[], Any]]:
+    """The same models as PyTorch's users write them."""
+    from torch import nn
+
+    class Separable(nn.Sequential):
+        def __init__(self) -> None:
+            layers: list[Any] = [nn.Conv2d(3, WIDTHS[0], 3, padding=1), nn.GroupNorm(8, WIDTHS[0])]
+            for before, after in itertools.pairwise(WIDTHS):
+                stride = 1 + (after > before)
+                depth = nn.Conv2d(before, before, 3, stride, padding=1, groups=before, bias=False)
+                layers += [nn.ReLU(), depth, nn.GroupNorm(8, before), nn.ReLU()]
+                layers += [nn.Conv2d(before, after, 1), nn.GroupNorm(8, after)]
+            layers += [nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(WIDTHS[-1], 10)]
+            super().__init__(*layers)
+
+    class Recurrent(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding = nn.Embedding(VOCABULARY, EMBEDDING)
+            self.lstm = nn.LSTM(EMBEDDING, UNITS, batch_first=True)
+            self.out = nn.Linear(UNITS, VOCABULARY)
+
+        def forward(self, x: Any) -> Any:
+            return self.out(self.lstm(self.embedding(x))[0])
+
+    def cnn(rates: tuple[float, float] = (0.0, 0.0)) -> Any:
+        return nn.Sequential(
+            nn.Conv2d(1, 32, 3), nn.ReLU(), nn.Conv2d(32, 64, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Dropout(rates[0]),
+            nn.Flatten(), nn.Linear(9216, 128), nn.ReLU(), nn.Dropout(rates[1]), nn.Linear(128, 62),
+        )  # fmt: skip
+
+    def pools() -> Any:
+        return nn.Sequential(
+            nn.Conv2d(3, 32, 5, 2, 2), nn.GroupNorm(8, 32), nn.ReLU(), nn.AvgPool2d(3, 1, 1),
+            nn.Conv2d(32, 64, 3, padding=2, dilation=2), nn.GroupNorm(8, 64), nn.ReLU(), nn.MaxPool2d(3, 2),
+            nn.Conv2d(64, 64, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(7 * 7 * 64, 62),
+        )  # fmt: skip
+
+    def perceptron() -> Any:
+        return nn.Sequential(
+            nn.Linear(784, 200), nn.LayerNorm(200), nn.ReLU(), nn.Linear(200, 200), nn.LayerNorm(200), nn.ReLU(),
+            nn.Linear(200, 62),
+        )  # fmt: skip
+
+    return {
+        "cnn": cnn,
+        "c2": lambda: cnn((0.25, 0.5)),
+        "pools": pools,
+        "separable": Separable,
+        "perceptron": perceptron,
+        "lstm": Recurrent,
+    }
+
+
+TORCH = torch_models() if find_spec("torch") else {}
+
+
+def in_torch(
+    name: str, columns: dict[str, np.ndarray], task: Callable
+) -> dict[str, tuple[Any, dict[str, np.ndarray], Callable]]:
+    """A way to write a model, if PyTorch is installed."""
+    return {"PyTorch": (TORCH[name](), columns, task)} if TORCH else {}
+
+
 MODELS: dict[str, Callable[[], dict[str, tuple[Any, dict[str, np.ndarray], Callable]]]] = {
     "cnn": lambda: {
         "Equinox": (cnn_equinox, images(28, 1, first=True), fr.classification),
         "Flax NNX": (cnn_nnx, images(28, 1, first=False), fr.classification),
+        **in_torch("cnn", images(28, 1, first=True), fr.classification),
         "zoo": (zoo.cnn(rates=(0.0, 0.0)), images(28, 1, first=False), fr.classification),
+    },
+    "c2": lambda: {  # with its dropout
+        **in_torch("c2", images(28, 1, first=True), fr.classification),
+        "zoo": (zoo.c2(), images(28, 1, first=False), fr.classification),
     },
     "pools": lambda: {
         "Equinox": (pools_equinox, images(32, 3, first=True), fr.classification),
         "Flax NNX": (pools_nnx, images(32, 3, first=False), fr.classification),
+        **in_torch("pools", images(32, 3, first=True), fr.classification),
         "functions": (pools_functions(), images(32, 3, first=False), fr.classification),
     },
     "separable": lambda: {
         "Equinox": (separable_equinox, images(32, 3, first=True, classes=10), fr.classification),
         "Flax NNX": (separable_nnx, images(32, 3, first=False, classes=10), fr.classification),
+        **in_torch("separable", images(32, 3, first=True, classes=10), fr.classification),
         "zoo": (zoo.mobilenet(widths=WIDTHS), images(32, 3, first=False, classes=10), fr.classification),
     },
     "perceptron": lambda: {
         "Equinox": (perceptron_equinox, vectors(784), fr.classification),
         "Flax NNX": (perceptron_nnx, vectors(784), fr.classification),
+        **in_torch("perceptron", vectors(784), fr.classification),
         "functions": (perceptron_functions(), vectors(784), fr.classification),
     },
     "lstm": lambda: {
         "Equinox": (RecurrentEquinox, tokens(LENGTH, VOCABULARY), fr.next_token),
         "Flax NNX": (RecurrentNNX, tokens(LENGTH, VOCABULARY), fr.next_token),
+        **in_torch("lstm", tokens(LENGTH, VOCABULARY), fr.next_token),
         "zoo": (
             zoo.lstm(VOCABULARY, embedding=EMBEDDING, units=UNITS, layers=1),
             tokens(LENGTH, VOCABULARY),

@@ -206,6 +206,21 @@ def test_a_small_file_with_one_user_is_part_of_its_user() -> None:
     assert lonely == []
 
 
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(SOURCE)))
+def test_torch_is_imported_only_where_a_module_of_it_is_there(path: Path) -> None:
+    """`task/pytorch` is imported within a call; the table of operators needs no torch at all."""
+    inside = path.is_relative_to(SOURCE / "task" / "pytorch")
+    if inside and "operators" not in path.parts:
+        return
+    tree = ast.parse(path.read_text("utf-8"))
+    nodes = ast.walk(tree) if inside else tree.body
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    nodes = ast.walk(tree) if inside else tree.body
+    names += [str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)]
+    room = "fairyring.task.pytorch"
+    assert [n for n in names if n.split(".")[0] == "torch" or (n.startswith(room) and not inside)] == []
+
+
 @pytest.mark.parametrize("room", SUB_LEVELS)
 def test_every_sub_room_has_a_level_and_no_file_stands_between_them(room: str) -> None:
     assert {path.name for path in (SOURCE / room).iterdir() if (path / "__init__.py").is_file()} == {
@@ -298,7 +313,7 @@ def test_import_is_quick_and_brings_in_no_jax() -> None:
     # The best of three, in a fresh interpreter each: a busy machine is not what is measured.
     code = (
         "import sys, time; t = time.perf_counter(); import fairyring; t = time.perf_counter() - t;"
-        "heavy = sorted({'jax', 'numpy', 'optax', 'equinox', 'flax', 'matplotlib', 'rich'} & set(sys.modules));"
+        "heavy = sorted({'jax', 'numpy', 'optax', 'equinox', 'flax', 'torch', 'matplotlib', 'rich'} & set(sys.modules));"
         "print(t, *heavy)"
     )
     runs = [

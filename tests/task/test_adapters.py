@@ -11,7 +11,7 @@ from flax import nnx
 
 from fairyring.core.errors import MissingExtra, ModelError
 from fairyring.core.vector import Layout
-from fairyring.task import Model, as_model, classification, from_equinox, from_functions, from_nnx
+from fairyring.task import Model, as_model, classification, from_equinox, from_functions, from_nnx, from_torch
 
 FEATURES, HIDDEN, CLASSES = 5, 7, 3
 
@@ -359,7 +359,7 @@ def test_what_cannot_be_trained_is_refused(model, says):
 
 @pytest.mark.parametrize(
     ("adapter", "package", "extra"),
-    [(from_equinox, "equinox", "equinox"), (from_nnx, "flax", "flax")],
+    [(from_equinox, "equinox", "equinox"), (from_nnx, "flax", "flax"), (from_torch, "torch", "torch")],
 )
 def test_a_missing_framework_is_named(adapter, package, extra, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, package, None)

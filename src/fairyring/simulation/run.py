@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fairyring.core.errors import ModelError
 from fairyring.evaluation import Evaluation, Evaluator
 from fairyring.learning.plan import Plan
 from fairyring.learning.server import ServerState
@@ -80,6 +81,43 @@ class Run:
     def params(self) -> Any:
         """The trained parameters."""
         return self.state.params
+
+    def state_dict(self) -> Any:
+        """The trained model as PyTorch's state dict: name -> tensor, with buffers and frozen parameters as they were.
+
+        Raises:
+            ModelError: the model is not a PyTorch module.
+        """
+        native = self.plan.task.model.native
+        if native is None:
+            raise ModelError(
+                "run.state_dict()",
+                given="a model that is not a PyTorch module",
+                expected="a plan whose model is a torch.nn.Module",
+                do=(
+                    "Take run.params: eqx.combine(run.params, module) is a trained Equinox module, and "
+                    "nnx.update(module, run.params) trains a Flax NNX module."
+                ),
+            )
+        return native(self.params)
+
+    def into(self, module: Any) -> Any:
+        """Load the trained model into a PyTorch module of the same architecture, in place, and return it.
+
+        Raises:
+            ModelError: the plan's model is not a PyTorch module, or `module` has other parameters.
+        """
+        state = self.state_dict()
+        try:
+            module.load_state_dict(state)
+        except (AttributeError, RuntimeError) as error:
+            raise ModelError(
+                "run.into(module)",
+                given=f"{type(module).__name__}: {' '.join(str(error).split())}",
+                expected="a torch.nn.Module with the parameters of the one that was trained",
+                do="Make it with the same arguments, or load parts of run.state_dict() yourself.",
+            ) from error
+        return module
 
     @property
     def rounds(self) -> int:

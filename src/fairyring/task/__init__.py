@@ -1,6 +1,6 @@
 """What is learned: models from several frameworks, losses, metrics, and a small model zoo (`fairyring.task.zoo`)."""
 
-from fairyring.task.adapters import as_model, from_equinox, from_functions, from_nnx
+from fairyring.task.adapters import as_model, from_equinox, from_functions, from_nnx, from_torch
 from fairyring.task.classification import classification
 from fairyring.task.metric import Batch, Metric, clamp, weight_of
 from fairyring.task.model import Model
@@ -24,6 +24,7 @@ __all__ = [
     "from_equinox",
     "from_functions",
     "from_nnx",
+    "from_torch",
     "multi_label",
     "next_token",
     "regression",

@@ -17,7 +17,10 @@ class Model(NamedTuple):
         apply: `(params, x, key) -> outputs` for a batch, `x` `[B, ...]`. With a key the model is in training mode
             (dropout is on, drawn from the key). With None it is in evaluation mode: outputs depend on parameters and
             inputs only.
+        native: `params -> params` in the form of the framework that the model was written in, where that differs: the
+            state dict of a PyTorch module. None if `params` have it already, as for Equinox, Flax NNX and functions.
     """
 
     init: Callable[[jax.Array], Params]
     apply: Callable[[Params, jax.Array, jax.Array | None], Any]
+    native: Callable[[Params], Any] | None = None

@@ -4,5 +4,6 @@ from fairyring.task.adapters.any_model import as_model
 from fairyring.task.adapters.equinox_module import from_equinox
 from fairyring.task.adapters.functions import from_functions
 from fairyring.task.adapters.nnx_module import from_nnx
+from fairyring.task.adapters.torch_module import from_torch
 
-__all__ = ["as_model", "from_equinox", "from_functions", "from_nnx"]
+__all__ = ["as_model", "from_equinox", "from_functions", "from_nnx", "from_torch"]

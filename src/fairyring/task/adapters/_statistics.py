@@ -5,8 +5,8 @@ from typing import Never
 from fairyring.core.errors import ModelError
 
 
-def refuse_batch_normalisation(layer: str) -> Never:
-    """Raise the error that explains why batch normalisation cannot be trained here."""
+def refuse_batch_normalisation(layer: str, instead: str = "Use GroupNorm or LayerNorm.") -> Never:
+    """Raise the error that explains why batch normalisation cannot be trained here, and what to write `instead`."""
     raise ModelError(
         "model",
         given=f"batch normalisation ({layer})",
@@ -14,7 +14,7 @@ def refuse_batch_normalisation(layer: str) -> Never:
         do=(
             "Its running statistics would pass one client's data to the others without clipping or noise. "
             "And the mean of the clients' means and variances is not that of the population, so the averaged "
-            "model would be evaluated with wrong statistics. Use GroupNorm or LayerNorm."
+            f"model would be evaluated with wrong statistics. {instead}"
         ),
     )
 

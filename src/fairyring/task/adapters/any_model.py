@@ -9,6 +9,7 @@ from fairyring.task.adapters._factory import parameters_of
 from fairyring.task.adapters.equinox_module import from_equinox
 from fairyring.task.adapters.functions import from_functions
 from fairyring.task.adapters.nnx_module import from_nnx
+from fairyring.task.adapters.torch_module import from_torch
 from fairyring.task.model import Model
 
 
@@ -18,7 +19,7 @@ def as_model(model: Any) -> Model:
     Args:
         model: a `Model`; a pair of functions `(init, apply)` (see `from_functions`); an Equinox module or a
             factory `key -> module` (see `from_equinox`); a Flax NNX module or a factory `rngs -> module` (see
-            `from_nnx`). A factory is recognised by its class or by its parameter, `key` or `rngs`; if the
+            `from_nnx`); a PyTorch module (see `from_torch`). A factory is recognised by its class or by its parameter, `key` or `rngs`; if the
             parameter has another name, it receives a key.
 
     Raises:
@@ -33,6 +34,8 @@ def as_model(model: Any) -> Model:
         return from_equinox(model)
     if _is_a(model, "flax.nnx", "Module"):
         return from_nnx(model)
+    if _is_a(model, "torch.nn", "Module") or _is_class_of(model, "torch.nn", "Module"):
+        return from_torch(model)
     if callable(model) and not hasattr(model, "apply"):
         parameters = parameters_of(model)
         if "rngs" in parameters:
@@ -42,10 +45,10 @@ def as_model(model: Any) -> Model:
     raise ModelError(
         "model",
         given=type(model).__name__ if not isinstance(model, type) else f"the class {model.__name__}",
-        expected="functions (init, apply), an Equinox or Flax NNX module, or a factory of one",
+        expected="functions (init, apply), a module of Equinox, Flax NNX or PyTorch, or a factory of one",
         do=(
-            "A factory has one parameter, `key` (Equinox) or `rngs` (NNX). For any other kind of model write two "
-            "functions, as in (lambda key: net.init(key, example), net.apply)."
+            "A factory has one parameter, `key` (Equinox) or `rngs` (NNX); a PyTorch module is passed as it is. For any "
+            "other kind of model write two functions, as in (lambda key: net.init(key, example), net.apply)."
         ),
     )
 
@@ -59,3 +62,8 @@ def _is_a(model: Any, package: str, name: str) -> bool:
     """Whether `model` is an instance of a class of a package; without importing the package."""
     module = sys.modules.get(package)
     return module is not None and isinstance(model, getattr(module, name))
+
+
+def _is_class_of(model: Any, package: str, name: str) -> bool:
+    module = sys.modules.get(package)
+    return module is not None and isinstance(model, type) and issubclass(model, getattr(module, name))
