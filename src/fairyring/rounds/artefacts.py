@@ -102,7 +102,10 @@ ARTEFACTS = (
         "digests of the data",
         False,
         "A digest confirms data that were guessed: of somebody who knows all examples but one, what that one is.",
-        ("run.json: fingerprint", "run.json: fingerprints.population", _CHECKPOINT + "@fingerprint"),
+        (
+            *("run.json: fingerprint", "run.json: fingerprints.population", "run.json: test"),
+            *(_CHECKPOINT + "@fingerprint", _CHECKPOINT + "@digest"),
+        ),
     ),
     Artefact(
         "the seed",
