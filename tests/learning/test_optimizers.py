@@ -1,5 +1,7 @@
 """What is no optimiser is refused when a plan is made, with what to write instead; ours are named and read like those of optax."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,13 +27,20 @@ def plan(optimizer, **parts):
             r"a schedule, of optax.cosine_decay_schedule; .*optax.sgd\(optax.cosine",
         ),
         (optax.constant_schedule(0.1), "a schedule, of optax.constant_schedule"),
-        (lambda r: 0.1, "a function that returns float for round 1"),
-        (optax.polyak_sgd(), "cannot be called with gradients, state and parameters: .*'value'"),
+        (lambda r: 0.1, "a function that returns float for a round"),
+        (optax.polyak_sgd(), "update fails with gradients, state and parameters: TypeError: .*'value'"),
         (
             optax.lbfgs(),
             "an optimiser that needs nothing else, such as no value of the loss and no line search",
         ),
-        (lambda r: optax.contrib.reduce_on_plateau(), "cannot be called with"),
+        (lambda r: optax.contrib.reduce_on_plateau(), "update fails with"),
+        (functools.partial(optax.sgd, momentum=0.9), "the function optax.sgd itself"),
+        (
+            lambda r: optax.sgd(0.1 if r < 5 else 0.01),
+            "fails for a round: TracerBoolConversionError: .*jnp.where",
+        ),
+        (lambda: optax.sgd(0.1), "fails for a round: TypeError"),
+        (optax.lookahead(optax.sgd(0.1), 5, 0.5), "update fails with"),
         (0.1, "given float; expected an optax optimiser"),
     ],
 )
@@ -41,7 +50,7 @@ def test_what_is_no_local_optimizer_is_refused(optimizer, says):
 
 
 def test_a_server_that_needs_the_loss_is_refused():
-    with pytest.raises(fr.PlanError, match="Plan server: given one whose update cannot be called"):
+    with pytest.raises(fr.PlanError, match="Plan server: given one whose update fails"):
         plan(optax.sgd(0.1), server=optax.polyak_sgd())
 
 

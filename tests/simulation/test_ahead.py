@@ -7,7 +7,7 @@ import pytest
 
 import fairyring as fr
 from fairyring.core.cores import available_cores
-from fairyring.simulation import ahead
+from fairyring.simulation import ahead, assembly
 from fairyring.simulation.assembly import Assembly
 from tests.learning.linear import people, task
 
@@ -18,7 +18,7 @@ ROUNDS = 7
 @pytest.fixture
 def one_by_one(monkeypatch):
     """Rounds one by one, from here on."""
-    return lambda: monkeypatch.setattr(Assembly, "goes_ahead", property(lambda _: False))
+    return lambda: monkeypatch.setattr(Assembly, "rounds_at_once", 1)
 
 
 @pytest.fixture
@@ -80,15 +80,27 @@ def test_the_bits_are_those_of_rounds_one_by_one(name, one_by_one, computed):
 
 def test_a_run_in_several_parts_has_the_same_bits(monkeypatch, computed):
     at_once = go(plan())
-    monkeypatch.setattr(ahead, "ROUNDS", 3)
+    monkeypatch.setattr(assembly, "ROUNDS", 3)
     np.testing.assert_equal(told(go(plan())), told(at_once))
     assert computed[2:] == [0, 3, 3, 1]
 
 
 def test_states_kept_at_once_are_few_where_they_are_large(monkeypatch, computed):
-    monkeypatch.setattr(ahead, "STATE_BYTES", 2 * 4 * 18)  # of a model of 18 numbers
+    monkeypatch.setattr(assembly, "STATE_BYTES", 2 * 4 * 18)  # of a model of 18 numbers
     go(plan())
     assert computed == [0, 2, 2, 2, 1]
+
+
+def test_rounds_that_take_long_by_themselves_stay_apart(monkeypatch, computed):
+    """Whoever stops a run, or watches it, waits for little more than a round."""
+    go(plan(), rounds=40)
+    assert computed == [0, 32, 8]
+    monkeypatch.setattr(assembly, "SMALL_ROUND", assembly.work_of_round(plan(), people(SIZES)) / 10)
+    go(plan(), rounds=5)
+    assert computed[3:] == [0, 3, 2]
+    monkeypatch.setattr(assembly, "SMALL_ROUND", 1)
+    go(plan(), rounds=5)
+    assert len(computed) == 6
 
 
 def test_an_interrupted_run_goes_on(tmp_path, one_by_one):

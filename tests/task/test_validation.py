@@ -32,6 +32,10 @@ def test_values_that_keep_their_meaning_pass(people):
         rng.normal(size=(ROWS, FEATURES)),
         np.full((ROWS, FEATURES), 2**31 - 1),
         put(rng.normal(size=(ROWS, FEATURES)), (3, 1), 3e38),
+        rng.random((ROWS, FEATURES)) ** 60,
+        np.where(rng.random((ROWS, 1)) < 0.5, 0, rng.random((ROWS, FEATURES)) * 1e-300),
+        np.where(rng.random((ROWS, FEATURES)) < 0.5, 0.3, 0.1 + 0.2),
+        np.full((ROWS, FEATURES), 1.7e9),
     ):
         classification(linear()).validate(people(columns(x=x)))
 
@@ -87,7 +91,15 @@ def test_good_data_pass_and_are_counted(people):
         ({"x": put(np.zeros((ROWS, FEATURES)), (0, 0), -1e39)}, r"given -1e\+39 in row 0.*float32"),
         (
             {"x": 1.7e9 + 10.0 * np.arange(ROWS * FEATURES).reshape(ROWS, FEATURES)},
-            "given 1700000000.0 and 1700000010.0, which are the same number in float32.*Subtract a constant",
+            r"given 1700000000.0 and 1700000050.0, .*float32, in which they are computed, hardly tells them apart.*Subtract a constant",
+        ),
+        (
+            {"x": np.column_stack([np.zeros((ROWS, FEATURES - 1)), 1.7e9 + np.arange(ROWS)])},
+            "1700000000.0 and 1700000001.0",
+        ),
+        (
+            {"x": np.full((ROWS, FEATURES), 1_700_000_000) + np.arange(ROWS)[:, None]},
+            "hardly tells them apart",
         ),
     ],
 )

@@ -1,5 +1,6 @@
 """A model evaluated on a population: over all examples, and client by client."""
 
+import math
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -44,8 +45,9 @@ class Evaluation:
 
     @property
     def means(self) -> Means:
-        """Loss and metrics over all examples, as a round's record has them."""
-        return Means(self.loss, self.metrics)
+        """Loss and metrics over all examples, as a round's record has them: NaN where they are not finite."""
+        loss, *rest = (v if math.isfinite(v) else math.nan for v in (self.loss, *self.metrics.values()))
+        return Means(loss, dict(zip(self.metrics, rest, strict=True)))
 
     def by_client(self) -> dict[str, np.ndarray]:
         """What a run folder keeps of it for each client: `test.examples`, `test.loss` and `test.metrics.NAME` for each metric."""

@@ -4,6 +4,7 @@ The server treats minus the mean delta as a gradient (Reddi et al. 2021, Algorit
 be used instead.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -125,7 +126,7 @@ def _step(updates: Any, state: Any, square: Any, b1: float, tau: float) -> tuple
 
 
 def check_optimizer(what: str, optimizer: Optimizer, params: Any) -> None:
-    """Raise `PlanError` unless gradients, state and parameters are all that an optimiser's update needs.
+    """Raise `PlanError` unless gradients, state and parameters are all that an optimiser's update needs, and give the same forms again.
 
     Args:
         what: what it is, for the error.
@@ -134,42 +135,74 @@ def check_optimizer(what: str, optimizer: Optimizer, params: Any) -> None:
     """
 
     def step(params: Any) -> Any:
-        return optimizer.update(params, optimizer.init(params), params)
+        state = optimizer.init(params)
+        return (params, state), optimizer.update(params, state, params)
 
     try:
-        jax.eval_shape(step, params)
-    except TypeError as error:
+        before, after = jax.eval_shape(step, params)
+    except Exception as error:  # an optimiser may raise anything for what it lacks
         raise PlanError(
             what,
-            given=f"one whose update cannot be called with gradients, state and parameters: {error}",
-            expected="an optimiser that needs nothing else, such as no value of the loss and no line search",
+            given=f"one whose update fails with gradients, state and parameters: {type(error).__name__}: "
+            f"{(str(error).splitlines() or [''])[0]}",
+            expected="an optimiser that needs nothing else, such as no value of the loss and no line search, and can be compiled",
             do="Use optax.sgd, optax.adam or another one that only reads gradients.",
         ) from error
 
+    def forms(tree: Any) -> Any:
+        return jax.tree.structure(tree), [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(tree)]
+
+    for part, own, new in zip(("updates", "state"), before, after, strict=True):
+        if forms(own) != forms(new) and not (part == "updates" and _shapes(own) == _shapes(new)):
+            raise PlanError(
+                what,
+                given=f"one whose {part} have another structure, other shapes or other types after a step",
+                expected="updates like the parameters, and a state that keeps its form",
+                do="Use optax.sgd, optax.adam or another one that can be used in a compiled loop.",
+            )
+
+
+def _shapes(tree: Any) -> Any:
+    """Structure and shapes: updates may be of another type, to which they are converted."""
+    return jax.tree.structure(tree), [leaf.shape for leaf in jax.tree.leaves(tree)]
+
 
 def check_function_of_round(optimizer: Any) -> None:
-    """Raise `PlanError` unless a function from the round to an optimiser is one.
+    """Raise `PlanError` unless a function from the round to an optimiser is one, also while it is compiled.
 
     Args:
         optimizer: the function.
     """
-    name = getattr(optimizer, "__name__", type(optimizer).__name__)
-    made_by = getattr(optimizer, "__qualname__", name).partition(".<locals>.")[0]
-    if str(getattr(optimizer, "__module__", "")).partition(".")[0] == "optax":
+    innermost = optimizer
+    while isinstance(innermost, functools.partial):
+        innermost = innermost.func
+    name = getattr(innermost, "__name__", type(innermost).__name__)
+    made_by = getattr(innermost, "__qualname__", name).partition(".<locals>.")[0]
+    expected = "an optax optimiser, or a function from the round to one"
+    if str(getattr(innermost, "__module__", "")).partition(".")[0] == "optax":
         schedule = made_by != name
         raise PlanError(
             "LocalTraining optimizer",
             given=f"a schedule, of optax.{made_by}" if schedule else f"the function optax.{name} itself",
-            expected="an optax optimiser, or a function from the round to one",
+            expected=expected,
             do=f"Write optax.sgd(optax.{made_by}(...)): it counts local steps. For a rate by the round write lambda r: optax.sgd(...)."
             if schedule
             else f"Call it, as in optax.{name}(0.1).",
         )
-    made = optimizer(np.int32(1))
-    if not isinstance(made, optax.GradientTransformation):
+    made: list[Any] = []
+    try:
+        jax.eval_shape(lambda round: made.append(optimizer(round)), jax.ShapeDtypeStruct((), np.int32))
+    except Exception as error:  # it is the user's code, and may raise anything
         raise PlanError(
             "LocalTraining optimizer",
-            given=f"a function that returns {type(made).__name__} for round 1",
-            expected="an optax optimiser, or a function from the round to one",
+            given=f"a function that fails for a round: {type(error).__name__}: {(str(error).splitlines() or [''])[0]}",
+            expected=f"{expected}, which is compiled: the round is an int32 scalar of JAX",
+            do="Write it with jax.numpy, as in lambda r: optax.sgd(0.1 * 0.99**r), or jnp.where(r < 5, 0.1, 0.01) for a rate.",
+        ) from error
+    if not isinstance(made[0], optax.GradientTransformation):
+        raise PlanError(
+            "LocalTraining optimizer",
+            given=f"a function that returns {type(made[0]).__name__} for a round",
+            expected=expected,
             do="Return one, as in lambda r: optax.sgd(0.1 * 0.99**r).",
         )

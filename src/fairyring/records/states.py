@@ -154,7 +154,7 @@ class ClientStates:
         path = self.folder / STATE_TABLE
         # Written as a file, not through memory: on a full disk a write fails, while a page of memory that has no place there ends
         # the process.
-        with storage(path), open(journal, "rb") as file, open(path, "r+b", buffering=0) as table:
+        with storage(path), open(journal, "rb") as file, open(path, "r+b") as table:
             for begin in range(0, length, 4096):
                 count = min(4096, length - begin)
                 for row in np.frombuffer(file.read(count * self.record.itemsize), self.record):
@@ -162,6 +162,7 @@ class ClientStates:
                     settled[0] = self._settled(row)
                     table.seek(int(row["client"]) * self.row.itemsize)
                     table.write(settled.tobytes())
+            table.flush()
             os.fsync(table.fileno())
 
     def _settle(self, rows: np.ndarray) -> None:

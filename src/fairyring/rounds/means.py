@@ -49,7 +49,8 @@ def training_means(
     metrics = list(plan.task.metrics)
 
     def by_name(values: list[float]) -> Means:
-        loss, *rest = values
+        # A file has no infinity: what is not finite is NaN at once, so that a resumed run has the same records.
+        loss, *rest = (value if math.isfinite(value) else math.nan for value in values)
         return Means(loss, dict(zip(metrics, rest, strict=True)))
 
     measured = 1 + len(metrics)  # what an algorithm sends beside them comes after

@@ -29,8 +29,6 @@ from fairyring.simulation.worker import CompiledWorker
 Tree = Any
 
 NOBODY = np.zeros(0, np.int64)
-ROUNDS = 32  # at once, at most: so many small rounds take some hundredths of a second
-STATE_BYTES = 4 << 20  # of the states after each of them
 
 
 class AheadWorker(CompiledWorker):
@@ -42,16 +40,20 @@ class AheadWorker(CompiledWorker):
         feed: all rows of the population.
         cohorts: of the run.
         last: the run's last round; no round after it is computed.
+        most: how many rounds are computed at once.
     """
 
     def __init__(
-        self, engine: Engine, server: ServerProgram, feed: Resident, cohorts: CohortSampler, last: int
+        self,
+        engine: Engine,
+        server: ServerProgram,
+        feed: Resident,
+        cohorts: CohortSampler,
+        last: int,
+        most: int,
     ) -> None:
         super().__init__(engine, feed, cohorts, server.root, None)
-        self.resident, self.last = feed, last
-        shape = jax.eval_shape(lambda: server.plan.first_state(jax.random.key(0)))
-        size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shape))
-        self.most = max(1, min(ROUNDS, STATE_BYTES // max(1, size)))
+        self.resident, self.last, self.most = feed, last, most
         self._several = kept(
             server.plan,
             (AheadWorker, engine, self.most),

@@ -1,5 +1,6 @@
 """A plan, a population and this machine, assembled: what every round of a run needs."""
 
+import math
 from typing import Any, NamedTuple, Self
 
 import jax
@@ -25,6 +26,8 @@ from fairyring.simulation.worker import CompiledWorker
 
 Tree = Any
 
+ROUNDS = 32  # in one program, at most
+STATE_BYTES = 4 << 20  # of the states after each of them
 SMALL_ROUND = 8_000_000  # multiply-adds of the loss, forward: about a millisecond of training on a core
 
 
@@ -37,6 +40,7 @@ class Assembly(NamedTuple):
         rows: brings clients' rows to the processors.
         first: the server's state before the first round.
         own: a client's own state before its first round, a tree of NumPy arrays; empty if clients keep no state.
+        work: see `work_of_round`.
     """
 
     engine: Engine
@@ -44,6 +48,7 @@ class Assembly(NamedTuple):
     rows: Resident | Streamed
     first: ServerState
     own: Tree
+    work: float
 
     @property
     def has_states(self) -> bool:
@@ -51,28 +56,33 @@ class Assembly(NamedTuple):
         return bool(jax.tree.leaves(self.own))
 
     @property
-    def goes_ahead(self) -> bool:
-        """Whether several rounds can be computed in one program: one processor holds all clients, and nothing has to happen between
-        two rounds but the server half. It depends on plan, population and processors alone, not on how a run is watched, so a run has
-        the same bits however it is.
+    def rounds_at_once(self) -> int:
+        """How many rounds are computed in one program; 1 where something has to happen between two rounds beside the server half, or
+        where a round takes long by itself: whoever watches a run, or stops it, does not wait for more than some hundredths of a second.
+
+        It depends on plan, population and processors alone, not on how a run is watched, so a run has the same bits however it is.
         """
         plan, rows = self.engine.plan, self.rows
-        return (
-            plan.protection is None
-            and not plan.bound.spec.masking
-            and not self.has_states
-            and len(self.engine.processors) == 1
-            and isinstance(rows, Resident)
-        )
+        if (
+            plan.protection is not None
+            or plan.bound.spec.masking
+            or self.has_states
+            or len(self.engine.processors) > 1
+            or not isinstance(rows, Resident)
+        ):
+            return 1
+        size = sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(self.first))
+        most = max(1, min(ROUNDS, int(ROUNDS * SMALL_ROUND // self.work), STATE_BYTES // max(1, size)))
+        return 1 << (most.bit_length() - 1)  # one of a few, so that other people seldom need another program
 
 
-def is_small_round(plan: Plan, population: Population) -> bool:
-    """Whether a round is so small that starting it on several processors takes longer than computing it on one."""
+def work_of_round(plan: Plan, population: Population) -> float:
+    """Multiply-adds of the loss in a usual round, forward; infinite where they are far more than those of a small one."""
     local, sizes = plan.local, np.asarray(population.sizes)
     usual = float(np.mean(sizes[sizes > 0]))
     steps = plan.rule.maximum * (local.steps or (local.epochs or 1) * usual / local.batch_size)
-    if steps * plan.layout.size > SMALL_ROUND:  # every step reads every parameter
-        return False
+    if steps * plan.layout.size > ROUNDS * SMALL_ROUND:  # every step reads every parameter
+        return math.inf
     columns = plan.task.columns_of(population)
     batch = {
         name: jax.ShapeDtypeStruct((local.batch_size, *shape), dtype)
@@ -80,14 +90,22 @@ def is_small_round(plan: Plan, population: Population) -> bool:
     }
     work = kept(
         plan,
-        (is_small_round, tuple(columns.items())),
+        (work_of_round, tuple(columns.items())),
         lambda: multiply_adds(objective_of(plan.task), plan.params_shape, batch, None, jax.random.key(0)),
     )
-    return steps * work <= SMALL_ROUND
+    return max(1.0, steps * work)
 
 
-def assemble(plan: Plan, population: Population, key: jax.Array, on: Hardware) -> Assembly:
-    """Put a plan and a population together for the devices of `on`; `key` is the run's."""
+def assemble(
+    plan: Plan, population: Population, key: jax.Array, on: Hardware, *, as_needed: bool = False
+) -> Assembly:
+    """Put a plan and a population together for the processors of `on`; `key` is the run's.
+
+    With `as_needed` only the first of them is used for rounds so small that starting them on several takes longer than computing
+    them on one.
+    """
+    work = work_of_round(plan, population)
+    on = on.alone if as_needed and work <= SMALL_ROUND else on
     clients = len(population)
     workload = Workload.of(np.asarray(population.sizes), plan.local, unroll=on.unroll)
     engine = kept(plan, (Engine, workload, clients, on.key), lambda: Engine(plan, workload, clients, on))
@@ -100,7 +118,7 @@ def assemble(plan: Plan, population: Population, key: jax.Array, on: Hardware) -
     rows = feed(population, plan.task.reads(population), engine, client_state=own)
     first = plan.first_state(of_client(of_round(key, 0), NOBODY, Purpose.INIT))
     own = jax.tree.map(np.asarray, plan.algorithm.client_state(first.params))
-    return Assembly(engine, program, rows, first, own)
+    return Assembly(engine, program, rows, first, own, work)
 
 
 class Trial:

@@ -40,7 +40,7 @@ from fairyring.rounds.timetable import Timetable
 from fairyring.rounds.total import Total
 from fairyring.rounds.worker import Work, Worker
 from fairyring.simulation.ahead import AheadWorker
-from fairyring.simulation.assembly import Assembly, assemble, is_small_round
+from fairyring.simulation.assembly import Assembly, assemble
 from fairyring.simulation.debug import DebugWorker
 from fairyring.simulation.feed import Resident
 from fairyring.simulation.machine import machine
@@ -158,8 +158,7 @@ def simulate(
     if plan.example_stages is not None:
         check_example_counts(plan, sizes[cohorts.eligible])
     cautions = warnings_of(plan, len(cohorts.eligible), rounds, int(np.sum(sizes)))
-    training = on.alone if processors is None and is_small_round(plan, population) else on
-    parts = assemble(plan, population, key, training)
+    parts = assemble(plan, population, key, on, as_needed=processors is None)
     masks = MaskedSums(plan.terms) if secure_sum == "protocol" and plan.terms else None
     header = new_header(
         plan,
@@ -168,7 +167,7 @@ def simulate(
         rounds=rounds,
         seed=int(seed),
         started=datetime.now(UTC).isoformat(timespec="seconds"),
-        machine=machine(training.processors),
+        machine=machine(parts.engine.processors),
         dropout=dropout,
         secure_sum=secure_sum if plan.bound.spec.masking else None,
         canaries=cohorts.canaries,
@@ -213,10 +212,9 @@ def simulate(
         worker: Worker
         if engine == "debug":
             worker = DebugWorker(plan, population, key, coordinator.states)
-        elif parts.goes_ahead and isinstance(parts.rows, Resident):
-            worker = AheadWorker(
-                parts.engine, parts.program, parts.rows, cohorts, coordinator.timetable.rounds
-            )
+        elif parts.rounds_at_once > 1 and isinstance(parts.rows, Resident):
+            last, most = coordinator.timetable.rounds, parts.rounds_at_once
+            worker = AheadWorker(parts.engine, parts.program, parts.rows, cohorts, last, most)
         else:
             worker = CompiledWorker(parts.engine, parts.rows, cohorts, key, coordinator.states)
         driver = _Driver(coordinator, worker, cohorts, masks, evaluator)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fairyring.core.errors import ModelError
+from fairyring.core.errors import ModelError, RunError
 from fairyring.evaluation import Evaluation, Evaluator
 from fairyring.learning.plan import Plan
 from fairyring.learning.server import ServerState
@@ -143,9 +143,16 @@ class Run:
         its last round, or whose noise is correlated. The ledger says what a private run has spent.
 
         Raises:
-            RunError: `folder` exists already.
+            RunError: `folder` exists already; or the run is private and has a folder: two could be resumed, and spend one budget twice.
             StorageError: the folder cannot be written.
         """
+        if self.folder is not None and self.plan.protection is not None:
+            raise RunError(
+                "run.save()",
+                given=f"a private run that is kept in {self.folder}",
+                expected="one that has no folder: each could be resumed, and the budget would be spent twice",
+                do="Copy the folder, as a backup.",
+            )
         kept = RunFolder.create(folder, private=self.plan.protection is not None)
         if self.ledger:
             write_ledger(kept.path / LEDGER, self.ledger)

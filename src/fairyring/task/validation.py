@@ -20,10 +20,10 @@ MANY_CLIENTS = 20_000
 SAMPLE_CLIENTS = 128
 SAMPLE_ROWS = 512
 """A sample has this many clients, spread evenly, and at most this many rows of each."""
-DISTINCT = 10_000
-"""So many values of a column are looked at to see whether rounding makes them the same."""
-MERGED = 0.9
-"""The least share of different values that must still be different after rounding."""
+DIFFERENT = 10_000
+"""About so many rows, spread evenly, are looked at to see whether rounding takes away how they differ."""
+BLURRED = 0.01
+"""The largest error of rounding, as a share of the standard deviation of a feature."""
 
 
 class PopulationLike(Protocol):
@@ -167,6 +167,8 @@ def validate(task: Any, population: PopulationLike) -> RowsChecked:
     }
     for column in columns.values():
         _check_precision(column)
+    if np.dtype(population.dtype(task.inputs)).kind in "iuf":
+        _check_resolution(columns[task.inputs])
     if "weight" in columns and "weight" in task.optional:
         _check_weight(columns["weight"])
     outputs = cache(lambda: _outputs(task, population, names))
@@ -306,23 +308,33 @@ def _check_precision(column: Column) -> None:
         expected=f"values from {ends}: they are computed in {computed}",
         do="Scale the column, or subtract a constant, before the population is made.",
     )
-    if computed.kind == "f":
-        _check_resolution(column, computed)
 
 
-def _check_resolution(column: Column, computed: np.dtype) -> None:
-    """Raise `PopulationError` where rounding makes different values the same, such as times in seconds since 1970."""
-    parts = [np.asarray(part[column.name]).ravel() for part in column.rows.parts]
-    values = np.concatenate([part[: -(-DISTINCT // len(parts))] for part in parts] or [np.zeros(0)])
-    distinct = np.unique(values)
-    rounded = distinct.astype(computed)
-    kept = len(np.unique(rounded))
-    if kept < MERGED * len(distinct):
-        place = int(np.flatnonzero(rounded[1:] == rounded[:-1])[0])
+def _check_resolution(column: Column) -> None:
+    """Raise `PopulationError` where rounding to float32 takes away how values differ, such as of times in seconds since 1970.
+
+    Judged feature by feature: by the error of rounding beside how widely the values are spread.
+    """
+    parts = [np.asarray(part[column.name]) for part in column.rows.parts]
+    every = max(1, sum(len(part) for part in parts) // DIFFERENT)
+    rows = np.concatenate(
+        [part[::every].reshape(len(part[::every]), -1) for part in parts] or [np.zeros((0, 1))]
+    )
+    if not len(rows):
+        return
+    values = rows.astype(np.float64)
+    error = np.abs(values - values.astype(np.float32)).max(axis=0)
+    spread = values.std(axis=0)
+    differs = spread > 1e-13 * np.abs(values).max(axis=0)  # more than by the rounding of float64 itself
+    lost = differs & (error > BLURRED * spread)
+    if np.any(lost):
+        place = int(np.flatnonzero(lost)[0])
+        different = np.unique(values[:, place])
+        shown = f"{different[0].item()!r} and {different[1].item()!r}"
         raise PopulationError(
             f"column {column.name!r}",
-            given=f"{distinct[place].item()!r} and {distinct[place + 1].item()!r}, which are the same number in {computed}",
-            expected=f"values that {computed} tells apart: they are computed in it",
+            given=f"{shown}, and others so near each other that float32, in which they are computed, hardly tells them apart",
+            expected=f"values whose differences are more than {1 / BLURRED:g} times as large as the rounding of float32",
             do="Subtract a constant, such as the mean, before the population is made.",
         )
 
@@ -353,7 +365,7 @@ def _check_measure(what: str, measure: Measure, outputs: Any, batch: dict[str, A
             what,
             given=f"a function that raises {type(error).__name__}: {(str(error).splitlines() or [''])[0]}",
             expected="(outputs, batch) -> numbers, written in jax.numpy: it is compiled, and sees a batch of outputs and columns",
-            do="Write it so. A metric of scikit-learn is computed from predictions, after the run.",
+            do="Write it so: `batch` has the columns by name. A metric of scikit-learn is computed from predictions, after the run.",
         ) from error
     if value.shape != (_EXAMPLES,) or weight.shape != (_EXAMPLES,):
         shown = [tuple("B" if n == _EXAMPLES else n for n in part.shape) for part in (value, weight)]

@@ -436,3 +436,26 @@ def test_threads_may_apply_modules_at_the_same_time() -> None:
 
     with ThreadPoolExecutor(6) as pool:
         assert list(pool.map(outputs, models)) == [(2, 10)] * 6
+
+
+def test_a_token_without_a_row_shows():
+    """PyTorch raises an error; the nearest row would be taken without a word."""
+
+    class Words(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rows, self.out = nn.Embedding(50, 4), nn.Linear(4, 2)
+
+        def forward(self, x: Any) -> Any:
+            return self.out(self.rows(x).mean(1))
+
+    def run(tokens: np.ndarray) -> fr.Run:
+        people = fr.Population.from_arrays({"x": tokens, "y": np.arange(12) % 2}, client=np.arange(12) % 3)
+        plan = fr.Plan(fr.classification(Words()), fr.LocalTraining(optax.sgd(0.1)), cohort=3)
+        return fr.simulate(plan, people, rounds=1)
+
+    tokens = np.arange(60).reshape(12, 5) % 50
+    assert np.isfinite(run(tokens).records[0].loss)
+    for wrong in (50, -1):
+        with pytest.raises(fr.TrainingDiverged):
+            run(np.full((12, 5), wrong))

@@ -11,8 +11,11 @@ from fairyring.task.pytorch.operators.values import Handler, Untranslatable
 
 
 def _embedding(weight: jax.Array, indices: jax.Array, padding_idx: int) -> jax.Array:
-    """`[rows, features]`, `[...]` -> `[..., features]`. The row of the padding has no gradient."""
-    found = weight[indices]
+    """`[rows, features]`, `[...]` -> `[..., features]`. The row of the padding has no gradient.
+
+    An index without a row gives NaN, so that the loss shows it: PyTorch raises an error, JAX would take the nearest row.
+    """
+    found = weight.at[indices].get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
     if padding_idx < 0:
         return found
     return jnp.where((indices == padding_idx)[..., None], lax.stop_gradient(found), found)
