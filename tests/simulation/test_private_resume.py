@@ -313,8 +313,7 @@ def test_a_round_that_fell_between_reserve_and_release_counts_and_is_made_anew(t
 
 
 def test_a_run_saved_afterwards_counts_what_it_had_spent_and_cannot_go_on_without_its_ledger(tmp_path):
-    first = run(CENTRAL, 3)
-    first.save(tmp_path / "run")
+    (first := run(CENTRAL, 3)).save(tmp_path / "run")
     spent = [one.header["privacy"] for one in (resume(CENTRAL, tmp_path / "run"), run(CENTRAL, ROUNDS))]
     assert spent[0]["releases"] == spent[1]["releases"] == ROUNDS
     assert spent[0]["spent"] == spent[1]["spent"] > first.header["privacy"]["spent"]
