@@ -1,6 +1,6 @@
 """How many coordinates a sparsifying stage keeps."""
 
-from fairyring.aggregation.contract import require_integer
+from fairyring.core.checks import whole_number
 from fairyring.core.errors import PlanError
 
 
@@ -14,7 +14,7 @@ def check_count(stage: str, k: int | None, fraction: float | None) -> None:
             do=f"Write {stage}(fraction=0.1) or {stage}(k=1000).",
         )
     if k is not None:
-        require_integer(stage, "k", k, 1)
+        whole_number(f"{stage} k", k)
     elif isinstance(fraction, bool) or not isinstance(fraction, int | float) or not 0 < fraction <= 1:
         raise PlanError(
             f"{stage} fraction",

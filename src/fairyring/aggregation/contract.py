@@ -265,16 +265,3 @@ def require_positive(stage: str, setting: str, value: float) -> float:
 def fits(value: float) -> bool:
     """Whether products and quotients of `value` with other bounds of a message stay within float32."""
     return 2.0**-64 <= value <= 2.0**64
-
-
-def require_integer(stage: str, setting: str, value: int, low: int, high: int | None = None) -> int:
-    """`value`; raises `PlanError` unless it is an int in `[low, high]`."""
-    is_integer = isinstance(value, int) and not isinstance(value, bool)
-    if not is_integer or value < low or (high is not None and value > high):
-        raise PlanError(
-            f"{stage} {setting}",
-            given=repr(value),
-            expected=f"a whole number from {low}" + ("" if high is None else f" to {high}"),
-            do=f"Choose {setting} in that range.",
-        )
-    return value

@@ -14,9 +14,9 @@ from fairyring.aggregation.contract import (
     MessageSpec,
     Properties,
     Stage,
-    require_integer,
 )
 from fairyring.aggregation.finite import known
+from fairyring.core.checks import whole_number
 from fairyring.core.errors import PlanError
 from fairyring.core.words import sixteen_bits
 
@@ -59,7 +59,7 @@ def secure_sum(
             that would work). When a plan is made: no neighbour graph is both secure and able to recover at these
             rates (the error names the nearest that would work).
     """
-    require_integer("secure_sum", "modulus_bits", modulus_bits, 16, 32)
+    modulus_bits = whole_number("secure_sum modulus_bits", modulus_bits, least=16, most=32)
     masking = Masking(modulus_bits, threat, adversarial_rate, dropout_rate, minimum_cohort)
     settings, usual = asdict(masking), asdict(Masking())
     name = f"secure_sum({', '.join(f'{k}={v!r}' for k, v in settings.items() if v != usual[k])})"

@@ -9,11 +9,11 @@ from fairyring.aggregation.contract import (
     MessageSpec,
     Properties,
     Stage,
-    require_integer,
     require_positive,
     require_real,
 )
 from fairyring.aggregation.finite import finite_or_zero
+from fairyring.core.checks import whole_number
 from fairyring.core.errors import PlanError
 from fairyring.core.words import sixteen_bits
 
@@ -38,7 +38,7 @@ def quantize(bits: int = 8, bound: float | None = None) -> Stage:
         PlanError: `bits` or `bound` is out of range; when bound: no range is known, or the sum of a cohort's
             levels does not fit into 32 bits.
     """
-    require_integer("quantize", "bits", bits, 2, 16)
+    bits = whole_number("quantize bits", bits, least=2, most=16)
     if bound is not None:
         bound = require_positive("quantize", "bound", bound)
     name = f"quantize(bits={bits}{'' if bound is None else f', bound={bound:g}'})"

@@ -12,9 +12,9 @@ from fairyring.aggregation.contract import (
     MessageSpec,
     Properties,
     Stage,
-    require_integer,
     require_real,
 )
+from fairyring.core.checks import whole_number
 from fairyring.core.errors import PlanError
 from fairyring.core.words import below, signs
 
@@ -42,8 +42,7 @@ def count_sketch(
     Raises:
         PlanError: a setting is out of range.
     """
-    require_integer("count_sketch", "rows", rows, 1)
-    require_integer("count_sketch", "columns", columns, 1)
+    rows, columns = whole_number("count_sketch rows", rows), whole_number("count_sketch columns", columns)
     if estimate not in ("mean", "median"):
         raise PlanError(
             "count_sketch estimate", given=repr(estimate), expected="'mean' or 'median'", do="Choose one."

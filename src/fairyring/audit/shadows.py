@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fairyring.core.checks import whole_number
 from fairyring.core.errors import PlanError
 from fairyring.core.keys import NOBODY, Purpose, of_client, of_round, root
 from fairyring.evaluation import Evaluator
@@ -72,14 +73,8 @@ def membership(
         BudgetSpent: so many rounds are not within the budget.
     """
     check_shadows(shadows, confidence)
-    for name, value, most in (("rounds", rounds, math.inf), ("looks", looks, rounds)):
-        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
-            raise PlanError(
-                f"membership {name}",
-                given=repr(value),
-                expected="a whole number >= 1" + (f", at most {most}" if math.isfinite(most) else ""),
-                do=f"Set {name}= to one.",
-            )
+    rounds = whole_number("membership rounds", rounds)
+    looks = whole_number("membership looks", looks, most=rounds)
     plan.task.validate(population)
     on = hardware(plan.layout.size, processors=processors)
     clients = _targets(population, targets)

@@ -4,10 +4,18 @@ from typing import Any
 
 import numpy as np
 
-from fairyring.core.errors import PlanError
+from fairyring.core.errors import FairyringError, PlanError
 
 
-def whole_number(what: str, value: Any, *, least: int = 1, most: int | None = None, do: str = "") -> int:
+def whole_number(
+    what: str,
+    value: Any,
+    *,
+    least: int = 1,
+    most: int | None = None,
+    do: str = "",
+    error: type[FairyringError] = PlanError,
+) -> int:
     """`value` as an int; NumPy's whole numbers are such, booleans are not.
 
     Args:
@@ -15,13 +23,14 @@ def whole_number(what: str, value: Any, *, least: int = 1, most: int | None = No
         value: as it was given.
         least, most: the range.
         do: what the user can do, for the error.
+        error: the kind of the error.
 
     Raises:
-        PlanError: it is not a whole number in the range.
+        PlanError, or what `error` is: it is not a whole number in the range.
     """
     is_whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
     if not is_whole or value < least or (most is not None and value > most):
-        raise PlanError(
+        raise error(
             what,
             given=repr(value)[:80],
             expected=f"a whole number >= {least}"

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import export
 
-from fairyring.core.errors import MissingExtra, PlanError
+from fairyring.core.checks import whole_number
+from fairyring.core.errors import MissingExtra
 from fairyring.core.vector import Layout
 from fairyring.learning.device import Broadcast, device_half
 from fairyring.learning.example_steps import Drawn, Shapes
@@ -81,13 +82,8 @@ def program(plan: Plan, columns: Mapping[str, tuple[tuple[int, ...], Any]], exam
     Raises:
         PlanError: `examples` is not a whole number of at least 1.
     """
-    if isinstance(examples, bool) or not isinstance(examples, int) or examples < 1:
-        raise PlanError(
-            "program examples",
-            given=examples,
-            expected="a whole number >= 1",
-            do="Give the largest number of examples that a device holds.",
-        )
+    do = "Give the largest number of examples that a device holds."
+    examples = whole_number("program examples", examples, do=do)
     shapes = plan.params_shape
     layouts = {
         "params": plan.layout,

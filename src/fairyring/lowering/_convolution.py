@@ -9,7 +9,7 @@ from jax import lax
 
 from fairyring.lowering._depthwise import depthwise, grouped
 from fairyring.lowering._direct import direct
-from fairyring.lowering._layout import Placed, in_order, move, placed
+from fairyring.lowering._placed import Placed, in_order, move, placed
 from fairyring.lowering._winograd import winograd as winograd_form
 
 LARGEST_KERNEL = 49  # taps; each tap of a kernel can be a separate operation

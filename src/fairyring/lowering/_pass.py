@@ -12,7 +12,8 @@ from jax.extend.core import primitives
 
 from fairyring.core.errors import PerformanceWarning, PlanError
 from fairyring.lowering._convolution import convolve, fast_form_exists
-from fairyring.lowering._layout import Pending, Placed, Spread, follow, is_followed, plain, pooled, settled
+from fairyring.lowering._layout import follow, is_followed, pooled
+from fairyring.lowering._placed import Pending, Placed, Spread, plain, settled
 from fairyring.lowering._pooling import Window, is_pool, max_pool, sum_pool
 from fairyring.lowering._random import draws_threefry_bits, threefry_bits
 from fairyring.lowering._recurrence import has_products, recur

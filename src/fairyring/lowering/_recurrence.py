@@ -16,7 +16,7 @@ from jax import lax
 from jax.extend import core
 from jax.extend.core import primitives
 
-from fairyring.lowering._layout import Placed, move, placed, plain
+from fairyring.lowering._placed import Placed, move, placed, plain
 
 Apply = Callable[[core.JaxprEqn, Sequence[Any]], Any]  # the results of an equation, each perhaps `Placed`
 

@@ -19,7 +19,8 @@ import jax.numpy as jnp
 from jax import lax
 from jax.extend import core
 
-from fairyring.lowering._layout import Pending, Placed, Spread, like, placed, regrouped
+from fairyring.lowering._layout import regrouped
+from fairyring.lowering._placed import Pending, Placed, Spread, like, placed
 from fairyring.lowering._sums import LOOP, SHORT, kept_apart
 
 Small = jax.Array | None

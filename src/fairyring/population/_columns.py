@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from fairyring.core import checks
 from fairyring.core.errors import PopulationError
 
 _NUMERIC = "biuf"
@@ -201,14 +202,7 @@ def refuse_unknown_name(what: str, name: object, known: Iterable[str]) -> None:
 
 def whole_number(what: str, value: object, minimum: int) -> int:
     """`value` as an int of at least `minimum`; raises `PopulationError` otherwise."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < minimum:
-        raise PopulationError(
-            what,
-            given=repr(value),
-            expected=f"a whole number of at least {minimum}",
-            do=f"Give {what} as one.",
-        )
-    return int(value)
+    return checks.whole_number(what, value, least=minimum, do=f"Give {what} as one.", error=PopulationError)
 
 
 def proper_fraction(what: str, value: object) -> float:

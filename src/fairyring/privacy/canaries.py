@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fairyring.core.checks import whole_number
 from fairyring.core.errors import PlanError, PrivacyError
 from fairyring.privacy._distinguishing import epsilon_between
 
@@ -49,13 +50,8 @@ class Canaries:
     confidence: float = 0.999
 
     def __post_init__(self) -> None:
-        if isinstance(self.count, bool) or not isinstance(self.count, int) or self.count < 30:
-            raise PlanError(
-                "canaries count",
-                given=self.count,
-                expected="a whole number >= 30",
-                do="Set count=1000; fewer show little.",
-            )
+        do = "Set count=1000; fewer show little."
+        object.__setattr__(self, "count", whole_number("canaries count", self.count, least=30, do=do))
         if not 0.5 < self.confidence < 1.0:
             raise PlanError(
                 "canaries confidence",

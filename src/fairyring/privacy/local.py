@@ -14,6 +14,7 @@ from decimal import Context, Decimal
 
 import numpy as np
 
+from fairyring.core.checks import whole_number
 from fairyring.core.errors import PlanError
 from fairyring.privacy.entropy import derive, fresh, require_key, words
 
@@ -192,15 +193,8 @@ def _require(epsilon: float, categories: int) -> tuple[float, int]:
             expected="a finite number above 0",
             do="Give the epsilon of one report, such as 1.0.",
         )
-    is_integer = isinstance(categories, int) and not isinstance(categories, bool)
-    if not is_integer or not 2 <= categories <= MAXIMUM_CATEGORIES:
-        raise PlanError(
-            "categories",
-            given=repr(categories),
-            expected=f"a whole number from 2 to {MAXIMUM_CATEGORIES}",
-            do="Give the number of possible answers.",
-        )
-    return float(epsilon), categories
+    do = "Give the number of possible answers."
+    return float(epsilon), whole_number("categories", categories, least=2, most=MAXIMUM_CATEGORIES, do=do)
 
 
 def _require_signal(epsilon: float, gap: int) -> None:

@@ -22,10 +22,10 @@ from fairyring.aggregation.contract import (
     MessageSpec,
     Properties,
     Stage,
-    require_integer,
     require_positive,
     require_real,
 )
+from fairyring.core.checks import whole_number
 from fairyring.core.errors import PlanError
 from fairyring.core.noise import Noise, NoiseRequest
 from fairyring.privacy._grid import Grid, fit
@@ -73,7 +73,7 @@ def correlated_noise(
         PlanError: as `gaussian_noise`.
     """
     if bands is not None:
-        require_integer("correlated_noise", "bands", bands, 1)
+        bands = whole_number("correlated_noise bands", bands)
     return _stage(
         "correlated_noise", NoiseRequest("correlated", _multiplier(multiplier), bands), auxiliary_share
     )
@@ -118,7 +118,7 @@ def distributed_noise(
                 do="Choose one of them.",
             )
     if shares is not None:
-        require_integer("distributed_noise", "shares", shares, 1)
+        shares = whole_number("distributed_noise shares", shares)
     request = NoiseRequest(mechanism, _multiplier(multiplier), 0, shares, shortfall == "top_up")
     return _stage("distributed_noise", request, auxiliary_share)
 

@@ -20,8 +20,8 @@ MANY_CLIENTS = 20_000
 SAMPLE_CLIENTS = 128
 SAMPLE_ROWS = 512
 """A sample has this many clients, spread evenly, and at most this many rows of each."""
-DIFFERENT = 10_000
-"""About so many rows, spread evenly, are looked at to see whether rounding takes away how they differ."""
+DIFFERENT = 1_000_000
+"""About so many numbers, of rows spread evenly, are looked at to see whether rounding takes away how they differ."""
 BLURRED = 0.01
 """The largest error of rounding, as a share of the standard deviation of a feature."""
 
@@ -167,8 +167,7 @@ def validate(task: Any, population: PopulationLike) -> RowsChecked:
     }
     for column in columns.values():
         _check_precision(column)
-    if np.dtype(population.dtype(task.inputs)).kind in "iuf":
-        _check_resolution(columns[task.inputs])
+    _check_resolution(columns[task.inputs])
     if "weight" in columns and "weight" in task.optional:
         _check_weight(columns["weight"])
     outputs = cache(lambda: _outputs(task, population, names))
@@ -315,8 +314,10 @@ def _check_resolution(column: Column) -> None:
 
     Judged feature by feature: by the error of rounding beside how widely the values are spread.
     """
+    if np.can_cast(column.dtype, np.float32):  # every value is a float32, too
+        return
     parts = [np.asarray(part[column.name]) for part in column.rows.parts]
-    every = max(1, sum(len(part) for part in parts) // DIFFERENT)
+    every = max(1, sum(part.size for part in parts) // DIFFERENT)
     rows = np.concatenate(
         [part[::every].reshape(len(part[::every]), -1) for part in parts] or [np.zeros((0, 1))]
     )

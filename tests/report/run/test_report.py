@@ -311,3 +311,14 @@ def test_without_matplotlib_names_the_extra(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(MissingExtra, match=r"fairyring\[report\]"):
         write_report(folder)
     assert not (folder / "report.html").exists()
+
+
+def test_the_cores_are_those_the_run_used_and_one_example_is_one(tmp_path: Path) -> None:
+    folder = make_run_folder(tmp_path / "small", clients=40)
+    arrays = load_file(folder / "clients.safetensors")
+    save_file(arrays | {"examples": np.array([1] * 25 + [2] * 15, np.int32)}, folder / "clients.safetensors")
+    text = report_of(folder)[1].text
+    assert "on 1 core" in text  # of two in the machine
+    assert "Half of the clients hold 1 example or fewer" in text
+    several = make_run_folder(tmp_path / "several", run={"machine": {"devices": ["NVIDIA H200"] * 2}})
+    assert "on 2 accelerators" in report_of(several)[1].text

@@ -5,7 +5,6 @@ is also the fastest way: the arrays of one world fit a core's cache, and cores d
 """
 
 import dataclasses
-import operator
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fairyring.core import checks
 from fairyring.core.cores import available_cores, core_processors
 from fairyring.core.errors import EcologyError
 from fairyring.core.numbers import literal_numbers
@@ -127,14 +127,7 @@ def whole_number(what: str, value: Any, least: int, largest: int, do: str = "Giv
     Raises:
         EcologyError: it is not one.
     """
-    try:
-        number = None if isinstance(value, bool | np.bool_) else operator.index(value)
-    except TypeError:
-        number = None
-    if number is None or not least <= number <= largest:
-        given = value if number is not None else repr(value)
-        raise EcologyError(what, given=given, expected=f"a whole number from {least} to {largest}", do=do)
-    return number
+    return checks.whole_number(what, value, least=least, most=largest, do=do, error=EcologyError)
 
 
 @dataclass

@@ -121,13 +121,11 @@ def _stats(folder: ReportedRun) -> Iterable[str]:
         of = "nothing is promised" if why_nothing(folder) else of
         yield stat("Epsilon spent", units.number(spent), f"{of}, delta {number(promise.get('delta')) or 0:g}")
     seconds = _seconds_of(folder)
-    machine = mapping(run.get("machine"))
-    cores = machine.get("cores")
-    yield stat(
-        "Training time",
-        units.duration(seconds) if seconds is not None else "–",
-        f"on {units.count(cores, 'core')}" if isinstance(cores, int) else "machine not recorded",
-    )
+    used = mapping(run.get("machine")).get("devices")
+    on = "machine not recorded"
+    if isinstance(used, list) and used:
+        on = f"on {units.count(len(used), 'core' if set(used) == {'cpu'} else 'accelerator')}"
+    yield stat("Training time", units.duration(seconds) if seconds is not None else "–", on)
     up, down = (float(np.nansum(folder.column(c))) for c in ("bytes_up", "bytes_down"))
     yield stat("Travelled", units.size(up + down), f"{units.size(up)} up, {units.size(down)} down")
 

@@ -194,7 +194,7 @@ def participation(folder: ReportedRun) -> Section:
         parts.append(
             Figure(
                 figures.histogram("examples", "Examples a client holds", "examples", held),
-                f"Half of the clients hold {units.number(float(np.median(held)))} examples or fewer; "
+                f"Half of the clients hold {units.count(int(np.median(held)), 'example')} or fewer; "
                 f"the largest holds {units.count(held.max())}.",
                 "Examples a client holds",
             )
