@@ -113,7 +113,7 @@ def test_refusals() -> None:
     with pytest.raises(PlanError, match="bands"):
         coefficients(0)
     for arguments in ((0, 1, 1, 1), (5, 0, 1, 1), (5, 1, 0, 1), (5, 1, 1, 0)):
-        with pytest.raises(PlanError, match="whole number >= 1"):
+        with pytest.raises(PlanError, match="whole number from 1"):
             sensitivity(*arguments)
     with pytest.raises(PlanError, match="rounds"):
         noise_error(0, 1)
