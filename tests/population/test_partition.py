@@ -121,7 +121,7 @@ def test_by_column_makes_every_value_a_client_or_keeps_it_whole():
     ("deal", "says"),
     [
         (lambda: partition.uniform(COLUMNS, clients=2001, seed=0), "at most 2000"),
-        (lambda: partition.uniform(COLUMNS, clients=0, seed=0), "at least 1"),
+        (lambda: partition.uniform(COLUMNS, clients=0, seed=0), "whole number >= 1"),
         (lambda: partition.uniform(COLUMNS, clients=2, seed=-1), "seed"),
         (lambda: partition.dirichlet(COLUMNS, clients=2, alpha=0.0, seed=0), "alpha"),
         (lambda: partition.dirichlet(COLUMNS, clients=2, alpha=float("nan"), seed=0), "alpha"),
