@@ -85,7 +85,10 @@ if TYPE_CHECKING:
     from fairyring.records import RoundRecord as RoundRecord
     from fairyring.report import write_report as write_report
     from fairyring.rounds import EarlyStopping as EarlyStopping
-    from fairyring.simulation import Run as Run
+    from fairyring.runs import Run as Run
+    from fairyring.runs import SavedRun as SavedRun
+    from fairyring.runs import TrainedModel as TrainedModel
+    from fairyring.runs import load_run as load_run
     from fairyring.simulation import simulate as simulate
     from fairyring.sweeps import Sweep as Sweep
     from fairyring.sweeps import SweepRun as SweepRun
@@ -130,12 +133,14 @@ __all__ = [
     "RunDamaged",
     "RunError",
     "RunMismatch",
+    "SavedRun",
     "SecureSumError",
     "SessionAborted",
     "StatisticsError",
     "StorageError",
     "Sweep",
     "SweepRun",
+    "TrainedModel",
     "TrainingDiverged",
     "Verified",
     "WireError",
@@ -160,6 +165,7 @@ __all__ = [
     "fedyogi",
     "gaussian_noise",
     "load",
+    "load_run",
     "membership",
     "multi_label",
     "next_token",
@@ -221,7 +227,8 @@ _ROOMS = {
     "records": ("RoundRecord",),
     "rounds": ("EarlyStopping",),
     "evaluation": ("Evaluation",),
-    "simulation": ("Run", "simulate"),
+    "runs": ("Run", "SavedRun", "TrainedModel", "load_run"),
+    "simulation": ("simulate",),
     "audit": ("Audited", "Verified", "audit_run", "membership", "verify_run"),
     "sweeps": ("Sweep", "SweepRun", "read_sweep", "sweep"),
     "report": ("write_report",),

@@ -10,8 +10,9 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from fairyring.cli._terminal import LiveProgress, summarise
+from fairyring.cli._terminal import summarise
 from fairyring.records.round_record import Aborted, LostInNoise, Means, RoundRecord
+from fairyring.rounds.progress import LiveProgress
 from tests.rounds.round_records import record_of
 
 LOST = record_of(

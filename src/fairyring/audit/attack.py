@@ -98,7 +98,9 @@ class Reconstruction:
         }
 
 
-def reconstruct(plan: Plan, population: Population, *, seed: int = 0, targets: int = 6) -> Reconstruction:
+def reconstruct(
+    plan: Plan, population: Population, *, seed: int = 0, targets: int = 6, init: Any = None
+) -> Reconstruction:
     """Try to reconstruct examples of a population from updates, in the clear and as a plan sends them.
 
     The strongest attack here that fits the model is used. Where the first layer is dense, that is the quotients of each of its
@@ -114,12 +116,13 @@ def reconstruct(plan: Plan, population: Population, *, seed: int = 0, targets: i
         population: whose examples are sought.
         seed: of cohorts, the first model and the attack's starting points.
         targets: how many releases to attack, and as many bare updates.
+        init: parameters of the first model, if it is not the plan's.
 
     Raises:
         PlanError: the task's inputs are not real numbers, no attack fits the task, or there is only one client.
     """
     plan = shown_as_sent(plan)
-    with Trial(plan, population, seed=seed) as trial:
+    with Trial(plan, population, seed=seed, init=init) as trial:
         params = trial.state.params
         attacker = Attacker(plan, population, params, seed)
         bare, released = _Tally(), _Tally()

@@ -20,6 +20,7 @@ from fairyring.records.folder import RunFolder
 from fairyring.records.form import check_form
 from fairyring.records.layout import AUDIT, RUN, SCORES
 from fairyring.rounds.privacy_statement import two_epsilons
+from fairyring.runs import init_in
 from fairyring.simulation import simulate
 
 # How many shadow runs are made where no number is given: at most SHADOWS, in about AFFORDED seconds.
@@ -102,6 +103,7 @@ def audit_run(
             )
     if shadows is None:
         shadows = _affordable(float(header.get("seconds", 0.0)))
+    init = init_in(folder.path, plan)
     guaranteed = plan.protection is not None and plan.example_stages is None
     if not (guaranteed or targets or shadows):
         raise PlanError(
@@ -121,6 +123,7 @@ def audit_run(
             seed=header["seed"],
             dropout=header["dropout"],
             audit=watched,
+            init=init,
             evaluate_every=rounds,
         )
         audit = dict(again.header.get("audit") or {})
@@ -132,7 +135,7 @@ def audit_run(
     reconstruction, why_not = None, ""
     if targets:
         try:
-            reconstruction = reconstruct(plan, population, seed=header["seed"], targets=targets)
+            reconstruction = reconstruct(plan, population, seed=header["seed"], targets=targets, init=init)
         except NoAttack as error:
             why_not = str(error)
     if reconstruction is not None:
@@ -141,7 +144,7 @@ def audit_run(
         arrays |= {name: getattr(reconstruction, name) for name in kinds}
     members = None
     if shadows:
-        members = membership(plan, population, rounds=rounds, shadows=shadows, seed=header["seed"])
+        members = membership(plan, population, rounds=rounds, shadows=shadows, seed=header["seed"], init=init)
         results["membership"] = members.describe()
         false, true = members.roc()
         arrays |= {"roc_false": false.astype(np.float32), "roc_true": true.astype(np.float32)}

@@ -44,6 +44,7 @@ def membership(
     seed: int = 0,
     confidence: float = 0.999,
     processors: int | None = None,
+    init: Any = None,
 ) -> Membership:
     """Membership inference: try to tell from a plan's models which clients took part. This is LiRA with a client as the unit.
 
@@ -66,7 +67,8 @@ def membership(
         looks: how many models the attack looks at one by one, evenly spread, the last one among them.
         seed: of everything but the noise.
         confidence: of the lower bound on epsilon.
-        devices: on a CPU, how many cores to use; None for all.
+        processors: on a CPU, how many cores to use; None for all.
+        init: parameters of the first model, if it is not the plan's.
 
     Raises:
         PlanError: an argument is out of range, or the plan and the population do not fit together.
@@ -81,7 +83,7 @@ def membership(
     dice = np.random.default_rng(seed)
     members = balanced(shadows, len(clients), dice)
     seeds = dice.integers(0, 2**31 - 1, shadows).tolist()
-    runs = _Shadows(plan, population, on, rounds, seeds[0])
+    runs = _Shadows(plan, population, on, rounds, seeds[0], init)
     at = sorted({max(1, round(rounds * (i + 1) / looks)) for i in range(looks)})
     judge = Evaluator(confident(plan.task), population.select(clients), on)
     secret = plan.protection is not None and not isinstance(plan.protection.participation, AtMost)
@@ -132,10 +134,12 @@ def confident(task: Task) -> Task:
 class _Shadows:
     """Runs of one plan with some clients left out, on one engine."""
 
-    def __init__(self, plan: Plan, population: Population, on: Hardware, rounds: int, seed: int) -> None:
+    def __init__(
+        self, plan: Plan, population: Population, on: Hardware, rounds: int, seed: int, init: Any
+    ) -> None:
         self.plan, self.population, self.rounds = plan, population, rounds
-        self.parts: Assembly = assemble(plan, population, root(seed), on)
-        self.first = jax.jit(plan.first_state)
+        self.parts: Assembly = assemble(plan, population, root(seed), on, init=init)
+        self.first = jax.jit(lambda key: plan.first_state(key, init))
         noise = plan.bound.spec.noise
         length = plan.message_shape.vector.shape[0]
         counts = noise is not None and length > noise.coordinates

@@ -1,26 +1,20 @@
 """Output to the terminal: errors, progress, the final summary. If it is not a terminal, output is plain lines."""
 
-import math
-import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-from rich.console import Console, Group
-from rich.live import Live
+from rich.console import Console
 from rich.panel import Panel
-from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
 from fairyring.core.errors import FairyringError, PrivacyWarning
 from fairyring.records.round_record import RoundRecord
 from fairyring.report import units
-
-_LINES = 20  # of progress, if the output is not a terminal
+from fairyring.rounds.progress import trained
 
 
 def screen() -> Console:
@@ -63,91 +57,6 @@ def show_cautions(console: Console, plan: Any, population: Any, rounds: int) -> 
         sizes = population.sizes
         for caution in warnings_of(plan, sum(size > 0 for size in sizes), rounds, sum(sizes)):
             show_warning(console, caution)
-
-
-class LiveProgress(AbstractContextManager["LiveProgress"]):
-    """Shows the progress of a run. Call it with the record of each round when the round ends.
-
-    Args:
-        console: where to write.
-        rounds: the planned number of rounds.
-    """
-
-    def __init__(self, console: Console, rounds: int) -> None:
-        self.console, self.rounds = console, rounds
-        self.seen = self.clients = self.last = 0
-        self.training = 0.0
-        self.held_out: dict[str, float] = {}
-        self.first = time.perf_counter()
-        self.bar = Progress(
-            TextColumn("round {task.completed:.0f}/{task.total:.0f}"),
-            BarColumn(bar_width=None, complete_style="cyan", finished_style="cyan"),
-            TextColumn("{task.fields[left]}"),
-            console=console,
-            expand=True,
-        )
-        self.task = self.bar.add_task("", total=rounds, left="compiling …")
-        self.state = Text("", style="dim")
-        self.live = Live(
-            get_renderable=lambda: Group(self.bar.get_renderable(), self.state),
-            console=console,
-            refresh_per_second=8,
-        )
-
-    def __enter__(self) -> Self:
-        if self.console.is_terminal:
-            self.live.start()
-        else:
-            self._print(f"Training {units.count(self.rounds, 'round')}; compiling first.")
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if self.console.is_terminal:
-            self.live.stop()
-
-    def __call__(self, record: RoundRecord) -> None:
-        now = time.perf_counter()
-        if not self.seen:
-            self.first = now
-        self.seen += 1
-        self.last = record.round
-        self.clients += record.clients
-        self.training += record.seconds
-        self.held_out = record.test.columns() if record.test is not None else self.held_out
-        state, left = "  ".join(self._state(record)), self._left(now)
-        self.bar.update(self.task, completed=self.last, left=left)
-        self.state = Text(state, style="dim")
-        due = self.last % max(1, self.rounds // _LINES) == 0 or self.last == self.rounds or self.seen == 1
-        if not self.console.is_terminal and due:
-            self._print(f"round {self.last}/{self.rounds}  {state}{'  ' if left else ''}{left}")
-
-    def _state(self, record: RoundRecord) -> list[str]:
-        if record.aborted is not None:
-            return ["too few clients stayed: no sum, and nothing changed"]
-        parts = [f"{units.label(name)} {units.mean(record, name)}" for name in trained(record)]
-        name = units.headline(list(self.held_out))
-        if name:
-            parts.append(f"held-out {units.label(name)} {units.metric(name, self.held_out[name])}")
-        if self.training:
-            parts.append(f"{units.count(self.clients / self.training)} clients/s")
-        return parts
-
-    def _left(self, now: float) -> str:
-        """Time left; empty until a round has ended after the one that compiled."""
-        if self.seen < 2 or self.last >= self.rounds:
-            return ""
-        seconds = math.ceil((self.rounds - self.last) * (now - self.first) / (self.seen - 1))
-        return f"{seconds} s left" if seconds < 60 else f"{units.duration(seconds)} left"
-
-    def _print(self, line: str) -> None:
-        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
-
-
-def trained(record: RoundRecord) -> list[str]:
-    """Columns of what was measured in training: the loss, and the accuracy if there is one."""
-    return [name for name in ("loss", "metrics.accuracy") if name in units.training(record)]
 
 
 def summarise(

@@ -7,11 +7,12 @@ from pathlib import Path
 from fairyring.cli._audit import audit
 from fairyring.cli._plan_file import PlanFile, settings_from
 from fairyring.cli._source import Source
-from fairyring.cli._terminal import LiveProgress, screen, show_cautions, summarise, without_warnings
+from fairyring.cli._terminal import screen, show_cautions, summarise, without_warnings
 from fairyring.core.errors import MissingExtra
-from fairyring.records.layout import LOCK, OF_A_RUN, RUN
-from fairyring.records.lock import Lock
+from fairyring.records.folder import clear
+from fairyring.records.layout import RUN
 from fairyring.records.round_record import RoundRecord
+from fairyring.rounds.progress import LiveProgress
 
 _DEMO = Path(__file__).with_name("demo_plan.py")
 
@@ -87,7 +88,7 @@ def _train(
 
 def demo(out: Path) -> int:
     """Run the demonstration in `out`, replacing an earlier one, and audit it. Returns the exit status."""
-    _clear(out)
+    clear(out)
     screen().print(
         "Handwritten digits of 1,000 simulated clients: one model for all, trained with secure\n"
         "aggregation and noise, within a privacy budget for every client. Then the run is audited.\n",
@@ -108,21 +109,3 @@ def _report(folder: Path) -> tuple[Path | None, str]:
         return write_report(folder), ""
     except MissingExtra as error:
         return None, f"No report was written: {error.do}"
-
-
-def _clear(folder: Path) -> None:
-    """Delete an earlier run in the folder. Files that a run does not write are not touched."""
-    names = {entry.name.removesuffix(".part") for entry in folder.iterdir()} if folder.is_dir() else set()
-    if not names or names - OF_A_RUN:
-        return
-    lock = Lock(folder / LOCK)  # no other process is writing to it
-    try:
-        for entry in folder.iterdir():
-            if entry.is_dir():
-                for inner in entry.iterdir():
-                    inner.unlink()
-                entry.rmdir()
-            else:
-                entry.unlink()
-    finally:
-        lock.release()

@@ -326,9 +326,10 @@ class Plan:
         numbers = self.layout.size + sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(state))
         return 4 * numbers + self.traffic.down
 
-    def first_state(self, key: jax.Array) -> ServerState:
-        """The server's state before the first round. `key` initialises the model."""
-        return first_state(self.task.model.init(key), self.server, self.algorithm)
+    def first_state(self, key: jax.Array, params: Tree | None = None) -> ServerState:
+        """The server's state before the first round: of a model initialised with `key`, or of `params` if they are given."""
+        params = self.task.model.init(key) if params is None else jax.tree.map(jnp.asarray, params)
+        return first_state(params, self.server, self.algorithm)
 
     def program(self, columns: Columns, examples: int) -> "Program":
         """The device half as an exported program: see `fairyring.learning.program.program`."""

@@ -22,7 +22,18 @@ from fairyring.core.files import ANYBODY, OWNER, append_to, make_folder, replace
 from fairyring.core.reading import NotJson, read_json
 from fairyring.core.tensors import tensors
 from fairyring.core.vector import digest
-from fairyring.records.layout import CHECKPOINT, CHECKPOINTS, IS_CHECKPOINT, LOCK, METRICS, RUN, TRANSCRIPTS
+from fairyring.records.layout import (
+    CHECKPOINT,
+    CHECKPOINTS,
+    IS_CHECKPOINT,
+    LEDGER,
+    LOCK,
+    METRICS,
+    MODELS,
+    OF_A_RUN,
+    RUN,
+    TRANSCRIPTS,
+)
 from fairyring.records.lock import Lock
 from fairyring.records.round_record import RoundRecord, read_record
 
@@ -58,24 +69,36 @@ class RunFolder:
         return Lock(self.path / LOCK, mode=self.mode)
 
     @classmethod
-    def create(cls, path: str | os.PathLike[str], *, private: bool = False) -> "RunFolder":
+    def create(
+        cls, path: str | os.PathLike[str], *, private: bool = False, overwrite: bool = False
+    ) -> "RunFolder":
         """A new run folder.
 
         Args:
             path: where.
             private: for its owner alone.
+            overwrite: delete a run that is there, but not one with a ledger: what was spent stays spent.
 
         Raises:
-            RunError: there is something at `path` already.
+            RunError: there is something at `path` already, or another process writes it.
             StorageError: it cannot be made.
         """
         folder = Path(path)
+        if overwrite and (folder / RUN).is_file():
+            if (folder / LEDGER).exists():
+                raise RunError(
+                    f"run folder {folder}",
+                    given="a private run, to be overwritten",
+                    expected="a run without a ledger: what it spent of its people stays spent, and only the ledger says how much",
+                    do="Choose another folder.",
+                )
+            clear(folder)
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise RunError(
                 f"run folder {folder}",
                 given="a path that is in use",
                 expected="a new or empty folder",
-                do="Choose another folder, or resume that run (resume=True, --resume).",
+                do="Choose another folder, resume that run (resume=True, --resume), or replace it (overwrite=True, --overwrite).",
             )
         created = cls(folder, private=private)
         with storage(folder):
@@ -147,7 +170,7 @@ class RunFolder:
 
     def tidy(self) -> None:
         """Remove what a crash left of files that were being written; only for whoever has locked the folder."""
-        for pattern in ("[!.]*.part", CHECKPOINTS + "/*.part", TRANSCRIPTS + "/*.part"):
+        for pattern in ("[!.]*.part", CHECKPOINTS + "/*.part", MODELS + "/*.part", TRANSCRIPTS + "/*.part"):
             for left in self.path.glob(pattern):
                 left.unlink(missing_ok=True)
 
@@ -188,7 +211,7 @@ class RunFolder:
         with storage(path), append_to(self.path / METRICS, mode=self.mode) as file:
             os.fsync(file.fileno())
         self._replace(path, tensors(arrays, {**facts, "round": round, "digest": _digest(arrays)}))
-        for old in self._checkpoints()[:-KEPT]:
+        for old in self._files(CHECKPOINTS)[:-KEPT]:
             old.unlink(missing_ok=True)
 
     def last_checkpoint(self, fingerprint: str) -> tuple[int, dict[str, np.ndarray], dict[str, Any]] | None:
@@ -198,26 +221,15 @@ class RunFolder:
             RunDamaged: it cannot be read.
             RunMismatch: it belongs to another plan.
         """
-        checkpoints = self._checkpoints()
+        checkpoints = self._files(CHECKPOINTS)
         if not checkpoints:
             return None
         path = checkpoints[-1]
-        try:
-            with safetensors.safe_open(path, framework="numpy") as file:
-                facts = read_json(file.metadata()["fairyring"], dict[str, Any])
-                round, made_by = int(facts["round"]), str(facts["fingerprint"])
-                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            if facts.pop("digest") != _digest(arrays):
-                raise ValueError("numbers that are not those that were written")
-        except (OSError, safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
-            earlier = (
-                f"Remove it to resume from {checkpoints[-2].name}."
-                if len(checkpoints) > 1
-                else "Remove the folder and start anew."
-            )
-            raise RunDamaged(
-                str(path), given=f"{error}", expected="a whole checkpoint", do=earlier
-            ) from error
+        earlier = "Remove the folder and start anew."
+        if len(checkpoints) > 1:
+            earlier = f"Remove it to resume from {checkpoints[-2].name}."
+        arrays, facts = _read(path, expected="a whole checkpoint", do=earlier)
+        round, made_by = facts["round"], str(facts.get("fingerprint"))
         if made_by != fingerprint:
             raise RunMismatch(
                 str(path),
@@ -227,13 +239,95 @@ class RunFolder:
             )
         return round, arrays, facts
 
-    def _checkpoints(self) -> list[Path]:
-        folder = self.path / CHECKPOINTS
+    def keep_model(self, round: int, arrays: Mapping[str, np.ndarray]) -> None:
+        """Keep the model after `round`, given its named arrays."""
+        with storage(self.path):
+            make_folder(self.path / MODELS, private=self.private)
+        path = self.path / MODELS / CHECKPOINT.format(round)
+        self._replace(path, tensors(arrays, {"round": round, "digest": _digest(arrays)}))
+
+    def drop_model(self, round: int) -> None:
+        """Keep the model after `round` no longer."""
+        self.remove(f"{MODELS}/{CHECKPOINT.format(round)}")
+
+    def kept_models(self) -> list[int]:
+        """The rounds whose models are kept, ascending."""
+        return [_round(path) for path in self._files(MODELS)]
+
+    def models(self) -> list[int]:
+        """The rounds whose models are here, kept or as part of a checkpoint, ascending."""
+        return sorted({_round(path) for place in (MODELS, CHECKPOINTS) for path in self._files(place)})
+
+    def model(self, round: int) -> dict[str, np.ndarray]:
+        """Named arrays among which are the parameters after `round`; see `fairyring.records.models.leaves_of`.
+
+        Raises:
+            RunError: there is no such model here.
+            RunDamaged: it cannot be read.
+        """
+        for place in (MODELS, CHECKPOINTS):
+            path = self.path / place / CHECKPOINT.format(round)
+            if path.is_file():
+                return _read(path, expected="a whole model", do="Take the model of another round.")[0]
+        raise RunError(
+            f"model after round {round}",
+            given=f"none in {self.path}",
+            expected=f"one of the rounds {', '.join(map(str, self.models())) or '(none yet)'}",
+            do='Run with keep="all", keep="best" or a number.',
+        )
+
+    def _files(self, place: str) -> list[Path]:
+        folder = self.path / place
         paths = [p for p in folder.iterdir() if IS_CHECKPOINT.fullmatch(p.name)] if folder.is_dir() else []
-        return sorted(paths, key=lambda p: int(p.stem.split("-")[1]))
+        return sorted(paths, key=_round)
 
     def _replace(self, path: Path, content: bytes) -> None:
         replace_file(path, content, mode=self.mode)
+
+
+def clear(folder: Path) -> None:
+    """Delete the run in a folder, unless there is something in it that a run does not write, which stays with all the rest.
+
+    Raises:
+        RunError: another process writes it.
+    """
+    names = {entry.name.removesuffix(".part") for entry in folder.iterdir()} if folder.is_dir() else set()
+    if not names or names - OF_A_RUN:
+        return
+    lock = Lock(folder / LOCK)
+    try:
+        with storage(folder):
+            for entry in folder.iterdir():
+                if entry.is_dir():
+                    for inner in entry.iterdir():
+                        inner.unlink()
+                    entry.rmdir()
+                else:
+                    entry.unlink()
+    finally:
+        lock.release()
+
+
+def _round(path: Path) -> int:
+    return int(path.stem.split("-")[1])
+
+
+def _read(path: Path, *, expected: str, do: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Arrays and plain values of a checkpoint or a model, whose digest is checked.
+
+    Raises:
+        RunDamaged: they are not what was written.
+    """
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            facts = read_json(file.metadata()["fairyring"], dict[str, Any])
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        facts["round"] = int(facts["round"])
+        if facts.pop("digest") != _digest(arrays):
+            raise ValueError("numbers that are not those that were written")
+    except (OSError, safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise RunDamaged(str(path), given=f"{error}", expected=expected, do=do) from error
+    return arrays, facts
 
 
 def _digest(arrays: Mapping[str, np.ndarray]) -> str:

@@ -101,6 +101,7 @@ class RoundRecord(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknow
         empirical_epsilon: what an audit's canaries gave away, at the end of a run.
         empirical_epsilon_lower: a lower confidence bound on that.
         test: loss and metrics over all examples of the test population, in rounds that are followed by an evaluation.
+        tests: the same on each of several test populations, by name; the first of them is `test`.
     """
 
     round: Round
@@ -124,6 +125,7 @@ class RoundRecord(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknow
     empirical_epsilon: float | None = None
     empirical_epsilon_lower: float | None = None
     test: Means | None = None
+    tests: dict[str, Means] | None = None
 
     @property
     def training(self) -> Means:
@@ -146,7 +148,13 @@ def read_record(line: bytes) -> RoundRecord:
         NotJson: it is none.
     """
     value = read_json(line, dict[str, Any])
-    for part in (value, value.get("noise_std"), value.get("test")):
+    tests = value.get("tests")
+    for part in (
+        value,
+        value.get("noise_std"),
+        value.get("test"),
+        *(tests.values() if isinstance(tests, dict) else ()),
+    ):
         if isinstance(part, dict):
             _restore_nan(part)
     try:

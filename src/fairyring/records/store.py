@@ -59,11 +59,24 @@ class Store(Protocol):
         self, fingerprint: str
     ) -> tuple[int, dict[str, np.ndarray], dict[str, Any]] | None: ...
 
+    def keep_model(self, round: int, arrays: Mapping[str, np.ndarray]) -> None: ...
+
+    def drop_model(self, round: int) -> None: ...
+
+    def kept_models(self) -> list[int]: ...
+
+    def models(self) -> list[int]: ...
+
+    def model(self, round: int) -> dict[str, np.ndarray]: ...
+
 
 class Nowhere:
-    """The store of a run that keeps nothing on disk."""
+    """The store of a run that keeps nothing on disk. Models that are to be kept are in memory."""
 
     path, private, keeps = None, False, False
+
+    def __init__(self) -> None:
+        self._models: dict[int, Mapping[str, np.ndarray]] = {}
 
     def hold(self) -> None:
         """Nobody else can write it."""
@@ -102,3 +115,23 @@ class Nowhere:
 
     def last_checkpoint(self, fingerprint: str) -> None:
         """Nothing was kept."""
+
+    def keep_model(self, round: int, arrays: Mapping[str, np.ndarray]) -> None:
+        """Keep the model after `round` in memory."""
+        self._models[round] = {name: np.array(array) for name, array in arrays.items()}
+
+    def drop_model(self, round: int) -> None:
+        """Keep it no longer."""
+        self._models.pop(round, None)
+
+    def kept_models(self) -> list[int]:
+        """The rounds whose models are kept, ascending."""
+        return sorted(self._models)
+
+    def models(self) -> list[int]:
+        """The rounds whose models are here, ascending."""
+        return self.kept_models()
+
+    def model(self, round: int) -> dict[str, np.ndarray]:
+        """Named arrays of the model after `round`, which is kept."""
+        return dict(self._models[round])

@@ -13,7 +13,10 @@ from typing import Any, NamedTuple
 from fairyring.records.layout import (
     AUDIT,
     CHECKPOINTS,
+    INIT,
     LEDGER_FILES,
+    MODEL,
+    MODELS,
     PLAN,
     REPORT,
     SCORES,
@@ -25,6 +28,7 @@ from fairyring.records.layout import (
 )
 
 _CHECKPOINT = CHECKPOINTS + "/round-*.safetensors: "
+_MODEL = MODELS + "/round-*.safetensors: "
 
 
 class Artefact(NamedTuple):
@@ -35,8 +39,8 @@ class Artefact(NamedTuple):
         inside: whether the privacy guarantee covers them.
         why: the reason, in a sentence.
         names: of files, keys and arrays.
-        only: what a run must have for them to be there: `states` of clients, `masks`, a `test` population, or rounds left to run
-            (`open`); empty for nothing.
+        only: what a run must have for them to be there: `states` of clients, `masks`, a `test` population, a model that it was given (`init`), or rounds
+            left to run (`open`); empty for nothing.
     """
 
     what: str
@@ -95,7 +99,12 @@ ARTEFACTS = (
         "evaluations on clients' own held-out data",
         False,
         "They are computed from those data without noise, and tell of them; so does whatever is chosen by them.",
-        ("metrics.jsonl: test.*", "clients.safetensors: test.*"),
+        (
+            "metrics.jsonl: test.*",
+            "metrics.jsonl: tests.*",
+            "clients.safetensors: test.*",
+            "clients.safetensors: tests.*",
+        ),
         "test",
     ),
     Artefact(
@@ -139,10 +148,23 @@ ARTEFACTS = (
         ),
     ),
     Artefact(
+        "the model that it was given",
+        False,
+        "What it tells of those it was made from is not counted here.",
+        (INIT + ": *", "run.json: init"),
+        "init",
+    ),
+    Artefact(
         "how far it got",
         False,
-        "A run ends early when its budget is spent, or by evaluations on held-out data.",
-        ("run.json: status", "run.json: stopped_by", "metrics.jsonl: round", _CHECKPOINT + "@round"),
+        "A run ends early when its budget is spent, or by evaluations on held-out data, and the best model is chosen by them.",
+        (
+            "run.json: status",
+            "run.json: stopped_by",
+            "metrics.jsonl: round",
+            _CHECKPOINT + "@round",
+            _MODEL + "@round",
+        ),
     ),
     Artefact(
         "times",
@@ -217,7 +239,7 @@ ARTEFACTS = (
         "the models",
         True,
         "They are computed from noisy sums, and so is all that the server keeps for the next round.",
-        (_CHECKPOINT + "server/*",),
+        (_CHECKPOINT + "server/*", _MODEL + "params/*", _MODEL + "@digest"),
     ),
     Artefact(
         "means of training",
@@ -268,6 +290,7 @@ ARTEFACTS = (
         "It has nothing to do with any client's data.",
         (
             PLAN,
+            MODEL,
             SOURCE,
             "lock",
             *(
@@ -294,7 +317,7 @@ def outside(has: Collection[str]) -> list[dict[str, Any]]:
     """What a private run leaves behind that its guarantee does not cover, for its record: `what`, `why` and `names` of each.
 
     Args:
-        has: which of `states`, `masks`, `test` and `open` the run has.
+        has: which of `states`, `masks`, `test`, `init` and `open` the run has.
     """
     return [
         {"what": one.what, "why": one.why, "names": list(one.names)}

@@ -91,6 +91,7 @@ class Coordinator:
         header, context = description.header, description.context
         self.plan, self.program, self.clients, self.header = plan, program, clients, header
         self.timetable, self.audit, self.now = timetable, settings.audit, now
+        self.keeping = settings.keeping
         self._context, self._has_states, self._keep_states = context, states is not None, settings.keep_states
         self._sizes = np.asarray(clients.sizes)
         self.spending: RunSpending | None = None
@@ -248,8 +249,8 @@ class Coordinator:
         """Whether the round that was accepted is to be evaluated before it is recorded."""
         return self.timetable.evaluates(self.round)
 
-    def record(self, test: Means | None = None) -> RoundRecord:
-        """Record the round that was accepted, with means of loss and metrics on held-out data; returns its record.
+    def record(self, test: Means | None = None, tests: dict[str, Means] | None = None) -> RoundRecord:
+        """Record the round that was accepted, with means of loss and metrics on held-out data, and on several sets of them by name.
 
         It may be called again where it failed halfway: a round is recorded once, as it was when that succeeded.
         """
@@ -259,13 +260,16 @@ class Coordinator:
             if self.evaluates and self.spending is not None:
                 record = msgspec.structs.replace(record, **self._spent())
             if test is not None:
-                record = msgspec.structs.replace(record, test=test)
+                record = msgspec.structs.replace(record, test=test, tests=tests)
             self.recorder.add(record, self.model)
+            if self.evaluates and self.keeping.keeps([*self.records, record]):
+                self.recorder.keep_model(self.round, self.state.params)
             self.records.append(record)
             self._stopped = self._stopped or (test is not None and self.timetable.stops(self.records))
         record = self.records[-1]
         if self.timetable.saves(self.round, self.now() - (self._saved or 0.0)):
             self._checkpoint()
+            self.recorder.drop_models(self.keeping, self.records)  # what a resumed run has to have is there
             self._saved = self.now()
         self._pending = None  # only now may the next be opened
         return record
@@ -287,6 +291,7 @@ class Coordinator:
             scores = self.scores if result is not None else None
             by_client = {**self.by_client(), **(by_client or {})}
             self.recorder.end(by_client, scores, self.model, None if done else self._checkpoint)
+        self.recorder.drop_models(self.keeping, self.records)
         self._ended = True
 
     @property
@@ -402,6 +407,7 @@ class Coordinator:
             "states": self._has_states and keeps and not deleted,
             "masks": self._context.secure_sum == "protocol",
             "test": tested,
+            "init": self._context.given,
             "open": keeps and not over,
         }
         context = replace(

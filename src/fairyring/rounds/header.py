@@ -29,6 +29,7 @@ def new_header(
     secure_sum: str | None = None,
     canaries: int = 0,
     test: str | None = None,
+    init: str | None = None,
     warnings: list[str] | None = None,
 ) -> dict[str, Any]:
     """The header of a run that begins.
@@ -44,12 +45,14 @@ def new_header(
         secure_sum: how it is computed; None without one.
         canaries: how many take the places of clients.
         test: fingerprint of the test population; None without one.
+        init: digest of the model that the run starts from; None for that of the plan.
         warnings: reasons why the plan's privacy guarantee is worth little.
     """
     prints = {"plan": plan.digest(columns), "population": population}
     if plan.terms is not None:
         prints["terms"] = plan.terms.plan.hex()
     text = f"{prints['plan']} {population} {seed} {dropout}" + (f" {canaries} canaries" if canaries else "")
+    text += f" from {init}" if init else ""
     return {
         "fairyring": __version__,
         "status": "running",
@@ -59,6 +62,7 @@ def new_header(
         "fingerprint": hashlib.sha256(text.encode()).hexdigest(),
         "fingerprints": prints,
         "test": test,
+        "init": init,
         "form": FORM,
         "code": plan.code(columns),
         "versions": {
@@ -80,6 +84,7 @@ def check_same(header: Mapping[str, Any], saved: Mapping[str, Any], where: str) 
     check_form(saved, where)
     given = {**header["fingerprints"], **{name: header[name] for name in SAME}}
     before = {**saved["fingerprints"], **{name: saved.get(name, 0) for name in SAME}}
+    given, before = given | {"first model": header["init"]}, before | {"first model": saved.get("init")}
     programs, earlier = header["code"]["programs"], (saved.get("code") or {}).get("programs", {})
     if header["test"] and saved.get("test"):  # one may come later, or stay away
         given, before = (

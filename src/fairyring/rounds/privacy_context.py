@@ -25,6 +25,8 @@ class PrivacyContext:
         examined: how much of each population was checked, by name.
         tested: the model was evaluated on a test population.
         stops: the run may end early because of those evaluations.
+        keeps_best: the model that is kept is chosen by those evaluations.
+        given: the run started from a model that it was given.
         entropy_given: the noise is made from bytes that a caller gave.
         canaries: how many canaries take the places of clients.
         states: what became of the clients' own states: "none" (there are none), "kept" or "deleted".
@@ -44,6 +46,8 @@ class PrivacyContext:
     rows_checked: Mapping[str, RowsChecked] = field(default_factory=dict)
     tested: bool = False
     stops: bool = False
+    keeps_best: bool = False
+    given: bool = False
     entropy_given: bool = False
     canaries: int = 0
     states: str = "none"

@@ -43,6 +43,7 @@ SENTENCES: tuple[Says, ...] = (
     setting.clients_are_honest,
     setting.what_is_outside,
     setting.judged_on_clients,
+    setting.first_model_was_given,
     setting.states_of_clients,
     setting.canaries_took_part,
 )

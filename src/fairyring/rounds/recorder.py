@@ -1,21 +1,24 @@
 """Writing what a run leaves behind as it goes, and resuming from it: header, records, transcripts, history, checkpoints."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fairyring.core.errors import RunDamaged
 from fairyring.core.tensors import flatten_state, restore_state
+from fairyring.learning.forward import stored_model
 from fairyring.learning.plan import Plan
 from fairyring.learning.server import ServerState
 from fairyring.records.folder import RunFolder
-from fairyring.records.layout import CLIENTS, METRICS, PLAN, POPULATION, RUN, SCORES
+from fairyring.records.layout import CLIENTS, METRICS, MODEL, PLAN, POPULATION, RUN, SCORES
+from fairyring.records.models import model_arrays
 from fairyring.records.round_record import RoundRecord
 from fairyring.records.states import ClientStates, check_states, delete_states, has_table
 from fairyring.records.store import Store
 from fairyring.rounds.header import check_same
 from fairyring.rounds.history import HISTORY, History, Signers, new_course
+from fairyring.rounds.keeping import Keeping
 from fairyring.rounds.privacy_context import contradicts
 from fairyring.rounds.spending import EarlierRounds, RunSpending
 from fairyring.rounds.total import SecureSumResult
@@ -152,6 +155,9 @@ class Recorder:
             # header must no longer say that the run is over before anything more is released.
             if more or len(self.store.records()) > len(restored.records):
                 self.store.cut_records(restored.round)
+                for round in self.store.kept_models():
+                    if round > restored.round:
+                        self.store.drop_model(round)
             if (
                 more and self.header.get(HISTORY) is None
             ):  # a history does this when its first round opens, not before
@@ -181,6 +187,15 @@ class Recorder:
         self.store.append_records([record])
         if self.history is not None:
             self.history.add(record, self._transcript, model())
+
+    def keep_model(self, round: int, params: Any) -> None:
+        """Keep the model after `round`."""
+        self.store.keep_model(round, model_arrays(params))
+
+    def drop_models(self, keeping: Keeping, records: Sequence[RoundRecord]) -> None:
+        """Drop the models that are no longer kept, given the records of all rounds so far."""
+        for round in keeping.dropped(self.store.kept_models(), records):
+            self.store.drop_model(round)
 
     def checkpoint(
         self, round: int, state: ServerState, participation: np.ndarray, facts: Mapping[str, Any]
@@ -249,7 +264,9 @@ class Recorder:
 
 def write_head(store: Store, header: Mapping[str, Any], plan: Plan, population: Mapping[str, Any]) -> None:
     """Write what is known of a run before its first round."""
+    columns = {name: (tuple(one["shape"]), one["dtype"]) for name, one in header["code"]["columns"].items()}
     store.write(PLAN, plan.describe())
+    store.write_bytes(MODEL, stored_model(plan, columns).encode())
     store.write(POPULATION, population)
     store.write(RUN, header)
 

@@ -198,11 +198,23 @@ def what_is_outside(context: PrivacyContext) -> Sentence | None:
 def judged_on_clients(context: PrivacyContext) -> Sentence | None:
     if context.protection is None or not context.tested:
         return None
-    stopped = " So does when the run ended, which was chosen by them." if context.stops else ""
+    chosen = ["when the run ended"] if context.stops else []
+    chosen += ["which model is kept as the best"] if context.keeps_best else []
+    stopped = f" So does {' and '.join(chosen)}, which was chosen by them." if chosen else ""
     return Sentence(
         NOT_PRIVATE,
         "Evaluations on held-out data are not covered",
         f"They have no noise, and tell of the clients whose data they are made on.{stopped}",
+    )
+
+
+def first_model_was_given(context: PrivacyContext) -> Sentence | None:
+    if context.protection is None or not context.given:
+        return None
+    return Sentence(
+        ASSUMED,
+        "The first model was given",
+        "What it tells of those whose data it was made from is not counted here. If they are among these clients, both count together.",
     )
 
 

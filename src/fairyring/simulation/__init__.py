@@ -2,7 +2,6 @@
 
 from fairyring.simulation.assembly import Assembly, Trial, assemble
 from fairyring.simulation.driver import SecureSum, simulate
-from fairyring.simulation.run import Run
 from fairyring.simulation.worker import CompiledWorker
 
-__all__ = ["Assembly", "CompiledWorker", "Run", "SecureSum", "Trial", "assemble", "simulate"]
+__all__ = ["Assembly", "CompiledWorker", "SecureSum", "Trial", "assemble", "simulate"]

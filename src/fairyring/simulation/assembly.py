@@ -97,9 +97,15 @@ def work_of_round(plan: Plan, population: Population) -> float:
 
 
 def assemble(
-    plan: Plan, population: Population, key: jax.Array, on: Hardware, *, as_needed: bool = False
+    plan: Plan,
+    population: Population,
+    key: jax.Array,
+    on: Hardware,
+    *,
+    as_needed: bool = False,
+    init: Tree | None = None,
 ) -> Assembly:
-    """Put a plan and a population together for the processors of `on`; `key` is the run's.
+    """Put a plan and a population together for the processors of `on`; `key` is the run's, `init` the first model if not the plan's.
 
     With `as_needed` only the first of them is used for rounds so small that starting them on several takes longer than computing
     them on one.
@@ -116,7 +122,7 @@ def assemble(
     ).with_root(key)
     own = jax.eval_shape(plan.algorithm.client_state, plan.params_shape)
     rows = feed(population, plan.task.reads(population), engine, client_state=own)
-    first = plan.first_state(of_client(of_round(key, 0), NOBODY, Purpose.INIT))
+    first = plan.first_state(of_client(of_round(key, 0), NOBODY, Purpose.INIT), init)
     own = jax.tree.map(np.asarray, plan.algorithm.client_state(first.params))
     return Assembly(engine, program, rows, first, own, work)
 
@@ -130,11 +136,12 @@ class Trial:
         plan: what to run.
         population: the clients.
         seed: decides the cohorts and the first model.
+        init: the first model, if it is not the plan's.
     """
 
-    def __init__(self, plan: Plan, population: Population, *, seed: int) -> None:
+    def __init__(self, plan: Plan, population: Population, *, seed: int, init: Tree | None = None) -> None:
         key = root(seed)
-        parts = assemble(plan, population, key, hardware(plan.layout.size))
+        parts = assemble(plan, population, key, hardware(plan.layout.size), init=init)
         self.cohorts = CohortSampler(plan.rule, population, seed)
         self.state, self._program = parts.program.placed(parts.first), parts.program
         # However many attempts there are: nobody sees them but who makes them.

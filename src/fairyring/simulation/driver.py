@@ -5,6 +5,7 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -12,17 +13,18 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
-from fairyring.core.checks import callable_or_none, whole_number
-from fairyring.core.errors import PlanError, PrivacyWarning
+from fairyring.core.checks import whole_number
+from fairyring.core.errors import PrivacyWarning
 from fairyring.core.keys import root
-from fairyring.evaluation import Evaluation, Evaluator
+from fairyring.core.vector import digest
 from fairyring.learning.plan import Plan
 from fairyring.lowering import hardware
 from fairyring.population import Population
 from fairyring.privacy.canaries import Canaries
 from fairyring.privacy.mechanism import DirectCheck
 from fairyring.records.folder import RunFolder
-from fairyring.records.layout import STATES
+from fairyring.records.layout import INIT, STATES
+from fairyring.records.models import model_arrays
 from fairyring.records.round_record import Means, RoundRecord
 from fairyring.records.states import ClientStates
 from fairyring.records.store import Nowhere, Store
@@ -32,20 +34,24 @@ from fairyring.rounds.cohorts import CohortSampler
 from fairyring.rounds.coordinator import Coordinator
 from fairyring.rounds.feasibility import check_example_counts, check_participation
 from fairyring.rounds.header import new_header
+from fairyring.rounds.keeping import Keeping, Kept
 from fairyring.rounds.privacy_context import PrivacyContext
+from fairyring.rounds.progress import LiveProgress
 from fairyring.rounds.secret import check_entropy
 from fairyring.rounds.settings import RunDescription, RunSettings
 from fairyring.rounds.stopping import EarlyStopping
 from fairyring.rounds.timetable import Timetable
 from fairyring.rounds.total import Total
 from fairyring.rounds.worker import Work, Worker
+from fairyring.runs import Run, StartsFrom, init_in, starting_params
 from fairyring.simulation.ahead import AheadWorker
 from fairyring.simulation.assembly import Assembly, assemble
 from fairyring.simulation.debug import DebugWorker
 from fairyring.simulation.feed import Resident
 from fairyring.simulation.machine import machine
 from fairyring.simulation.masked import MaskedSums, total_of
-from fairyring.simulation.run import Run
+from fairyring.simulation.options import check_options, takes_params
+from fairyring.simulation.testing import TestPopulations, Tests
 from fairyring.simulation.worker import CompiledWorker
 
 SecureSum = Literal["ideal", "protocol"]
@@ -59,10 +65,13 @@ def simulate(
     *,
     rounds: int,
     seed: int = 0,
-    test: Population | None = None,
+    test: TestPopulations | None = None,
     evaluate_every: int | None = None,
     run: str | os.PathLike[str] | None = None,
     resume: bool = False,
+    overwrite: bool = False,
+    init: StartsFrom | None = None,
+    keep: Kept = None,
     checkpoint_every: int | None = None,
     dropout: float = 0.0,
     secure_sum: SecureSum = "ideal",
@@ -70,7 +79,8 @@ def simulate(
     entropy: bytes | None = None,
     keep_client_states: bool = False,
     stop: EarlyStopping | None = None,
-    on_round: Callable[[RoundRecord], object] | None = None,
+    on_round: Callable[..., object] | None = None,
+    verbose: bool = False,
     processors: int | Sequence[int] | None = None,
     clients_per_batch: int | None = None,
     engine: Literal["compiled", "debug"] = "compiled",
@@ -89,12 +99,19 @@ def simulate(
         population: the clients; those without examples are never sampled.
         rounds: the number of rounds.
         seed: of all randomness except a private plan's noise.
-        test: clients to evaluate on.
+        test: clients to evaluate on, or several populations by name. Of several the first is the one that `stop` and `keep` judge by; a
+            round's record has the means on it in `test`, and those on each in `tests`.
         evaluate_every: rounds between evaluations on `test`; by default there are about twenty in a run.
         run: a new folder to keep the run in; by default nothing is written.
         resume: continue the run in the folder `run`; the result has the same bits as that of a run that was never
             interrupted. Only a private round that a crash cut short is run again with fresh noise, and counts twice. A run
             that already has more rounds than `rounds` keeps them.
+        overwrite: delete a run that is in the folder `run`. One that has a ledger is not deleted: what it spent stays spent.
+        init: the model to start from, instead of the plan's own: a run or a model of one, the path of a run folder or of a safetensors
+            file with arrays by name, or parameters as the plan's model has them. It is kept in the run folder.
+        keep: which models to keep, beside the last one, of those in rounds that are followed by an evaluation: ``"all"``, so many of the last ones, or
+            ``"best"``, the one with the best loss on `test`, or with the best metric of `stop`. `run.at(round)` and `run.best()`
+            give them.
         checkpoint_every: rounds between checkpoints; by default there is one about every ten seconds, and at the end.
         dropout: probability that a sampled client vanishes before it reports. Under the masked protocol it vanishes at any
             point before its input is sent, and one that has sent it vanishes afterwards with the same probability.
@@ -112,7 +129,9 @@ def simulate(
             Clients' examples can be reconstructed from them. By default they are deleted together with the secret of the
             noise, and the run cannot be resumed for more rounds. Plans without a budget always keep them.
         stop: when to stop early.
-        on_round: called with the record of every round, an `fr.RoundRecord`.
+        on_round: called with the record of every round, an `fr.RoundRecord`; and with the model's parameters after it, if it takes two
+            arguments.
+        verbose: show the progress: a bar in a terminal or a notebook, and lines elsewhere.
         processors: how many processors of this machine to use, or which ones, counted from 0: cores where JAX runs on a CPU,
             otherwise accelerators, of which no more are used than there are. By default all of them, but only one for rounds so
             small that several would mostly wait for each other.
@@ -141,14 +160,14 @@ def simulate(
         evaluate_every = whole_number("evaluate_every", evaluate_every)
     if checkpoint_every is not None:
         checkpoint_every = whole_number("checkpoint_every", checkpoint_every)
-    callable_or_none("on_round", on_round, expected="a function of a round's record")
+    with_params = takes_params(on_round)
     key = root(seed)
-    _check_options(plan, population, secure_sum, test, stop, run, resume, engine)
+    check_options(plan, population, secure_sum, test, stop, run, resume, overwrite, engine)
+    keeping = Keeping.of(keep, best_by=stop.metric if stop else "loss", tested=test is not None)
     rows_checked = {"training": plan.task.validate(population)}
     on = hardware(plan.layout.size, processors=processors, clients_per_batch=clients_per_batch)
-    evaluator = Evaluator(plan.task, test, on) if test is not None else None
-    if evaluator is not None:
-        rows_checked["test"] = evaluator.rows_checked
+    tests = Tests(test, plan.task, on) if test is not None else None
+    rows_checked |= tests.rows_checked if tests is not None else {}
     canaries = check_audit(audit, plan)
     check_entropy(entropy)
     cohorts = CohortSampler(plan.rule, population, seed, dropout, canaries)
@@ -158,7 +177,9 @@ def simulate(
     if plan.example_stages is not None:
         check_example_counts(plan, sizes[cohorts.eligible])
     cautions = warnings_of(plan, len(cohorts.eligible), rounds, int(np.sum(sizes)))
-    parts = assemble(plan, population, key, on, as_needed=processors is None)
+    store = _store(plan, run, resume)
+    given = starting_params(init, plan) if init is not None else init_in(store.path, plan)
+    parts = assemble(plan, population, key, on, as_needed=processors is None, init=given)
     masks = MaskedSums(plan.terms) if secure_sum == "protocol" and plan.terms else None
     header = new_header(
         plan,
@@ -171,7 +192,8 @@ def simulate(
         dropout=dropout,
         secure_sum=secure_sum if plan.bound.spec.masking else None,
         canaries=cohorts.canaries,
-        test=test.fingerprint() if test is not None else None,
+        test=tests.fingerprint() if tests is not None else None,
+        init=digest(jax.tree.leaves(given)).hex() if given is not None else None,
         warnings=cautions,
     )
     with_examples = sizes[sizes > 0]
@@ -185,11 +207,16 @@ def simulate(
         rows_checked=rows_checked,
         tested=test is not None,
         stops=stop is not None,
+        keeps_best=keeping.best_by is not None,
+        given=given is not None,
         entropy_given=entropy is not None,
         canaries=cohorts.canaries,
     )
-    summary = {**population.describe(), "test": test.describe() if test is not None else None}
-    store = _store(plan, run, resume)
+    summary = {**population.describe(), **(tests.describe() if tests is not None else {"test": None})}
+    if run is not None and not resume:
+        store = RunFolder.create(run, private=plan.protection is not None, overwrite=overwrite)
+    if given is not None and not resume:
+        store.write_arrays(INIT, model_arrays(given))
     coordinator = Coordinator(
         parts.program,
         parts.first,
@@ -200,6 +227,7 @@ def simulate(
             entropy,
             RunAudit(audit, plan, cohorts.canaries, len(population), key) if audit is not None else None,
             keep_client_states,
+            keeping,
         ),
         store=store,
         resume=resume,
@@ -217,8 +245,14 @@ def simulate(
             worker = AheadWorker(parts.engine, parts.program, parts.rows, cohorts, last, most)
         else:
             worker = CompiledWorker(parts.engine, parts.rows, cohorts, key, coordinator.states)
-        driver = _Driver(coordinator, worker, cohorts, masks, evaluator)
-        return driver.go(on_round, summary)
+        driver = _Driver(coordinator, worker, cohorts, masks, tests)
+        with ExitStack() as stack:
+            watching: list[Callable[[RoundRecord], object]] = []
+            if verbose:
+                watching.append(stack.enter_context(LiveProgress(None, coordinator.timetable.rounds)))
+            if on_round is not None:
+                watching.append(_with_params(on_round, coordinator) if with_params else on_round)
+            return driver.go(watching, summary, given)
 
 
 class _Driver:
@@ -230,14 +264,18 @@ class _Driver:
         worker: Worker,
         cohorts: CohortSampler,
         masks: MaskedSums | None,
-        evaluator: Evaluator | None,
+        tests: Tests | None,
     ) -> None:
         self.coordinator, self.worker, self.cohorts = coordinator, worker, cohorts
-        self.masks, self.evaluator = masks, evaluator
-        self.tested: Evaluation | None = None
+        self.masks, self.tests = masks, tests
         self.tested_at = 0
 
-    def go(self, on_round: Callable[[RoundRecord], object] | None, summary: Mapping[str, Any]) -> Run:
+    def go(
+        self,
+        watching: Sequence[Callable[[RoundRecord], object]],
+        summary: Mapping[str, Any],
+        given: Tree | None,
+    ) -> Run:
         """All rounds that are left."""
         run = self.coordinator
         began = time.perf_counter()
@@ -249,16 +287,19 @@ class _Driver:
                 break
             if not run.accept(work, self._total(work)):
                 break
-            record = run.record(self._test() if run.evaluates else None)
-            if on_round is not None:
-                on_round(record)
+            record = run.record(*(self._test() if run.evaluates else (None, None)))
+            for watch in watching:
+                watch(record)
         if self.tested_at != run.round:
             self._test()
-        run.end(self.tested.by_client() if self.tested is not None else None)
+        tests = self.tests
+        run.end(tests.by_client() if tests is not None else None)
         return Run(
             run.plan, jax.tree.map(np.asarray, run.state), run.records, run.header, dict(summary),
-            run.participation, np.asarray(run.clients.sizes), self.tested, run.recorder.store.path, run.facts(),
+            run.participation, np.asarray(run.clients.sizes), tests.first if tests is not None else None,
+            run.recorder.store.path, run.facts(),
             run.spending.ledger.entries() if run.spending is not None else (), run.scores,
+            tests.evaluations if tests is not None and tests.named else {}, run.recorder.store, given,
         )  # fmt: skip
 
     def _warm(self) -> None:
@@ -283,77 +324,29 @@ class _Driver:
             deque(watch.passing(self.worker.encoded(work, [], keep=False)), 0)
         return self.worker.accumulate(work)
 
-    def _test(self) -> Means | None:
-        """Means on the test population, if there is one."""
-        if self.evaluator is None:
-            return None
-        self.tested, self.tested_at = self.evaluator(self.coordinator.state.params), self.coordinator.round
-        return self.tested.means
+    def _test(self) -> tuple[Means | None, dict[str, Means] | None]:
+        """Means on the test population, and on each of several with names; None where there is none."""
+        if self.tests is None:
+            return None, None
+        means, self.tested_at = self.tests(self.coordinator.state.params), self.coordinator.round
+        return means, self.tests.means()
 
 
 def _store(plan: Plan, run: str | os.PathLike[str] | None, resume: bool) -> Store:
-    """Where the run is stored."""
-    if run is None:
+    """Where a run that is resumed is stored; a new one has no folder before all of its options are found to be valid."""
+    if run is None or not resume:
         return Nowhere()
-    if not resume:
-        return RunFolder.create(run, private=plan.protection is not None)
     folder = RunFolder.open(run)
     if plan.protection is not None:
         folder.close_to_others()
     return folder
 
 
+def _with_params(on_round: Callable[..., object], run: Coordinator) -> Callable[[RoundRecord], object]:
+    """A function of a round's record that calls another with the parameters, too."""
+    return lambda record: on_round(record, jax.tree.map(np.asarray, run.state.params))
+
+
 def _states(plan: Plan, parts: Assembly, clients: int, folder: Path | None) -> Callable[[], ClientStates]:
     path = folder / STATES if folder is not None else None
     return lambda: ClientStates(clients, parts.own, path, private=plan.protection is not None)
-
-
-def _check_options(
-    plan: Plan,
-    population: object,
-    secure_sum: object,
-    test: Population | None,
-    stop: EarlyStopping | None,
-    run: object,
-    resume: bool,
-    engine: object,
-) -> None:
-    """Raise `PlanError` unless the options of a run are of the right kind, and fit each other."""
-    kinds = {
-        "plan": (plan, Plan, "fr.Plan(...)"),
-        "population": (population, Population, "a population, such as fr.Population.from_arrays(...)"),
-        "test": (test, Population | None, "a population to evaluate on"),
-        "stop": (stop, EarlyStopping | None, "fr.EarlyStopping(...)"),
-        "run": (run, str | os.PathLike | None, "a folder's path"),
-    }
-    for name, (value, kind, expected) in kinds.items():
-        if not isinstance(value, kind):
-            raise PlanError(name, given=repr(value)[:80], expected=expected, do=f"Give {name}= one of those.")
-    if stop is not None and (test is None or stop.metric not in ("loss", *plan.task.metrics)):
-        raise PlanError(
-            "early stopping",
-            given=f"metric {stop.metric!r}" if test is not None else "no test population",
-            expected=f"a test population and one of {['loss', *plan.task.metrics]}",
-            do="Give test=, and a metric of the task.",
-        )
-    if secure_sum not in ("ideal", "protocol") or (secure_sum == "protocol" and plan.terms is None):
-        raise PlanError(
-            "secure_sum",
-            given=repr(secure_sum) + ("" if plan.bound.spec.masking else ", for a plan without a secure sum"),
-            expected="'ideal', or 'protocol' for a plan whose aggregation ends in secure_sum()",
-            do="End the plan's chain with quantize(...) and secure_sum().",
-        )
-    if run is None and resume:
-        raise PlanError(
-            "resume",
-            given="no run folder",
-            expected="run=, the folder of the run",
-            do="Give run= the folder to resume.",
-        )
-    if engine not in ("compiled", "debug"):
-        raise PlanError(
-            "engine",
-            given=repr(engine),
-            expected="'compiled' or 'debug'",
-            do="Leave it out, except to debug a loss or a model.",
-        )

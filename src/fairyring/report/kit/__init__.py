@@ -1,6 +1,6 @@
 """What every report is made of: a document, its page, the pieces of a section, drawings, numbers in words."""
 
-from fairyring.report.kit import units
+from fairyring.records import units
 from fairyring.report.kit.document import Document, Section, page
 from fairyring.report.kit.drawing import ACCENT, INK, MUTED, PAPER, RULE, SOFT, WARM, svg, whole_ticks
 from fairyring.report.kit.html import (

@@ -1,15 +1,17 @@
-"""What a simulation returns."""
+"""A run in this process: what a driver returns."""
 
 import os
 from dataclasses import dataclass, field
-from html import escape
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
-from fairyring.core.errors import ModelError, RunError
+from fairyring.core.errors import RunError
+from fairyring.core.program import Program, kept
 from fairyring.evaluation import Evaluation, Evaluator
+from fairyring.learning.forward import forward_of, names_of
 from fairyring.learning.plan import Plan
 from fairyring.learning.server import ServerState
 from fairyring.lowering import hardware
@@ -17,12 +19,18 @@ from fairyring.population import Population
 from fairyring.privacy.ledger import Entry, write_ledger
 from fairyring.records.folder import RunFolder
 from fairyring.records.layout import CLIENTS, LEDGER
-from fairyring.records.round_record import RoundRecord, table
+from fairyring.records.models import leaves_of
+from fairyring.records.round_record import Means, RoundRecord
+from fairyring.records.store import Nowhere, Store
 from fairyring.rounds.recorder import checkpoint_arrays, write_head
+from fairyring.runs.model import Inputs, TrainedModel
+from fairyring.runs.results import Results
+
+Tree = Any
 
 
 @dataclass(repr=False)
-class Run:
+class Run(Results):
     """A finished (or stopped) run.
 
     Attributes:
@@ -37,6 +45,9 @@ class Run:
         facts: what a checkpoint stores beside the arrays.
         ledger: the entries of a private run's ledger.
         canary_scores: how far each canary of an audit stands out, float32 `[n]`; empty without an audit.
+        tests: the last evaluations on test populations with names, by name; empty without.
+        store: where models are that were kept.
+        init: the parameters that the run was given to start from; None where it started from the plan's own.
     """
 
     plan: Plan
@@ -51,86 +62,58 @@ class Run:
     facts: dict[str, Any] = field(default_factory=dict)
     ledger: tuple[Entry, ...] = field(default=(), repr=False)
     canary_scores: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
-
-    def __repr__(self) -> str:
-        parts = [f"{self.rounds} round{'s' * (self.rounds != 1)} of {self.plan.task.name}"]
-        if self.tested is not None:
-            parts.append(f"{self.tested.means} on test clients")
-        elif self.records:
-            parts.append(f"{self.records[-1].training} in training")
-        spent = (self.header.get("privacy") or {}).get("spent")
-        parts += [f"epsilon {spent:.3g}"] if spent is not None else []
-        parts += [f"in {self.folder}"] if self.folder is not None else []
-        return f"<Run: {', '.join(parts)}>"
-
-    def _repr_html_(self) -> str:
-        """For notebooks: the means of training and test at the end, as a table."""
-        rows = {"training": self.records[-1].training} if self.records else {}
-        rows |= {"test": self.tested.means} if self.tested is not None else {}
-        names = ["loss", *self.plan.task.metrics]
-        head = "".join(f"<th>{escape(name)}</th>" for name in names)
-        body = "".join(
-            f"<tr><th>{what}</th>"
-            + "".join(f"<td>{v:.4g}</td>" for v in (means.loss, *means.metrics.values()))
-            + "</tr>"
-            for what, means in rows.items()
-        )
-        return f"<p>{escape(repr(self)[1:-1])}</p><table><tr><th></th>{head}</tr>{body}</table>"
+    tests: dict[str, Evaluation] = field(default_factory=dict)
+    store: Store = field(default_factory=Nowhere, repr=False)
+    init: Tree | None = field(default=None, repr=False)
 
     @property
-    def params(self) -> Any:
+    def task_name(self) -> str:
+        """The name of the plan's task."""
+        return self.plan.task.name
+
+    @property
+    def last_test(self) -> Means | None:
+        """Means of the last evaluation on the test population, if there is one."""
+        return self.tested.means if self.tested is not None else None
+
+    def at(self, round: int) -> TrainedModel:
+        """The model after a round: the last one, or one that was kept (`simulate(keep=)`).
+
+        Raises:
+            RunError: it was not kept; the error says which were.
+        """
+        if round == self.rounds:
+            return self.model()
+        kept_rounds = self.store.models()
+        if round not in kept_rounds:
+            raise RunError(
+                f"model after round {round}",
+                given="one that was not kept",
+                expected=f"one of the rounds {', '.join(map(str, sorted({*kept_rounds, self.rounds})))}",
+                do='Run with keep="all", keep="best" or a number.',
+            )
+        return self._model(round, self.plan.layout.treedef.unflatten(leaves_of(self.store.model(round))))
+
+    def model(self) -> TrainedModel:
+        """The last model."""
+        return self._model(self.rounds, self.state.params)
+
+    def _model(self, round: int, params: Tree) -> TrainedModel:
+        plan, task = self.plan, self.plan.task
+        column = self.header["code"]["columns"][task.inputs]
+        inputs = Inputs(task.inputs, tuple(column["shape"]), np.dtype(column["dtype"]))
+        leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(params)]
+        names = [".".join(path) for path in names_of(plan.params_shape)]
+
+        def forward() -> Program:
+            return kept(task, forward_of, lambda: Program(forward_of(plan), jax.local_devices()[:1]))
+
+        return TrainedModel(round, params, leaves, names, inputs, forward, task.model.native)
+
+    @property
+    def params(self) -> Tree:
         """The trained parameters."""
         return self.state.params
-
-    def state_dict(self) -> Any:
-        """The trained model as PyTorch's state dict: name -> tensor, with buffers and frozen parameters as they were.
-
-        Raises:
-            ModelError: the model is not a PyTorch module.
-        """
-        native = self.plan.task.model.native
-        if native is None:
-            raise ModelError(
-                "run.state_dict()",
-                given="a model that is not a PyTorch module",
-                expected="a plan whose model is a torch.nn.Module",
-                do=(
-                    "Take run.params: eqx.combine(run.params, module) is a trained Equinox module, and "
-                    "nnx.update(module, run.params) trains a Flax NNX module."
-                ),
-            )
-        return native(self.params)
-
-    def into(self, module: Any) -> Any:
-        """Load the trained model into a PyTorch module of the same architecture, in place, and return it.
-
-        Raises:
-            ModelError: the plan's model is not a PyTorch module, or `module` has other parameters.
-        """
-        state = self.state_dict()
-        try:
-            module.load_state_dict(state)
-        except (AttributeError, RuntimeError) as error:
-            raise ModelError(
-                "run.into(module)",
-                given=f"{type(module).__name__}: {' '.join(str(error).split())}",
-                expected="a torch.nn.Module with the parameters of the one that was trained",
-                do="Make it with the same arguments, or load parts of run.state_dict() yourself.",
-            ) from error
-        return module
-
-    @property
-    def rounds(self) -> int:
-        """How many rounds were run."""
-        return len(self.records)
-
-    def table(self) -> dict[str, np.ndarray]:
-        """The records as columns, an array `[rounds]` each, for plots and data frames: `pandas.DataFrame(run.table())`.
-
-        `loss` and `metrics.accuracy` are of training, `test.loss` and `test.metrics.accuracy` of evaluations, and so on: fields
-        of fields and metrics are named with dots. What was not recorded of a round is NaN, False or an empty string.
-        """
-        return table(self.records)
 
     def evaluate(self, population: Population) -> Evaluation:
         """Judge the trained model on a population: over all its examples, and client by client."""

@@ -1,0 +1,171 @@
+"""A trained model: parameters of a run after one of its rounds, and the forward pass that they belong to."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from fairyring.core.errors import ModelError
+from fairyring.core.program import Program
+
+Tree = Any
+
+ROWS = 256  # of inputs, computed at once
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a model reads.
+
+    Attributes:
+        column: its name in a population.
+        shape: of a row.
+        dtype: of the values that the forward pass takes.
+        rows: the number of rows that it is for; None for any.
+    """
+
+    column: str
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    rows: int | None = None
+
+    def of(self, x: Any) -> np.ndarray:
+        """Inputs as the forward pass takes them, `[rows, ...]`.
+
+        Raises:
+            ModelError: they have another shape, or values that this type does not have.
+        """
+        x = np.asarray(x)
+        if x.ndim != 1 + len(self.shape) or x.shape[1:] != self.shape:
+            raise ModelError(
+                "predict",
+                given=f"inputs of shape {x.shape}",
+                expected=f"(rows, {', '.join(map(str, self.shape))})" if self.shape else "(rows,)",
+                do=f"Give rows like those of column {self.column!r} in the population; of a single one, x[None].",
+            )
+        kinds = {"f": "fiub", "i": "iub", "u": "iub", "b": "b"}.get(self.dtype.kind, self.dtype.kind)
+        if x.dtype.kind not in kinds:
+            raise ModelError(
+                "predict",
+                given=f"inputs of type {x.dtype}",
+                expected=f"{self.dtype}, as in training: the task prepares them itself, such as bytes of pixels by dividing by 255",
+                do="Give the inputs as they were in the population.",
+            )
+        if self.dtype.kind in "iu" and x.size:
+            range_ = np.iinfo(self.dtype)
+            if x.min() < range_.min or x.max() > range_.max:
+                raise ModelError(
+                    "predict",
+                    given=f"inputs from {x.min()} to {x.max()}",
+                    expected=f"{self.dtype}: {range_.min} to {range_.max}",
+                    do="Give the inputs as they were in the population.",
+                )
+        return np.ascontiguousarray(x, self.dtype)
+
+
+class TrainedModel:
+    """The model of a run after one of its rounds.
+
+    Attributes:
+        round: after which it is.
+        params: its parameters: as its framework has them where the plan is there, else as nested dicts of arrays by name.
+        names: the name of each parameter, in the order of the flat vector, with dots between its parts.
+        inputs: what it reads.
+    """
+
+    def __init__(
+        self,
+        round: int,
+        params: Tree,
+        leaves: list[np.ndarray],
+        names: list[str],
+        inputs: Inputs,
+        forward: Callable[[], Program],
+        native: Callable[[Tree], Any] | None,
+    ) -> None:
+        self.round, self.params, self.names, self.inputs = round, params, names, inputs
+        self._leaves, self._forward, self._native = leaves, forward, native
+
+    def __repr__(self) -> str:
+        size = sum(leaf.size for leaf in self._leaves)
+        return f"<TrainedModel: {size:,} parameters after round {self.round}, of {self.inputs.column!r} {self.inputs.dtype}{list(self.inputs.shape)}>"
+
+    def predict(self, x: Any) -> Tree:
+        """The model's outputs for inputs as the population has them, in evaluation mode: of a classifier the logits.
+
+        Args:
+            x: `[rows, ...]`, not prepared: the task's `prepare` is applied to it here, as in training.
+
+        Returns:
+            NumPy arrays `[rows, ...]`.
+
+        Raises:
+            ModelError: `x` does not have the shape or the type of the population's inputs; or the forward pass is not here.
+        """
+        x = self.inputs.of(x)
+        count = self.inputs.rows or min(ROWS, 1 << max(0, (max(1, len(x)) - 1).bit_length()))
+        program, pieces, structure = self._forward(), [], jax.tree.structure(0)
+        for start in range(0, max(1, len(x)), count):
+            piece = x[start : start + count]
+            # Rows are repeated to fill a batch, so that a model that looks at a batch as a whole sees inputs only.
+            full = (
+                piece[np.arange(count) % len(piece)]
+                if len(piece)
+                else np.zeros((count, *x.shape[1:]), x.dtype)
+            )
+            outputs = program(0, self._leaves, full)
+            pieces.append([np.asarray(out)[: len(piece)] for out in jax.tree.leaves(outputs)])
+            structure = jax.tree.structure(outputs)
+        return structure.unflatten([np.concatenate(parts) for parts in zip(*pieces, strict=True)])
+
+    def by_name(self) -> dict[str, np.ndarray]:
+        """The parameters as arrays by name, such as `"dense.kernel"`."""
+        return dict(zip(self.names, self._leaves, strict=True))
+
+    def state_dict(self) -> Any:
+        """The model as PyTorch's state dict, name -> tensor, with buffers and frozen parameters as they were.
+
+        Of a run that was loaded without its plan it has the trained parameters only.
+
+        Raises:
+            ModelError: the model is not a PyTorch module.
+        """
+        if self._native is None:
+            raise ModelError(
+                "state_dict()",
+                given="a model that is not a PyTorch module",
+                expected="a plan whose model is a torch.nn.Module",
+                do=(
+                    "Take params: eqx.combine(params, module) is a trained Equinox module, and "
+                    "nnx.update(module, params) trains a Flax NNX module."
+                ),
+            )
+        return self._native(self.params)
+
+    def into(self, module: Any) -> Any:
+        """Load the model into a PyTorch module of the same architecture, in place, and return it.
+
+        Raises:
+            ModelError: the plan's model is not a PyTorch module, or `module` has other parameters.
+        """
+        state = self.state_dict()
+        try:
+            own = dict(module.state_dict(keep_vars=True))
+            loaded = {own[name].data_ptr() for name in state if name in own}
+            # Not among what was trained, or another name of it: those stay as they are in `module`.
+            kept = {
+                name: value
+                for name, value in own.items()
+                if name not in state and (not value.requires_grad or value.data_ptr() in loaded)
+            }
+            module.load_state_dict({**kept, **state})
+        except (AttributeError, RuntimeError) as error:
+            raise ModelError(
+                "into(module)",
+                given=f"{type(module).__name__}: {' '.join(str(error).split())}",
+                expected="a torch.nn.Module with the parameters of the one that was trained",
+                do="Make it with the same arguments, or load parts of state_dict() yourself.",
+            ) from error
+        return module
