@@ -51,7 +51,7 @@ def run(program: bytes, function: str, inputs: list[np.ndarray]) -> list[np.ndar
     results = module[function](*inputs)
     if not isinstance(results, list | tuple):
         results = [results]
-    return [np.asarray(result.to_host()) for result in results]
+    return [np.array(result.to_host()) for result in results]
 
 
 def main(program: str, function: str, inputs: str, outputs: str) -> None:

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
@@ -43,13 +43,16 @@ def train(
     settings: Annotated[tuple[str, ...], Parameter(name="--set", negative=())] = (),
     run: Path | None = None,
     resume: Annotated[bool, Parameter(negative=())] = False,
+    overwrite: Annotated[bool, Parameter(negative=())] = False,
     rounds: int | None = None,
     seed: int | None = None,
+    keep: str | None = None,
+    init: Path | None = None,
 ) -> None:
     """Train the plan of a Python file on its population.
 
     The file defines `plan` and `population`. It may define `test` (a population to evaluate on), `rounds`, `seed`,
-    `evaluate_every`, `dropout`, `secure_sum`, `keep_client_states` and `stop`, which are arguments of `simulate`.
+    `evaluate_every`, `dropout`, `secure_sum`, `keep_client_states`, `stop`, `keep` and `init`, which are arguments of `simulate`.
 
     Parameters
     ----------
@@ -62,14 +65,81 @@ def train(
         Run folder; by default runs/ and the name of the file.
     resume:
         Continue the run in the run folder. The result has the same bits as without the interruption.
+    overwrite:
+        Replace a run that is in the run folder, unless it is a private one.
     rounds:
         Number of rounds, instead of the one in the file.
     seed:
         Seed of all randomness, instead of the one in the file.
+    keep:
+        Which models to keep beside the last, of the rounds with an evaluation: "best", "all", or how many of the last ones.
+    init:
+        Start from this model: a run folder, or a safetensors file.
     """
     from fairyring.cli import _train
 
-    _train.train(file, settings=settings, run=run, resume=resume, rounds=rounds, seed=seed)
+    _train.train(
+        file,
+        settings=settings,
+        run=run,
+        resume=resume,
+        overwrite=overwrite,
+        rounds=rounds,
+        seed=seed,
+        keep=keep,
+        init=init,
+    )
+
+
+@app.command
+def predict(run: Path, data: Path, /, *, out: Path | None = None, round: str | None = None) -> None:
+    """Compute what a run's model says of data: its outputs, such as the logits of a classifier. No plan and no population is needed.
+
+    Parameters
+    ----------
+    run:
+        Run folder.
+    data:
+        Inputs as the population has them, not prepared: .npy, .npz (the column by its name), .csv or .parquet (a row each).
+    out:
+        The file to write, .csv or .npy; by default the rows are printed as CSV.
+    round:
+        Which model: the number of a round whose model was kept, "best", or "best:METRIC". By default the last.
+    """
+    from fairyring.cli import _predict
+
+    _predict.predict(run, data, out=out, round=round)
+
+
+@app.command
+def export(
+    run: Path,
+    /,
+    *,
+    to: Literal["numpy", "safetensors", "torch", "onnx", "iree"],
+    out: Path | None = None,
+    rows: int = 1,
+    round: str | None = None,
+) -> None:
+    """Write a run's model as a file for other software.
+
+    Parameters
+    ----------
+    run:
+        Run folder.
+    to:
+        "numpy" and "safetensors": the parameters by name. "torch": a state dict. "onnx" and "iree": the forward pass with the parameters and the
+        preparation of inputs in it.
+    out:
+        The file; by default model.npz, model.safetensors, model.pt, model.onnx or model.vmfb in the run folder.
+    rows:
+        How many rows of inputs an ONNX or IREE model takes at once.
+    round:
+        Which model, as for `predict`.
+    """
+    from fairyring.cli import _predict
+
+    _predict.export(run, to=to, out=out, rows=rows, round=round)
 
 
 @app.command

@@ -29,6 +29,8 @@ class PlanFile:
     secure_sum: str | None = None
     keep_client_states: bool | None = None
     stop: Any = None
+    keep: Any = None
+    init: Any = None
 
     @classmethod
     def read(cls, path: Path) -> "PlanFile":

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from fairyring.cli._audit import audit
 from fairyring.cli._plan_file import PlanFile, settings_from
@@ -23,16 +24,29 @@ def train(
     settings: Sequence[str] = (),
     run: Path | None = None,
     resume: bool = False,
+    overwrite: bool = False,
     rounds: int | None = None,
     seed: int | None = None,
+    keep: str | None = None,
+    init: Path | None = None,
 ) -> None:
     """Train the plan of `file`; see the command `train`."""
+    given: dict[str, Any] = {"resume": resume, "overwrite": overwrite}
+    if keep is not None:
+        given["keep"] = int(keep) if keep.isdecimal() else keep
+    if init is not None:
+        given["init"] = init
     with without_warnings():  # the command prints them
-        _train(file, settings, run, resume, rounds, seed)
+        _train(file, settings, run, rounds, seed, given)
 
 
 def _train(
-    file: Path, settings: Sequence[str], run: Path | None, resume: bool, rounds: int | None, seed: int | None
+    file: Path,
+    settings: Sequence[str],
+    run: Path | None,
+    rounds: int | None,
+    seed: int | None,
+    arguments: dict[str, Any],
 ) -> None:
     changes = settings_from(settings)
     given = PlanFile.read(file)
@@ -42,7 +56,9 @@ def _train(
     plan = override(given.plan, changes) if changes else given.plan
     rounds = given.planned_rounds(file, rounds)
     folder = Path("runs") / file.stem if run is None else run
-    options = given.options("evaluate_every", "dropout", "secure_sum", "keep_client_states", "stop")
+    options = given.options(
+        "evaluate_every", "dropout", "secure_sum", "keep_client_states", "stop", "keep", "init"
+    )
     console = screen()
     show_cautions(console, plan, given.population, rounds)
     progress = LiveProgress(console, rounds)
@@ -65,9 +81,8 @@ def _train(
                 seed=seed if seed is not None else given.seed or 0,
                 test=given.test,
                 run=str(folder),
-                resume=resume,
                 on_round=on_round,
-                **options,
+                **{**options, **arguments},
             )
     except KeyboardInterrupt:
         console.print(

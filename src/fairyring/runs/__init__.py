@@ -1,5 +1,6 @@
 """What a run gives, whoever drove it: its models and their predictions, its records; in memory, or loaded from its folder."""
 
+from fairyring.runs.exporting import export_model
 from fairyring.runs.model import TrainedModel
 from fairyring.runs.results import Results
 from fairyring.runs.run import Run
@@ -12,6 +13,7 @@ __all__ = [
     "SavedRun",
     "StartsFrom",
     "TrainedModel",
+    "export_model",
     "init_in",
     "load_run",
     "starting_params",

@@ -1,7 +1,9 @@
 """A trained model: parameters of a run after one of its rounds, and the forward pass that they belong to."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -11,6 +13,7 @@ from fairyring.core.errors import ModelError
 from fairyring.core.program import Program
 
 Tree = Any
+Forward = Callable[[list[Any], Any], Tree]
 
 ROWS = 256  # of inputs, computed at once
 
@@ -30,6 +33,21 @@ class Inputs:
     shape: tuple[int, ...]
     dtype: np.dtype
     rows: int | None = None
+
+    def batch(self, rows: int) -> np.ndarray:
+        """Inputs of so many rows, all zeros.
+
+        Raises:
+            ModelError: the forward pass is for another number.
+        """
+        if self.rows is not None and rows != self.rows:
+            raise ModelError(
+                "export",
+                given=f"rows={rows}",
+                expected=f"rows={self.rows}: the model was written for one number of rows",
+                do=f"Set rows={self.rows}, or write the model for any number, with x.shape[0].",
+            )
+        return np.zeros((rows, *self.shape), self.dtype)
 
     def of(self, x: Any) -> np.ndarray:
         """Inputs as the forward pass takes them, `[rows, ...]`.
@@ -73,6 +91,7 @@ class TrainedModel:
         params: its parameters: as its framework has them where the plan is there, else as nested dicts of arrays by name.
         names: the name of each parameter, in the order of the flat vector, with dots between its parts.
         inputs: what it reads.
+        function: gives the forward pass, a function of JAX arrays: `(parameters in the order of names, inputs) -> outputs`.
     """
 
     def __init__(
@@ -82,11 +101,12 @@ class TrainedModel:
         leaves: list[np.ndarray],
         names: list[str],
         inputs: Inputs,
-        forward: Callable[[], Program],
+        function: Callable[[], Forward],
+        program: Callable[[], Program],
         native: Callable[[Tree], Any] | None,
     ) -> None:
         self.round, self.params, self.names, self.inputs = round, params, names, inputs
-        self._leaves, self._forward, self._native = leaves, forward, native
+        self.function, self._leaves, self._program, self._native = function, leaves, program, native
 
     def __repr__(self) -> str:
         size = sum(leaf.size for leaf in self._leaves)
@@ -106,7 +126,7 @@ class TrainedModel:
         """
         x = self.inputs.of(x)
         count = self.inputs.rows or min(ROWS, 1 << max(0, (max(1, len(x)) - 1).bit_length()))
-        program, pieces, structure = self._forward(), [], jax.tree.structure(0)
+        program, pieces, structure = self._program(), [], jax.tree.structure(0)
         for start in range(0, max(1, len(x)), count):
             piece = x[start : start + count]
             # Rows are repeated to fill a batch, so that a model that looks at a batch as a whole sees inputs only.
@@ -119,6 +139,12 @@ class TrainedModel:
             pieces.append([np.asarray(out)[: len(piece)] for out in jax.tree.leaves(outputs)])
             structure = jax.tree.structure(outputs)
         return structure.unflatten([np.concatenate(parts) for parts in zip(*pieces, strict=True)])
+
+    def export(self, path: str | os.PathLike[str], *, to: str | None = None, rows: int = 1) -> Path:
+        """Write the model as a file for other software; see `fairyring.runs.export_model`."""
+        from fairyring.runs.exporting import export_model
+
+        return export_model(self, path, to=to, rows=rows)
 
     def by_name(self) -> dict[str, np.ndarray]:
         """The parameters as arrays by name, such as `"dense.kernel"`."""

@@ -1,5 +1,6 @@
 """What every run gives, in memory or loaded from its folder: its model, earlier ones, and its records as a table."""
 
+import os
 from abc import ABC, abstractmethod
 from html import escape
 from pathlib import Path
@@ -98,6 +99,10 @@ class Results(ABC):
     def predict(self, x: Any) -> Tree:
         """The last model's outputs for inputs as the population has them; see `TrainedModel.predict`."""
         return self.model().predict(x)
+
+    def export(self, path: str | os.PathLike[str], *, to: str | None = None, rows: int = 1) -> Path:
+        """Write the last model as a file for other software; see `TrainedModel.export`."""
+        return self.model().export(path, to=to, rows=rows)
 
     def state_dict(self) -> Any:
         """The last model as PyTorch's state dict; see `TrainedModel.state_dict`."""

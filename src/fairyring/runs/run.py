@@ -108,7 +108,9 @@ class Run(Results):
         def forward() -> Program:
             return kept(task, forward_of, lambda: Program(forward_of(plan), jax.local_devices()[:1]))
 
-        return TrainedModel(round, params, leaves, names, inputs, forward, task.model.native)
+        return TrainedModel(
+            round, params, leaves, names, inputs, lambda: forward_of(plan), forward, task.model.native
+        )
 
     @property
     def params(self) -> Tree:

@@ -20,7 +20,7 @@ from fairyring.records.folder import RunFolder
 from fairyring.records.form import check_form
 from fairyring.records.layout import CLIENTS, MODEL, PLAN, POPULATION, RUN
 from fairyring.records.models import leaves_of
-from fairyring.runs.model import Inputs, TrainedModel
+from fairyring.runs.model import Forward, Inputs, TrainedModel
 from fairyring.runs.results import Results
 
 Tree = Any
@@ -84,7 +84,9 @@ class SavedRun(Results):
             params = stored.nested(leaves) if stored is not None else dict(enumerate(leaves))
             native = _tensors if stored is not None and stored.torch else None
         joined = [".".join(path) for path in names]
-        return TrainedModel(round, params, leaves, joined, self._inputs, lambda: self._forward, native)
+        return TrainedModel(
+            round, params, leaves, joined, self._inputs, lambda: self._function, lambda: self._program, native
+        )
 
     def model(self) -> TrainedModel:
         """The last model.
@@ -146,12 +148,16 @@ class SavedRun(Results):
         return Inputs("x", (), np.dtype(np.float32))
 
     @cached_property
-    def _forward(self) -> Program:
+    def _program(self) -> Program:
+        return Program(self._function, jax.local_devices()[:1])
+
+    @cached_property
+    def _function(self) -> Forward:
         stored = self._stored
         why_not = "a folder of a version that did not keep it" if stored is None else stored.why_not
         if stored is not None and stored.program is not None:
             try:
-                return Program(stored.function(), jax.local_devices()[:1])
+                return stored.function()
             except ValueError as error:
                 why_not = f"one that this version of JAX does not read: {error}"
         raise ModelError(
