@@ -112,12 +112,13 @@ FULL = record_of(
     empirical_epsilon=1.0,
     empirical_epsilon_lower=0.5,
     test=Means(0.7, {"accuracy": 0.25}),
+    tests={"here": Means(0.7, {"accuracy": 0.25}), "there": Means(0.6, {"accuracy": 0.5})},
 )
 
 
 def test_a_record_is_read_as_it_was_written():
     assert FULL.columns().keys() >= set(RoundRecord.__struct_fields__) - {
-        "metrics", "aborted", "noise_std", "lost_in_noise", "test"
+        "metrics", "aborted", "noise_std", "lost_in_noise", "test", "tests"
     }  # fmt: skip
     for record in (FULL, record_of(1)):
         assert read_record(record.line()) == record
@@ -127,7 +128,13 @@ def test_a_record_is_read_as_it_was_written():
 
 def test_what_is_not_finite_is_null_in_the_file_and_nan_again():
     nan = float("nan")
-    record = record_of(1, loss=nan, metrics={"a": nan, "b": 1.0}, test=Means(nan, {"a": nan, "b": 2.0}))
+    record = record_of(
+        1,
+        loss=nan,
+        metrics={"a": nan, "b": 1.0},
+        test=Means(nan, {"a": nan, "b": 2.0}),
+        tests={"x": Means(nan, {"a": nan})},
+    )
     assert b'"loss":null' in record.line()
     back = read_record(record.line())
     np.testing.assert_equal(back.columns(), record.columns())

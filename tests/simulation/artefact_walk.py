@@ -13,7 +13,7 @@ import fairyring as fr
 from fairyring.rounds.artefacts import ARTEFACTS, Artefact
 from tests.simulation.private_runs import CLASSES
 
-WHOLE = {"plan.json", "source.json"}  # of one kind from beginning to end
+WHOLE = {"plan.json", "source.json", "model.msgpack"}  # of one kind from beginning to end
 JSON = {"run.json", "population.json", "audit.json"}
 
 

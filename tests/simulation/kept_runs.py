@@ -75,10 +75,11 @@ def make_private_runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Kep
             fr.audit_run(folder / "audited", CENTRAL, PEOPLE, canaries=30, targets=5, shadows=8)
             made("dropouts", SHARED, secure_sum="protocol", dropout=0.25, entropy=bytes(32))
             made("states", TURNS, rounds=4)
-            made("kept", TURNS, keep_client_states=True)
+            made("kept", TURNS, keep_client_states=True, init=found["states"].run, keep="all")
             made("spent", TURNS, rounds=60)
             stop = fr.EarlyStopping("loss", patience=1, by=1e9)
-            made("stopped", TURNS, rounds=6, test=OTHERS, evaluate_every=1, stop=stop)
+            tests = {"some": OTHERS, "others": OTHERS}
+            made("stopped", TURNS, rounds=6, test=tests, evaluate_every=1, stop=stop, keep="best")
             made("sampled", COINS)
             made("sampled", COINS, rounds=3, resume=True)
             made("silos", SILOS, population=OTHERS, keep_client_states=True)

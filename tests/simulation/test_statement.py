@@ -200,6 +200,11 @@ CASES: dict[str, list[tuple[PrivacyContext, str, PrivacyContext, str | None]]] =
         (context(private(), tested=True), "no noise", context(private()), None),
         (context(private(), tested=True, stops=True), "when the run ended", context(private(), tested=True), "made on."),
         (context(private(), tested=True), "no noise", context(without(), tested=True), None),
+        (context(private(), tested=True, keeps_best=True), "which model is kept as the best", context(private(), tested=True), "made on."),
+    ],
+    "first_model_was_given": [
+        (context(private(), given=True), "is not counted here", context(private()), None),
+        (context(private(), given=True), "both count together", context(without(), given=True), None),
     ],
     "states_of_clients": [
         (context(private(), states="kept"), "without noise", context(private(), states="deleted"), "were deleted"),

@@ -131,7 +131,7 @@ def export(
         "numpy" and "safetensors": the parameters by name. "torch": a state dict. "onnx" and "iree": the forward pass with the parameters and the
         preparation of inputs in it.
     out:
-        The file; by default model.npz, model.safetensors, model.pt, model.onnx or model.vmfb in the run folder.
+        The file; by default model.npz, model.safetensors, model.pt, model.onnx or model.vmfb, here.
     rows:
         How many rows of inputs an ONNX or IREE model takes at once.
     round:

@@ -37,10 +37,10 @@ def predict(run: Path, data: Path, *, out: Path | None, round: str | None) -> No
 
 def export(run: Path, *, to: str, out: Path | None, rows: int, round: str | None) -> None:
     """Write a model as a file; see the command `export`."""
-    from fairyring.runs.exporting import SUFFIXES
+    from fairyring.runs import SUFFIXES
 
     suffix = next((suffix for suffix, kind in SUFFIXES.items() if kind == to), "")
-    path = _model(run, round).export(out or run / f"model{suffix}", to=to, rows=rows)
+    path = _model(run, round).export(out or Path(f"model{suffix}"), to=to, rows=rows)
     screen().print(f"Model: {path}", highlight=False, markup=False, soft_wrap=True)
 
 

@@ -62,7 +62,7 @@ def new_header(
         "fingerprint": hashlib.sha256(text.encode()).hexdigest(),
         "fingerprints": prints,
         "test": test,
-        "init": init,
+        **({"init": init} if init else {}),
         "form": FORM,
         "code": plan.code(columns),
         "versions": {
@@ -84,7 +84,7 @@ def check_same(header: Mapping[str, Any], saved: Mapping[str, Any], where: str) 
     check_form(saved, where)
     given = {**header["fingerprints"], **{name: header[name] for name in SAME}}
     before = {**saved["fingerprints"], **{name: saved.get(name, 0) for name in SAME}}
-    given, before = given | {"first model": header["init"]}, before | {"first model": saved.get("init")}
+    given, before = given | {"first model": header.get("init")}, before | {"first model": saved.get("init")}
     programs, earlier = header["code"]["programs"], (saved.get("code") or {}).get("programs", {})
     if header["test"] and saved.get("test"):  # one may come later, or stay away
         given, before = (

@@ -1,6 +1,6 @@
 """What a run gives, whoever drove it: its models and their predictions, its records; in memory, or loaded from its folder."""
 
-from fairyring.runs.exporting import export_model
+from fairyring.runs.exporting import SUFFIXES, export_model
 from fairyring.runs.model import TrainedModel
 from fairyring.runs.results import Results
 from fairyring.runs.run import Run
@@ -8,6 +8,7 @@ from fairyring.runs.saved import SavedRun, load_run
 from fairyring.runs.starting import StartsFrom, init_in, starting_params
 
 __all__ = [
+    "SUFFIXES",
     "Results",
     "Run",
     "SavedRun",

@@ -57,7 +57,7 @@ def export_model(
         )
     content = _WRITERS[kind](model, whole_number("export rows", rows))
     with storage(path):
-        make_folder(path.parent)
+        make_folder(path.parent, private=False)
     replace_file(path, content, mode=ANYBODY)
     return path
 
@@ -121,8 +121,3 @@ _WRITERS: dict[str, Callable[[TrainedModel, int], bytes]] = {
     "onnx": _onnx,
     "iree": _iree,
 }
-
-
-def formats() -> list[str]:
-    """The formats that a model can be written in."""
-    return list(_WRITERS)

@@ -124,9 +124,9 @@ class TrainedModel:
         Raises:
             ModelError: `x` does not have the shape or the type of the population's inputs; or the forward pass is not here.
         """
+        program, pieces, structure = self._program(), [], jax.tree.structure(0)
         x = self.inputs.of(x)
         count = self.inputs.rows or min(ROWS, 1 << max(0, (max(1, len(x)) - 1).bit_length()))
-        program, pieces, structure = self._program(), [], jax.tree.structure(0)
         for start in range(0, max(1, len(x)), count):
             piece = x[start : start + count]
             # Rows are repeated to fill a batch, so that a model that looks at a batch as a whole sees inputs only.

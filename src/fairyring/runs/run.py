@@ -18,8 +18,8 @@ from fairyring.lowering import hardware
 from fairyring.population import Population
 from fairyring.privacy.ledger import Entry, write_ledger
 from fairyring.records.folder import RunFolder
-from fairyring.records.layout import CLIENTS, LEDGER
-from fairyring.records.models import leaves_of
+from fairyring.records.layout import CLIENTS, INIT, LEDGER
+from fairyring.records.models import leaves_of, model_arrays
 from fairyring.records.round_record import Means, RoundRecord
 from fairyring.records.store import Nowhere, Store
 from fairyring.rounds.recorder import checkpoint_arrays, write_head
@@ -138,15 +138,19 @@ class Run(Results):
                 expected="one that has no folder: each could be resumed, and the budget would be spent twice",
                 do="Copy the folder, as a backup.",
             )
-        kept = RunFolder.create(folder, private=self.plan.protection is not None)
+        opened = RunFolder.create(folder, private=self.plan.protection is not None)
         if self.ledger:
-            write_ledger(kept.path / LEDGER, self.ledger)
-        write_head(kept, self.header, self.plan, self.population)
-        kept.append_records(self.records)
-        kept.checkpoint(self.rounds, checkpoint_arrays(self.state, self.participation), self.facts)
-        kept.write_arrays(CLIENTS, self.client_arrays())
-        self.folder = kept.path
-        return kept.path
+            write_ledger(opened.path / LEDGER, self.ledger)
+        write_head(opened, self.header, self.plan, self.population)
+        opened.append_records(self.records)
+        opened.checkpoint(self.rounds, checkpoint_arrays(self.state, self.participation), self.facts)
+        opened.write_arrays(CLIENTS, self.client_arrays())
+        for round in self.store.kept_models():
+            opened.keep_model(round, self.store.model(round))
+        if self.init is not None:
+            opened.write_arrays(INIT, model_arrays(self.init))
+        self.folder, self.store = opened.path, opened
+        return opened.path
 
     def client_arrays(self) -> dict[str, np.ndarray]:
         """Arrays with a value per client: participation, number of examples, and each metric on the test population."""
