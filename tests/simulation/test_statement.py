@@ -203,8 +203,8 @@ CASES: dict[str, list[tuple[PrivacyContext, str, PrivacyContext, str | None]]] =
         (context(private(), tested=True, keeps_best=True), "which model is kept as the best", context(private(), tested=True), "made on."),
     ],
     "first_model_was_given": [
-        (context(private(), given=True), "is not counted here", context(private()), None),
-        (context(private(), given=True), "both count together", context(without(), given=True), None),
+        (context(private(), init_given=True), "is not counted here", context(private()), None),
+        (context(private(), init_given=True), "both count together", context(without(), init_given=True), None),
     ],
     "states_of_clients": [
         (context(private(), states="kept"), "without noise", context(private(), states="deleted"), "were deleted"),

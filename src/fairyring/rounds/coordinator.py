@@ -407,7 +407,7 @@ class Coordinator:
             "states": self._has_states and keeps and not deleted,
             "masks": self._context.secure_sum == "protocol",
             "test": tested,
-            "init": self._context.given,
+            "init": self._context.init_given,
             "open": keeps and not over,
         }
         context = replace(

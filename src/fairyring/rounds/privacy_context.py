@@ -26,7 +26,7 @@ class PrivacyContext:
         tested: the model was evaluated on a test population.
         stops: the run may end early because of those evaluations.
         keeps_best: the model that is kept is chosen by those evaluations.
-        given: the run started from a model that it was given.
+        init_given: the run started from a model that it was given.
         entropy_given: the noise is made from bytes that a caller gave.
         canaries: how many canaries take the places of clients.
         states: what became of the clients' own states: "none" (there are none), "kept" or "deleted".
@@ -47,7 +47,7 @@ class PrivacyContext:
     tested: bool = False
     stops: bool = False
     keeps_best: bool = False
-    given: bool = False
+    init_given: bool = False
     entropy_given: bool = False
     canaries: int = 0
     states: str = "none"

@@ -209,7 +209,7 @@ def judged_on_clients(context: PrivacyContext) -> Sentence | None:
 
 
 def first_model_was_given(context: PrivacyContext) -> Sentence | None:
-    if context.protection is None or not context.given:
+    if context.protection is None or not context.init_given:
         return None
     return Sentence(
         ASSUMED,

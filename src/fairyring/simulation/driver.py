@@ -208,7 +208,7 @@ def simulate(
         tested=test is not None,
         stops=stop is not None,
         keeps_best=keeping.best_by is not None,
-        given=given is not None,
+        init_given=given is not None,
         entropy_given=entropy is not None,
         canaries=cohorts.canaries,
     )
