@@ -170,6 +170,9 @@ def test_a_table_has_a_column_for_all_that_was_recorded():
         **dict.fromkeys(
             ("noise_std.loss", "noise_std.metrics.accuracy", "test.loss", "test.metrics.accuracy"), "f"
         ),
+        **dict.fromkeys(
+            (f"tests.{n}.{c}" for n in ("here", "there") for c in ("loss", "metrics.accuracy")), "f"
+        ),
         **dict.fromkeys(("lost_in_noise.loss", "lost_in_noise.metrics.accuracy"), "b"),
         **dict.fromkeys(("aborted.stage", "aborted.reason"), "U"),
     }
