@@ -126,7 +126,9 @@ def confident(task: Task) -> Task:
         odds = -loss - jnp.log(-jnp.expm1(-jnp.maximum(loss, 1e-7)))
         return jnp.clip(odds, -_SURE, _SURE), weight
 
-    return replace(task, metrics={"confidence": Metric(measure, math.inf)})
+    return replace(
+        task, metrics={"confidence": Metric(measure, math.inf, weight_bound=task.loss_weight_bound)}
+    )
 
 
 class _Shadows:

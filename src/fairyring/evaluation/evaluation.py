@@ -3,7 +3,7 @@
 import math
 from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -16,7 +16,7 @@ from fairyring.core.numbers import literal_numbers
 from fairyring.core.program import Program, kept, transfer
 from fairyring.lowering import Hardware
 from fairyring.population import Population
-from fairyring.records.round_record import Means, less_is_better
+from fairyring.records.round_record import Means, higher_is_better
 from fairyring.task import Task
 
 Tree = Any
@@ -35,6 +35,7 @@ class Evaluation:
         client_loss: mean loss of each client, float32 `[clients]`; NaN for a client without examples.
         client_metrics: each metric client by client, float32 `[clients]`, by name; NaN for a client without examples.
         examples: examples of each client, `[clients]`.
+        higher_is_better: by the name of a metric, whether a larger value is the better one.
     """
 
     loss: float
@@ -42,6 +43,7 @@ class Evaluation:
     client_loss: np.ndarray
     client_metrics: dict[str, np.ndarray]
     examples: np.ndarray
+    higher_is_better: Mapping[str, bool] = field(default_factory=dict)
 
     @property
     def means(self) -> Means:
@@ -60,11 +62,11 @@ class Evaluation:
     def worst_decile(self, metric: str) -> float:
         """``"loss"``, or a metric of the task, averaged over the tenth of the clients that the model serves worst by it.
 
-        They have the lowest values, or the highest of a metric whose name says that it is an error; see `fr.EarlyStopping`.
+        They have the lowest values, or the highest where less is better; see `Metric.higher_is_better`.
         """
         values = self.client_loss if metric == "loss" else self.client_metrics[metric]
         values = np.sort(values[np.isfinite(values)])
-        if less_is_better(metric):
+        if not higher_is_better(metric, self.higher_is_better):
             values = values[::-1]
         return float(values[: max(1, len(values) // 10)].mean())
 
@@ -139,6 +141,7 @@ class Evaluator:
             of_clients[0],
             dict(zip(names, of_clients[1:], strict=True)),
             self.sizes,
+            self.task.higher_is_better,
         )
 
     def _pieces(self) -> Iterator[tuple[int, Mapping[str, jax.Array], np.ndarray]]:

@@ -22,10 +22,18 @@ class Metric(NamedTuple):
         measure: `(outputs, batch) -> (value [B], weight [B])`.
         bound: values lie in `[0, bound]`; `inf` if no bound is known. Integer sums (quantised, masked)
             need a finite bound: see `clamp`.
+        higher_is_better: whether a larger value is the better one. None to go by the name: one that ends with loss, error,
+            mse, mae, rmse or perplexity is an error, and any other metric is better the larger it is.
+        weight_bound: None if the weights are those of the examples: `weight_of(batch, B)`, or a constant multiple. Otherwise the
+            metric has weights of its own, such as recall, in which only the examples of a class count. This is then the largest
+            weight, as a multiple of the example's: 1.0 for recall; `inf` if no bound is known. Its weights travel with a client's
+            update, as a second number: without it, a mean over clients would not be the mean over their examples.
     """
 
     measure: Measure
     bound: float
+    higher_is_better: bool | None = None
+    weight_bound: float | None = None
 
 
 def clamp(metric: Metric, bound: float) -> Metric:
@@ -43,7 +51,7 @@ def clamp(metric: Metric, bound: float) -> Metric:
         value, weight = metric.measure(outputs, batch)
         return jnp.clip(value, 0.0, bound), weight
 
-    return Metric(measure, bound)
+    return metric._replace(measure=measure, bound=bound)
 
 
 def weight_of(batch: Batch, examples: int) -> jax.Array:

@@ -28,8 +28,8 @@ def next_token(
 ) -> Task:
     """Predict the next token: softmax cross-entropy on logits `[B, T, vocabulary]`, with the metric `accuracy`.
 
-    The value of an example is the mean over its tokens, and its weight is their number (times the column
-    `weight` if there is one), so a mean over a population is a mean over tokens.
+    The value of an example is the mean over its tokens, and its weight is in proportion to their number (times the column
+    `weight` if there is one), so a mean over a population is a mean over tokens, in training as in evaluation.
 
     Args:
         model: see `as_model`. It reads tokens `[B, T]` and must not look ahead.
@@ -58,7 +58,9 @@ def next_token(
         counts = jnp.ones(targets.shape, bool) if padding is None else targets != padding
         tokens = counts.sum(axis=1).astype(jnp.float32)
         value = jnp.where(counts, values, 0.0).sum(axis=1) / jnp.maximum(tokens, 1.0)
-        return value, tokens * weight_of(batch, tokens.shape[0])
+        # With padding a share of all positions: all rows have as many, and a share has a bound that is known.
+        weight = tokens if padding is None else tokens / targets.shape[1]
+        return value, weight * weight_of(batch, tokens.shape[0])
 
     def loss(logits: jax.Array, batch: Batch) -> tuple[jax.Array, jax.Array]:
         logits, targets = aligned(logits, batch)
@@ -96,12 +98,14 @@ def next_token(
                 do="Enlarge the model's vocabulary, or map unknown tokens to a token for them.",
             )
 
+    own_weights = None if padding is None else 1.0  # without padding all rows have the same number of tokens
     return Task(
         name=name,
         loss_bound=loss_bound,
+        loss_weight_bound=own_weights,
         model=as_model(model),
         loss=loss,
-        metrics=merge_metrics({"accuracy": Metric(accuracy, 1.0)}, metrics),
+        metrics=merge_metrics({"accuracy": Metric(accuracy, 1.0, weight_bound=own_weights)}, metrics),
         inputs=inputs,
         columns=(inputs, *(() if labels is None else (labels,)), *columns),
         prepare=prepare or to_int32,

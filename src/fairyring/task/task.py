@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from fairyring.records.round_record import higher_is_better
 from fairyring.task.metric import Batch, Measure, Metric
 from fairyring.task.model import Model
 from fairyring.task.validation import DataCheck, RowsChecked, validate
@@ -37,6 +38,8 @@ class Task:
         loss_bound: the largest loss of a client that an integer sum carries; larger ones are clipped to it. Training
             is not affected by the clipping.
         data_checks: further checks that `validate` makes.
+        loss_weight_bound: the same as `Metric.weight_bound`, for the loss: None if its weights are those of the examples, or a
+            constant multiple.
     """
 
     name: str
@@ -49,6 +52,16 @@ class Task:
     prepare: Callable[[jax.Array], jax.Array] = unit_interval
     loss_bound: float = 100.0
     data_checks: tuple[DataCheck, ...] = ()
+    loss_weight_bound: float | None = None
+
+    @property
+    def higher_is_better(self) -> dict[str, bool]:
+        """For ``"loss"`` and each metric, whether a larger value is the better one: as the metric says, otherwise by its name."""
+        declared = {name: metric.higher_is_better for name, metric in self.metrics.items()}
+        found = {
+            name: higher_is_better(name) if value is None else bool(value) for name, value in declared.items()
+        }
+        return {"loss": False, **found}
 
     def reads(self, population: Any) -> tuple[str, ...]:
         """Names of the columns that a batch contains: all of `columns`, and those of `optional` that the population has."""

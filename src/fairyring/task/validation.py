@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from jax.extend import core
 from jax.extend.core import primitives
+from jax.interpreters import partial_eval
 
 from fairyring.core.errors import FairyringError, ModelError, PlanError, PopulationError
 from fairyring.task.metric import Measure
@@ -174,9 +175,9 @@ def validate(task: Any, population: PopulationLike) -> RowsChecked:
     for check in task.data_checks:
         check(columns, outputs)
     batch = _batch(population, names)
-    _check_measure("loss", task.loss, outputs(), batch)
+    _check_measure("loss", task.loss, task.loss_weight_bound, outputs(), batch)
     for name, metric in task.metrics.items():
-        _check_measure(f"metric {name!r}", metric.measure, outputs(), batch)
+        _check_measure(f"metric {name!r}", metric.measure, metric.weight_bound, outputs(), batch)
     return RowsChecked(int(rows.edges[-1]), int(np.sum(population.sizes)))
 
 
@@ -349,7 +350,9 @@ def _check_weight(weight: Column) -> None:
     )
 
 
-def _check_measure(what: str, measure: Measure, outputs: Any, batch: dict[str, Any]) -> None:
+def _check_measure(
+    what: str, measure: Measure, weight_bound: float | None, outputs: Any, batch: dict[str, Any]
+) -> None:
     try:
         value, weight = jax.eval_shape(measure, outputs, batch)
     except KeyError as error:
@@ -376,3 +379,29 @@ def _check_measure(what: str, measure: Measure, outputs: Any, batch: dict[str, A
             expected="shapes (B,) and (B,): one number per example",
             do="Take the mean over all axes but the first.",
         )
+    field = "loss_weight_bound" if what == "loss" else "weight_bound"
+    if weight_bound is not None and not weight_bound > 0:
+        raise PlanError(
+            f"{what}, {field}",
+            given=weight_bound,
+            expected="a number above 0: the largest weight, as a multiple of the example's",
+            do=f"Set {field}=1.0 if an example counts at most once.",
+        )
+    if weight_bound is None and _has_own_weights(measure, outputs, batch):
+        raise PlanError(
+            what,
+            given="weights of its own: they are not those of the examples alone",
+            expected=f"{field}=, so that the weights travel too: a mean over clients would not be the mean over their examples",
+            do=f"Give {field}= the largest weight, as a multiple of the example's: 1.0 if an example counts at most once.",
+        )
+
+
+def _has_own_weights(measure: Measure, outputs: Any, batch: dict[str, Any]) -> bool:
+    """Whether the weights depend on more than the column `weight`, or do not depend on it where there is one."""
+    rest = {name: column for name, column in batch.items() if name != "weight"}
+    weight = {"weight": batch["weight"]} if "weight" in batch else {}
+    program = jax.make_jaxpr(lambda weight, outputs, rest: measure(outputs, {**rest, **weight})[1])(
+        weight, outputs, rest
+    )
+    _, reads = partial_eval.dce_jaxpr(program.jaxpr, [True])
+    return any(reads[len(weight) :]) or not all(reads[: len(weight)])

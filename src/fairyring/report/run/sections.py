@@ -64,7 +64,15 @@ def learning(folder: ReportedRun) -> Section:
             caption += f", {units.metric(name, evaluated[-1][1])} on held-out data (round {units.count(evaluated[-1][0])})"
         parts.append(
             Figure(
-                figures.curves(title, name, rounds, training, evaluated, folder.noise(name)),
+                figures.curves(
+                    title,
+                    name,
+                    rounds,
+                    training,
+                    evaluated,
+                    folder.noise(name),
+                    higher_is_better=folder.higher_is_better(name),
+                ),
                 caption + ".",
                 title,
             )
@@ -153,7 +161,15 @@ def served(folder: ReportedRun) -> Section:
         f"the median is {value(served.quartiles[1])}. The worst-served client is at {value(served.extremes[0])}, "
         f"the best at {value(served.extremes[1])}."
     )
-    parts = [Figure(figures.distribution(served.name, served.values, served.worst), caption, title)]
+    parts = [
+        Figure(
+            figures.distribution(
+                served.name, served.values, served.worst, higher_is_better=served.higher_is_better
+            ),
+            caption,
+            title,
+        )
+    ]
     sizes = folder.clients["test.examples"]
     sizes = sizes[sizes > 0]
     parts.append(
@@ -369,4 +385,6 @@ def provenance(folder: ReportedRun) -> Section:
 def spread_of(folder: ReportedRun) -> Spread | None:
     """How the metric that the run is judged by is spread over clients; None without an evaluation."""
     name = folder.headline
-    return spread(name, folder.clients) if name else None
+    if not name:
+        return None
+    return spread(name, folder.clients, higher_is_better=folder.higher_is_better(name))
