@@ -92,7 +92,9 @@ if TYPE_CHECKING:
     from fairyring.sweeps import read_sweep as read_sweep
     from fairyring.sweeps import sweep as sweep
     from fairyring.task import Metric as Metric
+    from fairyring.task import PooledMetric as PooledMetric
     from fairyring.task import classification as classification
+    from fairyring.task import metrics as metrics
     from fairyring.task import multi_label as multi_label
     from fairyring.task import next_token as next_token
     from fairyring.task import regression as regression
@@ -120,6 +122,7 @@ __all__ = [
     "PerformanceWarning",
     "Plan",
     "PlanError",
+    "PooledMetric",
     "Population",
     "PopulationError",
     "PrivacyError",
@@ -161,6 +164,7 @@ __all__ = [
     "gaussian_noise",
     "load",
     "membership",
+    "metrics",
     "multi_label",
     "next_token",
     "override",
@@ -185,7 +189,16 @@ __all__ = [
 
 _ROOMS = {
     "population": ("Population", "load", "partition"),
-    "task": ("Metric", "classification", "multi_label", "next_token", "regression", "zoo"),
+    "task": (
+        "Metric",
+        "PooledMetric",
+        "classification",
+        "metrics",
+        "multi_label",
+        "next_token",
+        "regression",
+        "zoo",
+    ),
     "aggregation": (
         "chain",
         "clip",
@@ -227,7 +240,7 @@ _ROOMS = {
     "report": ("write_report",),
 }
 
-_MODULES = {"partition", "cohort", "combine", "ecology", "privacy", "zoo"}
+_MODULES = {"partition", "cohort", "combine", "ecology", "metrics", "privacy", "zoo"}
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names} | {"ecology": "", "privacy": ""}
 
 

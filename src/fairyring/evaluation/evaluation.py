@@ -2,8 +2,9 @@
 
 import math
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import jax
@@ -11,13 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from fairyring.core.errors import PopulationError
+from fairyring.core.errors import PopulationError, StatisticsError
 from fairyring.core.numbers import literal_numbers
 from fairyring.core.program import Program, kept, transfer
 from fairyring.lowering import Hardware
 from fairyring.population import Population
 from fairyring.records.round_record import Means, higher_is_better
-from fairyring.task import Task
+from fairyring.statistics import Interval, sums_interval
+from fairyring.task import Task, finished, statistics_of
 
 Tree = Any
 BATCH = 128  # examples
@@ -31,11 +33,15 @@ class Evaluation:
 
     Attributes:
         loss: mean over all examples.
-        metrics: each metric of the task over all examples, by name.
+        metrics: each metric of the task over all examples, by name; tables are in `tables`.
         client_loss: mean loss of each client, float32 `[clients]`; NaN for a client without examples.
         client_metrics: each metric client by client, float32 `[clients]`, by name; NaN for a client without examples.
         examples: examples of each client, `[clients]`.
         higher_is_better: by the name of a metric, whether a larger value is the better one.
+        tables: each pooled metric of the task that is a table, over all examples, by name.
+        statistics: what each client adds to the sums that a value is computed from, float64 `[clients, k]`, by name, ``"loss"`` among
+            them. Of a mean these are the sum of weighted values and the sum of weights; of a pooled metric its own.
+        finish: how a value is computed from sums `[..., k]`, by name.
     """
 
     loss: float
@@ -44,6 +50,9 @@ class Evaluation:
     client_metrics: dict[str, np.ndarray]
     examples: np.ndarray
     higher_is_better: Mapping[str, bool] = field(default_factory=dict)
+    tables: dict[str, np.ndarray] = field(default_factory=dict)
+    statistics: dict[str, np.ndarray] = field(default_factory=dict)
+    finish: Mapping[str, Callable[[np.ndarray], np.ndarray]] = field(default_factory=dict)
 
     @property
     def means(self) -> Means:
@@ -69,6 +78,33 @@ class Evaluation:
         if not higher_is_better(metric, self.higher_is_better):
             values = values[::-1]
         return float(values[: max(1, len(values) // 10)].mean())
+
+    def interval(
+        self, metric: str, confidence: float = 0.95, seed: int = 0, *, resamples: int = 1999
+    ) -> Interval:
+        """A confidence interval of ``"loss"`` or of a metric over all examples, by a BCa bootstrap over clients (Efron 1987).
+
+        Clients are resampled with all their examples, because the examples of one client are alike: an interval over examples would be
+        too narrow. It is that of another draw of as many clients. See `fairyring.statistics.sums_interval`.
+
+        Args:
+            metric: ``"loss"``, or a metric that is no table.
+            confidence: of the interval.
+            seed: of the resampling.
+            resamples: how many.
+
+        Raises:
+            StatisticsError: there is no such metric, a client's sums are not finite, or an argument is out of range.
+        """
+        if metric not in self.statistics or metric in self.tables:
+            raise StatisticsError(
+                "interval",
+                given=f"{metric!r}",
+                expected=f"one of {', '.join(map(repr, ('loss', *self.metrics)))}",
+                do="Name one of these.",
+            )
+        sums = self.statistics[metric][np.asarray(self.examples) > 0]
+        return sums_interval(sums, self.finish[metric], confidence, seed, resamples=resamples)
 
     def __repr__(self) -> str:
         clients, examples = int(np.count_nonzero(self.examples)), int(np.sum(self.examples))
@@ -104,19 +140,29 @@ class Evaluator:
         self.columns = task.reads(population)
         self.processors = hardware.processors
         self.sizes = np.asarray(population.sizes)
-        self._scan = kept(task, (Evaluator, hardware.key), lambda: _program(task, hardware))
         row = max(1, population.row_bytes(self.columns))
+        lengths = _lengths(task, population)
+        self._ends = np.cumsum([0, *lengths.values()])
+        row_in_piece = max(row, 4 * int(self._ends[-1]))
         per_processor = -(-population.examples // (len(self.processors) * BATCH)) * BATCH
-        self._rows = min(per_processor, max(1, PIECE_BYTES // (row * BATCH)) * BATCH)
+        self._rows = min(per_processor, max(1, PIECE_BYTES // (row_in_piece * BATCH)) * BATCH)
+        self._at_once = _clients_in_a_batch(self.sizes) if lengths else 0
+        self._scan = kept(
+            task, (Evaluator, hardware.key, self._at_once), lambda: _program(task, hardware, self._at_once)
+        )
         self._held = list(self._pieces()) if row * population.examples <= HELD_BYTES else None
 
     def __call__(self, params: Tree) -> Evaluation:
         """Evaluate the model with these parameters."""
         measured = 1 + len(self.task.metrics)  # the loss first
         sums = np.zeros((2 * measured, len(self.population)))
+        pooled = np.zeros((len(self.population), int(self._ends[-1])))
 
-        def count(judged: jax.Array, clients: np.ndarray) -> None:
-            flat = np.moveaxis(np.asarray(judged), 1, 0).reshape(2 * measured, -1)
+        def count(judged: tuple[jax.Array, jax.Array | None], clients: np.ndarray) -> None:
+            of_examples, of_groups = judged
+            if of_groups is not None:
+                _add_groups(pooled, np.asarray(of_groups), clients)
+            flat = np.moveaxis(np.asarray(of_examples), 1, 0).reshape(2 * measured, -1)
             flat = flat[:, : len(clients)].astype(np.float64)
             for i in range(measured):
                 value, weight = flat[2 * i], flat[2 * i + 1]
@@ -124,9 +170,10 @@ class Evaluator:
                 sums[2 * i + 1] += np.bincount(clients, weight, len(self.population))
 
         given = [transfer(params, processor) for processor in self.processors]
-        waiting: deque[tuple[jax.Array, np.ndarray]] = deque()
+        waiting: deque[tuple[tuple[jax.Array, jax.Array | None], np.ndarray]] = deque()
         for place, columns, clients in self._held if self._held is not None else self._pieces():
-            waiting.append((self._scan(place, given[place], columns), clients))
+            groups = self._groups(clients, place) if self._at_once else None
+            waiting.append((self._scan(place, given[place], columns, groups), clients))
             if len(waiting) > 2 * len(self.processors):  # rows are fetched no further ahead
                 count(*waiting.popleft())
         for judged in waiting:
@@ -135,14 +182,31 @@ class Evaluator:
             loss, *means = [float(sums[2 * i].sum() / sums[2 * i + 1].sum()) for i in range(measured)]
             of_clients = [(sums[2 * i] / sums[2 * i + 1]).astype(np.float32) for i in range(measured)]
         names = list(self.task.metrics)
+        metrics = dict(zip(names, means, strict=True))
+        client_metrics = dict(zip(names, of_clients[1:], strict=True))
+        statistics = {name: sums[2 * i : 2 * i + 2].T for i, name in enumerate(["loss", *names])}
+        finish: dict[str, Any] = dict.fromkeys(statistics, _mean)
+        tables = {}
+        for i, (name, metric) in enumerate(self.task.pooled.items()):
+            own = statistics[name] = pooled[:, self._ends[i] : self._ends[i + 1]]
+            finish[name] = partial(finished, metric)
+            value = finished(metric, own.sum(axis=0))
+            if metric.table:
+                tables[name] = value
+            else:
+                metrics[name] = float(value)
+                values = np.where(self.sizes > 0, finished(metric, own), math.nan)
+                client_metrics[name] = values.astype(np.float32)
         return Evaluation(
-            loss,
-            dict(zip(names, means, strict=True)),
-            of_clients[0],
-            dict(zip(names, of_clients[1:], strict=True)),
-            self.sizes,
-            self.task.higher_is_better,
-        )
+            loss, metrics, of_clients[0], client_metrics, self.sizes,
+            self.task.higher_is_better, tables, statistics, finish,
+        )  # fmt: skip
+
+    def _groups(self, clients: np.ndarray, place: int) -> jax.Array:
+        """For each row of a piece: which of the clients in its batch it belongs to, from 0; -1 where rows are repeated."""
+        groups = np.full(self._rows, -1, np.int32)
+        groups[: len(clients)] = _numbered(clients)
+        return jax.device_put(groups.reshape(-1, BATCH), self.processors[place])
 
     def _pieces(self) -> Iterator[tuple[int, Mapping[str, jax.Array], np.ndarray]]:
         """All rows in pieces: the place of a processor, columns `[batches, BATCH, ...]`, and the client of each row."""
@@ -169,21 +233,102 @@ class Evaluator:
         return jax.device_put(columns, self.processors[place])
 
 
-def _program(task: Task, hardware: Hardware) -> Program:
-    """`(params, columns [batches, BATCH, ...]) -> [batches, 2 (1 + metrics), BATCH]`.
+def _without_weightless(value: jax.Array, weight: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """A value and a weight in which an example of weight 0 does not count, whatever its value."""
+    return jnp.where(weight > 0, value, 0.0), weight
 
-    The result is the value and the weight of the loss and of each metric, for each example of each batch.
+
+def _mean(sums: np.ndarray) -> np.ndarray:
+    """The mean from a sum of weighted values and a sum of weights: `[..., 2] -> [...]`."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return sums[..., 0] / sums[..., 1]
+
+
+def _lengths(task: Task, population: Population) -> dict[str, int]:
+    """How many sums each pooled metric has."""
+    if not task.pooled:
+        return {}
+    params = jax.eval_shape(task.model.init, jax.random.key(0))
+    batch = {
+        name: jax.ShapeDtypeStruct((BATCH, *shape), jax.dtypes.canonicalize_dtype(dtype))
+        for name, (shape, dtype) in task.columns_of(population).items()
+    }
+
+    def of_batch(params: Tree, batch: Mapping[str, jax.Array]) -> list[jax.Array]:
+        return statistics_of(task.pooled, task.forward(params, batch, None), batch, BATCH)
+
+    shapes = jax.eval_shape(of_batch, params, batch)
+    return {name: one.shape[1] for name, one in zip(task.pooled, shapes, strict=True)}
+
+
+def _numbered(clients: np.ndarray) -> np.ndarray:
+    """Number the clients of each batch from 0, in the order of the rows: int32 `[rows]`."""
+    changes = np.zeros(len(clients), np.int64)
+    changes[1:] = clients[1:] != clients[:-1]
+    so_far = np.cumsum(changes)
+    return (so_far - so_far[np.arange(len(clients)) // BATCH * BATCH]).astype(np.int32)
+
+
+def _clients_in_a_batch(sizes: np.ndarray) -> int:
+    """A power of two that is at least the most clients with rows in one batch, wherever in the rows it begins."""
+    ends = np.cumsum(sizes[sizes > 0])
+    last = np.minimum(ends - 1 + BATCH - 1, ends[-1] - 1)  # of a batch that begins with a client's last row
+    most = int((np.searchsorted(ends, last, "right") - np.arange(len(ends))).max()) + 1
+    return 1 << (most - 1).bit_length()
+
+
+def _add_groups(sums: np.ndarray, groups: np.ndarray, clients: np.ndarray) -> None:
+    """Add the sums of each batch's clients, `[batches, clients in a batch, k]`, to those of all clients `[clients, k]`."""
+    numbers = _numbered(clients)
+    first = np.flatnonzero(np.append(True, (numbers[1:] != numbers[:-1]) | (clients[1:] != clients[:-1])))
+    first = np.union1d(first, np.arange(0, len(clients), BATCH))
+    np.add.at(sums, clients[first], groups[first // BATCH, numbers[first]].astype(np.float64))
+
+
+def _program(task: Task, hardware: Hardware, at_once: int) -> Program:
+    """`(params, columns [batches, BATCH, ...], groups [batches, BATCH]) -> ([batches, 2 (1 + metrics), BATCH], sums)`.
+
+    The first result is the value and the weight of the loss and of each metric, for each example of each batch. The second is the sums
+    of the pooled metrics over the rows of each group of a batch, `[batches, at_once, k]`; None without pooled metrics.
     """
+
+    has_own_weights = [
+        most is not None
+        for most in (task.loss_weight_bound, *(m.weight_bound for m in task.metrics.values()))
+    ]
 
     @literal_numbers
     @hardware.rewrite
-    def measure(params: Tree, batch: Mapping[str, jax.Array]) -> jax.Array:
+    def measure(params: Tree, batch: Mapping[str, jax.Array]) -> tuple[jax.Array, ...]:
         outputs = task.forward(params, batch, None)
         pairs = [task.loss(outputs, batch), *(m.measure(outputs, batch) for m in task.metrics.values())]
         rows = batch[task.inputs].shape[0]
-        return jnp.stack([jnp.broadcast_to(v, (rows,)).astype(jnp.float32) for pair in pairs for v in pair])
+        pairs = [
+            _without_weightless(*pair) if own else pair
+            for pair, own in zip(pairs, has_own_weights, strict=True)
+        ]
+        judged = jnp.stack([jnp.broadcast_to(v, (rows,)).astype(jnp.float32) for pair in pairs for v in pair])
+        if not task.pooled:
+            return (judged,)
+        return judged, jnp.concatenate(statistics_of(task.pooled, outputs, batch, rows), axis=1)
 
-    def scan(params: Tree, columns: Mapping[str, jax.Array]) -> jax.Array:
-        return lax.map(lambda batch: measure(params, batch), columns)
+    def summed(statistic: jax.Array, groups: jax.Array) -> jax.Array:
+        """`[BATCH, k] -> [at_once, k]`; a number that is not finite makes no sums but those of its group NaN."""
+        members = (groups == jnp.arange(at_once)[:, None]).astype(jnp.float32)
+        finite = jnp.isfinite(statistic)
+        total = jnp.matmul(members, jnp.where(finite, statistic, 0.0), precision=lax.Precision.HIGHEST)
+        lost = jnp.matmul(members, (~finite).any(axis=1).astype(jnp.float32))
+        return jnp.where(lost[:, None] > 0, jnp.nan, total)
+
+    def scan(
+        params: Tree, columns: Mapping[str, jax.Array], groups: jax.Array | None
+    ) -> tuple[jax.Array, jax.Array | None]:
+        def of_batch(
+            given: tuple[Mapping[str, jax.Array], jax.Array | None],
+        ) -> tuple[jax.Array, jax.Array | None]:
+            judged, *statistics = measure(params, given[0])
+            return judged, summed(statistics[0], given[1]) if given[1] is not None else None
+
+        return lax.map(of_batch, (columns, groups))
 
     return Program(scan, hardware.processors)

@@ -98,6 +98,11 @@ def document(plan: "Plan") -> dict[str, Any]:
                 }
                 for name, metric in task.metrics.items()
             ],
+            **(
+                {"pooled": [{"name": n, "table": m.table} for n, m in task.pooled.items()]}
+                if task.pooled
+                else {}
+            ),
             "parameters": [
                 {"name": slot.path, "shape": list(slot.shape), "dtype": str(slot.dtype)}
                 for slot in plan.layout.slots

@@ -35,6 +35,13 @@ class MetricPart(_Part):
     weight_bound: Real | None = None
 
 
+class PooledPart(_Part):
+    """A metric of evaluations, and whether it is a table."""
+
+    name: str
+    table: bool
+
+
 class TaskPart(_Part, kw_only=True):
     """What is learned."""
 
@@ -45,6 +52,7 @@ class TaskPart(_Part, kw_only=True):
     loss_bound: Real
     loss_weight_bound: Real | None = None
     metrics: list[MetricPart]
+    pooled: list[PooledPart] = []
     parameters: list[Parameter]
 
 

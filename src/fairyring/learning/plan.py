@@ -413,7 +413,8 @@ class Plan:
         - the versions of JAX and of the libraries that the model is made with, where they lower a program differently.
 
         The document, with everything that it names, does not depend on those versions, unless a part is `custom`. But the
-        noise of a budget depends on the version of the accountant. Python code that a program calls back is not seen. The names of
+        noise of a budget depends on the version of the accountant. Python code that a program calls back is not seen, and neither is
+        what a pooled metric computes from its sums. The names of
         functions, the location of their source and the machine do not matter.
 
         Args:

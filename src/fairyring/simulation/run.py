@@ -67,11 +67,11 @@ class Run:
         """For notebooks: the means of training and test at the end, as a table."""
         rows = {"training": self.records[-1].training} if self.records else {}
         rows |= {"test": self.tested.means} if self.tested is not None else {}
-        names = ["loss", *self.plan.task.metrics]
+        names = self.plan.task.evaluated
         head = "".join(f"<th>{escape(name)}</th>" for name in names)
         body = "".join(
             f"<tr><th>{what}</th>"
-            + "".join(f"<td>{v:.4g}</td>" for v in (means.loss, *means.metrics.values()))
+            + "".join(f"<td>{_shown({'loss': means.loss, **means.metrics}.get(name))}</td>" for name in names)
             + "</tr>"
             for what, means in rows.items()
         )
@@ -167,3 +167,7 @@ class Run:
         """Arrays with a value per client: participation, number of examples, and each metric on the test population."""
         arrays = {"participation": self.participation, "examples": np.asarray(self.examples, np.int32)}
         return arrays | (self.tested.by_client() if self.tested is not None else {})
+
+
+def _shown(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"

@@ -270,12 +270,12 @@ def _with_nan(value: Any) -> Any:
     return value
 
 
-def check_chosen_by(choose_by: str, metrics: Sequence[str]) -> None:
+def check_chosen_by(choose_by: str, evaluated: Sequence[str]) -> None:
     """Raise `PlanError` unless a setting can be chosen by this."""
-    if choose_by != "loss" and choose_by not in metrics:
+    if choose_by not in evaluated:
         raise PlanError(
             "choose_by",
             given=repr(choose_by),
-            expected=", ".join(map(repr, ("loss", *metrics))),
+            expected=", ".join(map(repr, evaluated)),
             do="Choose by one of these.",
         )

@@ -89,7 +89,7 @@ def sweep(
     if not numbers or len(set(numbers)) < len(numbers):
         raise PlanError("seeds", given=repr(seeds), expected="one or more, all different", do="Set seeds=3.")
     for setting in settings:
-        check_chosen_by(choose_by, list(setting.plan.task.metrics))
+        check_chosen_by(choose_by, setting.plan.task.evaluated)
     if validation is None:
         validation, test = _halves(test)
     if at_once is None:

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from fairyring.core.errors import ModelError, PopulationError
 from fairyring.task.adapters import as_model
 from fairyring.task.classification import cross_entropy, is_argmax
-from fairyring.task.metric import Batch, Metric, merge_metrics, weight_of
+from fairyring.task.given_metrics import AnyMetric, merge_metrics
+from fairyring.task.metric import Batch, Metric, weight_of
 from fairyring.task.task import Task
 from fairyring.task.validation import Column
 
@@ -21,7 +22,7 @@ def next_token(
     labels: str | None = None,
     padding: int | None = None,
     prepare: Callable[[jax.Array], jax.Array] | None = None,
-    metrics: Mapping[str, Metric | Callable[..., Any]] | None = None,
+    metrics: Mapping[str, AnyMetric] | None = None,
     columns: tuple[str, ...] = (),
     loss_bound: float = 100.0,
     name: str = "next_token",
@@ -38,7 +39,7 @@ def next_token(
             inputs shifted by one position, so a sequence of T tokens has T - 1 targets.
         padding: targets equal to this token are ignored.
         prepare: applied to a batch of inputs inside the compiled program. By default integers are cast to int32.
-        metrics: further metrics: name -> `Metric`, or a function `(outputs, batch) -> value [B]`. The value of a
+        metrics: further metrics: name -> `Metric`, `PooledMetric`, or a function `(outputs, batch) -> value [B]`. The value of a
             function is weighted by examples and not by tokens; to weight by tokens, give a `Metric`.
         columns: further columns that these metrics read.
         loss_bound: the largest loss of a client that an integer sum carries; larger ones are clipped to it. See `Task`.
@@ -105,7 +106,7 @@ def next_token(
         loss_weight_bound=own_weights,
         model=as_model(model),
         loss=loss,
-        metrics=merge_metrics({"accuracy": Metric(accuracy, 1.0, weight_bound=own_weights)}, metrics),
+        **merge_metrics({"accuracy": Metric(accuracy, 1.0, weight_bound=own_weights)}, metrics),
         inputs=inputs,
         columns=(inputs, *(() if labels is None else (labels,)), *columns),
         prepare=prepare or to_int32,

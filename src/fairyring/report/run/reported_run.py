@@ -101,12 +101,14 @@ class ReportedRun:
         return [(one.round, one.test.columns()) for one in self.rounds if one.test is not None]
 
     @property
+    def evaluated(self) -> list[str]:
+        """Columns of what was measured in evaluations, the loss first."""
+        return list(dict.fromkeys(name for _, values in self.evaluations for name in values))
+
+    @property
     def headline(self) -> str | None:
         """The column a run is judged by: the accuracy, else the first metric there is, else the loss."""
-        names = (
-            list(dict.fromkeys(name for _, values in self.evaluations for name in values)) or self.measured
-        )
-        return units.headline(names)
+        return units.headline(self.evaluated or self.measured)
 
     def higher_is_better(self, name: str) -> bool:
         """Whether a larger value of what was measured is the better one: as `plan.json` says, else by its name."""

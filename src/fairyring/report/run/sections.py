@@ -37,7 +37,7 @@ def learning(folder: ReportedRun) -> Section:
             "learning", "How it learned", absent("No round has finished, so there is nothing to draw.")
         )
     rounds = folder.column("round")
-    names = [n for n in (folder.headline, "loss", *folder.measured) if n]
+    names = [n for n in (folder.headline, "loss", *folder.measured, *folder.evaluated) if n]
     parts, notes = [], []
     for name in dict.fromkeys(names):
         training = folder.column(name)
@@ -53,15 +53,19 @@ def learning(folder: ReportedRun) -> Section:
         if not np.isfinite(training).any() and not any(np.isfinite(v) for _, v in evaluated):
             notes.append(f"No finite {units.label(name)} was recorded.")
             continue
-        if missing:
+        if missing and name in folder.measured:  # a pooled metric has no value in training
             notes.append(
                 f"In {units.count(missing, 'round')} the training {units.label(name)} is not a finite number; "
                 "its curve has a gap there."
             )
         title = units.label(name).capitalize()
-        caption = f"Last: {units.mean(folder.rounds[-1], name, noise=True)} in training"
+        last = []
+        if name in folder.measured:
+            last.append(f"{units.mean(folder.rounds[-1], name, noise=True)} in training")
         if evaluated:
-            caption += f", {units.metric(name, evaluated[-1][1])} on held-out data (round {units.count(evaluated[-1][0])})"
+            at = units.count(evaluated[-1][0])
+            last.append(f"{units.metric(name, evaluated[-1][1])} on held-out data (round {at})")
+        caption = f"Last: {', '.join(last)}"
         parts.append(
             Figure(
                 figures.curves(
@@ -103,7 +107,7 @@ def _round_table(folder: ReportedRun) -> str:
     total = len(folder.rounds)
     step = -(-total // _TABLE_ROWS)
     shown = [r for i, r in enumerate(folder.rounds) if i % step == 0 or i == total - 1]
-    tested = list(dict.fromkeys(name for _, values in folder.evaluations for name in values))
+    tested = folder.evaluated
     head = [
         "round",
         "clients",
