@@ -11,7 +11,7 @@ from jax import lax
 from jax.extend.core import get_opaque_trace_state
 
 from fairyring.aggregation.contract import BoundStage
-from fairyring.core.errors import PlanError
+from fairyring.core.errors import PlanError, PopulationError
 from fairyring.core.keys import Purpose
 from fairyring.core.numbers import literal_numbers
 from fairyring.core.vector import Layout
@@ -46,8 +46,8 @@ class FirstPass(NamedTuple):
 
     Attributes:
         means: of the loss and of each metric, as they travel: see `Measured.coordinates_of`.
-        weight: the number of examples that goes into the stages: float32 scalar. It is the sum of the column `weight` if there is
-            one, except after a fixed number of steps. It is 1 where noise protects examples.
+        weight: how much the client counts, as it goes into the stages: float32 scalar; see `LocalTraining.importance`. It is 1 where
+            noise protects examples.
     """
 
     means: jax.Array
@@ -195,13 +195,21 @@ class TrainingClient:
 
     @property
     def _weight(self) -> jax.Array:
-        """The weight of the client's examples, as the plan's own training counts them."""
-        size = self._examples.size
-        if self._local.steps is not None:
+        """How much the client counts: the sum of `LocalTraining.importance`, else of the column `weight`, else the number of examples."""
+        size, name = self._examples.size, self._local.importance or "weight"
+        column = self._examples.columns.get(name)
+        if column is None and self._local.importance is None:
             return size.astype(jnp.float32)
+        if column is None:
+            raise PopulationError(
+                f"column {name!r}",
+                given=f"columns {', '.join(self._examples.columns)}",
+                expected="the column that LocalTraining(importance=) names",
+                do="Add the column to the training population, or leave importance= out.",
+            )
         places = jnp.arange(self._examples.workload.longest)
-        weights = _weights(self._examples.rows(places), len(places))
-        return jnp.sum(jnp.where(places < size, weights, 0.0))
+        values = self._examples.rows(places)[name].astype(jnp.float32)
+        return jnp.sum(jnp.where(places < size, values, 0.0))
 
     @property
     def _is_outside_loops(self) -> bool:
@@ -276,7 +284,9 @@ class TrainingClient:
             progress = epoch(jnp.int32(0), progress)
         else:
             progress = lax.fori_loop(0, epochs, epoch, progress)
-        weight = progress.totals[-1] / epochs if as_planned else self._weight  # perhaps of no epoch
+        # The sum of the examples' weights is at hand, if every epoch was run.
+        at_hand = as_planned and local.importance is None
+        weight = progress.totals[-1] / epochs if at_hand else self._weight
         return progress, weight, measured
 
     def _run_noisy(

@@ -116,6 +116,7 @@ def document(plan: "Plan") -> dict[str, Any]:
             "shuffle": bool(local.shuffle),
             "examples": _examples(plan),
             "rate": None if local.rate is None else float(local.rate),
+            **({} if local.importance is None else {"importance": local.importance}),
         },
         "cohort": {RULES[type(plan.rule)]: _plain(vars(plan.rule))},
         "aggregation": _stages(

@@ -66,6 +66,7 @@ class LocalPart(_Part):
     shuffle: bool
     examples: list[Named] | None
     rate: float | None
+    importance: str | None = None
 
 
 class NoisePart(_Part):

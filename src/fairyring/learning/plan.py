@@ -24,6 +24,7 @@ from fairyring.learning.code import Columns, of_examples, of_init
 from fairyring.learning.cohort import Cohort, Poisson, as_cohort
 from fairyring.learning.combine import Combine
 from fairyring.learning.combine import sum as combine_sum
+from fairyring.learning.importance import with_importance
 from fairyring.learning.local import LocalTraining
 from fairyring.learning.measured import Measured
 from fairyring.learning.optimizers import check_optimizer, fedavg
@@ -98,6 +99,7 @@ class Plan:
                     do=f"Give {name}= one of those.",
                 )
         object.__setattr__(self, "cohort", as_cohort(self.cohort))
+        object.__setattr__(self, "task", with_importance(self.task, self.local.importance))
         example_protection.check_parts(self.local, self.aggregation, self.privacy)
         if self.local.examples is None:
             check_parts(self.aggregation, self.privacy)

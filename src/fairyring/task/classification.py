@@ -50,12 +50,14 @@ def classification(
     def accuracy(logits: jax.Array, batch: Batch) -> tuple[jax.Array, jax.Array]:
         return is_argmax(logits, batch[labels]).astype(jnp.float32), weight_of(batch, logits.shape[0])
 
+    means, pooled = merge_metrics({"accuracy": Metric(accuracy, 1.0)}, metrics)
     return Task(
         name=name,
         loss_bound=loss_bound,
         model=as_model(model),
         loss=loss,
-        **merge_metrics({"accuracy": Metric(accuracy, 1.0)}, metrics),
+        metrics=means,
+        pooled=pooled,
         inputs=inputs,
         columns=(inputs, labels, *columns),
         prepare=prepare or unit_interval,

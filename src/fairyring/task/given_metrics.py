@@ -18,8 +18,8 @@ AnyMetric = Metric | PooledMetric | Callable[..., Any]
 
 def merge_metrics(
     own: Mapping[str, Metric], extra: Mapping[str, AnyMetric] | None
-) -> dict[str, Mapping[str, Any]]:
-    """The metrics of a task together with a user's, which replace those of the same name: `Task(metrics=..., pooled=...)`.
+) -> tuple[Mapping[str, Metric], Mapping[str, PooledMetric]]:
+    """The metrics of a task together with a user's, which replace those of the same name: means, and pooled ones.
 
     Args:
         own: the metrics of the task.
@@ -29,7 +29,8 @@ def merge_metrics(
     Raises:
         PlanError: a name is reserved, or a metric is none of these.
     """
-    metrics, pooled = dict(own), {}
+    metrics: dict[str, Metric] = dict(own)
+    pooled: dict[str, PooledMetric] = {}
     for name, metric in (extra or {}).items():
         if name in ("loss", "weight", ""):
             raise PlanError(
@@ -52,7 +53,7 @@ def merge_metrics(
                 )
             metric = Metric(_weighted(metric), math.inf)
         metrics[name] = metric
-    return {"metrics": MappingProxyType(metrics), "pooled": MappingProxyType(pooled)}
+    return MappingProxyType(metrics), MappingProxyType(pooled)
 
 
 def _weighted(function: Callable[..., Any]) -> Measure:

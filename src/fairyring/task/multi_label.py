@@ -81,19 +81,21 @@ def multi_label(
             do="Convert lists of labels to rows of 0 and 1.",
         )
 
+    means, pooled = merge_metrics(
+        {
+            "label_accuracy": metric(lambda predicted, present: (predicted == present).mean(axis=1)),
+            "exact_match": metric(lambda predicted, present: (predicted == present).all(axis=1)),
+            "f1": metric(f1),
+        },
+        metrics,
+    )
     return Task(
         name=name,
         loss_bound=loss_bound,
         model=as_model(model),
         loss=loss,
-        **merge_metrics(
-            {
-                "label_accuracy": metric(lambda predicted, present: (predicted == present).mean(axis=1)),
-                "exact_match": metric(lambda predicted, present: (predicted == present).all(axis=1)),
-                "f1": metric(f1),
-            },
-            metrics,
-        ),
+        metrics=means,
+        pooled=pooled,
         inputs=inputs,
         columns=(inputs, labels, *columns),
         prepare=prepare or unit_interval,

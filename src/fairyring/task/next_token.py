@@ -100,13 +100,15 @@ def next_token(
             )
 
     own_weights = None if padding is None else 1.0  # without padding all rows have the same number of tokens
+    means, pooled = merge_metrics({"accuracy": Metric(accuracy, 1.0, weight_bound=own_weights)}, metrics)
     return Task(
         name=name,
         loss_bound=loss_bound,
         loss_weight_bound=own_weights,
         model=as_model(model),
         loss=loss,
-        **merge_metrics({"accuracy": Metric(accuracy, 1.0, weight_bound=own_weights)}, metrics),
+        metrics=means,
+        pooled=pooled,
         inputs=inputs,
         columns=(inputs, *(() if labels is None else (labels,)), *columns),
         prepare=prepare or to_int32,

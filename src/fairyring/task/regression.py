@@ -69,12 +69,14 @@ def regression(
         if data[labels].dtype.kind == "f":
             data[labels].require(np.isfinite, expected="finite numbers", do="Drop or fill in missing values.")
 
+    means, pooled = merge_metrics({"mae": Metric(mean_of(jnp.abs), math.inf)}, metrics)
     return Task(
         name=name,
         loss_bound=loss_bound,
         model=as_model(model),
         loss=mean_of(jnp.square),
-        **merge_metrics({"mae": Metric(mean_of(jnp.abs), math.inf)}, metrics),
+        metrics=means,
+        pooled=pooled,
         inputs=inputs,
         columns=(inputs, labels, *columns),
         prepare=prepare or unit_interval,
