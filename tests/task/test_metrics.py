@@ -25,14 +25,20 @@ def value(metric, outputs, labels, weight=None):
     return finished(metric, summed(metric, outputs, labels, weight))
 
 
+def added(statistic):
+    sums = np.zeros(statistic.length)
+    np.add.at(sums, np.asarray(statistic.places), np.asarray(statistic.values, np.float64))
+    return sums
+
+
 def summed(metric, outputs, labels, weight=None):
     """The sums of three groups, added."""
     batch = {"y": labels} if weight is None else {"y": labels, "weight": weight}
-    sums = np.zeros(())
+    sums = np.zeros(1)
     for rows in np.split(np.arange(len(labels)), [50, 51]):
         part = {name: column[rows] for name, column in batch.items()}
         (statistic,) = statistics_of({"m": metric}, outputs[rows], part, len(rows))
-        sums = sums + np.asarray(statistic, np.float64).sum(0)
+        sums = sums + added(statistic)
     return sums
 
 

@@ -19,7 +19,7 @@ from fairyring.lowering import Hardware
 from fairyring.population import Population
 from fairyring.records.round_record import Means, higher_is_better
 from fairyring.statistics import Interval, sums_interval
-from fairyring.task import Task, finished, statistics_of
+from fairyring.task import Sparse, Task, finished, statistics_of
 
 Tree = Any
 BATCH = 128  # examples
@@ -141,15 +141,10 @@ class Evaluator:
         self.processors = hardware.processors
         self.sizes = np.asarray(population.sizes)
         row = max(1, population.row_bytes(self.columns))
-        lengths = _lengths(task, population)
-        self._ends = np.cumsum([0, *lengths.values()])
-        row_in_piece = max(row, 4 * int(self._ends[-1]))
+        self._ends, placed = _lengths(task, population)
         per_processor = -(-population.examples // (len(self.processors) * BATCH)) * BATCH
-        self._rows = min(per_processor, max(1, PIECE_BYTES // (row_in_piece * BATCH)) * BATCH)
-        self._at_once = _clients_in_a_batch(self.sizes) if lengths else 0
-        self._scan = kept(
-            task, (Evaluator, hardware.key, self._at_once), lambda: _program(task, hardware, self._at_once)
-        )
+        self._rows = min(per_processor, max(1, PIECE_BYTES // (max(row, 8 * placed) * BATCH)) * BATCH)
+        self._scan = kept(task, (Evaluator, hardware.key), lambda: _program(task, hardware))
         self._held = list(self._pieces()) if row * population.examples <= HELD_BYTES else None
 
     def __call__(self, params: Tree) -> Evaluation:
@@ -158,10 +153,15 @@ class Evaluator:
         sums = np.zeros((2 * measured, len(self.population)))
         pooled = np.zeros((len(self.population), int(self._ends[-1])))
 
-        def count(judged: tuple[jax.Array, jax.Array | None], clients: np.ndarray) -> None:
-            of_examples, of_groups = judged
-            if of_groups is not None:
-                _add_groups(pooled, np.asarray(of_groups), clients)
+        def count(judged: tuple[jax.Array, ...], clients: np.ndarray) -> None:
+            of_examples, *placed = judged
+            if placed:
+                places, values = (
+                    np.asarray(part).reshape(-1, part.shape[-1])[: len(clients)] for part in placed
+                )
+                np.add.at(
+                    pooled.reshape(-1), clients[:, None] * pooled.shape[1] + places, values.astype(np.float64)
+                )
             flat = np.moveaxis(np.asarray(of_examples), 1, 0).reshape(2 * measured, -1)
             flat = flat[:, : len(clients)].astype(np.float64)
             for i in range(measured):
@@ -170,10 +170,9 @@ class Evaluator:
                 sums[2 * i + 1] += np.bincount(clients, weight, len(self.population))
 
         given = [transfer(params, processor) for processor in self.processors]
-        waiting: deque[tuple[tuple[jax.Array, jax.Array | None], np.ndarray]] = deque()
+        waiting: deque[tuple[tuple[jax.Array, ...], np.ndarray]] = deque()
         for place, columns, clients in self._held if self._held is not None else self._pieces():
-            groups = self._groups(clients, place) if self._at_once else None
-            waiting.append((self._scan(place, given[place], columns, groups), clients))
+            waiting.append((self._scan(place, given[place], columns), clients))
             if len(waiting) > 2 * len(self.processors):  # rows are fetched no further ahead
                 count(*waiting.popleft())
         for judged in waiting:
@@ -201,12 +200,6 @@ class Evaluator:
             loss, metrics, of_clients[0], client_metrics, self.sizes,
             self.task.higher_is_better, tables, statistics, finish,
         )  # fmt: skip
-
-    def _groups(self, clients: np.ndarray, place: int) -> jax.Array:
-        """For each row of a piece: which of the clients in its batch it belongs to, from 0; -1 where rows are repeated."""
-        groups = np.full(self._rows, -1, np.int32)
-        groups[: len(clients)] = _numbered(clients)
-        return jax.device_put(groups.reshape(-1, BATCH), self.processors[place])
 
     def _pieces(self) -> Iterator[tuple[int, Mapping[str, jax.Array], np.ndarray]]:
         """All rows in pieces: the place of a processor, columns `[batches, BATCH, ...]`, and the client of each row."""
@@ -244,91 +237,52 @@ def _mean(sums: np.ndarray) -> np.ndarray:
         return sums[..., 0] / sums[..., 1]
 
 
-def _lengths(task: Task, population: Population) -> dict[str, int]:
-    """How many sums each pooled metric has."""
+def _lengths(task: Task, population: Population) -> tuple[np.ndarray, int]:
+    """Where the sums of each pooled metric begin, and where those of the last end; and to how many of them an example adds."""
     if not task.pooled:
-        return {}
+        return np.zeros(1, np.int64), 0
     params = jax.eval_shape(task.model.init, jax.random.key(0))
     batch = {
         name: jax.ShapeDtypeStruct((BATCH, *shape), jax.dtypes.canonicalize_dtype(dtype))
         for name, (shape, dtype) in task.columns_of(population).items()
     }
 
-    def of_batch(params: Tree, batch: Mapping[str, jax.Array]) -> list[jax.Array]:
+    def of_batch(params: Tree, batch: Mapping[str, jax.Array]) -> list[Sparse]:
         return statistics_of(task.pooled, task.forward(params, batch, None), batch, BATCH)
 
-    shapes = jax.eval_shape(of_batch, params, batch)
-    return {name: one.shape[1] for name, one in zip(task.pooled, shapes, strict=True)}
+    found = jax.eval_shape(of_batch, params, batch)
+    return np.cumsum([0, *(one.length for one in found)]), sum(one.places.shape[1] for one in found)
 
 
-def _numbered(clients: np.ndarray) -> np.ndarray:
-    """Number the clients of each batch from 0, in the order of the rows: int32 `[rows]`."""
-    changes = np.zeros(len(clients), np.int64)
-    changes[1:] = clients[1:] != clients[:-1]
-    so_far = np.cumsum(changes)
-    return (so_far - so_far[np.arange(len(clients)) // BATCH * BATCH]).astype(np.int32)
+def _program(task: Task, hardware: Hardware) -> Program:
+    """`(params, columns [batches, BATCH, ...]) -> [batches, 2 (1 + metrics), BATCH], places, values`.
 
-
-def _clients_in_a_batch(sizes: np.ndarray) -> int:
-    """A power of two that is at least the most clients with rows in one batch, wherever in the rows it begins."""
-    ends = np.cumsum(sizes[sizes > 0])
-    last = np.minimum(ends - 1 + BATCH - 1, ends[-1] - 1)  # of a batch that begins with a client's last row
-    most = int((np.searchsorted(ends, last, "right") - np.arange(len(ends))).max()) + 1
-    return 1 << (most - 1).bit_length()
-
-
-def _add_groups(sums: np.ndarray, groups: np.ndarray, clients: np.ndarray) -> None:
-    """Add the sums of each batch's clients, `[batches, clients in a batch, k]`, to those of all clients `[clients, k]`."""
-    numbers = _numbered(clients)
-    first = np.flatnonzero(np.append(True, (numbers[1:] != numbers[:-1]) | (clients[1:] != clients[:-1])))
-    first = np.union1d(first, np.arange(0, len(clients), BATCH))
-    np.add.at(sums, clients[first], groups[first // BATCH, numbers[first]].astype(np.float64))
-
-
-def _program(task: Task, hardware: Hardware, at_once: int) -> Program:
-    """`(params, columns [batches, BATCH, ...], groups [batches, BATCH]) -> ([batches, 2 (1 + metrics), BATCH], sums)`.
-
-    The first result is the value and the weight of the loss and of each metric, for each example of each batch. The second is the sums
-    of the pooled metrics over the rows of each group of a batch, `[batches, at_once, k]`; None without pooled metrics.
+    The first result is the value and the weight of the loss and of each metric, for each example of each batch. With pooled metrics there
+    are two more: to which of all their sums each example adds, and what, `[batches, BATCH, s]` each.
     """
-
-    has_own_weights = [
-        most is not None
-        for most in (task.loss_weight_bound, *(m.weight_bound for m in task.metrics.values()))
-    ]
+    own = [task.loss_weight_bound, *(metric.weight_bound for metric in task.metrics.values())]
 
     @literal_numbers
     @hardware.rewrite
     def measure(params: Tree, batch: Mapping[str, jax.Array]) -> tuple[jax.Array, ...]:
         outputs = task.forward(params, batch, None)
         pairs = [task.loss(outputs, batch), *(m.measure(outputs, batch) for m in task.metrics.values())]
-        rows = batch[task.inputs].shape[0]
         pairs = [
-            _without_weightless(*pair) if own else pair
-            for pair, own in zip(pairs, has_own_weights, strict=True)
+            pair if most is None else _without_weightless(*pair)
+            for pair, most in zip(pairs, own, strict=True)
         ]
+        rows = batch[task.inputs].shape[0]
         judged = jnp.stack([jnp.broadcast_to(v, (rows,)).astype(jnp.float32) for pair in pairs for v in pair])
         if not task.pooled:
             return (judged,)
-        return judged, jnp.concatenate(statistics_of(task.pooled, outputs, batch, rows), axis=1)
+        statistics = statistics_of(task.pooled, outputs, batch, rows)
+        starts = np.cumsum([0, *(one.length for one in statistics)])
+        places = [one.places + int(start) for one, start in zip(statistics, starts, strict=False)]
+        return judged, *(
+            jnp.concatenate(part, axis=1) for part in (places, [one.values for one in statistics])
+        )
 
-    def summed(statistic: jax.Array, groups: jax.Array) -> jax.Array:
-        """`[BATCH, k] -> [at_once, k]`; a number that is not finite makes no sums but those of its group NaN."""
-        members = (groups == jnp.arange(at_once)[:, None]).astype(jnp.float32)
-        finite = jnp.isfinite(statistic)
-        total = jnp.matmul(members, jnp.where(finite, statistic, 0.0), precision=lax.Precision.HIGHEST)
-        lost = jnp.matmul(members, (~finite).any(axis=1).astype(jnp.float32))
-        return jnp.where(lost[:, None] > 0, jnp.nan, total)
-
-    def scan(
-        params: Tree, columns: Mapping[str, jax.Array], groups: jax.Array | None
-    ) -> tuple[jax.Array, jax.Array | None]:
-        def of_batch(
-            given: tuple[Mapping[str, jax.Array], jax.Array | None],
-        ) -> tuple[jax.Array, jax.Array | None]:
-            judged, *statistics = measure(params, given[0])
-            return judged, summed(statistics[0], given[1]) if given[1] is not None else None
-
-        return lax.map(of_batch, (columns, groups))
+    def scan(params: Tree, columns: Mapping[str, jax.Array]) -> tuple[jax.Array, ...]:
+        return lax.map(lambda batch: measure(params, batch), columns)
 
     return Program(scan, hardware.processors)

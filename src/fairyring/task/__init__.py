@@ -6,7 +6,7 @@ from fairyring.task.metric import Batch, Metric, clamp, weight_of
 from fairyring.task.model import Model
 from fairyring.task.multi_label import multi_label
 from fairyring.task.next_token import next_token
-from fairyring.task.pooled import PooledMetric, finished, statistics_of
+from fairyring.task.pooled import PooledMetric, Sparse, finished, statistics_of
 from fairyring.task.regression import regression
 from fairyring.task.task import Task
 from fairyring.task.validation import Column, DataCheck, RowsChecked
@@ -19,6 +19,7 @@ __all__ = [
     "Model",
     "PooledMetric",
     "RowsChecked",
+    "Sparse",
     "Task",
     "as_model",
     "clamp",

@@ -9,7 +9,7 @@ from jax.interpreters import partial_eval
 
 from fairyring.core.errors import FairyringError, PlanError
 from fairyring.task.metric import Measure
-from fairyring.task.pooled import PooledMetric, finished
+from fairyring.task.pooled import PooledMetric, Sparse, finished
 
 EXAMPLES = 3  # rows in the batch for finding shapes; an axis of a model is unlikely to have this length
 
@@ -76,16 +76,19 @@ def _shapes(what: str, function: Callable[..., Any], outputs: Any, batch: dict[s
 def check_pooled(what: str, metric: PooledMetric, outputs: Any, batch: dict[str, Any]) -> None:
     """Raise `PlanError` unless a pooled metric has a statistic `[B, k]`, and a value or a table from sums `[..., k]`."""
     statistic = _shapes(what, metric.statistic, outputs, batch)
-    shape = getattr(statistic, "shape", ())
-    if len(shape) != 2 or shape[0] != EXAMPLES:
+    sparse = isinstance(statistic, Sparse)
+    shapes = {part.shape for part in ((statistic.places, statistic.values) if sparse else (statistic,))}
+    shape = shapes.pop()
+    if shapes or len(shape) != 2 or shape[0] != EXAMPLES:
         raise PlanError(
             what,
             given=f"a statistic of shape {tuple('B' if n == EXAMPLES else n for n in shape)}",
             expected="shape (B, k): what each example adds to k sums",
             do="Give each example a row of numbers that add.",
         )
+    length = statistic.length if sparse else shape[1]
     try:
-        found = [finished(metric, np.zeros((*axes, shape[1]))).shape for axes in ((), (4, 2))]
+        found = [finished(metric, np.zeros((*axes, length))).shape for axes in ((), (4, 2))]
     except Exception as error:  # it is the user's code, and may raise anything
         raise PlanError(
             what,
@@ -96,8 +99,8 @@ def check_pooled(what: str, metric: PooledMetric, outputs: Any, batch: dict[str,
     if found[1] != (4, 2, *found[0]) or (found[0] != ()) != metric.table:
         raise PlanError(
             what,
-            given=f"{'a table' if metric.table else 'a number'} of shape {found[0]} from sums of shape ({shape[1]},), "
-            f"and of shape {found[1]} from sums of shape (4, 2, {shape[1]})",
+            given=f"{'a table' if metric.table else 'a number'} of shape {found[0]} from sums of shape ({length},), "
+            f"and of shape {found[1]} from sums of shape (4, 2, {length})",
             expected="a number from each row of sums, or a table if table=True",
             do="Address sums from the last axis, as in sums[..., 0] / sums[..., 1].",
         )

@@ -16,7 +16,7 @@ from jax import lax
 from fairyring.core.checks import whole_number
 from fairyring.core.errors import PlanError
 from fairyring.task.metric import Batch
-from fairyring.task.pooled import PooledMetric
+from fairyring.task.pooled import PooledMetric, Sparse
 
 __all__ = [
     "auc",
@@ -43,10 +43,10 @@ def confusion_matrix(*, labels: str = "y") -> PooledMetric:
         labels: the column of labels, one whole number per example.
     """
 
-    def statistic(logits: jax.Array, batch: Batch) -> jax.Array:
+    def statistic(logits: jax.Array, batch: Batch) -> jax.Array | Sparse:
         label = _single("confusion_matrix", logits, batch[labels])
         pairs = label * logits.shape[1] + jnp.argmax(logits, axis=1)
-        return _known(jax.nn.one_hot(pairs, logits.shape[1] ** 2), logits)
+        return Sparse(pairs[:, None], _known(jnp.ones_like(pairs[:, None]), logits), logits.shape[1] ** 2)
 
     def finish(sums: np.ndarray) -> np.ndarray:
         classes = math.isqrt(sums.shape[-1])
@@ -117,28 +117,30 @@ def auc(bins: int = 256, *, labels: str = "y") -> PooledMetric:
     bins = whole_number("auc bins", bins, least=2)
     scale = math.asinh(_FARTHEST / _FINE)
 
-    def statistic(logits: jax.Array, batch: Batch) -> jax.Array:
+    def statistic(logits: jax.Array, batch: Batch) -> jax.Array | Sparse:
         logits, label = logits.astype(jnp.float32), batch[labels]
         if label.ndim == 2:
-            odds, actual = logits, label.astype(jnp.float32)
+            odds, actual = logits, label
         elif logits.shape[1] == 2:
-            odds, actual = logits[:, 1:] - logits[:, :1], (label == 1).astype(jnp.float32)[:, None]
+            odds, actual = logits[:, 1:] - logits[:, :1], (label == 1)[:, None]
         else:
             guess = -math.log(
                 logits.shape[1] - 1
             )  # log-odds of a class, of probabilities that are all the same
-            odds, actual = _log_odds(logits) - guess, jax.nn.one_hot(label, logits.shape[1])
+            odds, actual = _log_odds(logits) - guess, label[:, None] == jnp.arange(logits.shape[1])
         place = (jnp.arcsinh(odds / _FINE) / scale + 1) * (bins / 2)
         bin = jnp.clip(jnp.nan_to_num(jnp.floor(place)), 0, bins - 1).astype(jnp.int32)
-        kinds = jnp.stack([1 - actual, actual], axis=2)  # [B, classes, 2]
-        counts = kinds[..., None] * jax.nn.one_hot(bin, bins)[:, :, None, :]
-        return _known(counts.reshape(len(odds), 2 * bins * odds.shape[1]), odds)
+        histogram = (
+            2 * jnp.arange(odds.shape[1]) + actual
+        )  # of each class: of the other examples, and of its own
+        places = histogram * bins + bin
+        return Sparse(places, _known(jnp.ones_like(odds), odds), 2 * bins * odds.shape[1])
 
     def finish(sums: np.ndarray) -> np.ndarray:
         negative, positive = np.moveaxis(sums.reshape(*sums.shape[:-1], -1, 2, bins), -2, 0)
         below = np.cumsum(negative, axis=-1) - negative / 2
         pairs = negative.sum(axis=-1) * positive.sum(axis=-1)
-        return _mean_of_known((positive * below).sum(axis=-1) / pairs)
+        return _mean_where(pairs != 0, (positive * below).sum(axis=-1) / pairs)
 
     return PooledMetric(statistic, finish, higher_is_better=True)
 
@@ -177,16 +179,14 @@ def reliability(bins: int = 15, *, labels: str = "y") -> PooledMetric:
     """
     bins = whole_number("reliability bins", bins)
 
-    def statistic(logits: jax.Array, batch: Batch) -> jax.Array:
+    def statistic(logits: jax.Array, batch: Batch) -> jax.Array | Sparse:
         label = _single("calibration_error", logits, batch[labels])
         probability = jax.nn.softmax(logits.astype(jnp.float32), axis=1)
         confidence = probability.max(axis=1)
         right = (jnp.argmax(logits, axis=1) == label).astype(jnp.float32)
         bin = jnp.clip(jnp.nan_to_num(jnp.floor(confidence * bins)), 0, bins - 1).astype(jnp.int32)
         parts = jnp.stack([jnp.ones_like(confidence), confidence, right], axis=1)
-        return _known(
-            (parts[:, :, None] * jax.nn.one_hot(bin, bins)[:, None, :]).reshape(-1, 3 * bins), logits
-        )
+        return Sparse(bin[:, None] + bins * jnp.arange(3), _known(parts, logits), 3 * bins)
 
     def finish(sums: np.ndarray) -> np.ndarray:
         count, confidence, right = np.moveaxis(sums.reshape(*sums.shape[:-1], 3, bins), -2, 0)
@@ -249,22 +249,23 @@ def _by_class(
             do='Set average="macro".',
         )
 
-    def statistic(logits: jax.Array, batch: Batch) -> jax.Array:
-        label = batch[labels]
-        if label.ndim == 2:
-            predicted, actual = logits > 0, label.astype(bool)
-        else:
-            classes = jnp.arange(logits.shape[1])
-            predicted, actual = (one[:, None] == classes for one in (jnp.argmax(logits, axis=1), label))
-        if isinstance(average, int) and not 0 <= average < logits.shape[1]:
+    def statistic(logits: jax.Array, batch: Batch) -> jax.Array | Sparse:
+        label, classes = batch[labels], logits.shape[1]
+        if isinstance(average, int) and not 0 <= average < classes:
             raise PlanError(
                 f"{name} average",
                 given=f"class {average}",
-                expected=f"a class from 0 to {logits.shape[1] - 1}",
+                expected=f"a class from 0 to {classes - 1}",
                 do="Name one of the model's classes.",
             )
-        parts = jnp.concatenate([predicted & actual, predicted, actual], axis=1)
-        return _known(parts.astype(jnp.float32), logits)
+        if label.ndim == 2:
+            predicted, actual = logits > 0, label.astype(bool)
+            parts = jnp.concatenate([predicted & actual, predicted, actual], axis=1)
+            return _known(parts, logits)
+        taken = jnp.argmax(logits, axis=1)
+        places = jnp.stack([label, classes + taken, 2 * classes + label], axis=1)
+        ones = jnp.ones(len(logits), bool)
+        return Sparse(places, _known(jnp.stack([label == taken, ones, ones], axis=1), logits), 3 * classes)
 
     def finish(sums: np.ndarray) -> np.ndarray:
         counts = right, predicted, actual = np.split(sums, 3, axis=-1)
@@ -276,7 +277,7 @@ def _by_class(
         if average == "weighted":
             return (scores * actual).sum(axis=-1) / actual.sum(axis=-1)
         if average == "macro":
-            return _mean_of_known(np.where(predicted + actual > 0, scores, np.nan))
+            return _mean_where(predicted + actual != 0, scores)
         return scores[..., average]
 
     return PooledMetric(statistic, finish, higher_is_better=True, table=average is None)
@@ -290,15 +291,15 @@ def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     return np.where(whole == 0, 0.0, part / np.where(whole == 0, 1.0, whole))
 
 
-def _mean_of_known(values: np.ndarray) -> np.ndarray:
-    """The mean over the last axis of what is not NaN; NaN of nothing."""
-    known = ~np.isnan(values)
-    return np.where(known, values, 0.0).sum(axis=-1) / known.sum(axis=-1)
+def _mean_where(kept: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """The mean over the last axis of the values that are kept; NaN of none."""
+    return np.where(kept, values, 0.0).sum(axis=-1) / kept.sum(axis=-1)
 
 
-def _known(statistic: jax.Array, logits: jax.Array) -> jax.Array:
-    """A statistic `[B, k]`, NaN for examples with a logit that is NaN."""
-    return jnp.where(jnp.isnan(logits).any(axis=1, keepdims=True), jnp.nan, statistic)
+def _known(values: jax.Array, logits: jax.Array) -> jax.Array:
+    """What examples add, float32 `[B, s]`: NaN for those with a logit that is NaN."""
+    lost = jnp.isnan(logits).any(axis=1, keepdims=True)
+    return jnp.where(lost, jnp.nan, values.astype(jnp.float32))
 
 
 def _log_odds(logits: jax.Array) -> jax.Array:

@@ -1,6 +1,8 @@
 """Metrics that are no mean over examples: computed from sums over the examples of all clients."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -9,8 +11,25 @@ import numpy as np
 
 from fairyring.task.metric import Batch, weight_of
 
-Statistic = Callable[[Any, Batch], jax.Array]
-"""`(outputs, batch) -> [B, k]`: what an example adds to k sums."""
+
+@partial(jax.tree_util.register_dataclass, data_fields=["places", "values"], meta_fields=["length"])
+@dataclass(frozen=True)
+class Sparse:
+    """What examples add to many sums, if each adds to few of them, such as a count to one bin of a histogram.
+
+    Attributes:
+        places: which sums an example adds to, from 0 to length - 1: int32 `[B, s]`.
+        values: what it adds to each: float32 `[B, s]`.
+        length: the number of sums.
+    """
+
+    places: jax.Array
+    values: jax.Array
+    length: int
+
+
+Statistic = Callable[[Any, Batch], jax.Array | Sparse]
+"""`(outputs, batch) -> [B, k]`, or the same as `Sparse`: what each example adds to k sums."""
 Finish = Callable[[np.ndarray], Any]
 """`sums [..., k] -> value [...]`, or a table `[..., *shape]`, for any number of leading axes."""
 
@@ -23,8 +42,8 @@ class PooledMetric(NamedTuple):
     nothing of them travels with an update.
 
     Attributes:
-        statistic: `(outputs, batch) -> [B, k]` in jax.numpy: what each example adds to k sums. It is multiplied by the example's
-            weight, the column `weight` if there is one.
+        statistic: `(outputs, batch) -> [B, k]` in jax.numpy: what each example adds to k sums; or a `fairyring.task.Sparse`. It is
+            multiplied by the example's weight, the column `weight` if there is one.
         finish: `sums [..., k] -> value [...]` in NumPy, for any number of leading axes: the value from the sums, which are float64. It
             is called with the sums of all examples, with those of each client, and with those of resampled clients. NaN says
             that there is no value.
@@ -41,11 +60,18 @@ class PooledMetric(NamedTuple):
 
 def statistics_of(
     pooled: Mapping[str, PooledMetric], outputs: Any, batch: Batch, examples: int
-) -> list[jax.Array]:
-    """The weighted statistic of each metric: float32 `[examples, k]`; zeros for an example of weight 0."""
+) -> list[Sparse]:
+    """The weighted statistic of each metric, of so many examples; an example of weight 0 adds 0."""
     weight = weight_of(batch, examples)[:, None]
-    found = (jnp.asarray(one.statistic(outputs, batch)).astype(jnp.float32) for one in pooled.values())
-    return [jnp.where(weight > 0, statistic * weight, 0.0) for statistic in found]
+    found: list[Sparse] = []
+    for metric in pooled.values():
+        given = metric.statistic(outputs, batch)
+        if not isinstance(given, Sparse):
+            places = jnp.broadcast_to(jnp.arange(given.shape[1], dtype=jnp.int32), given.shape)
+            given = Sparse(places, given, given.shape[1])
+        values = jnp.where(weight > 0, given.values.astype(jnp.float32) * weight, 0.0)
+        found.append(Sparse(given.places.astype(jnp.int32), values, given.length))
+    return found
 
 
 def finished(metric: PooledMetric, sums: np.ndarray) -> np.ndarray:
