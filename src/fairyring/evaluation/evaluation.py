@@ -19,11 +19,12 @@ from fairyring.lowering import Hardware
 from fairyring.population import Population
 from fairyring.records.round_record import Means, higher_is_better
 from fairyring.statistics import Interval, sums_interval
-from fairyring.task import Sparse, Task, finished, statistics_of
+from fairyring.task import PooledMetric, Sparse, Task, finished, statistics_of
 
 Tree = Any
 BATCH = 128  # examples
 PIECE_BYTES = 64 << 20  # rows given to one processor at a time
+AT_ONCE = 1 << 16  # sums of clients that values are computed from at a time: they fit a processor's cache
 HELD_BYTES = 256 << 20  # populations up to this size stay on the processors between evaluations
 
 
@@ -194,8 +195,7 @@ class Evaluator:
                 tables[name] = value
             else:
                 metrics[name] = float(value)
-                values = np.where(self.sizes > 0, finished(metric, own), math.nan)
-                client_metrics[name] = values.astype(np.float32)
+                client_metrics[name] = _by_client(metric, own, self.sizes)
         return Evaluation(
             loss, metrics, of_clients[0], client_metrics, self.sizes,
             self.task.higher_is_better, tables, statistics, finish,
@@ -224,6 +224,17 @@ class Evaluator:
             full = column[np.arange(self._rows) % len(column)]
             columns[name] = full.reshape(-1, BATCH, *column.shape[1:])
         return jax.device_put(columns, self.processors[place])
+
+
+def _by_client(metric: PooledMetric, sums: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """The value of each client, float32 `[clients]`, from its sums `[clients, k]`; NaN for a client without examples."""
+    values = np.full(len(sums), math.nan, np.float32)
+    some = np.flatnonzero(sizes)
+    each = max(1, AT_ONCE // max(1, sums.shape[1]))
+    for begin in range(0, len(some), each):
+        clients = some[begin : begin + each]
+        values[clients] = finished(metric, sums[clients])
+    return values
 
 
 def _without_weightless(value: jax.Array, weight: jax.Array) -> tuple[jax.Array, jax.Array]:
