@@ -95,7 +95,9 @@ if TYPE_CHECKING:
     from fairyring.sweeps import read_sweep as read_sweep
     from fairyring.sweeps import sweep as sweep
     from fairyring.task import Metric as Metric
+    from fairyring.task import PooledMetric as PooledMetric
     from fairyring.task import classification as classification
+    from fairyring.task import metrics as metrics
     from fairyring.task import multi_label as multi_label
     from fairyring.task import next_token as next_token
     from fairyring.task import regression as regression
@@ -123,6 +125,7 @@ __all__ = [
     "PerformanceWarning",
     "Plan",
     "PlanError",
+    "PooledMetric",
     "Population",
     "PopulationError",
     "PrivacyError",
@@ -167,6 +170,7 @@ __all__ = [
     "load",
     "load_run",
     "membership",
+    "metrics",
     "multi_label",
     "next_token",
     "override",
@@ -191,7 +195,16 @@ __all__ = [
 
 _ROOMS = {
     "population": ("Population", "load", "partition"),
-    "task": ("Metric", "classification", "multi_label", "next_token", "regression", "zoo"),
+    "task": (
+        "Metric",
+        "PooledMetric",
+        "classification",
+        "metrics",
+        "multi_label",
+        "next_token",
+        "regression",
+        "zoo",
+    ),
     "aggregation": (
         "chain",
         "clip",
@@ -234,7 +247,7 @@ _ROOMS = {
     "report": ("write_report",),
 }
 
-_MODULES = {"partition", "cohort", "combine", "ecology", "privacy", "zoo"}
+_MODULES = {"partition", "cohort", "combine", "ecology", "metrics", "privacy", "zoo"}
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names} | {"ecology": "", "privacy": ""}
 
 

@@ -4,7 +4,10 @@ import pytest
 
 import fairyring as fr
 import fairyring.evaluation.evaluation as evaluation
-from tests.learning.linear import people, task
+from fairyring.lowering import hardware
+from fairyring.statistics import bca_interval
+from fairyring.task import finished, statistics_of
+from tests.learning.linear import apply, init, people, task
 
 
 @pytest.fixture(scope="module")
@@ -56,3 +59,79 @@ def test_sample_weights_count(trained):
     weighted = fr.Population.from_arrays(columns, client=np.arange(12) // 6)
     loss = np.concatenate([reference(trained.params, test.client(i))[0] for i in range(2)])
     assert trained.evaluate(weighted).loss == pytest.approx((loss * weight).sum() / weight.sum(), rel=1e-5)
+
+
+# -- metrics from sums ------------------------------------------------------------------------------------------
+
+POOLED = {
+    "f1": fr.metrics.f1(),
+    "ece": fr.metrics.calibration_error(),
+    "auc": fr.metrics.auc(16),
+    "confusion": fr.metrics.confusion_matrix(),
+}
+
+
+@pytest.mark.parametrize("piece", [1 << 30, 4 * 150 * 128, 1], ids=["whole", "pieces", "least"])
+def test_pooled_metrics_of_all_examples_and_of_each_client(trained, monkeypatch, piece):
+    monkeypatch.setattr(evaluation, "PIECE_BYTES", piece)
+    monkeypatch.setattr(evaluation, "HELD_BYTES", 0 if piece == 1 else 1 << 30)
+    sizes = [300, 0, 1, 2, 1, 1, 377, 40, 5]
+    test = people(sizes, seed=8)
+    judged = fr.classification((init, apply), metrics=POOLED)
+    result = evaluation.Evaluator(judged, test, hardware(100))(trained.params)
+    plain = trained.evaluate(test)
+    assert (result.loss, result.metrics["accuracy"]) == (plain.loss, plain.metrics["accuracy"])
+    assert list(result.metrics) == ["accuracy", "f1", "ece", "auc"]
+    for i, size in enumerate(sizes):
+        if size == 0:
+            assert all(np.isnan(result.client_metrics[name][i]) for name in ("f1", "ece", "auc"))
+            continue
+        client = test.client(i)
+        logits = client["x"] @ np.asarray(trained.params["w"]) + np.asarray(trained.params["b"])
+        for name, own in zip(POOLED, statistics_of(POOLED, logits, client, size), strict=True):
+            sums = np.zeros(own.length)
+            np.add.at(sums, np.asarray(own.places), np.asarray(own.values, np.float64))
+            np.testing.assert_allclose(result.statistics[name][i], sums, rtol=1e-5, atol=1e-6)
+    for name, metric in POOLED.items():
+        pooled = finished(metric, result.statistics[name].sum(axis=0))
+        np.testing.assert_array_equal(pooled, result.tables[name] if metric.table else result.metrics[name])
+    assert result.tables["confusion"].sum() == test.examples
+    assert np.trace(result.tables["confusion"]) == pytest.approx(plain.metrics["accuracy"] * test.examples)
+    assert set(result.means.metrics) == {"accuracy", "f1", "ece", "auc"}
+    assert result.worst_decile("ece") == np.nanmax(result.client_metrics["ece"])
+
+
+def test_the_interval_of_a_mean_is_that_of_its_clients(trained):
+    """Of clients of one size it is that of a mean of their means; and it is wider than one over examples."""
+    result = trained.evaluate(people([30] * 40, seed=8))
+    found = result.interval("accuracy", 0.9, seed=1)
+    other = bca_interval(result.client_metrics["accuracy"], 0.9, seed=2)
+    assert (found.estimate, found.size, found.method) == (pytest.approx(other.estimate), 40, "BCa")
+    width = other.high - other.low
+    assert abs(found.low - other.low) < 0.06 * width
+    assert abs(found.high - other.high) < 0.06 * width
+    for wrong in ("confusion", "nothing"):
+        with pytest.raises(fr.StatisticsError, match="'loss', 'accuracy'"):
+            result.interval(wrong)
+
+
+def test_a_pooled_metric_is_recorded_and_ends_a_run_and_nothing_of_it_travels(tmp_path):
+    judged = fr.classification((init, apply), metrics={"f1": POOLED["f1"], "confusion": POOLED["confusion"]})
+    local = fr.LocalTraining(optax.sgd(0.2), batch_size=4)
+    given, plain = (fr.Plan(one, local=local, cohort=2) for one in (judged, task()))
+    options = {"test": people([9, 7], seed=3), "evaluate_every": 1, "rounds": 5, "processors": 1}
+    stop = fr.EarlyStopping("f1", target=0.0)
+    run = fr.simulate(given, people([9, 9]), stop=stop, run=tmp_path / "run", **options)
+    other = fr.simulate(plain, people([9, 9]), **options)
+    assert run.rounds == 1
+    assert given.auxiliaries == plain.auxiliaries
+    first = run.records[0]
+    assert (first.loss, first.metrics) == (other.records[0].loss, other.records[0].metrics)
+    assert list(first.test.metrics) == ["accuracy", "f1"]
+    assert first.test.metrics["f1"] == run.evaluate(people([9, 7], seed=3)).metrics["f1"]
+    assert given.digest() != plain.digest()
+    page = fr.write_report(tmp_path / "run").read_text("utf-8")
+    assert "<th>held-out f1</th>" in page
+    assert "<th>f1</th>" not in page
+    with pytest.raises(fr.PlanError, match="early stopping"):
+        fr.simulate(given, people([9, 9]), stop=fr.EarlyStopping("confusion"), **options)

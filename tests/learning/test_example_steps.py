@@ -80,7 +80,9 @@ def summed(stages: BoundStage):
         return jax.grad(objective, has_aux=True)(params)
 
     rows, keys = (jnp.int32(0), jnp.int32(ROWS)), (jax.random.key(1), jax.random.key(2))
-    return jax.jit(lambda p, c, places: sum_of_batch(gradient_of, p, c, rows, places, stages, keys))
+    return jax.jit(
+        lambda p, c, places: sum_of_batch(gradient_of, PLAN.measured, p, c, rows, places, stages, keys)
+    )
 
 
 COARSE = fr.chain(fr.clip(CLIP), fr.gaussian_noise(3e5))  # so much noise that rounding is at random

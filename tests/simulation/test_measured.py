@@ -1,5 +1,7 @@
 """What is recorded is what was measured: nothing is cut that need not be, and a metric without a value keeps nobody from training."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,8 @@ import optax
 import pytest
 
 import fairyring as fr
+from fairyring.learning.measured import Measured
+from fairyring.rounds.means import training_means
 from tests.learning.linear import apply, init, people
 
 SIZES = [7, 12, 4, 9]
@@ -106,3 +110,120 @@ def test_what_is_printed_of_a_run_is_short():
     page = run._repr_html_()
     assert "<th>accuracy</th><th>&lt;b&gt;</th>" in page
     assert page.count("<tr>") == 3
+
+
+# -- weights of a metric's own ----------------------------------------------------------------------------------
+
+
+def recall(outputs, batch):
+    """Of the examples of class 1: whether they are found."""
+    return (outputs.argmax(1) == 1).astype(jnp.float32), (batch["y"] == 1).astype(jnp.float32)
+
+
+RECALL = fr.Metric(recall, 1.0, weight_bound=1.0)
+
+
+def still(metrics, aggregation, cohort=EVERYBODY, **parts):
+    """A plan whose model stays as it begins: what is recorded is what an evaluation finds."""
+    task = fr.classification((lambda key: {**init(key), "w": W}, apply), metrics=metrics)
+    local = fr.LocalTraining(optax.sgd(0.0), epochs=2, batch_size=4)
+    return fr.Plan(task, local, cohort, aggregation=aggregation, **parts)
+
+
+W = jnp.asarray(np.random.default_rng(0).normal(size=(5, 3)), jnp.float32)
+
+
+@pytest.mark.parametrize(
+    "aggregation",
+    [
+        fr.chain(fr.weight_by_examples()),
+        fr.chain(fr.weight_by_examples(max(SIZES)), fr.clip(1.0), fr.quantize(8), fr.secure_sum(24)),
+    ],
+    ids=["plain", "secure"],
+)
+def test_a_metric_with_weights_of_its_own_is_the_mean_over_all_examples(aggregation):
+    given, population = still({"recall": RECALL}, aggregation), people(SIZES)
+    record, run = first(given, population)
+    found = np.asarray(population.columns["x"] @ W).argmax(1) == 1
+    positive = population.columns["y"] == 1
+    expected = found[positive].mean()
+    owner = np.repeat(range(4), SIZES)
+    by_client = [found[positive & (owner == k)].mean() for k in range(4)]
+    assert (
+        abs(np.average(by_client, weights=SIZES) - expected) > 0.02
+    )  # the mean of clients' means is another
+    assert record.metrics["recall"] == pytest.approx(expected, abs=1e-4)
+    assert run.evaluate(population).metrics["recall"] == pytest.approx(expected, rel=1e-6)
+    assert record.metrics["accuracy"] == pytest.approx(run.evaluate(population).metrics["accuracy"], abs=1e-4)
+    names = [one.name for one in given.auxiliaries]
+    assert names == ["weight", "loss", "accuracy", "recall times its weight", "weight of recall"]
+
+
+def test_weights_of_its_own_must_be_declared():
+    hidden = fr.Metric(recall, 1.0)
+    with pytest.raises(fr.PlanError, match=r"metric 'recall'.*weights of its own.*weight_bound"):
+        first(still({"recall": hidden}, fr.chain()))
+    with pytest.raises(fr.PlanError, match="a number above 0"):
+        first(still({"recall": RECALL._replace(weight_bound=0.0)}, fr.chain()))
+    unbounded = RECALL._replace(weight_bound=np.inf)
+    with pytest.raises(fr.PlanError, match="'recall times its weight'"):
+        still({"recall": unbounded}, fr.chain(fr.clip(1.0), fr.quantize(8), fr.secure_sum(24)))
+
+
+def test_the_records_of_sequences_with_padding_are_means_over_tokens():
+    """Bigrams as a table of logits; two clients, whose sequences hold few tokens and many."""
+    rng = np.random.default_rng(1)
+    x = rng.integers(1, 6, (10, 9))
+    for row, length in enumerate([2, 9, 9, 4, 3, 2, 9, 2, 3, 2]):
+        x[row, length:] = 0
+    table = rng.normal(size=(6, 6)).astype(np.float32)
+    owner = np.array([0] * 4 + [1] * 6)
+    population = fr.Population.from_arrays({"x": x}, client=owner)
+    model = (lambda key: {"t": jnp.asarray(table)}, lambda params, x: params["t"][x])
+    given = fr.Plan(fr.next_token(model, padding=0), fr.LocalTraining(optax.sgd(0.0), batch_size=4), 2)
+    record = fr.simulate(given, population, rounds=1, processors=1)
+    seen, wanted = x[:, :-1], x[:, 1:]
+    logits = table[seen].astype(float)
+    terms = np.log(np.exp(logits).sum(-1)) - np.take_along_axis(logits, wanted[..., None], -1)[..., 0]
+    counts = wanted != 0
+    right = (logits.argmax(-1) == wanted)[counts].mean()
+    means, evaluated = record.records[0].training, record.evaluate(population).means
+    assert means.loss == pytest.approx(terms[counts].mean(), rel=1e-5)
+    assert means.metrics["accuracy"] == pytest.approx(right, rel=1e-5)
+    assert evaluated.columns() == pytest.approx(means.columns(), rel=1e-5)
+    by_client = [terms[owner == k][counts[owner == k]].mean() for k in range(2)]
+    assert abs(np.average(by_client, weights=[4, 6]) - means.loss) > 0.01
+
+
+def test_totals_and_coordinates_are_each_others_inverse():
+    measured = Measured(("loss", "a", "b"), (9.0, 1.0, 1.0), (None, 1.0, None))
+    totals = jnp.array([6.0, 4.0, 1.5, 2.0, 1.0, 4.0, 4.0])
+    coordinates = measured.coordinates_of(totals)
+    assert coordinates.tolist() == [1.5, 0.375, 0.5, 0.25]
+    assert measured.totals_of(jnp.float32(4.0), coordinates).tolist() == totals.tolist()
+    assert measured.values(coordinates, holds_bounds=True) == [1.5, 0.75, 0.25]
+    assert np.isnan(measured.values([1.5, 0.375, 0.0, 0.25], holds_bounds=True)[1])
+    plain = Measured(("loss", "b"), (9.0, 1.0), (None, None))
+    assert plain.totals_of(jnp.float32(4.0), jnp.array([1.5, 0.25])).tolist() == [6.0, 4.0, 1.0, 4.0, 4.0]
+
+
+def test_the_noise_in_a_quotient_is_that_of_both_sums():
+    """What a record says of the noise, against quotients of sums with that noise; and a weight lost in noise is said to be."""
+    stages = fr.chain(fr.weight_uniformly(), fr.clip(1.0), fr.gaussian_noise(1.0))
+    given = still({"recall": RECALL}, stages, cohort=100, privacy=fr.Budget(np.inf, 1e-5, rounds=1))
+    noise = SimpleNamespace(auxiliary_std=lambda weight, deviation: (0.1, 0.01, 0.02, 0.02))
+    spending = SimpleNamespace(by_steps=False, noise=noise, deviation=lambda clients, session: 1.0)
+
+    def means(weight):
+        decoded = np.array([100.0, 1.0, 0.5, 0.3, weight])
+        return training_means(given, decoded, 100, 100, spending, released=True)
+
+    found = means(0.5)
+    draws = np.random.default_rng(0).normal(size=(2, 200_000)) * 0.02 + [[0.3], [0.5]]
+    assert found.means.metrics["recall"] == pytest.approx(0.6)
+    assert found.noise_std.metrics == pytest.approx(
+        {"accuracy": 0.01, "recall": (draws[0] / draws[1]).std()}, rel=0.02
+    )
+    assert found.lost is None
+    assert np.isnan(means(-0.01).means.metrics["recall"])
+    assert means(-0.01).lost.metrics == means(0.01).lost.metrics == {"accuracy": False, "recall": True}

@@ -38,7 +38,7 @@ def finished(setting, seed, loss, accuracy=0.5, judged=0.0):
     )
 
 
-def made(runs, choose_by="loss", seeds=(0, 1), names=("a", "b")):
+def made(runs, choose_by="loss", seeds=(0, 1), names=("a", "b"), higher_is_better=None):
     return Sweep(
         form=1,
         fairyring="0",
@@ -49,6 +49,7 @@ def made(runs, choose_by="loss", seeds=(0, 1), names=("a", "b")):
         rounds=1,
         choose_by=choose_by,
         runs=runs,
+        higher_is_better=higher_is_better,
     )
 
 
@@ -93,7 +94,9 @@ def test_of_an_error_less_is_better():
             setting=setting, seed=0, finished=True, validation=Means(1.0, {"squared_error": error}), test=None
         )
 
-    assert made([of(0, 3.0), of(1, 2.0)], choose_by="squared_error", seeds=[0]).best == 1
+    runs = [of(0, 3.0), of(1, 2.0)]
+    assert made(runs, choose_by="squared_error", seeds=[0]).best == 1
+    assert made(runs, choose_by="squared_error", seeds=[0], higher_is_better=True).best == 0
 
 
 def test_a_setting_of_which_a_run_failed_is_not_chosen():

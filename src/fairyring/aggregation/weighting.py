@@ -36,6 +36,8 @@ _PROPERTIES = Properties(unbiased=True, linear=True, lossless=True)
 def weight_by_examples(bound: float | None = None) -> Stage:
     """Weight each client by its number of examples, as FedAvg does (McMahan et al. 2017).
 
+    Examples count by the column `weight`, if the population has one. `LocalTraining(importance=)` names another column to count by.
+
     Args:
         bound: number of examples above which no more count. The weight is then `min(n, bound) / bound`, in `[0, 1]`.
             A bound taken from the population's sizes (the largest, or the 90th percentile) keeps one client from

@@ -128,7 +128,8 @@ def confident(task: Task) -> Task:
         odds = -loss - jnp.log(-jnp.expm1(-jnp.maximum(loss, 1e-7)))
         return jnp.clip(odds, -_SURE, _SURE), weight
 
-    return replace(task, metrics={"confidence": Metric(measure, math.inf)})
+    metrics = {"confidence": Metric(measure, math.inf, weight_bound=task.loss_weight_bound)}
+    return replace(task, metrics=metrics, pooled={})
 
 
 class _Shadows:

@@ -11,7 +11,7 @@ from jax import lax
 from jax.extend.core import get_opaque_trace_state
 
 from fairyring.aggregation.contract import BoundStage
-from fairyring.core.errors import PlanError
+from fairyring.core.errors import PlanError, PopulationError
 from fairyring.core.keys import Purpose
 from fairyring.core.numbers import literal_numbers
 from fairyring.core.vector import Layout
@@ -19,13 +19,12 @@ from fairyring.learning.algorithm import Batch, Gradient, Trained
 from fairyring.learning.batches import Columns, Examples
 from fairyring.learning.example_steps import Drawn, places_of, released, sum_of_batch
 from fairyring.learning.local import LocalTraining
+from fairyring.learning.measured import Measured
 
 Tree = Any
 # `(params, batch, mask, key) -> (mean loss, totals)`. `totals` is float32 `[2 + 2 metrics + 1]`: the sums of weighted values and of
 # weights, for the loss and for each metric, then the sum of the examples' weights.
 Objective = Callable[..., tuple[jax.Array, jax.Array]]
-
-TINY = 1e-12
 
 
 class NoisySteps(NamedTuple):
@@ -46,9 +45,9 @@ class FirstPass(NamedTuple):
     """What a round records of the first pass over a client's examples.
 
     Attributes:
-        means: the means of the loss and of each metric: float32 `[1 + metrics]`.
-        weight: the number of examples that goes into the stages: float32 scalar. It is the sum of the column `weight` if there is
-            one, except after a fixed number of steps. It is 1 where noise protects examples.
+        means: of the loss and of each metric, as they travel: see `Measured.coordinates_of`.
+        weight: how much the client counts, as it goes into the stages: float32 scalar; see `LocalTraining.importance`. It is 1 where
+            noise protects examples.
     """
 
     means: jax.Array
@@ -62,7 +61,7 @@ class TrainingClient:
         local: the plan's local training.
         examples: the client's examples.
         objective: the local loss, as a function of the parameters as they are stored.
-        totals: the length of the objective's totals.
+        measured: what the objective's totals are of.
         optimizer: the round's local optimiser.
         key: the client's key in this round.
         noisy: what noisy steps need, where noise protects examples; otherwise None.
@@ -73,7 +72,7 @@ class TrainingClient:
         local: LocalTraining,
         examples: Examples,
         objective: Objective,
-        totals: int,
+        measured: Measured,
         optimizer: optax.GradientTransformation,
         key: jax.Array,
         noisy: NoisySteps | None = None,
@@ -81,7 +80,7 @@ class TrainingClient:
         self._local, self._examples, self._optimizer, self._noisy = local, examples, optimizer, noisy
         self._objective = literal_numbers(objective)
         self._gradient_of = literal_numbers(jax.grad(objective, has_aux=True))
-        self._totals, self._key = totals, key
+        self._measured, self._totals, self._key = measured, measured.totals, key
         self._calls = 0
         self._ends: dict[int, tuple[jax.Array, jax.Array]] = {}
         self._deltas: list[Tree] = []
@@ -192,17 +191,25 @@ class TrainingClient:
         if self._first_pass is not None:
             return self._first_pass
         weight = jnp.float32(1) if self._noisy is not None else self._weight
-        return FirstPass(jnp.zeros(self._totals // 2), weight)
+        return FirstPass(jnp.zeros(len(self._measured.coordinates)), weight)
 
     @property
     def _weight(self) -> jax.Array:
-        """The weight of the client's examples, as the plan's own training counts them."""
-        size = self._examples.size
-        if self._local.steps is not None:
+        """How much the client counts: the sum of `LocalTraining.importance`, else of the column `weight`, else the number of examples."""
+        size, name = self._examples.size, self._local.importance or "weight"
+        column = self._examples.columns.get(name)
+        if column is None and self._local.importance is None:
             return size.astype(jnp.float32)
+        if column is None:
+            raise PopulationError(
+                f"column {name!r}",
+                given=f"columns {', '.join(self._examples.columns)}",
+                expected="the column that LocalTraining(importance=) names",
+                do="Add the column to the training population, or leave importance= out.",
+            )
         places = jnp.arange(self._examples.workload.longest)
-        weights = _weights(self._examples.rows(places), len(places))
-        return jnp.sum(jnp.where(places < size, weights, 0.0))
+        values = self._examples.rows(places)[name].astype(jnp.float32)
+        return jnp.sum(jnp.where(places < size, values, 0.0))
 
     @property
     def _is_outside_loops(self) -> bool:
@@ -231,7 +238,7 @@ class TrainingClient:
 
     def _note_first_pass(self, totals: jax.Array, weight: jax.Array) -> None:
         if self._first_pass is None and self._is_outside_loops:
-            self._first_pass = FirstPass(totals[:-1:2] / jnp.maximum(totals[1::2], TINY), weight)
+            self._first_pass = FirstPass(self._measured.coordinates_of(totals), weight)
 
     def _batch(self, places: jax.Array, mask: jax.Array | None, key: jax.Array) -> "_Batch":
         return _Batch(self._examples.rows(places), mask, key, len(places), self)
@@ -277,7 +284,9 @@ class TrainingClient:
             progress = epoch(jnp.int32(0), progress)
         else:
             progress = lax.fori_loop(0, epochs, epoch, progress)
-        weight = progress.totals[-1] / epochs if as_planned else self._weight  # perhaps of no epoch
+        # The sum of the examples' weights is at hand, if every epoch was run.
+        at_hand = as_planned and local.importance is None
+        weight = progress.totals[-1] / epochs if at_hand else self._weight
         return progress, weight, measured
 
     def _run_noisy(
@@ -296,10 +305,17 @@ class TrainingClient:
         def step(progress: _Progress, places: jax.Array) -> _Progress:
             keys = jax.random.fold_in(model_key, progress.steps), noisy.shared_key
             total = sum_of_batch(
-                self._gradient_of, progress.params, examples.columns, rows, places, noisy.stages, keys
+                self._gradient_of,
+                self._measured,
+                progress.params,
+                examples.columns,
+                rows,
+                places,
+                noisy.stages,
+                keys,
             )
             mean, totals = released(
-                total, drawn.noise[progress.steps], noisy.stages, noisy.shared_key, batch_size
+                total, self._measured, drawn.noise[progress.steps], noisy.stages, noisy.shared_key, batch_size
             )
             return training.step(progress, _NoisyBatch(progress.params, layout.unflatten(mean), totals))
 

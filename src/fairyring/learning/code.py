@@ -99,7 +99,10 @@ def of_examples(plan: "Plan", columns: Columns) -> dict[str, str]:
     metrics = {
         f"metric {name}": digest_of(metric.measure, outputs, batch) for name, metric in task.metrics.items()
     }
-    digests = {"apply": model, "loss": digest_of(task.loss, outputs, batch), **metrics}
+    pooled = {
+        f"pooled {name}": digest_of(metric.statistic, outputs, batch) for name, metric in task.pooled.items()
+    }
+    digests = {"apply": model, "loss": digest_of(task.loss, outputs, batch), **metrics, **pooled}
     if plan.algorithm.update is not None:
         states = (
             jax.eval_shape(state, params)

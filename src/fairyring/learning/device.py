@@ -18,9 +18,10 @@ from fairyring.core.vector import Layout
 from fairyring.learning._storage import Align, storage_for
 from fairyring.learning.algorithm import Algorithm, Report
 from fairyring.learning.batches import Columns, Examples
-from fairyring.learning.client import TINY, NoisySteps, Objective, TrainingClient
+from fairyring.learning.client import NoisySteps, Objective, TrainingClient
 from fairyring.learning.example_steps import Drawn
 from fairyring.learning.local import LocalTraining, Workload
+from fairyring.learning.measured import TINY, Measured
 from fairyring.lowering import Storage
 from fairyring.task import Task
 
@@ -62,16 +63,19 @@ class Outcome(NamedTuple):
 def objective_of(task: Task) -> Objective:
     """A task's local loss as `(params, batch, mask, key) -> (mean loss, totals)`; see `fairyring.learning.client.Objective`."""
 
+    has_own_weights = [most is not None for most in Measured.of(task).weight_bounds]
+
     def objective(params: Tree, batch: Columns, mask: jax.Array | None, key: jax.Array):
         outputs = task.forward(params, batch, key)
         pairs = [task.loss(outputs, batch)]
         pairs += [metric.measure(outputs, batch) for metric in task.metrics.values()]
         rows = batch[task.inputs].shape[0]
         totals = []
-        for value, weight in pairs:
+        for (value, weight), own in zip(pairs, has_own_weights, strict=True):
             weight = jnp.broadcast_to(weight, (rows,)).astype(jnp.float32)
             weight = weight if mask is None else weight * mask
-            totals += [jnp.sum(value * weight), jnp.sum(weight)]
+            weighted = jnp.where(weight > 0, value * weight, 0.0) if own else value * weight
+            totals += [jnp.sum(weighted), jnp.sum(weight)]
         loss = totals[0] / jnp.maximum(totals[1], TINY)
         examples = batch["weight"] if "weight" in batch else jnp.ones((rows,), jnp.float32)
         totals.append(jnp.sum(examples if mask is None else examples * mask))
@@ -137,9 +141,9 @@ def device_half(
         if stages is not None:
             assert isinstance(drawn, Drawn)
             noisy = NoisySteps(stages, drawn, shared_key)
-        totals = 2 * len(task.metrics) + 3
         optimizer = local.optimizer_of(broadcast.round)
-        client = TrainingClient(local, examples, storage.fn, totals, optimizer, client_key, noisy)
+        measured = Measured.of(task)
+        client = TrainingClient(local, examples, storage.fn, measured, optimizer, client_key, noisy)
         # The algorithm works on padded parameters. Once the padding is removed, its report is the same as without it.
         report = algorithm.device(client, *map(storage.pad, (broadcast.params, *states)))
         reported = _apart(storage, size, lambda: storage.unpad(client.subtracted(report.update)))
@@ -153,6 +157,7 @@ def device_half(
         layout = Layout.of(reported)
         vector = _apart(storage, size, lambda: layout.flatten(reported))
         means, weight = client.first_pass
+        loss = means[: 1 if task.loss_weight_bound is None else 2]
         own = [
             jnp.clip(jnp.reshape(scalar, (1,)), 0.0, limit.bound)
             for scalar, limit in zip(report.auxiliary, algorithm.auxiliary, strict=True)
@@ -160,7 +165,7 @@ def device_half(
         auxiliary = jnp.concatenate([weight[None], means, *own])
         # One reduction finds any coordinate that is infinite or NaN: minus itself, every other coordinate is 0. Metrics are not
         # among them: one without a value keeps nobody from training.
-        needed = jnp.concatenate([weight[None], means[:1], *own])
+        needed = jnp.concatenate([weight[None], loss, *own])
         finite = (jnp.sum(vector - vector) + jnp.sum(needed - needed)) == 0.0
 
         def or_else(new: Tree, old: Tree) -> Tree:
@@ -211,8 +216,7 @@ def personal_half(
     ) -> Tree:
         examples = Examples(columns, start, size, local.batch_size, workload)
         optimizer = local.optimizer_of(broadcast.round)
-        totals = 2 * len(task.metrics) + 3
-        client = TrainingClient(local, examples, objective, totals, optimizer, client_key)
+        client = TrainingClient(local, examples, objective, Measured.of(task), optimizer, client_key)
         return algorithm.personal(client, broadcast.params, broadcast.server_state, client_state)
 
     return personal

@@ -89,7 +89,20 @@ def document(plan: "Plan") -> dict[str, Any]:
             "columns": list(task.columns),
             "optional": list(task.optional),
             "loss_bound": real(task.loss_bound),
-            "metrics": [{"name": name, "bound": real(metric.bound)} for name, metric in task.metrics.items()],
+            **_weight_bound("loss_weight_bound", task.loss_weight_bound),
+            "metrics": [
+                {
+                    "name": name,
+                    "bound": real(metric.bound),
+                    **_weight_bound("weight_bound", metric.weight_bound),
+                }
+                for name, metric in task.metrics.items()
+            ],
+            **(
+                {"pooled": [{"name": n, "table": m.table} for n, m in task.pooled.items()]}
+                if task.pooled
+                else {}
+            ),
             "parameters": [
                 {"name": slot.path, "shape": list(slot.shape), "dtype": str(slot.dtype)}
                 for slot in plan.layout.slots
@@ -103,6 +116,7 @@ def document(plan: "Plan") -> dict[str, Any]:
             "shuffle": bool(local.shuffle),
             "examples": _examples(plan),
             "rate": None if local.rate is None else float(local.rate),
+            **({} if local.importance is None else {"importance": local.importance}),
         },
         "cohort": {RULES[type(plan.rule)]: _plain(vars(plan.rule))},
         "aggregation": _stages(
@@ -122,6 +136,11 @@ def document(plan: "Plan") -> dict[str, Any]:
             "noise": _noise(plan),
         },
     }
+
+
+def _weight_bound(name: str, bound: float | None) -> dict[str, Any]:
+    """The bound of weights that are a measure's own; nothing where they are those of the examples."""
+    return {} if bound is None else {name: real(bound)}
 
 
 def _noise(plan: "Plan") -> dict[str, Any]:
@@ -192,7 +211,7 @@ def _examples(plan: "Plan") -> list[Named] | None:
     stage, bound = plan.local.examples, plan.example_stages
     if stage is None or bound is None:
         return None
-    return _stages(stage, lambda: of_stages(bound, plan.layout.size, 2 + len(plan.task.metrics)))
+    return _stages(stage, lambda: of_stages(bound, plan.layout.size, 1 + len(plan.measured.coordinates)))
 
 
 def _algorithm(algorithm: Algorithm, program: Callable[[], str]) -> Named:

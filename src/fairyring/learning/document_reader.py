@@ -28,13 +28,21 @@ class Parameter(_Part):
 
 
 class MetricPart(_Part):
-    """A metric, and its largest possible value."""
+    """A metric, its largest possible value, and its largest weight if it has weights of its own."""
 
     name: str
     bound: Real
+    weight_bound: Real | None = None
 
 
-class TaskPart(_Part):
+class PooledPart(_Part):
+    """A metric of evaluations, and whether it is a table."""
+
+    name: str
+    table: bool
+
+
+class TaskPart(_Part, kw_only=True):
     """What is learned."""
 
     name: str
@@ -42,7 +50,9 @@ class TaskPart(_Part):
     columns: list[str]
     optional: list[str]
     loss_bound: Real
+    loss_weight_bound: Real | None = None
     metrics: list[MetricPart]
+    pooled: list[PooledPart] = []
     parameters: list[Parameter]
 
 
@@ -56,6 +66,7 @@ class LocalPart(_Part):
     shuffle: bool
     examples: list[Named] | None
     rate: float | None
+    importance: str | None = None
 
 
 class NoisePart(_Part):
@@ -109,6 +120,7 @@ class Described(Document, kw_only=True):
     """A run's plan.json: a document, and what follows from it."""
 
     parameters: int
+    higher_is_better: dict[str, bool] = msgspec.field(default_factory=dict)
     secure_sum: SecureSum | None
     protection: dict[str, Any] | None
     bytes_up: int

@@ -17,14 +17,13 @@ from fairyring.aggregation.contract import BoundStage, Message
 from fairyring.core.keys import Purpose
 from fairyring.core.vector import Layout
 from fairyring.learning.local import LocalTraining
+from fairyring.learning.measured import Measured
 
 Tree = Any
 Array = Any  # a NumPy array outside of compiled programs, a JAX array inside
 Columns = Mapping[str, jax.Array]
 # `(params, batch, mask, key) -> (gradient, totals)`; see `fairyring.learning.client.Objective` for the totals.
 GradientOf = Callable[..., tuple[Tree, jax.Array]]
-
-TINY = 1e-12
 
 
 class Drawn(NamedTuple):
@@ -90,6 +89,7 @@ def places_of(step: jax.Array, order: jax.Array, size: jax.Array, batch_size: in
 
 def sum_of_batch(
     gradient_of: GradientOf,
+    measured: Measured,
     params: Tree,
     columns: Columns,
     rows: tuple[jax.Array, jax.Array],
@@ -106,6 +106,7 @@ def sum_of_batch(
 
     Args:
         gradient_of: the gradient of a batch with one example.
+        measured: what its totals are of.
         params: the parameters at which gradients are taken.
         columns: the rows of all clients, by column name.
         rows: the client's first row, and its number of rows: int32 scalars.
@@ -123,7 +124,7 @@ def sum_of_batch(
         example = {name: column.at[row].get(mode="clip")[None] for name, column in columns.items()}
         example_key = jax.random.fold_in(key, place)
         gradient, totals = gradient_of(params, example, None, example_key)
-        means = totals[:-1:2] / jnp.maximum(totals[1::2], TINY)
+        means = measured.coordinates_of(totals)
         message = Message(layout.flatten(gradient), jnp.concatenate([totals[-1:], means]))
         encode_key = jax.random.fold_in(example_key, int(Purpose.ENCODE))
         return total + stages.encode(message, encode_key, shared_key).vector
@@ -133,7 +134,12 @@ def sum_of_batch(
 
 
 def released(
-    total: jax.Array, noise: jax.Array, stages: BoundStage, shared_key: jax.Array, batch_size: int
+    total: jax.Array,
+    measured: Measured,
+    noise: jax.Array,
+    stages: BoundStage,
+    shared_key: jax.Array,
+    batch_size: int,
 ) -> tuple[jax.Array, jax.Array]:
     """What a step releases: the noisy mean gradient, float32 `[parameters]`, and the noisy totals of loss and metrics.
 
@@ -142,6 +148,7 @@ def released(
 
     Args:
         total: the sum of the batch, from `sum_of_batch`: int32 `[length]`.
+        measured: what the totals are of.
         noise: the step's noise: int32 `[coordinates]`.
         stages: the stages of the examples, bound.
         shared_key: the key that all clients share.
@@ -150,5 +157,4 @@ def released(
     noisy = total.at[: noise.shape[0]].add(noise)
     mean = stages.decode(Message(noisy, jnp.zeros((0,), jnp.float32)), shared_key)
     weight, means = mean.auxiliary[0], mean.auxiliary[1:]
-    pairs = jnp.stack([weight * means, jnp.broadcast_to(weight, means.shape)], axis=1)
-    return mean.vector * (weight / batch_size), jnp.concatenate([pairs.ravel(), weight[None]])
+    return mean.vector * (weight / batch_size), measured.totals_of(weight, means)

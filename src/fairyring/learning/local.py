@@ -33,6 +33,9 @@ class LocalTraining:
             stage is `fr.weight_by_examples(bound=...)`.
         rate: with `examples` and `steps`, the probability with which each example is in each step's batch, independently. Set
             `batch_size` to about the expected batch of the largest client.
+        importance: the column whose sum over a client's examples is how much the client counts in a mean over clients
+            (`weight_by_examples`). By default that is the column `weight`, which also weights the examples in the loss, or the
+            number of examples if there is no such column. The same holds with `epochs` and with `steps`.
 
     Raises:
         PlanError: a field is unknown or out of range, or the fields do not fit together.
@@ -45,6 +48,7 @@ class LocalTraining:
     shuffle: bool = True
     examples: Stage | None = None
     rate: float | None = None
+    importance: str | None = None
 
     def __new__(cls, *args: object, **fields: object) -> "LocalTraining":
         refuse_unknown("LocalTraining", fields, cls.__dataclass_fields__)
@@ -83,6 +87,20 @@ class LocalTraining:
                 given=repr(self.examples)[:80],
                 expected="stages, such as fr.chain(fr.clip(1.0), fr.gaussian_noise())",
                 do="Give the stages that each example's gradient goes through, or leave it out.",
+            )
+        if self.importance is not None and (not isinstance(self.importance, str) or not self.importance):
+            raise PlanError(
+                "LocalTraining importance",
+                given=repr(self.importance)[:80],
+                expected="the name of a column",
+                do='Set importance="importance", and give the population such a column.',
+            )
+        if self.importance is not None and self.examples is not None:
+            raise PlanError(
+                "LocalTraining importance",
+                given=f"the column {self.importance!r}, and noise that protects examples",
+                expected="one of the two: a sum over a client's examples would leave it without noise",
+                do="Leave importance= out: every client counts once.",
             )
         if self.rate is not None:
             number = isinstance(self.rate, int | float) and not isinstance(self.rate, bool)

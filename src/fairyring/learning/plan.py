@@ -24,7 +24,9 @@ from fairyring.learning.code import Columns, of_examples, of_init
 from fairyring.learning.cohort import Cohort, Poisson, as_cohort
 from fairyring.learning.combine import Combine
 from fairyring.learning.combine import sum as combine_sum
+from fairyring.learning.importance import with_importance
 from fairyring.learning.local import LocalTraining
+from fairyring.learning.measured import Measured
 from fairyring.learning.optimizers import check_optimizer, fedavg
 from fairyring.learning.protection import Protection, check_parts, honest_of, keep, minimum_cohort_with
 from fairyring.learning.rehearsal import RehearsalClient
@@ -97,6 +99,7 @@ class Plan:
                     do=f"Give {name}= one of those.",
                 )
         object.__setattr__(self, "cohort", as_cohort(self.cohort))
+        object.__setattr__(self, "task", with_importance(self.task, self.local.importance))
         example_protection.check_parts(self.local, self.aggregation, self.privacy)
         if self.local.examples is None:
             check_parts(self.aggregation, self.privacy)
@@ -178,15 +181,14 @@ class Plan:
     def auxiliaries(self) -> tuple[Auxiliary, ...]:
         """What travels with an update, before the first stage.
 
-        That is the number of examples, the means of the loss and of each metric, and the algorithm's own scalars.
+        That is the number of examples, the loss and each metric (see `Measured.coordinates`), and the algorithm's own scalars.
         """
-        metrics = (Auxiliary(name, metric.bound) for name, metric in self.task.metrics.items())
-        return (
-            Auxiliary("weight", math.inf),
-            Auxiliary("loss", self.task.loss_bound),
-            *metrics,
-            *self.algorithm.auxiliary,
-        )
+        return (Auxiliary("weight", math.inf), *self.measured.coordinates, *self.algorithm.auxiliary)
+
+    @cached_property
+    def measured(self) -> Measured:
+        """The loss and the metrics of training, and how they travel."""
+        return Measured.of(self.task)
 
     @cached_property
     def bound(self) -> BoundStage:
@@ -229,7 +231,7 @@ class Plan:
         if self.privacy.unit == "example":
             bound = stage.bind(spec)
             example_protection.check_weights(bound)
-            auxiliaries = self.auxiliaries[: 2 + len(self.task.metrics)]
+            auxiliaries = self.auxiliaries[: 1 + len(self.measured.coordinates)]
             protection, stages = example_protection.keep(
                 self.privacy, self.local, self.rule, self.layout.size, auxiliaries
             )
@@ -340,11 +342,12 @@ class Plan:
     def describe(self) -> dict[str, Any]:
         """The plan's document, and what follows from it: for people, and for the run folder.
 
-        What follows is the number of parameters, what a secure sum and a budget promise (None without one), and the most bytes
-        that one client sends and receives in a round.
+        What follows is the number of parameters, for the loss and each metric whether a larger value is the better one, what a
+        secure sum and a budget promise (None without one), and the most bytes that one client sends and receives in a round.
         """
         return {
             **self.document(),
+            "higher_is_better": self.task.higher_is_better,
             "parameters": self.layout.size,
             "secure_sum": self._secure_sum(),
             "protection": self.protection.describe() if self.protection else None,
@@ -413,7 +416,8 @@ class Plan:
         - the versions of JAX and of the libraries that the model is made with, where they lower a program differently.
 
         The document, with everything that it names, does not depend on those versions, unless a part is `custom`. But the
-        noise of a budget depends on the version of the accountant. Python code that a program calls back is not seen. The names of
+        noise of a budget depends on the version of the accountant. Python code that a program calls back is not seen, and neither is
+        what a pooled metric computes from its sums. The names of
         functions, the location of their source and the machine do not matter.
 
         Args:

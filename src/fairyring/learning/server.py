@@ -54,8 +54,8 @@ def server_half(
 
     Returns:
         `advance(state, total, reported, shared_key) -> (state, auxiliary, mean)`. `total` is the sum of `reported` (int32 scalar)
-        messages. `auxiliary` are the decoded auxiliary values without the algorithm's own: float32 `[2 + metrics]`, the weight and
-        the means of the loss and of each metric. `mean` is the decoded vector, float32 `[update.size]`. Without reports the state
+        messages. `auxiliary` are the decoded auxiliary values without the algorithm's own: float32, the weight and the means of what
+        is measured (`Measured.coordinates`). `mean` is the decoded vector, float32 `[update.size]`. Without reports the state
         stays unchanged.
     """
 

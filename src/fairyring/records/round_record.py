@@ -1,7 +1,7 @@
 """A round's record: a line of `metrics.jsonl`, and what a run hands to whoever watches it."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any
 
 import msgspec
@@ -37,9 +37,18 @@ class Means(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return ", ".join(f"{name} {value:.4g}" for name, value in {"loss": self.loss, **self.metrics}.items())
 
 
-def less_is_better(metric: str) -> bool:
-    """Whether a smaller value of a metric of this name is the better one."""
-    return metric.lower().endswith(_LESS_IS_BETTER)
+def higher_is_better(metric: str, declared: Mapping[str, bool] | None = None) -> bool:
+    """Whether a larger value of a metric is the better one.
+
+    Args:
+        metric: its name, ``"loss"``, or its column: ``"metrics.NAME"``.
+        declared: what is known of metrics, by name; the name decides of any other.
+    """
+    declared = declared or {}
+    for name in (metric, metric.removeprefix("metrics.")):
+        if name in declared:
+            return declared[name]
+    return not metric.lower().endswith(_LESS_IS_BETTER)
 
 
 class LostInNoise(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -81,7 +90,8 @@ class RoundRecord(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknow
         round: its number; the first is 1.
         loss: mean training loss of the clients in the sum, weighted as the plan weights clients. Of a private plan it is noisy,
             and cut to the range of the loss. NaN where there was no sum.
-        metrics: the same for each metric of the task, by name.
+        metrics: the same for each metric of the task, by name. That of a metric with weights of its own (see `fr.Metric`) is a mean
+            by these weights, over the examples of all clients.
         clients: how many are in the sum; 0 where there was none.
         sampled: how many were asked.
         dropped: how many of those vanished before they reported.
@@ -92,8 +102,8 @@ class RoundRecord(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknow
         seconds: the round took.
         aborted: why there was no sum; None where there was one.
         canaries: of an audit, that were in the sum.
-        noise_std: standard deviation of the noise in `loss` and in each of `metrics`, before they were cut to their range;
-            None without noise, and where clients add noise to every local step.
+        noise_std: standard deviation of the noise in `loss` and in each of `metrics`, before they were cut to their range; to first
+            order where a metric has weights of its own, and NaN where noise has left no weight. None without noise, and where clients add noise to every local step.
         lost_in_noise: which of those means say nothing; None where all of them say something.
         snr: length of the mean update over length of the noise in it, estimated from the noisy update.
         noise: standard deviation of the noise in each coordinate of the mean update.

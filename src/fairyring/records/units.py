@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fairyring.records.round_record import Means, RoundRecord
-from fairyring.records.round_record import less_is_better as less_is_better
 
 _SHARES = ("accuracy", "precision", "recall", "f1", "share", "top_5", "top5", "exact_match", "hamming")
 

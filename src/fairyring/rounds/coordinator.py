@@ -131,7 +131,7 @@ class Coordinator:
             if resume:
                 self._say_privacy(None)
             self.recorder.go_on(restored, self.spending, more=self.round < self.timetable.rounds)
-            self._stopped = self.timetable.stops(self.records)
+            self._stopped = self.timetable.stops(self.records, self.plan.task.higher_is_better)
         except BaseException:
             self.close()
             raise
@@ -265,7 +265,9 @@ class Coordinator:
             if self.evaluates and self.keeping.keeps([*self.records, record]):
                 self.recorder.keep_model(self.round, self.state.params)
             self.records.append(record)
-            self._stopped = self._stopped or (test is not None and self.timetable.stops(self.records))
+            self._stopped = self._stopped or (
+                test is not None and self.timetable.stops(self.records, self.plan.task.higher_is_better)
+            )
         record = self.records[-1]
         if self.timetable.saves(self.round, self.now() - (self._saved or 0.0)):
             self._checkpoint()

@@ -40,32 +40,36 @@ def training_means(
 
     Args:
         plan: what ran.
-        auxiliary: `[weight, means...]` as it was decoded.
+        auxiliary: `[weight, means...]` as it was decoded; see `Measured.coordinates` for the means.
         clients: how many are in the sum.
         session: how many were asked.
         spending: of a private plan.
         released: whether there was a sum.
     """
-    metrics = list(plan.task.metrics)
+    measured = plan.measured
+    metrics = measured.names[1:]
 
     def by_name(values: list[float]) -> Means:
         # A file has no infinity: what is not finite is NaN at once, so that a resumed run has the same records.
         loss, *rest = (value if math.isfinite(value) else math.nan for value in values)
         return Means(loss, dict(zip(metrics, rest, strict=True)))
 
-    measured = 1 + len(metrics)  # what an algorithm sends beside them comes after
     if not released:
-        return TrainingMeans(by_name([math.nan] * measured))
-    means = [float(mean) for mean in auxiliary[1 : 1 + measured]]
+        return TrainingMeans(by_name([math.nan] * len(measured.names)))
+    travelled = len(measured.coordinates)  # what an algorithm sends beside them comes after
+    decoded = [float(mean) for mean in auxiliary[1 : 1 + travelled]]
+    means = measured.values(decoded, holds_bounds=plan.bound.spec.holds_bounds)
     if spending is None:
         return TrainingMeans(by_name(means))
-    bounds = [value.bound for value in plan.auxiliaries[1 : 1 + measured]]
-    means = [min(max(mean, 0.0), bound) for mean, bound in zip(means, bounds, strict=True)]
+    means = [min(max(mean, 0.0), bound) for mean, bound in zip(means, measured.bounds, strict=True)]
     if spending.by_steps:  # each is a mean over many noisy steps of many clients
         return TrainingMeans(by_name(means))
     noise = spending.noise.auxiliary_std(float(auxiliary[0]), spending.deviation(clients, session))
-    deviations = [float(deviation) for deviation in noise[:measured]]
-    loss, *rest = (deviation > LOST * bound for deviation, bound in zip(deviations, bounds, strict=True))
+    deviations = measured.deviations(decoded, noise[:travelled], means)
+    # The deviation of a quotient is unknown where noise has left no weight: it is lost, too.
+    loss, *rest = (
+        not deviation <= LOST * bound for deviation, bound in zip(deviations, measured.bounds, strict=True)
+    )
     lost = LostInNoise(loss, dict(zip(metrics, rest, strict=True)))
     return TrainingMeans(
         by_name(means), by_name(deviations), lost if loss or any(lost.metrics.values()) else None

@@ -1,12 +1,12 @@
 """Early stopping: a run ends when its evaluations no longer get better."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fairyring.core.checks import number_in, whole_number
 from fairyring.core.errors import PlanError
-from fairyring.records.round_record import Means, less_is_better
+from fairyring.records.round_record import Means, higher_is_better
 
 
 @dataclass(frozen=True)
@@ -14,8 +14,9 @@ class EarlyStopping:
     """Stop when `metric` on the test population has not improved for `patience` evaluations.
 
     Args:
-        metric: ``"loss"``, which is the task's loss, or a metric of the task. Of a metric more is better, unless its name says that
-            it is an error: it ends with loss, error, mse, mae, rmse or perplexity.
+        metric: ``"loss"``, which is the task's loss, or a metric of the task. Whether more of it is better is what the metric
+            says (`Metric.higher_is_better`). If it does not say, more is better unless the name is that of an error: it ends with
+            loss, error, mse, mae, rmse or perplexity.
         patience: evaluations without improvement before stopping.
         by: the smallest change that counts as improvement.
         target: stop as soon as the metric reaches this value; None for no such value.
@@ -43,10 +44,15 @@ class EarlyStopping:
                 do = "Leave it out, or give such a number."
                 number_in(f"early stopping {name}", value, low, high, expected=expected, do=do)
 
-    def judge(self, evaluations: Sequence[Means]) -> bool:
-        """Whether to stop, given every evaluation so far."""
+    def judge(self, evaluations: Sequence[Means], declared: Mapping[str, bool] | None = None) -> bool:
+        """Whether to stop.
+
+        Args:
+            evaluations: every evaluation so far.
+            declared: by the name of a metric, whether a larger value is the better one; the name decides of any other.
+        """
         of_loss = self.metric == "loss"
-        sign = 1.0 if less_is_better(self.metric) else -1.0
+        sign = -1.0 if higher_is_better(self.metric, declared) else 1.0
         history = [one.loss if of_loss else one.metrics[self.metric] for one in evaluations]
         if history and self.target is not None and sign * history[-1] <= sign * self.target:
             return True

@@ -1,6 +1,6 @@
 """When a run evaluates, saves a checkpoint and stops."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fairyring.records.round_record import RoundRecord
@@ -37,7 +37,7 @@ class Timetable:
             return round % self.checkpoint_every == 0
         return seconds > CHECKPOINT_SECONDS
 
-    def stops(self, records: Sequence[RoundRecord]) -> bool:
-        """Whether the evaluations so far end the run."""
+    def stops(self, records: Sequence[RoundRecord], declared: Mapping[str, bool]) -> bool:
+        """Whether the evaluations so far end the run; `declared` says of each metric whether a larger value is the better one."""
         evaluations = [record.test for record in records if record.test is not None]
-        return self.stop is not None and self.stop.judge(evaluations)
+        return self.stop is not None and self.stop.judge(evaluations, declared)

@@ -47,6 +47,11 @@ class Results(ABC):
         """The name of the plan's task."""
 
     @property
+    @abstractmethod
+    def higher_is_better(self) -> dict[str, bool]:
+        """For ``"loss"`` and each metric, whether a larger value is the better one."""
+
+    @property
     def last_test(self) -> Means | None:
         """Means of the last evaluation on the test population, if there is one."""
         return next((record.test for record in reversed(self.records) if record.test is not None), None)
@@ -77,7 +82,7 @@ class Results(ABC):
             raise RunError(
                 "best model", given=f"by {metric!r}", expected=f"one of {names}", do="Choose by one of these."
             )
-        round = best_round(tests, metric)
+        round = best_round(tests, metric, self.higher_is_better)
         if round is None:
             raise RunError(
                 "best model",
@@ -135,12 +140,16 @@ class Results(ABC):
         """For notebooks: the means of training and test at the end, as a table."""
         rows = {"training": self.records[-1].training} if self.records else {}
         rows |= {"test": self.last_test} if self.last_test is not None else {}
-        names = ["loss", *(self.records[-1].metrics if self.records else ())]
+        names = list(dict.fromkeys(name for means in rows.values() for name in ("loss", *means.metrics)))
         head = "".join(f"<th>{escape(name)}</th>" for name in names)
         body = "".join(
             f"<tr><th>{what}</th>"
-            + "".join(f"<td>{v:.4g}</td>" for v in (means.loss, *means.metrics.values()))
+            + "".join(f"<td>{_shown({'loss': means.loss, **means.metrics}.get(name))}</td>" for name in names)
             + "</tr>"
             for what, means in rows.items()
         )
         return f"<p>{escape(repr(self)[1:-1])}</p><table><tr><th></th>{head}</tr>{body}</table>"
+
+
+def _shown(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"

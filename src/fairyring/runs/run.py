@@ -72,6 +72,11 @@ class Run(Results):
         return self.plan.task.name
 
     @property
+    def higher_is_better(self) -> dict[str, bool]:
+        """For ``"loss"`` and each metric, whether a larger value is the better one."""
+        return self.plan.task.higher_is_better
+
+    @property
     def last_test(self) -> Means | None:
         """Means of the last evaluation on the test population, if there is one."""
         return self.tested.means if self.tested is not None else None

@@ -68,6 +68,11 @@ class SavedRun(Results):
         """The name of the plan's task."""
         return str((self.plan_document.get("task") or {}).get("name", "?"))
 
+    @property
+    def higher_is_better(self) -> dict[str, bool]:
+        """For ``"loss"`` and each metric, whether a larger value is the better one."""
+        return dict(self.plan_document.get("higher_is_better") or {})
+
     def at(self, round: int) -> TrainedModel:
         """The model after a round: the last one, or one that was kept (`simulate(keep=)`).
 

@@ -163,7 +163,12 @@ def simulate(
     with_params = takes_params(on_round)
     key = root(seed)
     check_options(plan, population, secure_sum, test, stop, run, resume, overwrite, engine)
-    keeping = Keeping.of(keep, best_by=stop.metric if stop else "loss", tested=test is not None)
+    keeping = Keeping.of(
+        keep,
+        best_by=stop.metric if stop else "loss",
+        tested=test is not None,
+        declared=plan.task.higher_is_better,
+    )
     rows_checked = {"training": plan.task.validate(population)}
     on = hardware(plan.layout.size, processors=processors, clients_per_batch=clients_per_batch)
     tests = Tests(test, plan.task, on) if test is not None else None

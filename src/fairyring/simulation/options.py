@@ -33,11 +33,11 @@ def check_options(
     for name, (value, kind, expected) in kinds.items():
         if not isinstance(value, kind):
             raise PlanError(name, given=repr(value)[:80], expected=expected, do=f"Give {name}= one of those.")
-    if stop is not None and (test is None or stop.metric not in ("loss", *plan.task.metrics)):
+    if stop is not None and (test is None or stop.metric not in plan.task.evaluated):
         raise PlanError(
             "early stopping",
             given=f"metric {stop.metric!r}" if test is not None else "no test population",
-            expected=f"a test population and one of {['loss', *plan.task.metrics]}",
+            expected=f"a test population and one of {plan.task.evaluated}",
             do="Give test=, and a metric of the task.",
         )
     if secure_sum not in ("ideal", "protocol") or (secure_sum == "protocol" and plan.terms is None):

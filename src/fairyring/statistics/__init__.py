@@ -5,7 +5,13 @@ one history are one observation, so functions take one number for each unit. All
 every number of a report can be reproduced. SciPy is imported when something is computed.
 """
 
-from fairyring.statistics.intervals import Interval, bca_interval, bootstrap_lower_bound, student_interval
+from fairyring.statistics.intervals import (
+    Interval,
+    bca_interval,
+    bootstrap_lower_bound,
+    student_interval,
+    sums_interval,
+)
 from fairyring.statistics.proportions import SignFraction, clopper_pearson, clustered_limit, sign_fraction
 from fairyring.statistics.ranks import RankTest, cliffs_delta, mann_whitney, pairs_above
 from fairyring.statistics.significance import holm, permutation_p, sign_flip_p, sign_rows
@@ -27,4 +33,5 @@ __all__ = [
     "sign_fraction",
     "sign_rows",
     "student_interval",
+    "sums_interval",
 ]

@@ -1,6 +1,7 @@
-"""Intervals of a mean: by bootstrap, or by Student's t."""
+"""Intervals of a mean or of a function of sums: by bootstrap, or by Student's t."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,10 +15,10 @@ _ENTRIES = 1 << 21  # numbers drawn at once: 16 MB
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean with its confidence interval.
+    """A mean, or a function of sums, with its confidence interval.
 
     Attributes:
-        estimate: the mean.
+        estimate: the mean, or the value.
         low: lower end; minus infinity if there are too few values.
         high: upper end; infinity for a one-sided bound, or if there are too few values.
         confidence: of the interval, or of the bound.
@@ -62,6 +63,69 @@ def bca_interval(
         StatisticsError: no values, one not finite, or an invalid confidence, seed or number of resamples.
     """
     return _bootstrap("two-sided", values, confidence, seed, resamples)
+
+
+def sums_interval(
+    sums: npt.ArrayLike,
+    of: Callable[[np.ndarray], np.ndarray],
+    confidence: float = 0.95,
+    seed: int = 0,
+    *,
+    resamples: int = 1999,
+) -> Interval:
+    """Two-sided BCa bootstrap interval of a function of sums over units, such as a ratio (Efron 1987), expanded for few units.
+
+    Units are resampled as a whole, with all that they add to the sums. So it is right where the observations of one unit are alike,
+    such as the examples of one client. Values that are not finite, such as those of resamples without any positive example, are
+    left out. See `bca_interval` for the rest.
+
+    The coverage of 95 % is 95 for the accuracy of 12 or 40 clients of one size, and lower where few large units make up most of the
+    sums: 90 % for 40 clients, and 92 for 200, with lognormal sizes of standard deviation 1 in their logarithm.
+
+    Args:
+        sums: `[units, k]`, what each unit adds.
+        of: `sums [..., k] -> value [...]`.
+        confidence: of the interval.
+        seed: of the resampling.
+        resamples: how many.
+
+    Raises:
+        StatisticsError: no units, a number that is not finite, or an invalid confidence, seed or number of resamples.
+    """
+    from scipy.stats import norm
+
+    x = samples.array("sums", sums, axes=2)
+    level, resamples = samples.confidence(confidence), samples.resamples(resamples)
+    rng = samples.generator(seed)
+    size, total = len(x), x.sum(axis=0)
+    estimate = float(of(total))
+    if size < _FEWEST or not math.isfinite(estimate):
+        return Interval(estimate, -math.inf, math.inf, level, size, "too few")
+    found: list[np.ndarray] = []
+    each = max(1, _ENTRIES // max(x.shape))
+    for begin in range(0, resamples, each):
+        counts = rng.multinomial(size, np.full(size, 1 / size), size=min(each, resamples - begin))
+        found.append(of(counts @ x))
+    values = np.concatenate(found)
+    values = values[np.isfinite(values)]
+    left = np.concatenate([of(total - x[i : i + each]) for i in range(0, size, each)])
+    left = left[np.isfinite(left)]
+    if not len(values) or not len(left):
+        return Interval(estimate, -math.inf, math.inf, level, size, "too few")
+    if float(np.ptp(values)) <= 1e-12 * max(abs(estimate), float(np.abs(values).max())):
+        return Interval(estimate, estimate, estimate, level, size, "constant")
+    tail = (1.0 - _expanded(level, "two-sided", size)) / 2
+    below = (np.sum(values < estimate) + np.sum(values <= estimate)) / (2 * len(values))
+    away = left.mean() - left
+    cubes, squares = float(np.sum(away**3)), float(np.sum(away**2))
+    if not 0 < below < 1 or squares == 0:
+        low, high = np.quantile(values, [tail, 1 - tail])
+        return Interval(estimate, float(low), float(high), level, size, "percentile")
+    bias, acceleration = norm.ppf(below), cubes / (6 * squares**1.5)
+    moved = bias + np.array([norm.ppf(tail), norm.ppf(1 - tail)])
+    ends = norm.cdf(bias + moved / (1 - acceleration * moved))
+    low, high = np.quantile(values, ends)
+    return Interval(estimate, float(low), float(high), level, size, "BCa")
 
 
 def student_interval(values: npt.ArrayLike, confidence: float = 0.95) -> Interval:

@@ -12,7 +12,7 @@ import numpy as np
 from fairyring.core.errors import PlanError, RunDamaged, RunError
 from fairyring.core.files import ANYBODY, OWNER, replace_file
 from fairyring.core.reading import NotJson, read_json
-from fairyring.records.round_record import Means, less_is_better
+from fairyring.records.round_record import Means, higher_is_better
 from fairyring.statistics import Interval, student_interval
 
 SWEEP = "sweep.json"
@@ -60,6 +60,7 @@ class Sweep(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
         rounds: of each run.
         choose_by: `loss`, or the metric by which the best setting is chosen.
         runs: in the order in which they ended.
+        higher_is_better: whether a larger value of `choose_by` is the better one; None in a file that does not say: its name decides.
         privacy: what all its runs spend together, in words; None if nothing is promised, or before they have ended.
     """
 
@@ -72,6 +73,7 @@ class Sweep(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     rounds: int
     choose_by: str
     runs: list[SweepRun]
+    higher_is_better: bool | None = None
     privacy: str | None = None
 
     def of(self, setting: int) -> list[SweepRun]:
@@ -89,14 +91,20 @@ class Sweep(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
         return "loss" if self.choose_by == "loss" else f"metrics.{self.choose_by}"
 
     @property
+    def sign(self) -> float:
+        """1 if a smaller value of `choose_by` is the better one, else -1: a setting with a smaller product is better."""
+        if self.higher_is_better is None:
+            return -1.0 if higher_is_better(self.choose_by) else 1.0
+        return -1.0 if self.higher_is_better else 1.0
+
+    @property
     def best(self) -> int | None:
         """The setting with the best mean on the validation clients, of those whose every run is finished and finite; None if there is none."""
-        sign = 1.0 if less_is_better(self.choose_by) else -1.0
         means = {}
         for setting in range(len(self.names)):
             interval = self.validation(setting)
             if interval is not None and interval.size == len(self.seeds):
-                means[setting] = sign * interval.estimate
+                means[setting] = self.sign * interval.estimate
         return min(means, key=lambda setting: means[setting]) if means else None
 
     def validation(self, setting: int, column: str | None = None) -> Interval | None:
@@ -262,12 +270,12 @@ def _with_nan(value: Any) -> Any:
     return value
 
 
-def check_chosen_by(choose_by: str, metrics: Sequence[str]) -> None:
+def check_chosen_by(choose_by: str, evaluated: Sequence[str]) -> None:
     """Raise `PlanError` unless a setting can be chosen by this."""
-    if choose_by != "loss" and choose_by not in metrics:
+    if choose_by not in evaluated:
         raise PlanError(
             "choose_by",
             given=repr(choose_by),
-            expected=", ".join(map(repr, ("loss", *metrics))),
+            expected=", ".join(map(repr, evaluated)),
             do="Choose by one of these.",
         )

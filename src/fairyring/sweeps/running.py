@@ -68,7 +68,7 @@ def sweep(
         test: clients on which the chosen setting is judged.
         validation: clients by which it is chosen; by default half of those in `test`, and the other half judges.
         seeds: how many, from 0 on, or which.
-        choose_by: `loss`, or a metric of the task. Of a metric more is better, unless its name says that it is an error.
+        choose_by: `loss`, or a metric of the task. Whether more of a metric is better: see `fr.EarlyStopping`.
         folder: a new folder to keep the runs in, each in its own folder, and `sweep.json`; by default nothing is written.
         resume: continue the sweep in `folder`: runs that have ended are kept, as they are if they have more rounds; others go on where
             they stopped, and those that failed are tried again. The grid and the seeds may have more values than before.
@@ -89,7 +89,7 @@ def sweep(
     if not numbers or len(set(numbers)) < len(numbers):
         raise PlanError("seeds", given=repr(seeds), expected="one or more, all different", do="Set seeds=3.")
     for setting in settings:
-        check_chosen_by(choose_by, list(setting.plan.task.metrics))
+        check_chosen_by(choose_by, setting.plan.task.evaluated)
     if validation is None:
         validation, test = _halves(test)
     if at_once is None:
@@ -111,6 +111,7 @@ def sweep(
         seeds=numbers,
         rounds=rounds,
         choose_by=choose_by,
+        higher_is_better=settings[0].plan.task.higher_is_better[choose_by],
         runs=_earlier(path, settings, numbers) if path is not None and resume else [],
     )
     stopping = threading.Event()

@@ -6,6 +6,7 @@ from fairyring.task.metric import Batch, Metric, clamp, weight_of
 from fairyring.task.model import Model
 from fairyring.task.multi_label import multi_label
 from fairyring.task.next_token import next_token
+from fairyring.task.pooled import PooledMetric, Sparse, finished, statistics_of
 from fairyring.task.regression import regression
 from fairyring.task.task import Task
 from fairyring.task.validation import Column, DataCheck, RowsChecked
@@ -16,11 +17,14 @@ __all__ = [
     "DataCheck",
     "Metric",
     "Model",
+    "PooledMetric",
     "RowsChecked",
+    "Sparse",
     "Task",
     "as_model",
     "clamp",
     "classification",
+    "finished",
     "from_equinox",
     "from_functions",
     "from_nnx",
@@ -28,5 +32,6 @@ __all__ = [
     "multi_label",
     "next_token",
     "regression",
+    "statistics_of",
     "weight_of",
 ]

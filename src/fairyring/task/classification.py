@@ -8,7 +8,8 @@ import jax.numpy as jnp
 
 from fairyring.core.errors import ModelError
 from fairyring.task.adapters import as_model
-from fairyring.task.metric import Batch, Metric, merge_metrics, weight_of
+from fairyring.task.given_metrics import AnyMetric, merge_metrics
+from fairyring.task.metric import Batch, Metric, weight_of
 from fairyring.task.task import Task, unit_interval
 from fairyring.task.validation import Column, DataCheck
 
@@ -20,7 +21,7 @@ def classification(
     inputs: str = "x",
     labels: str = "y",
     prepare: Callable[[jax.Array], jax.Array] | None = None,
-    metrics: Mapping[str, Metric | Callable[..., Any]] | None = None,
+    metrics: Mapping[str, AnyMetric] | None = None,
     columns: tuple[str, ...] = (),
     loss_bound: float = 100.0,
     name: str = "classification",
@@ -33,7 +34,7 @@ def classification(
         inputs: the column that the model reads.
         labels: the column of labels, one per example: whole numbers from 0 to classes - 1.
         prepare: applied to a batch of inputs inside the compiled program. By default uint8 is scaled to [0, 1].
-        metrics: further metrics: name -> `Metric`, or a function `(outputs, batch) -> value [B]`.
+        metrics: further metrics: name -> `Metric`, `PooledMetric`, or a function `(outputs, batch) -> value [B]`.
         columns: further columns that these metrics read.
         loss_bound: the largest loss of a client that an integer sum carries; larger ones are clipped to it. See `Task`.
             Under differential privacy the noise grows with it.
@@ -49,12 +50,14 @@ def classification(
     def accuracy(logits: jax.Array, batch: Batch) -> tuple[jax.Array, jax.Array]:
         return is_argmax(logits, batch[labels]).astype(jnp.float32), weight_of(batch, logits.shape[0])
 
+    means, pooled = merge_metrics({"accuracy": Metric(accuracy, 1.0)}, metrics)
     return Task(
         name=name,
         loss_bound=loss_bound,
         model=as_model(model),
         loss=loss,
-        metrics=merge_metrics({"accuracy": Metric(accuracy, 1.0)}, metrics),
+        metrics=means,
+        pooled=pooled,
         inputs=inputs,
         columns=(inputs, labels, *columns),
         prepare=prepare or unit_interval,

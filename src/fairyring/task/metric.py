@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -22,10 +21,18 @@ class Metric(NamedTuple):
         measure: `(outputs, batch) -> (value [B], weight [B])`.
         bound: values lie in `[0, bound]`; `inf` if no bound is known. Integer sums (quantised, masked)
             need a finite bound: see `clamp`.
+        higher_is_better: whether a larger value is the better one. None to go by the name: one that ends with loss, error,
+            mse, mae, rmse or perplexity is an error, and any other metric is better the larger it is.
+        weight_bound: None if the weights are those of the examples: `weight_of(batch, B)`, or a constant multiple. Otherwise the
+            metric has weights of its own, such as recall, in which only the examples of a class count. This is then the largest
+            weight, as a multiple of the example's: 1.0 for recall; `inf` if no bound is known. Its weights travel with a client's
+            update, as a second number: without it, a mean over clients would not be the mean over their examples.
     """
 
     measure: Measure
     bound: float
+    higher_is_better: bool | None = None
+    weight_bound: float | None = None
 
 
 def clamp(metric: Metric, bound: float) -> Metric:
@@ -43,53 +50,10 @@ def clamp(metric: Metric, bound: float) -> Metric:
         value, weight = metric.measure(outputs, batch)
         return jnp.clip(value, 0.0, bound), weight
 
-    return Metric(measure, bound)
+    return metric._replace(measure=measure, bound=bound)
 
 
 def weight_of(batch: Batch, examples: int) -> jax.Array:
     """The weight of each example, float32 `[B]`: the column `weight` if there is one, otherwise 1."""
     weight = batch.get("weight")
     return jnp.ones((examples,), jnp.float32) if weight is None else weight.astype(jnp.float32)
-
-
-def merge_metrics(
-    own: Mapping[str, Metric], extra: Mapping[str, Metric | Callable[..., Any]] | None
-) -> Mapping[str, Metric]:
-    """The metrics of a task together with a user's, which replace those of the same name.
-
-    Args:
-        own: the metrics of the task.
-        extra: name -> `Metric`, or a function `(outputs, batch) -> value [B]`. The values of a function have the
-            weights of the examples, and no bound.
-
-    Raises:
-        PlanError: a name is reserved, or a metric is neither of these.
-    """
-    metrics = dict(own)
-    for name, metric in (extra or {}).items():
-        if name in ("loss", "weight", ""):
-            raise PlanError(
-                f"metric {name!r}",
-                given="a reserved name",
-                expected="any name except loss and weight",
-                do="Rename it.",
-            )
-        if not isinstance(metric, Metric):
-            if not callable(metric):
-                raise PlanError(
-                    f"metric {name!r}",
-                    given=type(metric).__name__,
-                    expected="a Metric, or a function (outputs, batch) -> value [B]",
-                    do="Wrap it in a function.",
-                )
-            metric = Metric(_weighted(metric), math.inf)
-        metrics[name] = metric
-    return MappingProxyType(metrics)
-
-
-def _weighted(function: Callable[..., Any]) -> Measure:
-    def measure(outputs: Any, batch: Batch) -> tuple[jax.Array, jax.Array]:
-        value = jnp.asarray(function(outputs, batch)).astype(jnp.float32)
-        return value, weight_of(batch, value.shape[0] if value.ndim else 1)
-
-    return measure

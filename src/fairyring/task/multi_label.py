@@ -8,7 +8,8 @@ import jax.numpy as jnp
 
 from fairyring.core.errors import ModelError
 from fairyring.task.adapters import as_model
-from fairyring.task.metric import Batch, Metric, merge_metrics, weight_of
+from fairyring.task.given_metrics import AnyMetric, merge_metrics
+from fairyring.task.metric import Batch, Metric, weight_of
 from fairyring.task.task import Task, unit_interval
 from fairyring.task.validation import Column
 
@@ -19,7 +20,7 @@ def multi_label(
     inputs: str = "x",
     labels: str = "y",
     prepare: Callable[[jax.Array], jax.Array] | None = None,
-    metrics: Mapping[str, Metric | Callable[..., Any]] | None = None,
+    metrics: Mapping[str, AnyMetric] | None = None,
     columns: tuple[str, ...] = (),
     loss_bound: float = 100.0,
     name: str = "multi_label",
@@ -29,14 +30,14 @@ def multi_label(
     A label is predicted if its logit is above 0. Metrics: `label_accuracy`, the fraction of labels that are right;
     `exact_match`, whether all labels are right; `f1`, the F1 score of an example, 2 tp / (2 tp + fp + fn), which
     is 1 if the example has no label and none is predicted. All are means over examples (scikit-learn's
-    `average="samples"`). Micro and macro F1 over a population are not, so they cannot be summed over clients.
+    `average="samples"`). Micro and macro F1 are not means over examples: give `metrics={"macro_f1": fr.metrics.f1()}`.
 
     Args:
         model: see `as_model`. Its outputs are logits `[B, L]`, without a sigmoid.
         inputs: the column that the model reads.
         labels: the column of labels, `[L]` per row: 0 or 1, or booleans.
         prepare: applied to a batch of inputs inside the compiled program. By default uint8 is scaled to [0, 1].
-        metrics: further metrics: name -> `Metric`, or a function `(outputs, batch) -> value [B]`.
+        metrics: further metrics: name -> `Metric`, `PooledMetric`, or a function `(outputs, batch) -> value [B]`.
         columns: further columns that these metrics read.
         loss_bound: the largest loss of a client that an integer sum carries; larger ones are clipped to it. See `Task`.
             Under differential privacy the noise grows with it.
@@ -80,19 +81,21 @@ def multi_label(
             do="Convert lists of labels to rows of 0 and 1.",
         )
 
+    means, pooled = merge_metrics(
+        {
+            "label_accuracy": metric(lambda predicted, present: (predicted == present).mean(axis=1)),
+            "exact_match": metric(lambda predicted, present: (predicted == present).all(axis=1)),
+            "f1": metric(f1),
+        },
+        metrics,
+    )
     return Task(
         name=name,
         loss_bound=loss_bound,
         model=as_model(model),
         loss=loss,
-        metrics=merge_metrics(
-            {
-                "label_accuracy": metric(lambda predicted, present: (predicted == present).mean(axis=1)),
-                "exact_match": metric(lambda predicted, present: (predicted == present).all(axis=1)),
-                "f1": metric(f1),
-            },
-            metrics,
-        ),
+        metrics=means,
+        pooled=pooled,
         inputs=inputs,
         columns=(inputs, labels, *columns),
         prepare=prepare or unit_interval,

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from fairyring.core.errors import ModelError, PopulationError
 from fairyring.task.adapters import as_model
 from fairyring.task.classification import cross_entropy, is_argmax
-from fairyring.task.metric import Batch, Metric, merge_metrics, weight_of
+from fairyring.task.given_metrics import AnyMetric, merge_metrics
+from fairyring.task.metric import Batch, Metric, weight_of
 from fairyring.task.task import Task
 from fairyring.task.validation import Column
 
@@ -21,15 +22,15 @@ def next_token(
     labels: str | None = None,
     padding: int | None = None,
     prepare: Callable[[jax.Array], jax.Array] | None = None,
-    metrics: Mapping[str, Metric | Callable[..., Any]] | None = None,
+    metrics: Mapping[str, AnyMetric] | None = None,
     columns: tuple[str, ...] = (),
     loss_bound: float = 100.0,
     name: str = "next_token",
 ) -> Task:
     """Predict the next token: softmax cross-entropy on logits `[B, T, vocabulary]`, with the metric `accuracy`.
 
-    The value of an example is the mean over its tokens, and its weight is their number (times the column
-    `weight` if there is one), so a mean over a population is a mean over tokens.
+    The value of an example is the mean over its tokens, and its weight is in proportion to their number (times the column
+    `weight` if there is one), so a mean over a population is a mean over tokens, in training as in evaluation.
 
     Args:
         model: see `as_model`. It reads tokens `[B, T]` and must not look ahead.
@@ -38,7 +39,7 @@ def next_token(
             inputs shifted by one position, so a sequence of T tokens has T - 1 targets.
         padding: targets equal to this token are ignored.
         prepare: applied to a batch of inputs inside the compiled program. By default integers are cast to int32.
-        metrics: further metrics: name -> `Metric`, or a function `(outputs, batch) -> value [B]`. The value of a
+        metrics: further metrics: name -> `Metric`, `PooledMetric`, or a function `(outputs, batch) -> value [B]`. The value of a
             function is weighted by examples and not by tokens; to weight by tokens, give a `Metric`.
         columns: further columns that these metrics read.
         loss_bound: the largest loss of a client that an integer sum carries; larger ones are clipped to it. See `Task`.
@@ -58,7 +59,9 @@ def next_token(
         counts = jnp.ones(targets.shape, bool) if padding is None else targets != padding
         tokens = counts.sum(axis=1).astype(jnp.float32)
         value = jnp.where(counts, values, 0.0).sum(axis=1) / jnp.maximum(tokens, 1.0)
-        return value, tokens * weight_of(batch, tokens.shape[0])
+        # With padding a share of all positions: all rows have as many, and a share has a bound that is known.
+        weight = tokens if padding is None else tokens / targets.shape[1]
+        return value, weight * weight_of(batch, tokens.shape[0])
 
     def loss(logits: jax.Array, batch: Batch) -> tuple[jax.Array, jax.Array]:
         logits, targets = aligned(logits, batch)
@@ -96,12 +99,16 @@ def next_token(
                 do="Enlarge the model's vocabulary, or map unknown tokens to a token for them.",
             )
 
+    own_weights = None if padding is None else 1.0  # without padding all rows have the same number of tokens
+    means, pooled = merge_metrics({"accuracy": Metric(accuracy, 1.0, weight_bound=own_weights)}, metrics)
     return Task(
         name=name,
         loss_bound=loss_bound,
+        loss_weight_bound=own_weights,
         model=as_model(model),
         loss=loss,
-        metrics=merge_metrics({"accuracy": Metric(accuracy, 1.0)}, metrics),
+        metrics=means,
+        pooled=pooled,
         inputs=inputs,
         columns=(inputs, *(() if labels is None else (labels,)), *columns),
         prepare=prepare or to_int32,

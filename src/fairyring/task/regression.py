@@ -10,7 +10,8 @@ import numpy as np
 
 from fairyring.core.errors import ModelError
 from fairyring.task.adapters import as_model
-from fairyring.task.metric import Batch, Metric, merge_metrics, weight_of
+from fairyring.task.given_metrics import AnyMetric, merge_metrics
+from fairyring.task.metric import Batch, Metric, weight_of
 from fairyring.task.task import Task, unit_interval
 from fairyring.task.validation import Column
 
@@ -21,7 +22,7 @@ def regression(
     inputs: str = "x",
     labels: str = "y",
     prepare: Callable[[jax.Array], jax.Array] | None = None,
-    metrics: Mapping[str, Metric | Callable[..., Any]] | None = None,
+    metrics: Mapping[str, AnyMetric] | None = None,
     columns: tuple[str, ...] = (),
     loss_bound: float = 100.0,
     name: str = "regression",
@@ -30,14 +31,14 @@ def regression(
 
     The value of an example is the mean over its numbers. An error can be arbitrarily large, so `mae` has no
     bound; if a plan sums integers, give `metrics={"mae": clamp(task.metrics["mae"], 10.0)}`. The root mean squared
-    error and R² are not means over examples; compute them from predictions.
+    error and R² are not means over examples: give `metrics={"rmse": fr.metrics.rmse(), "r2": fr.metrics.r2()}`.
 
     Args:
         model: see `as_model`. Its outputs have the shape of the labels, `[B, ...]`; `[B]` and `[B, 1]` match.
         inputs: the column that the model reads.
         labels: the column of numbers to predict.
         prepare: applied to a batch of inputs inside the compiled program. By default uint8 is scaled to [0, 1].
-        metrics: further metrics: name -> `Metric`, or a function `(outputs, batch) -> value [B]`.
+        metrics: further metrics: name -> `Metric`, `PooledMetric`, or a function `(outputs, batch) -> value [B]`.
         columns: further columns that these metrics read.
         loss_bound: the largest loss of a client that an integer sum carries; larger ones are clipped to it. See `Task`.
             Under differential privacy the noise grows with it.
@@ -68,12 +69,14 @@ def regression(
         if data[labels].dtype.kind == "f":
             data[labels].require(np.isfinite, expected="finite numbers", do="Drop or fill in missing values.")
 
+    means, pooled = merge_metrics({"mae": Metric(mean_of(jnp.abs), math.inf)}, metrics)
     return Task(
         name=name,
         loss_bound=loss_bound,
         model=as_model(model),
         loss=mean_of(jnp.square),
-        metrics=merge_metrics({"mae": Metric(mean_of(jnp.abs), math.inf)}, metrics),
+        metrics=means,
+        pooled=pooled,
         inputs=inputs,
         columns=(inputs, labels, *columns),
         prepare=prepare or unit_interval,

@@ -8,8 +8,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from fairyring.records.round_record import higher_is_better
 from fairyring.task.metric import Batch, Measure, Metric
 from fairyring.task.model import Model
+from fairyring.task.pooled import PooledMetric
 from fairyring.task.validation import DataCheck, RowsChecked, validate
 
 
@@ -37,6 +39,9 @@ class Task:
         loss_bound: the largest loss of a client that an integer sum carries; larger ones are clipped to it. Training
             is not affected by the clipping.
         data_checks: further checks that `validate` makes.
+        loss_weight_bound: the same as `Metric.weight_bound`, for the loss: None if its weights are those of the examples, or a
+            constant multiple.
+        pooled: name -> `PooledMetric`, of evaluations only.
     """
 
     name: str
@@ -49,6 +54,18 @@ class Task:
     prepare: Callable[[jax.Array], jax.Array] = unit_interval
     loss_bound: float = 100.0
     data_checks: tuple[DataCheck, ...] = ()
+    loss_weight_bound: float | None = None
+    pooled: Mapping[str, PooledMetric] = field(default_factory=lambda: MappingProxyType({}))
+
+    @property
+    def higher_is_better(self) -> dict[str, bool]:
+        """For ``"loss"`` and each metric, whether a larger value is the better one: as the metric says, otherwise by its name."""
+        every = {**self.metrics, **self.pooled}
+        declared = {name: metric.higher_is_better for name, metric in every.items() if name in self.evaluated}
+        found = {
+            name: higher_is_better(name) if value is None else bool(value) for name, value in declared.items()
+        }
+        return {"loss": False, **found}
 
     def reads(self, population: Any) -> tuple[str, ...]:
         """Names of the columns that a batch contains: all of `columns`, and those of `optional` that the population has."""
@@ -59,6 +76,11 @@ class Task:
         return {
             name: (tuple(population.shape(name)), population.dtype(name)) for name in self.reads(population)
         }
+
+    @property
+    def evaluated(self) -> list[str]:
+        """What an evaluation gives a number for: ``"loss"``, each metric, and each pooled metric that is no table."""
+        return ["loss", *self.metrics, *(name for name, metric in self.pooled.items() if not metric.table)]
 
     def forward(self, params: Any, batch: Batch, key: jax.Array | None) -> Any:
         """The model's outputs for a batch; training passes a key, evaluation passes None."""
@@ -81,5 +103,6 @@ class Task:
         return validate(self, population)
 
     def __repr__(self) -> str:
-        metrics = f", with {', '.join(self.metrics)}" if self.metrics else ""
+        names = [*self.metrics, *self.pooled]
+        metrics = f", with {', '.join(names)}" if names else ""
         return f"<Task: {self.name} of columns {', '.join(self.columns)}{metrics}>"

@@ -10,8 +10,8 @@ import numpy as np
 from jax.extend import core
 from jax.extend.core import primitives
 
-from fairyring.core.errors import FairyringError, ModelError, PlanError, PopulationError
-from fairyring.task.metric import Measure
+from fairyring.core.errors import FairyringError, ModelError, PopulationError
+from fairyring.task.measure_checks import EXAMPLES, check_measure, check_pooled
 
 WHOLE_ROWS = 5_000_000
 """If the rows are in memory and there are at most this many, all are checked."""
@@ -145,8 +145,6 @@ DataCheck = Callable[[Mapping[str, Column], Callable[[], Any]], None]
 `outputs()` returns the shape `[B, ...]` and the dtype of the model's outputs, without values. Check the columns
 before calling it: the error of a model that receives wrong inputs is harder to understand."""
 
-_EXAMPLES = 3  # rows in the batch for finding shapes; an axis of a model is unlikely to have this length
-
 
 def validate(task: Any, population: PopulationLike) -> RowsChecked:
     """See `Task.check`."""
@@ -174,9 +172,11 @@ def validate(task: Any, population: PopulationLike) -> RowsChecked:
     for check in task.data_checks:
         check(columns, outputs)
     batch = _batch(population, names)
-    _check_measure("loss", task.loss, outputs(), batch)
+    check_measure("loss", task.loss, task.loss_weight_bound, outputs(), batch)
     for name, metric in task.metrics.items():
-        _check_measure(f"metric {name!r}", metric.measure, outputs(), batch)
+        check_measure(f"metric {name!r}", metric.measure, metric.weight_bound, outputs(), batch)
+    for name, metric in task.pooled.items():
+        check_pooled(f"metric {name!r}", metric, outputs(), batch)
     return RowsChecked(int(rows.edges[-1]), int(np.sum(population.sizes)))
 
 
@@ -221,7 +221,7 @@ def _rows(population: PopulationLike, names: tuple[str, ...]) -> Rows:
 def _batch(population: PopulationLike, names: tuple[str, ...]) -> dict[str, jax.ShapeDtypeStruct]:
     def row(name: str) -> jax.ShapeDtypeStruct:
         dtype = jax.dtypes.canonicalize_dtype(population.dtype(name))
-        return jax.ShapeDtypeStruct((_EXAMPLES, *population.shape(name)), dtype)
+        return jax.ShapeDtypeStruct((EXAMPLES, *population.shape(name)), dtype)
 
     return {name: row(name) for name in names}
 
@@ -347,32 +347,3 @@ def _check_weight(weight: Column) -> None:
         expected="finite weights of at least 0",
         do="Correct the weights; with weight 0 an example is ignored.",
     )
-
-
-def _check_measure(what: str, measure: Measure, outputs: Any, batch: dict[str, Any]) -> None:
-    try:
-        value, weight = jax.eval_shape(measure, outputs, batch)
-    except KeyError as error:
-        raise PlanError(
-            what,
-            given=f"a function that reads column {error.args[0]!r}",
-            expected=f"one of the task's columns: {', '.join(batch)}",
-            do="Give the task the names of the further columns that it reads (columns=).",
-        ) from error
-    except FairyringError:
-        raise
-    except Exception as error:  # it is the user's code, and may raise anything
-        raise PlanError(
-            what,
-            given=f"a function that raises {type(error).__name__}: {(str(error).splitlines() or [''])[0]}",
-            expected="(outputs, batch) -> numbers, written in jax.numpy: it is compiled, and sees a batch of outputs and columns",
-            do="Write it so: `batch` has the columns by name. A metric of scikit-learn is computed from predictions, after the run.",
-        ) from error
-    if value.shape != (_EXAMPLES,) or weight.shape != (_EXAMPLES,):
-        shown = [tuple("B" if n == _EXAMPLES else n for n in part.shape) for part in (value, weight)]
-        raise PlanError(
-            what,
-            given=f"value and weight of shapes {shown[0]} and {shown[1]}",
-            expected="shapes (B,) and (B,): one number per example",
-            do="Take the mean over all axes but the first.",
-        )

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fairyring.report.kit import units
-
 
 @dataclass(frozen=True)
 class Spread:
@@ -15,6 +13,7 @@ class Spread:
     Attributes:
         name: of the metric.
         values: float64 `[clients]`, those with examples and a finite value.
+        higher_is_better: whether a larger value is the better one.
         worst: bool `[clients]`, the worst decile: a tenth of them, at least one; ties broken by position.
         worst_mean: mean over the worst decile.
         by_client: mean with every client counting the same.
@@ -26,6 +25,7 @@ class Spread:
 
     name: str
     values: np.ndarray
+    higher_is_better: bool
     worst: np.ndarray
     worst_mean: float
     by_client: float
@@ -39,7 +39,7 @@ class Spread:
         return int(self.worst.sum())
 
 
-def spread(name: str, clients: Mapping[str, np.ndarray]) -> Spread | None:
+def spread(name: str, clients: Mapping[str, np.ndarray], *, higher_is_better: bool) -> Spread | None:
     """The spread of `name`, `loss` or `metrics.accuracy`, over `clients`, the arrays of a run's `clients.safetensors`; None
     without any."""
     values, examples = clients.get(f"test.{name}"), clients.get("test.examples")
@@ -49,13 +49,14 @@ def spread(name: str, clients: Mapping[str, np.ndarray]) -> Spread | None:
     if not kept.any():
         return None
     shown, weight = values[kept].astype(np.float64), examples[kept].astype(np.float64)
-    order = np.argsort(-shown if units.less_is_better(name) else shown, kind="stable")
+    order = np.argsort(shown if higher_is_better else -shown, kind="stable")
     worst = np.zeros(len(shown), dtype=bool)
     worst[order[: max(1, len(shown) // 10)]] = True
     low, middle, high = (float(q) for q in np.percentile(shown, [25, 50, 75]))
     return Spread(
         name,
         shown,
+        higher_is_better,
         worst,
         float(shown[worst].mean()),
         float(shown.mean()),

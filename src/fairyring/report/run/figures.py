@@ -18,6 +18,8 @@ def curves(
     training: np.ndarray,
     evaluations: Sequence[tuple[int, float]],
     noise: np.ndarray | None = None,
+    *,
+    higher_is_better: bool,
 ) -> str:
     """A metric by round: training, `[rounds]`, and `(round, value)` on held-out data.
 
@@ -41,15 +43,14 @@ def curves(
         if units.is_share(name):
             _percent(ax.yaxis)
         finite = [v for v in (*training, *(v for _, v in evaluations)) if np.isfinite(v)]
-        if units.less_is_better(name) and finite and min(finite) >= 0:
+        if not higher_is_better and finite and min(finite) >= 0:
             ax.set_ylim(bottom=0)
-        best = "upper right" if units.less_is_better(name) else "lower right"
-        ax.legend(loc=best, handlelength=1.4)
+        ax.legend(loc="lower right" if higher_is_better else "upper right", handlelength=1.4)
 
     return svg(f"curve-{name}", draw)
 
 
-def distribution(name: str, values: np.ndarray, worst: np.ndarray) -> str:
+def distribution(name: str, values: np.ndarray, worst: np.ndarray, *, higher_is_better: bool) -> str:
     """How a metric is spread over clients; `worst` `[clients]` marks the worst decile."""
 
     def draw(ax: "Axes") -> None:
@@ -72,7 +73,7 @@ def distribution(name: str, values: np.ndarray, worst: np.ndarray) -> str:
         ax.set_title(f"{units.label(name).capitalize()} of each client")
         ax.set_xlabel(f"{units.label(name)} on the client's own data")
         _count_axis(ax, "clients")
-        ax.legend(loc="upper right" if units.less_is_better(name) else "upper left", handlelength=1.0)
+        ax.legend(loc="upper left" if higher_is_better else "upper right", handlelength=1.0)
 
     return svg(f"spread-{name}", draw)
 

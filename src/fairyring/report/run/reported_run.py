@@ -16,7 +16,7 @@ from fairyring.core.errors import RunDamaged, RunError
 from fairyring.core.reading import NotJson
 from fairyring.records.form import check_form
 from fairyring.records.layout import AUDIT, CLIENTS, METRICS, PLAN, POPULATION, RUN, SCORES
-from fairyring.records.round_record import Means, RoundRecord, read_record, table
+from fairyring.records.round_record import Means, RoundRecord, higher_is_better, read_record, table
 from fairyring.report.kit import units
 
 
@@ -101,12 +101,20 @@ class ReportedRun:
         return [(one.round, one.test.columns()) for one in self.rounds if one.test is not None]
 
     @property
+    def evaluated(self) -> list[str]:
+        """Columns of what was measured in evaluations, the loss first."""
+        return list(dict.fromkeys(name for _, values in self.evaluations for name in values))
+
+    @property
     def headline(self) -> str | None:
         """The column a run is judged by: the accuracy, else the first metric there is, else the loss."""
-        names = (
-            list(dict.fromkeys(name for _, values in self.evaluations for name in values)) or self.measured
-        )
-        return units.headline(names)
+        return units.headline(self.evaluated or self.measured)
+
+    def higher_is_better(self, name: str) -> bool:
+        """Whether a larger value of what was measured is the better one: as `plan.json` says, else by its name."""
+        known = self.plan.get("higher_is_better")
+        known = known if isinstance(known, dict) else {}
+        return higher_is_better(name, {k: v for k, v in known.items() if isinstance(v, bool)})
 
     def lost(self, name: str) -> np.ndarray:
         """In which rounds a mean of training is lost in noise: bool `[rounds]`."""

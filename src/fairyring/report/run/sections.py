@@ -37,7 +37,7 @@ def learning(folder: ReportedRun) -> Section:
             "learning", "How it learned", absent("No round has finished, so there is nothing to draw.")
         )
     rounds = folder.column("round")
-    names = [n for n in (folder.headline, "loss", *folder.measured) if n]
+    names = [n for n in (folder.headline, "loss", *folder.measured, *folder.evaluated) if n]
     parts, notes = [], []
     for name in dict.fromkeys(names):
         training = folder.column(name)
@@ -53,18 +53,30 @@ def learning(folder: ReportedRun) -> Section:
         if not np.isfinite(training).any() and not any(np.isfinite(v) for _, v in evaluated):
             notes.append(f"No finite {units.label(name)} was recorded.")
             continue
-        if missing:
+        if missing and name in folder.measured:  # a pooled metric has no value in training
             notes.append(
                 f"In {units.count(missing, 'round')} the training {units.label(name)} is not a finite number; "
                 "its curve has a gap there."
             )
         title = units.label(name).capitalize()
-        caption = f"Last: {units.mean(folder.rounds[-1], name, noise=True)} in training"
+        last = []
+        if name in folder.measured:
+            last.append(f"{units.mean(folder.rounds[-1], name, noise=True)} in training")
         if evaluated:
-            caption += f", {units.metric(name, evaluated[-1][1])} on held-out data (round {units.count(evaluated[-1][0])})"
+            at = units.count(evaluated[-1][0])
+            last.append(f"{units.metric(name, evaluated[-1][1])} on held-out data (round {at})")
+        caption = f"Last: {', '.join(last)}"
         parts.append(
             Figure(
-                figures.curves(title, name, rounds, training, evaluated, folder.noise(name)),
+                figures.curves(
+                    title,
+                    name,
+                    rounds,
+                    training,
+                    evaluated,
+                    folder.noise(name),
+                    higher_is_better=folder.higher_is_better(name),
+                ),
                 caption + ".",
                 title,
             )
@@ -95,7 +107,7 @@ def _round_table(folder: ReportedRun) -> str:
     total = len(folder.rounds)
     step = -(-total // _TABLE_ROWS)
     shown = [r for i, r in enumerate(folder.rounds) if i % step == 0 or i == total - 1]
-    tested = list(dict.fromkeys(name for _, values in folder.evaluations for name in values))
+    tested = folder.evaluated
     head = [
         "round",
         "clients",
@@ -153,7 +165,15 @@ def served(folder: ReportedRun) -> Section:
         f"the median is {value(served.quartiles[1])}. The worst-served client is at {value(served.extremes[0])}, "
         f"the best at {value(served.extremes[1])}."
     )
-    parts = [Figure(figures.distribution(served.name, served.values, served.worst), caption, title)]
+    parts = [
+        Figure(
+            figures.distribution(
+                served.name, served.values, served.worst, higher_is_better=served.higher_is_better
+            ),
+            caption,
+            title,
+        )
+    ]
     sizes = folder.clients["test.examples"]
     sizes = sizes[sizes > 0]
     parts.append(
@@ -369,4 +389,6 @@ def provenance(folder: ReportedRun) -> Section:
 def spread_of(folder: ReportedRun) -> Spread | None:
     """How the metric that the run is judged by is spread over clients; None without an evaluation."""
     name = folder.headline
-    return spread(name, folder.clients) if name else None
+    if not name:
+        return None
+    return spread(name, folder.clients, higher_is_better=folder.higher_is_better(name))

@@ -167,7 +167,7 @@ def _rank(sweep: Sweep, setting: int) -> float:
     interval = sweep.validation(setting)
     if interval is None:
         return math.inf
-    return interval.estimate if units.less_is_better(sweep.choose_by) else -interval.estimate
+    return sweep.sign * interval.estimate
 
 
 def _about(sweep: Sweep, path: Path) -> str:
