@@ -9,6 +9,7 @@ from fairyring.core.errors import PopulationError
 from fairyring.population._columns import (
     as_attributes,
     as_columns,
+    as_feature_names,
     as_ids,
     check_finite,
     check_unique,
@@ -35,6 +36,7 @@ class LazyPopulation(Population):
         sizes: Any = None,
         example: Mapping[str, Any] | None = None,
         attributes: Mapping[str, Any] | None = None,
+        feature_names: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         ids = np.arange(whole_number("clients", clients, 1)) if isinstance(clients, int) else as_ids(clients)
         check_unique(ids)
@@ -51,6 +53,7 @@ class LazyPopulation(Population):
         counted = counted.astype(np.int64)
         self._set_clients(np.cumsum(counted) - counted, counted, ids, as_attributes(attributes, len(ids)))
         self._columns = self._schema(example)
+        self.feature_names = as_feature_names(feature_names, self._columns)
 
     def _count(self, i: int) -> int:
         columns = self._load(i)
@@ -126,7 +129,7 @@ class LazyPopulation(Population):
 
     def _view(self, clients: np.ndarray) -> Self:
         view = object.__new__(type(self))
-        view._columns, view._load = self._columns, self._load
+        view._columns, view._load, view.feature_names = self._columns, self._load, self.feature_names
         view._original = self._original[clients]
         sizes = self.sizes[clients]
         attributes = {name: values[clients] for name, values in self.attributes.items()}
@@ -156,5 +159,11 @@ class LazyPopulation(Population):
             return {name: column[mask] for name, column in self.client(i).items()}
 
         example = {name: np.zeros(c.shape[1:], c.dtype) for name, c in self._columns.items()}
-        ids = self.ids
-        return LazyPopulation(ids, load, sizes=sizes, example=example, attributes=self.attributes)
+        return LazyPopulation(
+            self.ids,
+            load,
+            sizes=sizes,
+            example=example,
+            attributes=self.attributes,
+            feature_names=self.feature_names,
+        )

@@ -9,15 +9,16 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 
 from fairyring.core.errors import PopulationError
-from fairyring.population import _fingerprint, _grouping, _mapped, _sources, _store
+from fairyring.population import _csv, _fingerprint, _frames, _grouping, _mapped, _sources, _store, _tabular
 from fairyring.population._columns import (
     as_attributes,
     as_columns,
+    as_feature_names,
     as_ids,
     check_finite,
     check_unique,
@@ -36,9 +37,10 @@ class Population:
         sizes: int64 `[clients]`, the number of rows of each client; 0 is allowed.
         ids: integers or strings `[clients]` that identify the clients; by default 0, 1, 2, ...
         attributes: properties of the clients, arrays `[clients, ...]` of numbers or strings.
+        feature_names: for columns of shape `[rows, k]`, the names of the `k` features.
 
     Raises:
-        PopulationError: columns are not numeric or differ in length, a run lies outside of them, or there is no client
+        PopulationError: columns are not numeric or differ in length, feature names do not match their column, a run lies outside of them, or there is no client
             or no example. The values are checked by the `from_...` constructors, not here.
     """
 
@@ -49,6 +51,8 @@ class Population:
         sizes: Any,
         ids: Any = None,
         attributes: Mapping[str, Any] | None = None,
+        *,
+        feature_names: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         checked = as_columns(columns)
         starts, sizes = _as_runs(starts, sizes, rows=len(next(iter(checked.values()))))
@@ -61,6 +65,7 @@ class Population:
                 do="Give every client an id.",
             )
         self._columns = checked
+        self.feature_names = as_feature_names(feature_names, checked)
         self._set_clients(starts, sizes, ids, as_attributes(attributes, len(sizes)))
 
     def _set_clients(
@@ -109,6 +114,111 @@ class Population:
         return Population(*_grouping.by_owner(checked, owner, len(ids)), ids, attributes)
 
     @classmethod
+    def from_dataframe(
+        cls,
+        frame: Any,
+        client: str | None = None,
+        *,
+        label: str | None = "y",
+        inputs: Sequence[str] | None = None,
+        categories: Mapping[str, Sequence[Any]] | None = None,
+        missing: Literal["refuse", "keep"] = "refuse",
+        clients: Any = None,
+    ) -> "Population":
+        """A population from a data frame with one row per example, in any order: columns `x` and `y`.
+
+        The input columns are stacked to `x`, float32 `[rows, features]`, in the order of the frame, and
+        `feature_names["x"]` has their names. Numbers and booleans are one feature each. A column with `categories`
+        becomes a feature `name=category` for each of them, 1 where the row has it and otherwise 0 (one-hot). If the only
+        input is a column of arrays of equal shape, `x` is these arrays.
+
+        Args:
+            frame: a data frame of pandas (with NumPy's, nullable or Arrow types) or polars, or a PyArrow table; or a
+                mapping from client ids to such tables with the same columns, one for each client.
+            client: the name of the column with the client of each row; None if `frame` is a mapping.
+            label: the name of the column that becomes `y`, or None if there is none. Integers stay what they are,
+                booleans and categories become int32, floating-point numbers float32.
+            inputs: the names of the input columns; by default all except client and label.
+            categories: the values that a column can have, by its name, such as `{"pain": ["none", "typical"]}`. They are
+                needed where a column holds text, unless its type declares them (polars' `Enum`, pandas' ordered categories),
+                and must be the same for all populations of a task. A label becomes the place of its value in the list.
+            missing: `"refuse"` missing values in inputs, or `"keep"` them as NaN, for `SummaryStatistics.standardise`
+                to fill in. A missing client or label is always refused.
+            clients: see `from_arrays`.
+
+        Raises:
+            PopulationError: see `from_arrays`; values are missing (the error counts them by column); or a column has dates,
+                text without categories, mixed types, or numbers that float32 does not tell apart.
+        """
+        fields, owner = _tabular.tables_of(frame, _frames.read_frame, client)
+        return cls._from_fields(fields, owner, clients, label, inputs, categories, missing)
+
+    @classmethod
+    def from_csv(
+        cls,
+        path: str | Path | Mapping[Any, str | Path],
+        client: str | None = None,
+        *,
+        label: str | None = "y",
+        inputs: Sequence[str] | None = None,
+        categories: Mapping[str, Sequence[Any]] | None = None,
+        missing: Literal["refuse", "keep"] = "refuse",
+        clients: Any = None,
+        names: Sequence[str] | None = None,
+        missing_values: Sequence[str] = _csv.MISSING,
+        delimiter: str = ",",
+        encoding: str = "utf-8",
+    ) -> "Population":
+        """A population from a CSV file, or from one file for each client.
+
+        The file is read by Python's own `csv`, so it gives the same population whatever else is installed. A column of which all
+        values are numbers is one of numbers, and one of `true` and `false` is one of booleans; any other is text. Large
+        tables are better kept as Parquet, or read by a data frame library and passed to `from_dataframe`.
+
+        Args:
+            path: the file; or a mapping from client ids to files, one for each client.
+            client: the name of the column with the client of each row; None if `path` is a mapping.
+            label, inputs, categories, missing, clients: see `from_dataframe`.
+            names: the names of the columns, if the file has no header.
+            missing_values: what stands for a missing value.
+            delimiter: what stands between two values.
+            encoding: of the file.
+
+        Raises:
+            PopulationError: see `from_dataframe`; or a file is not there, has another encoding, or has a line with more or
+                fewer values than its header.
+        """
+
+        def read(one: str | Path) -> dict[str, Any]:
+            return _csv.read_csv(
+                Path(one), names=names, delimiter=delimiter, encoding=encoding, missing_values=missing_values
+            )
+
+        fields, owner = _tabular.tables_of(path, read, client)
+        fields = _csv.typed(fields, client, categories)
+        return cls._from_fields(fields, owner, clients, label, inputs, categories, missing)
+
+    @classmethod
+    def _from_fields(
+        cls,
+        fields: Mapping[str, Any],
+        owner: Any,
+        clients: Any,
+        label: str | None,
+        inputs: Sequence[str] | None,
+        categories: Mapping[str, Sequence[Any]] | None,
+        missing: Literal["refuse", "keep"],
+    ) -> "Population":
+        columns, owner, features = _tabular.as_tabular(
+            fields, owner, label=label, inputs=inputs, categories=categories, missing=missing
+        )
+        checked = as_columns(columns)
+        check_finite({name: column for name, column in checked.items() if name != "x" or missing == "refuse"})
+        ids, owners = _grouping.owners(owner, len(checked["x"]), clients)
+        names = {"x": features} if features else None
+        return Population(*_grouping.by_owner(checked, owners, len(ids)), ids, feature_names=names)
+
+    @classmethod
     def from_parquet(
         cls, path: str | Path, client: str, *, columns: Sequence[str] | None = None, clients: Any = None
     ) -> "Population":
@@ -154,6 +264,7 @@ class Population:
         sizes: Any = None,
         example: Mapping[str, Any] | None = None,
         attributes: Mapping[str, Any] | None = None,
+        feature_names: Mapping[str, Sequence[str]] | None = None,
     ) -> "Population":
         """A population whose clients are loaded one at a time, when their rows are needed, and not kept.
 
@@ -167,13 +278,16 @@ class Population:
             example: one example, a value for each column (without the row axis), which gives names, row shapes and
                 types. By default the first client with examples is loaded for this.
             attributes: arrays `[clients, ...]`.
+            feature_names: see the class.
 
         Raises:
             PopulationError: see `from_arrays`; or `sizes` or the rows of a client do not match.
         """
         from fairyring.population._lazy import LazyPopulation
 
-        return LazyPopulation(clients, load, sizes=sizes, example=example, attributes=attributes)
+        return LazyPopulation(
+            clients, load, sizes=sizes, example=example, attributes=attributes, feature_names=feature_names
+        )
 
     # -- contents ----------------------------------------------------------------------------------------
 
@@ -268,7 +382,7 @@ class Population:
     def in_memory(self) -> "Population":
         """The same clients, with only their rows copied into memory."""
         columns, offsets = self.gather(np.arange(len(self)))
-        return Population(columns, offsets[:-1], self.sizes, self.ids, self.attributes)
+        return self._with(columns, offsets[:-1], self.sizes)
 
     # -- selecting ---------------------------------------------------------------------------------------
 
@@ -287,7 +401,7 @@ class Population:
 
     def _view(self, clients: np.ndarray) -> Self:
         view = object.__new__(type(self))
-        view._columns = self._columns
+        view._columns, view.feature_names = self._columns, self.feature_names
         attributes = {name: values[clients] for name, values in self.attributes.items()}
         view._set_clients(self.starts[clients], self.sizes[clients], self.ids[clients], attributes)
         return view
@@ -340,12 +454,16 @@ class Population:
             sizes = np.bincount(owner[mask], minlength=len(self)).astype(np.int64)
             part = {name: np.asarray(column)[mask] for name, column in columns.items()}
             _refuse_empty_part(sizes)
-            parts.append(Population(part, np.cumsum(sizes) - sizes, sizes, self.ids, self.attributes))
+            parts.append(self._with(part, np.cumsum(sizes) - sizes, sizes))
         return parts[0], parts[1]
 
     def _part(self, starts: np.ndarray, sizes: np.ndarray) -> "Population":
         _refuse_empty_part(sizes)
-        return Population(self._columns, starts, sizes, self.ids, self.attributes)
+        return self._with(self._columns, starts, sizes)
+
+    def _with(self, columns: Mapping[str, np.ndarray], starts: np.ndarray, sizes: np.ndarray) -> "Population":
+        """The same clients with other rows of the same columns."""
+        return Population(columns, starts, sizes, self.ids, self.attributes, feature_names=self.feature_names)
 
     def _indices(self, clients: Any) -> np.ndarray:
         if isinstance(clients, slice):
@@ -392,7 +510,8 @@ class Population:
         Raises:
             PopulationError: there is no population, or a file is missing, truncated or of another shape.
         """
-        return Population(*_store.read(Path(folder)))
+        columns, starts, sizes, ids, attributes, names = _store.read(Path(folder))
+        return Population(columns, starts, sizes, ids, attributes, feature_names=names)
 
     def fingerprint(self) -> str:
         """A hash of the population that is fast to compute: 64 hexadecimal digits.
