@@ -77,6 +77,7 @@ if TYPE_CHECKING:
     from fairyring.population import Population as Population
     from fairyring.population import load as load
     from fairyring.population import partition as partition
+    from fairyring.population import summary_statistics as summary_statistics
     from fairyring.privacy import Budget as Budget
     from fairyring.privacy import Membership as Membership
     from fairyring.privacy import correlated_noise as correlated_noise
@@ -174,6 +175,7 @@ __all__ = [
     "scaffold",
     "secure_sum",
     "simulate",
+    "summary_statistics",
     "sweep",
     "top_k",
     "verify_run",
@@ -184,7 +186,7 @@ __all__ = [
 ]
 
 _ROOMS = {
-    "population": ("Population", "load", "partition"),
+    "population": ("Population", "load", "partition", "summary_statistics"),
     "task": ("Metric", "classification", "multi_label", "next_token", "regression", "zoo"),
     "aggregation": (
         "chain",

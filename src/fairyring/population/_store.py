@@ -13,7 +13,7 @@ it checks only shapes and runs, and maps the columns.
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -24,6 +24,7 @@ import numpy as np
 from fairyring.core.errors import PopulationError, StorageError
 from fairyring.core.reading import NotJson, read_json
 from fairyring.population._columns import check_finite
+from fairyring.population._mapped import client_blocks
 
 if TYPE_CHECKING:
     from fairyring.population.population import Population
@@ -84,7 +85,7 @@ def _write(population: "Population", folder: Path) -> None:
             _write_header(
                 columns[name], (population.examples, *population.shape(name)), population.dtype(name)
             )
-        for clients in _blocks(sizes, max(1, _BLOCK // population.row_bytes())):
+        for clients in client_blocks(sizes, max(1, _BLOCK // population.row_bytes())):
             block, _ = population.gather(clients)
             check_finite(block)
             for name, file in columns.items():
@@ -104,17 +105,6 @@ def _write(population: "Population", folder: Path) -> None:
     with (folder / "population.json").open("wb") as file:
         file.write(json.dumps(manifest, indent=2).encode() + b"\n")
         _sync(file)
-
-
-def _blocks(sizes: np.ndarray, rows: int) -> Iterator[np.ndarray]:
-    """Indices of the clients in order, in blocks of clients that have about `rows` rows in total."""
-    ends = np.cumsum(sizes)
-    first = 0
-    while first < len(sizes):
-        reached = ends[first - 1] if first else 0
-        last = max(first + 1, int(np.searchsorted(ends, reached + rows, side="right")))
-        yield np.arange(first, last)
-        first = last
 
 
 def _write_header(file: BinaryIO, shape: tuple[int, ...], dtype: np.dtype) -> None:

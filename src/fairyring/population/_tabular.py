@@ -125,7 +125,7 @@ def _refuse_missing(fields: Mapping[str, Field], inputs: list[str], fixed: list[
             "missing values",
             given=f"of {rows:,} rows: {gone}",
             expected="a value in every place",
-            do="Give missing='keep' and fill them in with fr.summary_statistics(train).standardise(), "
+            do="Give missing='keep' and fill them in with fr.summary_statistics(train).standardize(), "
             "drop these rows, or leave these columns out of inputs.",
         )
 

@@ -142,7 +142,7 @@ class Population:
             categories: the values that a column can have, by its name, such as `{"pain": ["none", "typical"]}`. They are
                 needed where a column holds text, unless its type declares them (polars' `Enum`, pandas' ordered categories),
                 and must be the same for all populations of a task. A label becomes the place of its value in the list.
-            missing: `"refuse"` missing values in inputs, or `"keep"` them as NaN, for `SummaryStatistics.standardise`
+            missing: `"refuse"` missing values in inputs, or `"keep"` them as NaN, for `SummaryStatistics.standardize`
                 to fill in. A missing client or label is always refused.
             clients: see `from_arrays`.
 
