@@ -1,11 +1,13 @@
 """Rows grouped by client: owning, gathering, selecting, splitting; and errors."""
 
+import warnings
+
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from fairyring.core.errors import PopulationError
+from fairyring.core.errors import PopulationError, PopulationWarning
 from fairyring.population import Population
 
 quick = settings(max_examples=40, deadline=None)
@@ -93,6 +95,59 @@ def test_split_within_shares_every_row_once(case, fraction, seed):
             assert abs(len(parts[0]) - fraction * size) <= 1
     if seed is None:
         assert first.columns["x"] is population.columns["x"]
+
+
+@quick
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4)), min_size=2, max_size=60),
+    st.floats(0.05, 0.95),
+    st.integers(0, 99),
+)
+def test_a_stratified_split_keeps_each_clients_classes_in_proportion(rows, fraction, seed):
+    owner, labels = np.array(rows).T
+    columns = {"y": labels, "row": np.arange(len(labels))}
+    population = Population.from_arrays(columns, client=owner)
+    assume(population.sizes.max() > 1)
+    first, second = population.split_within(fraction, seed, stratify="y")
+    plain, _ = population.split_within(fraction, None)
+    np.testing.assert_array_equal(first.sizes + second.sizes, population.sizes)
+    for i, size in enumerate(population.sizes):
+        parts = [first.client(i), second.client(i)]
+        assert sorted(np.concatenate([p["row"] for p in parts])) == sorted(population.client(i)["row"])
+        counts = [np.bincount(p["y"], minlength=5) for p in parts]
+        of = counts[0] + counts[1]
+        assert np.all(np.minimum(*counts)[of >= 2] >= 1), "a class that can be is in both parts"
+        assert np.all(np.abs(counts[0] - fraction * of) <= 1)
+        if size >= 2:
+            assert len(parts[0]["y"])
+            assert len(parts[1]["y"])
+            if np.all((of * min(fraction, 1 - fraction) >= 1)[of >= 2]):  # no class was in need of a row
+                assert len(parts[0]["y"]) == plain.sizes[i]
+    lazy = Population.from_function(
+        population.ids, lambda i: population.client(i), sizes=population.sizes
+    ).split_within(fraction, seed, stratify="y")
+    for part, other in zip(lazy, lazy[::-1], strict=True):
+        for i in range(len(population)):
+            assert len(part.client(i)["y"]) + len(other.client(i)["y"]) == population.sizes[i]
+    again = population.split_within(fraction, seed, stratify="y")[0]
+    assert again.fingerprint() == first.fingerprint()
+
+
+def test_a_split_that_leaves_a_hospital_one_class_says_so():
+    labels = np.repeat([0, 1, 0, 1], [2, 30, 16, 16])
+    population = Population.from_arrays({"x": labels, "y": labels}, client=["zurich"] * 32 + ["va"] * 32)
+    with pytest.warns(PopulationWarning, match=r"one class for client zurich, which.*stratify='y'"):
+        population.split_within(0.8, 0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        _, test = population.split_within(0.8, 0, stratify="y")
+        population.select([0]).split_within(0.8, 0)  # of a client that has enough of both
+        Population.from_arrays({"y": labels + 0.0}, client=labels).split_within(0.8, 0)
+    assert [np.bincount(test.client(i)["y"]).tolist() for i in range(2)] == [[3, 3], [1, 5]]
+    with pytest.raises(PopulationError, match="Give a seed, or leave stratify out"):
+        population.split_within(0.8, None, stratify="y")
+    with pytest.raises(PopulationError, match="column to stratify by"):
+        population.split_within(0.8, 0, stratify="z")
 
 
 @quick

@@ -17,7 +17,14 @@ from fairyring.population._columns import (
     refuse_unknown_name,
     whole_number,
 )
-from fairyring.population.population import Population, draw_within, first_part_sizes
+from fairyring.population._splitting import (
+    classes_of,
+    draw_stratified,
+    draw_within,
+    first_part_sizes,
+    refuse_order_and_stratify,
+)
+from fairyring.population.population import Population
 
 Columns = dict[str, np.ndarray]
 
@@ -136,22 +143,31 @@ class LazyPopulation(Population):
         view._set_clients(np.cumsum(sizes) - sizes, sizes, self.ids[clients], attributes)
         return view
 
-    def split_within(self, fraction: float, seed: int | None) -> tuple[Population, Population]:
-        """See `Population.split_within`. Both parts are loaded by the function, too."""
+    def split_within(
+        self, fraction: float, seed: int | None, *, stratify: str | None = None
+    ) -> tuple[Population, Population]:
+        """See `Population.split_within`. Both parts are loaded by the function, too; to stratify, each client is loaded once."""
         fraction = proper_fraction("fraction", fraction)
+        refuse_order_and_stratify(seed, stratify)
         seed = None if seed is None else whole_number("seed", seed, 0)
         first = first_part_sizes(self.sizes, fraction)
+        if stratify is not None:
+            first = np.array([self._drawn(i, fraction, seed, stratify).sum() for i in range(len(self))])
         return (
-            self._part_of_each(first, lambda i: self._drawn(i, fraction, seed)),
-            self._part_of_each(self.sizes - first, lambda i: ~self._drawn(i, fraction, seed)),
+            self._part_of_each(first, lambda i: self._drawn(i, fraction, seed, stratify)),
+            self._part_of_each(self.sizes - first, lambda i: ~self._drawn(i, fraction, seed, stratify)),
         )
 
-    def _drawn(self, i: int, fraction: float, seed: int | None) -> np.ndarray:
+    def _drawn(self, i: int, fraction: float, seed: int | None, stratify: str | None) -> np.ndarray:
         size = self.sizes[i : i + 1]
         if seed is None:
             return np.arange(size[0]) < first_part_sizes(size, fraction)[0]
         own = np.random.SeedSequence([seed, int(self._original[i])]).generate_state(2, np.uint64)
-        return draw_within(size, np.zeros(size[0], np.int64), fraction, int(own[0]))
+        owner = np.zeros(size[0], np.int64)
+        if stratify is None:
+            return draw_within(size, owner, fraction, int(own[0]))
+        classes = classes_of(self.client(i), stratify, "column to stratify by")
+        return draw_stratified(size, owner, classes, fraction, int(own[0]))
 
     def _part_of_each(self, sizes: np.ndarray, drawn: Callable[[int], np.ndarray]) -> Population:
         def load(i: int) -> Columns:

@@ -26,6 +26,14 @@ from fairyring.population._columns import (
     refuse_unknown_name,
     whole_number,
 )
+from fairyring.population._splitting import (
+    classes_of,
+    draw_stratified,
+    draw_within,
+    first_part_sizes,
+    refuse_order_and_stratify,
+    warn_of_one_class,
+)
 
 
 class Population:
@@ -428,7 +436,9 @@ class Population:
         count = min(max(1, round(fraction * len(self))), len(self) - 1)
         return self._view(np.sort(order[:count])), self._view(np.sort(order[count:]))
 
-    def split_within(self, fraction: float, seed: int | None) -> tuple["Population", "Population"]:
+    def split_within(
+        self, fraction: float, seed: int | None, *, stratify: str | None = None
+    ) -> tuple["Population", "Population"]:
         """Two populations of the same clients, with a fraction of each client's rows in the first.
 
         Args:
@@ -436,11 +446,19 @@ class Population:
                 has at least one in each; a single row goes to the larger part.
             seed: decides which rows, drawn at random; their order is kept, and both parts are copies in memory. With
                 None the first part has the first rows of each client, and both parts are views.
+            stratify: the name of the column with the class, whose proportions each part of a client keeps. A class of which a
+                client has two or more rows has at least one in each part.
 
         Raises:
-            PopulationError: one part has no rows, or `fraction` is not between 0 and 1.
+            PopulationError: one part has no rows, `fraction` is not between 0 and 1, or `stratify` is not a column with a
+                class for each row, or is given without a seed.
+
+        Warns:
+            PopulationWarning: of up to 50 clients, some have a part with only one class of the label `y` although they have
+                several rows of others. `stratify` prevents this.
         """
         fraction = proper_fraction("fraction", fraction)
+        refuse_order_and_stratify(seed, stratify)
         if seed is None:
             first = first_part_sizes(self.sizes, fraction)
             return (
@@ -448,7 +466,13 @@ class Population:
                 self._part(self.starts + first, self.sizes - first),
             )
         columns, owner = self.rows()
-        chosen = draw_within(self.sizes, owner, fraction, whole_number("seed", seed, 0))
+        seed = whole_number("seed", seed, 0)
+        if stratify is None:
+            chosen = draw_within(self.sizes, owner, fraction, seed)
+            warn_of_one_class(columns, owner, chosen, self.ids)
+        else:
+            classes = classes_of(columns, stratify, "column to stratify by")
+            chosen = draw_stratified(self.sizes, owner, classes, fraction, seed)
         parts = []
         for mask in (chosen, ~chosen):
             sizes = np.bincount(owner[mask], minlength=len(self)).astype(np.int64)
@@ -552,23 +576,6 @@ class Population:
         else:
             summary["test"] = None
         return summary
-
-
-def first_part_sizes(sizes: np.ndarray, fraction: float) -> np.ndarray:
-    """The number of each client's rows in the first part of a split, int64 `[clients]`."""
-    first = np.floor(sizes * fraction + 0.5).astype(np.int64)
-    return np.where(
-        sizes >= 2, np.clip(first, 1, np.maximum(sizes - 1, 1)), np.where(fraction >= 0.5, sizes, 0)
-    )
-
-
-def draw_within(sizes: np.ndarray, owner: np.ndarray, fraction: float, seed: int) -> np.ndarray:
-    """Whether each row, grouped by owner, is in the first part: bool `[rows]`."""
-    order = np.lexsort((np.random.default_rng(seed).random(len(owner)), owner))
-    rank = np.arange(len(owner)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    chosen = np.empty(len(owner), bool)
-    chosen[order] = rank < first_part_sizes(sizes, fraction)[owner]
-    return chosen
 
 
 def _refuse_empty_part(sizes: np.ndarray) -> None:
