@@ -354,3 +354,16 @@ def test_what_is_missing_is_named_by_its_row():
             Population.from_arrays({"x": column}, client=[0, 0, 1])
     whole = Population.from_arrays({"x": np.ma.masked_array([1.0, 2.0])}, client=[0, 1])
     assert type(whole.columns["x"]) is np.ndarray
+
+
+def test_a_description_has_the_names_of_few_clients():
+    hospitals = Population.from_arrays({"x": [1, 2, 3]}, client=["va", "north", "va"])
+    assert (
+        hospitals.describe(hospitals)["ids"]
+        == hospitals.describe(hospitals)["test"]["ids"]
+        == ["north", "va"]
+    )
+    assert "ids" not in Population.from_arrays({"x": [1, 2, 3]}, client=[0, 1, 0]).describe(), "no names"
+    many = Population.from_arrays({"x": np.arange(51)}, client=[f"person {i}" for i in range(51)])
+    assert "ids" not in many.describe()
+    assert len(many.select(slice(50)).describe()["ids"]) == 50

@@ -186,6 +186,22 @@ def as_attributes(given: Mapping[str, Any] | None, clients: int) -> dict[str, np
     return attributes
 
 
+def by_id(name: str, given: Any, ids: np.ndarray) -> Any:
+    """A mapping from ids to values as the values in the order of `ids`; anything else as it is."""
+    if not isinstance(given, Mapping):
+        return given
+    known = ids.tolist()
+    lacking, strange = [one for one in known if one not in given], sorted(set(given) - set(known), key=str)
+    if lacking or strange:
+        raise PopulationError(
+            f"attribute {name!r}",
+            given=f"no value for client {lacking[0]!r}" if lacking else f"a value for {strange[0]!r}",
+            expected="a value for each client of the population, by its id",
+            do="Give all of them, and no others; an array in the order of population.ids will do, too.",
+        )
+    return [given[one] for one in known]
+
+
 def as_feature_names(
     given: Mapping[str, Sequence[str]] | None, columns: Mapping[str, np.ndarray]
 ) -> Mapping[str, tuple[str, ...]]:

@@ -20,6 +20,7 @@ from fairyring.population._columns import (
     as_columns,
     as_feature_names,
     as_ids,
+    by_id,
     check_finite,
     check_unique,
     proper_fraction,
@@ -34,6 +35,8 @@ from fairyring.population._splitting import (
     refuse_order_and_stratify,
     warn_of_one_class,
 )
+
+_NAMED = 50  # clients, up to which a description has their ids
 
 
 class Population:
@@ -407,6 +410,21 @@ class Population:
         check_unique(clients, "selected clients")
         return self._view(clients)
 
+    def with_attributes(self, attributes: Mapping[str, Any]) -> Self:
+        """The same population with more client attributes, or with others in place of those of the same name. It is a view.
+
+        Args:
+            attributes: arrays `[clients, ...]` of numbers or strings, in the order of `ids`; or mappings from the id of every
+                client to its value.
+
+        Raises:
+            PopulationError: an array does not have a value for each client, or a mapping lacks a client or has a stranger.
+        """
+        view = self._view(np.arange(len(self)))
+        given = {name: by_id(name, value, self.ids) for name, value in attributes.items()}
+        view.attributes = MappingProxyType(dict(self.attributes) | as_attributes(given, len(self)))
+        return view
+
     def _view(self, clients: np.ndarray) -> Self:
         view = object.__new__(type(self))
         view._columns, view.feature_names = self._columns, self.feature_names
@@ -554,8 +572,8 @@ class Population:
 
         Returns:
             `clients`; `examples`; `skipped`, the number of clients without examples; `sizes`, the minimum, 10th
-            percentile, median, 90th percentile and maximum of the other clients' numbers of examples; `test`, the same
-            for the test population, or None.
+            percentile, median, 90th percentile and maximum of the other clients' numbers of examples; `ids` of the clients, if
+            there are at most 50 and they are more than the numbers from 0 on; `test`, the same for the test population, or None.
         """
         sizes = self.sizes[self.sizes > 0]
         smallest, p10, median, p90, largest = np.percentile(sizes, [0, 10, 50, 90, 100]).tolist()
@@ -571,6 +589,8 @@ class Population:
                 "max": int(largest),
             },
         }
+        if len(self) <= _NAMED and not np.array_equal(self.ids, np.arange(len(self))):
+            summary["ids"] = self.ids.tolist()
         if test is not None:
             summary["test"] = {k: v for k, v in test.describe().items() if k != "test"}
         else:
