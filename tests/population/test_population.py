@@ -183,6 +183,23 @@ def test_client_may_be_a_column_and_is_then_no_data():
     np.testing.assert_array_equal(population.client(1)["x"], [1, 3])
 
 
+def test_attributes_are_added_by_id_or_in_order():
+    population = Population.from_arrays({"x": [0, 1, 2]}, client=["b", "a", "b"])
+    more = population.with_attributes({"age": {"b": 30, "a": 20}, "hours": np.eye(2, dtype=bool)})
+    assert more.attributes["age"].tolist() == [20, 30]
+    assert more.select([1]).attributes["hours"].tolist() == [[False, True]]
+    assert not population.attributes
+    assert more.with_attributes({"age": [1, 2]}).attributes["age"].tolist() == [1, 2]
+    assert more.columns["x"] is population.columns["x"]
+    for age, says in (
+        ({"a": 1}, "no value for client 'b'"),
+        ({"a": 1, "b": 2, "c": 3}, "a value for 'c'"),
+        ([1], "2 numbers"),
+    ):
+        with pytest.raises(PopulationError, match=says):
+            population.with_attributes({"age": age})
+
+
 def test_attributes_follow_their_clients():
     population = Population.from_arrays(
         {"x": [0, 1, 2]}, client=["b", "c", "b"], clients=["c", "a", "b"], attributes={"age": [30, 10, 20]}
