@@ -142,7 +142,7 @@ DAY = datetime.datetime(2020, 1, 1)
         (
             {},
             {},
-            r"text \(.*\) with 3 distinct values.*categories=\{'pain': \['none', 'other', 'typical'\]\}",
+            r"text with 3 distinct values.*categories=\{'pain': \['none', 'other', 'typical'\]\}",
         ),
         (
             {},

@@ -287,11 +287,11 @@ def _without_categories(name: str, field: Field) -> PopulationError:
     shown = ", ".join(map(repr, distinct[:_SHOWN])) + (", ..." if len(distinct) > _SHOWN else "")
     return PopulationError(
         f"column {name!r}",
-        given=f"text ({field.type}) with {len(distinct):,} distinct values",
+        given=f"text with {len(distinct):,} distinct values",
         expected="numbers, or text whose categories are known",
         do=f"Give categories={{{name!r}: [{shown}]}}, the same for every population of the task; or leave it out."
         if len(distinct) <= _MANY
-        else "Leave it out of inputs, or tokenise it.",
+        else "Leave it out of inputs; for running text there is Population.from_text.",
     )
 
 

@@ -5,7 +5,7 @@ a cohort, a held-out set of clients or a memory-mapped file with a million of th
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -14,7 +14,17 @@ from typing import Any, Literal, Self
 import numpy as np
 
 from fairyring.core.errors import PopulationError
-from fairyring.population import _csv, _fingerprint, _frames, _grouping, _mapped, _sources, _store, _tabular
+from fairyring.population import (
+    _csv,
+    _fingerprint,
+    _frames,
+    _grouping,
+    _mapped,
+    _sources,
+    _store,
+    _tabular,
+    _text,
+)
 from fairyring.population._columns import (
     as_attributes,
     as_columns,
@@ -252,19 +262,58 @@ class Population:
     def from_huggingface(
         cls, dataset: Any, client: str, *, columns: Sequence[str] | None = None, clients: Any = None
     ) -> "Population":
-        """A population from one split of a Hugging Face `datasets.Dataset`.
+        """A population from one split of a Hugging Face `datasets.Dataset`, or a `datasets.IterableDataset` as a whole.
 
         Any object with `column_names` and access by column name, or with `to_dict()`, works, and so does a mapping of
         columns. Images become uint8 arrays.
 
         Args:
-            dataset: the split.
+            dataset: the split. Of a large stream take a part first: `dataset.take(100_000)`.
             client, columns, clients: see `from_parquet`.
 
         Raises:
             PopulationError: see `from_arrays`; or `dataset` is a dictionary of splits.
         """
         return cls.from_arrays(_sources.read_table(dataset, client, columns), client, clients=clients)
+
+    @classmethod
+    def from_text(
+        cls,
+        texts: Any,
+        client: Any = None,
+        *,
+        tokenize: Callable[[str], Iterable[int]],
+        length: int,
+        end: int | None = None,
+        padding: int | None = None,
+        clients: Any = None,
+    ) -> "Population":
+        """A population for `next_token(..., labels="y")`: sequences of tokens `x`, and the token after each of them, `y`.
+
+        The texts of a client follow each other in one stream of tokens, which is cut into sequences that do not overlap.
+
+        Args:
+            texts: strings `[texts]`, such as a column of a data frame; or a mapping from client ids to a string or several.
+            client: the client of each text; None if `texts` is a mapping.
+            tokenize: `text -> tokens`, whole numbers from 0 on. Its vocabulary is part of what is trained: one that was made
+                from the clients' own texts tells of them, and no privacy budget covers that.
+            length: tokens in a sequence.
+            end: a token that is put after each text.
+            padding: a token that no text has, which fills the last sequence of a client; targets equal to it are to be ignored
+                (`next_token(..., padding=padding)`). By default what does not fill a sequence is left out, and a client without
+                one has no examples.
+            clients: see `from_arrays`.
+
+        Returns:
+            Columns `x` and `y`, int32 `[rows, length]`.
+
+        Raises:
+            PopulationError: a text is missing, the tokeniser returns something else, or no client has a sequence.
+        """
+        columns, sizes, ids = _text.read_text(
+            texts, client, tokenize, length=length, end=end, padding=padding, clients=clients
+        )
+        return Population(columns, np.cumsum(sizes) - sizes, sizes, ids)
 
     @classmethod
     def from_function(
