@@ -25,6 +25,7 @@ from fairyring.core.errors import (
     PerformanceWarning,
     PlanError,
     PopulationError,
+    PopulationWarning,
     PrivacyError,
     PrivacyWarning,
     RunDamaged,
@@ -77,6 +78,7 @@ if TYPE_CHECKING:
     from fairyring.population import Population as Population
     from fairyring.population import load as load
     from fairyring.population import partition as partition
+    from fairyring.population import summary_statistics as summary_statistics
     from fairyring.privacy import Budget as Budget
     from fairyring.privacy import Membership as Membership
     from fairyring.privacy import correlated_noise as correlated_noise
@@ -128,6 +130,7 @@ __all__ = [
     "PooledMetric",
     "Population",
     "PopulationError",
+    "PopulationWarning",
     "PrivacyError",
     "PrivacyWarning",
     "Report",
@@ -184,6 +187,7 @@ __all__ = [
     "scaffold",
     "secure_sum",
     "simulate",
+    "summary_statistics",
     "sweep",
     "top_k",
     "verify_run",
@@ -194,7 +198,7 @@ __all__ = [
 ]
 
 _ROOMS = {
-    "population": ("Population", "load", "partition"),
+    "population": ("Population", "load", "partition", "summary_statistics"),
     "task": (
         "Metric",
         "PooledMetric",

@@ -147,6 +147,10 @@ RULED: dict[str, tuple[Any, dict[str, Any]]] = {
     "uniform": (7, {"size": 7}),
     "poisson": (fr.cohort.poisson(0.1, maximum=20), {"rate": 0.1, "maximum": 20}),
     "weighted": (fr.cohort.weighted(5, by="age"), {"size": 5, "by": "age"}),
+    "available": (
+        fr.cohort.available(4, by="hours", minutes=10),
+        {"size": 4, "by": "hours", "minutes": 10.0},
+    ),
     "in_turn": (fr.cohort.in_turn(4, separation=3), {"size": 4, "separation": 3}),
     "fixed": (fr.cohort.fixed([[0, 2], [1]]), {"rounds": [[0, 2], [1]]}),
 }

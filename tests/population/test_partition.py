@@ -117,6 +117,26 @@ def test_by_column_makes_every_value_a_client_or_keeps_it_whole():
     assert set(grouped.sizes) == {400, 600}
 
 
+def test_dirichlet_draws_again_until_every_client_has_the_minimum():
+    def divided(minimum, **options):
+        return partition.dirichlet(COLUMNS, clients=20, alpha=0.5, seed=0, minimum=minimum, **options)
+
+    free = divided(0, sizes="free")
+    least = int(free.sizes.min())
+    assert divided(least, sizes="free").fingerprint() == free.fingerprint(), (
+        "the first draw is kept if it will do"
+    )
+    more = divided(least + 5, sizes="free")
+    assert more.sizes.min() >= least + 5
+    assert more.sizes.std() > 0
+    assert divided(1).fingerprint() == divided(0).fingerprint()
+    rows = len(COLUMNS["y"])
+    with pytest.raises(PopulationError, match=r"at most .*, the best of 1,000 draws.*raise alpha"):
+        divided(rows // 20, sizes="free")
+    with pytest.raises(PopulationError, match=f"at most {rows} rows in total"):
+        divided(rows // 20 + 1)
+
+
 @pytest.mark.parametrize(
     ("deal", "says"),
     [

@@ -1,11 +1,13 @@
 """Rows grouped by client: owning, gathering, selecting, splitting; and errors."""
 
+import warnings
+
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from fairyring.core.errors import PopulationError
+from fairyring.core.errors import PopulationError, PopulationWarning
 from fairyring.population import Population
 
 quick = settings(max_examples=40, deadline=None)
@@ -96,6 +98,59 @@ def test_split_within_shares_every_row_once(case, fraction, seed):
 
 
 @quick
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4)), min_size=2, max_size=60),
+    st.floats(0.05, 0.95),
+    st.integers(0, 99),
+)
+def test_a_stratified_split_keeps_each_clients_classes_in_proportion(rows, fraction, seed):
+    owner, labels = np.array(rows).T
+    columns = {"y": labels, "row": np.arange(len(labels))}
+    population = Population.from_arrays(columns, client=owner)
+    assume(population.sizes.max() > 1)
+    first, second = population.split_within(fraction, seed, stratify="y")
+    plain, _ = population.split_within(fraction, None)
+    np.testing.assert_array_equal(first.sizes + second.sizes, population.sizes)
+    for i, size in enumerate(population.sizes):
+        parts = [first.client(i), second.client(i)]
+        assert sorted(np.concatenate([p["row"] for p in parts])) == sorted(population.client(i)["row"])
+        counts = [np.bincount(p["y"], minlength=5) for p in parts]
+        of = counts[0] + counts[1]
+        assert np.all(np.minimum(*counts)[of >= 2] >= 1), "a class that can be is in both parts"
+        assert np.all(np.abs(counts[0] - fraction * of) <= 1)
+        if size >= 2:
+            assert len(parts[0]["y"])
+            assert len(parts[1]["y"])
+            if np.all((of * min(fraction, 1 - fraction) >= 1)[of >= 2]):  # no class was in need of a row
+                assert len(parts[0]["y"]) == plain.sizes[i]
+    lazy = Population.from_function(
+        population.ids, lambda i: population.client(i), sizes=population.sizes
+    ).split_within(fraction, seed, stratify="y")
+    for part, other in zip(lazy, lazy[::-1], strict=True):
+        for i in range(len(population)):
+            assert len(part.client(i)["y"]) + len(other.client(i)["y"]) == population.sizes[i]
+    again = population.split_within(fraction, seed, stratify="y")[0]
+    assert again.fingerprint() == first.fingerprint()
+
+
+def test_a_split_that_leaves_a_hospital_one_class_says_so():
+    labels = np.repeat([0, 1, 0, 1], [2, 30, 16, 16])
+    population = Population.from_arrays({"x": labels, "y": labels}, client=["zurich"] * 32 + ["va"] * 32)
+    with pytest.warns(PopulationWarning, match=r"one class for client zurich, which.*stratify='y'"):
+        population.split_within(0.8, 0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        _, test = population.split_within(0.8, 0, stratify="y")
+        population.select([0]).split_within(0.8, 0)  # of a client that has enough of both
+        Population.from_arrays({"y": labels + 0.0}, client=labels).split_within(0.8, 0)
+    assert [np.bincount(test.client(i)["y"]).tolist() for i in range(2)] == [[3, 3], [1, 5]]
+    with pytest.raises(PopulationError, match="Give a seed, or leave stratify out"):
+        population.split_within(0.8, None, stratify="y")
+    with pytest.raises(PopulationError, match="column to stratify by"):
+        population.split_within(0.8, 0, stratify="z")
+
+
+@quick
 @given(st.integers(2, 50), st.floats(0.05, 0.95), st.integers(0, 99))
 def test_split_clients_puts_every_client_on_one_side(clients, fraction, seed):
     population = Population.from_arrays({"x": np.arange(clients)}, client=np.arange(clients))
@@ -126,6 +181,23 @@ def test_client_may_be_a_column_and_is_then_no_data():
     population = Population.from_arrays({"x": [1, 2, 3], "who": ["b", "a", "b"]}, client="who")
     assert population.names == ("x",)
     np.testing.assert_array_equal(population.client(1)["x"], [1, 3])
+
+
+def test_attributes_are_added_by_id_or_in_order():
+    population = Population.from_arrays({"x": [0, 1, 2]}, client=["b", "a", "b"])
+    more = population.with_attributes({"age": {"b": 30, "a": 20}, "hours": np.eye(2, dtype=bool)})
+    assert more.attributes["age"].tolist() == [20, 30]
+    assert more.select([1]).attributes["hours"].tolist() == [[False, True]]
+    assert not population.attributes
+    assert more.with_attributes({"age": [1, 2]}).attributes["age"].tolist() == [1, 2]
+    assert more.columns["x"] is population.columns["x"]
+    for age, says in (
+        ({"a": 1}, "no value for client 'b'"),
+        ({"a": 1, "b": 2, "c": 3}, "a value for 'c'"),
+        ([1], "2 numbers"),
+    ):
+        with pytest.raises(PopulationError, match=says):
+            population.with_attributes({"age": age})
 
 
 def test_attributes_follow_their_clients():
@@ -299,3 +371,16 @@ def test_what_is_missing_is_named_by_its_row():
             Population.from_arrays({"x": column}, client=[0, 0, 1])
     whole = Population.from_arrays({"x": np.ma.masked_array([1.0, 2.0])}, client=[0, 1])
     assert type(whole.columns["x"]) is np.ndarray
+
+
+def test_a_description_has_the_names_of_few_clients():
+    hospitals = Population.from_arrays({"x": [1, 2, 3]}, client=["va", "north", "va"])
+    assert (
+        hospitals.describe(hospitals)["ids"]
+        == hospitals.describe(hospitals)["test"]["ids"]
+        == ["north", "va"]
+    )
+    assert "ids" not in Population.from_arrays({"x": [1, 2, 3]}, client=[0, 1, 0]).describe(), "no names"
+    many = Population.from_arrays({"x": np.arange(51)}, client=[f"person {i}" for i in range(51)])
+    assert "ids" not in many.describe()
+    assert len(many.select(slice(50)).describe()["ids"]) == 50

@@ -153,6 +153,22 @@ def test_a_real_hugging_face_dataset(expected):
         Population.from_huggingface(datasets.DatasetDict({"train": dataset}), client="who")
 
 
+def test_a_stream_of_hugging_face_is_the_same_as_its_rows(expected):
+    datasets = pytest.importorskip("datasets")
+    rows = {"x": COLUMNS["x"].tolist(), "y": COLUMNS["y"].tolist(), "who": CLIENT, "note": CLIENT}
+    stream = datasets.Dataset.from_dict(rows).to_iterable_dataset(num_shards=2)
+    population = Population.from_huggingface(stream, client="who", columns=["x", "y"])
+    alike(population, expected)
+    unnamed = stream.map(lambda row: {"y": row["y"]})  # a stream that does not know its columns
+    alike(Population.from_huggingface(unnamed, client="who", columns=["x", "y"]), expected)
+    with pytest.raises(PopulationError, match="Did you mean 'who'"):
+        Population.from_huggingface(stream, client="whom")
+    with pytest.raises(PopulationError, match="a stream without a row"):
+        Population.from_huggingface(stream.take(0), client="who")
+    with pytest.raises(PopulationError, match="the splits train"):
+        Population.from_huggingface(datasets.IterableDatasetDict({"train": stream}), client="who")
+
+
 def test_images_of_a_real_hugging_face_dataset_are_decoded():
     datasets = pytest.importorskip("datasets")
     image = pytest.importorskip("PIL.Image")
@@ -160,6 +176,8 @@ def test_images_of_a_real_hugging_face_dataset_are_decoded():
     rows = {"image": [image.fromarray(g) for g in grey], "who": ["b", "a"]}
     features = datasets.Features({"image": datasets.Image(), "who": datasets.Value("string")})
     dataset = datasets.Dataset.from_dict(rows, features=features)
+    population = Population.from_huggingface(dataset.to_iterable_dataset(), client="who")
+    np.testing.assert_array_equal(population.client(1)["image"], grey[[0]])
     population = Population.from_huggingface(dataset, client="who")
     assert population.dtype("image") == np.uint8
     np.testing.assert_array_equal(population.client(0)["image"], grey[[1]])

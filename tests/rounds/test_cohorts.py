@@ -1,9 +1,11 @@
 import numpy as np
+import optax
 import pytest
 
 import fairyring as fr
+from fairyring.privacy.participation import AtMost
 from fairyring.rounds.cohorts import CohortSampler
-from tests.learning.linear import people
+from tests.learning.linear import people, task
 
 
 def test_uniform_cohorts_are_distinct_eligible_and_even():
@@ -81,6 +83,104 @@ def test_dropout_rate():
     cohorts = CohortSampler(fr.cohort.uniform(40), people([1] * 50), seed=4, dropout=0.25)
     stayed = sum(len(cohorts.of(n).staying) for n in range(1, 201))
     assert abs(stayed / 8000 - 0.75) < 5 * np.sqrt(0.1875 / 8000)
+
+
+def traced(clients=40, **attributes):
+    hours = (np.arange(24) - 5 * np.arange(clients)[:, None]) % 24 < 12
+    hours[:, 3], hours[2:, 4] = False, False
+    hours[:2, 4] = True
+    return people([1, 2] * (clients // 2)).with_attributes({"hours": hours} | attributes), hours
+
+
+def test_a_cohort_is_drawn_from_those_available_at_its_hour():
+    population, hours = traced()
+    cohorts = CohortSampler(fr.cohort.available(4, by="hours", minutes=30), population, seed=3)
+    counts, expected = np.zeros(40), np.zeros(40)
+    for number in range(1, 48 * 40 + 1):
+        there = hours[:, (number - 1) // 2 % 24]
+        sampled = cohorts.of(number).sampled
+        assert len(set(sampled)) == min(4, there.sum())
+        assert there[sampled].all()
+        counts[sampled] += 1
+        expected += np.where(there, min(1, 4 / max(1, there.sum())), 0)
+    assert cohorts.of(7).sampled.size == 0, "hour 3, when nobody is there"
+    assert cohorts.of(9).sampled.tolist() == [0, 1], "all that are there in hour 4"
+    assert np.abs(counts - expected).max() < 5 * np.sqrt(expected.max())
+    again = CohortSampler(fr.cohort.available(4, by="hours", minutes=30), population, seed=3).of(100)
+    np.testing.assert_array_equal(again.sampled, cohorts.of(100).sampled)
+
+
+def test_each_client_drops_out_by_its_own_probability():
+    population = people([1] * 50).with_attributes({"flaky": {i: 0.8 if i < 25 else 0.0 for i in range(50)}})
+    cohorts = CohortSampler(fr.cohort.uniform(40), population, seed=4, dropout="flaky")
+    stayed, sampled, late = np.zeros(50), np.zeros(50), np.zeros(50)
+    for number in range(1, 201):
+        cohort = cohorts.of(number)
+        sampled[cohort.sampled] += 1
+        stayed[cohort.staying] += 1
+        points = cohorts.dropout_points(cohort)
+        late[[client for client in points if client in cohort.staying]] += 1
+    assert (stayed[25:] == sampled[25:]).all()
+    assert late[25:].sum() == 0
+    for share, of in (
+        (stayed[:25].sum(), sampled[:25].sum()),
+        (stayed[:25].sum() - late[:25].sum(), stayed[:25].sum()),
+    ):
+        assert abs(share / of - 0.2) < 5 * np.sqrt(0.16 / of)
+    same = people([1] * 50).with_attributes({"flaky": np.full(50, 0.25)})
+    plain = CohortSampler(fr.cohort.uniform(40), same, seed=4, dropout=0.25).of(1)
+    np.testing.assert_array_equal(
+        plain.staying, CohortSampler(fr.cohort.uniform(40), same, seed=4, dropout="flaky").of(1).staying
+    )
+
+
+def test_a_promise_counts_on_no_sampling_where_clients_come_when_they_can():
+    def plan(cohort, **budget):
+        noisy = fr.chain(fr.clip(1.0), fr.gaussian_noise(1.0))
+        promise = fr.Budget(8.0, 1e-5, rounds=10, **budget)
+        return fr.Plan(task(), fr.LocalTraining(optax.sgd(0.1)), cohort, aggregation=noisy, privacy=promise)
+
+    rule = fr.cohort.available(4, by="hours", minutes=30)
+    assert plan(rule).protection.participation == AtMost()
+    with pytest.raises(fr.PlanError, match="Budget population"):
+        plan(rule, population=40)
+    population, _ = traced(flaky=np.full(40, 0.5))
+    with pytest.raises(fr.PlanError, match="one that canaries can be drawn into"):
+        CohortSampler(rule, population, seed=0, canaries=2)
+    for sampled in (plan(fr.cohort.poisson(0.1, maximum=40)), plan(4, population=40)):
+        with pytest.raises(fr.PlanError, match="a guarantee that counts on sampling; expected one for all"):
+            fr.simulate(sampled, population, rounds=1, seed=0, dropout="flaky")
+
+
+@pytest.mark.parametrize(
+    ("attributes", "options", "message"),
+    [
+        ({}, {"by": "hours"}, "by='hours'; expected one of the client attributes"),
+        ({"hours": np.ones(4)}, {"by": "hours"}, r"expected a trace, bool \[clients, hours\]"),
+        ({"hours": np.full((4, 24), 0.5)}, {"by": "hours"}, "True or False"),
+        ({"hours": np.eye(4)}, {"by": "hours"}, "at most 1, the most that are available in any hour"),
+        ({"hours": np.zeros((4, 24))}, {"by": "hours"}, "nobody is ever available"),
+        ({}, {"dropout": "flaky"}, "'flaky'; expected a number, or one of the client attributes"),
+        (
+            {"flaky": [0.1, 1.0, 0.0, 0.0]},
+            {"dropout": "flaky"},
+            "given 1.0 for client 1; expected one number",
+        ),
+        ({"flaky": ["a"] * 4}, {"dropout": "flaky"}, "expected one number in"),
+    ],
+)
+def test_attributes_that_are_no_trace_and_no_probability(attributes, options, message):
+    population = people([1, 0, 2, 2]).with_attributes(attributes)
+    by, dropout = options.get("by"), options.get("dropout", 0.0)
+    rule = fr.cohort.available(2, by=by, minutes=60) if by else fr.cohort.uniform(2)
+    with pytest.raises(fr.PlanError, match=message):
+        CohortSampler(rule, population, 0, dropout)
+
+
+def test_available_takes_numbers():
+    for minutes in (0, -1.0, float("inf"), "10"):
+        with pytest.raises(fr.PlanError, match="available minutes"):
+            fr.cohort.available(2, minutes=minutes)
 
 
 @pytest.mark.parametrize(

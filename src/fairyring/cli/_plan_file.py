@@ -25,7 +25,7 @@ class PlanFile:
     rounds: int | None = None
     seed: int | None = None
     evaluate_every: int | None = None
-    dropout: float | None = None
+    dropout: float | str | None = None
     secure_sum: str | None = None
     keep_client_states: bool | None = None
     stop: Any = None

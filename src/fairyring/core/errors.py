@@ -23,6 +23,7 @@ FairyringError
 └── MissingExtra          an optional package is not installed                      (ImportError)
 
 PrivacyWarning            not an error: a promise is kept, but is weak              (UserWarning)
+PopulationWarning         not an error: a population can be used, but not for all     (UserWarning)
 PerformanceWarning        not an error: a part of a model trains slowly             (UserWarning)
 """
 
@@ -92,6 +93,10 @@ class PrivacyError(FairyringError):
 
 class PrivacyWarning(UserWarning):
     """A privacy promise is kept but is weak, or its noise leaves little to learn."""
+
+
+class PopulationWarning(UserWarning):
+    """A population can be used, but something that is usually asked of it is undefined."""
 
 
 class PerformanceWarning(UserWarning):

@@ -68,7 +68,25 @@ class InTurn:
         return self.size
 
 
-Cohort = Uniform | Poisson | Weighted | Fixed | InTurn
+@dataclass(frozen=True)
+class Available:
+    """Up to `size` distinct clients per round, drawn from those that are available at the hour of the round."""
+
+    size: int
+    by: str
+    minutes: float
+
+    @property
+    def maximum(self) -> int:
+        """The most clients a round can have."""
+        return self.size
+
+    def hour(self, number: int, hours: int) -> int:
+        """The hour in which round `number`, from 1, begins, of a trace of so many hours that is repeated."""
+        return int((number - 1) * self.minutes // 60) % hours
+
+
+Cohort = Uniform | Poisson | Weighted | Fixed | InTurn | Available
 
 
 def uniform(size: int) -> Uniform:
@@ -119,6 +137,28 @@ def in_turn(size: int, *, separation: int) -> InTurn:
         PlanError: `size` or `separation` is not a whole number of at least 1.
     """
     return InTurn(whole_number("cohort size", size), whole_number("in_turn separation", separation))
+
+
+def available(size: int, *, by: str = "available", minutes: float) -> Available:
+    """`size` distinct clients per round, all equally likely among those that are available at its hour; all of these if they are fewer.
+
+    The client attribute `by` is a trace: bool `[clients, hours]`, whether a client is available in each hour. It is repeated, so 24 hours
+    are a day of the clock, the same each day, and 168 a week. The first round begins with hour 0.
+
+    Who is available is no secret, and a promise of differential privacy is accounted without amplification by sampling: as if every
+    client were in every round.
+
+    Args:
+        size: clients per round.
+        by: the client attribute with the trace; see `Population.with_attributes`.
+        minutes: from the beginning of one round to that of the next.
+
+    Raises:
+        PlanError: `size` is not a whole number of at least 1, or `minutes` is not a finite number above 0.
+    """
+    do = "Give the minutes from one round to the next, such as minutes=10."
+    minutes = number_in("available minutes", minutes, _TINY, math.inf, expected="a number above 0", do=do)
+    return Available(whole_number("cohort size", size), by, minutes)
 
 
 def fixed(rounds: Sequence[Sequence[int]]) -> Fixed:

@@ -68,13 +68,14 @@ STAGES = _by_name(
 )
 ALGORITHMS = _by_name(averaging, fedprox, scaffold, fednova, adaptive_clip)
 COMBINES = _by_name(combine.sum)
-COHORTS = _by_name(rules.uniform, rules.poisson, rules.weighted, rules.in_turn, rules.fixed)
+COHORTS = _by_name(rules.uniform, rules.poisson, rules.weighted, rules.in_turn, rules.fixed, rules.available)
 RULES = {
     rules.Uniform: "uniform",
     rules.Poisson: "poisson",
     rules.Weighted: "weighted",
     rules.InTurn: "in_turn",
     rules.Fixed: "fixed",
+    rules.Available: "available",
 }
 
 

@@ -1,20 +1,24 @@
 """Federated data: examples grouped by client.
 
-Population     rows of columns, grouped by client, in memory or memory-mapped
-partition      divides data without clients among clients: uniform, dirichlet, shards, quantity_skew, by_column
-load           reads a published data set, or one of your own; describe(name) says what a published one is
+Population           rows of columns, grouped by client, in memory or memory-mapped
+partition            divides data without clients among clients: uniform, dirichlet, shards, quantity_skew, by_column
+summary_statistics   means, deviations, ranges and missing counts over clients, to standardise by
+load                 reads a published data set, or one of your own; describe(name) says what a published one is
 """
 
 from fairyring.population import partition
 from fairyring.population.partition import by_column, dirichlet, quantity_skew, shards, uniform
 from fairyring.population.population import Population
 from fairyring.population.readers import Dataset, File, Splits, describe, fetch, find, load, names
+from fairyring.population.summary import Standardize, SummaryStatistics, summary_statistics
 
 __all__ = [
     "Dataset",
     "File",
     "Population",
     "Splits",
+    "Standardize",
+    "SummaryStatistics",
     "by_column",
     "describe",
     "dirichlet",
@@ -25,5 +29,6 @@ __all__ = [
     "partition",
     "quantity_skew",
     "shards",
+    "summary_statistics",
     "uniform",
 ]

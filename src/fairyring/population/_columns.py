@@ -1,7 +1,8 @@
 """Checks of columns, ids, attributes and options. Errors give the name, the row and what to do."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -183,6 +184,40 @@ def as_attributes(given: Mapping[str, Any] | None, clients: int) -> dict[str, np
             )
         attributes[str(name)] = array
     return attributes
+
+
+def by_id(name: str, given: Any, ids: np.ndarray) -> Any:
+    """A mapping from ids to values as the values in the order of `ids`; anything else as it is."""
+    if not isinstance(given, Mapping):
+        return given
+    known = ids.tolist()
+    lacking, strange = [one for one in known if one not in given], sorted(set(given) - set(known), key=str)
+    if lacking or strange:
+        raise PopulationError(
+            f"attribute {name!r}",
+            given=f"no value for client {lacking[0]!r}" if lacking else f"a value for {strange[0]!r}",
+            expected="a value for each client of the population, by its id",
+            do="Give all of them, and no others; an array in the order of population.ids will do, too.",
+        )
+    return [given[one] for one in known]
+
+
+def as_feature_names(
+    given: Mapping[str, Sequence[str]] | None, columns: Mapping[str, np.ndarray]
+) -> Mapping[str, tuple[str, ...]]:
+    """Names of features by column, each as many as the column has."""
+    names = {}
+    for column, features in (given or {}).items():
+        refuse_unknown_name("feature names of column", column, columns)
+        names[str(column)] = tuple(map(str, features))
+        if columns[column].shape[1:] != (len(names[column]),):
+            raise PopulationError(
+                f"feature names of column {column!r}",
+                given=f"{len(names[column])} names",
+                expected=f"a name for each feature of rows of shape {columns[column].shape[1:]}",
+                do="Give one name per feature, or none.",
+            )
+    return MappingProxyType(names)
 
 
 def refuse_unknown_name(what: str, name: object, known: Iterable[str]) -> None:

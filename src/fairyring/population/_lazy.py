@@ -9,6 +9,7 @@ from fairyring.core.errors import PopulationError
 from fairyring.population._columns import (
     as_attributes,
     as_columns,
+    as_feature_names,
     as_ids,
     check_finite,
     check_unique,
@@ -16,7 +17,14 @@ from fairyring.population._columns import (
     refuse_unknown_name,
     whole_number,
 )
-from fairyring.population.population import Population, draw_within, first_part_sizes
+from fairyring.population._splitting import (
+    classes_of,
+    draw_stratified,
+    draw_within,
+    first_part_sizes,
+    refuse_order_and_stratify,
+)
+from fairyring.population.population import Population
 
 Columns = dict[str, np.ndarray]
 
@@ -35,6 +43,7 @@ class LazyPopulation(Population):
         sizes: Any = None,
         example: Mapping[str, Any] | None = None,
         attributes: Mapping[str, Any] | None = None,
+        feature_names: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         ids = np.arange(whole_number("clients", clients, 1)) if isinstance(clients, int) else as_ids(clients)
         check_unique(ids)
@@ -51,6 +60,7 @@ class LazyPopulation(Population):
         counted = counted.astype(np.int64)
         self._set_clients(np.cumsum(counted) - counted, counted, ids, as_attributes(attributes, len(ids)))
         self._columns = self._schema(example)
+        self.feature_names = as_feature_names(feature_names, self._columns)
 
     def _count(self, i: int) -> int:
         columns = self._load(i)
@@ -126,29 +136,38 @@ class LazyPopulation(Population):
 
     def _view(self, clients: np.ndarray) -> Self:
         view = object.__new__(type(self))
-        view._columns, view._load = self._columns, self._load
+        view._columns, view._load, view.feature_names = self._columns, self._load, self.feature_names
         view._original = self._original[clients]
         sizes = self.sizes[clients]
         attributes = {name: values[clients] for name, values in self.attributes.items()}
         view._set_clients(np.cumsum(sizes) - sizes, sizes, self.ids[clients], attributes)
         return view
 
-    def split_within(self, fraction: float, seed: int | None) -> tuple[Population, Population]:
-        """See `Population.split_within`. Both parts are loaded by the function, too."""
+    def split_within(
+        self, fraction: float, seed: int | None, *, stratify: str | None = None
+    ) -> tuple[Population, Population]:
+        """See `Population.split_within`. Both parts are loaded by the function, too; to stratify, each client is loaded once."""
         fraction = proper_fraction("fraction", fraction)
+        refuse_order_and_stratify(seed, stratify)
         seed = None if seed is None else whole_number("seed", seed, 0)
         first = first_part_sizes(self.sizes, fraction)
+        if stratify is not None:
+            first = np.array([self._drawn(i, fraction, seed, stratify).sum() for i in range(len(self))])
         return (
-            self._part_of_each(first, lambda i: self._drawn(i, fraction, seed)),
-            self._part_of_each(self.sizes - first, lambda i: ~self._drawn(i, fraction, seed)),
+            self._part_of_each(first, lambda i: self._drawn(i, fraction, seed, stratify)),
+            self._part_of_each(self.sizes - first, lambda i: ~self._drawn(i, fraction, seed, stratify)),
         )
 
-    def _drawn(self, i: int, fraction: float, seed: int | None) -> np.ndarray:
+    def _drawn(self, i: int, fraction: float, seed: int | None, stratify: str | None) -> np.ndarray:
         size = self.sizes[i : i + 1]
         if seed is None:
             return np.arange(size[0]) < first_part_sizes(size, fraction)[0]
         own = np.random.SeedSequence([seed, int(self._original[i])]).generate_state(2, np.uint64)
-        return draw_within(size, np.zeros(size[0], np.int64), fraction, int(own[0]))
+        owner = np.zeros(size[0], np.int64)
+        if stratify is None:
+            return draw_within(size, owner, fraction, int(own[0]))
+        classes = classes_of(self.client(i), stratify, "column to stratify by")
+        return draw_stratified(size, owner, classes, fraction, int(own[0]))
 
     def _part_of_each(self, sizes: np.ndarray, drawn: Callable[[int], np.ndarray]) -> Population:
         def load(i: int) -> Columns:
@@ -156,5 +175,11 @@ class LazyPopulation(Population):
             return {name: column[mask] for name, column in self.client(i).items()}
 
         example = {name: np.zeros(c.shape[1:], c.dtype) for name, c in self._columns.items()}
-        ids = self.ids
-        return LazyPopulation(ids, load, sizes=sizes, example=example, attributes=self.attributes)
+        return LazyPopulation(
+            self.ids,
+            load,
+            sizes=sizes,
+            example=example,
+            attributes=self.attributes,
+            feature_names=self.feature_names,
+        )

@@ -1,7 +1,7 @@
 """Keeping memory-mapped columns from filling the memory of the process that reads them."""
 
 import mmap
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -19,3 +19,14 @@ def release(columns: Mapping[str, np.ndarray]) -> None:
             pages = getattr(column, "_mmap", None)
             if isinstance(pages, mmap.mmap):
                 pages.madvise(mmap.MADV_DONTNEED)
+
+
+def client_blocks(sizes: np.ndarray, rows: int) -> Iterator[np.ndarray]:
+    """Indices of the clients in order, in blocks of clients that have about `rows` rows in total."""
+    ends = np.cumsum(sizes)
+    first = 0
+    while first < len(sizes):
+        reached = ends[first - 1] if first else 0
+        last = max(first + 1, int(np.searchsorted(ends, reached + rows, side="right")))
+        yield np.arange(first, last)
+        first = last

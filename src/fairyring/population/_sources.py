@@ -104,6 +104,8 @@ def _is_list(kind: Any) -> bool:
 
 def read_table(dataset: Any, client: str, columns: Sequence[str] | None) -> dict[str, Any]:
     """The client column and the data columns of a Hugging Face data set, or of an object with the same interface."""
+    if hasattr(dataset, "iter") and hasattr(dataset, "with_format") and not hasattr(dataset, "__len__"):
+        dataset = _streamed(dataset, client, columns)
     names = getattr(dataset, "column_names", None)
     if isinstance(names, Mapping) or (isinstance(dataset, Mapping) and _are_splits(dataset)):
         raise PopulationError(
@@ -129,6 +131,25 @@ def read_table(dataset: Any, client: str, columns: Sequence[str] | None) -> dict
     # By way of Arrow: the library's NumPy format converts all integers to int64 and all floats to float32.
     table = formatted("arrow", columns=wanted)[:]
     return {name: _decoded(formatted, name, table.column(name)) for name in wanted}
+
+
+def _streamed(dataset: Any, client: str, columns: Sequence[str] | None) -> Any:
+    """All rows of an iterable data set, as a data set in memory. Only columns that are wanted are kept, where they are known."""
+    import pyarrow as pa
+    from datasets import Dataset
+    from datasets.table import InMemoryTable
+
+    if dataset.column_names is not None:
+        dataset = dataset.select_columns(_wanted(list(dataset.column_names), client, columns))
+    tables = list(dataset.with_format("arrow").iter(batch_size=1024))
+    if not tables:
+        raise PopulationError(
+            "dataset",
+            given="a stream without a row",
+            expected="at least one",
+            do="Check how it was filtered.",
+        )
+    return Dataset(InMemoryTable(pa.concat_tables(tables, promote_options="default")))
 
 
 def _decoded(formatted: Any, name: str, column: Any) -> np.ndarray:

@@ -1,6 +1,6 @@
 """A population as a folder: `population.json` and one `.npy` file per column.
 
-    population.json           format, version, names of columns and attributes, counts
+    population.json           format, version, names of columns, attributes and features, counts
     starts.npy, sizes.npy     int64 [clients]
     ids.npy                   integers or strings [clients]
     columns/000.npy, ...      [examples, ...] in the order of the names in population.json; client after client
@@ -13,7 +13,7 @@ it checks only shapes and runs, and maps the columns.
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -24,6 +24,7 @@ import numpy as np
 from fairyring.core.errors import PopulationError, StorageError
 from fairyring.core.reading import NotJson, read_json
 from fairyring.population._columns import check_finite
+from fairyring.population._mapped import client_blocks
 
 if TYPE_CHECKING:
     from fairyring.population.population import Population
@@ -31,7 +32,14 @@ if TYPE_CHECKING:
 _FORMAT, _VERSION = "fairyring.population", 1
 _BLOCK = 32 << 20  # bytes of rows in memory while a population is written
 
-Parts = tuple[dict[str, np.ndarray], np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]
+Parts = tuple[
+    dict[str, np.ndarray],
+    np.ndarray,
+    np.ndarray,
+    np.ndarray,
+    dict[str, np.ndarray],
+    Mapping[str, Sequence[str]],
+]
 
 
 def save(population: "Population", folder: Path) -> Path:
@@ -77,7 +85,7 @@ def _write(population: "Population", folder: Path) -> None:
             _write_header(
                 columns[name], (population.examples, *population.shape(name)), population.dtype(name)
             )
-        for clients in _blocks(sizes, max(1, _BLOCK // population.row_bytes())):
+        for clients in client_blocks(sizes, max(1, _BLOCK // population.row_bytes())):
             block, _ = population.gather(clients)
             check_finite(block)
             for name, file in columns.items():
@@ -92,20 +100,11 @@ def _write(population: "Population", folder: Path) -> None:
         "columns": list(population.names),
         "attributes": list(population.attributes),
     }
+    if population.feature_names:
+        manifest["feature_names"] = {name: list(names) for name, names in population.feature_names.items()}
     with (folder / "population.json").open("wb") as file:
         file.write(json.dumps(manifest, indent=2).encode() + b"\n")
         _sync(file)
-
-
-def _blocks(sizes: np.ndarray, rows: int) -> Iterator[np.ndarray]:
-    """Indices of the clients in order, in blocks of clients that have about `rows` rows in total."""
-    ends = np.cumsum(sizes)
-    first = 0
-    while first < len(sizes):
-        reached = ends[first - 1] if first else 0
-        last = max(first + 1, int(np.searchsorted(ends, reached + rows, side="right")))
-        yield np.arange(first, last)
-        first = last
 
 
 def _write_header(file: BinaryIO, shape: tuple[int, ...], dtype: np.dtype) -> None:
@@ -136,7 +135,7 @@ def read(folder: Path) -> Parts:
         for i, name in enumerate(manifest["attributes"])
     }
     starts, sizes, ids = (_array(folder / f"{name}.npy", clients) for name in ("starts", "sizes", "ids"))
-    return columns, starts, sizes, ids, attributes
+    return columns, starts, sizes, ids, attributes, manifest.get("feature_names", {})
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
@@ -165,6 +164,9 @@ def _manifest(folder: Path) -> dict[str, Any]:
     for name, kind in wanted.items():
         if not isinstance(manifest.get(name), kind):
             raise _damaged(path, f"{name} {manifest.get(name)!r}")
+    names = manifest.get("feature_names", {})
+    if not isinstance(names, dict) or not all(isinstance(features, list) for features in names.values()):
+        raise _damaged(path, "feature_names that are no lists by column")
     return manifest
 
 

@@ -5,26 +5,48 @@ a cohort, a held-out set of clients or a memory-mapped file with a million of th
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 
 from fairyring.core.errors import PopulationError
-from fairyring.population import _fingerprint, _grouping, _mapped, _sources, _store
+from fairyring.population import (
+    _csv,
+    _fingerprint,
+    _frames,
+    _grouping,
+    _mapped,
+    _sources,
+    _store,
+    _tabular,
+    _text,
+)
 from fairyring.population._columns import (
     as_attributes,
     as_columns,
+    as_feature_names,
     as_ids,
+    by_id,
     check_finite,
     check_unique,
     proper_fraction,
     refuse_unknown_name,
     whole_number,
 )
+from fairyring.population._splitting import (
+    classes_of,
+    draw_stratified,
+    draw_within,
+    first_part_sizes,
+    refuse_order_and_stratify,
+    warn_of_one_class,
+)
+
+_NAMED = 50  # clients, up to which a description has their ids
 
 
 class Population:
@@ -36,9 +58,10 @@ class Population:
         sizes: int64 `[clients]`, the number of rows of each client; 0 is allowed.
         ids: integers or strings `[clients]` that identify the clients; by default 0, 1, 2, ...
         attributes: properties of the clients, arrays `[clients, ...]` of numbers or strings.
+        feature_names: for columns of shape `[rows, k]`, the names of the `k` features.
 
     Raises:
-        PopulationError: columns are not numeric or differ in length, a run lies outside of them, or there is no client
+        PopulationError: columns are not numeric or differ in length, feature names do not match their column, a run lies outside of them, or there is no client
             or no example. The values are checked by the `from_...` constructors, not here.
     """
 
@@ -49,6 +72,8 @@ class Population:
         sizes: Any,
         ids: Any = None,
         attributes: Mapping[str, Any] | None = None,
+        *,
+        feature_names: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         checked = as_columns(columns)
         starts, sizes = _as_runs(starts, sizes, rows=len(next(iter(checked.values()))))
@@ -61,6 +86,7 @@ class Population:
                 do="Give every client an id.",
             )
         self._columns = checked
+        self.feature_names = as_feature_names(feature_names, checked)
         self._set_clients(starts, sizes, ids, as_attributes(attributes, len(sizes)))
 
     def _set_clients(
@@ -109,6 +135,111 @@ class Population:
         return Population(*_grouping.by_owner(checked, owner, len(ids)), ids, attributes)
 
     @classmethod
+    def from_dataframe(
+        cls,
+        frame: Any,
+        client: str | None = None,
+        *,
+        label: str | None = "y",
+        inputs: Sequence[str] | None = None,
+        categories: Mapping[str, Sequence[Any]] | None = None,
+        missing: Literal["refuse", "keep"] = "refuse",
+        clients: Any = None,
+    ) -> "Population":
+        """A population from a data frame with one row per example, in any order: columns `x` and `y`.
+
+        The input columns are stacked to `x`, float32 `[rows, features]`, in the order of the frame, and
+        `feature_names["x"]` has their names. Numbers and booleans are one feature each. A column with `categories`
+        becomes a feature `name=category` for each of them, 1 where the row has it and otherwise 0 (one-hot). If the only
+        input is a column of arrays of equal shape, `x` is these arrays.
+
+        Args:
+            frame: a data frame of pandas (with NumPy's, nullable or Arrow types) or polars, or a PyArrow table; or a
+                mapping from client ids to such tables with the same columns, one for each client.
+            client: the name of the column with the client of each row; None if `frame` is a mapping.
+            label: the name of the column that becomes `y`, or None if there is none. Integers stay what they are,
+                booleans and categories become int32, floating-point numbers float32.
+            inputs: the names of the input columns; by default all except client and label.
+            categories: the values that a column can have, by its name, such as `{"pain": ["none", "typical"]}`. They are
+                needed where a column holds text, unless its type declares them (polars' `Enum`, pandas' ordered categories),
+                and must be the same for all populations of a task. A label becomes the place of its value in the list.
+            missing: `"refuse"` missing values in inputs, or `"keep"` them as NaN, for `SummaryStatistics.standardize`
+                to fill in. A missing client or label is always refused.
+            clients: see `from_arrays`.
+
+        Raises:
+            PopulationError: see `from_arrays`; values are missing (the error counts them by column); or a column has dates,
+                text without categories, mixed types, or numbers that float32 does not tell apart.
+        """
+        fields, owner = _tabular.tables_of(frame, _frames.read_frame, client)
+        return cls._from_fields(fields, owner, clients, label, inputs, categories, missing)
+
+    @classmethod
+    def from_csv(
+        cls,
+        path: str | Path | Mapping[Any, str | Path],
+        client: str | None = None,
+        *,
+        label: str | None = "y",
+        inputs: Sequence[str] | None = None,
+        categories: Mapping[str, Sequence[Any]] | None = None,
+        missing: Literal["refuse", "keep"] = "refuse",
+        clients: Any = None,
+        names: Sequence[str] | None = None,
+        missing_values: Sequence[str] = _csv.MISSING,
+        delimiter: str = ",",
+        encoding: str = "utf-8",
+    ) -> "Population":
+        """A population from a CSV file, or from one file for each client.
+
+        The file is read by Python's own `csv`, so it gives the same population whatever else is installed. A column of which all
+        values are numbers is one of numbers, and one of `true` and `false` is one of booleans; any other is text. Large
+        tables are better kept as Parquet, or read by a data frame library and passed to `from_dataframe`.
+
+        Args:
+            path: the file; or a mapping from client ids to files, one for each client.
+            client: the name of the column with the client of each row; None if `path` is a mapping.
+            label, inputs, categories, missing, clients: see `from_dataframe`.
+            names: the names of the columns, if the file has no header.
+            missing_values: what stands for a missing value.
+            delimiter: what stands between two values.
+            encoding: of the file.
+
+        Raises:
+            PopulationError: see `from_dataframe`; or a file is not there, has another encoding, or has a line with more or
+                fewer values than its header.
+        """
+
+        def read(one: str | Path) -> dict[str, Any]:
+            return _csv.read_csv(
+                Path(one), names=names, delimiter=delimiter, encoding=encoding, missing_values=missing_values
+            )
+
+        fields, owner = _tabular.tables_of(path, read, client)
+        fields = _csv.typed(fields, client, categories)
+        return cls._from_fields(fields, owner, clients, label, inputs, categories, missing)
+
+    @classmethod
+    def _from_fields(
+        cls,
+        fields: Mapping[str, Any],
+        owner: Any,
+        clients: Any,
+        label: str | None,
+        inputs: Sequence[str] | None,
+        categories: Mapping[str, Sequence[Any]] | None,
+        missing: Literal["refuse", "keep"],
+    ) -> "Population":
+        columns, owner, features = _tabular.as_tabular(
+            fields, owner, label=label, inputs=inputs, categories=categories, missing=missing
+        )
+        checked = as_columns(columns)
+        check_finite({name: column for name, column in checked.items() if name != "x" or missing == "refuse"})
+        ids, owners = _grouping.owners(owner, len(checked["x"]), clients)
+        names = {"x": features} if features else None
+        return Population(*_grouping.by_owner(checked, owners, len(ids)), ids, feature_names=names)
+
+    @classmethod
     def from_parquet(
         cls, path: str | Path, client: str, *, columns: Sequence[str] | None = None, clients: Any = None
     ) -> "Population":
@@ -131,19 +262,58 @@ class Population:
     def from_huggingface(
         cls, dataset: Any, client: str, *, columns: Sequence[str] | None = None, clients: Any = None
     ) -> "Population":
-        """A population from one split of a Hugging Face `datasets.Dataset`.
+        """A population from one split of a Hugging Face `datasets.Dataset`, or a `datasets.IterableDataset` as a whole.
 
         Any object with `column_names` and access by column name, or with `to_dict()`, works, and so does a mapping of
         columns. Images become uint8 arrays.
 
         Args:
-            dataset: the split.
+            dataset: the split. Of a large stream take a part first: `dataset.take(100_000)`.
             client, columns, clients: see `from_parquet`.
 
         Raises:
             PopulationError: see `from_arrays`; or `dataset` is a dictionary of splits.
         """
         return cls.from_arrays(_sources.read_table(dataset, client, columns), client, clients=clients)
+
+    @classmethod
+    def from_text(
+        cls,
+        texts: Any,
+        client: Any = None,
+        *,
+        tokenize: Callable[[str], Iterable[int]],
+        length: int,
+        end: int | None = None,
+        padding: int | None = None,
+        clients: Any = None,
+    ) -> "Population":
+        """A population for `next_token(..., labels="y")`: sequences of tokens `x`, and the token after each of them, `y`.
+
+        The texts of a client follow each other in one stream of tokens, which is cut into sequences that do not overlap.
+
+        Args:
+            texts: strings `[texts]`, such as a column of a data frame; or a mapping from client ids to a string or several.
+            client: the client of each text; None if `texts` is a mapping.
+            tokenize: `text -> tokens`, whole numbers from 0 on. Its vocabulary is part of what is trained: one that was made
+                from the clients' own texts tells of them, and no privacy budget covers that.
+            length: tokens in a sequence.
+            end: a token that is put after each text.
+            padding: a token that no text has, which fills the last sequence of a client; targets equal to it are to be ignored
+                (`next_token(..., padding=padding)`). By default what does not fill a sequence is left out, and a client without
+                one has no examples.
+            clients: see `from_arrays`.
+
+        Returns:
+            Columns `x` and `y`, int32 `[rows, length]`.
+
+        Raises:
+            PopulationError: a text is missing, the tokeniser returns something else, or no client has a sequence.
+        """
+        columns, sizes, ids = _text.read_text(
+            texts, client, tokenize, length=length, end=end, padding=padding, clients=clients
+        )
+        return Population(columns, np.cumsum(sizes) - sizes, sizes, ids)
 
     @classmethod
     def from_function(
@@ -154,6 +324,7 @@ class Population:
         sizes: Any = None,
         example: Mapping[str, Any] | None = None,
         attributes: Mapping[str, Any] | None = None,
+        feature_names: Mapping[str, Sequence[str]] | None = None,
     ) -> "Population":
         """A population whose clients are loaded one at a time, when their rows are needed, and not kept.
 
@@ -167,13 +338,16 @@ class Population:
             example: one example, a value for each column (without the row axis), which gives names, row shapes and
                 types. By default the first client with examples is loaded for this.
             attributes: arrays `[clients, ...]`.
+            feature_names: see the class.
 
         Raises:
             PopulationError: see `from_arrays`; or `sizes` or the rows of a client do not match.
         """
         from fairyring.population._lazy import LazyPopulation
 
-        return LazyPopulation(clients, load, sizes=sizes, example=example, attributes=attributes)
+        return LazyPopulation(
+            clients, load, sizes=sizes, example=example, attributes=attributes, feature_names=feature_names
+        )
 
     # -- contents ----------------------------------------------------------------------------------------
 
@@ -268,7 +442,7 @@ class Population:
     def in_memory(self) -> "Population":
         """The same clients, with only their rows copied into memory."""
         columns, offsets = self.gather(np.arange(len(self)))
-        return Population(columns, offsets[:-1], self.sizes, self.ids, self.attributes)
+        return self._with(columns, offsets[:-1], self.sizes)
 
     # -- selecting ---------------------------------------------------------------------------------------
 
@@ -285,9 +459,24 @@ class Population:
         check_unique(clients, "selected clients")
         return self._view(clients)
 
+    def with_attributes(self, attributes: Mapping[str, Any]) -> Self:
+        """The same population with more client attributes, or with others in place of those of the same name. It is a view.
+
+        Args:
+            attributes: arrays `[clients, ...]` of numbers or strings, in the order of `ids`; or mappings from the id of every
+                client to its value.
+
+        Raises:
+            PopulationError: an array does not have a value for each client, or a mapping lacks a client or has a stranger.
+        """
+        view = self._view(np.arange(len(self)))
+        given = {name: by_id(name, value, self.ids) for name, value in attributes.items()}
+        view.attributes = MappingProxyType(dict(self.attributes) | as_attributes(given, len(self)))
+        return view
+
     def _view(self, clients: np.ndarray) -> Self:
         view = object.__new__(type(self))
-        view._columns = self._columns
+        view._columns, view.feature_names = self._columns, self.feature_names
         attributes = {name: values[clients] for name, values in self.attributes.items()}
         view._set_clients(self.starts[clients], self.sizes[clients], self.ids[clients], attributes)
         return view
@@ -314,7 +503,9 @@ class Population:
         count = min(max(1, round(fraction * len(self))), len(self) - 1)
         return self._view(np.sort(order[:count])), self._view(np.sort(order[count:]))
 
-    def split_within(self, fraction: float, seed: int | None) -> tuple["Population", "Population"]:
+    def split_within(
+        self, fraction: float, seed: int | None, *, stratify: str | None = None
+    ) -> tuple["Population", "Population"]:
         """Two populations of the same clients, with a fraction of each client's rows in the first.
 
         Args:
@@ -322,11 +513,19 @@ class Population:
                 has at least one in each; a single row goes to the larger part.
             seed: decides which rows, drawn at random; their order is kept, and both parts are copies in memory. With
                 None the first part has the first rows of each client, and both parts are views.
+            stratify: the name of the column with the class, whose proportions each part of a client keeps. A class of which a
+                client has two or more rows has at least one in each part.
 
         Raises:
-            PopulationError: one part has no rows, or `fraction` is not between 0 and 1.
+            PopulationError: one part has no rows, `fraction` is not between 0 and 1, or `stratify` is not a column with a
+                class for each row, or is given without a seed.
+
+        Warns:
+            PopulationWarning: of up to 50 clients, some have a part with only one class of the label `y` although they have
+                several rows of others. `stratify` prevents this.
         """
         fraction = proper_fraction("fraction", fraction)
+        refuse_order_and_stratify(seed, stratify)
         if seed is None:
             first = first_part_sizes(self.sizes, fraction)
             return (
@@ -334,18 +533,28 @@ class Population:
                 self._part(self.starts + first, self.sizes - first),
             )
         columns, owner = self.rows()
-        chosen = draw_within(self.sizes, owner, fraction, whole_number("seed", seed, 0))
+        seed = whole_number("seed", seed, 0)
+        if stratify is None:
+            chosen = draw_within(self.sizes, owner, fraction, seed)
+            warn_of_one_class(columns, owner, chosen, self.ids)
+        else:
+            classes = classes_of(columns, stratify, "column to stratify by")
+            chosen = draw_stratified(self.sizes, owner, classes, fraction, seed)
         parts = []
         for mask in (chosen, ~chosen):
             sizes = np.bincount(owner[mask], minlength=len(self)).astype(np.int64)
             part = {name: np.asarray(column)[mask] for name, column in columns.items()}
             _refuse_empty_part(sizes)
-            parts.append(Population(part, np.cumsum(sizes) - sizes, sizes, self.ids, self.attributes))
+            parts.append(self._with(part, np.cumsum(sizes) - sizes, sizes))
         return parts[0], parts[1]
 
     def _part(self, starts: np.ndarray, sizes: np.ndarray) -> "Population":
         _refuse_empty_part(sizes)
-        return Population(self._columns, starts, sizes, self.ids, self.attributes)
+        return self._with(self._columns, starts, sizes)
+
+    def _with(self, columns: Mapping[str, np.ndarray], starts: np.ndarray, sizes: np.ndarray) -> "Population":
+        """The same clients with other rows of the same columns."""
+        return Population(columns, starts, sizes, self.ids, self.attributes, feature_names=self.feature_names)
 
     def _indices(self, clients: Any) -> np.ndarray:
         if isinstance(clients, slice):
@@ -392,7 +601,8 @@ class Population:
         Raises:
             PopulationError: there is no population, or a file is missing, truncated or of another shape.
         """
-        return Population(*_store.read(Path(folder)))
+        columns, starts, sizes, ids, attributes, names = _store.read(Path(folder))
+        return Population(columns, starts, sizes, ids, attributes, feature_names=names)
 
     def fingerprint(self) -> str:
         """A hash of the population that is fast to compute: 64 hexadecimal digits.
@@ -411,8 +621,8 @@ class Population:
 
         Returns:
             `clients`; `examples`; `skipped`, the number of clients without examples; `sizes`, the minimum, 10th
-            percentile, median, 90th percentile and maximum of the other clients' numbers of examples; `test`, the same
-            for the test population, or None.
+            percentile, median, 90th percentile and maximum of the other clients' numbers of examples; `ids` of the clients, if
+            there are at most 50 and they are more than the numbers from 0 on; `test`, the same for the test population, or None.
         """
         sizes = self.sizes[self.sizes > 0]
         smallest, p10, median, p90, largest = np.percentile(sizes, [0, 10, 50, 90, 100]).tolist()
@@ -428,28 +638,13 @@ class Population:
                 "max": int(largest),
             },
         }
+        if len(self) <= _NAMED and not np.array_equal(self.ids, np.arange(len(self))):
+            summary["ids"] = self.ids.tolist()
         if test is not None:
             summary["test"] = {k: v for k, v in test.describe().items() if k != "test"}
         else:
             summary["test"] = None
         return summary
-
-
-def first_part_sizes(sizes: np.ndarray, fraction: float) -> np.ndarray:
-    """The number of each client's rows in the first part of a split, int64 `[clients]`."""
-    first = np.floor(sizes * fraction + 0.5).astype(np.int64)
-    return np.where(
-        sizes >= 2, np.clip(first, 1, np.maximum(sizes - 1, 1)), np.where(fraction >= 0.5, sizes, 0)
-    )
-
-
-def draw_within(sizes: np.ndarray, owner: np.ndarray, fraction: float, seed: int) -> np.ndarray:
-    """Whether each row, grouped by owner, is in the first part: bool `[rows]`."""
-    order = np.lexsort((np.random.default_rng(seed).random(len(owner)), owner))
-    rank = np.arange(len(owner)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    chosen = np.empty(len(owner), bool)
-    chosen[order] = rank < first_part_sizes(sizes, fraction)[owner]
-    return chosen
 
 
 def _refuse_empty_part(sizes: np.ndarray) -> None:

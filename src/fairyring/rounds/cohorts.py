@@ -12,7 +12,7 @@ from fairyring.core.checks import number_in
 from fairyring.core.errors import PlanError
 from fairyring.core.keys import Purpose, of_round, root, shared
 from fairyring.core.program import shared_jit
-from fairyring.learning.cohort import Cohort, Fixed, InTurn, Poisson, Uniform, Weighted
+from fairyring.learning.cohort import Available, Cohort, Fixed, InTurn, Poisson, Uniform, Weighted
 from fairyring.population import Population
 
 
@@ -53,30 +53,39 @@ class CohortSampler:
         rule: the plan's cohort.
         population: the clients.
         seed: of the run.
-        dropout: probability that a sampled client vanishes before it reports.
+        dropout: probability that a sampled client vanishes before it reports; or the client attribute with each client's own.
         canaries: how many clients are replaced by canaries, at most half of them. Canaries are numbered from the population's
             size on, and sampled like clients, so that cohorts keep their size.
 
     Raises:
-        PlanError: the rule does not fit the population, or `dropout` is outside [0, 1).
+        PlanError: the rule does not fit the population, or a dropout is outside [0, 1).
+
+    Attributes:
+        dropout: the probability, or the largest of any client that has examples.
+        own_dropout: whether each client has its own.
     """
 
     def __init__(
-        self, rule: Cohort, population: Population, seed: int, dropout: float = 0.0, canaries: int = 0
+        self, rule: Cohort, population: Population, seed: int, dropout: float | str = 0.0, canaries: int = 0
     ) -> None:
+        self._dropout_of: np.ndarray | None = None
+        self.own_dropout = isinstance(dropout, str)
+        if isinstance(dropout, str):
+            self._dropout_of = _own_dropout(population, dropout)
+            dropout = float(self._dropout_of[np.asarray(population.sizes) > 0].max(initial=0.0))
         self.dropout = number_in(
             "dropout",
             dropout,
             0.0,
             1.0,
-            expected="a number in [0, 1)",
+            expected="a number in [0, 1), or the name of a client attribute",
             do="Give the share of sampled clients that drop out, such as dropout=0.1.",
         )
         self.rule, self.root = rule, root(seed)
         self.clients, self.canaries = len(population), 0
         self.eligible = np.flatnonzero(np.asarray(population.sizes) > 0)
         if canaries:
-            if isinstance(rule, Weighted | Fixed):
+            if isinstance(rule, Weighted | Fixed | Available):
                 raise PlanError(
                     "audit",
                     given=f"a cohort that is {type(rule).__name__.lower()}",
@@ -97,6 +106,8 @@ class CohortSampler:
             weights = np.asarray(population.attributes[rule.by], float)[self.eligible]
             with np.errstate(divide="ignore"):
                 self.log_weights = np.log(weights)
+        if isinstance(rule, Available):
+            self._trace = np.asarray(population.attributes[rule.by]).astype(bool)[self.eligible]
         self._width = len(self.eligible)  # a number for every client
         if isinstance(rule, Uniform) and rule.size * 4 <= self._width:
             # Draws with replacement, enough to hold `size` distinct ones.
@@ -124,7 +135,7 @@ class CohortSampler:
                 rounds = np.arange(self._block, dtype=np.int32) + np.int32(1 + block * self._block)
                 self._drawn = np.asarray(_bits(self._width)(self.root, rounds))
                 self._at = block
-            sampled = self._sample(self._drawn[place])
+            sampled = self._sample(number, self._drawn[place])
         else:
             members = np.array(self.rule.rounds[(number - 1) % len(self.rule.rounds)], np.int64)
             sampled = members[np.isin(members, self.eligible)]
@@ -144,18 +155,20 @@ class CohortSampler:
         gone = np.setdiff1d(cohort.sampled, cohort.staying)
         places = (self._unit_for_dropout(cohort.round, gone) * len(early)).astype(int)
         points = {client: early[place] for client, place in zip(gone.tolist(), places.tolist(), strict=True)}
-        for client, unit in zip(
-            cohort.staying.tolist(), self._unit_for_dropout(cohort.round, cohort.staying), strict=True
+        staying = cohort.staying
+        of = np.broadcast_to(self._dropout(staying), staying.shape)
+        for client, unit, own in zip(
+            staying.tolist(), self._unit_for_dropout(cohort.round, staying), of, strict=True
         ):
-            if unit < self.dropout:
-                points[client] = before_signature if unit < self.dropout / 2 else before_unmasking
+            if unit < own:
+                points[client] = before_signature if unit < own / 2 else before_unmasking
         return points
 
     def _unit_for_dropout(self, number: int, clients: np.ndarray) -> np.ndarray:
         """A number in [0, 1) for each client."""
         return _uniform(self.root, number, clients, Purpose.DROPOUT_POINT)
 
-    def _sample(self, bits: np.ndarray) -> np.ndarray:
+    def _sample(self, number: int, bits: np.ndarray) -> np.ndarray:
         rule, eligible = self.rule, self.eligible
         assert not isinstance(rule, Fixed | InTurn)
         wide = (bits[:, 0].astype(np.uint64) << np.uint64(32)) | bits[:, 1]
@@ -165,6 +178,9 @@ class CohortSampler:
         elif isinstance(rule, Weighted):
             score = self.log_weights - np.log(-np.log(np.maximum(unit, 1e-300)))
             chosen = np.argpartition(-score, rule.size - 1)[: rule.size]
+        elif isinstance(rule, Available):
+            there = np.flatnonzero(self._trace[:, rule.hour(number, self._trace.shape[1])])
+            chosen = there[np.argsort(wide[there], kind="stable")[: rule.size]]
         elif len(unit) < len(eligible):
             places = (unit * len(eligible)).astype(np.int64)
             _, first = np.unique(places, return_index=True)
@@ -180,7 +196,11 @@ class CohortSampler:
         if not self.dropout or len(sampled) == 0:
             return sampled
         units = _uniform(self.root, number, sampled, Purpose.DROPOUT)
-        return sampled[units >= self.dropout]
+        return sampled[units >= self._dropout(sampled)]
+
+    def _dropout(self, clients: np.ndarray) -> np.ndarray | float:
+        """The probability of each of some clients to vanish."""
+        return self.dropout if self._dropout_of is None else self._dropout_of[clients]
 
     def _check(self, population: Population) -> None:
         rule, clients = self.rule, len(self.eligible)
@@ -201,6 +221,8 @@ class CohortSampler:
                     do="Correct the attribute.",
                 )
             clients = int(np.count_nonzero(weights))
+        if isinstance(rule, Available):
+            _check_trace(rule, population, self.eligible)
         if isinstance(rule, Fixed):
             outside = [c for members in rule.rounds for c in members if not 0 <= c < len(population)]
             if outside:
@@ -225,6 +247,55 @@ class CohortSampler:
                 expected=f"at most {clients}, the clients that have examples",
                 do=f"Set cohort={clients} or less.",
             )
+
+
+def _own_dropout(population: Population, name: str) -> np.ndarray:
+    """Each client's own probability to vanish, float64 `[clients]`."""
+    if name not in population.attributes:
+        raise PlanError(
+            "dropout",
+            given=repr(name),
+            expected=f"a number, or one of the client attributes {sorted(population.attributes)}",
+            do="Add the attribute: population.with_attributes({'dropout': {...}}), by id.",
+        )
+    values = np.asarray(population.attributes[name])
+    right = values.ndim == 1 and values.dtype.kind in "biuf"
+    if not right or not np.all((values >= 0) & (values < 1)):
+        wrong = np.flatnonzero(~((values >= 0) & (values < 1))) if right else [0]
+        raise PlanError(
+            f"client attribute {name!r}",
+            given=f"{values[wrong[0]]!s:.60} for client {population.ids[wrong[0]]}",
+            expected="one number in [0, 1) for each client",
+            do="Give each client the probability with which it drops out.",
+        )
+    return values.astype(np.float64)
+
+
+def _check_trace(rule: Available, population: Population, eligible: np.ndarray) -> None:
+    """Raise `PlanError` unless the population has a trace that some hour has enough clients of."""
+    if rule.by not in population.attributes:
+        raise PlanError(
+            "available cohort",
+            given=f"by={rule.by!r}",
+            expected=f"one of the client attributes {sorted(population.attributes)}",
+            do="Add the trace: population.with_attributes({'available': hours}), bool [clients, hours].",
+        )
+    trace = np.asarray(population.attributes[rule.by])
+    if trace.ndim != 2 or trace.dtype.kind not in "biuf" or not np.isin(trace, (0, 1)).all():
+        raise PlanError(
+            f"client attribute {rule.by!r}",
+            given=f"an array {trace.dtype} {trace.shape}",
+            expected="a trace, bool [clients, hours]",
+            do="Say for every client and hour whether it is available: True or False.",
+        )
+    most = int(trace[eligible].astype(bool).sum(axis=0).max(initial=0))
+    if most < rule.size:
+        raise PlanError(
+            "available cohort",
+            given=f"{rule.size} clients a round",
+            expected=f"at most {most}, the most that are available in any hour and have examples",
+            do=f"Set size={most} or less." if most else "Correct the trace: nobody is ever available.",
+        )
 
 
 @lru_cache

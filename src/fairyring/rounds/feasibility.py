@@ -47,6 +47,17 @@ def check_participation(plan: Plan, cohorts: CohortSampler, rounds: int, *, prot
             "who is in it",
             do="Use cohort=fr.cohort.in_turn(size, separation=...), whose guarantee needs no such secret.",
         )
+    if (
+        isinstance(participation, PoissonSampled | FixedSize)
+        and budget.unit == "device"
+        and cohorts.own_dropout
+    ):
+        raise PlanError(
+            "dropout",
+            given="a probability of its own for each client, for a guarantee that counts on sampling",
+            expected="one for all: how often a client is in a sum would tell who it is, and is no uniform or Poisson draw",
+            do="Give dropout= one number, or use cohort=fr.cohort.in_turn(size, separation=...).",
+        )
     if isinstance(participation, PoissonSampled) and budget.unit == "device":
         _check_sizes(plan, participation, cohorts, rounds)
 

@@ -25,7 +25,7 @@ def new_header(
     seed: int,
     started: str,
     machine: Mapping[str, Any],
-    dropout: float = 0.0,
+    dropout: float | str = 0.0,
     secure_sum: str | None = None,
     canaries: int = 0,
     test: str | None = None,
@@ -41,7 +41,7 @@ def new_header(
         rounds, seed: of the run.
         started: when it started, in ISO 8601.
         machine: what it runs on.
-        dropout: probability that a sampled client vanishes.
+        dropout: probability that a sampled client vanishes, or the client attribute with each client's own.
         secure_sum: how it is computed; None without one.
         canaries: how many take the places of clients.
         test: fingerprint of the test population; None without one.

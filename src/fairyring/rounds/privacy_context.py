@@ -20,7 +20,7 @@ class PrivacyContext:
         clients: how many clients have examples.
         sizes: the fewest and the most examples of a client that has any.
         examples: how many all clients have together.
-        dropout: probability that a sampled client vanishes.
+        dropout: probability that a sampled client vanishes, or the client attribute with each client's own.
         secure_sum: `ideal` or `protocol`.
         examined: how much of each population was checked, by name.
         tested: the model was evaluated on a test population.
@@ -41,7 +41,7 @@ class PrivacyContext:
     clients: int
     sizes: tuple[int, int]
     examples: int = 0
-    dropout: float = 0.0
+    dropout: float | str = 0.0
     secure_sum: str = "ideal"
     rows_checked: Mapping[str, RowsChecked] = field(default_factory=dict)
     tested: bool = False

@@ -3,7 +3,7 @@
 Each function gives its sentence, or None where that does not hold of the run.
 """
 
-from fairyring.learning.cohort import Fixed, InTurn, Poisson, Uniform, Weighted
+from fairyring.learning.cohort import Available, Fixed, InTurn, Poisson, Uniform, Weighted
 from fairyring.privacy.participation import AtMost, FixedSize, PoissonSampled
 from fairyring.rounds.privacy_context import PrivacyContext
 from fairyring.rounds.sentences import ASSUMED, NOT_PRIVATE, PRIVATE, Sentence
@@ -73,6 +73,7 @@ def who_takes_part(context: PrivacyContext) -> Sentence:
         Weighted: "drawn in proportion to a client attribute",
         Fixed: "those of a fixed list",
         InTurn: "taken in turn, in a random order that stays the same",
+        Available: "drawn uniformly from those that are available at its hour, by a trace of each client, which rounds reveal",
     }[type(context.plan.rule)]
     return Sentence(
         ASSUMED,
@@ -107,6 +108,13 @@ def turns_are_kept(context: PrivacyContext) -> Sentence | None:
 
 
 def who_vanishes(context: PrivacyContext) -> Sentence:
+    if isinstance(context.dropout, str):
+        return Sentence(
+            ASSUMED,
+            "Who drops out",
+            f"Each sampled client vanished with a probability of its own, the client attribute {context.dropout!r}. The model learns "
+            "less from clients that vanish often, and rounds reveal which these are.",
+        )
     if context.dropout:
         return Sentence(
             ASSUMED,

@@ -73,7 +73,7 @@ def simulate(
     init: StartsFrom | None = None,
     keep: Kept = None,
     checkpoint_every: int | None = None,
-    dropout: float = 0.0,
+    dropout: float | str = 0.0,
     secure_sum: SecureSum = "ideal",
     audit: Canaries | DirectCheck | None = None,
     entropy: bytes | None = None,
@@ -113,7 +113,8 @@ def simulate(
             ``"best"``, the one with the best loss on `test`, or with the best metric of `stop`. `run.at(round)` and `run.best()`
             give them.
         checkpoint_every: rounds between checkpoints; by default there is one about every ten seconds, and at the end.
-        dropout: probability that a sampled client vanishes before it reports. Under the masked protocol it vanishes at any
+        dropout: probability that a sampled client vanishes before it reports; or the name of the client attribute with each
+            client's own, which promises that count on sampling do not allow. Under the masked protocol it vanishes at any
             point before its input is sent, and one that has sent it vanishes afterwards with the same probability.
         secure_sum: how a plan's `secure_sum()` is computed. `"ideal"`: integers are added, which protects nothing.
             `"protocol"`: every client and the server run the masked protocol with real messages, which are checked and

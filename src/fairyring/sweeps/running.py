@@ -49,7 +49,7 @@ def sweep(
     resume: bool = False,
     at_once: int | None = None,
     evaluate_every: int | None = None,
-    dropout: float = 0.0,
+    dropout: float | str = 0.0,
     secure_sum: SecureSum = "ideal",
     stop: EarlyStopping | None = None,
     on_run: Callable[[SweepRun], object] | None = None,

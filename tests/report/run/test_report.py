@@ -12,6 +12,7 @@ from safetensors.numpy import load_file, save_file
 
 from fairyring.core.errors import MissingExtra, RunDamaged, RunError, StorageError
 from fairyring.report import write_report
+from fairyring.report.kit import units
 
 from .run_folders import make_run_folder
 
@@ -322,3 +323,35 @@ def test_the_cores_are_those_the_run_used_and_one_example_is_one(tmp_path: Path)
     assert "Half of the clients hold 1 example or fewer" in text
     several = make_run_folder(tmp_path / "several", run={"machine": {"devices": ["NVIDIA H200"] * 2}})
     assert "on 2 accelerators" in report_of(several)[1].text
+
+
+def test_few_clients_are_called_by_their_names(tmp_path: Path) -> None:
+    """Worst first, and as text whatever they are; what was tested stands beside what was trained on."""
+    folder = make_run_folder(tmp_path / "run", rounds=5, clients=12, test_clients=4)
+    names = ["<b>north</b>", "$south$", "a hospital with a very long name indeed", "west"]
+    population = json.loads((folder / "population.json").read_text())
+    population["ids"] = [*names, *(f"other {i}" for i in range(8))]
+    population["test"]["ids"] = names
+    (folder / "population.json").write_text(json.dumps(population))
+    clients = load_file(folder / "clients.safetensors")
+    clients["test.metrics.accuracy"] = np.array([0.75, 0.5, 1.0, 0.25], np.float32)
+    clients["test.examples"] = np.array([40, 20, 30, 0], np.int32)
+    save_file(clients, folder / "clients.safetensors")
+    text = write_report(folder).read_text("utf-8")
+    page = Page(text)
+    section = text[text.index("An average hides") :]
+    figure = section[: section.index("</figure>")]
+    drawn = [
+        figure.index(name) for name in ("$south$", "&lt;b&gt;north&lt;/b&gt;", "a hospital with a very…")
+    ]
+    assert drawn == sorted(drawn), "the worst-served is at the top"
+    assert "west" not in figure, "nobody was tested there"
+    table = page.text[page.text.index("The numbers by client") :]
+    took = clients["participation"]
+    loss = clients["test.loss"]
+    assert f"<b>north</b>{clients['examples'][0]}{took[0]}40{units.number(float(loss[0]))}75.0 %" in table
+    assert f"west{clients['examples'][3]}{took[3]}0––" in table
+    assert f"other 7{clients['examples'][11]}{took[11]}–––" in table
+    population["ids"] = population["test"]["ids"] = None
+    (folder / "population.json").write_text(json.dumps(population))
+    assert "The numbers by client" not in write_report(folder).read_text("utf-8")

@@ -26,6 +26,7 @@ def read(
     hospital: str = "va",
     flags: bool = True,
     test_fraction: float = 0.2,
+    stratify: bool = False,
     seed: int = 0,
 ) -> Splits:
     one_of("split", split, ("within", "hospital"))
@@ -34,7 +35,9 @@ def read(
     owner = np.repeat(HOSPITALS, [len(table) for table in tables])
     table = np.concatenate(tables)
     values, disease = table[:, :13], (table[:, 13] > 0).astype(np.int32)
-    test = held_out(owner, test_fraction, seed) if split == "within" else owner == hospital
+    # With stratify, the sick and the others of a hospital are groups of their own.
+    groups = np.char.add(owner, np.where(disease == 1, " ill", "")) if stratify else owner
+    test = held_out(groups, test_fraction, seed) if split == "within" else owner == hospital
     x = standardised(values, ~test)
     if flags:
         x = np.concatenate([x, np.isnan(values[:, 3:]).astype(np.float32)], axis=1)
@@ -64,8 +67,8 @@ DATASET = Dataset(
     "(blood pressure, cholesterol, heart rate, slope, thal); or if it is 0 in ca in a file without any '?', such "
     "as the copy of the Hungarian file with this checksum, which has zeros instead. Features are standardised with "
     "the means and standard deviations of the training rows only; a missing value becomes the training mean. With "
-    "split='within' test_fraction of each hospital's patients is held out; with split='hospital' the hospital named "
-    "by `hospital` is.",
+    "split='within' test_fraction of each hospital's patients is held out, and with stratify=True that of those with and "
+    "without disease, who are few in Zurich and Basel; with split='hospital' the hospital named by `hospital` is.",
     folder="heart-disease",
     files=(
         File(

@@ -20,7 +20,7 @@ class Spread:
         by_example: mean with every example counting the same.
         quartiles: 25th, 50th and 75th percentile.
         extremes: of the worst-served and of the best-served client.
-        left_out: clients without examples or without a finite value.
+        kept: bool, which of all evaluated clients `values` are of.
     """
 
     name: str
@@ -32,7 +32,12 @@ class Spread:
     by_example: float
     quartiles: tuple[float, float, float]
     extremes: tuple[float, float]
-    left_out: int
+    kept: np.ndarray
+
+    @property
+    def left_out(self) -> int:
+        """Clients without examples or without a finite value."""
+        return int((~self.kept).sum())
 
     @property
     def worst_count(self) -> int:
@@ -63,5 +68,13 @@ def spread(name: str, clients: Mapping[str, np.ndarray], *, higher_is_better: bo
         float(np.average(shown, weights=weight)),
         (low, middle, high),
         (float(shown[order[0]]), float(shown[order[-1]])),
-        int((~kept).sum()),
+        kept,
     )
+
+
+def names(population: Mapping[str, object], clients: int) -> list[str] | None:
+    """The names of the clients in `population`, a run's `population.json`; None if they are too many to be named, or not there."""
+    given = population.get("ids")
+    if not isinstance(given, list) or len(given) != clients or not clients:
+        return None
+    return [" ".join(str(one).split()) or "–" for one in given]

@@ -78,6 +78,43 @@ def distribution(name: str, values: np.ndarray, worst: np.ndarray, *, higher_is_
     return svg(f"spread-{name}", draw)
 
 
+def by_name(
+    key: str,
+    title: str,
+    xlabel: str,
+    names: Sequence[str],
+    values: np.ndarray,
+    *,
+    share: bool = False,
+    worst: np.ndarray | None = None,
+) -> str:
+    """A value `[clients]` of each client, by its name, from the first at the top; `worst` `[clients]` marks the worst decile."""
+
+    def draw(ax: "Axes") -> None:
+        places = np.arange(len(names))
+        colours = [WARM if worst is not None and worst[place] else ACCENT for place in places]
+        ax.barh(places, values, height=0.72, color=colours)
+        ax.set_yticks(places, [name if len(name) <= 24 else f"{name[:23].rstrip()}…" for name in names])
+        small = 10.0 if len(names) <= 25 else 8.0
+        for tick in ax.get_yticklabels():
+            tick.set_parse_math(False)
+            tick.set_fontsize(small)
+        ax.set_ylim(len(names) - 0.4, -0.6)
+        ax.grid(axis="y", visible=False)
+        ax.grid(axis="x", visible=True)
+        if share:
+            ax.set_xlim(0, 1)
+            _percent(ax.xaxis)
+        else:
+            ax.set_xlim(min(0.0, float(values.min())), max(1e-12, float(values.max())) * 1.05)
+            if np.issubdtype(values.dtype, np.integer):
+                whole_ticks(ax.xaxis)
+        ax.set_title(title)
+        ax.set_xlabel(xlabel)
+
+    return svg(key, draw, (5.4, max(3.1 if len(names) > 6 else 2.4, 1.0 + 0.17 * len(names))))
+
+
 def histogram(key: str, title: str, xlabel: str, values: np.ndarray, noun: str = "clients") -> str:
     """A histogram of whole numbers `[n]`, which are so many of a `noun`."""
 

@@ -19,7 +19,7 @@ from fairyring.report.kit import (
     units,
 )
 from fairyring.report.run import figures
-from fairyring.report.run.clients import Spread, spread
+from fairyring.report.run.clients import Spread, names, spread
 from fairyring.report.run.reported_run import ReportedRun
 
 _TABLE_ROWS = 100
@@ -37,9 +37,9 @@ def learning(folder: ReportedRun) -> Section:
             "learning", "How it learned", absent("No round has finished, so there is nothing to draw.")
         )
     rounds = folder.column("round")
-    names = [n for n in (folder.headline, "loss", *folder.measured, *folder.evaluated) if n]
+    shown = [n for n in (folder.headline, "loss", *folder.measured, *folder.evaluated) if n]
     parts, notes = [], []
-    for name in dict.fromkeys(names):
+    for name in dict.fromkeys(shown):
         training = folder.column(name)
         evaluated = [(at, values[name]) for at, values in folder.evaluations if name in values]
         released = np.array([one.aborted is None for one in folder.rounds], bool)  # without a sum no mean
@@ -165,26 +165,73 @@ def served(folder: ReportedRun) -> Section:
         f"the median is {value(served.quartiles[1])}. The worst-served client is at {value(served.extremes[0])}, "
         f"the best at {value(served.extremes[1])}."
     )
-    parts = [
-        Figure(
-            figures.distribution(
-                served.name, served.values, served.worst, higher_is_better=served.higher_is_better
-            ),
-            caption,
-            title,
-        )
-    ]
+    held_out = "Held-out examples of each client"
     sizes = folder.clients["test.examples"]
-    sizes = sizes[sizes > 0]
+    called = names(mapping(folder.population.get("test")), len(sizes))
+    if called is None:
+        drawn = figures.distribution(
+            served.name, served.values, served.worst, higher_is_better=served.higher_is_better
+        )
+        sizes = sizes[sizes > 0]
+        held = figures.histogram("test-sizes", held_out, "examples", sizes)
+    else:  # in one order, the worst-served at the top, so that rows of both figures are of the same client
+        order = np.argsort(served.values * (1 if served.higher_is_better else -1), kind="stable")
+        some = [called[place] for place in np.flatnonzero(served.kept)[order]]
+        drawn = figures.by_name(
+            f"spread-{served.name}",
+            f"{name.capitalize()} of each client",
+            f"{name} on the client's own data",
+            some,
+            served.values[order],
+            share=units.is_share(served.name),
+            worst=served.worst[order],
+        )
+        sizes = sizes[served.kept]
+        held = figures.by_name("test-sizes", held_out, "examples", some, sizes[order])
+    parts = [Figure(drawn, caption, title)]
     parts.append(
         Figure(
-            figures.histogram("test-sizes", "Held-out examples of each client", "examples", sizes),
+            held,
             f"A client with few examples has a noisy score: the smallest has {units.count(sizes.min())}, "
             f"the largest {units.count(sizes.max())}.",
-            "Held-out examples of each client",
+            held_out,
         )
     )
-    return Section("clients", title, body + pair(parts))
+    return Section("clients", title, body + pair(parts) + _client_table(folder))
+
+
+def _client_table(folder: ReportedRun) -> str:
+    """What is known of each client by its name; nothing if they are too many to be named."""
+    of_test = {column: values for column, values in folder.clients.items() if column.startswith("test.")}
+    trained = names(folder.population, len(folder.clients.get("examples", ()))) or []
+    tested = names(mapping(folder.population.get("test")), len(of_test.get("test.examples", ()))) or []
+    if not tested:
+        return ""
+    measured = [c for c in of_test if c != "test.examples" and of_test[c].shape == (len(tested),)]
+    head = ["client"]
+    if trained:
+        head += ["examples", "rounds it took part in"]
+    head += ["held-out examples", *(units.label(c.removeprefix("test.")) for c in measured)]
+    rows = []
+    for name in dict.fromkeys([*trained, *tested]):
+        cells = []
+        for column in ("examples", "participation") if trained else ():
+            values = folder.clients.get(column, ())
+            at = trained.index(name) if name in trained else len(values)
+            cells.append(units.count(values[at]) if at < len(values) else "–")
+        at = tested.index(name) if name in tested else None
+        cells.append("–" if at is None else units.count(of_test["test.examples"][at]))
+        for column in measured:
+            there = at is not None and of_test["test.examples"][at] > 0
+            value = float(of_test[column][at]) if there else None
+            cells.append(units.metric(column.removeprefix("test."), value))
+        rows.append(
+            f'<tr><th scope="row">{escaped(name)}</th>{"".join(f"<td>{escaped(c)}</td>" for c in cells)}</tr>'
+        )
+    return (
+        '<details><summary>The numbers by client</summary><div class="scroll"><table class="rounds"><thead><tr>'
+        f"{''.join(f'<th>{escaped(h)}</th>' for h in head)}</tr></thead><tbody>{''.join(rows)}</tbody></table></div></details>"
+    )
 
 
 def participation(folder: ReportedRun) -> Section:
@@ -192,13 +239,14 @@ def participation(folder: ReportedRun) -> Section:
     title = "Who took part"
     parts, body = [], ""
     took = folder.clients.get("participation")
+    called = names(folder.population, len(took) if took is not None else 0)
     if took is None or not len(took):
         body += absent("Participation is counted when a run ends; it is not there yet.")
     else:
         never = int((took == 0).sum())
         parts.append(
             Figure(
-                figures.histogram("participation", "Rounds a client took part in", "rounds", took),
+                _by_client("participation", "Rounds a client took part in", "rounds", took, called),
                 f"{units.number(float(took.mean()))} rounds on average, from {units.count(took.min())} to "
                 f"{units.count(took.max())}. "
                 + (
@@ -213,7 +261,7 @@ def participation(folder: ReportedRun) -> Section:
     if held is not None and len(held):
         parts.append(
             Figure(
-                figures.histogram("examples", "Examples a client holds", "examples", held),
+                _by_client("examples", "Examples a client holds", "examples", held, called),
                 f"Half of the clients hold {units.count(int(np.median(held)), 'example')} or fewer; "
                 f"the largest holds {units.count(held.max())}.",
                 "Examples a client holds",
@@ -232,6 +280,13 @@ def participation(folder: ReportedRun) -> Section:
                 f"counts each time) and {lost} dropped out before reporting."
             )
     return Section("participation", title, body + pair(parts))
+
+
+def _by_client(key: str, title: str, xlabel: str, values: np.ndarray, called: list[str] | None) -> str:
+    """Whole numbers of clients: each by its name, or how many have which."""
+    if called is None or len(called) != len(values):
+        return figures.histogram(key, title, xlabel, values)
+    return figures.by_name(key, title, xlabel, called, values)
 
 
 def traffic(folder: ReportedRun) -> Section:
@@ -345,6 +400,7 @@ def provenance(folder: ReportedRun) -> Section:
     """What it takes to get the same run again."""
     run, machine = folder.run, mapping(folder.run.get("machine"))
     dropout = number(run.get("dropout"))
+    own = run.get("dropout") if isinstance(run.get("dropout"), str) else None
     rows = [
         ("Seed", run.get("seed")),
         ("Fingerprint", run.get("fingerprint")),
@@ -354,7 +410,10 @@ def provenance(folder: ReportedRun) -> Section:
             f"{units.count(len(folder.rounds))} of {units.count(run['rounds'])}" if "rounds" in run else None,
         ),
         ("Started", run.get("started")),
-        ("Simulated dropout", units.share(dropout) if dropout is not None else None),
+        (
+            "Simulated dropout",
+            f"each client's own, {own!r}" if own else units.share(dropout) if dropout is not None else None,
+        ),
         ("Processor", machine.get("cpu")),
         ("Cores", machine.get("cores")),
         (
