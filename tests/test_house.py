@@ -38,7 +38,7 @@ SUB_LEVELS = {
         {"studies"},
         {"zoo"},
     ],
-    "report": [{"kit"}, {"run", "study", "sweep"}],
+    "report": [{"kit"}, {"run", "study", "sweep", "comparison"}],
 }
 SUB_LEVEL_OF = {
     (room, sub): level

@@ -85,6 +85,7 @@ if TYPE_CHECKING:
     from fairyring.privacy import distributed_noise as distributed_noise
     from fairyring.privacy import gaussian_noise as gaussian_noise
     from fairyring.records import RoundRecord as RoundRecord
+    from fairyring.report import write_comparison as write_comparison
     from fairyring.report import write_report as write_report
     from fairyring.rounds import EarlyStopping as EarlyStopping
     from fairyring.runs import Run as Run
@@ -92,8 +93,10 @@ if TYPE_CHECKING:
     from fairyring.runs import TrainedModel as TrainedModel
     from fairyring.runs import load_run as load_run
     from fairyring.simulation import simulate as simulate
+    from fairyring.sweeps import Comparison as Comparison
     from fairyring.sweeps import Sweep as Sweep
     from fairyring.sweeps import SweepRun as SweepRun
+    from fairyring.sweeps import compare as compare
     from fairyring.sweeps import read_sweep as read_sweep
     from fairyring.sweeps import sweep as sweep
     from fairyring.task import Metric as Metric
@@ -111,6 +114,7 @@ __all__ = [
     "Budget",
     "BudgetSpent",
     "Combine",
+    "Comparison",
     "DataUnavailable",
     "EarlyStopping",
     "EcologyError",
@@ -158,6 +162,7 @@ __all__ = [
     "clip",
     "cohort",
     "combine",
+    "compare",
     "correlated_noise",
     "count_sketch",
     "distributed_noise",
@@ -193,6 +198,7 @@ __all__ = [
     "verify_run",
     "weight_by_examples",
     "weight_uniformly",
+    "write_comparison",
     "write_report",
     "zoo",
 ]
@@ -224,12 +230,14 @@ _ROOMS = {
     "learning": (
         "Algorithm",
         "Combine",
+        "Comparison",
         "LocalTraining",
         "Plan",
         "Report",
         "adaptive_clip",
         "cohort",
         "combine",
+        "compare",
         "fedadagrad",
         "fedadam",
         "fedavg",
@@ -247,8 +255,8 @@ _ROOMS = {
     "runs": ("Run", "SavedRun", "TrainedModel", "load_run"),
     "simulation": ("simulate",),
     "audit": ("Audited", "Verified", "audit_run", "membership", "verify_run"),
-    "sweeps": ("Sweep", "SweepRun", "read_sweep", "sweep"),
-    "report": ("write_report",),
+    "sweeps": ("Comparison", "compare", "Sweep", "SweepRun", "read_sweep", "sweep"),
+    "report": ("write_comparison", "write_report"),
 }
 
 _MODULES = {"partition", "cohort", "combine", "ecology", "metrics", "privacy", "zoo"}

@@ -194,6 +194,24 @@ def sweep(
 
 
 @app.command
+def compare(runs: Annotated[tuple[Path, ...], Parameter(negative=())], /, *, out: Path | None = None) -> None:
+    """Put runs side by side: a table, where their plans differ, and a report with curves.
+
+    Runs that differ in their seed alone are one setting, with a mean and an interval over seeds.
+
+    Parameters
+    ----------
+    runs:
+        Run folders. A sweep's folder stands for all its runs.
+    out:
+        The HTML file of the report; by default comparison.html, here.
+    """
+    from fairyring.cli import _compare
+
+    _compare.compare(runs, out or Path("comparison.html"))
+
+
+@app.command
 def report(run: Path, /, *, out: Path | None = None) -> None:
     """Write the report of a run or a sweep: one HTML file that can be read offline.
 

@@ -12,9 +12,9 @@ from fairyring.core.errors import StorageError
 from fairyring.core.files import ANYBODY, OWNER
 from fairyring.records.layout import REPORT
 from fairyring.report.kit import page, units
-from fairyring.sweeps import SWEEP
+from fairyring.sweeps import SWEEP, Comparison
 
-__all__ = ["units", "write_report", "write_study_report"]
+__all__ = ["units", "write_comparison", "write_report", "write_study_report"]
 
 
 def write_report(run_folder: str | Path, out: str | Path | None = None) -> Path:
@@ -40,6 +40,24 @@ def write_report(run_folder: str | Path, out: str | Path | None = None) -> Path:
     folder = ReportedRun.read(run_folder)
     path = Path(out) if out is not None else folder.path / REPORT
     return _written(page(document(folder)), path, mode=OWNER if folder.run.get("privacy") else ANYBODY)
+
+
+def write_comparison(comparison: Comparison, out: str | Path) -> Path:
+    """Write the report of a comparison (`fr.compare`), and return where it lies. Where a run is private, it is its owner's alone.
+
+    Args:
+        comparison: of runs.
+        out: the HTML file.
+
+    Raises:
+        StorageError: the file could not be written; an older report there is left as it was.
+        MissingExtra: matplotlib is not installed.
+    """
+    from fairyring.report.comparison import document
+
+    runs = (run for one in comparison.settings for run in one.runs)
+    private = any(run.header.get("privacy") is not None for run in runs)
+    return _written(page(document(comparison)), Path(out), mode=OWNER if private else ANYBODY)
 
 
 def _write_sweep_report(folder: Path, out: str | Path | None) -> Path:

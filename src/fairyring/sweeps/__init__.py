@@ -5,12 +5,23 @@
 
 from typing import TYPE_CHECKING, Any
 
+from fairyring.sweeps.comparison import ComparedRun, ComparedSetting, Comparison, compare
 from fairyring.sweeps.results import SWEEP, Sweep, SweepRun, read_sweep
 
 if TYPE_CHECKING:
     from fairyring.sweeps.running import sweep
 
-__all__ = ["SWEEP", "Sweep", "SweepRun", "read_sweep", "sweep"]
+__all__ = [
+    "SWEEP",
+    "ComparedRun",
+    "ComparedSetting",
+    "Comparison",
+    "Sweep",
+    "SweepRun",
+    "compare",
+    "read_sweep",
+    "sweep",
+]
 
 
 def __getattr__(name: str) -> Any:

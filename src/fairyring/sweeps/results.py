@@ -114,7 +114,7 @@ class Sweep(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
             setting: its place among the settings.
             column: `loss` or `metrics.NAME`; by default that which the best is chosen by.
         """
-        return _over_seeds([run.validation for run in self.of(setting)], column or self.column)
+        return _over_runs([run.validation for run in self.of(setting)], column or self.column)
 
     def test(self, column: str | None = None) -> Interval | None:
         """Mean over seeds of the best setting's last models on the test clients, which took no part in the choice.
@@ -124,7 +124,7 @@ class Sweep(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
         """
         if self.best is None:
             return None
-        return _over_seeds([run.test for run in self.of(self.best)], column or self.column)
+        return _over_runs([run.test for run in self.of(self.best)], column or self.column)
 
     @property
     def columns(self) -> list[str]:
@@ -198,10 +198,14 @@ def shown(interval: Interval | None) -> str:
     return f"{interval.estimate:.4g}" + (f" ± {half:.2g}" if math.isfinite(half) else "")
 
 
-def _over_seeds(means: Sequence[Means | None], column: str) -> Interval | None:
+def _over_runs(means: Sequence[Means | None], column: str) -> Interval | None:
     """The mean of a column over runs: of those that finished with a finite one."""
-    values = [one.columns()[column] for one in means if one is not None]
-    finite = np.array([value for value in values if math.isfinite(value)])
+    return over_seeds([one.columns()[column] for one in means if one is not None])
+
+
+def over_seeds(values: Sequence[float | None]) -> Interval | None:
+    """The mean of what is finite, with Student's interval; None if nothing is."""
+    finite = np.array([value for value in values if value is not None and math.isfinite(value)])
     return student_interval(finite) if len(finite) else None
 
 

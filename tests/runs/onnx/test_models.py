@@ -10,7 +10,6 @@ import optax
 import pytest
 
 import fairyring as fr
-from fairyring.core.errors import MissingExtra, ModelError
 from fairyring.core.program import Program
 from fairyring.learning.forward import StoredModel, stored_model
 from fairyring.runs import TrainedModel

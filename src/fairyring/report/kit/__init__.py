@@ -1,6 +1,7 @@
 """What every report is made of: a document, its page, the pieces of a section, drawings, numbers in words."""
 
 from fairyring.records import units
+from fairyring.report.kit.curves import STYLES, curves, legend_below, measure_axis
 from fairyring.report.kit.document import Document, Section, page
 from fairyring.report.kit.drawing import ACCENT, INK, MUTED, PAPER, RULE, SOFT, WARM, svg, whole_ticks
 from fairyring.report.kit.html import (
@@ -29,17 +30,21 @@ __all__ = [
     "PAPER",
     "RULE",
     "SOFT",
+    "STYLES",
     "WARM",
     "Document",
     "Figure",
     "Section",
     "absent",
+    "curves",
     "escaped",
     "flat",
     "folded",
     "grid",
     "judged",
+    "legend_below",
     "mapping",
+    "measure_axis",
     "number",
     "page",
     "pair",

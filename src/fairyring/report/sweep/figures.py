@@ -1,49 +1,14 @@
-"""The figures of a sweep: a measure by round, and a measure by a field's value, each with a band over seeds."""
+"""The figure of a sweep: a measure by a field's value, with a band over seeds."""
 
 import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from fairyring.report.kit import ACCENT, INK, MUTED, WARM, svg, units, whole_ticks
+from fairyring.report.kit import INK, STYLES, legend_below, measure_axis, svg, units
 from fairyring.statistics import Interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-# Lines differ in colour and in dashes, so that they are told apart in print too.
-STYLES = [(colour, dashes) for dashes in ("-", "--", ":") for colour in (ACCENT, WARM, MUTED)][:8]
-
-
-def curves(column: str, runs: Mapping[str, Sequence[Sequence[tuple[int, float]]]], best: str | None) -> str:
-    """A measure by round: for each setting a line for the mean over its runs, and a band from the lowest to the highest.
-
-    Args:
-        column: `loss` or `metrics.NAME`.
-        runs: by the name of a setting, for each of its runs `(round, value)` of every evaluation.
-        best: the setting whose line is drawn thicker.
-    """
-
-    def draw(ax: "Axes") -> None:
-        last = 1
-        for (name, all_), (colour, dashes) in zip(runs.items(), STYLES, strict=False):
-            rounds, values = _aligned(all_)
-            if not len(rounds):
-                continue
-            last = max(last, int(rounds[-1]))
-            ax.fill_between(rounds, values.min(0), values.max(0), color=colour, alpha=0.13, linewidth=0)
-            width = 2.4 if name == best else 1.3
-            marker = "." if len(rounds) < 3 else ""
-            ax.plot(rounds, values.mean(0), dashes, marker=marker, color=colour, linewidth=width, label=name)
-        ax.set_title(f"{units.label(column).capitalize()} on the validation clients")
-        ax.set_xlabel("round")
-        ax.set_xlim(right=last)
-        whole_ticks(ax.xaxis)
-        _axis(ax, column)
-        _legend(ax, len(runs))
-
-    return svg(f"sweep-{column}", draw)
 
 
 def response(column: str, field: str, lines: Mapping[str, Sequence[tuple[float, Interval]]]) -> str:
@@ -74,30 +39,8 @@ def response(column: str, field: str, lines: Mapping[str, Sequence[tuple[float, 
             ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         ax.set_title(f"{units.label(column).capitalize()} by {field.rpartition('.')[2]}", color=INK)
         ax.set_xlabel(field)
-        _axis(ax, column)
+        measure_axis(ax, column)
         if any(lines):
-            _legend(ax, len(lines))
+            legend_below(ax, len(lines))
 
     return svg(f"sweep-{column}-{field}", draw)
-
-
-def _legend(ax: "Axes", lines: int) -> None:
-    """Below the axes, where it covers no line."""
-    columns = 1 if lines < 3 else 2
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=columns, handlelength=2.2)
-
-
-def _aligned(runs: Sequence[Sequence[tuple[int, float]]]) -> tuple[np.ndarray, np.ndarray]:
-    """The rounds at which all runs were evaluated, `[n]`, and their values, `[runs, n]`."""
-    tables = [dict(run) for run in runs if run]
-    if not tables:
-        return np.zeros(0), np.zeros((0, 0))
-    rounds = sorted(set.intersection(*map(set, tables)))
-    return np.array(rounds), np.array([[table[one] for one in rounds] for table in tables])
-
-
-def _axis(ax: "Axes", column: str) -> None:
-    if units.is_share(column):
-        from matplotlib.ticker import PercentFormatter
-
-        ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))

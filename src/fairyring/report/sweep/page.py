@@ -10,10 +10,12 @@ from fairyring.core.reading import NotJson
 from fairyring.records.layout import LEDGER, METRICS, RUN
 from fairyring.records.round_record import read_record
 from fairyring.report.kit import (
+    STYLES,
     Document,
     Figure,
     Section,
     absent,
+    curves,
     escaped,
     folded,
     grid,
@@ -126,7 +128,7 @@ def _responses(sweep: Sweep) -> str:
             if value is not None and interval is not None:
                 others = ", ".join(f"{f.rpartition('.')[2]}={labels[f]}" for f in fields if f != field)
                 lines.setdefault(others, []).append((value, interval))
-        if sum(map(len, lines.values())) > 1 and len(lines) <= len(figures.STYLES):
+        if sum(map(len, lines.values())) > 1 and len(lines) <= len(STYLES):
             lines = {name: sorted(points, key=lambda point: point[0]) for name, points in lines.items()}
             caption = f"Means of {units.label(sweep.column)} on the validation clients, with their intervals over seeds."
             shown = figures.response(sweep.column, field, lines)
@@ -137,7 +139,7 @@ def _responses(sweep: Sweep) -> str:
 def _curves(sweep: Sweep, path: Path) -> str:
     """The measure that is chosen by, and the loss, by round: of the best settings, as many as lines can be told apart."""
     order = sorted(range(len(sweep.names)), key=lambda setting: _rank(sweep, setting))
-    shown = sorted(order[: len(figures.STYLES)])
+    shown = sorted(order[: len(STYLES)])
     columns = list(dict.fromkeys([sweep.column, "loss"]))
     tested = {
         sweep.names[setting]: [_evaluations(path, run.folder) for run in sweep.of(setting)]
@@ -153,7 +155,13 @@ def _curves(sweep: Sweep, path: Path) -> str:
             for name, all_ in tested.items()
         }
         caption = "Lines are means over seeds, bands reach from the lowest seed to the highest."
-        drawn.append(Figure(figures.curves(column, runs, best), caption, f"{units.label(column)} by round"))
+        drawn.append(
+            Figure(
+                curves(column, runs, where="on the validation clients", best=best),
+                caption,
+                f"{units.label(column)} by round",
+            )
+        )
     left = [name for setting, name in enumerate(sweep.names) if setting not in shown]
     note = ""
     if left:

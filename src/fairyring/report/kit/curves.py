@@ -1,0 +1,76 @@
+"""Curves with bands over seeds: a measure by round, a line for each setting."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fairyring.records import units
+from fairyring.report.kit.drawing import ACCENT, MUTED, WARM, svg, whole_ticks
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Lines differ in colour and in dashes, so that they are told apart in print too.
+STYLES = [(colour, dashes) for dashes in ("-", "--", ":") for colour in (ACCENT, WARM, MUTED)][:8]
+
+
+def curves(
+    column: str,
+    runs: Mapping[str, Sequence[Sequence[tuple[int, float]]]],
+    *,
+    where: str,
+    best: str | None = None,
+) -> str:
+    """A measure by round: for each setting a line for the mean over its runs, and a band from the lowest to the highest.
+
+    Args:
+        column: `loss` or `metrics.NAME`.
+        runs: by the name of a setting, for each of its runs `(round, value)` of every evaluation.
+        where: of whom, such as `on the validation clients`.
+        best: the setting whose line is drawn thicker.
+    """
+
+    def draw(ax: "Axes") -> None:
+        last = 1
+        for (name, all_), (colour, dashes) in zip(runs.items(), STYLES, strict=False):
+            rounds, values = _aligned(all_)
+            if not len(rounds):
+                continue
+            last = max(last, int(rounds[-1]))
+            ax.fill_between(rounds, values.min(0), values.max(0), color=colour, alpha=0.13, linewidth=0)
+            width = 2.4 if name == best else 1.3
+            marker = "." if len(rounds) < 3 else ""
+            ax.plot(rounds, values.mean(0), dashes, marker=marker, color=colour, linewidth=width, label=name)
+        ax.set_title(f"{units.label(column).capitalize()} {where}")
+        ax.set_xlabel("round")
+        ax.set_xlim(right=last)
+        whole_ticks(ax.xaxis)
+        measure_axis(ax, column)
+        legend_below(ax, len(runs))
+
+    return svg(f"curves-{column}", draw)
+
+
+def legend_below(ax: "Axes", lines: int) -> None:
+    """A legend for so many lines below the axes, where it covers none."""
+    long = max((len(text) for text in ax.get_legend_handles_labels()[1]), default=0)
+    columns = 1 if lines < 3 or long > 24 else 2
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=columns, handlelength=2.2)
+
+
+def _aligned(runs: Sequence[Sequence[tuple[int, float]]]) -> tuple[np.ndarray, np.ndarray]:
+    """The rounds at which all runs were evaluated, `[n]`, and their values, `[runs, n]`."""
+    tables = [dict(run) for run in runs if run]
+    if not tables:
+        return np.zeros(0), np.zeros((0, 0))
+    rounds = sorted(set.intersection(*map(set, tables)))
+    return np.array(rounds), np.array([[table[one] for one in rounds] for table in tables])
+
+
+def measure_axis(ax: "Axes", column: str) -> None:
+    """Per cent on the axis of a measure that is a share."""
+    if units.is_share(column):
+        from matplotlib.ticker import PercentFormatter
+
+        ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
