@@ -47,16 +47,16 @@ def curves(
         ax.set_xlim(right=last)
         whole_ticks(ax.xaxis)
         measure_axis(ax, column)
-        legend_below(ax, len(runs))
+        legend_below(ax)
 
     return svg(f"curves-{column}", draw)
 
 
-def legend_below(ax: "Axes", lines: int) -> None:
-    """A legend for so many lines below the axes, where it covers none."""
-    long = max((len(text) for text in ax.get_legend_handles_labels()[1]), default=0)
-    columns = 1 if lines < 3 or long > 24 else 2
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=columns, handlelength=2.2)
+def legend_below(ax: "Axes") -> None:
+    """A legend below the axes, where it covers no line."""
+    texts = ax.get_legend_handles_labels()[1]
+    columns = 1 if max(map(len, texts), default=0) > 24 else min(3, max(1, len(texts)))
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=columns, handlelength=1.8)
 
 
 def _aligned(runs: Sequence[Sequence[tuple[int, float]]]) -> tuple[np.ndarray, np.ndarray]:

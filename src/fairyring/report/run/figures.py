@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fairyring.report.kit import ACCENT, SOFT, WARM, svg, units, whole_ticks
+from fairyring.report.kit import ACCENT, SOFT, WARM, legend_below, svg, units, whole_ticks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,7 +45,7 @@ def curves(
         finite = [v for v in (*training, *(v for _, v in evaluations)) if np.isfinite(v)]
         if not higher_is_better and finite and min(finite) >= 0:
             ax.set_ylim(bottom=0)
-        ax.legend(loc="lower right" if higher_is_better else "upper right", handlelength=1.4)
+        legend_below(ax)
 
     return svg(f"curve-{name}", draw)
 
@@ -73,7 +73,7 @@ def distribution(name: str, values: np.ndarray, worst: np.ndarray, *, higher_is_
         ax.set_title(f"{units.label(name).capitalize()} of each client")
         ax.set_xlabel(f"{units.label(name)} on the client's own data")
         _count_axis(ax, "clients")
-        ax.legend(loc="upper left" if higher_is_better else "upper right", handlelength=1.0)
+        legend_below(ax)
 
     return svg(f"spread-{name}", draw)
 
@@ -151,7 +151,7 @@ def traffic(rounds: np.ndarray, up: np.ndarray, down: np.ndarray, *, cumulative:
         round_axis(ax, int(rounds[-1]))
         ax.set_ylim(bottom=0, top=ax.get_ylim()[1] * (1.0 if cumulative else 1.45))
         _byte_ticks(ax)
-        ax.legend(loc="upper left", handlelength=1.4)
+        legend_below(ax)
 
     return svg("traffic-sum" if cumulative else "traffic", draw)
 
@@ -176,7 +176,7 @@ def pace(rounds: np.ndarray, seconds: np.ndarray) -> str:
         ax.set_title("Time of each round")
         ax.set_xlabel("round")
         round_axis(ax, int(rounds[-1]))
-        ax.legend(loc="upper right", handlelength=1.4)
+        legend_below(ax)
 
     return svg("pace", draw)
 

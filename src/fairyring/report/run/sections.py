@@ -11,6 +11,7 @@ from fairyring.report.kit import (
     absent,
     escaped,
     flat,
+    folded,
     mapping,
     number,
     pair,
@@ -20,6 +21,7 @@ from fairyring.report.kit import (
 )
 from fairyring.report.run import figures
 from fairyring.report.run.clients import Spread, names, spread
+from fairyring.report.run.plan_words import plan_in_words
 from fairyring.report.run.reported_run import ReportedRun
 
 _TABLE_ROWS = 100
@@ -247,7 +249,7 @@ def participation(folder: ReportedRun) -> Section:
         parts.append(
             Figure(
                 _by_client("participation", "Rounds a client took part in", "rounds", took, called),
-                f"{units.number(float(took.mean()))} rounds on average, from {units.count(took.min())} to "
+                f"{units.number(float(took.mean()))} {'round' if took.mean() == 1 else 'rounds'} on average, from {units.count(took.min())} to "
                 f"{units.count(took.max())}. "
                 + (
                     f"{units.count(never, 'client')} never took part."
@@ -342,16 +344,19 @@ def pace(folder: ReportedRun) -> Section:
 
 
 def plan(folder: ReportedRun) -> Section:
-    """The plan, field by field."""
+    """The plan in a few lines, and field by field."""
     title = "The plan"
     if not folder.plan:
         return Section("plan", title, absent("The plan was not recorded."))
-    intro = "<p>Everything that decided how this model was trained. Its numbers and switches can be changed with <code>--set</code>.</p>"
     task = folder.plan.get("task")
     fewer = (
         {"task": {k: v for k, v in task.items() if k != "parameters"}} if isinstance(task, Mapping) else {}
     )
-    return Section("plan", title, intro + table(flat({**folder.plan, **fewer})))
+    fields = "<p>Numbers and switches can be changed with <code>--set</code>, by these names.</p>"
+    fields += table(flat({**folder.plan, **fewer}))
+    return Section(
+        "plan", title, table(plan_in_words(folder.plan)) + folded("Every field of the plan", fields)
+    )
 
 
 def assumptions(folder: ReportedRun) -> Section:

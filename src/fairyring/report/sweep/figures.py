@@ -41,6 +41,6 @@ def response(column: str, field: str, lines: Mapping[str, Sequence[tuple[float, 
         ax.set_xlabel(field)
         measure_axis(ax, column)
         if any(lines):
-            legend_below(ax, len(lines))
+            legend_below(ax)
 
     return svg(f"sweep-{column}-{field}", draw)
