@@ -82,7 +82,7 @@ class Encoding:
         ({"length": 99}, "99, and no client with 100 tokens.*padding="),
         ({"texts": {"a": [None]}}, "text 0 of client 'a': given no text"),
         ({"texts": {"a": [float("nan")]}}, "given no text"),
-        ({"texts": {"a": [3]}}, "given a int"),
+        ({"texts": {"a": [3]}}, "given int; expected a string"),
         ({"texts": ["hello"]}, r"from_text\(frame\['text'\]"),
         ({"client": ["a"]}, "Leave client= and clients= out"),
     ],

@@ -40,6 +40,13 @@ def test_values_that_keep_their_meaning_pass(people):
         classification(linear()).validate(people(columns(x=x)))
 
 
+def test_missing_values_that_the_task_fills_in_pass(people):
+    population = people(columns(x=put(np.zeros((ROWS, FEATURES)), (6, 2), np.nan)))
+    classification(linear(), prepare=jnp.nan_to_num).validate(population)
+    with pytest.raises(PopulationError, match="a missing value"):
+        classification(linear(), prepare=lambda x: x + 1).validate(population)
+
+
 def test_a_function_that_is_no_metric_is_refused(people):
     def f1(true, predicted):
         raise ValueError("Found input variables\nwith inconsistent numbers")
@@ -82,6 +89,10 @@ def test_good_data_pass_and_are_counted(people):
         ),
         ({"weight": put(np.ones(ROWS), 6, np.nan)}, "given nan in row 1"),
         ({"weight": np.ones((ROWS, 1))}, "one weight per example"),
+        (
+            {"x": put(np.zeros((ROWS, FEATURES)), (6, 2), np.nan)},
+            "column 'x': given a missing value .nan. in row 1 of client 'client-1'.*standardize",
+        ),
         (
             {"x": put(np.zeros((ROWS, FEATURES), np.int64), (6, 2), 2**31)},
             "column 'x': given 2147483648 in row 1 of client 'client-1'; expected values from -2,147,483,648 to 2,147,483,647.*int32",

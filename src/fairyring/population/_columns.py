@@ -69,7 +69,8 @@ def _as_column(name: str, value: Any) -> np.ndarray:
             f"column {name!r}",
             given=f"values of type {array.dtype}",
             expected="booleans, integers or floating-point numbers",
-            do="Encode it as numbers (np.unique(values, return_inverse=True)), or leave it out.",
+            do="Encode it as numbers (np.unique(values, return_inverse=True)), or leave it out; "
+            "Population.from_dataframe takes categories=.",
         )
     if array.ndim == 0:
         raise PopulationError(

@@ -84,7 +84,7 @@ def _stream(
         if not isinstance(text, str):
             raise PopulationError(
                 f"text {place} of client {client!r}",
-                given="no text" if text is None or text != text else f"a {type(text).__name__}",
+                given="no text" if text is None or text != text else type(text).__name__,
                 expected="a string",
                 do="Drop the row, or put '' in its place.",
             )

@@ -6,6 +6,7 @@ from functools import cache
 from typing import Any, Protocol
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 from jax.extend.core import primitives
@@ -166,6 +167,7 @@ def validate(task: Any, population: PopulationLike) -> RowsChecked:
     for column in columns.values():
         _check_precision(column)
     _check_resolution(columns[task.inputs])
+    _check_missing(task, columns[task.inputs])
     if "weight" in columns and "weight" in task.optional:
         _check_weight(columns["weight"])
     outputs = cache(lambda: _outputs(task, population, names))
@@ -338,6 +340,26 @@ def _check_resolution(column: Column) -> None:
             expected=f"values whose differences are more than {1 / BLURRED:g} times as large as the rounding of float32",
             do="Subtract a constant, such as the mean, before the population is made.",
         )
+
+
+def _check_missing(task: Any, column: Column) -> None:
+    """Raise `PopulationError` at the first missing value (NaN) of the inputs, unless `prepare` fills it in."""
+    before = 0
+    for part in column.rows.parts if column.dtype.kind == "f" else ():
+        values = part[column.name]
+        gone = np.isnan(values)
+        if gone.any():
+            row = int(np.argwhere(gone)[0][0])
+            prepared = np.asarray(task.prepare(jnp.asarray(values[row : row + 1])))
+            if np.isnan(prepared).any():
+                raise PopulationError(
+                    f"column {column.name!r}",
+                    given=f"a missing value (nan) in {column.rows.locate(before + row)}",
+                    expected="numbers",
+                    do="Fill missing values in first, such as by fr.summary_statistics(train).standardize()(train).",
+                )
+            return
+        before += len(values)
 
 
 def _check_weight(weight: Column) -> None:
