@@ -135,3 +135,28 @@ def test_a_pooled_metric_is_recorded_and_ends_a_run_and_nothing_of_it_travels(tm
     assert "<th>f1</th>" not in page
     with pytest.raises(fr.PlanError, match="early stopping"):
         fr.simulate(given, people([9, 9]), stop=fr.EarlyStopping("confusion"), **options)
+
+
+def test_a_secure_sum_gives_the_same_values_from_sums_alone(trained):
+    """Counts to the bit: a confusion matrix and F1 are those of all examples; means to the resolution that is stated."""
+    test = people([3, 0, 40, 12, 7], seed=8)
+    judged = fr.classification((init, apply), metrics=POOLED)
+    result = evaluation.Evaluator(judged, test, hardware(100))(trained.params)
+    found = result.summed(fr.secure_sum(32), bound=64)
+    np.testing.assert_array_equal(found.tables["confusion"], result.tables["confusion"])
+    for name in ("accuracy", "f1", "auc"):
+        assert found.metrics[name] == result.metrics[name]
+    resolution = 4 * 64 * 4 / 2**31
+    assert found.loss == pytest.approx(result.loss, abs=resolution)
+    assert found.metrics["ece"] == pytest.approx(result.metrics["ece"], abs=15 * resolution)
+    assert (found.clients, found.cut) == (4, 0)
+    cut = result.summed(fr.secure_sum(32), bound=10)
+    assert cut.cut == 2
+    most = np.minimum(result.statistics["accuracy"], 10).sum(axis=0)
+    assert cut.metrics["accuracy"] == pytest.approx(most[0] / most[1], rel=1e-7)
+    with pytest.raises(fr.PlanError, match="4 clients with examples"):
+        result.summed(fr.secure_sum(32, minimum_cohort=5), bound=64)
+    with pytest.raises(fr.PlanError, match="cannot wrap around"):
+        result.summed(fr.secure_sum(16), bound=1e5)
+    with pytest.raises(fr.PlanError, match="a secure sum alone"):
+        result.summed(fr.quantize(8), bound=64)

@@ -12,9 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from fairyring.aggregation.contract import Stage
 from fairyring.core.errors import PopulationError, StatisticsError
 from fairyring.core.numbers import literal_numbers
 from fairyring.core.program import Program, kept, transfer
+from fairyring.evaluation.summed import SummedEvaluation, summed
 from fairyring.lowering import Hardware
 from fairyring.population import Population
 from fairyring.records.round_record import Means, higher_is_better
@@ -106,6 +108,26 @@ class Evaluation:
             )
         sums = self.statistics[metric][np.asarray(self.examples) > 0]
         return sums_interval(sums, self.finish[metric], confidence, seed, resamples=resamples)
+
+    def summed(self, secure_sum: Stage, bound: float) -> SummedEvaluation:
+        """What a server would learn under a secure sum: loss, metrics and tables from the clients' sums, and nothing of a client.
+
+        Every value follows from sums, so nothing else need leave a client. They are added as whole numbers modulo a power of two, with
+        the same result as under masks; the protocol does not run. Counts are exact. There is no noise, so this alone promises nothing
+        about a client that is known to be among them.
+
+        Args:
+            secure_sum: ``fr.secure_sum(32)``.
+            bound: no sum of a client counts for more, such as its number of examples or the sum of its losses: larger ones are cut to
+                it. What is added has `2^31 / (clients * bound)` steps per unit.
+
+        Raises:
+            PlanError: the stage is no secure sum, there are too few clients, or the bound is too large to add up.
+        """
+        some = np.asarray(self.examples) > 0
+        return summed(
+            {name: own[some] for name, own in self.statistics.items()}, self.finish, secure_sum, bound
+        )
 
     def __repr__(self) -> str:
         clients, examples = int(np.count_nonzero(self.examples)), int(np.sum(self.examples))

@@ -284,7 +284,7 @@ class TrainingClient:
             progress = epoch(jnp.int32(0), progress)
         else:
             progress = lax.fori_loop(0, epochs, epoch, progress)
-        # The sum of the examples' weights is at hand, if every epoch was run.
+        # The sum of the examples' weights is at hand where the plan's own epochs, which are at least one, were run.
         at_hand = as_planned and local.importance is None
         weight = progress.totals[-1] / epochs if at_hand else self._weight
         return progress, weight, measured

@@ -45,8 +45,9 @@ def check_measure(
     if weight_bound is None and _has_own_weights(measure, outputs, batch):
         raise PlanError(
             what,
-            given="weights of its own: they are not those of the examples alone",
-            expected=f"{field}=, so that the weights travel too: a mean over clients would not be the mean over their examples",
+            given="weights of its own: they are not those of the examples alone, or leave the column `weight` out",
+            expected=f"weight_of(batch, B); or {field}=, so that the weights travel with an update, too: a mean over clients would "
+            "not be the mean over their examples",
             do=f"Give {field}= the largest weight, as a multiple of the example's: 1.0 if an example counts at most once.",
         )
 
