@@ -65,6 +65,13 @@ def lowered(function: Callable[..., Any], *arguments: Any) -> ir.Module:
         return ir.Module.parse(refined)
 
 
+def functions_of(module: Any) -> dict[str, Any]:
+    """The block of each function of a module, by its name."""
+    operations = [one.operation for one in module.body.operations]
+    functions = [one for one in operations if one.name == "func.func"]
+    return {str(one.attributes["sym_name"].value): one.regions[0].blocks[0] for one in functions}
+
+
 def type_of(value: Any) -> tuple[tuple[int, ...], np.dtype]:
     """Shape and dtype of a value, or of anything else that has a `type`.
 
@@ -134,7 +141,8 @@ class Operation:
         self.raw, self.evaluate, self.functions = operation, evaluate, functions
         self.name: str = operation.name
         self.results = [type_of(result) for result in operation.results]
-        self.shape, self.dtype = self.results[0] if self.results else ((), np.dtype(np.bool_))
+        self.shape: tuple[int, ...] = self.results[0][0] if self.results else ()
+        self.dtype: np.dtype = self.results[0][1] if self.results else np.dtype(np.bool_)
         self.blocks = [region.blocks[0] for region in operation.regions]
 
     def attribute(self, name: str) -> Any:

@@ -9,7 +9,7 @@ import numpy as np
 from fairyring.core.errors import MissingExtra, ModelError
 from fairyring.runs.onnx.graph import TYPES, Graph, Tensor
 from fairyring.runs.onnx.operators import OPERATORS
-from fairyring.runs.onnx.stablehlo import Operation, Untranslatable, lowered
+from fairyring.runs.onnx.stablehlo import Operation, Untranslatable, functions_of, lowered
 
 MOST_BYTES = (1 << 31) - (
     1 << 20
@@ -67,11 +67,7 @@ def to_onnx(
         )
     x = jax.ShapeDtypeStruct((rows, *inputs.shape), inputs.dtype)
     module = lowered(function, list(parameters), x)
-    functions = {
-        str(one.attributes["sym_name"].value): one.regions[0].blocks[0]
-        for one in (any_.operation for any_ in module.body.operations)
-        if one.name == "func.func"
-    }
+    functions = functions_of(module)
     main = functions["main"]
     results = list(list(main.operations)[-1].operands)
     numbered = [f"output_{index}" for index in range(len(results))]

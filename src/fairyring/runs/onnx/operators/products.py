@@ -64,9 +64,11 @@ def _convolution(graph: Graph, operation: Operation, x: Tensor, kernel: Tensor) 
     turned = [axis + 2 for axis, one in enumerate(operation.numbers("window_reversal", [0] * count)) if one]
     kernel = graph.whole(graph.reverse(kernel, turned))
     padding = operation.pairs("padding", count)
-    # Only what Conv cannot say by itself is done to its input.
-    cut = [[0, 0, *(min(pair[end], 0) for pair in padding)] for end in (0, 1)]
-    x = graph.whole(graph.pad(x, *cut, [0, 0, *(one - 1 for one in spread)]))
+    before = [(0, 0)] * count
+    if any(end < 0 for pair in padding for end in pair):  # Conv adds only
+        before, padding = padding, before
+    low, high = ([0, 0, *(pair[end] for pair in before)] for end in (0, 1))
+    x = graph.whole(graph.pad(x, low, high, [0, 0, *(one - 1 for one in spread)]))
     order = [
         numbers.output_batch_dimension,
         numbers.output_feature_dimension,
@@ -76,12 +78,12 @@ def _convolution(graph: Graph, operation: Operation, x: Tensor, kernel: Tensor) 
         "Conv",
         x,
         kernel,
-        shape=[operation.shape[axis] for axis in order],
+        shape=tuple(operation.shape[axis] for axis in order),
         dtype=dtype,
         kernel_shape=list(kernel.shape[2:]),
         strides=strides,
         dilations=dilations,
-        pads=[max(pair[end], 0) for end in (0, 1) for pair in padding],
+        pads=[pair[end] for end in (0, 1) for pair in padding],
         group=operation.number("feature_group_count", 1),
     )
     return graph.cast(graph.transpose(made, list(np.argsort(order))), operation.dtype)
