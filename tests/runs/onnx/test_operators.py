@@ -158,6 +158,7 @@ def shapes() -> Iterator[Case]:
     yield case(lambda x: jnp.tril(x) + jnp.roll(x, 1, 0), floats(4, 4))
     yield case(lambda x, y: jnp.meshgrid(x, y), floats(2), floats(3))
     yield case(lax.optimization_barrier, floats(2))
+    yield case(_of_nothing, floats(2, 3))
     for start in (-3, 1, 9):
         place = np.int32(start)
         yield case(lambda x, i: lax.dynamic_slice(x, (i, 0, i), (1, 3, 2)), x, place)
@@ -165,6 +166,11 @@ def shapes() -> Iterator[Case]:
         yield case(lambda x, y, i: lax.dynamic_update_slice(x, y, (i, 0, 0)), x, floats(1, 3, 4), place)
     yield case(lambda x, y: lax.dynamic_update_slice(x, y, (1, 0, 0)) + x.at[1, 2].set(0), x, floats(1, 3, 4))
     yield case(lambda x, i: lax.dynamic_index_in_dim(x, i, 1), x, np.int32(2))
+
+
+def _of_nothing(x: jax.Array) -> Any:
+    none = x[:0]
+    return jnp.concatenate([none, x, jnp.pad(x, 0, mode="edge")]), none.sum(0), none.T @ none, none * 2
 
 
 def products() -> Iterator[Case]:
@@ -345,7 +351,13 @@ def control() -> Iterator[Case]:
     yield case(lambda x: lax.cond(x[0] > 0, lambda: jnp.ones(3), lambda: jnp.arange(3.0)), floats(4))
 
 
-KINDS = (elementwise, types, shapes, products, reductions, indexing, ordering, control)
+def special() -> Iterator[Case]:
+    for of in (lax.erfc, lax.lgamma, lax.digamma):
+        yield case(of, positive(3, 4))
+    yield case(lambda x: (lax.erf_inv(x), lax.erf(x), lax.top_k(x, 2)), np.tanh(floats(3, 4)))
+
+
+KINDS = (elementwise, special, types, shapes, products, reductions, indexing, ordering, control)
 SEEN: set[str] = set()
 
 

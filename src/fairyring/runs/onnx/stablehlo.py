@@ -1,6 +1,6 @@
 """StableHLO as this room reads it: a function lowered for fixed shapes, its types, and its operations."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from io import BytesIO
 from typing import Any
 
@@ -8,7 +8,7 @@ import jax
 import ml_dtypes
 import numpy as np
 from jax.extend.mlir import refine_polymorphic_shapes
-from jaxlib.mlir import ir
+from jaxlib.mlir import ir, passmanager
 from jaxlib.mlir.dialects import stablehlo
 
 DTYPES = {
@@ -63,6 +63,24 @@ def lowered(function: Callable[..., Any], *arguments: Any) -> ir.Module:
     )
     with module.context:
         return ir.Module.parse(refined)
+
+
+def take_apart(module: ir.Module, known: Container[str]) -> None:
+    """Replace functions of CHLO, such as erfc, by arithmetic, if one of them is not known."""
+    if all(name in known for name in _names(module.operation) if name.startswith("chlo.")):
+        return
+    stablehlo.register_stablehlo_passes()
+    with module.context:
+        manager: Any = passmanager.PassManager
+        manager.parse("builtin.module(func.func(chlo-legalize-to-stablehlo))").run(module.operation)
+
+
+def _names(operation: Any) -> Iterator[str]:
+    yield operation.name
+    for region in operation.regions:
+        for block in region.blocks:
+            for inner in block.operations:
+                yield from _names(inner.operation)
 
 
 def functions_of(module: Any) -> dict[str, Any]:

@@ -21,6 +21,8 @@ def _dot_general(graph: Graph, operation: Operation, left: Tensor, right: Tensor
     right_batch, right_inner = list(numbers.rhs_batching_dimensions), list(numbers.rhs_contracting_dimensions)
     rows = [axis for axis in range(len(left.shape)) if axis not in (*batch, *inner)]
     columns = [axis for axis in range(len(right.shape)) if axis not in (*right_batch, *right_inner)]
+    if 0 in left.shape:  # a sum of nothing
+        return graph.constant(np.zeros((), operation.dtype), operation.shape)
     dtype = computed_in(operation.dtype)
     # In the type of the result: a product of short numbers may be asked for in a longer type.
     left, right = graph.cast(left, dtype), graph.cast(right, dtype)

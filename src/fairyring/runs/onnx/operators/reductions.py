@@ -78,7 +78,9 @@ def _reduced(graph: Graph, x: Tensor, start: Tensor, axes: Sequence[int], kind: 
     over, pair = _how(kind, x.dtype)
     assert kind is not None
     dtype = computed_in(x.dtype)
-    shape = [size for axis, size in enumerate(x.shape) if axis not in axes]
+    shape = tuple(size for axis, size in enumerate(x.shape) if axis not in axes)
+    if 0 in x.shape:
+        return start._replace(shape=shape)
     out = graph.whole(graph.cast(x, dtype))
     if axes:
         out = graph.add(over, out, graph.integers(axes), shape=shape, dtype=dtype, keepdims=0)
