@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax import lax
+from jax import export, lax
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -125,6 +125,7 @@ def constants(x: jax.Array) -> Any:
         jnp.array([True, False, True]),
         jnp.array([[1.5, jnp.nan], [jnp.inf, -0.0]]),
         jnp.array([1.5, jnp.inf], jnp.bfloat16) + x.astype(jnp.bfloat16),
+        jnp.array([1.5, -jnp.inf, 1e-7], jnp.float16),
         jnp.asarray(np.arange(300) / 3, jnp.bfloat16) + x.astype(jnp.bfloat16),
         jnp.array([250, 3], jnp.uint8),
         jnp.full((2,), 250, jnp.uint8),
@@ -433,3 +434,16 @@ def test_every_operation_of_the_table_has_a_case() -> None:
 def test_what_is_not_translated_is_refused_by_name(function: Any, named: str) -> None:
     with pytest.raises(ModelError, match=named):
         to_onnx(function, [], [], X, 2)
+
+
+def test_what_does_not_go_into_a_file_is_refused() -> None:
+    large = np.broadcast_to(np.float32(1), (1 << 30,))
+    with pytest.raises(ModelError, match="2 GiB"):
+        to_onnx(lambda p, x: x * p[0][0], [large], ["w"], X, 1)
+    with pytest.raises(ModelError, match=r"'w'.*float8_e4m3fn"):
+        to_onnx(lambda p, x: x * 2, [np.zeros(2, jnp.float8_e4m3fn)], ["w"], X, 1)
+    (rows,) = export.symbolic_shape("rows")
+    shape = jax.ShapeDtypeStruct((rows, 2), np.float32)
+    paired = export.export(jax.jit(lambda p, x: x.reshape(rows // 2, 4)), platforms=["cpu"])([], shape)
+    with pytest.raises(ModelError, match=r"3 rows.*another number"):
+        to_onnx(paired.call, [], [], X, 3)

@@ -180,8 +180,8 @@ class Graph:
     def _reshaped(self, x: Tensor, shape: tuple[int, ...]) -> Tensor:
         if x.value is not None and x.value.size <= SMALL:
             return self.constant(x.value.reshape(shape))
-        # Zero means "as in the input" unless this is asked for.
-        return self.add("Reshape", x, self.integers(shape), shape=shape, dtype=x.dtype, allowzero=1)
+        more = {"allowzero": 1} if 0 in shape else {}  # zero means "as in the input" otherwise
+        return self.add("Reshape", x, self.integers(shape), shape=shape, dtype=x.dtype, **more)
 
     def transpose(self, x: Tensor, order: Sequence[int]) -> Tensor:
         """`x` with its axes in this order."""

@@ -66,7 +66,15 @@ def to_onnx(
             do="Export the model in another format.",
         )
     x = jax.ShapeDtypeStruct((rows, *inputs.shape), inputs.dtype)
-    module = lowered(function, list(parameters), x)
+    try:
+        module = lowered(function, list(parameters), x)
+    except jax.errors.JaxRuntimeError as error:
+        raise ModelError(
+            f"the model for {rows} rows",
+            given=f"shapes that do not fit together: {str(error).splitlines()[0]}",
+            expected="a number of rows that the model takes",
+            do="Give another number of rows.",
+        ) from error
     take_apart(module, OPERATORS)
     functions = functions_of(module)
     main = functions["main"]
