@@ -223,6 +223,14 @@ def test_torch_is_imported_only_where_a_module_of_it_is_there(path: Path) -> Non
     assert [n for n in names if n.split(".")[0] == "torch" or (n.startswith(room) and not inside)] == []
 
 
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(SOURCE)))
+def test_onnx_is_imported_only_where_a_model_is_written(path: Path) -> None:
+    body = ast.parse(path.read_text("utf-8")).body
+    names = [alias.name for node in body if isinstance(node, ast.Import) for alias in node.names]
+    names += [str(node.module) for node in body if isinstance(node, ast.ImportFrom)]
+    assert [name for name in names if name.split(".")[0] == "onnx"] == []
+
+
 @pytest.mark.parametrize("room", SUB_LEVELS)
 def test_every_sub_room_has_a_level_and_no_file_stands_between_them(room: str) -> None:
     assert {path.name for path in (SOURCE / room).iterdir() if (path / "__init__.py").is_file()} == {

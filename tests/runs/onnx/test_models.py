@@ -1,5 +1,6 @@
 """Whole models, from the program that a run folder keeps: ONNX Runtime computes what `predict` computes."""
 
+import sys
 from typing import Any
 
 import equinox as eqx
@@ -10,6 +11,7 @@ import optax
 import pytest
 
 import fairyring as fr
+from fairyring.core.errors import MissingExtra
 from fairyring.core.program import Program
 from fairyring.learning.forward import StoredModel, stored_model
 from fairyring.runs import TrainedModel
@@ -136,3 +138,25 @@ def test_a_model_predicts_as_in_fairyring(name: str) -> None:
     error = np.abs(found - expected).max() / np.abs(expected).max()
     print(f"{name}: {error:.1e}, {len(content):,} bytes, {len(file.graph.node)} operators")
     assert error < 1e-5
+
+
+def test_names_that_are_the_same_are_told_apart() -> None:
+    parameters = [np.full((1,), value, np.float32) for value in (1, 2, 3)]
+    given = Inputs("x", (1,), np.dtype(np.float32))
+
+    def function(parameters: list[Any], x: Any) -> Any:
+        return {"sum": x + sum(parameters), "first": parameters[0] * x}
+
+    content = to_onnx(function, parameters, ["x", "output_1", "w"], given, 2)
+    file = onnx.load_from_string(content)
+    assert {one.name for one in file.graph.initializer} >= {"output_1_", "w", "x_"}
+    x = np.array([[1], [2]], np.float32)
+    first, whole = onnxruntime.InferenceSession(content).run(["output_0", "output_1"], {"x": x})
+    np.testing.assert_array_equal(first, x)
+    np.testing.assert_array_equal(whole, x + 6)
+
+
+def test_without_onnx_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(MissingExtra, match=r"fairyring\[onnx\]"):
+        to_onnx(lambda parameters, x: x, [], [], Inputs("x", (1,), np.dtype(np.float32)), 1)

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax import lax
+from jax import export, lax
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -125,6 +125,7 @@ def constants(x: jax.Array) -> Any:
         jnp.array([True, False, True]),
         jnp.array([[1.5, jnp.nan], [jnp.inf, -0.0]]),
         jnp.array([1.5, jnp.inf], jnp.bfloat16) + x.astype(jnp.bfloat16),
+        jnp.array([1.5, -jnp.inf, 1e-7], jnp.float16),
         jnp.asarray(np.arange(300) / 3, jnp.bfloat16) + x.astype(jnp.bfloat16),
         jnp.array([250, 3], jnp.uint8),
         jnp.full((2,), 250, jnp.uint8),
@@ -158,6 +159,7 @@ def shapes() -> Iterator[Case]:
     yield case(lambda x: jnp.tril(x) + jnp.roll(x, 1, 0), floats(4, 4))
     yield case(lambda x, y: jnp.meshgrid(x, y), floats(2), floats(3))
     yield case(lax.optimization_barrier, floats(2))
+    yield case(_of_nothing, floats(2, 3))
     for start in (-3, 1, 9):
         place = np.int32(start)
         yield case(lambda x, i: lax.dynamic_slice(x, (i, 0, i), (1, 3, 2)), x, place)
@@ -165,6 +167,11 @@ def shapes() -> Iterator[Case]:
         yield case(lambda x, y, i: lax.dynamic_update_slice(x, y, (i, 0, 0)), x, floats(1, 3, 4), place)
     yield case(lambda x, y: lax.dynamic_update_slice(x, y, (1, 0, 0)) + x.at[1, 2].set(0), x, floats(1, 3, 4))
     yield case(lambda x, i: lax.dynamic_index_in_dim(x, i, 1), x, np.int32(2))
+
+
+def _of_nothing(x: jax.Array) -> Any:
+    none = x[:0]
+    return jnp.concatenate([none, x, jnp.pad(x, 0, mode="edge")]), none.sum(0), none.T @ none, none * 2
 
 
 def products() -> Iterator[Case]:
@@ -345,7 +352,13 @@ def control() -> Iterator[Case]:
     yield case(lambda x: lax.cond(x[0] > 0, lambda: jnp.ones(3), lambda: jnp.arange(3.0)), floats(4))
 
 
-KINDS = (elementwise, types, shapes, products, reductions, indexing, ordering, control)
+def special() -> Iterator[Case]:
+    for of in (lax.erfc, lax.lgamma, lax.digamma):
+        yield case(of, positive(3, 4))
+    yield case(lambda x: (lax.erf_inv(x), lax.erf(x), lax.top_k(x, 2)), np.tanh(floats(3, 4)))
+
+
+KINDS = (elementwise, special, types, shapes, products, reductions, indexing, ordering, control)
 SEEN: set[str] = set()
 
 
@@ -421,3 +434,16 @@ def test_every_operation_of_the_table_has_a_case() -> None:
 def test_what_is_not_translated_is_refused_by_name(function: Any, named: str) -> None:
     with pytest.raises(ModelError, match=named):
         to_onnx(function, [], [], X, 2)
+
+
+def test_what_does_not_go_into_a_file_is_refused() -> None:
+    large = np.broadcast_to(np.float32(1), (1 << 30,))
+    with pytest.raises(ModelError, match="2 GiB"):
+        to_onnx(lambda p, x: x * p[0][0], [large], ["w"], X, 1)
+    with pytest.raises(ModelError, match=r"'w'.*float8_e4m3fn"):
+        to_onnx(lambda p, x: x * 2, [np.zeros(2, jnp.float8_e4m3fn)], ["w"], X, 1)
+    (rows,) = export.symbolic_shape("rows")
+    shape = jax.ShapeDtypeStruct((rows, 2), np.float32)
+    paired = export.export(jax.jit(lambda p, x: x.reshape(rows // 2, 4)), platforms=["cpu"])([], shape)
+    with pytest.raises(ModelError, match=r"3 rows.*another number"):
+        to_onnx(paired.call, [], [], X, 3)

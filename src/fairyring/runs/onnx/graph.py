@@ -180,8 +180,8 @@ class Graph:
     def _reshaped(self, x: Tensor, shape: tuple[int, ...]) -> Tensor:
         if x.value is not None and x.value.size <= SMALL:
             return self.constant(x.value.reshape(shape))
-        # Zero means "as in the input" unless this is asked for.
-        return self.add("Reshape", x, self.integers(shape), shape=shape, dtype=x.dtype, allowzero=1)
+        more = {"allowzero": 1} if 0 in shape else {}  # zero means "as in the input" otherwise
+        return self.add("Reshape", x, self.integers(shape), shape=shape, dtype=x.dtype, **more)
 
     def transpose(self, x: Tensor, order: Sequence[int]) -> Tensor:
         """`x` with its axes in this order."""
@@ -241,21 +241,16 @@ class Graph:
         for axis, between in enumerate(interior or ()):
             if between and x.shape[axis] > 1:
                 x = self._between(x, axis, between, value)
-        sizes = x.shape
-        x = self.slice(
-            x,
-            [max(-one, 0) for one in low],
-            [size - max(-one, 0) for size, one in zip(sizes, high, strict=True)],
-        )
-        ends = [max(one, 0) for one in (*low, *high)]
-        if not any(ends):
-            return x
-        rank = len(sizes)
-        shape = tuple(size + ends[axis] + ends[rank + axis] for axis, size in enumerate(x.shape))
-        value = value or self.constant(np.zeros((), x.dtype))
-        return self.add(
-            "Pad", self.whole(x), self.integers(ends), self.whole(value), shape=shape, dtype=x.dtype
-        )
+        more = [max(one, 0) for one in (*low, *high)]
+        if any(more):
+            rank = len(x.shape)
+            shape = tuple(size + more[axis] + more[rank + axis] for axis, size in enumerate(x.shape))
+            value = value or self.constant(np.zeros((), x.dtype))
+            x = self.add(
+                "Pad", self.whole(x), self.integers(more), self.whole(value), shape=shape, dtype=x.dtype
+            )
+        stops = [size - max(-one, 0) for size, one in zip(x.shape, high, strict=True)]
+        return self.slice(x, [max(-one, 0) for one in low], stops)
 
     def _between(self, x: Tensor, axis: int, between: int, value: Tensor | None) -> Tensor:
         """Each value gets a row of its own, which is made longer; all rows are one axis again."""
@@ -308,11 +303,11 @@ class Graph:
         Raises:
             ImportError: onnx is not installed.
         """
-        from onnx import ModelProto, OperatorSetIdProto
+        import onnx
 
         used = self.uses()
-        model = ModelProto(ir_version=IR_VERSION, producer_name="fairyring")
-        model.opset_import.append(OperatorSetIdProto(domain="", version=OPSET))
+        model = onnx.ModelProto(ir_version=IR_VERSION, producer_name="fairyring")
+        model.opset_import.append(onnx.OperatorSetIdProto(domain="", version=OPSET))
         model.graph.CopyFrom(_graph(self, "model"))
         for name, array in self.constants.items():
             if name in used:
@@ -331,26 +326,26 @@ def _uses(node: Node) -> set[str]:
 
 
 def _graph(graph: Graph, name: str) -> Any:
-    from onnx import GraphProto, helper
+    import onnx
 
-    made = GraphProto(name=name)
+    made = onnx.GraphProto(name=name)
     for place, tensors in ((made.input, graph.inputs), (made.output, graph.outputs)):
         for one in tensors:
-            place.append(helper.make_tensor_value_info(one.name, TYPES[one.dtype.name], one.shape))
+            place.append(onnx.helper.make_tensor_value_info(one.name, TYPES[one.dtype.name], one.shape))
     for node in graph.nodes:
         attributes = {
             key: _graph(value, node.outputs[0]) if isinstance(value, Graph) else value
             for key, value in node.attributes.items()
         }
         made.node.append(
-            helper.make_node(node.op, node.inputs, node.outputs, name=node.outputs[0], **attributes)
+            onnx.helper.make_node(node.op, node.inputs, node.outputs, name=node.outputs[0], **attributes)
         )
     return made
 
 
 def _array(array: np.ndarray, name: str) -> Any:
-    from onnx import TensorProto
+    import onnx
 
-    return TensorProto(
+    return onnx.TensorProto(
         name=name, dims=array.shape, data_type=TYPES[array.dtype.name], raw_data=array.tobytes()
     )

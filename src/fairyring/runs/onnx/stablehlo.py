@@ -1,6 +1,6 @@
 """StableHLO as this room reads it: a function lowered for fixed shapes, its types, and its operations."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from io import BytesIO
 from typing import Any
 
@@ -8,7 +8,7 @@ import jax
 import ml_dtypes
 import numpy as np
 from jax.extend.mlir import refine_polymorphic_shapes
-from jaxlib.mlir import ir
+from jaxlib.mlir import ir, passmanager
 from jaxlib.mlir.dialects import stablehlo
 
 DTYPES = {
@@ -63,6 +63,31 @@ def lowered(function: Callable[..., Any], *arguments: Any) -> ir.Module:
     )
     with module.context:
         return ir.Module.parse(refined)
+
+
+def take_apart(module: ir.Module, known: Container[str]) -> None:
+    """Replace functions of CHLO, such as erfc, by arithmetic, if one of them is not known."""
+    if all(name in known for name in _names(module.operation) if name.startswith("chlo.")):
+        return
+    stablehlo.register_stablehlo_passes()
+    with module.context:
+        manager: Any = passmanager.PassManager
+        manager.parse("builtin.module(func.func(chlo-legalize-to-stablehlo))").run(module.operation)
+
+
+def _names(operation: Any) -> Iterator[str]:
+    yield operation.name
+    for region in operation.regions:
+        for block in region.blocks:
+            for inner in block.operations:
+                yield from _names(inner.operation)
+
+
+def functions_of(module: Any) -> dict[str, Any]:
+    """The block of each function of a module, by its name."""
+    operations = [one.operation for one in module.body.operations]
+    functions = [one for one in operations if one.name == "func.func"]
+    return {str(one.attributes["sym_name"].value): one.regions[0].blocks[0] for one in functions}
 
 
 def type_of(value: Any) -> tuple[tuple[int, ...], np.dtype]:
@@ -134,7 +159,8 @@ class Operation:
         self.raw, self.evaluate, self.functions = operation, evaluate, functions
         self.name: str = operation.name
         self.results = [type_of(result) for result in operation.results]
-        self.shape, self.dtype = self.results[0] if self.results else ((), np.dtype(np.bool_))
+        self.shape: tuple[int, ...] = self.results[0][0] if self.results else ()
+        self.dtype: np.dtype = self.results[0][1] if self.results else np.dtype(np.bool_)
         self.blocks = [region.blocks[0] for region in operation.regions]
 
     def attribute(self, name: str) -> Any:

@@ -9,7 +9,7 @@ import numpy as np
 from fairyring.core.errors import MissingExtra, ModelError
 from fairyring.runs.onnx.graph import TYPES, Graph, Tensor
 from fairyring.runs.onnx.operators import OPERATORS
-from fairyring.runs.onnx.stablehlo import Operation, Untranslatable, lowered
+from fairyring.runs.onnx.stablehlo import Operation, Untranslatable, functions_of, lowered, take_apart
 
 MOST_BYTES = (1 << 31) - (
     1 << 20
@@ -66,12 +66,17 @@ def to_onnx(
             do="Export the model in another format.",
         )
     x = jax.ShapeDtypeStruct((rows, *inputs.shape), inputs.dtype)
-    module = lowered(function, list(parameters), x)
-    functions = {
-        str(one.attributes["sym_name"].value): one.regions[0].blocks[0]
-        for one in (any_.operation for any_ in module.body.operations)
-        if one.name == "func.func"
-    }
+    try:
+        module = lowered(function, list(parameters), x)
+    except jax.errors.JaxRuntimeError as error:
+        raise ModelError(
+            f"the model for {rows} rows",
+            given=f"shapes that do not fit together: {str(error).splitlines()[0]}",
+            expected="a number of rows that the model takes",
+            do="Give another number of rows.",
+        ) from error
+    take_apart(module, OPERATORS)
+    functions = functions_of(module)
     main = functions["main"]
     results = list(list(main.operations)[-1].operands)
     numbered = [f"output_{index}" for index in range(len(results))]
@@ -130,7 +135,11 @@ class _Evaluation:
         if handler is None:
             _refuse(step.name, "it is not translated to ONNX", _OTHERS)
         try:
-            made = handler(graph, Operation(step, self, self._functions), *operands)
+            operation = Operation(step, self, self._functions)
+            if operation.results and all(0 in shape for shape, _ in operation.results):
+                # Optimisers of runtimes are not made for arrays without values.
+                return [graph.constant(np.zeros(*result)) for result in operation.results]
+            made = handler(graph, operation, *operands)
         except Untranslatable as error:
             _refuse(step.name, error.reason, error.do)
         return [made] if isinstance(made, Tensor) else made

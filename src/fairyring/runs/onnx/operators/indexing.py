@@ -1,6 +1,7 @@
 """Reading and writing where an array of indices says."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -32,13 +33,18 @@ def _gather(graph: Graph, operation: Operation, x: Tensor, indices: Tensor) -> T
     # An axis without a start begins at zero.
     x = graph.slice(x, [0] * len(sizes), [sizes[a] if a in rest else x.shape[a] for a in range(len(sizes))])
     windows = [axis for axis in indexed if sizes[axis] > 1]
-    if len(indexed) == 1 and not windows and not batching:
+    of_batch = [("batch", number) for number in range(len(batch))]
+    sources: list[Any] = [*of_batch, *windows, *rest]
+    if not indexed:  # the same slice again and again
+        x = graph.whole(x)
+        out = x._replace(shape=(*batch, *x.shape))
+    elif len(indexed) == 1 and not windows and not batching:
         (axis,) = indexed
-        rows = graph.reshape(starts, batch)
+        places = graph.reshape(starts, batch)
         shape = (*x.shape[:axis], *batch, *x.shape[axis + 1 :])
-        out = graph.add("Gather", graph.whole(x), rows, shape=shape, dtype=x.dtype, axis=axis)
+        out = graph.add("Gather", graph.whole(x), places, shape=shape, dtype=x.dtype, axis=axis)
         before = [one for one in rest if one < axis]
-        sources = [*before, *(("batch", one) for one in range(len(batch))), *rest[len(before) :]]
+        sources = [*before, *of_batch, *rest[len(before) :]]
     else:
         pairs = list(zip(batching, numbers.start_indices_batching_dims, strict=True))
         columns = _columns(graph, starts, named, pairs, numbers.index_vector_dim, indexed)
@@ -46,12 +52,11 @@ def _gather(graph: Graph, operation: Operation, x: Tensor, indices: Tensor) -> T
         moved = graph.whole(graph.transpose(x, [*indexed, *rest]))
         shape = (*grid.shape[:-1], *(x.shape[axis] for axis in rest))
         out = graph.add("GatherND", moved, grid, shape=shape, dtype=x.dtype)
-        sources = [*(("batch", one) for one in range(len(batch))), *windows, *rest]
     # The axes of the result: those of the batch where no offset is, and of the slices in their order.
-    of_slices = iter([axis for axis in range(len(sizes)) if axis not in dropped])
-    of_batch = iter([("batch", one) for one in range(len(batch))])
-    wanted = [next(of_slices) if one in offsets else next(of_batch) for one in range(len(operation.shape))]
-    order = [sources.index(one) for one in wanted if one in sources]
+    slices, rows = iter([axis for axis in range(len(sizes)) if axis not in dropped]), iter(of_batch)
+    wanted = [next(slices) if axis in offsets else next(rows) for axis in range(len(operation.shape))]
+    # What is not there has one place, as what is left over has.
+    order = [sources.index(one) for one in [*wanted, *(set(sources) - set(wanted))] if one in sources]
     return graph.reshape(graph.transpose(out, order), operation.shape)
 
 
@@ -132,24 +137,18 @@ def _scatter(graph: Graph, operation: Operation, *operands: Tensor) -> Tensor:
     for axis, place in zip(kept, numbers.update_window_dims, strict=True):
         sizes[axis] = updates.shape[place]
     partial = [axis for axis in kept if sizes[axis] < x.shape[axis]]
-    indexed = sorted({*named, *batching, *partial})
+    indexed = sorted({*named, *inserted, *partial}) or [0][: len(x.shape)]
+    if not indexed:
+        raise Untranslatable("it writes to a number", "Write to an array.")
     windows = [axis for axis in indexed if sizes[axis] > 1]
     rest = [axis for axis in range(len(x.shape)) if axis not in indexed]
     starts = _rows(graph, indices, numbers.index_vector_dim)
-    batch = starts.shape[:-1]
-    limits = graph.integers([x.shape[axis] - sizes[axis] for axis in named])
+    limits = [x.shape[axis] - sizes[axis] for axis in named]
     pairs = list(zip(batching, numbers.scatter_indices_batching_dims, strict=True))
     columns = _columns(graph, starts, named, pairs, numbers.index_vector_dim, indexed)
     grid = _with_windows(graph, columns, indexed, windows, sizes)
-    # A window that is not within goes to a row that is cut off in the end.
-    low = graph.each("GreaterOrEqual", starts, graph.integers([0]), dtype=np.bool_)
-    high = graph.each("LessOrEqual", starts, limits, dtype=np.bool_)
-    within = graph.cast(graph.each("And", low, high, dtype=np.bool_), np.int32)
-    last = graph.integers([-1])
-    within = graph.add("ReduceMin", graph.whole(within), last, shape=(*batch, 1), dtype=np.int32, keepdims=1)
-    within = graph.reshape(graph.cast(within, np.bool_), (*batch, *(1,) * len(windows), 1))
-    outside = graph.integers([x.shape[indexed[0]], *(0 for _ in indexed[1:])])
-    grid = graph.whole(graph.each("Where", within, grid, outside, dtype=np.int64))
+    if named:
+        grid = _outside_apart(graph, grid, starts, limits, x.shape[indexed[0]])
     kind = combination(operation.blocks[0], 0, 1)
     reduction = _REDUCTIONS.get(kind or "")
     if reduction is None or (x.dtype == np.bool_ and reduction != "none"):
@@ -173,6 +172,20 @@ def _scatter(graph: Graph, operation: Operation, *operands: Tensor) -> Tensor:
     made = graph.add("ScatterND", into, grid, new, shape=into.shape, dtype=dtype, reduction=reduction)
     made = graph.slice(made, [0] * len(order), [x.shape[axis] for axis in order])
     return graph.cast(graph.transpose(made, list(np.argsort(order))), operation.dtype)
+
+
+def _outside_apart(graph: Graph, grid: Tensor, starts: Tensor, limits: list[int], row: int) -> Tensor:
+    """Positions where those of a window that is not within are in a row that is cut off in the end."""
+    low = graph.each("GreaterOrEqual", starts, graph.integers([0]), dtype=np.bool_)
+    high = graph.each("LessOrEqual", starts, graph.integers(limits), dtype=np.bool_)
+    within = graph.whole(graph.cast(graph.each("And", low, high, dtype=np.bool_), np.int32))
+    batch, axes = starts.shape[:-1], grid.shape[-1]
+    last = graph.integers([-1])
+    every = graph.add("ReduceMin", within, last, shape=(*batch, 1), dtype=np.int32, keepdims=1)
+    ones = (1,) * (len(grid.shape) - len(batch) - 1)
+    every = graph.reshape(graph.cast(every, np.bool_), (*batch, *ones, 1))
+    outside = graph.integers([row] + [0] * (axes - 1))
+    return graph.whole(graph.each("Where", every, grid, outside, dtype=np.int64))
 
 
 _REDUCTIONS = {

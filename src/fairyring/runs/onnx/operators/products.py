@@ -21,6 +21,8 @@ def _dot_general(graph: Graph, operation: Operation, left: Tensor, right: Tensor
     right_batch, right_inner = list(numbers.rhs_batching_dimensions), list(numbers.rhs_contracting_dimensions)
     rows = [axis for axis in range(len(left.shape)) if axis not in (*batch, *inner)]
     columns = [axis for axis in range(len(right.shape)) if axis not in (*right_batch, *right_inner)]
+    if 0 in left.shape:  # a sum of nothing
+        return graph.constant(np.zeros((), operation.dtype), operation.shape)
     dtype = computed_in(operation.dtype)
     # In the type of the result: a product of short numbers may be asked for in a longer type.
     left, right = graph.cast(left, dtype), graph.cast(right, dtype)
@@ -64,9 +66,11 @@ def _convolution(graph: Graph, operation: Operation, x: Tensor, kernel: Tensor) 
     turned = [axis + 2 for axis, one in enumerate(operation.numbers("window_reversal", [0] * count)) if one]
     kernel = graph.whole(graph.reverse(kernel, turned))
     padding = operation.pairs("padding", count)
-    # Only what Conv cannot say by itself is done to its input.
-    cut = [[0, 0, *(min(pair[end], 0) for pair in padding)] for end in (0, 1)]
-    x = graph.whole(graph.pad(x, *cut, [0, 0, *(one - 1 for one in spread)]))
+    before = [(0, 0)] * count
+    if any(end < 0 for pair in padding for end in pair):  # Conv adds only
+        before, padding = padding, before
+    low, high = ([0, 0, *(pair[end] for pair in before)] for end in (0, 1))
+    x = graph.whole(graph.pad(x, low, high, [0, 0, *(one - 1 for one in spread)]))
     order = [
         numbers.output_batch_dimension,
         numbers.output_feature_dimension,
@@ -76,12 +80,12 @@ def _convolution(graph: Graph, operation: Operation, x: Tensor, kernel: Tensor) 
         "Conv",
         x,
         kernel,
-        shape=[operation.shape[axis] for axis in order],
+        shape=tuple(operation.shape[axis] for axis in order),
         dtype=dtype,
         kernel_shape=list(kernel.shape[2:]),
         strides=strides,
         dilations=dilations,
-        pads=[max(pair[end], 0) for end in (0, 1) for pair in padding],
+        pads=[pair[end] for end in (0, 1) for pair in padding],
         group=operation.number("feature_group_count", 1),
     )
     return graph.cast(graph.transpose(made, list(np.argsort(order))), operation.dtype)

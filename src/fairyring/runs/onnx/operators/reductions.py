@@ -78,7 +78,9 @@ def _reduced(graph: Graph, x: Tensor, start: Tensor, axes: Sequence[int], kind: 
     over, pair = _how(kind, x.dtype)
     assert kind is not None
     dtype = computed_in(x.dtype)
-    shape = [size for axis, size in enumerate(x.shape) if axis not in axes]
+    shape = tuple(size for axis, size in enumerate(x.shape) if axis not in axes)
+    if 0 in x.shape:
+        return start._replace(shape=shape)
     out = graph.whole(graph.cast(x, dtype))
     if axes:
         out = graph.add(over, out, graph.integers(axes), shape=shape, dtype=dtype, keepdims=0)
@@ -99,13 +101,13 @@ def _extreme_and_place(graph: Graph, operation: Operation, x: Tensor) -> list[Te
     ]
     found = next((one for one in directions if one in ("GT", "LT")), None)
     known = {"stablehlo.compare", "stablehlo.or", "stablehlo.and", "stablehlo.select", "stablehlo.return"}
-    counted = places is not None and places.name == "stablehlo.iota" and len(axes) == 1
-    if (
-        found is None
-        or not {one.operation.name for one in block.operations} <= known
-        or not counted
-        or int(places.attributes["iota_dimension"].value) != axes[0]
-    ):
+    counted = (
+        len(axes) == 1
+        and places is not None
+        and places.name == "stablehlo.iota"
+        and int(places.attributes["iota_dimension"].value) == axes[0]
+    )
+    if found is None or not counted or not {one.operation.name for one in block.operations} <= known:
         _how(None, x.dtype)
     over, place = ("ReduceMax", "ArgMax") if found == "GT" else ("ReduceMin", "ArgMin")
     dtype = computed_in(x.dtype)

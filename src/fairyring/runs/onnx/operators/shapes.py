@@ -34,10 +34,10 @@ def _transpose(graph: Graph, operation: Operation, x: Tensor) -> Tensor:
 
 
 def _concatenate(graph: Graph, operation: Operation, *operands: Tensor) -> Tensor:
-    if len(operands) == 1:
-        return operands[0]
+    whole = [graph.whole(x) for x in operands if 0 not in x.shape]
+    if len(whole) == 1:
+        return whole[0]
     axis = operation.number("dimension")
-    whole = [graph.whole(x) for x in operands]
     return graph.add("Concat", *whole, shape=operation.shape, dtype=operation.dtype, axis=axis)
 
 
