@@ -206,9 +206,9 @@ def compare(runs: Annotated[tuple[Path, ...], Parameter(negative=())], /, *, out
     out:
         The HTML file of the report; by default comparison.html, here.
     """
-    from fairyring.cli import _compare
+    from fairyring.cli import _sweep
 
-    _compare.compare(runs, out or Path("comparison.html"))
+    _sweep.compare(runs, out or Path("comparison.html"))
 
 
 @app.command

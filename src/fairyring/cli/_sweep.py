@@ -1,4 +1,4 @@
-"""`sweep`: read a plan file, run every setting with every seed, print the table, write the report."""
+"""`sweep` and `compare`: many runs, made or found, as a table and a report."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -104,6 +104,19 @@ def sweep(
     except MissingExtra as error:
         _print(f"No report was written: {error.do}")
     return 0 if found.best is not None else 1
+
+
+def compare(runs: Sequence[Path], out: Path) -> None:
+    """Print the table of these runs, and write their report; see the command `compare`."""
+    from fairyring.report import write_comparison
+    from fairyring.sweeps import compare as compared
+
+    comparison = compared(list(runs))
+    _print(str(comparison))
+    try:
+        _print(f"Report: {write_comparison(comparison, out)}")
+    except MissingExtra as error:
+        _print(f"No report was written: {error.do}")
 
 
 def _print(line: str) -> None:

@@ -113,7 +113,7 @@ def trained(name: str) -> tuple[TrainedModel, StoredModel, list[np.ndarray]]:
     names = [".".join(path) for path in stored.parameters]
     inputs = Inputs(stored.column, tuple(stored.shape), np.dtype(stored.dtype), stored.rows)
     program = Program(stored.function(), jax.local_devices()[:1])
-    return TrainedModel(0, {}, leaves, names, inputs, lambda: program, None), stored, leaves
+    return TrainedModel(0, {}, leaves, names, inputs, stored.function, lambda: program, None), stored, leaves
 
 
 @pytest.mark.parametrize("name", MODELS)
