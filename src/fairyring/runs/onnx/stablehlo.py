@@ -193,13 +193,17 @@ class Operation:
         return [(low, high) for low, high in low_high]
 
     def word(self, name: str) -> str:
-        """An attribute that is one of several words, such as the direction of a comparison; "" if it is not there."""
-        attribute = self.attribute(name)
-        return "" if attribute is None else str(attribute).removesuffix(">").split()[-1]
+        """An attribute that is one of several words."""
+        return word(self.attribute(name))
 
     def text(self, name: str) -> str:
         """An attribute that is a string or a symbol."""
         return str(self.attribute(name).value)
+
+
+def word(attribute: Any) -> str:
+    """The word of an attribute that is one of several, such as the direction of a comparison: "LT"."""
+    return str(attribute).removesuffix(">").split()[-1]
 
 
 def combination(block: Any, index: int, count: int) -> str | None:

@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from fairyring.runs.onnx.graph import Tensor
-from fairyring.runs.onnx.operators.values import Graph, Handler, Operation
+from fairyring.runs.onnx.operators.values import Graph, Handler, Operation, Tensor
 
 
 def _while(graph: Graph, operation: Operation, *operands: Tensor) -> list[Tensor]:
