@@ -133,7 +133,7 @@ class _Evaluation:
         if handler is None:
             _refuse(step.name, "it is not translated to ONNX", _OTHERS)
         try:
-            operation = Operation(step, self, self._functions)
+            operation = Operation(step, self, self._functions, self._values)
             if operation.results and all(0 in shape for shape, _ in operation.results):
                 # Optimisers of runtimes are not made for arrays without values.
                 return [graph.constant(np.zeros(*result)) for result in operation.results]
