@@ -352,13 +352,40 @@ def control() -> Iterator[Case]:
     yield case(lambda x: lax.cond(x[0] > 0, lambda: jnp.ones(3), lambda: jnp.arange(3.0)), floats(4))
 
 
+def written_rows() -> Iterator[Case]:
+    """Loops that write rows as a scan does, but not one in each turn, or with more to it than that."""
+
+    def write(v: jax.Array, i: Any, value: Any) -> jax.Array:
+        new = jnp.full((1, 3), value, v.dtype)
+        return lax.dynamic_update_slice(v, new, (i, 0), allow_negative_indices=False)
+
+    def loop(x: jax.Array, first: int, last: int, step: int, turn: Any, goes_on: Any = None) -> Any:
+        return lax.while_loop(
+            lambda v: (v[0] < last) if goes_on is None else goes_on(*v),
+            lambda v: (v[0] + step, turn(*v)),
+            (first, x),
+        )
+
+    x = floats(5, 3)
+    for first, last, step in ((0, 5, 1), (0, 3, 1), (1, 5, 1), (1, 6, 1), (0, 5, 2), (0, 7, 1)):
+        numbers = {"first": first, "last": last, "step": step}
+        yield case(partial(loop, turn=lambda i, v: write(v, i, i), **numbers), x)
+    whole = partial(loop, first=0, last=5, step=1)
+    yield case(partial(whole, turn=lambda i, v: write(v, i, v.sum())), x)
+    yield case(partial(whole, turn=lambda i, v: write(v, 4 - i, i)), x)
+    yield case(partial(whole, turn=lambda i, v: write(v + 1, i, i)), x)
+    few = {"goes_on": lambda i, v: (i < 5) & (v[1, 0] < 2)}
+    yield case(partial(whole, turn=lambda i, v: write(v, i, i + 9), **few), x)
+    yield case(lambda x: loop((x, x[0, 0]), 0, 5, 1, lambda i, v: (write(v[0], i, v[1]), v[0][1, 1])), x)
+
+
 def special() -> Iterator[Case]:
     for of in (lax.erfc, lax.lgamma, lax.digamma):
         yield case(of, positive(3, 4))
     yield case(lambda x: (lax.erf_inv(x), lax.erf(x), lax.top_k(x, 2)), np.tanh(floats(3, 4)))
 
 
-KINDS = (elementwise, special, types, shapes, products, reductions, indexing, ordering, control)
+KINDS = (elementwise, special, types, shapes, products, reductions, indexing, ordering, control, written_rows)
 SEEN: set[str] = set()
 
 
@@ -415,6 +442,18 @@ def test_every_operation_of_the_table_has_a_case() -> None:
     if len(SEEN) < 20:
         pytest.skip("needs the cases of all kinds")
     assert set(OPERATORS) - SEEN == set()
+
+
+def test_a_loop_stacks_the_outputs_of_a_scan() -> None:
+    """Else each turn would copy all of them."""
+    rows = [floats(5, 3)]
+    content = to_onnx(
+        lambda p, x: lax.scan(lambda c, row: (c + row, c), jnp.zeros(3), p[0]), rows, ["rows"], X, 1
+    )
+    (loop,) = (node for node in onnx.load_from_string(content).graph.node if node.op_type == "Loop")
+    body = loop.attribute[0].g
+    assert (len(body.input), len(body.output)) == (2 + 2, 1 + 3)
+    assert "ScatterND" not in {node.op_type for node in body.node}
 
 
 @pytest.mark.parametrize(

@@ -140,6 +140,7 @@ class Operation:
         operation: as MLIR has it.
         evaluate: translates a block: `(graph, block, arguments) -> results`.
         functions: the module's functions by name.
+        values: what has been translated, by the value of MLIR.
 
     Attributes:
         name: such as "stablehlo.add".
@@ -148,6 +149,7 @@ class Operation:
         dtype: of the first result.
         blocks: the block of each region.
         functions: the block of each function of the module.
+        values: what has been translated, by the value of MLIR; also what is within a block that was evaluated.
     """
 
     def __init__(
@@ -155,8 +157,9 @@ class Operation:
         operation: Any,
         evaluate: Callable[[Any, Any, Sequence[Any]], list[Any]],
         functions: dict[str, Any],
+        values: dict[Any, Any],
     ) -> None:
-        self.raw, self.evaluate, self.functions = operation, evaluate, functions
+        self.raw, self.evaluate, self.functions, self.values = operation, evaluate, functions, values
         self.name: str = operation.name
         self.results = [type_of(result) for result in operation.results]
         self.shape: tuple[int, ...] = self.results[0][0] if self.results else ()
@@ -193,13 +196,17 @@ class Operation:
         return [(low, high) for low, high in low_high]
 
     def word(self, name: str) -> str:
-        """An attribute that is one of several words, such as the direction of a comparison; "" if it is not there."""
-        attribute = self.attribute(name)
-        return "" if attribute is None else str(attribute).removesuffix(">").split()[-1]
+        """An attribute that is one of several words."""
+        return word(self.attribute(name))
 
     def text(self, name: str) -> str:
         """An attribute that is a string or a symbol."""
         return str(self.attribute(name).value)
+
+
+def word(attribute: Any) -> str:
+    """The word of an attribute that is one of several, such as the direction of a comparison: "LT"."""
+    return str(attribute).removesuffix(">").split()[-1]
 
 
 def combination(block: Any, index: int, count: int) -> str | None:
@@ -221,3 +228,12 @@ def combination(block: Any, index: int, count: int) -> str | None:
 def producer(value: Any) -> Any:
     """The operation that a value is a result of; None for a block's argument."""
     return None if isinstance(value.owner, ir.Block) else getattr(value.owner, "operation", value.owner)
+
+
+def number_of(value: Any) -> int | None:
+    """The whole number that a value is known to be; None if it is another, or not known."""
+    made = producer(value)
+    if made is None or made.name != "stablehlo.constant":
+        return None
+    array, shape = array_of(made.attributes["value"])
+    return int(array) if shape == () and array.dtype.kind in "iu" else None

@@ -11,10 +11,8 @@ from fairyring.runs.onnx.graph import TYPES, Graph, Tensor
 from fairyring.runs.onnx.operators import OPERATORS
 from fairyring.runs.onnx.stablehlo import Operation, Untranslatable, functions_of, lowered, take_apart
 
-MOST_BYTES = (1 << 31) - (
-    1 << 20
-)  # of all constants: a model is one message, which has to be shorter than 2 GiB
-
+# Of all parameters: a model is one message, which has to be shorter than 2 GiB.
+MOST_BYTES = (1 << 31) - (1 << 20)
 _OTHERS = "Write the model with other operators."
 
 
@@ -135,7 +133,7 @@ class _Evaluation:
         if handler is None:
             _refuse(step.name, "it is not translated to ONNX", _OTHERS)
         try:
-            operation = Operation(step, self, self._functions)
+            operation = Operation(step, self, self._functions, self._values)
             if operation.results and all(0 in shape for shape, _ in operation.results):
                 # Optimisers of runtimes are not made for arrays without values.
                 return [graph.constant(np.zeros(*result)) for result in operation.results]

@@ -12,7 +12,7 @@ from fairyring.runs.onnx.operators.values import (
     Untranslatable,
     computed_in,
 )
-from fairyring.runs.onnx.stablehlo import producer
+from fairyring.runs.onnx.stablehlo import producer, word
 
 
 def _top(graph: Graph, x: Tensor, count: int, axis: int, largest: bool) -> list[Tensor]:
@@ -50,14 +50,12 @@ def _keys(value: Any) -> list[tuple[int, bool]]:
     """
     made = producer(value)
     if made is not None and made.name == "stablehlo.or":
-        (first, rest), (same, following) = (list(made.operands), [None, None])
+        first, rest = made.operands
         later = producer(rest)
         if later is not None and later.name == "stablehlo.and":
-            same, following = later.operands
-            if producer(same) is not None and producer(same).name == "stablehlo.compare":
-                return [*_keys(first), *_keys(following)]
+            return [*_keys(first), *_keys(later.operands[1])]
     elif made is not None and made.name == "stablehlo.compare":
-        direction = str(made.attributes["comparison_direction"]).removesuffix(">").split()[-1]
+        direction = word(made.attributes["comparison_direction"])
         left, right = map(_key_of, made.operands)
         if direction in ("LT", "GT") and left is not None and right == left + 1 and left % 2 == 0:
             return [(left // 2, direction == "GT")]

@@ -1,9 +1,10 @@
 """Reductions: over axes, and over windows."""
 
 from collections.abc import Sequence
+from functools import reduce
 from itertools import product
 from math import inf, prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from fairyring.runs.onnx.operators.values import (
     computed_in,
     scalar,
 )
-from fairyring.runs.onnx.stablehlo import combination, producer
+from fairyring.runs.onnx.stablehlo import combination, producer, word
 
 MAX_STEPS = 256  # places of a window that are written out one by one, where no operator of ONNX does it
 
@@ -93,13 +94,15 @@ def _extreme_and_place(graph: Graph, operation: Operation, x: Tensor) -> list[Te
     """argmax and argmin, as JAX writes them: pairs of a value and its place are reduced, and the greater value stays."""
     axes, block = operation.numbers("dimensions"), operation.blocks[0]
     places = producer(operation.raw.operands[1])
-    value, _, other, _ = block.arguments
-    directions = [
-        str(one.attributes["comparison_direction"]).removesuffix(">").split()[-1]
+    value, place, other, other_place = block.arguments
+    compared = {
+        tuple(one.operands): word(one.attributes["comparison_direction"])
         for one in block.operations
-        if one.operation.name == "stablehlo.compare" and tuple(one.operands) == (value, other)
-    ]
-    found = next((one for one in directions if one in ("GT", "LT")), None)
+        if one.operation.name == "stablehlo.compare"
+        and word(one.attributes["comparison_direction"]) in ("GT", "LT")
+    }
+    greatest = compared.get((value, other)) == "GT"
+    first = (value, other) in compared and compared.get((place, other_place)) == "LT"  # of several
     known = {"stablehlo.compare", "stablehlo.or", "stablehlo.and", "stablehlo.select", "stablehlo.return"}
     counted = (
         len(axes) == 1
@@ -107,15 +110,52 @@ def _extreme_and_place(graph: Graph, operation: Operation, x: Tensor) -> list[Te
         and places.name == "stablehlo.iota"
         and int(places.attributes["iota_dimension"].value) == axes[0]
     )
-    if found is None or not counted or not {one.operation.name for one in block.operations} <= known:
+    if not first or not counted or not {one.operation.name for one in block.operations} <= known:
         _how(None, x.dtype)
-    over, place = ("ReduceMax", "ArgMax") if found == "GT" else ("ReduceMin", "ArgMin")
+    over, where = ("ReduceMax", "ArgMax") if greatest else ("ReduceMin", "ArgMin")
     dtype = computed_in(x.dtype)
     x = graph.whole(graph.cast(x, dtype))
     (shape, own), (_, counting) = operation.results
     extreme = graph.add(over, x, graph.integers(axes), shape=shape, dtype=dtype, keepdims=0)
-    at = graph.add(place, x, shape=shape, dtype=np.int64, axis=axes[0], keepdims=0)
+    at = graph.add(where, x, shape=shape, dtype=np.int64, axis=axes[0], keepdims=0)
     return [graph.cast(extreme, own), graph.cast(at, counting)]
+
+
+class _Window(NamedTuple):
+    """A window that runs over an array, with numbers for each axis.
+
+    Attributes:
+        sizes: how many values it takes.
+        strides: the distance between two places of it.
+        dilations: the distance between two values that it takes.
+        padding: what the array gets at the ends of each axis.
+    """
+
+    sizes: list[int]
+    strides: list[int]
+    dilations: list[int]
+    padding: list[tuple[int, int]]
+
+    @property
+    def axes(self) -> list[int]:
+        """Those that it runs along."""
+        numbers = enumerate(zip(self.sizes, self.strides, self.padding, strict=True))
+        return [axis for axis, (size, stride, ends) in numbers if size > 1 or stride > 1 or any(ends)]
+
+    @property
+    def pools(self) -> bool:
+        """Whether pools of ONNX have it: up to three axes, and less padding than window."""
+        reach = all(0 <= end < self.sizes[axis] for axis in self.axes for end in self.padding[axis])
+        return 1 <= len(self.axes) <= 3 and reach and all(self.dilations[axis] == 1 for axis in self.axes)
+
+    def running(self, shape: tuple[int, ...]) -> tuple[int, bool] | None:
+        """The axis over which it gives running totals, and whether they run backwards; None if it does not."""
+        if len(self.axes) != 1 or any(one != 1 for one in (*self.strides, *self.dilations)):
+            return None
+        (axis,) = self.axes
+        size, ends = self.sizes[axis], self.padding[axis]
+        whole = size == shape[axis] and sorted(ends) == [0, size - 1]
+        return (axis, ends[1] > 0) if whole else None
 
 
 def _reduce_window(graph: Graph, operation: Operation, *operands: Tensor) -> list[Tensor]:
@@ -127,32 +167,26 @@ def _reduce_window(graph: Graph, operation: Operation, *operands: Tensor) -> lis
     assert kind is not None
     rank = len(x.shape)
     ones = [1] * rank
-    window, strides, spread, dilations = (
+    sizes, strides, spread, dilations = (
         operation.numbers(name, ones)
         for name in ("window_dimensions", "window_strides", "base_dilations", "window_dilations")
     )
-    padding = operation.pairs("padding", rank)
+    window = _Window(sizes, strides, dilations, operation.pairs("padding", rank))
     nothing = graph.constant(np.array(_neutral(kind, x.dtype), x.dtype))
     neutral = _is_neutral(kind, start)
     dtype = computed_in(x.dtype)
     x, start, nothing = (graph.cast(one, dtype) for one in (x, start, nothing))
     if any(one > 1 for one in spread):
         x = graph.pad(x, [0] * rank, [0] * rank, [one - 1 for one in spread], nothing)
-    whole = [axis for axis in range(rank) if window[axis] == x.shape[axis] > 1]
-    running = [axis for axis in whole if set(padding[axis]) == {0, window[axis] - 1}]
-    plain = all(one == 1 for one in (*strides, *dilations))
-    if (
-        kind == "stablehlo.add"
-        and neutral
-        and plain
-        and len(running) == 1
-        and prod(window) == window[running[0]]
-    ):
-        made = _running_sum(graph, x, running[0], padding[running[0]][1] > 0)
-    elif kind in _POOLED and neutral and dtype.kind == "f" and _pools(window, strides, dilations, padding):
-        made = _pool(graph, kind, x, operation.shape, window, strides, dilations, padding)
+    running = window.running(x.shape) if kind == "stablehlo.add" else None
+    if running is not None and neutral:
+        axis, backwards = running
+        at = graph.constant(np.array(axis, np.int64))
+        made = graph.add("CumSum", graph.whole(x), at, shape=x.shape, dtype=dtype, reverse=int(backwards))
+    elif kind in _POOLED and neutral and dtype.kind == "f" and window.pools:
+        made = _pool(graph, kind, x, operation.shape, window)
     else:
-        made = _step_by_step(graph, pair, x, nothing, operation.shape, window, strides, dilations, padding)
+        made = _step_by_step(graph, pair, x, nothing, operation.shape, window)
         if not neutral:
             made = graph.each(pair, made, start, dtype=dtype)
     return [graph.cast(made, operation.dtype)]
@@ -161,90 +195,54 @@ def _reduce_window(graph: Graph, operation: Operation, *operands: Tensor) -> lis
 _POOLED = ("stablehlo.add", "stablehlo.maximum", "stablehlo.minimum")
 
 
-def _running_sum(graph: Graph, x: Tensor, axis: int, backwards: bool) -> Tensor:
-    at = graph.constant(np.array(axis, np.int64))
-    return graph.add("CumSum", graph.whole(x), at, shape=x.shape, dtype=x.dtype, reverse=int(backwards))
-
-
-def _axes(window: list[int], strides: list[int], padding: list[tuple[int, int]]) -> list[int]:
-    """Those that a window runs along."""
-    sizes = zip(window, strides, padding, strict=True)
-    return [axis for axis, (size, stride, ends) in enumerate(sizes) if size > 1 or stride > 1 or any(ends)]
-
-
-def _pools(window: Any, strides: Any, dilations: Any, padding: Any) -> bool:
-    """Whether pools of ONNX can do it: up to three axes, and less padding than window."""
-    axes = _axes(window, strides, padding)
-    reach = all(0 <= one < window[axis] for axis in axes for one in padding[axis])
-    return 1 <= len(axes) <= 3 and reach and all(dilations[axis] == 1 for axis in axes)
-
-
-def _pool(
-    graph: Graph,
-    kind: str,
-    x: Tensor,
-    shape: tuple[int, ...],
-    window: list[int],
-    strides: list[int],
-    dilations: list[int],
-    padding: list[tuple[int, int]],
-) -> Tensor:
+def _pool(graph: Graph, kind: str, x: Tensor, shape: tuple[int, ...], window: _Window) -> Tensor:
     """With the axes that a window runs along last, and the others as rows and channels."""
-    axes = _axes(window, strides, padding)
+    axes = window.axes
     others = [axis for axis in range(len(shape)) if axis not in axes]
     order = [*others, *axes]
     x = graph.transpose(x, order)
     rows = x.shape[0] if len(others) > 1 else 1
     channels = prod(x.shape[: len(others)]) // max(rows, 1)
     x = graph.whole(graph.reshape(x, (rows, channels, *x.shape[len(others) :])))
-    least = kind == "stablehlo.minimum"
-    if least:
+    if kind == "stablehlo.minimum":
         x = graph.each("Neg", x, dtype=x.dtype)
-    more = {"count_include_pad": 1} if kind == "stablehlo.add" else {}
+    mean = kind == "stablehlo.add"
     out = graph.add(
-        "AveragePool" if kind == "stablehlo.add" else "MaxPool",
+        "AveragePool" if mean else "MaxPool",
         x,
         shape=(rows, channels, *(shape[axis] for axis in axes)),
         dtype=x.dtype,
-        kernel_shape=[window[axis] for axis in axes],
-        strides=[strides[axis] for axis in axes],
-        pads=[padding[axis][end] for end in (0, 1) for axis in axes],
-        **more,
+        kernel_shape=[window.sizes[axis] for axis in axes],
+        strides=[window.strides[axis] for axis in axes],
+        pads=[window.padding[axis][end] for end in (0, 1) for axis in axes],
+        **({"count_include_pad": 1} if mean else {}),
     )
-    if kind == "stablehlo.add":
-        out = graph.each("Mul", out, scalar(graph, prod(window), out), dtype=x.dtype)
-    if least:
+    if mean:
+        out = graph.each("Mul", out, scalar(graph, prod(window.sizes), out), dtype=x.dtype)
+    if kind == "stablehlo.minimum":
         out = graph.each("Neg", out, dtype=x.dtype)
     out = graph.reshape(out, [shape[axis] for axis in order])
     return graph.transpose(out, list(np.argsort(order)))
 
 
 def _step_by_step(
-    graph: Graph,
-    pair: str,
-    x: Tensor,
-    nothing: Tensor,
-    shape: tuple[int, ...],
-    window: list[int],
-    strides: list[int],
-    dilations: list[int],
-    padding: list[tuple[int, int]],
+    graph: Graph, pair: str, x: Tensor, nothing: Tensor, shape: tuple[int, ...], window: _Window
 ) -> Tensor:
     """Every place of the window is a slice of the array."""
-    if prod(window) > MAX_STEPS:
+    if prod(window.sizes) > MAX_STEPS:
         raise Untranslatable(
-            f"its window has {prod(window)} places, of {x.dtype}",
+            f"its window has {prod(window.sizes)} places, of {x.dtype}",
             f"Use windows of at most {MAX_STEPS} places, or without dilation and of floats.",
         )
-    x = graph.pad(x, [low for low, _ in padding], [high for _, high in padding], None, nothing)
-    made = None
-    for place in product(*map(range, window)):
-        low = [one * dilation for one, dilation in zip(place, dilations, strict=True)]
-        high = [at + (size - 1) * stride + 1 for at, size, stride in zip(low, shape, strides, strict=True)]
-        part = graph.slice(x, low, high, strides)
-        made = part if made is None else graph.each(pair, made, part, dtype=x.dtype)
-    assert made is not None
-    return made
+    low, high = zip(*window.padding, strict=True)
+    x = graph.pad(x, low, high, None, nothing)
+    parts = []
+    for place in product(*map(range, window.sizes)):
+        starts = [at * dilation for at, dilation in zip(place, window.dilations, strict=True)]
+        spans = [(size - 1) * stride + 1 for size, stride in zip(shape, window.strides, strict=True)]
+        stops = [start + span for start, span in zip(starts, spans, strict=True)]
+        parts.append(graph.slice(x, starts, stops, window.strides))
+    return reduce(lambda made, part: graph.each(pair, made, part, dtype=x.dtype), parts)
 
 
 OPERATORS: dict[str, Handler] = {
