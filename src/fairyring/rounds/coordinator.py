@@ -271,7 +271,6 @@ class Coordinator:
         record = self.records[-1]
         if self.timetable.saves(self.round, self.now() - (self._saved or 0.0)):
             self._checkpoint()
-            self.recorder.drop_models(self.keeping, self.records)  # what a resumed run has to have is there
             self._saved = self.now()
         self._pending = None  # only now may the next be opened
         return record
@@ -293,7 +292,8 @@ class Coordinator:
             scores = self.scores if result is not None else None
             by_client = {**self.by_client(), **(by_client or {})}
             self.recorder.end(by_client, scores, self.model, None if done else self._checkpoint)
-        self.recorder.drop_models(self.keeping, self.records)
+        elif not self.recorder.store.keeps:
+            self.recorder.drop_models(self.keeping, self.records)
         self._ended = True
 
     @property
@@ -435,6 +435,7 @@ class Coordinator:
 
     def _checkpoint(self) -> None:
         self.recorder.checkpoint(self.round, self.state, self.participation, self.facts())
+        self.recorder.drop_models(self.keeping, self.records)  # what a resumed run has to have is there
 
     def _end_by_budget(self, error: BudgetSpent) -> None:
         """End the run, since the next round would spend more than is left; in the first round raise the error."""

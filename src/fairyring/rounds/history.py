@@ -27,7 +27,10 @@ from fairyring.records.layout import (
     CHECKPOINTS,
     CLIENTS,
     EXHIBIT,
+    INIT,
     METRICS,
+    MODEL,
+    MODELS,
     PLAN,
     POPULATION,
     RUN,
@@ -44,7 +47,10 @@ from fairyring.secagg.terms import Digest
 HISTORY = "history"  # in run.json, and in a checkpoint's facts
 FIXED = ("seed", "dropout", "secure_sum", "canaries", "fingerprint", "fingerprints")
 AT_THE_END = (RUN, PLAN, POPULATION, METRICS, CLIENTS)
-IF_THERE = (CHECKPOINTS + "/round-*.safetensors", TRANSCRIPTS + "/round-*.sum", EXHIBIT)
+IF_THERE = (
+    *(MODEL, INIT, MODELS + "/round-*.safetensors", CHECKPOINTS + "/round-*.safetensors"),
+    *(TRANSCRIPTS + "/round-*.sum", EXHIBIT),
+)
 
 Hex = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 Count = Annotated[int, Meta(ge=0)]

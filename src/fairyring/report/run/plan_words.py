@@ -17,8 +17,8 @@ def plan_in_words(plan: Mapping[str, Any]) -> list[tuple[str, str]]:
         rows.append(("learned", f"{task['name']}{reads}{model}"))
     if local:
         rows.append(("on a client", _local(local)))
-    algorithm = _call(plan.get("algorithm"))
-    if algorithm not in ("", "averaging"):
+    algorithm = _call(plan.get("algorithm", "averaging"))
+    if algorithm != "averaging":
         rows.append(("algorithm", algorithm))
     if plan.get("cohort") is not None:
         rows.append(("clients of a round", _call(plan["cohort"])))
