@@ -64,6 +64,7 @@ def tiny(kind):
     return {"x": x.reshape(24, 64).astype(np.int32) if kind == "flat" else x, "y": labels}
 
 
+@pytest.mark.dealt(2, "name")
 @pytest.mark.parametrize("name", SMALL)
 def test_it_learns_and_is_pure(name, people):
     model, kind = SMALL[name]
@@ -98,6 +99,7 @@ def test_it_learns_and_is_pure(name, people):
     assert np.allclose(outputs[0], outputs[1]) == (name not in RANDOM)
 
 
+@pytest.mark.dealt(2, "name")
 @pytest.mark.parametrize("name", ["two_nn", "cnn", "mobilenet", "lstm", "transformer"])
 def test_clients_can_be_vmapped(name):
     model, kind = SMALL[name]

@@ -194,6 +194,7 @@ def in_torch(x: np.ndarray) -> Any:
     return torch.tensor(x).long() if x.dtype == np.int32 else torch.tensor(x)
 
 
+@pytest.mark.dealt(2, "name")
 @pytest.mark.parametrize("name", MODELS)
 def test_a_module_computes_what_it_computes_in_pytorch(name: str) -> None:
     module, x = made(name)
