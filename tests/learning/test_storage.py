@@ -25,9 +25,9 @@ def traced(plan, size, columns, align):
     """One client's round as a traced program, and its arguments: states that are not zero."""
     workload = Workload.of(np.array([size]), plan.local)
     update = device_half(plan.task, plan.local, plan.algorithm, plan.bound, workload, align=align)
-    params = plan.task.model.init(jax.random.key(0))
+    params = jax.tree.map(np.asarray, jax.jit(plan.task.model.init)(jax.random.key(0)))
     filled = [
-        jax.tree.map(lambda leaf: 0.01 * jnp.cos(leaf), state(params))
+        jax.tree.map(lambda leaf: np.float32(0.01) * np.cos(leaf), state(params))
         for state in (plan.algorithm.server_state, plan.algorithm.client_state)
     ]
     key = of_round(jax.random.key(3), 1)
