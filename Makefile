@@ -1,5 +1,5 @@
 # make demo    learn handwritten digits from 1,000 clients in private, audit that, and write runs/demo/report.html
-# make test    every test but the examples, and one part of every campaign
+# make test    every test but the examples, one part of every campaign, and a share of the cases that are dealt out
 # make examples  every example, and the demo, as a reader runs them
 # make soak    every part of every campaign too, compiled as for users: before a release
 # make check   the quick part of the tests, before a commit

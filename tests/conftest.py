@@ -37,6 +37,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Programs are compiled once, for all processes of this session and of later ones."""
+    gc.disable()  # until everything is imported
     given = os.environ.get(programs.FOLDER)
     folder = programs.folder(Path(given) if given else selection.ROOT / ".pytest_cache" / "programs")
     if worker := getattr(config, "workerinput", None):
@@ -55,9 +56,44 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What is imported by now stays to the end: the garbage collector need not look at it again and again."""
+    """What is imported by now stays to the end: the garbage collector need not look at it again and again.
+
+    Nor at what is traced as often as Python has it look: JAX keeps most of that.
+    """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(100_000, 20, 50)
+    gc.enable()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Modules of one compiler follow each other: what the other has made is let go of between them.
+
+    The optimised come first, for they take longest: workers that run out of tests take them from the end.
+    """
+    named = any("::" in argument for argument in config.args)  # whoever names a case wants it
+    if not (named or config.getoption("soak")):
+        left_out = _not_this_commits(items)
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
+    items.sort(key=lambda item: item.get_closest_marker("optimised") is None)
+
+
+def _not_this_commits(items: list[pytest.Item]) -> list[pytest.Item]:
+    """Of the tests marked `dealt`, the cases that other commits run."""
+    tests: dict[str, list[pytest.Function]] = {}
+    for item in items:
+        if isinstance(item, pytest.Function) and item.get_closest_marker("dealt"):
+            tests.setdefault(f"{item.path}::{item.originalname}", []).append(item)
+    left_out: list[pytest.Item] = []
+    for cases in tests.values():
+        marker = cases[0].get_closest_marker("dealt")
+        assert marker is not None
+        parts, argument = marker.args
+        kept = selection.dealt([id(case.callspec.params[argument]) for case in cases], parts)
+        left_out += [case for case, keep in zip(cases, kept, strict=True) if not keep]
+    return left_out
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -1,10 +1,12 @@
 """Which tests run, and which may be left out.
 
 A campaign is a test of many parts, each with seeds of its own: `make soak` runs all parts, any other run one of them,
-another for each commit, so that as many successive commits as there are parts run the whole of it.
+another for each commit, so that as many successive commits as there are parts run the whole of it. Where many cases show
+one thing, they are dealt out in the same way: every commit runs some of them.
 """
 
 import subprocess
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -22,6 +24,14 @@ def may_skip(name: str) -> bool:
 def turn(parts: int) -> int:
     """Which part of a campaign is this commit's: the next for the next commit."""
     return _commits() % parts
+
+
+def dealt(cases: Sequence[Hashable], parts: int) -> list[bool]:
+    """For each case whether it is this commit's. Equal ones stay together, and no commit is without any."""
+    places = {case: place for place, case in enumerate(dict.fromkeys(cases))}
+    parts = min(parts, max(1, len(places)))
+    now = turn(parts)
+    return [places[case] % parts == now for case in cases]
 
 
 def _commits() -> int:

@@ -1,11 +1,12 @@
 """The battery notices stages that lie: each of these breaks one promise, and the check for it fails."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
 import pytest
+from hypothesis import Phase, settings
 
 from fairyring.aggregation import BoundStage, Message, MessageSpec
 from tests.aggregation import battery
@@ -148,6 +149,17 @@ BROKEN = (
 )
 
 
+@pytest.fixture
+def _first_failure() -> Iterator[None]:
+    """A failure is what is wanted here: nobody reads a smaller one, which takes long to find."""
+    usual = settings.get_current_profile_name()
+    settings.register_profile("first failure", settings(phases=[Phase.explicit, Phase.generate]))
+    settings.load_profile("first failure")
+    yield
+    settings.load_profile(usual)
+
+
+@pytest.mark.usefixtures("_first_failure")
 @pytest.mark.parametrize(
     ("case", "check"), BROKEN, ids=lambda value: getattr(value, "name", getattr(value, "__name__", ""))
 )

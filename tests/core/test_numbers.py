@@ -41,7 +41,7 @@ def text(lifted):
     return jax.jit(core.jaxpr_as_fun(lifted.program)).lower(*avals).as_text()
 
 
-@settings(max_examples=20)
+@settings(max_examples=8)
 @given(st.floats(0.01, 3.0), st.floats(0.01, 3.0))
 def test_what_is_computed_stays_the_same(rate, bound):
     function = looped(rate, bound)

@@ -1,5 +1,7 @@
 """A small linear classifier and the same in NumPy, for tests that compare algorithms with their papers."""
 
+from functools import cache
+
 import numpy as np
 
 import fairyring as fr
@@ -21,7 +23,9 @@ def apply(params, x):
     return x @ params["w"] + params["b"]
 
 
+@cache
 def task():
+    """One object: what was compiled of a task is kept with it."""
     return fr.classification((init, apply))
 
 

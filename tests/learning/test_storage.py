@@ -1,5 +1,7 @@
 """A client's round with aligned dense layers, against the same round without."""
 
+import re
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -19,17 +21,17 @@ from fairyring.lowering import align_dense
 from fairyring.task import zoo
 
 
-def message_of(plan, size, columns, align):
-    """The outcome of one client's round, from states that are not zero."""
+def traced(plan, size, columns, align):
+    """One client's round as a traced program, and its arguments: states that are not zero."""
     workload = Workload.of(np.array([size]), plan.local)
     update = device_half(plan.task, plan.local, plan.algorithm, plan.bound, workload, align=align)
-    params = plan.task.model.init(jax.random.key(0))
+    params = jax.tree.map(np.asarray, jax.jit(plan.task.model.init)(jax.random.key(0)))
     filled = [
-        jax.tree.map(lambda leaf: 0.01 * jnp.cos(leaf), state(params))
+        jax.tree.map(lambda leaf: np.float32(0.01) * np.cos(leaf), state(params))
         for state in (plan.algorithm.server_state, plan.algorithm.client_state)
     ]
     key = of_round(jax.random.key(3), 1)
-    return jax.jit(update, compiler_options={"xla_backend_optimization_level": 0})(
+    arguments = (
         Broadcast(params, filled[0], jnp.int32(2)),
         columns,
         jnp.int32(0),
@@ -38,6 +40,12 @@ def message_of(plan, size, columns, align):
         key,
         key,
     )
+    return jax.jit(update).trace(*arguments), arguments
+
+
+def text_of(program):
+    """A traced program as text, without where its functions lie in memory."""
+    return re.sub("0x[0-9a-f]+", "", str(program.jaxpr))
 
 
 def assert_alignment_changes_nothing(size, features, hidden, classes, *, aligned=True, **choices):
@@ -62,22 +70,26 @@ def assert_alignment_changes_nothing(size, features, hidden, classes, *, aligned
         used.append(align_dense(*args, **kwargs))
         return used[-1]
 
-    got, expected = (message_of(plan, size, columns, how) for how in (align, None))
+    programs = [traced(plan, size, columns, how) for how in (align, None)]
     assert used[-1].padded == aligned
+    one, other = (text_of(program) for program, _ in programs)
+    if one == other:
+        return
+    got, expected = (program.lower().compile()(*arguments) for program, arguments in programs)
     for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
         assert a.shape == b.shape
         assert np.allclose(a, b, rtol=1e-3, atol=2e-5)
 
 
-@pytest.mark.parametrize("hidden", [21, 32])
 @pytest.mark.parametrize(
-    "choices",
+    ("hidden", "choices"),
     [
-        {"optimizer": optax.sgd(0.1, momentum=0.9)},
-        {"optimizer": optax.adam(1e-3), "aggregation": fr.chain(fr.clip(0.1))},
-        {"algorithm": fr.scaffold()},
+        (21, {"optimizer": optax.sgd(0.1, momentum=0.9)}),
+        (21, {"optimizer": optax.adam(1e-3), "aggregation": fr.chain(fr.clip(0.1))}),
+        (21, {"algorithm": fr.scaffold()}),
+        (32, {"algorithm": fr.scaffold(), "optimizer": optax.adam(1e-3)}),
     ],
-    ids=["momentum", "Adam, clipped", "SCAFFOLD"],
+    ids=["momentum", "Adam, clipped", "SCAFFOLD", "square"],
 )
 def test_matrices_of_equinox_over_many_steps(hidden, choices):
     """They are stored transposed; square ones keep their shape."""
@@ -88,7 +100,7 @@ def test_matrices_of_equinox_over_many_steps(hidden, choices):
     assert_alignment_changes_nothing(13, 32, hidden, 20, model=model, local={"epochs": 3}, **choices)
 
 
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=3, deadline=None)
 @given(
     size=st.sampled_from([1, 3, 8, 13]),
     batch_size=st.sampled_from([1, 4, 20]),
@@ -102,8 +114,6 @@ def test_shapes(size, batch_size, hidden, classes):
 @pytest.mark.parametrize(
     "optimizer",
     [
-        optax.sgd(0.1, momentum=0.9),
-        optax.adam(1e-2),
         optax.adamw(1e-2),
         optax.chain(optax.clip_by_global_norm(0.1), optax.sgd(0.1)),
         lambda r: optax.sgd(0.1 * 0.5**r),
@@ -122,7 +132,7 @@ def test_a_small_layer_of_a_large_model_is_not_padded():
     assert_alignment_changes_nothing(10, 60, 32, 17, aligned=False)
 
 
-@pytest.mark.parametrize("algorithm", [fr.fedprox(0.5), fr.scaffold(), fr.fednova(momentum=0.5)])
+@pytest.mark.parametrize("algorithm", [fr.fedprox(0.5), fr.fednova(momentum=0.5)])
 def test_algorithms(algorithm):
     assert_alignment_changes_nothing(10, 9, 20, 17, algorithm=algorithm, local={"epochs": 2})
 
@@ -200,7 +210,7 @@ def test_a_state_that_has_the_shapes_of_padded_parameters_is_left_whole():
         cohort=2,
     )
     columns = {"x": jnp.zeros((10, 9)), "y": jnp.zeros(10, jnp.int32)}
-    message_of(plan, 10, columns, align)
+    traced(plan, 10, columns, align)
     shapes = jax.eval_shape(wider[0].pad, plan.params_shape)
 
     def wide(params):

@@ -1,5 +1,7 @@
 """Programs with channels first are computed with channels last: the same numbers, and few transpositions."""
 
+from functools import partial
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -147,7 +149,7 @@ def test_an_elementwise_derivative_of_ones_own_is_kept():
         def loss(w, x, own=own):
             return jnp.sum(g * own(lax.conv_general_dilated(x, w, (1, 1), "VALID", dimension_numbers=FIRST)))
 
-        near(jax.grad(lower_for_cpu(loss, winograd=0))(w, x), jax.grad(loss)(w, x), 1e-5)
+        near(*(jax.jit(jax.grad(one))(w, x) for one in (lower_for_cpu(loss, winograd=0), loss)), 1e-5)
 
 
 def test_a_chain_of_layers_is_transposed_where_it_begins_and_ends():
@@ -173,11 +175,15 @@ def test_under_vmap_and_in_a_scan():
         return jnp.sum(jnp.sin(jax.nn.relu(y).reshape(len(y), -1)))
 
     lowered = lower_for_cpu(loss, winograd=0)
-    each = jax.vmap(jax.grad(lowered), in_axes=(None, 0))(w, x)
-    near(each, jax.vmap(jax.grad(loss), in_axes=(None, 0))(w, x), 1e-5)
 
-    def train(gradient):
+    def each(fn):
+        return jax.jit(jax.vmap(jax.grad(fn), in_axes=(None, 0)))(w, x)
+
+    near(each(lowered), each(loss), 1e-5)
+
+    @partial(jax.jit, static_argnums=0)
+    def train(gradient, w, x):
         return lax.scan(lambda w, x: (w - 0.01 * gradient(w, x), None), w, x)[0]
 
-    near(train(jax.grad(lowered)), train(jax.grad(loss)), 1e-5)
-    assert np.isfinite(lowered(w, x[0]))
+    near(*(train(jax.grad(one), w, x) for one in (lowered, loss)), 1e-5)
+    assert np.isfinite(jax.jit(lowered)(w, x[0]))

@@ -58,7 +58,7 @@ def test_loops_without_a_gradient():
 
 def test_outer_transformations():
     lowered = lower_for_cpu(loss)
-    per_example = jax.vmap(jax.grad(lowered), in_axes=(None, 0))(W, X[:, None])
+    per_example = jax.jit(jax.vmap(jax.grad(lowered), in_axes=(None, 0)))(W, X[:, None])
     near(per_example, jax.jit(jax.vmap(jax.grad(loss), in_axes=(None, 0)))(W, X[:, None]))
 
     def train(gradient):
@@ -92,7 +92,7 @@ def test_custom_rules_survive():
         return convolve(x, W)
 
     doubled_gradient.defvjp(lambda x: (convolve(x, W), None), lambda _, g: (jnp.full_like(X, 2.0),))
-    gradient = jax.grad(lower_for_cpu(lambda x: convolve(doubled_gradient(x), W).sum()))(X)
+    gradient = jax.jit(jax.grad(lower_for_cpu(lambda x: convolve(doubled_gradient(x), W).sum())))(X)
     np.testing.assert_array_equal(gradient, jnp.full_like(X, 2.0))
     assert text(lower_for_cpu(doubled_gradient), X).count("conv_general_dilated") == 1
 

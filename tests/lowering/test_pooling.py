@@ -15,18 +15,36 @@ def pool(x, window, strides=None):
     return lax.reduce_window(x, -jnp.inf, lax.max, window, strides or window, "VALID")
 
 
+def numbers(shape, levels):
+    """Whole numbers below `levels`."""
+    return np.floor(np.random.default_rng(1).uniform(size=shape) * levels).astype(np.float32)
+
+
+def with_gradient(fn, x):
+    """The value of a function and the gradient for a given cotangent, as one program: in pieces it takes longer to compile."""
+    shape = jax.eval_shape(fn, x).shape
+    g = np.random.default_rng(2).normal(size=shape).astype(np.float32)
+
+    def run(x, g):
+        y, pull = jax.vjp(fn, x)
+        return y, pull(g)[0]
+
+    return jax.jit(run)(x, g)
+
+
 @pytest.mark.parametrize(
     ("shape", "window"),
     [((3, 6, 8, 4), (1, 2, 2, 1)), ((2, 7, 5, 3), (1, 3, 2, 1)), ((5, 3, 4, 4), (2, 1, 2, 2))],
 )
 @pytest.mark.parametrize("levels", [2, 1000])
 def test_equals_xla_with_and_without_ties(shape, window, levels):
-    x = jnp.floor(jax.random.uniform(jax.random.key(1), shape) * levels)
-    expected, pull = jax.vjp(lambda x: pool(x, window), x)
-    got, lowered_pull = jax.vjp(lower_for_cpu(lambda x: pool(x, window)), x)
-    np.testing.assert_array_equal(got, expected)
-    g = jax.random.normal(jax.random.key(2), got.shape)
-    np.testing.assert_array_equal(lowered_pull(g)[0], pull(g)[0])
+    def pooled(x):
+        return pool(x, window)
+
+    x = numbers(shape, levels)
+    got, expected = (with_gradient(one, x) for one in (lower_for_cpu(pooled), pooled))
+    for own, theirs in zip(got, expected, strict=True):
+        np.testing.assert_array_equal(own, theirs)
 
 
 def test_among_ties_the_first_takes_the_gradient():
@@ -44,7 +62,7 @@ def test_among_ties_the_first_takes_the_gradient():
     kind=st.sampled_from(["max", "sum"]),
 )
 def test_any_window(shape, size, stride, padding, levels, kind):
-    x = jnp.floor(jax.random.uniform(jax.random.key(1), shape) * levels)
+    x = numbers(shape, levels)
     start, step = (-jnp.inf, lax.max) if kind == "max" else (0.0, lax.add)
     # An edge wider than the window would make windows without any element, where XLA's gradient is undefined.
     edges = [(min(low, k - 1), min(high, k - 1)) for (low, high), k in zip(padding, size, strict=True)]
@@ -54,12 +72,10 @@ def test_any_window(shape, size, stride, padding, levels, kind):
         return lax.reduce_window(x, start, step, (1, *size, 1), (1, *stride, 1), edge)
 
     lowered = lower_for_cpu(pooled)
-    expected, pull = jax.vjp(pooled, x)
-    got, lowered_pull = jax.vjp(lowered, x)
-    np.testing.assert_allclose(got, expected, rtol=1e-6)
-    g = jax.random.normal(jax.random.key(2), got.shape)
+    got, expected = (with_gradient(one, x) for one in (lowered, pooled))
+    np.testing.assert_allclose(got[0], expected[0], rtol=1e-6)
     # At most 16 windows share an element.
-    np.testing.assert_allclose(lowered_pull(g)[0], pull(g)[0], atol=1e-5)
+    np.testing.assert_allclose(got[1], expected[1], atol=1e-5)
     if size != (1, 1):
         assert "reduce_window" not in str(jax.make_jaxpr(lowered)(x))
 

@@ -53,7 +53,7 @@ def processor() -> str:
 def folder(root: Path) -> Path:
     """Where programs for this processor and these versions are kept under `root`; created if need be."""
     versions = [importlib.metadata.version(name) for name in ("jax", "jaxlib")]
-    name = hashlib.sha256("\n".join([*versions, processor()]).encode()).hexdigest()[:16]
+    name = hashlib.sha256("\n".join([*versions, processor(), "not compressed"]).encode()).hexdigest()[:16]
     (root / name).mkdir(parents=True, exist_ok=True)
     return root / name
 
@@ -119,9 +119,13 @@ def put_whole(self: Any, key: str, value: bytes) -> None:
     os.replace(file.name, final)
 
 
+def _as_it_is(executable: bytes) -> bytes:
+    return executable
+
+
 def install() -> None:
     """Change what this process's JAX does; it is told by the environment, which processes it starts inherit."""
-    from jax._src import compiler, lru_cache
+    from jax._src import compilation_cache, compiler, lru_cache
 
     if lru_cache.LRUCache.put.__name__ == "put_whole":
         return
@@ -142,6 +146,8 @@ def install() -> None:
 
     lru_cache.LRUCache.get, lru_cache.LRUCache.put = get, put_whole
     compiler.get_compile_options = compile_options
+    # To compress a program takes longer than to write it, and the folder does not last.
+    compilation_cache.compress_executable = compilation_cache.decompress_executable = _as_it_is
 
 
 def main() -> None:

@@ -156,6 +156,20 @@ def test_successive_commits_run_the_whole_of_a_campaign(monkeypatch: pytest.Monk
     assert parts == set(range(12))
 
 
+def test_successive_commits_run_every_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    cases = [*"abbcdea"]
+    for parts in (1, 2, 3, 9):
+        run: set[str] = set()
+        for commits in range(117, 117 + min(parts, 5)):
+            monkeypatch.setattr(selection, "_commits", lambda commits=commits: commits)
+            now = [case for case, keep in zip(cases, selection.dealt(cases, parts), strict=True) if keep]
+            assert now
+            assert all(now.count(case) == cases.count(case) for case in now)
+            assert parts == 1 or not run & {*now}
+            run |= {*now}
+        assert run == {*cases}
+
+
 def test_every_allowed_skip_is_of_a_test_there_is() -> None:
     for name in selection.MAY_SKIP:
         file, _, test = name.partition("::")

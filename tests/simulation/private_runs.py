@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,10 @@ ENTROPY = bytes(range(100, 132))
 DELTA = 1e-5
 
 
+@cache
 def task(features: int = FEATURES) -> Task:
+    """One object: what was compiled of a task is kept with it."""
+
     def init(key: jax.Array) -> Any:
         return {"b": jnp.zeros((CLASSES,)), "w": 0.1 * jax.random.normal(key, (features, CLASSES))}
 

@@ -1,5 +1,7 @@
 """Several rounds in one program are the rounds that are computed one by one."""
 
+from functools import cache
+
 import jax
 import numpy as np
 import optax
@@ -38,6 +40,12 @@ def computed(monkeypatch):
 def plan(optimizer=None, **parts):
     local = fr.LocalTraining(optimizer or optax.sgd(0.2), batch_size=4)
     return fr.Plan(task(), **({"local": local, "cohort": 4} | parts))
+
+
+@cache
+def simple():
+    """One plan for many runs: what was traced of it is kept with it."""
+    return plan()
 
 
 def go(given, **options):
@@ -79,27 +87,27 @@ def test_the_bits_are_those_of_rounds_one_by_one(name, one_by_one, computed):
 
 
 def test_a_run_in_several_parts_has_the_same_bits(monkeypatch, computed):
-    at_once = go(plan())
+    at_once = go(simple())
     monkeypatch.setattr(assembly, "ROUNDS", 4)
-    np.testing.assert_equal(told(go(plan())), told(at_once))
+    np.testing.assert_equal(told(go(simple())), told(at_once))
     assert computed[2:] == [0, 4, 3]
 
 
 def test_states_kept_at_once_are_few_where_they_are_large(monkeypatch, computed):
     monkeypatch.setattr(assembly, "STATE_BYTES", 2 * 4 * 18)  # of a model of 18 numbers
-    go(plan())
+    go(simple())
     assert computed == [0, 2, 2, 2, 1]
 
 
 def test_rounds_that_take_long_by_themselves_stay_apart(monkeypatch, computed):
     """Whoever stops a run, or watches it, waits for little more than a round."""
-    go(plan(), rounds=40)
+    go(simple(), rounds=40)
     assert computed == [0, 32, 8]
-    monkeypatch.setattr(assembly, "SMALL_ROUND", assembly.work_of_round(plan(), people(SIZES)) / 10)
-    go(plan(), rounds=5)
+    monkeypatch.setattr(assembly, "SMALL_ROUND", assembly.work_of_round(simple(), people(SIZES)) / 10)
+    go(simple(), rounds=5)
     assert computed[3:] == [0, 2, 2, 1]
     monkeypatch.setattr(assembly, "SMALL_ROUND", 1)
-    go(plan(), rounds=5)
+    go(simple(), rounds=5)
     assert len(computed) == 7
 
 
@@ -113,10 +121,10 @@ def test_an_interrupted_run_goes_on(tmp_path, one_by_one):
 
     folder = tmp_path / "run"
     with pytest.raises(Interrupted):
-        go(plan(), run=folder, checkpoint_every=2, on_round=interrupt)
-    resumed = go(plan(), run=folder, resume=True)
+        go(simple(), run=folder, checkpoint_every=2, on_round=interrupt)
+    resumed = go(simple(), run=folder, resume=True)
     one_by_one()
-    np.testing.assert_equal(told(resumed), told(go(plan())))
+    np.testing.assert_equal(told(resumed), told(go(simple())))
 
 
 def test_a_run_that_stops_early_has_the_model_of_its_last_round(one_by_one):
@@ -126,10 +134,10 @@ def test_a_run_that_stops_early_has_the_model_of_its_last_round(one_by_one):
         "stop": fr.EarlyStopping("accuracy", patience=2),
         "rounds": 30,
     }
-    stopped = go(plan(), **options)
+    stopped = go(simple(), **options)
     assert stopped.rounds < 30
     one_by_one()
-    np.testing.assert_equal(told(stopped), told(go(plan(), **options)))
+    np.testing.assert_equal(told(stopped), told(go(simple(), **options)))
 
 
 def test_the_seconds_of_a_round_are_its_share(monkeypatch):
@@ -145,12 +153,12 @@ def test_the_seconds_of_a_round_are_its_share(monkeypatch):
         seconds.extend(total.seconds_elsewhere for _, _, total in self._ready)
 
     monkeypatch.setattr(ahead.AheadWorker, "_compute", slowly)
-    go(plan())
+    go(simple())
     assert seconds == [60.0] + [-10.0] * 6  # 70 seconds for 7 rounds, all of them in the first one's call
 
 
 def test_no_round_takes_a_time_below_zero():
-    run = go(plan(), rounds=40)
+    run = go(simple(), rounds=40)
     assert min(record.seconds for record in run.records) > 0
 
 
@@ -158,10 +166,10 @@ def test_small_rounds_have_one_processor_unless_others_are_named():
     def machine(given, **options):
         return len(fr.simulate(given, people(SIZES), rounds=1, **options).header["machine"]["devices"])
 
-    assert machine(plan()) == 1
-    assert machine(plan(), processors=2) == 2
+    assert machine(simple()) == 1
+    assert machine(simple(), processors=2) == 2
     wide = fr.classification(fr.zoo.two_nn(features=5, hidden=2000, classes=3))
-    assert machine(fr.Plan(wide, plan().local, cohort=4)) == available_cores()
+    assert machine(fr.Plan(wide, simple().local, cohort=4)) == available_cores()
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,7 @@ SAME = {
 }
 
 
+@pytest.mark.dealt(3, "case")
 @pytest.mark.parametrize("case", SAME)
 def test_numbers_do_not_compile_again(case, compilations):
     first, second = (plan(**parts) for parts in SAME[case])

@@ -96,6 +96,7 @@ def failed(found: dict[str, Any]) -> set[str]:
     ],
 )  # fmt: skip
 @pytest.mark.campaign(3)
+@pytest.mark.dealt(3, "given")
 def test_an_honest_plan_holds(given, options, part):
     found = checked(given, seed=part, **options)
     assert failed(found) == set(), found["statement"]

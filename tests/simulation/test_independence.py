@@ -14,15 +14,26 @@ INTEGER = fr.chain(fr.clip(0.5), fr.quantize(bits=12), fr.secure_sum())
 REAL = fr.chain(fr.weight_by_examples())
 
 
+PLANS = {}
+
+
+def plan_of(aggregation, cohort, algorithm):
+    """One plan for all runs that differ in what is beside it: what was traced of it is kept with it."""
+    key = id(aggregation), cohort if isinstance(cohort, int) else id(cohort), id(algorithm)
+    if key not in PLANS:
+        plan = fr.Plan(
+            task(),
+            local=fr.LocalTraining(optax.sgd(0.3), epochs=2, batch_size=4),
+            aggregation=aggregation,
+            cohort=cohort,
+            **({"algorithm": algorithm} if algorithm else {}),
+        )
+        PLANS[key] = plan, aggregation, cohort, algorithm  # all alive, so that no other has their places
+    return PLANS[key][0]
+
+
 def trained(aggregation, *, cohort=6, population=None, algorithm=None, rounds=7, **options):
-    extra = {"algorithm": algorithm} if algorithm else {}
-    plan = fr.Plan(
-        task(),
-        local=fr.LocalTraining(optax.sgd(0.3), epochs=2, batch_size=4),
-        aggregation=aggregation,
-        cohort=cohort,
-        **extra,
-    )
+    plan = plan_of(aggregation, cohort, algorithm)
     run = fr.simulate(plan, population or people(SIZES), rounds=rounds, seed=5, **options)
     return np.concatenate([np.ravel(leaf) for leaf in (run.params["w"], run.params["b"])]), run
 

@@ -88,6 +88,7 @@ def test_a_look_ahead_leaves_what_clients_remember(kind):
         assert not np.array_equal(vector, after[client])
 
 
+@pytest.mark.dealt(2, "name")
 @pytest.mark.parametrize("name", PLANS)
 def test_workers_agree(name):
     runs = [

@@ -4,6 +4,7 @@ python -m tests.simulation.training FOLDER ALGORITHM ROUNDS [resume]
 """
 
 import sys
+from functools import cache
 
 import optax
 
@@ -11,7 +12,9 @@ import fairyring as fr
 from tests.learning.linear import people, task
 
 
+@cache
 def plan_of(name: str) -> fr.Plan:
+    """One object: what was traced of a plan is kept with it, for all runs of it."""
     averaging = {"aggregation": fr.chain(fr.clip(0.5), fr.quantize(bits=12), fr.secure_sum())}
     scaffold = {"algorithm": fr.scaffold(), "aggregation": fr.chain()}
     return fr.Plan(

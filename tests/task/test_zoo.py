@@ -64,6 +64,7 @@ def tiny(kind):
     return {"x": x.reshape(24, 64).astype(np.int32) if kind == "flat" else x, "y": labels}
 
 
+@pytest.mark.dealt(2, "name")
 @pytest.mark.parametrize("name", SMALL)
 def test_it_learns_and_is_pure(name, people):
     model, kind = SMALL[name]
@@ -98,6 +99,7 @@ def test_it_learns_and_is_pure(name, people):
     assert np.allclose(outputs[0], outputs[1]) == (name not in RANDOM)
 
 
+@pytest.mark.dealt(2, "name")
 @pytest.mark.parametrize("name", ["two_nn", "cnn", "mobilenet", "lstm", "transformer"])
 def test_clients_can_be_vmapped(name):
     model, kind = SMALL[name]
@@ -116,7 +118,7 @@ def test_clients_can_be_vmapped(name):
         )
     )(params)
     for many, single in zip(jax.tree.leaves(together), jax.tree.leaves(alone), strict=True):
-        np.testing.assert_allclose(many[1], single, atol=1e-5)
+        np.testing.assert_allclose(np.asarray(many)[1], single, atol=1e-5)
 
 
 def test_parameters_of_the_zoo_are_the_module_itself():
@@ -133,6 +135,11 @@ def test_a_causal_transformer_does_not_look_ahead():
     before, after = apply(x), apply(x.at[0, 7].set(0))
     np.testing.assert_allclose(before[0, :7], after[0, :7], atol=1e-6)
     assert not np.allclose(before[0, 7:], after[0, 7:], atol=1e-4)
+
+
+def as_one(layer):
+    """A layer as one program: to compile its operations one by one takes longer."""
+    return jax.jit(lambda *arguments: layer(*arguments))
 
 
 def lstm_reference(x, layer):
@@ -154,7 +161,7 @@ def lstm_reference(x, layer):
 def test_the_lstm_is_an_lstm():
     layer = LSTM(3, 5, key=KEY)
     x = np.random.default_rng(0).normal(size=(7, 2, 3)).astype(np.float32)
-    np.testing.assert_allclose(layer(jnp.asarray(x)), lstm_reference(x, layer), atol=1e-6)
+    np.testing.assert_allclose(as_one(layer)(x), lstm_reference(x, layer), atol=1e-6)
     np.testing.assert_array_equal(layer.bias, [0] * 5 + [1] * 5 + [0] * 10)
     np.testing.assert_allclose(layer.recurrent @ layer.recurrent.T, np.eye(5), atol=1e-5)
 
@@ -195,20 +202,21 @@ def test_depthwise_is_a_grouped_convolution(stride, size):
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         feature_group_count=4,
     )
-    np.testing.assert_allclose(layer(x), expected, atol=1e-5)
+    np.testing.assert_allclose(as_one(layer)(x), expected, atol=1e-5)
 
 
 def test_the_other_layers_against_equinox():
     x = jax.random.normal(KEY, (2, 6, 4, 8))
     group, theirs = GroupNorm(8, 2), eqx.nn.GroupNorm(2, 8)
+    first = np.transpose(x, (0, 3, 1, 2))
     np.testing.assert_allclose(
-        group(x).transpose(0, 3, 1, 2), jax.vmap(theirs)(x.transpose(0, 3, 1, 2)), atol=1e-5
+        np.transpose(as_one(group)(x), (0, 3, 1, 2)), as_one(jax.vmap(theirs))(first), atol=1e-5
     )
-    layer = eqx.nn.LayerNorm(8)
-    np.testing.assert_allclose(LayerNorm(8)(x[:, 0]), jax.vmap(jax.vmap(layer))(x[:, 0]), atol=1e-5)
-    pooled = jax.vmap(eqx.nn.MaxPool2d(2, 2))(x.transpose(0, 3, 1, 2)).transpose(0, 2, 3, 1)
-    np.testing.assert_array_equal(max_pool(x), pooled)
-    np.testing.assert_array_equal(max_pool(jnp.pad(x, ((0, 0), (0, 1), (0, 1), (0, 0)))), pooled)
+    layer, row = eqx.nn.LayerNorm(8), np.asarray(x)[:, 0]
+    np.testing.assert_allclose(as_one(LayerNorm(8))(row), as_one(jax.vmap(jax.vmap(layer)))(row), atol=1e-5)
+    pooled = np.transpose(as_one(jax.vmap(eqx.nn.MaxPool2d(2, 2)))(first), (0, 2, 3, 1))
+    np.testing.assert_array_equal(as_one(max_pool)(x), pooled)
+    np.testing.assert_array_equal(as_one(max_pool)(np.pad(x, ((0, 0), (0, 1), (0, 1), (0, 0)))), pooled)
 
 
 @pytest.mark.parametrize("causal", [True, False])
@@ -227,7 +235,7 @@ def test_attention_against_equinox(causal):
     x = jax.random.normal(KEY, (3, 5, 8))
     mask = np.tril(np.ones((5, 5), bool)) if causal else None
     expected = jax.jit(jax.vmap(lambda one: theirs(one, one, one, mask)))(x)
-    np.testing.assert_allclose(ours(x), expected, atol=1e-5)
+    np.testing.assert_allclose(as_one(ours)(x), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -252,7 +260,8 @@ def test_dropout_keeps_the_mean_and_drops_at_its_rate(rate, seed):
 
 @pytest.mark.parametrize("rate", [0.5, 0.25, 0.1])
 def test_neighbouring_units_are_dropped_independently(rate):
-    kept = np.asarray(dropout(jnp.ones((64, 1024)), rate, KEY)) > 0
+    drop = jax.jit(dropout, static_argnums=1)
+    kept = np.asarray(drop(np.ones((64, 1024), np.float32), rate, KEY)) > 0
     kept = (kept - kept.mean()).ravel()
     units = kept.size
     for lag in itertools.chain(range(1, 33), (256, 1024, units // 16, units // 4, units // 2)):
@@ -283,6 +292,6 @@ def test_an_examples_dropped_units_do_not_depend_on_the_rows_after_it(rate):
     """A padded batch must train like the batch itself, because capacities differ between populations."""
     from fairyring.task.zoo.layers.dropout import dropout
 
-    x = jnp.ones((7, 5, 3))
-    few, many = (dropout(x[:rows], rate, jax.random.key(3)) for rows in (4, 7))
+    x, drop = np.ones((7, 5, 3), np.float32), jax.jit(dropout, static_argnums=1)
+    few, many = (drop(x[:rows], rate, jax.random.key(3)) for rows in (4, 7))
     np.testing.assert_array_equal(few, many[:4])

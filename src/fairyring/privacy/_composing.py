@@ -205,8 +205,13 @@ def rough_epsilon(
 
 
 def _pld(counts: Mapping[float, int], rate: float, delta: float, interval: float) -> float:
+    return _epsilon(tuple(counts.items()), rate, delta, interval)
+
+
+@lru_cache(maxsize=1024)  # of what runs of one plan, as in a sweep, ask again
+def _epsilon(counts: tuple[tuple[float, int], ...], rate: float, delta: float, interval: float) -> float:
     total: Any = None
-    for multiplier, n in counts.items():
+    for multiplier, n in counts:
         loss = _loss(multiplier, rate, interval).self_compose(n)
         total = loss if total is None else total.compose(loss)
     return float(total.get_epsilon_for_delta(delta))

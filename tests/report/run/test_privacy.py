@@ -3,10 +3,12 @@
 import os
 import stat
 from pathlib import Path
+from typing import IO
 
 import msgspec
 import numpy as np
 import pytest
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from safetensors.numpy import save_file
 
 from fairyring.privacy.accounting import Accountant
@@ -83,8 +85,16 @@ def audit(folder: Path, mechanism: bool = True, members: bool = True, **canaries
     save_file(images | curve | scores, folder / "audit.safetensors")
 
 
-def page(folder: Path) -> str:
-    return write_report(folder).read_text("utf-8")
+def page(folder: Path, *, drawn: bool = False) -> str:
+    """The report of a run as text. Unless `drawn`, its figures are empty: to lay them out takes most of the time."""
+
+    def empty(canvas: FigureCanvasSVG, file: IO[str], **_: object) -> None:
+        file.write('<svg viewBox="0 0 1 1"></svg>')
+
+    with pytest.MonkeyPatch.context() as patch:
+        if not drawn:
+            patch.setattr(FigureCanvasSVG, "print_svg", empty)
+        return write_report(folder).read_text("utf-8")
 
 
 def test_a_promise_is_told_with_all_it_rests_on(folder: Path) -> None:
@@ -121,7 +131,7 @@ def test_a_bound_of_zero_shows_nothing(folder: Path) -> None:
 
 def test_audits_are_shown(folder: Path) -> None:
     audit(folder)
-    text = page(folder)
+    text = page(folder, drawn=True)
     assert "The claim stands: an audit can refute a promise, never prove one." in text
     assert "Not better than &lt;blind&gt;." in text
     assert "what this plan releases" in text
@@ -236,7 +246,7 @@ def noisy(folder: Path, noise: float, lost: list[int] | None = None, *, evaluati
 
 
 def test_what_is_lost_in_noise_is_no_number_anywhere(folder: Path) -> None:
-    text = page(noisy(folder, 1.265, evaluations=False))
+    text = page(noisy(folder, 1.265, evaluations=False), drawn=True)
     assert "After 60 rounds the training accuracy is lost in noise" in text
     assert "its noise is ± 126.5\u00a0%, at round 60" in text
     assert "In every round the training loss is lost in noise: its noise is ± 6.325" in text
@@ -246,7 +256,7 @@ def test_what_is_lost_in_noise_is_no_number_anywhere(folder: Path) -> None:
 
 
 def test_a_curve_has_a_gap_where_it_is_lost_and_a_band_of_noise_about_it(folder: Path, plain: Path) -> None:
-    text = page(noisy(folder, 0.4, lost=[5, 6, 7]))
+    text = page(noisy(folder, 0.4, lost=[5, 6, 7]), drawn=True)
     assert "In 3 rounds the training accuracy is lost in noise: its noise is ± 40.0\u00a0%" in text
     assert "± its noise" in text
     assert "(noise ± 40.0\u00a0%) in training" in text

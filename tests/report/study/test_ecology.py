@@ -117,9 +117,11 @@ def test_it_holds_all_it_shows_and_every_figure_names_its_runs(
         assert words in seen.text
 
 
-@pytest.mark.parametrize("found", STUDIES, ids=lambda found: found["study"])
-def test_a_report_is_written_where_jax_is_missing(found: dict[str, Any], tmp_path: Path) -> None:
-    folder = written(tmp_path, found)
+def test_reports_are_written_where_jax_is_missing(tmp_path: Path) -> None:
+    folders = []
+    for found in STUDIES:
+        (tmp_path / found["study"]).mkdir()
+        folders.append(written(tmp_path / found["study"], found))
     code = f"""
 import sys
 
@@ -130,10 +132,11 @@ class Missing:
 
 sys.meta_path.insert(0, Missing())
 from fairyring.cli import main
-sys.exit(main(["ecology", "report", {str(folder)!r}]))
+sys.exit(max(main(["ecology", "report", folder]) or 0 for folder in {[*map(str, folders)]!r}))
 """
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-    assert "Machine, versions, time" in (folder / "report.html").read_text("utf-8")
+    for folder in folders:
+        assert "Machine, versions, time" in (folder / "report.html").read_text("utf-8")
 
 
 def test_keys_of_older_files_are_understood(tmp_path: Path) -> None:

@@ -194,6 +194,7 @@ def in_torch(x: np.ndarray) -> Any:
     return torch.tensor(x).long() if x.dtype == np.int32 else torch.tensor(x)
 
 
+@pytest.mark.dealt(2, "name")
 @pytest.mark.parametrize("name", MODELS)
 def test_a_module_computes_what_it_computes_in_pytorch(name: str) -> None:
     module, x = made(name)
@@ -316,7 +317,8 @@ def test_shared_frozen_and_constant_tensors_go_back_as_they_are() -> None:
     other = Encoder().eval()
     other.load_state_dict(state)
     assert other.out.weight is other.embedding.weight
-    np.testing.assert_allclose(other(in_torch(x)).detach(), model.apply(params, x, None), atol=1e-5)
+    ours = jax.jit(model.apply)(params, x, None)
+    np.testing.assert_allclose(other(in_torch(x)).detach(), ours, atol=1e-5)
 
 
 def test_a_module_in_bfloat16_has_float32_masters() -> None:
@@ -347,14 +349,13 @@ def test_any_number_of_examples_and_several_shapes() -> None:
     module, x = made("cnn")
     model = as_model(module)
     params = model.init(jax.random.key(0))
-    whole = np.asarray(model.apply(params, np.repeat(x, 2, 0), None))
+    apply = jax.jit(model.apply)
+    whole = np.asarray(apply(params, np.repeat(x, 2, 0), None))
     for rows in (1, 3, 8):
-        np.testing.assert_allclose(
-            model.apply(params, np.repeat(x, 2, 0)[:rows], None), whole[:rows], atol=1e-5
-        )
+        np.testing.assert_allclose(apply(params, np.repeat(x, 2, 0)[:rows], None), whole[:rows], atol=1e-5)
     language = as_model(Recurrent())
-    params = language.init(jax.random.key(0))
-    assert [language.apply(params, words(2, n), None).shape for n in (3, 9)] == [(2, 3, 20), (2, 9, 20)]
+    params, apply = language.init(jax.random.key(0)), jax.jit(language.apply)
+    assert [apply(params, words(2, n), None).shape for n in (3, 9)] == [(2, 3, 20), (2, 9, 20)]
 
 
 def test_a_module_for_one_size_of_batch_works_for_that_size() -> None:
@@ -386,11 +387,12 @@ def test_clients_can_be_vmapped() -> None:
     module, x = made("cnn")
     model = as_model(module)
     params = model.init(jax.random.key(0))
-    both = jax.tree.map(lambda leaf: jnp.stack([leaf, 2 * leaf]), params)
+    both = jax.tree.map(lambda leaf: np.stack([leaf, 2 * np.asarray(leaf)]), params)
     keys = jax.random.split(jax.random.key(3), 2)
-    together = jax.jit(jax.vmap(model.apply))(both, jnp.stack([x, x + 1]), keys)
+    together = jax.jit(jax.vmap(model.apply))(both, np.stack([x, x + 1]), keys)
+    apply = jax.jit(model.apply)
     for i in range(2):
-        alone = model.apply(jax.tree.map(lambda leaf: leaf[i], both), x + i, keys[i])  # noqa: B023
+        alone = apply(jax.tree.map(lambda leaf: leaf[i], both), x + i, keys[i])  # noqa: B023
         np.testing.assert_allclose(together[i], alone, atol=1e-4)
 
 
