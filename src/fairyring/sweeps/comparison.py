@@ -196,9 +196,8 @@ def compare(runs: Sequence[Given] | Mapping[str, Given | Sequence[Given]]) -> Co
     )
 
 
-def _several(given: Any) -> Iterable[Given]:
-    alone = isinstance(given, str | os.PathLike) or hasattr(given, "records")
-    return [given] if alone else given
+def _several(given: Given | Sequence[Given]) -> list[Given]:
+    return list(given) if isinstance(given, Sequence) and not isinstance(given, str) else [given]  # pyright: ignore[reportReturnType]
 
 
 def _read(given: Iterable[Given]) -> Iterator[ComparedRun]:
