@@ -48,7 +48,9 @@ def text_of(program):
     return re.sub("0x[0-9a-f]+", "", str(program.jaxpr))
 
 
-def assert_alignment_changes_nothing(size, features, hidden, classes, *, aligned=True, **choices):
+def assert_alignment_changes_nothing(
+    size, features, hidden, classes, *, aligned=True, compared=True, **choices
+):
     batch_size = choices.pop("batch_size", 4)
     optimizer = choices.pop("optimizer", optax.sgd(0.1))
     model = choices.pop("model", None) or zoo.two_nn(features, hidden, classes)
@@ -73,7 +75,7 @@ def assert_alignment_changes_nothing(size, features, hidden, classes, *, aligned
     programs = [traced(plan, size, columns, how) for how in (align, None)]
     assert used[-1].padded == aligned
     one, other = (text_of(program) for program, _ in programs)
-    if one == other:
+    if one == other or not compared:
         return
     got, expected = (program.lower().compile()(*arguments) for program, arguments in programs)
     for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
@@ -188,9 +190,11 @@ def by_the_loss(params, batch):
 @pytest.mark.parametrize("rate", [0.1, 1e-8])
 def test_a_gradient_by_a_sum_that_padding_counts_in_is_not_padded(gradient, rate):
     algorithm = Algorithm("mine", lambda client, w, *_: Report(client.sgd(w, gradient).delta))
+    # A rate that moves nothing hides no mixing from whoever decides; it would hide it from a comparison.
     assert_alignment_changes_nothing(
-        10, 9, 20, 17, algorithm=algorithm, aligned=False, optimizer=optax.sgd(rate)
-    )
+        10, 9, 20, 17,
+        algorithm=algorithm, aligned=False, compared=rate > 1e-3, optimizer=optax.sgd(rate),
+    )  # fmt: skip
 
 
 def test_a_gradient_of_the_loss_alone_is_padded():
