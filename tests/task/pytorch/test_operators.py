@@ -502,7 +502,6 @@ def as_float(x: Any) -> Any:
 
 
 @pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
-@pytest.mark.dealt(2, "kind")
 @pytest.mark.parametrize("kind", KINDS)
 def test_operators_are_those_of_pytorch(kind: str) -> None:
     rng = np.random.default_rng(len(kind))
