@@ -385,3 +385,90 @@ def test_progress_is_shown_on_request(capsys: pytest.CaptureFixture[str]) -> Non
     assert capsys.readouterr().out == ""
     fr.simulate(PLAN, PEOPLE, rounds=2, verbose=True)
     assert "round 2/2" in capsys.readouterr().out
+
+
+# -- what is saved is not lost, and nothing else is taken for it ------------------------------------------------------------
+
+
+def test_what_was_kept_before_a_resume_stays(tmp_path: Path) -> None:
+    """A resume goes on as the run was to keep its models; another `keep` is for later rounds."""
+    options: dict[str, Any] = {"test": OTHERS, "evaluate_every": 1, "run": tmp_path / "run"}
+    fr.simulate(PLAN, PEOPLE, rounds=3, keep="all", **options)
+    assert fr.simulate(PLAN, PEOPLE, rounds=5, resume=True, **options).store.kept_models() == [1, 2, 3, 4, 5]
+    run = fr.simulate(PLAN, PEOPLE, rounds=8, keep=1, resume=True, **options)
+    assert run.store.kept_models() == [1, 2, 3, 4, 5, 8]
+
+
+def test_a_plan_with_other_code_is_not_the_plan_of_a_run(kept: fr.Run) -> None:
+    own = task()
+
+    def twice(params: Any, x: jax.Array, key: Any) -> jax.Array:
+        return 2 * own.model.apply(params, x, key)
+
+    other = fr.Plan(fr.classification(own.model._replace(apply=twice)), local=LOCAL, cohort=3)
+    with pytest.raises(RunMismatch, match="apply"):
+        fr.load_run(kept.folder or "", plan=other)
+
+
+def test_arguments_of_another_kind_are_refused(kept: fr.Run, tmp_path: Path) -> None:
+    for wrong in (3, kept):
+        with pytest.raises(RunError, match="run folder"):
+            fr.load_run(wrong)  # type: ignore[arg-type]
+    with pytest.raises(RunError, match=r"fr\.Plan"):
+        fr.load_run(kept.folder or "", plan=3)  # type: ignore[arg-type]
+    for wrong in ("2", 2.0, None):
+        with pytest.raises(RunError, match="whole number"):
+            fr.load_run(kept.folder or "").at(wrong)  # type: ignore[arg-type]
+    with pytest.raises(PlanError, match="on_round"):
+        fr.simulate(PLAN, PEOPLE, rounds=1, on_round=lambda: None)
+    with pytest.raises(PlanError, match="on_round"):
+        fr.simulate(PLAN, PEOPLE, rounds=1, on_round=lambda a, b, c: None)
+
+
+def test_a_folder_of_runs_is_not_called_a_run_that_may_be_removed(kept: fr.Run) -> None:
+    assert kept.folder is not None
+    with pytest.raises(RunError, match=f"such as .*{kept.folder.name}") as error:
+        fr.load_run(kept.folder.parent)
+    assert "emove" not in str(error.value)
+
+
+def test_parameters_whose_names_would_be_one_are_told_apart() -> None:
+    from fairyring.learning.forward import joined
+
+    assert joined([["a", "b"], ["c"]]) == ["a.b", "c"]
+    assert joined([["a.b"], ["a", "b"]]) == ["a.b", "a/b"]
+    assert len(set(joined([["a", "b"], ["a/b"], ["a.b"]]))) == 3
+
+
+def test_a_round_in_which_nothing_counts_has_no_mean() -> None:
+    weightless = fr.Population.from_arrays(
+        {"x": np.ones((4, 5), np.float32), "y": np.zeros(4, np.int32), "weight": np.zeros(4, np.float32)},
+        client=np.array([0, 0, 1, 1]),
+    )
+    run = fr.simulate(fr.Plan(task(), local=LOCAL, cohort=2), weightless, rounds=1)
+    assert np.isnan(run.records[0].loss)
+
+
+# -- from the command line --------------------------------------------------------------------------------------------------
+
+
+def test_columns_are_taken_by_their_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from fairyring.cli._predict import predict
+
+    rows = np.random.default_rng(0).normal(size=(8, 5)).astype(np.float32)
+    names = list("abcde")
+    columns = {"x": rows, "y": np.arange(8, dtype=np.int32) % 3}
+    population = fr.Population.from_arrays(columns, client=np.arange(8) // 2)
+    population.feature_names = {"x": tuple(names)}
+    run = fr.simulate(PLAN, population, rounds=1, run=tmp_path / "run")
+    order = [3, 0, 4, 1, 2]
+    file = tmp_path / "x.csv"
+    lines = [",".join(["who", *(names[i] for i in order)])]
+    lines += [",".join(["somebody", *(repr(float(row[i])) for i in order)]) for row in rows]
+    file.write_text("\n".join(lines), encoding="utf-8")
+    predict(tmp_path / "run", file, out=tmp_path / "o.npy", round=None)
+    np.testing.assert_allclose(np.load(tmp_path / "o.npy"), run.predict(rows), rtol=1e-5, atol=1e-6)
+    assert "after round 1" in capsys.readouterr().out.replace("\n", " ")
+    file.write_text("a,b,c,d\n1,2,3,4\n", encoding="utf-8")
+    with pytest.raises(ModelError, match="not there: e"):
+        predict(tmp_path / "run", file, out=None, round=None)

@@ -204,7 +204,7 @@ CASES: dict[str, list[tuple[PrivacyContext, str, PrivacyContext, str | None]]] =
     ],
     "first_model_was_given": [
         (context(private(), init_given=True), "is not counted here", context(private()), None),
-        (context(private(), init_given=True), "both count together", context(without(), init_given=True), None),
+        (context(private(), init_given=True), "both count together", context(without(), init_given=True), "the plan's own first model"),
     ],
     "states_of_clients": [
         (context(private(), states="kept"), "without noise", context(private(), states="deleted"), "were deleted"),

@@ -96,3 +96,27 @@ def test_a_report_of_a_private_run_is_its_owners(tmp_path: Path) -> None:
     page = fr.write_comparison(compare([folder]), tmp_path / "out.html")
     assert page.stat().st_mode & 0o077 == 0
     assert "1.5" in page.read_text("utf-8")
+
+
+def test_a_run_that_was_stopped_is_not_averaged_with_one_that_ended(tmp_path: Path) -> None:
+    ended, stopped = folder_of(tmp_path / "a", 0), folder_of(tmp_path / "b", 1)
+    lines = (stopped / "metrics.jsonl").read_bytes().splitlines(keepends=True)
+    (stopped / "metrics.jsonl").write_bytes(b"".join(lines[:2]))
+    assert [one.name for one in compare([ended, stopped]).settings] == ["rounds=4", "rounds=2"]
+
+
+def test_a_run_counts_once(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "a", 0)
+    copy = folder_of(tmp_path / "copy", 0)  # public, with the same plan, data and seed: the same numbers
+    (one,) = compare([folder, folder, copy]).settings
+    assert len(one.runs) == 1
+
+
+def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
+    for wrong in (None, 3, "a", [3], [None]):
+        with pytest.raises(PlanError, match="compare"):
+            compare(wrong)  # type: ignore[arg-type]
+    with pytest.raises(PlanError, match="write_comparison"):
+        fr.write_comparison("a", tmp_path / "o.html")  # type: ignore[arg-type]
+    with pytest.raises(fr.StorageError, match="a folder"):
+        fr.write_comparison(compare([folder_of(tmp_path / "a", 0)]), tmp_path)

@@ -4,6 +4,7 @@ The program takes the inputs as the population has them: the task's `prepare` is
 was written for one number only.
 """
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -27,6 +28,14 @@ ROWS = 128  # of a batch, where a program is for one number of rows only
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 
+class Constant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A tensor of a PyTorch module that is not trained: its type's name, its shape, and its bytes."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    content: bytes
+
+
 class StoredModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A forward pass as a run folder keeps it, without parameters.
 
@@ -37,6 +46,8 @@ class StoredModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         dtype: of its values, as the program takes them.
         parameters: the names on the way to each parameter, such as `["dense", "kernel"]`, in the order of the flat vector.
         torch: whether the model was a PyTorch module, whose names these are.
+        constants: of a PyTorch module, what its state dict has beside: buffers, and parameters that are not trained.
+        shared: of a PyTorch module, other names of a parameter -> its name here.
         rows: the number of rows that the program is for; None for any.
         program: as `jax.export` stores it: `(list of parameters, x [rows, ...]) -> outputs`. None where it could not be exported.
         why_not: the reason, if so.
@@ -48,6 +59,8 @@ class StoredModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     dtype: str
     parameters: list[list[str]]
     torch: bool = False
+    constants: dict[str, Constant] | None = None
+    shared: dict[str, str] | None = None
     rows: int | None = None
     program: bytes | None = None
     why_not: str | None = None
@@ -133,6 +146,8 @@ def _stored(plan: Plan, columns: Columns) -> StoredModel:
         parameters=names_of(plan.params_shape),
         torch=plan.task.model.native is not None,
     )
+    if stored.torch:
+        stored = _with_constants(stored, plan)
     parameters = [jax.ShapeDtypeStruct(slot.shape, slot.dtype) for slot in plan.layout.slots]
     jitted = jax.jit(forward_of(plan), keep_unused=True)
     reason = ""
@@ -149,10 +164,42 @@ def _stored(plan: Plan, columns: Columns) -> StoredModel:
     return msgspec.structs.replace(stored, why_not=reason)
 
 
+def _with_constants(stored: StoredModel, plan: Plan) -> StoredModel:
+    """With what a PyTorch module's state dict has beside the parameters that are trained."""
+    assert plan.task.model.native is not None
+    trained = [path[0] for path in stored.parameters]
+    zeros = {n: np.zeros(slot.shape, np.float32) for n, slot in zip(trained, plan.layout.slots, strict=True)}
+    state = plan.task.model.native(zeros)
+    first = {id(state[name]): name for name in trained if name in state}
+    constants, shared = {}, {}
+    for name, tensor in state.items():
+        if id(tensor) in first:
+            shared |= {name: first[id(tensor)]} if name not in trained else {}
+        else:
+            dtype = str(tensor.dtype).removeprefix("torch.")
+            content = tensor.contiguous().reshape(-1).view(_bytes_of(tensor)).numpy().tobytes()
+            constants[name] = Constant(dtype, tuple(tensor.shape), content)
+    return msgspec.structs.replace(stored, constants=constants, shared=shared)
+
+
+def _bytes_of(tensor: Any) -> Any:
+    """PyTorch's type of bytes; it is imported, since there is a tensor."""
+    return sys.modules[type(tensor).__module__.partition(".")[0]].uint8
+
+
 def names_of(params: Tree) -> list[list[str]]:
     """The names on the way to each leaf."""
     paths = jax.tree_util.tree_flatten_with_path(params)[0]
     return [[_name(entry) for entry in path] or ["parameters"] for path, _ in paths]
+
+
+def joined(names: list[list[str]]) -> list[str]:
+    """A name for each parameter, with dots between its parts; with slashes where dots would give two the same."""
+    for separator in (".", "/", "//"):
+        found = [separator.join(path) for path in names]
+        if len(set(found)) == len(found):
+            return found
+    return [f"{place}/{name}" for place, name in enumerate(found)]
 
 
 def _name(entry: Any) -> str:

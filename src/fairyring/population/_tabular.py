@@ -268,7 +268,8 @@ def _without_categories(name: str, field: Field) -> PopulationError:
     numeric = [value for value in distinct if _is_number(value)]
     rows = int((~field.missing).sum())
     if numeric and len(distinct) - len(numeric) <= _SHOWN:
-        others = [value for value in distinct if value not in set(numeric)]
+        numbers = set(numeric)
+        others = [value for value in distinct if value not in numbers]
         if not others:
             return PopulationError(
                 f"column {name!r}",

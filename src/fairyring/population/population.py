@@ -622,7 +622,7 @@ class Population:
         Returns:
             `clients`; `examples`; `skipped`, the number of clients without examples; `sizes`, the minimum, 10th
             percentile, median, 90th percentile and maximum of the other clients' numbers of examples; `ids` of the clients, if
-            there are at most 50 and they are more than the numbers from 0 on; `test`, the same for the test population, or None.
+            there are at most 50 and they are more than the numbers from 0 on; `feature_names`, if they are known; `test`, the same for the test population, or None.
         """
         sizes = self.sizes[self.sizes > 0]
         smallest, p10, median, p90, largest = np.percentile(sizes, [0, 10, 50, 90, 100]).tolist()
@@ -640,6 +640,8 @@ class Population:
         }
         if len(self) <= _NAMED and not np.array_equal(self.ids, np.arange(len(self))):
             summary["ids"] = self.ids.tolist()
+        if self.feature_names:
+            summary["feature_names"] = {name: list(names) for name, names in self.feature_names.items()}
         if test is not None:
             summary["test"] = {k: v for k, v in test.describe().items() if k != "test"}
         else:

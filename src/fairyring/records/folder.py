@@ -120,17 +120,12 @@ class RunFolder:
         if not folder.is_dir():
             raise RunError(
                 f"run folder {folder}",
-                given="no such folder",
+                given="a file" if folder.exists() else "no such folder",
                 expected="a run",
                 do="Check the path, or start the run anew.",
             )
         if not (folder / RUN).is_file():
-            raise RunDamaged(
-                f"run folder {folder}",
-                given="a folder without run.json",
-                expected="the folder of a run",
-                do="The run stopped before anything was saved: remove the folder and start it anew.",
-            )
+            raise _no_run(folder)
         return cls(folder, private=_is_private(folder / RUN))
 
     def close_to_others(self) -> None:
@@ -283,6 +278,27 @@ class RunFolder:
 
     def _replace(self, path: Path, content: bytes) -> None:
         replace_file(path, content, mode=self.mode)
+
+
+def _no_run(folder: Path) -> RunError:
+    """What to say of a folder without run.json."""
+    inside = {entry.name for entry in folder.iterdir()}
+    if inside <= OF_A_RUN:
+        return RunDamaged(
+            f"run folder {folder}",
+            given="a folder without run.json",
+            expected="the folder of a run",
+            do="The run stopped before anything was saved: remove the folder and start it anew.",
+        )
+    within = sorted({str(path.parent) for depth in ("*", "*/*") for path in folder.glob(f"{depth}/{RUN}")})
+    return RunError(
+        f"run folder {folder}",
+        given=f"a folder of other things, with {len(within)} runs in it"
+        if within
+        else "a folder of other things",
+        expected="the folder of one run, with run.json in it",
+        do=f"Give one of them, such as {within[0]}." if within else "Check the path.",
+    )
 
 
 def clear(folder: Path) -> None:

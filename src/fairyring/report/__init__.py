@@ -8,7 +8,7 @@ import os
 from functools import partial
 from pathlib import Path
 
-from fairyring.core.errors import StorageError
+from fairyring.core.errors import PlanError, StorageError
 from fairyring.core.files import ANYBODY, OWNER
 from fairyring.records.layout import REPORT
 from fairyring.report.kit import page, units
@@ -55,6 +55,13 @@ def write_comparison(comparison: Comparison, out: str | Path) -> Path:
     """
     from fairyring.report.comparison import document
 
+    if not isinstance(comparison, Comparison):
+        raise PlanError(
+            "write_comparison",
+            given=repr(comparison)[:80],
+            expected="what fr.compare returns",
+            do="Write fr.write_comparison(fr.compare(runs), out).",
+        )
     runs = (run for one in comparison.settings for run in one.runs)
     private = any(run.header.get("privacy") is not None for run in runs)
     return _written(page(document(comparison)), Path(out), mode=OWNER if private else ANYBODY)
@@ -90,6 +97,13 @@ def write_study_report(folder: str | Path, out: str | Path | None = None) -> Pat
 
 
 def _written(text: str, path: Path, *, mode: int = ANYBODY) -> Path:
+    if path.is_dir() or not path.name:
+        raise StorageError(
+            f"report {str(path)!r}",
+            given="a folder",
+            expected="the name of a file",
+            do="Give one, such as report.html.",
+        )
     beside = path.with_name(f".{path.name}.part")
     try:
         beside.unlink(missing_ok=True)  # one left behind may be open to others

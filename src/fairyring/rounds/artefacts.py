@@ -298,7 +298,7 @@ ARTEFACTS = (
                 for key in (
                     *("fairyring", "rounds", "dropout", "fingerprints.plan", "fingerprints.terms", "form"),
                     *("code.*", "versions.*", "machine.*"),
-                    *("started", "secure_sum", "entropy"),
+                    *("started", "secure_sum", "entropy", "keep.*"),
                 )
             ),
             *(

@@ -31,6 +31,7 @@ from fairyring.records.store import Nowhere, Store
 from fairyring.rounds.artefacts import outside
 from fairyring.rounds.cohorts import RoundCohort
 from fairyring.rounds.history import Signers
+from fairyring.rounds.keeping import NONE, Keeping
 from fairyring.rounds.means import training_means
 from fairyring.rounds.privacy_context import contradicts
 from fairyring.rounds.privacy_statement import guarantee, statement
@@ -91,7 +92,7 @@ class Coordinator:
         header, context = description.header, description.context
         self.plan, self.program, self.clients, self.header = plan, program, clients, header
         self.timetable, self.audit, self.now = timetable, settings.audit, now
-        self.keeping = settings.keeping
+        self.keeping, self._kept_before = settings.keeping or NONE, 0
         self._context, self._has_states, self._keep_states = context, states is not None, settings.keep_states
         self._sizes = np.asarray(clients.sizes)
         self.spending: RunSpending | None = None
@@ -110,7 +111,12 @@ class Coordinator:
                     entropy_given=context.entropy_given or restored.entropy_given,
                     tested=context.tested or restored.tested,
                 )
-            else:
+                before = Keeping.saved(restored.keep, plan.task.higher_is_better)
+                self.keeping = settings.keeping or before
+                if self.keeping.describe() != before.describe():  # what was to be kept until here stays
+                    self._kept_before = restored.round
+            self._say_keeping()
+            if not resume:
                 restored = self.recorder.begin(first, len(clients), description.population)
             self.round, self.participation = restored.round, restored.participation
             self.records, self.seconds = restored.records, restored.seconds
@@ -293,7 +299,7 @@ class Coordinator:
             by_client = {**self.by_client(), **(by_client or {})}
             self.recorder.end(by_client, scores, self.model, None if done else self._checkpoint)
         elif not self.recorder.store.keeps:
-            self.recorder.drop_models(self.keeping, self.records)
+            self._drop_models()
         self._ended = True
 
     @property
@@ -435,7 +441,14 @@ class Coordinator:
 
     def _checkpoint(self) -> None:
         self.recorder.checkpoint(self.round, self.state, self.participation, self.facts())
-        self.recorder.drop_models(self.keeping, self.records)  # what a resumed run has to have is there
+        self._drop_models()  # what a resumed run has to have is there
+
+    def _say_keeping(self) -> None:
+        if self.keeping.describe() != NONE.describe():
+            self.header["keep"] = self.keeping.describe()
+
+    def _drop_models(self) -> None:
+        self.recorder.drop_models(self.keeping, self.records, since=self._kept_before)
 
     def _end_by_budget(self, error: BudgetSpent) -> None:
         """End the run, since the next round would spend more than is left; in the first round raise the error."""

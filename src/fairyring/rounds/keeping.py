@@ -63,6 +63,15 @@ class Keeping:
             )
         return cls(int(keep or 0))
 
+    def describe(self) -> dict[str, Any]:
+        """As plain values, for run.json."""
+        return {"last": self.last, "best_by": self.best_by}
+
+    @classmethod
+    def saved(cls, keep: Mapping[str, Any] | None, declared: Mapping[str, bool] | None = None) -> "Keeping":
+        """What `describe` said of it; None is nothing."""
+        return cls(keep["last"], keep["best_by"], declared) if keep else NONE
+
     def keeps(self, records: Sequence[RoundRecord]) -> bool:
         """Whether the model after the last of these rounds, which was evaluated, is kept for now."""
         if self.best_by is not None:

@@ -54,7 +54,8 @@ def training_means(
         loss, *rest = (value if math.isfinite(value) else math.nan for value in values)
         return Means(loss, dict(zip(metrics, rest, strict=True)))
 
-    if not released:
+    # Where the sum has no weight, no example counted, and there is no mean. Under noise that would be told by the weight alone.
+    if not released or (spending is None and float(auxiliary[0]) <= 0.0):
         return TrainingMeans(by_name([math.nan] * len(measured.names)))
     travelled = len(measured.coordinates)  # what an algorithm sends beside them comes after
     decoded = [float(mean) for mean in auxiliary[1 : 1 + travelled]]

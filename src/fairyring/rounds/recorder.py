@@ -38,6 +38,7 @@ class Restored(NamedTuple):
         head: of the run's history.
         entropy_given: the secret of the run's noise was given by a caller.
         tested: the run was evaluated, even if only in rounds that are to be run again.
+        keep: which models it was to keep; None for none.
     """
 
     round: int
@@ -49,6 +50,7 @@ class Restored(NamedTuple):
     head: str | None = None
     entropy_given: bool = False
     tested: bool = False
+    keep: Mapping[str, Any] | None = None
 
 
 class Recorder:
@@ -117,7 +119,16 @@ class Recorder:
         if checkpoint is None:
             self._begin_states()
             nobody = np.zeros(clients, np.int32)
-            return Restored(0, first, nobody, [], earlier=earlier, entropy_given=given, tested=tested)
+            return Restored(
+                0,
+                first,
+                nobody,
+                [],
+                earlier=earlier,
+                entropy_given=given,
+                tested=tested,
+                keep=saved.get("keep"),
+            )
         round, arrays, facts = checkpoint
         path = self.store.path
         if self._open_states is not None and path is not None and (round < rounds or has_table(path)):
@@ -139,7 +150,16 @@ class Recorder:
                 do="Restore metrics.jsonl from a copy, or start a new run folder.",
             )
         return Restored(
-            round, state, participation, records, facts["seconds"], earlier, facts.get(HISTORY), given, tested
+            round,
+            state,
+            participation,
+            records,
+            facts["seconds"],
+            earlier,
+            facts.get(HISTORY),
+            given,
+            tested,
+            saved.get("keep"),
         )
 
     def go_on(self, restored: Restored, spending: RunSpending | None, *, more: bool) -> None:
@@ -192,10 +212,11 @@ class Recorder:
         """Keep the model after `round`."""
         self.store.keep_model(round, model_arrays(params))
 
-    def drop_models(self, keeping: Keeping, records: Sequence[RoundRecord]) -> None:
-        """Drop the models that are no longer kept, given the records of all rounds so far."""
+    def drop_models(self, keeping: Keeping, records: Sequence[RoundRecord], *, since: int) -> None:
+        """Drop the models that are no longer kept, given the records of all rounds so far; of rounds up to `since` none."""
         for round in keeping.dropped(self.store.kept_models(), records):
-            self.store.drop_model(round)
+            if round > since:
+                self.store.drop_model(round)
 
     def checkpoint(
         self, round: int, state: ServerState, participation: np.ndarray, facts: Mapping[str, Any]

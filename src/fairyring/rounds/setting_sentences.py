@@ -217,8 +217,12 @@ def judged_on_clients(context: PrivacyContext) -> Sentence | None:
 
 
 def first_model_was_given(context: PrivacyContext) -> Sentence | None:
-    if context.protection is None or not context.init_given:
+    if not context.init_given:
         return None
+    if context.protection is None:
+        return Sentence(
+            ASSUMED, "The first model was given", "The run did not start from the plan's own first model."
+        )
     return Sentence(
         ASSUMED,
         "The first model was given",

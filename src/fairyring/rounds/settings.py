@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fairyring.rounds.auditing import RunAudit
-from fairyring.rounds.keeping import NONE, Keeping
+from fairyring.rounds.keeping import Keeping
 from fairyring.rounds.privacy_context import PrivacyContext
 from fairyring.rounds.timetable import Timetable
 
@@ -34,11 +34,11 @@ class RunSettings:
         entropy: 32 secret bytes that all noise is made from; None for fresh ones.
         audit: an audit that goes along; None for none.
         keep_states: keep what clients remember when a private run is over, too.
-        keeping: which models are kept beside the last.
+        keeping: which models are kept beside the last; None for none, or for those that a run which is resumed was to keep.
     """
 
     timetable: Timetable
     entropy: bytes | None = None
     audit: RunAudit | None = None
     keep_states: bool = False
-    keeping: Keeping = NONE
+    keeping: Keeping | None = None

@@ -153,19 +153,17 @@ class TrainedModel:
     def state_dict(self) -> Any:
         """The model as PyTorch's state dict, name -> tensor, with buffers and frozen parameters as they were.
 
-        Of a run that was loaded without its plan it has the trained parameters only.
-
         Raises:
             ModelError: the model is not a PyTorch module.
         """
         if self._native is None:
             raise ModelError(
-                "state_dict()",
+                "run.state_dict()",
                 given="a model that is not a PyTorch module",
                 expected="a plan whose model is a torch.nn.Module",
                 do=(
-                    "Take params: eqx.combine(params, module) is a trained Equinox module, and "
-                    "nnx.update(module, params) trains a Flax NNX module."
+                    "Take run.params: eqx.combine(run.params, module) is a trained Equinox module, and "
+                    "nnx.update(module, run.params) trains a Flax NNX module."
                 ),
             )
         return self._native(self.params)
@@ -178,20 +176,12 @@ class TrainedModel:
         """
         state = self.state_dict()
         try:
-            own = dict(module.state_dict(keep_vars=True))
-            loaded = {own[name].data_ptr() for name in state if name in own}
-            # Not among what was trained, or another name of it: those stay as they are in `module`.
-            kept = {
-                name: value
-                for name, value in own.items()
-                if name not in state and (not value.requires_grad or value.data_ptr() in loaded)
-            }
-            module.load_state_dict({**kept, **state})
+            module.load_state_dict(state)
         except (AttributeError, RuntimeError) as error:
             raise ModelError(
-                "into(module)",
+                "run.into(module)",
                 given=f"{type(module).__name__}: {' '.join(str(error).split())}",
                 expected="a torch.nn.Module with the parameters of the one that was trained",
-                do="Make it with the same arguments, or load parts of state_dict() yourself.",
+                do="Make it with the same arguments, or load parts of run.state_dict() yourself.",
             ) from error
         return module

@@ -38,6 +38,10 @@ class Results(ABC):
         """
 
     @abstractmethod
+    def kept(self) -> list[int]:
+        """The rounds whose models are here, ascending."""
+
+    @abstractmethod
     def model(self) -> TrainedModel:
         """The last model."""
 
@@ -90,16 +94,15 @@ class Results(ABC):
                 expected="evaluations that tell which model is the best",
                 do="Run with test=.",
             )
-        try:
+        if round in self.kept():
             return self.at(round)
-        except RunError as error:
-            value = value_of(next(r.test for r in tests if r.round == round and r.test is not None), metric)
-            raise RunError(
-                "best model",
-                given=f"{metric} {value:.4g} after round {round}, whose model was not kept ({error.expected})",
-                expected="a run that kept it",
-                do='Run with keep="all", or with keep="best" and, for a metric, stop=fr.EarlyStopping(metric=...).',
-            ) from error
+        value = value_of(next(r.test for r in tests if r.round == round and r.test is not None), metric)
+        raise RunError(
+            "best model",
+            given=f"{metric} {value:.4g} after round {round}, whose model was not kept",
+            expected=f"one of the rounds {', '.join(map(str, self.kept())) or '(none)'}",
+            do='Run with keep="all", or with keep="best" and, for a metric, stop=fr.EarlyStopping(metric=...).',
+        )
 
     def predict(self, x: Any) -> Tree:
         """The last model's outputs for inputs as the population has them; see `TrainedModel.predict`."""
@@ -133,6 +136,9 @@ class Results(ABC):
             parts.append(f"{self.records[-1].training} in training")
         spent = (self.header.get("privacy") or {}).get("spent")
         parts += [f"epsilon {spent:.3g}"] if spent is not None else []
+        rounds = self.kept()
+        if not rounds or rounds[-1] < self.rounds:  # it was stopped between two checkpoints
+            parts.append(f"with the model after round {rounds[-1]}" if rounds else "without a model yet")
         parts += [f"in {self.folder}"] if self.folder is not None else []
         return f"<Run: {', '.join(parts)}>"
 

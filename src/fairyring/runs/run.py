@@ -11,7 +11,7 @@ import numpy as np
 from fairyring.core.errors import RunError
 from fairyring.core.program import Program, kept
 from fairyring.evaluation import Evaluation, Evaluator
-from fairyring.learning.forward import forward_of, names_of
+from fairyring.learning.forward import forward_of, joined, names_of
 from fairyring.learning.plan import Plan
 from fairyring.learning.server import ServerState
 from fairyring.lowering import hardware
@@ -89,15 +89,18 @@ class Run(Results):
         """
         if round == self.rounds:
             return self.model()
-        kept_rounds = self.store.models()
-        if round not in kept_rounds:
+        if round not in self.store.models():
             raise RunError(
                 f"model after round {round}",
                 given="one that was not kept",
-                expected=f"one of the rounds {', '.join(map(str, sorted({*kept_rounds, self.rounds})))}",
+                expected=f"one of the rounds {', '.join(map(str, self.kept()))}",
                 do='Run with keep="all", keep="best" or a number.',
             )
         return self._model(round, self.plan.layout.treedef.unflatten(leaves_of(self.store.model(round))))
+
+    def kept(self) -> list[int]:
+        """The rounds whose models are here, ascending."""
+        return sorted({*self.store.models(), self.rounds})
 
     def model(self) -> TrainedModel:
         """The last model."""
@@ -108,7 +111,7 @@ class Run(Results):
         column = self.header["code"]["columns"][task.inputs]
         inputs = Inputs(task.inputs, tuple(column["shape"]), np.dtype(column["dtype"]))
         leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(params)]
-        names = [".".join(path) for path in names_of(plan.params_shape)]
+        names = joined(names_of(plan.params_shape))
 
         def forward() -> Program:
             return kept(task, forward_of, lambda: Program(forward_of(plan), jax.local_devices()[:1]))

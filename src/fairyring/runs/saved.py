@@ -1,18 +1,19 @@
 """A run that is loaded from its folder: what it recorded, its models, and their predictions, without its plan or its population."""
 
 import os
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import jax
 import numpy as np
 
+from fairyring.core.checks import whole_number
 from fairyring.core.errors import MissingExtra, ModelError, RunDamaged, RunError, RunMismatch
 from fairyring.core.program import Program
 from fairyring.core.reading import NotJson
 from fairyring.core.tensors import read_tensors
 from fairyring.evaluation import Evaluation, Evaluator
-from fairyring.learning.forward import StoredModel
+from fairyring.learning.forward import StoredModel, joined
 from fairyring.learning.plan import Plan
 from fairyring.lowering import hardware
 from fairyring.population import Population
@@ -31,13 +32,20 @@ def load_run(folder: str | os.PathLike[str], plan: Plan | None = None) -> "Saved
 
     Args:
         folder: the run folder.
-        plan: the plan that ran. It is needed to evaluate on another population, to have the parameters in the form of the model's framework, and
-            the whole of a PyTorch state dict. All the rest is in the folder.
+        plan: the plan that ran. It is needed to evaluate on another population, and to have the parameters in the form of the model's framework.
+            All the rest is in the folder.
 
     Raises:
         RunError, RunDamaged: it is not the folder of a run, or a file in it is damaged.
         RunMismatch: `plan` is not the plan of this run.
     """
+    if not isinstance(folder, str | os.PathLike) or not isinstance(plan, Plan | None):
+        what, given, expected = ("folder", folder, "the path of a run folder")
+        if isinstance(folder, str | os.PathLike):
+            what, given, expected = "plan", plan, "the fr.Plan that ran, or nothing"
+        raise RunError(
+            f"load_run, {what}", given=repr(given)[:80], expected=expected, do=f"Give {what}= that."
+        )
     return SavedRun(RunFolder.open(folder), plan)
 
 
@@ -79,18 +87,29 @@ class SavedRun(Results):
         Raises:
             RunError: it was not kept; the error says which were.
         """
+        round = whole_number("round", round, least=0, error=RunError)
         leaves = leaves_of(self._folder.model(round))
-        stored, plan = self._stored, self.plan
+        try:
+            stored, plan = self._stored, self.plan
+        except RunDamaged:  # which is said when it is needed
+            stored, plan = None, self.plan
         names = stored.parameters if stored is not None else [[str(i)] for i in range(len(leaves))]
         native = None
         if plan is not None:
             params, native = plan.layout.treedef.unflatten(leaves), plan.task.model.native
         else:
             params = stored.nested(leaves) if stored is not None else dict(enumerate(leaves))
-            native = _tensors if stored is not None and stored.torch else None
-        joined = [".".join(path) for path in names]
+            native = partial(_state_dict, stored) if stored is not None and stored.torch else None
+        named = joined(names)
         return TrainedModel(
-            round, params, leaves, joined, self._inputs, lambda: self._function, lambda: self._program, native
+            round,
+            params,
+            leaves,
+            named,
+            self._inputs(stored),
+            lambda: self._function,
+            lambda: self._program,
+            native,
         )
 
     def model(self) -> TrainedModel:
@@ -108,6 +127,10 @@ class SavedRun(Results):
                 do="Resume it.",
             )
         return self.at(rounds[-1])
+
+    def kept(self) -> list[int]:
+        """The rounds whose models are here, ascending."""
+        return self._folder.models()
 
     def evaluate(self, population: Population) -> Evaluation:
         """Judge the last model on a population: over all its examples, and client by client.
@@ -145,9 +168,7 @@ class SavedRun(Results):
                 do="Restore it from a copy.",
             ) from error
 
-    @property
-    def _inputs(self) -> Inputs:
-        stored = self._stored
+    def _inputs(self, stored: StoredModel | None) -> Inputs:
         if stored is not None:
             return Inputs(stored.column, tuple(stored.shape), np.dtype(stored.dtype), stored.rows)
         return Inputs("x", (), np.dtype(np.float32))
@@ -173,22 +194,31 @@ class SavedRun(Results):
         )
 
     def _check(self, plan: Plan) -> None:
-        """Raise `RunMismatch` unless the plan has the document of the run's."""
+        """Raise `RunMismatch` unless it is the plan of the run: its document and its code, with the numbers that code closes over."""
+        code, prints = self.header["code"], self.header["fingerprints"]
+        columns = {name: (tuple(one["shape"]), one["dtype"]) for name, one in code["columns"].items()}
+        if plan.digest(columns) == prints["plan"]:
+            return
         own = plan.describe()
         differing = [name for name in own if own[name] != self.plan_document.get(name)]
-        if differing:
-            raise RunMismatch(
-                f"run folder {self.folder}",
-                given=f"a plan with another {', '.join(differing)}",
-                expected="the plan of this run",
-                do="Give the plan that ran, or leave plan= out.",
-            )
+        programs = plan.code(columns)["programs"]
+        differing += [name for name, made in programs.items() if code["programs"].get(name) != made]
+        raise RunMismatch(
+            f"run folder {self.folder}",
+            given=f"a plan with another {', '.join(differing) or 'digest'}",
+            expected="the plan of this run",
+            do="Give the plan that ran, or leave plan= out. Another version of JAX alone can change a program.",
+        )
 
 
-def _tensors(params: Tree) -> dict[str, Any]:
-    """Arrays by name as PyTorch's tensors."""
+def _state_dict(stored: StoredModel, params: Tree) -> dict[str, Any]:
+    """PyTorch's state dict: parameters, constants and buffers."""
     try:
         import torch
     except ImportError as error:
         raise MissingExtra("torch", extra="torch", purpose="a PyTorch state dict") from error
-    return {name: torch.from_numpy(np.array(array)) for name, array in params.items()}
+    state = {name: torch.from_numpy(np.array(array)) for name, array in params.items()}
+    for name, one in (stored.constants or {}).items():
+        flat = torch.frombuffer(bytearray(one.content), dtype=torch.uint8)
+        state[name] = flat.view(getattr(torch, one.dtype)).reshape(one.shape)
+    return state | {name: state[first] for name, first in (stored.shared or {}).items()}

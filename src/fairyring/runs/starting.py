@@ -11,7 +11,7 @@ import safetensors.numpy
 
 from fairyring.core.errors import ModelError, RunDamaged
 from fairyring.core.tensors import read_tensors
-from fairyring.learning.forward import names_of
+from fairyring.learning.forward import joined, names_of
 from fairyring.learning.plan import Plan
 from fairyring.records.layout import INIT, RUN
 from fairyring.records.models import leaves_of
@@ -37,11 +37,14 @@ def starting_params(init: StartsFrom, plan: Plan) -> Tree:
         init = _read(path) if path.is_file() else load_run(path)
     if isinstance(init, Results):
         init = init.model()
-    layout, names = plan.layout, [".".join(path) for path in names_of(plan.params_shape)]
+    paths = names_of(plan.params_shape)
+    layout, names = plan.layout, joined(paths)
     if isinstance(init, TrainedModel):
         given = init.by_name()
     elif isinstance(init, dict) and set(init) == set(names) and names:
         given = init
+    elif isinstance(init, dict) and (nested := _along(init, paths)) is not None:
+        given = dict(zip(names, nested, strict=True))
     else:
         leaves, structure = jax.tree.flatten(init)
         if structure != layout.treedef:
@@ -74,6 +77,19 @@ def init_in(folder: Path | None, plan: Plan) -> Tree | None:
     return plan.layout.treedef.unflatten(leaves_of(arrays))
 
 
+def _along(tree: dict[str, Any], paths: list[list[str]]) -> list[Any] | None:
+    """The arrays of nested dicts at these paths, as a run that was loaded has them; None if it has others."""
+    leaves = []
+    for path in paths:
+        inner: Any = tree
+        for name in path:
+            if not isinstance(inner, dict) or name not in inner:
+                return None
+            inner = inner[name]
+        leaves.append(inner)
+    return leaves if len(leaves) == len(jax.tree.leaves(tree)) else None
+
+
 def _compare(given: dict[str, Any], expected: dict[str, tuple[int, ...]]) -> None:
     """Raise `ModelError` unless the arrays that are given have these names and shapes."""
     for name in sorted({*given, *expected}):
@@ -93,12 +109,15 @@ def _compare(given: dict[str, Any], expected: dict[str, tuple[int, ...]]) -> Non
 def _read(path: Path) -> dict[str, np.ndarray]:
     """The arrays of a safetensors file."""
     try:
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as file:
+                return {name: file[name] for name in file.files}
         return safetensors.numpy.load_file(path)
-    except (OSError, safetensors.SafetensorError) as error:
+    except (OSError, ValueError, safetensors.SafetensorError) as error:
         raise RunDamaged(
             str(path),
             given=f"{error}",
-            expected=f"a safetensors file, or a run folder, which has {RUN}",
+            expected=f"a safetensors or .npz file, or a run folder, which has {RUN}",
             do="Check the path.",
         ) from error
 

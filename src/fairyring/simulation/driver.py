@@ -111,7 +111,7 @@ def simulate(
             file with arrays by name, or parameters as the plan's model has them. It is kept in the run folder.
         keep: which models to keep, beside the last one, of those in rounds that are followed by an evaluation: ``"all"``, so many of the last ones, or
             ``"best"``, the one with the best loss on `test`, or with the best metric of `stop`. `run.at(round)` and `run.best()`
-            give them.
+            give them. A run that is resumed goes on as it was to keep them, and what was kept before stays.
         checkpoint_every: rounds between checkpoints; by default there is one about every ten seconds, and at the end.
         dropout: probability that a sampled client vanishes before it reports; or the name of the client attribute with each
             client's own, which promises that count on sampling do not allow. Under the masked protocol it vanishes at any
@@ -164,12 +164,10 @@ def simulate(
     with_params = takes_params(on_round)
     key = root(seed)
     check_options(plan, population, secure_sum, test, stop, run, resume, overwrite, engine)
-    keeping = Keeping.of(
-        keep,
-        best_by=stop.metric if stop else "loss",
-        tested=test is not None,
-        declared=plan.task.higher_is_better,
-    )
+    keeping = None
+    if keep is not None:
+        by, declared = stop.metric if stop else "loss", plan.task.higher_is_better
+        keeping = Keeping.of(keep, best_by=by, tested=test is not None, declared=declared)
     rows_checked = {"training": plan.task.validate(population)}
     on = hardware(plan.layout.size, processors=processors, clients_per_batch=clients_per_batch)
     tests = Tests(test, plan.task, on) if test is not None else None
@@ -213,7 +211,7 @@ def simulate(
         rows_checked=rows_checked,
         tested=test is not None,
         stops=stop is not None,
-        keeps_best=keeping.best_by is not None,
+        keeps_best=keeping is not None and keeping.best_by is not None,
         init_given=given is not None,
         entropy_given=entropy is not None,
         canaries=cohorts.canaries,

@@ -81,8 +81,18 @@ def takes_params(on_round: Callable[..., Any] | None) -> bool:
     if on_round is None:
         return False
     try:
-        parameters = inspect.signature(on_round).parameters.values()
+        parameters = [*inspect.signature(on_round).parameters.values()]
     except (TypeError, ValueError):  # of some built-in functions nothing is known
         return False
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return sum(one.kind in positional and one.default is inspect.Parameter.empty for one in parameters) == 2
+    required = sum(one.kind in positional and one.default is inspect.Parameter.empty for one in parameters)
+    takes = sum(one.kind in positional for one in parameters)
+    rest = any(one.kind is inspect.Parameter.VAR_POSITIONAL for one in parameters)
+    if required > 2 or (takes == 0 and not rest):
+        raise PlanError(
+            "on_round",
+            given=f"a function of {required} arguments",
+            expected="a function of a round's record, or of that and the parameters",
+            do="Write it as def on_round(record) or def on_round(record, params).",
+        )
+    return required == 2

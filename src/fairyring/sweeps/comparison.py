@@ -19,11 +19,11 @@ from fairyring.statistics import Interval
 from fairyring.sweeps.results import SWEEP, over_seeds, read_sweep, shown
 
 # What follows from the rest of a plan's document, and is not a difference of its own.
-_FOLLOWS = ("higher_is_better", "protection", "secure_sum", "bytes_up", "bytes_down")
+_FOLLOWS = ("fairyring", "higher_is_better", "protection", "secure_sum", "bytes_up", "bytes_down")
 # Parts of a plan that are called by their own names.
 _PARTS = ("algorithm", "cohort", "server", "local.optimizer")
 # What else tells runs apart, of their headers.
-_SETTINGS = ("dropout", "rounds", "canaries")
+_SETTINGS = ("dropout", "canaries")
 
 
 class RunLike(Protocol):
@@ -58,16 +58,18 @@ class ComparedRun:
         tests = [record.test for record in self.records if record.test is not None]
         columns = {f"test.{name}": value for name, value in tests[-1].columns().items()} if tests else {}
         training = self.records[-1].training.columns() if self.records else {}
-        return {**columns, **training}
+        spent = (self.header.get("privacy") or {}).get("spent")
+        return {**columns, **training, **({"epsilon": spent} if spent is not None else {})}
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """What runs of one setting have in common: all but the seed."""
+        """What runs of one setting have in common: all but the seed. Runs that have come to another round are of another setting."""
         prints = tuple(sorted((self.header.get("fingerprints") or {}).items()))
         return (
             *prints,
             self.header.get("test"),
             self.header.get("init"),
+            len(self.records),
             *(self.header.get(n) for n in _SETTINGS),
         )
 
@@ -166,8 +168,15 @@ def compare(runs: Sequence[Given] | Mapping[str, Given | Sequence[Given]]) -> Co
         PlanError: there is nothing to compare, or what was given under one name are runs of several settings.
         RunError, RunDamaged: one is not a run.
     """
+    if not isinstance(runs, Mapping | Sequence) or isinstance(runs, str):
+        raise PlanError(
+            "compare",
+            given=repr(runs)[:80],
+            expected="run folders, or runs, in a list or by name",
+            do="Give a list.",
+        )
     if isinstance(runs, Mapping):
-        named = {name: list(_read(_several(given))) for name, given in runs.items()}
+        named = {str(name): _once(_read(_several(given))) for name, given in runs.items()}
         groups = {name: found for name, found in named.items() if found}
         for name, found in groups.items():
             if len({run.key for run in found}) > 1:
@@ -180,7 +189,7 @@ def compare(runs: Sequence[Given] | Mapping[str, Given | Sequence[Given]]) -> Co
         names = list(groups)
     else:
         by_key: dict[tuple[Any, ...], list[ComparedRun]] = {}
-        for run in _read(_several(runs)):
+        for run in _once(_read(list(runs))):
             by_key.setdefault(run.key, []).append(run)
         groups, names = dict(enumerate(by_key.values())), []  # type: ignore[assignment]
     if not groups:
@@ -196,6 +205,16 @@ def compare(runs: Sequence[Given] | Mapping[str, Given | Sequence[Given]]) -> Co
     )
 
 
+def _once(runs: Iterable[ComparedRun]) -> list[ComparedRun]:
+    """Each run once. Public runs of one plan and one seed are one, too: they have the same numbers."""
+    found: dict[Any, ComparedRun] = {}
+    for run in runs:
+        place = run.folder.resolve() if run.folder is not None else id(run.records)
+        public = run.header.get("privacy") is None
+        found.setdefault((run.key, run.header["seed"]) if public else place, run)
+    return list(found.values())
+
+
 def _several(given: Given | Sequence[Given]) -> list[Given]:
     return list(given) if isinstance(given, Sequence) and not isinstance(given, str) else [given]  # pyright: ignore[reportReturnType]
 
@@ -203,6 +222,13 @@ def _several(given: Given | Sequence[Given]) -> list[Given]:
 def _read(given: Iterable[Given]) -> Iterator[ComparedRun]:
     """The runs that are meant; of a folder that is damaged or none, an error."""
     for place, one in enumerate(given):
+        if not isinstance(one, str | os.PathLike) and not hasattr(one, "records"):
+            raise PlanError(
+                "compare",
+                given=repr(one)[:80],
+                expected="run folders, or runs",
+                do="Give paths, or what simulate returns.",
+            )
         if not isinstance(one, str | os.PathLike):
             plan = getattr(one, "plan_document", None) or one.plan.describe()  # type: ignore[attr-defined]
             name = one.folder.name if one.folder is not None else f"run {place + 1}"
@@ -237,7 +263,7 @@ def _differences(runs: Sequence[ComparedRun]) -> list[dict[str, str]]:
 
 def _of_header(run: ComparedRun) -> dict[str, str]:
     prints = run.header.get("fingerprints") or {}
-    values = {name: run.header.get(name) for name in _SETTINGS}
+    values = {name: run.header.get(name) for name in _SETTINGS} | {"rounds": len(run.records)}
     values |= {
         "population": str(prints.get("population"))[:8],
         "test population": str(run.header.get("test"))[:8],

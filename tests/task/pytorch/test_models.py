@@ -321,6 +321,40 @@ def test_shared_frozen_and_constant_tensors_go_back_as_they_are() -> None:
     np.testing.assert_allclose(other(in_torch(x)).detach(), ours, atol=1e-5)
 
 
+class Partly(nn.Module):
+    """With a layer that is not trained, a buffer, and a parameter under two names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.frozen, self.inner = nn.Linear(5, 4).requires_grad_(False), nn.Linear(4, 4, bias=False)
+        self.again, self.out = nn.Linear(4, 4, bias=False), nn.Linear(4, 3)
+        self.again.weight = self.inner.weight
+        self.register_buffer("scale", torch.rand(4).to(torch.bfloat16))
+        self.register_buffer("count", torch.tensor(7))
+
+    def forward(self, x: Any) -> Any:
+        return self.out(torch.tanh(self.again(self.inner(self.frozen(x) * self.scale.float()))))
+
+
+def test_a_run_from_its_folder_gives_the_whole_module_back(tmp_path: Any) -> None:
+    """Also what was not trained: a new module has other numbers there."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(16, 5)).astype(np.float32), rng.integers(0, 3, 16)
+    torch.manual_seed(0)
+    plan, population = people(Partly(), x, y)
+    run = fr.simulate(plan, population, rounds=1, run=tmp_path / "run")
+    saved = fr.load_run(tmp_path / "run")
+    state = saved.state_dict()
+    expected = run.state_dict()
+    assert state.keys() == expected.keys()
+    assert all(torch.equal(state[n], expected[n]) and state[n].dtype == expected[n].dtype for n in expected)
+    torch.manual_seed(1)
+    other = saved.into(Partly()).eval()
+    np.testing.assert_allclose(other(torch.tensor(x)).detach(), saved.predict(x), atol=1e-5)
+    with pytest.raises(fr.RunMismatch, match="apply"):  # a plan with other frozen layers is another plan
+        fr.load_run(tmp_path / "run", plan=people(Partly(), x, y)[0])
+
+
 def test_a_module_in_bfloat16_has_float32_masters() -> None:
     module = mlp().bfloat16()
     model = as_model(module)

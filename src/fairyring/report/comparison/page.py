@@ -44,7 +44,7 @@ def document(comparison: Comparison) -> Document:
 
 
 def _stats(comparison: Comparison) -> list[str]:
-    column = next((c for c in comparison.columns if c not in ("test.loss", "loss")), "loss")
+    column = next((c for c in comparison.columns if c not in ("test.loss", "loss", "epsilon")), "loss")
     return [
         stat(_label(column), _cell(column, one.interval(column)), one.name) for one in comparison.settings[:4]
     ]
@@ -70,7 +70,7 @@ def _end(comparison: Comparison) -> str:
 def _curves(comparison: Comparison) -> str:
     shown, left = comparison.settings[: len(STYLES)], comparison.settings[len(STYLES) :]
     drawn = []
-    for column in comparison.columns:
+    for column in (column for column in comparison.columns if column != "epsilon"):
         runs = {one.name: _history(one, column) for one in shown}
         if any(points for all_ in runs.values() for points in all_):
             of_test = column.startswith("test.")
@@ -122,6 +122,8 @@ def _runs(comparison: Comparison) -> str:
 
 
 def _label(column: str) -> str:
+    if column == "epsilon":
+        return column
     return (
         f"{'test' if column.startswith('test.') else 'training'} {units.label(column.removeprefix('test.'))}"
     )
