@@ -89,6 +89,8 @@ def test_inputs_of_another_shape_are_refused(kept: fr.Run) -> None:
         kept.predict(np.ones(5))
     with pytest.raises(ModelError, match=r"\(rows, 5\)"):
         kept.predict(np.ones((2, 4)))
+    with pytest.raises(ModelError, match="up to 1e\\+300"):
+        kept.predict(np.full((1, 5), 1e300))
 
 
 COLUMNS = {"x": ((5,), np.dtype(np.float32)), "y": ((), np.dtype(np.int32))}
@@ -366,6 +368,8 @@ def test_parameters_are_written_by_name(kept: fr.Run, tmp_path: Path) -> None:
         assert same({n: arrays[n] for n in ("b", "w")}, kept.params)
     with pytest.raises(ModelError, match=r"\.onnx"):
         kept.export(tmp_path / "m.bin")
+    with pytest.raises(ModelError, match=r"ends with \.onnx"):
+        kept.export(tmp_path / "m.npz", to="onnx")
     with pytest.raises(ModelError, match="PyTorch"):
         kept.export(tmp_path / "m.pt")
 

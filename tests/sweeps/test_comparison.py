@@ -54,12 +54,12 @@ def test_runs_that_differ_in_their_seed_alone_are_one_setting(tmp_path: Path) ->
     assert "learning_rate=0.3" in str(comparison)
 
 
-def test_a_part_is_called_by_its_name_and_data_by_their_digest(tmp_path: Path) -> None:
+def test_a_part_is_called_by_its_name_and_what_has_none_by_the_folder(tmp_path: Path) -> None:
     both = [folder_of(tmp_path / "a", 0), folder_of(tmp_path / "b", 0, algorithm="scaffold")]
     assert [one.name for one in compare(both).settings] == ["averaging", "scaffold"]
     other = compare([both[0], folder_of(tmp_path / "c", 0, population="another")])
     assert other.fields == ["population"]
-    assert [one.name for one in other.settings] == ["population=p", "population=another"]
+    assert [one.name for one in other.settings] == ["a", "c"]
 
 
 def test_settings_have_the_names_that_are_given(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ same for an experiment with worlds of evolving learners.
 """
 
 import os
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -106,12 +107,14 @@ def _written(text: str, path: Path, *, mode: int = ANYBODY) -> Path:
         )
     beside = path.with_name(f".{path.name}.part")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         beside.unlink(missing_ok=True)  # one left behind may be open to others
         with open(beside, "w", encoding="utf-8", opener=partial(os.open, mode=mode)) as file:
             file.write(text)
         os.replace(beside, path)
     except OSError as error:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
         raise StorageError(
             f"report {str(path)!r}",
             given=error.strerror or type(error).__name__,

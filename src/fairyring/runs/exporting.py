@@ -56,6 +56,13 @@ def export_model(
             expected=f"one of {', '.join(_WRITERS)}, or a file that ends with {', '.join(SUFFIXES)}",
             do="Name the format, as in to='safetensors'.",
         )
+    if SUFFIXES.get(path.suffix.lower(), kind) != kind:
+        raise ModelError(
+            "export",
+            given=f"to={to!r}, and a file that ends with {path.suffix!r}",
+            expected=f"one that ends with {' or '.join(suffix for suffix, of in SUFFIXES.items() if of == kind)}",
+            do="Give the file another name, or leave to= out.",
+        )
     content = _WRITERS[kind](model, whole_number("export rows", rows))
     with storage(path):
         make_folder(path.parent, private=False)

@@ -80,7 +80,16 @@ class Inputs:
                     expected=f"{self.dtype}: {range_.min} to {range_.max}",
                     do="Give the inputs as they were in the population.",
                 )
-        return np.ascontiguousarray(x, self.dtype)
+        with np.errstate(over="ignore"):
+            taken = np.ascontiguousarray(x, self.dtype)
+        if self.dtype.kind == "f" and np.isinf(taken).any() and not np.isinf(x).any():
+            raise ModelError(
+                "predict",
+                given=f"inputs up to {np.abs(x).max():g}",
+                expected=f"{self.dtype}: up to {np.finfo(self.dtype).max:g}",
+                do="Give the inputs as they were in the population.",
+            )
+        return taken
 
 
 class TrainedModel:

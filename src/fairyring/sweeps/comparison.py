@@ -308,13 +308,19 @@ def _text(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else "none" if value is None else str(value)
 
 
+def _is_digest(field: str) -> bool:
+    return field in ("population", "test population", "first model") or field.startswith("code of ")
+
+
 def _word(field: str, value: str) -> str:
     return value if field in _PARTS else f"{field.rpartition('.')[2]}={value}"
 
 
 def _names(settings: Sequence[Sequence[ComparedRun]], differs: Sequence[Mapping[str, str]]) -> list[str]:
     """By what differs where that is short, else by folders; each once."""
-    texts = [", ".join(_word(f, value) for f, value in one.items() if value != "–") for one in differs]
+    texts = [
+        ", ".join(_word(f, v) for f, v in one.items() if v != "–" and not _is_digest(f)) for one in differs
+    ]
     short = all(0 < len(text) <= 50 for text in texts) and len(set(texts)) == len(texts)
     names = texts if short else [runs[0].name for runs in settings]
     return [name if names.count(name) == 1 else f"{name} ({i + 1})" for i, name in enumerate(names)]

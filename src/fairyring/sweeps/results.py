@@ -174,7 +174,12 @@ class Sweep(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     def verdict(self) -> str:
         """Which setting is the best, and what it does on the test clients, in a sentence."""
         if self.best is None:
-            return "No setting has finished all its runs, so none is chosen."
+            ended = any(
+                sum(run.finished for run in self.of(place)) == len(self.seeds)
+                for place in range(len(self.names))
+            )
+            what = f"a finite {self.choose_by} in all its runs" if ended else "finished all its runs"
+            return f"No setting has {what}, so none is chosen."
         tested = ", ".join(
             f"{column.removeprefix('metrics.')} {shown(self.test(column))}" for column in self.columns
         )

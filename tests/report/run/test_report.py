@@ -292,7 +292,8 @@ def test_refuses_what_is_no_run_folder(tmp_path: Path) -> None:
 def test_a_report_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
     folder = make_run_folder(tmp_path / "run", rounds=2)
     with pytest.raises(StorageError, match="expected a file that can be written"):
-        write_report(folder, tmp_path / "no" / "such" / "place.html")
+        write_report(folder, folder / "run.json" / "place.html")
+    assert write_report(folder, tmp_path / "new" / "folder" / "report.html").is_file()
     (folder / "old").mkdir()
     with pytest.raises(StorageError):
         write_report(folder, folder / "old")
