@@ -8,6 +8,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from fairyring.cli._terminal import screen
+from fairyring.core.checks import is_number
 from fairyring.core.errors import MissingExtra, ModelError, RunError
 from fairyring.core.files import storage
 
@@ -153,18 +154,10 @@ def _table(path: Path) -> tuple[list[str], np.ndarray]:
     with path.open(newline="", encoding="utf-8-sig") as file:
         lines = [line for line in csv.reader(file) if line]
     names: list[str] = []
-    if lines and not all(map(_is_number, lines[0])):
+    if lines and not all(map(is_number, lines[0])):
         names, lines = [name.strip() for name in lines[0]], lines[1:]
-    rows = [[float(value) if _is_number(value) else np.nan for value in line] for line in lines]
+    rows = [[float(value) if is_number(value) else np.nan for value in line] for line in lines]
     return names, np.array(rows, np.float64).reshape(len(rows), len(rows[0]) if rows else len(names))
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _write(file: TextIO, outputs: np.ndarray) -> None:

@@ -65,3 +65,12 @@ def callable_or_none(what: str, value: Any, *, expected: str) -> None:
         raise PlanError(
             what, given=repr(value)[:80], expected=expected, do="Give a function, or leave it out."
         )
+
+
+def is_number(text: str) -> bool:
+    """Whether text is a number, as Python reads it."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -12,9 +12,6 @@ import jax
 import msgspec
 import numpy as np
 from jax import export
-from jax.extend import mlir
-from jax.interpreters.mlir import make_ir_context
-from jaxlib.mlir import ir
 
 from fairyring.core.program import kept
 from fairyring.core.reading import NotJson
@@ -118,21 +115,6 @@ def forward_of(plan: Plan) -> Callable[[list[Any], Any], Tree]:
         return task.forward(structure.unflatten(leaves), {task.inputs: x}, None)
 
     return forward
-
-
-def static_program(function: Callable[..., Tree], *arguments: Any) -> str:
-    """A function as StableHLO text for a CPU, also one that is an exported program for any number of rows.
-
-    Args:
-        function: of arrays, and what it closes over are constants.
-        arguments: arrays, or their shapes and dtypes.
-    """
-    exported = export.export(jax.jit(function, keep_unused=True), platforms=["cpu"])(*arguments)
-    refined = mlir.refine_polymorphic_shapes(
-        exported.mlir_module().encode(), enable_shape_assertions=True, validate_static_shapes=True
-    )
-    with make_ir_context():
-        return str(ir.Module.parse(refined))
 
 
 def _stored(plan: Plan, columns: Columns) -> StoredModel:

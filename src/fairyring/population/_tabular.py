@@ -5,6 +5,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from fairyring.core.checks import is_number
 from fairyring.core.errors import PopulationError
 from fairyring.population._columns import refuse_unknown_name
 from fairyring.population._fields import Field, joined
@@ -265,7 +266,7 @@ def _codes(name: str, field: Field, categories: Sequence[Any]) -> np.ndarray:
 
 def _without_categories(name: str, field: Field) -> PopulationError:
     distinct = field.distinct()
-    numeric = [value for value in distinct if _is_number(value)]
+    numeric = [value for value in distinct if is_number(value)]
     rows = int((~field.missing).sum())
     if numeric and len(distinct) - len(numeric) <= _SHOWN:
         numbers = set(numeric)
@@ -294,14 +295,6 @@ def _without_categories(name: str, field: Field) -> PopulationError:
         if len(distinct) <= _MANY
         else "Leave it out of inputs; for running text there is Population.from_text.",
     )
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _not_a_number(name: str, field: Field) -> PopulationError:

@@ -6,15 +6,14 @@ import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import jax
 import numpy as np
 
 from fairyring.core.checks import whole_number
 from fairyring.core.errors import MissingExtra, ModelError
 from fairyring.core.files import ANYBODY, make_folder, replace_file, storage
 from fairyring.core.tensors import tensors
-from fairyring.learning.forward import static_program
 from fairyring.runs.model import TrainedModel
+from fairyring.runs.static import lowered
 
 SUFFIXES = {
     ".npz": "numpy",
@@ -101,7 +100,7 @@ def _iree(model: TrainedModel, rows: int) -> bytes:
         raise MissingExtra("iree-base-compiler", extra="export", purpose="a model for IREE") from error
     function, leaves = model.function(), list(model.by_name().values())
     inputs = model.inputs.batch(rows)
-    program = static_program(lambda x: function(leaves, x), jax.ShapeDtypeStruct(inputs.shape, inputs.dtype))
+    program = str(lowered(lambda x: function(leaves, x), inputs))
     try:
         compiled = compiler.compile_str(
             program,

@@ -19,7 +19,7 @@ onnxruntime = pytest.importorskip("onnxruntime")
 from fairyring.core.errors import ModelError  # noqa: E402
 from fairyring.runs.onnx import to_onnx  # noqa: E402
 from fairyring.runs.onnx.operators import OPERATORS  # noqa: E402
-from fairyring.runs.onnx.stablehlo import lowered  # noqa: E402
+from fairyring.runs.static import lowered  # noqa: E402
 
 Case = tuple[Callable[..., Any], tuple[np.ndarray, ...]]
 RNG = np.random.default_rng(20)

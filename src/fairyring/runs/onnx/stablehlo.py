@@ -1,13 +1,10 @@
-"""StableHLO as this room reads it: a function lowered for fixed shapes, its types, and its operations."""
+"""StableHLO as this room reads it: its types, and its operations."""
 
 from collections.abc import Callable, Container, Iterator, Sequence
-from io import BytesIO
 from typing import Any
 
-import jax
 import ml_dtypes
 import numpy as np
-from jax.extend.mlir import refine_polymorphic_shapes
 from jaxlib.mlir import ir, passmanager
 from jaxlib.mlir.dialects import stablehlo
 
@@ -41,28 +38,6 @@ class Untranslatable(Exception):
     def __init__(self, reason: str, do: str = "Write the model with other operators.") -> None:
         self.reason, self.do = reason, do
         super().__init__(reason)
-
-
-def lowered(function: Callable[..., Any], *arguments: Any) -> ir.Module:
-    """The StableHLO of a function, for a CPU and for these shapes: no shape in it is left open.
-
-    An exported program for any number of rows has dynamic shapes within it also where it is called with a number of them. The pass with
-    which JAX refines them when it compiles takes them out, and inlines functions on its way.
-
-    Args:
-        function: of JAX arrays.
-        arguments: pytrees of arrays, or of their shapes and types.
-    """
-    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(np.shape(x), x.dtype), arguments)
-    traced = jax.jit(function, keep_unused=True).trace(*shapes)
-    module: Any = traced.lower(lowering_platforms=("cpu",)).compiler_ir("stablehlo")
-    content = BytesIO()
-    module.operation.write_bytecode(content)
-    refined = refine_polymorphic_shapes(
-        content.getvalue(), enable_shape_assertions=True, validate_static_shapes=True
-    )
-    with module.context:
-        return ir.Module.parse(refined)
 
 
 def take_apart(module: ir.Module, known: Container[str]) -> None:

@@ -9,7 +9,8 @@ import numpy as np
 from fairyring.core.errors import MissingExtra, ModelError
 from fairyring.runs.onnx.graph import TYPES, Graph, Tensor
 from fairyring.runs.onnx.operators import OPERATORS
-from fairyring.runs.onnx.stablehlo import Operation, Untranslatable, functions_of, lowered, take_apart
+from fairyring.runs.onnx.stablehlo import Operation, Untranslatable, functions_of, take_apart
+from fairyring.runs.static import lowered
 
 # Of all parameters: a model is one message, which has to be shorter than 2 GiB.
 MOST_BYTES = (1 << 31) - (1 << 20)
