@@ -93,6 +93,7 @@ class Coordinator:
         self.plan, self.program, self.clients, self.header = plan, program, clients, header
         self.timetable, self.audit, self.now = timetable, settings.audit, now
         self.keeping, self._kept_before = settings.keeping or NONE, 0
+        context = replace(context, keeps_best=self.keeping.best_by is not None)
         self._context, self._has_states, self._keep_states = context, states is not None, settings.keep_states
         self._sizes = np.asarray(clients.sizes)
         self.spending: RunSpending | None = None
@@ -113,6 +114,7 @@ class Coordinator:
                 )
                 before = Keeping.saved(restored.keep, plan.task.higher_is_better)
                 self.keeping = settings.keeping or before
+                self._context = replace(self._context, keeps_best=self.keeping.best_by is not None)
                 if self.keeping.describe() != before.describe():  # what was to be kept until here stays
                     self._kept_before = restored.round
             self._say_keeping()

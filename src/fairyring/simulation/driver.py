@@ -211,7 +211,6 @@ def simulate(
         rows_checked=rows_checked,
         tested=test is not None,
         stops=stop is not None,
-        keeps_best=keeping is not None and keeping.best_by is not None,
         init_given=given is not None,
         entropy_given=entropy is not None,
         canaries=cohorts.canaries,
