@@ -5,15 +5,12 @@ The order is part of the wire format and never changes: leaves in the order of `
 in row-major order and as float32.
 """
 
-import hashlib
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from fairyring.core.errors import ModelError
 
@@ -76,17 +73,3 @@ class Layout:
         """The inverse of `flatten`: the tree for `vector` `[size]`, each leaf in its own dtype."""
         leaves = [vector[s.offset : s.offset + s.size].reshape(s.shape).astype(s.dtype) for s in self.slots]
         return jax.tree_util.tree_unflatten(self.treedef, leaves)
-
-
-def digest(leaves: Iterable[Any]) -> bytes:
-    """SHA-256 of arrays with their dtypes and shapes: 32 bytes.
-
-    Devices use it to check that they all received the same model.
-    """
-    state = hashlib.sha256(b"fairyring/model\0")
-    for leaf in leaves:
-        array = np.asarray(leaf)
-        little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
-        state.update(f"{little.dtype.str} {array.shape};".encode())
-        state.update(little.reshape(-1).view(np.uint8).data)
-    return state.digest()

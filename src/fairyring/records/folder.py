@@ -17,11 +17,11 @@ import msgspec
 import numpy as np
 import safetensors
 
+from fairyring.core.digest import digest
 from fairyring.core.errors import RunDamaged, RunError, RunMismatch
 from fairyring.core.files import ANYBODY, OWNER, append_to, make_folder, replace_file, storage
 from fairyring.core.reading import NotJson, read_json
 from fairyring.core.tensors import tensors
-from fairyring.core.vector import digest
 from fairyring.records.layout import (
     CHECKPOINT,
     CHECKPOINTS,

@@ -6,9 +6,9 @@ from typing import Any, TypeVar
 import msgspec
 import safetensors
 
+from fairyring.core.digest import digest
 from fairyring.core.errors import PlanError, RunDamaged, SecureSumError
 from fairyring.core.reading import read_json
-from fairyring.core.vector import digest
 
 Kind = TypeVar("Kind")
 

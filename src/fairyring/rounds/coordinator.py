@@ -21,8 +21,8 @@ import jax
 import msgspec
 import numpy as np
 
+from fairyring.core.digest import digest
 from fairyring.core.errors import BudgetSpent, RunError, TrainingDiverged
-from fairyring.core.vector import digest
 from fairyring.learning.server import ServerState
 from fairyring.population import Population
 from fairyring.records.round_record import Aborted, Means, RoundRecord

@@ -14,9 +14,9 @@ import jax
 import numpy as np
 
 from fairyring.core.checks import whole_number
+from fairyring.core.digest import digest
 from fairyring.core.errors import PrivacyWarning
 from fairyring.core.keys import root
-from fairyring.core.vector import digest
 from fairyring.learning.plan import Plan
 from fairyring.lowering import hardware
 from fairyring.population import Population

@@ -381,7 +381,7 @@ def test_what_is_no_study_is_refused(tmp_path: Path) -> None:
         write_study_report(written(tmp_path, lacking))
     assert not (tmp_path / "report.html").exists()
     with pytest.raises(StorageError):
-        write_study_report(written(tmp_path, world1()), tmp_path / "no" / "report.html")
+        write_study_report(written(tmp_path, world1()), tmp_path / "study.json" / "report.html")
 
 
 def test_the_report_shows_what_the_study_decided(tmp_path: Path) -> None:
