@@ -70,6 +70,19 @@ def test_no_setting_can_be_chosen(file, call):
     assert "learning_rate=inf, seed 0" in done.out
 
 
+def test_a_grid_may_be_in_a_file(file, call, tmp_path):
+    (tmp_path / "grid.toml").write_text(
+        "[local]\nbatch_size = 4\n[local.optimizer]\nlearning_rate = [0.01, 0.3]\n"
+    )
+    done = call("sweep", file, "--settings", "grid.toml", "--seeds", 1)
+    assert done.status == 0, done.err
+    found = read_sweep(tmp_path / "runs" / "mine-sweep")
+    assert found.labels == [{"local.optimizer.learning_rate": rate} for rate in ("0.01", "0.3")]
+    refused = call("sweep", file, "--seeds", 1)
+    assert refused.status == 2
+    assert "--grid" in refused.err
+
+
 @pytest.mark.parametrize(
     ("source", "grid", "words"),
     [

@@ -207,6 +207,35 @@ def test_nothing_measured_and_nothing_finite_still_sums_up(
     assert "Assume that nothing about it is private" in called.out
 
 
+def test_settings_may_be_in_a_file(call: Callable, engine: list, file: Path, tmp_path: Path) -> None:
+    """What is said on the command line goes before it."""
+    written = tmp_path / "mine.toml"
+    written.write_text('rounds = 5\ncohort = 9\n[local]\nbatch_size = 2\nshuffle = false\nsteps = "none"\n')
+    given = "--settings", written, "--run", tmp_path / "run"
+    assert call("train", file, *given, "--set", "cohort=5").status == 0
+    (asked,) = engine
+    changes = {"cohort": "5", "local.batch_size": "2", "local.shuffle": "false", "local.steps": "none"}
+    assert asked["plan"] == ("plan", changes)
+    assert (asked["rounds"], asked["seed"]) == (5, 7)
+    for content, words in (("[grid", "TOML"), ("cohort = [1, 2]", "fairyring sweep")):
+        written.write_text(content)
+        refused = call("train", file, *given)
+        assert refused.status == 2
+        assert words in refused.err
+
+
+def test_what_is_kept_and_where_a_run_starts(
+    call: Callable, engine: list, file: Path, tmp_path: Path
+) -> None:
+    given = "--keep", 3, "--init", tmp_path / "old", "--overwrite"
+    assert call("train", file, "--run", tmp_path / "run", *given).status == 0
+    (asked,) = engine
+    assert (asked["keep"], asked["init"], asked["overwrite"]) == (3, tmp_path / "old", True)
+    assert call("train", file, "--run", tmp_path / "run", "--keep", "best").status == 0
+    assert engine[1]["keep"] == "best"
+    assert "init" not in engine[1]
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

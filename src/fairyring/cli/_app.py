@@ -41,6 +41,7 @@ def train(
     /,
     *,
     settings: Annotated[tuple[str, ...], Parameter(name="--set", negative=())] = (),
+    settings_file: Annotated[Path | None, Parameter(name="--settings")] = None,
     run: Path | None = None,
     resume: Annotated[bool, Parameter(negative=())] = False,
     overwrite: Annotated[bool, Parameter(negative=())] = False,
@@ -61,6 +62,8 @@ def train(
     settings:
         Override a field of the plan, or a number of a part, with NAME=VALUE: local.batch_size=5, server.learning_rate=0.5,
         aggregation.clip.norm=0.3. May be repeated.
+    settings_file:
+        A TOML file of such settings: [local] and batch_size = 5. It may also have rounds and seed. What --set says goes before it.
     run:
         Run folder; by default runs/ and the name of the file.
     resume:
@@ -81,6 +84,7 @@ def train(
     _train.train(
         file,
         settings=settings,
+        settings_file=settings_file,
         run=run,
         resume=resume,
         overwrite=overwrite,
@@ -147,7 +151,8 @@ def sweep(
     file: Path,
     /,
     *,
-    grid: Annotated[tuple[str, ...], Parameter(name="--grid", negative=())],
+    grid: Annotated[tuple[str, ...], Parameter(name="--grid", negative=())] = (),
+    settings_file: Annotated[Path | None, Parameter(name="--settings")] = None,
     seeds: int = 3,
     rounds: int | None = None,
     run: Path | None = None,
@@ -166,6 +171,8 @@ def sweep(
         The Python file.
     grid:
         A field of the plan and its values, as NAME=VALUE,VALUE, such as local.optimizer.learning_rate=0.03,0.1,0.3. May be repeated.
+    settings_file:
+        A TOML file of settings, as for `train`; a field with a list of values is part of the grid.
     seeds:
         Number of runs of each setting, with seeds from 0.
     rounds:
@@ -184,6 +191,7 @@ def sweep(
     return _sweep.sweep(
         file,
         grid=grid,
+        settings_file=settings_file,
         seeds=seeds,
         rounds=rounds,
         run=run,

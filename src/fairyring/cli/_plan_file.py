@@ -2,8 +2,9 @@
 
 import importlib.util
 import sys
+import tomllib
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -99,6 +100,41 @@ def settings_from(items: Sequence[str]) -> dict[str, str]:
             )
         settings[name.strip()] = value.strip()
     return settings
+
+
+def settings_in(file: Path | None) -> tuple[dict[str, str], dict[str, list[str]]]:
+    """The settings in a TOML file: ``[local]`` and ``batch_size = 5`` as ``{"local.batch_size": "5"}``, and lists, which are for sweeps.
+
+    Raises:
+        PlanError: it is not a TOML file.
+    """
+    single: dict[str, str] = {}
+    several: dict[str, list[str]] = {}
+    if file is None:
+        return single, several
+    try:
+        content = tomllib.loads(file.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise PlanError(
+            str(file), given=f"{error}", expected="a TOML file of settings", do="Correct it, or use --set."
+        ) from error
+
+    def collect(table: Mapping[str, Any], path: str) -> None:
+        for name, value in table.items():
+            whole = f"{path}.{name}" if path else name
+            if isinstance(value, Mapping):
+                collect(value, whole)
+            elif isinstance(value, list):
+                several[whole] = [_text(one) for one in value]
+            else:
+                single[whole] = _text(value)
+
+    collect(content, "")
+    return single, several
+
+
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _run(path: Path) -> ModuleType:

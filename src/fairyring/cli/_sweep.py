@@ -1,9 +1,10 @@
 """`sweep` and `compare`: many runs, made or found, as a table and a report."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from fairyring.cli._plan_file import PlanFile
+from fairyring.cli._plan_file import PlanFile, settings_in
 from fairyring.cli._terminal import screen, show_cautions, without_warnings
 from fairyring.core.errors import MissingExtra, PlanError
 
@@ -40,6 +41,7 @@ def sweep(
     file: Path,
     *,
     grid: Sequence[str],
+    settings_file: Path | None,
     seeds: int,
     rounds: int | None,
     run: Path | None,
@@ -48,9 +50,22 @@ def sweep(
     at_once: int | None,
 ) -> int:
     """Sweep over the plan of `file`; see the command `sweep`. Returns the exit status."""
-    settings = grid_from(grid)
+    fixed, several = settings_in(settings_file)
+    settings = several | grid_from(grid)
+    if not settings:
+        raise PlanError(
+            "sweep",
+            given="no field with several values",
+            expected="one or more",
+            do="Give --grid local.optimizer.learning_rate=0.03,0.1, or a list in the file of settings.",
+        )
     with without_warnings():  # they are printed below
         given = PlanFile.read(file)
+        if fixed:
+            from fairyring.learning import override
+
+            rounds = int(fixed.pop("rounds")) if rounds is None and "rounds" in fixed else rounds
+            given = replace(given, plan=override(given.plan, fixed))
     rounds = given.planned_rounds(file, rounds)
     if given.test is None:
         raise PlanError(

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from fairyring.cli._audit import audit
-from fairyring.cli._plan_file import PlanFile, settings_from
+from fairyring.cli._plan_file import PlanFile, settings_from, settings_in
 from fairyring.cli._source import Source
 from fairyring.cli._terminal import screen, show_cautions, summarise, without_warnings
-from fairyring.core.errors import MissingExtra
+from fairyring.core.errors import MissingExtra, PlanError
 from fairyring.records.folder import clear
 from fairyring.records.layout import RUN
 from fairyring.records.round_record import RoundRecord
@@ -22,6 +22,7 @@ def train(
     file: Path,
     *,
     settings: Sequence[str] = (),
+    settings_file: Path | None = None,
     run: Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -37,18 +38,30 @@ def train(
     if init is not None:
         given["init"] = init
     with without_warnings():  # the command prints them
-        _train(file, settings, run, rounds, seed, given)
+        fixed, several = settings_in(settings_file)
+        if several:
+            raise PlanError(
+                str(settings_file),
+                given=f"several values of {', '.join(several)}",
+                expected="one value of each",
+                do="Give the file to fairyring sweep, or choose.",
+            )
+        numbers = {
+            name: int(fixed.pop(name)) for name in ("rounds", "seed") if fixed.get(name, "").isdecimal()
+        }
+        rounds = numbers.get("rounds") if rounds is None else rounds
+        seed = numbers.get("seed") if seed is None else seed
+        _train(file, fixed | settings_from(settings), run, rounds, seed, given)
 
 
 def _train(
     file: Path,
-    settings: Sequence[str],
+    changes: dict[str, str],
     run: Path | None,
     rounds: int | None,
     seed: int | None,
     arguments: dict[str, Any],
 ) -> None:
-    changes = settings_from(settings)
     given = PlanFile.read(file)
     from fairyring.learning import override
     from fairyring.simulation import simulate
