@@ -117,8 +117,9 @@ class Coordinator:
                 self._context = replace(self._context, keeps_best=self.keeping.best_by is not None)
                 if self.keeping.describe() != before.describe():  # what was to be kept until here stays
                     self._kept_before = restored.round
-            self._say_keeping()
-            if not resume:
+                self._say_keeping()
+            else:
+                self._say_keeping()
                 restored = self.recorder.begin(first, len(clients), description.population)
             self.round, self.participation = restored.round, restored.participation
             self.records, self.seconds = restored.records, restored.seconds
