@@ -453,6 +453,26 @@ def test_a_round_in_which_nothing_counts_has_no_mean() -> None:
     assert np.isnan(run.records[0].loss)
 
 
+def test_devices_sign_what_was_kept_and_given(tmp_path: Path) -> None:
+    """Under the masked protocol a changed model is found, also one that is not the last."""
+    stages = fr.chain(fr.clip(0.5), fr.quantize(bits=12), fr.secure_sum())
+    masked = fr.Plan(task(), local=LOCAL, cohort=5, aggregation=stages)
+    crowd, folder = people([4, 5, 3, 6, 4]), tmp_path / "run"
+    first = PLAN.task.model.init(jax.random.key(3))
+    fr.simulate(
+        masked, crowd, rounds=2, evaluate_every=1, keep="all", init=first, run=folder, secure_sum="protocol"
+    )
+    found = fr.verify_run(folder)
+    assert found.whole
+    assert found.unchecked == ()
+    for name in (INIT, MODEL, "models/round-000001.safetensors"):
+        content = (folder / name).read_bytes()
+        (folder / name).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        with pytest.raises(fr.SecureSumError, match=name.rpartition("/")[2]):
+            fr.verify_run(folder)
+        (folder / name).write_bytes(content)
+
+
 # -- from the command line --------------------------------------------------------------------------------------------------
 
 
