@@ -1,11 +1,13 @@
 """Texts of clients become sequences of tokens, each with the token that follows."""
 
+import warnings
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fairyring.core.errors import PopulationError
+from fairyring.core.errors import PopulationError, PopulationWarning
 from fairyring.population import Population
 
 ENDS, PADS = 254, 255
@@ -30,7 +32,9 @@ def test_sequences_are_the_texts_and_targets_what_follows(texts, length, ended, 
 
     def made():
         who, said = zip(*texts, strict=True)
-        return Population.from_text(said, who, tokenize=spell, length=length, end=end, padding=padding)
+        with warnings.catch_warnings():  # there is a test of its own below
+            warnings.simplefilter("ignore", PopulationWarning)
+            return Population.from_text(said, who, tokenize=spell, length=length, end=end, padding=padding)
 
     if max(map(len, streams.values())) < (2 if padded else length + 1):
         with pytest.raises(PopulationError, match="no client with"):
@@ -47,6 +51,13 @@ def test_sequences_are_the_texts_and_targets_what_follows(texts, length, ended, 
         left_out = max(0, len(stream) - 1) - len(targets)
         assert left_out == 0 if padded else left_out < length
         assert population.sizes[i] * length == len(y)
+
+
+def test_clients_whose_texts_are_too_short_are_counted():
+    said = {"romeo": "but soft", "juliet": "oh", "nurse": []}
+    with pytest.warns(PopulationWarning, match="1 of 3 clients have fewer than 4 tokens"):
+        population = Population.from_text(said, tokenize=spell, length=3)
+    assert population.sizes.tolist() == [2, 0, 0]
 
 
 def test_texts_of_frames_and_mappings():

@@ -1,11 +1,12 @@
 """Texts of clients as rows of tokens: each client's texts are one stream, cut into sequences that do not overlap."""
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
-from fairyring.core.errors import PopulationError
+from fairyring.core.errors import PopulationError, PopulationWarning
 from fairyring.population._columns import as_ids, whole_number
 from fairyring.population._grouping import owners
 
@@ -33,10 +34,10 @@ def read_text(
         if token is not None:
             whole_number(name, token, 0)
     by_client, ids = _by_client(texts, client, clients)
-    rows = [
-        _rows(_stream(own, one, tokenize, end, padding), length, padding)
-        for own, one in zip(by_client, ids.tolist(), strict=True)
+    streams = [
+        _stream(own, one, tokenize, end, padding) for own, one in zip(by_client, ids.tolist(), strict=True)
     ]
+    rows = [_rows(stream, length, padding) for stream in streams]
     sizes = np.array([len(x) for x, _ in rows], np.int64)
     if not sizes.any():
         raise PopulationError(
@@ -44,6 +45,14 @@ def read_text(
             given=f"{length}, and no client with {length + 1} tokens",
             expected="a client whose texts fill a row, and the token that follows it",
             do="Give a smaller length, or padding=, a token that fills short rows.",
+        )
+    short = sum(len(stream) > 0 and len(x) == 0 for stream, (x, _) in zip(streams, rows, strict=True))
+    if short:
+        warnings.warn(
+            f"{short:,} of {len(sizes):,} clients have fewer than {length + 1} tokens and so no row: they will not take part. "
+            "A smaller length keeps them, or padding=, a token that fills short rows.",
+            PopulationWarning,
+            stacklevel=3,
         )
     x, y = (np.concatenate([one[place] for one in rows]) for place in (0, 1))
     return {"x": x, "y": y}, sizes, ids

@@ -309,6 +309,9 @@ class Population:
 
         Raises:
             PopulationError: a text is missing, the tokeniser returns something else, or no client has a sequence.
+
+        Warns:
+            PopulationWarning: clients have texts, and too few tokens for a sequence.
         """
         columns, sizes, ids = _text.read_text(
             texts, client, tokenize, length=length, end=end, padding=padding, clients=clients
