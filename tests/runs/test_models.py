@@ -13,6 +13,7 @@ import safetensors.numpy
 
 import fairyring as fr
 from fairyring.core.errors import ModelError, PlanError, RunDamaged, RunError, RunMismatch
+from fairyring.learning import forward
 from fairyring.learning.forward import StoredModel, stored_model
 from fairyring.records.layout import INIT, MODEL
 from fairyring.records.models import leaves_of
@@ -123,6 +124,13 @@ def test_a_model_that_cannot_be_exported_says_why() -> None:
     assert stored.program is None
     assert stored.why_not
     assert StoredModel.decode(stored.encode()) == stored
+
+
+def test_a_program_that_is_too_large_for_every_folder_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forward, "LARGEST", 100)
+    stored = stored_model(of_apply(task().model.apply), COLUMNS)
+    assert stored.program is None
+    assert "closes over" in (stored.why_not or "")
 
 
 def test_a_folder_without_its_program_still_has_its_parameters(kept: fr.Run, tmp_path: Path) -> None:

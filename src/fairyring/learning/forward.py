@@ -21,6 +21,7 @@ from fairyring.learning.plan import Plan
 Tree = Any
 
 FORM = 1
+LARGEST = 256 << 20  # bytes of a program that every run folder keeps
 ROWS = 128  # of a batch, where a program is for one number of rows only
 PLATFORMS = ("cpu", "cuda", "tpu")
 
@@ -138,7 +139,11 @@ def _stored(plan: Plan, columns: Columns) -> StoredModel:
             (count,) = export.symbolic_shape("rows") if rows is None else (rows,)
             x = jax.ShapeDtypeStruct((count, *shape), dtype)
             exported = export.export(jitted, platforms=PLATFORMS)(parameters, x)
-            return msgspec.structs.replace(stored, rows=rows, program=bytes(exported.serialize()))
+            program = bytes(exported.serialize())
+            if len(program) > LARGEST:
+                size = f"{len(program) >> 20:,} MiB, more than {LARGEST >> 20}: the numbers that the model closes over are in it"
+                return msgspec.structs.replace(stored, why_not=size)
+            return msgspec.structs.replace(stored, rows=rows, program=program)
         except (
             Exception
         ) as error:  # the model is the user's code, and may fail in any way for a shape that is a symbol
