@@ -64,7 +64,7 @@ def stat(label: str, value: str, note: str, style: str = "") -> str:
 
 def absent(sentence: str) -> str:
     """A sentence that says what is missing."""
-    return f'<p class="absent">{escaped(sentence)}</p>'
+    return f'<p class="absent">{_prose(sentence)}</p>'
 
 
 def flat(tree: Any, path: str = "") -> Iterable[tuple[str, str]]:
@@ -127,8 +127,12 @@ def number(value: Any) -> float | None:
 
 
 def paragraph(sentence: str) -> str:
-    """A paragraph of escaped text."""
-    return f"<p>{escaped(sentence)}</p>"
+    """A paragraph of escaped text; what is between backticks is code."""
+    return f"<p>{_prose(sentence)}</p>"
+
+
+def _prose(sentence: str) -> str:
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escaped(sentence))
 
 
 def escaped(value: Any) -> str:

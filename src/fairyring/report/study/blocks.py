@@ -3,7 +3,6 @@
 All strings are plain text. A word in `backticks` of a `Text` is set as code.
 """
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -108,7 +107,7 @@ def section(key: str, title: str, *blocks: Block) -> Section:
 def _html(block: Block) -> str:
     match block:
         case Text(text):
-            return re.sub(r"`([^`]+)`", r"<code>\1</code>", paragraph(text))
+            return paragraph(text)
         case Heading(text):
             return f"<h3>{escaped(text)}</h3>"
         case Missing(text):
