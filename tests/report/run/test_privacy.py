@@ -345,8 +345,8 @@ def test_a_promise_to_examples_is_none_to_canaries_which_are_clients(tmp_path: P
     promise = PROMISE | {"unit": "example", "steps": 3}
     text = page(make_run_folder(tmp_path / "silos", run={"privacy": promise}))
     assert "to whom a promise to every example is not made" in text
-    assert "`fairyring audit` does that" not in text
-    assert "`fairyring audit` does that" in page(folder)
+    assert "<code>fairyring audit</code> does that" not in text
+    assert "<code>fairyring audit</code> does that" in page(folder)
 
 
 @pytest.mark.parametrize(
