@@ -14,7 +14,6 @@ import numpy as np
 from jax import export
 
 from fairyring.core.checks import whole_number
-from fairyring.core.errors import MissingExtra
 from fairyring.core.vector import Layout
 from fairyring.learning.device import Broadcast, device_half
 from fairyring.learning.example_steps import Drawn, Shapes
@@ -53,15 +52,8 @@ class Program:
         return self.exported.mlir_module()
 
     def serialize(self) -> bytes:
-        """The program as bytes, as `jax.export` stores it.
-
-        Raises:
-            MissingExtra: flatbuffers is not installed.
-        """
-        try:
-            return bytes(self.exported.serialize())
-        except ImportError:
-            raise MissingExtra("flatbuffers", extra="export", purpose="a stored program") from None
+        """The program as bytes, as `jax.export` stores it."""
+        return bytes(self.exported.serialize())
 
 
 def program(plan: Plan, columns: Mapping[str, tuple[tuple[int, ...], Any]], examples: int) -> Program:
