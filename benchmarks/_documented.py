@@ -153,6 +153,11 @@ def times(value: float) -> str:
     return f"{value:.1f}" if round(value, 1) < 10 else f"{value:,.0f}" if value < 1000 else three(value)
 
 
+def tenths(value: float) -> str:
+    """A number of seconds: 3.1."""
+    return f"{value:.1f}"
+
+
 def hundredths(value: float) -> str:
     """A ratio near 1: 1.08."""
     return f"{value:.2f}"

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from _documented import Figure, Measured, Place, Unmeasured, hundredths, three, times
+from _documented import Figure, Measured, Place, Unmeasured, hundredths, tenths, three, times
 
 # By how much a measured figure may differ from what a document says. Ratios come from one run on one machine, so they carry
 # over; what is absolute does not, and is judged only on the machine the documents name. Bytes and targets do not vary.
@@ -110,6 +110,23 @@ def simulators(file: str, peers: tuple[str, ...]) -> list[Place]:
     return places
 
 
+def torch_module() -> Place:
+    """What a PyTorch module of the peers trains at, beside the zoo's model and beside a peer."""
+    kind, module = "examples_per_second", ("c2", "torch")
+    figures = (
+        turns("simulators", "C2 as a PyTorch module, examples/s", module, kind),
+        replace(
+            turns(
+                "simulators", "C2 as a PyTorch module, of the zoo's rate", module, kind, ("c2", "fairyring")
+            ),
+            written=hundredths,
+        ),
+        turns("simulators", "C2 as a PyTorch module, pfl-research, ratio", module, kind, ("c2", "pfl")),
+    )
+    text = "trains here at # examples a second, # times the rate of the zoo's C2 and #x that of pfl-research with two threads."
+    return Place("docs/comparison.md", text, figures)
+
+
 def limits() -> list[Place]:
     """What a round costs beside the plain loop."""
     places = []
@@ -152,6 +169,51 @@ def models() -> list[Place]:
         row = "".join(" # |" if way is not None else " |" for way in ways)
         places.append(Place("docs/comparison.md", f"| {label} |{row}", tuple(figures)))
     return places
+
+
+# -- small models, and many runs -------------------------------------------------------------------------------
+
+
+def small_rounds() -> list[Place]:
+    """Milliseconds of a round that hardly computes, and how many times as long it takes without rounds ahead."""
+    places = []
+    for cohort in ("5", "20"):
+        ahead = at("small_rounds", f"{cohort} clients, many rounds, ms", cohort, "milliseconds", "ahead")
+        ratios = [
+            replace(
+                at("small_rounds", f"{cohort} clients, {way}, ratio", cohort, "ratios", way), written=times
+            )
+            for way in ("alone", "all")
+        ]
+        figures = (absolute(ahead), *map(by_the_wall, ratios))
+        places.append(Place("docs/comparison.md", f"| {cohort} clients | # ms | #x | #x |", figures))
+    return places
+
+
+def waits() -> list[Place]:
+    """How long one waits for a first answer, and for a sweep beside it."""
+
+    def wait(label: str, kind: str) -> Place:
+        figures = (
+            replace(absolute(at("sweeps", f"{label}, s", "seconds", kind)), written=tenths),
+            replace(by_the_wall(at("sweeps", f"{label}, ratio", "ratios", kind)), written=tenths),
+        )
+        return Place("docs/comparison.md", f"| {label} | # s | #x |", figures)
+
+    c2, again = (
+        absolute(at("sweeps", f"first round of C2, {kind}, s", "seconds", kind))
+        for kind in ("c2", "c2 again")
+    )
+    return [
+        wait("the quickstart, 20 rounds", "first"),
+        wait("the same in a second process", "again"),
+        wait("five rates x three seeds of it", "sweep"),
+        Place(
+            "docs/comparison.md",
+            "The first round of C2 is there # s after the call, and after # s in a second process.",
+            (c2, again),
+        ),
+    ]
 
 
 # -- secure aggregation ----------------------------------------------------------------------------------------
@@ -353,8 +415,11 @@ PLACES = [
     Place("docs/comparison.md", "on two cores of an Intel Xeon (AVX-512, jaxlib", ()),
     Place("docs/comparison.md", "Turns of one system differ by up to # %,", (SPREAD,)),
     *simulators("docs/comparison.md", ("pfl", "pfl-2", "flower")),
+    torch_module(),
     *limits(),
     *models(),
+    *small_rounds(),
+    *waits(),
     *secure_sums(),
     *privacy(),
 ]

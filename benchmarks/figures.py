@@ -60,6 +60,8 @@ PARTS = {
     "private_rounds": Part(5, repeats="--cycles"),
     "noise": Part(1),
     "quickstart": Part(1),
+    "small_rounds": Part(1),
+    "sweeps": Part(2),
 }
 
 

@@ -3,6 +3,8 @@
     python benchmarks/peers/environments.py      once: the peers' own environments
     python benchmarks/simulators.py [--quick] [--work lr] [--repeats 3] [--system pfl]
 
+`torch` is fairyring again, which trains the module that the peers train: what a PyTorch user gets, beside the zoo's model.
+
 The systems take turns (A B C, A B C, ...), each time in a fresh process; the number kept of a turn is its median
 round, and of a system the median of its turns. Cores that are shared with other programs make all of this
 meaningless, PyTorch's numbers first of all: its threads spin while they wait for each other. The load is printed.
@@ -14,6 +16,7 @@ import os
 import statistics
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +33,7 @@ PEERS = Path(__file__).resolve().parent / "peers"
 PATIENCE = 900
 ROUNDS = {
     "fairyring": {"lr": (300, 60), "2nn": (150, 30), "c1": (8, 3), "c2": (8, 3)},
+    "torch": {"c1": (8, 3), "c2": (8, 3)},
     "pfl": {"lr": (40, 10), "2nn": (25, 6), "c1": (4, 2), "c2": (4, 2)},
     "pfl-2": {"lr": (40, 10), "2nn": (25, 6), "c1": (4, 2), "c2": (4, 2)},
     "flower": {"lr": (8, 3), "2nn": (8, 3), "c1": (4, 2), "c2": (4, 2)},
@@ -41,6 +45,7 @@ TARGETS = {
 }
 NAMES = {
     "fairyring": "fairyring",
+    "torch": "fairyring, peers' module",
     "pfl": "pfl, 1 process x 2 threads",
     "pfl-2": "pfl, 2 processes x 1 thread",
     "flower": "Flower, 2 Ray actors",
@@ -58,6 +63,8 @@ def command(system: str) -> list[str]:
             return [str(python("pfl")), *launch, str(PEERS / "run_pfl.py"), "--threads", "1"]
         case "flower":
             return [str(python("flower")), str(PEERS / "run_flower.py")]
+        case "torch":
+            return [sys.executable, str(PEERS / "run_fairyring.py"), "--torch"]
         case _:
             return [sys.executable, str(PEERS / "run_fairyring.py")]
 
@@ -90,6 +97,8 @@ def compare(work: str, systems: list[str], repeats: int, quick: bool) -> dict[st
     turns: dict[str, list[dict[str, Any]]] = {system: [] for system in systems}
     for _ in range(repeats):
         for system in systems:
+            if work not in ROUNDS[system]:
+                continue
             if result := turn(system, work, quick):
                 turns[system].append(result)
     return turns
@@ -101,6 +110,8 @@ def report(work: str, turns: dict[str, list[dict[str, Any]]]) -> None:
     ours = statistics.median(speeds["fairyring"]) if speeds["fairyring"] else None
     print(f"\n{work:32}{'examples/s':>12}{'spread':>9}{'ratio':>9}{'target':>9}")
     for system, speed in speeds.items():
+        if work not in ROUNDS[system]:
+            continue
         if not speed:
             print(f"  {NAMES[system]:30}{'-':>12}")
             continue
@@ -120,14 +131,19 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     arguments.add_argument("--quick", action="store_true", help="one turn each, few rounds")
     arguments.add_argument("--work", action="append", choices=list(WORKS))
-    arguments.add_argument("--system", action="append", choices=list(ENVIRONMENT))
+    arguments.add_argument("--system", action="append", choices=["torch", *ENVIRONMENT])
     arguments.add_argument("--repeats", type=int, default=None)
     arguments.add_argument("--json", type=Path, help="write every turn here")
     options = arguments.parse_args()
     here = introduce()
     systems = ["fairyring"]
-    for system in options.system or ENVIRONMENT:
-        if python(ENVIRONMENT[system]).exists():
+    for system in options.system or ["torch", *ENVIRONMENT]:
+        if system == "torch":
+            if find_spec("torch"):
+                systems.append(system)
+            else:
+                print(f"{NAMES[system]} is left out: pip install 'fairyring[torch]'")
+        elif python(ENVIRONMENT[system]).exists():
             systems.append(system)
         else:
             print(

@@ -1,6 +1,6 @@
 """How long is the wait for an answer? A first run, fifteen runs of a sweep, and a second process.
 
-    python benchmarks/sweeps.py [--repeats 3]
+    python benchmarks/sweeps.py [--repeats 3] [--json FILE]
 
 Each turn has a new folder of compiled programs, and three fresh processes with it:
 
@@ -19,7 +19,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from _machine import introduce
+from _machine import introduce, keep
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "peers"))
 
@@ -71,8 +71,9 @@ def main() -> None:
     """Time everything and print."""
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--repeats", type=int, default=3)
+    arguments.add_argument("--json", type=Path, help="write the results here")
     options = arguments.parse_args()
-    introduce("seconds")
+    here = introduce("seconds")
     turns: dict[str, list[tuple[float, float]]] = {}
     for _ in range(options.repeats):
         with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
@@ -95,6 +96,8 @@ def main() -> None:
         limit = limits.get(kind)
         shown = f"{limit:10.2f}  {'met' if call <= limit else 'missed'}" if limit else ""
         print(f"{kind:10}{call:8.2f}{process:9.2f}{call / first:10.2f}{shown}")
+    calls = {kind: call for kind, (call, _) in medians.items()}
+    keep(options.json, here, seconds=calls, ratios={kind: call / first for kind, call in calls.items()})
 
 
 if __name__ == "__main__":

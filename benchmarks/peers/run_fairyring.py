@@ -1,6 +1,6 @@
 """One work in fairyring: `python run_fairyring.py --work lr`.
 
-`fairyring.simulate` with its own defaults.
+`fairyring.simulate` with its own defaults, and a model of the zoo; with `--torch` the PyTorch module that the peers train.
 """
 
 import argparse
@@ -9,7 +9,7 @@ import json
 import jax
 import numpy as np
 import optax
-from work import LEARNING_RATE, SERVER_LEARNING_RATE, WORKS, data, judged, line
+from work import LEARNING_RATE, SERVER_LEARNING_RATE, WORKS, Work, data, judged, line
 
 import fairyring as fr
 from fairyring.task import zoo
@@ -19,15 +19,26 @@ arguments.add_argument("--work", required=True)
 arguments.add_argument("--rounds", type=int, default=10)
 arguments.add_argument("--warmup", type=int, default=2)
 arguments.add_argument("--threads", type=int, default=2, help="cores")
+arguments.add_argument("--torch", action="store_true", help="the peers' module, images channels first")
 options = arguments.parse_args()
+
+
+def torch_model(work: Work) -> object:
+    """The peers' module."""
+    from torch_models import model  # PyTorch is loaded only where it is asked for
+
+    return model(work)
 
 
 def main() -> None:
     """Run and print."""
     work = WORKS[options.work]
     x, y = data(work)
+    shape = work.shape
+    if options.torch:
+        x, shape = np.moveaxis(x, -1, 2), (shape[-1], *shape[:-1])
     people = fr.Population.from_arrays(
-        {"x": x.reshape(-1, *work.shape), "y": y.reshape(-1)},
+        {"x": x.reshape(-1, *shape), "y": y.reshape(-1)},
         client=np.repeat(np.arange(work.clients), work.examples),
     )
     networks = {
@@ -36,7 +47,7 @@ def main() -> None:
         "c1": zoo.c1,
         "c2": zoo.c2,
     }
-    task = fr.classification(networks[work.name]())
+    task = fr.classification(torch_model(work) if options.torch else networks[work.name]())
     plan = fr.Plan(
         task,
         local=fr.LocalTraining(optax.sgd(LEARNING_RATE), epochs=1, batch_size=work.batch),
@@ -45,6 +56,8 @@ def main() -> None:
         cohort=work.cohort,
     )
     x_judged, y_judged = judged(work)
+    if options.torch:
+        x_judged = np.moveaxis(x_judged, -1, 1)
 
     def loss_of(params) -> float:
         outputs = task.model.apply(params, task.prepare(x_judged), None)
@@ -62,7 +75,7 @@ def main() -> None:
         json.dumps(
             line(
                 work,
-                "fairyring",
+                "fairyring-torch" if options.torch else "fairyring",
                 fr.__version__,
                 options.threads,
                 1,
