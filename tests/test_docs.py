@@ -24,7 +24,16 @@ TERMS = {
 }
 CITED = sorted({name for body in TERMS.values() for name in re.findall(r"`(fairyring\.[^`]+)`", body)})
 # The front doors whose every name is on the API page, beside fairyring's own.
-DOORS = ("aggregation", "ecology", "privacy", "secagg", "statistics", "ecology.analysis", "ecology.dynamics")
+DOORS = (
+    "aggregation",
+    "ecology",
+    "privacy",
+    "secagg",
+    "statistics",
+    "tracking",
+    "ecology.analysis",
+    "ecology.dynamics",
+)
 
 
 def found(name: str) -> object:

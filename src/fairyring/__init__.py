@@ -35,6 +35,7 @@ from fairyring.core.errors import (
     SessionAborted,
     StatisticsError,
     StorageError,
+    TrackerWarning,
     TrainingDiverged,
     WireError,
 )
@@ -42,6 +43,7 @@ from fairyring.core.errors import (
 if TYPE_CHECKING:
     from fairyring import ecology as ecology
     from fairyring import privacy as privacy
+    from fairyring import tracking as tracking
     from fairyring.aggregation import chain as chain
     from fairyring.aggregation import clip as clip
     from fairyring.aggregation import count_sketch as count_sketch
@@ -150,6 +152,7 @@ __all__ = [
     "StorageError",
     "Sweep",
     "SweepRun",
+    "TrackerWarning",
     "TrainedModel",
     "TrainingDiverged",
     "Verified",
@@ -195,6 +198,7 @@ __all__ = [
     "summary_statistics",
     "sweep",
     "top_k",
+    "tracking",
     "verify_run",
     "weight_by_examples",
     "weight_uniformly",
@@ -259,8 +263,12 @@ _ROOMS = {
     "report": ("write_comparison", "write_report"),
 }
 
-_MODULES = {"partition", "cohort", "combine", "ecology", "metrics", "privacy", "zoo"}
-_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names} | {"ecology": "", "privacy": ""}
+_MODULES = {"partition", "cohort", "combine", "ecology", "metrics", "privacy", "tracking", "zoo"}
+_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names} | {
+    "ecology": "",
+    "privacy": "",
+    "tracking": "",
+}
 
 
 def __getattr__(name: str) -> Any:

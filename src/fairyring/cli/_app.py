@@ -49,11 +49,12 @@ def train(
     seed: int | None = None,
     keep: str | None = None,
     init: Path | None = None,
+    track: Annotated[tuple[str, ...], Parameter(name="--track", negative=())] = (),
 ) -> None:
     """Train the plan of a Python file on its population.
 
     The file defines `plan` and `population`. It may define `test` (a population to evaluate on), `rounds`, `seed`,
-    `evaluate_every`, `dropout`, `secure_sum`, `keep_client_states`, `stop`, `keep` and `init`, which are arguments of `simulate`.
+    `evaluate_every`, `dropout`, `secure_sum`, `keep_client_states`, `stop`, `keep`, `init` and `track`, which are arguments of `simulate`.
 
     Parameters
     ----------
@@ -78,6 +79,8 @@ def train(
         Which models to keep beside the last, of the rounds with an evaluation: "best", "all", or how many of the last ones.
     init:
         Start from this model: a run folder, or a safetensors file.
+    track:
+        Send the numbers of every round to a tracker: csv:FOLDER, tensorboard:FOLDER, mlflow:URI or wandb:PROJECT. May be repeated.
     """
     from fairyring.cli import _train
 
@@ -92,6 +95,7 @@ def train(
         seed=seed,
         keep=keep,
         init=init,
+        track=track,
     )
 
 
@@ -159,6 +163,7 @@ def sweep(
     resume: Annotated[bool, Parameter(negative=())] = False,
     choose_by: str = "loss",
     at_once: int | None = None,
+    track: Annotated[tuple[str, ...], Parameter(name="--track", negative=())] = (),
 ) -> int:
     """Train the plan of a Python file with every setting of a grid and every seed, and choose the best setting.
 
@@ -185,6 +190,8 @@ def sweep(
         "loss", or the metric by which the best is chosen.
     at_once:
         How many runs at once, each on one core. By default as many as there are cores for small models, otherwise 1, on all cores.
+    track:
+        Send the numbers of every run to a tracker, as for `train`. May be repeated.
     """
     from fairyring.cli import _sweep
 
@@ -198,7 +205,24 @@ def sweep(
         resume=resume,
         choose_by=choose_by,
         at_once=at_once,
+        track=track,
     )
+
+
+@app.command
+def track(run: Path, /, *, to: Annotated[tuple[str, ...], Parameter(name="--to", negative=())]) -> int:
+    """Send the numbers of a run that is in a folder to trackers. The exit status is 1 if one has not taken all of them.
+
+    Parameters
+    ----------
+    run:
+        Run folder.
+    to:
+        csv:FOLDER, tensorboard:FOLDER, mlflow:URI or wandb:PROJECT. May be repeated.
+    """
+    from fairyring.cli import _train
+
+    return _train.track(run, to)
 
 
 @app.command
@@ -418,10 +442,11 @@ def _launch(
     """
     if no_cache:
         os.environ[PROGRAMS] = "none"
-    from fairyring.cli._terminal import show_error
+    from fairyring.cli._terminal import readable_warnings, show_error
 
     try:
-        return app(tokens, result_action="return_value") or 0
+        with readable_warnings():
+            return app(tokens, result_action="return_value") or 0
     except FairyringError as error:
         if debug:
             raise

@@ -32,6 +32,7 @@ class PlanFile:
     stop: Any = None
     keep: Any = None
     init: Any = None
+    track: Any = None
 
     @classmethod
     def read(cls, path: Path) -> "PlanFile":

@@ -48,6 +48,7 @@ def sweep(
     resume: bool,
     choose_by: str,
     at_once: int | None,
+    track: Sequence[str] = (),
 ) -> int:
     """Sweep over the plan of `file`; see the command `sweep`. Returns the exit status."""
     fixed, several = settings_in(settings_file)
@@ -79,7 +80,9 @@ def sweep(
     from fairyring.sweeps import sweep as run_sweep
 
     folder = Path("runs") / f"{file.stem}-sweep" if run is None else run
-    options = given.options("evaluate_every", "dropout", "secure_sum", "stop")
+    options = given.options("evaluate_every", "dropout", "secure_sum", "stop", "track")
+    if track:
+        options["track"] = list(track)
     planned, ended = seeds, 0
     for values in settings.values():
         planned *= len(values)

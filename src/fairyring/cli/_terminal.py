@@ -43,6 +43,24 @@ def without_warnings() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def readable_warnings() -> Iterator[None]:
+    """Print the package's own warnings as a user reads them, without the line of code that they come from."""
+    before = warnings.showwarning
+
+    def show(message: Any, category: type[Warning], *rest: Any) -> None:
+        if category.__module__ == PrivacyWarning.__module__:
+            show_warning(Console(stderr=True), str(message))
+        else:
+            before(message, category, *rest)
+
+    warnings.showwarning = show
+    try:
+        yield
+    finally:
+        warnings.showwarning = before
+
+
 def show_warning(console: Console, caution: str) -> None:
     """Print a warning before the run starts."""
     console.print(Text.assemble(("Warning. ", "bold yellow"), caution), soft_wrap=True)

@@ -30,6 +30,7 @@ def train(
     seed: int | None = None,
     keep: str | None = None,
     init: Path | None = None,
+    track: Sequence[str] = (),
 ) -> None:
     """Train the plan of `file`; see the command `train`."""
     given: dict[str, Any] = {"resume": resume, "overwrite": overwrite}
@@ -37,6 +38,8 @@ def train(
         given["keep"] = int(keep) if keep.isdecimal() else keep
     if init is not None:
         given["init"] = init
+    if track:
+        given["track"] = list(track)
     with without_warnings():  # the command prints them
         fixed, several = settings_in(settings_file)
         if several:
@@ -70,7 +73,7 @@ def _train(
     rounds = given.planned_rounds(file, rounds)
     folder = Path("runs") / file.stem if run is None else run
     options = given.options(
-        "evaluate_every", "dropout", "secure_sum", "keep_client_states", "stop", "keep", "init"
+        "evaluate_every", "dropout", "secure_sum", "keep_client_states", "stop", "keep", "init", "track"
     )
     console = screen()
     show_cautions(console, plan, given.population, rounds)
@@ -112,6 +115,25 @@ def _train(
     summarise(console, done.records, facts, folder, page)
     if hint:
         console.print(f"\n{hint}", markup=False)
+
+
+def track(folder: Path, to: Sequence[str]) -> int:
+    """Send the numbers of a run to trackers; see the command `track`. Returns the exit status."""
+    from fairyring.runs import load_run
+    from fairyring.tracking import deliver, trackers_from
+
+    run, complete = load_run(folder), True
+    for tracker in trackers_from(list(to)):
+        taken = deliver(run, tracker)
+        complete = complete and taken
+        if taken:
+            screen().print(
+                f"{len(run.records)} rounds sent to {tracker.name}",
+                highlight=False,
+                markup=False,
+                soft_wrap=True,
+            )
+    return 0 if complete else 1
 
 
 def demo(out: Path) -> int:

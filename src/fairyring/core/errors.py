@@ -25,6 +25,7 @@ FairyringError
 PrivacyWarning            not an error: a promise is kept, but is weak              (UserWarning)
 PopulationWarning         not an error: a population can be used, but not for all     (UserWarning)
 PerformanceWarning        not an error: a part of a model trains slowly             (UserWarning)
+TrackerWarning            not an error: a tracker has not taken all numbers         (UserWarning)
 """
 
 from collections.abc import Iterable
@@ -101,6 +102,10 @@ class PopulationWarning(UserWarning):
 
 class PerformanceWarning(UserWarning):
     """A part of a model is computed correctly, but slowly; it could be written in a form that is fast."""
+
+
+class TrackerWarning(UserWarning):
+    """A tracker has not taken all of a run's numbers. The run itself is not affected."""
 
 
 class BudgetSpent(PrivacyError):

@@ -53,6 +53,7 @@ from fairyring.simulation.masked import MaskedSums, total_of
 from fairyring.simulation.options import check_options, takes_params
 from fairyring.simulation.testing import TestPopulations, Tests
 from fairyring.simulation.worker import CompiledWorker
+from fairyring.tracking import Delivery, Track, TrackedRun, Tracker, trackers_from
 
 SecureSum = Literal["ideal", "protocol"]
 
@@ -80,6 +81,7 @@ def simulate(
     keep_client_states: bool = False,
     stop: EarlyStopping | None = None,
     on_round: Callable[..., object] | None = None,
+    track: Track | None = None,
     verbose: bool = False,
     processors: int | Sequence[int] | None = None,
     clients_per_batch: int | None = None,
@@ -132,6 +134,9 @@ def simulate(
         stop: when to stop early.
         on_round: called with the record of every round, an `fr.RoundRecord`; and with the model's parameters after it, if it takes two
             arguments.
+        track: where to send the numbers of every round while the run goes on: ``"csv:FOLDER"``, ``"tensorboard:FOLDER"``, ``"mlflow:URI"``,
+            ``"wandb:PROJECT"``, a tracker of `fairyring.tracking` or one of your own, or several of them. They get what `run.table()` has, and the
+            plan. One that is slow or fails neither slows nor stops the run.
         verbose: show the progress: a bar in a terminal or a notebook, and lines elsewhere.
         processors: how many processors of this machine to use, or which ones, counted from 0: cores where JAX runs on a CPU,
             otherwise accelerators, of which no more are used than there are. By default all of them, but only one for rounds so
@@ -155,6 +160,7 @@ def simulate(
     Warns:
         PrivacyWarning: delta is not below one over the number of clients; or the norm of a round's noise is larger than
             that of a mean update clipped to the clip norm. The run's header has the same text, under `privacy`.
+        TrackerWarning: a tracker has not taken all numbers.
     """
     rounds = whole_number("rounds", rounds)
     if evaluate_every is not None:
@@ -163,6 +169,7 @@ def simulate(
         checkpoint_every = whole_number("checkpoint_every", checkpoint_every)
     with_params = takes_params(on_round)
     key = root(seed)
+    trackers = trackers_from(track) if track is not None else []
     check_options(plan, population, secure_sum, test, stop, run, resume, overwrite, engine)
     keeping = None
     if keep is not None:
@@ -250,7 +257,9 @@ def simulate(
             worker = CompiledWorker(parts.engine, parts.rows, cohorts, key, coordinator.states)
         driver = _Driver(coordinator, worker, cohorts, masks, tests)
         with ExitStack() as stack:
-            watching: list[Callable[[RoundRecord], object]] = []
+            watching: list[Callable[[RoundRecord], object]] = [
+                stack.enter_context(delivery) for delivery in _deliveries(trackers, coordinator)
+            ]
             if verbose:
                 watching.append(stack.enter_context(LiveProgress(None, coordinator.timetable.rounds)))
             if on_round is not None:
@@ -343,6 +352,14 @@ def _store(plan: Plan, run: str | os.PathLike[str] | None, resume: bool) -> Stor
     if plan.protection is not None:
         folder.close_to_others()
     return folder
+
+
+def _deliveries(trackers: Sequence[Tracker], run: Coordinator) -> list[Delivery]:
+    """One for each tracker of a run."""
+    if not trackers:
+        return []
+    tracked = TrackedRun.of(run.header, run.plan.describe(), run.recorder.store.path, run.round)
+    return [Delivery(tracker, tracked) for tracker in trackers]
 
 
 def _with_params(on_round: Callable[..., object], run: Coordinator) -> Callable[[RoundRecord], object]:

@@ -14,12 +14,11 @@ from fairyring.core.errors import PlanError
 from fairyring.records.folder import RunFolder
 from fairyring.records.form import check_form
 from fairyring.records.layout import PLAN, RUN
+from fairyring.records.plan_fields import plan_fields
 from fairyring.records.round_record import RoundRecord
 from fairyring.statistics import Interval
 from fairyring.sweeps.results import SWEEP, over_seeds, read_sweep, shown
 
-# What follows from the rest of a plan's document, and is not a difference of its own.
-_FOLLOWS = ("fairyring", "higher_is_better", "protection", "secure_sum", "bytes_up", "bytes_down")
 # Parts of a plan that are called by their own names.
 _PARTS = ("algorithm", "cohort", "server", "local.optimizer")
 # What else tells runs apart, of their headers.
@@ -254,7 +253,8 @@ def _name(path: Path) -> str:
 def _differences(runs: Sequence[ComparedRun]) -> list[dict[str, str]]:
     """For each run, by field: what its plan says where the plans differ, and its header where that does."""
     flat = [
-        {**_flat({k: v for k, v in run.plan.items() if k not in _FOLLOWS}), **_of_header(run)} for run in runs
+        {name: _text(value) for name, value in plan_fields(run.plan).items()} | _of_header(run)
+        for run in runs
     ]
     fields = dict.fromkeys(name for one in flat for name in one)
     differing = [name for name in fields if len({one.get(name, "–") for one in flat}) > 1]
@@ -272,36 +272,6 @@ def _of_header(run: ComparedRun) -> dict[str, str]:
     programs = (run.header.get("code") or {}).get("programs", {})
     values |= {f"code of {name}": str(print_)[:8] for name, print_ in programs.items()}
     return {name: _text(value) for name, value in values.items()}
-
-
-def _flat(value: Any, path: str = "") -> dict[str, str]:
-    """Plain values by their paths; an item of a list is named by its own name, if it has one."""
-    found: dict[str, str] = {}
-    if isinstance(value, list) and any(isinstance(one, Mapping) for one in value):
-        for place, one in enumerate(value):
-            name = one.get("name") if isinstance(one, Mapping) else None
-            # A stage is a mapping from its name alone: stages are told apart by that, and their order is a difference, too.
-            found |= _flat(one, path if name is None else f"{path}.{name}") | {f"{path}[{place}]": _head(one)}
-        return found
-    if not isinstance(value, Mapping):
-        return {path: _text(value)}
-    if (
-        path
-        and len(value) == 1
-        and isinstance(next(iter(value.values())), Mapping)
-        and not path.endswith("]")
-    ):
-        found[path] = _head(value)
-    for name, inner in value.items():
-        found |= _flat(inner, f"{path}.{name}" if path else str(name))
-    return found
-
-
-def _head(part: Any) -> str:
-    """What a part of a plan is called."""
-    if not isinstance(part, Mapping):
-        return _text(part)
-    return str(part.get("name") or next(iter(part), "–"))
 
 
 def _text(value: Any) -> str:

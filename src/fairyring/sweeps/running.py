@@ -33,6 +33,7 @@ from fairyring.rounds import EarlyStopping
 from fairyring.simulation import SecureSum, simulate
 from fairyring.sweeps.results import FORM, SWEEP, Sweep, SweepRun, check_chosen_by, read_sweep, write_sweep
 from fairyring.sweeps.settings import Setting, Values, settings_of
+from fairyring.tracking import Named, Track, trackers_from
 
 
 def sweep(
@@ -52,6 +53,7 @@ def sweep(
     dropout: float | str = 0.0,
     secure_sum: SecureSum = "ideal",
     stop: EarlyStopping | None = None,
+    track: Track | None = None,
     on_run: Callable[[SweepRun], object] | None = None,
 ) -> Sweep:
     """Run a plan with every setting of a grid and every seed, and choose the best setting.
@@ -75,6 +77,7 @@ def sweep(
         at_once: how many runs at once, each on one core. By default as many as there are cores for models of less than 400,000
             parameters; otherwise one after the other, each on all cores, and always so on accelerators.
         evaluate_every, dropout, secure_sum, stop: as for `simulate`. Evaluations during a run are on the validation clients.
+        track: trackers of the runs, as for `simulate`; a run is called by its setting and its seed.
         on_run: called with each run when it has ended.
 
     Returns:
@@ -85,6 +88,7 @@ def sweep(
         RunError: the folder cannot be used.
     """
     settings = settings_of(make_plan, grid)
+    trackers = trackers_from(track) if track is not None else []
     numbers = _numbers(seeds)
     if not numbers or len(set(numbers)) < len(numbers):
         raise PlanError("seeds", given=repr(seeds), expected="one or more, all different", do="Set seeds=3.")
@@ -138,6 +142,7 @@ def sweep(
                 secure_sum=secure_sum,
                 stop=stop,
                 on_round=on_round,
+                track=[Named(one, f"{planned.setting.name},seed={planned.seed}") for one in trackers],
                 processors=processors,
             )
             assert done.tested is not None
