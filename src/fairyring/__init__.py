@@ -104,6 +104,7 @@ if TYPE_CHECKING:
     from fairyring.task import Metric as Metric
     from fairyring.task import PooledMetric as PooledMetric
     from fairyring.task import classification as classification
+    from fairyring.task import lora as lora
     from fairyring.task import metrics as metrics
     from fairyring.task import multi_label as multi_label
     from fairyring.task import next_token as next_token
@@ -180,6 +181,7 @@ __all__ = [
     "gaussian_noise",
     "load",
     "load_run",
+    "lora",
     "membership",
     "metrics",
     "multi_label",
@@ -213,6 +215,7 @@ _ROOMS = {
         "Metric",
         "PooledMetric",
         "classification",
+        "lora",
         "metrics",
         "multi_label",
         "next_token",

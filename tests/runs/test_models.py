@@ -443,7 +443,7 @@ def test_a_folder_of_runs_is_not_called_a_run_that_may_be_removed(kept: fr.Run) 
 
 
 def test_parameters_whose_names_would_be_one_are_told_apart() -> None:
-    from fairyring.learning.forward import joined
+    from fairyring.core.tree_names import joined
 
     assert joined([["a", "b"], ["c"]]) == ["a.b", "c"]
     assert joined([["a.b"], ["a", "b"]]) == ["a.b", "a/b"]

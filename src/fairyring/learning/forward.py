@@ -15,6 +15,7 @@ from jax import export
 
 from fairyring.core.program import kept
 from fairyring.core.reading import NotJson
+from fairyring.core.tree_names import names_of
 from fairyring.learning.code import Columns
 from fairyring.learning.plan import Plan
 
@@ -157,7 +158,9 @@ def _with_constants(stored: StoredModel, plan: Plan) -> StoredModel:
     trained = [path[0] for path in stored.parameters]
     zeros = {n: np.zeros(slot.shape, np.float32) for n, slot in zip(trained, plan.layout.slots, strict=True)}
     state = plan.task.model.native(zeros)
-    first = {id(state[name]): name for name in trained if name in state}
+    if not set(trained) <= set(state):  # a change of low rank: its plan knows how the two are put together
+        return msgspec.structs.replace(stored, torch=False)
+    first = {id(state[name]): name for name in trained}
     constants, shared = {}, {}
     for name, tensor in state.items():
         if id(tensor) in first:
@@ -172,25 +175,3 @@ def _with_constants(stored: StoredModel, plan: Plan) -> StoredModel:
 def _bytes_of(tensor: Any) -> Any:
     """PyTorch's type of bytes; it is imported, since there is a tensor."""
     return sys.modules[type(tensor).__module__.partition(".")[0]].uint8
-
-
-def names_of(params: Tree) -> list[list[str]]:
-    """The names on the way to each leaf."""
-    paths = jax.tree_util.tree_flatten_with_path(params)[0]
-    return [[_name(entry) for entry in path] or ["parameters"] for path, _ in paths]
-
-
-def joined(names: list[list[str]]) -> list[str]:
-    """A name for each parameter, with dots between its parts; with slashes where dots would give two the same."""
-    for separator in (".", "/", "//"):
-        found = [separator.join(path) for path in names]
-        if len(set(found)) == len(found):
-            return found
-    return [f"{place}/{name}" for place, name in enumerate(found)]
-
-
-def _name(entry: Any) -> str:
-    for attribute in ("key", "name", "idx"):
-        if hasattr(entry, attribute):
-            return str(getattr(entry, attribute))
-    return str(entry)

@@ -113,9 +113,11 @@ class TrainedModel:
         function: Callable[[], Forward],
         program: Callable[[], Program],
         native: Callable[[Tree], Any] | None,
+        whole: Callable[[Tree], Tree] | None,
     ) -> None:
         self.round, self.params, self.names, self.inputs = round, params, names, inputs
-        self.function, self._leaves, self._program, self._native = function, leaves, program, native
+        self.function, self._leaves, self._program = function, leaves, program
+        self._native, self._whole = native, whole
 
     def __repr__(self) -> str:
         size = sum(leaf.size for leaf in self._leaves)
@@ -155,6 +157,22 @@ class TrainedModel:
 
         return export_model(self, path, to=to, rows=rows)
 
+    @property
+    def whole_params(self) -> Tree:
+        """All parameters of the model, where only a part or a change of them was trained: `where=`, `fr.lora`. Otherwise `params`.
+
+        Raises:
+            ModelError: the run was loaded without its plan, which has the other part.
+        """
+        if self._whole is None:
+            raise ModelError(
+                "run.whole_params",
+                given="a run that was loaded without its plan",
+                expected="the plan, which has what was not trained",
+                do="Load it with fr.load_run(folder, plan).",
+            )
+        return jax.tree.map(np.asarray, self._whole(self.params))
+
     def by_name(self) -> dict[str, np.ndarray]:
         """The parameters as arrays by name, such as `"dense.kernel"`."""
         return dict(zip(self.names, self._leaves, strict=True))
@@ -171,7 +189,7 @@ class TrainedModel:
                 given="a model that is not a PyTorch module",
                 expected="a plan whose model is a torch.nn.Module",
                 do=(
-                    "Take run.params: eqx.combine(run.params, module) is a trained Equinox module, and "
+                    "Load a run of fr.lora with its plan: fr.load_run(folder, plan). Otherwise take run.params: eqx.combine(run.params, module) is a trained Equinox module, and "
                     "nnx.update(module, run.params) trains a Flax NNX module."
                 ),
             )

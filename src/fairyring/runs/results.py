@@ -66,6 +66,11 @@ class Results(ABC):
         return self.model().params
 
     @property
+    def whole_params(self) -> Tree:
+        """All parameters of the last model; see `TrainedModel.whole_params`."""
+        return self.model().whole_params
+
+    @property
     def rounds(self) -> int:
         """How many rounds were run."""
         return len(self.records)

@@ -10,8 +10,9 @@ import numpy as np
 
 from fairyring.core.errors import RunError
 from fairyring.core.program import Program, kept
+from fairyring.core.tree_names import joined, names_of
 from fairyring.evaluation import Evaluation, Evaluator
-from fairyring.learning.forward import forward_of, joined, names_of
+from fairyring.learning.forward import forward_of
 from fairyring.learning.plan import Plan
 from fairyring.learning.server import ServerState
 from fairyring.lowering import hardware
@@ -117,7 +118,15 @@ class Run(Results):
             return kept(task, forward_of, lambda: Program(forward_of(plan), jax.local_devices()[:1]))
 
         return TrainedModel(
-            round, params, leaves, names, inputs, lambda: forward_of(plan), forward, task.model.native
+            round,
+            params,
+            leaves,
+            names,
+            inputs,
+            lambda: forward_of(plan),
+            forward,
+            task.model.native,
+            task.model.whole or (lambda params: params),
         )
 
     @property

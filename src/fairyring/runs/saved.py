@@ -12,8 +12,9 @@ from fairyring.core.errors import MissingExtra, ModelError, RunDamaged, RunError
 from fairyring.core.program import Program
 from fairyring.core.reading import NotJson
 from fairyring.core.tensors import read_tensors
+from fairyring.core.tree_names import joined
 from fairyring.evaluation import Evaluation, Evaluator
-from fairyring.learning.forward import StoredModel, joined
+from fairyring.learning.forward import StoredModel
 from fairyring.learning.plan import Plan
 from fairyring.lowering import hardware
 from fairyring.population import Population
@@ -94,8 +95,9 @@ class SavedRun(Results):
         except RunDamaged:  # which is said when it is needed
             stored, plan = None, self.plan
         names = stored.parameters if stored is not None else [[str(i)] for i in range(len(leaves))]
-        native = None
+        native = whole = None
         if plan is not None:
+            whole = plan.task.model.whole or (lambda params: params)
             params, native = plan.layout.treedef.unflatten(leaves), plan.task.model.native
         else:
             params = stored.nested(leaves) if stored is not None else dict(enumerate(leaves))
@@ -110,6 +112,7 @@ class SavedRun(Results):
             lambda: self._function,
             lambda: self._program,
             native,
+            whole,
         )
 
     def model(self) -> TrainedModel:

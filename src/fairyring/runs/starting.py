@@ -11,7 +11,7 @@ import safetensors.numpy
 
 from fairyring.core.errors import ModelError, RunDamaged
 from fairyring.core.tensors import read_tensors
-from fairyring.learning.forward import joined, names_of
+from fairyring.core.tree_names import joined, names_of
 from fairyring.learning.plan import Plan
 from fairyring.records.layout import INIT, RUN
 from fairyring.records.models import leaves_of

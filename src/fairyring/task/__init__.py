@@ -6,6 +6,7 @@ from fairyring.task.metric import Batch, Metric, clamp, weight_of
 from fairyring.task.model import Model
 from fairyring.task.multi_label import multi_label
 from fairyring.task.next_token import next_token
+from fairyring.task.partly import Where, lora, train_only
 from fairyring.task.pooled import PooledMetric, Sparse, finished, statistics_of
 from fairyring.task.regression import regression
 from fairyring.task.task import Task
@@ -21,6 +22,7 @@ __all__ = [
     "RowsChecked",
     "Sparse",
     "Task",
+    "Where",
     "as_model",
     "clamp",
     "classification",
@@ -29,9 +31,11 @@ __all__ = [
     "from_functions",
     "from_nnx",
     "from_torch",
+    "lora",
     "multi_label",
     "next_token",
     "regression",
     "statistics_of",
+    "train_only",
     "weight_of",
 ]

@@ -10,6 +10,7 @@ from fairyring.core.errors import ModelError
 from fairyring.task.adapters import as_model
 from fairyring.task.given_metrics import AnyMetric, merge_metrics
 from fairyring.task.metric import Batch, Metric, weight_of
+from fairyring.task.partly import Where
 from fairyring.task.task import Task, unit_interval
 from fairyring.task.validation import Column, DataCheck
 
@@ -24,6 +25,7 @@ def classification(
     metrics: Mapping[str, AnyMetric] | None = None,
     columns: tuple[str, ...] = (),
     loss_bound: float = 100.0,
+    where: Where | None = None,
     name: str = "classification",
 ) -> Task:
     """Classify examples: softmax cross-entropy on logits `[B, classes]`, with the metric `accuracy`.
@@ -38,6 +40,7 @@ def classification(
         columns: further columns that these metrics read.
         loss_bound: the largest loss of a client that an integer sum carries; larger ones are clipped to it. See `Task`.
             Under differential privacy the noise grows with it.
+        where: which parameters are trained, by their names, such as ``"head.*"``; by default all. See `as_model`.
         name: the task's name in the plan's record.
 
     Raises:
@@ -54,7 +57,7 @@ def classification(
     return Task(
         name=name,
         loss_bound=loss_bound,
-        model=as_model(model),
+        model=as_model(model, where),
         loss=loss,
         metrics=means,
         pooled=pooled,

@@ -19,8 +19,10 @@ class Model(NamedTuple):
             inputs only.
         native: `params -> params` in the form of the framework that the model was written in, where that differs: the
             state dict of a PyTorch module. None if `params` have it already, as for Equinox, Flax NNX and functions.
+        whole: `params -> params` of the whole model, where only a part or a change of it is trained. None if `params` are all of it.
     """
 
     init: Callable[[jax.Array], Params]
     apply: Callable[[Params, jax.Array, jax.Array | None], Any]
     native: Callable[[Params], Any] | None = None
+    whole: Callable[[Params], Params] | None = None

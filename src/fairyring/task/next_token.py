@@ -11,6 +11,7 @@ from fairyring.task.adapters import as_model
 from fairyring.task.classification import cross_entropy, is_argmax
 from fairyring.task.given_metrics import AnyMetric, merge_metrics
 from fairyring.task.metric import Batch, Metric, weight_of
+from fairyring.task.partly import Where
 from fairyring.task.task import Task
 from fairyring.task.validation import Column
 
@@ -25,6 +26,7 @@ def next_token(
     metrics: Mapping[str, AnyMetric] | None = None,
     columns: tuple[str, ...] = (),
     loss_bound: float = 100.0,
+    where: Where | None = None,
     name: str = "next_token",
 ) -> Task:
     """Predict the next token: softmax cross-entropy on logits `[B, T, vocabulary]`, with the metric `accuracy`.
@@ -44,6 +46,7 @@ def next_token(
         columns: further columns that these metrics read.
         loss_bound: the largest loss of a client that an integer sum carries; larger ones are clipped to it. See `Task`.
             Under differential privacy the noise grows with it.
+        where: which parameters are trained, by their names, such as ``"head.*"``; by default all. See `as_model`.
         name: the task's name in the plan's record.
 
     Raises:
@@ -105,7 +108,7 @@ def next_token(
         name=name,
         loss_bound=loss_bound,
         loss_weight_bound=own_weights,
-        model=as_model(model),
+        model=as_model(model, where),
         loss=loss,
         metrics=means,
         pooled=pooled,

@@ -12,6 +12,7 @@ from fairyring.core.errors import ModelError
 from fairyring.task.adapters import as_model
 from fairyring.task.given_metrics import AnyMetric, merge_metrics
 from fairyring.task.metric import Batch, Metric, weight_of
+from fairyring.task.partly import Where
 from fairyring.task.task import Task, unit_interval
 from fairyring.task.validation import Column
 
@@ -25,6 +26,7 @@ def regression(
     metrics: Mapping[str, AnyMetric] | None = None,
     columns: tuple[str, ...] = (),
     loss_bound: float = 100.0,
+    where: Where | None = None,
     name: str = "regression",
 ) -> Task:
     """Predict numbers: mean squared error, with the mean absolute error as the metric `mae`.
@@ -42,6 +44,7 @@ def regression(
         columns: further columns that these metrics read.
         loss_bound: the largest loss of a client that an integer sum carries; larger ones are clipped to it. See `Task`.
             Under differential privacy the noise grows with it.
+        where: which parameters are trained, by their names, such as ``"head.*"``; by default all. See `as_model`.
         name: the task's name in the plan's record.
 
     Raises:
@@ -73,7 +76,7 @@ def regression(
     return Task(
         name=name,
         loss_bound=loss_bound,
-        model=as_model(model),
+        model=as_model(model, where),
         loss=mean_of(jnp.square),
         metrics=means,
         pooled=pooled,

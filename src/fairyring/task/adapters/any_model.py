@@ -11,9 +11,10 @@ from fairyring.task.adapters.functions import from_functions
 from fairyring.task.adapters.nnx_module import from_nnx
 from fairyring.task.adapters.torch_module import from_torch
 from fairyring.task.model import Model
+from fairyring.task.partly import Where, train_only
 
 
-def as_model(model: Any) -> Model:
+def as_model(model: Any, where: Where | None = None) -> Model:
     """Adapt a model of any supported kind to a `Model`.
 
     Args:
@@ -21,11 +22,17 @@ def as_model(model: Any) -> Model:
             factory `key -> module` (see `from_equinox`); a Flax NNX module or a factory `rngs -> module` (see
             `from_nnx`); a PyTorch module (see `from_torch`). A factory is recognised by its class or by its parameter, `key` or `rngs`; if the
             parameter has another name, it receives a key.
+        where: which parameters are trained, by their names: a pattern such as ``"head.*"``, several, or a function of a name. The others
+            stay as they are and do not travel; see `train_only`. By default all are trained.
 
     Raises:
-        ModelError: it is none of these, or cannot be trained.
+        ModelError: it is none of these, or cannot be trained; or `where` names no parameter.
         MissingExtra: the framework of the model is not installed.
     """
+    return _adapted(model) if where is None else train_only(_adapted(model), where)
+
+
+def _adapted(model: Any) -> Model:
     if isinstance(model, Model):
         return model
     if isinstance(model, tuple | list) and len(model) == 2 and all(callable(part) for part in model):
