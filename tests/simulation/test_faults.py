@@ -113,6 +113,8 @@ def test_a_run_in_which_no_client_is_finite_stops_and_says_where(tmp_path):
         msgspec.json.decode(line) for line in (tmp_path / "run" / "metrics.jsonl").read_bytes().splitlines()
     ]
     assert [r["round"] for r in saved] == [1, 2]
+    header = fr.load_run(tmp_path / "run").header
+    assert (header["status"], header["failed_by"]) == ("failed", "training diverged")
 
 
 def test_a_round_without_anybody_leaves_the_model_as_it_is():

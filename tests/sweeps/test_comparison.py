@@ -54,6 +54,25 @@ def test_runs_that_differ_in_their_seed_alone_are_one_setting(tmp_path: Path) ->
     assert "learning_rate=0.3" in str(comparison)
 
 
+def test_every_named_test_population_has_a_column(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "a", 0)
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text("utf-8").splitlines()]
+    for line in lines:
+        if "test" in line:
+            north = {"loss": line["round"] / 8, "metrics": {"accuracy": 0.25}}
+            line["tests"] = {"all": line["test"], "north": north}
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    comparison = compare([folder])
+    assert comparison.columns[:4] == [
+        "test.loss",
+        "test.metrics.accuracy",
+        "tests.north.loss",
+        "tests.north.metrics.accuracy",
+    ]
+    assert comparison.table()[0]["tests.north.loss"] == 0.5
+    assert "north accuracy" in str(comparison).splitlines()[0]
+
+
 def test_a_part_is_called_by_its_name_and_what_has_none_by_the_folder(tmp_path: Path) -> None:
     both = [folder_of(tmp_path / "a", 0), folder_of(tmp_path / "b", 0, algorithm="scaffold")]
     assert [one.name for one in compare(both).settings] == ["averaging", "scaffold"]

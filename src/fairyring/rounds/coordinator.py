@@ -461,6 +461,7 @@ class Coordinator:
 
     def _diverged(self, cohort: RoundCohort) -> None:
         clients = [self.clients.ids[c] for c in cohort.staying[:5]]
+        self.recorder.say_failed("training diverged")
         raise TrainingDiverged(
             f"round {cohort.round}",
             given=f"no finite update from any of {len(cohort.staying)} clients (first: {', '.join(map(str, clients))})",

@@ -191,6 +191,12 @@ class Recorder:
         ):
             self.history = History(self.store, self.header, self.signers, restored.round, restored.head)
 
+    def say_failed(self, why: str) -> None:
+        """Write that the run has failed, and why. A run with a history leaves its header as it was signed."""
+        if self.store.keeps and self.history is None:
+            self.header |= {"status": "failed", "failed_by": why}
+            self.store.write(RUN, self.header)
+
     def keep_sum(self, round: int, summed: SecureSumResult) -> None:
         """Keep what may be kept of a round's secure sum."""
         if self._transcripts is not None:

@@ -56,6 +56,10 @@ class ComparedRun:
         """By column: the last evaluation on the test population, if there is one, and the means of training in the last round."""
         tests = [record.test for record in self.records if record.test is not None]
         columns = {f"test.{name}": value for name, value in tests[-1].columns().items()} if tests else {}
+        several = [record.tests for record in self.records if record.tests]
+        for place, (test, means) in enumerate(several[-1].items() if several else ()):
+            if place:  # the first is `test`
+                columns |= {f"tests.{test}.{name}": value for name, value in means.columns().items()}
         training = self.records[-1].training.columns() if self.records else {}
         spent = (self.header.get("privacy") or {}).get("spent")
         return {**columns, **training, **({"epsilon": spent} if spent is not None else {})}
@@ -106,7 +110,7 @@ class Comparison:
     def columns(self) -> list[str]:
         """What was measured: evaluations first, then training."""
         found = dict.fromkeys(name for one in self.settings for run in one.runs for name in run.last)
-        return sorted(found, key=lambda name: not name.startswith("test."))
+        return sorted(found, key=lambda name: not name.startswith(("test.", "tests.")))
 
     @property
     def fields(self) -> list[str]:
@@ -134,7 +138,7 @@ class Comparison:
         head = [
             "",
             "runs",
-            *(column.replace("test.", "test ").replace("metrics.", "") for column in self.columns),
+            *(_head_of(column) for column in self.columns),
         ]
         rows = [
             [one.name, str(len(one.runs)), *(shown(one.interval(column)) for column in self.columns)]
@@ -201,6 +205,13 @@ def compare(runs: Sequence[Given] | Mapping[str, Given | Sequence[Given]]) -> Co
             ComparedSetting(name, tuple(found), differing)
             for name, found, differing in zip(names, settings, differs, strict=True)
         )
+    )
+
+
+def _head_of(column: str) -> str:
+    """A column's name for people: `test accuracy` for `test.metrics.accuracy`."""
+    return (
+        column.replace("tests.", "", 1).replace("test.", "test ", 1).replace("metrics.", "").replace(".", " ")
     )
 
 

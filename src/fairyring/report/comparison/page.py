@@ -44,7 +44,7 @@ def document(comparison: Comparison) -> Document:
 
 
 def _stats(comparison: Comparison) -> list[str]:
-    column = next((c for c in comparison.columns if c not in ("test.loss", "loss", "epsilon")), "loss")
+    column = next((c for c in comparison.columns if c.split(".")[-1] not in ("loss", "epsilon")), "loss")
     return [
         stat(_label(column), _cell(column, one.interval(column)), one.name) for one in comparison.settings[:4]
     ]

@@ -70,9 +70,11 @@ def document(folder: ReportedRun) -> Document:
     notes = []
     wrong = alarm(folder)
     if not finished:
-        state = {"running": "had not finished when this report was made", "stopped": "was stopped"}.get(
-            str(run.get("status")), "has an unknown status"
-        )
+        state = {
+            "running": "had not finished when this report was made",
+            "stopped": "was stopped",
+            "failed": f"failed: {run.get('failed_by')}",
+        }.get(str(run.get("status")), "has an unknown status")
         of = f" of {units.count(planned)}" if isinstance(planned, int) else ""
         notes.append(f"This run {state}: {units.count(done)}{of} rounds are recorded.")
     bad = int(np.nansum(folder.column("nonfinite"))) if done else 0
