@@ -22,7 +22,7 @@ LEVELS = [
     {"rounds"},
     {"runs"},
     {"simulation"},
-    {"audit", "sweeps"},
+    {"audit", "sweeps", "distributed"},
     {"report"},
     {"cli"},
 ]
@@ -54,6 +54,7 @@ CLOSED = {
     "evaluation",
     "runs",
     "simulation",
+    "distributed",
     "audit",
     "sweeps",
     "tracking",

@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from fairyring.audit import audit_run as audit_run
     from fairyring.audit import membership as membership
     from fairyring.audit import verify_run as verify_run
+    from fairyring.distributed import ray as ray
     from fairyring.evaluation import Evaluation as Evaluation
     from fairyring.learning import Algorithm as Algorithm
     from fairyring.learning import Combine as Combine
@@ -191,6 +192,7 @@ __all__ = [
     "privacy",
     "quantize",
     "random_k",
+    "ray",
     "read_sweep",
     "regression",
     "rotate",
@@ -261,6 +263,7 @@ _ROOMS = {
     "evaluation": ("Evaluation",),
     "runs": ("Run", "SavedRun", "TrainedModel", "load_run"),
     "simulation": ("simulate",),
+    "distributed": ("ray",),
     "audit": ("Audited", "Verified", "audit_run", "membership", "verify_run"),
     "sweeps": ("Comparison", "compare", "Sweep", "SweepRun", "read_sweep", "sweep"),
     "report": ("write_comparison", "write_report"),

@@ -7,6 +7,7 @@ load                 reads a published data set, or one of your own; describe(na
 """
 
 from fairyring.population import partition
+from fairyring.population._mapped import client_blocks
 from fairyring.population.partition import by_column, dirichlet, quantity_skew, shards, uniform
 from fairyring.population.population import Population
 from fairyring.population.readers import Dataset, File, Splits, describe, fetch, find, load, names
@@ -20,6 +21,7 @@ __all__ = [
     "Standardize",
     "SummaryStatistics",
     "by_column",
+    "client_blocks",
     "describe",
     "dirichlet",
     "fetch",

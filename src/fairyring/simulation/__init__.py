@@ -2,6 +2,22 @@
 
 from fairyring.simulation.assembly import Assembly, Trial, assemble
 from fairyring.simulation.driver import SecureSum, simulate
+from fairyring.simulation.elsewhere import Elsewhere, Start
+from fairyring.simulation.engine import Engine, assign_to_processors
+from fairyring.simulation.feed import Streamed, feed
 from fairyring.simulation.worker import CompiledWorker
 
-__all__ = ["Assembly", "CompiledWorker", "SecureSum", "Trial", "assemble", "simulate"]
+__all__ = [
+    "Assembly",
+    "CompiledWorker",
+    "Elsewhere",
+    "Engine",
+    "SecureSum",
+    "Start",
+    "Streamed",
+    "Trial",
+    "assemble",
+    "assign_to_processors",
+    "feed",
+    "simulate",
+]

@@ -37,7 +37,7 @@ class Assembly(NamedTuple):
     Attributes:
         engine: the clients' half of the plan, compiled.
         program: the server's half, compiled.
-        rows: brings clients' rows to the processors.
+        rows: brings clients' rows to the processors; None where they are computed elsewhere.
         first: the server's state before the first round.
         own: a client's own state before its first round, a tree of NumPy arrays; empty if clients keep no state.
         work: see `work_of_round`.
@@ -45,7 +45,7 @@ class Assembly(NamedTuple):
 
     engine: Engine
     program: ServerProgram
-    rows: Resident | Streamed
+    rows: Resident | Streamed | None
     first: ServerState
     own: Tree
     work: float
@@ -103,12 +103,13 @@ def assemble(
     on: Hardware,
     *,
     as_needed: bool = False,
+    elsewhere: bool = False,
     init: Tree | None = None,
 ) -> Assembly:
     """Put a plan and a population together for the processors of `on`; `key` is the run's, `init` the first model if not the plan's.
 
     With `as_needed` only the first of them is used for rounds so small that starting them on several takes longer than computing
-    them on one.
+    them on one. With `elsewhere` no rows are brought to this machine's processors.
     """
     work = work_of_round(plan, population)
     on = on.alone if as_needed and work <= SMALL_ROUND else on
@@ -121,7 +122,7 @@ def assemble(
         lambda: ServerProgram(plan, clients, key, engine.processors[0], on.options),
     ).with_root(key)
     own = jax.eval_shape(plan.algorithm.client_state, plan.params_shape)
-    rows = feed(population, plan.task.reads(population), engine, client_state=own)
+    rows = None if elsewhere else feed(population, plan.task.reads(population), engine, client_state=own)
     first = plan.first_state(of_client(of_round(key, 0), NOBODY, Purpose.INIT), init)
     own = jax.tree.map(np.asarray, plan.algorithm.client_state(first.params))
     return Assembly(engine, program, rows, first, own, work)
@@ -147,6 +148,7 @@ class Trial:
         # However many attempts there are: nobody sees them but who makes them.
         self._spending = RunSpending(plan, None, limited=False) if plan.protection else None
         states = ClientStates(len(population), parts.own, None) if parts.has_states else None
+        assert parts.rows is not None
         self._worker = CompiledWorker(parts.engine, parts.rows, self.cohorts, key, states)
 
     def round(self, number: int) -> tuple[RoundCohort, ServerState]:

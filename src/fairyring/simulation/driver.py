@@ -47,6 +47,7 @@ from fairyring.runs import Run, StartsFrom, init_in, starting_params
 from fairyring.simulation.ahead import AheadWorker
 from fairyring.simulation.assembly import Assembly, assemble
 from fairyring.simulation.debug import DebugWorker
+from fairyring.simulation.elsewhere import Elsewhere, Start
 from fairyring.simulation.feed import Resident
 from fairyring.simulation.machine import machine
 from fairyring.simulation.masked import MaskedSums, total_of
@@ -85,7 +86,7 @@ def simulate(
     verbose: bool = False,
     processors: int | Sequence[int] | None = None,
     clients_per_batch: int | None = None,
-    engine: Literal["compiled", "debug"] = "compiled",
+    engine: Literal["compiled", "debug"] | Elsewhere = "compiled",
 ) -> Run:
     """Run a plan over a population on this machine.
 
@@ -145,7 +146,7 @@ def simulate(
             accelerator.
         engine: `"debug"` computes one client after another in plain Python, without compiling, so that a loss, a model or
             a metric can print arrays and stop at `breakpoint()`. It is much slower; the numbers differ only in float
-            rounding.
+            rounding. `fr.ray()` shares clients among the nodes of a Ray cluster.
 
     Returns:
         The run.
@@ -190,7 +191,16 @@ def simulate(
     cautions = warnings_of(plan, len(cohorts.eligible), rounds, int(np.sum(sizes)))
     store = _store(plan, run, resume)
     given = starting_params(init, plan) if init is not None else init_in(store.path, plan)
-    parts = assemble(plan, population, key, on, as_needed=processors is None, init=given)
+    elsewhere = None if isinstance(engine, str) else engine
+    parts = assemble(
+        plan,
+        population,
+        key,
+        on,
+        as_needed=processors is None and elsewhere is None,
+        elsewhere=elsewhere is not None,
+        init=given,
+    )
     masks = MaskedSums(plan.terms) if secure_sum == "protocol" and plan.terms else None
     header = new_header(
         plan,
@@ -244,27 +254,39 @@ def simulate(
         states=_states(plan, parts, len(population), store.path) if parts.has_states else None,
         signers=masks,
     )
-    with coordinator:
+    with coordinator, ExitStack() as stack:
         for caution in cautions:
             warnings.warn(caution, PrivacyWarning, stacklevel=2)
         worker: Worker
-        if engine == "debug":
+        if elsewhere is not None:
+            start = Start(
+                plan,
+                population,
+                parts.engine,
+                cohorts,
+                key,
+                coordinator.states,
+                parts.own if parts.has_states else (),
+                clients_per_batch,
+            )
+            worker = stack.enter_context(elsewhere.worker(start))
+        elif engine == "debug":
             worker = DebugWorker(plan, population, key, coordinator.states)
         elif parts.rounds_at_once > 1 and isinstance(parts.rows, Resident):
             last, most = coordinator.timetable.rounds, parts.rounds_at_once
             worker = AheadWorker(parts.engine, parts.program, parts.rows, cohorts, last, most)
         else:
+            assert parts.rows is not None
             worker = CompiledWorker(parts.engine, parts.rows, cohorts, key, coordinator.states)
         driver = _Driver(coordinator, worker, cohorts, masks, tests)
-        with ExitStack() as stack:
-            watching: list[Callable[[RoundRecord], object]] = [
-                stack.enter_context(delivery) for delivery in _deliveries(trackers, coordinator)
-            ]
-            if verbose:
-                watching.append(stack.enter_context(LiveProgress(None, coordinator.timetable.rounds)))
-            if on_round is not None:
-                watching.append(_with_params(on_round, coordinator) if with_params else on_round)
-            return driver.go(watching, summary, given)
+        watching: list[Callable[[RoundRecord], object]] = [
+            stack.enter_context(delivery) for delivery in _deliveries(trackers, coordinator)
+        ]
+        if verbose:
+            watching.append(stack.enter_context(LiveProgress(None, coordinator.timetable.rounds)))
+        if on_round is not None:
+            watching.append(_with_params(on_round, coordinator) if with_params else on_round)
+        return driver.go(watching, summary, given)
 
 
 class _Driver:

@@ -62,11 +62,11 @@ def check_options(
             expected="one of the two",
             do="Resume the run that is there, or overwrite it.",
         )
-    if engine not in ("compiled", "debug"):
+    if engine not in ("compiled", "debug") and (isinstance(engine, type) or not hasattr(engine, "worker")):
         raise PlanError(
             "engine",
             given=repr(engine),
-            expected="'compiled' or 'debug'",
+            expected="'compiled', 'debug' or fr.ray(...)",
             do="Leave it out, except to debug a loss or a model.",
         )
 
