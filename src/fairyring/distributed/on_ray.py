@@ -14,6 +14,7 @@ from fairyring.core.extras import require
 from fairyring.distributed.shard import Reply, Request, Rows, Sent, Setup, Shard, added
 from fairyring.distributed.starting import Prepared, prepare
 from fairyring.distributed.worker import NodeLost
+from fairyring.population import Population
 from fairyring.rounds.server_program import Sums
 from fairyring.rounds.worker import Worker
 from fairyring.simulation import Start
@@ -79,14 +80,28 @@ class RayEngine:
             )
 
 
+@dataclass(frozen=True)
+class _Reader:
+    """Reads rows on the node: from files that every node has under the same paths, or by the population's function."""
+
+    population: Population
+    blocks: list[np.ndarray]
+    names: tuple[str, ...]
+
+    def read(self, block: int) -> Rows:
+        """The rows of a block."""
+        rows, _ = self.population.gather(self.blocks[block])
+        return {name: rows[name] for name in self.names}
+
+
 class _Node:
     """What an actor runs."""
 
-    def __init__(self, setup: Setup, blocks: list[Any], processors: int) -> None:
+    def __init__(self, setup: Setup, rows: "_Reader | list[Any]", processors: int) -> None:
         import ray as package
 
         def fetch(block: int) -> Rows:
-            return package.get(blocks[block])
+            return rows.read(block) if isinstance(rows, _Reader) else package.get(rows[block])
 
         self._shard = Shard(setup, fetch, processors)
 
@@ -111,7 +126,7 @@ class _Actors:
     """A `Cluster` of actors, one on each node.
 
     Args:
-        prepared: the run. The rows of each block go to the cluster's memory.
+        prepared: the run. Rows that are in this process's memory go to the cluster's, block by block; nodes read others themselves.
         processors: of each node; None for all.
     """
 
@@ -120,7 +135,11 @@ class _Actors:
 
         self._ray, self._processors = package, processors
         self._setup = package.put(prepared.setup)
-        self._blocks = [package.put(prepared.rows(block)) for block in range(len(prepared.blocks))]
+        self._rows = (
+            package.put(_Reader(prepared.start.population, prepared.blocks, tuple(prepared.setup.kinds)))
+            if prepared.travels
+            else [package.put(prepared.rows(block)) for block in range(len(prepared.blocks))]
+        )
         self._actors: dict[str, Any] = {}
         self._kind = package.remote(_Node)
 
@@ -155,7 +174,7 @@ class _Actors:
 
         where = NodeAffinitySchedulingStrategy(node, soft=False)
         options = self._kind.options(num_cpus=processors, scheduling_strategy=where, max_restarts=0)
-        return options.remote(self._setup, self._blocks, processors)
+        return options.remote(self._setup, self._rows, processors)
 
     def _answers(self, actor: Any, seconds: float) -> bool:
         errors = self._ray.exceptions

@@ -31,6 +31,12 @@ class Prepared(NamedTuple):
         rows, _ = self.start.population.gather(self.blocks[block])
         return {name: rows[name] for name in self.setup.kinds}
 
+    @property
+    def travels(self) -> bool:
+        """Whether machines read rows themselves: from files that all of them have, or by the population's function."""
+        population = self.start.population
+        return not population.stored or population.mapped
+
     def worker(self, cluster: Cluster) -> DistributedWorker:
         """The run's worker on a cluster."""
         start = self.start

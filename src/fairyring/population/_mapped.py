@@ -1,7 +1,9 @@
-"""Keeping memory-mapped columns from filling the memory of the process that reads them."""
+"""Memory-mapped columns: they must not fill the memory of the process that reads them, and other processes map the same files."""
 
 import mmap
+import os
 from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 import numpy as np
 
@@ -30,3 +32,26 @@ def client_blocks(sizes: np.ndarray, rows: int) -> Iterator[np.ndarray]:
         last = max(first + 1, int(np.searchsorted(ends, reached + rows, side="right")))
         yield np.arange(first, last)
         first = last
+
+
+def is_mapped(column: np.ndarray) -> bool:
+    """Whether an array is a whole file, mapped into memory."""
+    return isinstance(column, np.memmap) and isinstance(column.base, mmap.mmap)
+
+
+class MappedFile(NamedTuple):
+    """A mapped column, for a process that can open the same file."""
+
+    path: str
+    dtype: str
+    offset: int
+    shape: tuple[int, ...]
+
+    @classmethod
+    def of(cls, column: np.memmap) -> "MappedFile":
+        """That of a column."""
+        return cls(os.path.abspath(str(column.filename)), column.dtype.str, int(column.offset), column.shape)
+
+    def open(self) -> np.memmap:
+        """Map it here."""
+        return np.memmap(self.path, self.dtype, "r", self.offset, self.shape)

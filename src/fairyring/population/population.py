@@ -384,6 +384,32 @@ class Population:
         names = self.names if columns is None else columns
         return sum(math.prod(self.shape(name)) * self.dtype(name).itemsize for name in names)
 
+    @property
+    def mapped(self) -> bool:
+        """Whether rows are in files, of which only what is read is in memory."""
+        return any(map(_mapped.is_mapped, self._columns.values()))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process: rows in memory are copied, and files are opened there again, by their paths."""
+        columns = {
+            name: _mapped.MappedFile.of(column) if _mapped.is_mapped(column) else column  # type: ignore[arg-type]
+            for name, column in self._columns.items()
+        }
+        return vars(self) | {
+            "_columns": columns,
+            "attributes": dict(self.attributes),
+            "feature_names": dict(self.feature_names),
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self.attributes = MappingProxyType(state["attributes"])
+        self.feature_names = MappingProxyType(state["feature_names"])
+        self._columns = {
+            name: column.open() if isinstance(column, _mapped.MappedFile) else column
+            for name, column in state["_columns"].items()
+        }
+
     def __len__(self) -> int:
         """The number of clients, including those without examples."""
         return len(self.sizes)

@@ -1,0 +1,85 @@
+"""On a real Ray cluster of several nodes: the same bits, nodes killed and added included."""
+
+import os
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+import fairyring as fr
+from fairyring.core.errors import MissingExtra
+from tests.distributed import test_worker as local
+
+ray = pytest.importorskip("ray")
+
+# Ray's sockets and processes outlive what Python's collector expects.
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings(
+        "ignore::ResourceWarning", "ignore::DeprecationWarning", "ignore::FutureWarning"
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[object]:
+    """Two nodes of one core each, on this machine."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    from ray.cluster_utils import Cluster
+
+    two = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    two.add_node(num_cpus=1)
+    ray.init(address=two.address, log_to_driver=False, logging_level="error")
+    yield two
+    ray.shutdown()
+    two.shutdown()
+
+
+def test_the_same_bits_while_nodes_are_killed_and_added(cluster, tmp_path) -> None:
+    alone = local.run(local.plan(), rounds=12)
+    extra = cluster.add_node(num_cpus=1)
+    seen: list[int] = []
+
+    def on_round(record: fr.RoundRecord) -> None:
+        alive = [node for node in ray.nodes() if node["Alive"]]
+        seen.append(len(alive))
+        if record.round == 3:
+            cluster.remove_node(extra, allow_graceful=False)
+        if record.round == 8:
+            cluster.add_node(num_cpus=1)
+            time.sleep(1)
+
+    with pytest.warns(fr.PerformanceWarning, match="is computed again, because a machine was lost"):
+        there = local.run(local.plan(), fr.ray(), rounds=12, on_round=on_round, run=tmp_path / "run")
+    local.same(alone, there)
+    assert (seen[0], min(seen), seen[-1]) == (3, 2, 3)
+    longer = local.run(local.plan(), fr.ray(), rounds=14, run=tmp_path / "run", resume=True)
+    local.same(local.run(local.plan(), rounds=14), longer)
+
+
+def test_an_error_in_a_users_code_is_raised_as_it_is(cluster) -> None:
+    def load(client: int) -> dict[str, np.ndarray]:
+        if os.environ.get("RAY_JOB_ID") or client == 3:
+            raise ValueError(f"client {client} cannot be read here")
+        return {"x": np.zeros((2, 5), np.float32), "y": np.zeros(2, np.int32)}
+
+    example = {"x": np.zeros(5, np.float32), "y": np.int32(0)}
+    people = fr.Population.from_function(4, load, sizes=[2] * 4, example=example)
+    with pytest.raises(ValueError, match="cannot be read here"):
+        fr.simulate(local.plan(cohort=3), people, rounds=2, engine=fr.ray())
+
+
+def test_a_population_in_files_is_read_by_the_nodes(cluster, tmp_path) -> None:
+    people = fr.Population.open(local.PEOPLE.save(tmp_path / "people"))
+    assert people.mapped
+    local.same(
+        fr.simulate(local.plan(), people, rounds=2, seed=3),
+        fr.simulate(local.plan(), people, rounds=2, seed=3, engine=fr.ray()),
+    )
+
+
+def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fairyring.core.extras.find_spec", lambda name: None)
+    with pytest.raises(MissingExtra, match=r"fairyring\[ray\]"):
+        fr.ray()
