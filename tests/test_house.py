@@ -128,6 +128,40 @@ def imports(path: Path) -> list[tuple[int, str]]:
     return [(line, name) for line, name in found if name.split(".")[0] == "fairyring"]
 
 
+# What some operating system lacks, in pieces as above.
+OF_ONE_SYSTEM = [
+    *(
+        "fcnt" + "l",
+        "msvcr" + "t",
+        "sched_get" + "affinity",
+        "os.get" + "uid",
+        "os.sys" + "conf",
+        "O_DIRECT" + "ORY",
+    ),
+    *(
+        "/pro" + "c/",
+        "MADV" + "_",
+        "os.fo" + "rk",
+        "os.ki" + "ll",
+        "os.pre" + "ad",
+        "os.pwri" + "te",
+        "import res" + "ource\n",
+    ),
+]
+
+
+def test_only_one_module_calls_what_an_operating_system_may_lack() -> None:
+    platforms = SOURCE / "core" / "platforms.py"
+    found = [
+        (str(path.relative_to(SOURCE)), name)
+        for path in MODULES
+        for name in OF_ONE_SYSTEM
+        if path != platforms and name in path.read_text("utf-8")
+    ]
+    assert found == []
+    assert sum(name in platforms.read_text("utf-8") for name in OF_ONE_SYSTEM) > 6
+
+
 def room_of(path: Path) -> str | None:
     parts = path.relative_to(SOURCE).parts
     return parts[0] if len(parts) > 1 else None

@@ -2,19 +2,18 @@
 
 import hashlib
 import os
-import platform
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import lru_cache
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 from jax.experimental.serialize_executable import deserialize_and_load, serialize
 
+from fairyring.core.platforms import instructions
 from fairyring.core.program_cache import ProgramCache
 
 Processor = Any  # a jax.Device
@@ -146,16 +145,4 @@ def _kind(processor: Processor) -> str:
     """What a compiled program depends on of a processor."""
     client = processor.client
     kind = f"{client.platform} {client.platform_version} {processor.device_kind}"
-    return f"{kind} {_instructions()}" if client.platform == "cpu" else kind
-
-
-@lru_cache
-def _instructions() -> str:
-    """Which instructions the CPU has, as far as the system says."""
-    with suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
-        fields = {line.partition(":")[0].strip(): line for line in lines}
-        return "\n".join(
-            fields[name] for name in ("model name", "flags", "Features", "isa") if name in fields
-        )
-    return f"{platform.machine()} {platform.processor()} {platform.node()}"
+    return f"{kind} {instructions()}" if client.platform == "cpu" else kind

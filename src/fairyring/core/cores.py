@@ -3,6 +3,8 @@
 import os
 from typing import Any
 
+from fairyring.core.platforms import cores
+
 POOL = "PJRT_NPROC"  # the number of threads of an XLA client that is being created
 
 _processors: list[Any] = []
@@ -10,7 +12,7 @@ _processors: list[Any] = []
 
 def available_cores() -> int:
     """The number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores()
 
 
 def core_processors(count: int) -> list[Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from fairyring.core.errors import StorageError
+from fairyring.core.platforms import BINARY, flush_folder
 
 ANYBODY, OWNER = 0o666, 0o600  # modes of a file, to which the umask of the process applies
 
@@ -36,7 +37,7 @@ def replace_file(path: Path, content: bytes, *, mode: int = ANYBODY) -> None:
     with storage(path):
         try:
             beside.unlink(missing_ok=True)  # one left over from a crash may have another mode
-            descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+            descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | BINARY, mode)
             with open(descriptor, "wb") as file:
                 file.write(content)
                 file.flush()
@@ -46,16 +47,6 @@ def replace_file(path: Path, content: bytes, *, mode: int = ANYBODY) -> None:
             beside.unlink(missing_ok=True)
             raise
         flush_folder(path.parent)
-
-
-def flush_folder(folder: Path) -> None:
-    """Make renames in `folder` survive a power failure, if the system supports it."""
-    if hasattr(os, "O_DIRECTORY"):
-        descriptor = os.open(folder, os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 @contextmanager

@@ -7,12 +7,13 @@ its user alone, and is not used if others could write to it.
 import hashlib
 import os
 import re
-import stat
 import time
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 from uuid import uuid4
+
+from fairyring.core.platforms import is_own
 
 FOLDER = "FAIRYRING_PROGRAMS"  # names another folder, or is "none"
 LIMIT = 1 << 30  # bytes of all programs together
@@ -109,9 +110,6 @@ class ProgramCache:
         """Whether the folder is there, and only its user can write to it."""
         try:
             self.folder.mkdir(0o700, parents=True, exist_ok=True)
-            status = self.folder.stat()
+            return is_own(self.folder)
         except OSError:
             return False
-        if not hasattr(os, "getuid"):
-            return True
-        return status.st_uid == os.getuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)

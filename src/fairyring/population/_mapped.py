@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fairyring.core.platforms import release_pages
+
 
 def release(columns: Mapping[str, np.ndarray]) -> None:
     """Release the pages that were read so far. They stay in the system's cache and are mapped again when read.
@@ -14,13 +16,11 @@ def release(columns: Mapping[str, np.ndarray]) -> None:
     Without this, a process that gathers one cohort after another ends up with the whole file in memory. Only
     read-only maps are released.
     """
-    if not hasattr(mmap, "MADV_DONTNEED"):
-        return
     for column in columns.values():
         if isinstance(column, np.memmap) and column.mode == "r":
             pages = getattr(column, "_mmap", None)
             if isinstance(pages, mmap.mmap):
-                pages.madvise(mmap.MADV_DONTNEED)
+                release_pages(pages)
 
 
 def client_blocks(sizes: np.ndarray, rows: int) -> Iterator[np.ndarray]:

@@ -1,6 +1,5 @@
 """A lock that allows one process at a time to write a run."""
 
-import fcntl
 import os
 import socket
 from datetime import UTC, datetime
@@ -8,6 +7,7 @@ from pathlib import Path
 
 from fairyring.core.errors import RunError, StorageError
 from fairyring.core.files import OWNER, storage
+from fairyring.core.platforms import BINARY, lock
 
 
 class Lock:
@@ -27,9 +27,9 @@ class Lock:
 
     def __init__(self, path: Path, *, mode: int = OWNER) -> None:
         with storage(path):
-            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, mode)
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | BINARY, mode)
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(self._descriptor)
         except BlockingIOError:
             who = os.read(self._descriptor, 200).decode(errors="replace").strip()
             os.close(self._descriptor)
@@ -52,7 +52,8 @@ class Lock:
             who = f"process {os.getpid()} on {socket.gethostname()} since {since}"
             with storage(path):
                 os.ftruncate(self._descriptor, 0)
-                os.pwrite(self._descriptor, who.encode(), 0)
+                os.lseek(self._descriptor, 0, os.SEEK_SET)
+                os.write(self._descriptor, who.encode())
         except BaseException:
             os.close(self._descriptor)
             raise

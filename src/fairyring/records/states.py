@@ -20,7 +20,8 @@ import jax
 import numpy as np
 
 from fairyring.core.errors import RunDamaged, RunError
-from fairyring.core.files import ANYBODY, OWNER, append_to, flush_folder, make_folder, storage
+from fairyring.core.files import ANYBODY, OWNER, append_to, make_folder, storage
+from fairyring.core.platforms import flush_folder
 from fairyring.records.layout import STATE_TABLE, STATES
 
 Tree = Any
