@@ -79,6 +79,17 @@ def test_a_population_in_files_is_read_by_the_nodes(cluster, tmp_path) -> None:
     )
 
 
+def test_a_sweep_of_small_models_is_spread_over_the_nodes(cluster, tmp_path) -> None:
+    options = {"rounds": 2, "test": local.people([5, 6, 5, 6], seed=9), "seeds": 2}
+    grid = {"local.optimizer.learning_rate": [0.1, 0.2]}
+    alone = fr.sweep(local.plan(), grid, local.PEOPLE, **options)
+    there = fr.sweep(local.plan(), grid, local.PEOPLE, **options, engine=fr.ray(), folder=tmp_path / "sweep")
+    assert len(there.runs) == 4
+    for one in alone.runs:
+        (other,) = [run for run in there.runs if (run.setting, run.seed) == (one.setting, one.seed)]
+        assert (other.test, other.error) == (one.test, None)
+
+
 def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fairyring.core.extras.find_spec", lambda name: None)
     with pytest.raises(MissingExtra, match=r"fairyring\[ray\]"):

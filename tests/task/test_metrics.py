@@ -115,6 +115,8 @@ def test_errors_of_numbers():
         expected = sk.mean_squared_error(targets, outputs, **options) ** 0.5
         assert value(fr.metrics.rmse(), outputs, targets, weight) == pytest.approx(expected, rel=1e-5)
     assert np.isnan(value(fr.metrics.r2(), outputs, np.full((N, 2), 7.0)))
+    far = value(fr.metrics.r2(center=1e5), outputs + 1e5, targets + 1e5)
+    assert far == pytest.approx(sk.r2_score(targets, outputs), rel=0.05)
 
 
 def test_an_example_without_a_value_leaves_none():

@@ -1,7 +1,7 @@
 """A Ray cluster: an actor on each node, which computes on the node's processors."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -65,6 +65,29 @@ class RayEngine:
         prepared = prepare(start)
         with _Actors(prepared, self.processors) as cluster:
             yield prepared.worker(cluster)
+
+    def map(self, job: Callable[..., Any], runs: Sequence[Any]) -> Iterator[Any]:
+        """Whole runs, one a core: what `job(run, processors=[0])` gives for each, in the order in which they end.
+
+        A run whose node is lost is made again elsewhere; one that is kept in a folder goes on there.
+        """
+        self._connect()
+        import ray as package
+
+        shared = package.put(job)
+
+        def one(shared: Callable[..., Any], run: Any) -> Any:
+            return shared(run, processors=[0])
+
+        remote = package.remote(one).options(num_cpus=1, max_retries=3)
+        waiting = [remote.remote(shared, run) for run in runs]
+        try:
+            while waiting:
+                (done,), waiting = package.wait(waiting, num_returns=1)
+                yield package.get(done)
+        finally:
+            for reference in waiting:
+                package.cancel(reference, force=True)
 
     def _connect(self) -> None:
         # Ray sends statistics of its use home unless it is told not to.

@@ -6,13 +6,14 @@ import operator
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from queue import SimpleQueue
 from shutil import rmtree
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import msgspec
@@ -30,10 +31,10 @@ from fairyring.records.layout import LEDGER, RUN
 from fairyring.records.lock import Lock
 from fairyring.records.round_record import RoundRecord
 from fairyring.rounds import EarlyStopping
-from fairyring.simulation import SecureSum, simulate
+from fairyring.simulation import Elsewhere, SecureSum, simulate
 from fairyring.sweeps.results import FORM, SWEEP, Sweep, SweepRun, check_chosen_by, read_sweep, write_sweep
 from fairyring.sweeps.settings import Setting, Values, settings_of
-from fairyring.tracking import Named, Track, trackers_from
+from fairyring.tracking import Named, Track, Tracker, trackers_from
 
 
 def sweep(
@@ -54,6 +55,7 @@ def sweep(
     secure_sum: SecureSum = "ideal",
     stop: EarlyStopping | None = None,
     track: Track | None = None,
+    engine: Literal["compiled", "debug"] | Elsewhere = "compiled",
     on_run: Callable[[SweepRun], object] | None = None,
 ) -> Sweep:
     """Run a plan with every setting of a grid and every seed, and choose the best setting.
@@ -78,6 +80,8 @@ def sweep(
             parameters; otherwise one after the other, each on all cores, and always so on accelerators.
         evaluate_every, dropout, secure_sum, stop: as for `simulate`. Evaluations during a run are on the validation clients.
         track: trackers of the runs, as for `simulate`; a run is called by its setting and its seed.
+        engine: as for `simulate`. On a cluster small models are trained one run a core, on all nodes at once, and larger ones run after run,
+            each on all nodes; a folder must then be on a file system that all nodes share.
         on_run: called with each run when it has ended.
 
     Returns:
@@ -98,6 +102,15 @@ def sweep(
         validation, test = _halves(test)
     if at_once is None:
         at_once = available_cores() if _are_small(settings) else 1
+        if isinstance(engine, RunsElsewhere) and _are_small(settings):
+            at_once = len(settings) * len(numbers)
+    elif at_once > 1 and not isinstance(engine, str | RunsElsewhere):
+        raise PlanError(
+            "at_once",
+            given=at_once,
+            expected="1 with this engine: its runs follow each other",
+            do="Leave it out.",
+        )
     elif at_once < 1:
         raise PlanError(
             "at_once", given=at_once, expected="1 or more", do="Leave out at_once= for the default."
@@ -124,29 +137,99 @@ def sweep(
         if stopping.is_set():
             raise _Stopped
 
+    job = _Job(
+        population,
+        validation,
+        test,
+        path,
+        {
+            "rounds": rounds,
+            "evaluate_every": evaluate_every,
+            "dropout": dropout,
+            "secure_sum": secure_sum,
+            "stop": stop,
+        },
+        trackers,
+    )
+
     def run(planned: _Planned, processors: list[int] | None) -> SweepRun:
-        own = _run_folder(path, planned) if path is not None else None
-        name = str(own.relative_to(path)) if own is not None and path is not None else None
+        return job(planned, on_round=on_round, processors=processors, engine=engine)
+
+    def note(ended: SweepRun) -> None:
+        found.runs[:] = [one for one in found.runs if (one.setting, one.seed) != (ended.setting, ended.seed)]
+        found.runs.append(_finite(ended))
+        if path is not None:
+            write_sweep(path, found, private=private)
+        if on_run is not None:
+            on_run(found.runs[-1])
+
+    lock = Lock(path / "lock") if path is not None else None
+    try:
+        if path is not None:
+            write_sweep(path, found, private=private)
+        if isinstance(engine, RunsElsewhere) and at_once > 1:
+            for ended in engine.map(job, runs):
+                note(ended)
+        else:
+            _run_all(runs, run, note, min(at_once, len(runs)), stopping)
+        found.privacy = _spent(path, settings)
+        if path is not None:
+            write_sweep(path, found, private=private)
+    finally:
+        if lock is not None:
+            lock.release()
+    return found
+
+
+@runtime_checkable
+class RunsElsewhere(Protocol):
+    """An engine that can make whole runs, each on one core, wherever its machines are."""
+
+    def map(self, job: Callable[..., SweepRun], runs: Sequence[Any]) -> Iterator[SweepRun]:
+        """What the job gives for each run, in the order in which they end."""
+        ...
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What all runs of a sweep have in common. It can be sent to another machine.
+
+    Attributes:
+        population: the clients.
+        validation: evaluated during a run.
+        test: evaluated at its end.
+        path: the sweep's folder, or None.
+        options: of `simulate`.
+        trackers: of the runs.
+    """
+
+    population: Population
+    validation: Population
+    test: Population
+    path: Path | None
+    options: Mapping[str, Any]
+    trackers: Sequence[Tracker]
+
+    def __call__(self, planned: "_Planned", **options: Any) -> SweepRun:
+        """Make a run. What goes wrong with it is in the result."""
+        own = _run_folder(self.path, planned) if self.path is not None else None
+        name = str(own.relative_to(self.path)) if own is not None and self.path is not None else None
+        track = [Named(one, f"{planned.setting.name},seed={planned.seed}") for one in self.trackers]
         began = time.perf_counter()
         try:
             done = simulate(
                 planned.setting.plan,
-                population,
-                rounds=rounds,
+                self.population,
                 seed=planned.seed,
-                test=validation,
-                evaluate_every=evaluate_every,
+                test=self.validation,
                 run=own,
                 resume=own is not None and own.is_dir(),
-                dropout=dropout,
-                secure_sum=secure_sum,
-                stop=stop,
-                on_round=on_round,
-                track=[Named(one, f"{planned.setting.name},seed={planned.seed}") for one in trackers],
-                processors=processors,
+                track=track,
+                **self.options,
+                **options,
             )
             assert done.tested is not None
-            means, judged = done.tested.means, done.evaluate(test).means
+            means, judged = done.tested.means, done.evaluate(self.test).means
         except Exception as error:
             if isinstance(error, _Stopped):
                 raise
@@ -161,27 +244,6 @@ def sweep(
             validation=means,
             test=judged,
         )
-
-    def note(ended: SweepRun) -> None:
-        found.runs[:] = [one for one in found.runs if (one.setting, one.seed) != (ended.setting, ended.seed)]
-        found.runs.append(_finite(ended))
-        if path is not None:
-            write_sweep(path, found, private=private)
-        if on_run is not None:
-            on_run(found.runs[-1])
-
-    lock = Lock(path / "lock") if path is not None else None
-    try:
-        if path is not None:
-            write_sweep(path, found, private=private)
-        _run_all(runs, run, note, min(at_once, len(runs)), stopping)
-        found.privacy = _spent(path, settings)
-        if path is not None:
-            write_sweep(path, found, private=private)
-    finally:
-        if lock is not None:
-            lock.release()
-    return found
 
 
 class _Stopped(Exception):

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from fairyring.core.checks import whole_number
+from fairyring.core.checks import number_in, whole_number
 from fairyring.core.errors import PlanError
 from fairyring.task.metric import Batch
 from fairyring.task.pooled import PooledMetric, Sparse
@@ -211,17 +211,22 @@ def rmse(*, labels: str = "y") -> PooledMetric:
     return PooledMetric(statistic, lambda sums: np.sqrt(sums[..., 1] / sums[..., 0]), higher_is_better=False)
 
 
-def r2(*, labels: str = "y") -> PooledMetric:
+def r2(*, labels: str = "y", center: float = 0.0) -> PooledMetric:
     """The coefficient of determination, 1 - residual / total sum of squares: of several numbers per example, the mean over them.
 
-    Sums of squares are taken in float32 within a batch: standardise targets whose mean is many standard deviations from 0.
+    Sums of squares are taken in float32 within a batch: standardise targets whose mean is many standard deviations from 0, or give a
+    number near their mean.
 
     Args:
         labels: the column of numbers to predict.
+        center: is subtracted from targets and predictions before they are squared. It does not change the metric but for rounding.
     """
+    center = number_in(
+        "r2 center", center, -math.inf, math.inf, expected="a finite number", do="Leave it out."
+    )
 
     def statistic(outputs: jax.Array, batch: Batch) -> jax.Array:
-        outputs, targets = _numbers(outputs, batch[labels])
+        outputs, targets = (values - center for values in _numbers(outputs, batch[labels]))
         parts = [targets, jnp.square(targets), jnp.square(outputs - targets)]
         return jnp.concatenate([jnp.ones((len(outputs), 1)), *parts], axis=1)
 
