@@ -67,8 +67,9 @@ class LocalCluster:
 
     def _lose(self, round: int, clients: int) -> None:
         if clients and round in self.losses:
-            self.losses -= set() if self.forever else {round}
-            self.shards.clear()
+            if not self.forever:
+                self.losses.remove(round)
+                self.shards.clear()
             raise NodeLost(f"lost in round {round}")
 
 

@@ -9,6 +9,8 @@ import fairyring as fr
 from fairyring.distributed import placement
 from tests.distributed.local_cluster import LocalMachines
 from tests.learning.linear import people, task
+from tests.simulation import private_runs
+from tests.simulation import test_example_budget as example_budget
 
 SIZES = [7, 12, 4, 9, 31, 2, 5, 8, 6, 3]
 PEOPLE, TEST = people(SIZES), people([5, 6], seed=9)
@@ -82,34 +84,22 @@ def test_clients_states_stay_with_the_driver_over_losses_and_resuming(tmp_path) 
 
 
 def test_noise_of_private_steps_is_drawn_by_the_driver() -> None:
-    budget = fr.privacy.Budget(epsilon=20.0, delta=1e-2, unit="example")
-    pytest.importorskip("dp_accounting")
-    private = fr.Plan(
-        task(),
-        fr.LocalTraining(
-            optax.sgd(0.2),
-            epochs=1,
-            batch_size=4,
-            examples=fr.chain(fr.clip(0.5), fr.gaussian_noise()),
-        ),
-        cohort=fr.cohort.fixed([list(range(10))] * 3),
-        privacy=budget,
-    )
-    options = {"rounds": 2, "entropy": bytes(32)}
-    same(run(private, **options), run(private, LocalMachines(TWO), **options), exact=False)
+    plan, options = example_budget.PLAIN, {"rounds": 2, "entropy": bytes(32)}
+    alone = fr.simulate(plan, example_budget.CLIENTS, **options)
+    there = fr.simulate(plan, example_budget.CLIENTS, **options, engine=LocalMachines(TWO))
+    same(alone, there, exact=False)
 
 
 def test_canaries_are_planted_by_the_driver() -> None:
-    pytest.importorskip("dp_accounting")
-    private = plan(
-        aggregation=fr.chain(fr.weight_uniformly(), fr.clip(0.5), fr.gaussian_noise(), fr.secure_sum()),
-        cohort=fr.cohort.poisson(0.6, minimum=2),
-        privacy=fr.privacy.Budget(epsilon=50.0, delta=1e-2),
+    plan, people = (
+        private_runs.plan(fr.gaussian_noise(1.5), features=30),
+        private_runs.people(60, features=30),
     )
-    options = {"rounds": 3, "entropy": bytes(32), "audit": fr.privacy.Canaries(3)}
-    one, other = run(private, **options), run(private, LocalMachines(TWO), **options)
+    options = {"rounds": 3, "entropy": bytes(32), "audit": fr.privacy.Canaries(30)}
+    one, other = (fr.simulate(plan, people, **options, engine=e) for e in ("compiled", LocalMachines(TWO)))
     same(one, other)
     np.testing.assert_array_equal(one.scores, other.scores)
+    assert len(one.scores) == 30
 
 
 def test_without_machines_a_run_ends_with_an_error_and_can_go_on(tmp_path) -> None:

@@ -5,6 +5,7 @@ import json
 import math
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,21 @@ def run(tracker: fr.tracking.Tracker) -> None:
     session = tracker.open(RESUMED)
     session.log([Numbers(3, {"loss": 1.25, "clients": 10.0}), Numbers(4, {"loss": 0.5, "clients": 9.0})])
     session.close(True)
+
+
+def logged(content: bytes) -> Iterator[bytes]:
+    """The records of a log of LevelDB's form, as wandb writes it: a head of 7 bytes, then blocks of 32 KiB with parts of records."""
+    place, record = 7, b""
+    while place + 7 <= len(content):
+        if 32768 - place % 32768 < 7:  # no room for another head: the block is filled up
+            place += 32768 - place % 32768
+            continue
+        length, kind = int.from_bytes(content[place + 4 : place + 6], "little"), content[place + 6]
+        record += content[place + 7 : place + 7 + length]
+        place += 7 + length
+        if kind in (1, 4):  # whole, or the last part
+            yield record
+            record = b""
 
 
 def test_csv(tmp_path: Path) -> None:
@@ -82,14 +98,14 @@ def test_tensorboard(tmp_path: Path) -> None:
     events = EventAccumulator(str(tmp_path / "a-run-1-01234567"))
     events.Reload()
     losses = {one.step: one.value for one in events.Scalars("loss")}
-    assert losses.pop(2) != losses.pop(2, 0.0)  # NaN
     assert losses == {1: 2.5, 3: 1.25, 4: 0.5}
-    assert len(events.Scalars("loss")) == 4
+    assert len(events.Scalars("loss")) == 3
     assert [(one.step, one.value) for one in events.Scalars("test/metrics/accuracy")] == [(2, 0.25)]
     text = events.Tensors("plan/text_summary")[0].tensor_proto.string_val[0].decode()
     assert "| local.optimizer.sgd.learning_rate | 0.1 |" in text
 
 
+@pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")
 def test_mlflow(tmp_path: Path) -> None:
     from mlflow import MlflowClient
 
@@ -108,7 +124,6 @@ def test_mlflow(tmp_path: Path) -> None:
 
 def test_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from wandb.proto import wandb_internal_pb2
-    from wandb.sdk.internal.datastore import DataStore
 
     monkeypatch.setenv("WANDB_DIR", str(tmp_path))
     monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
@@ -117,9 +132,8 @@ def test_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     session.close(True)
     (path,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
     assert path.stem == f"run-{RUN.identity}"
-    store, rows, config, name = DataStore(), {}, {}, ""
-    store.open_for_scan(str(path))
-    while data := store.scan_data():
+    rows, config, name = {}, {}, ""
+    for data in logged(path.read_bytes()):
         record = wandb_internal_pb2.Record()
         record.ParseFromString(data)
         if record.WhichOneof("record_type") == "run":

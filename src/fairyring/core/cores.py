@@ -1,9 +1,10 @@
 """The cores of this machine, as processors on which JAX runs programs."""
 
 import os
+import platform
 from typing import Any
 
-from fairyring.core.platforms import cores
+from fairyring.core.platforms import cores, cpu, memory
 
 POOL = "PJRT_NPROC"  # the number of threads of an XLA client that is being created
 
@@ -45,3 +46,15 @@ def _one_thread_processor(*, own_thread: bool) -> Any:
             del os.environ[POOL]
         else:
             os.environ[POOL] = before
+
+
+def machine(processors: list[Any]) -> dict[str, Any]:
+    """CPU, number of cores, memory, system, and the processors that a run uses, for its record."""
+    size = memory()
+    return {
+        "cpu": cpu(),
+        "cores": available_cores(),
+        "memory_gib": round(size / 2**30, 1) if size else None,
+        "system": f"{platform.system()} {platform.machine()}",
+        "devices": [processor.device_kind for processor in processors],
+    }

@@ -155,11 +155,13 @@ def _stored(plan: Plan, columns: Columns) -> StoredModel:
 def _with_constants(stored: StoredModel, plan: Plan) -> StoredModel:
     """With what a PyTorch module's state dict has beside the parameters that are trained."""
     assert plan.task.model.native is not None
+    if any(
+        len(path) > 1 for path in stored.parameters
+    ):  # changes of low rank: the plan knows how to apply them
+        return msgspec.structs.replace(stored, torch=False)
     trained = [path[0] for path in stored.parameters]
     zeros = {n: np.zeros(slot.shape, np.float32) for n, slot in zip(trained, plan.layout.slots, strict=True)}
     state = plan.task.model.native(zeros)
-    if not set(trained) <= set(state):  # a change of low rank: its plan knows how the two are put together
-        return msgspec.structs.replace(stored, torch=False)
     first = {id(state[name]): name for name in trained}
     constants, shared = {}, {}
     for name, tensor in state.items():

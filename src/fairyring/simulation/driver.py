@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from fairyring.core.checks import whole_number
+from fairyring.core.cores import machine
 from fairyring.core.digest import digest
 from fairyring.core.errors import PrivacyWarning
 from fairyring.core.keys import root
@@ -49,7 +50,6 @@ from fairyring.simulation.assembly import Assembly, assemble
 from fairyring.simulation.debug import DebugWorker
 from fairyring.simulation.elsewhere import Elsewhere, Start
 from fairyring.simulation.feed import Resident
-from fairyring.simulation.machine import machine
 from fairyring.simulation.masked import MaskedSums, total_of
 from fairyring.simulation.options import check_options, takes_params
 from fairyring.simulation.testing import TestPopulations, Tests

@@ -1,5 +1,6 @@
 """Runs in TensorBoard."""
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,7 +40,9 @@ class TensorBoardTracker:
         from tensorboardX import SummaryWriter
 
         writer = SummaryWriter(
-            str(Path(self.folder, run.file_name)), purge_step=run.after + 1 if run.after else None
+            str(Path(self.folder, run.file_name)),
+            purge_step=run.after + 1 if run.after else None,
+            filename_suffix=f".{run.after}",  # a run may be taken up within the second that names its file
         )
         rows = "".join(f"| {name} | {value} |\n" for name, value in run.settings.items())
         writer.add_text("plan", f"| setting | value |\n|---|---|\n{rows}", 0)
@@ -53,10 +56,11 @@ class _Events:
         self.writer = writer
 
     def log(self, rounds: Sequence[Numbers]) -> None:
-        """Write an event for each number."""
+        """Write an event for each number that is finite."""
         for numbers in rounds:
             for name, value in numbers.values.items():
-                self.writer.add_scalar(name.replace(".", "/"), value, numbers.round)
+                if math.isfinite(value):  # TensorBoard has no place for others
+                    self.writer.add_scalar(name.replace(".", "/"), value, numbers.round)
         self.writer.flush()
 
     def close(self, finished: bool) -> None:
