@@ -1,5 +1,6 @@
 """A Ray cluster: an actor on each node, which computes on the node's processors."""
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -99,7 +100,7 @@ class RayEngine:
                 address=self.address,
                 include_dashboard=None if self.address else False,
                 log_to_driver=False,
-                logging_level="warning",
+                logging_level=logging.WARNING,
             )
 
 

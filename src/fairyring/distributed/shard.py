@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from fairyring.learning.example_steps import Drawn
@@ -109,7 +110,7 @@ class Shard:
         else:
             self._feed = Streamed(rows, names, self._engine, self._engine.room)
         self._states = bool(jax.tree.leaves(setup.client_state))
-        self._key = jax.random.wrap_key_data(setup.key)
+        self._key = jax.random.wrap_key_data(jnp.asarray(setup.key))
 
     def accumulate(self, sent: Sent, request: Request) -> tuple[Sums, Reply]:
         """The sum of the messages of some clients, as NumPy arrays, and the rest."""
@@ -134,7 +135,8 @@ class Shard:
         cohort = RoundCohort(sent.round, request.clients, request.clients)
         state = ServerState(sent.params, (), sent.algorithm)
         drawn = _Drawn(request.clients, request.drawn) if request.drawn is not None else None
-        return Work(cohort, state, drawn)
+        # All that a worker asks of a round's noise is what clients draw for their steps.
+        return Work(cohort, state, drawn)  # pyright: ignore[reportArgumentType]
 
 
 def added(one: Tree, other: Tree) -> Tree:
@@ -153,11 +155,6 @@ class BlockRows:
 
     def __len__(self) -> int:
         return len(self.sizes)
-
-    @property
-    def examples(self) -> int:
-        """Of all clients."""
-        return int(self.sizes.sum())
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Of a row of a column."""

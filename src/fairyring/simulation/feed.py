@@ -1,13 +1,12 @@
 """How examples reach the processors: all at once, to stay there, or fetched piece by piece for the clients of a round."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
 
 from fairyring.core.program import replicate
-from fairyring.population import Population
 from fairyring.simulation.engine import Engine, Members, assign_to_processors
 
 RESIDENT_BYTES = (
@@ -31,6 +30,33 @@ class Piece(NamedTuple):
     columns: Mapping[str, Any]
 
 
+class Rows(Protocol):
+    """What a feed asks of clients' examples: a population, or what a machine has of one."""
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """Examples of each client, `[clients]`."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def gather(self, clients: Any, /) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Rows of some clients, one after the other, and where each begins, with the end."""
+        ...
+
+    def shape(self, column: str, /) -> tuple[int, ...]:
+        """Of a row of a column."""
+        ...
+
+    def dtype(self, column: str, /) -> np.dtype:
+        """Of a column."""
+        ...
+
+    def row_bytes(self, columns: tuple[str, ...], /) -> int:
+        """Bytes of a row of these columns."""
+        ...
+
+
 class Resident:
     """A population all of whose rows are on every processor; a round only sends indices.
 
@@ -41,7 +67,7 @@ class Resident:
         room: the most clients of a piece.
     """
 
-    def __init__(self, population: Population, columns: tuple[str, ...], engine: Engine, room: int) -> None:
+    def __init__(self, population: Rows, columns: tuple[str, ...], engine: Engine, room: int) -> None:
         every = np.arange(len(population))
         rows, offsets = population.gather(every)
         self.room = room
@@ -72,7 +98,7 @@ class Streamed:
         room: the most clients of a piece.
     """
 
-    def __init__(self, population: Population, columns: tuple[str, ...], engine: Engine, room: int) -> None:
+    def __init__(self, population: Rows, columns: tuple[str, ...], engine: Engine, room: int) -> None:
         self.population, self.processors = population, engine.processors
         self.sizes = np.asarray(population.sizes)
         self.kinds = {name: (population.shape(name), population.dtype(name)) for name in columns}
@@ -122,7 +148,7 @@ def members(clients: np.ndarray, starts: np.ndarray, sizes: np.ndarray, room: in
 
 
 def feed(
-    population: Population, columns: tuple[str, ...], engine: Engine, *, client_state: Any
+    population: Rows, columns: tuple[str, ...], engine: Engine, *, client_state: Any
 ) -> Resident | Streamed:
     """`Resident` if all rows fit, otherwise `Streamed`.
 
@@ -138,6 +164,6 @@ def feed(
     if bytes_each:
         fit = max(1, STATE_BYTES // bytes_each)
         room = min(room, -(-fit // engine.clients_per_batch) * engine.clients_per_batch)
-    size = population.row_bytes(columns) * population.examples
+    size = population.row_bytes(columns) * int(np.sum(population.sizes))
     kind = Resident if size <= RESIDENT_BYTES else Streamed
     return kind(population, columns, engine, room)

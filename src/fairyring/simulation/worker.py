@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import numpy as np
@@ -11,8 +11,7 @@ from fairyring.core.program import transfer
 from fairyring.learning.device import Broadcast
 from fairyring.learning.example_steps import Drawn
 from fairyring.learning.server import ServerState
-from fairyring.records.states import ClientStates
-from fairyring.rounds.cohorts import CohortSampler, RoundCohort
+from fairyring.rounds.cohorts import RoundCohort
 from fairyring.rounds.server_program import Sums
 from fairyring.rounds.spending import RoundNoise
 from fairyring.rounds.total import Total
@@ -21,6 +20,26 @@ from fairyring.simulation.engine import Engine
 from fairyring.simulation.feed import Piece, Resident, Streamed
 
 Tree = Any
+
+
+class States(Protocol):
+    """What clients remember: of a run, or of those that a machine was sent."""
+
+    def read(self, clients: np.ndarray, room: int, /) -> Tree:
+        """Of some clients, arrays `[room, ...]`."""
+        ...
+
+    def write(self, clients: np.ndarray, states: Tree, /) -> None:
+        """New ones of some clients."""
+        ...
+
+
+class Cohorts(Protocol):
+    """Who takes part."""
+
+    def of(self, round: int, /) -> object:
+        """In a round."""
+        ...
 
 
 class CompiledWorker:
@@ -38,9 +57,9 @@ class CompiledWorker:
         self,
         engine: Engine,
         feed: Resident | Streamed,
-        cohorts: CohortSampler,
+        cohorts: Cohorts,
         root: jax.Array,
-        states: ClientStates | None,
+        states: States | None,
     ) -> None:
         self.engine, self.feed, self.cohorts, self.states = engine, feed, cohorts, states
         self.roots = [jax.device_put(root, processor) for processor in engine.processors]

@@ -126,7 +126,9 @@ class _Run(Protocol):
 
     records: list[RoundRecord]
     header: dict[str, Any]
-    folder: Path | None
+
+    @property
+    def folder(self) -> Path | None: ...
 
 
 def deliver(run: _Run, track: Track, *, patience: float = PATIENCE) -> bool:
