@@ -89,6 +89,18 @@ def changes(words: Sequence[str]) -> dict[str, str]:
     return parsed
 
 
+def table_file(path: Path | None) -> None:
+    """Check where a table is to be written, before anything is run for it.
+
+    Raises:
+        EcologyError: the folder is not there.
+    """
+    if path is not None and not path.parent.is_dir():
+        raise EcologyError(
+            "--csv", given=str(path), expected="a file in a folder that is there", do="Make the folder first."
+        )
+
+
 def at_least_one(name: str, value: int | None) -> None:
     """Check the value of an option, if it was given.
 
