@@ -1,6 +1,7 @@
 """`ecology sweep`: worlds with every setting of a grid and every seed, as a table."""
 
 from collections.abc import Sequence
+from math import prod
 from pathlib import Path
 
 from fairyring.cli._ecology_words import Doing, at_least_one, changes, say
@@ -38,16 +39,18 @@ def sweep(
             do="Give --grid food_influx=15,30,60.",
         )
     folder = run or Path("runs") / f"{kind}-sweep"
-    planned, ended = seeds, 0
-    for some in values.values():
-        planned *= len(some)
+    planned, ended = seeds * prod(map(len, values.values())), 0
+    doing = Doing()
 
     def on_run(done: SweepRun) -> None:
         nonlocal ended
         ended += 1
         means = [(name, value) for name, value in done.measures.items() if value is not None]
         words = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in means[:_MEASURES])
-        say(f"run {ended}/{planned}  {done.file}  {done.error or words}")
+        say(f"run {ended}/{planned}  {done.file}  {done.error or words}", doing.console)
+
+    def progress(what: str, done: int, total: int) -> None:
+        doing("runs", ended, planned, f"{what} {units.count(done)} of {units.count(total)}")
 
     base = override(KINDS[kind](), changes(settings))
     say(
@@ -55,7 +58,7 @@ def sweep(
         "the step is compiled first."
     )
     try:
-        with Doing() as doing:
+        with doing:
             found = run_sweep(
                 base,
                 values,
@@ -66,7 +69,7 @@ def sweep(
                 folder=folder,
                 resume=resume,
                 on_run=on_run,
-                progress=doing,
+                progress=progress,
             )
     except KeyboardInterrupt:
         say(f"Stopped after {ended} runs. Give the same command with --run {folder} --resume to go on.")

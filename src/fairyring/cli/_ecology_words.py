@@ -22,9 +22,9 @@ _GAP = 2  # spaces between two columns
 _QUARTERS = 4  # lines of progress for each task, if the output is not a terminal
 
 
-def say(line: str = "") -> None:
-    """Print a line as it is."""
-    screen().print(line, highlight=False, markup=False, soft_wrap=True)
+def say(line: str = "", console: Console | None = None) -> None:
+    """Print a line as it is; above a bar, if the console is one that shows it."""
+    (console or screen()).print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def columns(names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
