@@ -1,5 +1,6 @@
 """`fairyring ecology` on worlds so small that a run takes no time: what is kept, what is said, what is refused."""
 
+import csv
 import dataclasses
 import importlib
 import io
@@ -21,14 +22,14 @@ import pytest
 from rich.console import Console
 
 from fairyring.cli import main
-from fairyring.ecology import World1, World2, evolve, load, save
+from fairyring.ecology import World1, World2, evolve, load, read_sweep, save
 from fairyring.ecology.history.run_file import fingerprint
 from fairyring.ecology.lab.assays import assay
 from fairyring.ecology.world import NUMBERS
 
 pytestmark = pytest.mark.optimised
 
-COMMANDS = ["run", "study", "assay", "jar", "video", "replay", "report"]
+COMMANDS = ["run", "sweep", "study", "assay", "jar", "video", "replay", "report"]
 SMALL = {"width": 32, "capacity": 128, "founders": 32, "minimum": 8, "food_influx": 2.0, "sources": 2}
 SET = [word for name, value in SMALL.items() for word in ("--set", f"{name}={value}")]
 STEPS, SEED = 200, 3
@@ -44,9 +45,11 @@ def short_lab() -> Iterator[None]:
     """The lab as it is, for a shorter time: it is looked at step by step."""
     short = partial(assay, steps=150, settling=50)
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("fairyring.ecology.studies.controlled", "fairyring.ecology.studies.chemotaxis"):
+        for name in ("controlled", "chemotaxis", "sweeping"):
             patch.setattr(
-                importlib.import_module(name), "assay", lambda *a, **k: short(*a, **{"individuals": 32} | k)
+                importlib.import_module(f"fairyring.ecology.studies.{name}"),
+                "assay",
+                lambda *a, **k: short(*a, **{"individuals": 32} | k),
             )
         yield
 
@@ -70,6 +73,8 @@ def made(tmp_path_factory: pytest.TempPathFactory, short_lab: None) -> Made:
             *SET,
             "--out",
             path,
+            "--csv",
+            path.with_suffix(".csv"),
         ]
         assert main([str(word) for word in words]) == 0
     return Made(path, said.getvalue())
@@ -119,6 +124,79 @@ def test_a_line_a_world_with_its_decision(made: Made) -> None:
     assert "The controls took" in second
     assert "rho " in first
     assert "live agent-steps/s" in second
+
+
+def test_tables_are_written_as_csv(made: Made, call: Callable, tmp_path: Path) -> None:
+    def read(path: Path) -> list[dict[str, str]]:
+        with path.open(newline="") as file:
+            return list(csv.DictReader(file))
+
+    rows = read(made.path.with_suffix(".csv"))
+    assert [row["world"] for row in rows] == ["0", "1", "2", "3"]
+    assert sum(row["chemotaxis"] == "True" for row in rows) == len(re.findall(r" yes *$", made.said, re.M))
+    assert f"Table: {made.path.with_suffix('.csv')}" in made.said
+    called = call("ecology", "assay", made.path, "--csv", tmp_path / "assay.csv")
+    assert called.status == 0, called.err
+    assert [row["index"] for row in read(tmp_path / "assay.csv")] == [row["index"] for row in rows]
+    assert call("ecology", "zoo", "--csv", tmp_path / "zoo.csv").status == 0
+    assert {row["name"] for row in read(tmp_path / "zoo.csv")} >= {"v1-0", "v2-5"}
+    refused = call("ecology", "assay", made.path, "--csv", tmp_path / "nowhere" / "assay.csv")
+    assert refused.status == 2
+    assert "a folder that is there" in refused.err
+
+
+def test_a_grid_of_worlds_is_swept(made: Made, call: Callable, tmp_path: Path) -> None:
+    words = [
+        "--grid",
+        "food_influx=2,4",
+        "--worlds",
+        1,
+        "--steps",
+        60,
+        *SET[:8],
+        *SET[10:],
+        "--run",
+        tmp_path / "sweep",
+    ]
+    done = call("ecology", "sweep", "v1", *words, "--seeds", 2)
+    assert done.status == 0, done.err
+    found = read_sweep(tmp_path / "sweep")
+    assert found.names == ["food_influx=2", "food_influx=4"]
+    assert str(found) in done.out
+    assert "run 4/4" in done.out
+    assert found.columns[:5] == ["population", "immigrants", "by_itself", "generations", "index"]
+    assert sorted(path.name for path in (tmp_path / "sweep").glob("*.*")) == [
+        "ecology-sweep.json", "runs.csv", "settings.csv",
+    ]  # fmt: skip
+    again = call("ecology", "sweep", "v1", *words, "--seeds", 3, "--resume", "--no-assay")
+    assert again.status == 0, again.err
+    assert len(read_sweep(tmp_path / "sweep").runs) == 6
+    for words, told in (
+        (["--grid", "food_influx"], "--grid food_influx=15,30,60"),
+        ([], "Give --grid"),
+        (["--grid", "food_influx=2", "--seeds", 0], "--seeds given 0"),
+    ):
+        refused = call("ecology", "sweep", "v1", *words, "--run", tmp_path / "other")
+        assert refused.status == 2
+        assert told in " ".join(re.sub("[│─╭╮]", " ", refused.err).split())
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize(
+    ("module", "extra"), [("uvicorn", "live"), ("PIL", "video"), ("imageio_ffmpeg", "video")]
+)
+def test_a_missing_extra_is_named_before_a_world_is_compiled(
+    made: Made, call: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, extra: str
+) -> None:
+    living = importlib.import_module("fairyring.ecology.watch.living")
+    monkeypatch.setattr(living, "Worker", lambda *_: pytest.fail("a world was compiled first"))
+    monkeypatch.setitem(sys.modules, module, None)
+    film = tmp_path / ("film.gif" if module == "PIL" else "film.mp4")
+    words = ["run", "v1", "--live", "--port", 0] if extra == "live" else ["video", made.path, film]
+    called = call("ecology", *words)
+    assert called.status == 2
+    assert f"fairyring[{extra}]" in called.err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_run_is_not_made_over_another(made: Made, call: Callable) -> None:

@@ -24,6 +24,7 @@ def run(
     out: Path | None = None,
     resume: Flag = False,
     controls: int | None = None,
+    csv: Path | None = None,
     port: int | None = None,
 ) -> int | None:
     """Let worlds evolve, and decide for each whether chemotaxis evolved.
@@ -49,13 +50,15 @@ def run(
     controls:
         Worlds with scrambled heredity for the decision, of as many steps; as many as the worlds, but from 4 to 16, if not
         given. 0: no decision.
+    csv:
+        A file to write the table of the worlds to.
     port:
         Of the live page, 8765 if not given; 0 for any free one.
     """
     from fairyring.cli import _ecology_run
 
     if live:
-        given = {"--worlds": worlds, "--steps": steps, "--out": out, "--controls": controls}
+        given = {"--worlds": worlds, "--steps": steps, "--out": out, "--controls": controls, "--csv": csv}
         useless = [name for name, value in given.items() if value is not None] + ["--resume"] * resume
         return _ecology_run.watch(world, seed, settings, port, useless)
     if port is not None:
@@ -69,6 +72,61 @@ def run(
         out=out,
         resumed=resume,
         controls=controls,
+        csv=csv,
+    )
+
+
+@ecology.command
+def sweep(
+    world: Literal["v1", "v2"],
+    /,
+    *,
+    grid: Annotated[tuple[str, ...], Parameter(name="--grid", negative=())] = (),
+    settings: Settings = (),
+    seeds: int = 3,
+    worlds: int = 4,
+    steps: int = 8000,
+    run: Path | None = None,
+    resume: Flag = False,
+    assay: Annotated[bool, Parameter(negative="--no-assay")] = True,
+) -> int:
+    """Let worlds evolve with every setting of a grid and every seed, and compare what lives in them.
+
+    Writes DIR/settings.csv, DIR/runs.csv and DIR/ecology-sweep.json beside the runs. The exit status is 1 if a run failed.
+
+    Parameters
+    ----------
+    world:
+        v1: bacteria that inherit a table of actions; v2: bacteria that inherit rewards and learn from them.
+    grid:
+        A setting and its values, as NAME=VALUE,VALUE, such as food_influx=15,30,60. May be repeated.
+    settings:
+        NAME=VALUE changes a setting of all worlds. May be repeated.
+    seeds:
+        Number of runs of each setting, with seeds from 0.
+    worlds:
+        Of each run.
+    steps:
+        Of each world.
+    run:
+        Folder of the sweep; by default runs/v1-sweep, by world.
+    resume:
+        Continue the sweep in that folder. The grid, the seeds and the steps may be more than before.
+    assay:
+        Whether the worlds are also measured in the lab.
+    """
+    from fairyring.cli import _ecology_sweep
+
+    return _ecology_sweep.sweep(
+        world,
+        grid=grid,
+        settings=settings,
+        seeds=seeds,
+        worlds=worlds,
+        steps=steps,
+        run=run,
+        resume=resume,
+        assay=assay,
     )
 
 
@@ -87,7 +145,7 @@ def study(
     world: Literal["v1", "v2"] | None = None,
     quick: Flag = False,
 ) -> None:
-    """Conduct a whole experiment with its controls, and write DIR/study.json and DIR/report.html.
+    """Conduct a whole experiment with its controls, and write DIR/study.json, its tables as CSV, and DIR/report.html.
 
     Runs that are in the folder already are continued.
 
@@ -133,7 +191,13 @@ def study(
 
 @ecology.command
 def assay(
-    run: Path, /, *, controls: Path | None = None, individuals: int | None = None, seed: int = 0
+    run: Path,
+    /,
+    *,
+    controls: Path | None = None,
+    individuals: int | None = None,
+    seed: int = 0,
+    csv: Path | None = None,
 ) -> None:
     """Assay each world of a run: how well its individuals find food, and by what rule.
 
@@ -147,10 +211,12 @@ def assay(
         Drawn from each world; 512 if not given, or the capacity if that is less.
     seed:
         Of the lab's randomness.
+    csv:
+        A file to write the table to: a row for each world, with the decision if there is one.
     """
     from fairyring.cli import _ecology_assay
 
-    _ecology_assay.assay_of(run, controls, individuals=individuals, seed=seed)
+    _ecology_assay.assay_of(run, controls, individuals=individuals, seed=seed, csv=csv)
 
 
 @ecology.command
@@ -161,6 +227,7 @@ def jar(
     scale: float = 0.5,
     seed: int = 0,
     quick: Flag = False,
+    csv: Path | None = None,
 ) -> None:
     """Put populations that evolved apart together, each pair with its controls: who excludes whom?
 
@@ -178,10 +245,14 @@ def jar(
         Of all randomness.
     quick:
         Fewer and shorter jars, for a first look.
+    csv:
+        A file to write the table to: a row for each pair.
     """
     from fairyring.cli import _ecology_study
 
-    _ecology_study.jar(populations, steps=steps, replicates=replicates, scale=scale, seed=seed, quick=quick)
+    _ecology_study.jar(
+        populations, steps=steps, replicates=replicates, scale=scale, seed=seed, quick=quick, csv=csv
+    )
 
 
 @ecology.command
@@ -258,7 +329,14 @@ def report(study: Path, /, *, out: Path | None = None) -> None:
 
 
 @ecology.command
-def zoo(name: str | None = None, /, *, study: Path | None = None, out: Path = Path("zoo")) -> None:
+def zoo(
+    name: str | None = None,
+    /,
+    *,
+    study: Path | None = None,
+    out: Path = Path("zoo"),
+    csv: Path | None = None,
+) -> None:
     """List the evolved populations that come with the package, or write such files from a study.
 
     Parameters
@@ -269,9 +347,11 @@ def zoo(name: str | None = None, /, *, study: Path | None = None, out: Path = Pa
         Folder of a study of v1 or v2, whose populations are written as such files.
     out:
         Folder to write them to.
+    csv:
+        A file to write the table of all of them to.
     """
     from fairyring.cli import _ecology_zoo
 
     if study is not None:
         return _ecology_zoo.make(study, out)
-    return _ecology_zoo.card(name) if name else _ecology_zoo.listed()
+    return _ecology_zoo.card(name) if name else _ecology_zoo.listed(csv)

@@ -1,21 +1,22 @@
 """`ecology assay`: the worlds of a run in the lab, and the decision for each against scrambled controls."""
 
-import dataclasses
 from pathlib import Path
 
-import numpy as np
-
-from fairyring.cli._ecology_words import Doing, columns, number, say
+from fairyring.cli._ecology_words import Doing, columns, number, say, table_file
 from fairyring.ecology.analysis import refuse_other_controls
 from fairyring.ecology.history import Evolution, addressed, load
-from fairyring.ecology.lab import INDIVIDUALS, Assay
+from fairyring.ecology.lab import INDIVIDUALS, MEASURES
+from fairyring.ecology.results import write_csv
 from fairyring.ecology.studies import Judgement, judge
 from fairyring.report import units
 
 
-def assay_of(path: Path, controls: Path | None, *, individuals: int | None, seed: int) -> None:
+def assay_of(
+    path: Path, controls: Path | None, *, individuals: int | None, seed: int, csv: Path | None
+) -> None:
     """Print the assay of each world of a run; see the command `assay`."""
     seed = addressed("seed", seed)
+    table_file(csv)
     evolved = load(path)
     scrambled = None if controls is None else load(controls)
     if scrambled is not None:
@@ -24,12 +25,12 @@ def assay_of(path: Path, controls: Path | None, *, individuals: int | None, seed
         judgement = judge(evolved, scrambled, seed=seed, individuals=individuals, progress=doing)
     drawn = min(INDIVIDUALS, evolved.settings.capacity) if individuals is None else individuals
     say(f"Means over {drawn} individuals of each world; an individual that senses nothing has an index of 1.")
-    names = [f.name for f in dataclasses.fields(Assay) if f.name != "probabilities"]
+    names = list(MEASURES)
     if "signal" not in evolved.settings.chemicals():
         names = [name for name in names if "emitting" not in name and "signal" not in name]
     rows = [
-        [str(world), *(number(None if lab is None else _mean(getattr(lab, name))) for name in names)]
-        for world, lab in zip(evolved.numbers, judgement.assays, strict=True)
+        [str(row["world"]), *(number(row[name]) for name in names)]  # pyright: ignore[reportArgumentType] numbers
+        for row in judgement.assays.table()
     ]
     columns(["world", *(name.replace("_", " ") for name in names)], rows)
     say()
@@ -37,6 +38,8 @@ def assay_of(path: Path, controls: Path | None, *, individuals: int | None, seed
         say("Whether chemotaxis evolved is decided against scrambled worlds: give their run with --controls.")
     else:
         show_decisions(evolved, judgement)
+    if csv is not None:
+        say(f"Table: {write_csv(judgement, csv)}")
 
 
 def show_decisions(run: Evolution, judgement: Judgement) -> None:
@@ -78,8 +81,3 @@ def show_decisions(run: Evolution, judgement: Judgement) -> None:
             f"{number(blind.least)} to {number(blind.most)} without the sensor. A world like the controls gets a yes with a "
             f"probability of {units.share(last.stated_error)} at most."
         )
-
-
-def _mean(rows: np.ndarray) -> float:
-    known = rows[np.isfinite(rows)]
-    return float(known.mean()) if len(known) else float("nan")

@@ -13,6 +13,7 @@ from fairyring.cli._ecology_words import (
     columns,
     per_second,
     say,
+    table_file,
 )
 from fairyring.core.errors import EcologyError, RunError
 from fairyring.ecology.history import (
@@ -25,6 +26,7 @@ from fairyring.ecology.history import (
     resume,
     summaries,
 )
+from fairyring.ecology.results import write_csv
 from fairyring.ecology.studies import control_count, controls_path, run_with_controls
 from fairyring.ecology.world import KINDS, override
 from fairyring.report import units
@@ -52,11 +54,12 @@ def watch(
 
     seed = addressed("seed", seed or 0)
     settings = override(KINDS[kind](), changes(words))
-    say(f"World 0 of seed {seed}: it is compiled first, and runs until Ctrl-C.")
     serve(
         LivingWorld(settings, seed),
         port=_PORT if port is None else port,
-        on_start=lambda url: say(f"Watch it at {url}"),
+        on_start=lambda url: say(
+            f"Watch it at {url}\nWorld 0 of seed {seed}: it is compiled first, and runs until Ctrl-C."
+        ),
     )
 
 
@@ -77,6 +80,7 @@ def run(
     out: Path | None,
     resumed: bool,
     controls: int | None,
+    csv: Path | None,
 ) -> None:
     """Run, judge and print; see the command of the same name."""
     options = {"--worlds": worlds, "--steps": steps, "--seed": seed, "--controls": controls}
@@ -84,6 +88,7 @@ def run(
         at_least_one(name, options[name])
     steps, seed_or_default = _STEPS if steps is None else steps, addressed("seed", seed or 0)
     path = out or Path("runs") / f"{kind}-seed{seed_or_default}.eco"
+    table_file(csv)
     control_count(1, controls)  # refuse an impossible number before anything else
     if resumed:
         evolved = resume(path, kind=kind, worlds=worlds, seed=seed, changes=changes(settings))
@@ -113,6 +118,8 @@ def run(
             f"The controls took {units.duration(result.controls.seconds)}, the worlds themselves "
             f"{units.duration(result.run.seconds)}. The controls are in {controls_path(path)}."
         )
+    if csv is not None:
+        say(f"Table: {write_csv(result, csv)}")
     say()
     rate = per_second(result.run.agent_steps, result.run.seconds)
     say(f"Run: {path}, {units.duration(result.run.seconds)} of running{f', {rate}' if rate else ''}")

@@ -3,11 +3,20 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from fairyring.cli._ecology_words import Doing, at_least_one, changes, columns, number, one_world, say
+from fairyring.cli._ecology_words import (
+    Doing,
+    at_least_one,
+    changes,
+    columns,
+    number,
+    one_world,
+    say,
+    table_file,
+)
 from fairyring.core.errors import EcologyError, MissingExtra
 from fairyring.ecology.history import Evolution, addressed
 from fairyring.ecology.lab import gathered
-from fairyring.ecology.results import FILE, read_study, sentences
+from fairyring.ecology.results import FILE, read_study, sentences, study_tables, write_csv
 from fairyring.ecology.studies import CocultureResult, conduct, study_coculture, study_of
 from fairyring.ecology.world import World1, World2, override
 from fairyring.report import units
@@ -68,6 +77,8 @@ def _report(folder: Path) -> None:
 
     say()
     say(f"Study: {folder / FILE}")
+    for name, rows in study_tables(read_study(folder)).items():
+        say(f"Table: {write_csv(rows, folder / f'{name}.csv')}")
     try:
         say(f"Report: {write_study_report(folder)}")
     except MissingExtra as error:
@@ -82,6 +93,7 @@ def jar(
     scale: float,
     seed: int,
     quick: bool,
+    csv: Path | None,
 ) -> None:
     """Put populations together and print who excludes or outgrows whom; see the command of the same name."""
     if len(populations) < 2 or len(set(populations)) < len(populations):
@@ -92,6 +104,7 @@ def jar(
             do="Name them as FILE or FILE:WORLD.",
         )
     addressed("seed", seed)
+    table_file(csv)
     at_least_one("--steps", steps)
     at_least_one("--replicates", replicates)
     together, names = _together(populations)
@@ -115,6 +128,8 @@ def jar(
     _contests(result, names)
     for sentence in result.found:
         say(sentence)
+    if csv is not None:
+        say(f"Table: {write_csv(result, csv)}")
 
 
 def _together(populations: Sequence[str]) -> tuple[Evolution, list[str]]:

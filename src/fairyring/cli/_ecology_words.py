@@ -22,9 +22,9 @@ _GAP = 2  # spaces between two columns
 _QUARTERS = 4  # lines of progress for each task, if the output is not a terminal
 
 
-def say(line: str = "") -> None:
-    """Print a line as it is."""
-    screen().print(line, highlight=False, markup=False, soft_wrap=True)
+def say(line: str = "", console: Console | None = None) -> None:
+    """Print a line as it is; above a bar, if the console is one that shows it."""
+    (console or screen()).print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def columns(names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -87,6 +87,18 @@ def changes(words: Sequence[str]) -> dict[str, str]:
             )
         parsed[name.strip()] = value.strip()
     return parsed
+
+
+def table_file(path: Path | None) -> None:
+    """Check where a table is to be written, before anything is run for it.
+
+    Raises:
+        EcologyError: the folder is not there.
+    """
+    if path is not None and not path.parent.is_dir():
+        raise EcologyError(
+            "--csv", given=str(path), expected="a file in a folder that is there", do="Make the folder first."
+        )
 
 
 def at_least_one(name: str, value: int | None) -> None:

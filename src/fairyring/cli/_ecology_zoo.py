@@ -5,12 +5,15 @@ from typing import Any
 
 from rich.table import Table
 
+from fairyring.cli._ecology_words import say, table_file
 from fairyring.cli._terminal import screen
+from fairyring.ecology.results import rows_of, write_csv
 from fairyring.ecology.zoo import exhibit, make_zoo, names
 
 
-def listed() -> None:
-    """Print a line for each population."""
+def listed(csv: Path | None) -> None:
+    """Print a line for each population, and write all of their cards as a table."""
+    table_file(csv)
     table = Table(box=None, pad_edge=False)
     for title in ("name", "heredity", "bacteria", "generations", "index", "contrast"):
         table.add_column(title, justify="left" if title in ("name", "heredity") else "right")
@@ -25,6 +28,9 @@ def listed() -> None:
             f"{card['contrast']:+.2f}",
         )
     screen().print(table)
+    if csv is not None:
+        cards = rows_of({"name": name} | exhibit(name).card for name in names())
+        say(f"Table: {write_csv(cards, csv)}")
 
 
 def card(name: str) -> None:

@@ -9,7 +9,9 @@ from fairyring.cli._terminal import screen, show_cautions, without_warnings
 from fairyring.core.errors import MissingExtra, PlanError
 
 
-def grid_from(items: Sequence[str]) -> dict[str, list[str]]:
+def grid_from(
+    items: Sequence[str], example: str = "local.optimizer.learning_rate=0.03,0.1,0.3"
+) -> dict[str, list[str]]:
     """``["local.batch_size=5,10"]`` as ``{"local.batch_size": ["5", "10"]}``.
 
     Raises:
@@ -24,7 +26,7 @@ def grid_from(items: Sequence[str]) -> dict[str, list[str]]:
                 "--grid",
                 given=repr(item),
                 expected="NAME=VALUE,VALUE,...",
-                do="Write it as --grid local.optimizer.learning_rate=0.03,0.1,0.3.",
+                do=f"Write it as --grid {example}.",
             )
         if name.strip() in grid:
             raise PlanError(

@@ -1,7 +1,7 @@
 """Worlds of evolving learners: bacteria that evolve their brains, or the rewards from which they learn.
 
 There is no objective function: bacteria that find food divide, the others die. `evolve` runs worlds, `assay` measures in a lab
-what evolved, `coculture` puts populations together. The room stands on `core` and `statistics`.
+what evolved, `coculture` puts populations together, `sweep` compares settings. The room stands on `core` and `statistics`.
 """
 
 from importlib import import_module
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from fairyring.ecology.history import load as load
     from fairyring.ecology.history import save as save
     from fairyring.ecology.lab import Assay as Assay
+    from fairyring.ecology.lab import Assays as Assays
     from fairyring.ecology.lab import Coculture as Coculture
     from fairyring.ecology.lab import Population as Population
     from fairyring.ecology.lab import assay as assay
@@ -20,10 +21,15 @@ if TYPE_CHECKING:
     from fairyring.ecology.lab import coculture as coculture
     from fairyring.ecology.lab import colonies as colonies
     from fairyring.ecology.lab import event_rates as event_rates
+    from fairyring.ecology.results import Sweep as Sweep
+    from fairyring.ecology.results import SweepRun as SweepRun
+    from fairyring.ecology.results import read_sweep as read_sweep
+    from fairyring.ecology.results import write_csv as write_csv
     from fairyring.ecology.studies import study_coculture as study_coculture
     from fairyring.ecology.studies import study_non_gradient as study_non_gradient
     from fairyring.ecology.studies import study_world1 as study_world1
     from fairyring.ecology.studies import study_world2 as study_world2
+    from fairyring.ecology.studies import sweep as sweep
     from fairyring.ecology.watch import LivingWorld as LivingWorld
     from fairyring.ecology.world import Event as Event
     from fairyring.ecology.world import Happened as Happened
@@ -47,6 +53,7 @@ _NAMES = {
     ),
     "lab": (
         "Assay",
+        "Assays",
         "Coculture",
         "Population",
         "assay",
@@ -55,11 +62,18 @@ _NAMES = {
         "colonies",
         "event_rates",
     ),
+    "results": (
+        "Sweep",
+        "SweepRun",
+        "read_sweep",
+        "write_csv",
+    ),
     "studies": (
         "study_coculture",
         "study_non_gradient",
         "study_world1",
         "study_world2",
+        "sweep",
     ),
     "watch": ("LivingWorld",),
     "world": (

@@ -47,9 +47,10 @@ class FakeScene:
         self.painted: list[tuple[float, float, float, float]] = []
         self.restarts: list[int] = []
         self.advanced: list[int] = []
-        self._values = {"rho": 1.2, "source_lifetime": 300.0, "minimum": 64.0}
+        self._values = {"rho": 1.2, "source_lifetime": 300.0, "minimum": 64.0, "width": self.settings.width}
         if self.settings.rewards:
             self._values["emission_cost"] = 0.02
+        self._defaults = dict(self._values)
         self._begin(seed)
 
     def _begin(self, seed: int) -> None:
@@ -130,6 +131,9 @@ class FakeScene:
 
     def _sensed(self, slots: np.ndarray) -> np.ndarray:
         return self._food[self._cells(slots)]
+
+    def prepare(self) -> None:
+        pass
 
     def advance(self, steps: int) -> None:
         if not 1 <= steps <= 64:
@@ -230,9 +234,22 @@ class FakeScene:
             "source_lifetime": ("A source of food stays for", 20.0, 5000.0, "steps", True),
             "emission_cost": ("Cost of emitting", 0.0, 0.1, "energy", False),
             "minimum": ("Immigrants below", 0.0, 256.0, "bacteria", False),
+            "width": ("Width of the world", 16.0, 256.0, "cells", False),
         }
         return {
-            name: Knob(name, label, self._values[name], low, high, unit, log)
+            name: Knob(
+                name,
+                label,
+                self._values[name],
+                low,
+                high,
+                unit,
+                log,
+                self._defaults[name],
+                "Size" if name == "width" else "Most used",
+                step=float(unit in ("bacteria", "cells")),
+                new_world=name == "width",
+            )
             for name, (label, low, high, unit, log) in named.items()
             if name in self._values
         }
@@ -261,6 +278,10 @@ class FakeScene:
         slot = np.flatnonzero(self._alive & (self._uid == uid))[0]
         return replace(life, energy=float(self._energy[slot]))
 
+    def heir(self, uid: int) -> int | None:
+        heirs = [life for life in self._lives.values() if uid in life.ancestors and life.died is None]
+        return min(heirs, key=lambda life: life.ancestors.index(uid)).uid if heirs else None
+
     def at(self, x: float, y: float, radius: float = 2.0) -> int | None:
         slots = np.flatnonzero(self._alive)
         if not len(slots):
@@ -270,8 +291,10 @@ class FakeScene:
         nearest = int(apart.argmin())
         return int(self._uid[slots[nearest]]) if apart[nearest] <= radius**2 else None
 
-    def restart(self, seed: int) -> None:
+    def restart(self, seed: int, changes: Mapping[str, float] | None = None) -> None:
         self.restarts.append(seed)
+        self._values |= changes or {}
+        self.settings = replace(self.settings, width=int(self._values["width"]))
         self._begin(seed)
 
 

@@ -12,8 +12,11 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from http.client import HTTPConnection
+from pathlib import Path
+from urllib.error import HTTPError
 from urllib.request import urlopen
 
+import imageio_ffmpeg
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
@@ -23,6 +26,7 @@ from websockets.typing import Origin
 
 from fairyring.core.errors import EcologyError, MissingExtra
 from fairyring.ecology.watch.live.app import MOST_PAGES
+from fairyring.ecology.watch.live.films import LONGEST_FILM
 from fairyring.ecology.watch.live.frames import HEADER, decode, encode
 from fairyring.ecology.watch.live.history import LIMIT, History
 from fairyring.ecology.watch.live.loop import BACKLOG, Loop
@@ -334,7 +338,8 @@ def test_a_page_is_greeted_and_sees_and_turns_the_world() -> None:
         assert (hello["width"], hello["capacity"], hello["points"]) == (32, 64, [])
         assert hello["seed"] == 7
         knobs = hear(page, "knobs")["knobs"]
-        assert [knob["name"] for knob in knobs] == ["rho", "source_lifetime", "minimum"]
+        assert [knob["name"] for knob in knobs] == ["rho", "source_lifetime", "minimum", "width"]
+        assert [knob["new_world"] for knob in knobs] == [False, False, False, True]
         assert hear(page, "state") == {"kind": "state", "paused": True, "speed": 1}
         assert see(page).counts.population == 20
         page.send('{"kind": "turn", "name": "rho", "value": 2.5}')
@@ -350,9 +355,54 @@ def test_a_page_is_greeted_and_sees_and_turns_the_world() -> None:
         assert see(page).step == 1
         page.send('{"kind": "restart", "seed": 5}')
         hello = hear(page, "hello")
-        assert (hello["points"], hello["seed"]) == ([], 5)
+        assert (hello["points"], hello["seed"], hello["width"]) == ([], 5, 32)
         assert see(page).step == 0
-        assert scene.restarts == [5]
+        page.send('{"kind": "restart", "seed": 6, "changes": {"width": 48}}')
+        hello = hear(page, "hello")
+        assert (hello["seed"], hello["width"]) == (6, 48)
+        assert scene.restarts == [5, 6]
+
+
+def test_the_line_of_one_that_died_goes_on() -> None:
+    scene = FakeScene(SMALL)
+    while not any(life.died is not None and scene.heir(life.uid) for life in scene._lives.values()):
+        scene.advance(16)
+    dead = next(life.uid for life in scene._lives.values() if life.died is not None and scene.heir(life.uid))
+    last = next(
+        life.uid for life in scene._lives.values() if life.died is not None and not scene.heir(life.uid)
+    )
+    with live(scene) as served, look(served.port) as page:
+        page.send(json.dumps({"kind": "heir", "uid": dead}))
+        assert dead in hear(page, "life")["life"]["ancestors"]
+        page.send(json.dumps({"kind": "heir", "uid": last}))
+        assert hear(page, "error")["given"] == "a line that has died out"
+
+
+def test_what_a_page_was_shown_is_filmed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with live(FakeScene(SMALL)) as served, look(served.port) as page:
+        page.send('{"kind": "film", "on": false}')
+        assert hear(page, "error")["given"] == "no frames"
+        see(page)
+        page.send('{"kind": "film", "on": true}')
+        assert hear(page, "filming") == {"kind": "filming", "on": True, "most": LONGEST_FILM}
+        for _ in range(3):
+            page.send('{"kind": "step"}')
+            see(page)
+        page.send('{"kind": "film", "on": false}')
+        assert hear(page, "filming")["on"] is False
+        filmed = hear(page, "filmed")
+        assert filmed["frames"] == 3
+        with urlopen(served.url + filmed["url"].lstrip("/"), timeout=30) as answer:
+            content = answer.read()
+        (tmp_path / "film.mp4").write_bytes(content)
+        frames = imageio_ffmpeg.count_frames_and_secs(str(tmp_path / "film.mp4"))[0]
+        assert frames == 3
+        with pytest.raises(HTTPError, match="404"):
+            urlopen(served.url + "film/other.mp4", timeout=30)
+        # Without the package the page is told before it films.
+        monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+        page.send('{"kind": "film", "on": true}')
+        assert "fairyring[video]" in hear(page, "error")["do"]
 
 
 def test_malformed_messages_are_answered_and_the_world_goes_on() -> None:
@@ -469,6 +519,8 @@ def test_the_page_is_served_under_this_machines_names_only() -> None:
             "/bodies.js",
             "/frames.js",
             "/panels.js",
+            "/knobs.js",
+            "/save.js",
             "/course.js",
         ):
             status, _, body = get(path, "localhost")

@@ -1,15 +1,21 @@
 """The page itself, in a real browser, before a small world."""
 
+import csv
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from playwright import sync_api
 
+from fairyring.ecology.watch.live import palette
 from fairyring.ecology.watch.live.app import MOST_PAGES
+from fairyring.ecology.watch.video import render
 from tests.ecology.watch.fake_scene import FakeScene, FakeSettings
 from tests.ecology.watch.test_live import hear, live, look, until
 
@@ -86,16 +92,19 @@ def on_screen(page: Any, x: float, y: float) -> tuple[float, float]:
     return box["x"] + x / WIDTH * box["width"], box["y"] + y / WIDTH * box["height"]
 
 
-def test_it_draws_food_red_bacteria_green_and_emptiness_dark(visit: Callable[..., Any]) -> None:
-    with live(world()) as served:
+def test_it_draws_what_is_there_in_the_colours_of_films(visit: Callable[..., Any]) -> None:
+    scene = world()
+    with live(scene) as served:
         page = visit(served.url)
-        red, green, blue = colour(page, 16, 48)
-        assert red > 150
-        assert red > 2 * max(green, blue)
-        red, green, blue = colour(page, 48.4, 16)
-        assert green > 90
-        assert green > 1.3 * max(red, blue)
-        assert max(colour(page, 48, 48)) < 40
+        frame = scene.frame()
+        pixel = 1024 // WIDTH
+        film = render(frame, 1024).astype(int)
+        for x, y in ((16, 48), (20, 44), (48, 48), (40, 30)):
+            assert np.abs(np.array(colour(page, x, y)) - film[int(y * pixel), int(x * pixel)]).max() <= 6
+        # The body is between those of hunger and of plenty; the page shades it along its length.
+        body = np.array(colour(page, 48.2, 16))
+        assert (body >= np.array(palette.HUNGRY) - 40).all()
+        assert (body <= np.array(palette.FED) + 20).all()
         until(lambda: page.locator("#alive").text_content() == "1")
 
 
@@ -205,6 +214,26 @@ def test_a_slider_turns_the_world_and_shows_what_it_became(visit: Callable[..., 
         # A page that comes later sees what the first has turned.
         other = visit(served.url)
         until(lambda: other.locator("#knob-rho").input_value() == "1000")
+        # It says what it began with, and goes back to it.
+        assert page.locator("#knob-rho-says").text_content().startswith("0.2 to 5 · began with 1.2")
+        assert page.locator("summary").first.text_content() == "Most used3 changed"
+        page.get_by_role("button", name="Reset Blind uptake / cost").click()
+        until(lambda: scene.turned[-1] == ("rho", 1.2))
+        until(lambda: page.locator("summary").first.text_content() == "Most used2 changed")
+        assert page.get_by_role("button", name="Reset Blind uptake / cost").count() == 0
+        # A setting that takes a new world says so, and begins one; nothing is turned by it.
+        page.locator("summary", has_text="Size").click()
+        assert "takes a new world" in page.locator("#knob-width-says").text_content()
+        turned = len(scene.turned)
+        page.locator("#knob-width").fill("0")
+        assert page.locator("#planned").text_content() == "Changed for the next: 1."
+        page.wait_for_timeout(120)
+        assert len(scene.turned) == turned
+        page.get_by_role("button", name="Start a new world").click()
+        until(lambda: scene.settings.width == 16)
+        until(lambda: page.locator("#restart").text_content() == "Restart")
+        assert scene._values["emission_cost"] == 0.05
+        page.locator("summary", has_text="Size").click()
         # Rewards are shown as signed bars, and the signal has a legend.
         until(lambda: other.locator(".bars tbody tr").count() == 10)
         assert other.locator("#signal-legend").is_visible()
@@ -217,9 +246,10 @@ def test_whoever_is_clicked_tells_its_life_and_is_ringed(visit: Callable[..., An
     scene._xy[:2], scene._tumbled[:2] = np.array([(48, 16), (20, 20)]), False
     with live(scene) as served:
         page = visit(served.url)
-        assert page.locator("#life-none").is_visible()
+        assert page.locator("#life").is_hidden()
         page.mouse.click(*on_screen(page, 20.6, 20.4))
         page.locator("#life-is").wait_for()
+        assert page.locator("#turn").is_hidden()
         assert page.locator("#life-title").text_content() == "Bacterium 1"
         assert page.locator("#life-generation").text_content() == "1"
         assert page.locator("#life-age").text_content() == "0 steps, since step 1"
@@ -236,7 +266,7 @@ def test_whoever_is_clicked_tells_its_life_and_is_ringed(visit: Callable[..., An
                 > 150
             )
         )
-        page.locator("#life-parent button").click()
+        page.locator("#life-ancestors button").first.click()
         until(lambda: page.locator("#life-title").text_content() == "Bacterium 0")
         assert page.locator("#life-offspring").text_content() == "1"
         page.keyboard.press("Escape")
@@ -260,7 +290,7 @@ def test_food_is_painted_where_the_brush_is_drawn(visit: Callable[..., Any]) -> 
         assert scene.painted[0][:2] == pytest.approx((30, 40), abs=0.2)
         until(lambda: colour(page, 40, 40)[0] > 80)
         # Nobody was picked meanwhile, and without the brush nothing is painted.
-        assert page.locator("#life-none").is_visible()
+        assert page.locator("#life").is_hidden()
         page.click("#brush")
         painted = len(scene.painted)
         page.mouse.click(*on_screen(page, 10, 10))
@@ -300,7 +330,7 @@ def test_it_fits_a_phone_and_everything_has_a_name(visit: Callable[..., Any]) ->
         page = visit(served.url, viewport={"width": 390, "height": 844})
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
         nameless = page.evaluate(
-            """() => [...document.querySelectorAll("button, input, canvas")].filter((one) => !(
+            """() => [...document.querySelectorAll("button, input, select, canvas")].filter((one) => !(
                 one.ariaLabel || one.textContent.trim() || [...(one.labels ?? [])].some((l) => l.textContent.trim())
             )).map((one) => one.outerHTML)"""
         )
@@ -317,7 +347,12 @@ def test_of_the_dead_the_page_says_when_and_marks_where(visit: Callable[..., Any
         for _ in range(4):
             page.click("#one")
         until(lambda: shown(page, "step") == 4)
-        until(lambda: page.locator("#life-says").text_content().startswith("It died at step 3."))
+        until(lambda: page.locator("#life-says").text_content().startswith("It died at step 3, 3 steps old."))
+        assert page.locator("#life-title").text_content() == "Bacterium 0"
+        # Its line has died out with it, and the page says so.
+        page.click("#heir")
+        until(lambda: "a line that has died out" in page.locator("#banner").text_content())
+        assert page.locator("#life-is").is_visible()
         # A cross in the middle of the view, which has followed it, and no ring around.
         until(lambda: min(colour(page, 32, 32)) > 150)
         # Words beside the dish come a little after the picture.
@@ -325,3 +360,93 @@ def test_of_the_dead_the_page_says_when_and_marks_where(visit: Callable[..., Any
         assert page.locator("#life-age").text_content() == "3 steps, since step 0"
         # The table of nobody is empty.
         until(lambda: page.locator("#mind-table td b").first.text_content() == "–")
+
+
+def test_whom_one_meets_is_well_fed_slow_and_followed_by_its_line(visit: Callable[..., Any]) -> None:
+    scene = FakeScene(FakeSettings(width=WIDTH, capacity=256, founders=60), seed=12, steady=True)
+    scene._energy[:60] = np.linspace(0.1, 1.9, 60)
+    with live(scene) as served:
+        page = visit(served.url)
+        page.click("#play")
+        page.click("#meet")
+        page.locator("#life-is").wait_for()
+        uid = int(page.locator("#life-title").text_content().split()[1])
+        assert uid >= 54  # of the best-fed tenth
+        until(lambda: page.locator("#speed-is").text_content() == "1 step in 4 frames")
+        page.locator("#at-death").select_option("line")
+        scene.steady = False
+        scene._energy[uid] = 9.0
+        until(lambda: scene._lives[uid].offspring > 0)
+        scene._energy[scene._uid == uid] = -1.0
+        until(lambda: scene._lives[uid].died is not None)
+        until(lambda: page.locator("#life-title").text_content() != f"Bacterium {uid}")
+        heir = int(page.locator("#life-title").text_content().split()[1].replace(",", ""))
+        assert uid in scene._lives[heir].ancestors
+        # Or the world stops with it.
+        page.locator("#at-death").select_option("stop")
+        scene._energy[scene._uid == heir] = -1.0
+        until(lambda: page.locator("#play").text_content() == "Play")
+        page.click("#let-go")
+        until(lambda: page.locator("#speed-is").text_content() == "1 step a frame")
+
+
+def test_picture_film_and_numbers_are_saved(visit: Callable[..., Any], tmp_path: Path) -> None:
+    scene = FakeScene(FakeSettings(width=WIDTH, capacity=256, founders=60), seed=12)
+
+    def saved(button: str) -> bytes:
+        with page.expect_download(timeout=60_000) as download:
+            page.click(button)
+        path = tmp_path / download.value.suggested_filename
+        download.value.save_as(path)
+        return path.read_bytes()
+
+    with live(scene) as served:
+        page = visit(served.url)
+        page.click("#save-film")
+        until(lambda: page.locator("#save-film").get_attribute("aria-pressed") == "true")
+        for step in range(1, 6):
+            page.click("#one")
+            until(lambda step=step: shown(page, "step") == step)
+        film = saved("#save-film")
+        picture = saved("#save-picture")
+        numbers = saved("#save-numbers").decode()
+        assert sorted(path.name for path in tmp_path.iterdir()) == [
+            "world-seed-12-step-5.png", "world-seed-12.csv", "world-seed-12.mp4",
+        ]  # fmt: skip
+    assert film[4:8] == b"ftyp"
+    with Image.open(BytesIO(picture)) as image:
+        seen = np.asarray(image.convert("RGB"))
+    # The dish as it was, and a line below with the colours and what they stand for.
+    wide = seen.shape[1]
+    assert 1.03 < seen.shape[0] / wide < 1.1
+    legend = set(map(tuple, seen[wide:].reshape(-1, 3).tolist()))
+    assert {palette.FED, palette.TUMBLING, palette.FOOD} <= legend
+    rows = list(csv.DictReader(numbers.splitlines()))
+    assert list(rows[0]) == ["step", "population", "food", "births", "deaths", "immigrants"]
+    assert [int(row["step"]) for row in rows] == list(range(6))
+    alive = int(scene._alive.sum())
+    assert int(rows[-1]["population"]) == alive
+    assert (
+        60
+        + sum(int(rows[-1][name]) * sign for name, sign in (("births", 1), ("deaths", -1), ("immigrants", 1)))
+        == alive
+    )
+
+
+@pytest.mark.parametrize("rewards", [False, True])
+def test_on_a_common_screen_all_of_it_is_seen_at_once(visit: Callable[..., Any], rewards: bool) -> None:
+    with live(world(rewards=rewards)) as served:
+        page = visit(served.url, viewport={"width": 1366, "height": 768})
+        until(lambda: page.locator("#alive").text_content() == "1")
+        for tab in ("#tab-turn", "#tab-life"):
+            page.click(tab)
+            page.wait_for_timeout(60)
+            assert page.evaluate("document.documentElement.scrollHeight") <= 768
+        page.keyboard.press("n")
+        page.locator("#life-is").wait_for()
+        page.wait_for_timeout(200)
+        assert page.evaluate("document.documentElement.scrollHeight") <= 768
+        page.click("#full")
+        until(lambda: page.evaluate("document.fullscreenElement?.className") == "world")
+        page.click("#full")
+        until(lambda: page.evaluate("document.fullscreenElement") is None)

@@ -2,17 +2,21 @@
 
 import dataclasses
 import json
+import sys
 import tracemalloc
+from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from fairyring.core.errors import EcologyError
+from fairyring.core.errors import EcologyError, MissingExtra
 from fairyring.ecology.history.evolution import evolve
 from fairyring.ecology.history.running import WorldRun, world_key
+from fairyring.ecology.watch import film, serve, write_video
 from fairyring.ecology.watch.living import LivingWorld
 from fairyring.ecology.world.policies import tables
+from fairyring.ecology.world.settings import World1, World2
 from fairyring.ecology.zoo import exhibits
 from tests.ecology.worlds import FIRST, SECOND, same_bits
 
@@ -188,6 +192,95 @@ def test_knobs_turn_the_running_world_without_compiling(living):
     assert living.frame().counts.population >= 40
     assert program.compilations == made
     assert living.settings.rho == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("settings", [World1(), World2()], ids=["v1", "v2"])
+def test_every_setting_is_a_knob_and_turning_one_needs_no_other_program(settings, uncompiled):
+    living = LivingWorld(settings)
+    knobs = living.knobs()
+    fields = {field.name for field in dataclasses.fields(settings)} - {"senses", "rewarded"}
+    assert fields - knobs.keys() == ({"policy"} if isinstance(settings, World1) else set())
+    arguments = settings.knobs().keys() - {"scrambled", "blind", "founders"} | {"control", "rho"}
+    assert {name for name, knob in knobs.items() if not knob.new_world} == arguments
+    groups = [knob.group for knob in knobs.values()]
+    assert len(set(groups)) == 1 + sum(a != b for a, b in pairwise(groups))
+    for name, knob in knobs.items():
+        assert knob.low <= knob.value == knob.default <= knob.high
+        # Towards the lower end all go together; of a choice, the last one.
+        value = knob.high if knob.choices else knob.low + (knob.default - knob.low) / 2
+        if knob.new_world:
+            with pytest.raises(EcologyError, match=f"{name}: given a running world; expected a new one"):
+                living.turn(name, value)
+            continue
+        living.turn(name, value)
+        assert living.knobs()[name].value == pytest.approx(value, abs=knob.step / 2 + 1e-6)
+    assert living.settings != settings
+    assert living.settings.structure() == settings.structure()
+    for name, knob in knobs.items():
+        if not knob.new_world:
+            living.turn(name, knob.default)
+    assert living.settings == settings
+
+
+def test_a_new_world_has_the_settings_that_need_one(living):
+    living.advance(5)
+    living.turn("memory", 3.0)
+    before = living.frame()
+    with pytest.raises(EcologyError, match="capacity"):
+        living.restart(9, {"capacity": 64, "founders": 100})
+    assert (living.seed, living.frame().step) == (3, before.step)
+    changes = {"width": 20, "capacity": 101, "sources": 2, "founders": 50, "dwell": 0}
+    living.restart(9, changes)
+    expected = {"width": 20, "capacity": 96, "sources": 2, "founders": 50, "dwell": False, "memory": 3.0}
+    assert living.settings == dataclasses.replace(FIRST, **expected)
+    assert living.frame().food.shape == (20, 20)
+    assert living._worker is None  # compiled when it is needed
+    assert living.knobs()["width"].default == 16
+
+
+def test_a_line_goes_on_with_its_nearest_and_best_fed_descendant(living):
+    while living.step < 64 or not (living.world_run().lineage.died >= 0).any():
+        living.advance(64)
+    world = living.world_run()
+    lines = {int(uid): world.lineage.ancestors(int(uid)) for uid in world.uids()}
+    energy = dict(zip(world.uids().tolist(), world.state.energy[world.living()], strict=True))
+    ends = 0
+    for uid in range(len(world.lineage)):
+        heirs = {one: line.index(uid) for one, line in lines.items() if uid in line}
+        expected = min(heirs, key=lambda one: (heirs[one], -energy[one]), default=None)
+        assert living.heir(uid) == expected
+        ends += expected is None
+    assert 0 < ends < len(world.lineage)
+    assert living.heir(len(world.lineage)) is None
+
+
+@pytest.mark.parametrize(
+    ("module", "extra"),
+    [
+        ("starlette", "live"),
+        ("uvicorn", "live"),
+        ("websockets", "live"),
+        ("PIL", "video"),
+        ("imageio_ffmpeg", "video"),
+    ],
+)
+def test_a_missing_extra_is_noticed_before_anything_is_compiled(module, extra, monkeypatch, tmp_path):
+    def compiled(*_):
+        raise AssertionError("a world was compiled first")
+
+    monkeypatch.setattr("fairyring.ecology.watch.living.Worker", compiled)
+    for name in [name for name in sys.modules if name.split(".")[0] == module]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, module, None)
+    path = tmp_path / ("world.gif" if module == "PIL" else "world.mp4")
+
+    def show():
+        if extra == "live":
+            serve(LivingWorld(FIRST), port=0, open_browser=False)
+        write_video(film(LivingWorld(FIRST), 4, 8, 2, before=print, progress=print), path)
+
+    with pytest.raises(MissingExtra, match=rf"fairyring\[{extra}\]"):
+        show()
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from fairyring.ecology.history.running import (
     whole_number,
     world_key,
 )
+from fairyring.ecology.results import Row
 from fairyring.ecology.world import AMOUNTS, FOUNDING, NUMBERS, World, kind_of, override
 
 SAVED = 20.0  # seconds between two versions of a run's file
@@ -47,6 +48,23 @@ class Evolution(StoredRun):
             rows = np.stack([getattr(world, field)[: self.steps] for world in self.worlds])
             named |= {name: rows[:, :, i] for i, name in enumerate(names) if name != "short"}
         return named
+
+    def table(self, every: int = 1) -> list[Row]:
+        """`metrics` as rows, one for each world and step, for data frames and `write_csv`.
+
+        Args:
+            every: steps between two rows of a world; the first row is of step 1.
+
+        Raises:
+            EcologyError: `every` is not a whole number from 1.
+        """
+        every, metrics = whole_number("every", every, 1, FOUNDING), self.metrics
+        columns = {name: rows[:, ::every].tolist() for name, rows in metrics.items()}
+        return [
+            {"world": number, "step": step + 1} | {name: rows[place][row] for name, rows in columns.items()}
+            for place, number in enumerate(self.numbers)
+            for row, step in enumerate(range(0, self.steps, every))
+        ]
 
     @property
     def agent_steps(self) -> int:

@@ -3,7 +3,7 @@
 All of them run the world's own step with other numbers, so they measure nothing that the world does not do.
 """
 
-from fairyring.ecology.lab.assays import INDIVIDUALS, STEPS, Assay, assay
+from fairyring.ecology.lab.assays import INDIVIDUALS, MEASURES, STEPS, Assay, Assays, assay
 from fairyring.ecology.lab.coculture import (
     Coculture,
     Mix,
@@ -18,8 +18,10 @@ from fairyring.ecology.lab.restarts import closed, colonies, persisted, sizes
 
 __all__ = [
     "INDIVIDUALS",
+    "MEASURES",
     "STEPS",
     "Assay",
+    "Assays",
     "Coculture",
     "Mix",
     "Population",

@@ -4,7 +4,8 @@ The chemotactic index of an individual is the mean food at its positions over th
 senses nothing has an index of 1 on average, however it moves.
 """
 
-from collections.abc import Callable, Sequence
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Lock
@@ -16,6 +17,7 @@ from fairyring.core.cores import available_cores
 from fairyring.core.errors import EcologyError
 from fairyring.ecology.history import Evolution, WorldRun
 from fairyring.ecology.lab.arenas import Arena, Tracks, watch
+from fairyring.ecology.results import Row
 from fairyring.ecology.world import World
 
 INDIVIDUALS, STEPS, SETTLING = 512, 1200, 400
@@ -55,6 +57,51 @@ class Assay:
     index_of_signal: np.ndarray
     probabilities: np.ndarray
 
+    def table(self) -> list[Row]:
+        """A row for each individual, for data frames and `write_csv`."""
+        columns = {name: getattr(self, name).tolist() for name in MEASURES}
+        return [
+            {"individual": i} | {name: values[i] for name, values in columns.items()}
+            for i in range(len(self.index))
+        ]
+
+    def means(self) -> dict[str, float]:
+        """Means over the individuals that were in the situation; NaN if none was."""
+        return {name: _mean(getattr(self, name)) for name in MEASURES}
+
+
+MEASURES = tuple(field.name for field in dataclasses.fields(Assay) if field.name != "probabilities")
+
+
+class Assays(list[Assay | None]):
+    """The assays of the worlds of a run, in their order; None for an extinct one.
+
+    Args:
+        numbers: of the worlds.
+        each: their assays.
+    """
+
+    def __init__(self, numbers: Sequence[int], each: Iterable[Assay | None]) -> None:
+        super().__init__(each)
+        self.numbers = tuple(numbers)
+
+    def table(self, *, individuals: bool = False) -> list[Row]:
+        """A row for each world, with means over its individuals, for data frames and `write_csv`.
+
+        Args:
+            individuals: a row for each individual of each world instead.
+
+        Returns:
+            The rows. An extinct world has a row without values, and no individuals.
+        """
+        rows: list[Row] = []
+        for number, lab in zip(self.numbers, self, strict=True):
+            if individuals:
+                rows += [{"world": number} | row for row in (() if lab is None else lab.table())]
+            else:
+                rows.append({"world": number} | (dict.fromkeys(MEASURES) if lab is None else lab.means()))
+        return rows
+
 
 def assay(
     run: Evolution,
@@ -65,7 +112,7 @@ def assay(
     seed: int = 0,
     cores: int | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> list[Assay | None]:
+) -> Assays:
     """Assay the worlds of a run in their present state.
 
     Args:
@@ -79,7 +126,7 @@ def assay(
         progress: called with the number of worlds done and their total.
 
     Returns:
-        One assay for each world; None for an extinct world.
+        One assay for each world; None for an extinct world. It is a list with a `table`.
 
     Raises:
         EcologyError: no individuals, or no steps left after settling.
@@ -114,7 +161,7 @@ def assay(
 
     with ThreadPoolExecutor(cores) as pool:
         assays = iter([each for batch in pool.map(one, enumerate(batches)) for each in batch])
-    return [next(assays) if len(world.living()) else None for world in run.worlds]
+    return Assays(run.numbers, [next(assays) if len(world.living()) else None for world in run.worlds])
 
 
 def _together(
@@ -221,6 +268,11 @@ def table(watched: Sequence[Tracks]) -> np.ndarray:
             if when:
                 probabilities[level, change] = did / when
     return probabilities
+
+
+def _mean(values: np.ndarray) -> float:
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else float("nan")
 
 
 def _slope(tracks: Tracks) -> tuple[np.ndarray, np.ndarray]:

@@ -16,6 +16,7 @@ import numpy as np
 
 from fairyring.core.errors import EcologyError
 from fairyring.ecology.history import Evolution, WorldRun, advance
+from fairyring.ecology.results import Row
 from fairyring.ecology.world import State, World, World2, settled
 
 STOPS = (0.1, 0.25, 0.5, 0.75, 1.0)  # fractions of a jar's steps at which positions are recorded
@@ -111,6 +112,16 @@ class Coculture:
         """Mean number of individuals of each label over the last third of the steps, `[replicates, labels]`."""
         late = self.steps >= self.steps[-1] * (1 - _LATE)
         return self.counts[:, :, late].mean(2)
+
+    def table(self) -> list[Row]:
+        """A row for each jar and count: how many lived of each label, and of all, for data frames and `write_csv`."""
+        return [
+            {"jar": jar, "step": int(step)}
+            | {f"alive.{label}": int(self.counts[jar, i, at]) for i, label in enumerate(self.labels)}
+            | {"population": int(self.population[jar, at])}
+            for jar in range(len(self.counts))
+            for at, step in enumerate(self.steps)
+        ]
 
     def index(self, step: int) -> int:
         """Index of the last count at or before a step."""

@@ -2,7 +2,7 @@
 
 A `Study` has arms, and decides what may be concluded from their runs. `conduct` runs or continues the arms, lets the study
 decide, and writes `study.json`. `study_of` gives the study of each subject with its usual sizes. `run_with_controls` is a
-single run with control worlds.
+single run with control worlds. `sweep` compares settings.
 """
 
 from fairyring.ecology.studies.chemotaxis import ARMS, ChemotaxisStudy, study_world1, study_world2
@@ -18,6 +18,7 @@ from fairyring.ecology.studies.controlled import (
 from fairyring.ecology.studies.non_gradient import NonGradientResult, NonGradientStudy, study_non_gradient
 from fairyring.ecology.studies.study import Arm, Progress, Study, conduct
 from fairyring.ecology.studies.subjects import SUBJECTS, study_of
+from fairyring.ecology.studies.sweeping import sweep
 
 __all__ = [
     "ARMS",
@@ -42,4 +43,5 @@ __all__ = [
     "study_of",
     "study_world1",
     "study_world2",
+    "sweep",
 ]

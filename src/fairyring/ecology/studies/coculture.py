@@ -30,6 +30,7 @@ from fairyring.ecology.analysis import (
 )
 from fairyring.ecology.history import Evolution, fingerprint
 from fairyring.ecology.lab import Mix, Population, cocultures, scaled
+from fairyring.ecology.results import Row, rows_of
 from fairyring.ecology.studies.study import Arm, Progress, conduct, part
 from fairyring.ecology.world import NUMBERS, World, World2
 from fairyring.statistics import Interval, clopper_pearson, holm
@@ -106,6 +107,10 @@ class CocultureResult:
     worlds: int
     seconds: float
     found: tuple[str, ...]
+
+    def table(self) -> list[Row]:
+        """A row for each pair: the two populations, every comparison with its p, and the verdict."""
+        return rows_of(self.contests)
 
     def first_larger(self, contest: Contest) -> tuple[int, int, float | None, float | None]:
         """How often the first population of a pair is the larger at the end, from even shares.

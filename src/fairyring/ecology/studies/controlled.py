@@ -8,14 +8,17 @@ from pathlib import Path
 
 from fairyring.core.errors import EcologyError, RunMismatch
 from fairyring.ecology.analysis import Decision, decide_worlds
-from fairyring.ecology.history import Evolution, evolve, load
-from fairyring.ecology.lab import Assay, assay
+from fairyring.ecology.history import Evolution, evolve, load, summaries
+from fairyring.ecology.lab import Assay, Assays, assay
+from fairyring.ecology.results import Row, rows_of
 from fairyring.ecology.studies.chemotaxis import ARMS
 from fairyring.ecology.studies.study import Progress, part
 
 _FIRST = 1000 * ARMS.index(
     "scrambled"
 )  # as in a study, so that no control world shares its number with an evolved one
+# By name, the place of each criterion in a decision for a world.
+CRITERIA = {"index_beside_controls": 0, "index": 1, "contrast": 2, "index_without_sensor": 3}
 FEWEST, USUAL_LIMIT = 4, 16  # control worlds
 
 
@@ -29,9 +32,25 @@ class Judgement:
         decisions: one for each world, None for an extinct one; None without enough control worlds.
     """
 
-    assays: list[Assay | None]
+    assays: Assays
     controls: list[Assay | None]
     decisions: list[Decision | None] | None
+
+    def table(self) -> list[Row]:
+        """A row for each world: the means of its assay and, if it was decided, each criterion with its thresholds.
+
+        Columns of a criterion are `contrast.compared`, the number that is compared, and `.least` and `.most`.
+        """
+        rows = self.assays.table()
+        for row, decision in zip(rows, self.decisions or (), strict=self.decisions is not None):
+            for name, place in CRITERIA.items():
+                criterion = None if decision is None else decision.criteria[place]
+                row |= {
+                    f"{name}.{part}": None if criterion is None else getattr(criterion, part)
+                    for part in ("compared", "least", "most")
+                }
+            row["chemotaxis"] = None if decision is None else decision.verdict
+        return rows
 
 
 @dataclass(frozen=True)
@@ -41,6 +60,12 @@ class ControlledRun:
     run: Evolution
     controls: Evolution | None
     judgement: Judgement | None
+
+    def table(self) -> list[Row]:
+        """A row for each world: its summary late in the run, and the row of its judgement."""
+        rows = rows_of(summaries(self.run))
+        judged = [{} for _ in rows] if self.judgement is None else self.judgement.table()
+        return [{"world": row.pop("number")} | row | more for row, more in zip(rows, judged, strict=True)]
 
 
 def controls_path(path: Path) -> Path:

@@ -120,6 +120,15 @@ class Family:
         """Number of children so far."""
         return int(self._offspring.rows[uid])
 
+    def generations_from(self, ancestor: int, uids: np.ndarray) -> np.ndarray:
+        """How many generations below an ancestor each individual is, int32 `[n]`; -1 for those who do not descend from it."""
+        at, depth = np.array(uids), np.zeros(len(uids), np.int32)
+        # Children have larger numbers than their parents.
+        while (below := at > ancestor).any():
+            at[below] = self._parent.rows[at[below]]
+            depth[below] += 1
+        return np.where(at == ancestor, depth, np.int32(NOBODY))
+
     def ancestors(self, uid: int, limit: int) -> tuple[int, ...]:
         """Its parent, the parent's parent and so on, at most `limit` of them."""
         line: list[int] = []

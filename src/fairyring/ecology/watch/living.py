@@ -1,6 +1,5 @@
 """A world as a scene: it runs on the real engine, a few steps at a time, to be watched or filmed."""
 
-import dataclasses
 from collections.abc import Mapping
 from itertools import product
 from math import sqrt
@@ -11,6 +10,7 @@ import numpy as np
 from fairyring.core.errors import EcologyError
 from fairyring.ecology.history import NOBODY, Worker, WorldRun, world_key
 from fairyring.ecology.watch.family import Family, Growing
+from fairyring.ecology.watch.knobs import knobs_of, turned
 from fairyring.ecology.watch.scene import Counts, Frame, Knob, Life, Mind
 from fairyring.ecology.world import AMOUNTS, NUMBERS, State, World, founded
 
@@ -38,9 +38,9 @@ class LivingWorld:
     """
 
     def __init__(self, settings: World, seed: int = 0, number: int = 0, *, history: int = HISTORY) -> None:
-        self.settings = settings
+        self.settings = self._begun = settings
         self._number, self._stored = number, history
-        self._worker = Worker(settings, 0)
+        self._worker: Worker | None = None
         self._begin(seed)
 
     def _begin(self, seed: int) -> None:
@@ -55,9 +55,18 @@ class LivingWorld:
         self._pending, self._known = [], {}
         self.seed, self.step, self._read_steps = seed, 0, 0
 
+    def prepare(self) -> None:
+        """Compile the step, if it is not compiled yet. `advance` does it, too, but whoever waits for it may want to be told."""
+        self._running()
+
+    def _running(self) -> Worker:
+        if self._worker is None:
+            self._worker = Worker(self.settings, 0)
+        return self._worker
+
     def advance(self, steps: int) -> None:
         """Make some steps."""
-        state, logs = self._worker.run(self.settings, self._state, self._key, steps)
+        state, logs = self._running().run(self.settings, self._state, self._key, steps)
         self._state = state
         self._pending.extend(logs)
         self.step += steps
@@ -97,7 +106,7 @@ class LivingWorld:
                 numbers=np.zeros((0, len(NUMBERS)), np.int32),
                 amounts=np.zeros((0, len(AMOUNTS)), np.float32),
             )
-            now = self._worker.recorded(self.settings, now, self._state, self._pending)
+            now = self._running().recorded(self.settings, now, self._state, self._pending)
             self._family.add(now.lineage, self._read_steps)
             self._happened += now.numbers.sum(0)
             if self.step > self._stored:
@@ -137,60 +146,16 @@ class LivingWorld:
         )
 
     def knobs(self) -> Mapping[str, Knob]:
-        """The numbers that can be changed while the world runs."""
-        now = self.settings
-        knobs = [
-            Knob("source_lifetime", "a source stays", now.source_lifetime, 10.0, 3000.0, "steps", True),
-            Knob(
-                "minimum",
-                "fewest bacteria",
-                now.minimum,
-                0.0,
-                float(min(400, now.capacity)),
-                "bacteria",
-                False,
-            ),
-        ]
-        if "signal" in now.chemicals():
-            cost = now.knobs()["emission_cost"].item()
-            knobs.insert(1, Knob("emission_cost", "cost of emitting", cost, 0.0, 0.1, "energy", False))
-        if not self._without_rho():
-            knobs.insert(0, Knob("rho", "rho: blind uptake / cost", now.rho, 0.1, 5.0, "", True))
-        knobs.append(Knob("mutation_rate", "mutation", now.mutation_rate, 0.0, 0.2, "an entry", False))
-        return {knob.name: knob for knob in knobs}
+        """The settings that can be changed, while the world runs or for a new one."""
+        return knobs_of(self.settings, self._begun)
 
     def turn(self, name: str, value: float) -> None:
         """Set a knob.
 
         Raises:
-            EcologyError: no such knob, or a value out of its range.
+            EcologyError: no such knob, one that takes a new world, or a value out of its range.
         """
-        knobs = self.knobs()
-        if name == "rho" and (zeros := self._without_rho()):
-            raise EcologyError(
-                name,
-                given=f"a world with {' and '.join(zeros)} of 0",
-                expected="one whose food is eaten, decays and is needed, since otherwise the influx of food cannot set this ratio",
-                do="Begin with other settings.",
-            )
-        if name not in knobs:
-            raise EcologyError(name, given="no knob", expected=", ".join(knobs), do="Turn one of them.")
-        knob = knobs[name]
-        if not knob.low <= value <= knob.high:
-            raise EcologyError(
-                name, given=value, expected=f"from {knob.low:g} to {knob.high:g}", do="Stay within."
-            )
-        if name == "rho":
-            area = self.settings.food_decay * self.settings.width**2
-            name, value = "food_influx", value * self.settings.basal_cost * area / self.settings.uptake_rate
-        is_int = isinstance(getattr(self.settings, name), int)
-        self.settings = dataclasses.replace(self.settings, **{name: round(value) if is_int else float(value)})
-
-    def _without_rho(self) -> list[str]:
-        """The settings that are 0 and prevent the influx of food from setting rho; empty if none are."""
-        return [
-            name for name in ("uptake_rate", "basal_cost", "food_decay") if self.settings.knobs()[name] == 0
-        ]
+        self.settings = turned(self.settings, self.knobs(), {name: value}, anew=False)
 
     def paint(self, x: float, y: float, radius: float, amount: float) -> None:
         """Add food to the cells within `radius` of a point.
@@ -240,6 +205,22 @@ class LivingWorld:
             origin="born" if parent != NOBODY else "founder" if born == 0 else "immigrant",
         )
 
+    def heir(self, uid: int) -> int | None:
+        """Uid of the living descendant with which the line of an individual goes on; None if it has died out.
+
+        It is one of the fewest generations away, and of these the one with the most energy.
+        """
+        state, family = self._read(), self._family
+        if not 0 <= uid < len(family):
+            return None
+        places = np.flatnonzero(state.alive)
+        away = family.generations_from(uid, family.holder[places])
+        heirs = np.flatnonzero(away > 0)
+        if not len(heirs):
+            return None
+        best = heirs[np.lexsort((-state.energy[places[heirs]], away[heirs]))[0]]
+        return int(family.holder[places[best]])
+
     def at(self, x: float, y: float, radius: float = 2.0) -> int | None:
         """Uid of the living individual nearest to a point, at most `radius` cells away."""
         state, cells = self._read(), self.settings.width
@@ -250,11 +231,15 @@ class LivingWorld:
         nearest = int(away.argmin())
         return int(self._family.holder[places[nearest]]) if sqrt(away[nearest]) <= radius else None
 
-    def restart(self, seed: int) -> None:
-        """Begin again, from another seed.
+    def restart(self, seed: int, changes: Mapping[str, float] | None = None) -> None:
+        """Begin again, from another seed, or as another world.
+
+        Args:
+            seed: of the new beginning.
+            changes: value by knob, also of those that take a new world. The next step is compiled first if the program changes.
 
         Raises:
-            EcologyError: `seed` is not a whole number from 0 to 2**32 - 1.
+            EcologyError: `seed` is not a whole number from 0 to 2**32 - 1, or the changes make no world.
         """
         if not isinstance(seed, int) or not 0 <= seed < 2**32:
             raise EcologyError(
@@ -263,6 +248,10 @@ class LivingWorld:
                 expected="a whole number from 0 to 2**32 - 1",
                 do="Give one that is.",
             )
+        settings = turned(self.settings, self.knobs(), changes or {}, anew=True)
+        if settings.structure() != self.settings.structure():
+            self._worker = None
+        self.settings = settings
         self._begin(seed)
 
     def _mind(self, genomes: np.ndarray) -> Mind:

@@ -86,16 +86,21 @@ class Frame:
 
 @dataclass(frozen=True)
 class Knob:
-    """A number that can be changed while the world runs.
+    """A setting that can be changed, while the world runs or for a new one.
 
     Attributes:
         name: for `Scene.turn`.
         label: for people.
-        value: at present.
+        value: at present; of a choice, which of `choices` it is.
         low: its minimum.
         high: its maximum.
         unit: of the value, in words; empty for a ratio.
         log: whether the slider is logarithmic; then `low` is above 0.
+        default: the value that the world was made with.
+        group: its topic.
+        step: what its values are multiples of; 0 for any number.
+        choices: names of the values, if it is a choice.
+        new_world: whether it takes a new world: `Scene.restart` changes it, and `Scene.turn` refuses it.
     """
 
     name: str
@@ -105,6 +110,11 @@ class Knob:
     high: float
     unit: str
     log: bool
+    default: float
+    group: str
+    step: float = 0.0
+    choices: tuple[str, ...] = ()
+    new_world: bool = False
 
 
 @dataclass(frozen=True)
@@ -156,6 +166,10 @@ class Scene(Protocol):
     seed: int
     step: int
 
+    def prepare(self) -> None:
+        """Compile what steps need, so that the next one comes at once; `advance` does it otherwise."""
+        ...
+
     def advance(self, steps: int) -> None:
         """Make `steps` steps, 1 to 64; the page asks for powers of two only."""
         ...
@@ -165,7 +179,7 @@ class Scene(Protocol):
         ...
 
     def knobs(self) -> Mapping[str, Knob]:
-        """The numbers that can be changed, by name, in the order to be shown.
+        """The settings that can be changed, by name, in the order to be shown; those of a group follow each other.
 
         The page explains these: `rho` (blind uptake / cost, that is `uptake_rate * food_influx / (food_decay * width**2 *
         basal_cost)`; it sets `food_influx`), `source_lifetime` (steps), `emission_cost` (energy; only in worlds with a signal)
@@ -177,7 +191,7 @@ class Scene(Protocol):
         """Set a knob of the running world.
 
         Raises:
-            EcologyError: no such knob, or a value out of its range; nothing is changed.
+            EcologyError: no such knob, one that takes a new world, or a value out of its range; nothing is changed.
         """
         ...
 
@@ -193,14 +207,21 @@ class Scene(Protocol):
         """The life of an individual that lives or has lived in this scene; None for any other uid."""
         ...
 
+    def heir(self, uid: int) -> int | None:
+        """Uid of the living descendant with which the line of an individual goes on; None if it has died out.
+
+        It is one of the fewest generations away, and of these the one with the most energy.
+        """
+        ...
+
     def at(self, x: float, y: float, radius: float = 2.0) -> int | None:
         """Uid of the living individual nearest to `(x, y)` on the torus, at most `radius` cells away; None if there is none."""
         ...
 
-    def restart(self, seed: int) -> None:
-        """Begin the same world again at step 0 from another seed; knobs keep their values.
+    def restart(self, seed: int, changes: Mapping[str, float] | None = None) -> None:
+        """Begin again at step 0 from another seed; knobs keep their values, except those in `changes`.
 
         Raises:
-            EcologyError: `seed` is not a whole number from 0 to 2**32 - 1.
+            EcologyError: `seed` is not a whole number from 0 to 2**32 - 1, or the changes make no world; the world goes on.
         """
         ...

@@ -1,7 +1,8 @@
 """Films of a world: a GIF or MP4 of what the live page shows."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,8 +17,9 @@ from fairyring.ecology.watch.scene import Frame, Scene
 THICKNESS = np.array([0.37, 0.414], np.float32)
 HALVES = np.array([0.58, 0.175], np.float32)
 HALO = np.float32(1.5)
+_Entry = tuple[tuple[int, int, int] | None, str]  # a colour, and what it stands for
 _AT_ONCE = 64  # steps between two calls of progress
-# Bitmaps of the characters in the corner: five rows of three dots, one bit for each dot.
+# Bitmaps of the characters: five rows of three dots, one bit for each dot.
 GLYPHS = {
     "0": 0b111_101_101_101_111,
     "1": 0b010_110_010_010_111,
@@ -29,12 +31,25 @@ GLYPHS = {
     "7": 0b111_001_010_010_010,
     "8": 0b111_101_111_101_111,
     "9": 0b111_101_111_001_111,
+    "A": 0b010_101_111_101_101,
+    "B": 0b110_101_110_101_110,
+    "D": 0b110_101_101_101_110,
+    "E": 0b111_100_111_100_111,
+    "F": 0b111_100_110_100_100,
+    "G": 0b111_100_101_101_111,
+    "I": 0b111_010_010_010_111,
+    "L": 0b100_100_100_100_111,
+    "M": 0b101_111_111_101_101,
+    "N": 0b110_101_101_101_101,
+    "O": 0b111_101_101_101_111,
+    "P": 0b111_101_111_100_100,
+    "R": 0b110_101_110_101_101,
     "S": 0b111_100_111_001_111,
     "T": 0b111_010_010_010_010,
-    "E": 0b111_100_111_100_111,
-    "P": 0b111_101_111_100_100,
+    "U": 0b101_101_101_101_111,
     " ": 0,
 }
+_HIGH, _SWATCH = 7, 6  # dots: of a line of text, and of a colour with the space after it
 
 
 def write_video(frames: Iterable[Frame], path: str | Path, *, fps: float = 30, size: int = 512) -> Path:
@@ -56,14 +71,16 @@ def write_video(frames: Iterable[Frame], path: str | Path, *, fps: float = 30, s
     """
     path = Path(path)
     writers: dict[str, Callable[[Iterable[Frame], Path, float, int], int]] = {".gif": _gif, ".mp4": _mp4}
-    write = writers.get(path.suffix.lower())
-    if write is None:
+    suffix = path.suffix.lower()
+    if suffix not in writers:
         raise EcologyError(
             "film",
             given=path.name,
             expected="a name that ends in .gif or .mp4",
             do="Choose one of these file types.",
         )
+    require_writer(suffix)  # before a frame is asked for, since a world may have to be compiled for it
+    write = writers[suffix]
     if not 1 <= fps <= 60:
         raise EcologyError(
             "fps", given=fps, expected="1 to 60 frames a second", do="Choose a rate between them."
@@ -91,8 +108,27 @@ def write_video(frames: Iterable[Frame], path: str | Path, *, fps: float = 30, s
     return path
 
 
+def require_writer(suffix: str) -> None:
+    """Check that films of a type can be written.
+
+    Args:
+        suffix: ".gif" or ".mp4".
+
+    Raises:
+        MissingExtra: Pillow or imageio-ffmpeg is not installed.
+    """
+    module, package, purpose = {
+        ".gif": ("PIL", "pillow", "a film as a GIF"),
+        ".mp4": ("imageio_ffmpeg", "imageio-ffmpeg", "a film as an MP4"),
+    }[suffix]
+    try:
+        import_module(module)
+    except ImportError as error:
+        raise MissingExtra(package, extra="video", purpose=purpose) from error
+
+
 def render(frame: Frame, size: int = 512) -> np.ndarray:
-    """A frame as a picture.
+    """A frame as a picture, with its step and a legend of the colours.
 
     Args:
         frame: of any world.
@@ -113,7 +149,8 @@ def render(frame: Frame, size: int = 512) -> np.ndarray:
     np.clip(picture, 0, 255, out=picture)
     if len(frame.uid):
         _bodies(picture, frame)
-    _write(picture, f"STEP {frame.step}")
+    _write(picture, [[(None, f"STEP {frame.step}")]], top=True)
+    _write(picture, _legend(frame.signal is not None, size), top=False)
     return np.rint(picture).astype(np.uint8)
 
 
@@ -178,24 +215,51 @@ def _bodies(picture: np.ndarray, frame: Frame) -> None:
     picture += ((colour - picture) * cover).astype(np.float32)
 
 
-def _write(picture: np.ndarray, text: str) -> None:
-    """Write text into the upper left corner, a fortieth of the side high."""
-    dot = max(1, len(picture) // 200)
-    bits = np.zeros((7, 4 * len(text) + 1), bool)
-    for i, glyph in enumerate(text):
-        rows = np.array([int(bit) for bit in f"{GLYPHS[glyph]:015b}"], bool).reshape(5, 3)
-        bits[1:6, 4 * i + 1 : 4 * i + 4] = rows
+def _legend(signal: bool, size: int) -> list[list[_Entry]]:
+    """What each colour stands for: in one line, or one below the other in a small picture."""
+    entries: list[_Entry] = [(palette.FED, "RUNS"), (palette.TUMBLING, "TUMBLES"), (palette.FOOD, "FOOD")]
+    entries += [(palette.SIGNAL, "SIGNAL")] * signal
+    room = size // _dot(size) - 4
+    long = sum(_SWATCH + 4 * len(text) + 3 for _, text in entries)
+    return [entries] if long <= room else [[entry] for entry in entries]
+
+
+def _write(picture: np.ndarray, lines: Sequence[Sequence[_Entry]], *, top: bool) -> None:
+    """Write lines of text, each after a patch of its colour, into the left corner at the top or at the bottom."""
+    dot = _dot(len(picture))
+    wide = max(
+        sum(_SWATCH * (colour is not None) + 4 * len(text) + 3 for colour, text in line) for line in lines
+    )
+    bits = np.zeros((_HIGH * len(lines), wide), bool)
+    patches = []
+    for row, line in enumerate(lines):
+        high, at = _HIGH * row, 1
+        for colour, text in line:
+            if colour is not None:
+                patches.append((high + 1, at, colour))
+                at += _SWATCH
+            for glyph in text:
+                rows = np.array([int(bit) for bit in f"{GLYPHS[glyph]:015b}"], bool).reshape(5, 3)
+                bits[high + 1 : high + 6, at : at + 3] = rows
+                at += 4
+            at += 3
     letters = bits.repeat(dot, 0).repeat(dot, 1)[: len(picture), : len(picture) - 2 * dot]
-    corner = picture[2 * dot : 2 * dot + letters.shape[0], 2 * dot : 2 * dot + letters.shape[1]]
-    corner *= np.float32(0.55)
+    down = 2 * dot if top else len(picture) - 2 * dot - len(letters)
+    corner = picture[down : down + letters.shape[0], 2 * dot : 2 * dot + letters.shape[1]]
+    corner *= np.float32(0.45)
     corner[letters] = 235
+    for high, at, colour in patches:
+        corner[high * dot : (high + 5) * dot, at * dot : (at + 5) * dot] = colour
+
+
+def _dot(size: int) -> int:
+    """Pixels per side of a dot of the text."""
+    return max(1, size // 200)
 
 
 def _gif(frames: Iterable[Frame], path: Path, fps: float, size: int) -> int:
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise MissingExtra("pillow", extra="video", purpose="a film as a GIF") from error
+    from PIL import Image
+
     pictures = [
         Image.fromarray(render(frame, size)).quantize(256, dither=Image.Dither.NONE) for frame in frames
     ]
@@ -208,10 +272,8 @@ def _gif(frames: Iterable[Frame], path: Path, fps: float, size: int) -> int:
 
 
 def _mp4(frames: Iterable[Frame], path: Path, fps: float, size: int) -> int:
-    try:
-        import imageio_ffmpeg
-    except ImportError as error:
-        raise MissingExtra("imageio-ffmpeg", extra="video", purpose="a film as an MP4") from error
+    import imageio_ffmpeg
+
     writer, count = None, 0
     try:
         for frame in frames:

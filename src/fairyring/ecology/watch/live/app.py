@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from fairyring.core.errors import EcologyError, MissingExtra
+from fairyring.core.errors import EcologyError, FairyringError, MissingExtra
 from fairyring.ecology.watch.live import messages
+from fairyring.ecology.watch.live.films import Films
 from fairyring.ecology.watch.live.loop import Loop
 from fairyring.ecology.watch.live.pages import Page, answer, greeting
 from fairyring.ecology.watch.scene import Scene
@@ -31,6 +32,8 @@ FILES = {
     "/bodies.js": ("bodies.js", "text/javascript"),
     "/frames.js": ("frames.js", "text/javascript"),
     "/panels.js": ("panels.js", "text/javascript"),
+    "/knobs.js": ("knobs.js", "text/javascript"),
+    "/save.js": ("save.js", "text/javascript"),
     "/course.js": ("course.js", "text/javascript"),
 }
 HEADERS = {
@@ -61,6 +64,15 @@ def application(loop: Loop, scene: Scene, host: str, on_start: Callable[[], None
     contents = {path: ((here / name).read_bytes(), kind) for path, (name, kind) in FILES.items()}
     session = secrets.token_hex(8)
     pages: set[Page] = set()
+    films = Films()
+
+    async def film(request: Any) -> Any:
+        if not _host_is_ours(request.headers.get("host", ""), host):
+            return PlainTextResponse("This page is not served under that name.", 421)
+        content = films.read(request.path_params["name"])
+        if content is None:
+            return PlainTextResponse("There is no such film.", 404)
+        return Response(content, media_type="video/mp4", headers=HEADERS)
 
     async def file(request: Any) -> Any:
         if not _host_is_ours(request.headers.get("host", ""), host):
@@ -93,10 +105,9 @@ def application(loop: Loop, scene: Scene, host: str, on_start: Callable[[], None
                 if message["type"] == "websocket.disconnect":
                     break
                 try:
-                    answer(
-                        loop, page, messages.read(message.get("text") or message.get("bytes") or b""), session
-                    )
-                except EcologyError as error:
+                    asked = messages.read(message.get("text") or message.get("bytes") or b"")
+                    answer(loop, page, asked, session, films)
+                except FairyringError as error:
                     page.tell(messages.refusal(error))
         except WebSocketDisconnect:
             pass
@@ -118,9 +129,11 @@ def application(loop: Loop, scene: Scene, host: str, on_start: Callable[[], None
     @asynccontextmanager
     async def lifespan(_: Any) -> AsyncIterator[None]:
         asyncio.get_running_loop().call_later(0, on_start)
-        yield
+        with films:
+            yield
 
-    routes = [Route(path, file) for path in FILES] + [WebSocketRoute("/look", look)]
+    routes = [Route(path, file) for path in FILES]
+    routes += [Route("/film/{name}", film), WebSocketRoute("/look", look)]
     return Starlette(routes=routes, lifespan=lifespan)
 
 

@@ -60,7 +60,7 @@ export class Course {
   }
 }
 
-/** Draw curves over the same xs, from 0 up to the largest, which is written. Series: `{ values, colour, fill }`. */
+/** Draw curves over the same xs, from 0 up to the largest, which is written. Series: `{ values, colour, fill, dashed }`. */
 export function plot(canvas, xs, series, { lines = [], top = 0, unit = "" } = {}) {
   const sharp = Math.min(2, window.devicePixelRatio || 1);
   const wide = Math.round(canvas.clientWidth * sharp);
@@ -91,14 +91,16 @@ export function plot(canvas, xs, series, { lines = [], top = 0, unit = "" } = {}
     pen.stroke();
   }
   if (xs.length > 1) {
-    for (const { values, colour, fill } of series) {
+    for (const { values, colour, fill, dashed } of series) {
       const ink = style.getPropertyValue(colour);
       pen.beginPath();
       values.forEach((value, i) => pen.lineTo(over(xs[i]), up(value)));
       pen.strokeStyle = ink;
       pen.lineWidth = 1.5 * sharp;
       pen.lineJoin = "round";
+      pen.setLineDash(dashed ? [4 * sharp, 2.5 * sharp] : []);
       pen.stroke();
+      pen.setLineDash([]);
       if (fill) {
         pen.lineTo(wide, base);
         pen.lineTo(0, base);

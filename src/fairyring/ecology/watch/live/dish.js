@@ -126,7 +126,7 @@ export class Dish {
     const pixels = (this.canvas.width * this.camera.zoom) / this.width; // a cell
     this.bodies.fit(pixels, this.camera.zoom === this.aim.zoom);
     this.all(pixels, gliding ? Math.min(1, (now - this.arrived) / this.lasts) : 1);
-    if (this.brush) this.ring(this.brush, this.brush.radius * pixels, "rgb(255 120 120 / 80%)", pixels);
+    if (this.brush) this.ring(this.brush, this.brush.radius * pixels, "rgb(255 255 255 / 80%)", pixels);
   }
 
   /** Let the camera come a little closer to where it should be; whether it has moved. */
@@ -181,12 +181,12 @@ export class Dish {
       }
       return twice(part, cells);
     };
-    const red = bright(frame.food, frame.mostFood, palette.foodGlow);
-    const blue = frame.signal && bright(frame.signal, frame.mostSignal, palette.signalGlow);
+    const eaten = bright(frame.food, frame.mostFood, palette.foodGlow);
+    const sensed = frame.signal && bright(frame.signal, frame.mostSignal, palette.signalGlow);
     const pixel = this.image.data;
-    for (let i = 0, at = 0; i < red.length; i++, at += 4) {
-      const f = red[i];
-      const s = blue === null ? 0 : blue[i];
+    for (let i = 0, at = 0; i < eaten.length; i++, at += 4) {
+      const f = eaten[i];
+      const s = sensed === null ? 0 : sensed[i];
       pixel[at] = background[0] + food[0] * f + signal[0] * s;
       pixel[at + 1] = background[1] + food[1] * f + signal[1] * s;
       pixel[at + 2] = background[2] + food[2] * f + signal[2] * s;

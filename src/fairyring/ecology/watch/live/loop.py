@@ -8,7 +8,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Protocol
 
@@ -156,9 +156,10 @@ class Loop:
         scene.advance(1)
         self.changed()
 
-    def begin_again(self, scene: Scene, seed: int) -> None:
-        """A job: restart the scene and clear the history."""
-        scene.restart(seed)
+    def begin_again(self, scene: Scene, seed: int, changes: Mapping[str, float]) -> None:
+        """A job: restart the scene, with some knobs changed, and clear the history."""
+        scene.restart(seed, changes)
+        scene.prepare()
         with self._wake:
             self.history = History()
             self._viewers = dict.fromkeys(self._viewers, (-1, (0, 0, 0)))
@@ -167,6 +168,12 @@ class Loop:
         self.changed()
 
     def _run(self) -> None:
+        try:
+            self._scene.prepare()
+        except Exception:
+            log.exception(
+                "the world could not be prepared"
+            )  # its first step fails likewise, and pages are told
         while True:
             with self._wake:
                 while not (self._closing or self._jobs or self._moving() or self._behind()):

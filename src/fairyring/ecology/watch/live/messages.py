@@ -13,7 +13,7 @@ from msgspec import Meta, Struct
 from fairyring.core.errors import EcologyError, FairyringError
 from fairyring.ecology.watch.scene import Knob, Life
 
-LONGEST = 1024  # bytes of a message from a page; several times the longest valid one
+LONGEST = 2048  # bytes of a message from a page; more than twice the longest valid one
 SPEEDS = (
     0,
     1,
@@ -26,6 +26,7 @@ SPEEDS = (
 )  # steps per frame; 0 for full speed. A scene compiles once for each number
 
 _Place = Annotated[float, Meta(ge=0, le=65535)]
+_Name = Annotated[str, Meta(max_length=64)]
 
 
 class _Ask(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind"):
@@ -55,7 +56,7 @@ class Speed(_Ask, frozen=True, tag="speed"):
 class Turn(_Ask, frozen=True, tag="turn"):
     """Turn a knob."""
 
-    name: Annotated[str, Meta(max_length=64)]
+    name: _Name
     value: float
 
 
@@ -82,13 +83,26 @@ class Watch(_Ask, frozen=True, tag="watch"):
     uid: Annotated[int, Meta(ge=-1, lt=2**31)]
 
 
+class Heir(_Ask, frozen=True, tag="heir"):
+    """Follow a living descendant of this individual, whose line goes on with it."""
+
+    uid: Annotated[int, Meta(ge=0, lt=2**31)]
+
+
 class Restart(_Ask, frozen=True, tag="restart"):
-    """Restart the world."""
+    """Restart the world, with some knobs changed: value by name."""
 
     seed: Annotated[int, Meta(ge=0, lt=2**32)]
+    changes: Annotated[dict[_Name, float], Meta(max_length=64)] = {}
 
 
-Ask = Next | Pause | Step | Speed | Turn | Paint | Pick | Watch | Restart
+class Film(_Ask, frozen=True, tag="film"):
+    """Film what is shown on this page from now on, or end the film and write it."""
+
+    on: bool
+
+
+Ask = Next | Pause | Step | Speed | Turn | Paint | Pick | Watch | Heir | Restart | Film
 
 
 class Tell(Struct, frozen=True, tag_field="kind"):
@@ -129,6 +143,20 @@ class Watched(Tell, frozen=True, tag="life"):
 
     step: int
     life: dict[str, object] | None
+
+
+class Filming(Tell, frozen=True, tag="filming"):
+    """Whether this page is being filmed, and the number of frames at which the film ends by itself."""
+
+    on: bool
+    most: int
+
+
+class Filmed(Tell, frozen=True, tag="filmed"):
+    """A film is written, and can be fetched."""
+
+    url: str
+    frames: int
 
 
 class Refused(Tell, frozen=True, tag="error"):

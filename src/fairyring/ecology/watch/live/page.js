@@ -3,7 +3,9 @@
 import { Course, number, plot } from "./course.js";
 import { Dish } from "./dish.js";
 import { decode } from "./frames.js";
-import { Knobs, WORDS, contrasts, drawMind, element, sayLife } from "./panels.js";
+import { Knobs } from "./knobs.js";
+import { WORDS, contrasts, drawMind, element, sayLife } from "./panels.js";
+import { download, numbers, picture, saveBlob } from "./save.js";
 
 const $ = (id) => document.getElementById(id);
 // Below one step a frame the page asks less often, and glides in between.
@@ -16,6 +18,7 @@ const SPEEDS = [
   // Steps cannot be seen there; fewer frames leave more of a small machine to the world.
   { steps: 0, slow: 2.5, says: "as fast as it goes" },
 ];
+const WALK = 1; // of SPEEDS: slow enough to look at one
 const BRUSH = { radius: 4, amount: 0.35 };
 const FRAME = 1000 / 60;
 const READ = 250; // milliseconds between two looks at what is written beside the dish
@@ -33,6 +36,9 @@ let due = 0; // when the next frame may be shown
 let pause = 0; // before which nothing is asked
 let state = { paused: true, speed: 1 };
 let chosen = 3; // of SPEEDS
+let hurry = null; // the speed before one was met
+let seed = 0;
+let film = null; // its frames so far and the most it has, while this page is filmed
 let life = null;
 let energies = [];
 let painting = false;
@@ -42,7 +48,15 @@ let shown = 0; // frames in all
 const send = (kind, fields = {}) => {
   if (socket?.readyState === WebSocket.OPEN) socket.send(JSON.stringify({ kind, ...fields }));
 };
-const knobs = new Knobs($("knobs"), (name, value) => later(`turn ${name}`, () => send("turn", { name, value })));
+const knobs = new Knobs(
+  $("knobs"),
+  (name, value) => later(`turn ${name}`, () => send("turn", { name, value })),
+  (count) => {
+    $("restart").textContent = count ? "Start a new world" : "Restart";
+    $("restart").classList.toggle("main", count > 0);
+    $("planned").textContent = count ? `Changed for the next: ${count}.` : "";
+  },
+);
 // The last of many of a kind, at most every so many milliseconds.
 const waiting = new Map();
 function later(kind, call, after = 60) {
@@ -63,6 +77,7 @@ function connect() {
   socket.onclose = ({ code }) => {
     document.body.dataset.connected = "no";
     asked = false;
+    showFilm(null);
     const why = code === TRY_LATER ? refused : "The world does not answer. Is it still running?";
     banner(`${why} Trying again …`);
     setTimeout(connect, retry);
@@ -86,6 +101,14 @@ function heard(message) {
     case "life":
       showLife(message);
       break;
+    case "filming":
+      showFilm(message.on ? { frames: 0, most: message.most } : null);
+      if (!message.on) banner("The film is being written …");
+      break;
+    case "filmed":
+      banner(`The film has ${number(message.frames)} frames.`, 4000);
+      download(message.url, `world-seed-${seed}.mp4`);
+      break;
     case "error":
       refused = `${message.what}: ${message.given}. Expected ${message.expected}. ${message.do}`;
       banner(refused, 6000);
@@ -104,8 +127,9 @@ function hello(message) {
   dish?.close();
   dish = new Dish($("dish"), message.width, message.palette, message.divides);
   $("divides").textContent = number(message.divides);
-  $("seed").value = $("seed-is").textContent = message.seed;
-  for (const name of ["food", "signal", "fed", "tumbling", "background"]) {
+  $("seed").value = $("seed-is").textContent = seed = message.seed;
+  knobs.begun();
+  for (const name of ["food", "signal", "hungry", "fed", "tumbling", "background"]) {
     document.documentElement.style.setProperty(`--dish-${name}`, `rgb(${message.palette[name].join(" ")})`);
   }
   course.begin(message.points, message.gap);
@@ -122,6 +146,11 @@ function hello(message) {
 
 function seen(data) {
   asked = false;
+  if (film) {
+    film.frames += 1;
+    if (film.frames === film.most) send("film", { on: false });
+    later("film", () => showFilm(film), READ);
+  }
   frames.push(decode(data));
   ask();
 }
@@ -175,8 +204,8 @@ function showPanels() {
   if (frame.signal !== null) field.push({ values: course.values(3), colour: "--signal" });
   plot($("course-food"), xs, field, { unit: "units" });
   const { at, rates } = course.rates();
-  const colours = ["--alive", "--food", "--immigrants"];
-  const turnover = rates.map((values, i) => ({ values, colour: colours[i] }));
+  const colours = ["--alive", "--deaths", "--immigrants"];
+  const turnover = rates.map((values, i) => ({ values, colour: colours[i], dashed: i === 1 }));
   plot($("course-turnover"), at, turnover, { unit: "a step" });
   ["births", "deaths", "immigrants"].forEach((name, i) => {
     $(`now-${name}`).textContent = at.length ? Number(rates[i].at(-1).toPrecision(2)) : "–";
@@ -187,10 +216,10 @@ function showPanels() {
   const cells = dish.camera.zoom > 1.8 ? 8 : 16;
   $("bar-cells").textContent = `${cells} cells`;
   $("bar").style.width = `${((cells * dish.camera.zoom) / dish.width) * $("dish").clientWidth}px`;
-  const blue = frame.signal === null ? "" : `, ${number(frame.signalInAll)} units of signal`;
+  const signal = frame.signal === null ? "" : `, ${number(frame.signalInAll)} units of signal`;
   $("dish").ariaLabel =
     `The world at step ${number(frame.step)}: ${number(frame.population)} bacteria alive, ` +
-    `${number(frame.foodInAll)} units of food${blue}. ${state.paused ? "It stands." : "It runs."}`;
+    `${number(frame.foodInAll)} units of food${signal}. ${state.paused ? "It stands." : "It runs."}`;
 }
 
 function showMind(mind) {
@@ -210,6 +239,7 @@ function showMind(mind) {
 
 function showLife(message) {
   const fresh = life?.uid !== message.life?.uid;
+  const dies = !fresh && life?.died === null && message.life.died !== null;
   life = message.life;
   $("life-is").hidden = life === null;
   $("life-none").hidden = life !== null;
@@ -218,11 +248,15 @@ function showLife(message) {
     energies = [];
     dish.watch(life === null ? null : life.uid);
     if (life) {
+      showTab("life");
       $("follow").checked = true;
       say(`Bacterium ${life.uid}, ${life.died === null ? "alive" : "dead"}, generation ${life.generation}.`);
     }
   }
   if (life === null) return;
+  $("heir").hidden = life.died === null;
+  $("life").classList.toggle("dead", life.died !== null);
+  if (dies) atDeath();
   // After its death the curve stands as it was.
   const over = life.died !== null && energies.length && energies.at(-1)[0] >= life.died;
   if (!over && message.step !== energies.at(-1)?.[0]) energies.push([message.step, life.energy]);
@@ -230,6 +264,12 @@ function showLife(message) {
   document.body.dataset.energy = life.energy;
   if (fresh) drawLife(message.step);
   else later("life", () => life && drawLife(message.step));
+}
+
+function atDeath() {
+  say(`Bacterium ${life.uid} has died.`);
+  if ($("at-death").value === "line") send("heir", { uid: life.uid });
+  if ($("at-death").value === "stop" && !state.paused) send("pause", { on: true });
 }
 
 function drawLife(step) {
@@ -240,7 +280,6 @@ function drawLife(step) {
   if ($("life-ancestors").dataset.of !== `${life.uid} ${line}`) {
     // Made anew only when it is another line: what has the focus keeps it.
     $("life-ancestors").dataset.of = `${life.uid} ${line}`;
-    $("life-parent").replaceChildren(...words.parent);
     $("life-ancestors").replaceChildren(...words.ancestors);
   }
   $("life-energy").textContent = number(life.energy);
@@ -277,17 +316,56 @@ function setBrush(on) {
   }
 }
 
+/** Follow one of those who have eaten best, for they live longest; at a speed at which it can be looked at. */
 function meet() {
   const frame = dish?.frame;
-  if (frame?.n) send("watch", { uid: frame.uid[Math.floor(Math.random() * frame.n)] });
+  if (!frame?.n) return;
+  const fed = Array.from(frame.uid.keys()).sort((a, b) => frame.energy[b] - frame.energy[a]);
+  send("watch", { uid: frame.uid[fed[Math.floor((Math.random() * frame.n) / 10)]] });
+  if (chosen <= WALK) return;
+  hurry ??= chosen;
+  setSpeed(WALK);
+}
+
+function letGo() {
+  send("watch", { uid: -1 });
+  if (hurry !== null && chosen === WALK) setSpeed(hurry);
+  hurry = null;
 }
 
 function restart() {
-  const seed = Math.min(2 ** 32 - 1, Math.max(0, Math.floor(Number($("seed").value) || 0)));
-  $("seed").value = seed;
-  send("restart", { seed });
-  say(`The world begins again from seed ${seed}.`);
+  const asked = Math.min(2 ** 32 - 1, Math.max(0, Math.floor(Number($("seed").value) || 0)));
+  $("seed").value = asked;
+  const { changes } = knobs;
+  send("restart", { seed: asked, changes });
+  if (Object.keys(changes).length) banner("The new world is compiled first …");
+  say(`The world begins again from seed ${asked}.`);
 }
+
+function showTab(name) {
+  document.body.dataset.tab = name;
+  for (const one of ["turn", "life"]) $(`tab-${one}`).setAttribute("aria-selected", String(one === name));
+}
+
+function showFilm(now) {
+  film = now;
+  $("save-film").setAttribute("aria-pressed", String(film !== null));
+  $("save-film").textContent = film ? `Stop, ${(film.frames / 30).toFixed(0)} s` : "Film";
+}
+
+async function savePicture() {
+  if (dish?.frame) saveBlob(await picture(dish, seed), `world-seed-${seed}-step-${dish.frame.step}.png`);
+}
+
+function saveNumbers() {
+  if (dish?.frame) saveBlob(numbers(course, dish.frame.signal !== null), `world-seed-${seed}.csv`);
+}
+
+function fullScreen() {
+  if (document.fullscreenElement) document.exitFullscreen();
+  else document.querySelector(".world").requestFullscreen();
+}
+
 let hiding = 0;
 function banner(text, lasts = 0) {
   clearTimeout(hiding);
@@ -303,13 +381,19 @@ function toggle() {
 }
 
 const step = () => send("step");
-const letGo = () => send("watch", { uid: -1 });
 
 $("play").onclick = toggle;
 $("one").onclick = step;
 $("brush").onclick = () => setBrush(!painting);
 $("meet").onclick = meet;
 $("let-go").onclick = letGo;
+$("heir").onclick = () => life && send("heir", { uid: life.uid });
+$("tab-turn").onclick = () => showTab("turn");
+$("tab-life").onclick = () => showTab("life");
+$("full").onclick = fullScreen;
+$("save-picture").onclick = savePicture;
+$("save-film").onclick = () => send("film", { on: film === null });
+$("save-numbers").onclick = saveNumbers;
 $("closer").onclick = () => dish?.closer(1.5);
 $("farther").onclick = () => dish?.closer(1 / 1.5);
 $("follow").onchange = () => {
@@ -317,7 +401,10 @@ $("follow").onchange = () => {
   dish.following = $("follow").checked;
   if (!dish.following) dish.whole();
 };
-$("speed").oninput = () => setSpeed(Number($("speed").value));
+$("speed").oninput = () => {
+  hurry = null;
+  setSpeed(Number($("speed").value));
+};
 $("again").onsubmit = (event) => {
   event.preventDefault();
   restart();
@@ -375,18 +462,20 @@ const KEYS = {
   ArrowDown: () => dish?.closer(1 / 1.5),
   b: () => setBrush(!painting),
   n: meet,
+  f: fullScreen,
   Escape: letGo,
 };
 addEventListener("keydown", (event) => {
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
-  const on = event.target.closest("input, button, textarea");
+  const on = event.target.closest("input, select, button, summary");
   // Sliders and fields keep the keys they know, and a button its space.
   if (!KEYS[key] || event.ctrlKey || event.metaKey || event.altKey) return;
-  if (on && (on.matches("input") || key === " ") && key !== "Escape") return;
+  if (on && (on.matches("input, select") || key === " ") && key !== "Escape") return;
   event.preventDefault();
   KEYS[key]();
 });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => later("panels", showPanels));
 
+showTab("turn");
 connect();
 requestAnimationFrame(tick);

@@ -4,7 +4,9 @@ import asyncio
 import logging
 from collections.abc import Callable
 
+from fairyring.core.errors import EcologyError
 from fairyring.ecology.watch.live import frames, messages, palette
+from fairyring.ecology.watch.live.films import LONGEST_FILM, Films
 from fairyring.ecology.watch.live.loop import Loop
 from fairyring.ecology.watch.scene import Frame, Life, Scene
 
@@ -18,6 +20,7 @@ class Page:
 
     def __init__(self, to: asyncio.AbstractEventLoop) -> None:
         self.watching: int | None = None
+        self._film: list[bytes] | None = None
         self._to = to
         self._out: asyncio.Queue[Frame | messages.Tell | None] = asyncio.Queue()
 
@@ -35,8 +38,28 @@ class Page:
         """The next item to send, encoded here and not on the world's thread; None if the page leaves too much unread."""
         item = await self._out.get()
         if isinstance(item, Frame):
-            return frames.encode(item)
+            data = frames.encode(item)
+            if self._film is not None and len(self._film) < LONGEST_FILM:
+                self._film.append(data)
+            return data
         return None if item is None or self._out.qsize() > UNREAD else messages.write(item)
+
+    def start_film(self) -> None:
+        """Keep the frames that are sent from now on."""
+        self._film = []
+
+    def end_film(self) -> list[bytes]:
+        """The frames that were sent since `start_film`, encoded; none are kept after that.
+
+        Raises:
+            EcologyError: there are none.
+        """
+        film, self._film = self._film, None
+        if not film:
+            raise EcologyError(
+                "film", given="no frames", expected="at least one", do="Let the world run while it is filmed."
+            )
+        return film
 
     def _put(self, item: Frame | messages.Tell) -> None:
         try:
@@ -78,11 +101,12 @@ def greeting(loop: Loop, page: Page, session: str) -> Callable[[Scene], None]:
     return hello
 
 
-def answer(loop: Loop, page: Page, ask: messages.Ask, session: str) -> None:
-    """Carry out a request of a page, now or on the world's thread.
+def answer(loop: Loop, page: Page, ask: messages.Ask, session: str, films: Films) -> None:
+    """Carry out a request of a page, now, on the world's thread, or on one that writes a film.
 
     Raises:
-        EcologyError: too many requests are pending.
+        EcologyError: too many requests are pending, or there is nothing to film.
+        MissingExtra: films cannot be written.
     """
     match ask:
         case messages.Next():
@@ -125,10 +149,32 @@ def answer(loop: Loop, page: Page, ask: messages.Ask, session: str) -> None:
                 _show_life(scene, page)
 
             loop.do(watch, page.tell)
-        case messages.Restart(seed):
+        case messages.Heir(uid):
+
+            def follow(scene: Scene) -> None:
+                heir = scene.heir(uid)
+                if heir is None:
+                    raise EcologyError(
+                        f"bacterium {uid}",
+                        given="a line that has died out",
+                        expected="living descendants",
+                        do="Meet another.",
+                    )
+                page.watching = heir
+                _show_life(scene, page)
+
+            loop.do(follow, page.tell)
+        case messages.Film(on):
+            if on:
+                films.check()
+                page.start_film()
+            page.tell(messages.Filming(on, LONGEST_FILM))
+            if not on:
+                films.write(page.end_film(), page.tell)
+        case messages.Restart(seed, changes):
 
             def restart(scene: Scene) -> None:
-                loop.begin_again(scene, seed)
+                loop.begin_again(scene, seed, changes)
                 for viewer in loop.viewers():
                     if isinstance(viewer, Page):
                         greeting(loop, viewer, session)(scene)

@@ -1,14 +1,6 @@
-// What is beside the world: what they inherit, the knobs, one life.
+// What is beside the world: what they inherit, and one life.
 
 import { number } from "./course.js";
-
-const EXPLAINED = {
-  rho: "What one that pays no heed to food eats for what it spends. Below 1 the blind starve: only those who find food can last.",
-  source_lifetime: "How long a patch of food stays before it appears elsewhere. Short: those who stay put lose.",
-  emission_cost: "What it costs to emit once. At 0 the chemical is free.",
-  mutation_rate: "How often an entry of what is inherited is changed at a division.",
-  minimum: "When fewer are alive, random immigrants come in. At 0 the population can die out.",
-};
 
 /** Of each kind of mind: what is seen here, and the title and the caption of what they inherit. */
 export const WORDS = {
@@ -113,80 +105,6 @@ export function contrasts(mind) {
   ];
 }
 
-/** The sliders. `turn(name, value)` is called while one is moved. */
-export class Knobs {
-  constructor(into, turn) {
-    this.into = into;
-    this.turn = turn;
-    this.rows = new Map();
-  }
-
-  show(knobs) {
-    if (knobs.map((knob) => knob.name).join() !== [...this.rows.keys()].join()) {
-      this.rows.clear();
-      this.into.replaceChildren(...knobs.map((knob) => this.row(knob)));
-    }
-    for (const knob of knobs) {
-      const row = this.rows.get(knob.name);
-      row.knob = knob;
-      // What a hand is on is not moved under it.
-      if (!row.held) row.slider.value = position(knob, knob.value) * 1000;
-      this.label(row, knob.value);
-    }
-  }
-
-  row(knob) {
-    const id = `knob-${knob.name}`;
-    const slider = element("input", { type: "range", id, min: 0, max: 1000, step: 1 });
-    const output = element("output");
-    output.htmlFor = id;
-    const track = element("div", { className: "track" }, slider);
-    const made = element(
-      "div",
-      { className: "knob" },
-      element("label", { htmlFor: id }, element("span", { textContent: knob.label }), output),
-      track,
-    );
-    if (knob.name === "rho" && knob.low < 1 && knob.high > 1) {
-      const one = element("span", { className: "one", title: "1" });
-      one.style.setProperty("--one", position(knob, 1));
-      track.append(one);
-    }
-    if (EXPLAINED[knob.name]) {
-      const words = element("p", { className: "quiet", id: `${id}-says`, textContent: EXPLAINED[knob.name] });
-      slider.setAttribute("aria-describedby", words.id);
-      made.append(words);
-    }
-    const row = { knob, slider, output, held: false };
-    this.rows.set(knob.name, row);
-    slider.addEventListener("input", () => {
-      row.held = true;
-      const value = at(row.knob, slider.value / 1000);
-      this.label(row, value);
-      this.turn(knob.name, value);
-    });
-    slider.addEventListener("change", () => (row.held = false));
-    return made;
-  }
-
-  label({ knob, slider, output }, value) {
-    output.textContent = `${number(value)} ${knob.unit}`.trim();
-    slider.setAttribute("aria-valuetext", output.textContent);
-  }
-}
-
-function position({ low, high, log }, value) {
-  const place = log ? Math.log(value / low) / Math.log(high / low) : (value - low) / (high - low);
-  return Math.min(1, Math.max(0, place));
-}
-
-function at({ low, high, log, unit }, place) {
-  const value = log ? low * (high / low) ** place : low + (high - low) * place;
-  // Bacteria and steps are whole; of the rest three digits are more than a hand can set.
-  const short = unit && high >= 50 ? Math.round(value) : Number(value.toPrecision(3));
-  return Math.min(high, Math.max(low, short));
-}
-
 /** The words of one life; `watch(uid)` is called when an ancestor is clicked. */
 export function sayLife(life, step, watch) {
   const age = (life.died ?? step) - life.born;
@@ -195,19 +113,18 @@ export function sayLife(life, step, watch) {
     immigrant: "It came in because few were left.",
     born: `Its line began with ${number(life.founder)}.`,
   }[life.origin];
-  const state = life.died === null ? "It is alive." : `It died at step ${number(life.died)}.`;
+  const state = life.died === null ? "It is alive." : `It died at step ${number(life.died)}, ${number(age)} steps old.`;
   const link = (uid) =>
     element("button", { type: "button", className: "link", textContent: number(uid), onclick: () => watch(uid) });
-  const [parent, ...before] = life.ancestors.slice(0, 6);
-  const rest = life.forebears - Math.min(6, life.ancestors.length);
+  const line = life.ancestors.slice(0, 6);
+  const rest = life.forebears - line.length;
   return {
     says: `${state} ${origin}`,
     age: `${number(age)} steps, since step ${number(life.born)}`,
     generation: number(life.generation),
     offspring: number(life.offspring),
-    parent: parent === undefined ? ["none"] : [link(parent)],
-    ancestors: before.length
-      ? [...before.flatMap((uid, i) => [i ? ", " : "", link(uid)]), rest > 0 ? ` and ${number(rest)} more` : ""]
-      : ["nobody"],
+    ancestors: line.length
+      ? [...line.flatMap((uid, i) => [i ? ", " : "", link(uid)]), rest > 0 ? ` and ${number(rest)} more` : ""]
+      : ["none"],
   };
 }
