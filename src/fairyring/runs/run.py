@@ -117,7 +117,15 @@ class Run(Results):
             return kept(task, forward_of, lambda: Program(forward_of(plan), jax.local_devices()[:1]))
 
         return TrainedModel(
-            round, params, leaves, names, inputs, lambda: forward_of(plan), forward, task.model.native
+            round,
+            params,
+            leaves,
+            names,
+            inputs,
+            lambda: forward_of(plan),
+            forward,
+            task.model.native,
+            task.model.into,
         )
 
     @property

@@ -94,9 +94,10 @@ class SavedRun(Results):
         except RunDamaged:  # which is said when it is needed
             stored, plan = None, self.plan
         names = stored.parameters if stored is not None else [[str(i)] for i in range(len(leaves))]
-        native = None
+        native, into = None, None
         if plan is not None:
-            params, native = plan.layout.treedef.unflatten(leaves), plan.task.model.native
+            params = plan.layout.treedef.unflatten(leaves)
+            native, into = plan.task.model.native, plan.task.model.into
         else:
             params = stored.nested(leaves) if stored is not None else dict(enumerate(leaves))
             native = partial(_state_dict, stored) if stored is not None and stored.torch else None
@@ -110,6 +111,7 @@ class SavedRun(Results):
             lambda: self._function,
             lambda: self._program,
             native,
+            into,
         )
 
     def model(self) -> TrainedModel:

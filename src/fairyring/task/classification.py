@@ -55,6 +55,7 @@ def classification(
         name=name,
         loss_bound=loss_bound,
         model=as_model(model),
+        takes_logits=True,
         loss=loss,
         metrics=means,
         pooled=pooled,

@@ -93,6 +93,7 @@ def multi_label(
         name=name,
         loss_bound=loss_bound,
         model=as_model(model),
+        takes_logits=True,
         loss=loss,
         metrics=means,
         pooled=pooled,
