@@ -102,6 +102,7 @@ if TYPE_CHECKING:
     from fairyring.task import Metric as Metric
     from fairyring.task import PooledMetric as PooledMetric
     from fairyring.task import classification as classification
+    from fairyring.task import from_sklearn as from_sklearn
     from fairyring.task import metrics as metrics
     from fairyring.task import multi_label as multi_label
     from fairyring.task import next_token as next_token
@@ -174,6 +175,7 @@ __all__ = [
     "fednova",
     "fedprox",
     "fedyogi",
+    "from_sklearn",
     "gaussian_noise",
     "load",
     "load_run",
@@ -209,6 +211,7 @@ _ROOMS = {
         "Metric",
         "PooledMetric",
         "classification",
+        "from_sklearn",
         "metrics",
         "multi_label",
         "next_token",
