@@ -74,7 +74,7 @@ bench: $(VENV)/.installed-demo
 
 # Each stamp says which extras are in the environment; one that needs more adds to it.
 $(VENV)/.installed-demo: EXTRAS := data,privacy,report
-$(VENV)/.installed-test: EXTRAS := data,export,flax,live,onnx,privacy,report,test,torch,video
+$(VENV)/.installed-test: EXTRAS := data,export,flax,keras,live,onnx,privacy,report,sklearn,test,torch,video
 $(VENV)/.installed-dev: EXTRAS := dev
 
 $(STAMPS): pyproject.toml constraints.txt | $(BIN)/python

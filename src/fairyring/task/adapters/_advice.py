@@ -85,7 +85,7 @@ _FRAMEWORKS: tuple[tuple[str, str, str], ...] = (
         "flax.linen.",
         "",
         "Pass (lambda key: net.init(key, example), net.apply), where example is a batch of inputs; with dropout "
-        "lambda params, x, key: net.apply(params, x, train=key is not None, rngs={'dropout': key}) in place of net.apply.",
+        "lambda params, x, key: net.apply(params, x, train=key is not None, rngs={} if key is None else {'dropout': key}) in place of net.apply.",
     ),
     ("tensorflow.", "", "Write it with Keras 3 on JAX (KERAS_BACKEND=jax): a saved .keras file is loaded by keras.models.load_model(path)."),
     ("tf_keras.", "", "Use Keras 3 on JAX (KERAS_BACKEND=jax): a saved .keras file is loaded by keras.models.load_model(path)."),

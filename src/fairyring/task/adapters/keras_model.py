@@ -57,14 +57,16 @@ def from_keras(model: Any) -> Model:
 
     def apply(params: Any, x: jax.Array, key: jax.Array | None = None) -> Any:
         params = as_compute_dtypes(params, dtypes)
-        values = {name: params[name] if name in trained else jnp.asarray(fixed[name]) for name in named}
-        given = [(v, values[name]) for name, v in named.items()]
+        given = [
+            (v, params[name] if name in trained else jnp.asarray(fixed[name])) for name, v in named.items()
+        ]
         # Without a key nothing draws: dropout is off.
         drawn = [(v, _seed(key, place, v.dtype)) for place, v in enumerate(seeds)] if key is not None else []
         with keras.StatelessScope(state_mapping=given + drawn, collect_losses=True) as scope:
+            before = [scope.get_current_value(variable) for variable in named.values()]
             outputs = model(x, training=key is not None)
-        for name, variable in named.items():
-            if scope.get_current_value(variable) is not values[name]:
+        for (name, variable), value in zip(named.items(), before, strict=True):
+            if scope.get_current_value(variable) is not value:
                 refuse_state(f"Keras variable {name!r}, which a call changes")
         if scope.losses:
             _refuse_loss(
