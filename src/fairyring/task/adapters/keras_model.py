@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -131,7 +131,7 @@ def _named(model: Any) -> dict[str, Any]:
     """
     names: dict[str, str] = {}
     counts: Counter[str] = Counter()
-    for layer in model._flatten_layers():
+    for layer in _within(model):
         kind = _snake_case(type(layer).__name__)
         automatic = re.fullmatch(rf"((?:forward_|backward_)?{re.escape(kind)})(?:_\d+)?", layer.name)
         if automatic and layer.name not in names:
@@ -146,6 +146,16 @@ def _named(model: Any) -> dict[str, Any]:
         free = (path, *(f"{path}_{place}" for place in range(1, len(found) + 1)))
         found[next(name for name in free if name not in found)] = variable
     return found
+
+
+def _within(layer: Any, seen: set[int] | None = None) -> Iterator[Any]:
+    """A layer and all layers in it, each once, in the order in which they were put there."""
+    seen = set() if seen is None else seen
+    if id(layer) not in seen:
+        seen.add(id(layer))
+        yield layer
+        for inner in layer._layers:
+            yield from _within(inner, seen)
 
 
 def _snake_case(name: str) -> str:
@@ -189,7 +199,7 @@ def _require_model(model: Any) -> None:
             expected="one input: the column that the task reads",
             do="Put them side by side in one column, and take them apart in the model: x[:, :10] and x[:, 10:].",
         )
-    for layer in model._flatten_layers():
+    for layer in _within(model):
         # One that is frozen computes with the statistics that it has, so it is a constant.
         if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable:
             refuse_batch_normalisation(
