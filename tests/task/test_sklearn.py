@@ -258,7 +258,7 @@ def test_a_support_vector_machine_comes_to_the_fit_of_its_solver() -> None:
     judged = run.evaluate(fr.Population.from_arrays({"x": x, "y": y}, client=np.zeros(ROWS, int)))
     assert judged.metrics["accuracy"] == pytest.approx(fitted.score(x, y))
     assert judged.metrics["auc"] > 0.7  # it sees places, and not -1
-    fitted.partial_fit(x, y)
+    fitted.partial_fit(x.astype(np.float64), y)
     with pytest.raises(PopulationError, match=r"given 0 in row .*one of the classes -1, 1"):
         task.validate(fr.Population.from_arrays({"x": x, "y": y // 2 + 1}, client=np.zeros(ROWS, int)))
 
