@@ -111,7 +111,7 @@ def _of_function(function: Callable[..., Any]) -> str:
         listed = ", ".join(required)
         return f"Pass an instance, {function.__name__}({listed}), or functools.partial({function.__name__}, ...) with one parameter left: `key` or `rngs`."
     if len(required) == 0:
-        return "A factory has one parameter, `key` (Equinox) or `rngs` (NNX): lambda key: Net(key)."
+        return "A factory has one parameter, `key` (Equinox) or `rngs` (NNX); a PyTorch module is passed as it is, and so is a Keras model."
     return (
         "A function alone has no parameters to train: pass (init, apply), with init(key) -> params and apply(params, x) -> outputs "
         "or apply(params, x, key)."
