@@ -105,6 +105,7 @@ if TYPE_CHECKING:
     from fairyring.task import Metric as Metric
     from fairyring.task import PooledMetric as PooledMetric
     from fairyring.task import classification as classification
+    from fairyring.task import from_sklearn as from_sklearn
     from fairyring.task import lora as lora
     from fairyring.task import metrics as metrics
     from fairyring.task import multi_label as multi_label
@@ -179,6 +180,7 @@ __all__ = [
     "fednova",
     "fedprox",
     "fedyogi",
+    "from_sklearn",
     "gaussian_noise",
     "load",
     "load_run",
@@ -217,6 +219,7 @@ _ROOMS = {
         "Metric",
         "PooledMetric",
         "classification",
+        "from_sklearn",
         "lora",
         "metrics",
         "multi_label",

@@ -7,11 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 from flax import nnx
 
 from fairyring.core.errors import MissingExtra, ModelError
 from fairyring.core.vector import Layout
 from fairyring.task import Model, as_model, classification, from_equinox, from_functions, from_nnx, from_torch
+from fairyring.task.final_activation import final_activation
 
 FEATURES, HIDDEN, CLASSES = 5, 7, 3
 
@@ -323,6 +325,11 @@ def test_batch_normalisation_is_refused_with_the_reason(module):
         build(module)
 
 
+def of(module, name, *bases):
+    """A class as it would come from a framework that need not be here."""
+    return type(name, bases, {"__module__": module, "__call__": lambda self, x: x})
+
+
 class NotCallable(eqx.Module):
     weight: jax.Array = eqx.field(default_factory=lambda: jnp.ones(3))
 
@@ -351,6 +358,20 @@ class Silent(nnx.Module):
         ("two_nn", "given str"),
         (lambda: 3, "expected functions"),
         (None, "given NoneType"),
+        (eqx.nn.MLP, r"given MLP without in_size, out_size.*MLP\(in_size.*key=jax.random.key\(0\)\)"),
+        (nnx.Linear, r"given Linear without in_features, out_features.*rngs=nnx.Rngs\(0\)\)"),
+        (apply, r"given the function apply\(params, x\).*pass \(init, apply\)"),
+        (
+            [WithDropout(nnx.Rngs(0)), WithDropout(nnx.Rngs(0))],
+            "given a list of WithDropout, WithDropout.*Pass one module",
+        ),
+        (init(jax.random.key(0)), r"look like parameters: pass \(lambda key: params"),
+        (nn.Dense(3), r"lambda key: net.init\(key, example\), net.apply\)"),
+        (of("haiku._src.transform", "Transformed", tuple)((init, apply)), r"net.apply\(params, key, x\)"),
+        (of("transformers.models.bert", "FlaxBertModel")(), r"dropout_rng=key"),
+        (of("transformers.models.bert", "TFBertModel")(), r"Load the PyTorch model"),
+        (of("tensorflow.keras", "Model")(), r"Keras 3 on JAX"),
+        (of("sklearn.svm", "SVC")(), r"fr.from_sklearn\(estimator"),
     ],
 )
 def test_what_cannot_be_trained_is_refused(model, says):
@@ -371,3 +392,27 @@ def test_a_missing_framework_is_named(adapter, package, extra, monkeypatch):
 def test_a_model_is_itself():
     model = Model(init, lambda params, x, key: apply(params, x))
     assert as_model(model) is model
+
+
+def own_softmax(x):
+    exps = jnp.exp(x - x.max(axis=1, keepdims=True))
+    return exps / exps.sum(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize(
+    ("last", "found"),
+    [
+        (jax.nn.softmax, "softmax"),
+        (own_softmax, "softmax"),
+        (lambda x: jax.jit(jax.nn.softmax)(x.astype(jnp.bfloat16)).astype(jnp.float32)[:, :2], "softmax"),
+        (jax.nn.sigmoid, "sigmoid"),
+        (jax.nn.log_softmax, ""),
+        (lambda x: x / x.sum(axis=1, keepdims=True), ""),
+        (lambda x: jax.nn.softmax(x) @ jnp.ones((3, 3)), ""),
+        (lambda x: jnp.log(jax.nn.softmax(x)), ""),
+        (lambda x: (jax.nn.softmax(x), x), ""),
+        (lambda x: x, ""),
+    ],
+)
+def test_probabilities_are_told_from_logits(last, found):
+    assert final_activation(jax.make_jaxpr(last)(jnp.ones((2, 3)))) == found

@@ -81,8 +81,8 @@ def of_init(plan: "Plan") -> str:
 
 
 def of_examples(plan: "Plan", columns: Columns) -> dict[str, str]:
-    """The digests of the code that reads examples, by part: the model in training and in evaluation, the loss, each metric, and an
-    algorithm whose halves read columns.
+    """The digests of the code that reads examples, by part: the model in training and in evaluation, the loss, its penalty, each
+    metric, and an algorithm whose halves read columns.
     """
     task, params = plan.task, plan.params_shape
     batch = {
@@ -103,6 +103,8 @@ def of_examples(plan: "Plan", columns: Columns) -> dict[str, str]:
         f"pooled {name}": digest_of(metric.statistic, outputs, batch) for name, metric in task.pooled.items()
     }
     digests = {"apply": model, "loss": digest_of(task.loss, outputs, batch), **metrics, **pooled}
+    if task.penalty is not None:
+        digests["penalty"] = digest_of(task.penalty, params)
     if plan.algorithm.update is not None:
         states = (
             jax.eval_shape(state, params)

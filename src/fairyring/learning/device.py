@@ -77,6 +77,7 @@ def objective_of(task: Task) -> Objective:
             weighted = jnp.where(weight > 0, value * weight, 0.0) if own else value * weight
             totals += [jnp.sum(weighted), jnp.sum(weight)]
         loss = totals[0] / jnp.maximum(totals[1], TINY)
+        loss = loss if task.penalty is None else loss + task.penalty(params)
         examples = batch["weight"] if "weight" in batch else jnp.ones((rows,), jnp.float32)
         totals.append(jnp.sum(examples if mask is None else examples * mask))
         return loss, jnp.stack(totals)

@@ -11,6 +11,7 @@ import numpy as np
 
 from fairyring.core.errors import ModelError
 from fairyring.core.program import Program
+from fairyring.task import into_keras, is_keras
 
 Tree = Any
 Forward = Callable[[list[Any], Any], Tree]
@@ -113,11 +114,12 @@ class TrainedModel:
         function: Callable[[], Forward],
         program: Callable[[], Program],
         native: Callable[[Tree], Any] | None,
-        whole: Callable[[Tree], Tree] | None,
+        into: Callable[[Tree, Any, int], Any] | None = None,
+        whole: Callable[[Tree], Tree] | None = None,
     ) -> None:
         self.round, self.params, self.names, self.inputs = round, params, names, inputs
         self.function, self._leaves, self._program = function, leaves, program
-        self._native, self._whole = native, whole
+        self._native, self._into, self._whole = native, into, whole
 
     def __repr__(self) -> str:
         size = sum(leaf.size for leaf in self._leaves)
@@ -190,17 +192,27 @@ class TrainedModel:
                 expected="a plan whose model is a torch.nn.Module",
                 do=(
                     "Load a run of fr.lora with its plan: fr.load_run(folder, plan). Otherwise take run.params: eqx.combine(run.params, module) is a trained Equinox module, and "
-                    "nnx.update(module, run.params) trains a Flax NNX module."
+                    "nnx.update(module, run.params) trains a Flax NNX module. run.into(model) takes a Keras model; for an "
+                    "estimator of scikit-learn the run has its plan: fr.load_run(folder, plan=plan).into(estimator)."
                 ),
             )
         return self._native(self.params)
 
     def into(self, module: Any) -> Any:
-        """Load the model into a PyTorch module of the same architecture, in place, and return it.
+        """Load the model into a PyTorch module, a Keras model or an estimator of scikit-learn, in place, and return it.
+
+        Args:
+            module: of the same architecture as the one that was trained, such as the one that the task was given. An estimator is
+                fitted afterwards; its `n_iter_` is the number of rounds.
 
         Raises:
-            ModelError: the plan's model is not a PyTorch module, or `module` has other parameters.
+            ModelError: the plan's model is of none of these, or `module` has other parameters; or the run was loaded without its
+                plan, which has more of the model than what was trained: the classes of an estimator, frozen weights of Keras.
         """
+        if self._into is not None:
+            return self._into(self.params, module, self.round)
+        if is_keras(module):
+            return into_keras(self.by_name(), module)
         state = self.state_dict()
         try:
             module.load_state_dict(state)

@@ -122,7 +122,7 @@ class Results(ABC):
         return self.model().state_dict()
 
     def into(self, module: Any) -> Any:
-        """Load the last model into a PyTorch module, in place, and return it; see `TrainedModel.into`."""
+        """Load the last model into a module, model or estimator of its framework, in place, and return it; see `TrainedModel.into`."""
         return self.model().into(module)
 
     def table(self) -> dict[str, np.ndarray]:

@@ -126,6 +126,7 @@ class Run(Results):
             lambda: forward_of(plan),
             forward,
             task.model.native,
+            task.model.into,
             task.model.whole or (lambda params: params),
         )
 

@@ -95,10 +95,10 @@ class SavedRun(Results):
         except RunDamaged:  # which is said when it is needed
             stored, plan = None, self.plan
         names = stored.parameters if stored is not None else [[str(i)] for i in range(len(leaves))]
-        native = whole = None
+        native = into = whole = None
         if plan is not None:
-            whole = plan.task.model.whole or (lambda params: params)
-            params, native = plan.layout.treedef.unflatten(leaves), plan.task.model.native
+            model, params = plan.task.model, plan.layout.treedef.unflatten(leaves)
+            native, into, whole = model.native, model.into, model.whole or (lambda params: params)
         else:
             params = stored.nested(leaves) if stored is not None else dict(enumerate(leaves))
             native = partial(_state_dict, stored) if stored is not None and stored.torch else None
@@ -112,6 +112,7 @@ class SavedRun(Results):
             lambda: self._function,
             lambda: self._program,
             native,
+            into,
             whole,
         )
 

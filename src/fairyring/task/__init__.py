@@ -1,7 +1,17 @@
 """What is learned: models from several frameworks, losses, metrics, and a small model zoo (`fairyring.task.zoo`)."""
 
-from fairyring.task.adapters import as_model, from_equinox, from_functions, from_nnx, from_torch
+from fairyring.task.adapters import (
+    as_model,
+    from_equinox,
+    from_functions,
+    from_keras,
+    from_nnx,
+    from_torch,
+    into_keras,
+    is_keras,
+)
 from fairyring.task.classification import classification
+from fairyring.task.from_sklearn import from_sklearn
 from fairyring.task.metric import Batch, Metric, clamp, weight_of
 from fairyring.task.model import Model
 from fairyring.task.multi_label import multi_label
@@ -29,8 +39,12 @@ __all__ = [
     "finished",
     "from_equinox",
     "from_functions",
+    "from_keras",
     "from_nnx",
+    "from_sklearn",
     "from_torch",
+    "into_keras",
+    "is_keras",
     "lora",
     "multi_label",
     "next_token",

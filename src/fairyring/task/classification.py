@@ -58,6 +58,7 @@ def classification(
         name=name,
         loss_bound=loss_bound,
         model=as_model(model, where),
+        takes_logits=True,
         loss=loss,
         metrics=means,
         pooled=pooled,

@@ -96,6 +96,7 @@ def multi_label(
         name=name,
         loss_bound=loss_bound,
         model=as_model(model, where),
+        takes_logits=True,
         loss=loss,
         metrics=means,
         pooled=pooled,

@@ -109,6 +109,7 @@ def next_token(
         loss_bound=loss_bound,
         loss_weight_bound=own_weights,
         model=as_model(model, where),
+        takes_logits=True,
         loss=loss,
         metrics=means,
         pooled=pooled,

@@ -128,11 +128,12 @@ def _reparameterised(
     model: Model, init: Callable[[jax.Array], Params], whole: Callable[[Params], Params]
 ) -> Model:
     """A model with other parameters, of which `whole` makes those of `model`."""
-    outer, native = model.whole, model.native
+    outer, native, into = model.whole, model.native, model.into
     return Model(
         init,
         lambda params, x, key=None: model.apply(whole(params), x, key),
         None if native is None else lambda params: native(whole(params)),
+        None if into is None else lambda params, target, rounds: into(whole(params), target, rounds),
         whole if outer is None else lambda params: outer(whole(params)),
     )
 

@@ -42,6 +42,9 @@ class Task:
         loss_weight_bound: the same as `Metric.weight_bound`, for the loss: None if its weights are those of the examples, or a
             constant multiple.
         pooled: name -> `PooledMetric`, of evaluations only.
+        penalty: `params -> scalar`, added to the mean loss of every step, such as half of alpha times the squared norm of the
+            coefficients. Each batch has the whole of it. It is trained on and never reported: `loss` is that of the examples alone.
+        takes_logits: whether the loss has the softmax or the sigmoid in it. A model that ends in one is then refused.
     """
 
     name: str
@@ -56,6 +59,8 @@ class Task:
     data_checks: tuple[DataCheck, ...] = ()
     loss_weight_bound: float | None = None
     pooled: Mapping[str, PooledMetric] = field(default_factory=lambda: MappingProxyType({}))
+    penalty: Callable[[Any], jax.Array] | None = None
+    takes_logits: bool = False
 
     @property
     def higher_is_better(self) -> dict[str, bool]:
@@ -98,7 +103,7 @@ class Task:
         Raises:
             PopulationError: a column is missing or has the wrong type or shape, or a value is out of range.
             ModelError: the model does not accept the inputs, or its outputs do not fit the labels.
-            PlanError: the loss or a metric does not return one value and one weight per example.
+            PlanError: the loss or a metric does not return one value and one weight per example, or the penalty is no number.
         """
         return validate(self, population)
 

@@ -11,7 +11,8 @@ import numpy as np
 from jax.extend import core
 from jax.extend.core import primitives
 
-from fairyring.core.errors import FairyringError, ModelError, PopulationError
+from fairyring.core.errors import FairyringError, ModelError, PlanError, PopulationError
+from fairyring.task.final_activation import final_activation
 from fairyring.task.measure_checks import EXAMPLES, check_measure, check_pooled
 
 WHOLE_ROWS = 5_000_000
@@ -179,6 +180,8 @@ def validate(task: Any, population: PopulationLike) -> RowsChecked:
         check_measure(f"metric {name!r}", metric.measure, metric.weight_bound, outputs(), batch)
     for name, metric in task.pooled.items():
         check_pooled(f"metric {name!r}", metric, outputs(), batch)
+    if task.penalty is not None:
+        _check_penalty(task)
     return RowsChecked(int(rows.edges[-1]), int(np.sum(population.sizes)))
 
 
@@ -234,7 +237,9 @@ def _outputs(task: Any, population: PopulationLike, names: tuple[str, ...]) -> A
     params = jax.eval_shape(task.model.init, jax.random.key(0))
     try:
         training = jax.eval_shape(task.forward, params, batch, jax.random.key(0))
-        outputs = jax.eval_shape(lambda p, b: task.forward(p, b, None), params, batch)
+        program, outputs = jax.make_jaxpr(lambda p, b: task.forward(p, b, None), return_shape=True)(
+            params, batch
+        )
     except FairyringError:
         raise
     except Exception as error:  # a model may raise anything for inputs it does not accept
@@ -254,6 +259,16 @@ def _outputs(task: Any, population: PopulationLike, names: tuple[str, ...]) -> A
             do="Make the model for the shape of the data, or reshape them in `prepare` (it receives a batch).",
         ) from error
     _check_scaling(task, params, batch[task.inputs])
+    if task.takes_logits and (last := final_activation(program)):
+        raise ModelError(
+            "model",
+            given=f"outputs of a {last}",
+            expected=f"logits: the loss of {task.name} has the {last} in it, and with two of them a model hardly learns",
+            do=(
+                "Leave out the last activation, as in Dense(10) without activation='softmax', or nn.Softmax at the end. Of a Keras "
+                "model that is there: model.layers[-1].activation = keras.activations.linear, before the task is made."
+            ),
+        )
     if jax.tree.map(lambda o: o.shape, training) != jax.tree.map(lambda o: o.shape, outputs):
         raise ModelError(
             "model",
@@ -262,6 +277,18 @@ def _outputs(task: Any, population: PopulationLike, names: tuple[str, ...]) -> A
             do="Return outputs of the same shape with a key and without.",
         )
     return outputs
+
+
+def _check_penalty(task: Any) -> None:
+    """Raise `PlanError` unless a task's penalty is one number."""
+    penalty = jax.eval_shape(lambda key: task.penalty(task.model.init(key)), jax.random.key(0))
+    if getattr(penalty, "shape", None) != () or not jnp.issubdtype(penalty.dtype, jnp.floating):
+        raise PlanError(
+            "penalty",
+            given=f"a result of shape {getattr(penalty, 'shape', 'of a structure')}",
+            expected="params -> one floating-point number",
+            do="Add up all its parts.",
+        )
 
 
 def _check_scaling(task: Any, params: Any, x: jax.ShapeDtypeStruct) -> None:
