@@ -224,8 +224,8 @@ class _Learned:
 
     def check(self, data: Mapping[str, Column], outputs: Callable[[], Any]) -> None:
         """Raise an error unless labels are the classes, or targets are numbers of the right shape."""
-        column, linear = data[self.labels], self.linear
-        if linear.classes is None:
+        column, linear, classes = data[self.labels], self.linear, self.linear.classes
+        if classes is None:
             shape = () if linear.targets is None else (linear.targets,)
             if column.shape != (1,) or shape != ():  # rows of one number are taken for the number
                 column.require_shape(
@@ -235,17 +235,18 @@ class _Learned:
                 column.require(np.isfinite, expected="finite numbers", do="Drop or fill in missing values.")
             return
         column.require_shape((), do="Give one label per example: take the argmax of one-hot rows.")
-        if linear.numbers is not None:
-            listed = ", ".join(map(str, linear.classes[:6]))
+        numbers = linear.numbers
+        if numbers is not None:
+            listed = ", ".join(map(str, classes[:6]))
             column.require(
-                lambda values: np.isin(values, linear.numbers),
+                lambda values: np.isin(values, numbers),
                 expected=f"one of the classes {listed}",
                 do="Name all classes in classes=.",
             )
             return
         column.require_integers(do="Number the classes from 0, in the order of classes=.")
         column.require(
-            lambda values: (values >= 0) & (values < len(linear.classes)),
-            expected=f"labels from 0 to {len(linear.classes) - 1}, the places of the classes",
+            lambda values: (values >= 0) & (values < len(classes)),
+            expected=f"labels from 0 to {len(classes) - 1}, the places of the classes",
             do="Number the classes from 0, or give classes= all of them.",
         )
