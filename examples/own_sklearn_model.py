@@ -13,11 +13,11 @@ plan = fr.Plan(
     fr.from_sklearn(
         estimator, features=64, classes=10, examples=population.examples, prepare=lambda x: x / 255.0
     ),
-    local=fr.LocalTraining(optax.sgd(0.2), epochs=1, batch_size=10),
+    local=fr.LocalTraining(optax.sgd(0.5), epochs=1, batch_size=10),
     cohort=10,
     server=fr.fedavgm(momentum=0.9),
 )
-rounds = 40
+rounds = 60
 
 if __name__ == "__main__":
     run = fr.simulate(plan, population, rounds=rounds, seed=0, test=test)

@@ -336,6 +336,17 @@ def test_data_that_does_not_fit_is_refused() -> None:
         fr.classification(LogisticRegression())
 
 
+def test_a_run_without_its_plan_says_what_an_estimator_needs(tmp_path: Any) -> None:
+    x, y = data(2)
+    plan = fr.Plan(fr.from_sklearn(SGDClassifier(), FEATURES, 2), local=LOCAL, cohort=2)
+    population = fr.Population.from_arrays({"x": x, "y": y}, client=np.arange(ROWS) // 20)
+    run = fr.simulate(plan, population, rounds=1, processors=1, run=tmp_path / "run")
+    with pytest.raises(ModelError, match=r"given SGDClassifier, and .*fr.load_run\(folder, plan=plan\)"):
+        fr.load_run(tmp_path / "run").into(SGDClassifier())
+    fitted = fr.load_run(tmp_path / "run", plan=plan).into(SGDClassifier())
+    np.testing.assert_array_equal(fitted.coef_, run.params["coef"])
+
+
 def test_names_of_features_come_back() -> None:
     task = fr.from_sklearn(LinearRegression(), ["a", "b", "c", "d"])
     assert task.model.into is not None

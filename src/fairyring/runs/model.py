@@ -17,6 +17,11 @@ Tree = Any
 Forward = Callable[[list[Any], Any], Tree]
 
 ROWS = 256  # of inputs, computed at once
+_BACK = (
+    "Take run.params: eqx.combine(run.params, module) is a trained Equinox module, and nnx.update(module, run.params) trains a Flax NNX "
+    "module. run.into(model) takes a Keras model or an estimator of scikit-learn, if the run's model was one. A run of fr.lora is loaded with "
+    "its plan: fr.load_run(folder, plan)."
+)
 
 
 @dataclass(frozen=True)
@@ -190,11 +195,7 @@ class TrainedModel:
                 "run.state_dict()",
                 given="a model that is not a PyTorch module",
                 expected="a plan whose model is a torch.nn.Module",
-                do=(
-                    "Load a run of fr.lora with its plan: fr.load_run(folder, plan). Otherwise take run.params: eqx.combine(run.params, module) is a trained Equinox module, and "
-                    "nnx.update(module, run.params) trains a Flax NNX module. run.into(model) takes a Keras model; for an "
-                    "estimator of scikit-learn the run has its plan: fr.load_run(folder, plan=plan).into(estimator)."
-                ),
+                do=_BACK,
             )
         return self._native(self.params)
 
@@ -213,6 +214,13 @@ class TrainedModel:
             return self._into(self.params, module, self.round)
         if is_keras(module):
             return into_keras(self.by_name(), module)
+        if self._native is None:
+            raise ModelError(
+                "run.into(module)",
+                given=f"{type(module).__name__}, and a model that is of neither PyTorch nor Keras, or whose plan is not here",
+                expected="a model of PyTorch or Keras, or the plan that ran",
+                do=f"Load the run with it: fr.load_run(folder, plan=plan).into(module). {_BACK}",
+            )
         state = self.state_dict()
         try:
             module.load_state_dict(state)

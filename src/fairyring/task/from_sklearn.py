@@ -38,20 +38,13 @@ def from_sklearn(
 ) -> Task:
     """A task that trains a linear estimator of scikit-learn: its model, with its own loss and penalty.
 
-    ```python
-    estimator = LogisticRegression(C=1.0)
-    task = fr.from_sklearn(estimator, features=64, classes=10, examples=population.examples)
-    run = fr.simulate(fr.Plan(task, local=..., cohort=10), population, rounds=100)
-    run.into(estimator).predict(X)
-    ```
+    `run.into(estimator)` gives the estimator back fitted. What is minimised is the mean over examples of a loss, and a penalty:
 
-    | estimator | the mean over examples of | and the penalty |
-    |---|---|---|
-    | `LogisticRegression` | the cross-entropy, of several classes with one softmax | `r(w) / (C * examples)` |
-    | `SGDClassifier`, `Perceptron` | `loss=`, of several classes summed over them (one-versus-rest) | `alpha * r(w)` |
-    | `SGDRegressor` | `loss=` | `alpha * r(w)` |
-    | `LinearRegression` | the squared error | none |
-    | `Ridge` | the squared error | `alpha * sum(w^2) / examples` |
+    - `LogisticRegression`: the cross-entropy, of several classes with one softmax; and `r(w) / (C * examples)`.
+    - `SGDClassifier`, `Perceptron`: its `loss=`, of several classes summed over them (one-versus-rest); and `alpha * r(w)`.
+    - `SGDRegressor`: its `loss=`; and `alpha * r(w)`.
+    - `LinearRegression`: the squared error.
+    - `Ridge`: the squared error; and `alpha * sum(w^2) / examples`.
 
     `r(w)` is `sum(w^2) / 2` for an L2 penalty, `sum(|w|)` for L1, and `l1_ratio` of the second with `1 - l1_ratio` of the first for elastic
     net. Intercepts are not penalised, except by the solver `liblinear`, as in scikit-learn. scikit-learn weighs `C`, and Ridge its
@@ -61,8 +54,7 @@ def from_sklearn(
     How an estimator would be fitted (`solver`, `max_iter`, `tol`, `learning_rate`, `average`, `early_stopping`) does not matter: the plan
     says how it is trained. Training starts from the coefficients of a fitted estimator, otherwise from zeros.
 
-    The outputs are scores: `decision_function`, of two classes beside a score of 0 for the first `[B, 2]`; or predictions, `[B]`.
-    `run.into(estimator)` gives a fitted estimator.
+    The outputs are scores, as of `decision_function`, of two classes beside a score of 0 for the first, `[B, 2]`; or predictions, `[B]`.
 
     Args:
         estimator: one of those above, or a pipeline of a fitted `StandardScaler` and one of those.
@@ -224,8 +216,8 @@ class _Learned:
 
     def check(self, data: Mapping[str, Column], outputs: Callable[[], Any]) -> None:
         """Raise an error unless labels are the classes, or targets are numbers of the right shape."""
-        column, linear = data[self.labels], self.linear
-        if linear.classes is None:
+        column, linear, classes = data[self.labels], self.linear, self.linear.classes
+        if classes is None:
             shape = () if linear.targets is None else (linear.targets,)
             if column.shape != (1,) or shape != ():  # rows of one number are taken for the number
                 column.require_shape(
@@ -235,17 +227,18 @@ class _Learned:
                 column.require(np.isfinite, expected="finite numbers", do="Drop or fill in missing values.")
             return
         column.require_shape((), do="Give one label per example: take the argmax of one-hot rows.")
-        if linear.numbers is not None:
-            listed = ", ".join(map(str, linear.classes[:6]))
+        numbers = linear.numbers
+        if numbers is not None:
+            listed = ", ".join(map(str, classes[:6]))
             column.require(
-                lambda values: np.isin(values, linear.numbers),
+                lambda values: np.isin(values, numbers),
                 expected=f"one of the classes {listed}",
                 do="Name all classes in classes=.",
             )
             return
         column.require_integers(do="Number the classes from 0, in the order of classes=.")
         column.require(
-            lambda values: (values >= 0) & (values < len(linear.classes)),
-            expected=f"labels from 0 to {len(linear.classes) - 1}, the places of the classes",
+            lambda values: (values >= 0) & (values < len(classes)),
+            expected=f"labels from 0 to {len(classes) - 1}, the places of the classes",
             do="Number the classes from 0, or give classes= all of them.",
         )

@@ -263,10 +263,10 @@ def _outputs(task: Any, population: PopulationLike, names: tuple[str, ...]) -> A
         raise ModelError(
             "model",
             given=f"outputs of a {last}",
-            expected=f"logits: the loss of {task.name} has the {last} in it, and with two of them a model hardly learns",
+            expected=f"logits: the loss of {task.name} makes probabilities of them; of what is that already, a model hardly learns",
             do=(
-                "Leave out the last activation, as in Dense(10) without activation='softmax', or nn.Softmax at the end. Of a Keras "
-                "model that is there: model.layers[-1].activation = keras.activations.linear, before the task is made."
+                "Leave the last activation out: Dense(10) without activation='softmax', or a module without nn.Softmax at the end. Of a "
+                "Keras model that is there: model.layers[-1].activation = keras.activations.linear, before the task is made."
             ),
         )
     if jax.tree.map(lambda o: o.shape, training) != jax.tree.map(lambda o: o.shape, outputs):

@@ -142,7 +142,7 @@ def _named(model: Any) -> dict[str, Any]:
     for variable in model.variables:
         if variable.name == _SEED:
             continue
-        path = "/".join(names.get(part, part) for part in variable.path.split("/"))
+        path = "/".join(names.get(part) or part for part in variable.path.split("/"))
         free = (path, *(f"{path}_{place}" for place in range(1, len(found) + 1)))
         found[next(name for name in free if name not in found)] = variable
     return found

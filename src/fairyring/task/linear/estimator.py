@@ -100,7 +100,7 @@ def read_estimator(
     if kind not in CLASSIFIERS + REGRESSORS:
         _refuse(final)
     fitted = getattr(final, "coef_", None)
-    if hasattr(fitted, "toarray"):  # after sparsify()
+    if fitted is not None and hasattr(fitted, "toarray"):  # after sparsify()
         fitted = fitted.toarray()
     width, names = _features(features, final, fitted)
     values = _classes(classes, final, kind) if kind in CLASSIFIERS else None
