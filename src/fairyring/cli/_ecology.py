@@ -3,12 +3,19 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from cyclopts import App, Parameter
+from cyclopts import App, Group, Parameter
 
-ecology = App(name="ecology", help="Worlds of evolving learners: bacteria without a built-in goal.")
+from fairyring.cli._result import Result
 
-Settings = Annotated[tuple[str, ...], Parameter(name="--set", negative=())]
-Flag = Annotated[bool, Parameter(negative=())]
+ecology = App(
+    name="ecology",
+    help="Worlds of evolving learners: bacteria without a built-in goal.",
+    group=Group("Ecology", sort_key=4),
+    group_commands=Group("Commands", sort_key=5),
+)
+
+Settings = Annotated[tuple[str, ...], Parameter(name="--set", negative=(), show_default=False)]
+Flag = Annotated[bool, Parameter(negative=(), show_default=False)]
 
 
 @ecology.command
@@ -25,7 +32,7 @@ def run(
     resume: Flag = False,
     controls: int | None = None,
     port: int | None = None,
-) -> int | None:
+) -> Result:
     """Let worlds evolve, and decide for each whether chemotaxis evolved.
 
     Parameters
@@ -86,7 +93,7 @@ def study(
     settings: Settings = (),
     world: Literal["v1", "v2"] | None = None,
     quick: Flag = False,
-) -> None:
+) -> Result:
     """Conduct a whole experiment with its controls, and write DIR/study.json and DIR/report.html.
 
     Runs that are in the folder already are continued.
@@ -117,7 +124,7 @@ def study(
     """
     from fairyring.cli import _ecology_study
 
-    _ecology_study.study(
+    return _ecology_study.study(
         subject,
         out=out,
         worlds=worlds,
@@ -134,7 +141,7 @@ def study(
 @ecology.command
 def assay(
     run: Path, /, *, controls: Path | None = None, individuals: int | None = None, seed: int = 0
-) -> None:
+) -> Result:
     """Assay each world of a run: how well its individuals find food, and by what rule.
 
     Parameters
@@ -150,7 +157,7 @@ def assay(
     """
     from fairyring.cli import _ecology_assay
 
-    _ecology_assay.assay_of(run, controls, individuals=individuals, seed=seed)
+    return _ecology_assay.assay_of(run, controls, individuals=individuals, seed=seed)
 
 
 @ecology.command
@@ -161,7 +168,7 @@ def jar(
     scale: float = 0.5,
     seed: int = 0,
     quick: Flag = False,
-) -> None:
+) -> Result:
     """Put populations that evolved apart together, each pair with its controls: who excludes whom?
 
     Parameters
@@ -181,7 +188,9 @@ def jar(
     """
     from fairyring.cli import _ecology_study
 
-    _ecology_study.jar(populations, steps=steps, replicates=replicates, scale=scale, seed=seed, quick=quick)
+    return _ecology_study.jar(
+        populations, steps=steps, replicates=replicates, scale=scale, seed=seed, quick=quick
+    )
 
 
 @ecology.command
@@ -195,7 +204,7 @@ def video(
     every: int = 4,
     fps: int = 30,
     size: int = 512,
-) -> None:
+) -> Result:
     """Film the last steps of a world of a run. The world is run again for it.
 
     Parameters
@@ -217,11 +226,11 @@ def video(
     """
     from fairyring.cli import _ecology_replay
 
-    _ecology_replay.video(run, out, world=world, steps=steps, every=every, fps=fps, size=size)
+    return _ecology_replay.video(run, out, world=world, steps=steps, every=every, fps=fps, size=size)
 
 
 @ecology.command
-def replay(run: Path, /, *, world: int | None = None, step: int | None = None) -> int:
+def replay(run: Path, /, *, world: int | None = None, step: int | None = None) -> Result:
     """Run a world again from its seed, and compare it with the file bit by bit.
 
     The exit status is 1 if anything differs.
@@ -241,7 +250,7 @@ def replay(run: Path, /, *, world: int | None = None, step: int | None = None) -
 
 
 @ecology.command
-def report(study: Path, /, *, out: Path | None = None) -> None:
+def report(study: Path, /, *, out: Path | None = None) -> Result:
     """Write the report of a study from its study.json: one HTML file that opens without a network.
 
     Parameters
@@ -251,14 +260,15 @@ def report(study: Path, /, *, out: Path | None = None) -> None:
     out:
         The HTML file; report.html in the folder if not given.
     """
-    from fairyring.cli._terminal import screen
+    from fairyring.cli._screen import say
     from fairyring.report import write_study_report
 
-    screen().print(f"Report: {write_study_report(study, out)}", highlight=False, soft_wrap=True, markup=False)
+    page = write_study_report(study, out)
+    return Result({"report": page}, lambda: say(f"Report: {page}"))
 
 
 @ecology.command
-def zoo(name: str | None = None, /, *, study: Path | None = None, out: Path = Path("zoo")) -> None:
+def zoo(name: str | None = None, /, *, study: Path | None = None, out: Path = Path("zoo")) -> Result:
     """List the evolved populations that come with the package, or write such files from a study.
 
     Parameters

@@ -1,19 +1,15 @@
 """`ecology run`: worlds evolve, and are judged in the lab against scrambled controls."""
 
+import dataclasses
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from fairyring.cli._ecology_assay import show_decisions
-from fairyring.cli._ecology_words import (
-    Doing,
-    Speed,
-    at_least_one,
-    changes,
-    columns,
-    per_second,
-    say,
-)
+from fairyring.cli._ecology_assay import decided, show_decisions
+from fairyring.cli._ecology_words import Doing, Speed, at_least_one, changes, per_second
+from fairyring.cli._result import Interrupted, Result
+from fairyring.cli._screen import say, show_table
 from fairyring.core.errors import EcologyError, RunError
 from fairyring.ecology.history import (
     LATE,
@@ -25,7 +21,7 @@ from fairyring.ecology.history import (
     resume,
     summaries,
 )
-from fairyring.ecology.studies import control_count, controls_path, run_with_controls
+from fairyring.ecology.studies import ControlledRun, control_count, controls_path, run_with_controls
 from fairyring.ecology.world import KINDS, override
 from fairyring.report import units
 
@@ -38,7 +34,7 @@ _OVERRUNS = {
 
 def watch(
     kind: str, seed: int | None, words: Sequence[str], port: int | None, useless: Sequence[str]
-) -> None:
+) -> Result:
     """Show a world as a page until interrupted; see the command `run`."""
     if useless:
         given = ", ".join(useless)
@@ -58,6 +54,7 @@ def watch(
         port=_PORT if port is None else port,
         on_start=lambda url: say(f"Watch it at {url}"),
     )
+    return Result({"world": 0, "seed": seed}, lambda: None)
 
 
 def refuse_port(port: int) -> None:
@@ -77,8 +74,8 @@ def run(
     out: Path | None,
     resumed: bool,
     controls: int | None,
-) -> None:
-    """Run, judge and print; see the command of the same name."""
+) -> Result:
+    """Run and judge; see the command of the same name."""
     options = {"--worlds": worlds, "--steps": steps, "--seed": seed, "--controls": controls}
     for name in ("--worlds", "--steps"):
         at_least_one(name, options[name])
@@ -101,10 +98,28 @@ def run(
             result = run_with_controls(evolved, steps, path, count, watch=_watcher(doing), progress=doing)
     except KeyboardInterrupt:
         if path.exists():
-            say(f"Stopped. Continue with: {_command(kind, options, settings, path)}")
-        else:
-            say("Stopped before there was anything to store.")
-        raise SystemExit(130) from None
+            raise Interrupted("Stopped.", _command(kind, options, settings, path)) from None
+        raise Interrupted("Stopped before there was anything to store.") from None
+    return Result(_found(result, path), lambda: _show(result, path))
+
+
+def _found(result: ControlledRun, path: Path) -> dict[str, Any]:
+    run, judged = result.run, result.judgement
+    return {
+        "run": path,
+        "controls": controls_path(path) if result.controls is not None else None,
+        "seed": run.seed,
+        "steps": run.steps,
+        "rho": run.settings.rho,
+        "seconds": run.seconds,
+        "agent_steps": run.agent_steps,
+        "worlds": [dataclasses.asdict(world) for world in summaries(run)],
+        "overruns": [dataclasses.asdict(one) for one in overruns(run)],
+        "decisions": decided(run, judged) if judged is not None else None,
+    }
+
+
+def _show(result: ControlledRun, path: Path) -> None:
     _summary(result.run)
     if result.controls is not None and result.judgement is not None:
         say()
@@ -166,7 +181,7 @@ def _summary(run: Evolution) -> None:
         ]
         for world in worlds
     ]
-    columns(["world", "population", "immigrants", "generations", "lives"], rows)
+    show_table(["world", "population", "immigrants", "generations", "lives"], rows, words=("world",))
     for line in overrun_lines(run):
         say(line)
     if any(world.state == "by itself" for world in worlds):

@@ -3,42 +3,43 @@
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
-from fairyring.cli._terminal import screen
+from fairyring.cli._result import Result
+from fairyring.cli._screen import say, show_pairs, show_table
 from fairyring.ecology.zoo import exhibit, make_zoo, names
 
 
-def listed() -> None:
-    """Print a line for each population."""
-    table = Table(box=None, pad_edge=False)
-    for title in ("name", "heredity", "bacteria", "generations", "index", "contrast"):
-        table.add_column(title, justify="left" if title in ("name", "heredity") else "right")
-    for name in names():
-        card = exhibit(name).card
-        table.add_row(
+def listed() -> Result:
+    """A line for each population."""
+    cards = {name: exhibit(name).card for name in names()}
+    rows = [
+        [
             name,
             card["heredity"],
             f"{card['population']:.0f}",
             str(card["generations"]),
             f"{card['index']:.2f}",
             f"{card['contrast']:+.2f}",
-        )
-    screen().print(table)
+        ]
+        for name, card in cards.items()
+    ]
+    heads = ["name", "heredity", "bacteria", "generations", "index", "contrast"]
+    return Result(
+        {"populations": [{"name": name, "card": card} for name, card in cards.items()]},
+        lambda: show_table(heads, rows, words=("name", "heredity")),
+    )
 
 
-def card(name: str) -> None:
-    """Print the card of a population."""
-    table = Table(box=None, pad_edge=False, show_header=False)
-    for key, value in exhibit(name).card.items():
-        table.add_row(key, _text(value))
-    screen().print(table)
+def card(name: str) -> Result:
+    """The card of a population."""
+    found = exhibit(name).card
+    pairs = [(key, _text(value)) for key, value in found.items()]
+    return Result({"name": name, "card": found}, lambda: show_pairs(pairs))
 
 
-def make(study: Path, out: Path) -> None:
+def make(study: Path, out: Path) -> Result:
     """Write the populations of a study as files of a zoo."""
-    for path in make_zoo(study, out):
-        screen().print(str(path), highlight=False, soft_wrap=True, markup=False)
+    written = [str(path) for path in make_zoo(study, out)]
+    return Result({"files": written}, lambda: say(*written) if written else None)
 
 
 def _text(value: Any) -> str:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
@@ -20,6 +20,7 @@ import numpy as np
 from fairyring.core import checks
 from fairyring.core.cores import available_cores, core_processors
 from fairyring.core.errors import EcologyError
+from fairyring.core.interrupts import interruptible
 from fairyring.core.numbers import literal_numbers
 from fairyring.core.program import Program
 from fairyring.ecology.history.lineage import Lineage
@@ -279,8 +280,7 @@ class Programs:
                 if not program.loaded[place]:
                     program(place, resized(state, size), key, settings.knobs(), np.int32(size), np.int32(0))
 
-        with ThreadPoolExecutor(len(self.sizes)) as pool:
-            list(pool.map(ready, self.sizes))
+        interruptible(*(partial(ready, size) for size in self.sizes))
 
     def run(
         self, place: int, state: State, key: np.ndarray, knobs: Mapping[str, np.ndarray], steps: int

@@ -1,0 +1,66 @@
+"""Ctrl-C while a compiler, or other code that is not Python, is at work.
+
+Python raises `KeyboardInterrupt` between two of its own instructions, in the main thread. While that thread is within C++ for seconds, as
+it is when XLA compiles, nothing is raised. So the main thread leaves such work to other threads, and waits for them: a wait can be
+interrupted.
+"""
+
+import atexit
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, wait
+from typing import TypeVar
+
+Result = TypeVar("Result")
+
+_left: list[threading.Thread] = []  # still at work for a caller that was interrupted
+
+
+def interruptible(*calls: Callable[[], Result]) -> list[Result]:
+    """What these calls return, each made in a thread of its own.
+
+    They should spend their time outside of Python, without its global lock. Settings of the calling thread, such as those that JAX has
+    for each thread, do not hold in theirs. Elsewhere than in the main thread nothing is interrupted: there a single call is just made.
+
+    Raises:
+        KeyboardInterrupt: at once. The calls go on by themselves, and what they return is dropped.
+        Exception: what the first call that failed raises, once all have ended.
+    """
+    if len(calls) == 1 and threading.current_thread() is not threading.main_thread():
+        return [calls[0]()]
+    results: list[Future[Result]] = [Future() for _ in calls]
+    threads = [
+        threading.Thread(target=_make, args=each, daemon=True) for each in zip(calls, results, strict=True)
+    ]
+    try:
+        for thread in threads:
+            thread.start()
+        wait(results)
+    except BaseException:
+        _left[:] = [thread for thread in (*_left, *threads) if thread.is_alive()]
+        raise
+    return [result.result() for result in results]
+
+
+def at_work() -> bool:
+    """Whether calls of an interrupted caller still go on."""
+    return any(thread.is_alive() for thread in _left)
+
+
+def _make(call: Callable[[], Result], result: "Future[Result]") -> None:
+    try:
+        result.set_result(call())
+    except BaseException as error:
+        result.set_exception(error)
+
+
+@atexit.register
+def _wait_for_those_left() -> None:
+    """Wait for the calls that still go on: a process that takes down C++ which is at work may crash.
+
+    Not so if nobody has caught the `KeyboardInterrupt`: Python then ends the process by a signal, which takes down nothing.
+    """
+    if not isinstance(getattr(sys, "last_value", None), KeyboardInterrupt):
+        for thread in _left:
+            thread.join()
