@@ -87,7 +87,9 @@ def test_a_command_line_that_is_wrong_is_an_error_too(call: Callable) -> None:
 
 
 def test_the_fields_are_the_documented_ones(call: Callable, tmp_path: Path) -> None:
-    folders = [make_run_folder(tmp_path / name, rounds=3, seed=seed) for seed, name in enumerate("ab")]
+    folders = [
+        make_run_folder(tmp_path / name, rounds=3, run={"seed": seed}) for seed, name in enumerate("ab")
+    ]
     with opened(folders[0] / "ledger.sqlite", 100.0) as ledger:
         ledger.release(ledger.reserve(1, noise(2.0)), digest(1))
         head = ledger.head

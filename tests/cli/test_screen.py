@@ -94,7 +94,9 @@ def test_narrow_terminals_lose_nothing(call: Callable, width: Callable[[], int],
 def test_runs_side_by_side_lose_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], width: Callable[[], int]
 ) -> None:
-    folders = [make_run_folder(tmp_path / name, rounds=5, seed=seed) for seed, name in enumerate("ab")]
+    folders = [
+        make_run_folder(tmp_path / name, rounds=5, run={"seed": seed}) for seed, name in enumerate("ab")
+    ]
     found = compare(folders)
     _sweep._show_comparison(found)
     whole = capsys.readouterr().out

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import pytest
 
 from fairyring.core.compiled import Compiled, Source, call_apart
-from fairyring.core.interrupts import at_work, interruptible
+from fairyring.core.interrupts import at_work, interruptible, interruptible_pool, wait_for_work_left
 
 
 class Work:
@@ -60,6 +60,21 @@ def test_it_is_answered_at_once_and_the_call_goes_on(work: Work) -> None:
     assert at_work()
     work.released.set()
     assert interruptible(work, lambda: 4) == [3, 4]
+
+
+def test_a_pool_is_not_waited_for_after_an_interrupt(work: Work) -> None:
+    def all_of_it() -> None:
+        with interruptible_pool(1) as pool:
+            pool.submit(work).result()
+
+    assert interrupted(all_of_it) < 0.5
+    assert at_work()
+    work.released.set()
+    wait_for_work_left()
+    assert not at_work()
+    with interruptible_pool(1) as pool:
+        late = pool.submit(time.sleep, 0.1)
+    assert late.done()
 
 
 def test_the_first_error_is_raised_once_all_have_ended() -> None:

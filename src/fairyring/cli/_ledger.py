@@ -34,13 +34,13 @@ def ledger(run: Path, head: str | None = None) -> Result:
     """
     history = Ledger.read(run / LEDGER)
     noted = None if head is None else _find_head(history, head)
-    why = _why_nothing(run)
+    why, spent = _why_nothing(run), _spent(history)
     reservations = list(history.reservations.values())
 
     def show() -> None:
         if why:
             say(f"Nothing is promised: {why}. What follows was counted as if the promise held.")
-        say(*_promise(history), "")
+        say(*_promise(history, spent), "")
         if reservations:
             shown = _sampled(reservations)
             epsilons, failure = _epsilons(history, shown)
@@ -52,7 +52,7 @@ def ledger(run: Path, head: str | None = None) -> Result:
                 f"The noted head {_short(noted)} is in it: everything up to entry {noted.number} is unchanged since then."
             )
 
-    return Result({"run": run, **_found(history, why, noted)}, show)
+    return Result({"run": run, **_found(history, why, spent, noted)}, show)
 
 
 def total(runs: Sequence[Path], head: str | None = None) -> Result:
@@ -91,7 +91,7 @@ def total(runs: Sequence[Path], head: str | None = None) -> Result:
     return Result(found, show)
 
 
-def _found(history: History, why: str | None, noted: Head | None) -> dict[str, Any]:
+def _found(history: History, why: str | None, spent: float | None, noted: Head | None) -> dict[str, Any]:
     """A ledger as plain values, with every release."""
     promise, reservations = history.promise, list(history.reservations.values())
     return {
@@ -103,7 +103,7 @@ def _found(history: History, why: str | None, noted: Head | None) -> dict[str, A
             "plan": promise.plan,
         },
         "void": why,
-        "spent": _spent(history),
+        "spent": spent,
         "releases": [
             {
                 "round": one.round,
@@ -145,7 +145,7 @@ def _record(path: Path) -> dict[str, Any]:
         return {}
 
 
-def _promise(history: History) -> list[str]:
+def _promise(history: History, spent: float | None) -> list[str]:
     promise = history.promise
     participation = promise.participation
     bound = (
@@ -153,7 +153,6 @@ def _promise(history: History) -> list[str]:
         if math.isinf(promise.epsilon)
         else f"Promised: all releases together spend at most epsilon {promise.epsilon:.6g} at delta {promise.delta:.3g}"
     )
-    spent = _spent(history)
     bound += "." if spent is None else f"; spent so far: {at_most(spent)}."
     each = promise.unit == "example"
     sampling = sampling_in(participation, 1, promise.unit) if each else participation.sampling

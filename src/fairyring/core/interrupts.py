@@ -8,8 +8,9 @@ interrupted.
 import atexit
 import sys
 import threading
-from collections.abc import Callable
-from concurrent.futures import Future, wait
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from typing import TypeVar
 
 Result = TypeVar("Result")
@@ -38,14 +39,44 @@ def interruptible(*calls: Callable[[], Result]) -> list[Result]:
             thread.start()
         wait(results)
     except BaseException:
-        _left[:] = [thread for thread in (*_left, *threads) if thread.is_alive()]
+        _leave(threads)
         raise
     return [result.result() for result in results]
+
+
+@contextmanager
+def interruptible_pool(size: int) -> Iterator[ThreadPoolExecutor]:
+    """A pool of threads that is waited for at the end, but not after a `KeyboardInterrupt`: then what is running goes on by itself.
+
+    Whoever is interrupted tells its jobs to stop. Until they do, they may hold what they need.
+    """
+    threads: list[threading.Thread] = []
+    pool = ThreadPoolExecutor(size, initializer=lambda: threads.append(threading.current_thread()))
+    try:
+        yield pool
+    except KeyboardInterrupt:
+        pool.shutdown(wait=False, cancel_futures=True)
+        _leave(threads)
+        raise
+    except BaseException:
+        pool.shutdown()
+        raise
+    pool.shutdown()
 
 
 def at_work() -> bool:
     """Whether calls of an interrupted caller still go on."""
     return any(thread.is_alive() for thread in _left)
+
+
+def wait_for_work_left() -> None:
+    """Wait for the calls of interrupted callers that still go on."""
+    for thread in tuple(_left):
+        thread.join()
+
+
+def _leave(threads: Iterable[threading.Thread]) -> None:
+    _left[:] = [thread for thread in (*_left, *threads) if thread.is_alive()]
 
 
 def _make(call: Callable[[], Result], result: "Future[Result]") -> None:
@@ -56,11 +87,10 @@ def _make(call: Callable[[], Result], result: "Future[Result]") -> None:
 
 
 @atexit.register
-def _wait_for_those_left() -> None:
+def _end() -> None:
     """Wait for the calls that still go on: a process that takes down C++ which is at work may crash.
 
     Not so if nobody has caught the `KeyboardInterrupt`: Python then ends the process by a signal, which takes down nothing.
     """
     if not isinstance(getattr(sys, "last_value", None), KeyboardInterrupt):
-        for thread in _left:
-            thread.join()
+        wait_for_work_left()

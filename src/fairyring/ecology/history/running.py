@@ -8,7 +8,7 @@ import dataclasses
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, wait
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
@@ -20,7 +20,7 @@ import numpy as np
 from fairyring.core import checks
 from fairyring.core.cores import available_cores, core_processors
 from fairyring.core.errors import EcologyError
-from fairyring.core.interrupts import interruptible
+from fairyring.core.interrupts import interruptible, interruptible_pool
 from fairyring.core.numbers import literal_numbers
 from fairyring.core.program import Program
 from fairyring.ecology.history.lineage import Lineage
@@ -188,7 +188,7 @@ def advance(
                     return
 
     start = time.perf_counter()
-    with ThreadPoolExecutor(len(processors)) as pool:
+    with interruptible_pool(len(processors)) as pool:
         running = {pool.submit(work, place) for place in range(len(processors))}
         try:
             while running:
