@@ -89,7 +89,7 @@ def answer(run: Callable[[], Any], *, as_json: bool = False, debug: bool = False
 
 
 def _answer_people(run: Callable[[], Any], *, debug: bool) -> int:
-    from fairyring.cli._screen import say
+    from fairyring.cli._screen import say, screen
 
     try:
         result = run()
@@ -105,7 +105,11 @@ def _answer_people(run: Callable[[], Any], *, debug: bool) -> int:
         show_error(error)
         return 2
     except Interrupted as stopped:
-        say(f"{stopped.kept} Continue with: {stopped.command}" if stopped.command else stopped.kept)
+        if stopped.command is None:
+            say(stopped.kept)
+        else:  # in one line, which can be copied
+            line = f"{stopped.kept} Continue with: {stopped.command}"
+            screen().print(line, highlight=False, markup=False, soft_wrap=True)
     except KeyboardInterrupt:
         say("Stopped.")
     return INTERRUPTED
