@@ -1,6 +1,8 @@
 """Ctrl-C while something that is not Python is at work: it is answered at once, and a later call works."""
 
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -108,6 +110,50 @@ def test_only_the_main_thread_leaves_work_to_others() -> None:
     other.start()
     other.join()
     assert threads[2] == threads[3]
+
+
+SCRIPT = """
+import atexit, sys, time
+from fairyring.core.interrupts import interruptible
+
+def work():
+    time.sleep({seconds})
+
+atexit.register(print, "exit handlers have run")
+try:
+    print("begun", flush=True)
+    interruptible(work)
+except KeyboardInterrupt:
+    {then}
+"""
+
+
+@pytest.mark.parametrize(
+    ("then", "seconds", "signals", "status"),
+    [
+        ("raise", 30.0, 1, -signal.SIGINT),  # as Python ends a program that has not caught it
+        ("sys.exit(3)", 1.0, 1, 3),
+        ("sys.exit(3)", 30.0, 2, -signal.SIGINT),
+    ],
+    ids=["uncaught", "caught", "twice"],
+)
+def test_a_program_ends_while_work_goes_on(then: str, seconds: float, signals: int, status: int) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", SCRIPT.format(then=then, seconds=seconds)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begun\n"
+        for _ in range(signals):
+            time.sleep(0.3)
+            sent = time.monotonic()
+            process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=20)
+    assert process.returncode == status
+    assert "exit handlers have run" in out
+    assert (time.monotonic() - sent > 0.5) == (status == 3)  # only then the work was waited for
 
 
 class Lowered:

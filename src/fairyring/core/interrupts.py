@@ -6,11 +6,14 @@ interrupted.
 """
 
 import atexit
+import logging
+import os
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 Result = TypeVar("Result")
@@ -88,9 +91,24 @@ def _make(call: Callable[[], Result], result: "Future[Result]") -> None:
 
 @atexit.register
 def _end() -> None:
-    """Wait for the calls that still go on: a process that takes down C++ which is at work may crash.
+    """Wait for what still goes on, since the end of Python would crash beside it; or end the process first, by the signal of Ctrl-C.
 
-    Not so if nobody has caught the `KeyboardInterrupt`: Python then ends the process by a signal, which takes down nothing.
+    This is how Python ends a program that has not caught its `KeyboardInterrupt`. A second Ctrl-C ends the wait, too.
     """
-    if not isinstance(getattr(sys, "last_value", None), KeyboardInterrupt):
-        wait_for_work_left()
+    if not at_work():
+        return
+    interactive = (
+        hasattr(sys, "ps1") or "IPython" in sys.modules
+    )  # where an error that was shown has not ended the program
+    try:
+        if interactive or not isinstance(getattr(sys, "last_value", None), KeyboardInterrupt):
+            wait_for_work_left()
+            return
+    except KeyboardInterrupt:
+        pass
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGINT)
