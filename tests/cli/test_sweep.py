@@ -42,7 +42,9 @@ def test_a_grid_is_swept_and_reported(file, call):
             line for line in done.out.splitlines() if line.split()[:2] == [*found.labels[place].values()]
         )
         assert row.endswith("best") == (place == found.best)
-        assert f"{found.validation(place).estimate:.4g} ± " in row, name
+        mean = found.validation(place)
+        assert mean is not None, name
+        assert f"{mean.estimate:.4g} ± " in row
     assert found.verdict in done.out
     assert found.best is not None
     page = (folder / "report.html").read_text()
@@ -55,7 +57,9 @@ def test_a_grid_is_swept_and_reported(file, call):
     assert len(found.runs) == len(told["runs"]) == 12
     assert found.best is not None
     assert told["best"] == found.names[found.best]
-    assert told["test"]["loss"]["mean"] == found.test().estimate
+    judged = found.test()
+    assert judged is not None
+    assert told["test"][found.column]["mean"] == judged.estimate
     assert [one["values"] for one in told["settings"]] == found.labels
     assert "Report: " in call("report", folder).out
 

@@ -146,6 +146,7 @@ def test_a_program_ends_while_work_goes_on(then: str, seconds: float, signals: i
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "begun\n"
+        sent = 0.0
         for _ in range(signals):
             time.sleep(0.3)
             sent = time.monotonic()

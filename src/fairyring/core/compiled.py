@@ -6,7 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.metadata import version
 from typing import Any, NamedTuple, TypeVar
 
@@ -96,7 +96,7 @@ class Compiled:
         if _jax_keeps_programs():
             return program
         with suppress(Exception):
-            self._packed = call_apart(lambda: serialize(program))[0]
+            self._packed = call_apart(partial(serialize, program))[0]
             if self._cache is not None:
                 self._cache.write(self._key, self._packed)
         return program

@@ -17,6 +17,7 @@ from typing import TypeVar
 
 Result = TypeVar("Result")
 
+STACK = 16 << 20  # bytes: a compiler needs as much as the main thread has, and other threads may have 2 MiB
 _left: list[threading.Thread] = []  # still at work for a caller that was interrupted
 
 
@@ -37,8 +38,12 @@ def interruptible(*calls: Callable[[], Result]) -> list[Result]:
         threading.Thread(target=_make, args=each, daemon=True) for each in zip(calls, results, strict=True)
     ]
     try:
-        for thread in threads:
-            thread.start()
+        before = threading.stack_size(STACK)
+        try:
+            for thread in threads:
+                thread.start()
+        finally:
+            threading.stack_size(before)
         wait(results)
     except BaseException:
         _leave(threads)

@@ -141,9 +141,11 @@ class Loaded:
 
     def __call__(self, leaves: list[Any]) -> Tree:
         """Start it, given the leaves of its arguments."""
-        call = partial(self.executable, *self.numbers, *leaves)
         began = time.perf_counter()
-        results = call_apart(call) if self._long else call()
+        if self._long:
+            results = call_apart(partial(self.executable, *self.numbers, *leaves))
+        else:
+            results = self.executable(*self.numbers, *leaves)
         self._long = time.perf_counter() - began > LONG
         return self.results.unflatten(results)
 
