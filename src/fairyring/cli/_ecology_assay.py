@@ -28,10 +28,7 @@ def assay_of(
     names = list(MEASURES)
     if "signal" not in evolved.settings.chemicals():
         names = [name for name in names if "emitting" not in name and "signal" not in name]
-    rows = [
-        [str(row["world"]), *(number(row[name]) for name in names)]  # pyright: ignore[reportArgumentType] numbers
-        for row in judgement.assays.table()
-    ]
+    rows = [[str(row["world"]), *(number(row[name]) for name in names)] for row in judgement.assays.table()]
     columns(["world", *(name.replace("_", " ") for name in names)], rows)
     say()
     if scrambled is None:
