@@ -1,6 +1,7 @@
 """Commands without training: help, version, report, bench; and the form of errors."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 import fairyring
 from fairyring.audit import Verified
 from fairyring.cli._verify import _checked
+from tests.cli.documented import document
 from tests.report.run.run_folders import make_run_folder
 
 COMMANDS = ["demo", "train", "report", "verify", "ledger", "audit", "privacy", "data", "bench"]
@@ -137,3 +139,59 @@ def test_a_run_without_a_sum_is_not_said_to_have_transcripts_that_hold() -> None
     assert words[1] == "Without a sum: round 2; it changed nothing."
     assert len(words) == 2
     assert verified(aborted=(2, 5))[1] == "Without a sum: rounds 2, 5; they changed nothing."
+
+
+def test_without_arguments_it_says_where_to_begin(call: Callable) -> None:
+    called = call()
+    assert called.status == 0
+    for words in (fairyring.__version__, "fairyring demo", "fairyring train FILE.py", "fairyring --help"):
+        assert words in called.out
+
+
+def test_the_nearest_command_is_suggested(call: Callable) -> None:
+    assert 'Did you mean "train"?' in call("trian").err
+    assert 'Did you mean "jar"?' in call("ecology", "jra").err
+    assert "Did you mean --resume?" in call("train", "plan.py", "--reusme").err
+
+
+def test_completion_is_installed_for_a_shell(
+    call: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert call("--install-completion", "--shell", "bash").status == 0
+    script = tmp_path / ".local" / "share" / "bash-completion" / "completions" / "fairyring"
+    assert str(script) in (tmp_path / ".bashrc").read_text("utf-8")
+    for words in ("ecology", "--resume", "--json", "safetensors"):
+        assert words in script.read_text("utf-8")
+
+
+def test_help_fits_a_narrow_terminal() -> None:
+    code = (
+        "from fairyring.cli import main\n"
+        "for words in ([], ['train'], ['privacy', 'plan'], ['ecology', 'run']): main([*words, '--help'])"
+    )
+    environment = os.environ | {"COLUMNS": "60"}
+    ran = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert max(map(len, ran.stdout.splitlines())) == 60
+    assert "default: False" not in ran.stdout
+    assert ran.stdout.count("--json") == ran.stdout.count("Usage: fairyring") == 4
+
+
+def test_what_follows_the_name_of_a_benchmark_is_its_own(
+    call: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "speed.py").write_text('"""How fast?"""\nimport sys\nprint(sys.argv[1:])\n')
+    monkeypatch.setattr("fairyring.cli._bench._folder", lambda: tmp_path)
+    ran: list[list[str]] = []
+    whole = subprocess.run
+    monkeypatch.setattr(
+        subprocess, "run", lambda command, **_: ran.append(command[2:]) or whole("true", check=False)
+    )
+    assert call("bench", "speed", "--json", "out.json", "--debug").out == ""
+    assert document("bench NAME", call("--json", "bench", "speed", "-v").out) == {
+        "benchmark": "speed",
+        "status": 0,
+    }
+    assert ran == [["--json", "out.json", "--debug"], ["-v"]]

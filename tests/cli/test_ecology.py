@@ -19,13 +19,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 from fairyring.cli import main
 from fairyring.ecology import World1, World2, evolve, load, read_sweep, save
 from fairyring.ecology.history.run_file import fingerprint
 from fairyring.ecology.lab.assays import assay
 from fairyring.ecology.world import NUMBERS
+from tests.cli.documented import document
 
 pytestmark = pytest.mark.optimised
 
@@ -135,8 +135,9 @@ def test_tables_are_written_as_csv(made: Made, call: Callable, tmp_path: Path) -
     assert [row["world"] for row in rows] == ["0", "1", "2", "3"]
     assert sum(row["chemotaxis"] == "True" for row in rows) == len(re.findall(r" yes *$", made.said, re.M))
     assert f"Table: {made.path.with_suffix('.csv')}" in made.said
-    called = call("ecology", "assay", made.path, "--csv", tmp_path / "assay.csv")
+    called = call("ecology", "assay", made.path, "--seed", SEED, "--csv", tmp_path / "assay.csv", "--json")
     assert called.status == 0, called.err
+    assert document("ecology assay", called.out)["table"] == str(tmp_path / "assay.csv")
     assert [row["index"] for row in read(tmp_path / "assay.csv")] == [row["index"] for row in rows]
     assert call("ecology", "zoo", "--csv", tmp_path / "zoo.csv").status == 0
     assert {row["name"] for row in read(tmp_path / "zoo.csv")} >= {"v1-0", "v2-5"}
@@ -162,15 +163,24 @@ def test_a_grid_of_worlds_is_swept(made: Made, call: Callable, tmp_path: Path) -
     assert done.status == 0, done.err
     found = read_sweep(tmp_path / "sweep")
     assert found.names == ["food_influx=2", "food_influx=4"]
-    assert str(found) in done.out
+    shown = done.out.rpartition("run 4/4")[2].splitlines()
+    for labels, setting in zip(found.labels, range(2), strict=True):
+        means = [found.mean(setting, column) for column in found.columns]
+        row = [labels["food_influx"], "2/2", *(f"{mean.estimate:.4g}" for mean in means if mean is not None)]
+        assert [line for line in shown if set(row) <= set(line.split())], f"no row of {row} in {shown}"
     assert "run 4/4" in done.out
     assert found.columns[:5] == ["population", "immigrants", "by_itself", "generations", "index"]
     assert sorted(path.name for path in (tmp_path / "sweep").glob("*.*")) == [
         "ecology-sweep.json", "runs.csv", "settings.csv",
     ]  # fmt: skip
-    again = call("ecology", "sweep", "v1", *words, "--seeds", 3, "--resume", "--no-assay")
+    again = call("ecology", "sweep", "v1", *words, "--seeds", 3, "--resume", "--no-assay", "--json")
     assert again.status == 0, again.err
-    assert len(read_sweep(tmp_path / "sweep").runs) == 6
+    told, found = document("ecology sweep", again.out), read_sweep(tmp_path / "sweep")
+    assert len(told["runs"]) == len(found.runs) == 6
+    assert [one["finished"] for one in told["settings"]] == [3, 3]
+    means = [one["means"]["population"]["mean"] for one in told["settings"]]
+    assert means == [row["population"] for row in found.table()]
+    assert told["tables"] == {name: str(tmp_path / "sweep" / f"{name}.csv") for name in ("settings", "runs")}
     for words, told in (
         (["--grid", "food_influx"], "--grid food_influx=15,30,60"),
         ([], "Give --grid"),
@@ -210,9 +220,12 @@ def test_a_run_is_not_made_over_another(made: Made, call: Callable) -> None:
 def test_resumed_it_is_as_if_it_had_not_been_stopped(made: Made, call: Callable, tmp_path: Path) -> None:
     path = tmp_path / "again.eco"
     shutil.copy(made.path, path)
-    called = call("ecology", "run", "v1", "--steps", STEPS + 50, "--resume", "--controls", 0, "--out", path)
+    words = "--steps", STEPS + 50, "--resume", "--controls", 0, "--out", path
+    called = call("ecology", "run", "v1", *words, "--json")
     assert called.status == 0, called.err
-    assert "Chemotaxis" not in called.out
+    found = document("ecology run", called.out)
+    assert (found["run"], found["controls"], found["decisions"]) == (str(path), None, None)
+    assert [world["number"] for world in found["worlds"]] == [0, 1, 2, 3]
     assert not (tmp_path / "again.scrambled.eco").exists()
     assert fingerprint(load(path)) == fingerprint(evolve(World1(**SMALL), 4, STEPS + 50, SEED))
 
@@ -349,32 +362,6 @@ def test_what_was_too_much_for_a_step_is_told(made: Made) -> None:
     ]
 
 
-def test_no_number_of_a_table_is_cut(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    words = importlib.import_module("fairyring.cli._ecology_words")
-    names = ["world", *(f"chemotactic index {n}" for n in range(12))]
-    rows = [[str(row), *(f"-0.00{row}{n:02}" for n in range(12))] for row in range(3)]
-    monkeypatch.setenv("COLUMNS", "80")
-    words.columns(names, rows)
-    piped = capsys.readouterr().out
-    assert [line.split() for line in piped.splitlines()[-3:]] == rows  # a row is a line, however long
-
-    shown = io.StringIO()
-    monkeypatch.setattr(
-        words, "screen", lambda: Console(file=shown, force_terminal=True, width=80, no_color=True)
-    )
-    words.columns(names, rows)
-    lines = re.sub(r"\x1b\[[0-9;]*m", "", shown.getvalue()).splitlines()
-    assert max(map(len, lines)) <= 80
-    found = {
-        str(row): [cell for line in lines for cell in line.split()[1:] if line.startswith(f"{row} ")]
-        for row in range(3)
-    }
-    assert found == {row[0]: row[1:] for row in rows}
-    assert all(line.split() for line in lines)
-
-
 def test_live_shows_world_0_of_the_seed(call: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     served = []
 
@@ -401,6 +388,8 @@ def test_a_replay_is_the_same_to_the_bit(made: Made, call: Callable, step: int |
     digests = re.findall(r"digest of the (?:replay|file) +([0-9a-f]{64})", called.out)
     assert digests[0] == fingerprint(evolve(World1(**SMALL), [2], step or STEPS, SEED))
     assert (len(digests), len(set(digests))) == ((2, 1) if step is None else (1, 1))
+    again = call("ecology", "replay", made.path, "--world", 2, "--step", 0, "--json")
+    assert document("ecology replay", again.out)["same"]
 
 
 @pytest.mark.parametrize(
@@ -473,6 +462,12 @@ def test_an_assay_of_each_world_and_with_controls_the_decision(made: Made, call:
         assert all(re.fullmatch(r"-?\d[\d.e-]*|–", cell) for cell in row)
         assert len(row) == 10
     assert re.search(r"Chemotaxis evolved in \d of 4 worlds", called.out)
+    again = call("ecology", "assay", made.path, "--controls", scrambled, "--individuals", 16, "--json")
+    found = document("ecology assay", again.out)
+    assert found["worlds"][0]["contrast"] == float(np.nanmean(labs[0].contrast))  # type: ignore[union-attr]
+    assert sum(one["chemotaxis"] for one in found["decisions"]) == int(
+        re.findall(r"evolved in (\d) of 4", called.out)[0]
+    )
     for seed in (-1, 2**32, 10**20):
         assert "seed" in call("ecology", "assay", made.path, "--seed", seed).err
 
@@ -516,14 +511,20 @@ def test_a_film_of_the_last_steps(made: Made, call: Callable, tmp_path: Path) ->
 
 def test_a_study_writes_its_findings_and_its_report(call: Callable, tmp_path: Path) -> None:
     words = ["--worlds", 4, "--controls", 4, "--blind", 4, "--steps", STEPS, "--seed", SEED]
-    called = call("ecology", "study", "v1", *SET, *words, "--out", tmp_path / "study")
+    called = call("ecology", "study", "v1", *SET, *words, "--out", tmp_path / "study", "--json")
     assert called.status == 0, called.err
     found = json.loads((tmp_path / "study" / "study.json").read_text("utf-8"))
     assert found["settings"]["width"] == 32
     passed = found["decisions"]["passed"]
-    assert f"{passed['evolved']} of 4 evolved, {passed['scrambled']} of 4 scrambled" in called.out
-    assert found["decisions"]["configuration"]["why"] in called.out
+    told = document("ecology study", called.out)
+    said = " ".join(told["found"])
+    assert f"{passed['evolved']} of 4 evolved, {passed['scrambled']} of 4 scrambled" in said
+    assert found["decisions"]["configuration"]["why"] in said
+    tables = {path.stem: str(path) for path in (tmp_path / "study").glob("*.csv")}
+    assert told["tables"] == tables
+    assert "worlds" in tables
     page = tmp_path / "study" / "report.html"
+    assert (told["verdicts"], told["report"]) == (found["verdicts"], str(page))
     first = page.read_bytes()
     page.unlink()
     assert call("ecology", "report", tmp_path / "study").out.strip() == f"Report: {page}"
@@ -571,3 +572,9 @@ def test_jars_in_which_nobody_lives_are_told(made: Made, call: Callable, tmp_pat
     row = next(line for line in called.out.splitlines() if line.startswith("A + B"))
     assert re.search(r"0 of 0 \[–, –\] .*neither lives *$", row)
     assert "nobody lived at the end of any jar" in called.out
+    pair = [f"{tmp_path / 'bare.eco'}:{i}" for i in (1, 3)]
+    told = document("ecology jar", call("ecology", "jar", *pair, *words, "--json").out)
+    assert [one["name"] for one in told["populations"]] == pair
+    assert [(one["first"], one["second"], one["verdict"]) for one in told["contests"]] == [
+        (*pair, "neither lives")
+    ]

@@ -1,12 +1,15 @@
 """The command line on the real engine."""
 
 import importlib
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from safetensors.numpy import load_file
+
+from tests.cli.documented import document
 
 pytest.importorskip("sklearn")
 if not hasattr(importlib.import_module("fairyring.simulation"), "simulate"):
@@ -83,6 +86,10 @@ def test_a_private_run_is_counted_stopped_and_audited(call: Callable, file: Path
     assert listed.status == 0, listed.err
     head = re.findall(r"^  (\d+:[0-9a-f]{64})$", listed.out, flags=re.MULTILINE)[0]
     assert "is in it" in call("ledger", tmp_path / "run", "--head", head).out
+    read = document("ledger", call("ledger", tmp_path / "run", "--head", head, "--json").out)
+    assert (read["head"], read["noted"]) == (head, int(head.split(":")[0]))
+    assert read["spent"] == pytest.approx(spent, abs=0.01)
+    assert len(read["releases"]) == read["released"]
     assert (
         call("ledger", tmp_path / "run", "--head", head[:-1] + ("0" if head[-1] != "0" else "1")).status == 2
     )
@@ -92,6 +99,11 @@ def test_a_private_run_is_counted_stopped_and_audited(call: Callable, file: Path
     assert "Membership inference: 8 runs" in audited.out
     assert "quotients of each unit" in audited.out
     assert "What this attack cannot show:" in audited.out
+    nothing = "--canaries", 0, "--targets", 0, "--shadows", 0
+    again = document("audit", call("audit", tmp_path / "run", *nothing, "--json").out)
+    assert again["holds"]
+    assert again["mechanism"]["holds"]
+    assert again["membership"] is None
     other = tmp_path / "other.py"
     other.write_text(FILE)
     assert call("audit", tmp_path / "run", other, "--targets", 0).status == 2
@@ -103,7 +115,9 @@ def test_a_budget_is_planned_for(call: Callable) -> None:
     )
     assert found.status == 0, found.err
     assert "in turn" in found.out
-    assert call("privacy", "plan", "--population", 10, "--cohort", 100, "--rounds", 50).status == 2
+    refused = call("privacy", "plan", "--population", 10, "--cohort", 100, "--rounds", 50, "--json")
+    assert refused.status == 2
+    assert json.loads(refused.out)["error"]["what"] == "cohort"
 
 
 def test_a_file_may_ask_for_the_masked_protocol_and_its_run_is_verified(
@@ -126,6 +140,8 @@ def test_a_file_may_ask_for_the_masked_protocol_and_its_run_is_verified(
     assert "This end is signed by all devices in the last sum: 5 devices." in found.out
     assert "Files that are not part of what devices signed: report.html, source.json." in found.out
     head = re.findall(r"^  ([0-9a-f]{64})$", found.out, flags=re.MULTILINE)[0]
+    read = document("verify", call("verify", tmp_path / "masked", "--json").out)
+    assert (read["whole"], read["rounds"], read["signed"], read["head"]) == (True, 3, 5, head)
     assert "that of the end of the run" in call("verify", tmp_path / "masked", "--head", head).out
     assert call("verify", tmp_path / "masked", "--head", "0" * 64).status == 2
     (tmp_path / "masked" / "secure_sum" / "round-000003.sum").write_bytes(b"")

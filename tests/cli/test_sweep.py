@@ -7,6 +7,7 @@ import pytest
 
 from fairyring.core.program_cache import FOLDER, ProgramCache
 from fairyring.sweeps import read_sweep, running
+from tests.cli.documented import document
 
 PLAN = """
 import optax
@@ -36,15 +37,30 @@ def test_a_grid_is_swept_and_reported(file, call):
     assert found.names[0] == "learning_rate=0.01,batch_size=4"
     assert len(found.runs) == 8
     assert "run 8/8" in done.out
-    assert str(found) in done.out
+    for place, name in enumerate(found.names):
+        row = next(
+            line for line in done.out.splitlines() if line.split()[:2] == [*found.labels[place].values()]
+        )
+        assert row.endswith("best") == (place == found.best)
+        mean = found.validation(place)
+        assert mean is not None, name
+        assert f"{mean.estimate:.4g} ± " in row
+    assert found.verdict in done.out
     assert found.best is not None
     page = (folder / "report.html").read_text()
     assert found.names[found.best] in page
     assert page.count("<svg") == 5  # the mark, two fields, two measures by round
 
-    again = call("sweep", file, *grid, "--seeds", 3, "--resume", "--run", folder)
+    again = call("sweep", file, *grid, "--seeds", 3, "--resume", "--run", folder, "--json")
     assert again.status == 0
-    assert len(read_sweep(folder).runs) == 12
+    told, found = document("sweep", again.out), read_sweep(folder)
+    assert len(found.runs) == len(told["runs"]) == 12
+    assert found.best is not None
+    assert told["best"] == found.names[found.best]
+    judged = found.test()
+    assert judged is not None
+    assert told["test"][found.column]["mean"] == judged.estimate
+    assert [one["values"] for one in told["settings"]] == found.labels
     assert "Report: " in call("report", folder).out
 
 

@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
+from fairyring.cli._result import Result
 from fairyring.core.errors import PlanError, RunError
 from fairyring.records.lock import Lock
 from fairyring.records.round_record import Means, read_record
+from tests.cli.documented import document
 from tests.report.run.run_folders import make_run_folder
 from tests.rounds.round_records import record_of
 
@@ -68,6 +70,24 @@ def test_the_file_says_what_is_trained(call: Callable, engine: list, file: Path,
     assert (asked["rounds"], asked["seed"], asked["evaluate_every"], asked["resume"]) == (12, 7, 3, False)
     assert asked["keep_client_states"] is True
     assert "secure_sum" not in asked
+
+
+def test_as_json_the_summary_is_the_only_output(
+    call: Callable, engine: list, file: Path, tmp_path: Path
+) -> None:
+    file.write_text(FILE + "print('a plan file may print')\n")
+    called = call("train", file, "--run", tmp_path / "run", "--rounds", 10, "--json")
+    assert called.status == 0
+    found = document("train", called.out)
+    assert "a plan file may print" in called.err
+    assert "round 10/10" in called.err
+    last = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
+    assert found["last_round"] == last
+    assert found["test"] == {"round": 10, **last["test"]}
+    assert (found["run"], found["report"]) == (str(tmp_path / "run"), str(tmp_path / "run" / "report.html"))
+    refused = call("train", tmp_path / "absent.py", "--json")
+    assert refused.status == 2
+    assert json.loads(refused.out)["error"]["given"] == "no such file"
 
 
 def test_options_go_before_the_file(call: Callable, engine: list, file: Path, tmp_path: Path) -> None:
@@ -128,7 +148,8 @@ def test_the_demo_trains_its_file_and_replaces_only_an_earlier_demo(
 ) -> None:
     monkeypatch.setattr("fairyring.cli._train._DEMO", file)
     audited = []
-    monkeypatch.setattr("fairyring.cli._train.audit", lambda run, *_, **__: audited.append(run) or 1)
+    done = Result({}, lambda: None, 1)
+    monkeypatch.setattr("fairyring.cli._train.audit", lambda run, *_, **__: audited.append(run) or done)
     out = tmp_path / "demo"
     for _ in range(2):
         assert call("demo", "--out", out).status == 1  # the status of the audit
@@ -176,18 +197,26 @@ def test_a_run_that_is_refused_leaves_the_note_of_the_run_that_is_there(
 def test_an_interrupt_says_how_to_go_on(
     call: Callable, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def simulate(*_: Any, on_round: Callable, **__: Any) -> None:
+    def simulate(*_: Any, run: str, on_round: Callable, **__: Any) -> None:
+        make_run_folder(Path(run), rounds=1)
         on_round(record_of(1))
         raise KeyboardInterrupt
 
     monkeypatch.setattr(importlib.import_module("fairyring.simulation"), "simulate", simulate, raising=False)
     monkeypatch.setattr(importlib.import_module("fairyring.learning"), "override", None, raising=False)
-    called = call("train", file, "--run", tmp_path / "run")
+    monkeypatch.setattr(importlib.import_module("fairyring.learning"), "override", lambda plan, _: plan)
+    given = "--rounds", 4, "--set", "a name=1", "--track", "csv:metrics"
+    called = call("train", file, "--run", tmp_path / "run", *given)
     assert called.status == 130
-    assert (
-        f"Stopped after round 1. Continue with: fairyring train {file} --run {tmp_path / 'run'} --resume"
-        in called.out
-    )
+    command = f"fairyring train {file} --rounds 4 --set 'a name=1' --track csv:metrics --run {tmp_path / 'run'} --resume"
+    stopped = "Stopped after round 1; it is run again from the start."
+    assert f"{stopped} Continue with: {command}\n" in called.out
+    (tmp_path / "run" / "checkpoints").mkdir()
+    (tmp_path / "run" / "checkpoints" / "round-000001.safetensors").touch()
+    told = json.loads(call("train", file, "--run", tmp_path / "run", *given, "--resume", "--json").out)
+    assert told == {"interrupted": {"kept": "Stopped after round 1.", "command": command}}
+    # It was another run that was there before.
+    assert "--resume" not in call("train", file, "--run", tmp_path / "run").out
 
 
 def test_nothing_measured_and_nothing_finite_still_sums_up(

@@ -42,7 +42,7 @@ def test_the_command_says_what_was_promised_and_spent(
             elif round:
                 ledger.release(number, digest(round))
         head = ledger.head
-    command.ledger(tmp_path)
+    command.ledger(tmp_path).show()
     out = capsys.readouterr().out
     # The first reservation of 50 is not released, and spent all the same.
     assert out.startswith(
@@ -58,7 +58,7 @@ def test_the_command_says_what_was_promised_and_spent(
     assert "50 releases reserved, 48 released, 2 not released, but spent" in out
     assert f"{head}\n" in out
     assert f"Head {head.number}:{head.hash[:12]}," in out
-    command.ledger(tmp_path, f"{noted.number}:{noted.hash[:12]}")
+    command.ledger(tmp_path, f"{noted.number}:{noted.hash[:12]}").show()
     assert "is in it: everything up to entry 0" in capsys.readouterr().out
     for wrong, error in (
         (f"7:{noted.hash}", LedgerDamaged),
@@ -75,7 +75,7 @@ def test_what_was_spent_without_a_sum_is_not_called_a_crash(
 ) -> None:
     with opened(tmp_path / "ledger.sqlite", 100.0) as ledger:
         ledger.lose(ledger.reserve(1, noise(2.0)))
-    command.ledger(tmp_path)
+    command.ledger(tmp_path).show()
     assert "spent, without a result" in capsys.readouterr().out
 
 
@@ -95,7 +95,7 @@ def test_a_promise_that_the_run_takes_back_is_not_told_as_one(
         ("no record", "Promised: all releases"),
     ):
         (tmp_path / "run.json").write_text(record)
-        command.ledger(tmp_path)
+        command.ledger(tmp_path).show()
         assert capsys.readouterr().out.startswith(words)
     for result, words in (
         ('{"mechanism": {"holds": true}, "reconstruction": {}}', "Promised: all releases"),
@@ -103,7 +103,7 @@ def test_a_promise_that_the_run_takes_back_is_not_told_as_one(
         ('{"mechanism": {"holds": true}, "canaries": {"holds": false}}', "Nothing is promised: the audit"),
     ):
         (tmp_path / "audit.json").write_text(result)
-        command.ledger(tmp_path)
+        command.ledger(tmp_path).show()
         assert capsys.readouterr().out.startswith(words)
 
 
@@ -117,7 +117,7 @@ def test_the_command_works_where_epsilon_cannot_be_added_up(
     with opened(tmp_path / "ledger.sqlite", math.inf) as ledger:
         number = ledger.reserve(3, Release("correlated", 1.5, bands=32))
         ledger.release(number, digest(3))
-    command.ledger(tmp_path)
+    command.ledger(tmp_path).show()
     out = capsys.readouterr().out
     assert "No budget" in out
     assert "spent so far" not in out
@@ -132,4 +132,4 @@ def test_the_command_on_a_ledger_that_was_changed(tmp_path: Path, adding_up: typ
         ledger.reserve(0, noise())
     (tmp_path / "ledger.head").unlink()
     with pytest.raises(LedgerDamaged, match=r"no .*ledger\.head"):
-        command.ledger(tmp_path)
+        command.ledger(tmp_path).show()

@@ -16,6 +16,7 @@ from fairyring.privacy.correlated import choose_bands, noise_error, sensitivity
 from fairyring.privacy.participation import AtMost, FixedSize, PoissonSampled
 from fairyring.privacy.planner import WAYS, Cost, clients_needed, cost, participation_of, plan_table
 from fairyring.privacy.release import Release
+from tests.cli.documented import FIELDS
 
 USUAL: dict[str, Any] = {
     "population": 1000,
@@ -147,7 +148,8 @@ def test_refusals() -> None:
 
 def test_the_printed_plan_reads_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     started = time.process_time()
-    _privacy.plan(1000, 50, 200, 4.0, 1e-5, 10_000)
+    planned = _privacy.plan(1000, 50, 200, 4.0, 1e-5, 10_000)
+    planned.show()
     assert time.process_time() - started < 30  # of a processor shared with others; 10 by itself
     printed = capsys.readouterr().out
     lines = printed.splitlines()
@@ -167,6 +169,11 @@ def test_the_printed_plan_reads_without_a_terminal(capsys: pytest.CaptureFixture
         f"{result.signal_to_noise:.3g}",
         f"{clients_needed(result):,}",
     ]
+    assert set(planned.found) == FIELDS["privacy plan"]
+    way = next(
+        one for one in planned.found["ways"] if one["cohort"] == 50 and one["participation"] == "anybody"
+    )
+    assert way["multiplier"] == pytest.approx(result.effective, rel=1e-3)
 
 
 def test_the_printed_plan_says_when_delta_or_budget_are_no_good(
@@ -182,10 +189,10 @@ def test_the_printed_plan_says_when_delta_or_budget_are_no_good(
         )
 
     monkeypatch.setattr(planner, "plan_table", none)
-    _privacy.plan(1000, 50, 200, 4.0, 1e-5, 10_000)
+    _privacy.plan(1000, 50, 200, 4.0, 1e-5, 10_000).show()
     printed = capsys.readouterr().out
     assert "none: Why." in printed
     assert "nan" not in printed
     assert "exposed whole" not in printed
-    _privacy.plan(1000, 50, 200, 4.0, 1e-3, 10_000)
+    _privacy.plan(1000, 50, 200, 4.0, 1e-3, 10_000).show()
     assert "exposed whole" in capsys.readouterr().out

@@ -84,7 +84,7 @@ def test_what_cannot_be_added_up(tmp_path):
 
 def test_the_command_adds_up(tmp_path, capsys):
     runs = [run_of(tmp_path / name, GAUSSIAN, 10) for name in "ab"]
-    command.total(runs)
+    command.total(runs).show()
     text = " ".join(capsys.readouterr().out.split())
     assert f"Together they spend epsilon {at_most(fr.privacy.together(runs).epsilon)}" in text
     assert text.count("10 releases") == 2

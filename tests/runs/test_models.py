@@ -483,7 +483,8 @@ def test_devices_sign_what_was_kept_and_given(tmp_path: Path) -> None:
 
 
 def test_columns_are_taken_by_their_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from fairyring.cli._predict import predict
+    from fairyring.cli._predict import export, predict
+    from tests.cli.documented import FIELDS
 
     rows = np.random.default_rng(0).normal(size=(8, 5)).astype(np.float32)
     names = list("abcde")
@@ -496,9 +497,14 @@ def test_columns_are_taken_by_their_names(tmp_path: Path, capsys: pytest.Capture
     lines = [",".join(["who", *(names[i] for i in order)])]
     lines += [",".join(["somebody", *(repr(float(row[i])) for i in order)]) for row in rows]
     file.write_text("\n".join(lines), encoding="utf-8")
-    predict(tmp_path / "run", file, out=tmp_path / "o.npy", round=None)
+    predict(tmp_path / "run", file, out=tmp_path / "o.npy", round=None).show()
     np.testing.assert_allclose(np.load(tmp_path / "o.npy"), run.predict(rows), rtol=1e-5, atol=1e-6)
     assert "after round 1" in capsys.readouterr().out.replace("\n", " ")
+    found = predict(tmp_path / "run", file, out=None, round=None).found
+    assert set(found) == FIELDS["predict"]
+    np.testing.assert_array_equal(found["outputs"], np.load(tmp_path / "o.npy"))
+    found = export(tmp_path / "run", to="numpy", out=tmp_path / "model.npz", rows=1, round=None).found
+    assert set(found) == FIELDS["export"]
     file.write_text("a,b,c,d\n1,2,3,4\n", encoding="utf-8")
     with pytest.raises(ModelError, match="not there: e"):
         predict(tmp_path / "run", file, out=None, round=None)

@@ -165,7 +165,7 @@ def test_the_terminal_says_it_before_and_after(
     (tmp_path / "four_sites.py").write_text(PRIVATE_FILE)
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # they are in the terminal's words, not in Python's
-        _train.train(tmp_path / "four_sites.py", run=tmp_path / "run")
+        _train.train(tmp_path / "four_sites.py", run=tmp_path / "run").show()
     before, after = capsys.readouterr().out.split("Training 3 rounds", 1)
     assert before.count("Warning. ") == 2
     for part in (before, after):

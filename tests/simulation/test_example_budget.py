@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 import fairyring as fr
-from fairyring.cli._ledger import ledger as print_ledger
+from fairyring.cli._ledger import ledger as read_ledger
 from fairyring.core.errors import BudgetSpent, PlanError
 from fairyring.learning.example_steps import Drawn
 from fairyring.privacy.canaries import Canaries
@@ -141,7 +141,7 @@ def test_the_ideal_sum_and_the_protocol_are_bitwise_alike_and_spend_the_same(tmp
         assert facts["statement"].endswith(f"Counted was {expected}")  # the test knows the entropy
         promise = ledger(tmp_path / mode).promise
         assert (promise.unit, promise.participation) == ("example", PoissonSampled(RATE))
-    print_ledger(tmp_path / "ideal")
+    read_ledger(tmp_path / "ideal").show()
     said = capsys.readouterr().out
     assert f"Unit: one example; neighbours: {COINS.relation}." in said
     assert f"Assumed: {COINS.sampling}." in said

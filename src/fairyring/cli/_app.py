@@ -1,28 +1,47 @@
 """The commands and their options. A command imports its code when it is called, so that `--help` is instant."""
 
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from cyclopts import App, Parameter
+from cyclopts import App, Group, Parameter
 
 from fairyring._version import __version__
 from fairyring.cli._ecology import ecology
-from fairyring.core.errors import FairyringError
+from fairyring.cli._result import Result, answer
 from fairyring.core.program_cache import FOLDER as PROGRAMS
 from fairyring.core.program_cache import ProgramCache
 
+_ABOUT = "Federated learning: many small devices train one model together, while their data stays on them."
+
+_TRAINING = Group("Training", sort_key=1)
+_RUNS = Group("Runs", sort_key=2)
+_PLANNING = Group("Planning and data", sort_key=3)
+_HERE = Group("This installation", sort_key=5)
+_COMMON = Group("Options of every command", sort_key=9)
+
+Flag = Annotated[bool, Parameter(negative=(), show_default=False)]
+Strings = tuple[str, ...]
+
 app = App(
     name="fairyring",
-    help="Federated learning: many small devices train one model together, while their data stays on them.",
+    help=_ABOUT,
     version=__version__,
     version_flags=["--version", "-V"],
+    group_commands=Group("Help", sort_key=6),
+    group_arguments=Group("Arguments", sort_key=7),
+    group_parameters=Group("Options", sort_key=8),
+    suppress_keyboard_interrupt=False,
+)
+app.register_install_completion_command(
+    help="Complete commands and options in this shell from now on.", group=_HERE
 )
 
 
-@app.command
-def demo(*, out: Path = Path("runs/demo")) -> int:
+@app.command(group=_TRAINING)
+def demo(*, out: Path = Path("runs/demo")) -> Result:
     """Train privately on handwritten digits of 1,000 clients, audit the run, and write a report.
 
     Parameters
@@ -35,22 +54,22 @@ def demo(*, out: Path = Path("runs/demo")) -> int:
     return _train.demo(out)
 
 
-@app.command
+@app.command(group=_TRAINING)
 def train(
     file: Path,
     /,
     *,
-    settings: Annotated[tuple[str, ...], Parameter(name="--set", negative=())] = (),
+    settings: Annotated[Strings, Parameter(name="--set", negative=(), show_default=False)] = (),
     settings_file: Annotated[Path | None, Parameter(name="--settings")] = None,
     run: Path | None = None,
-    resume: Annotated[bool, Parameter(negative=())] = False,
-    overwrite: Annotated[bool, Parameter(negative=())] = False,
+    resume: Flag = False,
+    overwrite: Flag = False,
     rounds: int | None = None,
     seed: int | None = None,
     keep: str | None = None,
     init: Path | None = None,
-    track: Annotated[tuple[str, ...], Parameter(name="--track", negative=())] = (),
-) -> None:
+    track: Annotated[Strings, Parameter(name="--track", negative=(), show_default=False)] = (),
+) -> Result:
     """Train the plan of a Python file on its population.
 
     The file defines `plan` and `population`. It may define `test` (a population to evaluate on), `rounds`, `seed`,
@@ -84,7 +103,7 @@ def train(
     """
     from fairyring.cli import _train
 
-    _train.train(
+    return _train.train(
         file,
         settings=settings,
         settings_file=settings_file,
@@ -99,8 +118,8 @@ def train(
     )
 
 
-@app.command
-def predict(run: Path, data: Path, /, *, out: Path | None = None, round: str | None = None) -> None:
+@app.command(group=_RUNS)
+def predict(run: Path, data: Path, /, *, out: Path | None = None, round: str | None = None) -> Result:
     """Compute what a run's model says of data: its outputs, such as the logits of a classifier. No plan and no population is needed.
 
     Parameters
@@ -116,10 +135,10 @@ def predict(run: Path, data: Path, /, *, out: Path | None = None, round: str | N
     """
     from fairyring.cli import _predict
 
-    _predict.predict(run, data, out=out, round=round)
+    return _predict.predict(run, data, out=out, round=round)
 
 
-@app.command
+@app.command(group=_RUNS)
 def export(
     run: Path,
     /,
@@ -128,7 +147,7 @@ def export(
     out: Path | None = None,
     rows: int = 1,
     round: str | None = None,
-) -> None:
+) -> Result:
     """Write a run's model as a file for other software.
 
     Parameters
@@ -147,24 +166,24 @@ def export(
     """
     from fairyring.cli import _predict
 
-    _predict.export(run, to=to, out=out, rows=rows, round=round)
+    return _predict.export(run, to=to, out=out, rows=rows, round=round)
 
 
-@app.command
+@app.command(group=_TRAINING)
 def sweep(
     file: Path,
     /,
     *,
-    grid: Annotated[tuple[str, ...], Parameter(name="--grid", negative=())] = (),
+    grid: Annotated[Strings, Parameter(name="--grid", negative=(), show_default=False)] = (),
     settings_file: Annotated[Path | None, Parameter(name="--settings")] = None,
     seeds: int = 3,
     rounds: int | None = None,
     run: Path | None = None,
-    resume: Annotated[bool, Parameter(negative=())] = False,
+    resume: Flag = False,
     choose_by: str = "loss",
     at_once: int | None = None,
-    track: Annotated[tuple[str, ...], Parameter(name="--track", negative=())] = (),
-) -> int:
+    track: Annotated[Strings, Parameter(name="--track", negative=(), show_default=False)] = (),
+) -> Result:
     """Train the plan of a Python file with every setting of a grid and every seed, and choose the best setting.
 
     The file defines `plan`, `population` and `test`, as for `train`, and may define `validation`: clients by which the best is
@@ -209,8 +228,8 @@ def sweep(
     )
 
 
-@app.command
-def track(run: Path, /, *, to: Annotated[tuple[str, ...], Parameter(name="--to", negative=())]) -> int:
+@app.command(group=_RUNS)
+def track(run: Path, /, *, to: Annotated[Strings, Parameter(name="--to", negative=())]) -> Result:
     """Send the numbers of a run that is in a folder to trackers. The exit status is 1 if one has not taken all of them.
 
     Parameters
@@ -225,8 +244,10 @@ def track(run: Path, /, *, to: Annotated[tuple[str, ...], Parameter(name="--to",
     return _train.track(run, to)
 
 
-@app.command
-def compare(runs: Annotated[tuple[Path, ...], Parameter(negative=())], /, *, out: Path | None = None) -> None:
+@app.command(group=_RUNS)
+def compare(
+    runs: Annotated[tuple[Path, ...], Parameter(negative=())], /, *, out: Path | None = None
+) -> Result:
     """Put runs side by side: a table, where their plans differ, and a report with curves.
 
     Runs that differ in their seed alone are one setting, with a mean and an interval over seeds.
@@ -240,11 +261,11 @@ def compare(runs: Annotated[tuple[Path, ...], Parameter(negative=())], /, *, out
     """
     from fairyring.cli import _sweep
 
-    _sweep.compare(runs, out or Path("comparison.html"))
+    return _sweep.compare(runs, out or Path("comparison.html"))
 
 
-@app.command
-def report(run: Path, /, *, out: Path | None = None) -> None:
+@app.command(group=_RUNS)
+def report(run: Path, /, *, out: Path | None = None) -> Result:
     """Write the report of a run or a sweep: one HTML file that can be read offline.
 
     Parameters
@@ -254,14 +275,15 @@ def report(run: Path, /, *, out: Path | None = None) -> None:
     out:
         The HTML file; by default report.html in the run folder.
     """
-    from fairyring.cli._terminal import screen
+    from fairyring.cli._screen import say
     from fairyring.report import write_report
 
-    screen().print(f"Report: {write_report(run, out)}", highlight=False, soft_wrap=True, markup=False)
+    page = write_report(run, out)
+    return Result({"report": page}, lambda: say(f"Report: {page}"))
 
 
-@app.command
-def verify(run: Path, /, *, head: str | None = None) -> int:
+@app.command(group=_RUNS)
+def verify(run: Path, /, *, head: str | None = None) -> Result:
     """Verify a run with the masked protocol from its folder: every transcript, and the history that its devices signed.
 
     The exit status is 1 if no device signed the end of the run, because it has not ended or no device was left to sign.
@@ -278,8 +300,8 @@ def verify(run: Path, /, *, head: str | None = None) -> int:
     return _verify.verify(run, head)
 
 
-@app.command
-def ledger(run: Path, /, *others: Path, head: str | None = None) -> None:
+@app.command(group=_RUNS)
+def ledger(run: Path, /, *others: Path, head: str | None = None) -> Result:
     """Verify the privacy ledger of a run and list what it has spent; for several runs, compute what they spend in total.
 
     Parameters
@@ -293,10 +315,10 @@ def ledger(run: Path, /, *others: Path, head: str | None = None) -> None:
     """
     from fairyring.cli import _ledger
 
-    _ledger.ledger(run, head) if not others else _ledger.total([run, *others], head)
+    return _ledger.ledger(run, head) if not others else _ledger.total([run, *others], head)
 
 
-@app.command
+@app.command(group=_RUNS)
 def audit(
     run: Path,
     file: Path | None = None,
@@ -305,7 +327,7 @@ def audit(
     canaries: int = 1000,
     targets: int = 6,
     shadows: int | None = None,
-) -> int:
+) -> Result:
     """Audit a run: check its noise, plant canaries, infer members with shadow runs, reconstruct examples from updates.
 
     Afterwards the report shows examples of the population. The exit status is 1 if a result contradicts the promise.
@@ -329,7 +351,12 @@ def audit(
     return _audit.audit(run, file, canaries=canaries, targets=targets, shadows=shadows)
 
 
-privacy = App(name="privacy", help="Plan for differential privacy before training.")
+privacy = App(
+    name="privacy",
+    help="Plan for differential privacy before training.",
+    group=_PLANNING,
+    group_commands="Commands",
+)
 app.command(privacy)
 
 
@@ -342,7 +369,7 @@ def plan(
     epsilon: float = 8.0,
     delta: float = 1e-6,
     dimension: int = 100_000,
-) -> None:
+) -> Result:
     """Compute the noise that a budget requires, for each kind of participation, and how many devices it takes.
 
     Parameters
@@ -362,14 +389,14 @@ def plan(
     """
     from fairyring.cli import _privacy
 
-    _privacy.plan(population, cohort, rounds, epsilon, delta, dimension)
+    return _privacy.plan(population, cohort, rounds, epsilon, delta, dimension)
 
 
 app.command(ecology)
 
 
-@app.command
-def data(name: str | None = None, /, *, fetch: Annotated[bool, Parameter(negative=())] = False) -> None:
+@app.command(group=_PLANNING)
+def data(name: str | None = None, /, *, fetch: Flag = False) -> Result:
     """List the published data sets, or describe one: source, licence, and whether it is on this machine.
 
     Parameters
@@ -381,11 +408,11 @@ def data(name: str | None = None, /, *, fetch: Annotated[bool, Parameter(negativ
     """
     from fairyring.cli import _data
 
-    _data.show(name, fetch=fetch)
+    return _data.show(name, fetch=fetch)
 
 
-@app.command
-def cache(*, clear: Annotated[bool, Parameter(negative=())] = False) -> None:
+@app.command(group=_HERE)
+def cache(*, clear: Flag = False) -> Result:
     """Show where compiled programs are kept, so that later processes need not compile them.
 
     Parameters
@@ -393,24 +420,27 @@ def cache(*, clear: Annotated[bool, Parameter(negative=())] = False) -> None:
     clear:
         Delete them.
     """
-    from fairyring.cli._terminal import screen
+    from fairyring.cli._screen import say
     from fairyring.report import units
 
     found = ProgramCache.of_user()
-    line = f"No programs are kept: {PROGRAMS} is none, or its folder is not yours alone."
-    if found is not None:
-        if clear:
-            found.clear()
-        programs, size = found.size()
-        most = units.size(found.limit)
-        line = f"{found.folder}: {units.count(programs, 'program')}, {units.size(size)} of at most {most}"
-    screen().print(line, highlight=False, markup=False, soft_wrap=True)
+    if found is None:
+        line = f"No programs are kept: {PROGRAMS} is none, or its folder is not yours alone."
+        return Result({"folder": None, "programs": 0, "bytes": 0, "limit": 0}, lambda: say(line))
+    if clear:
+        found.clear()
+    programs, size = found.size()
+    line = f"{found.folder}: {units.count(programs, 'program')}, {units.size(size)} of at most {units.size(found.limit)}"
+    return Result(
+        {"folder": found.folder, "programs": programs, "bytes": size, "limit": found.limit},
+        lambda: say(line),
+    )
 
 
-@app.command
+@app.command(group=_HERE)
 def bench(
     name: str | None = None, /, *arguments: Annotated[str, Parameter(allow_leading_hyphen=True)]
-) -> int | None:
+) -> Result:
     """List the benchmarks, or run one.
 
     Parameters
@@ -428,13 +458,16 @@ def bench(
 @app.meta.default
 def _launch(
     *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
-    debug: Annotated[bool, Parameter(negative=())] = False,
-    no_cache: Annotated[bool, Parameter(negative=())] = False,
+    json: Annotated[bool, Parameter(negative=(), show_default=False, group=_COMMON)] = False,
+    debug: Annotated[bool, Parameter(negative=(), show_default=False, group=_COMMON)] = False,
+    no_cache: Annotated[bool, Parameter(negative=(), show_default=False, group=_COMMON)] = False,
 ) -> int:
     """Run a command.
 
     Parameters
     ----------
+    json:
+        Print what was found, or an error, as one JSON document.
     debug:
         Show the traceback of an error.
     no_cache:
@@ -442,18 +475,41 @@ def _launch(
     """
     if no_cache:
         os.environ[PROGRAMS] = "none"
-    from fairyring.cli._terminal import readable_warnings, show_error
 
-    try:
-        with readable_warnings():
-            return app(tokens, result_action="return_value") or 0
-    except FairyringError as error:
-        if debug:
-            raise
-        show_error(error)
-        return 2
+    def run() -> Any:
+        if not tokens:
+            return _overview()
+        return app(tokens, result_action="return_value", exit_on_error=not json, print_error=not json)
+
+    return answer(run, as_json=json, debug=debug)
+
+
+def _overview() -> Result:
+    """Where to begin."""
+    from fairyring.cli._screen import say, show_pairs
+
+    begin = {
+        "fairyring demo": "train on data that comes with the package, audit the run, write a report",
+        "fairyring train FILE.py": "train the plan of a file on its population",
+        "fairyring report RUN": "one HTML file about a run",
+        "fairyring ecology": "worlds of evolving learners",
+        "fairyring --help": "all commands",
+    }
+
+    def show() -> None:
+        say(f"fairyring {__version__}", _ABOUT, "")
+        show_pairs([*begin.items()])
+
+    names = [name for name in app if not name.startswith("-")]
+    return Result({"version": __version__, "commands": names}, show)
 
 
 def launch(tokens: Sequence[str] | None) -> int:
     """Parse `tokens` and run the command; returns the exit status."""
-    return app.meta(tokens, result_action="return_value") or 0
+    given = list(sys.argv[1:] if tokens is None else tokens)
+    first = next((place for place, token in enumerate(given) if not token.startswith("-")), None)
+    named = given[first : first + 2] if first is not None else []
+    runs_benchmark = len(named) == 2 and named[0] == "bench" and not named[1].startswith("-")
+    if first is not None and runs_benchmark and "--" not in given:
+        given.insert(first + 2, "--")  # what follows the name of a benchmark is the benchmark's own
+    return app.meta(given, result_action="return_value") or 0

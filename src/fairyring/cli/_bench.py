@@ -7,17 +7,23 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import fairyring
-from fairyring.cli._terminal import screen
+from fairyring.cli._result import Result
+from fairyring.cli._screen import show_table
 from fairyring.core.errors import FairyringError
 
 
-def bench(name: str | None, arguments: Sequence[str] = ()) -> int:
-    """List the benchmarks, or run the one with this name. Returns its exit status."""
+def bench(name: str | None, arguments: Sequence[str] = ()) -> Result:
+    """List the benchmarks, or run the one with this name; the exit status is then its own."""
     folder = _folder()
     benchmarks = {path.stem: path for path in sorted(folder.glob("*.py")) if not path.stem.startswith("_")}
     if name is None:
-        _list(benchmarks)
-        return 0
+        questions = {one: _question(path) for one, path in benchmarks.items()}
+        return Result(
+            {"benchmarks": [{"name": one, "question": question} for one, question in questions.items()]},
+            lambda: show_table(
+                ["benchmark", "question"], [*questions.items()], words=("benchmark", "question")
+            ),
+        )
     if name not in benchmarks:
         raise FairyringError(
             "benchmark",
@@ -25,18 +31,13 @@ def bench(name: str | None, arguments: Sequence[str] = ()) -> int:
             expected=f"one of {', '.join(benchmarks) or 'none'}",
             do="Choose one of these.",
         )
-    return subprocess.run([sys.executable, str(benchmarks[name]), *arguments], check=False).returncode
+    status = subprocess.run([sys.executable, str(benchmarks[name]), *arguments], check=False).returncode
+    return Result({"benchmark": name, "status": status}, lambda: None, status)
 
 
-def _list(benchmarks: dict[str, Path]) -> None:
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    table.add_column("benchmark", no_wrap=True)
-    table.add_column("question", overflow="fold")
-    for name, path in benchmarks.items():
-        table.add_row(name, (ast.get_docstring(ast.parse(path.read_text("utf-8"))) or "").split("\n")[0])
-    screen().print(table)
+def _question(path: Path) -> str:
+    """The first line of a benchmark's docstring."""
+    return (ast.get_docstring(ast.parse(path.read_text("utf-8"))) or "").split("\n")[0]
 
 
 def _folder() -> Path:

@@ -2,16 +2,14 @@
 
 from pathlib import Path
 
-from rich.table import Table
-from rich.text import Text
-
-from fairyring.cli._terminal import screen
+from fairyring.cli._result import Result
+from fairyring.cli._screen import say, show_pairs, show_table
 from fairyring.core.errors import DataUnavailable
 from fairyring.population import describe, find, names
 from fairyring.population import fetch as fetch_files
 
 
-def show(name: str | None, *, fetch: bool) -> None:
+def show(name: str | None, *, fetch: bool) -> Result:
     """List the data sets, or describe one; with `fetch`, download it first.
 
     Raises:
@@ -19,11 +17,29 @@ def show(name: str | None, *, fetch: bool) -> None:
         DataUnavailable: it could not be downloaded.
     """
     if name is None:
-        _list()
-        return
+        return _list()
     about = describe(name)
     if fetch and about.files:
         fetch_files(name)
+    place, missing = None, None
+    try:
+        place = _place(find(name))
+    except DataUnavailable as error:
+        missing = f"{error.given}. {error.do}"
+    found = {
+        "name": name,
+        "title": about.title,
+        "source": about.source,
+        "page": about.page or None,
+        "licence": about.licence,
+        "citation": about.citation,
+        "clients": about.clients,
+        "columns": about.shapes,
+        "reader": about.how,
+        "options": {option: repr(value) for option, value in about.options.items()},
+        "found": place,
+        "missing": missing,
+    }
     rows = [
         ("title", about.title),
         ("source", about.source),
@@ -35,39 +51,33 @@ def show(name: str | None, *, fetch: bool) -> None:
         ("reader", about.how),
         ("options", ", ".join(f"{option}={value!r}" for option, value in about.options.items()) or "none"),
     ]
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column(overflow="fold")
-    for label, words in rows:
-        table.add_row(label, Text(words))
-    try:
-        table.add_row("found", Text(_place(find(name)), style="green"))
-        table.add_row("load it", Text(f'train, test = fr.load("{name}")'))
-    except DataUnavailable as error:
-        table.add_row("not found", Text(f"{error.given}. {error.do}", style="yellow"))
-    screen().print(table)
+    if place is not None:
+        rows += [("found", place), ("load it", f'train, test = fr.load("{name}")')]
+    else:
+        rows.append(("not found", missing or ""))
+    return Result(found, lambda: show_pairs(rows, styles={"found": "green", "not found": "yellow"}))
 
 
-def _list() -> None:
-    table = Table(box=None, pad_edge=False, show_edge=False)
-    table.add_column("name", no_wrap=True)
-    table.add_column("found", no_wrap=True)
-    table.add_column("a client is", overflow="fold")
-    table.add_column("licence", overflow="fold")
+def _list() -> Result:
+    rows = []
     for name in names():
         about = describe(name)
         try:
             find(name)
-            found = "yes"
+            found = True
         except DataUnavailable:
-            found = "no"
-        table.add_row(Text(name), found, Text(about.clients), Text(about.licence))
-    console = screen()
-    console.print(table)
-    console.print(
-        "\nfairyring data NAME describes one; --fetch downloads it if its source allows that.",
-        highlight=False,
-    )
+            found = False
+        rows.append({"name": name, "found": found, "clients": about.clients, "licence": about.licence})
+
+    def show() -> None:
+        heads = ["name", "found", "a client is", "licence"]
+        cells = [
+            [row["name"], "yes" if row["found"] else "no", row["clients"], row["licence"]] for row in rows
+        ]
+        show_table(heads, cells, words=heads)
+        say("", "fairyring data NAME describes one; --fetch downloads it if its source allows that.")
+
+    return Result({"data_sets": rows}, show)
 
 
 def _place(paths: list[Path]) -> str:

@@ -3,12 +3,19 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from cyclopts import App, Parameter
+from cyclopts import App, Group, Parameter
 
-ecology = App(name="ecology", help="Worlds of evolving learners: bacteria without a built-in goal.")
+from fairyring.cli._result import Result
 
-Settings = Annotated[tuple[str, ...], Parameter(name="--set", negative=())]
-Flag = Annotated[bool, Parameter(negative=())]
+ecology = App(
+    name="ecology",
+    help="Worlds of evolving learners: bacteria without a built-in goal.",
+    group=Group("Ecology", sort_key=4),
+    group_commands=Group("Commands", sort_key=5),
+)
+
+Settings = Annotated[tuple[str, ...], Parameter(name="--set", negative=(), show_default=False)]
+Flag = Annotated[bool, Parameter(negative=(), show_default=False)]
 
 
 @ecology.command
@@ -26,7 +33,7 @@ def run(
     controls: int | None = None,
     csv: Path | None = None,
     port: int | None = None,
-) -> int | None:
+) -> Result:
     """Let worlds evolve, and decide for each whether chemotaxis evolved.
 
     Parameters
@@ -81,7 +88,7 @@ def sweep(
     world: Literal["v1", "v2"],
     /,
     *,
-    grid: Annotated[tuple[str, ...], Parameter(name="--grid", negative=())] = (),
+    grid: Annotated[tuple[str, ...], Parameter(name="--grid", negative=(), show_default=False)] = (),
     settings: Settings = (),
     seeds: int = 3,
     worlds: int = 4,
@@ -89,7 +96,7 @@ def sweep(
     run: Path | None = None,
     resume: Flag = False,
     assay: Annotated[bool, Parameter(negative="--no-assay")] = True,
-) -> int:
+) -> Result:
     """Let worlds evolve with every setting of a grid and every seed, and compare what lives in them.
 
     Writes DIR/settings.csv, DIR/runs.csv and DIR/ecology-sweep.json beside the runs. The exit status is 1 if a run failed.
@@ -144,7 +151,7 @@ def study(
     settings: Settings = (),
     world: Literal["v1", "v2"] | None = None,
     quick: Flag = False,
-) -> None:
+) -> Result:
     """Conduct a whole experiment with its controls, and write DIR/study.json, its tables as CSV, and DIR/report.html.
 
     Runs that are in the folder already are continued.
@@ -175,7 +182,7 @@ def study(
     """
     from fairyring.cli import _ecology_study
 
-    _ecology_study.study(
+    return _ecology_study.study(
         subject,
         out=out,
         worlds=worlds,
@@ -198,7 +205,7 @@ def assay(
     individuals: int | None = None,
     seed: int = 0,
     csv: Path | None = None,
-) -> None:
+) -> Result:
     """Assay each world of a run: how well its individuals find food, and by what rule.
 
     Parameters
@@ -216,7 +223,7 @@ def assay(
     """
     from fairyring.cli import _ecology_assay
 
-    _ecology_assay.assay_of(run, controls, individuals=individuals, seed=seed, csv=csv)
+    return _ecology_assay.assay_of(run, controls, individuals=individuals, seed=seed, csv=csv)
 
 
 @ecology.command
@@ -228,7 +235,7 @@ def jar(
     seed: int = 0,
     quick: Flag = False,
     csv: Path | None = None,
-) -> None:
+) -> Result:
     """Put populations that evolved apart together, each pair with its controls: who excludes whom?
 
     Parameters
@@ -250,7 +257,7 @@ def jar(
     """
     from fairyring.cli import _ecology_study
 
-    _ecology_study.jar(
+    return _ecology_study.jar(
         populations, steps=steps, replicates=replicates, scale=scale, seed=seed, quick=quick, csv=csv
     )
 
@@ -266,7 +273,7 @@ def video(
     every: int = 4,
     fps: int = 30,
     size: int = 512,
-) -> None:
+) -> Result:
     """Film the last steps of a world of a run. The world is run again for it.
 
     Parameters
@@ -288,11 +295,11 @@ def video(
     """
     from fairyring.cli import _ecology_replay
 
-    _ecology_replay.video(run, out, world=world, steps=steps, every=every, fps=fps, size=size)
+    return _ecology_replay.video(run, out, world=world, steps=steps, every=every, fps=fps, size=size)
 
 
 @ecology.command
-def replay(run: Path, /, *, world: int | None = None, step: int | None = None) -> int:
+def replay(run: Path, /, *, world: int | None = None, step: int | None = None) -> Result:
     """Run a world again from its seed, and compare it with the file bit by bit.
 
     The exit status is 1 if anything differs.
@@ -312,7 +319,7 @@ def replay(run: Path, /, *, world: int | None = None, step: int | None = None) -
 
 
 @ecology.command
-def report(study: Path, /, *, out: Path | None = None) -> None:
+def report(study: Path, /, *, out: Path | None = None) -> Result:
     """Write the report of a study from its study.json: one HTML file that opens without a network.
 
     Parameters
@@ -322,10 +329,11 @@ def report(study: Path, /, *, out: Path | None = None) -> None:
     out:
         The HTML file; report.html in the folder if not given.
     """
-    from fairyring.cli._terminal import screen
+    from fairyring.cli._screen import say
     from fairyring.report import write_study_report
 
-    screen().print(f"Report: {write_study_report(study, out)}", highlight=False, soft_wrap=True, markup=False)
+    page = write_study_report(study, out)
+    return Result({"report": page}, lambda: say(f"Report: {page}"))
 
 
 @ecology.command
@@ -336,7 +344,7 @@ def zoo(
     study: Path | None = None,
     out: Path = Path("zoo"),
     csv: Path | None = None,
-) -> None:
+) -> Result:
     """List the evolved populations that come with the package, or write such files from a study.
 
     Parameters

@@ -1,8 +1,12 @@
 """`ecology assay`: the worlds of a run in the lab, and the decision for each against scrambled controls."""
 
+import dataclasses
 from pathlib import Path
+from typing import Any
 
-from fairyring.cli._ecology_words import Doing, columns, number, say, table_file
+from fairyring.cli._ecology_words import Doing, number, show_written, table_file
+from fairyring.cli._result import Result
+from fairyring.cli._screen import say, show_table
 from fairyring.ecology.analysis import refuse_other_controls
 from fairyring.ecology.history import Evolution, addressed, load
 from fairyring.ecology.lab import INDIVIDUALS, MEASURES
@@ -13,8 +17,8 @@ from fairyring.report import units
 
 def assay_of(
     path: Path, controls: Path | None, *, individuals: int | None, seed: int, csv: Path | None
-) -> None:
-    """Print the assay of each world of a run; see the command `assay`."""
+) -> Result:
+    """The assay of each world of a run; see the command `assay`."""
     seed = addressed("seed", seed)
     table_file(csv)
     evolved = load(path)
@@ -24,22 +28,53 @@ def assay_of(
     with Doing() as doing:
         judgement = judge(evolved, scrambled, seed=seed, individuals=individuals, progress=doing)
     drawn = min(INDIVIDUALS, evolved.settings.capacity) if individuals is None else individuals
-    say(f"Means over {drawn} individuals of each world; an individual that senses nothing has an index of 1.")
     names = list(MEASURES)
     if "signal" not in evolved.settings.chemicals():
         names = [name for name in names if "emitting" not in name and "signal" not in name]
-    rows = [
-        [str(row["world"]), *(number(row[name]) for name in names)]  # pyright: ignore[reportArgumentType] numbers
-        for row in judgement.assays.table()
+    means = {row["world"]: {name: row[name] for name in names} for row in judgement.assays.table()}
+    table = None if csv is None else write_csv(judgement, csv)
+
+    def show() -> None:
+        say(
+            f"Means over {drawn} individuals of each world; an individual that senses nothing has an index of 1."
+        )
+        heads = ["world", *(name.replace("_", " ") for name in names)]
+        rows = [[str(world), *map(number, values.values())] for world, values in means.items()]
+        show_table(heads, rows, words=("world",))
+        say()
+        if scrambled is None:
+            say(
+                "Whether chemotaxis evolved is decided against scrambled worlds: give their run with --controls."
+            )
+        else:
+            show_decisions(evolved, judgement)
+        show_written(table)
+
+    found = {
+        "run": path,
+        "individuals": drawn,
+        "worlds": [{"world": world, **values} for world, values in means.items()],
+        "decisions": decided(evolved, judgement) if scrambled is not None else None,
+        "table": table,
+    }
+    return Result(found, show)
+
+
+def decided(run: Evolution, judgement: Judgement) -> list[dict[str, Any]] | None:
+    """The decision for each world as plain values; None without enough control worlds."""
+    if judgement.decisions is None:
+        return None
+    return [
+        {
+            "world": world,
+            "chemotaxis": decision is not None and decision.verdict,
+            "why": decision.why if decision is not None else "Nobody lives.",
+            "criteria": [dataclasses.asdict(one) | {"met": one.met} for one in decision.criteria]
+            if decision is not None
+            else [],
+        }
+        for world, decision in zip(run.numbers, judgement.decisions, strict=True)
     ]
-    columns(["world", *(name.replace("_", " ") for name in names)], rows)
-    say()
-    if scrambled is None:
-        say("Whether chemotaxis evolved is decided against scrambled worlds: give their run with --controls.")
-    else:
-        show_decisions(evolved, judgement)
-    if csv is not None:
-        say(f"Table: {write_csv(judgement, csv)}")
 
 
 def show_decisions(run: Evolution, judgement: Judgement) -> None:
@@ -65,11 +100,12 @@ def show_decisions(run: Evolution, judgement: Judgement) -> None:
         )
     yes = sum(row[-1] == "yes" for row in rows)
     say(f"Chemotaxis evolved in {yes} of {units.count(len(rows), 'world')}.")
-    columns(
+    show_table(
         [
             "world", "index", "index at least", "tumble contrast", "contrast at least", "index without sensor", "chemotaxis",
         ],
         rows,
+        words=("world",),
     )  # fmt: skip
     last = next((decision for decision in reversed(decisions) if decision is not None), None)
     if last is not None:

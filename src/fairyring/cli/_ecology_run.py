@@ -1,20 +1,23 @@
 """`ecology run`: worlds evolve, and are judged in the lab against scrambled controls."""
 
+import dataclasses
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from fairyring.cli._ecology_assay import show_decisions
+from fairyring.cli._ecology_assay import decided, show_decisions
 from fairyring.cli._ecology_words import (
     Doing,
     Speed,
     at_least_one,
     changes,
-    columns,
     per_second,
-    say,
+    show_written,
     table_file,
 )
+from fairyring.cli._result import Interrupted, Result
+from fairyring.cli._screen import say, show_table
 from fairyring.core.errors import EcologyError, RunError
 from fairyring.ecology.history import (
     LATE,
@@ -27,7 +30,7 @@ from fairyring.ecology.history import (
     summaries,
 )
 from fairyring.ecology.results import write_csv
-from fairyring.ecology.studies import control_count, controls_path, run_with_controls
+from fairyring.ecology.studies import ControlledRun, control_count, controls_path, run_with_controls
 from fairyring.ecology.world import KINDS, override
 from fairyring.report import units
 
@@ -40,7 +43,7 @@ _OVERRUNS = {
 
 def watch(
     kind: str, seed: int | None, words: Sequence[str], port: int | None, useless: Sequence[str]
-) -> None:
+) -> Result:
     """Show a world as a page until interrupted; see the command `run`."""
     if useless:
         given = ", ".join(useless)
@@ -61,6 +64,7 @@ def watch(
             f"Watch it at {url}\nWorld 0 of seed {seed}: it is compiled first, and runs until Ctrl-C."
         ),
     )
+    return Result({"world": 0, "seed": seed}, lambda: None)
 
 
 def refuse_port(port: int) -> None:
@@ -81,8 +85,8 @@ def run(
     resumed: bool,
     controls: int | None,
     csv: Path | None,
-) -> None:
-    """Run, judge and print; see the command of the same name."""
+) -> Result:
+    """Run and judge; see the command of the same name."""
     options = {"--worlds": worlds, "--steps": steps, "--seed": seed, "--controls": controls}
     for name in ("--worlds", "--steps"):
         at_least_one(name, options[name])
@@ -106,10 +110,29 @@ def run(
             result = run_with_controls(evolved, steps, path, count, watch=_watcher(doing), progress=doing)
     except KeyboardInterrupt:
         if path.exists():
-            say(f"Stopped. Continue with: {_command(kind, options, settings, path)}")
-        else:
-            say("Stopped before there was anything to store.")
-        raise SystemExit(130) from None
+            raise Interrupted("Stopped.", _command(kind, options | {"--csv": csv}, settings, path)) from None
+        raise Interrupted("Stopped before there was anything to store.") from None
+    table = None if csv is None else write_csv(result, csv)
+    return Result(_found(result, path) | {"table": table}, lambda: _show(result, path, table))
+
+
+def _found(result: ControlledRun, path: Path) -> dict[str, Any]:
+    run, judged = result.run, result.judgement
+    return {
+        "run": path,
+        "controls": controls_path(path) if result.controls is not None else None,
+        "seed": run.seed,
+        "steps": run.steps,
+        "rho": run.settings.rho,
+        "seconds": run.seconds,
+        "agent_steps": run.agent_steps,
+        "worlds": [dataclasses.asdict(world) for world in summaries(run)],
+        "overruns": [dataclasses.asdict(one) for one in overruns(run)],
+        "decisions": decided(run, judged) if judged is not None else None,
+    }
+
+
+def _show(result: ControlledRun, path: Path, table: Path | None) -> None:
     _summary(result.run)
     if result.controls is not None and result.judgement is not None:
         say()
@@ -118,8 +141,7 @@ def run(
             f"The controls took {units.duration(result.controls.seconds)}, the worlds themselves "
             f"{units.duration(result.run.seconds)}. The controls are in {controls_path(path)}."
         )
-    if csv is not None:
-        say(f"Table: {write_csv(result, csv)}")
+    show_written(table)
     say()
     rate = per_second(result.run.agent_steps, result.run.seconds)
     say(f"Run: {path}, {units.duration(result.run.seconds)} of running{f', {rate}' if rate else ''}")
@@ -146,12 +168,12 @@ def _refuse(path: Path) -> None:
         )
 
 
-def _command(kind: str, options: Mapping[str, int | None], words: Sequence[str], path: Path) -> str:
+def _command(kind: str, options: Mapping[str, object], words: Sequence[str], path: Path) -> str:
     """The command that continues a run with the same options, quoted for a shell."""
-    numbers = [word for name, value in options.items() if value is not None for word in (name, str(value))]
+    given = [word for name, value in options.items() if value is not None for word in (name, str(value))]
     settings = [word for each in words for word in ("--set", each)]
     return shlex.join(
-        ["fairyring", "ecology", "run", kind, *numbers, *settings, "--out", str(path), "--resume"]
+        ["fairyring", "ecology", "run", kind, *given, *settings, "--out", str(path), "--resume"]
     )
 
 
@@ -173,7 +195,7 @@ def _summary(run: Evolution) -> None:
         ]
         for world in worlds
     ]
-    columns(["world", "population", "immigrants", "generations", "lives"], rows)
+    show_table(["world", "population", "immigrants", "generations", "lives"], rows, words=("world",))
     for line in overrun_lines(run):
         say(line)
     if any(world.state == "by itself" for world in worlds):

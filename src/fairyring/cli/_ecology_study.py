@@ -7,16 +7,17 @@ from fairyring.cli._ecology_words import (
     Doing,
     at_least_one,
     changes,
-    columns,
     number,
     one_world,
-    say,
+    show_written,
     table_file,
 )
+from fairyring.cli._result import Interrupted, Result
+from fairyring.cli._screen import say, show_table
 from fairyring.core.errors import EcologyError, MissingExtra
 from fairyring.ecology.history import Evolution, addressed
 from fairyring.ecology.lab import gathered
-from fairyring.ecology.results import FILE, read_study, sentences, study_tables, write_csv
+from fairyring.ecology.results import FILE, plain, read_study, sentences, study_tables, write_csv
 from fairyring.ecology.studies import CocultureResult, conduct, study_coculture, study_of
 from fairyring.ecology.world import World1, World2, override
 from fairyring.report import units
@@ -34,8 +35,8 @@ def study(
     settings: Sequence[str],
     world: str | None,
     quick: bool,
-) -> None:
-    """Conduct a study, write its report, and print its verdicts; see the command of the same name."""
+) -> Result:
+    """Conduct a study, and write its report; see the command of the same name."""
     named = zip(
         ("--worlds", "--controls", "--blind", "--steps"), (worlds, controls, blind, steps), strict=True
     )
@@ -64,25 +65,40 @@ def study(
         with Doing() as doing:
             conduct(asked, folder, progress=doing)
     except KeyboardInterrupt:
-        say(f"Stopped. The same command continues the runs in {folder}.")
-        raise SystemExit(130) from None
-    say()
-    for line in sentences(read_study(folder)):
-        say(line)
-    _report(folder)
+        raise Interrupted(f"Stopped. The same command continues the runs in {folder}.") from None
+    results = read_study(folder)
+    found = sentences(results)
+    tables = {name: write_csv(rows, folder / f"{name}.csv") for name, rows in study_tables(results).items()}
+    page, words = _report(folder)
+    return Result(
+        {
+            "study": folder / FILE,
+            "subject": results["study"],
+            "found": found,
+            "verdicts": results["verdicts"],
+            "tables": tables,
+            "report": page,
+        },
+        lambda: say(
+            "",
+            *found,
+            "",
+            f"Study: {folder / FILE}",
+            *(f"Table: {table}" for table in tables.values()),
+            words,
+        ),
+    )
 
 
-def _report(folder: Path) -> None:
+def _report(folder: Path) -> tuple[Path | None, str]:
+    """Where the report was written, and a line that says so."""
     from fairyring.report import write_study_report
 
-    say()
-    say(f"Study: {folder / FILE}")
-    for name, rows in study_tables(read_study(folder)).items():
-        say(f"Table: {write_csv(rows, folder / f'{name}.csv')}")
     try:
-        say(f"Report: {write_study_report(folder)}")
+        page = write_study_report(folder)
     except MissingExtra as error:
-        say(f"No report was written: {error.do}")
+        return None, f"No report was written: {error.do}"
+    return page, f"Report: {page}"
 
 
 def jar(
@@ -94,8 +110,8 @@ def jar(
     seed: int,
     quick: bool,
     csv: Path | None,
-) -> None:
-    """Put populations together and print who excludes or outgrows whom; see the command of the same name."""
+) -> Result:
+    """Put populations together and see who excludes or outgrows whom; see the command of the same name."""
     if len(populations) < 2 or len(set(populations)) < len(populations):
         raise EcologyError(
             "populations",
@@ -119,17 +135,50 @@ def jar(
             quick=quick,
             progress=doing,
         )
-    say()
-    for letter, name, one in zip(names, populations, result.populations, strict=True):
-        say(
-            f"{letter}  {name}: yield alone {number(one.alone)}, died out alone in {units.share(one.died_out)} of its jars"
-        )
-    say()
-    _contests(result, names)
-    for sentence in result.found:
-        say(sentence)
-    if csv is not None:
-        say(f"Table: {write_csv(result, csv)}")
+    table = None if csv is None else write_csv(result, csv)
+
+    def show() -> None:
+        say()
+        for letter, name, one in zip(names, populations, result.populations, strict=True):
+            say(
+                f"{letter}  {name}: yield alone {number(one.alone)}, died out alone in {units.share(one.died_out)} of its jars"
+            )
+        say()
+        _contests(result, names)
+        say(*result.found)
+        show_written(table)
+
+    found = {
+        "populations": [
+            {"name": name, "yield_alone": one.alone, "died_out_alone": one.died_out}
+            for name, one in zip(populations, result.populations, strict=True)
+        ],
+        "contests": [
+            plain(one)
+            | {
+                "first": populations[int(one.first)],
+                "second": populations[int(one.second)],
+                "verdict": _named(one.verdict, populations),
+            }
+            for one in result.contests
+        ],
+        "found": result.found,
+        "jar_steps": result.jar_steps,
+        "replicates": result.replicates,
+        "seed": result.seed,
+        "seconds": result.seconds,
+        "table": table,
+    }
+    return Result(found, show)
+
+
+def _named(verdict: str, names: Sequence[str]) -> str:
+    """A verdict such as `0 excludes 1`, with the names of these populations."""
+    for does in (" excludes ", " outgrows "):
+        winner, it, loser = verdict.partition(does)
+        if it:
+            return f"{names[int(winner)]}{does}{names[int(loser)]}"
+    return verdict
 
 
 def _together(populations: Sequence[str]) -> tuple[Evolution, list[str]]:
@@ -150,11 +199,6 @@ def _contests(result: CocultureResult, names: Sequence[str]) -> None:
     for one in result.contests:
         i, j = int(one.first), int(one.second)
         larger, ends, low, high = result.first_larger(one)
-        verdict = one.verdict
-        for does in (" excludes ", " outgrows "):
-            winner, it, loser = verdict.partition(does)
-            if it:
-                verdict = f"{names[int(winner)]}{does}{names[int(loser)]}"
         total = one.relative_yield
         rows.append(
             [
@@ -168,15 +212,16 @@ def _contests(result: CocultureResult, names: Sequence[str]) -> None:
                 "–"
                 if total is None
                 else f"{number(total.estimate)} [{number(total.low)}, {number(total.high)}]",
-                verdict,
+                _named(one.verdict, names),
             ]
         )
-    columns(
+    show_table(
         [
             "pair", "first larger in jars [95 %]", "its share (drift)", "p gains", "from 5 %", "p invades", "p declines",
             "relative yield [95 %]", "verdict",
         ],
         rows,
+        words=("pair",),
     )  # fmt: skip
     say(
         "p against drift (one population under two labels), first / second, Holm over both sides of all pairs. Excludes: gains "

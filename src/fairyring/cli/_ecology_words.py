@@ -1,70 +1,22 @@
-"""What the commands of `ecology` have in common: options, tables and progress in a terminal."""
+"""What the commands of `ecology` have in common: options, and progress in a terminal."""
 
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from textwrap import wrap
 from types import TracebackType
 from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
-from rich.text import Text
 
-from fairyring.cli._terminal import screen
+from fairyring.cli._screen import say, screen
 from fairyring.core.errors import EcologyError
 from fairyring.ecology.history import Evolution, WorldRun, load, whole_number
 from fairyring.ecology.world import FOUNDING
 from fairyring.report import units
 
-_GAP = 2  # spaces between two columns
 _QUARTERS = 4  # lines of progress for each task, if the output is not a terminal
-
-
-def say(line: str = "", console: Console | None = None) -> None:
-    """Print a line as it is; above a bar, if the console is one that shows it."""
-    (console or screen()).print(line, highlight=False, markup=False, soft_wrap=True)
-
-
-def columns(names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table whose first column names the rows. No cell is ever truncated.
-
-    The words of a column's name are stacked if that makes the column narrower. In a terminal that is too narrow for all columns
-    they are printed as several tables, each with the first column. Elsewhere a row is one line, however long.
-    """
-    console = screen()
-    heads = [_stacked(name, max((len(row[i]) for row in rows), default=0)) for i, name in enumerate(names)]
-    widths = [max(map(len, [*head, *(row[i] for row in rows)])) for i, head in enumerate(heads)]
-    room = console.width if console.is_terminal else sum(widths) + _GAP * len(widths)
-    for block in _blocks(widths, room):
-        tall = max(len(heads[i]) for i in block)
-        lines = [
-            [["", *heads[i]][max(0, n - tall + len(heads[i]))] for i in block] for n in range(1, tall + 1)
-        ]
-        for n, cells in enumerate([*lines, *([row[i] for i in block] for row in rows)]):
-            padded = [
-                cell.rjust(widths[i]) if i else cell.ljust(widths[i])
-                for i, cell in zip(block, cells, strict=True)
-            ]
-            line = Text((" " * _GAP).join(padded).rstrip(), style="dim" if n < tall else "")
-            console.print(line, soft_wrap=True)
-
-
-def _stacked(name: str, width: int) -> list[str]:
-    """The name of a column in lines no wider than its widest word, or its values if they are wider."""
-    words = name.split()
-    return wrap(name, max([width, *map(len, words)]), break_long_words=False) or [""]
-
-
-def _blocks(widths: Sequence[int], room: int) -> list[list[int]]:
-    """The columns of each table: as many as fit, with the first one in each."""
-    blocks = [[0]]
-    for i in range(1, len(widths)):
-        if len(blocks[-1]) > 1 and sum(widths[k] + _GAP for k in blocks[-1]) + widths[i] > room:
-            blocks.append([0])
-        blocks[-1].append(i)
-    return blocks
 
 
 def number(value: float | None) -> str:
@@ -99,6 +51,12 @@ def table_file(path: Path | None) -> None:
         raise EcologyError(
             "--csv", given=str(path), expected="a file in a folder that is there", do="Make the folder first."
         )
+
+
+def show_written(table: Path | None) -> None:
+    """Print where a table was written, if one was asked for."""
+    if table is not None:
+        say(f"Table: {table}")
 
 
 def at_least_one(name: str, value: int | None) -> None:

@@ -6,10 +6,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-from rich.text import Text
-
-from fairyring.cli._terminal import screen
+from fairyring.cli._result import Result
+from fairyring.cli._screen import say, show_table
 from fairyring.core.errors import FairyringError, LedgerDamaged, PlanError, PrivacyError
 from fairyring.core.reading import NotJson, read_json
 from fairyring.core.rounding import at_most
@@ -22,8 +20,8 @@ _ROWS = 20
 _SHORT = 12  # hexadecimal digits of a hash that are shown
 
 
-def ledger(run: Path, head: str | None = None) -> None:
-    """Verify the ledger of a run folder, and print what it contains.
+def ledger(run: Path, head: str | None = None) -> Result:
+    """Verify the ledger of a run folder, and say what it contains.
 
     Args:
         run: the folder; the ledger is `ledger.sqlite` in it.
@@ -36,24 +34,29 @@ def ledger(run: Path, head: str | None = None) -> None:
     """
     history = Ledger.read(run / LEDGER)
     noted = None if head is None else _find_head(history, head)
-    why = _why_nothing(run)
-    if why:
-        _print(f"Nothing is promised: {why}. What follows was counted as if the promise held.")
-    _print(*_promise(history), "")
+    why, spent = _why_nothing(run), _spent(history)
     reservations = list(history.reservations.values())
-    if reservations:
-        columns, why = _epsilons(history, reservations := _sampled(reservations))
-        screen().print(_table(reservations, columns))
-        _print("", *why)
-    _print(*_state(history))
-    if noted is not None:
-        _print(
-            f"The noted head {_short(noted)} is in it: everything up to entry {noted.number} is unchanged since then."
-        )
+
+    def show() -> None:
+        if why:
+            say(f"Nothing is promised: {why}. What follows was counted as if the promise held.")
+        say(*_promise(history, spent), "")
+        if reservations:
+            shown = _sampled(reservations)
+            epsilons, failure = _epsilons(history, shown)
+            _show_reservations(shown, epsilons)
+            say("", *([failure] if failure else []))
+        say(*_state(history))
+        if noted is not None:
+            say(
+                f"The noted head {_short(noted)} is in it: everything up to entry {noted.number} is unchanged since then."
+            )
+
+    return Result({"run": run, **_found(history, why, spent, noted)}, show)
 
 
-def total(runs: Sequence[Path], head: str | None = None) -> None:
-    """Print what several runs have spent in total.
+def total(runs: Sequence[Path], head: str | None = None) -> Result:
+    """What several runs have spent in total.
 
     Raises:
         LedgerDamaged, RunError: see `ledger`.
@@ -63,13 +66,61 @@ def total(runs: Sequence[Path], head: str | None = None) -> None:
 
     if head is not None:
         raise PlanError("--head", given="several runs", expected="one", do="Give one run at a time.")
+    each = []
     for run in runs:
         history = Ledger.read(run / LEDGER)
         released = sum(one.digest is not None for one in history.reservations.values())
-        why = _why_nothing(run)
-        void = f"; nothing is promised: {why}" if why else ""
-        _print(f"{run}: {units.count(released, 'release')}, head {_short(history.head)}{void}")
-    _print("", f"Together they spend {together(runs)}")
+        each.append({"run": run, "released": released, "head": history.head, "void": _why_nothing(run)})
+    spent = together(runs)
+
+    def show() -> None:
+        for one in each:
+            void = f"; nothing is promised: {one['void']}" if one["void"] else ""
+            say(f"{one['run']}: {units.count(one['released'], 'release')}, head {_short(one['head'])}{void}")
+        say("", f"Together they spend {spent}")
+
+    found = {
+        "runs": [one | {"head": str(one["head"])} for one in each],
+        "together": {
+            "epsilon": spent.epsilon,
+            "delta": spent.delta,
+            "unit": spent.unit,
+            "statement": str(spent),
+        },
+    }
+    return Result(found, show)
+
+
+def _found(history: History, why: str | None, spent: float | None, noted: Head | None) -> dict[str, Any]:
+    """A ledger as plain values, with every release."""
+    promise, reservations = history.promise, list(history.reservations.values())
+    return {
+        "promise": {
+            "epsilon": promise.epsilon,
+            "delta": promise.delta,
+            "unit": promise.unit,
+            "neighbours": relation_in(promise.participation, promise.unit),
+            "plan": promise.plan,
+        },
+        "void": why,
+        "spent": spent,
+        "releases": [
+            {
+                "round": one.round,
+                "mechanism": one.release.mechanism,
+                "multiplier": one.release.multiplier,
+                "bands": one.release.bands,
+                "steps": one.release.steps,
+                "state": _status(one),
+            }
+            for one in reservations
+        ],
+        "released": sum(one.digest is not None for one in reservations),
+        "entries": len(history.entries),
+        "last_entry": datetime.fromtimestamp(history.entries[-1].time, UTC).isoformat(timespec="seconds"),
+        "head": str(history.head),
+        "noted": noted.number if noted is not None else None,
+    }
 
 
 def _why_nothing(run: Path) -> str | None:
@@ -94,7 +145,7 @@ def _record(path: Path) -> dict[str, Any]:
         return {}
 
 
-def _promise(history: History) -> list[str]:
+def _promise(history: History, spent: float | None) -> list[str]:
     promise = history.promise
     participation = promise.participation
     bound = (
@@ -102,7 +153,6 @@ def _promise(history: History) -> list[str]:
         if math.isinf(promise.epsilon)
         else f"Promised: all releases together spend at most epsilon {promise.epsilon:.6g} at delta {promise.delta:.3g}"
     )
-    spent = _spent(history)
     bound += "." if spent is None else f"; spent so far: {at_most(spent)}."
     each = promise.unit == "example"
     sampling = sampling_in(participation, 1, promise.unit) if each else participation.sampling
@@ -135,8 +185,8 @@ def _sampled(reservations: Sequence[Reservation]) -> list[Reservation]:
     return [reservations[round(i * last / (_ROWS - 1))] for i in range(_ROWS)]
 
 
-def _epsilons(history: History, shown: Sequence[Reservation]) -> tuple[list[str], list[str]]:
-    """The epsilon spent up to each reservation, or the reason why it is not shown."""
+def _epsilons(history: History, shown: Sequence[Reservation]) -> tuple[list[str], str | None]:
+    """The epsilon spent up to each reservation, or why it is not shown."""
     from fairyring.privacy.accounting import Accountant
 
     promise = history.promise
@@ -146,16 +196,12 @@ def _epsilons(history: History, shown: Sequence[Reservation]) -> tuple[list[str]
         spent = [accountant.spent(tally.counts, tally.rounds).epsilon for tally in tallies]
     except FairyringError as error:
         # The ledger is intact even if this machine cannot compute its epsilon.
-        return [], [f"Epsilon is not shown: {error.what}: {error.given}. {error.do}"]
-    return [at_most(epsilon) for epsilon in spent], []
+        return [], f"Epsilon is not shown: {error.what}: {error.given}. {error.do}"
+    return [at_most(epsilon) for epsilon in spent], None
 
 
-def _table(reservations: Sequence[Reservation], epsilons: Sequence[str]) -> Table:
-    table = Table(box=None, pad_edge=False, show_edge=False)
-    for name in ("round", "noise multiplier", *(["epsilon so far"] if epsilons else [])):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("mechanism", no_wrap=True)
-    table.add_column("state", no_wrap=True)
+def _show_reservations(reservations: Sequence[Reservation], epsilons: Sequence[str]) -> None:
+    rows = []
     for i, one in enumerate(reservations):
         release = one.release
         mechanism = release.mechanism.replace("_", " ")
@@ -164,8 +210,9 @@ def _table(reservations: Sequence[Reservation], epsilons: Sequence[str]) -> Tabl
         if release.steps:
             mechanism += f", {units.count(release.steps, 'step')}"
         numbers = [units.count(one.round), units.number(release.multiplier), *epsilons[i : i + 1]]
-        table.add_row(*numbers, Text(mechanism), Text(_status(one)))
-    return table
+        rows.append([*numbers, mechanism, _status(one)])
+    names = ["round", "noise multiplier", *(["epsilon so far"] if epsilons else []), "mechanism", "state"]
+    show_table(names, rows, words=("mechanism", "state"))
 
 
 def _status(one: Reservation) -> str:
@@ -235,8 +282,3 @@ def _find_head(history: History, text: str) -> Head:
 
 def _short(head: Head) -> str:
     return f"{head.number}:{head.hash[:_SHORT]}"
-
-
-def _print(*lines: str) -> None:
-    for line in lines:
-        screen().print(line, highlight=False, markup=False, soft_wrap=True)

@@ -7,7 +7,8 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from fairyring.cli._terminal import screen
+from fairyring.cli._result import Result
+from fairyring.cli._screen import say
 from fairyring.core.checks import is_number
 from fairyring.core.errors import MissingExtra, ModelError, RunError
 from fairyring.core.files import storage
@@ -15,8 +16,8 @@ from fairyring.core.files import storage
 _READERS = ".npy, .npz, .csv or .parquet"
 
 
-def predict(run: Path, data: Path, *, out: Path | None, round: str | None) -> None:
-    """Print or write a model's outputs for a file of inputs; see the command `predict`."""
+def predict(run: Path, data: Path, *, out: Path | None, round: str | None) -> Result:
+    """Give or write a model's outputs for a file of inputs; see the command `predict`."""
     saved, model = _model(run, round)
     names = (saved.population.get("feature_names") or {}).get(model.inputs.column)
     outputs = model.predict(_inputs(data, model.inputs, names))
@@ -33,21 +34,22 @@ def predict(run: Path, data: Path, *, out: Path | None, round: str | None) -> No
     elif out is not None:
         with storage(out), out.open("w", newline="", encoding="utf-8") as file:
             _write(file, outputs)
-    else:
-        _write(sys.stdout, outputs)
-        return
+    found = {"run": run, "round": model.round, "rows": len(outputs)}
+    if out is None:
+        return Result({**found, "outputs": outputs}, lambda: _write(sys.stdout, outputs))
     words = f"{len(outputs):,} rows of outputs of the model after round {model.round}: {out}"
-    screen().print(words, highlight=False, markup=False, soft_wrap=True)
+    return Result({**found, "file": out}, lambda: say(words))
 
 
-def export(run: Path, *, to: str, out: Path | None, rows: int, round: str | None) -> None:
+def export(run: Path, *, to: str, out: Path | None, rows: int, round: str | None) -> Result:
     """Write a model as a file; see the command `export`."""
     from fairyring.runs import SUFFIXES
 
     suffix = next((suffix for suffix, kind in SUFFIXES.items() if kind == to), "")
     model = _model(run, round)[1]
     path = model.export(out or Path(f"model{suffix}"), to=to, rows=rows)
-    screen().print(f"Model after round {model.round}: {path}", highlight=False, markup=False, soft_wrap=True)
+    found = {"run": run, "round": model.round, "format": to, "file": path}
+    return Result(found, lambda: say(f"Model after round {model.round}: {path}"))
 
 
 def _model(run: Path, round: str | None) -> tuple[Any, Any]:

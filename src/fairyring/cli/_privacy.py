@@ -2,9 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from rich.table import Table
-
-from fairyring.cli._terminal import screen
+from fairyring.cli._result import Result
+from fairyring.cli._screen import say, show_table
 from fairyring.privacy.cautions import cautions
 from fairyring.report import units
 
@@ -32,43 +31,57 @@ _NOTES = (
 )
 
 
-def plan(population: int, cohort: int, rounds: int, epsilon: float, delta: float, dimension: int) -> None:
-    """Print the noise that a budget requires; see the command `privacy plan`."""
+def plan(population: int, cohort: int, rounds: int, epsilon: float, delta: float, dimension: int) -> Result:
+    """The noise that a budget requires; see the command `privacy plan`."""
     from fairyring.privacy.planner import clients_needed, plan_table
 
     rows = plan_table(
         population=population, cohort=cohort, rounds=rounds, epsilon=epsilon, delta=delta, dimension=dimension
     )
-    _print(
-        f"{units.count(population, 'device')}, {units.count(rounds, 'round')}, epsilon {epsilon:g} at delta {delta:g} "
-        f"for one device, {units.count(dimension, 'parameter')}."
-    )
-    for caution in cautions(delta=delta, clients=population):
-        _print(caution)
-    _print("")
-    table = Table(box=None, pad_edge=False)
-    table.add_column("cohort", justify="right", no_wrap=True)
-    table.add_column("participation", no_wrap=True)
-    for name in ("multiplier", "noise", "signal/noise", "devices for 1"):
-        table.add_column(name, justify="right", no_wrap=True)
-    size = 0
-    for row in rows:
-        if size and row.cohort != size:
-            table.add_section()
-            table.add_row()
-        needed = clients_needed(row)
-        table.add_row(
-            units.count(row.cohort) if row.cohort != size else "",
-            _PARTICIPATION[row.way],
-            *(["none"] * 4 if needed is None else _values(row, needed)),
+    needed = [clients_needed(row) for row in rows]
+    warnings = list(cautions(delta=delta, clients=population))
+    found = {
+        "population": population,
+        "rounds": rounds,
+        "epsilon": epsilon,
+        "delta": delta,
+        "dimension": dimension,
+        "warnings": warnings,
+        "ways": [
+            {
+                "cohort": row.cohort,
+                "participation": row.way,
+                "multiplier": row.effective,
+                "noise": row.noise,
+                "signal_to_noise": row.signal_to_noise,
+                "devices_for_1": devices,
+                "refused": row.refused or None,
+            }
+            for row, devices in zip(rows, needed, strict=True)
+        ],
+    }
+
+    def show() -> None:
+        say(
+            f"{units.count(population, 'device')}, {units.count(rounds, 'round')}, epsilon {epsilon:g} at delta {delta:g} "
+            f"for one device, {units.count(dimension, 'parameter')}.",
+            *warnings,
+            "",
         )
-        size = row.cohort
-    screen().print(table)
-    _print("")
-    for refused in dict.fromkeys(row.refused for row in rows if row.refused):
-        _print(f"none: {refused}.")
-    for note in _NOTES:
-        _print(note)
+        cells = [
+            [
+                units.count(row.cohort),
+                _PARTICIPATION[row.way],
+                *(["none"] * 4 if devices is None else _values(row, devices)),
+            ]
+            for row, devices in zip(rows, needed, strict=True)
+        ]
+        heads = ["cohort", "participation", "multiplier", "noise", "signal/noise", "devices for 1"]
+        show_table(heads, cells, words=("participation",))
+        refusals = dict.fromkeys(row.refused for row in rows if row.refused)
+        say("", *(f"none: {refused}." for refused in refusals), *_NOTES)
+
+    return Result(found, show)
 
 
 def _values(row: "Cost", needed: int) -> list[str]:
@@ -78,7 +91,3 @@ def _values(row: "Cost", needed: int) -> list[str]:
 
 def _number(value: float) -> str:
     return f"{value:.3g}" if value < 1000 else units.count(value)
-
-
-def _print(line: str) -> None:
-    screen().print(line, highlight=False, markup=False, soft_wrap=True)

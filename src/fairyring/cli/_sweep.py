@@ -1,12 +1,20 @@
 """`sweep` and `compare`: many runs, made or found, as a table and a report."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from fairyring.cli._plan_file import PlanFile, settings_in
-from fairyring.cli._terminal import screen, show_cautions, without_warnings
+from fairyring.cli._result import Interrupted, Result
+from fairyring.cli._screen import say, screen, show_table
+from fairyring.cli._terminal import show_cautions, without_warnings
 from fairyring.core.errors import MissingExtra, PlanError
+
+if TYPE_CHECKING:
+    from fairyring.statistics import Interval
+    from fairyring.sweeps import Comparison, Sweep
 
 
 def grid_from(
@@ -51,8 +59,8 @@ def sweep(
     choose_by: str,
     at_once: int | None,
     track: Sequence[str] = (),
-) -> int:
-    """Sweep over the plan of `file`; see the command `sweep`. Returns the exit status."""
+) -> Result:
+    """Sweep over the plan of `file`; see the command `sweep`. The exit status is 1 if no setting is chosen."""
     fixed, several = settings_in(settings_file)
     settings = several | grid_from(grid)
     if not settings:
@@ -94,10 +102,10 @@ def sweep(
         ended += 1
         means = done.validation.columns() if done.validation is not None else {}
         words = ", ".join(f"{name.removeprefix('metrics.')} {value:.4g}" for name, value in means.items())
-        _print(f"run {ended}/{planned}  {done.folder}  {done.error or words}")
+        say(f"run {ended}/{planned}  {done.folder}  {done.error or words}")
 
     show_cautions(screen(), given.plan, given.population, rounds)
-    _print(f"{planned} runs of {rounds} rounds; compiling first.")
+    say(f"{planned} runs of {rounds} rounds; compiling first.")
     try:
         with without_warnings():
             found = run_sweep(
@@ -116,28 +124,139 @@ def sweep(
                 **options,
             )
     except KeyboardInterrupt:
-        _print(f"Stopped after {ended} runs. Give the same command with --run {folder} --resume to go on.")
-        raise SystemExit(130) from None
-    _print(f"\n{found}")
-    try:
-        _print(f"Report: {write_report(folder)}")
-    except MissingExtra as error:
-        _print(f"No report was written: {error.do}")
-    return 0 if found.best is not None else 1
+        kept = f"Stopped after {ended} runs. Give the same command with --run {folder} --resume to go on."
+        raise Interrupted(kept) from None
+    page, words = _report(lambda: write_report(folder))
+
+    def show() -> None:
+        say()
+        _show_sweep(found)
+        say(words)
+
+    return Result(
+        {"sweep": folder, **_found(found), "report": page}, show, 0 if found.best is not None else 1
+    )
 
 
-def compare(runs: Sequence[Path], out: Path) -> None:
-    """Print the table of these runs, and write their report; see the command `compare`."""
+def _found(found: "Sweep") -> dict[str, Any]:
+    """A sweep as plain values."""
+    return {
+        "choose_by": found.choose_by,
+        "seeds": found.seeds,
+        "rounds": found.rounds,
+        "settings": [
+            {
+                "name": name,
+                "values": labels,
+                "finished": sum(run.finished for run in found.of(place)),
+                "validation": {column: interval(found.validation(place, column)) for column in found.columns},
+            }
+            for place, (name, labels) in enumerate(zip(found.names, found.labels, strict=True))
+        ],
+        "best": found.names[found.best] if found.best is not None else None,
+        "test": {column: interval(found.test(column)) for column in found.columns}
+        if found.best is not None
+        else None,
+        "failed": [
+            {"setting": found.names[run.setting], "seed": run.seed, "error": run.error}
+            for run in found.failed
+        ],
+        "runs": [{**fields(run), "setting": found.names[run.setting]} for run in found.runs],
+        "privacy": found.privacy,
+    }
+
+
+def fields(run: Any) -> dict[str, Any]:
+    """A run of a sweep as plain values."""
+    return {name: getattr(run, name) for name in run.__struct_fields__}
+
+
+def _show_sweep(found: "Sweep") -> None:
+    paths = list(found.labels[0])
+    ends = [path.rpartition(".")[2] for path in paths]
+    short = [end if ends.count(end) == 1 else path for path, end in zip(paths, ends, strict=True)]
+    rows = [
+        [
+            *labels.values(),
+            f"{sum(run.finished for run in found.of(place))}/{len(found.seeds)}",
+            *(mean(found.validation(place, column)) for column in found.columns),
+            "best" if place == found.best else "",
+        ]
+        for place, labels in enumerate(found.labels)
+    ]
+    show_table(
+        [*short, "runs", *(column.removeprefix("metrics.") for column in found.columns), "chosen"],
+        rows,
+        words=(*short, "chosen"),
+    )
+    say(found.verdict)
+    for run in found.failed:
+        say(f"failed: {found.names[run.setting]}, seed {run.seed}: {run.error}")
+    if found.privacy:
+        say(found.privacy)
+
+
+def compare(runs: Sequence[Path], out: Path) -> Result:
+    """The table of these runs, and their report; see the command `compare`."""
     from fairyring.report import write_comparison
     from fairyring.sweeps import compare as compared
 
     comparison = compared(list(runs))
-    _print(str(comparison))
+    page, words = _report(lambda: write_comparison(comparison, out))
+    found = {
+        "settings": [
+            {
+                "name": one.name,
+                "differs": dict(one.differs),
+                "runs": [run.folder for run in one.runs],
+                "values": {column: interval(one.interval(column)) for column in comparison.columns},
+            }
+            for one in comparison.settings
+        ],
+        "report": page,
+    }
+
+    def show() -> None:
+        _show_comparison(comparison)
+        say(words)
+
+    return Result(found, show)
+
+
+def _show_comparison(comparison: "Comparison") -> None:
+    columns = comparison.columns
+    rows = [
+        [one.name, str(len(one.runs)), *(mean(one.interval(column)) for column in columns)]
+        for one in comparison.settings
+    ]
+    names = [column.replace("test.", "test ").replace("metrics.", "") for column in columns]
+    show_table(["setting", "runs", *names], rows, words=("setting",))
+    settings = comparison.settings
+    if not all(value in one.name for one in settings for value in one.differs.values() if value != "–"):
+        for field in comparison.fields:
+            values = "; ".join(f"{one.name}: {one.differs.get(field, '–')}" for one in settings)
+            say(f"{field}  {values}")
+
+
+def _report(write: Callable[[], Path]) -> tuple[Path | None, str]:
+    """Where a report was written, and a line that says so."""
     try:
-        _print(f"Report: {write_comparison(comparison, out)}")
+        page = write()
     except MissingExtra as error:
-        _print(f"No report was written: {error.do}")
+        return None, f"No report was written: {error.do}"
+    return page, f"Report: {page}"
 
 
-def _print(line: str) -> None:
-    screen().print(line, highlight=False, markup=False, soft_wrap=True)
+def interval(over_seeds: "Interval | None") -> dict[str, float] | None:
+    """A mean over seeds, with its interval."""
+    if over_seeds is None:
+        return None
+    return {"mean": over_seeds.estimate, "low": over_seeds.low, "high": over_seeds.high}
+
+
+def mean(over_seeds: "Interval | None") -> str:
+    """A mean over seeds, and half the width of its interval."""
+    if over_seeds is None:
+        return "-"
+    half = (over_seeds.high - over_seeds.low) / 2
+    return f"{over_seeds.estimate:.4g}" + (f" ± {half:.2g}" if math.isfinite(half) else "")

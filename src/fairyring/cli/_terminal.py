@@ -1,4 +1,4 @@
-"""Output to the terminal: errors, progress, the final summary. If it is not a terminal, output is plain lines."""
+"""What several commands print: errors, warnings, the summary of a run."""
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -6,20 +6,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from fairyring.cli._screen import screen, show_pairs
 from fairyring.core.errors import FairyringError, PrivacyWarning
-from fairyring.records.round_record import RoundRecord
+from fairyring.records.round_record import Means, RoundRecord
 from fairyring.report import units
 from fairyring.rounds.progress import trained
-
-
-def screen() -> Console:
-    """Standard output."""
-    return Console()
 
 
 def show_error(error: FairyringError) -> None:
@@ -31,8 +27,13 @@ def show_error(error: FairyringError) -> None:
         body.add_row(label, Text(str(words)))
     for note in getattr(error, "__notes__", ()):
         body.add_row("where", Text(note))
-    title = Text(f" {error.what} ", style="bold red", overflow="fold")
-    Console(stderr=True).print(Panel(body, title=title, title_align="left", border_style="red"))
+    console, title = screen(error=True), Text(f" {error.what} ", style="bold red")
+    if len(title) + 6 <= console.width:
+        console.print(Panel(body, title=title, title_align="left", border_style="red"))
+    else:  # a title would be cut
+        console.print(
+            Panel(Group(Text(error.what, style="bold red", overflow="fold"), body), border_style="red")
+        )
 
 
 @contextmanager
@@ -43,27 +44,9 @@ def without_warnings() -> Iterator[None]:
         yield
 
 
-@contextmanager
-def readable_warnings() -> Iterator[None]:
-    """Print the package's own warnings as a user reads them, without the line of code that they come from."""
-    before = warnings.showwarning
-
-    def show(message: Any, category: type[Warning], *rest: Any) -> None:
-        if category.__module__ == PrivacyWarning.__module__:
-            show_warning(Console(stderr=True), str(message))
-        else:
-            before(message, category, *rest)
-
-    warnings.showwarning = show
-    try:
-        yield
-    finally:
-        warnings.showwarning = before
-
-
 def show_warning(console: Console, caution: str) -> None:
-    """Print a warning before the run starts."""
-    console.print(Text.assemble(("Warning. ", "bold yellow"), caution), soft_wrap=True)
+    """Print a warning."""
+    console.print(Text.assemble(("Warning. ", "bold yellow"), caution), soft_wrap=not console.is_terminal)
 
 
 def show_cautions(console: Console, plan: Any, population: Any, rounds: int) -> None:
@@ -75,6 +58,39 @@ def show_cautions(console: Console, plan: Any, population: Any, rounds: int) -> 
         sizes = population.sizes
         for caution in warnings_of(plan, sum(size > 0 for size in sizes), rounds, sum(sizes)):
             show_warning(console, caution)
+
+
+def summary(
+    records: Sequence[RoundRecord], facts: Mapping[str, Any], folder: Path, page: Path | None
+) -> dict[str, Any]:
+    """What `summarise` prints, as plain values: see docs/command_line.md."""
+    tested = next((record for record in reversed(records) if record.test is not None), None)
+    head = None
+    if facts.get("secure_sum") == "protocol":
+        from fairyring.rounds.history import end_of
+
+        head = end_of(folder)
+    return {
+        "run": folder,
+        "status": facts.get("status"),
+        "stopped_by": facts.get("stopped_by"),
+        "rounds": len(records),
+        "last_round": records[-1] if records else None,
+        "test": {"round": tested.round, **_plain(tested.test)} if tested is not None else None,
+        "seconds": facts.get("seconds"),
+        "clients": sum(record.clients for record in records),
+        "bytes_up": sum(record.bytes_up for record in records),
+        "bytes_down": sum(record.bytes_down for record in records),
+        "nonfinite": sum(record.nonfinite for record in records),
+        "privacy": facts.get("privacy"),
+        "assumptions": facts.get("assumptions", []),
+        "head": head,
+        "report": page,
+    }
+
+
+def _plain(means: Means | None) -> dict[str, Any]:
+    return {"loss": means.loss, "metrics": means.metrics} if means is not None else {}
 
 
 def summarise(
@@ -93,27 +109,23 @@ def summarise(
         folder: the run folder.
         page: its report, if one was written.
     """
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column(overflow="fold")
-    for label, words in _facts(records, facts):
-        table.add_row(label, Text(words))
-    table.add_row("run", Text(str(folder)))
+    rows = [*_facts(records, facts), ("run", str(folder))]
     if facts.get("secure_sum") == "protocol":
         from fairyring.rounds.history import end_of
 
-        table.add_row("head", Text(f"{end_of(folder)}; note it elsewhere, for fairyring verify --head"))
+        rows.append(("head", f"{end_of(folder)}; note it elsewhere, for fairyring verify --head"))
     if page:
-        table.add_row("report", Text(str(page), style="bold"))
+        rows.append(("report", str(page)))
     console.print()
-    console.print(table, soft_wrap=not console.is_terminal)
+    show_pairs(rows, styles={"report": "bold"}, console=console)
     exposed = [a for a in facts.get("assumptions", ()) if a.get("kind") == "not_private"]
     console.print()
     console.print(Text("What is not private about this run", style="bold yellow"))
     if not exposed:
         console.print(Text("  The run makes no statement. Assume that nothing about it is private."))
     for entry in exposed:
-        console.print(Text.assemble("  ", (f"{entry['title']}. ", "bold"), entry["text"]), soft_wrap=True)
+        words = Text.assemble("  ", (f"{entry['title']}. ", "bold"), entry["text"])
+        console.print(words, soft_wrap=not console.is_terminal)
 
 
 def _facts(records: Sequence[RoundRecord], facts: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -1,35 +1,36 @@
 """`verify`: what can be verified about a run with the masked protocol, and what cannot."""
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fairyring.cli._terminal import screen
+from fairyring.cli._result import Result
+from fairyring.cli._screen import say
 from fairyring.report import units
 
 if TYPE_CHECKING:
     from fairyring.audit import Verified
 
 
-def verify(run: Path, head: str | None = None) -> int:
-    """Verify a run folder, and print what is verified and what is not; see the command `verify`.
+def verify(run: Path, head: str | None = None) -> Result:
+    """Verify a run folder, and say what is verified and what is not; see the command `verify`.
 
-    Returns:
-        The exit status: 1 if the end of the run is neither signed by devices nor confirmed by `head`.
+    The exit status is 1 if the end of the run is neither signed by devices nor confirmed by `head`.
     """
     from fairyring.audit import verify_run
 
     verified = verify_run(run, head=head)
-    for line in [
+    lines = [
         *_checked(verified),
         "",
         *_unchecked(verified),
         "",
         *_head(verified),
         *(["", verified.says] if verified.says else []),
-    ]:
-        screen().print(line, highlight=False, markup=False, soft_wrap=True)
-    return 0 if verified.whole else 1
+    ]
+    found = {"run": run, "whole": verified.whole, **dataclasses.asdict(verified)}
+    return Result(found, lambda: say(*lines), 0 if verified.whole else 1)
 
 
 def _checked(verified: "Verified") -> Iterator[str]:

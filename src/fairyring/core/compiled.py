@@ -5,18 +5,20 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from contextlib import suppress
-from functools import lru_cache
+from contextlib import ExitStack, suppress
+from functools import lru_cache, partial
 from importlib.metadata import version
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 from jax.experimental.serialize_executable import deserialize_and_load, serialize
 
+from fairyring.core.interrupts import interruptible
 from fairyring.core.platforms import instructions
 from fairyring.core.program_cache import ProgramCache
 
 Processor = Any  # a jax.Device
+Made = TypeVar("Made")
 
 HELD = 256  # programs of this process that are kept for whoever asks for them next
 
@@ -76,12 +78,16 @@ class Compiled:
             self._packed = self._cache.read(self._key)
         if self._packed is not None:
             with suppress(Exception):  # it is from another build of the same version, say
-                structures = self._source.structures
-                return deserialize_and_load(
-                    self._packed, *structures, backend=processor.client, execution_devices=[processor]
+                packed, structures = self._packed, self._source.structures
+                return call_apart(
+                    lambda: deserialize_and_load(
+                        packed, *structures, backend=processor.client, execution_devices=[processor]
+                    )
                 )
+        # Only what XLA does is done in another thread: a trace belongs to the thread that began it.
+        program = call_apart(self._source.lower(processor).compile)
         self.compilations += 1
-        return self._pack(self._source.lower(processor).compile())
+        return self._pack(program)
 
     def _pack(self, program: jax.stages.Compiled) -> jax.stages.Compiled:
         """`program`, of which a copy is kept for other processors and processes."""
@@ -90,10 +96,32 @@ class Compiled:
         if _jax_keeps_programs():
             return program
         with suppress(Exception):
-            self._packed = serialize(program)[0]
+            self._packed = call_apart(partial(serialize, program))[0]
             if self._cache is not None:
                 self._cache.write(self._key, self._packed)
         return program
+
+
+def call_apart(call: Callable[[], Made]) -> Made:
+    """What `call` returns, made in another thread if this is the main one, so that Ctrl-C is answered meanwhile.
+
+    Each thread has its own settings of JAX, within such as `jax.enable_x64(True)`: they are carried over. Where this thread has one
+    that cannot be, the call is made in this thread.
+    """
+    here = jax.config.values
+
+    def call_as_here() -> tuple[Made] | None:
+        with ExitStack() as settings:
+            for name, value in jax.config.values.items():
+                if value is not here[name] and value != here[name]:
+                    within = getattr(jax, name.removeprefix("jax_"), None)
+                    if within is None:
+                        return None
+                    settings.enter_context(within(here[name]))
+            return (call(),)
+
+    (made,) = interruptible(call_as_here)
+    return made[0] if made is not None else call()
 
 
 def compiled(source: Source, processor: Processor) -> Compiled:

@@ -1,7 +1,8 @@
 """Programs that are compiled once and run on several processors independently."""
 
+import time
 from collections.abc import Callable, Mapping
-from functools import lru_cache, wraps
+from functools import lru_cache, partial, wraps
 from itertools import accumulate, pairwise
 from typing import Any, NamedTuple, TypeVar
 
@@ -10,12 +11,14 @@ import numpy as np
 from jax.core import Tracer
 from jax.extend import core
 
-from fairyring.core.compiled import Compiled, Source, compiled
+from fairyring.core.compiled import Compiled, Source, call_apart, compiled
 from fairyring.core.numbers import lift, literal_numbers
 
 Tree = Any
 Kept = TypeVar("Kept")
 Processor = Any  # a jax.Device; type checkers take that name for a variable
+
+LONG = 0.05  # seconds of a call, from which on it is made so that Ctrl-C is answered meanwhile
 
 # Settings of JAX that change what a function traces to.
 _SETTINGS = (
@@ -123,22 +126,28 @@ class _Variant(NamedTuple):
         return Loaded(self.compiled.on(processor), numbers, self.results)
 
 
-class Loaded(NamedTuple):
+class Loaded:
     """A program on a processor.
 
-    Attributes:
+    Args:
         executable: compiled, of its numbers and of the leaves of its arguments.
         numbers: there.
         results: the structure of its results.
     """
 
-    executable: jax.stages.Compiled
-    numbers: list[Any]
-    results: Any
+    def __init__(self, executable: jax.stages.Compiled, numbers: list[Any], results: Any) -> None:
+        self.executable, self.numbers, self.results = executable, numbers, results
+        self._long = True  # whether its last call was
 
     def __call__(self, leaves: list[Any]) -> Tree:
         """Start it, given the leaves of its arguments."""
-        return self.results.unflatten(self.executable(*self.numbers, *leaves))
+        began = time.perf_counter()
+        if self._long:
+            results = call_apart(partial(self.executable, *self.numbers, *leaves))
+        else:
+            results = self.executable(*self.numbers, *leaves)
+        self._long = time.perf_counter() - began > LONG
+        return self.results.unflatten(results)
 
 
 def _shape(leaf: Any) -> Any:

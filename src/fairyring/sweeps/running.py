@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +23,7 @@ from fairyring._version import __version__
 from fairyring.core.cores import available_cores
 from fairyring.core.errors import FairyringError, PlanError, RunError
 from fairyring.core.files import make_folder, storage
+from fairyring.core.interrupts import interruptible_pool, wait_for_work_left
 from fairyring.learning import Plan
 from fairyring.lowering import SMALL_MODEL
 from fairyring.population import Population
@@ -91,6 +92,7 @@ def sweep(
         PlanError: the grid, a setting or an option is invalid.
         RunError: the folder cannot be used.
     """
+    wait_for_work_left()  # of a sweep that was interrupted: its runs hold their folders until their round is over
     settings = settings_of(make_plan, grid)
     trackers = trackers_from(track) if track is not None else []
     numbers = _numbers(seeds)
@@ -283,7 +285,7 @@ def _run_all(
         finally:
             cores.put(core)
 
-    with ThreadPoolExecutor(at_once) as pool:
+    with interruptible_pool(at_once) as pool:
         try:
             for done in as_completed([pool.submit(on_a_core, planned) for planned in runs]):
                 note(done.result())

@@ -92,7 +92,7 @@ def test_runs_are_those_of_evolve_and_one_that_fails_is_made_again(
 @pytest.mark.parametrize(
     ("call", "told"),
     [
-        (lambda: sweep(FIRST, {"food_influx": [1]}), "Did you mean 'food_influx'"),
+        (lambda: sweep(FIRST, {"food_inflx": [1]}), "Did you mean 'food_influx'"),
         (lambda: sweep(FIRST, {"minimum": [8, 1000]}), "room for the minimum"),
         (lambda: sweep(FIRST, {"minimum": "8"}), "a list of values"),
         (lambda: sweep(FIRST, {"minimum": []}), "at least one value"),

@@ -8,9 +8,9 @@ import dataclasses
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, wait
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
@@ -20,6 +20,7 @@ import numpy as np
 from fairyring.core import checks
 from fairyring.core.cores import available_cores, core_processors
 from fairyring.core.errors import EcologyError
+from fairyring.core.interrupts import interruptible, interruptible_pool
 from fairyring.core.numbers import literal_numbers
 from fairyring.core.program import Program
 from fairyring.ecology.history.lineage import Lineage
@@ -187,7 +188,7 @@ def advance(
                     return
 
     start = time.perf_counter()
-    with ThreadPoolExecutor(len(processors)) as pool:
+    with interruptible_pool(len(processors)) as pool:
         running = {pool.submit(work, place) for place in range(len(processors))}
         try:
             while running:
@@ -279,8 +280,7 @@ class Programs:
                 if not program.loaded[place]:
                     program(place, resized(state, size), key, settings.knobs(), np.int32(size), np.int32(0))
 
-        with ThreadPoolExecutor(len(self.sizes)) as pool:
-            list(pool.map(ready, self.sizes))
+        interruptible(*(partial(ready, size) for size in self.sizes))
 
     def run(
         self, place: int, state: State, key: np.ndarray, knobs: Mapping[str, np.ndarray], steps: int

@@ -14,7 +14,7 @@ from fairyring.core.errors import EcologyError
 from fairyring.core.files import replace_file
 from fairyring.ecology.results.study_file import plain
 
-Row = dict[str, str | int | float | bool | None]
+Row = dict[str, Any]  # by column a plain value: text, a number, True or False; None if it is not known
 
 
 class HasTable(Protocol):

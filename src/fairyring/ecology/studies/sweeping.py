@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -156,9 +157,7 @@ def _ended(
     def report(what: str) -> Callable[[int, int], None] | None:
         if progress is None:
             return None
-        return lambda done, total: progress(
-            f"{planned.setting.name}, seed {planned.seed}, {what}", done, total
-        )
+        return partial(progress, f"{planned.setting.name}, seed {planned.seed}, {what}")
 
     try:
         run = _evolved(planned, worlds, steps, file, cores, report("steps"))

@@ -41,7 +41,7 @@ GROUPS: dict[str, dict[str, _Row]] = {
     "Food": {
         "food_influx": _Row("influx of food", 0.1, 300, "energy a step", log=True),
         "food_decay": _Row("decay of food", 0.001, 0.2, "a step", log=True),
-        "food_diffusion": _Row("diffusion of food", 0, 0.25, "to each neighbour"),
+        "food_diffusion": _Row("diffusion of food", 0, 0.25, "a neighbour"),
         "source_spread": _Row("spread of a source", 0.5, 30, "cells", log=True),
         "sources": _Row("sources", 1, 32, "sources", step=1, new_world=True),
     },
@@ -78,7 +78,7 @@ GROUPS: dict[str, dict[str, _Row]] = {
     "Signal": {
         "emission": _Row("amount emitted", 0, 5, "signal"),
         "signal_decay": _Row("decay of the signal", 0.001, 0.5, "a step", log=True),
-        "signal_diffusion": _Row("diffusion of the signal", 0, 0.25, "to each neighbour"),
+        "signal_diffusion": _Row("diffusion of the signal", 0, 0.25, "a neighbour"),
     },
     "Size": {
         "width": _Row("width of the world", 16, 256, "cells", log=True, step=1, new_world=True),

@@ -47,7 +47,7 @@ export class Knobs {
 
   group(name, knobs) {
     const count = element("span", { className: "changed" });
-    const made = element("details", { open: name === OPEN }, element("summary", {}, name, count));
+    const made = element("details", { name: "knobs", open: name === OPEN }, element("summary", {}, name, count));
     made.append(...knobs.map((knob) => this.row(knob, count)));
     return made;
   }
@@ -115,7 +115,7 @@ export class Knobs {
     if (!knob.choices.length) input.setAttribute("aria-valuetext", output.textContent);
     output.hidden = knob.choices.length > 0;
     const from = knob.choices.length ? "" : `${say(knob.low)} to ${say(knob.high)} · `;
-    range.textContent = `${knob.new_world ? "takes a new world · " : ""}${from}began with ${say(knob.default)}`;
+    range.textContent = `${knob.new_world ? "new world · " : ""}${from}began with ${say(knob.default)}`;
     back.hidden = close(value, knob.default);
     const changed = [...this.rows.values()].filter((one) => one.count === row.count && !one.back.hidden).length;
     row.count.textContent = changed ? `${changed} changed` : "";

@@ -78,7 +78,7 @@ function heat(mind, small) {
   table.setAttribute("aria-label", "Chance of a tumble by how much food there is, down, and how it changes, across");
   if (small) return [table];
   const scale = element("p", { className: "heat-scale quiet" });
-  scale.append("0, always runs", element("i"), "1, always tumbles");
+  scale.append("0: runs", element("i"), "1: tumbles");
   return [table, scale];
 }
 
@@ -116,7 +116,7 @@ export function sayLife(life, step, watch) {
   const state = life.died === null ? "It is alive." : `It died at step ${number(life.died)}, ${number(age)} steps old.`;
   const link = (uid) =>
     element("button", { type: "button", className: "link", textContent: number(uid), onclick: () => watch(uid) });
-  const line = life.ancestors.slice(0, 6);
+  const line = life.ancestors.slice(0, 4);
   const rest = life.forebears - line.length;
   return {
     says: `${state} ${origin}`,

@@ -1,0 +1,118 @@
+"""Ctrl-C while a compiler, or other code that is not Python, is at work.
+
+Python raises `KeyboardInterrupt` between two of its own instructions, in the main thread. While that thread is within C++ for seconds, as
+it is when XLA compiles, nothing is raised. So the main thread leaves such work to other threads, and waits for them: a wait can be
+interrupted.
+"""
+
+import atexit
+import logging
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager, suppress
+from typing import TypeVar
+
+Result = TypeVar("Result")
+
+STACK = 16 << 20  # bytes: a compiler needs as much as the main thread has, and other threads may have 2 MiB
+_left: list[threading.Thread] = []  # still at work for a caller that was interrupted
+
+
+def interruptible(*calls: Callable[[], Result]) -> list[Result]:
+    """What these calls return, each made in a thread of its own.
+
+    They should spend their time outside of Python, without its global lock. Settings of the calling thread, such as those that JAX has
+    for each thread, do not hold in theirs. Elsewhere than in the main thread nothing is interrupted: there a single call is just made.
+
+    Raises:
+        KeyboardInterrupt: at once. The calls go on by themselves, and what they return is dropped.
+        Exception: what the first call that failed raises, once all have ended.
+    """
+    if len(calls) == 1 and threading.current_thread() is not threading.main_thread():
+        return [calls[0]()]
+    results: list[Future[Result]] = [Future() for _ in calls]
+    threads = [
+        threading.Thread(target=_make, args=each, daemon=True) for each in zip(calls, results, strict=True)
+    ]
+    try:
+        before = threading.stack_size(STACK)
+        try:
+            for thread in threads:
+                thread.start()
+        finally:
+            threading.stack_size(before)
+        wait(results)
+    except BaseException:
+        _leave(threads)
+        raise
+    return [result.result() for result in results]
+
+
+@contextmanager
+def interruptible_pool(size: int) -> Iterator[ThreadPoolExecutor]:
+    """A pool of threads that is waited for at the end, but not after a `KeyboardInterrupt`: then what is running goes on by itself.
+
+    Whoever is interrupted tells its jobs to stop. Until they do, they may hold what they need.
+    """
+    threads: list[threading.Thread] = []
+    pool = ThreadPoolExecutor(size, initializer=lambda: threads.append(threading.current_thread()))
+    try:
+        yield pool
+    except KeyboardInterrupt:
+        pool.shutdown(wait=False, cancel_futures=True)
+        _leave(threads)
+        raise
+    except BaseException:
+        pool.shutdown()
+        raise
+    pool.shutdown()
+
+
+def at_work() -> bool:
+    """Whether calls of an interrupted caller still go on."""
+    return any(thread.is_alive() for thread in _left)
+
+
+def wait_for_work_left() -> None:
+    """Wait for the calls of interrupted callers that still go on."""
+    for thread in tuple(_left):
+        thread.join()
+
+
+def _leave(threads: Iterable[threading.Thread]) -> None:
+    _left[:] = [thread for thread in (*_left, *threads) if thread.is_alive()]
+
+
+def _make(call: Callable[[], Result], result: "Future[Result]") -> None:
+    try:
+        result.set_result(call())
+    except BaseException as error:
+        result.set_exception(error)
+
+
+@atexit.register
+def _end() -> None:
+    """Wait for what still goes on, since the end of Python would crash beside it; or end the process first, by the signal of Ctrl-C.
+
+    This is how Python ends a program that has not caught its `KeyboardInterrupt`. A second Ctrl-C ends the wait, too.
+    """
+    if not at_work():
+        return
+    interactive = (
+        hasattr(sys, "ps1") or "IPython" in sys.modules
+    )  # where an error that was shown has not ended the program
+    try:
+        if interactive or not isinstance(getattr(sys, "last_value", None), KeyboardInterrupt):
+            wait_for_work_left()
+            return
+    except KeyboardInterrupt:
+        pass
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.raise_signal(signal.SIGINT)
