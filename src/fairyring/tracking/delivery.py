@@ -79,7 +79,7 @@ class Delivery(AbstractContextManager["Delivery"]):
             else "took all rounds, but not the end of the run"
         )
         self._warn(
-            f"{lost}{why}. The run itself is whole; a kept one is sent by: fairyring track RUN --to ..."
+            f"{lost}{why}. The run itself is whole. One that is in a folder can be sent again: fairyring track RUN --to ..."
         )
 
     @property
