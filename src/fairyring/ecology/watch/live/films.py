@@ -3,18 +3,19 @@
 import logging
 import secrets
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Self
 
 from fairyring.ecology.watch.live.frames import decode
-from fairyring.ecology.watch.live.messages import Filmed, Tell, refusal
+from fairyring.ecology.watch.live.messages import Filmed, Tell, Writing, refusal
+from fairyring.ecology.watch.scene import Frame
 from fairyring.ecology.watch.video import require_writer, write_video
 
 LONGEST_FILM = 1800  # frames, a minute; a page's frames take up to 50 kilobytes each
 MOST_FILMS = 8  # older ones are removed
-FPS, SIZE = 30, 640
+FPS, SIZE, TOLD = 30, 512, 30  # a second; pixels per side; frames between two words on how far it is
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ class Films:
     def _write(self, frames: Sequence[bytes], tell: Callable[[Tell], None]) -> None:
         name = f"{secrets.token_hex(8)}.mp4"
         try:
-            write_video(map(decode, frames), self._path(name), fps=FPS, size=SIZE)
+            write_video(_decoded(frames, tell), self._path(name), fps=FPS, size=SIZE)
         except Exception as error:
             log.exception("a film could not be written")
             tell(refusal(error))
@@ -72,3 +73,10 @@ class Films:
     def _path(self, name: str) -> Path:
         assert self._folder is not None
         return Path(self._folder.name) / name
+
+
+def _decoded(frames: Sequence[bytes], tell: Callable[[Tell], None]) -> Iterator[Frame]:
+    for i, frame in enumerate(frames):
+        if i % TOLD == 0:
+            tell(Writing(i, len(frames)))
+        yield decode(frame)

@@ -152,6 +152,13 @@ class Filming(Tell, frozen=True, tag="filming"):
     most: int
 
 
+class Writing(Tell, frozen=True, tag="writing"):
+    """How far the writing of a film is, in frames."""
+
+    done: int
+    frames: int
+
+
 class Filmed(Tell, frozen=True, tag="filmed"):
     """A film is written, and can be fetched."""
 

@@ -103,7 +103,9 @@ function heard(message) {
       break;
     case "filming":
       showFilm(message.on ? { frames: 0, most: message.most } : null);
-      if (!message.on) banner("The film is being written …");
+      break;
+    case "writing":
+      banner(`The film is being written: ${number(message.done)} of ${number(message.frames)} frames.`);
       break;
     case "filmed":
       banner(`The film has ${number(message.frames)} frames.`, 4000);
