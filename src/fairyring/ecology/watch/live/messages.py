@@ -146,7 +146,7 @@ class Watched(Tell, frozen=True, tag="life"):
 
 
 class Filming(Tell, frozen=True, tag="filming"):
-    """Whether this page is being filmed, and the number of frames at which the film ends by itself."""
+    """Whether this page is being filmed, and the seconds after which the film ends by itself."""
 
     on: bool
     most: int
