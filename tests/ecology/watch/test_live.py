@@ -26,7 +26,7 @@ from websockets.typing import Origin
 
 from fairyring.core.errors import EcologyError, MissingExtra
 from fairyring.ecology.watch.live.app import MOST_PAGES
-from fairyring.ecology.watch.live.films import LONGEST_FILM
+from fairyring.ecology.watch.live.films import LONGEST_FILM, Film
 from fairyring.ecology.watch.live.frames import HEADER, decode, encode
 from fairyring.ecology.watch.live.history import LIMIT, History
 from fairyring.ecology.watch.live.loop import BACKLOG, Loop
@@ -378,6 +378,21 @@ def test_the_line_of_one_that_died_goes_on() -> None:
         assert hear(page, "error")["given"] == "a line that has died out"
 
 
+@pytest.mark.parametrize(
+    ("gap", "kept", "fps"), [(1 / 60, 60, 30), (1 / 30, 120, 30), (1 / 15, 120, 15), (2.0, 120, 5)]
+)
+def test_a_film_goes_at_the_pace_that_was_seen(gap: float, kept: int, fps: float) -> None:
+    film = Film()
+    for i in range(120):
+        film.add(b"%d" % i, gap * i + 100.0 * (i >= 60))  # after a pause
+    assert len(film.frames) == kept
+    assert film.frames[:2] == [b"0", b"%d" % (120 // kept)]
+    assert film.fps == pytest.approx(fps)
+    for i in range(2000):
+        film.add(b"", 1000.0 + i)
+    assert len(film.frames) == 30 * LONGEST_FILM
+
+
 def test_what_a_page_was_shown_is_filmed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with live(FakeScene(SMALL)) as served, look(served.port) as page:
         page.send('{"kind": "film", "on": false}')
@@ -388,6 +403,7 @@ def test_what_a_page_was_shown_is_filmed(tmp_path: Path, monkeypatch: pytest.Mon
         for _ in range(3):
             page.send('{"kind": "step"}')
             see(page)
+            time.sleep(0.04)
         page.send('{"kind": "film", "on": false}')
         assert hear(page, "filming")["on"] is False
         filmed = hear(page, "filmed")

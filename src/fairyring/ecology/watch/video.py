@@ -1,6 +1,7 @@
 """Films of a world: a GIF or MP4 of what the live page shows."""
 
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib import import_module
 from itertools import pairwise
@@ -182,7 +183,7 @@ def _bodies(picture: np.ndarray, frame: Frame) -> None:
     hungry, fed, warm = (np.asarray(c, np.float32) for c in (palette.HUNGRY, palette.FED, palette.TUMBLING))
     part = np.where(tumbling, 0.4 + 0.6 * bright, bright)[:, None]
     colours = hungry * (1 - part) + np.where(tumbling[:, None], warm, fed) * part
-    sums = np.zeros((4, size * size))
+    covered: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []  # pixels, by how much, and by whom
     # A few hundred at a time, so that the arrays of pixels near them stay in the cache.
     for start in range(0, len(frame.uid), 256):
         some = slice(start, start + 256)
@@ -205,10 +206,10 @@ def _bodies(picture: np.ndarray, frame: Frame) -> None:
         # Most pixels near a body are not covered by it.
         seen = np.flatnonzero(strength > 1 / 512)
         where, strength = where.ravel()[seen], strength.ravel()[seen]
-        whose = start + seen // len(near) ** 2
-        for i in range(4):
-            weight = strength if i == 3 else strength * colours[whose, i]
-            sums[i] += np.bincount(where, weight, size * size)
+        covered.append((where, strength, start + seen // len(near) ** 2))
+    where, strength, whose = (np.concatenate(parts) for parts in zip(*covered, strict=True))
+    weights = [*(strength * colours[whose, i] for i in range(3)), strength]
+    sums = np.stack([np.bincount(where, weight, size * size) for weight in weights])
     strength = sums[3].reshape(size, size, 1)
     colour = (sums[:3] / np.maximum(sums[3], 1e-9)).T.reshape(size, size, 3)
     cover = np.minimum(strength, 1)
@@ -289,7 +290,10 @@ def _mp4(frames: Iterable[Frame], path: Path, fps: float, size: int) -> int:
                     ffmpeg_log_level="error",
                     output_params=["-crf", "18", "-movflags", "+faststart"],
                 )
-                writer.send(None)
+                with warnings.catch_warnings():
+                    # JAX warns of any fork; this one executes FFmpeg at once.
+                    warnings.filterwarnings("ignore", message=r"os\.fork\(\) was called")
+                    writer.send(None)
             writer.send(render(frame, size).tobytes())
             count += 1
     finally:

@@ -146,10 +146,17 @@ class Watched(Tell, frozen=True, tag="life"):
 
 
 class Filming(Tell, frozen=True, tag="filming"):
-    """Whether this page is being filmed, and the number of frames at which the film ends by itself."""
+    """Whether this page is being filmed, and the seconds after which the film ends by itself."""
 
     on: bool
     most: int
+
+
+class Writing(Tell, frozen=True, tag="writing"):
+    """How far the writing of a film is, in frames."""
+
+    done: int
+    frames: int
 
 
 class Filmed(Tell, frozen=True, tag="filmed"):

@@ -38,7 +38,7 @@ let state = { paused: true, speed: 1 };
 let chosen = 3; // of SPEEDS
 let hurry = null; // the speed before one was met
 let seed = 0;
-let film = null; // its frames so far and the most it has, while this page is filmed
+let film = null; // when it ends, and how long it is then, while this page is filmed
 let life = null;
 let energies = [];
 let painting = false;
@@ -102,8 +102,10 @@ function heard(message) {
       showLife(message);
       break;
     case "filming":
-      showFilm(message.on ? { frames: 0, most: message.most } : null);
-      if (!message.on) banner("The film is being written …");
+      showFilm(message.on ? { ends: performance.now() + 1000 * message.most, seconds: message.most } : null);
+      break;
+    case "writing":
+      banner(`The film is being written: ${number(message.done)} of ${number(message.frames)} frames.`);
       break;
     case "filmed":
       banner(`The film has ${number(message.frames)} frames.`, 4000);
@@ -146,11 +148,6 @@ function hello(message) {
 
 function seen(data) {
   asked = false;
-  if (film) {
-    film.frames += 1;
-    if (film.frames === film.most) send("film", { on: false });
-    later("film", () => showFilm(film), READ);
-  }
   frames.push(decode(data));
   ask();
 }
@@ -350,7 +347,11 @@ function showTab(name) {
 function showFilm(now) {
   film = now;
   $("save-film").setAttribute("aria-pressed", String(film !== null));
-  $("save-film").textContent = film ? `Stop, ${(film.frames / 30).toFixed(0)} s` : "Film";
+  const left = film ? (film.ends - performance.now()) / 1000 : 0;
+  $("save-film").textContent = film ? `Stop, ${Math.floor(Math.max(0, film.seconds - left))} s` : "Film";
+  if (!film) return;
+  if (left <= 0) send("film", { on: false });
+  else later("film", () => film && showFilm(film), 500);
 }
 
 async function savePicture() {

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from fairyring.core.errors import EcologyError
 from fairyring.ecology.watch.live import frames, messages, palette
-from fairyring.ecology.watch.live.films import LONGEST_FILM, Films
+from fairyring.ecology.watch.live.films import LONGEST_FILM, Film, Films
 from fairyring.ecology.watch.live.loop import Loop
 from fairyring.ecology.watch.scene import Frame, Life, Scene
 
@@ -20,7 +20,7 @@ class Page:
 
     def __init__(self, to: asyncio.AbstractEventLoop) -> None:
         self.watching: int | None = None
-        self._film: list[bytes] | None = None
+        self._film: Film | None = None
         self._to = to
         self._out: asyncio.Queue[Frame | messages.Tell | None] = asyncio.Queue()
 
@@ -39,23 +39,23 @@ class Page:
         item = await self._out.get()
         if isinstance(item, Frame):
             data = frames.encode(item)
-            if self._film is not None and len(self._film) < LONGEST_FILM:
-                self._film.append(data)
+            if self._film is not None:
+                self._film.add(data, self._to.time())
             return data
         return None if item is None or self._out.qsize() > UNREAD else messages.write(item)
 
     def start_film(self) -> None:
         """Keep the frames that are sent from now on."""
-        self._film = []
+        self._film = Film()
 
-    def end_film(self) -> list[bytes]:
-        """The frames that were sent since `start_film`, encoded; none are kept after that.
+    def end_film(self) -> Film:
+        """What was sent since `start_film`; nothing is kept after that.
 
         Raises:
             EcologyError: there are none.
         """
         film, self._film = self._film, None
-        if not film:
+        if film is None or not film.frames:
             raise EcologyError(
                 "film", given="no frames", expected="at least one", do="Let the world run while it is filmed."
             )
