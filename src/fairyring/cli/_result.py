@@ -83,7 +83,7 @@ def answer(run: Callable[[], Any], *, as_json: bool = False, debug: bool = False
             write(_error(type(error).__name__, "the command", str(error), "no error", hint))
             raise
         if not isinstance(result, Result):
-            return int(result or 0)
+            result = Result({"status": int(result or 0)}, lambda: None, int(result or 0))
         write(result.found)
         return result.status
 
