@@ -7,7 +7,6 @@ interrupted.
 
 import atexit
 import logging
-import os
 import signal
 import sys
 import threading
@@ -118,4 +117,4 @@ def _end() -> None:
         with suppress(OSError):
             stream.flush()
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    os.kill(os.getpid(), signal.SIGINT)
+    signal.raise_signal(signal.SIGINT)
