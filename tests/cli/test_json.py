@@ -86,6 +86,7 @@ def test_a_command_line_that_is_wrong_is_an_error_too(call: Callable) -> None:
     assert error["kind"] == "UsageError"
     assert 'Did you mean "train"?' in error["given"]
     assert json.loads(call("train", "--json").out)["error"]["kind"] == "UsageError"
+    assert json.loads(call("ecology", "--json").out) == {"status": 0}
 
 
 def test_the_fields_are_the_documented_ones(call: Callable, tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ def _answer_program(run: Callable[[], Any], *, debug: bool) -> int:
             write(_error(type(error).__name__, "the command", str(error), "no error", hint))
             raise
         if not isinstance(result, Result):
-            return int(result or 0)
+            result = Result({"status": int(result or 0)}, lambda: None, int(result or 0))
         write(result.found)
         return result.status
 

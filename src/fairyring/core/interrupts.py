@@ -18,6 +18,7 @@ from typing import TypeVar
 Result = TypeVar("Result")
 
 STACK = 16 << 20  # bytes: a compiler needs as much as the main thread has, and other threads may have 2 MiB
+POLL = 0.2  # seconds: on Windows a wait is not interrupted, but ends
 _left: list[threading.Thread] = []  # still at work for a caller that was interrupted
 
 
@@ -44,7 +45,8 @@ def interruptible(*calls: Callable[[], Result]) -> list[Result]:
                 thread.start()
         finally:
             threading.stack_size(before)
-        wait(results)
+        while wait(results, timeout=POLL).not_done:
+            pass
     except BaseException:
         _leave(threads)
         raise
