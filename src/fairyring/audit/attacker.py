@@ -126,7 +126,7 @@ class Attacker:
 
         def loss(weights: Tree) -> jax.Array:
             value, _ = task.loss(task.forward(weights, batch, None), batch)
-            return value.sum()
+            return value.sum() if task.penalty is None else value.sum() + task.penalty(weights)
 
         return self.plan.layout.flatten(jax.grad(loss)(params))
 
