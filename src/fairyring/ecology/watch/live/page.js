@@ -252,6 +252,7 @@ function showLife(message) {
   }
   if (life === null) return;
   $("heir").hidden = life.died === null;
+  $("follow").parentElement.hidden = life.died !== null;
   $("life").classList.toggle("dead", life.died !== null);
   if (dies) atDeath();
   // After its death the curve stands as it was.
