@@ -182,6 +182,21 @@ def test_a_grid_of_worlds_is_swept(made: Made, call: Callable, tmp_path: Path) -
     assert not (tmp_path / "other").exists()
 
 
+def test_a_sweep_that_is_stopped_says_how_to_go_on(
+    call: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(importlib.import_module("fairyring.ecology.studies.sweeping"), "evolve", stopped)
+    called = call("ecology", "sweep", "v1", "--grid", "memory=2,4", "--run", tmp_path / "sweep")
+    assert called.status == 130
+    assert (
+        f"Stopped after 0 runs. Give the same command with --run {tmp_path / 'sweep'} --resume" in called.out
+    )
+    assert read_sweep(tmp_path / "sweep").runs == []
+
+
 @pytest.mark.parametrize(
     ("module", "extra"), [("uvicorn", "live"), ("PIL", "video"), ("imageio_ffmpeg", "video")]
 )
