@@ -78,6 +78,7 @@ def measure(browser: Any, make: Callable[[], Scene], seconds: float, repeats: in
             page.locator("#speed").fill("3")
             frames["1 step a frame"].append(rate(drawn, seconds))
             page.click("#meet")
+            page.locator("#speed").fill("3")  # meeting one slows the world down
             time.sleep(1)
             frames["following"].append(rate(drawn, seconds))
             # It goes on as fast as it goes when the page is closed.

@@ -192,6 +192,34 @@ def test_a_grid_of_worlds_is_swept(made: Made, call: Callable, tmp_path: Path) -
     assert not (tmp_path / "other").exists()
 
 
+def test_a_study_that_will_have_no_report_says_so_first(
+    call: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(importlib.import_module("fairyring.cli._ecology_study"), "conduct", stopped)
+    said = [call("ecology", "study", "v1", "--quick", "--out", tmp_path / "study").out]
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    said.append(call("ecology", "study", "v1", "--quick", "--out", tmp_path / "study").out)
+    assert ["fairyring[report]" in text for text in said] == [False, True]
+
+
+def test_a_sweep_that_is_stopped_says_how_to_go_on(
+    call: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(importlib.import_module("fairyring.ecology.studies.sweeping"), "evolve", stopped)
+    called = call("ecology", "sweep", "v1", "--grid", "memory=2,4", "--run", tmp_path / "sweep")
+    assert called.status == 130
+    assert (
+        f"Stopped after 0 runs. Give the same command with --run {tmp_path / 'sweep'} --resume" in called.out
+    )
+    assert read_sweep(tmp_path / "sweep").runs == []
+
+
 @pytest.mark.parametrize(
     ("module", "extra"), [("uvicorn", "live"), ("PIL", "video"), ("imageio_ffmpeg", "video")]
 )

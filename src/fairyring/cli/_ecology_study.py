@@ -1,6 +1,7 @@
 """`ecology study` and `ecology jar`: whole experiments, and their results in a few lines."""
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from fairyring.cli._ecology_words import (
@@ -61,6 +62,8 @@ def study(
         quick=quick,
     )
     folder = out or Path("runs") / f"study-{subject}"
+    if find_spec("matplotlib") is None:  # said before hours of running, not only after them
+        say(f"There will be no report. {MissingExtra('matplotlib', extra='report', purpose='a report').do}")
     try:
         with Doing() as doing:
             conduct(asked, folder, progress=doing)

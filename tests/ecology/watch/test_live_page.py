@@ -434,7 +434,8 @@ def test_picture_film_and_numbers_are_saved(visit: Callable[..., Any], tmp_path:
 
 @pytest.mark.parametrize("rewards", [False, True])
 def test_on_a_common_screen_all_of_it_is_seen_at_once(visit: Callable[..., Any], rewards: bool) -> None:
-    with live(world(rewards=rewards)) as served:
+    scene = world(rewards=rewards)
+    with live(scene) as served:
         page = visit(served.url, viewport={"width": 1366, "height": 768})
         until(lambda: page.locator("#alive").text_content() == "1")
         for tab in ("#tab-turn", "#tab-life"):
@@ -443,7 +444,10 @@ def test_on_a_common_screen_all_of_it_is_seen_at_once(visit: Callable[..., Any],
             assert page.evaluate("document.documentElement.scrollHeight") <= 768
         page.keyboard.press("n")
         page.locator("#life-is").wait_for()
-        page.wait_for_timeout(200)
+        scene._energy[0] = -1.0
+        page.click("#one")
+        until(lambda: page.locator("#life-says").text_content().startswith("It died"))
+        assert page.locator("#heir").is_visible()
         assert page.evaluate("document.documentElement.scrollHeight") <= 768
         page.click("#full")
         until(lambda: page.evaluate("document.fullscreenElement?.className") == "world")

@@ -105,10 +105,10 @@ function heard(message) {
       showFilm(message.on ? { ends: performance.now() + 1000 * message.most, seconds: message.most } : null);
       break;
     case "writing":
-      banner(`The film is being written: ${number(message.done)} of ${number(message.frames)} frames.`);
+      sayFilm(`The film is being written: ${number(message.done)} of ${number(message.frames)} frames.`);
       break;
     case "filmed":
-      banner(`The film has ${number(message.frames)} frames.`, 4000);
+      sayFilm(`The film has ${number(message.frames)} frames.`);
       download(message.url, `world-seed-${seed}.mp4`);
       break;
     case "error":
@@ -252,6 +252,7 @@ function showLife(message) {
   }
   if (life === null) return;
   $("heir").hidden = life.died === null;
+  $("follow").parentElement.hidden = life.died !== null;
   $("life").classList.toggle("dead", life.died !== null);
   if (dies) atDeath();
   // After its death the curve stands as it was.
@@ -346,12 +347,18 @@ function showTab(name) {
 
 function showFilm(now) {
   film = now;
+  if (film) sayFilm("");
   $("save-film").setAttribute("aria-pressed", String(film !== null));
   const left = film ? (film.ends - performance.now()) / 1000 : 0;
   $("save-film").textContent = film ? `Stop, ${Math.floor(Math.max(0, film.seconds - left))} s` : "Film";
   if (!film) return;
   if (left <= 0) send("film", { on: false });
   else later("film", () => film && showFilm(film), 500);
+}
+
+function sayFilm(text) {
+  $("film-says").textContent = text;
+  $("film-says").hidden = !text;
 }
 
 async function savePicture() {
