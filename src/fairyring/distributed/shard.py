@@ -18,7 +18,7 @@ from fairyring.lowering import hardware
 from fairyring.rounds.cohorts import RoundCohort
 from fairyring.rounds.server_program import Sums
 from fairyring.rounds.worker import Work
-from fairyring.simulation import CompiledWorker, Engine, Streamed, feed
+from fairyring.simulation import CompiledWorker, Engine, Streamed, make_feed
 
 Tree = Any
 Rows = Mapping[str, np.ndarray]
@@ -106,7 +106,7 @@ class Shard:
         self._engine = Engine(plan, workload, len(sizes), on)
         rows, names = BlockRows(setup, fetch), tuple(setup.kinds)
         if setup.replicated:
-            self._feed = feed(rows, names, self._engine, client_state=setup.client_state)
+            self._feed = make_feed(rows, names, self._engine, client_state=setup.client_state)
         else:
             self._feed = Streamed(rows, names, self._engine, self._engine.room)
         self._states = bool(jax.tree.leaves(setup.client_state))

@@ -4,7 +4,7 @@ from fairyring.simulation.assembly import Assembly, Trial, assemble
 from fairyring.simulation.driver import SecureSum, simulate
 from fairyring.simulation.elsewhere import Elsewhere, Start
 from fairyring.simulation.engine import Engine, assign_to_processors
-from fairyring.simulation.feed import Streamed, feed
+from fairyring.simulation.feed import Streamed, make_feed
 from fairyring.simulation.worker import CompiledWorker
 
 __all__ = [
@@ -18,6 +18,6 @@ __all__ = [
     "Trial",
     "assemble",
     "assign_to_processors",
-    "feed",
+    "make_feed",
     "simulate",
 ]

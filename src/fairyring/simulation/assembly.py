@@ -21,7 +21,7 @@ from fairyring.rounds.server_program import ServerProgram
 from fairyring.rounds.spending import RunSpending
 from fairyring.rounds.worker import Work
 from fairyring.simulation.engine import Engine
-from fairyring.simulation.feed import Resident, Streamed, feed
+from fairyring.simulation.feed import Resident, Streamed, make_feed
 from fairyring.simulation.worker import CompiledWorker
 
 Tree = Any
@@ -122,7 +122,7 @@ def assemble(
         lambda: ServerProgram(plan, clients, key, engine.processors[0], on.options),
     ).with_root(key)
     own = jax.eval_shape(plan.algorithm.client_state, plan.params_shape)
-    rows = None if elsewhere else feed(population, plan.task.reads(population), engine, client_state=own)
+    rows = None if elsewhere else make_feed(population, plan.task.reads(population), engine, client_state=own)
     first = plan.first_state(of_client(of_round(key, 0), NOBODY, Purpose.INIT), init)
     own = jax.tree.map(np.asarray, plan.algorithm.client_state(first.params))
     return Assembly(engine, program, rows, first, own, work)

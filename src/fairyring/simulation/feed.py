@@ -147,7 +147,7 @@ def members(clients: np.ndarray, starts: np.ndarray, sizes: np.ndarray, room: in
     return Members(ids, begins, lengths, np.int32(n))
 
 
-def feed(
+def make_feed(
     population: Rows, columns: tuple[str, ...], engine: Engine, *, client_state: Any
 ) -> Resident | Streamed:
     """`Resident` if all rows fit, otherwise `Streamed`.
