@@ -1,6 +1,7 @@
 """Several rounds in one program are the rounds that are computed one by one."""
 
 from functools import cache
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -145,11 +146,10 @@ def test_the_seconds_of_a_round_are_its_share(monkeypatch):
     compute = ahead.AheadWorker._compute
 
     def slowly(self, work):
-        clock = ahead.time.perf_counter
         times = iter([0.0, 70.0])
-        monkeypatch.setattr(ahead.time, "perf_counter", lambda: next(times))
-        compute(self, work)
-        monkeypatch.setattr(ahead.time, "perf_counter", clock)
+        with monkeypatch.context() as patch:
+            patch.setattr(ahead, "time", SimpleNamespace(perf_counter=lambda: next(times)))
+            compute(self, work)
         seconds.extend(total.seconds_elsewhere for _, _, total in self._ready)
 
     monkeypatch.setattr(ahead.AheadWorker, "_compute", slowly)
