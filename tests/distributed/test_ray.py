@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 
 import numpy as np
+import optax
 import pytest
 
 import fairyring as fr
@@ -54,6 +55,24 @@ def test_the_same_bits_while_nodes_are_killed_and_added(cluster) -> None:
         there = local.run(local.plan(), fr.ray(), rounds=9, on_round=on_round)
     local.same(alone, there)
     assert (seen[0], min(seen), seen[-1]) == (3, 2, 3)
+
+
+def test_plans_arrive_as_they_were_sent(cluster) -> None:
+    from ray import cloudpickle
+
+    from fairyring.distributed import on_ray
+
+    on_ray._keep_equinox_whole()
+    features = {"x": np.zeros((4, 28, 28, 1), np.float32), "y": np.arange(4)}
+    people = fr.Population.from_arrays(features, client=[0, 0, 1, 1])
+    torch = pytest.importorskip("torch")
+    module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 10))
+    for model in (fr.zoo.c2(), module, fr.lora(module, rank=2)):
+        task = fr.classification(model)
+        plan = fr.Plan(task, fr.LocalTraining(optax.sgd(0.1)), cohort=2)
+        columns = task.columns_of(people)
+        before = plan.digest(columns)
+        assert cloudpickle.loads(cloudpickle.dumps(plan)).digest(columns) == before
 
 
 def test_an_error_in_a_users_code_is_raised_as_it_is(cluster) -> None:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
-from functools import lru_cache, partial, wraps
+from functools import lru_cache, partial, update_wrapper
 from itertools import accumulate, pairwise
 from typing import Any, NamedTuple, TypeVar
 
@@ -176,21 +176,28 @@ class _Kept(dict[Any, Any]):
         return _Kept, ()
 
 
+class _SharedJit:
+    """See `shared_jit`. A copy in another process compiles for itself."""
+
+    def __init__(self, function: Callable[..., Tree]) -> None:
+        self._function, self._traced = function, jax.jit(function)
+        self._program: Program | None = None
+        update_wrapper(self, function)
+
+    def __call__(self, *arguments: Tree) -> Tree:
+        if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(arguments)):
+            return self._traced(*arguments)
+        if self._program is None:
+            self._program = Program(literal_numbers(self._function), jax.local_devices()[:1])
+        return self._program(0, *arguments)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return shared_jit, (self._function,)
+
+
 def shared_jit(function: Callable[..., Tree]) -> Callable[..., Tree]:
     """`jax.jit(function)` for arrays, which is not compiled again if it is the same program as one before."""
-    traced = jax.jit(function)
-
-    @lru_cache(1)
-    def program() -> Program:
-        return Program(literal_numbers(function), jax.local_devices()[:1])
-
-    @wraps(function)
-    def call(*arguments: Tree) -> Tree:
-        if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(arguments)):
-            return traced(*arguments)
-        return program()(0, *arguments)
-
-    return call
+    return _SharedJit(function)
 
 
 def transfer(tree: Tree, processor: Processor) -> Tree:

@@ -1,5 +1,6 @@
 """A Ray cluster: an actor on each node, which computes on the node's processors."""
 
+import copyreg
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -91,6 +92,7 @@ class RayEngine:
                 package.cancel(reference, force=True)
 
     def _connect(self) -> None:
+        _keep_equinox_whole()
         # Ray sends statistics of its use home unless it is told not to.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         import ray as package
@@ -102,6 +104,16 @@ class RayEngine:
                 log_to_driver=False,
                 logging_level=logging.WARNING,
             )
+
+
+def _keep_equinox_whole() -> None:
+    """Let the structure of an Equinox module be the same in another process.
+
+    It holds an object that stands for a field without a value, and is compared by its identity: so it is sent by its name.
+    """
+    from equinox._module import _flatten
+
+    copyreg.pickle(_flatten._Missing, lambda _: "MISSING")  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)

@@ -45,17 +45,16 @@ def from_torch(module: Any) -> Model:
     start = weights.arrays()
     require_parameters(start)
     dtypes = dtypes_of(start)
-    programs: dict[Any, Program] = {}
-    lock = Lock()
+    programs = _Programs()
 
     def program(shape: tuple[int, ...], dtype: str, train: bool) -> Program:
         kind = shape[1:], dtype, train
-        with lock:  # the runs of a sweep are threads
-            found = programs.get(kind) or programs.get((shape[0], kind))
+        with programs.lock:  # the runs of a sweep are threads
+            found = programs.found.get(kind) or programs.found.get((shape[0], kind))
             if found is None:
                 own = getattr(torch, _TORCH_DTYPES.get(dtype, dtype))
                 found = Program(export(module, shape, own, train=train), weights)
-                programs[kind if found.rows is None else (found.rows, kind)] = found
+                programs.found[kind if found.rows is None else (found.rows, kind)] = found
             return found
 
     def init(key: jax.Array) -> Any:
@@ -66,6 +65,17 @@ def from_torch(module: Any) -> Model:
         return run(as_compute_dtypes(params, dtypes), x, key)
 
     return Model(init, apply, weights.state_dict)
+
+
+class _Programs:
+    """Programs by the inputs that they are for. A copy of the model in another process exports its own."""
+
+    def __init__(self) -> None:
+        self.found: dict[Any, Any] = {}
+        self.lock = Lock()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Programs, ()
 
 
 def _require_module(module: Any) -> None:
