@@ -29,7 +29,7 @@ def ray(address: str | None = None, *, processors: int | None = None) -> "RayEng
     """Rounds on a Ray cluster: `fr.simulate(..., engine=fr.ray("auto"))`.
 
     There is an actor on each node, with a compiled engine on all of the node's processors. Clients are shared among nodes: of a
-    population below 256 MiB every node has all rows, and clients are shared evenly; of a larger one each block of clients is on one node. Sums come
+    population below 1 GiB every node has all rows, and clients are shared evenly; of a larger one each block of clients is on one node. Sums come
     back by a tree. The result is the same as on one machine: to the bit where whole numbers are summed, and up to float rounding
     otherwise. Clients' states and all secrets stay with the driver. A node that is lost in a round costs that round's work; nodes that come are
     used from the next round on.

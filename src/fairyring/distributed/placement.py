@@ -9,7 +9,7 @@ from fairyring.population import Population, client_blocks
 from fairyring.simulation import assign_to_processors
 
 BLOCK_BYTES = 64 << 20  # of rows that travel together
-REPLICATED_BYTES = 256 << 20  # a population of fewer bytes is on every machine
+REPLICATED_BYTES = 1 << 30  # a population of fewer bytes is on every machine
 
 
 def blocks_of(population: Population, columns: tuple[str, ...]) -> list[np.ndarray]:
