@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Iterator
 
+import jax
 import numpy as np
 import optax
 import pytest
@@ -67,12 +68,21 @@ def test_plans_arrive_as_they_were_sent(cluster) -> None:
     people = fr.Population.from_arrays(features, client=[0, 0, 1, 1])
     torch = pytest.importorskip("torch")
     module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 10))
-    for model in (fr.zoo.c2(), module, fr.lora(module, rank=2)):
+    os.environ["KERAS_BACKEND"] = "jax"
+    keras = pytest.importorskip("keras")
+    network = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Flatten(), keras.layers.Dense(10)])
+    for model in (fr.zoo.c2(), module, fr.lora(module, rank=2), network):
         task = fr.classification(model)
         plan = fr.Plan(task, fr.LocalTraining(optax.sgd(0.1)), cohort=2)
         columns = task.columns_of(people)
         before = plan.digest(columns)
-        assert cloudpickle.loads(cloudpickle.dumps(plan)).digest(columns) == before
+        there = cloudpickle.loads(cloudpickle.dumps(plan))
+        assert there.digest(columns) == before
+        model, params = there.task.model, plan.task.model.init(jax.random.key(0))
+        other = jax.tree.map(lambda leaf: leaf + 0.5, params)  # a copy computes with what it is given
+        assert not np.array_equal(
+            model.apply(params, features["x"] + 1, None), model.apply(other, features["x"] + 1, None)
+        )
 
 
 def test_an_error_in_a_users_code_is_raised_as_it_is(cluster) -> None:

@@ -98,6 +98,14 @@ def test_low_rank_changes_start_from_the_model_and_add_up(tmp_path) -> None:
     np.testing.assert_allclose(done.predict(x), apply(whole, x), rtol=1e-5, atol=1e-6)
 
 
+def test_a_rank_is_at_most_the_shorter_side_and_only_matrices_change() -> None:
+    start = fr.lora(MODEL, rank=6, where=["body.*", "head.*"]).init(jax.random.key(0))
+    assert {name: jax.tree.map(np.shape, value) for name, value in start.items()} == {
+        "body.w": {"a": (5, HIDDEN), "b": (FEATURES, 5)},
+        "head.w": {"a": (3, CLASSES), "b": (HIDDEN, 3)},
+    }
+
+
 def test_the_gradient_of_a_low_rank_change_is_that_of_its_product() -> None:
     model = fr.lora(MODEL, rank=2, where="body.w")
     x = rng.normal(size=(6, FEATURES)).astype(np.float32)
@@ -152,6 +160,8 @@ def test_a_pytorch_module_gets_the_changed_matrices_back(tmp_path) -> None:
         ),
         (["head.*", "tail"], "'tail', which is no parameter's name"),
         (lambda name: False, "no parameter; expected one or more of body.b"),
+        (5, "where: given 5; expected a pattern of names"),
+        (["*", None], r"given \['\*', None\]; expected a pattern of names"),
     ],
 )
 def test_a_choice_of_nothing_is_refused(where, words: str) -> None:
@@ -162,9 +172,8 @@ def test_a_choice_of_nothing_is_refused(where, words: str) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"rank": 6}, r"lora, 'body.w': given rank 6 for shape \(5, 7\)"),
-        ({"rank": 0}, "given rank 0"),
-        ({"where": "body.b", "rank": 1}, r"lora, 'body.b': given rank 1 for shape \(7,\); expected a matrix"),
+        ({"rank": 0}, "lora, rank: given 0; expected a whole number of at least 1"),
+        ({"where": "body.b"}, "lora, where: given no matrix"),
         ({"train": "*"}, "lora, where: given no matrix"),
     ],
 )

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pandas as pd
 import pytest
 
 import fairyring as fr
@@ -353,3 +354,33 @@ def test_names_of_features_come_back() -> None:
     fitted = task.model.into({"coef": np.ones((1, 4)), "intercept": np.ones(1)}, LinearRegression(), 1)
     assert fitted.feature_names_in_.tolist() == ["a", "b", "c", "d"]
     assert (fitted.coef_.shape, fitted.intercept_) == ((4,), 1.0)
+
+
+@pytest.mark.parametrize("names", [["yes", "no"], ["z", "a", "m"]], ids=len)
+def test_classes_come_back_in_the_order_that_scikit_learn_expects(names: list[str]) -> None:
+    x, y = data(len(names))
+    task = fr.from_sklearn(LogisticRegression(C=np.inf), FEATURES, names)
+    run = trained(task, x, y, 0.3, rounds=5)
+    stale = LogisticRegression().fit(pd.DataFrame(x[:, :2], columns=["b", "a"]), y > 0)
+    fitted = run.into(stale.set_params(C=np.inf))
+    assert fitted.classes_.tolist() == sorted(names)
+    assert not hasattr(fitted, "feature_names_in_")  # those of the other fit
+    scores = run.predict(x)
+    assert fitted.predict(x).tolist() == [names[place] for place in scores.argmax(axis=1)]
+    order = np.argsort(names)
+    own = scores[:, order] if len(names) > 2 else scores[:, order[1]] - scores[:, order[0]]
+    np.testing.assert_allclose(fitted.decision_function(x), own, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("options", [{"with_mean": False}, {"with_std": False}, {}], ids=str)
+def test_a_scaler_does_what_it_was_asked_for(options: dict[str, bool]) -> None:
+    x, y = data(2)
+    x = 3 * x + 2
+    pipeline = make_pipeline(StandardScaler(**options).fit(x), LogisticRegression(C=np.inf))
+    run = trained(fr.from_sklearn(pipeline, FEATURES, 2), x, y, 0.1, rounds=3)
+    fitted = run.into(pipeline)
+    scores = run.predict(x)
+    np.testing.assert_allclose(fitted.decision_function(x), scores[:, 1] - scores[:, 0], rtol=1e-4, atol=1e-4)
+    if options:
+        with pytest.raises(ModelError, match="a StandardScaler with with_mean=True, with_std=True; expected"):
+            run.into(make_pipeline(StandardScaler(), LogisticRegression(C=np.inf)))

@@ -134,6 +134,34 @@ def test_a_run_that_fails_or_is_interrupted_is_not_called_finished(error: type[B
     assert [numbers.round for numbers in tracker.rounds] == [1]
 
 
+@pytest.mark.usefixtures("hasty")
+def test_ctrl_c_while_a_tracker_is_waited_for_ends_only_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "join", interrupted)
+    with pytest.warns(TrackerWarning, match="last 3 of 3 rounds, when it was no longer waited for"):
+        complete, _ = send(Hangs(), 3, patience=60)
+    assert not complete
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://user:p@ss@host/x",
+        "postgresql://u:pass/ss@host/db",
+        "https://host/x?token=pass&y=1",
+        "{'api_key': 'pass'}",
+        "Authorization: pass",
+        "password=pass",
+    ],
+)
+def test_no_secret_of_an_address_is_repeated(address: str) -> None:
+    words = delivery._words(ConnectionError(f"cannot reach {address}"))
+    assert "pass" not in words.replace("password", "")
+    assert "ss@" not in words
+
+
 @pytest.mark.parametrize("given", ["", "csv:", "comet:x", 5, "CSV:x", ["csv:a", None]])
 def test_what_is_no_tracker_is_refused_before_anything_runs(given: object) -> None:
     with pytest.raises(fr.PlanError, match="csv:FOLDER, tensorboard:FOLDER, mlflow:URI, wandb:PROJECT"):

@@ -97,7 +97,16 @@ class RayEngine:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         import ray as package
 
-        if not package.is_initialized():
+        if package.is_initialized():
+            connected = package.get_runtime_context().gcs_address
+            if self.address not in (None, "auto", "local", connected):
+                raise RunError(
+                    "fr.ray",
+                    given=f"address={self.address!r}, in a process that is connected to {connected}",
+                    expected="one cluster for a process",
+                    do="Call ray.shutdown() before, or leave the address out.",
+                )
+        else:
             package.init(
                 address=self.address,
                 include_dashboard=None if self.address else False,

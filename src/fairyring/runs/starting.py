@@ -52,7 +52,8 @@ def starting_params(init: StartsFrom, plan: Plan) -> Tree:
                 "init",
                 given=f"{type(init).__name__} with {len(leaves)} arrays in another structure",
                 expected=f"parameters as the plan's model has them: {_listed(names)}",
-                do="Give run.params, or arrays by these names.",
+                do="Give run.params, or arrays by these names. A plan with where= or fr.lora starts from a whole model like this: "
+                "fr.classification(model_with_these_weights, where=...).",
             )
         given = dict(zip(names, leaves, strict=True))
     _compare(given, dict(zip(names, (slot.shape for slot in layout.slots), strict=True)))
@@ -102,7 +103,8 @@ def _compare(given: dict[str, Any], expected: dict[str, tuple[int, ...]]) -> Non
                 expected=f"shape {tuple(needs)}"
                 if needs is not None
                 else f"the parameters {_listed(list(expected))}",
-                do="Start from a model of the same architecture.",
+                do="Start from a model of the same architecture, of which the same parameters are trained. To train a part of a whole model, "
+                "give the task that model: fr.classification(run.into(module), where=...), or (lambda key: run.params, apply).",
             )
 
 

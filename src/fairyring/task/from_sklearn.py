@@ -26,7 +26,7 @@ def from_sklearn(
     features: int | Sequence[str] | None = None,
     classes: int | Sequence[Any] | None = None,
     *,
-    examples: int | None = None,
+    examples: float | None = None,
     targets: int | None = None,
     inputs: str = "x",
     labels: str = "y",
@@ -135,9 +135,11 @@ def _prepare(
     first = given or (lambda x: x.astype(jnp.float32))
     if linear.scaler is None:
         return first
+    # scikit-learn learns a mean even where it is not to be subtracted.
     mean, scale = linear.scaler.get("mean_"), linear.scaler.get("scale_")
-    shift = np.float32(0) if mean is None else np.asarray(mean, np.float32)
-    factor = np.float32(1) if scale is None else np.asarray(scale, np.float32)
+    centred, scaled = linear.scaler["with_mean"], linear.scaler["with_std"]
+    shift = np.asarray(mean, np.float32) if centred and mean is not None else np.float32(0)
+    factor = np.asarray(scale, np.float32) if scaled and scale is not None else np.float32(1)
 
     def prepare(x: jax.Array) -> jax.Array:
         x = first(x)

@@ -66,16 +66,17 @@ def lora(
     Args:
         model: any model that a task takes. What is frozen is taken from its start with the key 0: pass a trained module, or functions that
             return trained weights.
-        rank: of the change.
+        rank: of the change; that of a matrix whose shorter side is less has this side as its rank.
         alpha: scale of the change; by default `rank`.
-        where: which matrices; by default all parameters with two axes.
+        where: which matrices; by default all parameters with two axes. Whatever else it names, such as a bias or the kernel of a
+            convolution, stays frozen.
         train: further parameters that are trained as they are, such as ``"head.*"``. No change of low rank is added to them.
 
     Returns:
         A model for any task. `run.whole_params` has the changed matrices.
 
     Raises:
-        ModelError: there is no such matrix, or `rank` is not a whole number from 1 to the shorter side.
+        ModelError: there is no such matrix, or `rank` is not a whole number.
     """
     from fairyring.task.adapters import as_model
 
@@ -84,8 +85,8 @@ def lora(
     names = joined(names_of(start))
     leaves, structure = jax.tree.flatten(start)
     own = select(train, names, "train") if train is not None else [False] * len(names)
-    asked = select(where, names, "where") if where is not None else [leaf.ndim == 2 for leaf in leaves]
-    places = [i for i, (a, full) in enumerate(zip(asked, own, strict=True)) if a and not full]
+    asked = select(where, names, "where") if where is not None else [True] * len(names)
+    places = [i for i, leaf in enumerate(leaves) if asked[i] and not own[i] and leaf.ndim == 2 and leaf.size]
     if not places:
         raise ModelError(
             "lora, where",
@@ -93,32 +94,28 @@ def lora(
             expected=f"at least one parameter with two axes among {_listed(names)}",
             do="Choose some with where=.",
         )
-    for i in places:
-        least = min(leaves[i].shape, default=0)
-        if leaves[i].ndim != 2 or not isinstance(rank, int) or not 1 <= rank <= least:
-            raise ModelError(
-                f"lora, {names[i]!r}",
-                given=f"rank {rank!r} for shape {leaves[i].shape}",
-                expected="a matrix, and a whole number from 1 to its shorter side",
-                do="Choose matrices with where=, and a smaller rank.",
-            )
+    if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
+        raise ModelError(
+            "lora, rank", given=repr(rank), expected="a whole number of at least 1", do="Set rank=8."
+        )
+    ranks = {i: min(rank, *leaves[i].shape) for i in places}
     frozen = [None if full else np.asarray(leaf) for full, leaf in zip(own, leaves, strict=True)]
-    scale = 1.0 if alpha is None else alpha / rank
+    scales = {i: 1.0 if alpha is None else alpha / ranks[i] for i in places}
 
     def init(key: jax.Array) -> Params:
         fresh = jax.tree.leaves(base.init(key)) if any(own) else leaves
         params: dict[str, Any] = {name: fresh[i] for i, name in enumerate(names) if own[i]}
         for i in places:
             rows, columns = leaves[i].shape
-            a = jax.random.normal(jax.random.fold_in(key, i), (rank, columns), jnp.float32)
-            params[names[i]] = {"a": a / np.sqrt(columns), "b": jnp.zeros((rows, rank), jnp.float32)}
+            a = jax.random.normal(jax.random.fold_in(key, i), (ranks[i], columns), jnp.float32)
+            params[names[i]] = {"a": a / np.sqrt(columns), "b": jnp.zeros((rows, ranks[i]), jnp.float32)}
         return params
 
     def whole(params: Params) -> Params:
         full = [params[name] if leaf is None else leaf for name, leaf in zip(names, frozen, strict=True)]
         for i in places:
             change = params[names[i]]
-            full[i] = full[i] + scale * (change["b"] @ change["a"])
+            full[i] = full[i] + scales[i] * (change["b"] @ change["a"])
         return structure.unflatten(full)
 
     return _reparameterised(base, init, whole)
@@ -147,7 +144,16 @@ def select(where: Where, names: list[str], what: str) -> list[bool]:
     if callable(where):
         chosen = [bool(where(name)) for name in names]
     else:
-        patterns = [where] if isinstance(where, str) else list(where)
+        patterns = (
+            [where] if isinstance(where, str) else list(where) if isinstance(where, Sequence) else [where]
+        )
+        if not all(isinstance(pattern, str) for pattern in patterns):
+            raise ModelError(
+                what,
+                given=repr(where)[:80],
+                expected="a pattern of names, several, or a function of a name",
+                do='Write "head.*".',
+            )
         for pattern in patterns:
             if not any(fnmatchcase(name, pattern) for name in names):
                 raise ModelError(

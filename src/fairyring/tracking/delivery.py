@@ -19,7 +19,12 @@ from fairyring.tracking.words import trackers_from
 PAUSE, LONGEST_PAUSE = 0.5, 60.0
 # How long the end of a run waits for a tracker that is behind, and for one after a run that was interrupted.
 PATIENCE, HASTE = 30.0, 3.0
-_CREDENTIALS = re.compile(r"//[^/@\s]+@")  # of an address, which an error may repeat
+# Of an address, which an error may repeat: a name and a password before its host, and values that are secrets by their names.
+_CREDENTIALS = re.compile(r"//\S*@")
+_SECRET = re.compile(
+    r"((?:token|key|secret|pass(?:word)?|pwd|auth(?:orization)?|credentials?)\w*['\"]?\s*[=:]\s*)[^\s&,;]+",
+    re.IGNORECASE,
+)
 
 
 class Delivery(AbstractContextManager["Delivery"]):
@@ -43,7 +48,7 @@ class Delivery(AbstractContextManager["Delivery"]):
         self._abandoned = self._finished = self._closed = self._warned = False
         self._delivered = run.after
         self._last = run.after
-        self._failure: Exception | None = None
+        self._failure: BaseException | None = None
         # A daemon: a tracker that hangs must not keep the process from its end.
         self._thread = threading.Thread(target=self._deliver, name=f"tracker {tracker.name}", daemon=True)
 
@@ -67,11 +72,12 @@ class Delivery(AbstractContextManager["Delivery"]):
         self._finished = kind is None
         self._ending.set()
         stopped = kind is not None and not issubclass(kind, Exception)
-        self._thread.join(HASTE if stopped else self._patience)
+        interrupted = self._wait(HASTE if stopped else self._patience)
         self._abandoned = True
         if self._closed:
             return
         why = f": {_words(self._failure)}" if self._failure is not None else ", and did not answer in time"
+        why = ", when it was no longer waited for" if interrupted else why
         missing = self._last - self._delivered
         lost = (
             f"did not take the last {missing} of {self._last} rounds"
@@ -90,6 +96,14 @@ class Delivery(AbstractContextManager["Delivery"]):
     def _warn(self, words: str) -> None:
         # At the call of `simulate`, as far as that is known from here.
         warnings.warn(f"The tracker {self._tracker.name} {words}", TrackerWarning, stacklevel=4)
+
+    def _wait(self, seconds: float) -> bool:
+        """Wait for the tracker. Whether Ctrl-C has ended that: the run is over, so only the wait is interrupted."""
+        try:
+            self._thread.join(seconds)
+        except KeyboardInterrupt:
+            return True
+        return False
 
     def _deliver(self) -> None:
         """The thread: take what has come since, send it, and wait."""
@@ -112,7 +126,7 @@ class Delivery(AbstractContextManager["Delivery"]):
                     self._closed = True
                     return
                 pause = PAUSE
-            except Exception as failure:  # whatever a tracker does, the run goes on
+            except BaseException as failure:  # whatever a tracker does, the run goes on
                 self._failure = failure
                 pause = min(2 * pause, LONGEST_PAUSE)
                 if ended:
@@ -159,7 +173,7 @@ def deliver(run: _Run, track: Track, *, patience: float = PATIENCE) -> bool:
     return complete
 
 
-def _words(error: Exception) -> str:
+def _words(error: BaseException) -> str:
     words = " ".join(f"{type(error).__name__}: {error}".split())
-    words = _CREDENTIALS.sub("//…@", words)
+    words = _SECRET.sub(r"\1…", _CREDENTIALS.sub("//…@", words))
     return words if len(words) <= 300 else f"{words[:297]}..."

@@ -43,25 +43,30 @@ def from_keras(model: Any) -> Model:
         raise MissingExtra("keras", extra="keras", purpose="models from Keras") from error
 
     _require_model(model)
-    named = _named(model)
-    trainable = {id(v) for v in model.trainable_variables}
-    trained = {name: v for name, v in named.items() if id(v) in trainable}
-    start = {name: np.array(v.value) for name, v in trained.items()}
+    variables = _Variables(model)
+    named, trainable = variables.named, {id(v) for v in model.trainable_variables}
+    trained = frozenset(name for name, v in named.items() if id(v) in trainable)
+    start = {name: np.array(v.value) for name, v in named.items() if name in trained}
     require_parameters(start)
     dtypes = dtypes_of(start)
     fixed = {name: np.array(v.value) for name, v in named.items() if name not in trained}
-    seeds = [v for v in model.variables if v.name == _SEED]
+    del named  # of this model; what follows may be sent to another process, which makes another
 
     def init(key: jax.Array) -> Any:
         return as_float32(start)
 
     def apply(params: Any, x: jax.Array, key: jax.Array | None = None) -> Any:
+        model, named = variables.model, variables.named
         params = as_compute_dtypes(params, dtypes)
         given = [
             (v, params[name] if name in trained else jnp.asarray(fixed[name])) for name, v in named.items()
         ]
         # Without a key nothing draws: dropout is off.
-        drawn = [(v, _seed(key, place, v.dtype)) for place, v in enumerate(seeds)] if key is not None else []
+        drawn = (
+            [(v, _seed(key, place, v.dtype)) for place, v in enumerate(variables.seeds)]
+            if key is not None
+            else []
+        )
         with keras.StatelessScope(state_mapping=given + drawn, collect_losses=True) as scope:
             before = [scope.get_current_value(variable) for variable in named.values()]
             outputs = model(x, training=key is not None)
@@ -78,6 +83,17 @@ def from_keras(model: Any) -> Model:
         return into_keras(fixed | {name: np.asarray(value) for name, value in params.items()}, other)
 
     return Model(init, apply, into=into)
+
+
+class _Variables:
+    """A model with its variables by name, and those of its seeds. A copy in another process has those of its own model."""
+
+    def __init__(self, model: Any) -> None:
+        self.model, self.named = model, _named(model)
+        self.seeds = [v for v in model.variables if v.name == _SEED]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Variables, (self.model,)
 
 
 def is_keras(model: Any) -> bool:

@@ -34,7 +34,7 @@ class Linear:
         intercept_scale: what intercepts are divided by to be penalised with the coefficients; infinite where they are not.
         class_weight: of each class, float32 `[k]`; None for equal ones.
         coef, intercepts: where training starts, float32 `[scores, features]` and `[scores]`.
-        scaler: what a `StandardScaler` before it has learnt: its attributes by name; None without one.
+        scaler: what a `StandardScaler` before it was asked for, and what it has learnt: its attributes by name; None without one.
         settings: of the estimator that matter here, to compare with another's.
     """
 
@@ -91,7 +91,7 @@ def read_estimator(
     estimator: Any,
     features: int | Sequence[str] | None,
     classes: Any,
-    examples: int | None,
+    examples: float | None,
     targets: int | None,
 ) -> Linear:
     """What an estimator learns; see `fairyring.from_sklearn` for the arguments and for what is raised."""
@@ -154,6 +154,7 @@ def _steps(estimator: Any) -> tuple[Any, dict[str, Any] | None]:
     if not before:
         return steps[-1], None
     fitted = {name: value for name, value in vars(steps[0]).items() if name.endswith("_")}
+    asked = {"with_mean": steps[0].with_mean, "with_std": steps[0].with_std}
     if not fitted:
         _refuse_argument(
             "pipeline",
@@ -162,7 +163,7 @@ def _steps(estimator: Any) -> tuple[Any, dict[str, Any] | None]:
             "Standardise by sums over clients, population = fr.summary_statistics(population).standardize()(population), and pass "
             "the last step alone.",
         )
-    return steps[-1], fitted
+    return steps[-1], asked | fitted
 
 
 def _features(
@@ -260,7 +261,7 @@ def _start(
     return found, np.broadcast_to(np.ravel(at), scores).copy()
 
 
-def _logistic(linear: Linear, final: Any, examples: int | None) -> Linear:
+def _logistic(linear: Linear, final: Any, examples: float | None) -> Linear:
     """The mean cross-entropy, and `1 / (C * examples)` times the penalty."""
     penalty, share = getattr(final, "penalty", "deprecated"), final.l1_ratio or 0.0
     if getattr(final, "multi_class", "deprecated") == "ovr" and not linear.binary:
@@ -284,7 +285,7 @@ def _logistic(linear: Linear, final: Any, examples: int | None) -> Linear:
     return replace(linear, l1=strength * share, l2=strength * (1 - share), intercept_scale=scale)
 
 
-def _sgd(linear: Linear, final: Any, examples: int | None) -> Linear:
+def _sgd(linear: Linear, final: Any, examples: float | None) -> Linear:
     """The mean loss, one-versus-rest, and alpha times the penalty."""
     loss = loss_of_sgd(final.loss, getattr(final, "epsilon", 0.1))
     if loss is None:
@@ -296,7 +297,7 @@ def _sgd(linear: Linear, final: Any, examples: int | None) -> Linear:
     return replace(linear, loss=loss, l1=alpha * share, l2=alpha * (1 - share))
 
 
-def _least_squares(linear: Linear, final: Any, examples: int | None) -> Linear:
+def _least_squares(linear: Linear, final: Any, examples: float | None) -> Linear:
     """The mean square of the error, and for Ridge `alpha / examples` times the square of the coefficients."""
     if getattr(final, "positive", False):
         _refuse_argument("positive", "True", "coefficients of any sign", "Leave it out.")
@@ -321,7 +322,7 @@ _OBJECTIVES: dict[str, Callable[[Linear, Any, int | None], Linear]] = {
 }
 
 
-def _examples(given: int | None, what: str, otherwise: str) -> int:
+def _examples(given: float | None, what: str, otherwise: str) -> float:
     """How many examples all clients have: what a sum of losses is divided by to make a mean of it."""
     if given is None:
         _refuse_argument(
@@ -330,7 +331,14 @@ def _examples(given: int | None, what: str, otherwise: str) -> int:
             "how many examples all clients have, since training goes by the mean of the loss",
             f"Set examples=population.examples; or leave the penalty out: {otherwise}.",
         )
-    return whole_number("from_sklearn examples", given, error=ModelError)
+    if isinstance(given, bool) or not isinstance(given, int | float | np.number) or not 0 < given < np.inf:
+        _refuse_argument(
+            "examples",
+            repr(given)[:80],
+            "a number above 0: how many examples all clients have, or the sum of their weights",
+            "Set examples=population.examples.",
+        )
+    return float(given)
 
 
 def _refuse(final: Any) -> Never:

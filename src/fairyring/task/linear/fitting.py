@@ -26,6 +26,15 @@ def fit(linear: Linear, params: Mapping[str, Any], estimator: Any, rounds: int) 
     expected = ["StandardScaler"] * (linear.scaler is not None) + [linear.kind]
     given = [kind_of(step) or type(step).__name__ for step in steps]
     settings = {name: getattr(steps[-1], name, None) for name in linear.settings}
+    asked = linear.scaler or {}
+    scaling = {name: getattr(steps[0], name, None) for name in ("with_mean", "with_std") if name in asked}
+    if given == expected and any(scaling[name] != asked[name] for name in scaling):
+        raise ModelError(
+            "run.into(pipeline)",
+            given=f"a StandardScaler with {', '.join(f'{n}={v}' for n, v in scaling.items())}",
+            expected=", ".join(f"{name}={asked[name]}" for name in scaling),
+            do="Pass the pipeline that the task was given, or one like it.",
+        )
     if given != expected or settings != linear.settings:
         loss = ", ".join(
             f" with {name}={value!r}" for name, value in linear.settings.items() if value is not None
@@ -41,7 +50,14 @@ def fit(linear: Linear, params: Mapping[str, Any], estimator: Any, rounds: int) 
     coef = np.asarray(params["coef"], np.float64)
     intercept = np.asarray(params.get("intercept", np.zeros(len(coef))), np.float64)
     if linear.classes is not None:
-        final.classes_ = linear.classes.copy()
+        # Whatever of scikit-learn is given a classifier expects its classes in ascending order.
+        order = np.argsort(linear.classes, kind="stable")
+        if linear.binary:
+            sign = 1.0 if order[0] == 0 else -1.0
+            coef, intercept = sign * coef, sign * intercept
+        else:
+            coef, intercept = coef[order], intercept[order]
+        final.classes_ = linear.classes[order]
         final.coef_, final.intercept_ = coef, intercept
     elif linear.kind == "SGDRegressor":
         final.coef_, final.intercept_ = coef[0], intercept
@@ -52,6 +68,8 @@ def fit(linear: Linear, params: Mapping[str, Any], estimator: Any, rounds: int) 
     final.n_features_in_ = linear.features
     if linear.names is not None:
         final.feature_names_in_ = np.array(linear.names, object)
+    elif hasattr(final, "feature_names_in_"):  # of another fit
+        del final.feature_names_in_
     if linear.kind == "LogisticRegression":
         final.n_iter_ = np.array([rounds], np.int32)
     elif linear.kind == "Ridge":
