@@ -86,14 +86,24 @@ def from_keras(model: Any) -> Model:
 
 
 class _Variables:
-    """A model with its variables by name, and those of its seeds. A copy in another process has those of its own model."""
+    """A model with its variables by name, and those of its seeds.
 
-    def __init__(self, model: Any) -> None:
-        self.model, self.named = model, _named(model)
+    A copy in another process has those of its own model, in the same order and by the same names: Keras builds it anew, and may name its
+    variables after other layers around them.
+
+    Args:
+        model: whose.
+        names: in the order of its variables; by default `_named` gives them.
+    """
+
+    def __init__(self, model: Any, names: tuple[str, ...] | None = None) -> None:
+        own = [v for v in model.variables if v.name != _SEED]
+        self.model = model
+        self.named = _named(model) if names is None else dict(zip(names, own, strict=True))
         self.seeds = [v for v in model.variables if v.name == _SEED]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _Variables, (self.model,)
+        return _Variables, (self.model, tuple(self.named))
 
 
 def is_keras(model: Any) -> bool:

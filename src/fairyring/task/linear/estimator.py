@@ -312,7 +312,7 @@ def _least_squares(linear: Linear, final: Any, examples: float | None) -> Linear
     )
 
 
-_OBJECTIVES: dict[str, Callable[[Linear, Any, int | None], Linear]] = {
+_OBJECTIVES: dict[str, Callable[[Linear, Any, float | None], Linear]] = {
     "LogisticRegression": _logistic,
     "SGDClassifier": _sgd,
     "Perceptron": _sgd,
