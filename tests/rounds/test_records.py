@@ -106,6 +106,7 @@ FULL = record_of(
     canaries=4,
     noise_std=Means(0.1, {"accuracy": 0.2}),
     lost_in_noise=LostInNoise(False, {"accuracy": True}),
+    at_bound="loss, accuracy",
     snr=0.5,
     noise=0.01,
     epsilon=3.0,
@@ -174,7 +175,7 @@ def test_a_table_has_a_column_for_all_that_was_recorded():
             (f"tests.{n}.{c}" for n in ("here", "there") for c in ("loss", "metrics.accuracy")), "f"
         ),
         **dict.fromkeys(("lost_in_noise.loss", "lost_in_noise.metrics.accuracy"), "b"),
-        **dict.fromkeys(("aborted.stage", "aborted.reason"), "U"),
+        **dict.fromkeys(("aborted.stage", "aborted.reason", "at_bound"), "U"),
     }
     assert next(iter(columns)) == "round"
     assert columns["aborted.stage"].tolist() == ["", "masking"]
@@ -203,7 +204,7 @@ def test_every_field_of_a_record_is_inside_or_outside_of_the_promise():
     nested = {
         one.name
         for one in kinds
-        if one.name == "metrics" or not isinstance(getattr(FULL, one.name), int | float)
+        if one.name == "metrics" or not isinstance(getattr(FULL, one.name), int | float | str)
     }
     fields = sorted(f"{one.name}.*" if one.name in nested else one.name for one in kinds)
     assert sorted(name for name, _ in named) == fields

@@ -67,6 +67,22 @@ def test_a_sum_of_whole_numbers_holds_bounds():
     assert record.metrics["bounded"] == pytest.approx(1.0, abs=1e-3)
 
 
+def test_a_record_says_that_a_bound_was_met():
+    stages = fr.chain(fr.clip(1.0), fr.quantize(8), fr.secure_sum(24))
+    metrics = {
+        "squared_error": fr.Metric(lambda o, b: (constant(3.0)(o, b), jnp.ones(len(o))), 2.0),
+        "rate": fr.Metric(lambda o, b: (constant(1.0)(o, b), jnp.ones(len(o))), 1.0),
+        "small_error": fr.Metric(lambda o, b: (constant(0.5)(o, b), jnp.ones(len(o))), 2.0),
+    }
+    record, run = first(plan(metrics, aggregation=stages))
+    assert record.at_bound == "squared_error"
+    assert run.table()["at_bound"].tolist() == ["squared_error"]
+    near = fr.classification((init, apply), loss_bound=1e-3)
+    record, _ = first(fr.Plan(near, fr.LocalTraining(optax.sgd(0.1), batch_size=4), EVERYBODY, stages))
+    assert record.at_bound == "loss"
+    assert first(plan(metrics))[0].at_bound is None  # nothing is cut in a sum of floats
+
+
 @pytest.mark.parametrize("aggregation", [fr.chain(), fr.chain(fr.weight_by_examples())])
 def test_a_metric_without_a_value_keeps_nobody_from_training(aggregation):
     record, run = first(plan({"missing": missing}, aggregation=aggregation))

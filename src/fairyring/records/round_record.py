@@ -105,6 +105,8 @@ class RoundRecord(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknow
         noise_std: standard deviation of the noise in `loss` and in each of `metrics`, before they were cut to their range; to first
             order where a metric has weights of its own, and NaN where noise has left no weight. None without noise, and where clients add noise to every local step.
         lost_in_noise: which of those means say nothing; None where all of them say something.
+        at_bound: names of the loss and the metrics of a sum of whole numbers that were probably cut to their bounds, with commas: the true
+            means may be larger. Of the loss that is said from half of its bound on. None elsewhere, and of private plans, which say what they cut.
         snr: length of the mean update over length of the noise in it, estimated from the noisy update.
         noise: standard deviation of the noise in each coordinate of the mean update.
         epsilon: what all rounds so far have spent; recorded with every evaluation.
@@ -129,6 +131,7 @@ class RoundRecord(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknow
     canaries: Count = 0
     noise_std: Means | None = None
     lost_in_noise: LostInNoise | None = None
+    at_bound: str | None = None
     snr: float | None = None
     noise: float | None = None
     epsilon: float | None = None

@@ -78,7 +78,7 @@ ARTEFACTS = (
                 f"metrics.jsonl: {key}"
                 for key in (
                     *("clients", "sampled", "dropped", "nonfinite", "aborted.*", "canaries", "examples"),
-                    *("bytes_up", "bytes_down", "noise", "snr", "noise_std.*", "lost_in_noise.*"),
+                    *("bytes_up", "bytes_down", "noise", "snr", "noise_std.*", "lost_in_noise.*", "at_bound"),
                 )
             ),
         ),

@@ -372,6 +372,7 @@ class Coordinator:
             canaries=len(cohort.canaries) if audited else 0,
             noise_std=training.noise_std,
             lost_in_noise=training.lost,
+            at_bound=training.at_bound,
             snr=signal.ratio if signal else None,
             noise=signal.noise if signal else None,
         )

@@ -20,11 +20,13 @@ class TrainingMeans(NamedTuple):
         means: of the loss and of each metric; NaN where there was no sum.
         noise_std: standard deviation of the noise in each; None without noise, and where it is in every local step.
         lost: which of them say nothing because of it; None where all of them say something.
+        at_bound: names of those that were probably cut, with commas; None where none was.
     """
 
     means: Means
     noise_std: Means | None = None
     lost: LostInNoise | None = None
+    at_bound: str | None = None
 
 
 def training_means(
@@ -61,7 +63,8 @@ def training_means(
     decoded = [float(mean) for mean in auxiliary[1 : 1 + travelled]]
     means = measured.values(decoded, holds_bounds=plan.bound.spec.holds_bounds)
     if spending is None:
-        return TrainingMeans(by_name(means))
+        cut = _cut(plan, means) if plan.bound.spec.holds_bounds else []
+        return TrainingMeans(by_name(means), at_bound=", ".join(cut) or None)
     means = [min(max(mean, 0.0), bound) for mean, bound in zip(means, measured.bounds, strict=True)]
     if spending.by_steps:  # each is a mean over many noisy steps of many clients
         return TrainingMeans(by_name(means))
@@ -75,3 +78,18 @@ def training_means(
     return TrainingMeans(
         by_name(means), by_name(deviations), lost if loss or any(lost.metrics.values()) else None
     )
+
+
+def _cut(plan: Plan, means: list[float]) -> list[str]:
+    """Measures of which clients' values were probably cut to their bound, as far as their mean tells.
+
+    A loss that is bounded for the sake of a sum has half of its bound only if some clients' are at it, or near. A rate may well be 1.
+    """
+    measured, better = plan.measured, plan.task.higher_is_better
+    found = []
+    for name, mean, bound in zip(measured.names, means, measured.bounds, strict=True):
+        is_rate = bound == 1.0 and better[name]
+        most = 0.5 if name == "loss" else 0.999
+        if math.isfinite(bound) and mean >= most * bound and not is_rate:
+            found.append(name)
+    return found

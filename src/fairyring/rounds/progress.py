@@ -87,6 +87,8 @@ class LiveProgress(AbstractContextManager["LiveProgress"]):
         if record.aborted is not None:
             return ["too few clients stayed: no sum, and nothing changed"]
         parts = [f"{units.label(name)} {units.mean(record, name)}" for name in trained(record)]
+        if record.at_bound is not None:
+            parts.append(f"(cut to its bound: {record.at_bound})")
         name = units.headline(list(self.held_out))
         if name:
             parts.append(f"held-out {units.label(name)} {units.metric(name, self.held_out[name])}")
