@@ -33,7 +33,7 @@ def played(first: int, count: int) -> Counter[str]:
 def reached(seen: Counter[str], runs: int) -> None:
     """That the runs were not all over before they began."""
     assert seen["runs"] == runs
-    assert seen["runs with an unmasking"] > runs / 4
+    assert seen["runs with an unmasking"] > runs / 5
     assert seen["runs checked together"] > runs / 6
     for what in ("shares", "masked_input", "consistency", "MessageRefused", "SessionAborted"):
         assert seen[what] > runs / 4, (what, seen)

@@ -656,7 +656,7 @@ def test_a_lock_that_cannot_be_written_is_let_go(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "pwrite", full)
+        patch.setattr(os, "ftruncate", full)
         with pytest.raises(fr.StorageError, match="No space left"):
             Lock(tmp_path / "lock")
     Lock(tmp_path / "lock").release()

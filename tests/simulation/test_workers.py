@@ -167,5 +167,5 @@ def first_key() -> jax.Array:
 
 
 def test_an_engine_there_is_not_is_refused():
-    with pytest.raises(PlanError, match="'compiled' or 'debug'"):
+    with pytest.raises(PlanError, match=r"'compiled', 'debug' or fr.ray"):
         fr.simulate(PLANS["plain"], PEOPLE, rounds=1, engine="fast")  # type: ignore[arg-type]
