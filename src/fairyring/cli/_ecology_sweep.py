@@ -8,12 +8,13 @@ from typing import Any
 from fairyring.cli._ecology_words import Doing, at_least_one, changes
 from fairyring.cli._result import Interrupted, Result
 from fairyring.cli._screen import say, show_table
-from fairyring.cli._sweep import fields, grid_from, interval, mean
+from fairyring.cli._sweep import fields, grid_from, interval
 from fairyring.core.errors import EcologyError
 from fairyring.ecology.results import RUNS_TABLE, SETTINGS_TABLE, Sweep, SweepRun
 from fairyring.ecology.studies import sweep as run_sweep
 from fairyring.ecology.world import KINDS, override
 from fairyring.report import units
+from fairyring.statistics import interval_text
 
 _MEASURES = 3  # of a run, in its line
 
@@ -117,7 +118,7 @@ def _show(found: Sweep) -> None:
         [
             *labels.values(),
             f"{sum(run.finished for run in found.of(place))}/{len(found.seeds)}",
-            *(mean(found.mean(place, column)) for column in found.columns),
+            *(interval_text(found.mean(place, column)) for column in found.columns),
         ]
         for place, labels in enumerate(found.labels)
     ]

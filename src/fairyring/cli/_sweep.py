@@ -1,6 +1,5 @@
 """`sweep` and `compare`: many runs, made or found, as a table and a report."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from fairyring.cli._result import Interrupted, Result
 from fairyring.cli._screen import say, screen, show_table
 from fairyring.cli._terminal import show_cautions, without_warnings
 from fairyring.core.errors import MissingExtra, PlanError
+from fairyring.statistics import interval_text
 
 if TYPE_CHECKING:
     from fairyring.statistics import Interval
@@ -179,7 +179,7 @@ def _show_sweep(found: "Sweep") -> None:
         [
             *labels.values(),
             f"{sum(run.finished for run in found.of(place))}/{len(found.seeds)}",
-            *(mean(found.validation(place, column)) for column in found.columns),
+            *(interval_text(found.validation(place, column)) for column in found.columns),
             "best" if place == found.best else "",
         ]
         for place, labels in enumerate(found.labels)
@@ -226,7 +226,7 @@ def compare(runs: Sequence[Path], out: Path) -> Result:
 def _show_comparison(comparison: "Comparison") -> None:
     columns = comparison.columns
     rows = [
-        [one.name, str(len(one.runs)), *(mean(one.interval(column)) for column in columns)]
+        [one.name, str(len(one.runs)), *(interval_text(one.interval(column)) for column in columns)]
         for one in comparison.settings
     ]
     names = [column.replace("test.", "test ").replace("metrics.", "") for column in columns]
@@ -252,11 +252,3 @@ def interval(over_seeds: "Interval | None") -> dict[str, float] | None:
     if over_seeds is None:
         return None
     return {"mean": over_seeds.estimate, "low": over_seeds.low, "high": over_seeds.high}
-
-
-def mean(over_seeds: "Interval | None") -> str:
-    """A mean over seeds, and half the width of its interval."""
-    if over_seeds is None:
-        return "-"
-    half = (over_seeds.high - over_seeds.low) / 2
-    return f"{over_seeds.estimate:.4g}" + (f" ± {half:.2g}" if math.isfinite(half) else "")

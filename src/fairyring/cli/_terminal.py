@@ -13,6 +13,7 @@ from rich.text import Text
 
 from fairyring.cli._screen import screen, show_pairs
 from fairyring.core.errors import FairyringError, PrivacyWarning
+from fairyring.core.rounding import at_most
 from fairyring.records.round_record import Means, RoundRecord
 from fairyring.report import units
 from fairyring.rounds.progress import trained
@@ -150,7 +151,7 @@ def _facts(records: Sequence[RoundRecord], facts: Mapping[str, Any]) -> list[tup
     promise = facts.get("privacy")
     if promise and promise.get("spent") is not None:
         limit = f" of {promise['epsilon']:g}" if promise["epsilon"] is not None else ", without a limit,"
-        counted = f"epsilon {promise['spent']:.3g}{limit} spent at delta {promise['delta']:g}, for every {promise.get('unit', 'device')}"
+        counted = f"epsilon {at_most(promise['spent'])}{limit} spent at delta {promise['delta']:g}, for every {promise.get('unit', 'device')}"
         why = promise.get("why_nothing")
         rows.append(("privacy", f"nothing is promised: {why} (counted: {counted})" if why else counted))
         if promise.get("statement") and not why:

@@ -1,5 +1,6 @@
 """Files that are written completely or not at all, and folders that only their owner can access."""
 
+import hashlib
 import os
 from contextlib import contextmanager
 from functools import partial
@@ -15,6 +16,17 @@ ANYBODY, OWNER = 0o666, 0o600  # modes of a file, to which the umask of the proc
 def make_folder(path: Path, *, private: bool) -> None:
     """Create a folder if it does not exist. A private one is accessible only to its owner from the beginning."""
     path.mkdir(0o700 if private else 0o777, parents=True, exist_ok=True)
+
+
+def plain_name(text: str, *, most: int = 100) -> str:
+    """A text in characters that file names have on every system, at most so many of them. Two texts may have one name."""
+    return "".join(c if c.isalnum() or c in "._=,+-()" else "-" for c in text)[:most]
+
+
+def own_name(text: str) -> str:
+    """A file name for a text that no other text has: where it is not the text itself, the beginning of a digest follows."""
+    name = plain_name(text)
+    return name if name == text else f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def append_to(path: Path, *, mode: int = ANYBODY) -> BinaryIO:

@@ -9,6 +9,8 @@ from fairyring.statistics.intervals import (
     Interval,
     bca_interval,
     bootstrap_lower_bound,
+    finite_mean,
+    interval_text,
     student_interval,
     sums_interval,
 )
@@ -25,7 +27,9 @@ __all__ = [
     "cliffs_delta",
     "clopper_pearson",
     "clustered_limit",
+    "finite_mean",
     "holm",
+    "interval_text",
     "mann_whitney",
     "pairs_above",
     "permutation_p",

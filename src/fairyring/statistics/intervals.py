@@ -1,7 +1,7 @@
 """Intervals of a mean or of a function of sums: by bootstrap, or by Student's t."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -126,6 +126,20 @@ def sums_interval(
     ends = norm.cdf(bias + moved / (1 - acceleration * moved))
     low, high = np.quantile(values, ends)
     return Interval(estimate, float(low), float(high), level, size, "BCa")
+
+
+def interval_text(interval: Interval | None) -> str:
+    """A mean and half the width of its interval, such as `0.9612 ± 0.011`; `-` for None."""
+    if interval is None:
+        return "-"
+    half = (interval.high - interval.low) / 2
+    return f"{interval.estimate:.4g}" + (f" ± {half:.2g}" if math.isfinite(half) else "")
+
+
+def finite_mean(values: Sequence[float | None]) -> Interval | None:
+    """The mean of those values that are finite numbers, with Student's interval; None if none is."""
+    finite = np.array([value for value in values if value is not None and math.isfinite(value)])
+    return student_interval(finite) if len(finite) else None
 
 
 def student_interval(values: npt.ArrayLike, confidence: float = 0.95) -> Interval:

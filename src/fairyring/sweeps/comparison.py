@@ -16,8 +16,8 @@ from fairyring.records.form import check_form
 from fairyring.records.layout import PLAN, RUN
 from fairyring.records.plan_fields import plan_fields
 from fairyring.records.round_record import RoundRecord
-from fairyring.statistics import Interval
-from fairyring.sweeps.results import SWEEP, over_seeds, read_sweep, shown
+from fairyring.statistics import Interval, finite_mean, interval_text
+from fairyring.sweeps.results import SWEEP, read_sweep
 
 # Parts of a plan that are called by their own names.
 _PARTS = ("algorithm", "cohort", "server", "local.optimizer")
@@ -93,7 +93,7 @@ class ComparedSetting:
 
     def interval(self, column: str) -> Interval | None:
         """Mean over its runs of what they had at the end, with Student's interval; None where no run has it."""
-        return over_seeds([run.last.get(column) for run in self.runs])
+        return finite_mean([run.last.get(column) for run in self.runs])
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ class Comparison:
             *(_head_of(column) for column in self.columns),
         ]
         rows = [
-            [one.name, str(len(one.runs)), *(shown(one.interval(column)) for column in self.columns)]
+            [one.name, str(len(one.runs)), *(interval_text(one.interval(column)) for column in self.columns)]
             for one in self.settings
         ]
         widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]

@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 
 from fairyring.core.errors import PlanError, RunDamaged, RunError
 from fairyring.core.files import ANYBODY, OWNER, replace_file
 from fairyring.core.reading import NotJson, read_json
 from fairyring.records.round_record import Means, higher_is_better
-from fairyring.statistics import Interval, student_interval
+from fairyring.statistics import Interval, finite_mean, interval_text
 
 SWEEP = "sweep.json"
 FORM = 1  # of sweep.json
@@ -162,7 +161,7 @@ class Sweep(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
             means = [self.validation(setting, column) for column in self.columns]
             finished = sum(run.finished for run in self.of(setting))
             marked = "  <- best" if setting == self.best else ""
-            rows.append([*labels.values(), f"{finished}/{len(self.seeds)}", *map(shown, means)])
+            rows.append([*labels.values(), f"{finished}/{len(self.seeds)}", *map(interval_text, means)])
             rows[-1][-1] += marked
         widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
         lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in (head, *rows)]
@@ -181,7 +180,7 @@ class Sweep(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
             what = f"a finite {self.choose_by} in all its runs" if ended else "finished all its runs"
             return f"No setting has {what}, so none is chosen."
         tested = ", ".join(
-            f"{column.removeprefix('metrics.')} {shown(self.test(column))}" for column in self.columns
+            f"{column.removeprefix('metrics.')} {interval_text(self.test(column))}" for column in self.columns
         )
         return (
             f"Chosen by {self.choose_by} on the validation clients: {self.names[self.best]}. "
@@ -195,23 +194,9 @@ def short_names(fields: Sequence[str]) -> dict[str, str]:
     return {f: end if ends.count(end) == 1 else f for f, end in zip(fields, ends, strict=True)}
 
 
-def shown(interval: Interval | None) -> str:
-    """A mean and half the width of its interval, as text."""
-    if interval is None:
-        return "-"
-    half = (interval.high - interval.low) / 2
-    return f"{interval.estimate:.4g}" + (f" ± {half:.2g}" if math.isfinite(half) else "")
-
-
 def _over_runs(means: Sequence[Means | None], column: str) -> Interval | None:
     """The mean of a column over runs: of those that finished with a finite one."""
-    return over_seeds([one.columns()[column] for one in means if one is not None])
-
-
-def over_seeds(values: Sequence[float | None]) -> Interval | None:
-    """The mean of what is finite, with Student's interval; None if nothing is."""
-    finite = np.array([value for value in values if value is not None and math.isfinite(value)])
-    return student_interval(finite) if len(finite) else None
+    return finite_mean([one.columns()[column] for one in means if one is not None])
 
 
 def write_sweep(folder: Path, sweep: Sweep, *, private: bool = False) -> None:

@@ -1,6 +1,5 @@
 """A sweep: every setting of a grid with every seed, each in a run of its own."""
 
-import hashlib
 import math
 import operator
 import os
@@ -22,7 +21,7 @@ import numpy as np
 from fairyring._version import __version__
 from fairyring.core.cores import available_cores
 from fairyring.core.errors import FairyringError, PlanError, RunError
-from fairyring.core.files import make_folder, storage
+from fairyring.core.files import make_folder, own_name, storage
 from fairyring.core.interrupts import interruptible_pool, wait_for_work_left
 from fairyring.learning import Plan
 from fairyring.lowering import SMALL_MODEL
@@ -357,11 +356,7 @@ def _earlier(path: Path, settings: Sequence[Setting], seeds: Sequence[int]) -> l
 
 def _run_folder(path: Path, planned: _Planned) -> Path:
     """The folder of a run; it is not there if nothing was saved in it."""
-    given = planned.setting.name
-    name = "".join(c if c.isalnum() or c in "._=,+-()" else "-" for c in given)[:100]
-    if name != given:  # then another setting's may be the same
-        name += "-" + hashlib.sha256(given.encode()).hexdigest()[:8]
-    folder = path / name / f"seed-{planned.seed}"
+    folder = path / own_name(planned.setting.name) / f"seed-{planned.seed}"
     if folder.is_dir() and not (folder / RUN).is_file() and not (folder / LEDGER).exists():
         rmtree(folder)  # a run that was stopped before it had saved anything
     return folder

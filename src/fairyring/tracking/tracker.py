@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+from fairyring.core.files import plain_name
 from fairyring.records.plan_fields import plan_fields
 from fairyring.records.round_record import RoundRecord
 
@@ -50,8 +51,7 @@ class TrackedRun:
     @property
     def file_name(self) -> str:
         """Its name and the beginning of its identity, in characters that any file system takes."""
-        plain = "".join(c if c.isalnum() or c in "._=,+-()" else "-" for c in self.name)
-        return f"{plain[:100]}-{self.identity[:8]}"
+        return f"{plain_name(self.name)}-{self.identity[:8]}"
 
 
 class Numbers(NamedTuple):

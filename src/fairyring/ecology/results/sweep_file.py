@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 
 from fairyring.core.errors import RunDamaged, RunError
 from fairyring.core.files import replace_file
 from fairyring.core.reading import NotJson, read_json
 from fairyring.ecology.results.tables import Row, write_csv
-from fairyring.statistics import Interval, student_interval
+from fairyring.statistics import Interval, finite_mean, interval_text
 
 SWEEP, SETTINGS_TABLE, RUNS_TABLE = "ecology-sweep.json", "settings.csv", "runs.csv"
 SWEEP_FORM = 1  # of the JSON file
@@ -93,8 +92,7 @@ class Sweep(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     def mean(self, setting: int, column: str) -> Interval | None:
         """Mean of a measure over the seeds of a setting; None if no run has it."""
         values = [run.measures.get(column) for run in self.of(setting) if run.finished]
-        known = np.array([value for value in values if value is not None and math.isfinite(value)])
-        return student_interval(known) if len(known) else None
+        return finite_mean(values)
 
     def table(self) -> list[Row]:
         """A row for each setting, for data frames: `pandas.DataFrame(sweep.table())`.
@@ -138,7 +136,7 @@ class Sweep(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
             [
                 *labels.values(),
                 f"{sum(run.finished for run in self.of(setting))}/{len(self.seeds)}",
-                *(shown(self.mean(setting, column)) for column in self.columns),
+                *(interval_text(self.mean(setting, column)) for column in self.columns),
             ]
             for setting, labels in enumerate(self.labels)
         ]
@@ -146,14 +144,6 @@ class Sweep(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
         lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in (head, *rows)]
         lines += [f"failed: {self.names[run.setting]}, seed {run.seed}: {run.error}" for run in self.failed]
         return "\n".join(lines)
-
-
-def shown(interval: Interval | None) -> str:
-    """A mean and half the width of its interval, as text."""
-    if interval is None:
-        return "-"
-    half = (interval.high - interval.low) / 2
-    return f"{interval.estimate:.4g}" + (f" ± {half:.2g}" if math.isfinite(half) else "")
 
 
 def write_sweep(folder: Path, sweep: Sweep) -> None:

@@ -1,6 +1,5 @@
 """A sweep: every setting of a grid of worlds with every seed, each a run of its own, compared by what lives in them."""
 
-import hashlib
 import itertools
 import operator
 import os
@@ -16,6 +15,7 @@ import numpy as np
 
 from fairyring._version import __version__
 from fairyring.core.errors import EcologyError, FairyringError, RunError, RunMismatch
+from fairyring.core.files import own_name
 from fairyring.ecology.history import (
     LATE,
     Evolution,
@@ -336,8 +336,4 @@ def _kept(before: Sweep, each: Sequence[_Setting], seeds: Sequence[int]) -> list
 
 
 def _run_file(path: Path, planned: _Planned) -> Path:
-    given = planned.setting.name
-    name = "".join(c if c.isalnum() or c in "._=,+-()" else "-" for c in given)[:100]
-    if name != given:  # then another setting's may be the same
-        name += "-" + hashlib.sha256(given.encode()).hexdigest()[:8]
-    return path / name / f"seed-{planned.seed}.eco"
+    return path / own_name(planned.setting.name) / f"seed-{planned.seed}.eco"

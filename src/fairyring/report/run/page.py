@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from fairyring.core.rounding import at_most
 from fairyring.report.kit import Document, escaped, mapping, number, stat, units, when
 from fairyring.report.run import sections
 from fairyring.report.run.privacy import alarm, privacy, why_nothing
@@ -121,7 +122,7 @@ def _stats(folder: ReportedRun) -> Iterable[str]:
         limit = number(promise.get("epsilon"))
         of = "no limit" if limit is None else f"of {limit:g}"
         of = "nothing is promised" if why_nothing(folder) else of
-        yield stat("Epsilon spent", units.number(spent), f"{of}, delta {number(promise.get('delta')) or 0:g}")
+        yield stat("Epsilon spent", at_most(spent), f"{of}, delta {number(promise.get('delta')) or 0:g}")
     seconds = _seconds_of(folder)
     used = mapping(run.get("machine")).get("devices")
     on = "machine not recorded"
