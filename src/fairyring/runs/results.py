@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fairyring.core.errors import RunError
+from fairyring.core.rounding import at_most
 from fairyring.records.round_record import Means, RoundRecord, table
 from fairyring.rounds.keeping import best_round, value_of
 from fairyring.runs.model import TrainedModel
@@ -140,7 +141,7 @@ class Results(ABC):
         elif self.records:
             parts.append(f"{self.records[-1].training} in training")
         spent = (self.header.get("privacy") or {}).get("spent")
-        parts += [f"epsilon {spent:.3g}"] if spent is not None else []
+        parts += [f"epsilon {at_most(spent)}"] if spent is not None else []
         rounds = self.kept()
         if not rounds or rounds[-1] < self.rounds:  # it was stopped between two checkpoints
             parts.append(f"with the model after round {rounds[-1]}" if rounds else "without a model yet")

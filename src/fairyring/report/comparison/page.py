@@ -3,6 +3,7 @@
 import math
 
 from fairyring._version import __version__
+from fairyring.core.rounding import at_most
 from fairyring.report.kit import (
     STYLES,
     Document,
@@ -117,7 +118,7 @@ def _runs(comparison: Comparison) -> str:
                 str(len(run.records)),
                 str(run.header["status"]),
             ]
-            rows.append([*map(escaped, cells), f"{spent:.3g}" if spent is not None else "–"])
+            rows.append([*map(escaped, cells), at_most(spent) if spent is not None else "–"])
     return grid(["setting", "run", "seed", "rounds", "status", "epsilon"], rows)
 
 
