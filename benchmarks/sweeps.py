@@ -54,7 +54,8 @@ else:
     began = time.perf_counter()
     if kind == "sweep":
         rates = [0.03, 0.05, 0.1, 0.2, 0.3]
-        fr.sweep(plan, {"rate": rates}, population, rounds=20, test=test, seeds=3)
+        grid = {"local.optimizer.learning_rate": rates}
+        fr.sweep(plan(0.1), grid, population, rounds=20, test=test, seeds=3)
     else:
         fr.simulate(plan(0.1), population, rounds=20, test=test)
 print(json.dumps(time.perf_counter() - began))

@@ -29,6 +29,24 @@ def test_compiled_once_and_the_same_on_every_device(no_cache):
     np.testing.assert_allclose(results[0], np.sort(np.sin(x) * table), rtol=1e-5)
 
 
+def test_what_was_begun_is_waited_for_and_compiled_once(no_cache):
+    def ranked(x):
+        return jnp.sort(x * 2)
+
+    program = Program(ranked, core_processors(2))
+    program.begin(jax.ShapeDtypeStruct((5,), np.float32))
+    for place in range(2):
+        np.testing.assert_array_equal(program(place, np.arange(5, dtype=np.float32)), 2.0 * np.arange(5))
+    assert program.compilations == 1
+
+
+def test_what_fails_while_it_is_begun_fails_when_it_is_asked_for(no_cache):
+    program = Program(lambda x: x + 1, core_processors(1), options={"xla_no_such_option": 1})
+    program.begin(np.float32(1))
+    with pytest.raises(Exception, match="no_such_option"):
+        program(0, np.float32(1))
+
+
 def test_memory_may_be_given_away(no_cache):
     processors = core_processors(2)
     program = Program(lambda total, x: total + x, processors, donate=(0,))

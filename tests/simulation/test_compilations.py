@@ -33,7 +33,7 @@ def compilations(monkeypatch):
 
 def plan(**parts):
     local = fr.LocalTraining(optax.sgd(0.2, momentum=0.5), batch_size=4)
-    return fr.Plan(task(), **({"local": local, "cohort": 5, "server": fr.fedavgm(0.7)} | parts))
+    return fr.Plan(**({"task": task(), "local": local, "cohort": 5, "server": fr.fedavgm(0.7)} | parts))
 
 
 def go(given, seed=0, clients=None):
@@ -138,3 +138,28 @@ def test_processors_can_be_named():
     for wrong in ([], [-1]):
         with pytest.raises(fr.PlanError, match="numbers from 0"):
             fr.simulate(given, people(SIZES), rounds=1, processors=wrong)
+
+
+def test_what_depends_on_the_task_alone_is_traced_once_for_all_plans_of_it():
+    traces = []
+
+    def apply(params, x):
+        traces.append(x.shape)
+        return x @ params["w"]
+
+    given = fr.regression((lambda key: {"w": jax.numpy.zeros((3, 1))}, apply))
+    rng = np.random.default_rng(0)
+    columns = {
+        "x": rng.normal(size=(40, 3)).astype(np.float32),
+        "y": rng.normal(size=(40, 1)).astype(np.float32),
+    }
+    clients = fr.Population.from_arrays(columns, client=np.arange(40) // 5)
+
+    def seen(rate):
+        traces.clear()
+        fr.simulate(plan(task=given, **local(optax.sgd(rate))), clients, rounds=1, test=clients, processors=1)
+        return len(traces)
+
+    first = seen(0.1)
+    # The gradient of a whole batch and of a client's last one, and nothing else.
+    assert seen(0.2) <= 4 < first

@@ -11,7 +11,7 @@ import numpy as np
 
 from fairyring.core.checks import whole_number
 from fairyring.core.errors import PlanError
-from fairyring.core.keys import NOBODY, Purpose, of_client, of_round, root
+from fairyring.core.keys import of_first_model, root
 from fairyring.evaluation import Evaluator
 from fairyring.learning.plan import Plan
 from fairyring.lowering import Hardware, hardware
@@ -170,7 +170,7 @@ class _Shadows:
             CompiledWorker(self.parts.engine, self.parts.rows, cohorts, key, states), self.zeros
         )
         program = self.parts.program.with_root(key)
-        state = program.placed(self.first(of_client(of_round(key, 0), NOBODY, Purpose.INIT)))
+        state = program.placed(self.first(of_first_model(key)))
         spending = RunSpending(self.plan, None) if self.plan.protection else None
         try:
             yield RoundCohort(0, NOBODY_DRAWN, NOBODY_DRAWN), state.params

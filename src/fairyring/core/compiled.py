@@ -4,7 +4,7 @@ import hashlib
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, suppress
 from functools import lru_cache, partial
 from importlib.metadata import version
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 from jax.experimental.serialize_executable import deserialize_and_load, serialize
 
-from fairyring.core.interrupts import interruptible
+from fairyring.core.interrupts import interruptible, meanwhile
 from fairyring.core.platforms import instructions
 from fairyring.core.program_cache import ProgramCache
 
@@ -64,30 +64,57 @@ class Compiled:
         self._loaded: dict[Processor, jax.stages.Compiled] = {}
         self._packed: bytes | None = None
         self.compilations = 0
-        self._lock = threading.Lock()
+        self._packing = (
+            threading.Lock()
+        )  # of whoever compiles: what the others load of that, they load side by side
+        self._loading: dict[Processor, threading.Lock] = {}
 
     def on(self, processor: Processor) -> jax.stages.Compiled:
         """The program on a processor."""
-        with self._lock:
+        program = self._loaded.get(processor)
+        return program if program is not None else call_apart(lambda: self._on(processor))
+
+    def begin(self, processors: Iterable[Processor]) -> None:
+        """Begin to load it for these processors, or to compile it for the first of them, in threads of their own.
+
+        Whoever asks for it on a processor before it is there waits. What fails here fails again when it is asked for.
+        """
+        waiting = [processor for processor in processors if processor not in self._loaded]
+        with self._packing:
+            self._read()
+        for processor in waiting if self._packed is not None else waiting[:1]:
+            begin_apart(partial(self._on, processor))
+
+    def _on(self, processor: Processor) -> jax.stages.Compiled:
+        with self._loading.setdefault(processor, threading.Lock()):
             if processor not in self._loaded:
                 self._loaded[processor] = self._load(processor)
             return self._loaded[processor]
 
     def _load(self, processor: Processor) -> jax.stages.Compiled:
+        with self._packing:
+            self._read()
+            if self._packed is None:
+                return self._pack(self._compile(processor))
+        with suppress(Exception):  # it is from another build of the same version, say
+            return deserialize_and_load(
+                self._packed,
+                *self._source.structures,
+                backend=processor.client,
+                execution_devices=[processor],
+            )
+        with self._packing:
+            return self._compile(processor)
+
+    def _read(self) -> None:
+        """Look for what another process compiled."""
         if self._packed is None and self._cache is not None and not self._loaded:
             self._packed = self._cache.read(self._key)
-        if self._packed is not None:
-            with suppress(Exception):  # it is from another build of the same version, say
-                packed, structures = self._packed, self._source.structures
-                return call_apart(
-                    lambda: deserialize_and_load(
-                        packed, *structures, backend=processor.client, execution_devices=[processor]
-                    )
-                )
-        # Only what XLA does is done in another thread: a trace belongs to the thread that began it.
-        program = call_apart(self._source.lower(processor).compile)
+
+    def _compile(self, processor: Processor) -> jax.stages.Compiled:
+        program = self._source.lower(processor).compile()
         self.compilations += 1
-        return self._pack(program)
+        return program
 
     def _pack(self, program: jax.stages.Compiled) -> jax.stages.Compiled:
         """`program`, of which a copy is kept for other processors and processes."""
@@ -96,7 +123,7 @@ class Compiled:
         if _jax_keeps_programs():
             return program
         with suppress(Exception):
-            self._packed = call_apart(partial(serialize, program))[0]
+            self._packed = serialize(program)[0]
             if self._cache is not None:
                 self._cache.write(self._key, self._packed)
         return program
@@ -105,8 +132,21 @@ class Compiled:
 def call_apart(call: Callable[[], Made]) -> Made:
     """What `call` returns, made in another thread if this is the main one, so that Ctrl-C is answered meanwhile.
 
-    Each thread has its own settings of JAX, within such as `jax.enable_x64(True)`: they are carried over. Where this thread has one
-    that cannot be, the call is made in this thread.
+    Where this thread has a setting of JAX that cannot be carried over to another, the call is made in this thread.
+    """
+    (made,) = interruptible(_with_settings(call))
+    return made[0] if made is not None else call()
+
+
+def begin_apart(call: Callable[[], object]) -> None:
+    """Begin a call in another thread, and go on. Neither what it returns nor what it raises is ever seen."""
+    meanwhile(_with_settings(call))
+
+
+def _with_settings(call: Callable[[], Made]) -> Callable[[], tuple[Made] | None]:
+    """`call` for another thread, in a tuple; None where a setting of this one cannot be carried over.
+
+    Each thread has its own settings of JAX, within such as `jax.enable_x64(True)`.
     """
     here = jax.config.values
 
@@ -120,8 +160,7 @@ def call_apart(call: Callable[[], Made]) -> Made:
                     settings.enter_context(within(here[name]))
             return (call(),)
 
-    (made,) = interruptible(call_as_here)
-    return made[0] if made is not None else call()
+    return call_as_here
 
 
 def compiled(source: Source, processor: Processor) -> Compiled:

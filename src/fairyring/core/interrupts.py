@@ -19,7 +19,7 @@ Result = TypeVar("Result")
 
 STACK = 16 << 20  # bytes: a compiler needs as much as the main thread has, and other threads may have 2 MiB
 POLL = 0.2  # seconds: on Windows a wait is not interrupted, but ends
-_left: list[threading.Thread] = []  # still at work for a caller that was interrupted
+_left: list[threading.Thread] = []  # still at work, and nobody waits for them
 
 
 def interruptible(*calls: Callable[[], Result]) -> list[Result]:
@@ -39,18 +39,20 @@ def interruptible(*calls: Callable[[], Result]) -> list[Result]:
         threading.Thread(target=_make, args=each, daemon=True) for each in zip(calls, results, strict=True)
     ]
     try:
-        before = threading.stack_size(STACK)
-        try:
-            for thread in threads:
-                thread.start()
-        finally:
-            threading.stack_size(before)
+        _start(threads)
         while wait(results, timeout=POLL).not_done:
             pass
     except BaseException:
         _leave(threads)
         raise
     return [result.result() for result in results]
+
+
+def meanwhile(call: Callable[[], object]) -> None:
+    """Begin a call in a thread of its own, and go on. What it raises is dropped; the end of Python waits for it."""
+    thread = threading.Thread(target=_make, args=(call, Future()), daemon=True)
+    _start([thread])
+    _leave([thread])
 
 
 @contextmanager
@@ -74,14 +76,23 @@ def interruptible_pool(size: int) -> Iterator[ThreadPoolExecutor]:
 
 
 def at_work() -> bool:
-    """Whether calls of an interrupted caller still go on."""
+    """Whether calls still go on that nobody waits for, such as those of an interrupted caller."""
     return any(thread.is_alive() for thread in _left)
 
 
 def wait_for_work_left() -> None:
-    """Wait for the calls of interrupted callers that still go on."""
+    """Wait for the calls that still go on and that nobody waits for."""
     for thread in tuple(_left):
         thread.join()
+
+
+def _start(threads: Iterable[threading.Thread]) -> None:
+    before = threading.stack_size(STACK)
+    try:
+        for thread in threads:
+            thread.start()
+    finally:
+        threading.stack_size(before)
 
 
 def _leave(threads: Iterable[threading.Thread]) -> None:

@@ -8,11 +8,13 @@ This randomness is for simulation. Randomness that protects people (masks, priva
 """
 
 from enum import IntEnum
+from typing import Any
 
 import jax
 import numpy as np
 
 from fairyring.core.checks import whole_number
+from fairyring.core.program import shared_jit
 
 
 class Purpose(IntEnum):
@@ -42,8 +44,25 @@ def root(seed: int) -> jax.Array:
     """
     seed = whole_number("seed", seed, least=0, most=(1 << 64) - 1, do="Set seed=0, or any other.")
     low, high = seed & 0xFFFFFFFF, seed >> 32
-    key = jax.random.key(np.uint32(low))
+    key = _key_of(np.uint32(low))
     return jax.random.fold_in(key, np.uint32(high)) if high else key
+
+
+# What is not called within a program is one by itself, to be found among the user's compiled programs.
+@shared_jit
+def _key_of(seed: Any) -> jax.Array:
+    return jax.random.key(seed)
+
+
+@shared_jit
+def of_first_model(root: jax.Array) -> jax.Array:
+    """The key with which a run's first model is initialised."""
+    return of_client(of_round(root, 0), NOBODY, Purpose.INIT)
+
+
+def key_shape() -> jax.ShapeDtypeStruct:
+    """A key's shape and dtype, to trace a function of a key."""
+    return jax.eval_shape(lambda: jax.random.key(0))
 
 
 def of_round(root: jax.Array, round: int | jax.Array) -> jax.Array:

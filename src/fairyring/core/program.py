@@ -11,6 +11,7 @@ import numpy as np
 from jax.core import Tracer
 from jax.extend import core
 
+from fairyring.core.collecting import collector_at_rest
 from fairyring.core.compiled import Compiled, Source, call_apart, compiled
 from fairyring.core.numbers import lift, literal_numbers
 
@@ -71,14 +72,27 @@ class Program:
             place: index of the processor.
             arguments: arrays on this processor, or NumPy arrays.
         """
-        leaves, structure = jax.tree.flatten(arguments)
-        shapes = structure, _settings(), *[(leaf.shape, leaf.dtype) for leaf in leaves]
+        leaves, shapes = _flat(arguments)
         run = self.loaded[place].get(shapes)
         if run is None:
-            if shapes not in self._variants:
-                self._variants[shapes] = self._compile(self.processors[place], arguments)
+            self._prepare(place, shapes, arguments)
             run = self.loaded[place][shapes] = self._variants[shapes].on(self.processors[place])
         return run(leaves)
+
+    def begin(self, *arguments: Tree) -> None:
+        """Begin to compile it for arguments like these, and go on; a call waits until that is done.
+
+        Args:
+            arguments: as for a call; shapes and dtypes are enough.
+        """
+        self._prepare(0, _flat(arguments)[1], arguments)
+
+    def _prepare(self, place: int, shapes: Any, arguments: tuple[Tree, ...]) -> None:
+        if shapes not in self._variants:
+            with collector_at_rest():
+                variant = self._variants[shapes] = self._compile(self.processors[place], arguments)
+            here, others = self.processors[place], self.processors[:place] + self.processors[place + 1 :]
+            variant.compiled.begin([here, *others])
 
     @property
     def compilations(self) -> int:
@@ -150,6 +164,12 @@ class Loaded:
         return self.results.unflatten(results)
 
 
+def _flat(arguments: tuple[Tree, ...]) -> tuple[list[Any], Any]:
+    """The leaves of arguments, and what a function of them is compiled for."""
+    leaves, structure = jax.tree.flatten(arguments)
+    return leaves, (structure, _settings(), *[(leaf.shape, leaf.dtype) for leaf in leaves])
+
+
 def _shape(leaf: Any) -> Any:
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, weak_type=getattr(leaf, "weak_type", False))
 
@@ -165,7 +185,8 @@ def kept(owner: Any, key: Any, make: Callable[[], Kept]) -> Kept:
     found = vars(owner).setdefault("_programs", _Kept())
     key = key, _settings()
     if key not in found:
-        found[key] = make()
+        with collector_at_rest():
+            found[key] = make()
     return found[key]
 
 
@@ -187,9 +208,16 @@ class _SharedJit:
     def __call__(self, *arguments: Tree) -> Tree:
         if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(arguments)):
             return self._traced(*arguments)
+        return self._compiled()(0, *arguments)
+
+    def begin(self, *arguments: Tree) -> None:
+        """See `begin`."""
+        self._compiled().begin(*arguments)
+
+    def _compiled(self) -> Program:
         if self._program is None:
             self._program = Program(literal_numbers(self._function), jax.local_devices()[:1])
-        return self._program(0, *arguments)
+        return self._program
 
     def __reduce__(self) -> tuple[Any, ...]:
         return shared_jit, (self._function,)
@@ -198,6 +226,12 @@ class _SharedJit:
 def shared_jit(function: Callable[..., Tree]) -> Callable[..., Tree]:
     """`jax.jit(function)` for arrays, which is not compiled again if it is the same program as one before."""
     return _SharedJit(function)
+
+
+def begin(function: Callable[..., Tree], *arguments: Tree) -> None:
+    """Begin to compile a function, if it is one of `shared_jit`, for arguments like these; shapes and dtypes are enough."""
+    if isinstance(function, _SharedJit):
+        function.begin(*arguments)
 
 
 def transfer(tree: Tree, processor: Processor) -> Tree:

@@ -69,6 +69,8 @@ class DistributedWorker:
         block_of: the block of each client, where a block's rows are on one machine; None if all rows are on every machine.
     """
 
+    parts = 1  # the machines' sums are added up on their way
+
     def __init__(
         self,
         cluster: Cluster,

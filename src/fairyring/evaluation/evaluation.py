@@ -14,6 +14,7 @@ from jax import lax
 
 from fairyring.aggregation.contract import Stage
 from fairyring.core.errors import PopulationError, StatisticsError
+from fairyring.core.keys import key_shape
 from fairyring.core.numbers import literal_numbers
 from fairyring.core.program import Program, kept, transfer
 from fairyring.evaluation.summed import SummedEvaluation, summed
@@ -170,6 +171,11 @@ class Evaluator:
         self._scan = kept(task, (Evaluator, hardware.key), lambda: _program(task, hardware))
         self._held = list(self._pieces()) if row * population.examples <= HELD_BYTES else None
 
+    def begin(self, params: Tree) -> None:
+        """Begin to compile what evaluates models like this one."""
+        if self._held:
+            self._scan.begin(params, self._held[0][1])
+
     def __call__(self, params: Tree) -> Evaluation:
         """Evaluate the model with these parameters."""
         measured = 1 + len(self.task.metrics)  # the loss first
@@ -274,7 +280,7 @@ def _lengths(task: Task, population: Population) -> tuple[np.ndarray, int]:
     """Where the sums of each pooled metric begin, and where those of the last end; and to how many of them an example adds."""
     if not task.pooled:
         return np.zeros(1, np.int64), 0
-    params = jax.eval_shape(task.model.init, jax.random.key(0))
+    params = jax.eval_shape(task.model.init, key_shape())
     batch = {
         name: jax.ShapeDtypeStruct((BATCH, *shape), jax.dtypes.canonicalize_dtype(dtype))
         for name, (shape, dtype) in task.columns_of(population).items()

@@ -18,8 +18,11 @@ import optax
 from jax.core import eval_jaxpr
 
 from fairyring.aggregation.contract import BoundStage, Message
+from fairyring.core.keys import key_shape
+from fairyring.core.program import kept
 from fairyring.learning.algorithm import Algorithm, Combined, Facts
 from fairyring.learning.rehearsal import RehearsalClient
+from fairyring.task import Task
 
 if TYPE_CHECKING:
     from fairyring.learning.plan import Plan
@@ -75,25 +78,42 @@ def plain_text(text: str) -> str:
     return _SYMBOL.sub(lambda symbol: numbers.get(symbol[1], symbol[0]), text)
 
 
-def of_init(plan: "Plan") -> str:
-    """The digest of the program that initialises the plan's model."""
-    return digest_of(plan.task.model.init, jax.eval_shape(lambda: jax.random.key(0)))
+def of_init(task: Task) -> str:
+    """The digest of the program that initialises a task's model."""
+    return kept(task, of_init, lambda: digest_of(task.model.init, key_shape()))
 
 
 def of_examples(plan: "Plan", columns: Columns) -> dict[str, str]:
     """The digests of the code that reads examples, by part: the model in training and in evaluation, the loss, its penalty, each
     metric, and an algorithm whose halves read columns.
     """
-    task, params = plan.task, plan.params_shape
+    params = plan.params_shape
     batch = {
         name: jax.ShapeDtypeStruct((plan.local.batch_size, *shape), jax.dtypes.canonicalize_dtype(dtype))
         for name, (shape, dtype) in columns.items()
     }
+    shapes = tuple((name, one.shape, one.dtype) for name, one in batch.items())
+    # Plans of one task, such as those of a sweep, differ in other parts.
+    digests = kept(plan.task, (of_examples, shapes), lambda: _of_task(plan.task, params, batch))
+    if plan.algorithm.update is None:
+        return digests
+
+    def of_algorithm() -> str:
+        states = (
+            jax.eval_shape(state, params)
+            for state in (plan.algorithm.server_state, plan.algorithm.client_state)
+        )
+        return digest_of(partial(_halves, plan.algorithm), params, (params, params), *states, batch)
+
+    return {**digests, "algorithm": kept(plan, (of_examples, shapes), of_algorithm)}
+
+
+def _of_task(task: Task, params: Tree, batch: Mapping[str, Any]) -> dict[str, str]:
     model, (outputs, _) = _digested(
         lambda params, batch, key: (task.forward(params, batch, key), task.forward(params, batch, None)),
         params,
         batch,
-        jax.eval_shape(lambda: jax.random.key(0)),
+        key_shape(),
     )
     outputs = jax.tree.map(lambda out: jax.ShapeDtypeStruct(out.shape, out.dtype), outputs)
     metrics = {
@@ -105,20 +125,12 @@ def of_examples(plan: "Plan", columns: Columns) -> dict[str, str]:
     digests = {"apply": model, "loss": digest_of(task.loss, outputs, batch), **metrics, **pooled}
     if task.penalty is not None:
         digests["penalty"] = digest_of(task.penalty, params)
-    if plan.algorithm.update is not None:
-        states = (
-            jax.eval_shape(state, params)
-            for state in (plan.algorithm.server_state, plan.algorithm.client_state)
-        )
-        digests["algorithm"] = digest_of(
-            partial(_halves, plan.algorithm), params, (params, params), *states, batch
-        )
     return digests
 
 
 def of_stages(stages: BoundStage, size: int, auxiliaries: int) -> str:
     """The digest of bound stages, for messages with a vector of `size` numbers and so many auxiliary values."""
-    key = jax.eval_shape(lambda: jax.random.key(0))
+    key = key_shape()
     message = Message(_floats(size), _floats(auxiliaries))
     total = jax.eval_shape(stages.encode, message, key, key)
 

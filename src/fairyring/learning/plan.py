@@ -14,7 +14,9 @@ import optax
 from fairyring.aggregation import chain, complete, weight_by_examples
 from fairyring.aggregation.contract import Auxiliary, BoundStage, Message, MessageSpec, Stage
 from fairyring.core.errors import PlanError, PrivacyWarning, refuse_unknown
+from fairyring.core.keys import key_shape
 from fairyring.core.noise import Noise, NoiseRequest
+from fairyring.core.program import kept
 from fairyring.core.vector import Layout
 from fairyring.learning import document as documents
 from fairyring.learning import example_protection
@@ -153,7 +155,7 @@ class Plan:
     @cached_property
     def params_shape(self) -> Tree:
         """The model's parameters as shapes and dtypes."""
-        return jax.eval_shape(self.task.model.init, jax.random.key(0))
+        return kept(self.task, "params_shape", lambda: jax.eval_shape(self.task.model.init, key_shape()))
 
     @cached_property
     def layout(self) -> Layout:
@@ -246,7 +248,7 @@ class Plan:
             message = Message(jnp.zeros(self.update_layout.size), jnp.zeros(len(self.auxiliaries)))
             return self.bound.encode(message, key, key)
 
-        return jax.eval_shape(encoded, jax.random.key(0))
+        return jax.eval_shape(encoded, key_shape())
 
     @cached_property
     def terms(self) -> Terms | None:
@@ -386,21 +388,11 @@ class Plan:
 
     def code(self, columns: Columns | None = None) -> dict[str, Any]:
         """The code in the plan: the digest of each program, and the columns it was made for; see `digest`."""
-        code = documents.code_of({"init": self._init}, {})
+        code_of_init = {"init": of_init(self.task)}
+        code = documents.code_of(code_of_init, {})
         if columns is not None:
-            key = repr(sorted((name, tuple(shape), str(dtype)) for name, (shape, dtype) in columns.items()))
-            if key not in self._of_examples:
-                self._of_examples[key] = of_examples(self, columns)
-            code = documents.code_of({"init": self._init, **self._of_examples[key]}, columns)
+            code = documents.code_of({**code_of_init, **of_examples(self, columns)}, columns)
         return code
-
-    @cached_property
-    def _init(self) -> str:
-        return of_init(self)
-
-    @cached_property
-    def _of_examples(self) -> dict[str, dict[str, str]]:
-        return {}
 
     def digest(self, columns: Columns | None = None) -> str:
         """SHA-256 of what the plan computes, its document and its code: 64 hexadecimal digits.

@@ -98,7 +98,8 @@ def align_dense(
     def padded(tree: Tree) -> Tree:
         def one(i: int, leaf: jax.Array) -> jax.Array:
             leaf = leaf.T if i in turned else leaf
-            return jnp.pad(leaf, ((0, 0), (0, short[i]))) if short.get(i) else leaf
+            numpy = np if isinstance(leaf, np.ndarray) else jnp
+            return numpy.pad(leaf, ((0, 0), (0, short[i]))) if short.get(i) else leaf
 
         return treedef.unflatten([one(i, leaf) for i, leaf in enumerate(treedef.flatten_up_to(tree))])
 

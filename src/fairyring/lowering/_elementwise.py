@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.core import eval_context
 from jax.extend import core
 
 from fairyring.core.cores import core_processors
@@ -40,17 +41,22 @@ def keeps_padding(fn: Callable[..., Tree], arguments: tuple[Tree, ...], pad: Tra
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype), arguments)
     padded = jax.eval_shape(lambda *trees: tuple(map(pad, trees)), *shapes)
     try:
-        programs = [jax.make_jaxpr(fn)(*trees).jaxpr for trees in (shapes, padded)]
-        if not _same(*programs) or not all(name in _ELEMENTWISE for name, _ in _operations(programs[0])):
+        programs = [jax.make_jaxpr(fn)(*trees) for trees in (shapes, padded)]
+        if not _same(*(program.jaxpr for program in programs)):
             return False
-        with jax.ensure_compile_time_eval():
-            leaves, treedef = jax.tree.flatten(shapes)
+        if not all(name in _ELEMENTWISE for name, _ in _operations(programs[0].jaxpr)):
+            return False
+        structure = jax.tree.structure(jax.eval_shape(fn, *shapes))
+        with eval_context():  # whatever is being traced
             rng = np.random.default_rng(0)
-            values = treedef.unflatten([rng.normal(size=s.shape).astype(s.dtype) for s in leaves])
-            expected = pad(Program(fn, core_processors(1))(0, *values))
-            got = Program(fn, core_processors(1))(0, *map(pad, values))
-            pairs = zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True)
-            return all(_agree(np.asarray(a), np.asarray(b)) for a, b in pairs)
+            values = [rng.normal(size=s.shape).astype(s.dtype) for s in jax.tree.leaves(shapes)]
+            tree = jax.tree.structure(shapes).unflatten(values)
+            short, long = (
+                Program(core.jaxpr_as_fun(program), core_processors(1))(0, *jax.tree.leaves(given))
+                for program, given in zip(programs, (tree, tuple(map(pad, tree))), strict=True)
+            )
+            expected = jax.tree.leaves(pad(structure.unflatten(map(np.asarray, short))))
+            return all(_agree(np.asarray(a), np.asarray(b)) for a, b in zip(long, expected, strict=True))
     except (TypeError, ValueError, jax.errors.JAXTypeError):
         return False
 

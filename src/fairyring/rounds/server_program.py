@@ -68,6 +68,16 @@ class ServerProgram:
         message = message if vector is None else message._replace(vector=vector)
         return jax.device_put(Sums(message, np.int32(count)), self.processor)
 
+    def begin(self, state: ServerState, parts: int) -> None:
+        """Begin to compile what a round needs whose total has so many parts."""
+        sums = jax.eval_shape(self.sums)
+        given = np.int32(0), self.root
+        if self.plan.protection is None:
+            self._of(self.finished, parts).begin(state, (sums,) * parts, *given)
+        else:
+            self._of(self._add_up, parts).begin((sums,) * parts)
+            self._of(self._finish_noisy, 1).begin(state, sums, *given)
+
     def warm(self, state: ServerState, parts: tuple[Sums, ...]) -> None:
         """Compile what a round needs whose total has parts like these, which are the sums of nobody."""
         if self.plan.protection is None:

@@ -28,7 +28,13 @@ class Work(NamedTuple):
 
 
 class Worker(Protocol):
-    """Computes a cohort's part of a round. It knows nothing of ledgers, records or other rounds."""
+    """Computes a cohort's part of a round. It knows nothing of ledgers, records or other rounds.
+
+    Attributes:
+        parts: how many partial sums its totals have; 0 where it also computes the server's half.
+    """
+
+    parts: int
 
     def accumulate(self, work: Work) -> Total:
         """The sum of all messages. The worker keeps the clients' new states."""

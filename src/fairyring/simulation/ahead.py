@@ -53,7 +53,7 @@ class AheadWorker(CompiledWorker):
         most: int,
     ) -> None:
         super().__init__(engine, feed, cohorts, server.root, None)
-        self.resident, self.last, self.most = feed, last, most
+        self.resident, self.last, self.most, self.parts = feed, last, most, 0
         self._several = kept(
             server.plan,
             (AheadWorker, engine, self.most),

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Self
 import jax
 import numpy as np
 
-from fairyring.core.keys import NOBODY, Purpose, of_client, of_round, root
+from fairyring.core.keys import key_shape, of_first_model, root
 from fairyring.core.program import kept
 from fairyring.learning.device import objective_of
 from fairyring.learning.local import Workload
@@ -89,9 +89,9 @@ def work_of_round(plan: Plan, population: Population) -> float:
         for name, (shape, dtype) in columns.items()
     }
     work = kept(
-        plan,
-        (work_of_round, tuple(columns.items())),
-        lambda: multiply_adds(objective_of(plan.task), plan.params_shape, batch, None, jax.random.key(0)),
+        plan.task,
+        (work_of_round, local.batch_size, tuple(columns.items())),
+        lambda: multiply_adds(objective_of(plan.task), plan.params_shape, batch, None, key_shape()),
     )
     return max(1.0, steps * work)
 
@@ -123,7 +123,7 @@ def assemble(
     ).with_root(key)
     own = jax.eval_shape(plan.algorithm.client_state, plan.params_shape)
     rows = None if elsewhere else make_feed(population, plan.task.reads(population), engine, client_state=own)
-    first = plan.first_state(of_client(of_round(key, 0), NOBODY, Purpose.INIT), init)
+    first = plan.first_state(of_first_model(key), init)
     own = jax.tree.map(np.asarray, plan.algorithm.client_state(first.params))
     return Assembly(engine, program, rows, first, own, work)
 

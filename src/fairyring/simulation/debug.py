@@ -41,6 +41,8 @@ class DebugWorker:
         states: what clients remember, or None.
     """
 
+    parts = 1
+
     def __init__(
         self, plan: Plan, population: Population, root: jax.Array, states: ClientStates | None
     ) -> None:

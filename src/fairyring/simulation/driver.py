@@ -17,7 +17,8 @@ from fairyring.core.checks import whole_number
 from fairyring.core.cores import machine
 from fairyring.core.digest import digest
 from fairyring.core.errors import PrivacyWarning
-from fairyring.core.keys import root
+from fairyring.core.keys import of_first_model, root
+from fairyring.core.program import begin
 from fairyring.learning.plan import Plan
 from fairyring.lowering import hardware
 from fairyring.population import Population
@@ -172,6 +173,8 @@ def simulate(
     key = root(seed)
     trackers = trackers_from(track) if track is not None else []
     check_options(plan, population, secure_sum, test, stop, run, resume, overwrite, engine)
+    if init is None:
+        begin(plan.task.model.init, of_first_model(key))
     keeping = None
     if keep is not None:
         by, declared = stop.metric if stop else "loss", plan.task.higher_is_better
@@ -340,6 +343,11 @@ class _Driver:
         """Compile everything that the remaining rounds need, by a round without clients whose result is dropped."""
         run = self.coordinator
         if run.round < run.timetable.rounds:
+            # These are compiled while the worker's own program, which is the largest, is traced and compiled.
+            if self.tests is not None:
+                self.tests.begin(run.state.params)
+            if parts := self.worker.parts if self.masks is None else 1:
+                run.program.begin(run.state, parts)
             total = self.worker.warm(run.state, run.round)
             if total.advanced is None:
                 parts = total.parts if self.masks is None else (run.program.sums(),)

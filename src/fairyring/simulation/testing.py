@@ -57,6 +57,11 @@ class Tests:
         first = next(iter(each.values()))
         return {"test": first, "tests": each} if self.named else {"test": first}
 
+    def begin(self, params: Any) -> None:
+        """Begin to compile what evaluates models like this one."""
+        for evaluator in self.evaluators.values():
+            evaluator.begin(params)
+
     def __call__(self, params: Any) -> Means:
         """Evaluate a model; returns the means on the first."""
         self.evaluations = {name: evaluator(params) for name, evaluator in self.evaluators.items()}

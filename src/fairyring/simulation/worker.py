@@ -62,6 +62,7 @@ class CompiledWorker:
         states: States | None,
     ) -> None:
         self.engine, self.feed, self.cohorts, self.states = engine, feed, cohorts, states
+        self.parts = len(engine.processors)
         self.roots = [jax.device_put(root, processor) for processor in engine.processors]
 
     def accumulate(self, work: Work) -> Total:

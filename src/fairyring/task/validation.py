@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, Protocol
 
 import jax
@@ -12,6 +11,8 @@ from jax.extend import core
 from jax.extend.core import primitives
 
 from fairyring.core.errors import FairyringError, ModelError, PlanError, PopulationError
+from fairyring.core.keys import key_shape
+from fairyring.core.program import kept
 from fairyring.task.final_activation import final_activation
 from fairyring.task.measure_checks import EXAMPLES, check_measure, check_pooled
 
@@ -171,18 +172,27 @@ def validate(task: Any, population: PopulationLike) -> RowsChecked:
     _check_missing(task, columns[task.inputs])
     if "weight" in columns and "weight" in task.optional:
         _check_weight(columns["weight"])
-    outputs = cache(lambda: _outputs(task, population, names))
+    # What is traced depends on the columns' shapes alone, and takes long beside the rest.
+    shapes = tuple((name, column.shape, column.dtype) for name, column in columns.items())
+
+    def outputs() -> Any:
+        return kept(task, (_outputs, shapes), lambda: _outputs(task, population, names))
+
     for check in task.data_checks:
         check(columns, outputs)
-    batch = _batch(population, names)
-    check_measure("loss", task.loss, task.loss_weight_bound, outputs(), batch)
+    kept(task, (_check_code, shapes), lambda: _check_code(task, outputs(), _batch(population, names)))
+    return RowsChecked(int(rows.edges[-1]), int(np.sum(population.sizes)))
+
+
+def _check_code(task: Any, outputs: Any, batch: dict[str, jax.ShapeDtypeStruct]) -> None:
+    """Raise an error unless the loss, the metrics and the penalty return what they should."""
+    check_measure("loss", task.loss, task.loss_weight_bound, outputs, batch)
     for name, metric in task.metrics.items():
-        check_measure(f"metric {name!r}", metric.measure, metric.weight_bound, outputs(), batch)
+        check_measure(f"metric {name!r}", metric.measure, metric.weight_bound, outputs, batch)
     for name, metric in task.pooled.items():
-        check_pooled(f"metric {name!r}", metric, outputs(), batch)
+        check_pooled(f"metric {name!r}", metric, outputs, batch)
     if task.penalty is not None:
         _check_penalty(task)
-    return RowsChecked(int(rows.edges[-1]), int(np.sum(population.sizes)))
 
 
 def _require_columns(task: Any, population: PopulationLike) -> None:
@@ -234,9 +244,9 @@ def _batch(population: PopulationLike, names: tuple[str, ...]) -> dict[str, jax.
 def _outputs(task: Any, population: PopulationLike, names: tuple[str, ...]) -> Any:
     """The shapes of the model's outputs, in training and evaluation alike."""
     batch = _batch(population, names)
-    params = jax.eval_shape(task.model.init, jax.random.key(0))
+    params = jax.eval_shape(task.model.init, key_shape())
     try:
-        training = jax.eval_shape(task.forward, params, batch, jax.random.key(0))
+        training = jax.eval_shape(task.forward, params, batch, key_shape())
         program, outputs = jax.make_jaxpr(lambda p, b: task.forward(p, b, None), return_shape=True)(
             params, batch
         )
@@ -281,7 +291,7 @@ def _outputs(task: Any, population: PopulationLike, names: tuple[str, ...]) -> A
 
 def _check_penalty(task: Any) -> None:
     """Raise `PlanError` unless a task's penalty is one number."""
-    penalty = jax.eval_shape(lambda key: task.penalty(task.model.init(key)), jax.random.key(0))
+    penalty = jax.eval_shape(lambda key: task.penalty(task.model.init(key)), key_shape())
     if getattr(penalty, "shape", None) != () or not jnp.issubdtype(penalty.dtype, jnp.floating):
         raise PlanError(
             "penalty",

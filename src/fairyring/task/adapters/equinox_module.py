@@ -6,6 +6,7 @@ from typing import Any
 import jax
 
 from fairyring.core.errors import MissingExtra, ModelError
+from fairyring.core.keys import key_shape
 from fairyring.core.program import shared_jit
 from fairyring.task.adapters._factory import build
 from fairyring.task.adapters._parameters import as_compute_dtypes, as_float32, dtypes_of, require_parameters
@@ -54,7 +55,7 @@ def from_equinox(module: Any, *, traced: bool = False) -> Model:
     if is_instance:
         template = module
     elif traced:
-        template = eqx.filter_eval_shape(build_with, jax.random.key(0))
+        template = eqx.filter_eval_shape(build_with, key_shape())
     else:
         template = _refuse_stateful(build_with(jax.random.key(0)))
     _require_module(template)

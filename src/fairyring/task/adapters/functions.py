@@ -7,6 +7,7 @@ from typing import Any
 import jax
 
 from fairyring.core.errors import ModelError
+from fairyring.core.keys import key_shape
 from fairyring.task.adapters._parameters import as_compute_dtypes, as_float32, dtypes_of, require_parameters
 from fairyring.task.model import Model
 
@@ -33,7 +34,7 @@ def from_functions(init: Callable[..., Any], apply: Callable[..., Any]) -> Model
             do="Wrap it, as in (lambda key: init(key, example), apply).",
         )
     call = _with_key(apply)
-    shapes = jax.eval_shape(init, jax.random.key(0))
+    shapes = jax.eval_shape(init, key_shape())
     require_parameters(shapes)
     dtypes = dtypes_of(shapes)
     return Model(
