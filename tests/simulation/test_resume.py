@@ -95,22 +95,22 @@ def test_going_on_gives_the_same_bits(stopped, tmp_path):
 
 def test_a_crash_between_checkpoint_and_table(stopped, tmp_path):
     """The checkpoint is saved, its journal not yet moved: the rows are moved on resuming, twice changes nothing."""
-    from fairyring.records.states import ClientStates
+    from fairyring.records.stored_states import StoredStates
 
     example = {"w": np.zeros((2,), np.float32)}
-    before = ClientStates(4, example, tmp_path / "clients")
+    before = StoredStates(4, example, tmp_path / "clients")
     before.begin(0)
     before.write(np.array([1, 3]), {"w": np.array([[1, 2], [3, 4]], np.float32)})
     before.flush()
     facts = before.facts
-    after = ClientStates(4, example, tmp_path / "clients")
+    after = StoredStates(4, example, tmp_path / "clients")
     after.recover(facts, 5)
     np.testing.assert_array_equal(after.read(np.array([3, 0, 1]), 4)["w"], [[3, 4], [0, 0], [1, 2], [0, 0]])
     # Rounds after that checkpoint, lost in a crash, leave no trace.
     after.write(np.array([1]), {"w": np.array([[9, 9]], np.float32)})
     np.testing.assert_array_equal(after.read(np.array([1]), 1)["w"], [[9, 9]])
     after.flush()
-    again = ClientStates(4, example, tmp_path / "clients")
+    again = StoredStates(4, example, tmp_path / "clients")
     again.recover(facts, 5)
     np.testing.assert_array_equal(again.read(np.array([1]), 1)["w"], [[1, 2]])
 
@@ -197,7 +197,7 @@ def test_a_disk_that_is_full_when_states_are_settled_ends_no_process(stopped, tm
             else open(path, mode, *more, **options)
         )
 
-    monkeypatch.setattr("fairyring.records.states.open", opened, raising=False)
+    monkeypatch.setattr("fairyring.records.stored_states.open", opened, raising=False)
     with pytest.raises(fr.StorageError, match=r"states\.bin.*No space left.*Free space"):
         fr.simulate(plan_of("scaffold"), population, rounds=9, run=run, resume=True, **options)
     assert writes

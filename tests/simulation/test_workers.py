@@ -49,7 +49,7 @@ def worker(
 ) -> tuple[Worker, Any]:
     key = root(3)
     parts = assemble(given, population, key, hardware(given.layout.size, processors=1))
-    states = ClientStates(len(population), parts.own, None) if parts.has_states else None
+    states = ClientStates(len(population), parts.own) if parts.has_states else None
     made = {
         "compiled": lambda: CompiledWorker(parts.engine, parts.rows, cohorts, key, states),
         "debug": lambda: DebugWorker(given, population, key, states),

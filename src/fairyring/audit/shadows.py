@@ -164,7 +164,7 @@ class _Shadows:
         """
         key = root(seed)
         cohorts = CohortSampler(self.plan.rule, self.population, seed)
-        states = ClientStates(len(self.population), self.parts.own, None) if self.parts.has_states else None
+        states = ClientStates(len(self.population), self.parts.own) if self.parts.has_states else None
         assert self.parts.rows is not None
         worker = _Without(
             CompiledWorker(self.parts.engine, self.parts.rows, cohorts, key, states), self.zeros

@@ -14,8 +14,9 @@ from fairyring.records.folder import RunFolder
 from fairyring.records.layout import CLIENTS, METRICS, MODEL, PLAN, POPULATION, RUN, SCORES
 from fairyring.records.models import model_arrays
 from fairyring.records.round_record import RoundRecord
-from fairyring.records.states import ClientStates, check_states, delete_states, has_table
+from fairyring.records.states import ClientStates
 from fairyring.records.store import Store
+from fairyring.records.stored_states import check_states, delete_states, has_table
 from fairyring.rounds.header import check_same
 from fairyring.rounds.history import HISTORY, History, Signers, new_course
 from fairyring.rounds.keeping import Keeping

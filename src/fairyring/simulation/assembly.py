@@ -147,7 +147,7 @@ class Trial:
         self.state, self._program = parts.program.placed(parts.first), parts.program
         # However many attempts there are: nobody sees them but who makes them.
         self._spending = RunSpending(plan, None, limited=False) if plan.protection else None
-        states = ClientStates(len(population), parts.own, None) if parts.has_states else None
+        states = ClientStates(len(population), parts.own) if parts.has_states else None
         assert parts.rows is not None
         self._worker = CompiledWorker(parts.engine, parts.rows, self.cohorts, key, states)
 

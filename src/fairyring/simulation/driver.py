@@ -30,6 +30,7 @@ from fairyring.records.models import model_arrays
 from fairyring.records.round_record import Means, RoundRecord
 from fairyring.records.states import ClientStates
 from fairyring.records.store import Nowhere, Store
+from fairyring.records.stored_states import StoredStates
 from fairyring.rounds.auditing import RunAudit, check_audit
 from fairyring.rounds.cautions import warnings_of
 from fairyring.rounds.cohorts import CohortSampler
@@ -398,5 +399,6 @@ def _with_params(on_round: Callable[..., object], run: Coordinator) -> Callable[
 
 
 def _states(plan: Plan, parts: Assembly, clients: int, folder: Path | None) -> Callable[[], ClientStates]:
-    path = folder / STATES if folder is not None else None
-    return lambda: ClientStates(clients, parts.own, path, private=plan.protection is not None)
+    if folder is None:
+        return lambda: ClientStates(clients, parts.own)
+    return lambda: StoredStates(clients, parts.own, folder / STATES, private=plan.protection is not None)

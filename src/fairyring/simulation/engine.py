@@ -87,7 +87,7 @@ class Engine:
         self.room = -(-plan.rule.maximum // self.clients_per_batch) * self.clients_per_batch
         self.options = hardware.options
         self.nothing = Program(self.no_sums, self.processors)
-        self.accumulate = Program(self.accumulated, self.processors, options=self.options, donate=(0, 4))
+        self.accumulate = Program(self.accumulated, self.processors, options=self.options, donate=(0,))
         first = self.processors[:1]
         self.plant = Program(self._plant, first, options=self.options, donate=(0,))
 
@@ -106,7 +106,7 @@ class Engine:
         root: jax.Array,
         drawn: Drawn | tuple[()],
     ) -> tuple[Tree, Tree, jax.Array]:
-        """Work through a processor's clients; returns the sums, the clients' states, and who was finite.
+        """Work through a processor's clients; returns the sums, the clients' new states, and who was finite.
 
         Of noisy local steps `drawn` holds what each client has drawn, by its place; else it is empty.
         """
@@ -116,7 +116,7 @@ class Engine:
         finite = jnp.ones(members.ids.shape, bool)
         hides_nonfinite = self.plan.bound.spec.hides_nonfinite
 
-        def one(i: jax.Array, client_states: Tree):
+        def one(i: jax.Array):
             old = jax.tree.map(lambda states: states[i], client_states)
             key = jax.random.fold_in(round_key, members.ids[i])
             own = jax.tree.map(lambda all_: all_[i], drawn)
@@ -126,21 +126,21 @@ class Engine:
             return outcome.message, outcome.client_state, outcome.finite
 
         def single(i: jax.Array, carry: tuple[Tree, Tree, jax.Array]):
-            (total, reported), client_states, finite = carry
-            message, new, ok = one(i, client_states)
+            (total, reported), new_states, finite = carry
+            message, new, ok = one(i)
             total = jax.tree.map(jnp.add, total, message)
-            client_states = jax.tree.map(lambda states, state: states.at[i].set(state), client_states, new)
+            new_states = jax.tree.map(lambda states, state: states.at[i].set(state), new_states, new)
             return (
                 Sums(total, reported + (ok | hides_nonfinite).astype(jnp.int32)),
-                client_states,
+                new_states,
                 finite.at[i].set(ok),
             )
 
         def block(b: jax.Array, carry: tuple[Tree, Tree, jax.Array]):
-            (total, reported), client_states, finite = carry
+            (total, reported), new_states, finite = carry
             places = b * width + jnp.arange(width)
             real = places < members.used
-            messages, new, ok = jax.vmap(lambda i: one(i, client_states))(places)
+            messages, new, ok = jax.vmap(one)(places)
             counted = (ok | hides_nonfinite) & real
 
             def summed(m: jax.Array) -> jax.Array:
@@ -149,15 +149,15 @@ class Engine:
                 )
 
             total = jax.tree.map(lambda t, m: t + summed(m), total, messages)
-            client_states = jax.tree.map(
-                lambda states, state: states.at[places].set(state), client_states, new
-            )
+            new_states = jax.tree.map(lambda states, state: states.at[places].set(state), new_states, new)
             reported = reported + jnp.sum(counted, dtype=jnp.int32)
-            return Sums(total, reported), client_states, finite.at[places].set(ok | ~real)
+            return Sums(total, reported), new_states, finite.at[places].set(ok | ~real)
 
+        # The old states may lie in memory that is not the program's own: it only reads them.
+        before = sums, jax.tree.map(jnp.zeros_like, client_states), finite
         if width == 1:
-            return lax.fori_loop(0, members.used, single, (sums, client_states, finite))
-        return lax.fori_loop(0, -(-members.used // width), block, (sums, client_states, finite))
+            return lax.fori_loop(0, members.used, single, before)
+        return lax.fori_loop(0, -(-members.used // width), block, before)
 
     def _plant(self, sums: Tree, ids: jax.Array, used: jax.Array, number: jax.Array, root: jax.Array) -> Tree:
         """Add the messages of an audit's canaries: clients `ids[:used]`."""
