@@ -45,6 +45,7 @@ from fairyring.population._splitting import (
     refuse_order_and_stratify,
     warn_of_one_class,
 )
+from fairyring.population.parquet.storage import S3, Files
 
 _NAMED = 50  # clients, up to which a description has their ids
 
@@ -241,22 +242,54 @@ class Population:
 
     @classmethod
     def from_parquet(
-        cls, path: str | Path, client: str, *, columns: Sequence[str] | None = None, clients: Any = None
+        cls,
+        path: str | Path,
+        client: str,
+        *,
+        columns: Sequence[str] | None = None,
+        clients: Any = None,
+        in_memory: bool | None = None,
+        storage: S3 | None = None,
+        cache_bytes: int = 512 << 20,
     ) -> "Population":
-        """A population from a Parquet file, or a folder of Parquet files, with a column for the client.
+        """A population from Parquet files with a column for the client, on a disk or on S3.
+
+        In memory, all rows are read at once, and may be in any order. Otherwise a client's rows are read when they are needed, so the data
+        may be larger than memory, and each node of a cluster reads those of its own clients. Then the rows of a client have to lie together, as they do
+        where rows are sorted by client; a run of them may go on in the next row group, or the next file by name. Where each client is, is found by one pass
+        over the client column and kept in `~/.cache/fairyring/indexes`, which so has the clients' ids. To read one client, the whole of its row groups is read:
+        small ones are best, as `to_parquet` writes them. Such a population has no `columns`; everything else works, and runs have the same bits.
 
         Args:
-            path: the file or folder.
+            path: a file; or a folder, or `"s3://bucket/prefix"`, with all files below. What begins with `_` or `.` is left out.
             client: the name of the column with the client of each row.
             columns: the data columns to read; by default all except `client`. Lists of equal length become axes: a
                 column of lists of `k` numbers is read as `[rows, k]`.
             clients: see `from_arrays`.
+            in_memory: read all rows at once; by default, those that are on a disk.
+            storage: which S3, and how it is spoken to. Credentials are taken from the environment, as AWS's tools do; every node uses its own.
+            cache_bytes: bytes of rows that are kept or read ahead, where not all are in memory.
 
         Raises:
             MissingExtra: pyarrow is not installed.
-            PopulationError: see `from_arrays`; or a value is null (the error gives column and row).
+            PopulationError: see `from_arrays`; or a value is null (the error gives column and row), files have different columns, or a client's rows lie in
+                several places.
+            DataUnavailable: files are not there, cannot be read even after a few attempts, are damaged, or have changed since
+                their clients were counted. Where rows are read when they are needed, this and the values' errors may come later, in a run.
+
+        Warns:
+            PerformanceWarning: row groups are so large that reading a single client takes long.
         """
-        return cls.from_arrays(_sources.read_parquet(Path(path), client, columns), client, clients=clients)
+        if in_memory is None:
+            in_memory = "://" not in str(path)
+        if in_memory:
+            read = _sources.read_parquet(Files(path, storage), client, columns)
+            return cls.from_arrays(read, client, clients=clients)
+        from fairyring.population.parquet.population import ParquetPopulation
+
+        return ParquetPopulation(
+            path, client, columns=columns, clients=clients, storage=storage, cache_bytes=cache_bytes
+        )
 
     @classmethod
     def from_huggingface(
@@ -361,8 +394,13 @@ class Population:
 
     @property
     def stored(self) -> bool:
-        """Whether there are `columns`: False if clients are loaded by a function."""
+        """Whether there are `columns`: False if clients are read when they are needed, or loaded by a function."""
         return True
+
+    @property
+    def reads_ahead(self) -> bool:
+        """Whether `prefetch` helps: rows are read when they are needed, and kept for a while."""
+        return False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -456,6 +494,15 @@ class Population:
             }
         _mapped.release(self._columns)
         return gathered, offsets
+
+    def prefetch(self, clients: Any) -> None:
+        """Begin to read the rows of clients that will be asked for next, in this order, as far as there is room for them.
+
+        It returns at once. Where rows are in memory, or nothing is kept of what is read, nothing happens.
+
+        Args:
+            clients: see `gather`.
+        """
 
     def rows(self) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """All rows of all clients, one client after another, and the index of each row's client, int64 `[examples]`.
@@ -622,6 +669,38 @@ class Population:
             StorageError: the disk is full, or permission is missing.
         """
         return _store.save(self, Path(folder))
+
+    def to_parquet(
+        self,
+        folder: str | Path,
+        client: str = "client",
+        *,
+        row_group_bytes: int = 1 << 20,
+        file_bytes: int = 256 << 20,
+    ) -> Path:
+        """Write the clients' rows to Parquet files as `from_parquet` reads them best: client after client, in small row groups.
+
+        A row group ends between two clients, so only a client larger than that has several. Axes of rows become lists of fixed length. Attributes, names of
+        features and clients without rows are not written; the order of clients is that of their ids again when they are read, unless `from_parquet` is given
+        `clients=`. The folder appears complete or not at all.
+
+        Args:
+            folder: a new one.
+            client: the name of the column for the ids.
+            row_group_bytes: of a row group, as it is in memory. To read a client, all of its row group is read; a large one is read at fewer
+                requests.
+            file_bytes: of the rows of a file, likewise.
+
+        Raises:
+            MissingExtra: pyarrow is not installed.
+            PopulationError: `folder` exists, a column is called like `client`, or values are not finite; nothing is written.
+            StorageError: the disk is full, or permission is missing.
+        """
+        from fairyring.population.parquet.writing import write_parquet
+
+        return write_parquet(
+            self, Path(folder), client, row_group_bytes=row_group_bytes, file_bytes=file_bytes
+        )
 
     @classmethod
     def open(cls, folder: str | Path) -> "Population":

@@ -1,0 +1,116 @@
+"""Row groups that are read when they are needed, or a little before, and kept while there is room."""
+
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+
+Columns = Mapping[str, np.ndarray]
+
+
+class RowGroups:
+    """A bounded number of row groups in memory, read by some threads.
+
+    Args:
+        read: `number -> rows` of a row group. It is called in several threads.
+        sizes: bytes of the rows of each row group, in memory.
+        room: bytes of all that are in memory or being read. One larger than that is there alone.
+        threads: that read.
+
+    Attributes:
+        held: bytes of those that are in memory or being read.
+        peak: the most that `held` has been.
+    """
+
+    def __init__(self, read: Callable[[int], Columns], sizes: np.ndarray, room: int, threads: int) -> None:
+        self._read, self._sizes, self._room = read, sizes, room
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="fairyring-parquet")
+        self._lock = threading.RLock()
+        self._entries: OrderedDict[int, Future[Columns]] = OrderedDict()  # the last one used comes last
+        self._unused: set[int] = set()  # read ahead, and not asked for yet
+        self._expected: deque[int] = deque()
+        self._current = -1  # the one that is being looked at
+        self.held = self.peak = 0
+
+    def expect(self, numbers: Iterable[int]) -> None:
+        """Read these next, in this order, as far as there is room, and further as they are used. What was expected before is forgotten."""
+        with self._lock:
+            self._expected = deque(numbers)
+            self._unused &= set(self._expected)
+            self._read_ahead()
+
+    def each(self, numbers: list[int]) -> Iterator[tuple[int, Columns]]:
+        """These row groups, one after the other, while the next ones are read."""
+        with self._lock:
+            soon = set(numbers)
+            self._expected = deque([*numbers, *(n for n in self._expected if n not in soon)])
+            self._read_ahead()
+        for number in numbers:
+            yield number, self._get(number)
+
+    def _get(self, number: int) -> Columns:
+        with self._lock:
+            self._current = number
+            with suppress(ValueError):
+                self._expected.remove(number)
+            self._unused.discard(number)
+            found = self._entries.get(number)
+            if found is None:
+                self._make_room(int(self._sizes[number]), at_once=True)
+                found = self._start(number)
+            self._entries.move_to_end(number)
+            self._read_ahead()
+        try:
+            return found.result()
+        except BaseException:
+            with self._lock:  # so that whoever asks again has it read again
+                if self._entries.get(number) is found:
+                    self._drop(number)
+            raise
+
+    def _read_ahead(self) -> None:
+        while self._expected:
+            number = self._expected[0]
+            if number not in self._entries:
+                if not self._make_room(int(self._sizes[number]), at_once=False):
+                    return
+                self._start(number)
+            self._entries.move_to_end(number)
+            self._unused.add(number)
+            self._expected.popleft()
+
+    def _start(self, number: int) -> "Future[Columns]":
+        self._entries[number] = future = self._pool.submit(self._read, number)
+        self.held += int(self._sizes[number])
+        self.peak = max(self.peak, self.held)
+        return future
+
+    def _make_room(self, size: int, *, at_once: bool) -> bool:
+        """Whether there is room for so many bytes, after dropping what was used longest ago; if they are needed at once, also what was read ahead."""
+        used = [n for n in self._entries if n not in self._unused]
+        ahead = [n for n in reversed(self._entries) if n in self._unused] if at_once else []
+        for number in (*used, *ahead):
+            if self.held + size <= self._room:
+                break
+            entry = self._entries[number]
+            if number != self._current and (entry.cancel() or entry.done()):
+                if number in self._unused:
+                    self._expected.appendleft(number)
+                self._drop(number)
+        return self.held + size <= self._room
+
+    def _drop(self, number: int) -> None:
+        del self._entries[number]
+        self._unused.discard(number)
+        self.held -= int(self._sizes[number])
+
+
+def bytes_of(kinds: Mapping[str, tuple[tuple[int, ...], Any]]) -> int:
+    """Bytes of a row of columns with these row shapes and types."""
+    return sum(
+        int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize for shape, dtype in kinds.values()
+    )
