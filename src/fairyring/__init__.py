@@ -78,6 +78,7 @@ if TYPE_CHECKING:
     from fairyring.learning import fedyogi as fedyogi
     from fairyring.learning import override as override
     from fairyring.learning import scaffold as scaffold
+    from fairyring.population import S3 as S3
     from fairyring.population import Population as Population
     from fairyring.population import load as load
     from fairyring.population import partition as partition
@@ -214,7 +215,7 @@ __all__ = [
 ]
 
 _ROOMS = {
-    "population": ("Population", "load", "partition", "summary_statistics"),
+    "population": ("Population", "S3", "load", "partition", "summary_statistics"),
     "task": (
         "Metric",
         "PooledMetric",

@@ -13,7 +13,7 @@ import numpy as np
 
 from fairyring.core.errors import RunError
 from fairyring.core.extras import require
-from fairyring.distributed.shard import Reply, Request, Rows, Sent, Setup, Shard, added
+from fairyring.distributed.shard import BlockRows, Reply, Request, Rows, Sent, Setup, Shard, added
 from fairyring.distributed.starting import Prepared, prepare
 from fairyring.distributed.worker import NodeLost
 from fairyring.population import Population
@@ -142,13 +142,15 @@ class _Reader:
 class _Node:
     """What an actor runs."""
 
-    def __init__(self, setup: Setup, rows: "_Reader | list[Any]", processors: int) -> None:
+    def __init__(self, setup: Setup, rows: "Population | _Reader | list[Any]", processors: int) -> None:
         import ray as package
 
         def fetch(block: int) -> Rows:
             return rows.read(block) if isinstance(rows, _Reader) else package.get(rows[block])
 
-        self._shard = Shard(setup, fetch, processors)
+        self._shard = Shard(
+            setup, rows if isinstance(rows, Population) else BlockRows(setup, fetch), processors
+        )
 
     def ready(self) -> bool:
         """Whether it is there."""
@@ -180,11 +182,13 @@ class _Actors:
 
         self._ray, self._processors = package, processors
         self._setup = package.put(prepared.setup)
-        self._rows = (
-            package.put(_Reader(prepared.start.population, prepared.blocks, tuple(prepared.setup.kinds)))
-            if prepared.travels
-            else [package.put(prepared.rows(block)) for block in range(len(prepared.blocks))]
-        )
+        population = prepared.start.population
+        if population.reads_ahead:
+            self._rows = package.put(population)
+        elif prepared.travels:
+            self._rows = package.put(_Reader(population, prepared.blocks, tuple(prepared.setup.kinds)))
+        else:
+            self._rows = [package.put(prepared.rows(block)) for block in range(len(prepared.blocks))]
         self._actors: dict[str, Any] = {}
         self._kind = package.remote(_Node)
 

@@ -300,7 +300,7 @@ def _write(path: Path, index: Index) -> None:
 def _read(path: Path, listed: Sequence[File]) -> Index | None:
     """The index that is kept, if it is of files that look like these. ETags are compared when a file is opened."""
     try:
-        with np.load(path, allow_pickle=False) as kept:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
             arrays = {name: kept[name] for name in ("file_of", "number_of", "edges", "ids", "starts")}
             facts = read_json(kept["facts"].tobytes())
         files = tuple(File(*one) for one in facts["files"])

@@ -7,6 +7,7 @@ has any.
 import errno
 import os
 import random
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ _PASSING = {
     for name in ("EIO", "EAGAIN", "ETIMEDOUT", "ECONNRESET", "ECONNABORTED", "ENETUNREACH", "ESTALE")
     if hasattr(errno, name)
 }
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]+")  # so nothing that begins with a user and a password
 
 T = TypeVar("T")
 
@@ -98,7 +100,11 @@ class Files:
         self.remote = "://" in text
         if self.remote:
             bucket = text.removeprefix("s3://").strip("/")
-            if not text.startswith("s3://") or not bucket or "@" in bucket.partition("/")[0] or "?" in bucket:
+            if (
+                not text.startswith("s3://")
+                or not _BUCKET.fullmatch(bucket.partition("/")[0])
+                or "?" in bucket
+            ):
                 raise PopulationError(
                     "path of Parquet files",
                     given=f"a URL of {text.partition('://')[0]!r}"
@@ -203,7 +209,9 @@ class Files:
         handle = self.system.open_input_file(self.path(file.name))
         try:
             now = self._now(file.name, handle)
-            if now.size != file.size or (now.etag or now.modified) != (file.etag or file.modified):
+            # A list has no ETags, so a file that was not opened yet is known by size and time alone.
+            other = now.etag != file.etag if file.etag else now.modified not in (file.modified, 0)
+            if now.size != file.size or other:
                 raise FileChanged(
                     f"file {self.show(file.name)}",
                     given="another content than when its clients were counted: its size, ETag or time of change differs",
