@@ -3,9 +3,8 @@
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
-from typing import Any
 
 import numpy as np
 
@@ -53,24 +52,39 @@ class RowGroups:
             yield number, self._get(number)
 
     def _get(self, number: int) -> Columns:
+        while True:
+            found, others = self._found(number)
+            if found is not None:
+                break
+            wait(others, return_when=FIRST_COMPLETED)
+        try:
+            return found.result()
+        except BaseException:
+            with self._lock:
+                if self._entries.get(number) is found:
+                    self._drop(number)
+            raise
+
+    def _found(self, number: int) -> tuple["Future[Columns] | None", list["Future[Columns]"]]:
+        """A row group that is there or being read; or None, and others that are being read and leave no room for it."""
         with self._lock:
             self._current = number
             with suppress(ValueError):
                 self._expected.remove(number)
-            self._unused.discard(number)
             found = self._entries.get(number)
+            if found is not None and found.done() and found.exception() is not None:
+                self._drop(number)  # it failed when it was read ahead, perhaps long ago
+                found = None
             if found is None:
-                self._make_room(int(self._sizes[number]), at_once=True)
+                if not self._make_room(int(self._sizes[number]), at_once=True):
+                    others = [entry for entry in self._entries.values() if not entry.done()]
+                    if others:
+                        return None, others
                 found = self._start(number)
+            self._unused.discard(number)
             self._entries.move_to_end(number)
             self._read_ahead()
-        try:
-            return found.result()
-        except BaseException:
-            with self._lock:  # so that whoever asks again has it read again
-                if self._entries.get(number) is found:
-                    self._drop(number)
-            raise
+            return found, []
 
     def _read_ahead(self) -> None:
         while self._expected:
@@ -107,10 +121,3 @@ class RowGroups:
         del self._entries[number]
         self._unused.discard(number)
         self.held -= int(self._sizes[number])
-
-
-def bytes_of(kinds: Mapping[str, tuple[tuple[int, ...], Any]]) -> int:
-    """Bytes of a row of columns with these row shapes and types."""
-    return sum(
-        int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize for shape, dtype in kinds.values()
-    )
