@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -45,8 +46,14 @@ class FakeS3:
         return sum(count for method, _, count in self.asked if method == "GET")
 
 
+@lru_cache(maxsize=1000)
+def _digest(content: bytes) -> str:
+    return hashlib.md5(content).hexdigest()
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    wbufsize = 1 << 16  # headers and body at once: otherwise a client waits for the second packet
     s3: FakeS3
 
     def log_message(self, format: str, *args: Any) -> None:
@@ -82,7 +89,7 @@ class _Handler(BaseHTTPRequestHandler):
         if isinstance(failure, int):
             return self._error(failure, "SlowDown")
         body = s3.objects[name]
-        headers = {"ETag": f'"{hashlib.md5(body).hexdigest()}"', "Last-Modified": DATE}
+        headers = {"ETag": f'"{_digest(body)}"', "Last-Modified": DATE}
         status, length = 200, len(body)
         if "Range" in self.headers:
             first, last = self.headers["Range"].removeprefix("bytes=").split("-")
@@ -102,13 +109,13 @@ class _Handler(BaseHTTPRequestHandler):
         if not names:
             return self._error(404, "NoSuchBucket")
         prefix = query.get("prefix", [""])[0]
+        names = [name for name in names if name.startswith(prefix)]
         found = "".join(
             f"<Contents><Key>{escape(name)}</Key><Size>{len(self.s3.objects[f'{bucket}/{name}'])}</Size>"
             f"<LastModified>{MODIFIED}</LastModified></Contents>"
             for name in names
-            if name.startswith(prefix)
         )
-        listed = f"<ListBucketResult><IsTruncated>false</IsTruncated>{found}</ListBucketResult>"
+        listed = f"<ListBucketResult><IsTruncated>false</IsTruncated><KeyCount>{len(names)}</KeyCount>{found}</ListBucketResult>"
         self._send(200, listed.encode(), {"Content-Type": "application/xml"})
 
 

@@ -2,6 +2,7 @@
 
 storage      where files lie, how they are opened, and what is tried again
 index        where each client's rows are
+ranges       columns of row groups, by few requests
 row_groups   those in memory, and those that are read ahead
 reader       rows by their numbers
 population   the population

@@ -10,8 +10,8 @@ import json
 import os
 import time
 import zipfile
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,13 +23,18 @@ from fairyring.core.errors import PopulationError
 from fairyring.core.platforms import is_own
 from fairyring.core.reading import NotJson, read_json
 from fairyring.population._columns import refuse_unknown_name
+from fairyring.population.parquet.ranges import read_columns
 from fairyring.population.parquet.storage import File, Files
 
 _VERSION = 1
-_THREADS = 8
+_THREADS = 16  # each of which mostly waits for an answer
+_GROUPS, _ROWS = 16, 1 << 20  # that one thread looks at, one row group after the other
 _RECENT = (
     10_000_000_000  # nanoseconds: more than clocks differ, and than the steps in which storages tell time
 )
+
+
+Runs = tuple[np.ndarray, np.ndarray]  # clients, and how many rows of each follow
 
 
 class Index(NamedTuple):
@@ -55,13 +60,22 @@ class Index(NamedTuple):
 
 
 class _Scanned(NamedTuple):
-    """One file: its row groups' rows, and its runs of equal clients."""
+    """One file.
+
+    Attributes:
+        file: with its ETag.
+        rows: of each row group.
+        types: of all columns, the client's without how it is encoded.
+        parts: row groups that are looked at together; the clients of their runs and the lengths of these, where statistics say that each row group has
+            one client; otherwise None.
+        footer: of the file, until its clients are known.
+    """
 
     file: File
     rows: list[int]
-    values: list[np.ndarray]
-    lengths: list[np.ndarray]
-    types: dict[str, str]  # of all columns, the client's without how it is encoded
+    types: dict[str, str]
+    parts: list[tuple[list[int], "Runs | None"]]
+    footer: Any
 
 
 def index_of(files: Files, client: str) -> Index:
@@ -96,15 +110,23 @@ def forget(files: Files, client: str) -> None:
 def _scan(files: Files, listed: Sequence[File], client: str) -> Index:
     files.system  # noqa: B018 - made once, before threads ask for it
     with ThreadPoolExecutor(_THREADS) as pool:
-        scanned = []
+        scanned: list[_Scanned] = []
+        runs: list[Future[Runs]] = []
         try:
-            for one in pool.map(lambda file: _scan_file(files, file, client), listed):
+            for one in pool.map(lambda file: _look(files, file, client), listed):
                 _compare(files, scanned[0] if scanned else one, one)
-                scanned.append(one)
+                for groups, known in one.parts:
+                    if known is None:
+                        runs.append(pool.submit(_read_runs, files, one, groups, client))
+                    else:
+                        runs.append(future := Future())
+                        future.set_result(known)
+                scanned.append(one._replace(footer=None))
+            found = [one.result() for one in runs]
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    values = [v for one in scanned for v in one.values if len(v)]
+    values = [ids for ids, _ in found]
     if not values:
         raise PopulationError(
             f"files {files.shown}",
@@ -114,7 +136,7 @@ def _scan(files: Files, listed: Sequence[File], client: str) -> Index:
         )
     groups = [(i, g, rows) for i, one in enumerate(scanned) for g, rows in enumerate(one.rows) if rows]
     file_of, number_of, rows = np.array(groups, np.int64).T
-    ids, lengths = np.concatenate(values), np.concatenate([n for one in scanned for n in one.lengths])
+    ids, lengths = np.concatenate(values), np.concatenate([lengths for _, lengths in found])
     # A client whose rows go on in the next row group has a run in each.
     first = np.concatenate([[True], ids[1:] != ids[:-1]])
     starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
@@ -131,34 +153,49 @@ def _scan(files: Files, listed: Sequence[File], client: str) -> Index:
     return index
 
 
-def _scan_file(files: Files, file: File, client: str) -> _Scanned:
+def _look(files: Files, file: File, client: str) -> _Scanned:
+    """A file's footer, and what it says of its clients."""
     import pyarrow.parquet as pq
 
     shown = files.show(file.name)
 
     def once() -> _Scanned:
         with files.open(file) as handle:
-            known = files.identify(file, handle)
-            parquet = pq.ParquetFile(handle, pre_buffer=True, page_checksum_verification=True)
-            schema = parquet.schema_arrow
-            refuse_unknown_name(f"client column of {shown}", client, schema.names)
-            kind = _check_type(client, schema.field(client).type, shown)
-            found = _Scanned(known, [], [], [], {f.name: str(f.type) for f in schema} | {client: kind})
-            leaf = [column.path for column in parquet.schema].index(client)
-            for group in range(parquet.num_row_groups):
-                rows = parquet.metadata.row_group(group).num_rows
-                found.rows.append(rows)
-                if not rows:
-                    continue
-                values, lengths = _one_client(parquet, group, leaf, schema.field(client).type) or _runs(
-                    parquet.read_row_group(group, columns=[client], use_threads=False).column(client),
-                    f"client column {client!r} of {shown}, row group {group}",
-                )
-                found.values.append(values)
-                found.lengths.append(lengths)
-            return found
+            known, footer = files.identify(file, handle), pq.read_metadata(handle)
+        schema = footer.schema.to_arrow_schema()
+        refuse_unknown_name(f"client column of {shown}", client, schema.names)
+        kind = schema.field(client).type
+        types = {field.name: str(field.type) for field in schema} | {client: _check_type(client, kind, shown)}
+        rows = [footer.row_group(i).num_rows for i in range(footer.num_row_groups)]
+        leaf = [footer.schema.column(i).path for i in range(footer.num_columns)].index(client)
+        parts = [(groups, _one_client(footer, groups, leaf, kind)) for groups in _parts(rows)]
+        return _Scanned(known, rows, types, parts, footer)
 
     return files.trying(shown, once)
+
+
+def _read_runs(files: Files, one: _Scanned, groups: list[int], client: str) -> Runs:
+    """Runs of clients of some row groups, by reading their client column."""
+    shown = files.show(one.file.name)
+
+    def once() -> Runs:
+        with files.open(one.file) as handle:
+            column = read_columns(handle, one.footer, groups, [client]).column(client)
+        return _runs(column, f"client column {client!r} of {shown}", sum(one.rows[: groups[0]]))
+
+    return files.trying(shown, once)
+
+
+def _parts(rows: Sequence[int]) -> Iterator[list[int]]:
+    """Row groups that are looked at together."""
+    part: list[int] = []
+    for group, count in enumerate(rows):
+        if len(part) == _GROUPS or (part and sum(rows[i] for i in part) + count > _ROWS):
+            yield part
+            part = []
+        part += [group] if count else []
+    if part:
+        yield part
 
 
 def _check_type(client: str, kind: Any, shown: str) -> str:
@@ -183,30 +220,39 @@ def _check_type(client: str, kind: Any, shown: str) -> str:
     return str(kind).removeprefix("large_")
 
 
-def _one_client(parquet: Any, group: int, leaf: int, kind: Any) -> tuple[np.ndarray, np.ndarray] | None:
-    """The only run of a row group, if its statistics say that there is one; then its clients need not be read."""
+def _one_client(footer: Any, groups: list[int], leaf: int, kind: Any) -> Runs | None:
+    """The runs of row groups, if their statistics say that each is of one client; then clients need not be read."""
     import pyarrow as pa
 
-    chunk = parquet.metadata.row_group(group).column(leaf)
-    facts = chunk.statistics if chunk.is_stats_set else None
-    if facts is None or not facts.has_min_max or not facts.has_null_count or facts.null_count:
-        return None
-    if facts.min != facts.max or not isinstance(facts.min, int | str):
-        return None
-    value = pa.array([facts.min], kind.value_type if pa.types.is_dictionary(kind) else kind)
-    return _as_ids(value), np.array([chunk.num_values], np.int64)
+    chunks = [footer.row_group(group).column(leaf) for group in groups]
+    values = []
+    for chunk in chunks:
+        facts = chunk.statistics if chunk.is_stats_set else None
+        if facts is None or not facts.has_min_max or not facts.has_null_count or facts.null_count:
+            return None
+        if facts.min != facts.max or not isinstance(facts.min, int | str):
+            return None
+        values.append(facts.min)
+    ids = pa.array(values, kind.value_type if pa.types.is_dictionary(kind) else kind)
+    return _as_ids(ids), np.array([chunk.num_values for chunk in chunks], np.int64)
 
 
-def _runs(column: Any, what: str) -> tuple[np.ndarray, np.ndarray]:
-    """The clients of a row group, each as often as a run of its rows begins, and the lengths of these runs."""
+def _runs(column: Any, what: str, begin: int) -> Runs:
+    """The clients of some rows, each as often as a run of its rows begins, and the lengths of these runs.
+
+    Args:
+        column: the clients of the rows.
+        what: it is, for errors.
+        begin: the first row's number in its file.
+    """
     import pyarrow as pa
     import pyarrow.compute as pc
 
     if column.null_count:
-        row = int(np.flatnonzero(np.asarray(column.is_null()))[0])
+        row = begin + int(np.flatnonzero(np.asarray(column.is_null()))[0])
         raise PopulationError(
             f"{what}, row {row}",
-            given=f"no client in {column.null_count} of {len(column)} rows",
+            given=f"no client, here and in {column.null_count - 1:,} of the next {len(column):,} rows",
             expected="a client in every row",
             do="Drop these rows, or give them a client.",
         )

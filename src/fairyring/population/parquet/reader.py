@@ -12,12 +12,13 @@ from fairyring.core.errors import PopulationError
 from fairyring.population._columns import as_columns, check_finite
 from fairyring.population._sources import from_arrow
 from fairyring.population.parquet.index import Index, forget
+from fairyring.population.parquet.ranges import read_columns
 from fairyring.population.parquet.row_groups import RowGroups
 from fairyring.population.parquet.storage import FileChanged, Files
 
 Columns = dict[str, np.ndarray]
 
-_REMOTE_THREADS = 8  # requests at a time, each of which mostly waits
+_REMOTE_THREADS = 32  # each of which mostly waits for an answer
 _FOOTERS = 32 << 20  # bytes of files' footers that are kept, as they are in the files
 
 
@@ -81,21 +82,13 @@ class Reader:
             DataUnavailable: they cannot be read, after a few attempts, or the file is another now.
             PopulationError: they are of another shape or type than the first ones, or not finite.
         """
-        import pyarrow.parquet as pq
-
         place, number = int(self.index.file_of[group]), int(self.index.number_of[group])
         file = self.index.files[place]
         shown = self.files.show(file.name)
 
         def once() -> Any:
             with self.files.open(file) as handle:
-                known = self._footer(place)
-                parquet = pq.ParquetFile(
-                    handle, metadata=known, pre_buffer=True, page_checksum_verification=True
-                )
-                if known is None:
-                    self._keep_footer(place, parquet.metadata)
-                return parquet.read_row_group(number, columns=list(self.columns), use_threads=False)
+                return read_columns(handle, self._footer(place, handle), [number], self.columns)
 
         try:
             table = self.files.trying(shown, once)
@@ -126,13 +119,16 @@ class Reader:
                     do="Write all rows with values of one shape and type.",
                 )
 
-    def _footer(self, place: int) -> Any:
-        with self._lock:
-            if place in self._footers:
-                self._footers.move_to_end(place)
-            return self._footers.get(place)
+    def _footer(self, place: int, handle: Any) -> Any:
+        """Of a file, by its place in the index."""
+        import pyarrow.parquet as pq
 
-    def _keep_footer(self, place: int, footer: Any) -> None:
+        with self._lock:
+            found = self._footers.get(place)
+            if found is not None:
+                self._footers.move_to_end(place)
+                return found
+        footer = pq.read_metadata(handle)
         with self._lock:
             self._footers[place] = footer
             while (
@@ -140,6 +136,7 @@ class Reader:
                 and len(self._footers) > 1
             ):
                 self._footers.popitem(last=False)
+        return footer
 
     def groups_of(self, starts: np.ndarray, sizes: np.ndarray) -> list[int]:
         """The row groups that have rows of some runs, each once, in the order in which the runs come to them."""
