@@ -115,6 +115,7 @@ if TYPE_CHECKING:
     from fairyring.task import zoo as zoo
 
 __all__ = [
+    "S3",
     "Algorithm",
     "Audited",
     "Budget",

@@ -37,6 +37,7 @@ from fairyring.population._columns import (
     refuse_unknown_name,
     whole_number,
 )
+from fairyring.population._runs import as_runs, one_run
 from fairyring.population._splitting import (
     classes_of,
     draw_stratified,
@@ -77,7 +78,7 @@ class Population:
         feature_names: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         checked = as_columns(columns)
-        starts, sizes = _as_runs(starts, sizes, rows=len(next(iter(checked.values()))))
+        starts, sizes = as_runs(starts, sizes, rows=len(next(iter(checked.values()))))
         ids = np.arange(len(sizes)) if ids is None else as_ids(ids)
         if len(ids) != len(sizes):
             raise PopulationError(
@@ -482,7 +483,7 @@ class Population:
         clients = self._indices(clients)
         starts, sizes = self.starts[clients], self.sizes[clients]
         offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
-        run = _one_run(starts, sizes)
+        run = one_run(starts, sizes)
         if run is not None:
             gathered = {name: np.array(column[run]) for name, column in self._columns.items()}
         else:
@@ -510,7 +511,7 @@ class Population:
         Columns are views if the rows are in this order already, and otherwise copies.
         """
         owner = np.repeat(np.arange(len(self)), self.sizes)
-        run = _one_run(self.starts, self.sizes)
+        run = one_run(self.starts, self.sizes)
         if run is not None:
             return {name: column[run] for name, column in self._columns.items()}, owner
         return self.gather(np.arange(len(self)))[0], owner
@@ -675,7 +676,7 @@ class Population:
         folder: str | Path,
         client: str = "client",
         *,
-        row_group_bytes: int = 1 << 20,
+        row_group_bytes: int = 256 << 10,
         file_bytes: int = 256 << 20,
     ) -> Path:
         """Write the clients' rows to Parquet files as `from_parquet` reads them best: client after client, in small row groups.
@@ -687,8 +688,8 @@ class Population:
         Args:
             folder: a new one.
             client: the name of the column for the ids.
-            row_group_bytes: of a row group, as it is in memory. To read a client, all of its row group is read; a large one is read at fewer
-                requests.
+            row_group_bytes: of a row group, as it is in memory. To read a client, all of its row group is read: small ones are best for rounds of few of
+                many clients, and ones of some MiB for data that is mostly read as a whole, at fewer requests.
             file_bytes: of the rows of a file, likewise.
 
         Raises:
@@ -765,36 +766,3 @@ def _refuse_empty_part(sizes: np.ndarray) -> None:
             expected="a client with at least two examples",
             do="Split by clients instead: split_clients(fraction, seed).",
         )
-
-
-def _one_run(starts: np.ndarray, sizes: np.ndarray) -> slice | None:
-    """The rows of these clients as one slice, if they are contiguous; otherwise None."""
-    if not sizes.any():
-        return slice(0, 0)
-    nonempty = sizes > 0
-    starts, sizes = starts[nonempty], sizes[nonempty]
-    if np.array_equal(starts[1:], starts[:-1] + sizes[:-1]):
-        return slice(int(starts[0]), int(starts[-1] + sizes[-1]))
-    return None
-
-
-def _as_runs(starts: Any, sizes: Any, rows: int) -> tuple[np.ndarray, np.ndarray]:
-    starts, sizes = np.asarray(starts), np.asarray(sizes)
-    for name, array in (("starts", starts), ("sizes", sizes)):
-        if array.ndim != 1 or (array.size and array.dtype.kind not in "iu") or len(array) != len(sizes):
-            raise PopulationError(
-                name,
-                given=f"an array {array.dtype} {array.shape}",
-                expected="whole numbers [clients], as many starts as sizes",
-                do="Use Population.from_arrays, which computes them.",
-            )
-    starts, sizes = starts.astype(np.int64, copy=False), sizes.astype(np.int64, copy=False)
-    if len(sizes) and (sizes.min() < 0 or starts.min() < 0 or (starts + sizes).max() > rows):
-        bad = int(np.flatnonzero((sizes < 0) | (starts < 0) | (starts + sizes > rows))[0])
-        raise PopulationError(
-            f"client {bad}",
-            given=f"{sizes[bad]} rows from row {starts[bad]}",
-            expected=f"rows within 0 to {rows}",
-            do="Use Population.from_arrays, which computes starts and sizes.",
-        )
-    return starts, sizes

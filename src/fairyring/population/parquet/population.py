@@ -67,7 +67,7 @@ class ParquetPopulation(LazyPopulation):
         if largest > _LARGE and self.examples * reader.row_bytes > cache_bytes:
             warnings.warn(
                 f"Row groups of up to {largest / 2**20:.0f} MiB in {files.shown}: all of one is read for a single client. Write smaller ones, of "
-                "about 1 MiB: with population.to_parquet(folder), or by an option of what wrote them, such as row_group_size.",
+                "256 KiB to 1 MiB: with population.to_parquet(folder), or by an option of what wrote them, such as row_group_size.",
                 PerformanceWarning,
                 stacklevel=3,
             )
