@@ -64,7 +64,7 @@ def s3(folder) -> Iterator[FakeS3]:
 
 
 def remote(s3: FakeS3, path: str = "s3://bucket/people", **options) -> Population:
-    return Population.from_parquet(path, "user", storage=fr.S3(endpoint=s3.endpoint), **options)
+    return Population.from_parquet(path, "user", storage=fr.S3Storage(endpoint=s3.endpoint), **options)
 
 
 def same(one: Population, other: Population) -> None:
@@ -238,10 +238,10 @@ def test_what_s3_refuses_is_said(s3, monkeypatch) -> None:
             remote(s3, url)
         assert SECRET not in str(caught.value)
     with pytest.raises(fr.PopulationError, match="endpoint of S3") as caught:
-        fr.S3(endpoint=f"http://me:{SECRET}@host")
+        fr.S3Storage(endpoint=f"http://me:{SECRET}@host")
     assert SECRET not in str(caught.value)
-    with pytest.raises(fr.PopulationError, match="storage: given S3 for /"):
-        Population.from_parquet("/data", "user", storage=fr.S3())
+    with pytest.raises(fr.PopulationError, match="storage: given S3Storage for /"):
+        Population.from_parquet("/data", "user", storage=fr.S3Storage())
 
 
 def test_a_network_that_fails_for_a_while_is_waited_for_and_one_that_stays_away_is_an_error(

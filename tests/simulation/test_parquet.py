@@ -29,7 +29,7 @@ def s3(tmp_path, monkeypatch):
 
 @pytest.fixture
 def people(s3) -> fr.Population:
-    place = fr.S3(endpoint=s3.endpoint, anonymous=True)
+    place = fr.S3Storage(endpoint=s3.endpoint, anonymous=True)
     return fr.Population.from_parquet("s3://bucket/all", "client", storage=place, cache_bytes=500)
 
 

@@ -46,7 +46,7 @@ from fairyring.population._splitting import (
     refuse_order_and_stratify,
     warn_of_one_class,
 )
-from fairyring.population.parquet.storage import S3, Files
+from fairyring.population.parquet.storage import Files, S3Storage
 
 _NAMED = 50  # clients, up to which a description has their ids
 
@@ -250,7 +250,7 @@ class Population:
         columns: Sequence[str] | None = None,
         clients: Any = None,
         in_memory: bool | None = None,
-        storage: S3 | None = None,
+        storage: S3Storage | None = None,
         cache_bytes: int = 512 << 20,
     ) -> "Population":
         """A population from Parquet files with a column for the client, on a disk or on S3.

@@ -16,7 +16,7 @@ from fairyring.population._lazy import LazyPopulation
 from fairyring.population._splitting import first_part_sizes, refuse_order_and_stratify
 from fairyring.population.parquet.index import index_of
 from fairyring.population.parquet.reader import Reader
-from fairyring.population.parquet.storage import S3, Files
+from fairyring.population.parquet.storage import Files, S3Storage
 from fairyring.population.population import Population
 
 _LARGE = 32 << 20  # bytes of a row group that are too many to read for one client
@@ -37,7 +37,7 @@ class ParquetPopulation(LazyPopulation):
         *,
         columns: Sequence[str] | None,
         clients: Any,
-        storage: S3 | None,
+        storage: S3Storage | None,
         cache_bytes: int,
     ) -> None:
         require("pyarrow", extra="data", purpose="reading Parquet files")

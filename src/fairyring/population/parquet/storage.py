@@ -35,8 +35,8 @@ class FileChanged(DataUnavailable):
 
 
 @dataclass(frozen=True)
-class S3:
-    """Which S3, and how it is spoken to: `fr.Population.from_parquet("s3://bucket/people", ..., storage=fr.S3(...))`.
+class S3Storage:
+    """Which S3, and how it is spoken to: `fr.Population.from_parquet("s3://bucket/people", ..., storage=fr.S3Storage(...))`.
 
     Without it, and for what it leaves out, AWS's own settings count: `AWS_ENDPOINT_URL`, `AWS_REGION`, `AWS_PROFILE`. Credentials are never given here.
     Every process takes its own, as AWS's tools do: from `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`, from a profile, or from the role of its machine.
@@ -89,13 +89,13 @@ class Files:
 
     Args:
         path: a file, a folder, or `s3://bucket/prefix`.
-        storage: see `S3`; only for the latter.
+        storage: see `S3Storage`; only for the latter.
 
     Raises:
         PopulationError: the path is neither, or has credentials in it.
     """
 
-    def __init__(self, path: str | Path, storage: S3 | None) -> None:
+    def __init__(self, path: str | Path, storage: S3Storage | None) -> None:
         text = str(path)
         self.remote = "://" in text
         if self.remote:
@@ -110,20 +110,20 @@ class Files:
                     given=f"a URL of {text.partition('://')[0]!r}"
                     + (" with more than a bucket and a path" if text.startswith("s3://") else ""),
                     expected="a path, or s3://bucket/path without a user, a password or options",
-                    do="Give options by storage=fr.S3(...), and credentials in the environment.",
+                    do="Give options by storage=fr.S3Storage(...), and credentials in the environment.",
                 )
             self.root, self.shown = bucket, f"s3://{bucket}"
         else:
             # Not resolved: nodes of a cluster have it under the same path, whatever that leads to here.
             self.root = self.shown = os.path.abspath(text)
-        if storage is not None and not (self.remote and isinstance(storage, S3)):
+        if storage is not None and not (self.remote and isinstance(storage, S3Storage)):
             raise PopulationError(
                 "storage",
                 given=f"{type(storage).__name__} for {self.shown}",
-                expected="fr.S3(...), for a path that begins with s3://",
+                expected="fr.S3Storage(...), for a path that begins with s3://",
                 do="Leave it out for files on a disk.",
             )
-        self.storage = storage or S3()
+        self.storage = storage or S3Storage()
         self._system: Any = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -274,13 +274,13 @@ def _unavailable(shown: str, error: BaseException) -> DataUnavailable:
         given, expected = "access denied", "credentials that may list and read it"
         do = (
             "Give this process credentials as AWS's tools take them: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or the "
-            "machine's role. For a public bucket give storage=fr.S3(anonymous=True)."
+            "machine's role. For a public bucket give storage=fr.S3Storage(anonymous=True)."
         )
     elif "NO_SUCH_BUCKET" in text or ("Bucket" in text and "not found" in text):
         given, expected, do = (
             "no such bucket",
             "one that is there",
-            "Check its name, and endpoint and region of storage=fr.S3(...).",
+            "Check its name, and endpoint and region of storage=fr.S3Storage(...).",
         )
     elif isinstance(error, FileNotFoundError):
         given, expected, do = "nothing there", "a Parquet file or a folder of them", "Check the path."
