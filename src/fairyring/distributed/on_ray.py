@@ -3,9 +3,10 @@
 import copyreg
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 import jax
@@ -125,6 +126,14 @@ def _keep_equinox_whole() -> None:
     copyreg.pickle(_flatten._Missing, lambda _: "MISSING")  # type: ignore[arg-type]
 
 
+def send_by_value(modules: Iterable[ModuleType]) -> None:
+    """Let nodes have what these modules define although they cannot import them, as they have what the main program defines."""
+    from ray import cloudpickle
+
+    for module in modules:
+        cloudpickle.register_pickle_by_value(module)
+
+
 @dataclass(frozen=True)
 class _Reader:
     """Reads rows on the node: from files that every node has under the same paths, or by the population's function."""
@@ -145,12 +154,13 @@ class _Node:
     def __init__(self, setup: Setup, rows: "Population | _Reader | list[Any]", processors: int) -> None:
         import ray as package
 
-        def fetch(block: int) -> Rows:
-            return rows.read(block) if isinstance(rows, _Reader) else package.get(rows[block])
-
-        self._shard = Shard(
-            setup, rows if isinstance(rows, Population) else BlockRows(setup, fetch), processors
-        )
+        if isinstance(rows, Population):
+            own = rows
+        elif isinstance(rows, _Reader):
+            own = BlockRows(setup, rows.read)
+        else:
+            own = BlockRows(setup, lambda block: package.get(rows[block]))
+        self._shard = Shard(setup, own, processors)
 
     def ready(self) -> bool:
         """Whether it is there."""

@@ -56,9 +56,9 @@ def _write(population: "Population", folder: Path, client: str, of_group: int, o
                 writer = None
             if writer is None:
                 path = folder / f"{files:05}.parquet"
-                writer = pq.ParquetWriter(
-                    path, table.schema, compression="zstd", write_page_checksum=True, use_dictionary=[client]
-                )
+                # Ids repeat; of what is learned from, few numbers do.
+                options: dict[str, Any] = {"compression": "zstd", "use_dictionary": [client]}
+                writer = pq.ParquetWriter(path, table.schema, write_page_checksum=True, **options)
                 files, rows_there = files + 1, 0
             # A client larger than a row group has several.
             writer.write_table(table, row_group_size=of_group if len(clients) == 1 else count)
