@@ -128,10 +128,10 @@ def _keep_equinox_whole() -> None:
 
 def send_by_value(modules: Iterable[ModuleType]) -> None:
     """Let nodes have what these modules define although they cannot import them, as they have what the main program defines."""
-    from ray import cloudpickle
+    import ray as package
 
     for module in modules:
-        cloudpickle.register_pickle_by_value(module)
+        package.cloudpickle.register_pickle_by_value(module)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import numpy as np
 
 from fairyring.core.errors import PopulationError
 from fairyring.core.extras import require
+from fairyring.core.interrupts import interruptible
 from fairyring.population._columns import refuse_unknown_name
 from fairyring.population.parquet.storage import Files
 
@@ -16,14 +17,13 @@ def read_parquet(files: Files, client: str, columns: Sequence[str] | None) -> di
     require("pyarrow", extra="data", purpose="reading Parquet files")
     import pyarrow.parquet as pq
 
-    files.list()  # to say what is wrong with them in the same words as where they are read piece by piece
-
     def once() -> tuple[list[str], Any]:
+        files.list()  # so that what is wrong with them is said in the same words as where they are read piece by piece
         data = pq.ParquetDataset(files.root, filesystem=files.system)
         names = _wanted(data.schema.names, client, columns)
         return names, data.read(columns=names)
 
-    names, table = files.trying(files.shown, once)
+    [(names, table)] = interruptible(lambda: files.trying(files.shown, once))
     return {name: from_arrow(name, table.column(name).combine_chunks()) for name in names}
 
 

@@ -11,8 +11,9 @@ import os
 import time
 import zipfile
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
@@ -20,6 +21,7 @@ from uuid import uuid4
 import numpy as np
 
 from fairyring.core.errors import PopulationError
+from fairyring.core.interrupts import Background, interruptible
 from fairyring.core.platforms import is_own
 from fairyring.core.reading import NotJson, read_json
 from fairyring.population._columns import refuse_unknown_name
@@ -85,7 +87,7 @@ def index_of(files: Files, client: str) -> Index:
         DataUnavailable: files cannot be read.
         PopulationError: they are of different columns, a row has no client, or the rows of a client do not lie together.
     """
-    listed = files.list()
+    [listed] = interruptible(files.list)
     kept = _kept(files, client)
     found = _read(kept, listed) if kept is not None else None
     if found is None:
@@ -109,23 +111,23 @@ def forget(files: Files, client: str) -> None:
 
 def _scan(files: Files, listed: Sequence[File], client: str) -> Index:
     files.system  # noqa: B018 - made once, before threads ask for it
-    with ThreadPoolExecutor(_THREADS) as pool:
-        scanned: list[_Scanned] = []
-        runs: list[Future[Runs]] = []
-        try:
-            for one in pool.map(lambda file: _look(files, file, client), listed):
-                _compare(files, scanned[0] if scanned else one, one)
-                for groups, known in one.parts:
-                    if known is None:
-                        runs.append(pool.submit(_read_runs, files, one, groups, client))
-                    else:
-                        runs.append(future := Future())
-                        future.set_result(known)
-                scanned.append(one._replace(footer=None))
-            found = [one.result() for one in runs]
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    background = Background(_THREADS)
+    scanned: list[_Scanned] = []
+    runs: list[Future[Runs]] = []
+    try:
+        for looked in [background.submit(partial(_look, files, file, client)) for file in listed]:
+            one = looked.result()
+            _compare(files, scanned[0] if scanned else one, one)
+            for groups, known in one.parts:
+                if known is None:
+                    runs.append(background.submit(partial(_read_runs, files, one, groups, client)))
+                else:
+                    runs.append(future := Future())
+                    future.set_result(known)
+            scanned.append(one._replace(footer=None))
+        found = [one.result() for one in runs]
+    finally:
+        background.cancel()
     values = [ids for ids, _ in found]
     if not values:
         raise PopulationError(

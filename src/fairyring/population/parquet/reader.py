@@ -9,6 +9,7 @@ import numpy as np
 
 from fairyring.core.cores import available_cores
 from fairyring.core.errors import PopulationError
+from fairyring.core.interrupts import interruptible
 from fairyring.population._columns import as_columns, check_finite
 from fairyring.population._sources import from_arrow
 from fairyring.population.parquet.index import Index, forget
@@ -41,7 +42,7 @@ class Reader:
         self.files, self.index, self.client, self.columns, self.room = files, index, client, columns, room
         self.kinds: Mapping[str, tuple[tuple[int, ...], np.dtype]] = {}
         self._prepare()
-        first = self.read(0)
+        [first] = interruptible(lambda: self.read(0))
         self.kinds = {name: (column.shape[1:], column.dtype) for name, column in first.items()}
 
     def _prepare(self) -> None:

@@ -3,10 +3,13 @@
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import suppress
+from functools import partial
 
 import numpy as np
+
+from fairyring.core.interrupts import Background
 
 Columns = Mapping[str, np.ndarray]
 
@@ -27,7 +30,7 @@ class RowGroups:
 
     def __init__(self, read: Callable[[int], Columns], sizes: np.ndarray, room: int, threads: int) -> None:
         self._read, self._sizes, self._room = read, sizes, room
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="fairyring-parquet")
+        self._background = Background(threads)
         self._lock = threading.RLock()
         self._entries: OrderedDict[int, Future[Columns]] = OrderedDict()  # the last one used comes last
         self._unused: set[int] = set()  # read ahead, and not asked for yet
@@ -98,24 +101,31 @@ class RowGroups:
             self._expected.popleft()
 
     def _start(self, number: int) -> "Future[Columns]":
-        self._entries[number] = future = self._pool.submit(self._read, number)
+        self._entries[number] = future = self._background.submit(partial(self._read, number))
         self.held += int(self._sizes[number])
         self.peak = max(self.peak, self.held)
         return future
 
     def _make_room(self, size: int, *, at_once: bool) -> bool:
         """Whether there is room for so many bytes, after dropping what was used longest ago; if they are needed at once, also what was read ahead."""
-        used = [n for n in self._entries if n not in self._unused]
-        ahead = [n for n in reversed(self._entries) if n in self._unused] if at_once else []
-        for number in (*used, *ahead):
-            if self.held + size <= self._room:
-                break
+        while self.held + size > self._room:
+            number = self._dispensable(at_once=at_once)
+            if number is None:
+                return False
+            self._drop(number)
+        return True
+
+    def _dispensable(self, *, at_once: bool) -> int | None:
+        """A row group to drop, of which nothing is being read: the one used longest ago; or the one that is needed last."""
+        for number, entry in self._entries.items():
+            if number not in self._unused and number != self._current and (entry.cancel() or entry.done()):
+                return number
+        for number in reversed(self._entries) if at_once else ():
             entry = self._entries[number]
-            if number != self._current and (entry.cancel() or entry.done()):
-                if number in self._unused:
-                    self._expected.appendleft(number)
-                self._drop(number)
-        return self.held + size <= self._room
+            if number in self._unused and (entry.cancel() or entry.done()):
+                self._expected.appendleft(number)
+                return number
+        return None
 
     def _drop(self, number: int) -> None:
         del self._entries[number]
