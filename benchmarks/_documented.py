@@ -143,6 +143,11 @@ def significant(value: float, digits: int) -> str:
     return f"{rounded:,.{max(0, digits - 1 - exponent)}f}"
 
 
+def whole(value: float) -> str:
+    """A number of milliseconds: 952."""
+    return f"{value:,.0f}"
+
+
 def three(value: float) -> str:
     """A rate: 88,100."""
     return significant(value, 3)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from _documented import Figure, Measured, Place, Unmeasured, hundredths, tenths, three, times
+from _documented import Figure, Measured, Place, Unmeasured, hundredths, tenths, three, times, whole
 
 # By how much a measured figure may differ from what a document says. Ratios come from one run on one machine, so they carry
 # over; what is absolute does not, and is judged only on the machine the documents name. Bytes and targets do not vary.
@@ -216,6 +216,44 @@ def waits() -> list[Place]:
     ]
 
 
+# -- a Ray cluster ---------------------------------------------------------------------------------------------
+
+CLUSTER = {
+    "the CNN C2, 50 clients": "C2, 50 clients",
+    "logistic regression, 1,000 clients": "logistic regression, 10^3 clients",
+    "logistic regression, 10,000 clients": "logistic regression, 10^4 clients",
+}
+RAY = "docs/cluster.md"
+
+
+def clusters() -> list[Place]:
+    """Milliseconds of a round in this process and on a Ray cluster of one node, and what Ray adds to a short one."""
+    places = [Place(RAY, "On two cores of an Intel Xeon (AVX-512), Ray", ())]
+    for label, work in CLUSTER.items():
+
+        def ratio(results: dict[str, Any], work: str = work) -> Measured:
+            took = results["works"][work]
+            each = [turn["ray"] / turn["here"] for turn in took["turns"]]
+            return Measured(took["ratio"], min(each), max(each))
+
+        times_by_the_clock = [
+            replace(
+                absolute(at("scale", f"{label}, {way}, ms", "works", work, "milliseconds", way)),
+                written=whole,
+            )
+            for way in ("here", "ray")
+        ]
+        longer = by_the_wall(Figure(f"{label}, on Ray, ratio", "scale", ratio, RATIO, written=hundredths))
+        places.append(Place(RAY, f"| {label} | # ms | # ms | #x |", (*times_by_the_clock, longer)))
+
+    def of_ray(results: dict[str, Any]) -> Measured:
+        works = [results["works"][work]["milliseconds"] for work in CLUSTER.values() if "logistic" in work]
+        return only(statistics.mean(took["ray"] - took["here"] for took in works))
+
+    adds = absolute(Figure("what Ray adds to a short round, ms", "scale", of_ray, ABSOLUTE, written=whole))
+    return [*places, Place(RAY, "About # ms of a round are Ray's", (adds,))]
+
+
 # -- secure aggregation ----------------------------------------------------------------------------------------
 
 PIECES = {
@@ -420,6 +458,7 @@ PLACES = [
     *models(),
     *small_rounds(),
     *waits(),
+    *clusters(),
     *secure_sums(),
     *privacy(),
 ]

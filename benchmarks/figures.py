@@ -1,7 +1,7 @@
 """Do the speed figures of the README and the docs still hold? Their tables, as this machine gives them.
 
     python benchmarks/peers/environments.py                      once: the peers' own environments
-    python benchmarks/figures.py [--output FILE.json]            everything, within an hour on two cores that do nothing else
+    python benchmarks/figures.py [--output FILE.json]            everything, in about an hour on two cores that do nothing else
     python benchmarks/figures.py --only simulators --repeats 1   one benchmark, one turn
     python benchmarks/figures.py --from FILE.json                compare kept results again, without measuring
 
@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 
 from _documented import Figure, Measured, Said, Unmeasured, read, said
 from _machine import introduce, is_busy
-from _places import PLACES, is_documented
+from _places import CLUSTER, PLACES, is_documented
 
 HERE = Path(__file__).resolve().parent
 # How many times as long as expected a benchmark may take.
@@ -62,6 +62,7 @@ PARTS = {
     "quickstart": Part(1),
     "small_rounds": Part(1),
     "sweeps": Part(2),
+    "scale": Part(4, ("--repeats", "2", *(word for work in CLUSTER.values() for word in ("--work", work)))),
 }
 
 

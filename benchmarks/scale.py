@@ -117,6 +117,7 @@ def main() -> None:
         works[name] = {
             "milliseconds": medians,
             "ratio": ratio,
+            "turns": turns,
             "clients": clients,
             "parameters": plan.layout.size,
         }

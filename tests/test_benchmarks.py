@@ -14,9 +14,10 @@ import pytest
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 
 import figures
+import scale
 import simulators
 from _documented import Figure, Measured, Place, Said, read, said, significant, times
-from _places import PEERS, PLACES, WORKS, absolute, by_the_wall
+from _places import CLUSTER, PEERS, PLACES, WORKS, absolute, by_the_wall
 
 ROOT = Path(__file__).parents[1]
 XEON = {"cpu": "Intel Xeon", "avx512": True, "cores": 2, "load": 0.0, "busy": 0.0}
@@ -62,7 +63,7 @@ def test_no_row_of_a_table_is_left_out(file: str) -> None:
 
 def test_every_ratio_in_a_table_of_speed_is_a_figure() -> None:
     known = {(one.file, one.line) for one in said(PLACES)}
-    for file in ("README.md", "docs/comparison.md"):
+    for file in ("README.md", "docs/comparison.md", "docs/cluster.md"):
         rows = [
             number
             for number, line in enumerate(read(file).splitlines(), 1)
@@ -167,6 +168,28 @@ def test_the_table_is_printed_as_the_readme_has_it(
     ratio = re.compile(r"\([\d.]+x\)")
     assert ratio.sub("", "\n".join(table[:1])) in printed
     assert [line for line in table if ratio.sub("", line) not in ratio.sub("", printed)] == []
+
+
+def test_figures_of_a_cluster_are_judged_by_their_turns() -> None:
+    """Results as `scale.py` keeps them."""
+    places = {one.figure.name: one for one in said(PLACES) if one.figure.part == "scale"}
+    assert len(places) == 3 * len(CLUSTER) + 1
+    assert set(CLUSTER.values()) <= set(scale.WORKS)
+    works = {}
+    for label, work in CLUSTER.items():
+        here, ray = (places[f"{label}, {way}, ms"].value for way in ("here", "ray"))
+        turns = [{"here": here, "ray": ray}, {"here": here, "ray": 2 * ray}]
+        longer = places[f"{label}, on Ray, ratio"].value
+        works[work] = {"milliseconds": turns[0], "ratio": longer, "turns": turns}
+    results = {"machine": XEON, "works": works}
+    assert {figures.judge(one, results).verdict for one in places.values()} == {figures.HOLDS}
+    ratio = places["the CNN C2, 50 clients, on Ray, ratio"]
+    works["C2, 50 clients"]["ratio"] = 1.5 * ratio.value
+    assert figures.judge(ratio, results).verdict == figures.UNCLEAR
+    del works["C2, 50 clients"]["turns"][1]
+    assert figures.judge(ratio, results).verdict == figures.LOST
+    del works["C2, 50 clients"]
+    assert figures.judge(ratio, results).verdict.startswith("not measured: scale gave nothing")
 
 
 def test_what_no_longer_holds_is_said_with_its_place(

@@ -79,6 +79,7 @@ if TYPE_CHECKING:
     from fairyring.learning import override as override
     from fairyring.learning import scaffold as scaffold
     from fairyring.population import Population as Population
+    from fairyring.population import S3Storage as S3Storage
     from fairyring.population import load as load
     from fairyring.population import partition as partition
     from fairyring.population import summary_statistics as summary_statistics
@@ -148,6 +149,7 @@ __all__ = [
     "RunDamaged",
     "RunError",
     "RunMismatch",
+    "S3Storage",
     "SavedRun",
     "SecureSumError",
     "SessionAborted",
@@ -214,7 +216,7 @@ __all__ = [
 ]
 
 _ROOMS = {
-    "population": ("Population", "load", "partition", "summary_statistics"),
+    "population": ("Population", "S3Storage", "load", "partition", "summary_statistics"),
     "task": (
         "Metric",
         "PooledMetric",

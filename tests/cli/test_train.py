@@ -3,6 +3,7 @@
 import importlib
 import json
 import math
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ import pytest
 
 from fairyring.cli._result import Result
 from fairyring.core.errors import PlanError, RunError
+from fairyring.distributed import RayEngine
 from fairyring.records.lock import Lock
 from fairyring.records.round_record import Means, read_record
 from tests.cli.documented import document
@@ -205,10 +207,10 @@ def test_an_interrupt_says_how_to_go_on(
     monkeypatch.setattr(importlib.import_module("fairyring.simulation"), "simulate", simulate, raising=False)
     monkeypatch.setattr(importlib.import_module("fairyring.learning"), "override", None, raising=False)
     monkeypatch.setattr(importlib.import_module("fairyring.learning"), "override", lambda plan, _: plan)
-    given = "--rounds", 4, "--set", "a name=1", "--track", "csv:metrics"
+    given = "--rounds", 4, "--engine", "debug", "--set", "a name=1", "--track", "csv:metrics"
     called = call("train", file, "--run", tmp_path / "run", *given)
     assert called.status == 130
-    command = f"fairyring train {file} --rounds 4 --set 'a name=1' --track csv:metrics --run {tmp_path / 'run'} --resume"
+    command = f"fairyring train {file} --rounds 4 --engine debug --set 'a name=1' --track csv:metrics --run {tmp_path / 'run'} --resume"
     stopped = "Stopped after round 1; it is run again from the start."
     assert f"{stopped} Continue with: {command}\n" in called.out
     (tmp_path / "run" / "checkpoints").mkdir()
@@ -315,3 +317,31 @@ def test_no_such_file(call: Callable, tmp_path: Path) -> None:
     called = call("train", tmp_path / "absent.py")
     assert called.status == 2
     assert "no such file" in called.err
+
+
+def test_rounds_may_be_computed_elsewhere(
+    call: Callable, engine: list, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nodes get what the file defines, and the modules beside it."""
+    cloudpickle = pytest.importorskip("ray").cloudpickle
+    sent: list[str] = []
+    monkeypatch.delitem(sys.modules, "fairyring_neighbour", raising=False)  # another test's
+    monkeypatch.setattr(cloudpickle, "register_pickle_by_value", lambda module: sent.append(module.__name__))
+    for given, where in (
+        ("debug", "debug"),
+        ("ray", RayEngine()),
+        ("ray:10.0.0.1:6379", RayEngine("10.0.0.1:6379")),
+    ):
+        call("train", file, "--run", tmp_path / "run", "--overwrite", "--engine", given)
+        assert engine[-1]["engine"] == where
+        call("train", file, "--run", tmp_path / "run", "--overwrite")
+        assert "engine" not in engine[-1]
+    assert sorted(set(sent)) == ["fairyring_neighbour", "fairyring_plan_file"]
+    for command, *more in (["train"], ["sweep", "--grid", "cohort=1,2"]):
+        refused = call(command, file, *more, "--engine", "cluster")
+        assert refused.status == 2
+        assert "compiled, debug, ray or ray:ADDRESS" in refused.err
+    monkeypatch.setattr("fairyring.core.extras.find_spec", lambda name: None)
+    refused = call("train", file, "--run", tmp_path / "run", "--overwrite", "--engine", "ray")
+    assert refused.status == 2
+    assert "fairyring[ray]" in refused.err

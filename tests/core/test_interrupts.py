@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import jax
@@ -13,7 +14,13 @@ import jax.numpy as jnp
 import pytest
 
 from fairyring.core.compiled import Compiled, Source, call_apart
-from fairyring.core.interrupts import at_work, interruptible, interruptible_pool, wait_for_work_left
+from fairyring.core.interrupts import (
+    Background,
+    at_work,
+    interruptible,
+    interruptible_pool,
+    wait_for_work_left,
+)
 
 
 class Work:
@@ -112,9 +119,37 @@ def test_only_the_main_thread_leaves_work_to_others() -> None:
     assert threads[2] == threads[3]
 
 
+def test_in_the_background_some_calls_are_made_at_a_time() -> None:
+    begun, go = [], threading.Event()
+
+    def call(number: int) -> int:
+        begun.append(number)
+        assert go.wait(10)
+        if number == 1:
+            raise ValueError("the second")
+        return number
+
+    background = Background(2)
+    results = [background.submit(partial(call, number)) for number in range(5)]
+    assert results[4].cancel()
+    assert (sorted(begun), [one.running() for one in results]) == ([0, 1], [True, True, False, False, False])
+    go.set()
+    with pytest.raises(ValueError, match="the second"):
+        results[1].result(10)
+    assert [results[place].result(10) for place in (0, 2, 3)] == [0, 2, 3]
+    go.clear()
+    last = [background.submit(partial(call, number)) for number in (5, 6, 7)]
+    while not all(one.running() for one in last[:2]):
+        time.sleep(0.001)
+    background.cancel()
+    go.set()
+    assert [one.cancelled() for one in last] == [False, False, True]
+    assert [one.result(10) for one in last[:2]] == [5, 6]
+
+
 SCRIPT = """
 import atexit, sys, time
-from fairyring.core.interrupts import interruptible
+from fairyring.core.interrupts import Background, interruptible
 
 def work():
     time.sleep({seconds})
@@ -122,24 +157,33 @@ def work():
 atexit.register(print, "exit handlers have run")
 try:
     print("begun", flush=True)
-    interruptible(work)
+    {call}
 except KeyboardInterrupt:
     {then}
 """
 
 
 @pytest.mark.parametrize(
-    ("then", "seconds", "signals", "status"),
+    ("call", "then", "seconds", "signals", "status"),
     [
-        ("raise", 30.0, 1, -signal.SIGINT),  # as Python ends a program that has not caught it
-        ("sys.exit(3)", 1.0, 1, 3),
-        ("sys.exit(3)", 30.0, 2, -signal.SIGINT),
+        (
+            "interruptible(work)",
+            "raise",
+            30.0,
+            1,
+            -signal.SIGINT,
+        ),  # as Python ends a program that has not caught it
+        ("interruptible(work)", "sys.exit(3)", 1.0, 1, 3),
+        ("interruptible(work)", "sys.exit(3)", 30.0, 2, -signal.SIGINT),
+        ("Background(1).submit(work).result()", "raise", 30.0, 1, -signal.SIGINT),
     ],
-    ids=["uncaught", "caught", "twice"],
+    ids=["uncaught", "caught", "twice", "background"],
 )
-def test_a_program_ends_while_work_goes_on(then: str, seconds: float, signals: int, status: int) -> None:
+def test_a_program_ends_while_work_goes_on(
+    call: str, then: str, seconds: float, signals: int, status: int
+) -> None:
     with subprocess.Popen(
-        [sys.executable, "-c", SCRIPT.format(then=then, seconds=seconds)],
+        [sys.executable, "-c", SCRIPT.format(call=call, then=then, seconds=seconds)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -1,12 +1,14 @@
 """Machines that are objects in this process, and can be lost at will."""
 
+import pickle
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import numpy as np
 
 from fairyring.distributed import NodeLost, Prepared, prepare
-from fairyring.distributed.shard import Reply, Request, Sent, Shard, added
+from fairyring.distributed.shard import BlockRows, Reply, Request, Sent, Shard, added
+from fairyring.population import Population
 from fairyring.rounds.server_program import Sums
 from fairyring.rounds.worker import Worker
 from fairyring.simulation import Start
@@ -30,6 +32,7 @@ class LocalCluster:
         self.asked = 0
         self.computed: list[tuple[int, dict[str, int]]] = []
         self.fetched: dict[str, set[int]] = {}
+        self.readers: dict[str, Population] = {}
 
     def nodes(self) -> dict[str, int]:
         now = dict(self._nodes(self.asked))
@@ -38,8 +41,15 @@ class LocalCluster:
             del self.shards[gone]
         for name, processors in now.items():
             if name not in self.shards:
-                self.shards[name] = Shard(self.prepared.setup, self._fetch(name), processors)
+                self.shards[name] = Shard(self.prepared.setup, self._rows(name), processors)
         return now
+
+    def _rows(self, name: str):
+        population = self.prepared.start.population
+        if population.reads_ahead:
+            self.readers[name] = pickle.loads(pickle.dumps(population))  # as another process has it
+            return self.readers[name]
+        return BlockRows(self.prepared.setup, self._fetch(name))
 
     def _fetch(self, name: str):
         seen = self.fetched.setdefault(name, set())

@@ -11,6 +11,7 @@ import pytest
 
 import fairyring as fr
 from fairyring.core.errors import MissingExtra
+from fairyring.distributed import placement
 from tests.distributed import test_worker as local
 
 ray = pytest.importorskip("ray")
@@ -97,13 +98,16 @@ def test_an_error_in_a_users_code_is_raised_as_it_is(cluster) -> None:
         fr.simulate(local.plan(cohort=3), people, rounds=2, engine=fr.ray())
 
 
-def test_a_population_in_files_is_read_by_the_nodes(cluster, tmp_path) -> None:
+def test_a_population_in_files_is_read_by_the_nodes(cluster, tmp_path, monkeypatch) -> None:
     people = fr.Population.open(local.PEOPLE.save(tmp_path / "people"))
     assert people.mapped
-    local.same(
-        fr.simulate(local.plan(), people, rounds=2, seed=3),
-        fr.simulate(local.plan(), people, rounds=2, seed=3, engine=fr.ray()),
-    )
+    alone = fr.simulate(local.plan(), people, rounds=2, seed=3)
+    local.same(alone, fr.simulate(local.plan(), people, rounds=2, seed=3, engine=fr.ray()))
+    folder = local.PEOPLE.to_parquet(tmp_path / "parquet", row_group_bytes=200, file_bytes=700)
+    people = fr.Population.from_parquet(folder, "client", in_memory=False)
+    monkeypatch.setattr(placement, "REPLICATED_BYTES", 0)
+    monkeypatch.setattr(placement, "BLOCK_BYTES", 500)
+    local.same(alone, fr.simulate(local.plan(), people, rounds=2, seed=3, engine=fr.ray()))
 
 
 def test_a_sweep_of_small_models_is_spread_over_the_nodes(cluster, tmp_path) -> None:

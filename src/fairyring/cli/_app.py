@@ -69,6 +69,7 @@ def train(
     keep: str | None = None,
     init: Path | None = None,
     track: Annotated[Strings, Parameter(name="--track", negative=(), show_default=False)] = (),
+    engine: str | None = None,
 ) -> Result:
     """Train the plan of a Python file on its population.
 
@@ -100,6 +101,9 @@ def train(
         Start from this model: a run folder, or a safetensors file.
     track:
         Send the numbers of every round to a tracker: csv:FOLDER, tensorboard:FOLDER, mlflow:URI or wandb:PROJECT. May be repeated.
+    engine:
+        Where rounds are computed: ray for a Ray cluster started on this machine, ray:auto or ray:ADDRESS for one that runs, debug for plain Python,
+        in which a loss or a model can stop at breakpoint(). By default compiled, in this process.
     """
     from fairyring.cli import _train
 
@@ -115,6 +119,7 @@ def train(
         keep=keep,
         init=init,
         track=track,
+        engine=engine,
     )
 
 
@@ -183,6 +188,7 @@ def sweep(
     choose_by: str = "loss",
     at_once: int | None = None,
     track: Annotated[Strings, Parameter(name="--track", negative=(), show_default=False)] = (),
+    engine: str | None = None,
 ) -> Result:
     """Train the plan of a Python file with every setting of a grid and every seed, and choose the best setting.
 
@@ -211,6 +217,8 @@ def sweep(
         How many runs at once, each on one core. By default as many as there are cores for small models, otherwise 1, on all cores.
     track:
         Send the numbers of every run to a tracker, as for `train`. May be repeated.
+    engine:
+        Where runs are computed, as for `train`. On a cluster, small models are trained one run a core.
     """
     from fairyring.cli import _sweep
 
@@ -225,6 +233,7 @@ def sweep(
         choose_by=choose_by,
         at_once=at_once,
         track=track,
+        engine=engine,
     )
 
 

@@ -134,6 +134,17 @@ def settings_in(file: Path | None) -> tuple[dict[str, str], dict[str, list[str]]
     return single, several
 
 
+def modules_beside(file: Path) -> list[ModuleType]:
+    """A plan file that was run, and those modules and packages in its folder that it imported: no other machine can import them."""
+    folder, found = file.resolve().parent, []
+    for name, module in [*sys.modules.items()]:
+        path = Path(getattr(module, "__file__", None) or "/").resolve()
+        place = path.parent.parent if path.name == "__init__.py" else path.parent
+        if place == folder and name not in ("__main__", "fairyring"):
+            found.append(module)
+    return found
+
+
 def _text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fairyring.cli._engine import engine_from
 from fairyring.cli._plan_file import PlanFile, settings_in
 from fairyring.cli._result import Interrupted, Result
 from fairyring.cli._screen import say, screen, show_table
@@ -59,6 +60,7 @@ def sweep(
     choose_by: str,
     at_once: int | None,
     track: Sequence[str] = (),
+    engine: str | None = None,
 ) -> Result:
     """Sweep over the plan of `file`; see the command `sweep`. The exit status is 1 if no setting is chosen."""
     fixed, several = settings_in(settings_file)
@@ -93,6 +95,7 @@ def sweep(
     options = given.options("evaluate_every", "dropout", "secure_sum", "stop", "track")
     if track:
         options["track"] = list(track)
+    options |= engine_from(engine, file)
     planned, ended = seeds, 0
     for values in settings.values():
         planned *= len(values)

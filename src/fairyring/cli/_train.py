@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fairyring.cli._audit import audit
+from fairyring.cli._engine import engine_from
 from fairyring.cli._plan_file import PlanFile, settings_from, settings_in
 from fairyring.cli._result import Interrupted, Result
 from fairyring.cli._screen import say, screen
@@ -34,6 +35,7 @@ def train(
     keep: str | None = None,
     init: Path | None = None,
     track: Sequence[str] = (),
+    engine: str | None = None,
 ) -> Result:
     """Train the plan of `file`; see the command `train`."""
     options = {
@@ -42,6 +44,7 @@ def train(
         "--seed": seed,
         "--keep": keep,
         "--init": init,
+        "--engine": engine,
     }
     given: dict[str, Any] = {"resume": resume, "overwrite": overwrite}
     if keep is not None:
@@ -68,7 +71,7 @@ def train(
         folder = Path("runs") / file.stem if run is None else run
         another = (folder / RUN).is_file() and not (resume or overwrite)
         try:
-            return _train(file, changes, folder, rounds, seed, given)
+            return _train(file, changes, folder, rounds, seed, given, engine)
         except KeyboardInterrupt:
             if another or not (folder / RUN).is_file():
                 raise Interrupted("Stopped before there was anything to keep.") from None
@@ -99,8 +102,10 @@ def _train(
     rounds: int | None,
     seed: int | None,
     arguments: dict[str, Any],
+    engine: str | None,
 ) -> Result:
     given = PlanFile.read(file)
+    arguments = arguments | engine_from(engine, file)
     from fairyring.learning import override
     from fairyring.simulation import simulate
 

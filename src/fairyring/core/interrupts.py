@@ -10,16 +10,18 @@ import logging
 import signal
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Result = TypeVar("Result")
 
 STACK = 16 << 20  # bytes: a compiler needs as much as the main thread has, and other threads may have 2 MiB
 POLL = 0.2  # seconds: on Windows a wait is not interrupted, but ends
 _left: list[threading.Thread] = []  # still at work, and nobody waits for them
+_leaving = threading.Lock()
 
 
 def interruptible(*calls: Callable[[], Result]) -> list[Result]:
@@ -75,6 +77,59 @@ def interruptible_pool(size: int) -> Iterator[ThreadPoolExecutor]:
     pool.shutdown()
 
 
+class Background:
+    """Calls in other threads, some at a time, the others in the order in which they were given. They are there for somebody who does not wait for all of them.
+
+    The end of Python waits for those that have begun, but not after a `KeyboardInterrupt`.
+
+    Args:
+        size: how many at a time.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size, self._running, self._lock = size, 0, threading.Lock()
+        self._waiting: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
+        # A library that the calls use may have something to do at the end of Python that waits for them. It comes after ours, then.
+        atexit.unregister(_end)
+        atexit.register(_end)
+
+    def submit(self, call: Callable[[], Result]) -> "Future[Result]":
+        """What a call will return. One that has not begun can be cancelled."""
+        result: Future[Result] = Future()
+        with self._lock:
+            self._waiting.append((call, result))
+        self._begin()
+        return result
+
+    def cancel(self) -> None:
+        """Cancel all that has not begun."""
+        with self._lock:
+            waiting, self._waiting = self._waiting, deque()
+        for _, result in waiting:
+            result.cancel()
+
+    def _begin(self) -> None:
+        with self._lock:
+            while self._running < self._size and self._waiting:
+                call, result = self._waiting.popleft()
+                if result.set_running_or_notify_cancel():
+                    self._running += 1
+                    thread = threading.Thread(target=self._make, args=(call, result), daemon=True)
+                    try:
+                        thread.start()
+                    except RuntimeError as error:  # no thread more
+                        self._running -= 1
+                        result.set_exception(error)
+                    else:
+                        _leave([thread])
+
+    def _make(self, call: Callable[[], Any], result: "Future[Any]") -> None:
+        _make(call, result)
+        with self._lock:
+            self._running -= 1
+        self._begin()
+
+
 def at_work() -> bool:
     """Whether calls still go on that nobody waits for, such as those of an interrupted caller."""
     return any(thread.is_alive() for thread in _left)
@@ -96,7 +151,8 @@ def _start(threads: Iterable[threading.Thread]) -> None:
 
 
 def _leave(threads: Iterable[threading.Thread]) -> None:
-    _left[:] = [thread for thread in (*_left, *threads) if thread.is_alive()]
+    with _leaving:
+        _left[:] = [thread for thread in (*_left, *threads) if thread.is_alive()]
 
 
 def _make(call: Callable[[], Result], result: "Future[Result]") -> None:

@@ -3,9 +3,10 @@
 import copyreg
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 import jax
@@ -13,7 +14,7 @@ import numpy as np
 
 from fairyring.core.errors import RunError
 from fairyring.core.extras import require
-from fairyring.distributed.shard import Reply, Request, Rows, Sent, Setup, Shard, added
+from fairyring.distributed.shard import BlockRows, Reply, Request, Rows, Sent, Setup, Shard, added
 from fairyring.distributed.starting import Prepared, prepare
 from fairyring.distributed.worker import NodeLost
 from fairyring.population import Population
@@ -125,6 +126,14 @@ def _keep_equinox_whole() -> None:
     copyreg.pickle(_flatten._Missing, lambda _: "MISSING")  # type: ignore[arg-type]
 
 
+def send_by_value(modules: Iterable[ModuleType]) -> None:
+    """Let nodes have what these modules define although they cannot import them, as they have what the main program defines."""
+    import ray as package
+
+    for module in modules:
+        package.cloudpickle.register_pickle_by_value(module)
+
+
 @dataclass(frozen=True)
 class _Reader:
     """Reads rows on the node: from files that every node has under the same paths, or by the population's function."""
@@ -142,13 +151,16 @@ class _Reader:
 class _Node:
     """What an actor runs."""
 
-    def __init__(self, setup: Setup, rows: "_Reader | list[Any]", processors: int) -> None:
+    def __init__(self, setup: Setup, rows: "Population | _Reader | list[Any]", processors: int) -> None:
         import ray as package
 
-        def fetch(block: int) -> Rows:
-            return rows.read(block) if isinstance(rows, _Reader) else package.get(rows[block])
-
-        self._shard = Shard(setup, fetch, processors)
+        if isinstance(rows, Population):
+            own = rows
+        elif isinstance(rows, _Reader):
+            own = BlockRows(setup, rows.read)
+        else:
+            own = BlockRows(setup, lambda block: package.get(rows[block]))
+        self._shard = Shard(setup, own, processors)
 
     def ready(self) -> bool:
         """Whether it is there."""
@@ -180,11 +192,13 @@ class _Actors:
 
         self._ray, self._processors = package, processors
         self._setup = package.put(prepared.setup)
-        self._rows = (
-            package.put(_Reader(prepared.start.population, prepared.blocks, tuple(prepared.setup.kinds)))
-            if prepared.travels
-            else [package.put(prepared.rows(block)) for block in range(len(prepared.blocks))]
-        )
+        population = prepared.start.population
+        if population.reads_ahead:
+            self._rows = package.put(population)
+        elif prepared.travels:
+            self._rows = package.put(_Reader(population, prepared.blocks, tuple(prepared.setup.kinds)))
+        else:
+            self._rows = [package.put(prepared.rows(block)) for block in range(len(prepared.blocks))]
         self._actors: dict[str, Any] = {}
         self._kind = package.remote(_Node)
 

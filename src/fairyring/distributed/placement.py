@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -18,17 +19,28 @@ def blocks_of(population: Population, columns: tuple[str, ...]) -> list[np.ndarr
     return list(client_blocks(np.asarray(population.sizes), rows))
 
 
-def owners_of(blocks: int, nodes: Sequence[str]) -> list[str]:
+def stretches_of(population: Population, columns: tuple[str, ...]) -> np.ndarray:
+    """The block of each client whose rows are read from files as they are needed, int64 `[clients]`: those that are near each other there have one."""
+    rows = max(1, BLOCK_BYTES // max(1, population.row_bytes(columns)))
+    return np.asarray(population.starts) // rows
+
+
+def owners_of(blocks: int, nodes: Sequence[str]) -> tuple[str, ...]:
     """The machine that each block is on: the one whose hash with the block's number is the largest.
 
     So a machine that comes takes blocks from all others, and one that goes leaves its own to all others; no other block moves
     (rendezvous hashing, Thaler and Ravishankar, 1998).
     """
 
+    return _owners(blocks, tuple(nodes))
+
+
+@lru_cache(maxsize=8)  # the machines of a round are mostly those of the last one
+def _owners(blocks: int, nodes: tuple[str, ...]) -> tuple[str, ...]:
     def score(node: str, block: int) -> bytes:
         return hashlib.sha256(f"{block} {node}".encode()).digest()
 
-    return [max(nodes, key=lambda node: score(node, block)) for block in range(blocks)]
+    return tuple(max(nodes, key=lambda node: score(node, block)) for block in range(blocks))
 
 
 def share(

@@ -18,7 +18,7 @@ from fairyring.lowering import hardware
 from fairyring.rounds.cohorts import RoundCohort
 from fairyring.rounds.server_program import Sums
 from fairyring.rounds.worker import Work
-from fairyring.simulation import CompiledWorker, Engine, Streamed, make_feed
+from fairyring.simulation import ClientRows, CompiledWorker, Engine, Streamed, make_feed
 
 Tree = Any
 Rows = Mapping[str, np.ndarray]
@@ -95,16 +95,16 @@ class Shard:
 
     Args:
         setup: of the run.
-        fetch: `block -> rows` of its clients, one after the other.
+        rows: of the clients: `BlockRows`, or a population that reads its own here.
         processors: how many of this machine's to use; None for all.
     """
 
-    def __init__(self, setup: Setup, fetch: Callable[[int], Rows], processors: int | None) -> None:
+    def __init__(self, setup: Setup, rows: ClientRows, processors: int | None) -> None:
         plan, sizes = setup.plan, setup.sizes
         on = hardware(plan.layout.size, processors=processors, clients_per_batch=setup.clients_per_batch)
         workload = Workload.of(sizes, plan.local, unroll=on.unroll)
         self._engine = Engine(plan, workload, len(sizes), on)
-        rows, names = BlockRows(setup, fetch), tuple(setup.kinds)
+        names = tuple(setup.kinds)
         if setup.replicated:
             self._feed = make_feed(rows, names, self._engine, client_state=setup.client_state)
         else:
@@ -146,7 +146,12 @@ def added(one: Tree, other: Tree) -> Tree:
 
 
 class BlockRows:
-    """Rows of a population's clients, in blocks that are fetched when they are needed: what a feed asks a population for."""
+    """Rows of a population's clients, in blocks that are fetched when they are needed: what a feed asks a population for.
+
+    Args:
+        setup: of the run.
+        fetch: `block -> rows` of its clients, one after the other.
+    """
 
     def __init__(self, setup: Setup, fetch: Callable[[int], Rows]) -> None:
         self.sizes, self._kinds, self._firsts, self._fetch = setup.sizes, setup.kinds, setup.firsts, fetch
@@ -155,6 +160,9 @@ class BlockRows:
 
     def __len__(self) -> int:
         return len(self.sizes)
+
+    def prefetch(self, clients: np.ndarray) -> None:
+        """Nothing: blocks are fetched when they are needed."""
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Of a row of a column."""

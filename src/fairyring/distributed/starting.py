@@ -62,6 +62,9 @@ def prepare(start: Start) -> Prepared:
         start.client_state,
         start.clients_per_batch,
     )
-    every = np.arange(len(population))
-    block_of = None if replicated else np.searchsorted(firsts, every, side="right") - 1
+    block_of = None
+    if not replicated and population.reads_ahead:
+        block_of = placement.stretches_of(population, names)
+    elif not replicated:
+        block_of = np.searchsorted(firsts, np.arange(len(population)), side="right") - 1
     return Prepared(start, setup, blocks, block_of)

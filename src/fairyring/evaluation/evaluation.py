@@ -233,6 +233,7 @@ class Evaluator:
         """All rows in pieces: the place of a processor, columns `[batches, BATCH, ...]`, and the client of each row."""
         ends, processors = np.cumsum(self.sizes), len(self.processors)
         begin = number = 0
+        self.population.prefetch(np.arange(len(ends)))
         while begin < len(ends):
             before = ends[begin - 1] if begin else 0
             end = max(begin + 1, int(np.searchsorted(ends, before + processors * self._rows, "right")))

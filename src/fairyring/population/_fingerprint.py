@@ -31,9 +31,11 @@ def fingerprint(population: "Population") -> str:
         for name in names:
             _add(digest, columns[name])
         return digest.hexdigest()
-    for place in np.unique(np.linspace(0, len(with_examples) - 1, _CLIENTS).astype(np.int64)):
-        columns = population.client(int(with_examples[place]))
-        rows = np.unique(np.linspace(0, population.sizes[with_examples[place]] - 1, _ROWS).astype(np.int64))
+    some = with_examples[np.unique(np.linspace(0, len(with_examples) - 1, _CLIENTS).astype(np.int64))]
+    population.prefetch(some)
+    for client in some.tolist():
+        columns = population.client(client)
+        rows = np.unique(np.linspace(0, population.sizes[client] - 1, _ROWS).astype(np.int64))
         for name in names:
             _add(digest, columns[name][rows])
     if population.stored:

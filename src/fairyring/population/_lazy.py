@@ -44,7 +44,9 @@ class LazyPopulation(Population):
         example: Mapping[str, Any] | None = None,
         attributes: Mapping[str, Any] | None = None,
         feature_names: Mapping[str, Sequence[str]] | None = None,
+        source: Population | None = None,
     ) -> None:
+        self._source = source  # the population whose clients `load` reads, by the same indices
         ids = np.arange(whole_number("clients", clients, 1)) if isinstance(clients, int) else as_ids(clients)
         check_unique(ids)
         self._load = load
@@ -78,7 +80,7 @@ class LazyPopulation(Population):
     def columns(self) -> Mapping[str, np.ndarray]:
         raise PopulationError(
             "columns",
-            given="a population whose clients are loaded by a function",
+            given="a population whose clients are read when they are needed",
             expected="one whose rows are stored",
             do="Use gather(clients), or in_memory() if all rows fit into memory.",
         )
@@ -86,6 +88,15 @@ class LazyPopulation(Population):
     @property
     def stored(self) -> bool:
         return False
+
+    @property
+    def reads_ahead(self) -> bool:
+        return self._source is not None and self._source.reads_ahead
+
+    def prefetch(self, clients: Any) -> None:
+        """See `Population.prefetch`."""
+        if self._source is not None:
+            self._source.prefetch(self._original[self._indices(clients)])
 
     def client(self, i: int) -> Columns:
         """The columns of client `i`, loaded and checked."""
@@ -137,7 +148,7 @@ class LazyPopulation(Population):
     def _view(self, clients: np.ndarray) -> Self:
         view = object.__new__(type(self))
         view._columns, view._load, view.feature_names = self._columns, self._load, self.feature_names
-        view._original = self._original[clients]
+        view._original, view._source = self._original[clients], self._source
         sizes = self.sizes[clients]
         attributes = {name: values[clients] for name, values in self.attributes.items()}
         view._set_clients(np.cumsum(sizes) - sizes, sizes, self.ids[clients], attributes)
@@ -182,4 +193,5 @@ class LazyPopulation(Population):
             example=example,
             attributes=self.attributes,
             feature_names=self.feature_names,
+            source=self,
         )

@@ -1,41 +1,30 @@
 """Columns from tables of other libraries: Parquet files and Hugging Face data sets. The libraries are imported on use."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fairyring.core.errors import MissingExtra, PopulationError
+from fairyring.core.errors import PopulationError
+from fairyring.core.extras import require
+from fairyring.core.interrupts import interruptible
 from fairyring.population._columns import refuse_unknown_name
+from fairyring.population.parquet.storage import Files
 
 
-def read_parquet(path: Path, client: str, columns: Sequence[str] | None) -> dict[str, Any]:
-    """The client column and the data columns of a Parquet file or folder, as arrays."""
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError:
-        raise MissingExtra("pyarrow", extra="data", purpose="reading Parquet files") from None
-    if not path.exists():
-        raise PopulationError(
-            f"file {path}",
-            given="nothing there",
-            expected="a Parquet file or a folder of them",
-            do="Check the path.",
-        )
-    try:
-        known = pq.ParquetDataset(path).schema.names
-        names = _wanted(known, client, columns)
-        table = pq.read_table(path, columns=names)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise PopulationError(
-            f"file {path}",
-            given=str(error).splitlines()[0],
-            expected="a Parquet file or a folder of them",
-            do="Check how the file was written.",
-        ) from error
-    return {name: _from_arrow(name, table.column(name).combine_chunks()) for name in names}
+def read_parquet(files: Files, client: str, columns: Sequence[str] | None) -> dict[str, Any]:
+    """The client column and the data columns of Parquet files, as arrays."""
+    require("pyarrow", extra="data", purpose="reading Parquet files")
+    import pyarrow.parquet as pq
+
+    def once() -> tuple[list[str], Any]:
+        files.list()  # so that what is wrong with them is said in the same words as where they are read piece by piece
+        data = pq.ParquetDataset(files.root, filesystem=files.system)
+        names = _wanted(data.schema.names, client, columns)
+        return names, data.read(columns=names)
+
+    [(names, table)] = interruptible(lambda: files.trying(files.shown, once))
+    return {name: from_arrow(name, table.column(name).combine_chunks()) for name in names}
 
 
 def _wanted(known: Sequence[str], client: str, columns: Sequence[str] | None) -> list[str]:
@@ -47,7 +36,7 @@ def _wanted(known: Sequence[str], client: str, columns: Sequence[str] | None) ->
     return [name for name in known if name in columns or name == client]
 
 
-def _from_arrow(name: str, array: Any) -> np.ndarray:
+def from_arrow(name: str, array: Any) -> np.ndarray:
     """An Arrow array as a NumPy array of numbers or strings. Nested lists of equal length become further axes."""
     import pyarrow as pa
 
@@ -158,7 +147,7 @@ def _decoded(formatted: Any, name: str, column: Any) -> np.ndarray:
 
     if pa.types.is_struct(column.type):
         return np.asarray(formatted("numpy", columns=[name])[:][name])
-    return _from_arrow(name, column.combine_chunks())
+    return from_arrow(name, column.combine_chunks())
 
 
 def _are_splits(dataset: Mapping[str, Any]) -> bool:

@@ -13,8 +13,8 @@ it checks only shapes and runs, and maps the columns.
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 from uuid import uuid4
@@ -43,7 +43,22 @@ Parts = tuple[
 
 
 def save(population: "Population", folder: Path) -> Path:
-    """Write `population` next to `folder` under another name, and rename it: the folder appears complete or not at all."""
+    """Write `population` to a folder that appears complete or not at all."""
+    with appearing(population, folder) as partial:
+        (partial / "columns").mkdir(parents=True)
+        (partial / "attributes").mkdir()
+        _write(population, partial)
+    return folder
+
+
+@contextmanager
+def appearing(population: "Population", folder: Path) -> Iterator[Path]:
+    """A folder beside `folder`, under another name, to write a population to. It is renamed in the end, or deleted.
+
+    Raises:
+        PopulationError: `folder` exists.
+        StorageError: it cannot be written.
+    """
     if folder.exists():
         raise PopulationError(
             f"folder {folder}",
@@ -53,9 +68,7 @@ def save(population: "Population", folder: Path) -> Path:
         )
     partial = folder.with_name(f".{folder.name}.{uuid4().hex[:8]}.partial")
     try:
-        (partial / "columns").mkdir(parents=True)
-        (partial / "attributes").mkdir()
-        _write(population, partial)
+        yield partial
         partial.rename(folder)
     except OSError as error:
         raise StorageError(
@@ -66,7 +79,6 @@ def save(population: "Population", folder: Path) -> Path:
         ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return folder
 
 
 def _write(population: "Population", folder: Path) -> None:

@@ -37,6 +37,7 @@ from fairyring.population._columns import (
     refuse_unknown_name,
     whole_number,
 )
+from fairyring.population._runs import as_runs, one_run
 from fairyring.population._splitting import (
     classes_of,
     draw_stratified,
@@ -45,6 +46,7 @@ from fairyring.population._splitting import (
     refuse_order_and_stratify,
     warn_of_one_class,
 )
+from fairyring.population.parquet.storage import Files, S3Storage
 
 _NAMED = 50  # clients, up to which a description has their ids
 
@@ -76,7 +78,7 @@ class Population:
         feature_names: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         checked = as_columns(columns)
-        starts, sizes = _as_runs(starts, sizes, rows=len(next(iter(checked.values()))))
+        starts, sizes = as_runs(starts, sizes, rows=len(next(iter(checked.values()))))
         ids = np.arange(len(sizes)) if ids is None else as_ids(ids)
         if len(ids) != len(sizes):
             raise PopulationError(
@@ -241,22 +243,54 @@ class Population:
 
     @classmethod
     def from_parquet(
-        cls, path: str | Path, client: str, *, columns: Sequence[str] | None = None, clients: Any = None
+        cls,
+        path: str | Path,
+        client: str,
+        *,
+        columns: Sequence[str] | None = None,
+        clients: Any = None,
+        in_memory: bool | None = None,
+        storage: S3Storage | None = None,
+        cache_bytes: int = 512 << 20,
     ) -> "Population":
-        """A population from a Parquet file, or a folder of Parquet files, with a column for the client.
+        """A population from Parquet files with a column for the client, on a disk or on S3.
+
+        In memory, all rows are read at once, and may be in any order. Otherwise a client's rows are read when they are needed, so the data
+        may be larger than memory, and each node of a cluster reads those of its own clients. Then the rows of a client have to lie together, as they do
+        where rows are sorted by client; a run of them may go on in the next row group, or the next file by name. Where each client is, is found by one pass
+        over the client column and kept in `~/.cache/fairyring/indexes`, which so has the clients' ids. To read one client, the whole of its row groups is read:
+        small ones are best, as `to_parquet` writes them. Such a population has no `columns`; everything else works, and runs have the same bits.
 
         Args:
-            path: the file or folder.
+            path: a file; or a folder, or `"s3://bucket/prefix"`, with all files below. What begins with `_` or `.` is left out.
             client: the name of the column with the client of each row.
             columns: the data columns to read; by default all except `client`. Lists of equal length become axes: a
                 column of lists of `k` numbers is read as `[rows, k]`.
             clients: see `from_arrays`.
+            in_memory: read all rows at once; by default, those that are on a disk.
+            storage: which S3, and how it is spoken to. Credentials are taken from the environment, as AWS's tools do; every node uses its own.
+            cache_bytes: bytes of rows that are kept or read ahead, where not all are in memory.
 
         Raises:
             MissingExtra: pyarrow is not installed.
-            PopulationError: see `from_arrays`; or a value is null (the error gives column and row).
+            PopulationError: see `from_arrays`; or a value is null (the error gives column and row), files have different columns, or a client's rows lie in
+                several places.
+            DataUnavailable: files are not there, cannot be read even after a few attempts, are damaged, or have changed since
+                their clients were counted. Where rows are read when they are needed, this and the values' errors may come later, in a run.
+
+        Warns:
+            PerformanceWarning: row groups are so large that reading a single client takes long.
         """
-        return cls.from_arrays(_sources.read_parquet(Path(path), client, columns), client, clients=clients)
+        if in_memory is None:
+            in_memory = "://" not in str(path)
+        if in_memory:
+            read = _sources.read_parquet(Files(path, storage), client, columns)
+            return cls.from_arrays(read, client, clients=clients)
+        from fairyring.population.parquet.population import ParquetPopulation
+
+        return ParquetPopulation(
+            path, client, columns=columns, clients=clients, storage=storage, cache_bytes=cache_bytes
+        )
 
     @classmethod
     def from_huggingface(
@@ -361,8 +395,13 @@ class Population:
 
     @property
     def stored(self) -> bool:
-        """Whether there are `columns`: False if clients are loaded by a function."""
+        """Whether there are `columns`: False if clients are read when they are needed, or loaded by a function."""
         return True
+
+    @property
+    def reads_ahead(self) -> bool:
+        """Whether `prefetch` helps: rows are read when they are needed, and kept for a while."""
+        return False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -444,7 +483,7 @@ class Population:
         clients = self._indices(clients)
         starts, sizes = self.starts[clients], self.sizes[clients]
         offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
-        run = _one_run(starts, sizes)
+        run = one_run(starts, sizes)
         if run is not None:
             gathered = {name: np.array(column[run]) for name, column in self._columns.items()}
         else:
@@ -457,13 +496,22 @@ class Population:
         _mapped.release(self._columns)
         return gathered, offsets
 
+    def prefetch(self, clients: Any) -> None:
+        """Begin to read the rows of clients that will be asked for next, in this order, as far as there is room for them.
+
+        It returns at once. Where rows are in memory, or nothing is kept of what is read, nothing happens.
+
+        Args:
+            clients: see `gather`.
+        """
+
     def rows(self) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """All rows of all clients, one client after another, and the index of each row's client, int64 `[examples]`.
 
         Columns are views if the rows are in this order already, and otherwise copies.
         """
         owner = np.repeat(np.arange(len(self)), self.sizes)
-        run = _one_run(self.starts, self.sizes)
+        run = one_run(self.starts, self.sizes)
         if run is not None:
             return {name: column[run] for name, column in self._columns.items()}, owner
         return self.gather(np.arange(len(self)))[0], owner
@@ -623,6 +671,38 @@ class Population:
         """
         return _store.save(self, Path(folder))
 
+    def to_parquet(
+        self,
+        folder: str | Path,
+        client: str = "client",
+        *,
+        row_group_bytes: int = 256 << 10,
+        file_bytes: int = 256 << 20,
+    ) -> Path:
+        """Write the clients' rows to Parquet files as `from_parquet` reads them best: client after client, in small row groups.
+
+        A row group ends between two clients, so only a client larger than that has several. Axes of rows become lists of fixed length. Attributes, names of
+        features and clients without rows are not written; the order of clients is that of their ids again when they are read, unless `from_parquet` is given
+        `clients=`. The folder appears complete or not at all.
+
+        Args:
+            folder: a new one.
+            client: the name of the column for the ids.
+            row_group_bytes: of a row group, as it is in memory. To read a client, all of its row group is read: small ones are best for rounds of few of
+                many clients, and ones of some MiB for data that is mostly read as a whole, at fewer requests.
+            file_bytes: of the rows of a file, likewise.
+
+        Raises:
+            MissingExtra: pyarrow is not installed.
+            PopulationError: `folder` exists, a column is called like `client`, or values are not finite; nothing is written.
+            StorageError: the disk is full, or permission is missing.
+        """
+        from fairyring.population.parquet.writing import write_parquet
+
+        return write_parquet(
+            self, Path(folder), client, row_group_bytes=row_group_bytes, file_bytes=file_bytes
+        )
+
     @classmethod
     def open(cls, folder: str | Path) -> "Population":
         """The population saved in `folder`. Its columns are memory-mapped, so only rows that are used are read.
@@ -686,36 +766,3 @@ def _refuse_empty_part(sizes: np.ndarray) -> None:
             expected="a client with at least two examples",
             do="Split by clients instead: split_clients(fraction, seed).",
         )
-
-
-def _one_run(starts: np.ndarray, sizes: np.ndarray) -> slice | None:
-    """The rows of these clients as one slice, if they are contiguous; otherwise None."""
-    if not sizes.any():
-        return slice(0, 0)
-    nonempty = sizes > 0
-    starts, sizes = starts[nonempty], sizes[nonempty]
-    if np.array_equal(starts[1:], starts[:-1] + sizes[:-1]):
-        return slice(int(starts[0]), int(starts[-1] + sizes[-1]))
-    return None
-
-
-def _as_runs(starts: Any, sizes: Any, rows: int) -> tuple[np.ndarray, np.ndarray]:
-    starts, sizes = np.asarray(starts), np.asarray(sizes)
-    for name, array in (("starts", starts), ("sizes", sizes)):
-        if array.ndim != 1 or (array.size and array.dtype.kind not in "iu") or len(array) != len(sizes):
-            raise PopulationError(
-                name,
-                given=f"an array {array.dtype} {array.shape}",
-                expected="whole numbers [clients], as many starts as sizes",
-                do="Use Population.from_arrays, which computes them.",
-            )
-    starts, sizes = starts.astype(np.int64, copy=False), sizes.astype(np.int64, copy=False)
-    if len(sizes) and (sizes.min() < 0 or starts.min() < 0 or (starts + sizes).max() > rows):
-        bad = int(np.flatnonzero((sizes < 0) | (starts < 0) | (starts + sizes > rows))[0])
-        raise PopulationError(
-            f"client {bad}",
-            given=f"{sizes[bad]} rows from row {starts[bad]}",
-            expected=f"rows within 0 to {rows}",
-            do="Use Population.from_arrays, which computes starts and sizes.",
-        )
-    return starts, sizes

@@ -139,6 +139,7 @@ class Standardize:
                 sizes=population.sizes,
                 attributes=population.attributes,
                 feature_names=names,
+                source=population,
             )
         columns, _ = population.rows()
         sizes = population.sizes

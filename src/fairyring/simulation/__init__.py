@@ -4,11 +4,12 @@ from fairyring.simulation.assembly import Assembly, Trial, assemble
 from fairyring.simulation.driver import SecureSum, simulate
 from fairyring.simulation.elsewhere import Elsewhere, Start
 from fairyring.simulation.engine import Engine, assign_to_processors
-from fairyring.simulation.feed import Streamed, make_feed
+from fairyring.simulation.feed import ClientRows, Streamed, make_feed
 from fairyring.simulation.worker import CompiledWorker
 
 __all__ = [
     "Assembly",
+    "ClientRows",
     "CompiledWorker",
     "Elsewhere",
     "Engine",

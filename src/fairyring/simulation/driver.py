@@ -281,7 +281,8 @@ def simulate(
             worker = AheadWorker(parts.engine, parts.program, parts.rows, cohorts, last, most)
         else:
             assert parts.rows is not None
-            worker = CompiledWorker(parts.engine, parts.rows, cohorts, key, coordinator.states)
+            last = coordinator.timetable.rounds
+            worker = CompiledWorker(parts.engine, parts.rows, cohorts, key, coordinator.states, last)
         driver = _Driver(coordinator, worker, cohorts, masks, tests)
         watching: list[Callable[[RoundRecord], object]] = [
             stack.enter_context(delivery) for delivery in _deliveries(trackers, coordinator)

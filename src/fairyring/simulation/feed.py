@@ -30,7 +30,7 @@ class Piece(NamedTuple):
     columns: Mapping[str, Any]
 
 
-class Rows(Protocol):
+class ClientRows(Protocol):
     """What a feed asks of clients' examples: a population, or what a machine has of one."""
 
     @property
@@ -42,6 +42,10 @@ class Rows(Protocol):
 
     def gather(self, clients: Any, /) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Rows of some clients, one after the other, and where each begins, with the end."""
+        ...
+
+    def prefetch(self, clients: Any, /) -> None:
+        """Begin to read rows of clients that are gathered next, where that takes time."""
         ...
 
     def shape(self, column: str, /) -> tuple[int, ...]:
@@ -67,12 +71,15 @@ class Resident:
         room: the most clients of a piece.
     """
 
-    def __init__(self, population: Rows, columns: tuple[str, ...], engine: Engine, room: int) -> None:
+    def __init__(self, population: ClientRows, columns: tuple[str, ...], engine: Engine, room: int) -> None:
         every = np.arange(len(population))
         rows, offsets = population.gather(every)
         self.room = room
         self.columns = replicate({name: rows[name] for name in columns}, engine.processors)
         self.starts, self.sizes = offsets[:-1].astype(np.int32), np.diff(offsets).astype(np.int32)
+
+    def expect(self, cohort: np.ndarray) -> None:
+        """Nothing: all rows are there."""
 
     def pieces(self, cohort: np.ndarray) -> Iterator[list[Piece]]:
         """The clients of a round in steps: in each step one piece for every processor."""
@@ -98,7 +105,7 @@ class Streamed:
         room: the most clients of a piece.
     """
 
-    def __init__(self, population: Rows, columns: tuple[str, ...], engine: Engine, room: int) -> None:
+    def __init__(self, population: ClientRows, columns: tuple[str, ...], engine: Engine, room: int) -> None:
         self.population, self.processors = population, engine.processors
         self.sizes = np.asarray(population.sizes)
         self.kinds = {name: (population.shape(name), population.dtype(name)) for name in columns}
@@ -112,11 +119,19 @@ class Streamed:
         shares = assign_to_processors(cohort, self.sizes[cohort], len(self.processors))
         queues = [self._cut(cohort[places]) for places in shares]
         no_clients = np.zeros(0, np.int64)
-        for i in range(max(1, *map(len, queues))):
+        steps = range(max(1, *map(len, queues)))
+        self.population.prefetch(
+            np.concatenate([no_clients, *(q[i] for i in steps for q in queues if i < len(q))])
+        )
+        for i in steps:
             yield [
                 self._piece(queue[i] if i < len(queue) else no_clients, processor)
                 for queue, processor in zip(queues, self.processors, strict=True)
             ]
+
+    def expect(self, cohort: np.ndarray) -> None:
+        """Begin to read the rows of a later round."""
+        self.population.prefetch(cohort)
 
     def _cut(self, clients: np.ndarray) -> list[np.ndarray]:
         parts, begin, rows = [], 0, 0
@@ -148,7 +163,7 @@ def members(clients: np.ndarray, starts: np.ndarray, sizes: np.ndarray, room: in
 
 
 def make_feed(
-    population: Rows, columns: tuple[str, ...], engine: Engine, *, client_state: Any
+    population: ClientRows, columns: tuple[str, ...], engine: Engine, *, client_state: Any
 ) -> Resident | Streamed:
     """`Resident` if all rows fit, otherwise `Streamed`.
 

@@ -37,8 +37,8 @@ class States(Protocol):
 class Cohorts(Protocol):
     """Who takes part."""
 
-    def of(self, round: int, /) -> object:
-        """In a round."""
+    def of(self, round: int, /) -> RoundCohort | None:
+        """In a round; None where that is not known here."""
         ...
 
 
@@ -51,6 +51,7 @@ class CompiledWorker:
         cohorts: of the run: the next round's cohort is drawn while processors are at work.
         root: key of the run.
         states: what clients remember, or None.
+        last: the run's last round: nobody's rows are read for one after it.
     """
 
     def __init__(
@@ -60,7 +61,9 @@ class CompiledWorker:
         cohorts: Cohorts,
         root: jax.Array,
         states: States | None,
+        last: int = 0,
     ) -> None:
+        self.last = last
         self.engine, self.feed, self.cohorts, self.states = engine, feed, cohorts, states
         self.parts = len(engine.processors)
         self.roots = [jax.device_put(root, processor) for processor in engine.processors]
@@ -75,7 +78,9 @@ class CompiledWorker:
             waiting.append(self._accumulate(pieces, sums, sent, work.noise))
             if len(waiting) > 1:  # fetch the next piece while this one is computed, but no further ahead
                 bad += self._settle(waiting.popleft())
-        self.cohorts.of(cohort.round + 1)  # while other processors are still at work
+        following = self.cohorts.of(cohort.round + 1)  # while other processors are still at work
+        if following is not None and following.round <= self.last:
+            self.feed.expect(following.staying)
         for judged in waiting:
             bad += self._settle(judged)
         if len(cohort.canaries):

@@ -1,0 +1,133 @@
+"""Row groups that are read when they are needed, or a little before, and kept while there is room."""
+
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import suppress
+from functools import partial
+
+import numpy as np
+
+from fairyring.core.interrupts import Background
+
+Columns = Mapping[str, np.ndarray]
+
+
+class RowGroups:
+    """A bounded number of row groups in memory, read by some threads.
+
+    Args:
+        read: `number -> rows` of a row group. It is called in several threads.
+        sizes: bytes of the rows of each row group, in memory.
+        room: bytes of all that are in memory or being read. One larger than that is there alone.
+        threads: that read.
+
+    Attributes:
+        held: bytes of those that are in memory or being read.
+        peak: the most that `held` has been.
+    """
+
+    def __init__(self, read: Callable[[int], Columns], sizes: np.ndarray, room: int, threads: int) -> None:
+        self._read, self._sizes, self._room = read, sizes, room
+        self._background = Background(threads)
+        self._lock = threading.RLock()
+        self._entries: OrderedDict[int, Future[Columns]] = OrderedDict()  # the last one used comes last
+        self._unused: set[int] = set()  # read ahead, and not asked for yet
+        self._expected: deque[int] = deque()
+        self._current = -1  # the one that is being looked at
+        self.held = self.peak = 0
+
+    def expect(self, numbers: Iterable[int]) -> None:
+        """Read these next, in this order, as far as there is room, and further as they are used. What was expected before is forgotten."""
+        with self._lock:
+            self._expected = deque(numbers)
+            self._unused &= set(self._expected)
+            self._read_ahead()
+
+    def each(self, numbers: list[int]) -> Iterator[tuple[int, Columns]]:
+        """These row groups, one after the other, while the next ones are read."""
+        with self._lock:
+            soon = set(numbers)
+            self._expected = deque([*numbers, *(n for n in self._expected if n not in soon)])
+            self._read_ahead()
+        for number in numbers:
+            yield number, self._get(number)
+
+    def _get(self, number: int) -> Columns:
+        while True:
+            found, others = self._found(number)
+            if found is not None:
+                break
+            wait(others, return_when=FIRST_COMPLETED)
+        try:
+            return found.result()
+        except BaseException:
+            with self._lock:
+                if self._entries.get(number) is found:
+                    self._drop(number)
+            raise
+
+    def _found(self, number: int) -> tuple["Future[Columns] | None", list["Future[Columns]"]]:
+        """A row group that is there or being read; or None, and others that are being read and leave no room for it."""
+        with self._lock:
+            self._current = number
+            with suppress(ValueError):
+                self._expected.remove(number)
+            found = self._entries.get(number)
+            if found is not None and found.done() and found.exception() is not None:
+                self._drop(number)  # it failed when it was read ahead, perhaps long ago
+                found = None
+            if found is None:
+                if not self._make_room(int(self._sizes[number]), at_once=True):
+                    others = [entry for entry in self._entries.values() if not entry.done()]
+                    if others:
+                        return None, others
+                found = self._start(number)
+            self._unused.discard(number)
+            self._entries.move_to_end(number)
+            self._read_ahead()
+            return found, []
+
+    def _read_ahead(self) -> None:
+        while self._expected:
+            number = self._expected[0]
+            if number not in self._entries:
+                if not self._make_room(int(self._sizes[number]), at_once=False):
+                    return
+                self._start(number)
+            self._entries.move_to_end(number)
+            self._unused.add(number)
+            self._expected.popleft()
+
+    def _start(self, number: int) -> "Future[Columns]":
+        self._entries[number] = future = self._background.submit(partial(self._read, number))
+        self.held += int(self._sizes[number])
+        self.peak = max(self.peak, self.held)
+        return future
+
+    def _make_room(self, size: int, *, at_once: bool) -> bool:
+        """Whether there is room for so many bytes, after dropping what was used longest ago; if they are needed at once, also what was read ahead."""
+        while self.held + size > self._room:
+            number = self._dispensable(at_once=at_once)
+            if number is None:
+                return False
+            self._drop(number)
+        return True
+
+    def _dispensable(self, *, at_once: bool) -> int | None:
+        """A row group to drop, of which nothing is being read: the one used longest ago; or the one that is needed last."""
+        for number, entry in self._entries.items():
+            if number not in self._unused and number != self._current and (entry.cancel() or entry.done()):
+                return number
+        for number in reversed(self._entries) if at_once else ():
+            entry = self._entries[number]
+            if number in self._unused and (entry.cancel() or entry.done()):
+                self._expected.appendleft(number)
+                return number
+        return None
+
+    def _drop(self, number: int) -> None:
+        del self._entries[number]
+        self._unused.discard(number)
+        self.held -= int(self._sizes[number])
