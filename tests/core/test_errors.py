@@ -1,4 +1,5 @@
 import inspect
+import pickle
 
 import pytest
 
@@ -39,3 +40,15 @@ def test_unknown_names_get_the_nearest_known_one():
     with pytest.raises(errors.PlanError, match="Did you mean 'epochs'"):
         errors.refuse_unknown("LocalTraining", ["epoch"], ["epochs", "steps"])
     errors.refuse_unknown("LocalTraining", ["steps"], ["epochs", "steps"])
+
+
+def test_an_error_is_the_same_in_another_process():
+    raised = [
+        errors.DataUnavailable("file", given=3, expected="a file", do="Look."),
+        errors.MissingExtra("ray", extra="ray", purpose="a cluster"),
+        errors.MessageRefused("round 1", given="a forgery", expected="a signature", do="Ignore it."),
+    ]
+    raised[0].add_note("in line 3")
+    for error in raised:
+        again = pickle.loads(pickle.dumps(error))
+        assert (type(again), str(again), vars(again)) == (type(error), str(error), vars(error))

@@ -30,7 +30,7 @@ TrackerWarning            not an error: a tracker has not taken all numbers     
 
 from collections.abc import Iterable
 from difflib import get_close_matches
-from typing import Never
+from typing import Any, Never
 
 
 class FairyringError(Exception):
@@ -46,6 +46,16 @@ class FairyringError(Exception):
     def __init__(self, what: str, *, given: object, expected: str, do: str) -> None:
         self.what, self.given, self.expected, self.do = what, given, expected, do
         super().__init__(f"{what}: given {given}; expected {expected}. {do}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """An error that another process raised, such as a node of a cluster, is the same here."""
+        return _restored, (type(self), self.args, vars(self))
+
+
+def _restored(kind: type[FairyringError], args: tuple[Any, ...], facts: dict[str, Any]) -> FairyringError:
+    error = kind.__new__(kind, *args)
+    vars(error).update(facts)
+    return error
 
 
 class PlanError(FairyringError, ValueError):

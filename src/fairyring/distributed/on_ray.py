@@ -131,7 +131,7 @@ def send_by_value(modules: Iterable[ModuleType]) -> None:
     import ray as package
 
     for module in modules:
-        package.cloudpickle.register_pickle_by_value(module)
+        package.cloudpickle.register_pickle_by_value(module)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 @dataclass(frozen=True)
