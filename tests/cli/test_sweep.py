@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from fairyring.core.program_cache import FOLDER, ProgramCache
+from fairyring.statistics import interval_text
 from fairyring.sweeps import read_sweep, running
 from tests.cli.documented import document
 
@@ -44,7 +45,7 @@ def test_a_grid_is_swept_and_reported(file, call):
         assert row.endswith("best") == (place == found.best)
         mean = found.validation(place)
         assert mean is not None, name
-        assert f"{mean.estimate:.4g} ± " in row
+        assert interval_text(mean) in row
     assert found.verdict in done.out
     assert found.best is not None
     page = (folder / "report.html").read_text()

@@ -143,6 +143,10 @@ def _facts(records: Sequence[RoundRecord], facts: Mapping[str, Any]) -> list[tup
     if tested:
         values = ", ".join(f"{units.label(n)} {units.metric(n, v)}" for n, v in tested[1].items())
         rows.append(("held-out", f"{values} (round {tested[0]})"))
+        several = next((record.tests for record in reversed(records) if record.tests), {})
+        for name, means in list(several.items())[1:]:  # the first is `test`
+            values = ", ".join(f"{units.label(n)} {units.metric(n, v)}" for n, v in means.columns().items())
+            rows.append((f"on {name}", values))
     seconds, clients = facts.get("seconds"), sum(record.clients for record in records)
     if seconds:
         rows.append(("time", f"{units.duration(seconds)}, {units.count(clients / seconds)} clients/s"))
