@@ -37,6 +37,7 @@ from fairyring.core.errors import (
     StorageError,
     TrackerWarning,
     TrainingDiverged,
+    TrainingWarning,
     WireError,
 )
 
@@ -158,6 +159,7 @@ __all__ = [
     "TrackerWarning",
     "TrainedModel",
     "TrainingDiverged",
+    "TrainingWarning",
     "Verified",
     "WireError",
     "__version__",

@@ -107,6 +107,8 @@ FULL = record_of(
     noise_std=Means(0.1, {"accuracy": 0.2}),
     lost_in_noise=LostInNoise(False, {"accuracy": True}),
     at_bound="loss, accuracy",
+    clipped=0.9,
+    update_norm=3.0,
     snr=0.5,
     noise=0.01,
     epsilon=3.0,
@@ -176,6 +178,7 @@ def test_a_table_has_a_column_for_all_that_was_recorded():
         ),
         **dict.fromkeys(("lost_in_noise.loss", "lost_in_noise.metrics.accuracy"), "b"),
         **dict.fromkeys(("aborted.stage", "aborted.reason", "at_bound"), "U"),
+        **dict.fromkeys(("clipped", "update_norm"), "f"),
     }
     assert next(iter(columns)) == "round"
     assert columns["aborted.stage"].tolist() == ["", "masking"]
@@ -313,8 +316,10 @@ def test_early_stopping_goes_on_after_a_value_that_is_no_number(tmp_path):
     given = replace(plan("mine"), task=replace(task(), metrics={"mine": fr.Metric(lost, 1.0)}))
     options = {"test": test, "evaluate_every": 1, "stop": fr.EarlyStopping("mine", patience=2)}
     fr.simulate(given, people([3, 4]), rounds=1, run=tmp_path / "run", **options)
-    resumed = fr.simulate(given, people([3, 4]), rounds=4, run=tmp_path / "run", resume=True, **options)
+    with pytest.warns(fr.TrainingWarning, match="mine was not a finite number in the last 2 evaluations"):
+        resumed = fr.simulate(given, people([3, 4]), rounds=4, run=tmp_path / "run", resume=True, **options)
     assert resumed.rounds == 2
+    assert "mine was not a finite number" in resumed.header["cautions"][0]
     assert resumed.header["status"] == "stopped"
 
 

@@ -84,6 +84,7 @@ def summary(
         "bytes_down": sum(record.bytes_down for record in records),
         "nonfinite": sum(record.nonfinite for record in records),
         "privacy": facts.get("privacy"),
+        "cautions": facts.get("cautions", []),
         "assumptions": facts.get("assumptions", []),
         "head": head,
         "report": page,
@@ -166,6 +167,7 @@ def _facts(records: Sequence[RoundRecord], facts: Mapping[str, Any]) -> list[tup
     if facts.get("secure_sum") == "protocol":
         summed = [record.clients for record in records if record.aborted is None]
         rows.append(("secure sum", _secure(summed, len(records) - len(summed))))
+    rows += [("warning", caution) for caution in facts.get("cautions", ())]
     bad = sum(record.nonfinite for record in records)
     if bad:
         rows.append(("not finite", units.not_finite(bad, facts)))

@@ -50,6 +50,20 @@ def curves(
     return svg(f"curve-{name}", draw)
 
 
+def clipped(rounds: np.ndarray, shares: np.ndarray) -> str:
+    """The share of updates that were clipped, by round: `[rounds]`."""
+
+    def draw(ax: "Axes") -> None:
+        ax.plot(rounds, shares, ".-" if len(rounds) < 3 else "-", color=ACCENT, linewidth=1.5)
+        ax.set_title("Clipped updates")
+        ax.set_xlabel("round")
+        round_axis(ax, int(rounds[-1]))
+        ax.set_ylim(-0.02, 1.02)
+        _percent(ax.yaxis)
+
+    return svg("clipped", draw)
+
+
 def distribution(name: str, values: np.ndarray, worst: np.ndarray, *, higher_is_better: bool) -> str:
     """How a metric is spread over clients; `worst` `[clients]` marks the worst decile."""
 

@@ -104,6 +104,8 @@ def document(folder: ReportedRun) -> Document:
     bad = int(np.nansum(folder.column("nonfinite"))) if done else 0
     if bad:
         notes.append(f"{units.not_finite(bad, run)}.")
+    cautions = run.get("cautions")
+    notes += map(str, cautions) if isinstance(cautions, list) else []
     notes += folder.remarks
 
     what = _what(folder)

@@ -83,6 +83,14 @@ def learning(folder: ReportedRun) -> Section:
                 title,
             )
         )
+    shares, norms = folder.column("clipped"), folder.column("update_norm")
+    if np.isfinite(shares).any():
+        last = np.flatnonzero(np.isfinite(shares))[-1]
+        caption = (
+            f"Last: {units.share(shares[last])} of the updates were cut by the clip; half of them were longer than "
+            f"{units.number(norms[last])} before. Norms are recorded only where the plan promises no privacy."
+        )
+        parts.append(Figure(figures.clipped(rounds, shares), caption, "Clipped updates"))
     if not folder.evaluations:
         notes.append("The model has not been evaluated on held-out data; only its training is shown.")
     body = (
