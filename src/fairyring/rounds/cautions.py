@@ -51,11 +51,12 @@ def clipping_caution(plan: Plan, records: Sequence[RoundRecord]) -> str | None:
     times = float(np.median([(record.update_norm or 0.0) / clip.clips_to for record in first]))
     if min(cut) < _CUT or times < _TIMES:
         return None
+    about = units.number(float(f"{times:.2g}"))
     where = "round 1" if len(first) == 1 else f"rounds 1 to {len(first)}"
     return (
         f"In {where} {clip.name} cut {units.share(float(np.mean(cut)))} of the updates; their median norm was "
-        f"{units.number(times * clip.clips_to)}, {units.number(float(f'{times:.2g}'))} times as long. So the server moves much less than "
-        "the clients ask for: raise the clip norm, lower the local learning rate, or raise the server's."
+        f"{units.number(times * clip.clips_to)}, {about} times the clip norm. So the server moves much less than the clients ask for: "
+        "raise the clip norm, lower the local learning rate, or raise the server's."
     )
 
 
