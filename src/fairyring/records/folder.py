@@ -20,6 +20,7 @@ import safetensors
 from fairyring.core.digest import digest
 from fairyring.core.errors import RunDamaged, RunError, RunMismatch
 from fairyring.core.files import ANYBODY, OWNER, append_to, make_folder, replace_file, storage
+from fairyring.core.lock import Lock
 from fairyring.core.reading import NotJson, read_json
 from fairyring.core.tensors import tensors
 from fairyring.records.layout import (
@@ -38,7 +39,6 @@ from fairyring.records.layout import (
     RUN,
     TRANSCRIPTS,
 )
-from fairyring.records.lock import Lock
 from fairyring.records.round_record import RoundRecord, read_record
 
 KEPT = 2  # checkpoints, and sums
