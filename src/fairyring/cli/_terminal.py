@@ -38,10 +38,11 @@ def show_error(error: FairyringError) -> None:
 
 
 @contextmanager
-def without_warnings() -> Iterator[None]:
-    """Suppress Python's privacy warnings, which the command prints itself."""
+def without_warnings(*others: type[Warning]) -> Iterator[None]:
+    """Suppress Python's privacy warnings, and such others, which the command prints itself."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", PrivacyWarning)
+        for kind in (PrivacyWarning, *others):
+            warnings.simplefilter("ignore", kind)
         yield
 
 
@@ -52,13 +53,19 @@ def show_warning(console: Console, caution: str) -> None:
 
 def show_cautions(console: Console, plan: Any, population: Any, rounds: int) -> None:
     """Print what weakens a plan's promise, before its run starts."""
+    for caution in cautions_of(plan, population, rounds):
+        show_warning(console, caution)
+
+
+def cautions_of(plan: Any, population: Any, rounds: int) -> list[str]:
+    """What weakens a plan's promise."""
     from fairyring.population import Population
     from fairyring.rounds.cautions import warnings_of
 
-    if isinstance(population, Population):  # anything else is refused by the run
-        sizes = population.sizes
-        for caution in warnings_of(plan, sum(size > 0 for size in sizes), rounds, sum(sizes)):
-            show_warning(console, caution)
+    if not isinstance(population, Population):  # anything else is refused by the run
+        return []
+    sizes = population.sizes
+    return warnings_of(plan, sum(size > 0 for size in sizes), rounds, sum(sizes))
 
 
 def summary(
