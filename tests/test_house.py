@@ -329,6 +329,19 @@ def test_no_pickle_eval_or_exec(path: Path) -> None:
             assert node.value.value is False, f"{path}:{node.value.lineno}"
 
 
+def test_what_is_compiled_answers_ctrl_c() -> None:
+    """A bare `jax.jit` that is called holds the main thread while XLA works: core makes the call in another one."""
+    traced_only = {"learning/code.py", "learning/forward.py", "learning/program.py", "runs/static.py"}
+    quick = {"privacy/canaries.py", "ecology/lab/arenas.py"}  # a few lines
+    called_apart = {"privacy/_matching.py"}
+    found = {
+        path.relative_to(SOURCE).as_posix()
+        for path in SOURCE.rglob("*.py")
+        if re.search(r"(?<!`)\bjax\.jit\b(?!`)", path.read_text("utf-8")) and "core" not in path.parts
+    }
+    assert found == traced_only | quick | called_apart
+
+
 def test_files_stay_readable() -> None:
     long = {
         name: text.count("\n") for name, text in texts() if name.endswith(".py") and text.count("\n") >= 800

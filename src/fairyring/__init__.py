@@ -37,6 +37,7 @@ from fairyring.core.errors import (
     StorageError,
     TrackerWarning,
     TrainingDiverged,
+    TrainingWarning,
     WireError,
 )
 
@@ -160,6 +161,7 @@ __all__ = [
     "TrackerWarning",
     "TrainedModel",
     "TrainingDiverged",
+    "TrainingWarning",
     "Verified",
     "WireError",
     "__version__",

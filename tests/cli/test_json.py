@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import warnings
@@ -11,7 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import fairyring as fr
+from fairyring.cli._app import app
 from fairyring.cli._ecology import ecology
+from fairyring.cli._help import asked
 from fairyring.cli._result import Interrupted, Result, answer
 from fairyring.core.errors import FairyringError, TrackerWarning
 from tests.cli.documented import FIELDS, document
@@ -87,6 +91,31 @@ def test_a_command_line_that_is_wrong_is_an_error_too(call: Callable) -> None:
     assert 'Did you mean "train"?' in error["given"]
     assert json.loads(call("train", "--json").out)["error"]["kind"] == "UsageError"
     assert json.loads(call("ecology", "--json").out) == {"status": 0}
+
+
+@pytest.mark.parametrize(
+    "tokens", [("--help",), ("train", "-h"), ("ecology", "--help"), ("ecology", "study", "--help")]
+)
+def test_help_is_a_document(tokens: tuple[str, ...], call: Callable) -> None:
+    called = call(*tokens, "--json")
+    found = document("--help", called.out)
+    text = " ".join(re.sub(r"[^\w=.,:;()-]+", " ", call(*tokens).out).split())
+    assert called.status == 0
+    assert found["name"] == " ".join(("fairyring", *tokens[:-1]))
+    assert {one["name"] for one in found["common_options"]} == {"--json", "--debug", "--no-cache"}
+    for one in (*found["arguments"], *found["options"]):
+        assert one["name"] in text
+        assert re.sub(r"[^\w=.,:;()-]+", " ", one["help"]).split()[0] in text
+    for one in found["commands"]:
+        assert one["name"] in text
+        assert one["purpose"]
+    assert bool(found["commands"]) == (tokens in {("--help",), ("ecology", "--help")})
+
+
+def test_the_version_is_a_document_and_a_wrong_command_an_error(call: Callable) -> None:
+    assert document("--version", call("--version", "--json").out) == {"version": fr.__version__}
+    assert json.loads(call("trian", "--help", "--json").out)["error"]["kind"] == "UsageError"
+    assert asked(app, ["bench", "noise", "--", "--help", "--json"]) is None  # those are the benchmark's
 
 
 def test_the_fields_are_the_documented_ones(call: Callable, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from fairyring.core.program_cache import FOLDER, ProgramCache
+from fairyring.statistics import interval_text
 from fairyring.sweeps import read_sweep, running
 from tests.cli.documented import document
 
@@ -44,7 +45,7 @@ def test_a_grid_is_swept_and_reported(file, call):
         assert row.endswith("best") == (place == found.best)
         mean = found.validation(place)
         assert mean is not None, name
-        assert f"{mean.estimate:.4g} ± " in row
+        assert interval_text(mean) in row
     assert found.verdict in done.out
     assert found.best is not None
     page = (folder / "report.html").read_text()
@@ -77,6 +78,33 @@ def test_ctrl_c_says_how_to_go_on(file, call, monkeypatch):
     done = call("sweep", file, "--grid", "local.batch_size=4", "--at-once", 1)
     assert done.status == 130
     assert "--resume" in done.out
+
+
+def test_each_settings_cautions_are_printed(file, call, monkeypatch):
+    private = ", privacy=fr.Budget(epsilon=50.0, delta=0.5, rounds=2), aggregation=fr.chain(fr.clip(1.0), fr.gaussian_noise())"
+    file.write_text(PLAN.replace(", cohort=5)", f", cohort=5{private})"))
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(running, "simulate", interrupted)
+    done = call("sweep", file, "--grid", "privacy.delta=0.01,0.5", "--at-once", 1)
+    lines = [line for line in done.out.splitlines() if "exposed whole" in line]
+    assert len(lines) == 1
+    assert lines[0].startswith("Warning. delta=0.5: ")
+
+
+def test_what_a_run_says_of_its_training_is_printed_after_it(file, call):
+    file.write_text(PLAN.replace(", cohort=5)", ", cohort=5, aggregation=fr.clip(1.0))"))
+    done = call("sweep", file, "--grid", "aggregation.clip.norm=0.001,1000", "--seeds", 1)
+    lines = done.out.splitlines()
+    (said,) = [
+        place
+        for place, line in enumerate(lines)
+        if line.startswith("Warning. In rounds 1 to 2 clip(0.001) cut 100.0 %")
+    ]
+    assert "norm=0.001" in lines[said - 1]
+    assert "Warning" not in done.err
 
 
 def test_no_setting_can_be_chosen(file, call):

@@ -13,8 +13,8 @@ import pytest
 
 from fairyring.cli._result import Result
 from fairyring.core.errors import PlanError, RunError
+from fairyring.core.lock import Lock
 from fairyring.distributed import RayEngine
-from fairyring.records.lock import Lock
 from fairyring.records.round_record import Means, read_record
 from tests.cli.documented import document
 from tests.report.run.run_folders import make_run_folder

@@ -11,7 +11,7 @@ import pytest
 from fairyring.core import platforms
 from fairyring.core.errors import RunError
 from fairyring.core.files import replace_file
-from fairyring.records.lock import Lock
+from fairyring.core.lock import Lock
 
 
 class Msvcrt:

@@ -1,6 +1,9 @@
 """The records of rounds: what is in them, how they are written and read, and when."""
 
 import io
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 
 import jax
@@ -14,7 +17,7 @@ from rich.console import Console
 
 import fairyring as fr
 from fairyring.cli._terminal import summarise
-from fairyring.core.errors import BudgetSpent, RunError
+from fairyring.core.errors import BudgetSpent, RunDamaged, RunError
 from fairyring.core.keys import root
 from fairyring.core.reading import NotJson
 from fairyring.lowering import hardware
@@ -107,6 +110,8 @@ FULL = record_of(
     noise_std=Means(0.1, {"accuracy": 0.2}),
     lost_in_noise=LostInNoise(False, {"accuracy": True}),
     at_bound="loss, accuracy",
+    clipped=0.9,
+    update_norm=3.0,
     snr=0.5,
     noise=0.01,
     epsilon=3.0,
@@ -176,12 +181,58 @@ def test_a_table_has_a_column_for_all_that_was_recorded():
         ),
         **dict.fromkeys(("lost_in_noise.loss", "lost_in_noise.metrics.accuracy"), "b"),
         **dict.fromkeys(("aborted.stage", "aborted.reason", "at_bound"), "U"),
+        **dict.fromkeys(("clipped", "update_norm"), "f"),
     }
     assert next(iter(columns)) == "round"
     assert columns["aborted.stage"].tolist() == ["", "masking"]
     assert columns["lost_in_noise.metrics.accuracy"].tolist() == [False, True]
     np.testing.assert_equal(columns["test.loss"], [np.nan, 0.7])
     assert table([]) == {}
+
+
+@pytest.mark.parametrize("last", ["checkpoints", "plan.json", "run.json.part"])
+def test_a_run_that_was_killed_before_its_run_json_was_whole_is_begun_anew(last, tmp_path):
+    """In a process of its own, which is killed there."""
+    folder = tmp_path / "run"
+    kill = """
+import os, signal, sys
+from pathlib import Path
+from fairyring.core import files
+from fairyring.records.folder import RunFolder
+
+folder, last = Path(sys.argv[1]), sys.argv[2]
+run = RunFolder.create(folder)
+lock = run.hold()
+replace = os.replace
+def until(source, target):
+    if last == "run.json.part" and Path(target).name == "run.json":
+        os.kill(os.getpid(), signal.SIGKILL)
+    replace(source, target)
+os.replace = until
+for name in ("plan.json", "run.json") if last != "checkpoints" else ():
+    run.write(name, {})
+    if name == last:
+        break
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    done = subprocess.run([sys.executable, "-c", kill, str(folder), last], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert {"lock", last} <= {entry.name for entry in folder.iterdir()}
+    with pytest.raises(RunDamaged, match="start it anew"):
+        RunFolder.open(folder)
+    new = RunFolder.create(folder)
+    lock = new.hold()
+    (folder / "mine.txt").touch()
+    with pytest.raises(RunError, match="in use"):
+        RunFolder.create(folder)
+    (folder / "mine.txt").unlink()
+    with pytest.raises(RunError, match="being written by"):
+        RunFolder.create(folder)
+    new.write("run.json", {})
+    lock.release()
+    with pytest.raises(RunError, match="in use"):  # a run is there now
+        RunFolder.create(folder)
+    assert (folder / "run.json").exists()
 
 
 def test_cutting_records_keeps_the_bytes_of_the_others(tmp_path):
@@ -313,8 +364,10 @@ def test_early_stopping_goes_on_after_a_value_that_is_no_number(tmp_path):
     given = replace(plan("mine"), task=replace(task(), metrics={"mine": fr.Metric(lost, 1.0)}))
     options = {"test": test, "evaluate_every": 1, "stop": fr.EarlyStopping("mine", patience=2)}
     fr.simulate(given, people([3, 4]), rounds=1, run=tmp_path / "run", **options)
-    resumed = fr.simulate(given, people([3, 4]), rounds=4, run=tmp_path / "run", resume=True, **options)
+    with pytest.warns(fr.TrainingWarning, match="mine was not a finite number in the last 2 evaluations"):
+        resumed = fr.simulate(given, people([3, 4]), rounds=4, run=tmp_path / "run", resume=True, **options)
     assert resumed.rounds == 2
+    assert "mine was not a finite number" in resumed.header["cautions"][0]
     assert resumed.header["status"] == "stopped"
 
 

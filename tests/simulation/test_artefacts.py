@@ -73,6 +73,8 @@ def test_every_file_key_and_array_is_named_by_one_row(private_runs: dict[str, Ke
         "*.part",
         "metrics.jsonl: aborted.*",
         "metrics.jsonl: at_bound",
+        "metrics.jsonl: clipped",
+        "metrics.jsonl: update_norm",
         "ledger.sqlite-wal",
         "ledger.sqlite-shm",
     }

@@ -19,6 +19,7 @@ import pytest
 
 import fairyring as fr
 from fairyring.core.errors import BudgetSpent, LedgerDamaged, LedgerMismatch, PrivacyError
+from fairyring.core.lock import Lock
 from fairyring.privacy._checks import counts as checked
 from fairyring.privacy._composing import equivalent
 from fairyring.privacy.accounting import Accountant
@@ -27,7 +28,6 @@ from fairyring.privacy.ledger import Ledger, Promise
 from fairyring.privacy.participation import AtMost
 from fairyring.records.folder import RunFolder
 from fairyring.records.layout import LEDGER, SECRET
-from fairyring.records.lock import Lock
 from fairyring.rounds.cohorts import CohortSampler, DropoutPoint
 from fairyring.rounds.spending import EarlierRounds, RoundNoise, RunSpending
 from tests.simulation.private_runs import (

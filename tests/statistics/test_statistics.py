@@ -240,6 +240,19 @@ def test_limits_of_no_clusters_are_refused() -> None:
             s.clustered_limit(counts, sizes, quantile)
 
 
+def test_an_interval_ends_where_the_value_does() -> None:
+    whole = s.student_interval([0.7, 0.8, 0.99])
+    cut = whole.within(0.0, 1.0)
+    assert (cut.low, cut.high, cut.estimate) == (whole.low, 1.0, whole.estimate)
+    assert whole.symmetric
+    assert not cut.symmetric
+    assert s.interval_text(whole) == "0.83 ± 0.37"
+    assert s.interval_text(cut) == "0.83 [0.464, 1]"
+    few, beyond = s.student_interval([0.7]), s.student_interval([2.0, 3.0])
+    assert few.within(0, 1) == few  # nothing is known of it, so nothing is cut
+    assert beyond.within(0, 1) == beyond  # it is no share
+
+
 def test_students_interval_is_scipys_and_covers_what_it_says() -> None:
     rng = np.random.default_rng(0)
     values = rng.normal(3.0, 2.0, 5)

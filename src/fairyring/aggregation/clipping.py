@@ -38,6 +38,10 @@ def clip(norm: float) -> Stage:
     def decode(total: Message, round_key: jax.Array) -> Message:
         return total
 
+    def relative_norm(message: Message, client_key: jax.Array, round_key: jax.Array) -> jax.Array:
+        largest, unit = _largest_and_unit(message.vector)
+        return jnp.sqrt(square(unit)) * (largest / norm)
+
     def bind(spec: MessageSpec) -> BoundStage:
         require_real(spec, name)
         l2 = norm if spec.l2 is None else min(norm, spec.l2)
@@ -47,7 +51,7 @@ def clip(norm: float) -> Stage:
             linf=l2 if certain else spec.linf,
             linf_failure=0.0 if certain else spec.linf_failure,
         )
-        return BoundStage(out, encode, decode)
+        return BoundStage(out, encode, decode, relative_norm)
 
     properties = Properties(unbiased=False, linear=False, lossless=False)
     return Stage(
@@ -55,12 +59,17 @@ def clip(norm: float) -> Stage:
     )
 
 
-def _shortened(vector: jax.Array, norm: float) -> jax.Array:
-    """`vector` scaled to a norm of at most `norm`; zeros if it is not finite."""
+def _largest_and_unit(vector: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The largest magnitude of a coordinate, and `vector` relative to it."""
     largest = jnp.max(jnp.abs(vector), initial=0.0)
     # In two steps, because the reciprocal of the largest floats is flushed to zero.
     first = jnp.where(largest > 2.0**64, 2.0**-64, 1.0)
-    unit = vector * first / jnp.where(largest > 0, largest * first, 1.0)
+    return largest, vector * first / jnp.where(largest > 0, largest * first, 1.0)
+
+
+def _shortened(vector: jax.Array, norm: float) -> jax.Array:
+    """`vector` scaled to a norm of at most `norm`; zeros if it is not finite."""
+    largest, unit = _largest_and_unit(vector)
     squared = square(unit)
     longest = norm / jnp.maximum(jnp.sqrt(squared), 1.0)  # in units of the largest coordinate
     # The square is NaN if a coordinate is infinite (inf / inf) or NaN; `largest` may miss a NaN.

@@ -63,7 +63,18 @@ def chain(*stages: Stage) -> Stage:
                 total = bounds[position].decode(total, jax.random.fold_in(round_key, position))
             return total
 
-        return BoundStage(bounds[-1].spec if bounds else spec, encode, decode)
+        clips = any(bound.relative_norm for bound in bounds)
+
+        def relative_norm(message: Message, client_key: jax.Array, round_key: jax.Array) -> jax.Array:
+            for position, bound in enumerate(bounds):
+                keys = jax.random.fold_in(client_key, position), jax.random.fold_in(round_key, position)
+                if bound.relative_norm is not None:
+                    return bound.relative_norm(message, *keys)
+                message = bound.encode(message, *keys)
+            raise AssertionError("a chain without a clip has no relative norm")
+
+        last = bounds[-1].spec if bounds else spec
+        return BoundStage(last, encode, decode, relative_norm if clips else None)
 
     properties = Properties(unbiased=True, linear=True, lossless=True)
     for part in parts:

@@ -144,11 +144,15 @@ class BoundStage(NamedTuple):
         encode: `(message, client_key, round_key) -> message`, on the device, for one client. `round_key` is
             the same for all clients of a round and known to the server (shared randomness).
         decode: `(summed message, round_key) -> message`, on the server, the inverse on sums.
+        relative_norm: `(message, client_key, round_key) -> float32 scalar`: the norm of the vector where the first clip takes it, as a
+            multiple of what it is clipped to: above 1 if the clip cuts it. None without a clip. A diagnostic of simulations; no device
+            sends it.
     """
 
     spec: MessageSpec
     encode: Callable[[Message, jax.Array, jax.Array], Message]
     decode: Callable[[Message, jax.Array], Message]
+    relative_norm: Callable[[Message, jax.Array, jax.Array], jax.Array] | None = None
 
 
 class Properties(NamedTuple):

@@ -11,6 +11,7 @@ import numpy as np
 from fairyring.aggregation.contract import Message
 from fairyring.core.errors import PlanError
 from fairyring.core.keys import NOBODY, Purpose, of_client, of_round, root
+from fairyring.core.program import interruptible_jit
 from fairyring.learning.optimizers import fedavg
 from fairyring.learning.plan import Plan
 from fairyring.population import Population
@@ -68,7 +69,10 @@ class Attacker:
     def __init__(self, plan: Plan, population: Population, params: Tree, seed: int) -> None:
         self.plan, self.population, self.params = plan, population, params
         self._root = root(seed)
-        self._prepare, self._gradient = jax.jit(plan.task.prepare), jax.jit(self._gradient_of)
+        self._prepare, self._gradient = (
+            interruptible_jit(plan.task.prepare),
+            interruptible_jit(self._gradient_of),
+        )
         first = self.prepared(np.arange(min(len(population), 8)), 8)
         if not np.issubdtype(first.dtype, np.floating):
             raise NoAttack(
@@ -82,8 +86,8 @@ class Attacker:
         self._dense = find_dense(plan.layout, self.features)
         self._classes = self._count_classes(first)
         self._of_soft = self._of_soft_at(params) if self._classes else None
-        self._signals = jax.jit(self._bias_gradients) if self._dense and self._classes else None
-        self._rounded = jax.jit(self._encoded)
+        self._signals = interruptible_jit(self._bias_gradients) if self._dense and self._classes else None
+        self._rounded = interruptible_jit(self._encoded)
         if self._dense is None:
             kind, self.name = "matching", f"gradient matching from {_RESTARTS} starts"
         else:
@@ -210,7 +214,9 @@ class Attacker:
     def _count_classes(self, examples: np.ndarray) -> int:
         """How many classes there are, where the loss is the cross-entropy of logits; else 0."""
         task, batch = self.plan.task, self._first_of(0)
-        logits = jax.jit(task.model.apply, static_argnums=2)(self.params, jnp.asarray(examples[:1]), None)
+        logits = interruptible_jit(lambda params, x: task.model.apply(params, x, None))(
+            self.params, examples[:1]
+        )
         if getattr(logits, "ndim", 0) != 2:
             return 0
         value, _ = task.loss(logits, batch)

@@ -12,6 +12,7 @@ import numpy as np
 from fairyring.core.checks import whole_number
 from fairyring.core.errors import PlanError
 from fairyring.core.keys import of_first_model, root
+from fairyring.core.program import interruptible_jit
 from fairyring.evaluation import Evaluator
 from fairyring.learning.plan import Plan
 from fairyring.lowering import Hardware, hardware
@@ -140,7 +141,7 @@ class _Shadows:
     ) -> None:
         self.plan, self.population, self.rounds = plan, population, rounds
         self.parts: Assembly = assemble(plan, population, root(seed), on, init=init)
-        self.first = jax.jit(lambda key: plan.first_state(key, init))
+        self.first = interruptible_jit(lambda key: plan.first_state(key, init))
         noise = plan.bound.spec.noise
         length = plan.message_shape.vector.shape[0]
         counts = noise is not None and length > noise.coordinates
@@ -152,7 +153,7 @@ class _Shadows:
             )
             return Sums(message._replace(vector=vector), reported + away)
 
-        self.zeros = jax.jit(zeros)
+        self.zeros = interruptible_jit(zeros)
         if plan.protection is not None:
             check_participation(plan, CohortSampler(plan.rule, population, seed), rounds)
         self.spent: float | None = None

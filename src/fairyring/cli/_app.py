@@ -10,6 +10,7 @@ from cyclopts import App, Group, Parameter
 
 from fairyring._version import __version__
 from fairyring.cli._ecology import ecology
+from fairyring.cli._help import asked, unasked
 from fairyring.cli._result import Result, answer
 from fairyring.core.program_cache import FOLDER as PROGRAMS
 from fairyring.core.program_cache import ProgramCache
@@ -516,6 +517,9 @@ def _overview() -> Result:
 def launch(tokens: Sequence[str] | None) -> int:
     """Parse `tokens` and run the command; returns the exit status."""
     given = list(sys.argv[1:] if tokens is None else tokens)
+    if (document := asked(app, given)) is not None:
+        return answer(lambda: Result(document, lambda: None), as_json=True)
+    given = unasked(given)
     first = next((place for place, token in enumerate(given) if not token.startswith("-")), None)
     named = given[first : first + 2] if first is not None else []
     runs_benchmark = len(named) == 2 and named[0] == "bench" and not named[1].startswith("-")

@@ -1,5 +1,6 @@
 """`sweep` and `compare`: many runs, made or found, as a table and a report."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,13 +10,14 @@ from fairyring.cli._engine import engine_from
 from fairyring.cli._plan_file import PlanFile, settings_in
 from fairyring.cli._result import Interrupted, Result
 from fairyring.cli._screen import say, screen, show_table
-from fairyring.cli._terminal import show_cautions, without_warnings
-from fairyring.core.errors import MissingExtra, PlanError
+from fairyring.cli._terminal import cautions_of, show_warning, without_warnings
+from fairyring.core.errors import MissingExtra, PlanError, TrainingWarning
+from fairyring.records.layout import RUN
 from fairyring.statistics import interval_text
 
 if TYPE_CHECKING:
     from fairyring.statistics import Interval
-    from fairyring.sweeps import Comparison, Sweep
+    from fairyring.sweeps import Comparison, Setting, Sweep
 
 
 def grid_from(
@@ -88,7 +90,7 @@ def sweep(
             do="Add a line such as test = ...",
         )
     from fairyring.report import write_report
-    from fairyring.sweeps import SweepRun
+    from fairyring.sweeps import SweepRun, settings_of
     from fairyring.sweeps import sweep as run_sweep
 
     folder = Path("runs") / f"{file.stem}-sweep" if run is None else run
@@ -106,11 +108,14 @@ def sweep(
         means = done.validation.columns() if done.validation is not None else {}
         words = ", ".join(f"{name.removeprefix('metrics.')} {value:.4g}" for name, value in means.items())
         say(f"run {ended}/{planned}  {done.folder}  {done.error or words}")
+        for caution in _said_by(folder / str(done.folder)):
+            show_warning(screen(), caution)
 
-    show_cautions(screen(), given.plan, given.population, rounds)
+    with without_warnings():
+        _show_cautions(settings_of(given.plan, settings), given.population, rounds)
     say(f"{planned} runs of {rounds} rounds; compiling first.")
     try:
-        with without_warnings():
+        with without_warnings(TrainingWarning):
             found = run_sweep(
                 given.plan,
                 settings,
@@ -139,6 +144,26 @@ def sweep(
     return Result(
         {"sweep": folder, **_found(found), "report": page}, show, 0 if found.best is not None else 1
     )
+
+
+def _show_cautions(settings: "Sequence[Setting]", population: Any, rounds: int) -> None:
+    """Print what weakens the promises of settings: once what holds for all of them, else with their names."""
+    by_caution: dict[str, list[str]] = {}
+    for setting in settings:
+        for caution in cautions_of(setting.plan, population, rounds):
+            by_caution.setdefault(caution, []).append(setting.name)
+    for caution, names in by_caution.items():
+        whose = "" if len(names) == len(settings) else f"{'; '.join(names)}: "
+        show_warning(screen(), whose + caution)
+
+
+def _said_by(run: Path) -> list[str]:
+    """What a run has said of its training, as its header has it."""
+    try:
+        header = json.loads((run / RUN).read_text("utf-8"))
+    except (OSError, ValueError):
+        return []
+    return [str(caution) for caution in header.get("cautions", ())]
 
 
 def _found(found: "Sweep") -> dict[str, Any]:

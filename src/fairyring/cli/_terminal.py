@@ -38,10 +38,11 @@ def show_error(error: FairyringError) -> None:
 
 
 @contextmanager
-def without_warnings() -> Iterator[None]:
-    """Suppress Python's privacy warnings, which the command prints itself."""
+def without_warnings(*others: type[Warning]) -> Iterator[None]:
+    """Suppress Python's privacy warnings, and such others, which the command prints itself."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", PrivacyWarning)
+        for kind in (PrivacyWarning, *others):
+            warnings.simplefilter("ignore", kind)
         yield
 
 
@@ -52,13 +53,19 @@ def show_warning(console: Console, caution: str) -> None:
 
 def show_cautions(console: Console, plan: Any, population: Any, rounds: int) -> None:
     """Print what weakens a plan's promise, before its run starts."""
+    for caution in cautions_of(plan, population, rounds):
+        show_warning(console, caution)
+
+
+def cautions_of(plan: Any, population: Any, rounds: int) -> list[str]:
+    """What weakens a plan's promise."""
     from fairyring.population import Population
     from fairyring.rounds.cautions import warnings_of
 
-    if isinstance(population, Population):  # anything else is refused by the run
-        sizes = population.sizes
-        for caution in warnings_of(plan, sum(size > 0 for size in sizes), rounds, sum(sizes)):
-            show_warning(console, caution)
+    if not isinstance(population, Population):  # anything else is refused by the run
+        return []
+    sizes = population.sizes
+    return warnings_of(plan, sum(size > 0 for size in sizes), rounds, sum(sizes))
 
 
 def summary(
@@ -84,6 +91,7 @@ def summary(
         "bytes_down": sum(record.bytes_down for record in records),
         "nonfinite": sum(record.nonfinite for record in records),
         "privacy": facts.get("privacy"),
+        "cautions": facts.get("cautions", []),
         "assumptions": facts.get("assumptions", []),
         "head": head,
         "report": page,
@@ -143,6 +151,10 @@ def _facts(records: Sequence[RoundRecord], facts: Mapping[str, Any]) -> list[tup
     if tested:
         values = ", ".join(f"{units.label(n)} {units.metric(n, v)}" for n, v in tested[1].items())
         rows.append(("held-out", f"{values} (round {tested[0]})"))
+        several = next((record.tests for record in reversed(records) if record.tests), {})
+        for name, means in list(several.items())[1:]:  # the first is `test`
+            values = ", ".join(f"{units.label(n)} {units.metric(n, v)}" for n, v in means.columns().items())
+            rows.append((f"on {name}", values))
     seconds, clients = facts.get("seconds"), sum(record.clients for record in records)
     if seconds:
         rows.append(("time", f"{units.duration(seconds)}, {units.count(clients / seconds)} clients/s"))
@@ -162,6 +174,7 @@ def _facts(records: Sequence[RoundRecord], facts: Mapping[str, Any]) -> list[tup
     if facts.get("secure_sum") == "protocol":
         summed = [record.clients for record in records if record.aborted is None]
         rows.append(("secure sum", _secure(summed, len(records) - len(summed))))
+    rows += [("warning", caution) for caution in facts.get("cautions", ())]
     bad = sum(record.nonfinite for record in records)
     if bad:
         rows.append(("not finite", units.not_finite(bad, facts)))

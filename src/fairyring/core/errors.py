@@ -25,6 +25,7 @@ FairyringError
 PrivacyWarning            not an error: a promise is kept, but is weak              (UserWarning)
 PopulationWarning         not an error: a population can be used, but not for all     (UserWarning)
 PerformanceWarning        not an error: a part of a model trains slowly             (UserWarning)
+TrainingWarning           not an error: a run goes on, but its training is hampered  (UserWarning)
 TrackerWarning            not an error: a tracker has not taken all numbers         (UserWarning)
 """
 
@@ -112,6 +113,10 @@ class PopulationWarning(UserWarning):
 
 class PerformanceWarning(UserWarning):
     """A part of a model is computed correctly, but slowly; it could be written in a form that is fast."""
+
+
+class TrainingWarning(UserWarning):
+    """A run is computed as its plan says, but something in the plan hampers its training, or has ended it early."""
 
 
 class TrackerWarning(UserWarning):

@@ -236,6 +236,18 @@ def begin(function: Callable[..., Tree], *arguments: Tree) -> None:
         function.begin(*arguments)
 
 
+def interruptible_jit(function: Callable[..., Tree]) -> Callable[..., Tree]:
+    """`jax.jit(function)` for arrays, compiled and started so that Ctrl-C is answered meanwhile. It is compiled by itself: for what runs once."""
+    jitted = jax.jit(function)
+
+    def run(*arguments: Tree) -> Tree:
+        if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(arguments)):
+            return jitted(*arguments)
+        return call_apart(partial(jitted, *arguments))
+
+    return run
+
+
 def transfer(tree: Tree, processor: Processor) -> Tree:
     """`tree` in a form that a program on `processor` takes. Cores read each other's memory; to an accelerator it is copied."""
     return jax.tree.map(np.asarray, tree) if processor.platform == "cpu" else jax.device_put(tree, processor)

@@ -84,10 +84,12 @@ class Reply(NamedTuple):
     Attributes:
         faulty: clients whose update was not finite.
         states: the clients' new states, in the order of the request; an empty tuple without.
+        relative_norms: of their updates; None where they are not measured: see `Total`.
     """
 
     faulty: np.ndarray
     states: Tree = ()
+    relative_norms: np.ndarray | None = None
 
 
 class Shard:
@@ -119,7 +121,7 @@ class Shard:
         summed = jax.tree.map(np.asarray, total.parts[0])
         for part in total.parts[1:]:
             summed = added(summed, part)
-        return summed, Reply(total.faulty, states.new if states is not None else ())
+        return summed, Reply(total.faulty, states.new if states is not None else (), total.relative_norms)
 
     def encoded(self, sent: Sent, request: Request) -> tuple[list[tuple[int, np.ndarray]], Reply]:
         """Each client's encoded vector by itself, and the rest."""

@@ -101,7 +101,12 @@ class DistributedWorker:
         sums = jax.device_put(summed, self.engine.processors[0])
         if len(cohort.canaries):
             sums = self._plant(sums, cohort, cohort.canaries)
-        return Total((sums,), np.concatenate([reply.faulty for reply in replies.values()]))
+        norms = [reply.relative_norms for reply in replies.values() if reply.relative_norms is not None]
+        return Total(
+            (sums,),
+            np.concatenate([reply.faulty for reply in replies.values()]),
+            relative_norms=np.concatenate(norms) if norms else None,
+        )
 
     def encoded(
         self, work: Work, faulty: list[np.ndarray], *, keep: bool = True

@@ -53,11 +53,13 @@ class Outcome(NamedTuple):
         client_state: the client's new state; the old one if the update was not finite.
         finite: whether the update, the weight, the loss and what the algorithm sends beside them were finite: bool scalar. Metrics need
             not be.
+        relative_norm: of the update, where the first clip takes it: see `BoundStage`. Empty where it is not measured.
     """
 
     message: Message
     client_state: Tree
     finite: jax.Array
+    relative_norm: jax.Array | tuple[()] = ()
 
 
 def objective_of(task: Task) -> Objective:
@@ -95,6 +97,7 @@ def device_half(
     rewrite: Rewrite = lambda objective: objective,
     align: Align | None = None,
     stages: BoundStage | None = None,
+    measures_norms: bool = False,
 ) -> Callable[..., Outcome]:
     """The device half of a plan, as one traceable function.
 
@@ -107,6 +110,7 @@ def device_half(
             leave them unchanged.
         stages: the stages of each example's gradient, bound, where there is noise in every local step; otherwise None. With
             them, `rewrite` and `align` are not used.
+        measures_norms: whether the outcome has the norm of the update before it is clipped: see `Plan.measures_norms`. No device sends it.
 
     Returns:
         `update(broadcast, columns, start, size, client_state, client_key, shared_key, drawn) -> Outcome`. The client owns rows
@@ -176,13 +180,15 @@ def device_half(
         unencoded = Message(
             or_else(vector, jnp.zeros_like(vector)) if noise_covers_divisor else vector, auxiliary
         )
-        message = aggregation.encode(
-            unencoded, jax.random.fold_in(client_key, int(Purpose.ENCODE)), shared_key
-        )
+        encode_key = jax.random.fold_in(client_key, int(Purpose.ENCODE))
+        message = aggregation.encode(unencoded, encode_key, shared_key)
+        relative_norm: jax.Array | tuple[()] = ()
+        if measures_norms and aggregation.relative_norm is not None:
+            relative_norm = aggregation.relative_norm(unencoded, encode_key, shared_key)
         if not noise_covers_divisor:
             message = or_else(message, jax.tree.map(jnp.zeros_like, message))
         new_state = jax.tree.map(lambda n, o: n.astype(o.dtype), new_state, client_state)
-        return Outcome(message, or_else(new_state, client_state), finite)
+        return Outcome(message, or_else(new_state, client_state), finite, relative_norm)
 
     return update
 

@@ -197,6 +197,19 @@ class Plan:
         """The stages, bound to this plan's update, with the noise that its budget needs."""
         return self._calibrated[1]
 
+    @property
+    def measures_norms(self) -> bool:
+        """Whether a simulation records how many updates were clipped. It does not where the plan promises privacy or ends in a secure
+        sum: there the norm of one client's update is what nobody may learn."""
+        return (
+            self.privacy is None and self.bound.spec.masking is None and self.bound.relative_norm is not None
+        )
+
+    @property
+    def clip(self) -> Stage | None:
+        """The clip whose effect is recorded: the first `fr.clip` of the aggregation."""
+        return next((part for part in self.aggregation.singles if part.kind == "clip"), None)
+
     @cached_property
     def protection(self) -> Protection | None:
         """What is promised, and the noise that keeps it; None without a budget."""

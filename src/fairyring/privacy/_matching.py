@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fairyring.core.compiled import call_apart
 from fairyring.core.errors import PlanError
 
 GradientOf = Callable[[jax.Array, jax.Array], jax.Array]
@@ -110,7 +111,12 @@ def match_gradients(
     keys = jax.random.split(key, restarts)
     unit = jnp.asarray(target / np.float32(length))
     settings = (jnp.float32(rate), jnp.float32(smoothness))
-    images, losses = _descend(gradient_of, shape, classes, steps, unit, known, keys, settings)
+    # It is compiled and computed for seconds, in another thread: Ctrl-C is answered meanwhile.
+    images, losses = call_apart(
+        lambda: jax.block_until_ready(
+            _descend(gradient_of, shape, classes, steps, unit, known, keys, settings)
+        )
+    )
     losses = np.asarray(losses)
     order = np.argsort(np.where(np.isnan(losses), np.inf, losses), kind="stable")
     return np.asarray(images)[order], losses[order]

@@ -20,24 +20,35 @@ import safetensors
 from fairyring.core.digest import digest
 from fairyring.core.errors import RunDamaged, RunError, RunMismatch
 from fairyring.core.files import ANYBODY, OWNER, append_to, make_folder, replace_file, storage
+from fairyring.core.lock import Lock
 from fairyring.core.reading import NotJson, read_json
 from fairyring.core.tensors import tensors
 from fairyring.records.layout import (
     CHECKPOINT,
     CHECKPOINTS,
+    INIT,
     IS_CHECKPOINT,
     LEDGER,
     LOCK,
     METRICS,
+    MODEL,
     MODELS,
     OF_A_RUN,
+    PLAN,
+    POPULATION,
     RUN,
     TRANSCRIPTS,
 )
-from fairyring.records.lock import Lock
 from fairyring.records.round_record import RoundRecord, read_record
 
 KEPT = 2  # checkpoints, and sums
+_WRITTEN = (INIT, PLAN, MODEL, POPULATION)
+_BEFORE_RUN = {
+    LOCK,
+    CHECKPOINTS,
+    *_WRITTEN,
+    *(f"{name}.part" for name in (*_WRITTEN, RUN)),
+}  # what is written before run.json
 
 
 class RunFolder:
@@ -93,7 +104,8 @@ class RunFolder:
                     do="Choose another folder.",
                 )
             clear(folder)
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        clear_beginning(folder)
+        if folder.exists() and (not folder.is_dir() or {entry.name for entry in folder.iterdir()} - {LOCK}):
             raise RunError(
                 f"run folder {folder}",
                 given="a path that is in use",
@@ -283,12 +295,14 @@ class RunFolder:
 def _no_run(folder: Path) -> RunError:
     """What to say of a folder without run.json."""
     inside = {entry.name for entry in folder.iterdir()}
-    if inside <= OF_A_RUN:
+    if inside <= OF_A_RUN or _only_begun(folder):
         return RunDamaged(
             f"run folder {folder}",
             given="a folder without run.json",
             expected="the folder of a run",
-            do="The run stopped before anything was saved: remove the folder and start it anew.",
+            do="The run stopped before anything was saved: start it anew, without resume=True or --resume."
+            if _only_begun(folder) or inside <= {LOCK}
+            else "Restore run.json from a copy, or start the run anew in another folder.",
         )
     within = sorted({str(path.parent) for depth in ("*", "*/*") for path in folder.glob(f"{depth}/{RUN}")})
     return RunError(
@@ -299,6 +313,36 @@ def _no_run(folder: Path) -> RunError:
         expected="the folder of one run, with run.json in it",
         do=f"Give one of them, such as {within[0]}." if within else "Check the path.",
     )
+
+
+def _only_begun(folder: Path) -> bool:
+    """Whether there is nothing in a folder but what a run writes before its `run.json`."""
+    names = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
+    checkpoints = folder / CHECKPOINTS
+    saved = checkpoints.is_dir() and any(checkpoints.iterdir())
+    return bool(names - {LOCK}) and names <= _BEFORE_RUN and not saved
+
+
+def clear_beginning(folder: Path) -> None:
+    """Delete what a run has left that ended before its `run.json` was written, so that the folder is as good as new.
+
+    Nothing of such a run has been computed or released. Its lock stays: whoever has it open would lock another file than the next.
+
+    Raises:
+        RunError: another process is just beginning a run there.
+    """
+    if not _only_begun(folder):
+        return
+    lock = Lock(folder / LOCK)
+    try:
+        with storage(folder):
+            for entry in folder.iterdir():
+                if entry.is_dir():
+                    entry.rmdir()
+                elif entry.name != LOCK:
+                    entry.unlink()
+    finally:
+        lock.release()
 
 
 def clear(folder: Path) -> None:

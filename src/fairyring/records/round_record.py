@@ -107,6 +107,9 @@ class RoundRecord(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknow
         lost_in_noise: which of those means say nothing; None where all of them say something.
         at_bound: names of the loss and the metrics of a sum of whole numbers that were probably cut to their bounds, with commas: the true
             means may be larger. Of the loss that is said from half of its bound on. None elsewhere, and of private plans, which say what they cut.
+        clipped: share of the updates that the plan's `clip` cut, of those that were finite. None without a clip, and where the plan promises
+            privacy or ends in a secure sum: there nobody may learn it.
+        update_norm: median of the norms of these updates before they were clipped, in the unit of the clip's norm.
         snr: length of the mean update over length of the noise in it, estimated from the noisy update.
         noise: standard deviation of the noise in each coordinate of the mean update.
         epsilon: what all rounds so far have spent; recorded with every evaluation.
@@ -132,6 +135,8 @@ class RoundRecord(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknow
     noise_std: Means | None = None
     lost_in_noise: LostInNoise | None = None
     at_bound: str | None = None
+    clipped: float | None = None
+    update_norm: float | None = None
     snr: float | None = None
     noise: float | None = None
     epsilon: float | None = None

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from fairyring.records.lock import Lock
+from fairyring.core.lock import Lock
 from fairyring.records.round_record import RoundRecord
 
 

@@ -11,10 +11,17 @@ from fairyring.records.round_record import Means, RoundRecord
 
 _SHARES = ("accuracy", "precision", "recall", "f1", "share", "top_5", "top5", "exact_match", "hamming")
 
+_ABBREVIATIONS = ("auc", "f1", "mae", "mse", "r2", "rmse")  # that people write in capitals
+
 
 def is_share(metric: str) -> bool:
     """Whether a metric of this name is a share of something, shown in per cent."""
     return any(word in metric.lower() for word in _SHARES)
+
+
+def range_of(metric: str) -> tuple[float, float]:
+    """The range in which a metric of this name is known to be: from 0 to 1 for a share, else the whole line."""
+    return (0.0, 1.0) if is_share(metric) else (-math.inf, math.inf)
 
 
 def metric(name: str, value: float | None) -> str:
@@ -27,8 +34,15 @@ def metric(name: str, value: float | None) -> str:
 
 
 def label(column: str) -> str:
-    """What a column is called: ``squared error`` for ``metrics.squared_error``."""
-    return column.removeprefix("metrics.").replace("_", " ")
+    """What a column is called: ``squared error`` for ``metrics.squared_error``, ``macro F1`` for ``metrics.macro_f1``."""
+    words = column.removeprefix("metrics.").replace("_", " ").split(" ")
+    return " ".join(word.upper() if word in _ABBREVIATIONS else word for word in words)
+
+
+def title(column: str) -> str:
+    """The same at the beginning of a line: ``Squared error``."""
+    text = label(column)
+    return text[:1].upper() + text[1:]
 
 
 def mean(record: RoundRecord, name: str, *, noise: bool = False) -> str:

@@ -79,6 +79,7 @@ ARTEFACTS = (
                 for key in (
                     *("clients", "sampled", "dropped", "nonfinite", "aborted.*", "canaries", "examples"),
                     *("bytes_up", "bytes_down", "noise", "snr", "noise_std.*", "lost_in_noise.*", "at_bound"),
+                    *("clipped", "update_norm"),  # which a private plan's rounds never have
                 )
             ),
         ),

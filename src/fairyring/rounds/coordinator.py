@@ -23,6 +23,7 @@ import numpy as np
 
 from fairyring.core.digest import digest
 from fairyring.core.errors import BudgetSpent, RunError, TrainingDiverged
+from fairyring.learning.plan import Plan
 from fairyring.learning.server import ServerState
 from fairyring.population import Population
 from fairyring.records.round_record import Aborted, Means, RoundRecord
@@ -373,6 +374,7 @@ class Coordinator:
             noise_std=training.noise_std,
             lost_in_noise=training.lost,
             at_bound=training.at_bound,
+            **_clipping(plan, total),
             snr=signal.ratio if signal else None,
             noise=signal.noise if signal else None,
         )
@@ -474,3 +476,11 @@ class Coordinator:
 def _session(cohort: RoundCohort) -> int:
     """How many were asked."""
     return len(cohort.sampled) + len(cohort.canaries)
+
+
+def _clipping(plan: Plan, total: Total) -> dict[str, float]:
+    """Fields of a record: how many updates were clipped, and how long they were; empty where that is not measured."""
+    norms, clip = total.relative_norms, plan.clip
+    if norms is None or not len(norms) or clip is None or clip.clips_to is None:
+        return {}
+    return {"clipped": float(np.mean(norms > 1)), "update_norm": float(np.median(norms)) * clip.clips_to}

@@ -89,6 +89,8 @@ class LiveProgress(AbstractContextManager["LiveProgress"]):
         parts = [f"{units.label(name)} {units.mean(record, name)}" for name in trained(record)]
         if record.at_bound is not None:
             parts.append(f"(cut to its bound: {record.at_bound})")
+        if record.clipped is not None and record.clipped >= 0.9:
+            parts.append(f"{units.share(record.clipped)} of updates clipped")
         name = units.headline(list(self.held_out))
         if name:
             parts.append(f"held-out {units.label(name)} {units.metric(name, self.held_out[name])}")

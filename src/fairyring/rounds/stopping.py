@@ -44,6 +44,10 @@ class EarlyStopping:
                 do = "Leave it out, or give such a number."
                 number_in(f"early stopping {name}", value, low, high, expected=expected, do=do)
 
+    def value(self, evaluation: Means) -> float:
+        """What is judged of an evaluation."""
+        return evaluation.loss if self.metric == "loss" else evaluation.metrics[self.metric]
+
     def judge(self, evaluations: Sequence[Means], declared: Mapping[str, bool] | None = None) -> bool:
         """Whether to stop.
 
@@ -51,9 +55,8 @@ class EarlyStopping:
             evaluations: every evaluation so far.
             declared: by the name of a metric, whether a larger value is the better one; the name decides of any other.
         """
-        of_loss = self.metric == "loss"
         sign = -1.0 if higher_is_better(self.metric, declared) else 1.0
-        history = [one.loss if of_loss else one.metrics[self.metric] for one in evaluations]
+        history = [self.value(one) for one in evaluations]
         if history and self.target is not None and sign * history[-1] <= sign * self.target:
             return True
         best, waited = math.inf, 0

@@ -70,6 +70,8 @@ class Total(NamedTuple):
             plan neither has a budget nor masks.
         seconds_elsewhere: how long the worker was at other rounds when it was asked for this one; negative if it was at this one
             when it was asked for another.
+        relative_norms: norms of the finite updates before they were clipped, as multiples of what they were clipped to, float32 `[n]` in no
+            order that means anything; None where they are not measured: see `Plan.measures_norms`.
     """
 
     parts: tuple[Sums, ...]
@@ -77,6 +79,7 @@ class Total(NamedTuple):
     summed: SecureSumResult | None = None
     advanced: Advanced | None = None
     seconds_elsewhere: float = 0.0
+    relative_norms: np.ndarray | None = None
 
     @property
     def traffic(self) -> Traffic | None:

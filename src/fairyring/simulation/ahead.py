@@ -82,13 +82,24 @@ class AheadWorker(CompiledWorker):
         cohorts = [work.cohort, *(self.cohorts.of(later) for later in range(number + 1, ends))]
         pieces = [self._piece(cohort.staying) for cohort in cohorts]
         results = self._run(work.state, number, [piece.members for piece in pieces])
-        finite, state = results[3], work.state
+        judged, state = results[3], work.state
         share = (time.perf_counter() - began) / len(cohorts)
         for place, piece in enumerate(pieces):
             advanced = self._advanced(results, place)
-            faulty = piece.clients[~finite[place, : len(piece.clients)]]
+            finite = judged.finite[place, : len(piece.clients)]
+            norms = (
+                judged.relative_norms[place, : len(piece.clients)][finite]
+                if len(judged.relative_norms)
+                else None
+            )
             elsewhere = share * (len(pieces) - 1 if place == 0 else -1)
-            total = Total((), faulty, advanced=advanced, seconds_elsewhere=elsewhere)
+            total = Total(
+                (),
+                piece.clients[~finite],
+                advanced=advanced,
+                seconds_elsewhere=elsewhere,
+                relative_norms=norms,
+            )
             self._ready.append((number + place, state, total))
             state = advanced.state
 
@@ -98,7 +109,7 @@ class AheadWorker(CompiledWorker):
         return piece
 
     def _run(self, state: ServerState, number: int, rounds: list[Members]) -> Tree:
-        """The state after each round, its auxiliary values, how many reported, and who was finite: NumPy arrays `[most, ...]`."""
+        """The state after each round, its auxiliary values, how many reported, and what was noticed of each client: NumPy arrays `[most, ...]`."""
         each = [*rounds, *[self._piece(NOBODY).members] * (self.most - len(rounds))]
         results = self._several(
             0,
@@ -122,7 +133,7 @@ def several_rounds(engine: Engine, server: ServerProgram, most: int) -> Callable
     """Up to `most` rounds as one traceable function.
 
     Returns:
-        `several(state, columns, members, number, count, root) -> (states, auxiliary, reported, finite)`: rounds `number` to
+        `several(state, columns, members, number, count, root) -> (states, auxiliary, reported, judged)`: rounds `number` to
         `number + count - 1` (int32 scalars), of which `members` has the clients, `[most, ...]`. Each result has a place for every round.
     """
 
@@ -138,13 +149,13 @@ def several_rounds(engine: Engine, server: ServerProgram, most: int) -> Callable
             state, results = carry
             own = jax.tree.map(lambda all_: all_[i], members)
             broadcast = Broadcast(state.params, state.algorithm, number + i)
-            sums, _, finite = engine.accumulated(engine.no_sums(), broadcast, columns, own, (), root, ())
-            new = *server.finished(state, (sums,), number + i, root), finite
+            sums, _, judged = engine.accumulated(engine.no_sums(), broadcast, columns, own, (), root, ())
+            new = *server.finished(state, (sums,), number + i, root), judged
             return new[0], jax.tree.map(lambda rounds, value: rounds.at[i].set(value), results, new)
 
         # Not the shapes of a whole round: what takes long to trace is traced once.
         halves = jax.eval_shape(server.finished, state, (engine.no_sums(),), number, root)
-        shapes = *halves, jax.ShapeDtypeStruct(members.ids.shape[1:], np.bool_)
+        shapes = *halves, engine.judged(members.ids.shape[1:])
         empty = jax.tree.map(lambda s: jnp.zeros((most, *s.shape), s.dtype), shapes)
         return lax.fori_loop(0, count, round, (state, empty))[1]
 

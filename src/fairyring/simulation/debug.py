@@ -52,16 +52,21 @@ class DebugWorker:
         stages = plan.example_stages
         self._shapes = Shapes.of(plan.local, stages, workload.longest) if stages is not None else None
         self._update = device_half(
-            plan.task, plan.local, plan.algorithm, plan.bound, workload, rewrite=looked_at, stages=stages
-        )
+            plan.task, plan.local, plan.algorithm, plan.bound, workload, rewrite=looked_at, stages=stages,
+            measures_norms=plan.measures_norms,
+        )  # fmt: skip
+        self._norms: list[np.float32] = []  # of the round at hand
 
     def accumulate(self, work: Work) -> Total:
         """See `fairyring.rounds.worker.Worker`."""
         message = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), self.plan.message_shape)
         count, faulty = 0, [np.zeros(0, np.int64)]
+        self._norms.clear()
         for _, sent, counted in self._messages(work, faulty, keep=True):
             message, count = jax.tree.map(np.add, message, sent), count + counted
-        return Total((Sums(jax.tree.map(jnp.asarray, message), jnp.int32(count)),), np.concatenate(faulty))
+        norms = np.array(self._norms, np.float32) if self.plan.measures_norms else None
+        sums = Sums(jax.tree.map(jnp.asarray, message), jnp.int32(count))
+        return Total((sums,), np.concatenate(faulty), relative_norms=norms)
 
     def encoded(
         self, work: Work, faulty: list[np.ndarray], *, keep: bool = True
@@ -96,6 +101,8 @@ class DebugWorker:
             finite = bool(outcome.finite)
             if not finite:
                 faulty.append(np.array([client]))
+            elif self.plan.measures_norms:
+                self._norms.append(np.float32(outcome.relative_norm))
             if keep and self.states is not None:
                 self.states.write(
                     np.array([client]),

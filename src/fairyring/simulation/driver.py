@@ -16,7 +16,7 @@ import numpy as np
 from fairyring.core.checks import whole_number
 from fairyring.core.cores import machine
 from fairyring.core.digest import digest
-from fairyring.core.errors import PrivacyWarning
+from fairyring.core.errors import PrivacyWarning, TrainingWarning
 from fairyring.core.keys import of_first_model, root
 from fairyring.core.program import begin
 from fairyring.learning.plan import Plan
@@ -32,7 +32,7 @@ from fairyring.records.states import ClientStates
 from fairyring.records.store import Nowhere, Store
 from fairyring.records.stored_states import StoredStates
 from fairyring.rounds.auditing import RunAudit, check_audit
-from fairyring.rounds.cautions import warnings_of
+from fairyring.rounds.cautions import clipping_caution, stopping_caution, warnings_of
 from fairyring.rounds.cohorts import CohortSampler
 from fairyring.rounds.coordinator import Coordinator
 from fairyring.rounds.feasibility import check_example_counts, check_participation
@@ -163,6 +163,8 @@ def simulate(
     Warns:
         PrivacyWarning: delta is not below one over the number of clients; or the norm of a round's noise is larger than
             that of a mean update clipped to the clip norm. The run's header has the same text, under `privacy`.
+        TrainingWarning: in each of the first rounds a clip cut nearly all updates to less than half; or early stopping ended the run
+            because its metric was not a finite number. The run's header has the same text, under `cautions`.
         TrackerWarning: a tracker has not taken all numbers.
     """
     rounds = whole_number("rounds", rounds)
@@ -327,6 +329,7 @@ class _Driver:
             if not run.accept(work, self._total(work)):
                 break
             record = run.record(*(self._test() if run.evaluates else (None, None)))
+            self._caution()
             for watch in watching:
                 watch(record)
         if self.tested_at != run.round:
@@ -340,6 +343,21 @@ class _Driver:
             run.spending.ledger.entries() if run.spending is not None else (), run.scores,
             tests.evaluations if tests is not None and tests.named else {}, run.recorder.store, given,
         )  # fmt: skip
+
+    def _caution(self) -> None:
+        """Say once, and in the header, what hampers training."""
+        run = self.coordinator
+        last = not run.goes_on
+        found = []
+        if run.round == 3 or (last and run.round < 3):
+            found.append(clipping_caution(run.plan, run.records))
+        if last and run.round < run.timetable.rounds:
+            tests = [record.test for record in run.records if record.test is not None]
+            found.append(stopping_caution(run.timetable.stop, tests))
+        for caution in found:
+            if caution is not None:
+                run.header.setdefault("cautions", []).append(caution)
+                warnings.warn(caution, TrainingWarning, stacklevel=4)  # at whoever called simulate
 
     def _warm(self) -> None:
         """Compile everything that the remaining rounds need, by a round without clients whose result is dropped."""

@@ -45,6 +45,18 @@ class Members(NamedTuple):
     used: Array
 
 
+class Judged(NamedTuple):
+    """What is noticed of each client, at its place: `[room]` each.
+
+    Attributes:
+        finite: whether its update was; True where there is nobody.
+        relative_norms: float32, of its update before it was clipped; empty where that is not measured: see `Plan.measures_norms`.
+    """
+
+    finite: Array
+    relative_norms: Array | tuple[()]
+
+
 class Engine:
     """A plan compiled for a population's shapes and some processors.
 
@@ -56,7 +68,7 @@ class Engine:
 
     Attributes:
         nothing: `(place) -> sums` before a round's first client, on processor `place`.
-        accumulate: `(place, sums, broadcast, columns, members, client_states, root, drawn) -> (sums, client_states, finite)` on processor `place`.
+        accumulate: `(place, sums, broadcast, columns, members, client_states, root, drawn) -> (sums, client_states, judged)` on processor `place`.
         plant: `(0, sums, ids, used, round, root) -> sums`: canaries' messages added, on the first processor.
         room: places for clients on a processor: all of them, should one be as large as the others together.
         drawn: shapes of what clients draw for noisy local steps; None where there are none.
@@ -81,6 +93,7 @@ class Engine:
             rewrite=hardware.rewrite,
             align=hardware.align,
             stages=plan.example_stages,
+            measures_norms=plan.measures_norms,
         )
         stages = plan.example_stages
         self.drawn = Shapes.of(plan.local, stages, workload.longest) if stages is not None else None
@@ -105,15 +118,17 @@ class Engine:
         client_states: Tree,
         root: jax.Array,
         drawn: Drawn | tuple[()],
-    ) -> tuple[Tree, Tree, jax.Array]:
-        """Work through a processor's clients; returns the sums, the clients' new states, and who was finite.
+    ) -> tuple[Tree, Tree, Judged]:
+        """Work through a processor's clients; returns the sums, the clients' new states, and what was noticed of each.
 
         Of noisy local steps `drawn` holds what each client has drawn, by its place; else it is empty.
         """
         width = self.clients_per_batch
         round_key = of_round(root, broadcast.round)
         stages_key = shared(round_key, Purpose.SHARED)
-        finite = jnp.ones(members.ids.shape, bool)
+        nobody = jax.tree.map(
+            lambda one: jnp.full(one.shape, one.dtype == bool, one.dtype), self.judged(members.ids.shape)
+        )
         hides_nonfinite = self.plan.bound.spec.hides_nonfinite
 
         def one(i: jax.Array):
@@ -123,25 +138,25 @@ class Engine:
             outcome = self.update(
                 broadcast, columns, members.starts[i], members.sizes[i], old, key, stages_key, own
             )
-            return outcome.message, outcome.client_state, outcome.finite
+            return outcome.message, outcome.client_state, Judged(outcome.finite, outcome.relative_norm)
 
-        def single(i: jax.Array, carry: tuple[Tree, Tree, jax.Array]):
-            (total, reported), new_states, finite = carry
-            message, new, ok = one(i)
+        def single(i: jax.Array, carry: tuple[Tree, Tree, Judged]):
+            (total, reported), new_states, judged = carry
+            message, new, own = one(i)
             total = jax.tree.map(jnp.add, total, message)
             new_states = jax.tree.map(lambda states, state: states.at[i].set(state), new_states, new)
             return (
-                Sums(total, reported + (ok | hides_nonfinite).astype(jnp.int32)),
+                Sums(total, reported + (own.finite | hides_nonfinite).astype(jnp.int32)),
                 new_states,
-                finite.at[i].set(ok),
+                jax.tree.map(lambda all_, value: all_.at[i].set(value), judged, own),
             )
 
-        def block(b: jax.Array, carry: tuple[Tree, Tree, jax.Array]):
-            (total, reported), new_states, finite = carry
+        def block(b: jax.Array, carry: tuple[Tree, Tree, Judged]):
+            (total, reported), new_states, judged = carry
             places = b * width + jnp.arange(width)
             real = places < members.used
-            messages, new, ok = jax.vmap(one)(places)
-            counted = (ok | hides_nonfinite) & real
+            messages, new, own = jax.vmap(one)(places)
+            counted = (own.finite | hides_nonfinite) & real
 
             def summed(m: jax.Array) -> jax.Array:
                 return jnp.sum(
@@ -151,13 +166,20 @@ class Engine:
             total = jax.tree.map(lambda t, m: t + summed(m), total, messages)
             new_states = jax.tree.map(lambda states, state: states.at[places].set(state), new_states, new)
             reported = reported + jnp.sum(counted, dtype=jnp.int32)
-            return Sums(total, reported), new_states, finite.at[places].set(ok | ~real)
+            own = own._replace(finite=own.finite | ~real)
+            judged = jax.tree.map(lambda all_, values: all_.at[places].set(values), judged, own)
+            return Sums(total, reported), new_states, judged
 
         # The old states may lie in memory that is not the program's own: it only reads them.
-        before = sums, jax.tree.map(jnp.zeros_like, client_states), finite
+        before = sums, jax.tree.map(jnp.zeros_like, client_states), nobody
         if width == 1:
             return lax.fori_loop(0, members.used, single, before)
         return lax.fori_loop(0, -(-members.used // width), block, before)
+
+    def judged(self, shape: tuple[int, ...]) -> Judged:
+        """The shapes of what is noticed of clients at places `shape`."""
+        norms = jax.ShapeDtypeStruct(shape, jnp.float32) if self.plan.measures_norms else ()
+        return Judged(jax.ShapeDtypeStruct(shape, jnp.bool_), norms)
 
     def _plant(self, sums: Tree, ids: jax.Array, used: jax.Array, number: jax.Array, root: jax.Array) -> Tree:
         """Add the messages of an audit's canaries: clients `ids[:used]`."""

@@ -16,7 +16,7 @@ from fairyring.rounds.server_program import Sums
 from fairyring.rounds.spending import RoundNoise
 from fairyring.rounds.total import Total
 from fairyring.rounds.worker import Work
-from fairyring.simulation.engine import Engine
+from fairyring.simulation.engine import Engine, Judged
 from fairyring.simulation.feed import Piece, Resident, Streamed
 
 Tree = Any
@@ -72,21 +72,23 @@ class CompiledWorker:
         """See `fairyring.rounds.worker.Worker`."""
         cohort, sent = work.cohort, self._sent(work)
         sums = self._nothing()
-        waiting: deque[list[tuple[np.ndarray, Tree, jax.Array]]] = deque()
+        waiting: deque[list[tuple[np.ndarray, Tree, Judged]]] = deque()
         bad: list[np.ndarray] = []
+        norms: list[np.ndarray] = []
         for pieces in self.feed.pieces(cohort.staying):
             waiting.append(self._accumulate(pieces, sums, sent, work.noise))
             if len(waiting) > 1:  # fetch the next piece while this one is computed, but no further ahead
-                bad += self._settle(waiting.popleft())
+                bad += self._settle(waiting.popleft(), norms=norms)
         following = self.cohorts.of(cohort.round + 1)  # while other processors are still at work
         if following is not None and following.round <= self.last:
             self.feed.expect(following.staying)
         for judged in waiting:
-            bad += self._settle(judged)
+            bad += self._settle(judged, norms=norms)
         if len(cohort.canaries):
             sums[0] = self._plant(sums[0], cohort, cohort.canaries)
         parts = (sums[0], *(transfer(part, self.engine.processors[0]) for part in sums[1:]))
-        return Total(parts, np.concatenate(bad))
+        measured = np.concatenate(norms) if norms else None
+        return Total(parts, np.concatenate(bad), relative_norms=measured)
 
     def encoded(
         self, work: Work, faulty: list[np.ndarray], *, keep: bool = True
@@ -127,12 +129,12 @@ class CompiledWorker:
 
     def _accumulate(
         self, pieces: list[Piece], sums: list[Sums], sent: list[Broadcast], noise: RoundNoise | None
-    ) -> list[tuple[np.ndarray, Tree, jax.Array]]:
-        """Start a piece on every processor; `sums` are replaced. Returns `(clients, new states, who was finite)` of each."""
+    ) -> list[tuple[np.ndarray, Tree, Judged]]:
+        """Start a piece on every processor; `sums` are replaced. Returns `(clients, new states, what was noticed)` of each."""
         judged = []
         for place, piece in reversed(list(enumerate(pieces))):  # the first core is this thread's own
             client_states = self._fetch(piece.clients, place)
-            sums[place], client_states, finite = self.engine.accumulate(
+            sums[place], client_states, noticed = self.engine.accumulate(
                 place,
                 sums[place],
                 sent[place],
@@ -142,7 +144,7 @@ class CompiledWorker:
                 self.roots[place],
                 self._drawn(piece, noise),
             )
-            judged.append((piece.clients, client_states, finite))
+            judged.append((piece.clients, client_states, noticed))
         return judged
 
     def _drawn(self, piece: Piece, noise: RoundNoise | None) -> Drawn | tuple[()]:
@@ -166,12 +168,20 @@ class CompiledWorker:
         return jax.device_put(self.states.read(clients, self.feed.room), self.engine.processors[place])
 
     def _settle(
-        self, judged: list[tuple[np.ndarray, Tree, jax.Array]], *, keep: bool = True
+        self,
+        judged: list[tuple[np.ndarray, Tree, Judged]],
+        *,
+        keep: bool = True,
+        norms: list[np.ndarray] | None = None,
     ) -> list[np.ndarray]:
-        """Keep the new states of a piece's clients on every processor; returns those whose update was not finite."""
+        """Keep the new states of a piece's clients on every processor; returns those whose update was not finite. Norms of the others,
+        where they are measured, are appended to `norms`."""
         bad = []
-        for clients, client_states, finite in judged:
+        for clients, client_states, noticed in judged:
             if keep and self.states is not None and len(clients):
                 self.states.write(clients, jax.tree.map(np.asarray, client_states))
-            bad.append(clients[~np.asarray(finite)[: len(clients)]])
+            finite = np.asarray(noticed.finite)[: len(clients)]
+            bad.append(clients[~finite])
+            if norms is not None and self.engine.plan.measures_norms:
+                norms.append(np.asarray(noticed.relative_norms)[: len(clients)][finite])
         return bad

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +37,20 @@ class Interval:
     def holds(self, value: float) -> bool:
         """Whether the interval contains a value."""
         return self.low <= value <= self.high
+
+    @property
+    def symmetric(self) -> bool:
+        """Whether both ends are equally far from the estimate."""
+        return math.isclose(self.high - self.estimate, self.estimate - self.low, rel_tol=1e-6, abs_tol=1e-12)
+
+    def within(self, low: float, high: float) -> "Interval":
+        """The part of it from `low` to `high`, between which the value is known to be: it contains the value as often.
+
+        Without both ends it stays as it is, and so does one whose estimate is not there.
+        """
+        if not math.isfinite(self.high - self.low) or not low <= self.estimate <= high:
+            return self
+        return replace(self, low=max(self.low, low), high=min(self.high, high))
 
 
 def bca_interval(
@@ -129,10 +143,13 @@ def sums_interval(
 
 
 def interval_text(interval: Interval | None) -> str:
-    """A mean and half the width of its interval, such as `0.9612 ± 0.011`; `-` for None."""
+    """A mean and half the width of its interval, such as `0.9612 ± 0.011`; both its ends where they are not equally far, such
+    as `0.9612 [0.93, 1]`; `-` for None."""
     if interval is None:
         return "-"
     half = (interval.high - interval.low) / 2
+    if math.isfinite(half) and not interval.symmetric:
+        return f"{interval.estimate:.4g} [{interval.low:.3g}, {interval.high:.3g}]"
     return f"{interval.estimate:.4g}" + (f" ± {half:.2g}" if math.isfinite(half) else "")
 
 

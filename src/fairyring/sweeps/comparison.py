@@ -5,12 +5,14 @@ It needs no JAX.
 
 import math
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from fairyring.core.errors import PlanError
+from fairyring.records import units
 from fairyring.records.folder import RunFolder
 from fairyring.records.form import check_form
 from fairyring.records.layout import PLAN, RUN
@@ -92,8 +94,10 @@ class ComparedSetting:
     differs: Mapping[str, str]
 
     def interval(self, column: str) -> Interval | None:
-        """Mean over its runs of what they had at the end, with Student's interval; None where no run has it."""
-        return finite_mean([run.last.get(column) for run in self.runs])
+        """Mean over its runs of what they had at the end, with Student's interval, which of a share, such as an accuracy, ends at 0
+        and at 1; None where no run has it."""
+        mean = finite_mean([run.last.get(column) for run in self.runs])
+        return mean.within(*units.range_of(column)) if mean is not None else None
 
 
 @dataclass(frozen=True)
@@ -297,11 +301,17 @@ def _word(field: str, value: str) -> str:
     return value if field in _PARTS else f"{field.rpartition('.')[2]}={value}"
 
 
+def _of_folder(run: ComparedRun) -> str:
+    """The name of its folder; in a sweep, which has a folder for each setting, of that one."""
+    in_a_sweep = run.folder is not None and re.fullmatch(r"seed-\d+", run.name)
+    return run.folder.resolve().parent.name if run.folder is not None and in_a_sweep else run.name
+
+
 def _names(settings: Sequence[Sequence[ComparedRun]], differs: Sequence[Mapping[str, str]]) -> list[str]:
     """By what differs where that is short, else by folders; each once."""
     texts = [
         ", ".join(_word(f, v) for f, v in one.items() if v != "–" and not _is_digest(f)) for one in differs
     ]
     short = all(0 < len(text) <= 50 for text in texts) and len(set(texts)) == len(texts)
-    names = texts if short else [runs[0].name for runs in settings]
+    names = texts if short else [_of_folder(runs[0]) for runs in settings]
     return [name if names.count(name) == 1 else f"{name} ({i + 1})" for i, name in enumerate(names)]

@@ -11,6 +11,7 @@ import msgspec
 from fairyring.core.errors import PlanError, RunDamaged, RunError
 from fairyring.core.files import ANYBODY, OWNER, replace_file
 from fairyring.core.reading import NotJson, read_json
+from fairyring.records import units
 from fairyring.records.round_record import Means, higher_is_better
 from fairyring.statistics import Interval, finite_mean, interval_text
 
@@ -107,7 +108,9 @@ class Sweep(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
         return min(means, key=lambda setting: means[setting]) if means else None
 
     def validation(self, setting: int, column: str | None = None) -> Interval | None:
-        """Mean over seeds of a setting's last models on the validation clients; None if no run has finished.
+        """Mean over seeds of a setting's last models on the validation clients, with Student's interval; None if no run has finished.
+
+        The interval of a share, such as an accuracy, ends at 0 and at 1.
 
         Args:
             setting: its place among the settings.
@@ -196,7 +199,8 @@ def short_names(fields: Sequence[str]) -> dict[str, str]:
 
 def _over_runs(means: Sequence[Means | None], column: str) -> Interval | None:
     """The mean of a column over runs: of those that finished with a finite one."""
-    return finite_mean([one.columns()[column] for one in means if one is not None])
+    mean = finite_mean([one.columns()[column] for one in means if one is not None])
+    return mean.within(*units.range_of(column)) if mean is not None else None
 
 
 def write_sweep(folder: Path, sweep: Sweep, *, private: bool = False) -> None:

@@ -23,12 +23,12 @@ from fairyring.core.cores import available_cores
 from fairyring.core.errors import FairyringError, PlanError, RunError
 from fairyring.core.files import make_folder, own_name, storage
 from fairyring.core.interrupts import interruptible_pool, wait_for_work_left
+from fairyring.core.lock import Lock
 from fairyring.learning import Plan
 from fairyring.lowering import SMALL_MODEL
 from fairyring.population import Population
 from fairyring.privacy import together
 from fairyring.records.layout import LEDGER, RUN
-from fairyring.records.lock import Lock
 from fairyring.records.round_record import RoundRecord
 from fairyring.rounds import EarlyStopping
 from fairyring.simulation import Elsewhere, SecureSum, simulate

@@ -23,6 +23,33 @@ GRID: dict[str, list[Any]] = {"minimum": [8, "20"], "memory": [2, 4.0]}
 SHORT = {"worlds": 2, "steps": 40, "seeds": 2, "assayed": False}
 
 
+def test_two_at_once_are_refused_in_one_folder(tmp_path: Path) -> None:
+    folder, seen = tmp_path / "sweep", []
+
+    def meanwhile(_: object) -> None:
+        for resume in (False, True):
+            with pytest.raises(
+                RunError, match=r"sweep folder .* (path that is in use|being written by process)"
+            ) as refused:
+                sweep(FIRST, GRID, folder=folder, resume=resume, **SHORT)
+            seen.append("being written" in str(refused.value))
+
+    sweep(FIRST, {"minimum": [8]}, folder=folder, on_run=meanwhile, worlds=1, steps=4, seeds=1, assayed=False)
+    assert seen == [False, True]
+    assert (
+        len(
+            sweep(
+                FIRST, {"minimum": [8]}, folder=folder, resume=True, worlds=1, steps=4, seeds=1, assayed=False
+            ).runs
+        )
+        == 1
+    )
+    begun = tmp_path / "begun"
+    begun.mkdir()
+    (begun / "lock").touch()  # what is left where one was killed at once
+    sweep(FIRST, {"minimum": [8]}, folder=begun, worlds=1, steps=4, seeds=1, assayed=False)
+
+
 def rows(path: Path) -> list[dict[str, str]]:
     with path.open(newline="") as file:
         return list(csv.DictReader(file))

@@ -71,8 +71,10 @@ def make_run_folder(
     seed: int = 0,
     run: dict[str, Any] | None = None,
     plan: dict[str, Any] | None = None,
+    ids: list[str] | None = None,
 ) -> Path:
-    """A finished run of `rounds` rounds on skewed digits, evaluated now and then; `run` and `plan` override fields."""
+    """A finished run of `rounds` rounds on skewed digits, evaluated now and then; `run` and `plan` override fields,
+    `ids` names the clients."""
     rng = np.random.default_rng(seed)
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder / "run.json", RUN | {"rounds": rounds} | (run or {}))
@@ -88,7 +90,8 @@ def make_run_folder(
             "examples": int(sizes.sum()),
             "skipped": 2,
             "sizes": quantiles,
-            "test": {"clients": test_clients, "examples": 360},
+            "test": {"clients": test_clients, "examples": 360} | ({"ids": ids} if ids else {}),
+            **({"ids": ids} if ids else {}),
         },
     )
     participation, lines = np.zeros(clients, np.int32), []
@@ -129,6 +132,20 @@ def make_run_folder(
         }
     save_file(arrays, folder / "clients.safetensors")
     return folder
+
+
+def several_tests(folder: Path, names: list[str], metrics: list[str]) -> None:
+    """Change a run so that it was tested on populations of these names, by these metrics, on each one tenth worse than before."""
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    for record in lines:
+        if "test" in record:
+            accuracy = record["test"]["metrics"]["accuracy"]
+            record["tests"] = {
+                name: {"loss": 1.0 + place, "metrics": dict.fromkeys(metrics, accuracy * 0.9**place)}
+                for place, name in enumerate(names)
+            }
+            record["test"] = record["tests"][names[0]]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
 def _write(path: Path, value: object) -> None:

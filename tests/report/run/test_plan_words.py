@@ -23,5 +23,16 @@ def test_a_plan_is_said_as_it_was_written() -> None:
     assert "budget" not in words
 
 
+def test_a_budget_is_said_down_to_its_numbers() -> None:
+    budget = {
+        "epsilon": 8.0,
+        "rounds": 60,
+        "noise": {"mechanism": "skellam", "multiplier": 1.5, "bands": None},
+    }
+    assert plan_in_words({"privacy": budget}) == [
+        ("budget", "epsilon 8, rounds 60, noise (mechanism skellam, multiplier 1.5)")
+    ]
+
+
 def test_a_document_that_lacks_all_of_it_says_nothing() -> None:
     assert plan_in_words({}) == []

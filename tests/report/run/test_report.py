@@ -14,7 +14,7 @@ from fairyring.core.errors import MissingExtra, RunDamaged, RunError, StorageErr
 from fairyring.report import write_report
 from fairyring.report.kit import units
 
-from .run_folders import make_run_folder
+from .run_folders import make_run_folder, several_tests
 
 SECTIONS = ["learning", "clients", "participation", "traffic", "pace", "plan", "assumptions", "provenance"]
 VOID = {"meta", "link", "br", "img", "hr", "input"}
@@ -176,6 +176,29 @@ def test_names_from_a_run_are_text_and_never_markup(tmp_path: Path) -> None:
     assert "<img" not in text
     assert "script" not in page.tags
     assert "&lt;script&gt;" in text
+
+
+def test_each_of_several_test_populations_is_told(tmp_path: Path) -> None:
+    folder = make_run_folder(tmp_path / "run", rounds=10)
+    several_tests(folder, ["here", "there <b>", "abroad"], ["accuracy", "auc"])
+    text, page = report_of(folder)
+    last = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])["tests"]
+    for name, means in last.items():
+        assert f"{units.share(means['metrics']['accuracy'])} on {name}" in page.text
+        assert f"{name}{units.share(means['metrics']['accuracy'])}" in page.text  # a row of the table
+    assert "at round 10, on here" in page.text
+    assert "AUC" in page.text
+    assert text.count('<section id="populations">') == 1
+    assert 'id="populations"' not in report_of(make_run_folder(tmp_path / "one", rounds=10))[0]
+
+
+def test_a_run_that_failed_is_not_told_by_what_it_had_learned(tmp_path: Path) -> None:
+    run = {"status": "failed", "failed_by": "training diverged", "rounds": 8}
+    text, page = report_of(make_run_folder(tmp_path / "run", rounds=1, run=run))
+    assert "<h1>Failed after 1 of 8 rounds: training diverged</h1>" in text
+    assert "This run failed (training diverged): 1 of 8 rounds is recorded." in page.text
+    assert "Lower the learning rate" in page.text
+    assert 'aria-label="Time a round"' not in text  # one point is no picture
 
 
 def test_an_unfinished_run_says_how_far_it_got(tmp_path: Path) -> None:

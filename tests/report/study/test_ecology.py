@@ -276,10 +276,7 @@ def test_too_few_viable_worlds_have_no_table(tmp_path: Path) -> None:
 
 def test_jars_are_told_pair_by_pair(pages: dict[str, str]) -> None:
     seen = Page(pages["jars"])
-    assert (
-        seen.title
-        == "Of 3 pairs, in 1 one population excludes the other, in none one outgrows the other and none coexist"
-    )
+    assert seen.title == "Of 3 pairs, in 1 one population excludes the other"
     assert (
         "2 pairs are undecided: in 1 of them one gains from even shares beyond drift, in none of the others"
         in seen.text

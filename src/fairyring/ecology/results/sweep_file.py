@@ -16,6 +16,12 @@ from fairyring.statistics import Interval, finite_mean, interval_text
 
 SWEEP, SETTINGS_TABLE, RUNS_TABLE = "ecology-sweep.json", "settings.csv", "runs.csv"
 SWEEP_FORM = 1  # of the JSON file
+_COUNT, _SHARE, _DIFFERENCE = (0.0, math.inf), (0.0, 1.0), (-1.0, 1.0)
+_RANGES = {  # that measures are known to be in
+    **dict.fromkeys(("population", "immigrants", "generations", "index", "index_of_signal"), _COUNT),
+    **dict.fromkeys(("by_itself", "tumbling", "emitting", "emitting_on_food"), _SHARE),
+    **dict.fromkeys(("contrast", "level_contrast"), _DIFFERENCE),
+}
 
 
 class SweepRun(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -90,9 +96,13 @@ class Sweep(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
         return list(dict.fromkeys(name for run in self.runs for name in run.measures))
 
     def mean(self, setting: int, column: str) -> Interval | None:
-        """Mean of a measure over the seeds of a setting; None if no run has it."""
+        """Mean of a measure over the seeds of a setting, with Student's interval; None if no run has it.
+
+        The interval ends where the measure does: a count at 0, a share at 0 and at 1.
+        """
         values = [run.measures.get(column) for run in self.of(setting) if run.finished]
-        return finite_mean(values)
+        mean = finite_mean(values)
+        return mean.within(*_RANGES.get(column, (-math.inf, math.inf))) if mean is not None else None
 
     def table(self) -> list[Row]:
         """A row for each setting, for data frames: `pandas.DataFrame(sweep.table())`.

@@ -4,7 +4,8 @@ import itertools
 import operator
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,8 @@ import numpy as np
 
 from fairyring._version import __version__
 from fairyring.core.errors import EcologyError, FairyringError, RunError, RunMismatch
-from fairyring.core.files import own_name
+from fairyring.core.files import ANYBODY, own_name
+from fairyring.core.lock import Lock
 from fairyring.ecology.history import (
     LATE,
     Evolution,
@@ -38,6 +40,7 @@ from fairyring.ecology.results import (
 )
 from fairyring.ecology.world import FOUNDING, World, kind_of, override
 
+_LOCK = "lock"
 _OF_SIGNAL = ("emitting", "emitting_on_food", "index_of_signal")  # measures of worlds with a signal
 # Those that say whether and how food is found; `assay` of a run's file gives the others.
 _ASSAYED = ("index", "contrast", "level_contrast", "tumbling", *_OF_SIGNAL)
@@ -96,48 +99,51 @@ def sweep(
 
     Raises:
         EcologyError: the grid, a setting or an option is invalid.
-        RunError: the folder cannot be used.
+        RunError: the folder cannot be used, or another process writes it.
         RunMismatch: the sweep in the folder is of other worlds.
     """
     each, numbers = _settings(settings, grid), _seeds(seeds)
     worlds, steps = whole_number("worlds", worlds, 1, FOUNDING), whole_number("steps", steps, 1, FOUNDING)
     base = plain({name: value for name, value in settings.described().items() if name not in grid})
     path = None if folder is None else _opened(Path(folder), resume=resume)
-    before = _earlier(path, base, kind_of(settings), worlds) if path is not None and resume else None
-    found = Sweep(
-        form=SWEEP_FORM,
-        fairyring=__version__,
-        started=datetime.now(UTC).isoformat(timespec="seconds"),
-        world=kind_of(settings),
-        base=base,
-        names=[setting.name for setting in each],
-        labels=[setting.labels for setting in each],
-        seeds=numbers,
-        worlds=worlds,
-        steps=steps,
-        assayed=assayed,
-        runs=[] if before is None else _kept(before, each, numbers),
-    )
-    if path is not None:
-        write_sweep(path, found)
-    done = {
-        (run.setting, run.seed)
-        for run in found.runs
-        if before is not None and run.finished and run.steps >= steps and before.assayed >= assayed
-    }
-    # The first seed of every setting comes first: a sweep that is stopped has compared them all.
-    for planned in [_Planned(place, one, seed) for seed in numbers for place, one in enumerate(each)]:
-        if (planned.place, planned.seed) in done:
-            continue
-        file = None if path is None else _run_file(path, planned)
-        ended = _ended(planned, worlds, steps, assayed, path, file, cores, progress)
-        found.runs[:] = [one for one in found.runs if (one.setting, one.seed) != (ended.setting, ended.seed)]
-        found.runs.append(ended)
+    with _alone(path, resume=resume) if path is not None else nullcontext():
+        before = _earlier(path, base, kind_of(settings), worlds) if path is not None and resume else None
+        found = Sweep(
+            form=SWEEP_FORM,
+            fairyring=__version__,
+            started=datetime.now(UTC).isoformat(timespec="seconds"),
+            world=kind_of(settings),
+            base=base,
+            names=[setting.name for setting in each],
+            labels=[setting.labels for setting in each],
+            seeds=numbers,
+            worlds=worlds,
+            steps=steps,
+            assayed=assayed,
+            runs=[] if before is None else _kept(before, each, numbers),
+        )
         if path is not None:
             write_sweep(path, found)
-        if on_run is not None:
-            on_run(ended)
-    return found
+        done = {
+            (run.setting, run.seed)
+            for run in found.runs
+            if before is not None and run.finished and run.steps >= steps and before.assayed >= assayed
+        }
+        # The first seed of every setting comes first: a sweep that is stopped has compared them all.
+        for planned in [_Planned(place, one, seed) for seed in numbers for place, one in enumerate(each)]:
+            if (planned.place, planned.seed) in done:
+                continue
+            file = None if path is None else _run_file(path, planned)
+            ended = _ended(planned, worlds, steps, assayed, path, file, cores, progress)
+            found.runs[:] = [
+                one for one in found.runs if (one.setting, one.seed) != (ended.setting, ended.seed)
+            ]
+            found.runs.append(ended)
+            if path is not None:
+                write_sweep(path, found)
+            if on_run is not None:
+                on_run(ended)
+        return found
 
 
 def _ended(
@@ -293,10 +299,23 @@ def _seeds(seeds: int | Sequence[int]) -> list[int]:
     return [addressed("seed", seed) for seed in numbers]
 
 
+@contextmanager
+def _alone(path: Path, *, resume: bool) -> Iterator[None]:
+    """A sweep's folder is locked, and nobody else has written it since it was found to be empty."""
+    lock = Lock(
+        path / _LOCK, mode=ANYBODY, what=f"sweep folder {path}", why="two would write over each other's runs"
+    )
+    try:
+        _opened(path, resume=resume)
+        yield
+    finally:
+        lock.release()
+
+
 def _opened(path: Path, *, resume: bool) -> Path:
     if resume:
         read_sweep(path)
-    elif path.exists() and (not path.is_dir() or any(path.iterdir())):
+    elif path.exists() and (not path.is_dir() or {entry.name for entry in path.iterdir()} - {_LOCK}):
         raise RunError(
             f"sweep folder {path}",
             given="a path that is in use",

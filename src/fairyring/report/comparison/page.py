@@ -4,6 +4,7 @@ import math
 
 from fairyring._version import __version__
 from fairyring.core.rounding import at_most
+from fairyring.records.round_record import higher_is_better
 from fairyring.report.kit import (
     STYLES,
     Document,
@@ -13,12 +14,15 @@ from fairyring.report.kit import (
     curves,
     escaped,
     grid,
+    mapping,
+    mean_text,
     pair,
     paragraph,
     stat,
     units,
+    value_text,
+    width_text,
 )
-from fairyring.statistics import Interval
 from fairyring.sweeps import ComparedSetting, Comparison
 
 
@@ -30,8 +34,8 @@ def document(comparison: Comparison) -> Document:
         kind="run",
         tab="Comparison",
         kicker="Comparison of runs",
-        title=" / ".join(one.name for one in settings[:4]) + (" / …" if len(settings) > 4 else ""),
-        lead=f"{units.count(runs, 'run')} of {units.count(len(settings), 'setting')}. Runs that differ in their seed alone are one setting.",
+        title=_title(comparison),
+        lead=f"{units.count(runs, 'run')} of {units.count(len(settings), 'setting')}. Runs that differ in their seed alone are one setting.{_first(comparison)}",
         stats=_stats(comparison),
         sections=[
             Section("end", "At the end", _end(comparison)),
@@ -44,24 +48,66 @@ def document(comparison: Comparison) -> Document:
     )
 
 
+def _title(comparison: Comparison) -> str:
+    """The settings by name, if that is short; else how many there are."""
+    names = " / ".join(one.name for one in comparison.settings)
+    return names if len(names) <= 60 else f"{len(comparison.settings)} settings side by side"
+
+
+def _judged_by(comparison: Comparison) -> str:
+    """The column in the head of the page: the first metric of the first test population, else of training, else the loss."""
+    return next(
+        (c for c in comparison.columns if c.split(".")[-1] not in ("loss", "epsilon")), comparison.columns[0]
+    )
+
+
+def _first(comparison: Comparison) -> str:
+    """Which setting is the first by that column, and how much that says."""
+    if len(comparison.settings) < 2 or not comparison.columns:
+        return ""
+    if "test population" in comparison.fields:
+        return " Not all were tested on the same population, so what was measured there is not comparable between all of them."
+    column = _judged_by(comparison)
+    name = _split(column)[1]
+    declared = mapping(comparison.settings[0].runs[0].plan.get("higher_is_better"))
+    sign = 1 if higher_is_better(name, declared) else -1
+    found = [(one, one.interval(column)) for one in comparison.settings]
+    known = [(one, interval.estimate) for one, interval in found if interval is not None]
+    if len(known) < 2:
+        return ""
+    best, value = max(known, key=lambda pair: sign * pair[1])
+    return (
+        f" The {'highest' if sign > 0 else 'lowest'} {_label(column)} is that of {best.name}: {units.metric(name, value)}. "
+        "The best of several looks better than it is: a sweep judges its choice on other clients."
+    )
+
+
 def _stats(comparison: Comparison) -> list[str]:
-    column = next((c for c in comparison.columns if c.split(".")[-1] not in ("loss", "epsilon")), "loss")
-    return [
-        stat(_label(column), _cell(column, one.interval(column)), one.name) for one in comparison.settings[:4]
-    ]
+    if not comparison.columns:
+        return []
+    column = _judged_by(comparison)
+    label, found = _label(column), []
+    for one in comparison.settings[:4]:
+        interval = one.interval(column)
+        width = width_text(_split(column)[1], interval)
+        value = value_text(_split(column)[1], interval)
+        found.append(
+            stat(label[:1].upper() + label[1:], value, f"{width}, {one.name}" if width else one.name)
+        )
+    return found
 
 
 def _end(comparison: Comparison) -> str:
     several = any(len(one.runs) > 1 for one in comparison.settings)
     words = "The last evaluation on the test population, and the last round of training."
     if several:
-        words += " Means over seeds; ± is half of the 95 % interval by Student's t."
+        words += " Means over seeds, with the 95 % interval by Student's t: ± half of it, or both its ends where it is cut at 0 or 100 %."
     head = ["setting", "runs", *map(_label, comparison.columns)]
     rows = [
         [
             escaped(one.name),
             str(len(one.runs)),
-            *(escaped(_cell(c, one.interval(c))) for c in comparison.columns),
+            *(escaped(mean_text(_split(c)[1], one.interval(c))) for c in comparison.columns),
         ]
         for one in comparison.settings
     ]
@@ -74,10 +120,10 @@ def _curves(comparison: Comparison) -> str:
     for column in (column for column in comparison.columns if column != "epsilon"):
         runs = {one.name: _history(one, column) for one in shown}
         if any(points for all_ in runs.values() for points in all_):
-            of_test = column.startswith("test.")
-            where = "on the test population" if of_test else "in training"
+            test, name = _split(column)
+            where = "in training" if test is None else "on the test population" if not test else f"on {test}"
             caption = "Lines are means over seeds, bands reach from the lowest seed to the highest."
-            figure = curves(column.removeprefix("test."), runs, where=where)
+            figure = curves(name, runs, where=where, key=f"curves-{test}")
             drawn.append(Figure(figure, caption, f"{_label(column)} by round"))
     if not drawn:
         return absent("No run has finished a round.")
@@ -87,10 +133,16 @@ def _curves(comparison: Comparison) -> str:
 
 def _history(setting: ComparedSetting, column: str) -> list[list[tuple[int, float]]]:
     """`(round, value)` of each run, where it is finite."""
-    name, of_test = column.removeprefix("test."), column.startswith("test.")
+    test, name = _split(column)
     histories = []
     for run in setting.runs:
-        means = [(record.round, record.test if of_test else record.training) for record in run.records]
+        means = [
+            (
+                record.round,
+                record.training if test is None else (record.tests or {}).get(test) if test else record.test,
+            )
+            for record in run.records
+        ]
         values = [(at, one.columns().get(name, math.nan)) for at, one in means if one is not None]
         histories.append([(at, value) for at, value in values if math.isfinite(value)])
     return histories
@@ -103,7 +155,15 @@ def _differences(comparison: Comparison) -> str:
         [escaped(field), *(escaped(one.differs.get(field, "–")) for one in comparison.settings)]
         for field in comparison.fields
     ]
-    return grid(["field", *(one.name for one in comparison.settings)], rows)
+    codes = any(field.startswith("code of ") for field in comparison.fields)
+    note = (
+        "A digest of code differs where the code does, and also where its shapes do, such as the size of a batch."
+        if codes
+        else ""
+    )
+    return (paragraph(note) if note else "") + grid(
+        ["field", *(one.name for one in comparison.settings)], rows
+    )
 
 
 def _runs(comparison: Comparison) -> str:
@@ -125,15 +185,16 @@ def _runs(comparison: Comparison) -> str:
 def _label(column: str) -> str:
     if column == "epsilon":
         return column
-    return (
-        f"{'test' if column.startswith('test.') else 'training'} {units.label(column.removeprefix('test.'))}"
-    )
+    test, name = _split(column)
+    return f"{'training' if test is None else 'test'} {units.label(name)}{f', {test}' if test else ''}"
 
 
-def _cell(column: str, interval: Interval | None) -> str:
-    name = column.removeprefix("test.")
-    if interval is None:
-        return "–"
-    half = (interval.high - interval.low) / 2
-    value = units.metric(name, interval.estimate)
-    return f"{value} ± {units.metric(name, half)}" if math.isfinite(half) else value
+def _split(column: str) -> tuple[str | None, str]:
+    """Where a column was measured, and what: the name of a test population, empty for the first, None for training."""
+    if column.startswith("test."):
+        return "", column.removeprefix("test.")
+    if column.startswith("tests."):
+        given = column.removeprefix("tests.")
+        end = given.rfind(".metrics.") if ".metrics." in given else given.rfind(".")
+        return given[:end], given[end + 1 :]
+    return None, column

@@ -22,6 +22,7 @@ from fairyring.report.kit.html import (
     when,
     words,
 )
+from fairyring.report.kit.means import mean_text, value_text, width_text
 
 __all__ = [
     "ACCENT",
@@ -44,6 +45,7 @@ __all__ = [
     "judged",
     "legend_below",
     "mapping",
+    "mean_text",
     "measure_axis",
     "number",
     "page",
@@ -54,7 +56,9 @@ __all__ = [
     "table",
     "trio",
     "units",
+    "value_text",
     "when",
     "whole_ticks",
+    "width_text",
     "words",
 ]

@@ -11,6 +11,9 @@ from fairyring.report.kit.drawing import ACCENT, MUTED, WARM, svg, whole_ticks
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+_WIDEST = 56  # letters of a legend's text that a figure has room for
+_ROW = 0.2  # inches of a row of a legend
+
 # Lines differ in colour and in dashes, so that they are told apart in print too.
 STYLES = [(colour, dashes) for dashes in ("-", "--", ":") for colour in (ACCENT, WARM, MUTED)][:8]
 
@@ -21,6 +24,7 @@ def curves(
     *,
     where: str,
     best: str | None = None,
+    key: str = "curves",
 ) -> str:
     """A measure by round: for each setting a line for the mean over its runs, and a band from the lowest to the highest.
 
@@ -29,6 +33,7 @@ def curves(
         runs: by the name of a setting, for each of its runs `(round, value)` of every evaluation.
         where: of whom, such as `on the validation clients`.
         best: the setting whose line is drawn thicker.
+        key: with the column, of the figure's ids.
     """
 
     def draw(ax: "Axes") -> None:
@@ -42,21 +47,28 @@ def curves(
             width = 2.4 if name == best else 1.3
             marker = "." if len(rounds) < 3 else ""
             ax.plot(rounds, values.mean(0), dashes, marker=marker, color=colour, linewidth=width, label=name)
-        ax.set_title(f"{units.label(column).capitalize()} {where}")
+        ax.set_title(f"{units.title(column)} {where}")
         ax.set_xlabel("round")
         ax.set_xlim(right=last)
         whole_ticks(ax.xaxis)
         measure_axis(ax, column)
         legend_below(ax)
 
-    return svg(f"curves-{column}", draw)
+    return svg(f"{key}-{column}", draw)
 
 
 def legend_below(ax: "Axes") -> None:
-    """A legend below the axes, where it covers no line."""
-    texts = ax.get_legend_handles_labels()[1]
-    columns = 1 if max(map(len, texts), default=0) > 24 else min(3, max(1, len(texts)))
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=columns, handlelength=1.8)
+    """A legend below the axes and their label, where it covers nothing. The figure grows with its rows, so that the axes stay."""
+    handles, labels = ax.get_legend_handles_labels()
+    figure = ax.get_figure(root=True)
+    if figure is None or not labels:
+        return
+    labels = [label if len(label) <= _WIDEST else f"{label[: _WIDEST - 1].rstrip()}…" for label in labels]
+    width, height = figure.get_size_inches()
+    column = 0.55 + 0.083 * max(map(len, labels))  # inches: a line, a gap, and letters of ten points
+    columns = max(1, min(3, len(labels), int(width // column)))
+    figure.set_size_inches(width, height + _ROW * (-(-len(labels) // columns) - 1))
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, handlelength=1.8)
 
 
 def _aligned(runs: Sequence[Sequence[tuple[int, float]]]) -> tuple[np.ndarray, np.ndarray]:

@@ -97,7 +97,9 @@ def when(started: Any) -> str:
         moment = datetime.fromisoformat(str(started))
     except ValueError:
         return ""
-    return f" · {moment.day} {moment:%B %Y, %H:%M}"
+    zone = moment.utcoffset()
+    where = "" if zone is None else " UTC" if not zone else f" {moment:%z}"
+    return f" · {moment.day} {moment:%B %Y, %H:%M}{where}"
 
 
 def mark() -> str:

@@ -50,6 +50,20 @@ def curves(
     return svg(f"curve-{name}", draw)
 
 
+def clipped(rounds: np.ndarray, shares: np.ndarray) -> str:
+    """The share of updates that were clipped, by round: `[rounds]`."""
+
+    def draw(ax: "Axes") -> None:
+        ax.plot(rounds, shares, ".-" if len(rounds) < 3 else "-", color=ACCENT, linewidth=1.5)
+        ax.set_title("Clipped updates")
+        ax.set_xlabel("round")
+        round_axis(ax, int(rounds[-1]))
+        ax.set_ylim(-0.02, 1.02)
+        _percent(ax.yaxis)
+
+    return svg("clipped", draw)
+
+
 def distribution(name: str, values: np.ndarray, worst: np.ndarray, *, higher_is_better: bool) -> str:
     """How a metric is spread over clients; `worst` `[clients]` marks the worst decile."""
 
@@ -70,7 +84,7 @@ def distribution(name: str, values: np.ndarray, worst: np.ndarray, *, higher_is_
         )
         if units.is_share(name):
             _percent(ax.xaxis)
-        ax.set_title(f"{units.label(name).capitalize()} of each client")
+        ax.set_title(f"{units.title(name)} of each client")
         ax.set_xlabel(f"{units.label(name)} on the client's own data")
         _count_axis(ax, "clients")
         legend_below(ax)
@@ -92,8 +106,9 @@ def by_name(
 
     def draw(ax: "Axes") -> None:
         places = np.arange(len(names))
-        colours = [WARM if worst is not None and worst[place] else ACCENT for place in places]
-        ax.barh(places, values, height=0.72, color=colours)
+        marked = np.zeros(len(names), bool) if worst is None else worst
+        for some, colour, label in ((~marked, ACCENT, "nine in ten"), (marked, WARM, "worst decile")):
+            ax.barh(places[some], values[some], height=0.72, color=colour, label=label)
         ax.set_yticks(places, [name if len(name) <= 24 else f"{name[:23].rstrip()}…" for name in names])
         small = 10.0 if len(names) <= 25 else 8.0
         for tick in ax.get_yticklabels():
@@ -111,6 +126,8 @@ def by_name(
                 whole_ticks(ax.xaxis)
         ax.set_title(title)
         ax.set_xlabel(xlabel)
+        if worst is not None:
+            legend_below(ax)
 
     return svg(key, draw, (5.4, max(3.1 if len(names) > 6 else 2.4, 1.0 + 0.17 * len(names))))
 
@@ -138,14 +155,13 @@ def traffic(rounds: np.ndarray, up: np.ndarray, down: np.ndarray, *, cumulative:
 
     def draw(ax: "Axes") -> None:
         lines = (
-            (down, WARM, 3.6, "down: model to clients"),  # wide, so that it shows beneath an equal one
-            (up, ACCENT, 1.5, "up: reports to server"),
+            (down, WARM, 3.6, "-", "down: model to clients"),  # wide, so that it shows beneath an equal one
+            (up, ACCENT, 1.8, "--", "up: reports to server"),
         )
-        for values, colour, width, label in lines:
+        for values, colour, width, dashes, label in lines:
             shown = np.nancumsum(values) if cumulative else values
-            ax.plot(
-                rounds, shown, ".-" if len(rounds) < 3 else "-", color=colour, linewidth=width, label=label
-            )
+            few = "." if len(rounds) < 3 else ""
+            ax.plot(rounds, shown, dashes, marker=few, color=colour, linewidth=width, label=label)
         ax.set_title("Since the start" if cumulative else "In each round")
         ax.set_xlabel("round")
         round_axis(ax, int(rounds[-1]))

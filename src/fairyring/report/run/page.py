@@ -11,12 +11,14 @@ import numpy as np
 from fairyring.core.rounding import at_most
 from fairyring.report.kit import Document, escaped, mapping, number, stat, units, when
 from fairyring.report.run import sections
+from fairyring.report.run.populations import populations
 from fairyring.report.run.privacy import alarm, privacy, why_nothing
 from fairyring.report.run.reported_run import ReportedRun
 from fairyring.report.run.secure_sum import secure_sum
 
 _ORDER = (
     sections.learning,
+    populations,
     sections.served,
     sections.participation,
     privacy,
@@ -36,7 +38,14 @@ def document(folder: ReportedRun) -> Document:
     name, value, at = _result(folder)
     finished = run.get("status") == "finished"
 
-    if not done:
+    if run.get("status") == "failed":  # what it had learned by then is not what came of it
+        rounds = (
+            f"{units.count(done)} of {units.count(planned)} rounds"
+            if isinstance(planned, int)
+            else units.count(done, "round")
+        )
+        title = f"Failed after {rounds}: {run.get('failed_by')}"
+    elif not done:
         title = "No round has finished yet"
     elif name is None or value is None:
         title = f"Trained for {units.count(done, 'round')}"
@@ -68,19 +77,35 @@ def document(folder: ReportedRun) -> Document:
         lead.append(
             f"{units.count(skipped, 'client')} without examples {'was' if skipped == 1 else 'were'} left out."
         )
+    tested = folder.tests
+    if len(tested) > 1 and name is not None and at:
+        each = [f"{units.metric(name, values[-1][1].get(name))} on {test}" for test, values in tested.items()]
+        rest = f", and on {units.count(len(each) - 4)} more" if len(each) > 4 else ""
+        lead.append(
+            f"On each of {len(tested)} test populations the {units.label(name)} is: {', '.join(each[:4])}{rest}."
+        )
     notes = []
     wrong = alarm(folder)
     if not finished:
         state = {
             "running": "had not finished when this report was made",
             "stopped": "was stopped",
-            "failed": f"failed: {run.get('failed_by')}",
+            "failed": f"failed ({run.get('failed_by')})",
         }.get(str(run.get("status")), "has an unknown status")
         of = f" of {units.count(planned)}" if isinstance(planned, int) else ""
-        notes.append(f"This run {state}: {units.count(done)}{of} rounds are recorded.")
+        recorded = "is" if done == 1 else "are"
+        notes.append(
+            f"This run {state}: {units.count(done)}{of} {'round' if done == 1 and not of else 'rounds'} {recorded} recorded."
+        )
+        if run.get("failed_by") == "training diverged":
+            notes.append(
+                "In the next round no client's update was finite. Lower the learning rate, or clip gradients in the local optimiser."
+            )
     bad = int(np.nansum(folder.column("nonfinite"))) if done else 0
     if bad:
         notes.append(f"{units.not_finite(bad, run)}.")
+    cautions = run.get("cautions")
+    notes += map(str, cautions) if isinstance(cautions, list) else []
     notes += folder.remarks
 
     what = _what(folder)
@@ -150,6 +175,8 @@ def _last(folder: ReportedRun, name: str | None, value: float | None, at: int | 
     if name is None:
         return units.metric("", value), "no metric was recorded"
     where = f"at round {units.count(at or len(folder.rounds))}"
+    if at and len(folder.tests) > 1:
+        where += f", on {next(iter(folder.tests))}"
     noise = None if at else units.noise_of(folder.rounds[-1], name)
     if noise is not None:
         where = f"its noise is ± {units.metric(name, noise)}, {where}"

@@ -35,9 +35,16 @@ def plan_in_words(plan: Mapping[str, Any]) -> list[tuple[str, str]]:
     privacy = mapping(plan.get("privacy"))
     if privacy:
         rows.append(
-            ("budget", ", ".join(f"{name} {_text(v)}" for name, v in privacy.items() if v is not None))
+            ("budget", ", ".join(_term(name, value) for name, value in privacy.items() if value is not None))
         )
     return rows
+
+
+def _term(name: str, value: Any) -> str:
+    """A field of the budget: `epsilon 8`, `noise (mechanism skellam, multiplier 1.5)`."""
+    if isinstance(value, Mapping):
+        return f"{name} ({', '.join(_term(n, v) for n, v in value.items() if v is not None)})"
+    return f"{name} {_text(value)}"
 
 
 def _local(local: Mapping[str, Any]) -> str:

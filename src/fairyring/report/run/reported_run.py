@@ -101,6 +101,15 @@ class ReportedRun:
         return [(one.round, one.test.columns()) for one in self.rounds if one.test is not None]
 
     @property
+    def tests(self) -> dict[str, list[tuple[int, dict[str, float]]]]:
+        """The same on each of several test populations, by name in their order; empty where there was one without a name."""
+        found: dict[str, list[tuple[int, dict[str, float]]]] = {}
+        for one in self.rounds:
+            for name, means in (one.tests or {}).items():
+                found.setdefault(name, []).append((one.round, means.columns()))
+        return found
+
+    @property
     def evaluated(self) -> list[str]:
         """Columns of what was measured in evaluations, the loss first."""
         return list(dict.fromkeys(name for _, values in self.evaluations for name in values))

@@ -60,7 +60,7 @@ def learning(folder: ReportedRun) -> Section:
                 f"In {units.count(missing, 'round')} the training {units.label(name)} is not a finite number; "
                 "its curve has a gap there."
             )
-        title = units.label(name).capitalize()
+        title = units.title(name)
         last = []
         if name in folder.measured:
             last.append(f"{units.mean(folder.rounds[-1], name, noise=True)} in training")
@@ -83,6 +83,14 @@ def learning(folder: ReportedRun) -> Section:
                 title,
             )
         )
+    shares, norms = folder.column("clipped"), folder.column("update_norm")
+    if np.isfinite(shares).any():
+        last = np.flatnonzero(np.isfinite(shares))[-1]
+        caption = (
+            f"Last: {units.share(shares[last])} of the updates were cut by the clip; half of them were longer than "
+            f"{units.number(norms[last])} before. Norms are recorded only where the plan promises no privacy."
+        )
+        parts.append(Figure(figures.clipped(rounds, shares), caption, "Clipped updates"))
     if not folder.evaluations:
         notes.append("The model has not been evaluated on held-out data; only its training is shown.")
     body = (
@@ -139,7 +147,9 @@ def served(folder: ReportedRun) -> Section:
     title = "How well it serves each client"
     if served is None:
         return Section(
-            "clients", title, absent("There is no evaluation per client yet; it is made when a run ends.")
+            "clients",
+            title,
+            absent(f"There is no evaluation per client yet: it {_at_the_end(folder, 'is made')}"),
         )
     name = units.label(served.name)
 
@@ -181,7 +191,7 @@ def served(folder: ReportedRun) -> Section:
         some = [called[place] for place in np.flatnonzero(served.kept)[order]]
         drawn = figures.by_name(
             f"spread-{served.name}",
-            f"{name.capitalize()} of each client",
+            f"{units.title(served.name)} of each client",
             f"{name} on the client's own data",
             some,
             served.values[order],
@@ -200,6 +210,12 @@ def served(folder: ReportedRun) -> Section:
         )
     )
     return Section("clients", title, body + pair(parts) + _client_table(folder))
+
+
+def _at_the_end(folder: ReportedRun, done: str) -> str:
+    """When what is not there is made, and whether it still may be."""
+    over = folder.run.get("status") in ("failed", "stopped")
+    return f"{done} when a run ends{', and this one has not come to its end' if over else ''}."
 
 
 def _client_table(folder: ReportedRun) -> str:
@@ -243,7 +259,7 @@ def participation(folder: ReportedRun) -> Section:
     took = folder.clients.get("participation")
     called = names(folder.population, len(took) if took is not None else 0)
     if took is None or not len(took):
-        body += absent("Participation is counted when a run ends; it is not there yet.")
+        body += absent(f"Participation {_at_the_end(folder, 'is counted')}")
     else:
         never = int((took == 0).sum())
         parts.append(
@@ -309,12 +325,15 @@ def traffic(folder: ReportedRun) -> Section:
             f"Median of a round: {units.size(float(np.nanmedian(up)))} up, {units.size(float(np.nanmedian(down)))} down.",
             "Bytes in each round",
         ),
-        Figure(
-            figures.traffic(rounds, up, down, cumulative=True),
-            f"After round {units.count(rounds[-1])}: {units.size(float(np.nansum(up)))} up, {units.size(float(np.nansum(down)))} down.",
-            "Bytes since the start",
-        ),
     ]
+    if len(rounds) > 1:
+        parts.append(
+            Figure(
+                figures.traffic(rounds, up, down, cumulative=True),
+                f"After round {units.count(rounds[-1])}: {units.size(float(np.nansum(up)))} up, {units.size(float(np.nansum(down)))} down.",
+                "Bytes since the start",
+            )
+        )
     return Section("traffic", title, body + pair(parts))
 
 
@@ -339,6 +358,8 @@ def pace(folder: ReportedRun) -> Section:
     body = paragraph(
         f"The rounds took {units.duration(total)} in all.{speed + ' a second.' if speed else ''}{before}"
     )
+    if len(seconds) == 1:  # one point is no picture
+        return Section("pace", title, body)
     drawn = Figure(figures.pace(folder.column("round"), seconds), caption, title)
     return Section("pace", title, body + pair([drawn]))
 
@@ -435,7 +456,10 @@ def provenance(folder: ReportedRun) -> Section:
         rows.append(("Examples a client", quantiles))
     test = folder.population.get("test")
     if isinstance(test, Mapping):
-        rows += [(f"Held-out {k}", units.number(v)) for k, v in test.items() if number(v) is not None]
+        words = {"skipped": "clients without examples"}
+        rows += [
+            (f"Held-out {words.get(k, k)}", units.number(v)) for k, v in test.items() if number(v) is not None
+        ]
     rows = [(k, "–" if v is None else v) for k, v in rows]
     again = "With the same plan, data, seed, versions and machine, the same bits come out."
     if run.get("privacy") and run.get("entropy") == "given":

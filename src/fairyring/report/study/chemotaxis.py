@@ -217,7 +217,7 @@ def rule(study: Study) -> Section:
     blocks: list[Block] = [
         Text(
             "Two rules would find food: to tumble more when food falls (change, as in E. coli), or to tumble more where food is "
-            "plenty (level). The lecture says: run more when food is declining or low, tumble more when it is high. Neither rule is "
+            "plenty (level). The lecture (Agüera y Arcas 2020) says: run more when food is declining or low, tumble more when it is high. Neither rule is "
             "built in; both contrasts were measured."
         ),
         Text(

@@ -33,11 +33,7 @@ def headline(study: Study) -> tuple[str, str, list[str]]:
     """Title, lead and stats."""
     results = study.found["jars"]
     verdicts, pairs_in_all = results["verdicts"], len(results["contests"])
-    title = (
-        f"Of {units.count(pairs_in_all, 'pair')}, in {verdicts['excludes'] or 'none'} one population excludes the other, in "
-        f"{verdicts['outgrows'] or 'none'} one outgrows the other and {verdicts['coexist'] or 'none'} "
-        f"{'coexists' if verdicts['coexist'] == 1 else 'coexist'}"
-    )
+    title = _title(verdicts, pairs_in_all)
     lead = (
         f"{units.count(len(results['populations']), 'population')} evolved apart, and all pairs of them were put together in "
         f"{units.count(results['replicates'], 'closed jar')} of each kind. {_undecided(results)}"
@@ -52,6 +48,20 @@ def headline(study: Study) -> tuple[str, str, list[str]]:
         stat("Jars", units.count(results["worlds"]), f"of {units.count(results['jar_steps'], 'step')} each"),
     ]
     return title, lead, stats
+
+
+def _title(verdicts: Mapping[str, int], pairs_in_all: int) -> str:
+    """What was shown of how many pairs; what was shown of none is left out."""
+    verbs = {
+        "excludes": "one population excludes the other",
+        "outgrows": "one outgrows the other",
+        "coexist": "both coexist",
+    }
+    shown = [f"in {verdicts[name]} {what}" for name, what in verbs.items() if verdicts[name]]
+    of = f"Of {units.count(pairs_in_all, 'pair')}"
+    if not shown:
+        return f"{of}, none is shown to exclude, to outgrow or to coexist"
+    return f"{of}, {' and '.join([', '.join(shown[:-1]), shown[-1]] if shown[:-1] else shown)}"
 
 
 def _undecided(results: Mapping[str, Any]) -> str:

@@ -44,7 +44,8 @@ def dots(
                 markeredgewidth=0,
             )  # fmt: skip
             _mean(ax, at + 0.27, means[name], COLOURS[name])
-        ax.set_xticks(range(len(arms)), list(arms))
+        wraps = len(arms) > 3  # there is room for three names side by side
+        ax.set_xticks(range(len(arms)), [name.replace("-", "-\n") if wraps else name for name in arms])
         ax.set_xlim(-0.5, len(arms) - 0.4)
         ax.tick_params(axis="x", length=0)
         ax.set_title(title)

@@ -172,11 +172,11 @@ def _provenance(study: Study) -> Section:
         for name, value in mapping(results.get("seconds")).items()
         if number(value) is not None
     ]
-    rows = [*mapping(results.get("machine")).items(), *mapping(results.get("versions")).items(), *seconds]
-    rows = [
-        (str(name)[:1].upper() + str(name)[1:] if name != "fairyring" else name, value)
-        for name, value in rows
+    machine = [
+        (str(name)[:1].upper() + str(name)[1:], value)
+        for name, value in mapping(results.get("machine")).items()
     ]
+    rows = [*machine, *mapping(results.get("versions")).items(), *seconds]
     return section("provenance", "Machine, versions, time", Facts(rows))
 
 

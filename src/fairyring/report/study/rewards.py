@@ -208,7 +208,7 @@ def lecture(rows: Sequence[Mapping[str, Any]]) -> str:
         for agreement in ("agrees", "disagrees", "undecided")
     }
     listed = "; ".join(f"{agreement}: {', '.join(names) or 'none'}" for agreement, names in by.items())
-    return f"Of the {len(expected)} signs that the lecture shows, {listed}."
+    return f"Of the {len(expected)} signs that the lecture (Agüera y Arcas 2020) shows, {listed}."
 
 
 def viability(study: Study) -> Section:

@@ -24,8 +24,6 @@ def response(column: str, field: str, lines: Mapping[str, Sequence[tuple[float, 
         for (name, points), (colour, dashes) in zip(lines.items(), STYLES, strict=False):
             x = [value for value, _ in points]
             ends = [(i.low, i.high) if math.isfinite(i.low) else (i.estimate,) * 2 for _, i in points]
-            if units.is_share(column):
-                ends = [(max(0.0, low), min(1.0, high)) for low, high in ends]
             ax.fill_between(
                 x, [low for low, _ in ends], [high for _, high in ends], color=colour, alpha=0.13, linewidth=0
             )
@@ -37,7 +35,7 @@ def response(column: str, field: str, lines: Mapping[str, Sequence[tuple[float, 
             ax.set_xticks(at if len(at) <= 8 else at[:: -(-len(at) // 8)])
             ax.minorticks_off()
             ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        ax.set_title(f"{units.label(column).capitalize()} by {field.rpartition('.')[2]}", color=INK)
+        ax.set_title(f"{units.title(column)} by {field.rpartition('.')[2]}", color=INK)
         ax.set_xlabel(field)
         measure_axis(ax, column)
         if any(lines):

@@ -20,12 +20,16 @@ from fairyring.report.kit import (
     folded,
     grid,
     mapping,
+    mean_text,
+    number,
     pair,
     paragraph,
     stat,
     table,
     units,
+    value_text,
     when,
+    width_text,
 )
 from fairyring.report.sweep import figures
 from fairyring.statistics import Interval
@@ -51,8 +55,8 @@ def document(folder: str | Path) -> Document:
         kind="run",
         tab=f"Sweep {path.resolve().name}",
         kicker=f"Sweep over {', '.join(sweep.labels[0] if sweep.labels else ())}{when(sweep.started)}",
-        title=f"Chosen: {best}" if best else "No setting is chosen yet",
-        lead=sweep.verdict,
+        title=f"Chosen: {best.replace(',', ', ')}" if best else "No setting is chosen yet",
+        lead=_lead(sweep),
         stats=_stats(sweep, done, planned),
         sections=[
             Section("settings", "Settings", _settings(sweep)),
@@ -80,8 +84,8 @@ def _stats(sweep: Sweep, done: int, planned: int) -> list[str]:
     column, best = sweep.column, sweep.best
     judged, chosen = sweep.test(), sweep.validation(best) if best is not None else None
     return [
-        stat(f"Test {units.label(column)}", _value(column, judged), _width(column, judged)),
-        stat(f"Validation {units.label(column)}", _value(column, chosen), _width(column, chosen), "warm"),
+        stat(f"Test {units.label(column)}", value_text(column, judged), _width(column, judged)),
+        stat(f"Validation {units.label(column)}", value_text(column, chosen), _width(column, chosen)),
         stat("Settings", units.count(len(sweep.names)), f"chosen by {sweep.choose_by}"),
         stat("Runs", f"{done} of {planned}", f"{units.count(len(sweep.seeds), 'seed')} each"),
         stat("Time", units.duration(sum(run.seconds for run in sweep.runs)), "of all runs together"),
@@ -95,11 +99,12 @@ def _settings(sweep: Sweep) -> str:
         finished = sum(run.finished for run in sweep.of(setting))
         cells = [escaped(label) for label in labels.values()]
         cells.append(f"{finished} of {len(sweep.seeds)}")
-        cells += [escaped(_cell(column, sweep.validation(setting, column))) for column in sweep.columns]
+        cells += [escaped(mean_text(column, sweep.validation(setting, column))) for column in sweep.columns]
         cells.append("<strong>chosen</strong>" if setting == sweep.best else "")
         rows.append(cells)
     body = paragraph(
-        "Means over seeds of the last models, on the validation clients; ± is half of the 95 % interval by Student's t. "
+        "Means over seeds of the last models, on the validation clients, with the 95 % interval by Student's t: ± half of it, or "
+        "both its ends where it is cut at 0 or 100 %. "
         "The chosen setting alone is judged on the test clients, which took no part in the choice."
     )
     body += grid(head, rows)
@@ -186,10 +191,13 @@ def _about(sweep: Sweep, path: Path) -> str:
         ("seeds", ", ".join(map(str, sweep.seeds))),
         ("fields", "; ".join(f"{f}: {', '.join(dict.fromkeys(one[f] for one in sweep.labels))}" for f in sweep.labels[0])
             if sweep.labels else "none"),
-        *((f"machine, {name}", value) for name, value in machine.items() if not isinstance(value, list)),
+        ("processor", machine.get("cpu")),
+        ("cores", machine.get("cores")),
+        ("memory", f"{units.number(memory)} GiB" if (memory := number(machine.get("memory_gib"))) else None),
+        ("system", machine.get("system")),
         *((name, value) for name, value in versions.items()),
     ]  # fmt: skip
-    return table(rows)
+    return table((name, value) for name, value in rows if value is not None)
 
 
 def _evaluations(path: Path, folder: str | None) -> list[tuple[int, dict[str, float]]]:
@@ -215,21 +223,20 @@ def _header(path: Path, folder: str | None) -> Mapping[str, Any]:
         return {}
 
 
-def _value(column: str, interval: Interval | None) -> str:
-    return units.metric(column, interval.estimate) if interval is not None else "–"
+def _lead(sweep: Sweep) -> str:
+    """The sweep's verdict, with numbers as on the rest of the page."""
+    if sweep.best is None:
+        return sweep.verdict
+    tested = ", ".join(
+        f"{units.label(column)} {mean_text(column, sweep.test(column))}" for column in sweep.columns
+    )
+    return f"Of {units.count(len(sweep.names), 'setting')} the best by {units.label(sweep.column)} on the validation clients. On the test clients, which took no part in the choice: {tested}."
 
 
 def _width(column: str, interval: Interval | None) -> str:
     if interval is None:
         return "not known yet"
-    half = (interval.high - interval.low) / 2
-    return f"± {units.metric(column, half)}" if math.isfinite(half) else "of one seed"
-
-
-def _cell(column: str, interval: Interval | None) -> str:
-    if interval is None or not math.isfinite(interval.low):
-        return _value(column, interval)
-    return f"{_value(column, interval)} {_width(column, interval)}"
+    return width_text(column, interval) or "of one seed"
 
 
 def _number(text: str) -> float | None:

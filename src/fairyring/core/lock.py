@@ -1,4 +1,4 @@
-"""A lock that allows one process at a time to write a run."""
+"""A lock that allows one process at a time to write a run, or a sweep."""
 
 import os
 import socket
@@ -19,13 +19,22 @@ class Lock:
     Args:
         path: of the file, created if there is none. It is not removed: a lock on a removed file would lock nothing.
         mode: who may read it, as for `replace_file`.
+        what: is locked, for an error; by default the run folder that the file is in.
+        why: one process at a time.
 
     Raises:
         RunError: another process has the lock.
         StorageError: it cannot be written.
     """
 
-    def __init__(self, path: Path, *, mode: int = OWNER) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        mode: int = OWNER,
+        what: str | None = None,
+        why: str = "two would release the same rounds twice",
+    ) -> None:
         with storage(path):
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | BINARY, mode)
         try:
@@ -34,9 +43,9 @@ class Lock:
             who = os.read(self._descriptor, 200).decode(errors="replace").strip()
             os.close(self._descriptor)
             raise RunError(
-                f"run folder {path.parent}",
+                what or f"run folder {path.parent}",
                 given=f"one that is being written by {who or 'another process'}",
-                expected="one process a folder: two would release the same rounds twice",
+                expected=f"one process a folder: {why}",
                 do="Wait until it has ended, or end it; then resume.",
             ) from None
         except OSError as error:
