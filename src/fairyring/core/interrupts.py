@@ -22,6 +22,7 @@ STACK = 16 << 20  # bytes: a compiler needs as much as the main thread has, and 
 POLL = 0.2  # seconds: on Windows a wait is not interrupted, but ends
 _left: list[threading.Thread] = []  # still at work, and nobody waits for them
 _leaving = threading.Lock()
+_last: list[Callable[[], object]] = []  # see `at_end`
 
 
 def interruptible(*calls: Callable[[], Result]) -> list[Result]:
@@ -89,9 +90,6 @@ class Background:
     def __init__(self, size: int) -> None:
         self._size, self._running, self._lock = size, 0, threading.Lock()
         self._waiting: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
-        # A library that the calls use may have something to do at the end of Python that waits for them. It comes after ours, then.
-        atexit.unregister(_end)
-        atexit.register(_end)
 
     def submit(self, call: Callable[[], Result]) -> "Future[Result]":
         """What a call will return. One that has not begun can be cancelled."""
@@ -141,6 +139,16 @@ def wait_for_work_left() -> None:
         thread.join()
 
 
+def at_end(call: Callable[[], object]) -> None:
+    """Call something at the end of Python once what goes on here has ended, but not after a `KeyboardInterrupt` while it does.
+
+    It takes the place of an exit handler of a library, which would wait for calls that go on. Such handlers run before ours.
+    """
+    atexit.unregister(call)
+    if call not in _last:
+        _last.append(call)
+
+
 def _start(threads: Iterable[threading.Thread]) -> None:
     before = threading.stack_size(STACK)
     try:
@@ -168,20 +176,29 @@ def _end() -> None:
 
     This is how Python ends a program that has not caught its `KeyboardInterrupt`. A second Ctrl-C ends the wait, too.
     """
-    if not at_work():
+    if _ended():
+        for call in _last:
+            call()
         return
-    interactive = (
-        hasattr(sys, "ps1") or "IPython" in sys.modules
-    )  # where an error that was shown has not ended the program
-    try:
-        if interactive or not isinstance(getattr(sys, "last_value", None), KeyboardInterrupt):
-            wait_for_work_left()
-            return
-    except KeyboardInterrupt:
-        pass
     logging.shutdown()
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError):
             stream.flush()
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.raise_signal(signal.SIGINT)
+
+
+def _ended() -> bool:
+    """Whether nothing goes on any more, after waiting for it; False if it is not to be waited for."""
+    if not at_work():
+        return True
+    interactive = (
+        hasattr(sys, "ps1") or "IPython" in sys.modules
+    )  # where an error that was shown has not ended the program
+    try:
+        if interactive or not isinstance(getattr(sys, "last_value", None), KeyboardInterrupt):
+            wait_for_work_left()
+            return True
+    except KeyboardInterrupt:
+        pass
+    return False

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from fairyring.core.errors import DataUnavailable, PopulationError
+from fairyring.core.interrupts import at_end
 
 PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0)  # seconds, before each further attempt at a read that failed
 _CONNECT, _REQUEST = 10.0, 60.0  # seconds until a try counts as failed
@@ -255,6 +256,8 @@ class Files:
 def _arrow() -> Any:
     from pyarrow import fs
 
+    if finish := getattr(fs, "ensure_s3_finalized", None):
+        at_end(finish)
     return fs
 
 
