@@ -63,7 +63,7 @@ def s3(folder) -> Iterator[FakeS3]:
         yield server
 
 
-def remote(s3: FakeS3, path: str = "s3://bucket/people", **options) -> Population:
+def remote(s3: FakeS3, path: str | Path = "s3://bucket/people", **options) -> Population:
     return Population.from_parquet(path, "user", storage=fr.S3Storage(endpoint=s3.endpoint), **options)
 
 
@@ -222,7 +222,7 @@ def test_torn_and_changed_files_are_named(tmp_path, home) -> None:
 
 def test_what_s3_refuses_is_said(s3, monkeypatch) -> None:
     with pytest.raises(fr.DataUnavailable, match="s3://none/people: given no such bucket"):
-        remote(s3, "s3://none/people")
+        remote(s3, Path("s3://none/people"))
     with pytest.raises(fr.DataUnavailable, match="s3://bucket/nobody: given nothing there"):
         remote(s3, "s3://bucket/nobody")
     s3.refused = True

@@ -46,7 +46,7 @@ from fairyring.population._splitting import (
     refuse_order_and_stratify,
     warn_of_one_class,
 )
-from fairyring.population.parquet.storage import Files, S3Storage
+from fairyring.population.parquet.storage import Files, S3Storage, location
 
 _NAMED = 50  # clients, up to which a description has their ids
 
@@ -282,7 +282,7 @@ class Population:
             PerformanceWarning: row groups are so large that reading a single client takes long.
         """
         if in_memory is None:
-            in_memory = "://" not in str(path)
+            in_memory = "://" not in location(path)
         if in_memory:
             read = _sources.read_parquet(Files(path, storage), client, columns)
             return cls.from_arrays(read, client, clients=clients)

@@ -30,6 +30,7 @@ from fairyring.population.parquet.storage import File, Files
 
 _VERSION = 1
 _THREADS = 16  # each of which mostly waits for an answer
+_FILES = 64  # whose footers are in memory
 _GROUPS, _ROWS = 16, 1 << 20  # that one thread looks at, one row group after the other
 _RECENT = (
     10_000_000_000  # nanoseconds: more than clocks differ, and than the steps in which storages tell time
@@ -113,19 +114,22 @@ def _scan(files: Files, listed: Sequence[File], client: str) -> Index:
     files.system  # noqa: B018 - made once, before threads ask for it
     background = Background(_THREADS)
     scanned: list[_Scanned] = []
-    runs: list[Future[Runs]] = []
+    found: list[Runs] = []
     try:
-        for looked in [background.submit(partial(_look, files, file, client)) for file in listed]:
-            one = looked.result()
-            _compare(files, scanned[0] if scanned else one, one)
-            for groups, known in one.parts:
-                if known is None:
-                    runs.append(background.submit(partial(_read_runs, files, one, groups, client)))
-                else:
-                    runs.append(future := Future())
-                    future.set_result(known)
-            scanned.append(one._replace(footer=None))
-        found = [one.result() for one in runs]
+        for begin in range(0, len(listed), _FILES):
+            some = listed[begin : begin + _FILES]
+            runs: list[Runs | Future[Runs]] = []
+            for looked in [background.submit(partial(_look, files, file, client)) for file in some]:
+                one = looked.result()
+                _compare(files, scanned[0] if scanned else one, one)
+                for groups, known in one.parts:
+                    runs.append(
+                        background.submit(partial(_read_runs, files, one, groups, client))
+                        if known is None
+                        else known
+                    )
+                scanned.append(one._replace(parts=[], footer=None))
+            found += [one.result() if isinstance(one, Future) else one for one in runs]
     finally:
         background.cancel()
     values = [ids for ids, _ in found]

@@ -58,7 +58,10 @@ class ParquetPopulation(LazyPopulation):
         ids, owner = _grouping.owners(index.ids, len(index.ids), clients)
         starts, sizes = np.zeros(len(ids), np.int64), np.zeros(len(ids), np.int64)
         starts[owner], sizes[owner] = index.starts[:-1], np.diff(index.starts)
-        self._reader = reader = Reader(files, index, client, names, cache_bytes)
+        found = index._replace(
+            ids=index.ids[:0], starts=index.starts[:0]
+        )  # the clients are known from here on
+        self._reader = reader = Reader(files, found, client, names, cache_bytes)
         self._columns = {name: np.zeros((0, *shape), dtype) for name, (shape, dtype) in reader.kinds.items()}
         self.feature_names = MappingProxyType({})
         self._set_clients(starts, sizes, ids, {})

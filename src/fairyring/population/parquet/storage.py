@@ -85,6 +85,12 @@ class File(NamedTuple):
     etag: str = ""
 
 
+def location(path: str | Path) -> str:
+    """A path or a URL as text; a `Path` of a URL has lost one of its slashes."""
+    text = str(path)
+    return text.replace("s3:/", "s3://", 1) if text.startswith("s3:/") and text[4:5] != "/" else text
+
+
 class Files:
     """The Parquet files of a data set. It can be sent to another process, which opens the same ones.
 
@@ -97,7 +103,7 @@ class Files:
     """
 
     def __init__(self, path: str | Path, storage: S3Storage | None) -> None:
-        text = str(path)
+        text = location(path)
         self.remote = "://" in text
         if self.remote:
             bucket = text.removeprefix("s3://").strip("/")
