@@ -192,6 +192,22 @@ def test_each_of_several_test_populations_is_told(tmp_path: Path) -> None:
     assert 'id="populations"' not in report_of(make_run_folder(tmp_path / "one", rounds=10))[0]
 
 
+def test_what_a_clip_cut_is_drawn_and_what_the_run_said_of_it_is_a_note(tmp_path: Path) -> None:
+    said = "In rounds 1 to 3 clip(0.01) cut <nearly> all."
+    folder = make_run_folder(tmp_path / "run", rounds=4, run={"cautions": [said]})
+    text, _ = report_of(folder)
+    assert "Clipped updates" not in text
+    assert '<p class="note">In rounds 1 to 3 clip(0.01) cut &lt;nearly&gt; all.</p>' in text
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    lines = [json.dumps(one | {"clipped": 0.9, "update_norm": 3.25}) for one in records]
+    (folder / "metrics.jsonl").write_text("".join(f"{line}\n" for line in lines))
+    _, page = report_of(folder)
+    assert (
+        "Last: 90.0 % of the updates were cut by the clip; half of them were longer than 3.25 before."
+        in page.text
+    )
+
+
 def test_a_run_that_failed_is_not_told_by_what_it_had_learned(tmp_path: Path) -> None:
     run = {"status": "failed", "failed_by": "training diverged", "rounds": 8}
     text, page = report_of(make_run_folder(tmp_path / "run", rounds=1, run=run))
