@@ -71,6 +71,7 @@ POOLED = {
 }
 
 
+@pytest.mark.dealt(3, "piece")
 @pytest.mark.parametrize("piece", [1 << 30, 4 * 150 * 128, 1], ids=["whole", "pieces", "least"])
 def test_pooled_metrics_of_all_examples_and_of_each_client(trained, monkeypatch, piece):
     monkeypatch.setattr(evaluation, "PIECE_BYTES", piece)
