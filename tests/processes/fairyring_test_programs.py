@@ -26,7 +26,7 @@ FOLDER = "FAIRYRING_TEST_PROGRAMS"  # where compiled programs are kept; set by w
 COMPILER = "FAIRYRING_TEST_COMPILER"  # "quick" or "optimised": what processes that this one starts do
 # Not in one piece (xla_cpu_parallel_codegen_split_count of 1), though that is quicker still: some convolutions come out wrong then.
 QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
-ROOM = 30_000  # memory maps: Linux allows a process 65,530, and a compiled program takes dozens
+ROOM = 15_000  # memory maps: Linux allows a process 65,530, and a compiled program takes dozens
 WORTH_KEEPING = (
     0.0  # seconds of compiling: to load the smallest program takes a millisecond, to compile it a dozen
 )
