@@ -63,7 +63,7 @@ types: $(VENV)/.installed-dev
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
 
 docs: $(VENV)/.installed-dev
-	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	$(BIN)/python -m sphinx -j auto -T -W --keep-going -q -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
 examples: $(VENV)/.installed-test

@@ -104,9 +104,15 @@ def texts() -> list[tuple[str, str]]:
     return found
 
 
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text("utf-8"))
+
+
+@cache
 def imports(path: Path) -> list[tuple[int, str]]:
     """`(line, module)` of every fairyring module imported anywhere in a file, but for type checkers only."""
-    tree = ast.parse(path.read_text("utf-8"))
+    tree = tree_of(path)
     found: list[tuple[int, str]] = []
 
     def visit(node: ast.AST) -> None:
@@ -172,8 +178,7 @@ def test_every_room_has_a_level() -> None:
     assert rooms == set(LEVEL_OF)
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(SOURCE)))
-def test_imports_run_downwards(path: Path) -> None:
+def imports_run_downwards(path: Path) -> None:
     room = room_of(path)
     for line, name in imports(path):
         parts = name.split(".")
@@ -198,7 +203,7 @@ def sub_room_of(path: Path) -> tuple[str, str] | None:
 
 def faces(path: Path) -> set[str]:
     """The names in a front door's `__all__`."""
-    for node in ast.parse(path.read_text("utf-8")).body:
+    for node in tree_of(path).body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
             return set(ast.literal_eval(node.value))
     raise AssertionError(f"{path} has no __all__")
@@ -214,10 +219,9 @@ def module_of(name: str) -> str:
     return "fairyring"
 
 
-@pytest.mark.parametrize(
-    "path", [p for p in MODULES if room_of(p) is not None], ids=lambda p: str(p.relative_to(SOURCE))
-)
-def test_closed_rooms_are_entered_by_their_front_door(path: Path) -> None:
+def closed_rooms_are_entered_by_their_front_door(path: Path) -> None:
+    if room_of(path) is None:
+        return
     for line, name in imports(path):
         parts = name.split(".")
         other = parts[1] if len(parts) > 1 else None
@@ -244,13 +248,12 @@ def test_a_small_file_with_one_user_is_part_of_its_user() -> None:
     assert lonely == []
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(SOURCE)))
-def test_torch_is_imported_only_where_a_module_of_it_is_there(path: Path) -> None:
+def torch_is_imported_only_where_a_module_of_it_is_there(path: Path) -> None:
     """`task/pytorch` is imported within a call; the table of operators needs no torch at all."""
     inside = path.is_relative_to(SOURCE / "task" / "pytorch")
     if inside and "operators" not in path.parts:
         return
-    tree = ast.parse(path.read_text("utf-8"))
+    tree = tree_of(path)
     nodes = ast.walk(tree) if inside else tree.body
     names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
     nodes = ast.walk(tree) if inside else tree.body
@@ -259,9 +262,8 @@ def test_torch_is_imported_only_where_a_module_of_it_is_there(path: Path) -> Non
     assert [n for n in names if n.split(".")[0] == "torch" or (n.startswith(room) and not inside)] == []
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(SOURCE)))
-def test_onnx_is_imported_only_where_a_model_is_written(path: Path) -> None:
-    body = ast.parse(path.read_text("utf-8")).body
+def onnx_is_imported_only_where_a_model_is_written(path: Path) -> None:
+    body = tree_of(path).body
     names = [alias.name for node in body if isinstance(node, ast.Import) for alias in node.names]
     names += [str(node.module) for node in body if isinstance(node, ast.ImportFrom)]
     assert [name for name in names if name.split(".")[0] == "onnx"] == []
@@ -275,10 +277,9 @@ def test_every_sub_room_has_a_level_and_no_file_stands_between_them(room: str) -
     assert [path.name for path in (SOURCE / room).glob("*.py")] == ["__init__.py"]
 
 
-@pytest.mark.parametrize(
-    "path", [p for p in MODULES if room_of(p) is not None], ids=lambda p: str(p.relative_to(SOURCE))
-)
-def test_sub_rooms_are_entered_by_their_front_door_and_downwards(path: Path) -> None:
+def sub_rooms_are_entered_by_their_front_door_and_downwards(path: Path) -> None:
+    if room_of(path) is None:
+        return
     own = sub_room_of(path)
     for line, name in imports(path):
         parts = name.split(".")
@@ -308,9 +309,8 @@ def test_there_are_no_circles_between_files(room: str) -> None:
     assert known == {}
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(SOURCE)))
-def test_no_pickle_eval_or_exec(path: Path) -> None:
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+def no_pickle_eval_or_exec(path: Path) -> None:
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Import | ast.ImportFrom):
             names = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
             assert not {n.split(".")[0] for n in names} & {
@@ -327,6 +327,22 @@ def test_no_pickle_eval_or_exec(path: Path) -> None:
         if isinstance(node, ast.keyword) and node.arg == "allow_pickle":
             assert isinstance(node.value, ast.Constant), f"{path}:{node.value.lineno}"
             assert node.value.value is False, f"{path}:{node.value.lineno}"
+
+
+RULES = (
+    imports_run_downwards,
+    closed_rooms_are_entered_by_their_front_door,
+    sub_rooms_are_entered_by_their_front_door_and_downwards,
+    torch_is_imported_only_where_a_module_of_it_is_there,
+    onnx_is_imported_only_where_a_model_is_written,
+    no_pickle_eval_or_exec,
+)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(SOURCE)))
+def test_a_file_keeps_the_rules(path: Path) -> None:
+    for rule in RULES:
+        rule(path)
 
 
 def test_what_is_compiled_answers_ctrl_c() -> None:

@@ -9,6 +9,7 @@ from tests.aggregation.battery import CHECKS, Case
 from tests.aggregation.cases import CASES
 
 
+@pytest.mark.dealt(3, "case")
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__.removeprefix("check_"))
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_battery(case: Case, check: Callable[[Case], None]) -> None:

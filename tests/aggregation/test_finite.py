@@ -15,8 +15,6 @@ from fairyring.aggregation.finite import square
 from fairyring.core.cores import core_processors
 from tests.aggregation.extremes import any_auxiliaries, any_vectors
 
-pytestmark = pytest.mark.optimised
-
 AUXILIARIES = (
     Auxiliary("examples", math.inf),
     Auxiliary("loss", 5.0),

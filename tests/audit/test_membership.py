@@ -144,6 +144,7 @@ def test_what_cannot_be_run_is_refused() -> None:
         attacked(PRIVATE, rounds=ROUNDS + 1)
 
 
+@pytest.mark.dealt(5, "given")
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "given",

@@ -7,8 +7,6 @@ import pytest
 import fairyring as fr
 from tests.learning.linear import as_float64, batches, close, gradient, mapped, people, task
 
-pytestmark = pytest.mark.optimised
-
 SIZES = [7, 12, 4, 9]
 RATE, BATCH, ROUNDS = 0.3, 4, 5
 EVERYBODY = [[0, 1, 2, 3]]

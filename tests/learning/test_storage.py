@@ -83,6 +83,7 @@ def assert_alignment_changes_nothing(
         assert np.allclose(a, b, rtol=1e-3, atol=2e-5)
 
 
+@pytest.mark.dealt(4, "choices")
 @pytest.mark.parametrize(
     ("hidden", "choices"),
     [
@@ -113,6 +114,7 @@ def test_shapes(size, batch_size, hidden, classes):
     assert_alignment_changes_nothing(size, 9, hidden, classes, batch_size=batch_size)
 
 
+@pytest.mark.dealt(3, "optimizer")
 @pytest.mark.parametrize(
     "optimizer",
     [
@@ -134,6 +136,7 @@ def test_a_small_layer_of_a_large_model_is_not_padded():
     assert_alignment_changes_nothing(10, 60, 32, 17, aligned=False)
 
 
+@pytest.mark.dealt(2, "algorithm")
 @pytest.mark.parametrize("algorithm", [fr.fedprox(0.5), fr.fednova(momentum=0.5)])
 def test_algorithms(algorithm):
     assert_alignment_changes_nothing(10, 9, 20, 17, algorithm=algorithm, local={"epochs": 2})
@@ -186,6 +189,7 @@ def by_the_loss(params, batch):
     return jax.tree.map(lambda g: scale * g, batch.gradient(params))
 
 
+@pytest.mark.dealt(3, "gradient")
 @pytest.mark.parametrize("gradient", [by_gradient_of_the_loss, by_second_derivatives, by_the_loss])
 @pytest.mark.parametrize("rate", [0.1, 1e-8])
 def test_a_gradient_by_a_sum_that_padding_counts_in_is_not_padded(gradient, rate):

@@ -116,6 +116,7 @@ OPERATIONS = {
 }
 
 
+@pytest.mark.dealt(3, "name")
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_operations_behind_a_convolution(name):
     x = jax.random.normal(jax.random.key(0), (3, 8, 9, 8))

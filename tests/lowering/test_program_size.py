@@ -71,6 +71,7 @@ def multiplications(way):
     )
 
 
+@pytest.mark.dealt(3, "way")
 @pytest.mark.parametrize("way", WAYS)
 def test_a_step_multiplies_no_more_than_before(way):
     now = multiplications(way)

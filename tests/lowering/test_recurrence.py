@@ -83,6 +83,7 @@ def test_cells_of_equinox(kind):
     check(loss, params, random(3, 7, 5))
 
 
+@pytest.mark.dealt(2, "kind")
 @pytest.mark.parametrize("kind", [nnx.OptimizedLSTMCell, nnx.LSTMCell, nnx.GRUCell, nnx.SimpleCell])
 def test_cells_of_flax(kind):
     graph, params, rest = nnx.split(kind(5, 6, rngs=nnx.Rngs(0)), nnx.Param, ...)

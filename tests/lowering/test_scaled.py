@@ -118,6 +118,7 @@ USES = {
 }  # fmt: skip
 
 
+@pytest.mark.dealt(3, "name")
 @pytest.mark.parametrize("name", USES)
 def test_shifts_and_scales(name):
     args = [*arguments(3, 16, 16), jax.random.normal(jax.random.key(9), (16,))]
@@ -129,6 +130,7 @@ def test_shifts_and_scales(name):
     near(got, expected, 2e-5)
 
 
+@pytest.mark.dealt(2, "name")
 @pytest.mark.parametrize("name", NORMS)
 def test_a_large_mean_costs_no_more_digits_than_before(name):
     norm, args = NORMS[name](4, 16), arguments(3, 16, 16)

@@ -100,6 +100,7 @@ def test_steps_with_different_noise_are_added_up() -> None:
     assert spent({}, delta=DELTA, batches=ShuffledBatches(10)).epsilon == 0
 
 
+@pytest.mark.dealt(3, "batches")
 @pytest.mark.parametrize("batches", [PoissonBatches(0.02), DrawnBatches(20, 1000), ShuffledBatches(50)])
 def test_a_calibrated_training_fits_and_with_less_noise_does_not(batches: Batches) -> None:
     least = calibrate(epsilon=3.0, delta=DELTA, steps=250, batches=batches)

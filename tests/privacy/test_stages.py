@@ -19,8 +19,6 @@ from fairyring.privacy import _grid, stages
 from fairyring.privacy._grid import TAIL, Grid
 from tests.aggregation.extremes import any_auxiliaries, any_vectors
 
-pytestmark = pytest.mark.optimised
-
 VECTORS = 96
 LARGE = float(np.float32(1e38))
 TINY = float(np.finfo(np.float32).tiny)

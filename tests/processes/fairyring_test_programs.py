@@ -82,6 +82,10 @@ def unload() -> None:
         held.forget()
     if running := sys.modules.get("fairyring.ecology.history.running"):
         running.compiled.cache_clear()
+    if program := sys.modules.get("fairyring.core.program"):
+        # Plans of modules that are done with would hold theirs to the end, and leave no room for others'.
+        for kept in [one for one in gc.get_objects() if type(one) is program._Kept]:
+            kept.clear()
     gc.collect()
 
 

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -135,6 +136,17 @@ def test_what_is_unloaded_is_not_used_again() -> None:
     assert running.compiled(structure, FIRST.capacity, 1) is before
     programs.unload()
     assert running.compiled(structure, FIRST.capacity, 1) is not before
+
+
+def test_what_plans_keep_is_unloaded_too() -> None:
+    """A plan at the top of a module stays, and so would its programs: then there is never room again."""
+    from fairyring.core.program import kept
+
+    plan = SimpleNamespace()
+    made = [kept(plan, "its program", object) for _ in range(2)]
+    assert made[0] is made[1]
+    programs.unload()
+    assert kept(plan, "its program", object) is not made[0]
 
 
 def test_a_command_keeps_its_programs_where_the_tests_do(

@@ -146,6 +146,7 @@ def changed(draw: Any, kind: str) -> bytes:
     return bytes(data)
 
 
+@pytest.mark.dealt(3, "kind")
 @pytest.mark.parametrize("kind", [*MESSAGES, *COMPLAINTS])
 @settings(max_examples=80, deadline=None)
 @given(st.data())
@@ -160,6 +161,7 @@ def test_a_server_takes_nothing_but_the_honest_bytes(kind: str, data: st.DataObj
     assert server._log.read(before).data == message(kind)
 
 
+@pytest.mark.dealt(3, "kind")
 @pytest.mark.parametrize("kind", [*ANSWERS, *SETTLING])
 @settings(max_examples=80, deadline=None)
 @given(st.data())

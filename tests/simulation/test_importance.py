@@ -43,6 +43,7 @@ def expected(weight, client_weight):
 ONES = np.ones(14, np.float32)
 
 
+@pytest.mark.dealt(2, "local")
 @pytest.mark.parametrize("local", [{"epochs": 1}, {"steps": 1}], ids=["epochs", "steps"])
 def test_a_client_counts_by_its_examples_weights_or_by_its_importance(local):
     everything = population(weight=WEIGHT, own=OWN)

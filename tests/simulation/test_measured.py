@@ -83,6 +83,7 @@ def test_a_record_says_that_a_bound_was_met():
     assert first(plan(metrics))[0].at_bound is None  # nothing is cut in a sum of floats
 
 
+@pytest.mark.dealt(2, "aggregation")
 @pytest.mark.parametrize("aggregation", [fr.chain(), fr.chain(fr.weight_by_examples())])
 def test_a_metric_without_a_value_keeps_nobody_from_training(aggregation):
     record, run = first(plan({"missing": missing}, aggregation=aggregation))

@@ -48,6 +48,7 @@ def executable(name: str):
     return loaded.executable
 
 
+@pytest.mark.dealt(3, "name")
 @pytest.mark.parametrize("name", RECORDED)
 def test_a_round_is_made_of_no_more_than_before(name):
     compiled = executable(name)

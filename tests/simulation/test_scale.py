@@ -98,6 +98,7 @@ SMALL_ROUNDS = 750
 
 
 @pytest.mark.slow
+@pytest.mark.dealt(2, "resident")
 @pytest.mark.parametrize("resident", [1 << 30, 0], ids=["resident", "streamed"])
 def test_memory_does_not_grow_with_the_cohort(resident):
     """The same number of local trainings, in many small rounds and in a few large ones.

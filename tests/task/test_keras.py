@@ -81,6 +81,7 @@ def models() -> dict[str, Any]:
     return {name: make() for name, make in MAKERS.items()}
 
 
+@pytest.mark.dealt(3, "name")
 @pytest.mark.parametrize("name", MAKERS)
 def test_outputs_and_gradients_are_those_of_keras(models: dict[str, Any], name: str) -> None:
     model, x = models[name], inputs(name)

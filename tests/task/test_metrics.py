@@ -35,7 +35,7 @@ def summed(metric, outputs, labels, weight=None):
     """The sums of three groups, added."""
     batch = {"y": labels} if weight is None else {"y": labels, "weight": weight}
     sums = np.zeros(1)
-    for rows in np.split(np.arange(len(labels)), [50, 51]):
+    for rows in np.split(np.arange(len(labels)), [1, 2]):
         part = {name: column[rows] for name, column in batch.items()}
         (statistic,) = statistics_of({"m": metric}, outputs[rows], part, len(rows))
         sums = sums + added(statistic)

@@ -50,7 +50,9 @@ def objective(
     """What a client descends on: value and gradient."""
     loss = objective_of(task)
     batch = {"x": jnp.asarray(x), "y": jnp.asarray(y)}
-    (value, _), gradient = jax.value_and_grad(loss, has_aux=True)(params, batch, None, jax.random.key(0))
+    (value, _), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(
+        params, batch, None, jax.random.key(0)
+    )
     return float(value), {name: np.asarray(part) for name, part in gradient.items()}
 
 

@@ -102,7 +102,7 @@ class DebugWorker:
             if not finite:
                 faulty.append(np.array([client]))
             elif self.plan.measures_norms:
-                self._norms.append(np.float32(outcome.relative_norm))
+                self._norms.append(np.asarray(outcome.relative_norm, np.float32))
             if keep and self.states is not None:
                 self.states.write(
                     np.array([client]),

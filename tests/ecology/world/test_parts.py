@@ -24,8 +24,6 @@ from fairyring.ecology.world.policies import q_learning, tables
 from fairyring.ecology.world.senses import LEVEL, Sensed
 from fairyring.ecology.world.settings import World2
 
-pytestmark = pytest.mark.optimised
-
 WORDS = hnp.arrays(np.uint32, st.integers(1, 6))
 _THREEFRY = jax.jit(chance.threefry)
 _FOLDED = jax.jit(chance.folded)

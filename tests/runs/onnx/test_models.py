@@ -116,6 +116,7 @@ def trained(name: str) -> tuple[TrainedModel, StoredModel, list[np.ndarray]]:
     return TrainedModel(0, {}, leaves, names, inputs, stored.function, lambda: program, None), stored, leaves
 
 
+@pytest.mark.dealt(4, "name")
 @pytest.mark.parametrize("name", MODELS)
 def test_a_model_predicts_as_in_fairyring(name: str) -> None:
     model, stored, leaves = trained(name)

@@ -216,6 +216,7 @@ def test_a_module_computes_what_it_computes_in_pytorch(name: str) -> None:
         np.testing.assert_allclose(gradient[key], parameter.grad, atol=1e-4 * scale, err_msg=key)
 
 
+@pytest.mark.dealt(2, "name")
 @pytest.mark.parametrize("name", ["cnn", "encoder", "attending", "branched"])
 def test_chance_comes_from_the_key_in_training_and_is_off_in_evaluation(name: str) -> None:
     module, x = made(name)

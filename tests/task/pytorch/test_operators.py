@@ -501,6 +501,7 @@ def as_float(x: Any) -> Any:
     return x.detach().float().numpy()
 
 
+@pytest.mark.dealt(3, "kind")
 @pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
 @pytest.mark.parametrize("kind", KINDS)
 def test_operators_are_those_of_pytorch(kind: str) -> None:
