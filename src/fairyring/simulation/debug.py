@@ -55,7 +55,7 @@ class DebugWorker:
             plan.task, plan.local, plan.algorithm, plan.bound, workload, rewrite=looked_at, stages=stages,
             measures_norms=plan.measures_norms,
         )  # fmt: skip
-        self._norms: list[np.float32] = []  # of the round at hand
+        self._norms: list[np.ndarray] = []  # of the round at hand
 
     def accumulate(self, work: Work) -> Total:
         """See `fairyring.rounds.worker.Worker`."""
