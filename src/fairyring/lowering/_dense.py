@@ -98,8 +98,10 @@ def align_dense(
     def padded(tree: Tree) -> Tree:
         def one(i: int, leaf: jax.Array) -> jax.Array:
             leaf = leaf.T if i in turned else leaf
-            numpy = np if isinstance(leaf, np.ndarray) else jnp
-            return numpy.pad(leaf, ((0, 0), (0, short[i]))) if short.get(i) else leaf
+            if not short.get(i):
+                return leaf
+            pad: Any = np.pad if isinstance(leaf, np.ndarray) else jnp.pad
+            return pad(leaf, ((0, 0), (0, short[i])))
 
         return treedef.unflatten([one(i, leaf) for i, leaf in enumerate(treedef.flatten_up_to(tree))])
 

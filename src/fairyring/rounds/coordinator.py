@@ -346,6 +346,7 @@ class Coordinator:
     def _recorded(self, cohort: RoundCohort, total: Total, released: Released) -> RoundRecord:
         plan, spending, session = self.plan, self.spending, _session(cohort)
         asked, staying, reported = len(cohort.sampled), len(cohort.staying), released.reported
+        clipped, update_norm = _clipping(plan, total)
         training = training_means(
             plan, released.auxiliary, reported, session, spending, released=released.counts
         )
@@ -374,7 +375,8 @@ class Coordinator:
             noise_std=training.noise_std,
             lost_in_noise=training.lost,
             at_bound=training.at_bound,
-            **_clipping(plan, total),
+            clipped=clipped,
+            update_norm=update_norm,
             snr=signal.ratio if signal else None,
             noise=signal.noise if signal else None,
         )
@@ -478,9 +480,9 @@ def _session(cohort: RoundCohort) -> int:
     return len(cohort.sampled) + len(cohort.canaries)
 
 
-def _clipping(plan: Plan, total: Total) -> dict[str, float]:
-    """Fields of a record: how many updates were clipped, and how long they were; empty where that is not measured."""
+def _clipping(plan: Plan, total: Total) -> tuple[float | None, float | None]:
+    """What share of the updates was clipped, and the median of their norms before; None where that is not measured."""
     norms, clip = total.relative_norms, plan.clip
     if norms is None or not len(norms) or clip is None or clip.clips_to is None:
-        return {}
-    return {"clipped": float(np.mean(norms > 1)), "update_norm": float(np.median(norms)) * clip.clips_to}
+        return None, None
+    return float(np.mean(norms > 1)), float(np.median(norms)) * clip.clips_to

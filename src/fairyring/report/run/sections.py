@@ -85,10 +85,10 @@ def learning(folder: ReportedRun) -> Section:
         )
     shares, norms = folder.column("clipped"), folder.column("update_norm")
     if np.isfinite(shares).any():
-        last = np.flatnonzero(np.isfinite(shares))[-1]
+        last = int(np.flatnonzero(np.isfinite(shares))[-1])
         caption = (
-            f"Last: {units.share(shares[last])} of the updates were cut by the clip; half of them were longer than "
-            f"{units.number(norms[last])} before. Norms are recorded only where the plan promises no privacy."
+            f"Last: {units.share(float(shares[last]))} of the updates were cut by the clip; half of them were longer than "
+            f"{units.number(float(norms[last]))} before. Norms are recorded only where the plan promises no privacy."
         )
         parts.append(Figure(figures.clipped(rounds, shares), caption, "Clipped updates"))
     if not folder.evaluations:
