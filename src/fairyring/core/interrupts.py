@@ -87,9 +87,6 @@ class Background:
     def __init__(self, size: int) -> None:
         self._size, self._running, self._lock = size, 0, threading.Lock()
         self._waiting: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
-        # A library that the calls use may have something to do at the end of Python that waits for them. It comes after ours, then.
-        atexit.unregister(_end)
-        atexit.register(_end)
 
     def submit(self, call: Callable[[], Result]) -> "Future[Result]":
         """What a call will return. One that has not begun can be cancelled."""
@@ -133,6 +130,13 @@ def at_work() -> bool:
     return any(thread.is_alive() for thread in _left)
 
 
+def leaves_work() -> bool:
+    """Whether Python, which is about to end, does not wait for what goes on: after a `KeyboardInterrupt` that the program has not caught."""
+    # Where an error that was shown has not ended the program, it says nothing.
+    interactive = hasattr(sys, "ps1") or "IPython" in sys.modules
+    return at_work() and not interactive and isinstance(getattr(sys, "last_value", None), KeyboardInterrupt)
+
+
 def wait_for_work_left() -> None:
     """Wait for the calls of interrupted callers that still go on."""
     for thread in tuple(_left):
@@ -159,11 +163,8 @@ def _end() -> None:
     """
     if not at_work():
         return
-    interactive = (
-        hasattr(sys, "ps1") or "IPython" in sys.modules
-    )  # where an error that was shown has not ended the program
     try:
-        if interactive or not isinstance(getattr(sys, "last_value", None), KeyboardInterrupt):
+        if not leaves_work():
             wait_for_work_left()
             return
     except KeyboardInterrupt:
