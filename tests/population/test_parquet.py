@@ -2,6 +2,10 @@
 
 import os
 import pickle
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +20,7 @@ from fairyring.population.parquet import storage
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
 
+ROOT = Path(__file__).parents[2]
 SECRET, KEY = "a/secret+that/nobody/sees", "AKIDOFNOBODY"
 
 
@@ -307,3 +312,34 @@ def test_only_a_new_folder_is_written(tmp_path) -> None:
     with pytest.raises(fr.PopulationError, match="an existing file or folder"):
         PEOPLE.to_parquet(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+WAITING = """
+import sys
+from pathlib import Path
+import fairyring as fr
+from tests.population.fake_s3 import fake_s3
+
+with fake_s3() as s3:
+    s3.put(Path(sys.argv[1]), "bucket/people")
+    people = fr.Population.from_parquet("s3://bucket/people", "user", storage=fr.S3Storage(endpoint=s3.endpoint))
+    s3.down = True
+    print("begun", flush=True)
+    people.rows()
+"""
+
+
+def test_ctrl_c_is_answered_while_the_network_is_waited_for(folder) -> None:
+    """Also by pyarrow, which otherwise waits for its last requests."""
+    command = [sys.executable, "-c", WAITING, str(folder)]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begun\n"
+        time.sleep(0.3)
+        process.send_signal(signal.SIGINT)
+        began = time.monotonic()
+        process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGINT
+    assert time.monotonic() - began < 8  # the pauses between attempts alone are longer

@@ -26,6 +26,9 @@ class People:
     def client(self, i: int) -> dict[str, np.ndarray]:
         return {n: c[self.starts[i] : self.starts[i] + self.sizes[i]] for n, c in self.columns.items()}
 
+    def prefetch(self, clients: np.ndarray) -> None:
+        pass
+
     def shape(self, column: str) -> tuple[int, ...]:
         return self.columns[column].shape[1:]
 

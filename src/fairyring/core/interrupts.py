@@ -22,7 +22,6 @@ STACK = 16 << 20  # bytes: a compiler needs as much as the main thread has, and 
 POLL = 0.2  # seconds: on Windows a wait is not interrupted, but ends
 _left: list[threading.Thread] = []  # still at work, and nobody waits for them
 _leaving = threading.Lock()
-_last: list[Callable[[], object]] = []  # see `at_end`
 
 
 def interruptible(*calls: Callable[[], Result]) -> list[Result]:
@@ -133,20 +132,17 @@ def at_work() -> bool:
     return any(thread.is_alive() for thread in _left)
 
 
+def leaves_work() -> bool:
+    """Whether Python, which is about to end, does not wait for what goes on: after a `KeyboardInterrupt` that the program has not caught."""
+    # Where an error that was shown has not ended the program, it says nothing.
+    interactive = hasattr(sys, "ps1") or "IPython" in sys.modules
+    return at_work() and not interactive and isinstance(getattr(sys, "last_value", None), KeyboardInterrupt)
+
+
 def wait_for_work_left() -> None:
     """Wait for the calls that still go on and that nobody waits for."""
     for thread in tuple(_left):
         thread.join()
-
-
-def at_end(call: Callable[[], object]) -> None:
-    """Call something at the end of Python once what goes on here has ended, but not after a `KeyboardInterrupt` while it does.
-
-    It takes the place of an exit handler of a library, which would wait for calls that go on. Such handlers run before ours.
-    """
-    atexit.unregister(call)
-    if call not in _last:
-        _last.append(call)
 
 
 def _start(threads: Iterable[threading.Thread]) -> None:
@@ -176,29 +172,17 @@ def _end() -> None:
 
     This is how Python ends a program that has not caught its `KeyboardInterrupt`. A second Ctrl-C ends the wait, too.
     """
-    if _ended():
-        for call in _last:
-            call()
+    if not at_work():
         return
+    try:
+        if not leaves_work():
+            wait_for_work_left()
+            return
+    except KeyboardInterrupt:
+        pass
     logging.shutdown()
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError):
             stream.flush()
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.raise_signal(signal.SIGINT)
-
-
-def _ended() -> bool:
-    """Whether nothing goes on any more, after waiting for it; False if it is not to be waited for."""
-    if not at_work():
-        return True
-    interactive = (
-        hasattr(sys, "ps1") or "IPython" in sys.modules
-    )  # where an error that was shown has not ended the program
-    try:
-        if interactive or not isinstance(getattr(sys, "last_value", None), KeyboardInterrupt):
-            wait_for_work_left()
-            return True
-    except KeyboardInterrupt:
-        pass
-    return False

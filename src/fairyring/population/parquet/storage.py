@@ -4,6 +4,7 @@ Credentials are nowhere in here: each process takes its own, from its environmen
 has any.
 """
 
+import atexit
 import errno
 import os
 import random
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from fairyring.core.errors import DataUnavailable, PopulationError
-from fairyring.core.interrupts import at_end
+from fairyring.core.interrupts import leaves_work, wait_for_work_left
 
 PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0)  # seconds, before each further attempt at a read that failed
 _CONNECT, _REQUEST = 10.0, 60.0  # seconds until a try counts as failed
@@ -166,6 +167,8 @@ class Files:
             region = region or "us-east-1"
         elif not region and not os.environ.get("AWS_PROFILE"):
             region = self.trying(self.shown, lambda: fs.resolve_s3_region(self.root.partition("/")[0]))
+        atexit.unregister(_before_the_end)
+        atexit.register(_before_the_end)  # after pyarrow's own, so that it comes before it
         return fs.S3FileSystem(**options, **({"region": region} if region else {}))
 
     def path(self, name: str) -> str:
@@ -259,11 +262,17 @@ class Files:
         raise AssertionError
 
 
+def _before_the_end() -> None:
+    """Let pyarrow's own end not wait for reads that nobody waits for."""
+    if leaves_work():
+        atexit.unregister(_arrow().ensure_s3_finalized)
+    else:
+        wait_for_work_left()
+
+
 def _arrow() -> Any:
     from pyarrow import fs
 
-    if finish := getattr(fs, "ensure_s3_finalized", None):
-        at_end(finish)
     return fs
 
 
