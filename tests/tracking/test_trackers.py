@@ -5,7 +5,8 @@ import json
 import math
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,14 @@ def logged(content: bytes) -> Iterator[bytes]:
         if kind in (1, 4):  # whole, or the last part
             yield record
             record = b""
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait until something is true, at most a minute."""
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 def test_csv(tmp_path: Path) -> None:
@@ -132,6 +141,10 @@ def test_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     session.close(True)
     (path,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
     assert path.stem == f"run-{RUN.identity}"
+    # A process of wandb's own writes the file, and may end a moment after the run has.
+    wait_until(
+        lambda: any(b"all finished" in log.read_bytes() for log in tmp_path.rglob("debug-internal.log"))
+    )
     rows, config, name = {}, {}, ""
     for data in logged(path.read_bytes()):
         record = wandb_internal_pb2.Record()
