@@ -12,14 +12,15 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 Result = TypeVar("Result")
 
 STACK = 16 << 20  # bytes: a compiler needs as much as the main thread has, and other threads may have 2 MiB
-POLL = 0.2  # seconds: on Windows a wait is not interrupted, but ends
+# Seconds. On Windows, and where a library has asked the system to go on with what a signal interrupts, a wait is not interrupted, but ends.
+POLL = 0.2
 _left: list[threading.Thread] = []  # still at work, and nobody waits for them
 _leaving = threading.Lock()
 
@@ -42,8 +43,7 @@ def interruptible(*calls: Callable[[], Result]) -> list[Result]:
     ]
     try:
         _start(threads)
-        while wait(results, timeout=POLL).not_done:
-            pass
+        deque(as_they_end(results), 0)
     except BaseException:
         _leave(threads)
         raise
@@ -55,6 +55,29 @@ def meanwhile(call: Callable[[], object]) -> None:
     thread = threading.Thread(target=_make, args=(call, Future()), daemon=True)
     _start([thread])
     _leave([thread])
+
+
+def as_they_end(results: Iterable["Future[Result]"]) -> Iterator["Future[Result]"]:
+    """These results in the order in which they are there; the wait for them can be interrupted.
+
+    Raises:
+        KeyboardInterrupt: within `POLL` seconds of it.
+    """
+    waiting = set(results)
+    while waiting:
+        done, waiting = wait(waiting, timeout=POLL, return_when=FIRST_COMPLETED)
+        yield from done
+
+
+def result_of(result: "Future[Result]") -> Result:
+    """What a call returns, after a wait that can be interrupted.
+
+    Raises:
+        KeyboardInterrupt: within `POLL` seconds of it.
+        Exception: what the call raises.
+    """
+    deque(as_they_end([result]), 0)
+    return result.result()
 
 
 @contextmanager
@@ -142,7 +165,8 @@ def leaves_work() -> bool:
 def wait_for_work_left() -> None:
     """Wait for the calls that still go on and that nobody waits for."""
     for thread in tuple(_left):
-        thread.join()
+        while thread.is_alive():
+            thread.join(POLL)
 
 
 def _start(threads: Iterable[threading.Thread]) -> None:

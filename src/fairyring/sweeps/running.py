@@ -6,7 +6,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import as_completed
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +21,7 @@ from fairyring._version import __version__
 from fairyring.core.cores import available_cores
 from fairyring.core.errors import FairyringError, PlanError, RunError
 from fairyring.core.files import make_folder, own_name, storage
-from fairyring.core.interrupts import interruptible_pool, wait_for_work_left
+from fairyring.core.interrupts import as_they_end, interruptible_pool, wait_for_work_left
 from fairyring.core.lock import Lock
 from fairyring.learning import Plan
 from fairyring.lowering import SMALL_MODEL
@@ -286,7 +285,7 @@ def _run_all(
 
     with interruptible_pool(at_once) as pool:
         try:
-            for done in as_completed([pool.submit(on_a_core, planned) for planned in runs]):
+            for done in as_they_end([pool.submit(on_a_core, planned) for planned in runs]):
                 note(done.result())
         except BaseException:
             stopping.set()

@@ -2,6 +2,7 @@
 
 import re
 import threading
+import time
 import warnings
 from collections import deque
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from fairyring.core.errors import TrackerWarning
+from fairyring.core.interrupts import POLL
 from fairyring.records.round_record import RoundRecord
 from fairyring.tracking.tracker import Numbers, Session, Track, TrackedRun, Tracker
 from fairyring.tracking.words import trackers_from
@@ -99,8 +101,10 @@ class Delivery(AbstractContextManager["Delivery"]):
 
     def _wait(self, seconds: float) -> bool:
         """Wait for the tracker. Whether Ctrl-C has ended that: the run is over, so only the wait is interrupted."""
+        end = time.monotonic() + seconds
         try:
-            self._thread.join(seconds)
+            while self._thread.is_alive() and (left := end - time.monotonic()) > 0:
+                self._thread.join(min(left, POLL))
         except KeyboardInterrupt:
             return True
         return False

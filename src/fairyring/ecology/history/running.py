@@ -20,7 +20,7 @@ import numpy as np
 from fairyring.core import checks
 from fairyring.core.cores import available_cores, core_processors
 from fairyring.core.errors import EcologyError
-from fairyring.core.interrupts import interruptible, interruptible_pool
+from fairyring.core.interrupts import POLL, interruptible, interruptible_pool
 from fairyring.core.numbers import literal_numbers
 from fairyring.core.program import Program
 from fairyring.ecology.history.lineage import Lineage
@@ -192,7 +192,7 @@ def advance(
         running = {pool.submit(work, place) for place in range(len(processors))}
         try:
             while running:
-                done, running = wait(running, timeout=every if watch else None, return_when=FIRST_EXCEPTION)
+                done, running = wait(running, timeout=every if watch else POLL, return_when=FIRST_EXCEPTION)
                 for job in done:
                     job.result()
                 pace.running = time.perf_counter() - start

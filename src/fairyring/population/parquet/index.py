@@ -21,7 +21,7 @@ from uuid import uuid4
 import numpy as np
 
 from fairyring.core.errors import PopulationError
-from fairyring.core.interrupts import Background, interruptible
+from fairyring.core.interrupts import Background, interruptible, result_of
 from fairyring.core.platforms import is_own
 from fairyring.core.reading import NotJson, read_json
 from fairyring.population._columns import refuse_unknown_name
@@ -120,7 +120,7 @@ def _scan(files: Files, listed: Sequence[File], client: str) -> Index:
             some = listed[begin : begin + _FILES]
             runs: list[Runs | Future[Runs]] = []
             for looked in [background.submit(partial(_look, files, file, client)) for file in some]:
-                one = looked.result()
+                one = result_of(looked)
                 _compare(files, scanned[0] if scanned else one, one)
                 for groups, known in one.parts:
                     runs.append(
@@ -129,7 +129,7 @@ def _scan(files: Files, listed: Sequence[File], client: str) -> Index:
                         else known
                     )
                 scanned.append(one._replace(parts=[], footer=None))
-            found += [one.result() if isinstance(one, Future) else one for one in runs]
+            found += [result_of(one) if isinstance(one, Future) else one for one in runs]
     finally:
         background.cancel()
     values = [ids for ids, _ in found]

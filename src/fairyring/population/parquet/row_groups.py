@@ -3,13 +3,13 @@
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
 
 import numpy as np
 
-from fairyring.core.interrupts import Background
+from fairyring.core.interrupts import Background, as_they_end, result_of
 
 Columns = Mapping[str, np.ndarray]
 
@@ -59,9 +59,9 @@ class RowGroups:
             found, others = self._found(number)
             if found is not None:
                 break
-            wait(others, return_when=FIRST_COMPLETED)
+            next(as_they_end(others), None)
         try:
-            return found.result()
+            return result_of(found)
         except BaseException:
             with self._lock:
                 if self._entries.get(number) is found:
