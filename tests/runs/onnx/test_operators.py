@@ -407,7 +407,6 @@ def names_in(block: Any) -> Iterator[str]:
                 yield from names_in(inner)
 
 
-@pytest.mark.dealt(3, "kind")
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_operations(kind: Callable[[], Iterator[Case]]) -> None:
     cases = list(kind())
