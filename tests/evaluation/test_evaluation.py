@@ -133,7 +133,7 @@ def test_a_pooled_metric_is_recorded_and_ends_a_run_and_nothing_of_it_travels(tm
     assert first.test.metrics["f1"] == run.evaluate(people([9, 7], seed=3)).metrics["f1"]
     assert given.digest() != plain.digest()
     page = fr.write_report(tmp_path / "run").read_text("utf-8")
-    assert "<th>held-out f1</th>" in page
+    assert "<th>held-out F1</th>" in page
     assert "<th>f1</th>" not in page
     with pytest.raises(fr.PlanError, match="early stopping"):
         fr.simulate(given, people([9, 9]), stop=fr.EarlyStopping("confusion"), **options)
