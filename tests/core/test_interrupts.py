@@ -13,10 +13,12 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from fairyring.core import interrupts
 from fairyring.core.compiled import Compiled, Source, call_apart
 from fairyring.core.interrupts import (
     Background,
     at_work,
+    end_work,
     interruptible,
     interruptible_pool,
     result_of,
@@ -154,6 +156,20 @@ def test_in_the_background_some_calls_are_made_at_a_time() -> None:
     go.set()
     assert [one.cancelled() for one in last] == [False, False, True]
     assert [one.result(10) for one in last[:2]] == [5, 6]
+
+
+def test_at_the_end_what_has_not_begun_never_will(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interrupts, "_is_ending", threading.Event())
+    background, done = Background(1), []
+
+    def call(number: int) -> None:
+        time.sleep(0.2)
+        done.append(number)
+
+    results = [background.submit(partial(call, number)) for number in range(5)]
+    end_work()
+    assert (done, at_work()) == ([0], False)
+    assert [one.cancelled() for one in results] == [False, True, True, True, True]
 
 
 SCRIPT = """

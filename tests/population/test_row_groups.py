@@ -102,3 +102,26 @@ def test_a_failure_is_raised_where_it_is_asked_for_and_not_kept() -> None:
     storage.failing = set()
     storage.ask(4, 5)
     assert storage.groups.held == 2 * SIZE
+
+
+def test_several_threads_ask_and_none_drops_what_another_waits_for() -> None:
+    """Runs of a sweep share a population."""
+    storage = Storage(room=2, threads=2, count=40)
+    failed: list[BaseException] = []
+
+    def ask(seed: int) -> None:
+        order = np.random.default_rng(seed).permutation(40).tolist()
+        try:
+            for _ in range(5):
+                storage.ask(*order)
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=ask, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not any(thread.is_alive() for thread in threads)
+    assert failed == []
+    assert storage.groups.held <= 4 * SIZE  # one for each thread, if there is no room for so many

@@ -389,3 +389,11 @@ def test_a_round_that_would_spend_too_much_as_it_came_ends_the_run_unreleased(cu
         return
     run = private_runs.run(given, 3)
     assert (run.rounds, run.header["status"], run.header["stopped_by"]) == (1, "stopped", "budget")
+
+
+def test_files_of_others_are_no_beginning_of_a_run(tmp_path):
+    for name in ("plan.json", "model.msgpack"):
+        (tmp_path / name).write_text("mine")
+    with pytest.raises(RunError, match="in use"):
+        RunFolder.create(tmp_path)
+    assert (tmp_path / "model.msgpack").read_text() == "mine"

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import warnings
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -84,3 +85,13 @@ def test_a_norm_that_follows_the_updates_needs_no_word() -> None:
     records = [dataclasses.make_dataclass("Record", ["clipped", "update_norm"])(1.0, 50.0)] * 3
     assert clipping_caution(adaptive, records) is None  # type: ignore[arg-type]
     assert clipping_caution(plan(fr.clip(1.0)), records) is not None  # type: ignore[arg-type]
+
+
+def test_a_run_that_is_gone_on_with_keeps_what_it_has_said(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with pytest.warns(fr.TrainingWarning, match="In rounds 1 to 2 ") as caught:
+        run(plan(fr.clip(0.01)), 2, run=folder)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", fr.TrainingWarning)
+        more = run(plan(fr.clip(0.01)), 4, run=folder, resume=True)
+    assert more.header["cautions"] == [str(caught[0].message)]

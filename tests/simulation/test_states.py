@@ -41,3 +41,12 @@ def test_states_are_those_written_last(stored: bool, writes: list, read: np.ndar
         np.testing.assert_array_equal(got["w"], np.stack([w for w, _ in filled]))
         np.testing.assert_array_equal(got["n"], np.stack([n for _, n in filled]))
         assert all(leaf.ctypes.data % 64 == 0 for leaf in got.values())  # a core reads them in place
+
+
+def test_states_in_files_take_no_memory_for_those_who_were_not_seen() -> None:
+    with TemporaryDirectory() as folder:
+        states = StoredStates(1_000_000, {"w": np.zeros(250_000, np.float32)}, Path(folder))
+        states.recover({"journal": 0, "journal_rows": 0}, 0)
+        states.write(np.array([999_999]), {"w": np.ones((1, 250_000), np.float32)})
+        assert states.read(np.array([999_999]), 1)["w"].all()
+        assert "_tables" not in vars(states)

@@ -138,7 +138,9 @@ def modules_beside(file: Path) -> list[ModuleType]:
     """A plan file that was run, and those modules and packages in its folder that it imported: no other machine can import them."""
     folder, found = file.resolve().parent, []
     for name, module in [*sys.modules.items()]:
-        path = Path(getattr(module, "__file__", None) or "/").resolve()
+        if not getattr(module, "__file__", None):
+            continue
+        path = Path(str(module.__file__)).resolve()
         place = path.parent.parent if path.name == "__init__.py" else path.parent
         if place == folder and name not in ("__main__", "fairyring"):
             found.append(module)

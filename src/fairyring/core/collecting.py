@@ -17,12 +17,12 @@ _resting = 0  # how many callers want it to be at rest
 def collector_at_rest() -> Iterator[None]:
     """Nothing is collected meanwhile, in any thread. A collector that its user has switched off stays off."""
     global _resting
-    with _lock:
-        ours = _resting > 0 or gc.isenabled()
-        if ours:
-            _resting += 1
-            gc.disable()
+    ours = False
     try:
+        with _lock:
+            if _resting or gc.isenabled():
+                ours, _resting = True, _resting + 1
+                gc.disable()
         yield
     finally:
         if ours:

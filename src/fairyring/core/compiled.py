@@ -80,8 +80,12 @@ class Compiled:
         Whoever asks for it on a processor before it is there waits. What fails here fails again when it is asked for.
         """
         waiting = [processor for processor in processors if processor not in self._loaded]
-        with self._packing:
+        if not self._packing.acquire(blocking=False):
+            return  # another thread is at it
+        try:
             self._read()
+        finally:
+            self._packing.release()
         for processor in waiting if self._packed is not None else waiting[:1]:
             begin_apart(partial(self._on, processor))
 
@@ -96,15 +100,18 @@ class Compiled:
             self._read()
             if self._packed is None:
                 return self._pack(self._compile(processor))
+            packed = self._packed
         with suppress(Exception):  # it is from another build of the same version, say
             return deserialize_and_load(
-                self._packed,
+                packed,
                 *self._source.structures,
                 backend=processor.client,
                 execution_devices=[processor],
             )
         with self._packing:
-            return self._compile(processor)
+            if self._packed is packed:
+                return self._pack(self._compile(processor))
+        return self._load(processor)  # what another thread has compiled meanwhile
 
     def _read(self) -> None:
         """Look for what another process compiled."""

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 Result = TypeVar("Result")
 
@@ -22,7 +23,9 @@ STACK = 16 << 20  # bytes: a compiler needs as much as the main thread has, and 
 # Seconds. On Windows, and where a library has asked the system to go on with what a signal interrupts, a wait is not interrupted, but ends.
 POLL = 0.2
 _left: list[threading.Thread] = []  # still at work, and nobody waits for them
-_leaving = threading.Lock()
+_leaving, _starting = threading.Lock(), threading.Lock()
+_backgrounds: "WeakSet[Background]" = WeakSet()
+_is_ending = threading.Event()
 
 
 def interruptible(*calls: Callable[[], Result]) -> list[Result]:
@@ -112,6 +115,7 @@ class Background:
     def __init__(self, size: int) -> None:
         self._size, self._running, self._lock = size, 0, threading.Lock()
         self._waiting: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
+        _backgrounds.add(self)
 
     def submit(self, call: Callable[[], Result]) -> "Future[Result]":
         """What a call will return. One that has not begun can be cancelled."""
@@ -130,7 +134,7 @@ class Background:
 
     def _begin(self) -> None:
         with self._lock:
-            while self._running < self._size and self._waiting:
+            while self._running < self._size and self._waiting and not _is_ending.is_set():
                 call, result = self._waiting.popleft()
                 if result.set_running_or_notify_cancel():
                     self._running += 1
@@ -164,18 +168,27 @@ def leaves_work() -> bool:
 
 def wait_for_work_left() -> None:
     """Wait for the calls that still go on and that nobody waits for."""
-    for thread in tuple(_left):
-        while thread.is_alive():
+    while at_work():
+        for thread in tuple(_left):
             thread.join(POLL)
 
 
+def end_work() -> None:
+    """Wait for the calls that still go on, at the end of Python: what has not begun never will."""
+    _is_ending.set()
+    for background in tuple(_backgrounds):
+        background.cancel()
+    wait_for_work_left()
+
+
 def _start(threads: Iterable[threading.Thread]) -> None:
-    before = threading.stack_size(STACK)
-    try:
-        for thread in threads:
-            thread.start()
-    finally:
-        threading.stack_size(before)
+    with _starting:  # the size of a stack is a setting of the whole process
+        before = threading.stack_size(STACK)
+        try:
+            for thread in threads:
+                thread.start()
+        finally:
+            threading.stack_size(before)
 
 
 def _leave(threads: Iterable[threading.Thread]) -> None:
@@ -200,7 +213,7 @@ def _end() -> None:
         return
     try:
         if not leaves_work():
-            wait_for_work_left()
+            end_work()
             return
     except KeyboardInterrupt:
         pass

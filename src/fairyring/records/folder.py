@@ -320,7 +320,8 @@ def _only_begun(folder: Path) -> bool:
     names = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
     checkpoints = folder / CHECKPOINTS
     saved = checkpoints.is_dir() and any(checkpoints.iterdir())
-    return bool(names - {LOCK}) and names <= _BEFORE_RUN and not saved
+    # A run holds its lock before it writes anything: without one, these are someone else's files.
+    return LOCK in names and len(names) > 1 and names <= _BEFORE_RUN and not saved
 
 
 def clear_beginning(folder: Path) -> None:

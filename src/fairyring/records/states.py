@@ -1,6 +1,7 @@
 """The clients' own states in memory, for one run: a row for each client."""
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -23,8 +24,11 @@ class ClientStates:
         leaves, self.treedef = jax.tree.flatten(jax.tree.map(np.asarray, example))
         self.leaves, self.clients = leaves, clients
         self._seen = np.zeros(clients, bool)
+
+    @cached_property
+    def _tables(self) -> list[np.ndarray]:
         # Zeros take no room before something else is written there.
-        self._tables = [np.zeros((clients, *leaf.shape), leaf.dtype) for leaf in leaves]
+        return [np.zeros((self.clients, *leaf.shape), leaf.dtype) for leaf in self.leaves]
 
     @property
     def facts(self) -> dict[str, int]:

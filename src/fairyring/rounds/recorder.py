@@ -110,6 +110,8 @@ class Recorder:
             self.header[HISTORY] = saved.get(HISTORY)
         if saved.get("audit") is not None:  # an earlier result stays
             self.header["audit"] = saved["audit"]
+        if saved.get("cautions"):
+            self.header["cautions"] = [*saved["cautions"]]
         given = saved.get("entropy") == "given"  # a secret that was known once stays known
         covered = (one["names"] for one in saved.get("outside", ()))
         tested = any(f"{METRICS}: test.*" in names for names in covered)

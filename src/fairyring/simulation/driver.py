@@ -349,7 +349,8 @@ class _Driver:
         run = self.coordinator
         last = not run.goes_on
         found = []
-        if run.round == 3 or (last and run.round < 3):
+        # A run that was resumed may have said it before.
+        if not run.header.get("cautions") and (run.round == 3 or (last and run.round < 3)):
             found.append(clipping_caution(run.plan, run.records))
         if last and run.round < run.timetable.rounds:
             tests = [record.test for record in run.records if record.test is not None]

@@ -1,10 +1,9 @@
 """Row groups that are read when they are needed, or a little before, and kept while there is room."""
 
 import threading
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import suppress
 from functools import partial
 
 import numpy as np
@@ -34,27 +33,40 @@ class RowGroups:
         self._lock = threading.RLock()
         self._entries: OrderedDict[int, Future[Columns]] = OrderedDict()  # the last one used comes last
         self._unused: set[int] = set()  # read ahead, and not asked for yet
-        self._expected: deque[int] = deque()
-        self._current = -1  # the one that is being looked at
+        self._expected: OrderedDict[int, None] = OrderedDict()  # a queue, of which any can be taken out
+        self._wanted: Counter[int] = Counter()  # how many threads are waiting for one
         self.held = self.peak = 0
 
     def expect(self, numbers: Iterable[int]) -> None:
         """Read these next, in this order, as far as there is room, and further as they are used. What was expected before is forgotten."""
         with self._lock:
-            self._expected = deque(numbers)
-            self._unused &= set(self._expected)
+            self._expected = OrderedDict.fromkeys(numbers)
+            self._unused &= self._expected.keys()
             self._read_ahead()
 
     def each(self, numbers: list[int]) -> Iterator[tuple[int, Columns]]:
         """These row groups, one after the other, while the next ones are read."""
         with self._lock:
-            soon = set(numbers)
-            self._expected = deque([*numbers, *(n for n in self._expected if n not in soon)])
+            for number in reversed(numbers):
+                self._expect_first(number)
             self._read_ahead()
         for number in numbers:
             yield number, self._get(number)
 
+    def _expect_first(self, number: int) -> None:
+        self._expected[number] = None
+        self._expected.move_to_end(number, last=False)
+
     def _get(self, number: int) -> Columns:
+        with self._lock:
+            self._wanted[number] += 1
+        try:
+            return self._wait_for(number)
+        finally:
+            with self._lock:
+                self._wanted -= Counter([number])
+
+    def _wait_for(self, number: int) -> Columns:
         while True:
             found, others = self._found(number)
             if found is not None:
@@ -71,9 +83,7 @@ class RowGroups:
     def _found(self, number: int) -> tuple["Future[Columns] | None", list["Future[Columns]"]]:
         """A row group that is there or being read; or None, and others that are being read and leave no room for it."""
         with self._lock:
-            self._current = number
-            with suppress(ValueError):
-                self._expected.remove(number)
+            self._expected.pop(number, None)
             found = self._entries.get(number)
             if found is not None and found.done() and found.exception() is not None:
                 self._drop(number)  # it failed when it was read ahead, perhaps long ago
@@ -91,14 +101,14 @@ class RowGroups:
 
     def _read_ahead(self) -> None:
         while self._expected:
-            number = self._expected[0]
+            number = next(iter(self._expected))
             if number not in self._entries:
                 if not self._make_room(int(self._sizes[number]), at_once=False):
                     return
                 self._start(number)
             self._entries.move_to_end(number)
             self._unused.add(number)
-            self._expected.popleft()
+            del self._expected[number]
 
     def _start(self, number: int) -> "Future[Columns]":
         self._entries[number] = future = self._background.submit(partial(self._read, number))
@@ -116,14 +126,14 @@ class RowGroups:
         return True
 
     def _dispensable(self, *, at_once: bool) -> int | None:
-        """A row group to drop, of which nothing is being read: the one used longest ago; or the one that is needed last."""
+        """A row group to drop, that is not being read and for which nobody waits: the one used longest ago; or the one that is needed last."""
         for number, entry in self._entries.items():
-            if number not in self._unused and number != self._current and (entry.cancel() or entry.done()):
+            if number not in self._unused and not self._wanted[number] and (entry.cancel() or entry.done()):
                 return number
         for number in reversed(self._entries) if at_once else ():
             entry = self._entries[number]
-            if number in self._unused and (entry.cancel() or entry.done()):
-                self._expected.appendleft(number)
+            if number in self._unused and not self._wanted[number] and (entry.cancel() or entry.done()):
+                self._expect_first(number)
                 return number
         return None
 

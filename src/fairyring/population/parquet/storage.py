@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from fairyring.core.errors import DataUnavailable, PopulationError
-from fairyring.core.interrupts import leaves_work, wait_for_work_left
+from fairyring.core.interrupts import end_work, leaves_work
 
 PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0)  # seconds, before each further attempt at a read that failed
 _CONNECT, _REQUEST = 10.0, 60.0  # seconds until a try counts as failed
@@ -267,7 +267,7 @@ def _before_the_end() -> None:
     if leaves_work():
         atexit.unregister(_arrow().ensure_s3_finalized)
     else:
-        wait_for_work_left()
+        end_work()
 
 
 def _arrow() -> Any:
