@@ -2,8 +2,9 @@
 
 import gc
 import os
+import shutil
 import signal
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -175,3 +176,17 @@ def private_runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     from tests.simulation.kept_runs import make_private_runs
 
     return make_private_runs(tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A real browser, for tests of pages as people see them."""
+    from playwright import sync_api
+
+    path = shutil.which("chromium")
+    if path is None:
+        pytest.skip("no chromium here")
+    with sync_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()

@@ -336,12 +336,8 @@ def clear_beginning(folder: Path) -> None:
         return
     lock = Lock(folder / LOCK)
     try:
-        with storage(folder):
-            for entry in folder.iterdir():
-                if entry.is_dir():
-                    entry.rmdir()
-                elif entry.name != LOCK:
-                    entry.unlink()
+        if _only_begun(folder):  # still, now that nobody else can write there
+            _delete(entry for entry in folder.iterdir() if entry.name != LOCK)
     finally:
         lock.release()
 
@@ -357,16 +353,21 @@ def clear(folder: Path) -> None:
         return
     lock = Lock(folder / LOCK)
     try:
-        with storage(folder):
-            for entry in folder.iterdir():
-                if entry.is_dir():
-                    for inner in entry.iterdir():
-                        inner.unlink()
-                    entry.rmdir()
-                else:
-                    entry.unlink()
+        _delete(folder.iterdir())
     finally:
         lock.release()
+
+
+def _delete(entries: Iterable[Path]) -> None:
+    """Delete files, and folders of files."""
+    for entry in entries:
+        with storage(entry):
+            if entry.is_dir():
+                for inner in entry.iterdir():
+                    inner.unlink()
+                entry.rmdir()
+            else:
+                entry.unlink()
 
 
 def _round(path: Path) -> int:

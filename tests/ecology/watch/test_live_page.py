@@ -1,7 +1,6 @@
 """The page itself, in a real browser, before a small world."""
 
 import csv
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from io import BytesIO
@@ -11,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from playwright import sync_api
 
 from fairyring.ecology.watch.live import palette
 from fairyring.ecology.watch.live.app import MOST_PAGES
@@ -19,19 +17,7 @@ from fairyring.ecology.watch.video import render
 from tests.ecology.watch.fake_scene import FakeScene, FakeSettings
 from tests.ecology.watch.test_live import hear, live, look, until
 
-CHROMIUM = shutil.which("chromium")
-if CHROMIUM is None:
-    pytest.skip("no chromium here", allow_module_level=True)
-
 WIDTH = 64
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture

@@ -1,22 +1,16 @@
 """Every kind of page in a real browser: nothing is wider than the page, no text of a figure is cut or covered, all text can be read."""
 
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright import sync_api
 
 from fairyring.report import write_report, write_study_report
 from fairyring.report.kit import Document, Figure, Section, curves, page, pair, stat
 from tests.report.run.run_folders import make_run_folder, several_tests
 from tests.report.run.test_privacy import PROMISE
 from tests.report.study import studies
-
-CHROMIUM = shutil.which("chromium")
-if CHROMIUM is None:
-    pytest.skip("no chromium here", allow_module_level=True)
 
 # What sticks out of the page; a table may, within a part that scrolls by itself.
 WIDER = """() => {
@@ -68,14 +62,6 @@ FAINT = """() => {
   }
   return [...found];
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
 
 
 def whole_run(folder: Path) -> Path:
