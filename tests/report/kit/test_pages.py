@@ -126,7 +126,13 @@ PAGES = {"run": whole_run, "failed": bare_run, "lines": many_lines} | {
 @pytest.mark.parametrize("kind", PAGES)
 def test_a_page_fits_and_can_be_read(kind: str, browser: Any, tmp_path: Path) -> None:
     address = PAGES[kind](tmp_path / kind).as_uri()
-    for width, scheme, media in ((400, "dark", "screen"), (1366, "light", "screen"), (700, "dark", "print")):
+    views = (
+        (400, "dark", "screen"),
+        (1366, "light", "screen"),
+        (1920, "dark", "screen"),
+        (700, "dark", "print"),
+    )
+    for width, scheme, media in views:
         seen = browser.new_page(
             viewport={"width": width, "height": 800}, color_scheme=scheme, bypass_csp=True
         )
