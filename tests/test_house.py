@@ -22,7 +22,7 @@ LEVELS = [
     {"rounds"},
     {"runs"},
     {"simulation"},
-    {"audit", "sweeps", "distributed"},
+    {"audit", "sweeps", "distributed", "service"},
     {"report"},
     {"cli"},
 ]
