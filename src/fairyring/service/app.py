@@ -12,7 +12,6 @@ from fairyring.service.operator_routes import Operating, operator_routes
 if TYPE_CHECKING:
     from starlette.applications import Starlette
     from starlette.requests import Request
-    from starlette.responses import Response
 
 
 def application(front: Front, operating: Operating) -> "Starlette":

@@ -150,9 +150,7 @@ class Front:
                         self._drop(session)
                         continue
                     progress = progress_of(served.hosted, self.now())
-                    await self._in_thread(
-                        self._note, session, progress, served.lease
-                    )
+                    await self._in_thread(self._note, session, progress, served.lease)
                 seen, self._seen = self._seen, {}
                 if seen:
                     await self._in_thread(self.storage.devices.seen, seen)
@@ -179,9 +177,7 @@ class Front:
                 self.storage.sessions.end(session, "aborted", reason=reason, lease=lease)
             else:
                 total = msgspec.msgpack.encode(summed.total)
-                self.storage.sessions.end(
-                    session, "summed", summed=summed.devices, result=total, lease=lease
-                )
+                self.storage.sessions.end(session, "summed", summed=summed.devices, result=total, lease=lease)
 
         def open_session() -> HostedSession:
             log = self.storage.log(stored.id, lease)
@@ -297,7 +293,9 @@ class Front:
         hosted = served.hosted
         if key not in hosted.places:
             raise Refused("not_found", "a session that this device is not in", "its own", "Check in again.")
-        longest = hosted.manifest.message.bytes if hosted.manifest.terms is None else _longest(hosted.manifest)
+        longest = (
+            hosted.manifest.message.bytes if hosted.manifest.terms is None else _longest(hosted.manifest)
+        )
         if len(data) > longest:
             self._offend(key)
             raise Refused("too_large", f"{len(data)} bytes", f"at most {longest}", "Send no more than that.")
@@ -386,15 +384,16 @@ class Front:
                 data = await self._in_thread(self.blobs.get, digest)
             except BlobMissing as error:
                 raise StorageError(
-                    "manifest", given=f"{error.given}", expected="the manifest of a run", do="Submit it again."
+                    "manifest",
+                    given=f"{error.given}",
+                    expected="the manifest of a run",
+                    do="Submit it again.",
                 ) from error
             self._manifests[digest] = read_manifest(data)
         return self._manifests[digest]
 
     async def _in_thread(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(
-            self._executor, lambda: function(*arguments)
-        )
+        return await asyncio.get_running_loop().run_in_executor(self._executor, lambda: function(*arguments))
 
 
 def progress_of(hosted: HostedSession, now: float) -> dict[str, Any]:

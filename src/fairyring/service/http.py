@@ -35,7 +35,9 @@ async def body_of(request: "Request", most: int = SMALL) -> bytes:
                     raise Refused("too_large", "more bytes", f"at most {most}", "Send no more than that.")
                 pieces.append(piece)
     except TimeoutError:
-        raise Refused("late", "a body that did not arrive", f"one within {BODY_SECONDS:g} s", "Try again.") from None
+        raise Refused(
+            "late", "a body that did not arrive", f"one within {BODY_SECONDS:g} s", "Try again."
+        ) from None
     return b"".join(pieces)
 
 

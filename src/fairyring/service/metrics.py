@@ -9,7 +9,9 @@ def metrics_text(snapshot: Snapshot) -> str:
     """A snapshot in Prometheus' text format, version 0.0.4."""
     lines: list[str] = []
 
-    def add(name: str, kind: str, about: str, values: Iterable[tuple[Mapping[str, str], float | None]]) -> None:
+    def add(
+        name: str, kind: str, about: str, values: Iterable[tuple[Mapping[str, str], float | None]]
+    ) -> None:
         lines.extend((f"# HELP fairyring_{name} {about}", f"# TYPE fairyring_{name} {kind}"))
         for labels, value in values:
             if value is not None:
@@ -49,6 +51,7 @@ def _labels(labels: Mapping[str, str]) -> str:
     if not labels:
         return ""
     escaped = {
-        name: value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") for name, value in labels.items()
+        name: value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+        for name, value in labels.items()
     }
     return "{" + ",".join(f'{name}="{value}"' for name, value in escaped.items()) + "}"

@@ -28,7 +28,6 @@ from fairyring.service.snapshots import Snapshots
 
 if TYPE_CHECKING:
     from starlette.requests import Request
-    from starlette.responses import Response
     from starlette.routing import Route
 
 COOKIE = "fairyring"
@@ -80,7 +79,11 @@ def operator_routes(front: Front, operating: Operating) -> "list[Route]":
             operator = await thread(storage.operators.by_token, token[:200])
             if operator is not None:
                 return Viewer(name=operator.name, role=operator.role)
-        if operating.local and _from_here(request, operating.hosts) and not await thread(storage.operators.all):
+        if (
+            operating.local
+            and _from_here(request, operating.hosts)
+            and not await thread(storage.operators.all)
+        ):
             return Viewer(name="local", role="operator")
         raise Refused("unknown_device", "nobody who has signed in", "an operator", "Sign in.")
 
@@ -89,7 +92,12 @@ def operator_routes(front: Front, operating: Operating) -> "list[Route]":
         who = await viewer(request)
         by_cookie = not request.headers.get("authorization")
         if by_cookie and request.headers.get(INTENT[0]) not in (INTENT[1], "command"):
-            raise Refused("forbidden", "a change that no page of this service asked for", "one that it did", "Use the dashboard.")
+            raise Refused(
+                "forbidden",
+                "a change that no page of this service asked for",
+                "one that it did",
+                "Use the dashboard.",
+            )
         if who.role != "operator":
             raise Refused("forbidden", "a viewer", "an operator", "Ask one.")
         return who
@@ -117,7 +125,11 @@ def operator_routes(front: Front, operating: Operating) -> "list[Route]":
             await thread(storage.audit.note, "service", "login refused", {"name": name})
             raise Refused("unknown_device", "another name or password", "those of an operator", "Try again.")
         role = await thread(storage.operators.by_token, token)
-        answer = json({"name": role.name, "role": role.role, "token": token} if request.headers.get(INTENT[0]) == "command" else {"name": role.name, "role": role.role})
+        answer = json(
+            {"name": role.name, "role": role.role, "token": token}
+            if request.headers.get(INTENT[0]) == "command"
+            else {"name": role.name, "role": role.role}
+        )
         answer.set_cookie(COOKIE, token, httponly=True, samesite="strict", secure=operating.secure)
         return answer
 
@@ -201,11 +213,20 @@ def operator_routes(front: Front, operating: Operating) -> "list[Route]":
         try:
             given = msgspec.msgpack.decode(body, type=Submission)
         except (msgspec.DecodeError, ValueError) as error:
-            raise WireError("submission", given=f"{error}", expected="a submission", do="Update fairyring.") from None
+            raise WireError(
+                "submission", given=f"{error}", expected="a submission", do="Update fairyring."
+            ) from None
         manifest = read_manifest(given.manifest)
-        missing = [name for name, blob in manifest.programs.items() if not await thread(front.blobs.exists, blob)]
+        missing = [
+            name for name, blob in manifest.programs.items() if not await thread(front.blobs.exists, blob)
+        ]
         if missing:
-            raise Refused("not_found", f"no program for {missing[0]}", "all programs of the manifest", "Send them first.")
+            raise Refused(
+                "not_found",
+                f"no program for {missing[0]}",
+                "all programs of the manifest",
+                "Send them first.",
+            )
         digest = await thread(front.blobs.put, given.manifest)
         source = await thread(front.blobs.put, msgspec.msgpack.encode(Source(given.files, given.entry)))
         options = msgspec.structs.replace(given.options, source=source.hex())
@@ -261,7 +282,9 @@ def operator_routes(front: Front, operating: Operating) -> "list[Route]":
 
     async def audit(request: Request) -> Response:
         await viewer(request)
-        return json([noted._asdict() | {"hash": noted.hash.hex()} for noted in await thread(storage.audit.read, 500)])
+        return json(
+            [noted._asdict() | {"hash": noted.hash.hex()} for noted in await thread(storage.audit.read, 500)]
+        )
 
     async def log(request: Request) -> Response:
         await viewer(request)
@@ -282,7 +305,9 @@ def operator_routes(front: Front, operating: Operating) -> "list[Route]":
 
     async def metrics(request: Request) -> Response:
         await viewer(request)
-        return PlainTextResponse(await thread(metrics_text, snapshots.snapshot()), media_type="text/plain; version=0.0.4")
+        return PlainTextResponse(
+            await thread(metrics_text, snapshots.snapshot()), media_type="text/plain; version=0.0.4"
+        )
 
     def answered(handler: Callable[[Request], Any]) -> Callable[[Request], Any]:
         async def handle(request: Request) -> Response:
@@ -290,11 +315,18 @@ def operator_routes(front: Front, operating: Operating) -> "list[Route]":
                 return await handler(request)
             except (FairyringError, ValueError) as error:
                 if not isinstance(error, FairyringError):
-                    error = Refused("malformed", f"{error}"[:200], "a request of this version", "See the docs.")
+                    error = Refused(
+                        "malformed", f"{error}"[:200], "a request of this version", "See the docs."
+                    )
                 problem = problem_of(error)
                 kind = problem.kind if isinstance(error, Refused | WireError) else "late"
                 front.count_refused(kind)
-                fields = {"what": error.what, "given": f"{error.given}", "expected": error.expected, "do": error.do}
+                fields = {
+                    "what": error.what,
+                    "given": f"{error.given}",
+                    "expected": error.expected,
+                    "do": error.do,
+                }
                 return json({"error": fields}, STATUS[kind])
 
         return handle

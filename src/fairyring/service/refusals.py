@@ -49,7 +49,9 @@ def problem_of(error: FairyringError) -> Problem:
     if isinstance(error, Refused):
         kind, retry = error.kind, error.retry
     elif isinstance(error, StorageError | LeaseLost):
-        return Problem("busy", "a service that is busy", "one that can store what it is sent", "Try again.", 1.0)
+        return Problem(
+            "busy", "a service that is busy", "one that can store what it is sent", "Try again.", 1.0
+        )
     elif isinstance(error, EnrolmentRefused):
         kind, retry = "not_enrolled", None
     elif isinstance(error, MessageRefused | SecureSumError):

@@ -78,9 +78,7 @@ class Snapshots:
             address=self._address,
             processes=(Process(owner=front.owner, address=front.address, leases=len(front.sessions)),),
         )
-        runs = sorted(
-            self._storage.runs.all(), key=lambda run: (run.state in OVER, -run.created)
-        )
+        runs = sorted(self._storage.runs.all(), key=lambda run: (run.state in OVER, -run.created))
         rows = tuple(self.row(run) for run in runs)
         return Snapshot(service=service, runs=rows, fleet=self._fleet(now), requests=self._requests(now))
 

@@ -114,7 +114,8 @@ class Sessions:
                     do="Submit it first.",
                 )
             connection.execute(
-                insert(sessions), {
+                insert(sessions),
+                {
                     **values,
                     "progress": "{}",
                     "opened": self._database.now(),
@@ -242,7 +243,9 @@ class Sessions:
         def close(connection: Connection) -> None:
             if _held(connection, session).outcome is None:
                 raise _refused(session, "one that goes on", "one that has ended")
-            connection.execute(update(sessions).where(sessions.c.id == session), {"forgotten": 1, "result": None})
+            connection.execute(
+                update(sessions).where(sessions.c.id == session), {"forgotten": 1, "result": None}
+            )
 
         def drop(connection: Connection) -> bool:
             of = records.c.session == session
@@ -276,7 +279,14 @@ def _held(connection: Connection, session: bytes) -> Row[Any]:
 
 
 def _session(row: Row[Any]) -> StoredSession:
-    return StoredSession(**{**row._mapping, "facts": json.loads(row.facts), "progress": json.loads(row.progress), "forgotten": bool(row.forgotten)})
+    return StoredSession(
+        **{
+            **row._mapping,
+            "facts": json.loads(row.facts),
+            "progress": json.loads(row.progress),
+            "forgotten": bool(row.forgotten),
+        }
+    )
 
 
 def _name(session: bytes) -> str:
