@@ -11,10 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-import jax
-
 from fairyring.core.errors import PlanError
 from fairyring.core.noise import Noise, NoiseRequest
+
+# Of JAX within a program, of NumPy outside. A device reads this contract without JAX.
+Array = Any
 
 
 class Message(NamedTuple):
@@ -24,8 +25,8 @@ class Message(NamedTuple):
     weight, then the client's means of loss and metrics.
     """
 
-    vector: jax.Array
-    auxiliary: jax.Array
+    vector: Array
+    auxiliary: Array
 
 
 class Auxiliary(NamedTuple):
@@ -150,9 +151,9 @@ class BoundStage(NamedTuple):
     """
 
     spec: MessageSpec
-    encode: Callable[[Message, jax.Array, jax.Array], Message]
-    decode: Callable[[Message, jax.Array], Message]
-    relative_norm: Callable[[Message, jax.Array, jax.Array], jax.Array] | None = None
+    encode: Callable[[Message, Array, Array], Message]
+    decode: Callable[[Message, Array], Message]
+    relative_norm: Callable[[Message, Array, Array], Array] | None = None
 
 
 class Properties(NamedTuple):

@@ -19,7 +19,9 @@ FairyringError
 ├── RunError              a run folder cannot be used
 │   ├── RunMismatch       it belongs to another plan, seed or population
 │   ├── RunDamaged        it is incomplete, or was changed
-│   └── StorageError      it cannot be written: full disk, no permission
+│   ├── StorageError      it cannot be written: full disk, no permission
+│   └── LeaseLost         another process has taken over its work; nothing was written
+├── EnrolmentRefused      a device may not be enrolled, or is no longer
 └── MissingExtra          an optional package is not installed                      (ImportError)
 
 PrivacyWarning            not an error: a promise is kept, but is weak              (UserWarning)
@@ -161,6 +163,14 @@ class RunDamaged(RunError):
 
 class StorageError(RunError):
     """A run folder cannot be written."""
+
+
+class LeaseLost(RunError):
+    """A lease has expired, or another process holds it now. The transaction that needed it wrote nothing."""
+
+
+class EnrolmentRefused(FairyringError):
+    """A token is unknown, expired or used up, or a device was revoked."""
 
 
 class MissingExtra(FairyringError, ImportError):

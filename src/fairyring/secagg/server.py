@@ -149,18 +149,29 @@ class Server:
 
         In the phase `OPENING` none need arrive: a device that can open its whole mailbox sends nothing.
         """
+        if self.phase == Phase.ADVERTISING:
+            return self.session.terms.maximum_cohort - len(self.heard)
+        return len(self.expected) - len(self.heard)
+
+    @property
+    def expected(self) -> tuple[bytes, ...]:
+        """Identities of the devices that may send a message in this phase; none while devices advertise, which anybody may."""
         state = self._state
-        expected = {
-            Phase.ADVERTISING: self.session.terms.maximum_cohort,
-            Phase.SHARING: len(state.roster),
-            Phase.OPENING: len(state.holders),
-            Phase.DISCLOSING: len(state.disputes.accused),
-            Phase.MASKING: len(state.holders),
-            Phase.CONFIRMING: len(state.survivors),
-            Phase.UNMASKING: len(state.askable),
-        }.get(self.phase, 0)
-        kind = next((kind for phase, kind in TRANSITIONS if phase == self.phase), None)
-        return expected - (len(self._seen[kind]) if kind is not None else 0)
+        indices = {
+            Phase.SHARING: range(len(state.roster)),
+            Phase.OPENING: state.holders,
+            Phase.DISCLOSING: state.disputes.accused,
+            Phase.MASKING: state.holders,
+            Phase.CONFIRMING: state.survivors,
+            Phase.UNMASKING: state.askable,
+        }.get(self.phase, ())
+        return tuple(state.roster[index].identity for index in sorted(indices))
+
+    @property
+    def heard(self) -> frozenset[bytes]:
+        """Identities of the devices that have sent this phase's message."""
+        kind = next((kind for phase, kind in TRANSITIONS if phase == self.phase and kind != "close"), None)
+        return frozenset(self._seen[kind]) if kind is not None else frozenset()
 
     # -- the fold ----------------------------------------------------------------------------------------------
 

@@ -1,1 +1,1 @@
-"""The service: rounds over HTTP for devices that come and go, and the pages that show them."""
+"""Rounds over HTTP: what a service keeps, whom it admits, and how it drives runs."""
