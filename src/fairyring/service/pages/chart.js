@@ -76,7 +76,7 @@ export class Chart {
       parts.push(drawn("text", { x: left - 6, y: y(value) + 3.5, "text-anchor": "end" }, labels[place]));
     });
     parts.push(drawn("text", { x: left, y: HEIGHT - 5 }, `round ${count(first)}`));
-    parts.push(drawn("text", { x: wide - 1, y: HEIGHT - 5, "text-anchor": "end" }, count(end)));
+    if (rounds.some((round) => round > first)) parts.push(drawn("text", { x: wide - 1, y: HEIGHT - 5, "text-anchor": "end" }, count(end)));
     if (limit) parts.push(drawn("line", { class: "limit", x1: left, x2: wide, y1: y(limit.value), y2: y(limit.value) }));
     for (const { points, look, faint } of series) {
       const kind = `line look-${look % LOOKS}${faint ? " faint" : ""}`;
@@ -130,7 +130,8 @@ export class Chart {
       return { name, point };
     });
     const values = found.map(({ name, point }) => ({ name, value: point ? this.format(point[1]) : "–" }));
-    const where = `Round ${count(round ?? Math.max(...found.map(({ point }) => point[0])))}`;
+    const ends = new Set(found.map(({ point }) => point?.[0]));
+    const where = round === null && ends.size > 1 ? "The last of each" : `Round ${count(round ?? [...ends][0])}`;
     const alone = this.legend.hidden;
     say(this.reading, alone ? `${where}: ${values[0].value}` : where);
     // The lines come first in the legend, in the order of the series; a limit follows.

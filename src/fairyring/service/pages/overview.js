@@ -105,6 +105,7 @@ class Card {
     this.name = element("bdi");
     this.state = element("span");
     this.where = element("p", { class: "where" });
+    this.why = element("p", { class: "note" });
     this.progress = element("div", { class: "progress", role: "progressbar", "aria-label": "Rounds", "aria-valuemin": "0" }, element("i"));
     this.stats = element("dl", { class: "stats" });
     this.funnel = element("ol", { class: "funnel" });
@@ -116,6 +117,7 @@ class Card {
       element("h2", {}, element("a", { href: `#/run/${encodeURIComponent(run.id)}` }, this.name)),
       this.state,
       this.where,
+      this.why,
       this.progress,
       this.stats,
       this.funnel,
@@ -129,6 +131,8 @@ class Card {
     keepState(this.state, run);
     const phase = phaseOf(run, now);
     say(this.where, `Round ${count(run.round)} of ${count(run.rounds)}${phase && ` · ${phase}`}`);
+    say(this.why, run.why);
+    this.why.hidden = !run.why;
     put(this.progress, "aria-valuemax", run.rounds);
     put(this.progress, "aria-valuenow", run.round);
     fill(this.progress.firstChild, run.round / Math.max(1, run.rounds));

@@ -17,6 +17,7 @@ export class Run {
     this.shown = null;
     this.name = element("bdi");
     this.state = element("span");
+    this.why = element("p", { class: "note" });
     this.privacy = element("p", { class: "lead" });
     this.stats = element("dl", { class: "stats" });
     this.actions = new Actions(session);
@@ -42,6 +43,7 @@ export class Run {
       element("p", { class: "back" }, element("a", { href: "#/" }, "← All runs")),
       element("h1", {}, this.name),
       element("p", { class: "badges" }, this.state, this.compare, this.report),
+      this.why,
       this.privacy,
       this.actions.node,
       this.stats,
@@ -64,6 +66,9 @@ export class Run {
     keepState(this.state, run);
     put(this.compare, "href", `#/compare/${encodeURIComponent(run.id)}`);
     say(this.compare, "Compare with others");
+    say(this.why, run.why);
+    this.why.hidden = !run.why;
+    put(this.why, "class", run.state === "failed" ? "note alarm" : "note");
     say(this.privacy, run.privacy);
     this.actions.show(run);
     const rounds = { key: "round", label: "Round", value: count(run.round), note: `of ${count(run.rounds)}` };

@@ -66,7 +66,7 @@ class RunRow(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         id: names it in addresses.
         name: that people gave it.
-        state: "waiting", "running", "paused", "finished", "stopped", "cancelled" or "failed".
+        state: "queued", "running", "paused", "finished", "cancelled" or "failed".
         wanted: what an operator wants of it: "run", "pause" or "cancel". It differs from `state` until the driver has got there.
         round: the round that is open, or the last; 0 before the first.
         rounds: how many are planned.
@@ -90,6 +90,7 @@ class RunRow(msgspec.Struct, frozen=True, kw_only=True):
         signed: whether the service has found that signature to be right.
         privacy: what is promised, in one sentence.
         masked: whether updates are summed under masks.
+        why: it is in its state, such as what a failed run failed by; empty where there is nothing to say.
     """
 
     id: str
@@ -118,6 +119,7 @@ class RunRow(msgspec.Struct, frozen=True, kw_only=True):
     signed: bool
     privacy: str
     masked: bool
+    why: str = ""
 
 
 class Fleet(msgspec.Struct, frozen=True, kw_only=True):

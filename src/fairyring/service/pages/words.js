@@ -98,15 +98,14 @@ function rounded(value, to) {
 }
 
 const STATES = {
-  waiting: ["Waiting", "○"],
+  queued: ["Queued", "○"],
   running: ["Running", "●"],
   paused: ["Paused", "‖"],
   finished: ["Finished", "✓"],
-  stopped: ["Stopped", "■"],
   cancelled: ["Cancelled", "×"],
   failed: ["Failed", "!"],
 };
-const GOES_ON = ["waiting", "running", "paused"];
+const GOES_ON = ["queued", "running", "paused"];
 
 /** A run's state in words and as a sign; what an operator wants is said while it is not yet so. */
 export function stateOf({ state, wanted }) {
