@@ -89,7 +89,6 @@ class Agent:
         authors: public keys of the authors whose plans it takes part in.
         conditions: when it may train.
         targets: programs that it can run, the best first.
-        sleep: waits so many seconds, or until the agent is to stop, and says whether it is.
         clock: seconds since 1970.
 
     Attributes:
@@ -119,6 +118,10 @@ class Agent:
         self.status = Status("starting")
         self._refused: dict[bytes, float] = {}  # manifests, and until when
         self._model: Path | None = None
+
+    def received(self) -> int:
+        """Bytes that the device has received since it runs."""
+        return self._transport.received
 
     def run(self) -> None:
         """Take part until `stopping` is set."""
