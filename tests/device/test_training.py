@@ -126,8 +126,8 @@ def test_how_columns_are_filled_up_changes_nothing(trainer):
         package.manifest, "iree-x86_64", program, given | filled | {"size": np.asarray(2, np.int32)}
     )
     np.testing.assert_array_equal(short.vector, again.vector)
+    many = {n: np.zeros((9, *given[n].shape[1:]), given[n].dtype) for n in "xy"}
     with pytest.raises(TrainingFailed, match="columns of 9 rows") as caught:
-        many = {n: np.zeros((9, *given[n].shape[1:]), given[n].dtype) for n in "xy"}
         trainer.train(package.manifest, "iree-x86_64", program, given | many)
     assert caught.value.reason == "nonsense"
 
