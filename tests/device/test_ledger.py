@@ -58,7 +58,6 @@ def reason(ledger, given, round, number, run="run", now=NOW) -> str | None:
     try:
         ledger.check(given, DIGEST, run, round, session(number), now)
     except ParticipationRefused as error:
-        assert isinstance(error, fr.PrivacyError)
         return error.reason
     return None
 
@@ -134,6 +133,7 @@ def test_two_sessions_that_were_both_begun_do_not_both_contribute(ledger):
     with pytest.raises(ParticipationRefused, match="second contribution"):
         ledger.contributed(first, 10)
     assert ledger.totals().contributions == 1
+    assert issubclass(ParticipationRefused, fr.PrivacyError)
 
 
 def test_a_session_that_was_begun_before_a_crash_is_begun_again_under_its_number(ledger):

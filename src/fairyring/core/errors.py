@@ -21,7 +21,11 @@ FairyringError
 ├── RunError              a run folder cannot be used
 │   ├── RunMismatch       it belongs to another plan, seed or population
 │   ├── RunDamaged        it is incomplete, or was changed
-│   └── StorageError      it cannot be written: full disk, no permission
+│   ├── StorageError      it cannot be written: full disk, no permission
+│   └── LeaseLost         another process has taken over its work; nothing was written
+├── EnrolmentRefused      a device may not be enrolled, or is no longer
+├── ServiceRefused        a service says no to a device
+├── ServiceUnreachable    a service does not answer
 └── MissingExtra          an optional package is not installed                      (ImportError)
 
 PrivacyWarning            not an error: a promise is kept, but is weak              (UserWarning)
@@ -187,6 +191,33 @@ class RunDamaged(RunError):
 
 class StorageError(RunError):
     """A run folder cannot be written."""
+
+
+class LeaseLost(RunError):
+    """A lease has expired, or another process holds it now. The transaction that needed it wrote nothing."""
+
+
+class EnrolmentRefused(FairyringError):
+    """A token is unknown, expired or used up, or a device was revoked."""
+
+
+class ServiceRefused(FairyringError):
+    """A service refuses a request of a device.
+
+    Attributes:
+        kind: a word for programs; see `fairyring.messages.Problem`.
+        retry: seconds after which the same request may succeed; None if it will not.
+    """
+
+    def __init__(
+        self, kind: str, *, given: object, expected: str, do: str, retry: float | None = None
+    ) -> None:
+        self.kind, self.retry = kind, retry
+        super().__init__("the service", given=given, expected=expected, do=do)
+
+
+class ServiceUnreachable(FairyringError):
+    """A service does not answer, or not as one does. A device tries again by itself."""
 
 
 class MissingExtra(FairyringError, ImportError):

@@ -1,4 +1,4 @@
-"""What runs on a device: its examples, its own ledger, when it may train, and training in a process with limits.
+"""What runs on a device: the agent, its examples, its own ledger, when it may train, training in a process with limits, and a page for its owner.
 
 Nothing in here needs JAX, and nothing knows of a service but the messages that both know. Names are imported on first use.
 """
@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fairyring.device.agent import Agent as Agent
     from fairyring.device.eligibility import Always as Always
     from fairyring.device.eligibility import Conditions as Conditions
     from fairyring.device.eligibility import Eligibility as Eligibility
@@ -25,8 +26,10 @@ if TYPE_CHECKING:
     from fairyring.device.runtimes import targets_here as targets_here
     from fairyring.device.training import Trained as Trained
     from fairyring.device.training import Trainer as Trainer
+    from fairyring.device.transport import Transport as Transport
 
 _MODULES = {
+    "agent": ("Agent",),
     "eligibility": ("Always", "Conditions", "Eligibility", "LinuxConditions", "Rules"),
     "examples": ("ExampleStore",),
     "folder": ("DeviceFolder",),
@@ -36,6 +39,7 @@ _MODULES = {
     "reading": ("from_file",),
     "runtimes": ("targets_here",),
     "training": ("Trained", "Trainer"),
+    "transport": ("Transport",),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 

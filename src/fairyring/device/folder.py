@@ -109,7 +109,8 @@ class DeviceFolder:
                 make_folder(folder, private=True)
             databases = [self.examples, *([self.ledger] if ledger else [])]
             files = [path.with_name(path.name + end) for path in databases for end in ("", "-wal", "-shm")]
-            for path in (*files, self.path / "secret.key", self.path / "identity.key"):
+            states = self.path.glob("state-*")  # what algorithms remember of this device's examples
+            for path in (*states, *files, self.path / "secret.key", self.path / "identity.key"):
                 path.unlink(missing_ok=True)
 
     def close(self) -> None:
