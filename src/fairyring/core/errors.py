@@ -12,10 +12,12 @@ FairyringError
 ├── PrivacyError          a privacy promise cannot be kept
 │   ├── BudgetSpent       the next release would exceed the budget, and does not happen
 │   ├── LedgerMismatch    a ledger belongs to another plan
-│   └── LedgerDamaged     a ledger was changed, truncated or replaced by an older copy
+│   ├── LedgerDamaged     a ledger was changed, truncated or replaced by an older copy
+│   └── ParticipationRefused  a device does not take part in a round, by its own ledger
 ├── EcologyError          settings or arguments of an ecology are invalid           (ValueError)
 ├── StatisticsError       a statistic cannot be computed from these values          (ValueError)
 ├── TrainingDiverged      no client sent a finite update                            (ArithmeticError)
+├── TrainingFailed        a device's training did not give a result
 ├── RunError              a run folder cannot be used
 │   ├── RunMismatch       it belongs to another plan, seed or population
 │   ├── RunDamaged        it is incomplete, or was changed
@@ -139,6 +141,18 @@ class LedgerDamaged(PrivacyError):
     """A ledger was changed, truncated or replaced by an older copy. Nothing more is released that relies on it."""
 
 
+class ParticipationRefused(PrivacyError):
+    """A device does not take part in a round: its own ledger, its owner's limits or the plan's manifest say so. Nothing was sent.
+
+    Attributes:
+        reason: a word for programs: `expired`, `rounds`, `participations`, `separation`, `session`, `order` or `cap`.
+    """
+
+    def __init__(self, reason: str, *, given: object, expected: str, do: str) -> None:
+        self.reason = reason
+        super().__init__("taking part", given=given, expected=expected, do=do)
+
+
 class EcologyError(FairyringError, ValueError):
     """Settings of a world, or arguments of a function of the ecology, are invalid."""
 
@@ -149,6 +163,18 @@ class StatisticsError(FairyringError, ValueError):
 
 class TrainingDiverged(FairyringError, ArithmeticError):
     """In a round no client sent a finite update."""
+
+
+class TrainingFailed(FairyringError):
+    """A device's training did not give a result that can be sent. The device itself goes on.
+
+    Attributes:
+        reason: a word for programs: `timeout`, `memory`, `crashed` or `nonsense`.
+    """
+
+    def __init__(self, reason: str, *, given: object, expected: str, do: str) -> None:
+        self.reason = reason
+        super().__init__(f"training, {reason}", given=given, expected=expected, do=do)
 
 
 class RunError(FairyringError):
