@@ -60,9 +60,7 @@ def owner_state(
             )
             for one in ledger.history(SHOWN)
         ),
-        refused=tuple(
-            Refusal(when=one.last, what=one.what, why=one.why) for one in ledger.refusals(SHOWN)
-        ),
+        refused=tuple(Refusal(when=one.last, what=one.what, why=one.why) for one in ledger.refusals(SHOWN)),
         totals=Totals(
             rounds=totals.contributions,
             bytes_up=totals.bytes,

@@ -176,5 +176,3 @@ def run_until(device: RunningDevice, stop: threading.Event) -> None:
         pass
     device.agent.stopping.set()
     thread.join(timeout=30.0)
-
-

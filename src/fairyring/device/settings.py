@@ -21,7 +21,9 @@ class Rehearsal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     entropy: str | None = None
 
 
-class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+class DeviceSettings(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True
+):
     """The settings of a device.
 
     Attributes:

@@ -133,7 +133,9 @@ class Transport:
         data = part.read_bytes() if part.exists() else b""
         part.unlink(missing_ok=True)
         if hashlib.sha256(data).digest() != digest:
-            raise _wrong("other bytes than those of this digest", "the blob that a manifest or an invitation names")
+            raise _wrong(
+                "other bytes than those of this digest", "the blob that a manifest or an invitation names"
+            )
         replace_file(path, data)
         return path
 
@@ -143,10 +145,7 @@ class Transport:
         if len(old) > most:
             return None
         answer = self._answer("GET", f"/v1/blobs/{digest.hex()}?from={earlier.name}", b"")
-        if _CHANGE not in answer.headers:
-            data = answer.content
-        else:
-            data = patched(old, answer.content)
+        data = answer.content if _CHANGE not in answer.headers else patched(old, answer.content)
         return data if hashlib.sha256(data).digest() == digest else None
 
     def close(self) -> None:
@@ -226,4 +225,6 @@ def _pinned(server: str, fingerprint: str) -> ssl.SSLContext:
 
 
 def _wrong(given: str, expected: str) -> WireError:
-    return WireError("a blob", given=given, expected=expected, do="It is not used. Ask the operator of the service.")
+    return WireError(
+        "a blob", given=given, expected=expected, do="It is not used. Ask the operator of the service."
+    )

@@ -28,6 +28,7 @@ def application(front: Front, operating: Operating) -> "Starlette":
     require("httpx2", extra="service", purpose="a service of several processes")
     import httpx2
     from starlette.applications import Starlette
+    from starlette.requests import Request
     from starlette.responses import Response
 
     passing = httpx2.AsyncClient(timeout=60.0)
