@@ -3,8 +3,7 @@
 import secrets
 import threading
 import traceback
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,13 @@ import httpx2
 import msgspec
 import numpy as np
 
-from fairyring.device.randomness import Rehearsed
 from fairyring.device.agent import Agent
 from fairyring.device.eligibility import Always
 from fairyring.device.folder import DeviceFolder
 from fairyring.device.ledger import DeviceLedger
+from fairyring.device.randomness import Rehearsed
 from fairyring.device.runtimes import loaded
-from fairyring.device.training import Ran, Trainer, trained, _complete
+from fairyring.device.training import Ran, _complete, trained
 from fairyring.device.transport import Transport
 from fairyring.learning import Plan
 from fairyring.population import Population
@@ -144,6 +143,7 @@ class Rehearsal:
             identities.append(folder.identity)
             ledger = self.stack.enter_context(DeviceLedger(folder.ledger))
             transport = Transport(self.service.url, folder.identity)
+            self.stack.callback(transport.close)
             agent = Agent(
                 folder,
                 transport,

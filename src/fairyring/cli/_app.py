@@ -124,6 +124,65 @@ def train(
     )
 
 
+@app.command(group=_TRAINING)
+def up(
+    file: Path,
+    /,
+    *,
+    devices: int | None = None,
+    rounds: int | None = None,
+    seed: int | None = None,
+    settings: Annotated[Strings, Parameter(name="--set", negative=(), show_default=False)] = (),
+    out: Path | None = None,
+    rehearse: Flag = False,
+    target: str | None = None,
+    host: str = "127.0.0.1",
+    port: int = 0,
+) -> Result:
+    """Run the plan of a Python file on a service and devices on this machine: the same plan as in `train`, over a network.
+
+    Each device is a process with its own share of the population. The plan is signed; devices fetch it, train, and report through the real
+    protocol, with the masks and noise that the plan asks for. The file is one for `train`.
+
+    Parameters
+    ----------
+    file:
+        The Python file.
+    devices:
+        How many; by default one for each client. Several clients can share a device.
+    rounds:
+        Number of rounds, instead of the one in the file.
+    seed:
+        Seed of cohorts and of the first model, instead of the one in the file.
+    settings:
+        Override a field of the plan: see `train`.
+    out:
+        A new folder for service and devices; by default runs/ and the name of the file, with -devices.
+    rehearse:
+        Let devices draw what a simulation with this seed draws, so that the result can be compared. That protects nobody.
+    target:
+        What programs are compiled for: iree-x86_64, iree-aarch64, iree-vmvx or jax. By default this machine.
+    host:
+        Address that the service listens on.
+    port:
+        Port that it listens on; by default any free one.
+    """
+    from fairyring.cli import _up
+
+    return _up.up(
+        file,
+        devices=devices,
+        rounds=rounds,
+        seed=seed,
+        settings=settings,
+        out=out,
+        rehearse=rehearse,
+        target=target,
+        host=host,
+        port=port,
+    )
+
+
 @app.command(group=_RUNS)
 def predict(run: Path, data: Path, /, *, out: Path | None = None, round: str | None = None) -> Result:
     """Compute what a run's model says of data: its outputs, such as the logits of a classifier. No plan and no population is needed.

@@ -11,7 +11,6 @@ from fairyring.service.operator_routes import Operating, operator_routes
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
-    from starlette.requests import Request
 
 
 def application(front: Front, operating: Operating) -> "Starlette":
