@@ -51,7 +51,7 @@ class Transport:
 
         self._http = httpx2
         self.server, self.identity, self._service, self._clock = server.rstrip("/"), identity, service, clock
-        verify = _pinned(self.server, fingerprint) if fingerprint is not None else True
+        verify = pinned(self.server, fingerprint) if fingerprint is not None else True
         self._client = httpx2.Client(verify=verify, timeout=httpx2.Timeout(HOLD, connect=10.0))
         self.sent = self.received = 0  # bytes, for the device's owner
 
@@ -196,7 +196,7 @@ class Transport:
         )
 
 
-def _pinned(server: str, fingerprint: str) -> ssl.SSLContext:
+def pinned(server: str, fingerprint: str) -> ssl.SSLContext:
     """A context that trusts the certificate with this fingerprint, and no other."""
     parts = urlsplit(server)
     host, port = parts.hostname or "", parts.port or 443

@@ -62,7 +62,7 @@ class Service:
         url: of the service.
         front: serves devices.
         storage, blobs: what it keeps.
-        fingerprint: of the certificate; None without TLS.
+        local: whether only this machine reaches it.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Service:
             database or str(data / "service.sqlite"),
             blobs or str(data / "blobs"),
         )
-        local = is_local(host)
+        self.local = local = is_local(host)
         self._certificate: Certificate | None = None
         if certificate is not None:
             from fairyring.service.tls import fingerprint_of
