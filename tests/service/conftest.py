@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fairyring.service.storage import Database, schema
+from fairyring.service.storage import Database
 from tests.service import postgres
 
 
@@ -60,7 +60,4 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         file = request.getfixturevalue("sqlite_template")
         return f"sqlite:///{shutil.copy(file, tmp_path / 'kept.sqlite')}"
     server, name = request.getfixturevalue("postgres_server"), request.getfixturevalue("postgres_database")
-    server.sql(
-        "; ".join(f"DELETE FROM {table.name}" for table in reversed(schema.metadata.sorted_tables)), name
-    )
-    return server.url(name)
+    return server.emptied(name)
