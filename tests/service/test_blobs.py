@@ -3,6 +3,7 @@
 import hashlib
 import os
 import stat
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fairyring.core.errors import FairyringError, PlanError, RunDamaged, StorageError
+from fairyring.core.errors import FairyringError, MissingExtra, PlanError, RunDamaged, StorageError
 from fairyring.service.blobs import BlobMissing, Blobs
 from tests.population.fake_s3 import FakeS3, fake_s3
 
@@ -194,3 +195,13 @@ def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(FairyringError):
         Blobs(tmp_path / "file" / "blobs")
+
+
+def test_without_obstore_a_folder_works_and_a_bucket_names_the_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    blobs = Blobs(tmp_path)
+    assert blobs.get(blobs.put(b"data")) == b"data"
+    with pytest.raises(MissingExtra, match=r"fairyring\[service\]"):
+        Blobs("s3://bucket")

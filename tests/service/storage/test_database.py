@@ -16,7 +16,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import insert, select, text
 from sqlalchemy.exc import OperationalError
 
-from fairyring.core.errors import FairyringError, LeaseLost, PlanError, StorageError
+from fairyring.core.errors import FairyringError, LeaseLost, MissingExtra, PlanError, StorageError
 from fairyring.service.storage import Database, Storage, migrating, schema
 from fairyring.service.storage.engines import shown
 from fairyring.service.storage.schema import audit, nonces
@@ -62,6 +62,12 @@ def test_an_error_undoes_all_that_its_transaction_did(kept: Storage) -> None:
     assert numbers(kept.database) == []
     kept.database.run("whole", add(2))
     assert numbers(kept.database) == [2]
+
+
+def test_a_transaction_within_a_transaction_is_refused_and_not_waited_for(kept: Storage) -> None:
+    with pytest.raises(StorageError, match="within a transaction"):
+        kept.database.run("outer", lambda c: kept.audit.note("me", "look", {}))
+    assert kept.audit.note("me", "look", {}).number == 0
 
 
 @pytest.mark.parametrize("times", [["before"], ["after"], ["before", "after"], ["before", "before", "after"]])
@@ -321,3 +327,51 @@ def test_a_server_that_is_not_there_is_an_error_without_the_password(tmp_path: P
 def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FairyringError, match="folder that exists"):
         Database(tmp_path / "none" / "a.sqlite")
+
+
+def test_a_file_that_is_no_database_is_an_error_and_stays_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "a.sqlite"
+    path.write_bytes(b"something else" * 1000)
+    with pytest.raises(StorageError, match="not a database"):
+        Database(path).open()
+    assert path.read_bytes() == b"something else" * 1000
+
+
+def test_a_disk_that_is_full_is_an_error_and_the_rest_is_whole(tmp_path: Path) -> None:
+    with Storage(tmp_path / "a.sqlite") as kept:
+        kept.audit.note("me", "look", {})
+
+        def fill(connection: Any) -> None:
+            connection.execute(text("PRAGMA max_page_count=1"))
+            for number in range(2000):
+                connection.execute(
+                    insert(nonces),
+                    {"key": bytes(1000), "nonce": bytes([number % 256]) * (1 + number), "until": 0.0},
+                )
+
+        with pytest.raises(StorageError, match="full"):
+            kept.database.run("fill", fill)
+        assert numbers(kept.database) == []
+        assert kept.audit.verify().number == 0
+
+
+@pytest.mark.parametrize("package", ["psycopg", "argon2", "alembic"])
+def test_a_package_that_is_missing_is_named_with_its_extra(
+    package: str, tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    uses: dict[str, Callable[[], object]] = {
+        "psycopg": lambda: Database("postgresql://someone@nowhere/x"),
+        "argon2": lambda: Storage(tmp_path / "a.sqlite"),
+        "alembic": lambda: Database(tmp_path / "b.sqlite").open(),
+    }
+    with pytest.raises(MissingExtra, match=r"fairyring\[service\]"):
+        uses[package]()
+
+
+def test_without_sqlalchemy_the_extra_is_named() -> None:
+    code = "import sys; sys.modules['sqlalchemy'] = None; import fairyring.service.storage"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert "MissingExtra" in done.stderr
+    assert "fairyring[service]" in done.stderr

@@ -6,13 +6,14 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, nullcontext, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from typing import NamedTuple, Self, TypeVar
 
 from sqlalchemy import Connection, Engine, delete, insert, select
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from fairyring.core.database import unavailable
 from fairyring.core.errors import LeaseLost, StorageError
 from fairyring.service.storage import engines, migrating
 from fairyring.service.storage.schema import leases, receipts
@@ -72,6 +73,7 @@ class Database:
         self._turn: AbstractContextManager[object] = (
             threading.Lock() if self.url.drivername == "sqlite" else nullcontext()
         )
+        self._thread = threading.local()
         self._pruned = 0.0
 
     def open(self) -> Self:
@@ -125,7 +127,7 @@ class Database:
         committing: list[T] = []
 
         def attempt() -> T:
-            with self._turn, self._engine.connect() as connection, connection.begin() as transaction:
+            with self._writing(name), self._engine.connect() as connection, connection.begin() as transaction:
                 try:
                     self._sign(connection, receipt)
                 except IntegrityError:
@@ -180,6 +182,22 @@ class Database:
             finally:
                 cursor.execute(f"PRAGMA busy_timeout={engines.BUSY_SECONDS * 1000}")
 
+    @contextmanager
+    def _writing(self, name: str) -> Iterator[None]:
+        if getattr(self._thread, "writes", False):  # it would wait for itself
+            raise StorageError(
+                f"{self.name}, transaction {name!r}",
+                given="a transaction within a transaction",
+                expected="one after the other",
+                do="Make the change on the connection that is given.",
+            )
+        with self._turn:
+            self._thread.writes = True
+            try:
+                yield
+            finally:
+                self._thread.writes = False
+
     def _commit(self, transaction: AbstractContextManager[object]) -> None:
         transaction.commit()  # type: ignore[attr-defined]
 
@@ -191,24 +209,26 @@ class Database:
             raise
 
     def _guarded(self, name: str, attempt: Callable[[], T]) -> T:
-        failure: Exception | None = None
-        duplicates = 0
+        failure, duplicates = "", 0
         for pause in self._pauses():
             try:
                 return attempt()
             except DBAPIError as error:
-                failure = error
+                failure = engines.first_line(error)
                 duplicates += getattr(error.orig, "sqlstate", None) == engines.DUPLICATE
                 if not engines.passes(error) or duplicates == _DUPLICATES:
                     break
-            except PoolTimeout as error:
-                failure = error
+            except PoolTimeout:
+                failure = "no free connection"
+            except sqlite3.Error as error:  # while it connects
+                failure = str(error)
+                if not unavailable(error):
+                    break
             time.sleep(pause)
-        text = engines.first_line(failure) if isinstance(failure, DBAPIError) else "no free connection"
         # Not the driver's error, which may show values.
         raise StorageError(
             f"{self.name}, transaction {name!r}",
-            given=text,
+            given=failure,
             expected="a database that can be reached and written",
             do="Look whether its server runs and its disk has space. What was committed before is complete.",
         ) from None
@@ -232,10 +252,12 @@ class Database:
         columns = select(leases.c.owner, leases.c.fence, leases.c.until).where(leases.c.name == lease.name)
         # Shared lock: nobody takes the lease before this transaction ends. SQLite has one writer anyway.
         row = connection.execute(columns.with_for_update(read=True)).one_or_none()
-        newest = row is not None and (row.owner, row.fence) == (lease.owner, lease.fence)
-        if newest and self.now() < row.until:
+        until = (
+            row.until if row is not None and (row.owner, row.fence) == (lease.owner, lease.fence) else None
+        )
+        if until is not None and self.now() < until:
             return
-        given = "one that has expired" if newest else "one that was taken or released"
+        given = "one that was taken or released" if until is None else "one that has expired"
         raise LeaseLost(
             f"lease {lease.name!r} of {lease.owner!r}",
             given=given,
