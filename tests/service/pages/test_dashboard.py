@@ -2,8 +2,7 @@
 
 import json
 import re
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -104,29 +103,40 @@ VIEWS: dict[str, tuple[Callable[[], pages.Snapshot], str]] = {
 }
 
 
+@pytest.fixture(scope="module")
+def one_page(browser: Any) -> Iterator[tuple[FakeService, Any]]:
+    """A service and a page that many views are shown on, one after the other."""
+    with FakeService(snapshot()) as service:
+        page = browser.new_page(viewport={"width": 400, "height": 800}, reduced_motion="reduce")
+        page.goto(service.url)
+        yield service, page
+        page.close()
+
+
 @pytest.mark.parametrize("view", VIEWS)
-def test_a_view_fits_and_can_be_read(view: str, visit: Callable) -> None:
+def test_a_view_fits_and_can_be_read(view: str, one_page: tuple[FakeService, Any]) -> None:
+    service, page = one_page
     make, place = VIEWS[view]
-    with FakeService(make()) as service:
-        if "hostile" in view:
-            hostile_details(service)
-        page = visit(service.url + place, width=400, scheme="dark")
-        page.locator("#overview, #run, #compare, #devices").locator("visible=true").first.wait_for()
-        if place.startswith(("#/run", "#/compare")):
-            page.locator("figure svg text").first.wait_for()
-        page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
-        for width, scheme in ((400, "dark"), (1366, "light")):
-            page.set_viewport_size({"width": width, "height": 800})
-            page.emulate_media(color_scheme=scheme)
-            page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
-            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), width
-            # What scrolls by itself, or is cut on purpose, may be as wide as it likes.
-            wider = [one for one in page.evaluate(WIDER) if not one.startswith("A skip")]
-            assert wider == [], width
-            assert page.evaluate(COVERED) == [], width
-            assert page.evaluate(FAINT) == [], scheme
-        assert page.evaluate("window.hacked") is None
-        assert page.evaluate("document.querySelectorAll('main img, main b b').length") == 0
+    service.show(make())
+    service.details.clear()
+    if "hostile" in view:
+        hostile_details(service)
+    page.goto(service.url + place)
+    page.reload()
+    page.locator("#overview, #run, #compare, #devices").locator("visible=true").first.wait_for()
+    if place.startswith(("#/run", "#/compare")):
+        page.locator("figure svg text").first.wait_for()
+    page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    for width, scheme in ((400, "dark"), (1366, "light")):
+        page.set_viewport_size({"width": width, "height": 800})
+        page.emulate_media(color_scheme=scheme)
+        page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), width
+        assert page.evaluate(WIDER) == [], width
+        assert page.evaluate(COVERED) == [], width
+        assert page.evaluate(FAINT) == [], scheme
+    assert page.evaluate("window.hacked") is None
+    assert page.evaluate("document.querySelectorAll('main img, main b b').length") == 0
 
 
 def test_texts_of_others_are_shown_as_they_are(visit: Callable) -> None:
@@ -178,11 +188,11 @@ def test_numbers_change_in_place(visit: Callable) -> None:
 def test_curves_grow_and_only_new_rounds_are_asked_for(visit: Callable) -> None:
     row = run_row(round=8)
     with FakeService(snapshot([row])) as service:
-        page = visit(service.url + "#/run/digits-7")
+        page = visit(service.url + "#/run/digits-7", clocked=True)
         loss = page.locator("figure", has_text="Loss").first
         loss.locator("b", has_text=re.compile(r"\d")).first.wait_for()
         before = loss.locator("path.line.faint").first.get_attribute("d")
-        time.sleep(1.1)  # a page asks at most once a second
+        page.clock.fast_forward(1100)  # a page asks at most once a second
         service.show(snapshot([changed(row, round=20, phase="inviting")]))
         page.wait_for_function(
             "(old) => document.querySelector('figure path.line.faint').getAttribute('d') !== old", arg=before
@@ -269,11 +279,12 @@ def test_a_lost_connection_is_shown_with_the_age_of_the_numbers_and_ends(visit: 
 
 def test_a_service_that_is_not_there_yet_is_waited_for(visit: Callable) -> None:
     with FakeService(snapshot([run_row()])) as service:
-        page = visit("about:blank")
+        page = visit("about:blank", clocked=True)
         page.route("**/v1/me", lambda route: route.abort())
         page.goto(service.url)
         page.get_by_text("The service does not answer").wait_for()
         page.unroute("**/v1/me")
+        page.clock.fast_forward(2100)
         page.locator("article").wait_for()
 
 
