@@ -423,9 +423,7 @@ def data(name: str | None = None, /, *, fetch: Flag = False) -> Result:
 
 
 @app.command(group=_SERVICE)
-def top(
-    address: str = "http://127.0.0.1:8440", /, *, once: Flag = False, user: str | None = None
-) -> Result:
+def top(address: str = "http://127.0.0.1:8440", /, *, once: Flag = False, user: str | None = None) -> Result:
     """Show the runs and the devices of a service, as its dashboard does, until Ctrl-C.
 
     Parameters

@@ -63,11 +63,17 @@ def show(snapshot: Snapshot, console: Console, lost: str = "") -> None:
     service, fleet, requests = snapshot.service, snapshot.fleet, snapshot.requests
     up = units.duration(max(0.0, service.now - service.started))
     processes = units.count(len(service.processes), "process", "processes")
-    say(f"fairyring {_clean(service.version)} at {_clean(service.address)}, up {up}, {processes}", console=console)
+    say(
+        f"fairyring {_clean(service.version)} at {_clean(service.address)}, up {up}, {processes}",
+        console=console,
+    )
     barred = f", {units.count(fleet.barred)} barred" if fleet.barred else ""
     devices = f"{units.count(fleet.enrolled, 'device')} enrolled, {units.count(fleet.active_1h)} active within the hour{barred}"
     refused = units.count(sum(requests.refused.values()))
-    say(f"{devices}; {units.number(float(f'{requests.per_second:.3g}'))} requests a second, {refused} refused", console=console)
+    say(
+        f"{devices}; {units.number(float(f'{requests.per_second:.3g}'))} requests a second, {refused} refused",
+        console=console,
+    )
     if lost:
         console.print(Text(lost, style="bold red"))
     say("", console=console)
@@ -106,7 +112,13 @@ def _reached(funnel: Funnel) -> int:
 
 def _over(run: RunRow) -> list[str]:
     over = run.state in _OVER
-    coming = "cancelling" if run.wanted == "cancel" else "pausing" if run.wanted == "pause" and run.state != "paused" else None
+    coming = (
+        "cancelling"
+        if run.wanted == "cancel"
+        else "pausing"
+        if run.wanted == "pause" and run.state != "paused"
+        else None
+    )
     judged = "accuracy" if "accuracy" in run.metrics else next(iter(run.metrics), None)
     metric = "–" if judged is None else f"{_clean(judged)} {units.metric(judged, run.metrics[judged])}"
     spent = "–" if run.epsilon_spent is None else at_most(run.epsilon_spent)
@@ -134,7 +146,9 @@ def _follow(source: "_Source", snapshot: Snapshot, live: Live, every: float) -> 
     while True:
         # Printed to a text of the terminal's width first, so that lines and tables are those of every other command.
         width, height = live.console.size
-        page = Console(file=io.StringIO(), width=width, height=height, force_terminal=True, legacy_windows=False)
+        page = Console(
+            file=io.StringIO(), width=width, height=height, force_terminal=True, legacy_windows=False
+        )
         show(snapshot, page, lost)
         assert isinstance(page.file, io.StringIO)
         live.update(Text.from_ansi(page.file.getvalue()), refresh=True)

@@ -3,6 +3,8 @@
 import http.client
 import re
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -86,7 +88,13 @@ class Reply:
 
 
 def ask(
-    page: OwnerPage, path: str, *, method: str = "GET", token: str | None = None, body: str = "", **headers: str
+    page: OwnerPage,
+    path: str,
+    *,
+    method: str = "GET",
+    token: str | None = None,
+    body: str = "",
+    **headers: str,
 ) -> Reply:
     """Ask with a right `Host`, and nothing else that a page of its own would say."""
     _, _, where, secret, _ = page.url.split("/")
@@ -316,3 +324,9 @@ def test_nothing_of_it_is_printed(page: OwnerPage, capfd: Any) -> None:
     ask(page, "state")
     ask(page, "state", token="wrong")
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_device_needs_little_for_it() -> None:
+    code = "import sys, fairyring.device.page; print(sorted({'jax', 'numpy', 'starlette', 'uvicorn', 'rich'} & set(sys.modules)))"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.strip() == "[]"

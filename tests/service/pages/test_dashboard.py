@@ -226,8 +226,8 @@ def test_an_operator_pauses_and_cancels_and_is_asked_first(visit: Callable) -> N
         page.get_by_text("Pausing").or_(page.get_by_role("button", name="Go on")).first.wait_for()
         assert service.wanted == [("digits-7", "pause")]
         page.get_by_role("button", name="Cancel …").click()
-        assert (
-            page.get_by_role("button", name="Keep it running").evaluate("(o) => o === document.activeElement")
+        assert page.get_by_role("button", name="Keep it running").evaluate(
+            "(o) => o === document.activeElement"
         )
         page.keyboard.press("Enter")
         page.get_by_role("button", name="Cancel …").click()
