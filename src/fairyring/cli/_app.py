@@ -20,6 +20,7 @@ _ABOUT = "Federated learning: many small devices train one model together, while
 _TRAINING = Group("Training", sort_key=1)
 _RUNS = Group("Runs", sort_key=2)
 _PLANNING = Group("Planning and data", sort_key=3)
+_SERVICE = Group("Service", sort_key=4)
 _HERE = Group("This installation", sort_key=5)
 _COMMON = Group("Options of every command", sort_key=9)
 
@@ -478,6 +479,24 @@ def data(name: str | None = None, /, *, fetch: Flag = False) -> Result:
     from fairyring.cli import _data
 
     return _data.show(name, fetch=fetch)
+
+
+@app.command(group=_SERVICE)
+def top(address: str = "http://127.0.0.1:8440", /, *, once: Flag = False, user: str | None = None) -> Result:
+    """Show the runs and the devices of a service, as its dashboard does, until Ctrl-C.
+
+    Parameters
+    ----------
+    address:
+        Address of the service.
+    once:
+        Show them once. So it is, too, where the output is no terminal.
+    user:
+        Sign in with this name. The password is that of the variable FAIRYRING_PASSWORD, or is asked for.
+    """
+    from fairyring.cli._top import top
+
+    return top(address, once=once, user=user)
 
 
 @app.command(group=_HERE)
