@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from fairyring.cli._plan_file import PlanFile, modules_beside, settings_from
+from fairyring.cli._plan_file import PlanFile, modules_beside
 from fairyring.cli._result import Result
 from fairyring.cli._screen import say, show_table
 from fairyring.core.errors import FairyringError, PlanError, RunError
@@ -41,7 +41,9 @@ def serve(
     from fairyring.service import Service
 
     if (tls_cert is None) != (tls_key is None):
-        raise PlanError("TLS", given="one of --tls-cert and --tls-key", expected="both, or neither", do="Give both.")
+        raise PlanError(
+            "TLS", given="one of --tls-cert and --tls-key", expected="both, or neither", do="Give both."
+        )
     certificate = (tls_cert, tls_key) if tls_cert is not None and tls_key is not None else None
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -62,7 +64,11 @@ def serve(
             say(f"certificate  {service.fingerprint}")
         operators = service.storage.operators.all()
         if not operators:
-            who = "whoever is on this machine" if service.local else "nobody, before fairyring operator adds one"
+            who = (
+                "whoever is on this machine"
+                if service.local
+                else "nobody, before fairyring operator adds one"
+            )
             say(f"operators    none yet: {who}")
         sys.stdout.flush()
         while not stop.wait(1.0):
@@ -106,7 +112,6 @@ def submit(
     *,
     rounds: int | None,
     seed: int | None,
-    settings: Sequence[str],
     name: str | None,
     examples: int | None,
     targets: Sequence[str],
@@ -116,20 +121,11 @@ def submit(
     stage_seconds: float,
 ) -> Result:
     """Sign a plan, and submit it to a service; see the command `submit`."""
-    from fairyring.learning import override
     from fairyring.publishing import package, targets_of_this_machine
     from fairyring.service import RunOptions, Submission
 
     given = PlanFile.read(file)
-    changes = settings_from(settings)
-    plan = override(given.plan, changes) if changes else given.plan
-    if changes:
-        raise PlanError(
-            "--set",
-            given=", ".join(changes),
-            expected="a file that has these values: the service reads the plan from it",
-            do="Change the file.",
-        )
+    plan = given.plan
     planned = given.planned_rounds(file, rounds)
     signed = package(
         plan,
@@ -349,11 +345,16 @@ def _author(path: Path) -> Any:
         private = path.read_bytes()
     except OSError as error:
         raise PlanError(
-            str(path), given=f"{error.strerror}", expected="an author's key", do=f"Make one: fairyring key {path}."
+            str(path),
+            given=f"{error.strerror}",
+            expected="an author's key",
+            do=f"Make one: fairyring key {path}.",
         ) from error
     if len(private) != 32:
         raise PlanError(
-            str(path), given=f"{len(private)} bytes", expected="the 32 bytes of a key", do=f"Make another: fairyring key {path}."
+            str(path),
+            given=f"{len(private)} bytes",
+            expected="the 32 bytes of a key",
+            do=f"Make another: fairyring key {path}.",
         )
     return Identity(private)
-
