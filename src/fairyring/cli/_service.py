@@ -228,11 +228,11 @@ def devices(server: "Server") -> Result:
                 when(device),
                 device["version"],
                 device["runtime"],
-                "" if device["revoked"] is None else f"revoked: {device['reason']}",
+                "good" if device["revoked"] is None else f"revoked: {device['reason']}",
             )
             for device in found
         ]
-        show_table(("key", "name", "seen", "version", "runtime", ""), rows) if rows else say("no devices yet")
+        show_table(("key", "name", "seen", "version", "runtime", "standing"), rows) if rows else say("no devices yet")
 
     return Result({"devices": found}, show)
 
