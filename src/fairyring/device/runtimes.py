@@ -55,7 +55,7 @@ def loaded(target: str, program: bytes) -> Run:
 def _is_there(module: str) -> bool:
     try:
         return find_spec(module) is not None
-    except ModuleNotFoundError:
+    except ImportError:
         return False
 
 
