@@ -229,7 +229,9 @@ def test_a_command_that_fails_is_said_and_ended(manifest, code, reason, text):
 
 def test_whatever_a_command_has_started_ends_with_it(manifest, tmp_path):
     later = f"import pathlib, time; time.sleep(1.5); pathlib.Path({str(tmp_path / 'alive')!r}).touch()"
-    code = f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {later!r}]); time.sleep(60)"
+    code = (
+        f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {later!r}]); time.sleep(60)"
+    )
     participant = Participant.of_command([sys.executable, "-c", code], seconds=0.7)
     with pytest.raises(TrainingFailed, match="more than"):
         participant.train(manifest, "encode-jax", b"", values(manifest))

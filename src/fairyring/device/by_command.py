@@ -97,7 +97,10 @@ class Command:
 
 
 def _measure(value: Any) -> Any:
-    return (float(value[0]), float(value[1])) if isinstance(value, list) and len(value) == 2 else float(value)
+    if isinstance(value, list):
+        first, second = value
+        return float(first), float(second)
+    return float(value)
 
 
 def _write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
