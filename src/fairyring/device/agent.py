@@ -89,7 +89,6 @@ class Agent:
         authors: public keys of the authors whose plans it takes part in.
         conditions: when it may train.
         targets: programs that it can run, the best first.
-        sleep: waits so many seconds, or until the agent is to stop, and says whether it is.
         clock: seconds since 1970.
 
     Attributes:
@@ -119,6 +118,10 @@ class Agent:
         self.status = Status("starting")
         self._refused: dict[bytes, float] = {}  # manifests, and until when
         self._model: Path | None = None
+
+    def received(self) -> int:
+        """Bytes that the device has received since it runs."""
+        return self._transport.received
 
     def run(self) -> None:
         """Take part until `stopping` is set."""
@@ -150,9 +153,7 @@ class Agent:
             return 60.0
         now = self._clock()
         self._refused = {digest: until for digest, until in self._refused.items() if until > now}
-        form = CheckIn(
-            __version__, (VERSION,), self._targets, tuple(self._refused), eligibility.eligible
-        )
+        form = CheckIn(__version__, (VERSION,), self._targets, tuple(self._refused), eligibility.eligible)
         answer: Later | Invitation = self._transport.post("/v1/check-in", form, Later | Invitation)
         if isinstance(answer, Later):
             self.status = Status("waiting", eligibility.reasons)
@@ -170,9 +171,7 @@ class Agent:
     # -- a round ----------------------------------------------------------------------------------------------
 
     def _take_part(self, invitation: Invitation) -> None:
-        begun = next(
-            (one for one in self._ledger.unfinished() if one.session == invitation.session), None
-        )
+        begun = next((one for one in self._ledger.unfinished() if one.session == invitation.session), None)
         manifest = self._read_manifest(invitation)
         target = next((target for target in self._targets if target in manifest.programs), None)
         if target is None:
@@ -235,7 +234,9 @@ class Agent:
             columns = self._examples.load(manifest.columns, manifest.examples)
             size = min((len(column) for column in columns.values()), default=0)
             if size == 0:
-                raise self._refusal(invitation.manifest, manifest, "no_examples", "there are no examples for it")
+                raise self._refusal(
+                    invitation.manifest, manifest, "no_examples", "there are no examples for it"
+                )
             values: dict[str, np.ndarray] = {
                 **columns,
                 **model_values(manifest, arrays),
@@ -265,9 +266,7 @@ class Agent:
             replace_file(state.with_suffix(".new"), trained.client_state.astype("<f4").tobytes(), mode=0o600)
         return trained
 
-    def _send_plain(
-        self, invitation: Invitation, manifest: Manifest, trained: Trained, number: int
-    ) -> str:
+    def _send_plain(self, invitation: Invitation, manifest: Manifest, trained: Trained, number: int) -> str:
         report = pack(Message(trained.vector, trained.auxiliary), manifest.message)
         self._contributed(manifest, number, len(report))
         turn = self._exchange(invitation, report, "reporting")
@@ -291,7 +290,9 @@ class Agent:
                     message = device.receive(received) or message
                 if turn.phase == "masking" and device.phase in ("ready", "masked") and not message:
                     if device.phase == "ready":
-                        self._contributed(manifest, number, manifest.terms.vector_bytes if manifest.terms else 0)
+                        self._contributed(
+                            manifest, number, manifest.terms.vector_bytes if manifest.terms else 0
+                        )
                     noisy = self._randomness.noisy(manifest, invitation, trained.vector)
                     message = device.contribute(noisy)
             except SessionAborted as error:

@@ -51,7 +51,7 @@ class Transport:
 
         self._http = httpx2
         self.server, self.identity, self._service, self._clock = server.rstrip("/"), identity, service, clock
-        verify = _pinned(self.server, fingerprint) if fingerprint is not None else True
+        verify = pinned(self.server, fingerprint) if fingerprint is not None else True
         self._client = httpx2.Client(verify=verify, timeout=httpx2.Timeout(HOLD, connect=10.0))
         self.sent = self.received = 0  # bytes, for the device's owner
 
@@ -133,7 +133,9 @@ class Transport:
         data = part.read_bytes() if part.exists() else b""
         part.unlink(missing_ok=True)
         if hashlib.sha256(data).digest() != digest:
-            raise _wrong("other bytes than those of this digest", "the blob that a manifest or an invitation names")
+            raise _wrong(
+                "other bytes than those of this digest", "the blob that a manifest or an invitation names"
+            )
         replace_file(path, data)
         return path
 
@@ -143,10 +145,7 @@ class Transport:
         if len(old) > most:
             return None
         answer = self._answer("GET", f"/v1/blobs/{digest.hex()}?from={earlier.name}", b"")
-        if _CHANGE not in answer.headers:
-            data = answer.content
-        else:
-            data = patched(old, answer.content)
+        data = answer.content if _CHANGE not in answer.headers else patched(old, answer.content)
         return data if hashlib.sha256(data).digest() == digest else None
 
     def close(self) -> None:
@@ -197,7 +196,7 @@ class Transport:
         )
 
 
-def _pinned(server: str, fingerprint: str) -> ssl.SSLContext:
+def pinned(server: str, fingerprint: str) -> ssl.SSLContext:
     """A context that trusts the certificate with this fingerprint, and no other."""
     parts = urlsplit(server)
     host, port = parts.hostname or "", parts.port or 443
@@ -226,4 +225,6 @@ def _pinned(server: str, fingerprint: str) -> ssl.SSLContext:
 
 
 def _wrong(given: str, expected: str) -> WireError:
-    return WireError("a blob", given=given, expected=expected, do="It is not used. Ask the operator of the service.")
+    return WireError(
+        "a blob", given=given, expected=expected, do="It is not used. Ask the operator of the service."
+    )

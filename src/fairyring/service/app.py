@@ -11,7 +11,6 @@ from fairyring.service.operator_routes import Operating, operator_routes
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
-    from starlette.requests import Request
 
 
 def application(front: Front, operating: Operating) -> "Starlette":
@@ -28,6 +27,7 @@ def application(front: Front, operating: Operating) -> "Starlette":
     require("httpx2", extra="service", purpose="a service of several processes")
     import httpx2
     from starlette.applications import Starlette
+    from starlette.requests import Request
     from starlette.responses import Response
 
     passing = httpx2.AsyncClient(timeout=60.0)

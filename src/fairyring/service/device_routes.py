@@ -32,6 +32,7 @@ def device_routes(front: Front, forward: Forward | None = None) -> "list[Route]"
         front: serves them.
         forward: passes a request on to another process of the service, by its address; None if there is only this one.
     """
+    from starlette.requests import Request
     from starlette.responses import Response
     from starlette.routing import Route
 

@@ -58,6 +58,7 @@ class Operating:
 
 def operator_routes(front: Front, operating: Operating) -> "list[Route]":
     """The routes."""
+    from starlette.requests import Request
     from starlette.responses import FileResponse, PlainTextResponse, Response, StreamingResponse
     from starlette.routing import Route
 

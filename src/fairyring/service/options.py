@@ -28,7 +28,7 @@ class RunOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     """
 
     rounds: Annotated[int, Meta(ge=1, lt=1 << 40)]
-    seed: Annotated[int, Meta(ge=0, lt=1 << 63)] = 0
+    seed: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)] = 0
     source: str = ""
     evaluate_every: Annotated[int, Meta(ge=1)] | None = None
     selection: Selection = "plan"

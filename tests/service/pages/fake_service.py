@@ -176,7 +176,11 @@ class FakeService:
         self._socket = socket.create_server(("127.0.0.1", self.port))
         self.port = self._socket.getsockname()[1]
         config = uvicorn.Config(
-            Starlette(routes=routes), log_config=None, log_level="critical", timeout_graceful_shutdown=1
+            Starlette(routes=routes),
+            log_config=None,
+            log_level="critical",
+            ws="none",
+            timeout_graceful_shutdown=1,
         )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._socket]})

@@ -86,7 +86,7 @@ class OwnerPage:
     def __init__(self, state: Callable[[], OwnerState], actions: Actions, port: int = 0) -> None:
         self._state, self._actions = state, actions
         self._token = secrets.token_urlsafe(24)
-        here = files(__package__)
+        here = files("fairyring.device.page")
         self._contents = {path: ((here / name).read_bytes(), kind) for path, (name, kind) in _FILES.items()}
         page = self
 

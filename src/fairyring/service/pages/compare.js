@@ -1,7 +1,7 @@
 // Runs beside each other: their curves in one chart for each measure, and their settings, those that differ first.
 
 import { Chart, LOOKS } from "./chart.js";
-import { columnsOf, tested, trained } from "./details.js";
+import { columnsOf, own, tested, trained } from "./details.js";
 import { element, keep, keepRows, put, say, table } from "./elements.js";
 import { atMost, count, duration, headline, metric, nameOf, number, size, stateOf, tick, title } from "./words.js";
 
@@ -95,7 +95,7 @@ export class Compare {
   showCurves(found) {
     const names = [...new Set(found.flatMap(({ detail }) => columnsOf(detail.rounds)))];
     const measures = names.map((name) => {
-      const evaluated = found.some(({ detail }) => detail.rounds.some(({ test }) => name in test));
+      const evaluated = found.some(({ detail }) => detail.rounds.some(({ test }) => Object.hasOwn(test, name)));
       const points = (rounds) => (evaluated ? tested(rounds, name) : trained(rounds, name));
       return { key: name, says: `${title(name)}, ${evaluated ? "evaluation" : "training"}`, format: (value) => metric(name, value), ticks: (value) => tick(name, value), points };
     });
@@ -120,7 +120,7 @@ export class Compare {
       row("State", (run) => stateOf(run).words),
       row("Round", (run) => `${count(run.round)} of ${count(run.rounds)}`),
       row("Training loss", (run) => number(run.loss)),
-      ...(judged ? [row(title(judged), (run) => metric(judged, run.metrics[judged]))] : []),
+      ...(judged ? [row(title(judged), (run) => metric(judged, own(run.metrics, judged)))] : []),
       row("ε spent", (run) => atMost(run.epsilon_spent)),
       row("From devices", (run) => size(run.bytes_up)),
       row("To devices", (run) => size(run.bytes_down)),

@@ -50,6 +50,9 @@ export function columnsOf(rounds) {
   return [...names];
 }
 
-export const trained = (rounds, name) => rounds.map((row) => [row.round, (name === "loss" ? row.loss : row.metrics[name]) ?? null]);
+/** A value by a name that others chose, which may be one that every object has. */
+export const own = (table, name) => (Object.hasOwn(table, name) ? table[name] : null);
 
-export const tested = (rounds, name) => rounds.filter(({ test }) => name in test).map(({ round, test }) => [round, test[name] ?? null]);
+export const trained = (rounds, name) => rounds.map((row) => [row.round, name === "loss" ? row.loss : own(row.metrics, name)]);
+
+export const tested = (rounds, name) => rounds.filter(({ test }) => Object.hasOwn(test, name)).map(({ round, test }) => [round, test[name]]);

@@ -79,7 +79,7 @@ export function headline(metrics) {
   return names.includes("accuracy") ? "accuracy" : (names[0] ?? null);
 }
 
-/** An upper bound to four digits, rounded up so that it stays one. */
+/** An upper bound, no less than 0, to four digits: rounded up so that it stays one. */
 export function atMost(value) {
   if (value === null || value === undefined) return UNKNOWN;
   return rounded(value, Math.ceil);
@@ -90,7 +90,8 @@ export const atLeast = (value) => rounded(value, Math.floor);
 
 function rounded(value, to) {
   if (!value) return "0";
-  const scale = 10 ** (3 - Math.floor(Math.log10(Math.abs(value))));
+  const digits = value < 1e-3 ? 3 : 4; // that `number` writes
+  const scale = 10 ** (digits - 1 - Math.floor(Math.log10(value)));
   // A decimal number times a power of ten may miss a whole number by its last bit.
   const near = Math.round(value * scale);
   const whole = Math.abs(value * scale - near) < 1e-9 * Math.abs(near) ? near : to(value * scale);

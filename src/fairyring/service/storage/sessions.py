@@ -258,6 +258,7 @@ class Sessions:
         self._database.run("forget a session", close)
         while self._database.run("forget records", drop):
             pass
+        self._database.settle()
 
     def _list(self, condition: Any) -> list[StoredSession]:
         wanted = (
