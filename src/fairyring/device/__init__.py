@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from fairyring.device.eligibility import LinuxConditions as LinuxConditions
     from fairyring.device.eligibility import Rules as Rules
     from fairyring.device.examples import ExampleStore as ExampleStore
+    from fairyring.device.fitted import Fitted as Fitted
     from fairyring.device.folder import DeviceFolder as DeviceFolder
     from fairyring.device.ledger import Caps as Caps
     from fairyring.device.ledger import DeviceLedger as DeviceLedger
-    from fairyring.device.participant import Fitted as Fitted
     from fairyring.device.participant import Participant as Participant
     from fairyring.device.randomness import Own as Own
     from fairyring.device.randomness import Randomness as Randomness
@@ -32,9 +32,10 @@ _MODULES = {
     "agent": ("Agent",),
     "eligibility": ("Always", "Conditions", "Eligibility", "LinuxConditions", "Rules"),
     "examples": ("ExampleStore",),
+    "fitted": ("Fitted",),
     "folder": ("DeviceFolder",),
     "ledger": ("Caps", "DeviceLedger"),
-    "participant": ("Fitted", "Participant"),
+    "participant": ("Participant",),
     "randomness": ("Own", "Randomness", "Rehearsed"),
     "reading": ("from_file",),
     "runtimes": ("targets_here",),

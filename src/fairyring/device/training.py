@@ -328,7 +328,8 @@ def trained(results: Sequence[Array], ran: Ran) -> Trained:
 def _complete(manifest: Manifest, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Arguments with columns of the program's length, and with the number of rows in them."""
     given = {name: np.asarray(value) for name, value in values.items()}
-    rows = {len(given[column.name]) for column in manifest.columns if np.ndim(given.get(column.name)) > 0}
+    columns = [given[column.name] for column in manifest.columns if column.name in given]
+    rows = {len(column) for column in columns if column.ndim > 0}
     if len(rows) > 1 or max(rows, default=0) > manifest.examples:
         raise TrainingFailed(
             "nonsense",
@@ -337,7 +338,7 @@ def _complete(manifest: Manifest, values: Mapping[str, np.ndarray]) -> dict[str,
             do="Load the rows with ExampleStore.load(columns, most=manifest.examples).",
         )
     if rows:
-        given.setdefault("size", np.int32(*rows))
+        given.setdefault("size", np.asarray(max(rows), np.int32))
     for column in manifest.columns:
         if column.name in given and len(given[column.name]) < manifest.examples:
             rest = manifest.examples - len(given[column.name])
