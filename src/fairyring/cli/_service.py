@@ -152,6 +152,7 @@ def submit(
         columns=plan.task.columns_of(given.population),
         examples=examples or int(max(given.population.sizes)),
         targets=tuple(targets) or tuple(one for one in targets_of_this_machine() if one != "iree-vmvx"),
+        participants=True,
     )
     number = seed if seed is not None else given.seed or 0
     options = RunOptions(
@@ -249,7 +250,9 @@ def devices(server: "Server") -> Result:
             )
             for device in found
         ]
-        show_table(("key", "name", "seen", "version", "runtime", "standing"), rows) if rows else say("no devices yet")
+        show_table(("key", "name", "seen", "version", "runtime", "standing"), rows) if rows else say(
+            "no devices yet"
+        )
 
     return Result({"devices": found}, show)
 

@@ -321,9 +321,7 @@ def operator(
     return _service.operator(name, role, database or str(data / "service.sqlite"))
 
 
-def token(
-    name: str, /, *, days: float = 365.0, data: Path = _DATA, database: str | None = None
-) -> Result:
+def token(name: str, /, *, days: float = 365.0, data: Path = _DATA, database: str | None = None) -> Result:
     """Make a token for a program that signs in as an operator or viewer, such as Prometheus. It is shown once.
 
     Programs send it as `Authorization: Bearer TOKEN`; commands take it from the variable FAIRYRING_TOKEN.
