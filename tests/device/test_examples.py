@@ -283,6 +283,34 @@ def test_a_devices_folder_keeps_its_keys_and_forgets_them(tmp_path):
         DeviceFolder(path)
 
 
+ADDING = """
+import sys
+import numpy as np
+from fairyring.device import ExampleStore
+store = ExampleStore(sys.argv[1])
+for number in range(1000):
+    store.add("a", {"x": np.full((300, 16), number, np.int32)}, consent="training")
+    print(number, flush=True)
+"""
+
+
+def test_rows_are_added_all_or_none_whenever_the_process_is_killed(tmp_path):
+    path = tmp_path / "examples.sqlite"
+    process = subprocess.Popen([sys.executable, "-c", ADDING, path], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    said = [process.stdout.readline() for _ in range(5)]
+    process.kill()
+    said += process.stdout.read().splitlines()
+    process.wait()
+    process.stdout.close()
+    with ExampleStore(path) as store:
+        found = store.load((Array("x", (16,), "<i4"),), 10**6)["x"]
+    assert len(found) // 300 in (len(said), len(said) + 1)
+    np.testing.assert_array_equal(
+        found, np.repeat(np.arange(len(found) // 300), 300)[:, None] + np.zeros(16, int)
+    )
+
+
 KEYS = """
 import sys
 from fairyring.device import DeviceFolder

@@ -146,17 +146,23 @@ def test_an_argument_of_another_form_is_refused_before_anything_runs(trainer):
 
 
 def test_a_child_stays_for_the_next_round_of_a_program_and_no_longer(native, doubling, tmp_path):
+    tripling = compiled(lambda x: 3 * x, FOUR)
     given = {"numbers": np.arange(4, dtype=np.float32)}
     path = tmp_path / "program.vmfb"
     path.write_bytes(doubling)
     with Trainer(keep_warm=0.4) as trainer:
+        first = None
         for program in (doubling, doubling, path):
             ran = trainer.run(native, program, NUMBERS, RESULT, given, Bounds(30, 1 << 30))
             np.testing.assert_array_equal(ran.results[0], 2 * given["numbers"])
             child = trainer._child
             assert child is not None
-            if program is doubling:
-                first = child
+            first = child if program is doubling else first
+        assert child is first  # a file with the same program, whenever it was written
+        path.write_bytes(tripling)
+        ran = trainer.run(native, path, NUMBERS, RESULT, given, Bounds(30, 1 << 30))
+        np.testing.assert_array_equal(ran.results[0], 3 * given["numbers"])
+        child = trainer._child
         assert child is not first
         assert not first.alive
         until = time.monotonic() + 10

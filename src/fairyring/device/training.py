@@ -160,15 +160,14 @@ class Trainer:
         self.close()
 
     def _ready(self, target: str, program: Program, bounds: Bounds) -> "_Child":
-        name = str(program) if isinstance(program, Path) else hashlib.sha256(program).hexdigest()
-        stamp = program.stat().st_mtime_ns if isinstance(program, Path) else 0
-        key = target, name, stamp, bounds.memory
+        content = program.read_bytes() if isinstance(program, Path) else program
+        key = target, hashlib.sha256(content).digest(), bounds.memory
         if self._expiry is not None:
             self._expiry.cancel()
         if self._child is not None and (self._child.key != key or not self._child.alive):
             self._end()
         if self._child is None:
-            self._child = _Child(key, target, program, bounds.memory, self._nice, self._cores)
+            self._child = _Child(key, target, content, bounds.memory, self._nice, self._cores)
         return self._child
 
     def _rest(self) -> None:
@@ -199,7 +198,7 @@ class _Child:
     """A child process with a program."""
 
     def __init__(
-        self, key: Any, target: str, program: Program, memory: int, nice: int, cores: int | None
+        self, key: Any, target: str, program: bytes, memory: int, nice: int, cores: int | None
     ) -> None:
         self.key = key
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 it lives as long as the child
@@ -215,16 +214,10 @@ class _Child:
             # Ctrl-C is for the device, which ends its child itself.
             start_new_session=True,
         )
-        is_path = isinstance(program, Path)
+        facts = {"target": target, "nice": nice, "cores": cores, "memory": memory}
         self._first: tuple[dict[str, Any], list[np.ndarray]] | None = (
-            {
-                "target": target,
-                "program": str(program.resolve()) if is_path else None,
-                "nice": nice,
-                "cores": cores,
-                "memory": memory,
-            },
-            [] if is_path else [np.frombuffer(program, np.uint8)],
+            facts,
+            [np.frombuffer(program, np.uint8)],
         )
 
     @property
