@@ -5,7 +5,7 @@ import threading
 import traceback
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx2
 import msgspec
@@ -31,7 +31,7 @@ from fairyring.service.serving import Service
 class InProcess:
     """Trains in this process, with one loaded program for all devices: what is tested is not the child process."""
 
-    programs: dict[str, Any] = {}
+    programs: ClassVar[dict[str, Any]] = {}
     lock = threading.Lock()
 
     def train(self, manifest, target, program, values):
