@@ -116,6 +116,16 @@ def test_examples_are_kept_as_long_and_as_many_as_was_said(store, clock, tmp_pat
         store.keep("a", seconds=-1)
 
 
+def test_sources_with_other_columns_beside_those_of_the_plan_are_read_together(store):
+    for number in range(6):
+        more = {"age": np.full(1, number, np.int8), "z": np.zeros((1, 2))} if number % 2 else {}
+        store.add("ab"[number % 2], rows(number, 1) | more, consent="training")
+    found = store.load((Y, X), 5)
+    assert found["y"].tolist() == [1, 2, 3, 4, 5]
+    np.testing.assert_array_equal(found["x"], rows(1, 5)["x"])
+    np.testing.assert_array_equal(found["x"].dtype, np.float32)
+
+
 def bytes_of(folder: Path) -> bytes:
     return b"".join(path.read_bytes() for path in folder.iterdir() if path.is_file())
 

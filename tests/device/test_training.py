@@ -197,6 +197,19 @@ def test_a_program_that_takes_too_much_memory_is_refused_it(trainer, native, dou
     assert trainer.run(native, doubling, NUMBERS, RESULT, given, Bounds(30, 1 << 30)).results[0][0] == 2
 
 
+def test_a_program_of_arrays_larger_than_its_memory_is_refused_before_any_is_made(trainer):
+    manifest = published("jax", "iree-x86_64").manifest
+    changed = tuple(
+        msgspec.structs.replace(one, shape=(1 << 40, *one.shape[1:])) if one.name in "xy" else one
+        for one in manifest.arguments
+    )
+    vast = msgspec.structs.replace(manifest, arguments=changed, examples=1 << 40)
+    with pytest.raises(TrainingFailed, match="arguments and results of 26") as caught:
+        trainer.train(vast, "iree-x86_64", b"", values())
+    assert caught.value.reason == "memory"
+    assert trainer._child is None
+
+
 def test_what_is_no_program_or_gives_something_else_is_said(trainer, native, doubling):
     given = {"numbers": np.ones(4, np.float32)}
     cases = [

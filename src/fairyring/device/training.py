@@ -111,10 +111,10 @@ class Trainer:
         Raises:
             TrainingFailed: it took more than it may, it ended, or its results are not what the manifest says.
         """
+        bounds = self.bounds(manifest)
+        _check_size((*manifest.arguments, *manifest.results), bounds)
         arguments = _complete(manifest, values)
-        ran = self.run(
-            target, program, manifest.arguments, manifest.results, arguments, self.bounds(manifest)
-        )
+        ran = self.run(target, program, manifest.arguments, manifest.results, arguments, bounds)
         return trained(manifest.results, ran)
 
     def run(
@@ -127,6 +127,7 @@ class Trainer:
         bounds: Bounds,
     ) -> Ran:
         """Run a program of these arguments and results; see `train` for what is raised."""
+        _check_size((*arguments, *results), bounds)
         given = [_checked(argument, values.get(argument.name)) for argument in arguments]
         most = sum(result.nbytes for result in results) + _ANSWER
         with self._lock:
@@ -316,6 +317,15 @@ def trained(results: Sequence[Array], ran: Ran) -> Trained:
         ran.seconds,
         ran.memory,
     )
+
+
+def _check_size(arrays: Sequence[Array], bounds: Bounds) -> None:
+    """Refuse a program whose arrays alone are larger than its memory may be, before this process makes one of them."""
+    size = sum(array.nbytes for array in arrays)
+    if size > bounds.memory:
+        raise _failure(
+            "memory", f"arguments and results of {size:,} bytes, where {bounds.memory:,} are allowed"
+        )
 
 
 def _complete(manifest: Manifest, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

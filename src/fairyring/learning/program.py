@@ -64,7 +64,7 @@ def exported(
     JAX notes for each operation in which file it was written. That is left out: a program that is sent would tell where its author's files
     are, and would have another digest on another machine.
     """
-    frames = jax.config.jax_traceback_in_locations_limit
+    frames = jax.config.values["jax_traceback_in_locations_limit"]
     jax.config.update("jax_traceback_in_locations_limit", 0)
     try:
         return export.export(jax.jit(function, keep_unused=True), platforms=["cpu"])(*shapes)
