@@ -88,7 +88,9 @@ class FakeService:
     Attributes:
         role: of whoever signs in, and of whoever is already there.
         wanted: what pages have asked for: run and word.
-        refuses: a body and a status with which the next wishes are refused.
+        refuses: a status and a body with which wishes are refused.
+        asked: the queries with which runs were asked for.
+        listeners: how many pages wait for events.
     """
 
     def __init__(self, shown: pages.Snapshot, role: str | None = "operator", *, port: int = 0) -> None:
@@ -98,6 +100,7 @@ class FakeService:
         self.refuses: tuple[int, Any] | None = None
         self.asked: list[str] = []
         self.stopping = False
+        self.listeners = 0
 
     def show(self, shown: pages.Snapshot) -> None:
         self.shown = shown
@@ -197,12 +200,16 @@ class FakeService:
 
     async def _events(self) -> Any:
         sent = None
-        yield b"retry: 300\n\n"
-        while not self.stopping:
-            if self.shown is not sent:
-                sent = self.shown
-                yield b"event: snapshot\ndata: " + msgspec.json.encode(sent) + b"\n\n"
-            await asyncio.sleep(0.02)
+        self.listeners += 1
+        try:
+            yield b"retry: 300\n\n"
+            while not self.stopping:
+                if self.shown is not sent:
+                    sent = self.shown
+                    yield b"event: snapshot\ndata: " + msgspec.json.encode(sent) + b"\n\n"
+                await asyncio.sleep(0.02)
+        finally:
+            self.listeners -= 1
 
     def _me(self) -> Response:
         if self.role is None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -24,6 +25,14 @@ WATCH = """() => {
     .filter(({ addedNodes, removedNodes }) => [...addedNodes, ...removedNodes].some((node) => node.nodeType === 1))
     .map(({ target }) => target.className || target.tagName))).observe(document.body, { childList: true, subtree: true });
 }"""
+
+
+def until(what: Callable[[], object]) -> None:
+    """Wait for something that another thread brings about."""
+    end = time.monotonic() + 10
+    while not what():
+        assert time.monotonic() < end, "it did not come about"
+        time.sleep(0.01)
 
 
 def failed_run() -> pages.RunRow:
@@ -173,8 +182,9 @@ FORWARDS = """(node, words) => {
 }"""
 
 
-def test_a_text_that_runs_backwards_turns_nothing_else_round(visit: Callable) -> None:
-    turned = "\u202eeno\u2069\u202e"  # it also ends what it is put within
+# The first also ends what it is put within; the second is a language.
+@pytest.mark.parametrize("turned", ["\u202eeno\u2069\u202e", "תוצאות"])
+def test_a_text_that_runs_backwards_turns_nothing_else_round(turned: str, visit: Callable) -> None:
     run = run_row(
         name=turned, phase=turned, failures=(pages.Failure(reason=turned, count=3),), metrics={turned: 1.0}
     )
@@ -303,6 +313,46 @@ def test_a_lost_connection_is_shown_with_the_age_of_the_numbers_and_ends(visit: 
         page.get_by_text("0.1234").wait_for()
         banner.wait_for(state="hidden")
         assert page.get_by_text("● live").is_visible()
+
+
+def test_silence_is_asked_about(visit: Callable) -> None:
+    """Nothing comes while nothing changes; a connection that is dead is as silent."""
+    with FakeService(snapshot([run_row()])) as service:
+        page = visit(service.url, clocked=True)
+        page.get_by_text("● live").wait_for()
+        with page.expect_response("**/v1/snapshot"):
+            page.clock.run_for(11_500)
+        page.clock.run_for(9_000)
+        assert page.get_by_text("● live").is_visible()
+        page.route("**/v1/snapshot", lambda route: route.abort())
+        page.clock.run_for(3_000)
+        page.get_by_text("○ lost").wait_for()
+        assert re.search(r"These numbers are 1[0-4]\s*s old", page.locator("#banner").inner_text())
+        page.unroute("**/v1/snapshot")
+        page.clock.run_for(2_000)
+        page.get_by_text("● live").wait_for()
+        service.role = None  # whose session has ended
+        page.clock.run_for(11_500)
+        page.get_by_label("Password").wait_for()
+        assert not page.locator("article").is_visible()
+
+
+def test_a_page_that_nobody_looks_at_holds_no_connection(visit: Callable) -> None:
+    hide = """(hidden) => {
+      Object.defineProperty(document, "hidden", { get: () => hidden, configurable: true });
+      document.dispatchEvent(new Event("visibilitychange"));
+    }"""
+    with FakeService(snapshot([run_row()])) as service:
+        page = visit(service.url)
+        page.locator("article").wait_for()
+        page.evaluate(hide, True)
+        until(lambda: service.listeners == 0)
+        page.wait_for_timeout(200)  # it has not only opened another
+        assert service.listeners == 0
+        service.show(snapshot([run_row(loss=0.1234)]))
+        page.evaluate(hide, False)
+        page.get_by_text("0.1234").wait_for()
+        assert service.listeners == 1
 
 
 def test_a_service_that_is_not_there_yet_is_waited_for(visit: Callable) -> None:
