@@ -89,7 +89,7 @@ class FakeService:
         role: of whoever signs in, and of whoever is already there.
         wanted: what pages have asked for: run and word.
         refuses: a status and a body with which wishes are refused.
-        asked: the queries with which runs were asked for.
+        asked: runs that were asked for, with the query.
         listeners: how many pages wait for events.
     """
 
@@ -147,7 +147,7 @@ class FakeService:
             return JSONResponse({})
 
         async def detail(request: Request) -> Response:
-            self.asked.append(str(request.url.query))
+            self.asked.append(f"{request.path_params['run']} {request.url.query}")
             found = self.detail(request.path_params["run"])
             if found is None or self.role is None:
                 return JSONResponse({}, 404)

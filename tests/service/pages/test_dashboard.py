@@ -200,6 +200,7 @@ def test_numbers_change_in_place(visit: Callable) -> None:
     with FakeService(snapshot([row])) as service:
         page = visit(service.url)
         pause = page.get_by_role("button", name="Pause")
+        page.locator("article figure svg text").first.wait_for()
         pause.focus()
         page.evaluate(WATCH)
         later = changed(
@@ -235,13 +236,23 @@ def test_curves_grow_and_only_new_rounds_are_asked_for(visit: Callable) -> None:
         page.wait_for_function(
             "(old) => document.querySelector('figure path.line.faint').getAttribute('d') !== old", arg=before
         )
-        assert service.asked == ["after=0", "after=6"]
+        assert service.asked == ["digits-7 after=0", "digits-7 after=6"]
         page.locator("summary", has_text="The numbers").click()
         assert page.locator(".numbers tbody tr").count() == 19
         aborted = page.locator(".numbers tr.aborted").inner_text()
         assert "none: masking: too few devices were left" in aborted
         # The fourth round had no sum: its line has two parts there.
         assert page.locator("figure path.line.faint").first.get_attribute("d").count("M") == 2
+
+
+def test_runs_under_way_are_drawn_but_not_any_number_of_them(visit: Callable) -> None:
+    runs = [run_row(f"run-{n}", metrics={"unheard_of": 0.5} if n else {"accuracy": 0.5}) for n in range(8)]
+    with FakeService(snapshot(runs)) as service:
+        page = visit(service.url)
+        page.locator("article").nth(5).locator("figure svg text").first.wait_for()
+        assert sorted(service.asked) == [f"run-{n} after=0" for n in range(6)]
+        # Where the measure that a run is judged by is not recorded, the loss is drawn.
+        assert page.locator("article h3").all_text_contents() == ["Accuracy", *["Loss"] * 5]
 
 
 def test_a_chart_is_read_with_keys(visit: Callable) -> None:
