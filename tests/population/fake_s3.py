@@ -1,6 +1,7 @@
-"""A little of S3, to read from: lists, heads and ranges of objects in memory, with failures when asked for."""
+"""A little of S3: lists, heads and ranges of objects in memory, with failures when asked for; objects that are put and deleted."""
 
 import hashlib
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
-from xml.sax.saxutils import escape
+from xml.sax.saxutils import escape, unescape
 
 DATE, MODIFIED = "Mon, 01 Jan 2024 00:00:00 GMT", "2024-01-01T00:00:00.000Z"
 
@@ -104,6 +105,25 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_HEAD = do_GET
 
+    def do_PUT(self) -> None:
+        name = unquote(urlsplit(self.path).path).strip("/")
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.s3.asked.append((self.command, name, len(body)))
+        if self.s3.refused:
+            return self._error(403, "AccessDenied")
+        self.s3.objects[name] = body
+        self._send(200, headers={"ETag": f'"{_digest(body)}"'})
+
+    def do_POST(self) -> None:
+        """Delete objects by a list."""
+        bucket = unquote(urlsplit(self.path).path).strip("/")
+        asked = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
+        keys = re.findall(r"<Key>(.*?)</Key>", asked)
+        for key in keys:
+            self.s3.objects.pop(f"{bucket}/{unescape(key)}", None)
+        gone = "".join(f"<Deleted><Key>{key}</Key></Deleted>" for key in keys)
+        self._send(200, f"<DeleteResult>{gone}</DeleteResult>".encode(), {"Content-Type": "application/xml"})
+
     def _list(self, bucket: str, query: dict[str, list[str]]) -> None:
         names = [name.partition("/")[2] for name in sorted(self.s3.objects) if name.split("/")[0] == bucket]
         if not names:
@@ -125,7 +145,7 @@ def fake_s3() -> Iterator[FakeS3]:
     handler = type("Handler", (_Handler,), {})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     handler.s3 = FakeS3(server.server_address[1])
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
         yield handler.s3

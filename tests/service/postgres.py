@@ -83,6 +83,13 @@ class Server:
         self.sql(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
         return name
 
+    def emptied(self, name: str) -> str:
+        """The URL of a service's database whose tables are empty now. Deleting rows is quicker than making a database."""
+        from fairyring.service.storage.schema import metadata
+
+        self.sql("; ".join(f"DELETE FROM {table.name}" for table in reversed(metadata.sorted_tables)), name)
+        return self.url(name)
+
 
 @contextmanager
 def running() -> Iterator[Server]:

@@ -12,6 +12,7 @@ from fairyring._version import __version__
 from fairyring.cli._ecology import ecology
 from fairyring.cli._help import asked, unasked
 from fairyring.cli._result import Result, answer
+from fairyring.cli._service_app import SERVICE, add_service_commands
 from fairyring.core.program_cache import FOLDER as PROGRAMS
 from fairyring.core.program_cache import ProgramCache
 
@@ -20,7 +21,6 @@ _ABOUT = "Federated learning: many small devices train one model together, while
 _TRAINING = Group("Training", sort_key=1)
 _RUNS = Group("Runs", sort_key=2)
 _PLANNING = Group("Planning and data", sort_key=3)
-_SERVICE = Group("Service", sort_key=4)
 _HERE = Group("This installation", sort_key=5)
 _COMMON = Group("Options of every command", sort_key=9)
 
@@ -122,6 +122,65 @@ def train(
         init=init,
         track=track,
         engine=engine,
+    )
+
+
+@app.command(group=_TRAINING)
+def up(
+    file: Path,
+    /,
+    *,
+    devices: int | None = None,
+    rounds: int | None = None,
+    seed: int | None = None,
+    settings: Annotated[Strings, Parameter(name="--set", negative=(), show_default=False)] = (),
+    out: Path | None = None,
+    rehearse: Flag = False,
+    target: str | None = None,
+    host: str = "127.0.0.1",
+    port: int = 0,
+) -> Result:
+    """Run the plan of a Python file on a service and devices on this machine: the same plan as in `train`, over a network.
+
+    Each device is a process with its own share of the population. The plan is signed; devices fetch it, train, and report through the real
+    protocol, with the masks and noise that the plan asks for. The file is one for `train`.
+
+    Parameters
+    ----------
+    file:
+        The Python file.
+    devices:
+        How many; by default one for each client. Several clients can share a device.
+    rounds:
+        Number of rounds, instead of the one in the file.
+    seed:
+        Seed of cohorts and of the first model, instead of the one in the file.
+    settings:
+        Override a field of the plan: see `train`.
+    out:
+        A new folder for service and devices; by default runs/ and the name of the file, with -devices.
+    rehearse:
+        Let devices draw what a simulation with this seed draws, so that the result can be compared. That protects nobody.
+    target:
+        What programs are compiled for: iree-x86_64, iree-aarch64, iree-vmvx or jax. By default this machine.
+    host:
+        Address that the service listens on.
+    port:
+        Port that it listens on; by default any free one.
+    """
+    from fairyring.cli import _up
+
+    return _up.up(
+        file,
+        devices=devices,
+        rounds=rounds,
+        seed=seed,
+        settings=settings,
+        out=out,
+        rehearse=rehearse,
+        target=target,
+        host=host,
+        port=port,
     )
 
 
@@ -422,7 +481,7 @@ def data(name: str | None = None, /, *, fetch: Flag = False) -> Result:
     return _data.show(name, fetch=fetch)
 
 
-@app.command(group=_SERVICE)
+@app.command(group=SERVICE)
 def top(address: str = "http://127.0.0.1:8440", /, *, once: Flag = False, user: str | None = None) -> Result:
     """Show the runs and the devices of a service, as its dashboard does, until Ctrl-C.
 
@@ -484,6 +543,9 @@ def bench(
     return _bench.bench(name, arguments)
 
 
+add_service_commands(app)
+
+
 @app.meta.default
 def _launch(
     *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
@@ -520,6 +582,7 @@ def _overview() -> Result:
     begin = {
         "fairyring demo": "train on data that comes with the package, audit the run, write a report",
         "fairyring train FILE.py": "train the plan of a file on its population",
+        "fairyring up FILE.py": "the same plan on a service and devices on this machine",
         "fairyring report RUN": "one HTML file about a run",
         "fairyring ecology": "worlds of evolving learners",
         "fairyring --help": "all commands",

@@ -1,10 +1,12 @@
 """A Python file that defines a plan and a population."""
 
 import importlib.util
+import inspect
 import sys
 import tomllib
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -35,18 +37,30 @@ class PlanFile:
     track: Any = None
 
     @classmethod
-    def read(cls, path: Path) -> "PlanFile":
-        """Run the file and collect what it defines.
+    def read(cls, path: Path, *, population: bool = True) -> "PlanFile":
+        """Run the file and collect what it defines. `population` and `test` may be functions that give them.
+
+        Args:
+            path: of the file.
+            population: whether the population is wanted. A service has none: where it is a function, that is not called.
 
         Raises:
             PlanError: there is no such file, it raises an error, or it defines no plan or no population.
         """
         module = _run(path)
         defined = {name: getattr(module, name) for name in cls.__dataclass_fields__ if hasattr(module, name)}
-        for name, example in (
-            ("plan", "plan = fr.Plan(...)"),
-            ("population", "population = fr.Population.from_arrays(...)"),
-        ):
+        examples = {
+            "plan": "plan = fr.Plan(...)",
+            "population": "population = fr.Population.from_arrays(...)",
+        }
+        if not population:
+            del examples["population"]
+            defined["population"] = None
+        for name in ("population", "test"):
+            if inspect.isfunction(defined.get(name)):
+                with _explained(path):
+                    defined[name] = defined[name]()
+        for name, example in examples.items():
             if name not in defined:
                 raise PlanError(
                     str(path),
@@ -165,7 +179,18 @@ def _run(path: Path) -> ModuleType:
         0, str(path.parent.resolve())
     )  # a file may import modules from its folder, as with `python FILE`
     try:
-        spec.loader.exec_module(module)
+        with _explained(path):
+            spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(path.parent.resolve()))
+    return module
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Errors that a file raises name the line."""
+    try:
+        yield
     except FairyringError as error:
         error.add_note(_place(path, error))
         raise
@@ -176,9 +201,6 @@ def _run(path: Path) -> ModuleType:
             expected="a file that runs without an error",
             do="Mend the file; --debug shows the full traceback.",
         ) from error
-    finally:
-        sys.path.remove(str(path.parent.resolve()))
-    return module
 
 
 def _place(path: Path, error: Exception) -> str:

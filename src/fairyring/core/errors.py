@@ -12,17 +12,22 @@ FairyringError
 ├── PrivacyError          a privacy promise cannot be kept
 │   ├── BudgetSpent       the next release would exceed the budget, and does not happen
 │   ├── LedgerMismatch    a ledger belongs to another plan
-│   └── LedgerDamaged     a ledger was changed, truncated or replaced by an older copy
+│   ├── LedgerDamaged     a ledger was changed, truncated or replaced by an older copy
+│   └── ParticipationRefused  a device does not take part in a round, by its own ledger
 ├── EcologyError          settings or arguments of an ecology are invalid           (ValueError)
 ├── StatisticsError       a statistic cannot be computed from these values          (ValueError)
 ├── TrainingDiverged      no client sent a finite update                            (ArithmeticError)
+├── TrainingFailed        a device's training did not give a result
 ├── RunError              a run folder cannot be used
 │   ├── RunMismatch       it belongs to another plan, seed or population
 │   ├── RunDamaged        it is incomplete, or was changed
 │   ├── StorageError      it cannot be written: full disk, no permission
 │   └── LeaseLost         another process has taken over its work; nothing was written
 ├── EnrolmentRefused      a device may not be enrolled, or is no longer
-└── MissingExtra          an optional package is not installed                      (ImportError)
+├── ServiceRefused        a service says no to a device
+├── ServiceUnreachable    a service does not answer
+├── MissingExtra          an optional package is not installed                      (ImportError)
+└── NotForDevices         the distribution for devices lacks what was asked for     (ImportError)
 
 PrivacyWarning            not an error: a promise is kept, but is weak              (UserWarning)
 PopulationWarning         not an error: a population can be used, but not for all     (UserWarning)
@@ -137,6 +142,18 @@ class LedgerDamaged(PrivacyError):
     """A ledger was changed, truncated or replaced by an older copy. Nothing more is released that relies on it."""
 
 
+class ParticipationRefused(PrivacyError):
+    """A device does not take part in a round: its own ledger, its owner's limits or the plan's manifest say so. Nothing was sent.
+
+    Attributes:
+        reason: a word for programs: `expired`, `rounds`, `participations`, `separation`, `session`, `order` or `cap`.
+    """
+
+    def __init__(self, reason: str, *, given: object, expected: str, do: str) -> None:
+        self.reason = reason
+        super().__init__("taking part", given=given, expected=expected, do=do)
+
+
 class EcologyError(FairyringError, ValueError):
     """Settings of a world, or arguments of a function of the ecology, are invalid."""
 
@@ -147,6 +164,18 @@ class StatisticsError(FairyringError, ValueError):
 
 class TrainingDiverged(FairyringError, ArithmeticError):
     """In a round no client sent a finite update."""
+
+
+class TrainingFailed(FairyringError):
+    """A device's training did not give a result that can be sent. The device itself goes on.
+
+    Attributes:
+        reason: a word for programs: `timeout`, `memory`, `crashed` or `nonsense`.
+    """
+
+    def __init__(self, reason: str, *, given: object, expected: str, do: str) -> None:
+        self.reason = reason
+        super().__init__(f"training, {reason}", given=given, expected=expected, do=do)
 
 
 class RunError(FairyringError):
@@ -173,6 +202,25 @@ class EnrolmentRefused(FairyringError):
     """A token is unknown, expired or used up, or a device was revoked."""
 
 
+class ServiceRefused(FairyringError):
+    """A service refuses a request of a device.
+
+    Attributes:
+        kind: a word for programs; see `fairyring.messages.Problem`.
+        retry: seconds after which the same request may succeed; None if it will not.
+    """
+
+    def __init__(
+        self, kind: str, *, given: object, expected: str, do: str, retry: float | None = None
+    ) -> None:
+        self.kind, self.retry = kind, retry
+        super().__init__("the service", given=given, expected=expected, do=do)
+
+
+class ServiceUnreachable(FairyringError):
+    """A service does not answer, or not as one does. A device tries again by itself."""
+
+
 class MissingExtra(FairyringError, ImportError):
     """An optional package is not installed."""
 
@@ -182,6 +230,18 @@ class MissingExtra(FairyringError, ImportError):
             given=f"no package {package!r}",
             expected=f"the extra {extra!r}",
             do=f"Install it: pip install 'fairyring[{extra}]'.",
+        )
+
+
+class NotForDevices(FairyringError, ImportError):
+    """The distribution for devices, fairyring-device, lacks what was asked for."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"fairyring.{name}",
+            given="the distribution fairyring-device, which has only what a device needs",
+            expected="the whole package",
+            do="Install it in an environment of its own: pip install fairyring.",
         )
 
 

@@ -1,8 +1,10 @@
 """What differs between operating systems: locks, owners of files, cores, memory. No other module calls what one of them lacks."""
 
+import ctypes
 import mmap
 import os
 import platform
+import signal
 import stat
 from contextlib import suppress
 from pathlib import Path
@@ -15,10 +17,16 @@ try:
     import msvcrt
 except ImportError:
     msvcrt = None
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
 
 BINARY = getattr(os, "O_BINARY", 0)  # for `os.open`: without it Windows writes other ends of lines
 _BEHIND = 1 << 30  # a byte that no lock file has: Windows lets nobody read what is locked
 _CPU = Path("/proc/cpuinfo")
+_STATUS = Path("/proc/self/status")
+_END_WITH_PARENT = 1  # `prctl`
 
 
 def lock(descriptor: int) -> None:
@@ -78,6 +86,61 @@ def memory() -> int | None:
     return None
 
 
+def limit_memory(more: int) -> bool:
+    """Let this process take at most so many bytes more than it has now, for itself and its threads. Returns whether the system can.
+
+    What is counted is memory that can be written, whether or not it is: not what a program only reserves or maps to read.
+    """
+    taken = _status().get("VmData", "").removesuffix(" kB")
+    if resource is None or not taken.isdigit():
+        return False
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    most = 1024 * int(taken) + more
+    if hard != resource.RLIM_INFINITY:
+        most = min(most, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+    return True
+
+
+def peak_memory() -> int | None:
+    """The most bytes of memory that this process had at a time; None if the system does not say."""
+    peak = _status().get("VmHWM", "").removesuffix(" kB")
+    return 1024 * int(peak) if peak.isdigit() else None
+
+
+def yield_to_others(by: int, cores: int | None = None) -> None:
+    """Let other processes go first, and use at most so many cores, where the system can.
+
+    Args:
+        by: how much others go first: 0 not at all, 19 wholly.
+        cores: the most that this process uses; None for all that it may use.
+    """
+    with suppress(AttributeError, OSError):
+        os.nice(by)
+    if cores is not None and hasattr(os, "sched_setaffinity"):
+        with suppress(OSError):
+            os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-cores:])
+
+
+def end_with_parent() -> None:
+    """End this process at once when its parent ends, where the system can do that."""
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).prctl(_END_WITH_PARENT, signal.SIGKILL, 0, 0, 0)
+
+
+def end_group(leader: int) -> None:
+    """End a process that began a session of its own, with all that it has started, where the system can; else do nothing."""
+    with suppress(AttributeError, OSError):
+        os.killpg(leader, signal.SIGKILL)
+
+
+def load() -> float | None:
+    """How many processes want a core, on average over a minute; None if the system does not say."""
+    with suppress(AttributeError, OSError):
+        return os.getloadavg()[0]
+    return None
+
+
 def cpu() -> str:
     """The name of the CPU."""
     return _cpu_fields().get("model name", "") or platform.processor() or platform.machine()
@@ -97,4 +160,12 @@ def _cpu_fields() -> dict[str, str]:
     with suppress(OSError):
         lines = [line.partition(":") for line in _CPU.read_text("utf-8").splitlines()]
         return {name.strip(): value.strip() for name, _, value in lines}
+    return {}
+
+
+def _status() -> dict[str, str]:
+    """What Linux says of this process."""
+    with suppress(OSError):
+        lines = [line.partition(":") for line in _STATUS.read_text("utf-8").splitlines()]
+        return {name: value.strip() for name, _, value in lines}
     return {}

@@ -1,9 +1,9 @@
 """Which clients are sampled for a round, and which vanish before they report: a function of seed and round alone."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import IntEnum
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import jax
 import numpy as np
@@ -13,7 +13,6 @@ from fairyring.core.errors import PlanError
 from fairyring.core.keys import Purpose, of_round, root, shared
 from fairyring.core.program import shared_jit
 from fairyring.learning.cohort import Available, Cohort, Fixed, InTurn, Poisson, Uniform, Weighted
-from fairyring.population import Population
 
 
 class DropoutPoint(IntEnum):
@@ -46,6 +45,27 @@ class RoundCohort(NamedTuple):
     canaries: np.ndarray = _NOBODY
 
 
+class Clients(Protocol):
+    """The clients of a run, as far as its server knows them: a population is one, and so are the devices of a service.
+
+    Attributes:
+        ids: of the clients.
+        sizes: how many examples each has; 1 where only the client knows.
+        attributes: client attributes, by name.
+    """
+
+    @property
+    def ids(self) -> np.ndarray: ...
+
+    @property
+    def sizes(self) -> np.ndarray: ...
+
+    @property
+    def attributes(self) -> Mapping[str, np.ndarray]: ...
+
+    def __len__(self) -> int: ...
+
+
 class CohortSampler:
     """Samples the cohort of each round. Clients without examples are never sampled.
 
@@ -66,7 +86,7 @@ class CohortSampler:
     """
 
     def __init__(
-        self, rule: Cohort, population: Population, seed: int, dropout: float | str = 0.0, canaries: int = 0
+        self, rule: Cohort, population: Clients, seed: int, dropout: float | str = 0.0, canaries: int = 0
     ) -> None:
         self._dropout_of: np.ndarray | None = None
         self.own_dropout = isinstance(dropout, str)
@@ -202,7 +222,7 @@ class CohortSampler:
         """The probability of each of some clients to vanish."""
         return self.dropout if self._dropout_of is None else self._dropout_of[clients]
 
-    def _check(self, population: Population) -> None:
+    def _check(self, population: Clients) -> None:
         rule, clients = self.rule, len(self.eligible)
         if isinstance(rule, Weighted):
             if rule.by not in population.attributes:
@@ -249,7 +269,7 @@ class CohortSampler:
             )
 
 
-def _own_dropout(population: Population, name: str) -> np.ndarray:
+def _own_dropout(population: Clients, name: str) -> np.ndarray:
     """Each client's own probability to vanish, float64 `[clients]`."""
     if name not in population.attributes:
         raise PlanError(
@@ -271,7 +291,7 @@ def _own_dropout(population: Population, name: str) -> np.ndarray:
     return values.astype(np.float64)
 
 
-def _check_trace(rule: Available, population: Population, eligible: np.ndarray) -> None:
+def _check_trace(rule: Available, population: Clients, eligible: np.ndarray) -> None:
     """Raise `PlanError` unless the population has a trace that some hour has enough clients of."""
     if rule.by not in population.attributes:
         raise PlanError(

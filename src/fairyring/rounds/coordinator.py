@@ -25,12 +25,11 @@ from fairyring.core.digest import digest
 from fairyring.core.errors import BudgetSpent, RunError, TrainingDiverged
 from fairyring.learning.plan import Plan
 from fairyring.learning.server import ServerState
-from fairyring.population import Population
 from fairyring.records.round_record import Aborted, Means, RoundRecord
 from fairyring.records.states import ClientStates
 from fairyring.records.store import Nowhere, Store
 from fairyring.rounds.artefacts import outside
-from fairyring.rounds.cohorts import RoundCohort
+from fairyring.rounds.cohorts import Clients, RoundCohort
 from fairyring.rounds.history import Signers
 from fairyring.rounds.keeping import NONE, Keeping
 from fairyring.rounds.means import training_means
@@ -53,7 +52,7 @@ class Coordinator:
     Args:
         program: the server half of the plan that runs, compiled.
         first: the server's state before the first round.
-        clients: the population, as far as the server knows it: ids and sizes of clients.
+        clients: as far as the server knows them. There may be more of them in a later round.
         description: what is known of the run before its first round.
         settings: how it is run.
         store: where its record is kept; None to keep none.
@@ -79,7 +78,7 @@ class Coordinator:
         self,
         program: ServerProgram,
         first: ServerState,
-        clients: Population,
+        clients: Clients,
         description: RunDescription,
         settings: RunSettings,
         *,
@@ -195,18 +194,31 @@ class Coordinator:
                 expected="rounds one after the other, each accepted and recorded before the next is opened",
                 do="Call accept and record again where they failed, then open the next round.",
             )
+        self._meet_new_clients()
         self._opened, noise = self.now(), None
         if self._saved is None:
             self._saved = self._opened
         if self.spending is not None:
             canaries = len(cohort.canaries)
             try:
-                noise = self.spending.begin(cohort.round, len(cohort.staying) + canaries, _session(cohort))
+                staying = min(len(cohort.staying), self.plan.rule.maximum) + canaries
+                noise = self.spending.begin(cohort.round, staying, self._session(cohort))
             except BudgetSpent as error:
                 self._end_by_budget(error)
                 return None
         previous = self.recorder.history.before(self.model()) if self.recorder.history else None
         return Work(cohort, self.state, noise, previous)
+
+    def _meet_new_clients(self) -> None:
+        """Clients that joined since the last round have not reported yet."""
+        more = len(self.clients) - len(self.participation)
+        if more > 0:
+            self.participation = np.pad(self.participation, (0, more))
+            self._sizes = np.asarray(self.clients.sizes)
+
+    def _session(self, cohort: RoundCohort) -> int:
+        """How many may be in a sum: those that were asked, of whom a plan's cohort sets the most."""
+        return min(len(cohort.sampled), self.plan.rule.maximum) + len(cohort.canaries)
 
     def accept(self, work: Work, total: Total) -> bool:
         """Release a round's total, and go on from it. The model does not change where the round was aborted or too few reported.
@@ -344,7 +356,7 @@ class Coordinator:
     # -- what is recorded -----------------------------------------------------------------------------------
 
     def _recorded(self, cohort: RoundCohort, total: Total, released: Released) -> RoundRecord:
-        plan, spending, session = self.plan, self.spending, _session(cohort)
+        plan, spending, session = self.plan, self.spending, self._session(cohort)
         asked, staying, reported = len(cohort.sampled), len(cohort.staying), released.reported
         clipped, update_norm = _clipping(plan, total)
         training = training_means(
@@ -473,11 +485,6 @@ class Coordinator:
             expected="at least one finite update",
             do="Lower the learning rate, clip gradients in the local optimiser (optax.clip_by_global_norm), or look at those clients' data.",
         )
-
-
-def _session(cohort: RoundCohort) -> int:
-    """How many were asked."""
-    return len(cohort.sampled) + len(cohort.canaries)
 
 
 def _clipping(plan: Plan, total: Total) -> tuple[float | None, float | None]:

@@ -66,12 +66,14 @@ def guarantee_holds(context: PrivacyContext) -> Sentence | None:
 def whom_it_covers(context: PrivacyContext) -> Sentence | None:
     if context.protection is None or context.by_example:
         return None
-    low, high = context.sizes
-    each = f"{low:,}" if low == high else f"{low:,} to {high:,}"
+    each = "so many examples each as only they know"
+    if context.sizes is not None:
+        low, high = context.sizes
+        each = (f"{low:,}" if low == high else f"{low:,} to {high:,}") + " examples each"
     return Sentence(
         ASSUMED,
         "A client is a device",
-        f"There were {context.clients:,} clients with {each} examples each. The promise is to each client with all of its "
+        f"There were {context.clients:,} clients with {each}. The promise is to each client with all of its "
         "examples; a person whose data lie with several clients is promised less. That a client has examples at all, without "
         "which it is never asked, is not covered.",
     )

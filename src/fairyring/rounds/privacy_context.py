@@ -18,7 +18,7 @@ class PrivacyContext:
     Attributes:
         plan: what ran.
         clients: how many clients have examples.
-        sizes: the fewest and the most examples of a client that has any.
+        sizes: the fewest and the most examples of a client that has any; None where only clients know.
         examples: how many all clients have together.
         dropout: probability that a sampled client vanishes, or the client attribute with each client's own.
         secure_sum: `ideal` or `protocol`.
@@ -39,7 +39,7 @@ class PrivacyContext:
 
     plan: Plan
     clients: int
-    sizes: tuple[int, int]
+    sizes: tuple[int, int] | None
     examples: int = 0
     dropout: float | str = 0.0
     secure_sum: str = "ideal"

@@ -6,6 +6,7 @@ import secrets
 import threading
 from collections.abc import Hashable
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,6 +16,7 @@ from fairyring.core.platforms import BINARY, flush_folder
 
 _DIGEST_BYTES = 32
 _PIECE = 1 << 20  # bytes hashed at once
+_RETRIES, _RETRIED_SECONDS = 5, 60  # of a bucket that does not answer
 _REMEMBERED = 10_000  # blobs that are known to be whole
 
 
@@ -250,7 +252,12 @@ class _Bucket:
             raise MissingExtra("obstore", extra="service", purpose="blobs in a bucket") from error
         plain = os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://")
         self._obstore: Any = obstore
-        self._bucket: Any = S3Store(bucket, prefix=prefix or None, client_options={"allow_http": plain})
+        self._bucket: Any = S3Store(
+            bucket,
+            prefix=prefix or None,
+            client_options={"allow_http": plain, "timeout": "60s", "connect_timeout": "10s"},
+            retry_config={"max_retries": _RETRIES, "retry_timeout": timedelta(seconds=_RETRIED_SECONDS)},
+        )
 
     def put(self, name: str, data: bytes) -> None:
         self._trying(lambda: self._obstore.put(self._bucket, name, data))

@@ -213,7 +213,9 @@ class HostedSession:
             except SessionAborted as error:
                 await self._end(None, f"{error.phase}: {error.given}; expected {error.expected}")
                 return
-            except FairyringError as error:  # the log could not be written: another process may own the session
+            except (
+                FairyringError
+            ) as error:  # the log could not be written: another process may own the session
                 self.over, self.reason = "lost", f"{error}"
                 await self._tell()
                 return

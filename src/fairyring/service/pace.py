@@ -21,9 +21,7 @@ class Pace:
     check_ins: float = 100.0
     idle: float = 10.0
 
-    def seconds(
-        self, devices: int, *, waiting: bool, draw: Callable[[], float] = random.random
-    ) -> float:
+    def seconds(self, devices: int, *, waiting: bool, draw: Callable[[], float] = random.random) -> float:
         """In how many seconds a device comes back.
 
         Args:

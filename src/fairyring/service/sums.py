@@ -137,13 +137,17 @@ class PlainSum:
             before = self._log.read(self._reports[device]).data[32:]
             if before == data:
                 return
-            raise _refused("another report than before", "one in a session", "Send the first one again, or nothing.")
+            raise _refused(
+                "another report than before", "one in a session", "Send the first one again, or nothing."
+            )
         if self.phase != REPORTING or len(self._reports) >= self.facts.maximum:
             raise _refused("a report that came too late", "one in time", "Wait for another session.")
         try:
             report = unpack(data, self.spec)
             if not (np.isfinite(report.auxiliary).all() and np.isfinite(report.vector).all()):
-                raise _refused("a report that is not finite", "finite numbers", "Send zeros, as the program does.")
+                raise _refused(
+                    "a report that is not finite", "finite numbers", "Send zeros, as the program does."
+                )
         except FairyringError as error:
             self.offenders.add(device)
             if isinstance(error, MessageRefused):
@@ -197,4 +201,3 @@ class PlainSum:
 
 def _refused(given: str, expected: str, do: str) -> MessageRefused:
     return MessageRefused(REPORTING, given=given, expected=expected, do=do)
-

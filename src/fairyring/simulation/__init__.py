@@ -5,6 +5,7 @@ from fairyring.simulation.driver import SecureSum, simulate
 from fairyring.simulation.elsewhere import Elsewhere, Start
 from fairyring.simulation.engine import Engine, assign_to_processors
 from fairyring.simulation.feed import ClientRows, Streamed, make_feed
+from fairyring.simulation.testing import TestPopulations, Tests
 from fairyring.simulation.worker import CompiledWorker
 
 __all__ = [
@@ -16,6 +17,8 @@ __all__ = [
     "SecureSum",
     "Start",
     "Streamed",
+    "TestPopulations",
+    "Tests",
     "Trial",
     "assemble",
     "assign_to_processors",

@@ -2,22 +2,25 @@
 
 import os
 import random
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from typing import NamedTuple, Self, TypeVar
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, Engine, delete, insert, select
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from fairyring.core.database import unavailable
 from fairyring.core.errors import LeaseLost, StorageError
 from fairyring.service.storage import engines, migrating
 from fairyring.service.storage.schema import leases, receipts
 
 ATTEMPTS = 10
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.005, 0.5  # seconds
+_DUPLICATES = 3  # after so many a key is there for good, and no conflict
 _RECEIPTS_KEPT, _PRUNED_EVERY = 86_400.0, 3_600.0  # seconds
 
 T = TypeVar("T")
@@ -70,6 +73,7 @@ class Database:
         self._turn: AbstractContextManager[object] = (
             threading.Lock() if self.url.drivername == "sqlite" else nullcontext()
         )
+        self._thread = threading.local()
         self._pruned = 0.0
 
     def open(self) -> Self:
@@ -78,7 +82,7 @@ class Database:
         Raises:
             StorageError: the database cannot be reached, or is not one of this version: an older one is to be migrated.
         """
-        self._guarded("open", lambda: migrating.prepare(self._engine, self.name))
+        self._prepared("open", migrating.prepare)
         return self
 
     def migrate(self) -> None:
@@ -87,7 +91,7 @@ class Database:
         Raises:
             StorageError: the database cannot be reached, or is of a newer version.
         """
-        self._guarded("migrate", lambda: migrating.upgrade(self._engine, self.name))
+        self._prepared("migrate", migrating.upgrade)
 
     def close(self) -> None:
         """Close all connections."""
@@ -116,13 +120,14 @@ class Database:
 
         Raises:
             LeaseLost: the lease has expired, or was taken. Nothing was written.
-            StorageError: the database could not be reached or written, a bounded number of times.
+            StorageError: the database could not be reached or written, a bounded number of times. Nothing was written, or, if
+                the last attempt was cut off while it was committed, all of it.
         """
         receipt = os.urandom(16)
         committing: list[T] = []
 
         def attempt() -> T:
-            with self._turn, self._engine.connect() as connection, connection.begin() as transaction:
+            with self._writing(name), self._engine.connect() as connection, connection.begin() as transaction:
                 try:
                     self._sign(connection, receipt)
                 except IntegrityError:
@@ -157,26 +162,73 @@ class Database:
 
         return self._guarded(name, attempt)
 
+    def settle(self) -> None:
+        """Write SQLite's journal to the file and empty it, so that what was deleted is nowhere any more. Left out while others read.
+
+        PostgreSQL does so by itself, when it vacuums.
+        """
+        if self.url.drivername != "sqlite":
+            return
+
+        with (
+            self._turn,
+            closing(self._engine.raw_connection()) as connection,
+            suppress(sqlite3.OperationalError),
+        ):
+            cursor = connection.cursor()
+            cursor.execute("PRAGMA busy_timeout=0")
+            try:
+                cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            finally:
+                cursor.execute(f"PRAGMA busy_timeout={engines.BUSY_SECONDS * 1000}")
+
+    @contextmanager
+    def _writing(self, name: str) -> Iterator[None]:
+        if getattr(self._thread, "writes", False):  # it would wait for itself
+            raise StorageError(
+                f"{self.name}, transaction {name!r}",
+                given="a transaction within a transaction",
+                expected="one after the other",
+                do="Make the change on the connection that is given.",
+            )
+        with self._turn:
+            self._thread.writes = True
+            try:
+                yield
+            finally:
+                self._thread.writes = False
+
     def _commit(self, transaction: AbstractContextManager[object]) -> None:
         transaction.commit()  # type: ignore[attr-defined]
 
+    def _prepared(self, name: str, prepare: Callable[[Engine, str], None]) -> None:
+        try:
+            self._guarded(name, lambda: prepare(self._engine, self.name))
+        except BaseException:
+            self.close()  # nobody else will
+            raise
+
     def _guarded(self, name: str, attempt: Callable[[], T]) -> T:
-        failure: Exception | None = None
+        failure, duplicates = "", 0
         for pause in self._pauses():
             try:
                 return attempt()
             except DBAPIError as error:
-                failure = error
-                if not engines.passes(error):
+                failure = engines.first_line(error)
+                duplicates += getattr(error.orig, "sqlstate", None) == engines.DUPLICATE
+                if not engines.passes(error) or duplicates == _DUPLICATES:
                     break
-            except PoolTimeout as error:
-                failure = error
+            except PoolTimeout:
+                failure = "no free connection"
+            except sqlite3.Error as error:  # while it connects
+                failure = str(error)
+                if not unavailable(error):
+                    break
             time.sleep(pause)
-        text = engines.first_line(failure) if isinstance(failure, DBAPIError) else "no free connection"
         # Not the driver's error, which may show values.
         raise StorageError(
             f"{self.name}, transaction {name!r}",
-            given=text,
+            given=failure,
             expected="a database that can be reached and written",
             do="Look whether its server runs and its disk has space. What was committed before is complete.",
         ) from None
@@ -200,12 +252,12 @@ class Database:
         columns = select(leases.c.owner, leases.c.fence, leases.c.until).where(leases.c.name == lease.name)
         # Shared lock: nobody takes the lease before this transaction ends. SQLite has one writer anyway.
         row = connection.execute(columns.with_for_update(read=True)).one_or_none()
-        now = self.now()
-        if row is not None and row.fence == lease.fence and row.owner == lease.owner and now < row.until:
-            return
-        given = (
-            "one that has expired" if row is not None and row.fence == lease.fence else "one that was taken"
+        until = (
+            row.until if row is not None and (row.owner, row.fence) == (lease.owner, lease.fence) else None
         )
+        if until is not None and self.now() < until:
+            return
+        given = "one that was taken or released" if until is None else "one that has expired"
         raise LeaseLost(
             f"lease {lease.name!r} of {lease.owner!r}",
             given=given,

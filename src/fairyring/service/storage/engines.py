@@ -12,11 +12,14 @@ from fairyring.core.extras import require
 from fairyring.core.files import OWNER
 
 READS = "fairyring_reads"  # an execution option: this transaction writes nothing
-_BUSY_SECONDS = 10
+BUSY_SECONDS = 5  # that a writer waits for one of another process
+_JOURNAL_BYTES = 64 << 20  # kept of SQLite's journal once it is written to the file
 _CONNECT_SECONDS = 10
 # A process that is stopped within a transaction must not hold a lease's row for ever.
 _OPTIONS = "-c idle_in_transaction_session_timeout=30000 -c lock_timeout=10000"
 _POOL: dict[str, Any] = {"pool_size": 10, "max_overflow": 30}  # a web server has 40 threads
+# Of two transactions that insert the same key, PostgreSQL may tell one of a duplicate where it means a conflict.
+DUPLICATE = "23505"
 # Serialisation failure, deadlock, lock timeout, too many connections, server shutting down or starting.
 _PASSING_STATES = {"40001", "40P01", "55P03", "53300", "57P01", "57P02", "57P03"}
 _PASSING_CODES = {5, 6, 10}  # SQLITE_BUSY, SQLITE_LOCKED, SQLITE_IOERR
@@ -78,21 +81,16 @@ def passes(error: DBAPIError) -> bool:
     if error.connection_invalidated:
         return True
     if (code := getattr(error.orig, "sqlite_errorcode", None)) is not None:
-        return code & 0xFF in _PASSING_CODES or _is_conflict(error)
+        return code & 0xFF in _PASSING_CODES
     state = getattr(error.orig, "sqlstate", None)
     if state is None:  # the server was not reached, or went away
         return type(error).__name__ == "OperationalError"
-    return state in _PASSING_STATES or state.startswith("08") or _is_conflict(error)
+    return state in _PASSING_STATES or state.startswith("08") or state == DUPLICATE
 
 
 def first_line(error: DBAPIError) -> str:
     """What a driver says, without the values that it was about."""
     return (str(error.orig).splitlines() or [type(error).__name__])[0]
-
-
-def _is_conflict(error: DBAPIError) -> bool:
-    # Of two transactions that insert the same key, PostgreSQL may tell one of a duplicate where it means a conflict.
-    return type(error).__name__ == "IntegrityError"
 
 
 def _sqlite(url: URL, durable: bool) -> Engine:
@@ -107,15 +105,16 @@ def _sqlite(url: URL, durable: bool) -> Engine:
             expected="a file that can be written, in a folder that exists",
             do="Create its folder, or choose another path.",
         ) from error
-    made = create_engine(url, hide_parameters=True, connect_args={"timeout": _BUSY_SECONDS}, **_POOL)
+    made = create_engine(url, hide_parameters=True, connect_args={"timeout": BUSY_SECONDS}, **_POOL)
 
     @event.listens_for(made, "connect")
     def settings(connection: Any, _: Any) -> None:
         connection.isolation_level = None  # transactions begin below, not where the driver guesses
-        connection.execute(f"PRAGMA busy_timeout={_BUSY_SECONDS * 1000}")
+        connection.execute(f"PRAGMA busy_timeout={BUSY_SECONDS * 1000}")
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
         connection.execute("PRAGMA foreign_keys=ON")
+        connection.execute(f"PRAGMA journal_size_limit={_JOURNAL_BYTES}")
         # Deleted bytes are overwritten: records of a session have masked vectors.
         connection.execute("PRAGMA secure_delete=ON")
 

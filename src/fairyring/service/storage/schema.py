@@ -112,6 +112,7 @@ sessions = Table(
     Column("round", BigInteger, nullable=False),
     Column("opened", Double, nullable=False),
     Column("facts", Text, nullable=False),
+    Column("progress", Text, nullable=False),
     Column("ended", Double),
     Column("outcome", Text),
     Column("reason", Text, nullable=False),

@@ -28,6 +28,7 @@ class StoredSession:
         round: of the run.
         opened: when, in seconds since 1970.
         facts: what was said of it when it was opened.
+        progress: how far it is.
         ended: when, or None.
         outcome: `summed`, `aborted`, or None while it goes on.
         reason: why it was aborted.
@@ -40,6 +41,7 @@ class StoredSession:
     round: int
     opened: float
     facts: dict[str, Any]
+    progress: dict[str, Any]
     ended: float | None
     outcome: Outcome | None
     reason: str
@@ -112,7 +114,14 @@ class Sessions:
                     do="Submit it first.",
                 )
             connection.execute(
-                insert(sessions), {**values, "opened": self._database.now(), "reason": "", "forgotten": 0}
+                insert(sessions),
+                {
+                    **values,
+                    "progress": "{}",
+                    "opened": self._database.now(),
+                    "reason": "",
+                    "forgotten": 0,
+                },
             )
 
         self._database.run("open a session", begin, lease=lease)
@@ -207,12 +216,25 @@ class Sessions:
         """The sessions of a run, by round."""
         return self._list(sessions.c.run == run)
 
-    def unfinished(self, run: str) -> list[StoredSession]:
-        """The sessions of a run that go on, by round."""
-        return self._list(and_(sessions.c.run == run, sessions.c.outcome.is_(None)))
+    def unfinished(self, run: str | None = None) -> list[StoredSession]:
+        """The sessions that go on, of a run or of all runs, by round."""
+        going = sessions.c.outcome.is_(None)
+        return self._list(going if run is None else and_(sessions.c.run == run, going))
+
+    def note(self, session: bytes, progress: Mapping[str, Any], *, lease: Lease | None = None) -> None:
+        """Say how far a session is.
+
+        Raises:
+            LeaseLost: see `Database.run`.
+        """
+        values = {"progress": document(progress, "progress of a session")}
+        noted = update(sessions).where(sessions.c.id == session)
+        self._database.run(
+            "note a session's progress", lambda c: c.execute(noted, values) and None, lease=lease
+        )
 
     def forget(self, session: bytes) -> None:
-        """Delete the records of a session that has ended: nobody's masked vector is kept. Its outcome and reports stay.
+        """Delete the records of a session that has ended: nobody's masked vector is kept. Nor is the sum. Its outcome and reports stay.
 
         Raises:
             RunError: there is no such session, or it goes on.
@@ -221,7 +243,9 @@ class Sessions:
         def close(connection: Connection) -> None:
             if _held(connection, session).outcome is None:
                 raise _refused(session, "one that goes on", "one that has ended")
-            connection.execute(update(sessions).where(sessions.c.id == session), {"forgotten": 1})
+            connection.execute(
+                update(sessions).where(sessions.c.id == session), {"forgotten": 1, "result": None}
+            )
 
         def drop(connection: Connection) -> bool:
             of = records.c.session == session
@@ -234,6 +258,7 @@ class Sessions:
         self._database.run("forget a session", close)
         while self._database.run("forget records", drop):
             pass
+        self._database.settle()
 
     def _list(self, condition: Any) -> list[StoredSession]:
         wanted = (
@@ -255,7 +280,14 @@ def _held(connection: Connection, session: bytes) -> Row[Any]:
 
 
 def _session(row: Row[Any]) -> StoredSession:
-    return StoredSession(**{**row._mapping, "facts": json.loads(row.facts), "forgotten": bool(row.forgotten)})
+    return StoredSession(
+        **{
+            **row._mapping,
+            "facts": json.loads(row.facts),
+            "progress": json.loads(row.progress),
+            "forgotten": bool(row.forgotten),
+        }
+    )
 
 
 def _name(session: bytes) -> str:

@@ -107,6 +107,7 @@ def upgrade() -> None:
         sa.Column("round", sa.BigInteger(), nullable=False),
         sa.Column("opened", sa.Double(), nullable=False),
         sa.Column("facts", sa.Text(), nullable=False),
+        sa.Column("progress", sa.Text(), nullable=False),
         sa.Column("ended", sa.Double(), nullable=True),
         sa.Column("outcome", sa.Text(), nullable=True),
         sa.Column("reason", sa.Text(), nullable=False),

@@ -1,0 +1,442 @@
+"""What devices meet: enrolment, check-ins, blobs and sessions. It knows forms and their senders, and no HTTP.
+
+Any number of processes may serve the devices of one database. Each session belongs to the process that holds its lease, and the others pass
+its messages on. When a lease is lost, another process takes the session over, and goes on from its log.
+"""
+
+import asyncio
+import secrets
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import msgspec
+
+from fairyring._version import __version__
+from fairyring.core.errors import FairyringError, LeaseLost, StorageError
+from fairyring.messages import (
+    About,
+    CheckIn,
+    Enrol,
+    Enrolled,
+    Invitation,
+    Later,
+    Leave,
+    Left,
+    Manifest,
+    Signature,
+    Turn,
+    read_manifest,
+)
+from fairyring.messages.forms import VERSION
+from fairyring.messages.signing import WINDOW
+from fairyring.secagg import Identity
+from fairyring.service.blobs import BlobMissing, Blobs
+from fairyring.service.facts import SessionFacts
+from fairyring.service.hosting import HostedSession
+from fairyring.service.limits import Rates
+from fairyring.service.nonces import NonceKeeper
+from fairyring.service.pace import Pace
+from fairyring.service.refusals import Refused
+from fairyring.service.storage import Device, Lease, Storage, StoredSession
+from fairyring.service.sums import Summed
+
+LEASE_SECONDS = 10.0
+LOOK = 0.1  # seconds between two looks for new sessions
+KNOWN = 5.0  # seconds that a device's standing is remembered: a revocation is obeyed after so long at most
+OFFENCES = 3  # sessions that a device may break before it is barred
+
+
+class _Served(NamedTuple):
+    """A session of this process, and its lease."""
+
+    hosted: HostedSession
+    lease: Lease
+
+
+class Front:
+    """Serves devices.
+
+    Args:
+        storage: what the service keeps.
+        blobs: manifests, programs and models.
+        identity: the service's own key pair.
+        owner: a name that no other process has.
+        address: where other processes of the service reach this one.
+        pace: how often devices come.
+        rates: how often one device may ask.
+        addresses: how often one address may.
+        now: seconds since 1970.
+
+    Attributes:
+        refused: how many requests were refused, by the kind of the problem.
+        served: how many requests were served.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        blobs: Blobs,
+        identity: Identity,
+        *,
+        owner: str,
+        address: str = "",
+        pace: Pace | None = None,
+        rates: Rates | None = None,
+        addresses: Rates | None = None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self.storage, self.blobs, self.identity = storage, blobs, identity
+        self.owner, self.address, self.pace, self.now = owner, address, pace or Pace(), now
+        self.rates = rates or Rates()
+        self.addresses = addresses or Rates(rate=1000.0, burst=5000.0)
+        self.refused: Counter[str] = Counter()
+        self.served = 0
+        self.sessions: dict[bytes, _Served] = {}
+        self.ended: dict[bytes, str] = {}  # of the sessions that were served here lately
+        self._executor: Executor = ThreadPoolExecutor(4, "service")
+        # Sums are computed in threads of their own, so that who checks in does not wait for them.
+        self._computing: Executor = ThreadPoolExecutor(2, "sums")
+        self._known: dict[bytes, tuple[Device | None, float]] = {}
+        self._seen: dict[bytes, tuple[float, str, str]] = {}
+        self._active: dict[bytes, float] = {}
+        self._manifests: dict[bytes, Manifest] = {}
+        self._offences: Counter[bytes] = Counter()
+        self.nonces = NonceKeeper(storage.nonces.remember, self._executor)
+        self._tasks: list[asyncio.Task[None]] = []
+        self.checked_in = 0
+
+    # -- its life ---------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Begin to look for sessions, and to keep leases."""
+        self._tasks = [asyncio.create_task(self._look()), asyncio.create_task(self._keep())]
+
+    async def stop(self) -> None:
+        """Stop serving, and give all leases back, so that other processes can take over at once."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for served in self.sessions.values():
+            await self._in_thread(self.storage.leases.release, served.lease)
+        self.sessions.clear()
+        self._executor.shutdown(wait=True)
+        self._computing.shutdown(wait=True)
+
+    async def _look(self) -> None:
+        """Take over sessions that nobody serves, and end phases in time."""
+        while True:
+            try:
+                for stored in await self._in_thread(self.storage.sessions.unfinished):
+                    if stored.id not in self.sessions and stored.id not in self.ended:
+                        await self._host(stored)
+                for session, served in list(self.sessions.items()):
+                    await served.hosted.tick()
+                    if served.hosted.over:
+                        self._drop(session)
+            except FairyringError as error:
+                self.refused[type(error).__name__] += 1
+            await asyncio.sleep(LOOK)
+
+    async def _keep(self) -> None:
+        """Renew leases, and note who was seen and how far sessions are."""
+        while True:
+            await asyncio.sleep(1.0)
+            try:
+                for session, served in list(self.sessions.items()):
+                    if not await self._in_thread(self.storage.leases.renew, served.lease, LEASE_SECONDS):
+                        self._drop(session)
+                        continue
+                    progress = progress_of(served.hosted, self.now())
+                    await self._in_thread(self._note, session, progress, served.lease)
+                seen, self._seen = self._seen, {}
+                if seen:
+                    await self._in_thread(self.storage.devices.seen, seen)
+                long_ago = self.now() - 3600
+                self._active = {key: at for key, at in self._active.items() if at > long_ago}
+            except FairyringError as error:
+                self.refused[type(error).__name__] += 1
+
+    def _note(self, session: bytes, progress: dict[str, Any], lease: Lease) -> None:
+        try:
+            self.storage.sessions.note(session, progress, lease=lease)
+        except LeaseLost:
+            return
+
+    async def _host(self, stored: StoredSession) -> None:
+        lease = await self._in_thread(self._take_lease, stored.id)
+        if lease is None:
+            return
+        facts = SessionFacts.read(stored.facts)
+        manifest = await self._manifest(bytes.fromhex(facts.manifest))
+
+        def ended(session: bytes, summed: Summed | None, reason: str) -> None:
+            if summed is None:
+                self.storage.sessions.end(session, "aborted", reason=reason, lease=lease)
+            else:
+                total = msgspec.msgpack.encode(summed.total)
+                self.storage.sessions.end(session, "summed", summed=summed.devices, result=total, lease=lease)
+
+        def open_session() -> HostedSession:
+            log = self.storage.log(stored.id, lease)
+            return HostedSession(
+                stored.id, stored.run, facts, manifest, log, ended, self._computing, time.monotonic
+            )
+
+        hosted = await self._in_thread(open_session)
+        self.sessions[stored.id] = _Served(hosted, lease)
+
+    def _take_lease(self, session: bytes) -> Lease | None:
+        return self.storage.leases.acquire(
+            _lease_of(session), self.owner, LEASE_SECONDS, address=self.address
+        )
+
+    def _drop(self, session: bytes) -> None:
+        served = self.sessions.pop(session)
+        if served.hosted.over in ("summed", "aborted"):
+            self.ended[session] = served.hosted.over
+            for old in list(self.ended)[:-1000]:
+                del self.ended[old]
+            for device in served.hosted.sum.offenders:
+                self._offend(device)
+
+    def _offend(self, device: bytes) -> None:
+        """Count an offence; who offends again and again may take part no more."""
+        self._offences[device] += 1
+        if self._offences[device] >= OFFENCES:
+            reason = f"broke the protocol in {self._offences[device]} sessions"
+            if self.storage.devices.revoke(device, reason):
+                self.storage.audit.note("service", "bar", {"device": device.hex(), "reason": reason})
+            self._known.pop(device, None)
+
+    # -- requests ---------------------------------------------------------------------------------------------
+
+    def about(self) -> About:
+        """What this service is."""
+        return About(self.identity.public, __version__, (VERSION,))
+
+    async def sender(
+        self, signature: Signature, method: str, target: str, body: bytes, *, enrolled: bool = True
+    ) -> bytes:
+        """The key of the device that sent a request.
+
+        Args:
+            signature: from its headers.
+            method, target, body: of it.
+            enrolled: whether it must be one that may take part.
+
+        Raises:
+            WireError: it was not signed.
+            Refused: it was sent before, comes too often, or from a device that may not take part.
+        """
+        signature.check(self.identity.public, method, target, body, self.now())
+        self.rates.check(signature.key.hex(), self.now())
+        if not await self.nonces.fresh(signature.key, signature.nonce, self.now() + 2 * WINDOW):
+            raise Refused("replayed", "a request that was sent before", "a new one", "Sign it again.", 0.0)
+        if enrolled:
+            device = await self._standing(signature.key)
+            if device is None:
+                raise Refused("unknown_device", "a device that is not enrolled", "one that is", "Enrol it.")
+            if device.revoked is not None:
+                raise Refused(
+                    "revoked", f"a device that was revoked: {device.reason}", "one in good standing",
+                    "Ask the operator of the service.",
+                )  # fmt: skip
+        return signature.key
+
+    async def enrol(self, key: bytes, form: Enrol) -> Enrolled:
+        """Enrol a device.
+
+        Raises:
+            EnrolmentRefused: its token does not allow that.
+        """
+        device = await self._in_thread(self.storage.devices.enrol, form.token, key, form.name)
+        self._known.pop(key, None)
+        authors = sorted({run.author for run in await self._in_thread(self.storage.runs.all)})
+        return Enrolled(device.name, tuple(authors))
+
+    async def check_in(self, key: bytes, form: CheckIn) -> Later | Invitation:
+        """What a device is to do now."""
+        now = self.now()
+        self.checked_in += 1
+        self._seen[key] = (now, form.version, form.targets[0] if form.targets else "")
+        self._active[key] = now
+        if VERSION not in form.speaks:
+            raise Refused(
+                "unsupported", f"versions {list(form.speaks)} of the protocol", f"version {VERSION}",
+                "Update the software of this device.", 3600.0,
+            )  # fmt: skip
+        if form.eligible:
+            for served in self.sessions.values():
+                hosted = served.hosted
+                if hosted.wants(key) and bytes.fromhex(hosted.facts.manifest) not in form.refused:
+                    if not set(form.targets) & hosted.manifest.programs.keys():
+                        continue
+                    return _invitation(hosted, key, time.monotonic())
+        waiting = bool(self.sessions) or self._runs_go_on
+        return Later(self.pace.seconds(len(self._active), waiting=waiting))
+
+    _runs_go_on = True
+
+    async def exchange(self, key: bytes, session: bytes, data: bytes, seen: str) -> Turn:
+        """Take a message of a session, and answer.
+
+        Raises:
+            MessageRefused: it does not count.
+            Refused: there is no such session here.
+        """
+        served = self.sessions.get(session)
+        if served is None:
+            return await self._elsewhere(session)
+        hosted = served.hosted
+        if key not in hosted.places:
+            raise Refused("not_found", "a session that this device is not in", "its own", "Check in again.")
+        longest = (
+            hosted.manifest.message.bytes if hosted.manifest.terms is None else _longest(hosted.manifest)
+        )
+        if len(data) > longest:
+            self._offend(key)
+            raise Refused("too_large", f"{len(data)} bytes", f"at most {longest}", "Send no more than that.")
+        turn = await hosted.exchange(key, data, seen)
+        return turn if hosted.over != "lost" else Turn(turn.phase, (), "", 1.0)
+
+    async def leave(self, key: bytes, session: bytes, form: Leave) -> Left:
+        """A device leaves a session."""
+        served = self.sessions.get(session)
+        if served is not None:
+            await served.hosted.leave(key, form.reason)
+        return Left()
+
+    async def _elsewhere(self, session: bytes) -> Turn:
+        if session in self.ended:
+            return Turn("done", (), self.ended[session])
+        stored = await self._in_thread(self.storage.sessions.get, session)
+        if stored is None:
+            raise Refused("not_found", "a session that there is not", "one that goes on", "Check in again.")
+        if stored.outcome is not None:
+            return Turn("done", (), stored.outcome)
+        return Turn("", (), "", 0.5)  # nobody serves it at this moment
+
+    def change(self, old: str, new: str) -> bytes | None:
+        """The blob with what changed from one model to another, by their digests; None if there is none."""
+        if not old:
+            return None
+        for served in self.sessions.values():
+            facts = served.hosted.facts
+            if facts.model == new and old in facts.earlier:
+                return bytes.fromhex(facts.earlier[old])
+        return None
+
+    async def part(
+        self, blob: bytes, wanted: tuple[int, int | None] | None
+    ) -> tuple[int, bytes, dict[str, str]]:
+        """A part of a blob, or all of it: the status of HTTP, the bytes, and headers.
+
+        Raises:
+            Refused: there is no such blob.
+        """
+
+        def read() -> tuple[int, bytes, dict[str, str]]:
+            size = self.blobs.size(blob)
+            if wanted is None:
+                return 200, self.blobs.read(blob, 0, size), {}
+            start, stop = wanted[0], size if wanted[1] is None else min(wanted[1], size)
+            if start >= size or stop <= start:
+                return 416, b"", {"content-range": f"bytes */{size}"}
+            data = self.blobs.read(blob, start, stop)
+            return 206, data, {"content-range": f"bytes {start}-{stop - 1}/{size}"}
+
+        try:
+            return await self._in_thread(read)
+        except BlobMissing as error:
+            raise Refused(
+                "not_found", "a blob that there is not", "one that a manifest names", "Check in again."
+            ) from error
+
+    def count_refused(self, kind: str) -> None:
+        """Count a request that was refused."""
+        self.refused[kind] += 1
+
+    async def holder(self, session: bytes) -> str:
+        """The address of the process that serves a session; empty if this one does, or nobody."""
+        if session in self.sessions or session in self.ended:
+            return ""
+        holder = await self._in_thread(self.storage.leases.holder, _lease_of(session))
+        return holder.address if holder is not None and holder.owner != self.owner else ""
+
+    # -- what it knows ----------------------------------------------------------------------------------------
+
+    async def _standing(self, key: bytes) -> Device | None:
+        known = self._known.get(key)
+        now = self.now()
+        if known is None or now - known[1] > KNOWN:
+            device = await self._in_thread(self.storage.devices.get, key)
+            if len(self._known) > 100_000:
+                self._known.clear()
+            self._known[key] = known = (device, now)
+        return known[0]
+
+    async def _manifest(self, digest: bytes) -> Manifest:
+        if digest not in self._manifests:
+            try:
+                data = await self._in_thread(self.blobs.get, digest)
+            except BlobMissing as error:
+                raise StorageError(
+                    "manifest",
+                    given=f"{error.given}",
+                    expected="the manifest of a run",
+                    do="Submit it again.",
+                ) from error
+            self._manifests[digest] = read_manifest(data)
+        return self._manifests[digest]
+
+    async def _in_thread(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, lambda: function(*arguments))
+
+
+def progress_of(hosted: HostedSession, now: float) -> dict[str, Any]:
+    """How far a session is, for people: its phase, when that ends, and how many devices came how far."""
+    done, expected = hosted.sum.counts
+    return {
+        "phase": hosted.phase,
+        "done": done,
+        "expected": expected,
+        "deadline": now + hosted.deadline - time.monotonic(),
+        "funnel": hosted.funnel | {hosted.phase: done},
+        "failures": dict(hosted.failures),
+        "refused": hosted.refused,
+    }
+
+
+def _invitation(hosted: HostedSession, key: bytes, now: float) -> Invitation:
+    facts = hosted.facts
+    return Invitation(
+        hosted.run,
+        hosted.session,
+        bytes.fromhex(facts.manifest),
+        facts.round,
+        bytes.fromhex(facts.model),
+        bytes.fromhex(facts.previous) if facts.previous else None,
+        facts.shared_key,
+        max(0.0, hosted.deadline - now),
+        hosted.places[key],
+        facts.reservation,
+    )
+
+
+def _longest(manifest: Manifest) -> int:
+    """The longest message of a device in a secure sum."""
+    terms = manifest.terms
+    assert terms is not None
+    return 4096 + max(terms.vector_bytes, 256 * terms.maximum_cohort)
+
+
+def _lease_of(session: bytes) -> str:
+    return f"session {session.hex()}"
+
+
+def new_owner() -> str:
+    """A name for a process."""
+    return f"service-{secrets.token_hex(6)}"
