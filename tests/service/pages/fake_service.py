@@ -128,9 +128,10 @@ class FakeService:
         async def login(request: Request) -> Response:
             given = await request.json()
             if not self._means_it(request) or given["password"] != "right":
-                return JSONResponse({"error": {"what": "sign in", "do": "Try again."}}, 401)
+                told = {"what": "sign in", "given": "another", "expected": "a password", "do": "Try again."}
+                return JSONResponse({"error": told}, 401)
             self.role = next(role for role, name in NAMES.items() if name == given["name"])
-            return self._me()
+            return JSONResponse({"name": given["name"], "role": self.role, "token": "for a command"})
 
         async def logout(request: Request) -> Response:
             self.role = None
@@ -156,7 +157,7 @@ class FakeService:
             return _json(msgspec.structs.replace(found, rounds=rounds))
 
         async def now(request: Request) -> Response:
-            return _json(self.shown) if self.role else JSONResponse({}, 401)
+            return _json(self.shown) if self.role else self._me()
 
         async def me(request: Request) -> Response:
             return self._me()
@@ -213,12 +214,18 @@ class FakeService:
 
     def _me(self) -> Response:
         if self.role is None:
-            return JSONResponse({}, 401)
+            told = {
+                "what": "nobody who has signed in",
+                "given": "none",
+                "expected": "an operator",
+                "do": "Sign in.",
+            }
+            return JSONResponse({"error": told}, 401)
         return JSONResponse({"name": NAMES[self.role], "role": self.role})
 
     def _means_it(self, request: Request) -> bool:
         header, value = pages.INTENT
-        return request.headers.get(header) == value
+        return request.headers.get(header) in (value, "command")
 
 
 def _json(value: msgspec.Struct) -> Response:
