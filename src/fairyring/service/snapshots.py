@@ -95,7 +95,7 @@ class Snapshots:
         return RunRow(
             id=run.id,
             name=run.name,
-            state=run.state if run.state != "queued" else "waiting",
+            state=run.state,
             wanted=run.wanted,
             round=int(progress.get("round", 0)) + (1 if session else 0),
             rounds=int(progress.get("rounds", options.get("rounds", 0))),
