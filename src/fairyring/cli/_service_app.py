@@ -22,7 +22,7 @@ _DATA = Path("fairyring-service")
 
 def add_service_commands(app: App) -> None:
     """Add the commands to the command line."""
-    for command in (serve, submit, runs, pause, resume, cancel, logs):
+    for command in (serve, submit, runs, top, pause, resume, cancel, logs):
         app.command(command, group=SERVICE)
     for command in (enrol, devices, revoke, key):
         app.command(command, group=DEVICES)
@@ -187,6 +187,28 @@ def runs(*, server: Url = _HERE, user: User = None, fingerprint: str | None = No
     return _service.runs(_service.Server(server, user, fingerprint))
 
 
+def top(
+    server: str = _HERE, /, *, once: Flag = False, user: User = None, fingerprint: str | None = None
+) -> Result:
+    """Show the runs and the devices of a service, as its dashboard does, until Ctrl-C.
+
+    Parameters
+    ----------
+    server:
+        Address of the service.
+    once:
+        Show them once. So it is, too, where the output is no terminal.
+    user:
+        Sign in with this name; see submit.
+    fingerprint:
+        Of the service's certificate; see submit.
+    """
+    from fairyring.cli import _service, _top
+
+    with _service.Server(server, user, fingerprint, patience=_top.PATIENCE) as one:
+        return _top.top(one, once=once)
+
+
 def pause(run: str, /, *, server: Url = _HERE, user: User = None, fingerprint: str | None = None) -> Result:
     """Let a run pause after the round that it is in.
 
@@ -321,9 +343,7 @@ def operator(
     return _service.operator(name, role, database or str(data / "service.sqlite"))
 
 
-def token(
-    name: str, /, *, days: float = 365.0, data: Path = _DATA, database: str | None = None
-) -> Result:
+def token(name: str, /, *, days: float = 365.0, data: Path = _DATA, database: str | None = None) -> Result:
     """Make a token for a program that signs in as an operator or viewer, such as Prometheus. It is shown once.
 
     Programs send it as `Authorization: Bearer TOKEN`; commands take it from the variable FAIRYRING_TOKEN.

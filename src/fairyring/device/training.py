@@ -21,6 +21,7 @@ import numpy as np
 
 from fairyring.core.errors import TrainingFailed
 from fairyring.device._pipe import receive, send
+from fairyring.device.runtimes import targets_here
 from fairyring.messages import Array, Manifest
 
 Program = bytes | Path
@@ -79,7 +80,13 @@ class Trainer:
         nice: how much other programs of the device go first, from 0 to 19.
         cores: the most that training uses; None for all.
         keep_warm: seconds after a round for which the child waits for the next of the same program; 0 to end it at once.
+
+    Attributes:
+        reads_examples: an agent loads examples for it.
+        targets: the programs that it runs, the best first.
     """
+
+    reads_examples = True
 
     def __init__(
         self,
@@ -95,6 +102,11 @@ class Trainer:
         self._lock = threading.RLock()
         self._child: _Child | None = None
         self._expiry: threading.Timer | None = None
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Those of the runtimes that are installed here."""
+        return targets_here()
 
     def train(
         self, manifest: Manifest, target: str, program: Program, values: Mapping[str, np.ndarray]
