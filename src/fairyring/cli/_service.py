@@ -152,6 +152,7 @@ def submit(
         columns=plan.task.columns_of(given.population),
         examples=examples or int(max(given.population.sizes)),
         targets=tuple(targets) or tuple(one for one in targets_of_this_machine() if one != "iree-vmvx"),
+        participants=True,
     )
     number = seed if seed is not None else given.seed or 0
     options = RunOptions(

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from fairyring.device.randomness import Randomness as Randomness
     from fairyring.device.randomness import Rehearsed as Rehearsed
     from fairyring.device.reading import from_file as from_file
+    from fairyring.device.running import take_part as take_part
     from fairyring.device.runtimes import targets_here as targets_here
     from fairyring.device.training import Trained as Trained
     from fairyring.device.training import Trainer as Trainer
@@ -38,6 +39,7 @@ _MODULES = {
     "participant": ("Participant",),
     "randomness": ("Own", "Randomness", "Rehearsed"),
     "reading": ("from_file",),
+    "running": ("take_part",),
     "runtimes": ("targets_here",),
     "training": ("Trained", "Trainer"),
     "transport": ("Transport",),
