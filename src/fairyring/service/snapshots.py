@@ -143,7 +143,7 @@ class Snapshots:
 
     def _session(self, run: Run) -> Mapping[str, Any]:
         """How far the session of a run is that goes on; empty without one."""
-        for served in self._front.sessions.values():
+        for served in list(self._front.sessions.values()):  # another thread changes them
             if served.hosted.run == run.id and not served.hosted.over:
                 return progress_of(served.hosted, self._front.now())
         if run.state in OVER:
