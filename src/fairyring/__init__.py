@@ -22,6 +22,7 @@ from fairyring.core.errors import (
     MessageRefused,
     MissingExtra,
     ModelError,
+    NotForDevices,
     PerformanceWarning,
     PlanError,
     PopulationError,
@@ -42,6 +43,7 @@ from fairyring.core.errors import (
 )
 
 if TYPE_CHECKING:
+    from fairyring import device as device
     from fairyring import ecology as ecology
     from fairyring import privacy as privacy
     from fairyring import tracking as tracking
@@ -135,6 +137,7 @@ __all__ = [
     "Metric",
     "MissingExtra",
     "ModelError",
+    "NotForDevices",
     "PerformanceWarning",
     "Plan",
     "PlanError",
@@ -175,6 +178,7 @@ __all__ = [
     "compare",
     "correlated_noise",
     "count_sketch",
+    "device",
     "distributed_noise",
     "ecology",
     "fedadagrad",
@@ -276,8 +280,9 @@ _ROOMS = {
     "report": ("write_comparison", "write_report"),
 }
 
-_MODULES = {"partition", "cohort", "combine", "ecology", "metrics", "privacy", "tracking", "zoo"}
+_MODULES = {"partition", "cohort", "combine", "device", "ecology", "metrics", "privacy", "tracking", "zoo"}
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names} | {
+    "device": "",
     "ecology": "",
     "privacy": "",
     "tracking": "",
@@ -288,7 +293,12 @@ def __getattr__(name: str) -> Any:
     if name not in _ROOM_OF:
         raise AttributeError(f"module 'fairyring' has no attribute {name!r}")
     room = f"fairyring.{_ROOM_OF[name]}".rstrip(".")
-    value = import_module(f"{room}.{name}") if name in _MODULES else getattr(import_module(room), name)
+    try:
+        value = import_module(f"{room}.{name}") if name in _MODULES else getattr(import_module(room), name)
+    except ModuleNotFoundError as error:
+        if not (error.name or "").startswith("fairyring."):
+            raise
+        raise NotForDevices(name) from error
     globals()[name] = value
     return value
 

@@ -35,6 +35,7 @@ class PlanFile:
     keep: Any = None
     init: Any = None
     track: Any = None
+    participants: Any = None
 
     @classmethod
     def read(cls, path: Path, *, population: bool = True) -> "PlanFile":

@@ -95,6 +95,23 @@ def operator(name: str, role: str, database: str) -> Result:
     return Result({"operator": name, "role": role}, lambda: say(f"{name} is {role}"))
 
 
+def token(name: str, days: float, database: str) -> Result:
+    """A token for a program that signs in as an operator or viewer."""
+    from fairyring.service.storage import Storage
+
+    with Storage(database) as storage:
+        text = storage.operators.login(name, _password(name), seconds=days * 86400.0)
+        if text is None:
+            raise RunError(
+                f"operator {name!r}",
+                given="another name or password",
+                expected="those of an operator or viewer",
+                do="Add one: fairyring service operator.",
+            )
+        storage.audit.note("command line", "create login token", {"name": name, "days": days})
+    return Result({"token": text, "days": days}, lambda: say(text))
+
+
 def key(path: Path) -> Result:
     """Make the key pair of an author of plans, or show the public half of one."""
     from fairyring.secagg import Identity
@@ -135,6 +152,7 @@ def submit(
         columns=plan.task.columns_of(given.population),
         examples=examples or int(max(given.population.sizes)),
         targets=tuple(targets) or tuple(one for one in targets_of_this_machine() if one != "iree-vmvx"),
+        participants=True,
     )
     number = seed if seed is not None else given.seed or 0
     options = RunOptions(
@@ -232,7 +250,9 @@ def devices(server: "Server") -> Result:
             )
             for device in found
         ]
-        show_table(("key", "name", "seen", "version", "runtime", "standing"), rows) if rows else say("no devices yet")
+        show_table(("key", "name", "seen", "version", "runtime", "standing"), rows) if rows else say(
+            "no devices yet"
+        )
 
     return Result({"devices": found}, show)
 

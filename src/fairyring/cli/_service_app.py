@@ -30,6 +30,7 @@ def add_service_commands(app: App) -> None:
     service = App(name="service", help="Look after what a service keeps.", group=SERVICE)
     service.command(migrate)
     service.command(operator)
+    service.command(token)
     app.command(service)
     device = App(name="device", help="Take part with a device, and see what it did.", group=DEVICES)
     device.default(device_run)
@@ -318,6 +319,27 @@ def operator(
     from fairyring.cli import _service
 
     return _service.operator(name, role, database or str(data / "service.sqlite"))
+
+
+def token(name: str, /, *, days: float = 365.0, data: Path = _DATA, database: str | None = None) -> Result:
+    """Make a token for a program that signs in as an operator or viewer, such as Prometheus. It is shown once.
+
+    Programs send it as `Authorization: Bearer TOKEN`; commands take it from the variable FAIRYRING_TOKEN.
+
+    Parameters
+    ----------
+    name:
+        Of the operator or viewer, whose password is asked for.
+    days:
+        How long it is good.
+    data:
+        Folder of the service.
+    database:
+        URL of its database, if that is not in the folder.
+    """
+    from fairyring.cli import _service
+
+    return _service.token(name, days, database or str(data / "service.sqlite"))
 
 
 def key(file: Path, /) -> Result:

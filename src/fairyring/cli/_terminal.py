@@ -122,7 +122,9 @@ def summarise(
     if facts.get("secure_sum") == "protocol":
         from fairyring.rounds.history import end_of
 
-        rows.append(("head", f"{end_of(folder)}; note it elsewhere, for fairyring verify --head"))
+        head = end_of(folder)
+        if head is not None:
+            rows.append(("head", f"{head}; note it elsewhere, for fairyring verify --head"))
     if page:
         rows.append(("report", str(page)))
     console.print()

@@ -49,6 +49,9 @@ def up(
         changes = settings_from(settings)
         plan = override(given.plan, changes) if changes else given.plan
         planned = given.planned_rounds(file, rounds)
+        participants = given.participants
+        if participants is not None:
+            _check_participants(participants, given.population, devices)
         population = shares_of(given.population, devices)
         _check_cohort(plan, len(population))
         folder = _new_folder(out, file.stem)
@@ -70,6 +73,7 @@ def up(
             columns=plan.task.columns_of(population),
             examples=int(np.max(population.sizes)),
             targets=(target,),
+            participants=participants is not None,
         )
         size = len(next(iter(signed.blobs.values())))
         say(f"The plan is signed; its program for {target} has {size / 1000:,.0f} kB.")
@@ -77,8 +81,20 @@ def up(
         entropy = secrets.token_bytes(32) if rehearse and plan.protection is not None else None
         served = _Served(plan, given.test, folder, host, port, planned, console)
         service = stack.enter_context(served.service)
-        keys = _enrolled(population, folder, service, signed.manifest, number, entropy, rehearse, target)
-        running = stack.enter_context(_Processes(folder, len(population)))
+        keys = _enrolled(
+            population,
+            folder,
+            service,
+            signed.manifest,
+            number,
+            entropy,
+            rehearse,
+            target,
+            participants is not None,
+        )
+        running = stack.enter_context(
+            _Processes(folder, len(population)) if participants is None else _Threads(folder, participants)
+        )
         run = served.submit(signed, planned, number, keys, population, entropy, given.evaluate_every)
         say(f"Watch it: {service.url}", "")
         try:
@@ -96,10 +112,20 @@ def up(
             do=f"See {runs}.",
         )
     page, records = served.page, served.records
+    left = served.left()
+    if not any(record.clients for record in records):
+        raise RunError(
+            f"run {run}",
+            given=f"no round with a sum; devices left: {left or 'none said why'}",
+            expected="devices that report",
+            do=f"See fairyring device status --folder {_device_folder(folder, 0)}.",
+        )
 
     def show() -> None:
         summarise(screen(), records, facts, runs, page)
         up_bytes = sum(record.bytes_up for record in records)
+        if left:
+            say(f"devices left rounds: {left}")
         say(f"{len(population)} devices sent {up_bytes / 1e6:,.1f} MB in {len(records)} rounds.")
 
     found = summary(records, facts, runs, page)
@@ -155,6 +181,7 @@ class _Served:
         self.page: Path | None = None
         self.state: str | None = None
         self.error: BaseException | None = None
+        self._failures: dict[str, int] = {}
         self.service = Service(folder / "service", self._conduct, host=host, port=port)
 
     def submit(
@@ -189,7 +216,7 @@ class _Served:
         service.wake()
         return run
 
-    def wait(self, run: str, running: "_Processes") -> str:
+    def wait(self, run: str, running: "_Processes | _Threads") -> str:
         """Wait until the run has ended; returns the state that it ended in."""
         with self._progress:
             while self.state is None:
@@ -198,6 +225,10 @@ class _Served:
                 running.check()
                 time.sleep(0.05)
         return self.state
+
+    def left(self) -> str:
+        """How many devices left rounds, for which reasons."""
+        return ", ".join(f"{reason} {count}" for reason, count in self._failures.items())
 
     def _conduct(self, service: Any, run: str) -> "_Thread":
         return _Thread(lambda: self._go(service, run))
@@ -218,6 +249,7 @@ class _Served:
                 except FairyringError:
                     self.page = None
                 runner.end(state)
+                self._failures = dict(runner.failures)
             finally:
                 runner.close()
             self.state = state
@@ -252,6 +284,7 @@ def _enrolled(
     entropy: bytes | None,
     rehearse: bool,
     target: str,
+    participants: bool,
 ) -> list[bytes]:
     """A folder for each device, with its examples; returns their keys."""
     from fairyring.device import DeviceFolder, ExampleStore
@@ -270,7 +303,7 @@ def _enrolled(
                 fingerprint=service.fingerprint,
                 name=f"device {client}",
                 authors=(manifest.author.hex(),),
-                targets=(target,),
+                targets=() if participants else (target,),
                 cores=1,
                 rehearsal=Rehearsal(seed, entropy.hex() if entropy is not None else None)
                 if rehearse
@@ -327,8 +360,54 @@ class _Processes:
                 process.wait()
 
 
+class _Threads:
+    """Participants with a training of their own, each in a thread of this process."""
+
+    def __init__(self, folder: Path, participants: Sequence[Any]) -> None:
+        self._stop, self._error = threading.Event(), None
+        self._threads = [
+            threading.Thread(target=self._run, args=(_device_folder(folder, place), one), daemon=True)
+            for place, one in enumerate(participants)
+        ]
+
+    def _run(self, folder: Path, participant: Any) -> None:
+        from fairyring.device import take_part
+
+        try:
+            take_part(folder, participant, stop=self._stop)
+        except BaseException as error:
+            self._error = error
+
+    def __enter__(self) -> "_Threads":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def check(self) -> None:
+        """Raise what ended a participant."""
+        if self._error is not None:
+            raise self._error
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(timeout=30.0)
+
+
 def _device_folder(folder: Path, device: int) -> Path:
     return folder / "devices" / f"{device:04d}"
+
+
+def _check_participants(participants: Any, population: Any, devices: int | None) -> None:
+    clients = int(np.count_nonzero(np.asarray(population.sizes)))
+    if devices is not None or not isinstance(participants, Sequence) or len(participants) != clients:
+        raise PlanError(
+            "participants",
+            given=f"{len(participants) if isinstance(participants, Sequence) else participants!r:.80}"
+            + (", and --devices" if devices is not None else ""),
+            expected=f"a list of one for each of the {clients} clients",
+            do="Give each client of the population its participant, in order.",
+        )
 
 
 def _check_cohort(plan: Any, devices: int) -> None:

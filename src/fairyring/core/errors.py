@@ -26,7 +26,8 @@ FairyringError
 ├── EnrolmentRefused      a device may not be enrolled, or is no longer
 ├── ServiceRefused        a service says no to a device
 ├── ServiceUnreachable    a service does not answer
-└── MissingExtra          an optional package is not installed                      (ImportError)
+├── MissingExtra          an optional package is not installed                      (ImportError)
+└── NotForDevices         the distribution for devices lacks what was asked for     (ImportError)
 
 PrivacyWarning            not an error: a promise is kept, but is weak              (UserWarning)
 PopulationWarning         not an error: a population can be used, but not for all     (UserWarning)
@@ -229,6 +230,18 @@ class MissingExtra(FairyringError, ImportError):
             given=f"no package {package!r}",
             expected=f"the extra {extra!r}",
             do=f"Install it: pip install 'fairyring[{extra}]'.",
+        )
+
+
+class NotForDevices(FairyringError, ImportError):
+    """The distribution for devices, fairyring-device, lacks what was asked for."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"fairyring.{name}",
+            given="the distribution fairyring-device, which has only what a device needs",
+            expected="the whole package",
+            do="Install it in an environment of its own: pip install fairyring.",
         )
 
 

@@ -4,6 +4,7 @@ import ctypes
 import mmap
 import os
 import platform
+import signal
 import stat
 from contextlib import suppress
 from pathlib import Path
@@ -26,7 +27,6 @@ _BEHIND = 1 << 30  # a byte that no lock file has: Windows lets nobody read what
 _CPU = Path("/proc/cpuinfo")
 _STATUS = Path("/proc/self/status")
 _END_WITH_PARENT = 1  # `prctl`
-_KILL = 9
 
 
 def lock(descriptor: int) -> None:
@@ -125,7 +125,13 @@ def yield_to_others(by: int, cores: int | None = None) -> None:
 def end_with_parent() -> None:
     """End this process at once when its parent ends, where the system can do that."""
     with suppress(AttributeError, OSError):
-        ctypes.CDLL(None).prctl(_END_WITH_PARENT, _KILL, 0, 0, 0)
+        ctypes.CDLL(None).prctl(_END_WITH_PARENT, signal.SIGKILL, 0, 0, 0)
+
+
+def end_group(leader: int) -> None:
+    """End a process that began a session of its own, with all that it has started, where the system can; else do nothing."""
+    with suppress(AttributeError, OSError):
+        os.killpg(leader, signal.SIGKILL)
 
 
 def load() -> float | None:

@@ -14,15 +14,16 @@ if TYPE_CHECKING:
     from fairyring.device.eligibility import LinuxConditions as LinuxConditions
     from fairyring.device.eligibility import Rules as Rules
     from fairyring.device.examples import ExampleStore as ExampleStore
+    from fairyring.device.fitted import Fitted as Fitted
     from fairyring.device.folder import DeviceFolder as DeviceFolder
     from fairyring.device.ledger import Caps as Caps
     from fairyring.device.ledger import DeviceLedger as DeviceLedger
-    from fairyring.device.participant import Fitted as Fitted
     from fairyring.device.participant import Participant as Participant
     from fairyring.device.randomness import Own as Own
     from fairyring.device.randomness import Randomness as Randomness
     from fairyring.device.randomness import Rehearsed as Rehearsed
     from fairyring.device.reading import from_file as from_file
+    from fairyring.device.running import take_part as take_part
     from fairyring.device.runtimes import targets_here as targets_here
     from fairyring.device.training import Trained as Trained
     from fairyring.device.training import Trainer as Trainer
@@ -32,11 +33,13 @@ _MODULES = {
     "agent": ("Agent",),
     "eligibility": ("Always", "Conditions", "Eligibility", "LinuxConditions", "Rules"),
     "examples": ("ExampleStore",),
+    "fitted": ("Fitted",),
     "folder": ("DeviceFolder",),
     "ledger": ("Caps", "DeviceLedger"),
-    "participant": ("Fitted", "Participant"),
+    "participant": ("Participant",),
     "randomness": ("Own", "Randomness", "Rehearsed"),
     "reading": ("from_file",),
+    "running": ("take_part",),
     "runtimes": ("targets_here",),
     "training": ("Trained", "Trainer"),
     "transport": ("Transport",),

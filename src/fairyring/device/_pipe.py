@@ -2,25 +2,25 @@
 
 import json
 from collections.abc import Sequence
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 
 LONGEST = 1 << 20  # bytes of a line
 
 
-def send(pipe: BinaryIO, facts: dict[str, Any], arrays: Sequence[np.ndarray] = ()) -> None:
+def send(pipe: IO[bytes], facts: dict[str, Any], arrays: Sequence[np.ndarray] = ()) -> None:
     """Write facts and arrays."""
     arrays = [np.ascontiguousarray(array).reshape(np.shape(array)) for array in arrays]
     forms = [[array.dtype.str, *array.shape] for array in arrays]
     pipe.write(json.dumps({**facts, "arrays": forms}).encode() + b"\n")
     for array in arrays:
         if array.size:
-            pipe.write(memoryview(array.reshape(-1).view(np.uint8)))
+            pipe.write(array.reshape(-1).view(np.uint8).data)
     pipe.flush()
 
 
-def receive(pipe: BinaryIO, most: int) -> tuple[dict[str, Any], list[np.ndarray]]:
+def receive(pipe: IO[bytes], most: int) -> tuple[dict[str, Any], list[np.ndarray]]:
     """Read facts and arrays of at most so many bytes.
 
     Raises:

@@ -7,7 +7,7 @@ message. So the agent may be killed at any point; begun again, it goes on with t
 import random
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -30,7 +30,7 @@ from fairyring.device.eligibility import Conditions
 from fairyring.device.folder import DeviceFolder
 from fairyring.device.ledger import DeviceLedger
 from fairyring.device.randomness import Randomness
-from fairyring.device.training import Trained, Trainer, model_values
+from fairyring.device.training import Trained, model_values
 from fairyring.device.transport import Transport
 from fairyring.messages import (
     Array,
@@ -61,6 +61,31 @@ class Examples(Protocol):
         ...
 
 
+class Trains(Protocol):
+    """Who trains in a round: `Trainer`, or a `Participant` with a training of its own.
+
+    Attributes:
+        reads_examples: whether the device's examples are loaded for it.
+    """
+
+    reads_examples: bool
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Programs that it can run, the best first."""
+        ...
+
+    def train(
+        self, manifest: Manifest, target: str, program: bytes | Path, values: Mapping[str, np.ndarray]
+    ) -> Trained:
+        """A round's training; see `Trainer.train`."""
+        ...
+
+    def close(self) -> None:
+        """End what it runs."""
+        ...
+
+
 class Status(NamedTuple):
     """What the agent is doing: in words, for its owner, and why it does not train, if so."""
 
@@ -84,7 +109,7 @@ class Agent:
         transport: to its service.
         examples: that it trains on.
         ledger: of the device.
-        trainer: trains, or any other who does (`Participant`).
+        trainer: trains.
         randomness: of the device.
         authors: public keys of the authors whose plans it takes part in.
         conditions: when it may train.
@@ -102,7 +127,7 @@ class Agent:
         transport: Transport,
         examples: Examples,
         ledger: DeviceLedger,
-        trainer: Trainer,
+        trainer: Trains,
         randomness: Randomness,
         *,
         authors: Collection[bytes],
@@ -231,9 +256,11 @@ class Agent:
         self, invitation: Invitation, manifest: Manifest, target: str, arrays: list[np.ndarray]
     ) -> Trained:
         try:
-            columns = self._examples.load(manifest.columns, manifest.examples)
+            columns: dict[str, np.ndarray] = {}
+            if self._trainer.reads_examples:
+                columns = self._examples.load(manifest.columns, manifest.examples)
             size = min((len(column) for column in columns.values()), default=0)
-            if size == 0:
+            if size == 0 and self._trainer.reads_examples:
                 raise self._refusal(
                     invitation.manifest, manifest, "no_examples", "there are no examples for it"
                 )

@@ -270,11 +270,12 @@ class DeviceLedger:
 
     def totals(self) -> Totals:
         """What all participations come to."""
-        sums = self._database.rows(
+        sessions, contributions, summed, plans, size = self._database.rows(
             "SELECT count(*), count(contributed), coalesce(sum(state = 'summed' AND contributed IS NOT NULL), 0), "
             "count(DISTINCT CASE WHEN contributed IS NOT NULL THEN plan END), coalesce(sum(bytes), 0) FROM participations"
         )[0]
-        return Totals(*sums, self._database.rows("SELECT coalesce(sum(times), 0) FROM refusals")[0][0])
+        refusals = self._database.rows("SELECT coalesce(sum(times), 0) FROM refusals")[0][0]
+        return Totals(sessions, contributions, summed, plans, size, refusals)
 
     def close(self) -> None:
         """Close the file."""

@@ -1,14 +1,16 @@
 """A device from its folder: the agent with all its parts, and what its owner is shown of it."""
 
+import os
+import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
 import msgspec
 
-from fairyring.device.agent import Agent
+from fairyring.device.agent import Agent, Trains
 from fairyring.device.eligibility import Always, Conditions, LinuxConditions, Rules
 from fairyring.device.examples import ExampleStore
 from fairyring.device.folder import DeviceFolder
@@ -16,8 +18,7 @@ from fairyring.device.ledger import Caps, DeviceLedger
 from fairyring.device.owner import owner_state
 from fairyring.device.page import OwnerPage, OwnerState
 from fairyring.device.randomness import Own, Randomness, Rehearsed
-from fairyring.device.runtimes import targets_here
-from fairyring.device.settings import DeviceSettings
+from fairyring.device.settings import FILE, DeviceSettings
 from fairyring.device.training import Trainer
 from fairyring.device.transport import Transport
 from fairyring.messages import Enrol, Enrolled
@@ -40,7 +41,7 @@ class RunningDevice:
     """
 
     def __init__(
-        self, path: Path, *, conditions: Conditions | None = None, trainer: Trainer | None = None
+        self, path: Path, *, conditions: Conditions | None = None, trainer: Trains | None = None
     ) -> None:
         self.settings = DeviceSettings.read(path)
         settings = self.settings
@@ -53,7 +54,7 @@ class RunningDevice:
             )
             self.conditions = conditions or _conditions(settings)
             trainer = trainer or Trainer(cores=settings.cores)
-            self._stack.enter_context(trainer)
+            self._stack.callback(trainer.close)
             self.transport = Transport(
                 settings.server,
                 self.folder.identity,
@@ -70,7 +71,7 @@ class RunningDevice:
                 randomness_of(settings, self.folder),
                 authors=[bytes.fromhex(author) for author in settings.authors],
                 conditions=self.conditions,
-                targets=settings.targets or targets_here(),
+                targets=settings.targets or trainer.targets,
             )
             self.agent.on = settings.on
             self.page: OwnerPage | None = None
@@ -149,6 +150,49 @@ def enrol(
         settings = change(settings)
         settings.write(folder.path)
         return settings
+
+
+def take_part(
+    path: str | os.PathLike[str],
+    participant: Trains | None = None,
+    *,
+    server: str | None = None,
+    token: str = "",
+    name: str = "",
+    fingerprint: str | None = None,
+    trust: Sequence[str] = (),
+    page: int | None = None,
+    stop: threading.Event | None = None,
+) -> None:
+    """Take part in rounds until `stop` is set, or SIGTERM or Ctrl-C where this is called in the main thread.
+
+    Args:
+        path: folder of the device, which is enrolled if it is not.
+        participant: trains; by default the plan's own training on the examples in the folder.
+        server: address of the service; needed to enrol.
+        token: from its operator.
+        name: of this device, as the service will know it.
+        fingerprint: of the service's certificate, where no authority has signed it.
+        trust: public keys of authors whose plans are run here, in hexadecimal digits.
+        page: port of the owner's page on this machine; 0 for any free one, None for none.
+        stop: ends it.
+
+    Raises:
+        ServiceRefused, ServiceUnreachable: the device could not be enrolled.
+        StorageError, RunError: its folder cannot be used.
+    """
+    folder = Path(path)
+    if server is not None and not (folder / FILE).exists():
+        enrol(folder, server, token, name=name, fingerprint=fingerprint)
+    settings = DeviceSettings.read(folder)
+    added = [key for key in trust if key not in settings.authors]
+    msgspec.structs.replace(settings, authors=(*settings.authors, *added), page=page).write(folder)
+    stop = stop or threading.Event()
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: stop.set())
+    with RunningDevice(folder, trainer=participant) as device:
+        run_until(device, stop)
 
 
 def randomness_of(settings: DeviceSettings, folder: DeviceFolder) -> Randomness:

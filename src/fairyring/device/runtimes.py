@@ -21,7 +21,7 @@ _FUNCTION = "main"
 def targets_here() -> tuple[str, ...]:
     """The targets of programs that can run here, the best first; nothing is imported for the answer."""
     found: list[str] = []
-    if _is_there("jax"):
+    if _has_jax():
         found.append("jax")
     if _is_there("iree.runtime"):
         native = _MACHINES.get(platform.machine())
@@ -40,7 +40,7 @@ def loaded(target: str, program: bytes) -> Run:
     Raises:
         TrainingFailed: there is nothing here that runs this target.
     """
-    if target == "jax" and _is_there("jax"):
+    if target == "jax" and _has_jax():
         return _jax(program)
     if target.startswith("iree-") and _is_there("iree.runtime"):
         return _iree(program)
@@ -52,10 +52,15 @@ def loaded(target: str, program: bytes) -> Run:
     )
 
 
+def _has_jax() -> bool:
+    # The distribution for devices lacks what compiles for JAX.
+    return _is_there("jax") and _is_there("fairyring.lowering")
+
+
 def _is_there(module: str) -> bool:
     try:
         return find_spec(module) is not None
-    except ModuleNotFoundError:
+    except ImportError:
         return False
 
 

@@ -21,6 +21,7 @@ import numpy as np
 
 from fairyring.core.errors import TrainingFailed
 from fairyring.device._pipe import receive, send
+from fairyring.device.runtimes import targets_here
 from fairyring.messages import Array, Manifest
 
 Program = bytes | Path
@@ -79,7 +80,13 @@ class Trainer:
         nice: how much other programs of the device go first, from 0 to 19.
         cores: the most that training uses; None for all.
         keep_warm: seconds after a round for which the child waits for the next of the same program; 0 to end it at once.
+
+    Attributes:
+        reads_examples: an agent loads examples for it.
+        targets: the programs that it runs, the best first.
     """
+
+    reads_examples = True
 
     def __init__(
         self,
@@ -95,6 +102,11 @@ class Trainer:
         self._lock = threading.RLock()
         self._child: _Child | None = None
         self._expiry: threading.Timer | None = None
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Those of the runtimes that are installed here."""
+        return targets_here()
 
     def train(
         self, manifest: Manifest, target: str, program: Program, values: Mapping[str, np.ndarray]
@@ -328,7 +340,8 @@ def trained(results: Sequence[Array], ran: Ran) -> Trained:
 def _complete(manifest: Manifest, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Arguments with columns of the program's length, and with the number of rows in them."""
     given = {name: np.asarray(value) for name, value in values.items()}
-    rows = {len(given[column.name]) for column in manifest.columns if np.ndim(given.get(column.name)) > 0}
+    columns = [given[column.name] for column in manifest.columns if column.name in given]
+    rows = {len(column) for column in columns if column.ndim > 0}
     if len(rows) > 1 or max(rows, default=0) > manifest.examples:
         raise TrainingFailed(
             "nonsense",
@@ -337,7 +350,7 @@ def _complete(manifest: Manifest, values: Mapping[str, np.ndarray]) -> dict[str,
             do="Load the rows with ExampleStore.load(columns, most=manifest.examples).",
         )
     if rows:
-        given.setdefault("size", np.int32(*rows))
+        given.setdefault("size", np.asarray(max(rows), np.int32))
     for column in manifest.columns:
         if column.name in given and len(given[column.name]) < manifest.examples:
             rest = manifest.examples - len(given[column.name])

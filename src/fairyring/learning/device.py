@@ -168,29 +168,65 @@ def device_half(
             for scalar, limit in zip(report.auxiliary, algorithm.auxiliary, strict=True)
         ]
         auxiliary = jnp.concatenate([weight[None], means, *own])
-        # One reduction finds any coordinate that is infinite or NaN: minus itself, every other coordinate is 0. Metrics are not
-        # among them: one without a value keeps nobody from training.
+        # Metrics are not among them: one without a value keeps nobody from training.
         needed = jnp.concatenate([weight[None], loss, *own])
-        finite = (jnp.sum(vector - vector) + jnp.sum(needed - needed)) == 0.0
-
-        def or_else(new: Tree, old: Tree) -> Tree:
-            return jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old)
-
-        noise_covers_divisor = aggregation.spec.noise is not None
-        unencoded = Message(
-            or_else(vector, jnp.zeros_like(vector)) if noise_covers_divisor else vector, auxiliary
+        sealed = seal(
+            aggregation, vector, auxiliary, needed, client_key, shared_key, measures_norms=measures_norms
         )
-        encode_key = jax.random.fold_in(client_key, int(Purpose.ENCODE))
-        message = aggregation.encode(unencoded, encode_key, shared_key)
-        relative_norm: jax.Array | tuple[()] = ()
-        if measures_norms and aggregation.relative_norm is not None:
-            relative_norm = aggregation.relative_norm(unencoded, encode_key, shared_key)
-        if not noise_covers_divisor:
-            message = or_else(message, jax.tree.map(jnp.zeros_like, message))
         new_state = jax.tree.map(lambda n, o: n.astype(o.dtype), new_state, client_state)
-        return Outcome(message, or_else(new_state, client_state), finite, relative_norm)
+        new_state = or_else(sealed.finite, new_state, client_state)
+        return Outcome(sealed.message, new_state, sealed.finite, sealed.relative_norm)
 
     return update
+
+
+class Sealed(NamedTuple):
+    """One client's report, as it is sent; see `Outcome`."""
+
+    message: Message
+    finite: jax.Array
+    relative_norm: jax.Array | tuple[()]
+
+
+def seal(
+    aggregation: BoundStage,
+    vector: jax.Array,
+    auxiliary: jax.Array,
+    needed: jax.Array,
+    client_key: jax.Array,
+    shared_key: jax.Array,
+    *,
+    measures_norms: bool = False,
+) -> Sealed:
+    """An update through the plan's stages, or what stands for it if it is not finite. It is part of a traceable function.
+
+    Args:
+        aggregation: the plan's stages, bound.
+        vector: the update: float32 `[update]`.
+        auxiliary: what travels with it: float32 `[auxiliaries]`.
+        needed: those of the auxiliary values without which an update cannot be used: metrics are not among them.
+        client_key, shared_key: as for `device_half`.
+        measures_norms: see `device_half`.
+    """
+    # One reduction finds any coordinate that is infinite or NaN: minus itself, every other coordinate is 0.
+    finite = (jnp.sum(vector - vector) + jnp.sum(needed - needed)) == 0.0
+    noise_covers_divisor = aggregation.spec.noise is not None
+    unencoded = Message(
+        or_else(finite, vector, jnp.zeros_like(vector)) if noise_covers_divisor else vector, auxiliary
+    )
+    encode_key = jax.random.fold_in(client_key, int(Purpose.ENCODE))
+    message = aggregation.encode(unencoded, encode_key, shared_key)
+    relative_norm: jax.Array | tuple[()] = ()
+    if measures_norms and aggregation.relative_norm is not None:
+        relative_norm = aggregation.relative_norm(unencoded, encode_key, shared_key)
+    if not noise_covers_divisor:
+        message = or_else(finite, message, jax.tree.map(jnp.zeros_like, message))
+    return Sealed(message, finite, relative_norm)
+
+
+def or_else(finite: jax.Array, new: Tree, old: Tree) -> Tree:
+    """`new` where what it is of was finite, otherwise `old`."""
+    return jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old)
 
 
 def personal_half(

@@ -55,13 +55,11 @@ def compiled_for(target: str, program: Program) -> bytes:
 
     backend, arguments = how
     try:
-        return bytes(
-            iree.compiler.compile_str(
-                program.stablehlo(),
-                input_type="stablehlo",
-                target_backends=[backend],
-                extra_args=list(arguments),
-            )
+        compiled = iree.compiler.compile_str(
+            program.stablehlo(),
+            input_type="stablehlo",
+            target_backends=[backend],
+            extra_args=list(arguments),
         )
     except iree.compiler.CompilerToolError as error:
         raise PlanError(
@@ -70,3 +68,5 @@ def compiled_for(target: str, program: Program) -> bytes:
             expected="a program that IREE compiles",
             do="Leave this target out; devices with JAX run the target jax.",
         ) from error
+    assert compiled is not None, "only files that are written by the compiler itself have no result"
+    return bytes(compiled)

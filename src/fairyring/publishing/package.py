@@ -11,7 +11,9 @@ import numpy as np
 
 from fairyring.core.errors import PlanError
 from fairyring.learning.code import Columns
+from fairyring.learning.encoding import encoding
 from fairyring.learning.plan import Plan
+from fairyring.learning.program import Program
 from fairyring.messages.manifest import Array, Limits, Manifest, Promise, sign
 from fairyring.privacy.accounting import Accountant
 from fairyring.privacy.participation import AtMost
@@ -51,6 +53,7 @@ def package(
     columns: Columns,
     examples: int,
     targets: Sequence[str] = ("jax",),
+    participants: bool = False,
     seconds: float = 600.0,
     memory: int = 2 << 30,
     expires: float | None = None,
@@ -65,6 +68,8 @@ def package(
         columns: what a row of each column that the task reads looks like: `plan.task.columns_of(population)`.
         examples: the most examples that a device uses in a round; one that has fewer uses those.
         targets: for which the program is compiled; see `TARGETS`.
+        participants: also compile the stages by themselves, for participants with a training of their own, under `encode-` and the target.
+            Where the plan is not for them, that is left out.
         seconds, memory: what training in a round may take on a device, in bytes.
         expires: when devices take the manifest no longer, in seconds since 1970.
 
@@ -74,6 +79,8 @@ def package(
     """
     program = plan.program(columns, examples)
     programs = {target: compiled_for(target, program) for target in targets}
+    if participants and (stages := _stages(plan)) is not None:
+        programs |= {f"encode-{target}": compiled_for(target, stages) for target in targets}
     blobs = {hashlib.sha256(data).digest(): data for data in programs.values()}
     protection, noise = plan.protection, plan.noise
     by_steps = plan.example_stages is not None
@@ -103,6 +110,14 @@ def package(
     return Package(manifest, sign(manifest, author).encode(), blobs)
 
 
+def _stages(plan: Plan) -> Program | None:
+    """The plan's stages as a program; None where clients send more than an update."""
+    try:
+        return encoding(plan)
+    except PlanError:
+        return None
+
+
 def _model(plan: Plan) -> tuple[Array, ...]:
     """The arrays that are broadcast: parameters, then the algorithm's state on the server."""
     state = jax.eval_shape(plan.algorithm.server_state, plan.params_shape)
@@ -114,6 +129,16 @@ def _model(plan: Plan) -> tuple[Array, ...]:
                 given=f"{leaf.dtype}",
                 expected="float16, float32 or float64, which devices without JAX have too",
                 do="Keep parameters in float32.",
+            )
+    own = jax.eval_shape(plan.algorithm.client_state, plan.params_shape)
+    if jax.tree.leaves(own):
+        zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), plan.params_shape)
+        if any(np.any(np.asarray(leaf)) for leaf in jax.tree.leaves(plan.algorithm.client_state(zeros))):
+            raise PlanError(
+                f"algorithm {plan.algorithm.name}",
+                given="a state on clients that does not begin at zero",
+                expected="one that does: a device begins with zeros",
+                do="Subtract what it begins with.",
             )
     return tuple(Array.of(jax.tree_util.keystr(path), leaf.shape, leaf.dtype) for path, leaf in leaves)
 

@@ -48,6 +48,7 @@ from fairyring.service.storage import Lease, Run, State, Storage
 from fairyring.simulation import Tests
 
 LEASE_SECONDS = 15.0
+LONGEST_PAUSE = 5.0  # seconds after a session without a sum
 KEPT_MODELS = 3  # so many of the last models stay, for devices that have one of them
 
 
@@ -109,6 +110,7 @@ class Runner:
         self._keeper = threading.Thread(target=self._keep, name=f"lease of run {run.id}", daemon=True)
         self._keeper.start()
         self.failures: Counter[str] = Counter()
+        self._without_sum = 0  # sessions, since the last that had one
         self.funnel: Mapping[str, int] = {}
         self._models: list[tuple[bytes, bytes, list[bytes]]] = []  # digest, bytes, blobs that are about it
         try:
@@ -228,6 +230,9 @@ class Runner:
             summed = total.summed
             aborted = summed is not None and summed.aborted is not None
             aborted = aborted or (summed is None and not len(staying))
+            self._without_sum = self._without_sum + 1 if aborted else 0
+            if aborted:  # what went wrong may be over in a moment, or may go wrong again at once
+                self._stop.wait(min(LONGEST_PAUSE, 0.05 * 2**self._without_sum))
             if aborted and left:
                 if work.noise is not None:
                     work.noise.cancel(seen=summed is not None and summed.seen)

@@ -91,7 +91,7 @@ class Snapshots:
         failures.update(session.get("failures", {}))
         promise = manifest.promise if manifest is not None else None
         epsilon = promise.epsilon if promise is not None and math.isfinite(promise.epsilon) else None
-        options = run.settings
+        options, phase = run.settings, str(session.get("phase", ""))
         return RunRow(
             id=run.id,
             name=run.name,
@@ -99,7 +99,7 @@ class Snapshots:
             wanted=run.wanted,
             round=int(progress.get("round", 0)) + (1 if session else 0),
             rounds=int(progress.get("rounds", options.get("rounds", 0))),
-            phase=WORDS.get(session.get("phase", ""), session.get("phase", "")),
+            phase=WORDS.get(phase, phase),
             phase_done=int(session.get("done", 0)),
             phase_expected=int(session.get("expected", 0)),
             phase_deadline=session.get("deadline"),

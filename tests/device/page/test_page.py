@@ -16,6 +16,7 @@ import pytest
 from fairyring.core.errors import FairyringError, RunDamaged
 from fairyring.device.page import Holding, OwnerPage, OwnerState, Participation, Refusal, Totals
 from tests.report.kit.test_pages import FAINT, WIDER
+from tests.service.pages.test_dashboard import FORWARDS
 
 HOSTILE = "<img src=x onerror='window.hacked=1'>"
 DAY = 86_400.0
@@ -174,7 +175,7 @@ def test_what_the_device_refuses_is_said(device: Device, visit: Callable) -> Non
     with OwnerPage(device.now, device) as page:
         seen = visit(page.url, clocked=True)
         seen.get_by_role("switch").click()
-        seen.get_by_text("The device's folder: a full disk. Make some.").wait_for()
+        seen.get_by_role("alert").get_by_text("a full disk").wait_for()
         device.fails = RunDamaged("the ledger", given="less", expected="more", do="See the log.")
         seen.clock.fast_forward(2100)
         seen.get_by_text("The device does not answer").wait_for()
@@ -200,6 +201,20 @@ def hostile_state() -> OwnerState:
         taken_part=tuple(changed(one, plan=HOSTILE, author=long, outcome="\u202eתוצאה") for one in state.taken_part),
         refused=(Refusal(when=0, what=long, why=HOSTILE),), caps=(HOSTILE,), promises=(long,), service=long,
     )  # fmt: skip
+
+
+def test_a_text_that_runs_backwards_turns_nothing_else_round(device: Device, visit: Callable) -> None:
+    turned = "\u202eeno\u2069\u202e"
+    state = device.state
+    device.state = changed(
+        state, doing=turned, service=turned, examples=(changed(state.examples[0], source=turned),),
+        taken_part=(changed(state.taken_part[1], plan=turned, author=turned),),
+    )  # fmt: skip
+    with OwnerPage(device.now, device) as page:
+        body = visit(page.url).locator("body")
+        body.get_by_role("switch").wait_for()
+        for words in ("round 40", "1,432 examples", "This page is served"):
+            assert body.evaluate(FORWARDS, words), words
 
 
 def bare_state() -> OwnerState:

@@ -197,6 +197,7 @@ class FakeService:
 
     async def _events(self) -> Any:
         sent = None
+        yield b"retry: 300\n\n"
         while not self.stopping:
             if self.shown is not sent:
                 sent = self.shown

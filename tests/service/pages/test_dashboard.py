@@ -157,6 +157,34 @@ def test_texts_of_others_are_shown_as_they_are(visit: Callable) -> None:
         assert page.evaluate("window.hacked") is None
 
 
+# Whether the letters of a text stand from left to right.
+FORWARDS = """(node, words) => {
+  const texts = document.createTreeWalker(node, NodeFilter.SHOW_TEXT);
+  let text = texts.nextNode();
+  while (!text.data.includes(words)) text = texts.nextNode();
+  const letter = (at) => {
+    const range = document.createRange();
+    range.setStart(text, at);
+    range.setEnd(text, at + 1);
+    return range.getBoundingClientRect().left;
+  };
+  const at = text.data.indexOf(words);
+  return letter(at) < letter(at + words.length - 1);
+}"""
+
+
+def test_a_text_that_runs_backwards_turns_nothing_else_round(visit: Callable) -> None:
+    turned = "\u202eeno\u2069\u202e"  # it also ends what it is put within
+    run = run_row(
+        name=turned, phase=turned, failures=(pages.Failure(reason=turned, count=3),), metrics={turned: 1.0}
+    )
+    with FakeService(snapshot([run])) as service:
+        card = visit(service.url).locator("article")
+        card.wait_for()
+        for words in ("of 96", "closes", "(3)", "Running", "last evaluation"):
+            assert card.evaluate(FORWARDS, words), words
+
+
 def test_numbers_change_in_place(visit: Callable) -> None:
     row = run_row()
     with FakeService(snapshot([row])) as service:
@@ -173,7 +201,7 @@ def test_numbers_change_in_place(visit: Callable) -> None:
         )
         service.show(snapshot([later]))
         page.get_by_text("0.7654").wait_for()
-        assert "masking 90 of 96" in page.locator(".where").inner_text()
+        assert "90 of 96" in page.locator(".where").inner_text()
         assert page.locator(".funnel li", has_text="masked").locator("b").inner_text() == "90"
         assert page.locator(".stats").get_by_text("of 8; 5.5 left").is_visible()
         assert page.evaluate("window.mark") == "not loaded again"

@@ -49,6 +49,8 @@ function day(seconds) {
   return when.toDateString() === ago.toDateString() ? "yesterday" : DAY.format(when);
 }
 const moment = (seconds) => `${day(seconds)}, ${TIME.format(new Date(1000 * seconds))}`;
+/** A text of others within a sentence: it keeps its own direction, and turns nothing after it round. */
+const apart = (text) => `\u2068${text.replace(/[\u202a-\u202e\u2066-\u2069]/g, "")}\u2069`;
 const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
 async function ask(path, content) {
@@ -62,7 +64,7 @@ async function ask(path, content) {
   const body = await answer.json().catch(() => null);
   if (answer.ok) return body;
   const told = body?.error;
-  throw new Error(told ? `${capital(told.what)}: ${told.given}. ${told.do}` : `The device refused (${answer.status}).`);
+  throw new Error(told ? `${apart(capital(told.what))}: ${apart(told.given)}. ${told.do}` : `The device refused (${answer.status}).`);
 }
 
 async function look() {
@@ -103,7 +105,7 @@ function show() {
   say($("headline"), state.on ? "This device takes part in learning" : "This device is switched off");
   $("switch").setAttribute("aria-checked", `${state.on}`);
   say($("switch-means"), state.on ? "Switch it off at any time, also while it trains." : off);
-  say($("doing"), `Now: ${state.doing}${/[.!?…]$/.test(state.doing) ? "" : "."}`);
+  say($("doing"), `Now: ${apart(state.doing)}${/[.!?…]$/.test(state.doing) ? "" : "."}`);
   const waits = state.on && !state.eligible ? state.why_not : [];
   keep($("why-not"), waits, (text) => [["span", text]]);
   $("waits").hidden = waits.length === 0;
@@ -112,7 +114,7 @@ function show() {
   list("refused", state.refused, ({ when, what, why }) => [["b", capital(what)], ["span", why], ["span", capital(moment(when))]]);
   keep($("caps"), state.caps, (text) => [["span", text]]);
   keep($("promises"), state.promises, (text) => [["span", text]]);
-  say($("foot"), state.service ? `The service is ${state.service}. This page is served by the device itself, to this machine only.` : "This page is served by the device itself, to this machine only.");
+  say($("foot"), state.service ? `The service is ${apart(state.service)}. This page is served by the device itself, to this machine only.` : "This page is served by the device itself, to this machine only.");
 }
 
 function showLeft() {
@@ -121,9 +123,9 @@ function showLeft() {
   $("left").hidden = !rounds;
   list("taken", state.taken_part, (one) => {
     const how = one.masked ? "under masks: the service sees only the sum over many devices" : "without masks: the service sees it";
-    const parts = [["b", `${one.plan}, round ${one.round.toLocaleString("en")}: ${one.outcome}`], ["span", `${size(one.bytes_up)} left, ${how}.`]];
+    const parts = [["b", `${apart(one.plan)}, round ${one.round.toLocaleString("en")}: ${apart(one.outcome)}`], ["span", `${size(one.bytes_up)} left, ${how}.`]];
     if (one.epsilon) parts.push(["span", one.epsilon]);
-    return [...parts, ["span", `${capital(moment(one.when))}. Signed by ${one.author}.`]];
+    return [...parts, ["span", `${capital(moment(one.when))}. Signed by ${apart(one.author)}.`]];
   }, "taken-part");
 }
 
@@ -147,7 +149,7 @@ function showExamples() {
     const oldest = one.oldest === null ? "" : `The oldest is from ${day(one.oldest)}. `;
     const until = one.kept_until === null ? "" : `It is deleted by itself on ${DAY.format(new Date(1000 * one.kept_until))}.`;
     return [
-      ["b", `${capital(one.source)}: ${many(one.number, "example")}`],
+      ["b", `${apart(capital(one.source))}: ${many(one.number, "example")}`],
       ["button", "Forget …", () => void forget(one)],
       ["span", `${oldest}${until} ${one.consent}`.trim()],
     ];
@@ -159,7 +161,7 @@ function showExamples() {
 /** Ask before examples are deleted; of one source, or all. */
 async function forget(one) {
   const number = one ? one.number : state.examples.reduce((sum, each) => sum + each.number, 0);
-  say($("ask-title"), one ? `Forget ${one.source.length > 60 ? `${one.source.slice(0, 60)}…` : one.source}?` : "Forget everything?");
+  say($("ask-title"), one ? `Forget ${apart(one.source.length > 60 ? `${one.source.slice(0, 60)}…` : one.source)}?` : "Forget everything?");
   say($("ask-says"), `${many(number, "example")} will be deleted from this device for good. What was already learned from them stays in sums that left it.`);
   if (!(await sure())) return;
   const answer = await act("forget", { source: one ? one.source : null });

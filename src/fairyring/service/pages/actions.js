@@ -2,7 +2,7 @@
 
 import { element, put, say } from "./elements.js";
 import { sure } from "./session.js";
-import { count, goesOn, nameOf } from "./words.js";
+import { apart, count, goesOn, nameOf } from "./words.js";
 
 export class Actions {
   constructor(session) {
@@ -36,7 +36,7 @@ export class Actions {
     const says =
       `It has done ${count(run.round)} of ${count(run.rounds, "round")}. The rounds it has done and its model are kept. ` +
       "Privacy that is spent stays spent. A cancelled run cannot go on.";
-    if (await sure(`Cancel ${nameOf(run).slice(0, 60)}?`, says, "Cancel the run", "Keep it running")) await this.want("cancel");
+    if (await sure(`Cancel ${apart(nameOf(run).slice(0, 60))}?`, says, "Cancel the run", "Keep it running")) await this.want("cancel");
   }
 
   async want(what) {

@@ -1,7 +1,7 @@
 // How many devices came how far in a round, stage by stage.
 
 import { element, fill, keep, put, say } from "./elements.js";
-import { count, duration, plain } from "./words.js";
+import { apart, count, duration, plain } from "./words.js";
 
 const STAGES = ["checked_in", "invited", "trained", "advertised", "shared", "masked", "confirmed", "summed"];
 const OF_MASKS = new Set(["advertised", "shared", "masked", "confirmed"]);
@@ -48,7 +48,7 @@ export function phaseOf(run, now) {
   if (!run.phase) return "";
   const done = run.phase_expected ? ` ${count(run.phase_done)} of ${count(run.phase_expected)}` : "";
   const left = run.phase_deadline === null ? "" : run.phase_deadline > now ? `, closes in ${duration(run.phase_deadline - now)}` : ", is being closed";
-  return `${plain(run.phase)}${done}${left}`;
+  return `${apart(plain(run.phase))}${done}${left}`;
 }
 
 /** Reasons with how often each came, as bars. */

@@ -3,7 +3,7 @@
 import { Actions } from "./actions.js";
 import { element, fill, keep, keepStats, put, say } from "./elements.js";
 import { keepFunnel, phaseOf } from "./funnel.js";
-import { atLeast, atMost, count, duration, goesOn, headline, metric, nameOf, number, size, stateOf, title } from "./words.js";
+import { apart, atLeast, atMost, count, duration, goesOn, headline, metric, nameOf, number, size, stateOf, title } from "./words.js";
 
 const FIRST = 25; // ended runs that are shown at once
 
@@ -23,6 +23,8 @@ export function budgetOf(run) {
   return { value: atMost(spent), note: `of ${number(run.epsilon)}; ${atLeast(left)} left`, share: spent / run.epsilon };
 }
 
+const paceOf = (run) => number(Number(run.rounds_per_hour.toPrecision(3)));
+
 /** The numbers of a run that everybody looks for. */
 export function statsOf(run) {
   const judged = headline(run.metrics);
@@ -35,7 +37,7 @@ export function statsOf(run) {
     {
       key: "pace",
       label: "Rounds an hour",
-      value: run.rounds_per_hour === null ? "–" : number(Number(run.rounds_per_hour.toPrecision(3))),
+      value: run.rounds_per_hour === null ? "–" : paceOf(run),
       note: `${duration(run.seconds)} so far`,
     },
   ];
@@ -64,7 +66,8 @@ export class Overview {
     const { runs, fleet, service } = snapshot;
     const going = runs.filter(goesOn);
     const past = runs.filter((run) => !goesOn(run));
-    say(this.summary, `${count(going.length, "run")} under way, ${count(fleet.active_1h, "device")} seen within the last hour.`);
+    const seen = `${count(fleet.active_1h, "device")} seen within the last hour.`;
+    say(this.summary, going.length ? `${count(going.length, "run")} under way, ${seen}` : seen);
     say(this.none, runs.length ? "No run is under way." : "There is no run yet. An author submits one with: fairyring submit");
     this.none.hidden = going.length > 0;
     keep(this.active, going, ({ id }) => id, (run) => this.card(run), (node, run) => node.card.show(run, service.now));
@@ -93,7 +96,7 @@ export class Overview {
     keepState(state, run);
     say(rounds, `${count(run.round)} of ${count(run.rounds, "round")}`);
     const name = headline(run.metrics);
-    say(judged, name ? `${title(name)} ${metric(name, run.metrics[name])}` : `Loss ${number(run.loss)}`);
+    say(judged, name ? `${title(name)} ${metric(name, run.metrics[name])}` : run.loss === null ? "–" : `Loss ${number(run.loss)}`);
     say(budget, run.epsilon_spent === null ? "no budget" : `ε ${atMost(run.epsilon_spent)}`);
     say(bytes, size(run.bytes_up + run.bytes_down));
   }
@@ -109,7 +112,7 @@ class Card {
     this.progress = element("div", { class: "progress", role: "progressbar", "aria-label": "Rounds", "aria-valuemin": "0" }, element("i"));
     this.stats = element("dl", { class: "stats" });
     this.funnel = element("ol", { class: "funnel" });
-    this.failures = element("p", { class: "quiet" });
+    this.failures = element("p", { class: "quiet failures" });
     this.actions = new Actions(session);
     this.node = element(
       "article",
@@ -130,17 +133,18 @@ class Card {
     say(this.name, nameOf(run));
     keepState(this.state, run);
     const phase = phaseOf(run, now);
-    say(this.where, `Round ${count(run.round)} of ${count(run.rounds)}${phase && ` · ${phase}`}`);
+    const pace = run.rounds_per_hour === null ? "" : `${paceOf(run)} an hour`;
+    say(this.where, [`Round ${count(run.round)} of ${count(run.rounds)}`, pace, phase].filter(Boolean).join(" · "));
     say(this.why, run.why);
     this.why.hidden = !run.why;
     put(this.progress, "aria-valuemax", run.rounds);
     put(this.progress, "aria-valuenow", run.round);
     fill(this.progress.firstChild, run.round / Math.max(1, run.rounds));
-    keepStats(this.stats, statsOf(run));
+    keepStats(this.stats, statsOf(run).filter(({ key }) => key !== "pace"));
     keepFunnel(this.funnel, run);
     const many = run.failures.reduce((sum, { count: some }) => sum + some, 0);
     const most = run.failures[0];
-    say(this.failures, many ? `${count(many, "failure")} so far, most often: ${most.reason} (${count(most.count)})` : "No failures so far.");
+    say(this.failures, many ? `${count(many, "failure")} so far, most often: ${apart(most.reason)} (${count(most.count)})` : "No failures so far.");
     this.actions.show(run);
   }
 }

@@ -47,7 +47,7 @@ export class Run {
       this.privacy,
       this.actions.node,
       this.stats,
-      section("This round", this.phase, this.funnel),
+      section("Devices, by stage", this.phase, this.funnel),
       section("Round by round", this.missing, this.curves, folded("The numbers", this.note, this.rounds.node)),
       section("Failures", this.noFailures, this.failures),
       section("Privacy", this.budget, this.meter, this.sentences),

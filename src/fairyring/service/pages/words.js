@@ -124,6 +124,9 @@ export const goesOn = ({ state }) => GOES_ON.includes(state);
 /** A word of the protocol for people: `checked_in` is `checked in`. */
 export const plain = (name) => name.replaceAll("_", " ");
 
+/** A text of others within a sentence: it keeps its own direction, and turns nothing after it round. */
+export const apart = (text) => `\u2068${text.replace(/[\u202a-\u202e\u2066-\u2069]/g, "")}\u2069`;
+
 /** A run's name; its number if it has none. */
 export const nameOf = (run) => run.name || run.id;
 
