@@ -33,11 +33,11 @@ from fairyring.messages import (
 from fairyring.messages.forms import VERSION
 from fairyring.messages.signing import WINDOW
 from fairyring.secagg import Identity
+from fairyring.service.batching import Batches
 from fairyring.service.blobs import BlobMissing, Blobs
 from fairyring.service.facts import SessionFacts
 from fairyring.service.hosting import HostedSession
 from fairyring.service.limits import Rates
-from fairyring.service.nonces import NonceKeeper
 from fairyring.service.pace import Pace
 from fairyring.service.refusals import Refused
 from fairyring.service.storage import Device, Lease, Storage, StoredSession
@@ -104,7 +104,8 @@ class Front:
         self._active: dict[bytes, float] = {}
         self._manifests: dict[bytes, Manifest] = {}
         self._offences: Counter[bytes] = Counter()
-        self.nonces = NonceKeeper(storage.nonces.remember, self._executor)
+        self._nonces = Batches(storage.nonces.remember, self._executor)
+        self._standings = Batches(storage.devices.several, self._executor)
         self._tasks: list[asyncio.Task[None]] = []
         self.checked_in = 0
 
@@ -233,7 +234,7 @@ class Front:
         """
         signature.check(self.identity.public, method, target, body, self.now())
         self.rates.check(signature.key.hex(), self.now())
-        if not await self.nonces.fresh(signature.key, signature.nonce, self.now() + 2 * WINDOW):
+        if not await self._nonces.ask((signature.key, signature.nonce, self.now() + 2 * WINDOW)):
             raise Refused("replayed", "a request that was sent before", "a new one", "Sign it again.", 0.0)
         if enrolled:
             device = await self._standing(signature.key)
@@ -372,7 +373,7 @@ class Front:
         known = self._known.get(key)
         now = self.now()
         if known is None or now - known[1] > KNOWN:
-            device = await self._in_thread(self.storage.devices.get, key)
+            device = await self._standings.ask(key)
             if len(self._known) > 100_000:
                 self._known.clear()
             self._known[key] = known = (device, now)
