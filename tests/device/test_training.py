@@ -208,6 +208,7 @@ def test_a_program_of_arrays_larger_than_its_memory_is_refused_before_any_is_mad
         trainer.train(vast, "iree-x86_64", b"", values())
     assert caught.value.reason == "memory"
     assert trainer._child is None
+    assert Array("more than 64 bits", (1 << 40, 1 << 40), "<f4").nbytes == 1 << 82
 
 
 def test_what_is_no_program_or_gives_something_else_is_said(trainer, native, doubling):

@@ -13,7 +13,6 @@ from fairyring.cli._result import Result
 from fairyring.core.errors import LeaseLost, MissingExtra, RunError, StorageError
 from fairyring.service.blobs import Blobs
 from fairyring.service.options import RunOptions, Source
-from fairyring.service.runner import Runner
 from fairyring.service.serving import Service
 from fairyring.service.storage import Storage
 
@@ -38,6 +37,8 @@ def conductor(service: Service, run: str) -> "subprocess.Popen[bytes]":
 
 def conduct(run: str, data: Path) -> Result:
     """Conduct a run to its end; see the command `conduct`."""
+    from fairyring.service.runner import Runner  # and with it JAX, which whoever serves needs not
+
     runs = data / "runs"
     with Storage(os.environ.get(DATABASE, str(data / "service.sqlite"))) as storage:
         blobs = Blobs(os.environ.get(BLOBS, str(data / "blobs")))

@@ -34,11 +34,11 @@ from fairyring.messages import (
 from fairyring.messages.forms import VERSION
 from fairyring.messages.signing import WINDOW
 from fairyring.secagg import Identity
+from fairyring.service.batching import Batches
 from fairyring.service.blobs import BlobMissing, Blobs
 from fairyring.service.facts import SessionFacts
 from fairyring.service.hosting import AGAIN, HostedSession
 from fairyring.service.limits import Rates
-from fairyring.service.nonces import NonceKeeper
 from fairyring.service.pace import Pace
 from fairyring.service.refusals import Refused
 from fairyring.service.storage import Device, Lease, Storage, StoredSession
@@ -104,8 +104,14 @@ class Front:
         self._seen: dict[bytes, tuple[float, str, str]] = {}
         self._active: dict[bytes, float] = {}
         self._manifests: dict[bytes, Manifest] = {}
+<<<<<<< HEAD
         self._longest: dict[bytes, int] = {}
         self.nonces = NonceKeeper(storage.nonces.remember, self._executor)
+=======
+        self._offences: Counter[bytes] = Counter()
+        self._nonces = Batches(storage.nonces.remember, self._executor)
+        self._standings = Batches(storage.devices.several, self._executor)
+>>>>>>> load
         self._tasks: list[asyncio.Task[None]] = []
         self.checked_in = 0
 
@@ -263,9 +269,13 @@ class Front:
         """
         signature.check(self.identity.public, method, target, body, self.now())
         self.rates.check(signature.key.hex(), self.now())
+<<<<<<< HEAD
         if enrolled:  # first: strangers leave nothing in the database
             await self.check_standing(signature.key)
         if not await self.nonces.fresh(signature.key, signature.nonce, self.now() + 2 * WINDOW):
+=======
+        if not await self._nonces.ask((signature.key, signature.nonce, self.now() + 2 * WINDOW)):
+>>>>>>> load
             raise Refused("replayed", "a request that was sent before", "a new one", "Sign it again.", 0.0)
         return signature.key
 
@@ -431,7 +441,7 @@ class Front:
         known = self._known.get(key)
         now = self.now()
         if known is None or now - known[1] > KNOWN:
-            device = await self._in_thread(self.storage.devices.get, key)
+            device = await self._standings.ask(key)
             if len(self._known) > 100_000:
                 self._known.clear()
             self._known[key] = known = (device, now)

@@ -2,7 +2,7 @@
 
 import hashlib
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, bindparam, func, insert, or_, select, update
@@ -173,6 +173,19 @@ class Devices:
         """The device with this key; None if it was never enrolled."""
         row = self._database.read("a device", lambda c: c.execute(_with(key)).one_or_none())
         return None if row is None else _device(row)
+
+    def several(self, keys: Sequence[bytes]) -> list[Device | None]:
+        """The devices with these keys, in their order; None for those that were never enrolled."""
+
+        def find(connection: Connection) -> dict[bytes, Device]:
+            found: dict[bytes, Device] = {}
+            for start in range(0, len(keys), _CHUNK):
+                some = devices.c.key.in_(keys[start : start + _CHUNK])
+                found |= {row.key: _device(row) for row in connection.execute(select(devices).where(some))}
+            return found
+
+        found = self._database.read("devices", find)
+        return [found.get(key) for key in keys]
 
     def all(self) -> list[Device]:
         """All devices, by key."""
