@@ -104,14 +104,9 @@ class Front:
         self._seen: dict[bytes, tuple[float, str, str]] = {}
         self._active: dict[bytes, float] = {}
         self._manifests: dict[bytes, Manifest] = {}
-<<<<<<< HEAD
         self._longest: dict[bytes, int] = {}
-        self.nonces = NonceKeeper(storage.nonces.remember, self._executor)
-=======
-        self._offences: Counter[bytes] = Counter()
         self._nonces = Batches(storage.nonces.remember, self._executor)
         self._standings = Batches(storage.devices.several, self._executor)
->>>>>>> load
         self._tasks: list[asyncio.Task[None]] = []
         self.checked_in = 0
 
@@ -269,13 +264,9 @@ class Front:
         """
         signature.check(self.identity.public, method, target, body, self.now())
         self.rates.check(signature.key.hex(), self.now())
-<<<<<<< HEAD
         if enrolled:  # first: strangers leave nothing in the database
             await self.check_standing(signature.key)
-        if not await self.nonces.fresh(signature.key, signature.nonce, self.now() + 2 * WINDOW):
-=======
         if not await self._nonces.ask((signature.key, signature.nonce, self.now() + 2 * WINDOW)):
->>>>>>> load
             raise Refused("replayed", "a request that was sent before", "a new one", "Sign it again.", 0.0)
         return signature.key
 
