@@ -5,8 +5,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from typing import Generic, TypeVar
 
-from fairyring.core.errors import FairyringError
-
 Question = TypeVar("Question")
 Answer = TypeVar("Answer")
 
@@ -45,7 +43,7 @@ class Batches(Generic[Question, Answer]):
                     answers = await loop.run_in_executor(
                         self._executor, self._answer, [question for question, _ in batch]
                     )
-                except FairyringError as error:
+                except Exception as error:  # whatever it is, who waits is told
                     for _, future in batch:
                         if not future.done():
                             future.set_exception(error)

@@ -8,7 +8,7 @@ from fairyring.messages import CheckIn, Enrol, Leave, Signature, decode, encode
 from fairyring.messages.forms import MEDIA
 from fairyring.messages.signing import KEY, NONCE, SIGNATURE, TIME
 from fairyring.service.front import Front
-from fairyring.service.http import answered, body_of, target_of
+from fairyring.service.http import answered, body_of, length_of, target_of
 from fairyring.service.refusals import Refused
 
 if TYPE_CHECKING:
@@ -61,14 +61,19 @@ def device_routes(front: Front, forward: Forward | None = None) -> "list[Route]"
 
     async def exchange(request: Request) -> Response:
         session = _session_of(request)
-        body = await body_of(request, LARGEST)
-        if forward is not None and (address := await front.holder(session)):
-            signature_of(request).check(
-                front.identity.public, request.method, target_of(request), body, front.now()
-            )
-            return await forward(request, address, body)
-        key = await signed(request, body)
-        return form(await front.exchange(key, session, body, request.query_params.get("seen", "")[:40]))
+        async with front.room.of(length_of(request, LARGEST)):
+            body = await body_of(request, LARGEST)
+            if forward is not None and (address := await front.holder(session)):
+                signature_of(request).check(
+                    front.identity.public, request.method, target_of(request), body, front.now()
+                )
+                return await forward(request, address, body)
+            key = await signed(request, body)
+            turn = await front.take(key, session, body)
+            del body  # the answer is held, and thousands wait at a time
+        if turn is None:
+            turn = await front.turn(key, session, request.query_params.get("seen", "")[:40])
+        return form(turn)
 
     async def leave(request: Request) -> Response:
         session = _session_of(request)

@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import msgspec
@@ -40,12 +41,14 @@ from fairyring.service.hosting import HostedSession
 from fairyring.service.limits import Rates
 from fairyring.service.pace import Pace
 from fairyring.service.refusals import Refused
+from fairyring.service.room import Room
 from fairyring.service.storage import Device, Lease, Storage, StoredSession
 from fairyring.service.sums import Summed
 
 LEASE_SECONDS = 10.0
-LOOK = 0.1  # seconds between two looks for new sessions
+LOOK = 0.05  # seconds between two looks for new sessions
 KNOWN = 5.0  # seconds that a device's standing is remembered: a revocation is obeyed after so long at most
+HELD_BODIES = 64 << 20  # bytes of messages that are being received and stored, together
 OFFENCES = 3  # sessions that a device may break before it is barred
 
 
@@ -107,16 +110,28 @@ class Front:
         self._nonces = Batches(storage.nonces.remember, self._executor)
         self._standings = Batches(storage.devices.several, self._executor)
         self._tasks: list[asyncio.Task[None]] = []
+        self._opened, self._woken = asyncio.Event(), asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping = False
+        self.room = Room(HELD_BODIES)
         self.checked_in = 0
 
     # -- its life ---------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Begin to look for sessions, and to keep leases."""
+        self._loop = asyncio.get_running_loop()
         self._tasks = [asyncio.create_task(self._look()), asyncio.create_task(self._keep())]
+
+    def wake(self) -> None:
+        """Look for sessions at once; from any thread."""
+        if self._loop is not None and not self._stopping:
+            self._loop.call_soon_threadsafe(self._woken.set)
 
     async def stop(self) -> None:
         """Stop serving, and give all leases back, so that other processes can take over at once."""
+        self._stopping = True
+        self._tell_opened()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -139,7 +154,9 @@ class Front:
                         self._drop(session)
             except FairyringError as error:
                 self.refused[type(error).__name__] += 1
-            await asyncio.sleep(LOOK)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._woken.wait(), LOOK)
+            self._woken.clear()
 
     async def _keep(self) -> None:
         """Renew leases, and note who was seen and how far sessions are."""
@@ -188,6 +205,12 @@ class Front:
 
         hosted = await self._in_thread(open_session)
         self.sessions[stored.id] = _Served(hosted, lease)
+        self._tell_opened()
+
+    def _tell_opened(self) -> None:
+        """Let go of check-ins that are held."""
+        opened, self._opened = self._opened, asyncio.Event()
+        opened.set()
 
     def _take_lease(self, session: bytes) -> Lease | None:
         return self.storage.leases.acquire(
@@ -269,24 +292,30 @@ class Front:
                 "unsupported", f"versions {list(form.speaks)} of the protocol", f"version {VERSION}",
                 "Update the software of this device.", 3600.0,
             )  # fmt: skip
-        if form.eligible:
+        until = time.monotonic() + self.pace.hold(len(self._active))
+        while form.eligible:
             for served in self.sessions.values():
                 hosted = served.hosted
                 if hosted.wants(key) and bytes.fromhex(hosted.facts.manifest) not in form.refused:
                     if not set(form.targets) & hosted.manifest.programs.keys():
                         continue
                     return _invitation(hosted, key, time.monotonic())
+            left = until - time.monotonic()
+            if left <= 0 or self._stopping:
+                break
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._opened.wait(), left)
         waiting = bool(self.sessions) or self._runs_go_on
         return Later(self.pace.seconds(len(self._active), waiting=waiting))
 
     _runs_go_on = True
 
-    async def exchange(self, key: bytes, session: bytes, data: bytes, seen: str) -> Turn:
-        """Take a message of a session, and answer.
+    async def take(self, key: bytes, session: bytes, data: bytes) -> Turn | None:
+        """Take a message of a session. The answer, unless `turn` is to wait for it.
 
         Raises:
             MessageRefused: it does not count.
-            Refused: there is no such session here.
+            Refused: the device is not in the session, or sends too much.
         """
         served = self.sessions.get(session)
         if served is None:
@@ -300,7 +329,23 @@ class Front:
         if len(data) > longest:
             self._offend(key)
             raise Refused("too_large", f"{len(data)} bytes", f"at most {longest}", "Send no more than that.")
-        turn = await hosted.exchange(key, data, seen)
+        if data:
+            await hosted.take(key, data)
+        return None
+
+    async def turn(self, key: bytes, session: bytes, seen: str) -> Turn:
+        """What a device does next in a session; the answer is held until there is something new.
+
+        Raises:
+            Refused: there is no such session here, or the device is not in it.
+        """
+        served = self.sessions.get(session)
+        if served is None:
+            return await self._elsewhere(session)
+        hosted = served.hosted
+        if key not in hosted.places:
+            raise Refused("not_found", "a session that this device is not in", "its own", "Check in again.")
+        turn = await hosted.turn(key, seen)
         return turn if hosted.over != "lost" else Turn(turn.phase, (), "", 1.0)
 
     async def leave(self, key: bytes, session: bytes, form: Leave) -> Left:

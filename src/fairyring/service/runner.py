@@ -67,6 +67,7 @@ class Runner:
         runs: the folder of the runs' folders.
         owner: a name that no other process has.
         poll: seconds between two looks at a session, at least.
+        opened: is called when a session is there to be served; a service in another process looks for it.
 
     Raises:
         RunError: another process conducts the run, or the plan is not the one that was signed.
@@ -84,7 +85,9 @@ class Runner:
         *,
         owner: str,
         poll: float = 0.01,
+        opened: Callable[[], object] = lambda: None,
     ) -> None:
+        self._opened = opened
         self.storage, self.blobs, self.run, self.plan, self.poll = storage, blobs, run, plan, poll
         self.options = RunOptions.read(run.settings)
         self.manifest = read_manifest(blobs.get(run.manifest))
@@ -254,6 +257,7 @@ class Runner:
         session = secrets.token_bytes(16)
         facts = self._facts(run, work)
         self.storage.sessions.open(self.run.id, work.cohort.round, session, facts.plain(), lease=self.lease)
+        self._opened()
         pause = self.poll
         looked = time.monotonic()
         while True:
@@ -262,7 +266,7 @@ class Runner:
             if stored.outcome is not None:
                 break
             time.sleep(pause)
-            pause = min(0.25, pause * 1.1)
+            pause = min(0.05, pause * 1.1)
             if time.monotonic() - looked > 0.5:
                 looked = time.monotonic()
                 try:
