@@ -348,7 +348,7 @@ def test_a_file_keeps_the_rules(path: Path) -> None:
 
 def test_what_is_compiled_answers_ctrl_c() -> None:
     """A bare `jax.jit` that is called holds the main thread while XLA works: core makes the call in another one."""
-    traced_only = {"learning/code.py", "learning/encoding.py", "learning/forward.py", "learning/program.py", "runs/static.py"}
+    traced_only = {"learning/code.py", "learning/forward.py", "learning/program.py", "runs/static.py"}
     quick = {"privacy/canaries.py", "ecology/lab/arenas.py"}  # a few lines
     called_apart = {"privacy/_matching.py"}
     found = {

@@ -104,27 +104,17 @@ def test_who_is_not_signed_in_signs_in(
     service.role = None
     refused = call("top", service.url, "--once", "--json")
     assert refused.status == 2
-    assert "--user NAME" in json.loads(refused.out)["error"]["do"]
+    assert json.loads(refused.out)["error"]["do"] == "Sign in."
     monkeypatch.setenv("FAIRYRING_PASSWORD", "wrong")
     assert call("top", service.url, "--once", "--user", "vera").status == 2
     monkeypatch.setenv("FAIRYRING_PASSWORD", "right")
     assert "Handwritten digits" in call("top", service.url, "--once", "--user", "vera").out
-    sent = call("top", "http://fl.example.org", "--once", "--user", "vera", "--json")
-    assert json.loads(sent.out)["error"]["given"] == "http://fl.example.org, without TLS"
 
 
-@pytest.mark.parametrize(
-    ("address", "given"),
-    [
-        ("http://127.0.0.1:9", "no answer: Connection refused"),
-        ("ftp://fl.example.org", "'ftp://fl.example.org'"),
-        ("https://", "'https://'"),
-    ],
-)
-def test_a_service_that_does_not_answer(call: Callable, address: str, given: str) -> None:
-    called = call("top", address, "--once", "--json")
+def test_a_service_that_does_not_answer(call: Callable) -> None:
+    called = call("top", "http://127.0.0.1:9", "--once", "--json")
     assert called.status == 2
-    assert json.loads(called.out)["error"]["given"] == given
+    assert "Connection refused" in json.loads(called.out)["error"]["given"]
 
 
 def test_what_is_no_service_is_said_to_be_none(call: Callable, service: FakeService) -> None:
@@ -138,10 +128,13 @@ def test_what_is_no_service_is_said_to_be_none(call: Callable, service: FakeServ
 def test_it_follows_a_service_and_says_when_it_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
 
-    class Source:
-        def read(self) -> pages.Snapshot:
+    class Server:
+        url = "http://fl.example.org"
+
+        def get(self, path: str) -> object:
+            assert path == "/v1/snapshot"
             if len(seen) == 1:
-                return snapshot([run_row(loss=0.1234)])
+                return msgspec.to_builtins(snapshot([run_row(loss=0.1234)]))
             if len(seen) == 2:
                 raise FairyringError("x", given="no answer: Connection refused", expected="", do="")
             raise KeyboardInterrupt
@@ -154,8 +147,8 @@ def test_it_follows_a_service_and_says_when_it_is_lost(monkeypatch: pytest.Monke
             seen.append(shown.plain)
 
     monkeypatch.setattr("time.sleep", lambda _: None)
-    with pytest.raises(KeyboardInterrupt):
-        _top._follow(Source(), snapshot([run_row()]), Screen(), 1.0)  # pyright: ignore[reportArgumentType]
+    given = list(_top._follow(Server(), snapshot([run_row()]), Screen(), 1.0))  # pyright: ignore[reportArgumentType]
+    assert [one.runs[0].loss for one in given] == [0.8312, 0.1234, 0.1234]
     assert "0.8312" in seen[0]
     assert "0.1234" in seen[1]
     assert "The connection is lost (no answer: Connection refused)" in seen[2]

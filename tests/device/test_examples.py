@@ -116,6 +116,16 @@ def test_examples_are_kept_as_long_and_as_many_as_was_said(store, clock, tmp_pat
         store.keep("a", seconds=-1)
 
 
+def test_sources_with_other_columns_beside_those_of_the_plan_are_read_together(store):
+    for number in range(6):
+        more = {"age": np.full(1, number, np.int8), "z": np.zeros((1, 2))} if number % 2 else {}
+        store.add("ab"[number % 2], rows(number, 1) | more, consent="training")
+    found = store.load((Y, X), 5)
+    assert found["y"].tolist() == [1, 2, 3, 4, 5]
+    np.testing.assert_array_equal(found["x"], rows(1, 5)["x"])
+    np.testing.assert_array_equal(found["x"].dtype, np.float32)
+
+
 def bytes_of(folder: Path) -> bytes:
     return b"".join(path.read_bytes() for path in folder.iterdir() if path.is_file())
 
@@ -134,6 +144,10 @@ def test_what_is_forgotten_is_in_no_file(tmp_path, clock):
     assert bytes_of(tmp_path).count(PLANTED) == 1
     assert store.forget() == 1
     assert PLANTED not in bytes_of(tmp_path)
+    store.add("big", {"x": np.zeros((2000, 500), np.uint8)}, consent="training")
+    assert len(bytes_of(tmp_path)) > 1e6
+    store.forget("big")
+    assert (tmp_path / "examples.sqlite").stat().st_size < 1e5  # the disk has its room back
     # So it is with what has become too old, or too much.
     for bound in ({"seconds": 5.0}, {"count": 3}):
         store.add("c", planted, consent="training")
@@ -281,6 +295,34 @@ def test_a_devices_folder_keeps_its_keys_and_forgets_them(tmp_path):
     path.chmod(0o777)
     with pytest.raises(fr.StorageError, match="others can write"):
         DeviceFolder(path)
+
+
+ADDING = """
+import sys
+import numpy as np
+from fairyring.device import ExampleStore
+store = ExampleStore(sys.argv[1])
+for number in range(1000):
+    store.add("a", {"x": np.full((300, 16), number, np.int32)}, consent="training")
+    print(number, flush=True)
+"""
+
+
+def test_rows_are_added_all_or_none_whenever_the_process_is_killed(tmp_path):
+    path = tmp_path / "examples.sqlite"
+    process = subprocess.Popen([sys.executable, "-c", ADDING, path], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    said = [process.stdout.readline() for _ in range(5)]
+    process.kill()
+    said += process.stdout.read().splitlines()
+    process.wait()
+    process.stdout.close()
+    with ExampleStore(path) as store:
+        found = store.load((Array("x", (16,), "<i4"),), 10**6)["x"]
+    assert len(found) // 300 in (len(said), len(said) + 1)
+    np.testing.assert_array_equal(
+        found, np.repeat(np.arange(len(found) // 300), 300)[:, None] + np.zeros(16, int)
+    )
 
 
 KEYS = """

@@ -146,17 +146,23 @@ def test_an_argument_of_another_form_is_refused_before_anything_runs(trainer):
 
 
 def test_a_child_stays_for_the_next_round_of_a_program_and_no_longer(native, doubling, tmp_path):
+    tripling = compiled(lambda x: 3 * x, FOUR)
     given = {"numbers": np.arange(4, dtype=np.float32)}
     path = tmp_path / "program.vmfb"
     path.write_bytes(doubling)
     with Trainer(keep_warm=0.4) as trainer:
+        first = None
         for program in (doubling, doubling, path):
             ran = trainer.run(native, program, NUMBERS, RESULT, given, Bounds(30, 1 << 30))
             np.testing.assert_array_equal(ran.results[0], 2 * given["numbers"])
             child = trainer._child
             assert child is not None
-            if program is doubling:
-                first = child
+            first = child if program is doubling else first
+        assert child is first  # a file with the same program, whenever it was written
+        path.write_bytes(tripling)
+        ran = trainer.run(native, path, NUMBERS, RESULT, given, Bounds(30, 1 << 30))
+        np.testing.assert_array_equal(ran.results[0], 3 * given["numbers"])
+        child = trainer._child
         assert child is not first
         assert not first.alive
         until = time.monotonic() + 10
@@ -189,6 +195,20 @@ def test_a_program_that_takes_too_much_memory_is_refused_it(trainer, native, dou
         trainer.run(native, compiled(greedy, FOUR), NUMBERS, RESULT, given, Bounds(60, 100 << 20))
     assert caught.value.reason == "memory"
     assert trainer.run(native, doubling, NUMBERS, RESULT, given, Bounds(30, 1 << 30)).results[0][0] == 2
+
+
+def test_a_program_of_arrays_larger_than_its_memory_is_refused_before_any_is_made(trainer):
+    manifest = published("jax", "iree-x86_64").manifest
+    changed = tuple(
+        msgspec.structs.replace(one, shape=(1 << 40, *one.shape[1:])) if one.name in "xy" else one
+        for one in manifest.arguments
+    )
+    vast = msgspec.structs.replace(manifest, arguments=changed, examples=1 << 40)
+    with pytest.raises(TrainingFailed, match="arguments and results of 26") as caught:
+        trainer.train(vast, "iree-x86_64", b"", values())
+    assert caught.value.reason == "memory"
+    assert trainer._child is None
+    assert Array("more than 64 bits", (1 << 40, 1 << 40), "<f4").nbytes == 1 << 82
 
 
 def test_what_is_no_program_or_gives_something_else_is_said(trainer, native, doubling):

@@ -129,6 +129,18 @@ def test_what_is_not_finite_is_treated_as_in_the_whole_program(name, broken):
         assert not np.any(vector)
 
 
+@pytest.mark.parametrize("which", ["whole", "stages"])
+def test_a_program_says_nothing_of_its_authors_files(which):
+    given = PLANS["masked"]()
+    columns = {"x": ((12,), np.float32), "y": ((), np.int32)}
+    frames = jax.config.jax_traceback_in_locations_limit
+    made = encoding(given) if which == "stages" else given.program(columns, ROWS)
+    assert jax.config.jax_traceback_in_locations_limit == frames
+    for content in (made.serialize(), made.stablehlo().encode()):
+        assert b".py" not in content
+        assert b"/fairyring" not in content
+
+
 def test_measures_with_weights_of_their_own_travel_as_two_numbers():
     given = plan(fr.chain(), recall=RECALL)
     assert encoding(given).arguments[1].shape == (5,)

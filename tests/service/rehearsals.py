@@ -31,6 +31,8 @@ from fairyring.service.serving import Service
 class InProcess:
     """Trains in this process, with one loaded program for all devices: what is tested is not the child process."""
 
+    reads_examples = True
+    targets = ("jax",)
     programs: ClassVar[dict[str, Any]] = {}
     lock = threading.Lock()
 

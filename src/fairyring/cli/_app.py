@@ -12,7 +12,7 @@ from fairyring._version import __version__
 from fairyring.cli._ecology import ecology
 from fairyring.cli._help import asked, unasked
 from fairyring.cli._result import Result, answer
-from fairyring.cli._service_app import SERVICE, add_service_commands
+from fairyring.cli._service_app import add_service_commands
 from fairyring.core.program_cache import FOLDER as PROGRAMS
 from fairyring.core.program_cache import ProgramCache
 
@@ -479,24 +479,6 @@ def data(name: str | None = None, /, *, fetch: Flag = False) -> Result:
     from fairyring.cli import _data
 
     return _data.show(name, fetch=fetch)
-
-
-@app.command(group=SERVICE)
-def top(address: str = "http://127.0.0.1:8440", /, *, once: Flag = False, user: str | None = None) -> Result:
-    """Show the runs and the devices of a service, as its dashboard does, until Ctrl-C.
-
-    Parameters
-    ----------
-    address:
-        Address of the service.
-    once:
-        Show them once. So it is, too, where the output is no terminal.
-    user:
-        Sign in with this name. The password is that of the variable FAIRYRING_PASSWORD, or is asked for.
-    """
-    from fairyring.cli._top import top
-
-    return top(address, once=once, user=user)
 
 
 @app.command(group=_HERE)

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
@@ -281,24 +281,37 @@ class Server:
         url: its address.
         name: of the operator; None on the machine of a service without operators, or where the environment has a token.
         fingerprint: of its certificate, where no authority has signed it.
+        patience: seconds after which a service that says nothing does not answer.
 
     Raises:
         MissingExtra: the HTTP client is not installed.
         RunError: name or password are not those of an operator.
     """
 
-    def __init__(self, url: str, name: str | None = None, fingerprint: str | None = None) -> None:
+    def __init__(
+        self, url: str, name: str | None = None, fingerprint: str | None = None, *, patience: float = 60.0
+    ) -> None:
         require("httpx2", extra="service", purpose="speaking to a service")
         import httpx2
 
         self.url, self._http = url.rstrip("/"), httpx2
         verify = _trusting(self.url, fingerprint) if fingerprint is not None else True
-        self._client = httpx2.Client(verify=verify, timeout=60.0, headers={"fairyring-intent": "command"})
+        self._client = httpx2.Client(verify=verify, timeout=patience, headers={"fairyring-intent": "command"})
         token = os.environ.get(TOKEN)
         if token is None and name is not None:
-            token = self.post("/v1/login", {"name": name, "password": _password(name)})["token"]
+            try:
+                token = self.post("/v1/login", {"name": name, "password": _password(name)})["token"]
+            except FairyringError:
+                self._client.close()
+                raise
         if token is not None:
             self._client.headers["authorization"] = f"Bearer {token}"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
 
     def get(self, path: str) -> Any:
         """What JSON is there."""

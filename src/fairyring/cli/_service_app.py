@@ -22,7 +22,7 @@ _DATA = Path("fairyring-service")
 
 def add_service_commands(app: App) -> None:
     """Add the commands to the command line."""
-    for command in (serve, submit, runs, pause, resume, cancel, logs):
+    for command in (serve, submit, runs, top, pause, resume, cancel, logs):
         app.command(command, group=SERVICE)
     for command in (enrol, devices, revoke, key):
         app.command(command, group=DEVICES)
@@ -185,6 +185,28 @@ def runs(*, server: Url = _HERE, user: User = None, fingerprint: str | None = No
     from fairyring.cli import _service
 
     return _service.runs(_service.Server(server, user, fingerprint))
+
+
+def top(
+    server: str = _HERE, /, *, once: Flag = False, user: User = None, fingerprint: str | None = None
+) -> Result:
+    """Show the runs and the devices of a service, as its dashboard does, until Ctrl-C.
+
+    Parameters
+    ----------
+    server:
+        Address of the service.
+    once:
+        Show them once. So it is, too, where the output is no terminal.
+    user:
+        Sign in with this name; see submit.
+    fingerprint:
+        Of the service's certificate; see submit.
+    """
+    from fairyring.cli import _service, _top
+
+    with _service.Server(server, user, fingerprint, patience=_top.PATIENCE) as one:
+        return _top.top(one, once=once)
 
 
 def pause(run: str, /, *, server: Url = _HERE, user: User = None, fingerprint: str | None = None) -> Result:

@@ -119,7 +119,10 @@ def yield_to_others(by: int, cores: int | None = None) -> None:
         os.nice(by)
     if cores is not None and hasattr(os, "sched_setaffinity"):
         with suppress(OSError):
-            os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-cores:])
+            there = sorted(os.sched_getaffinity(0))
+            # Processes begin at different cores, so that several of them do not share one.
+            chosen = {there[(os.getpid() + place) % len(there)] for place in range(cores)}
+            os.sched_setaffinity(0, chosen)
 
 
 def end_with_parent() -> None:

@@ -163,6 +163,10 @@ class Agent:
                 self._ledger.refused("the service refused this device", f"{error.given}")
                 self.status = Status("waiting", (f"the service refused: {error.given}",))
                 wait = UNREACHABLE[1] if error.retry is None else error.retry
+            except FairyringError as error:
+                # Something is wrong here, such as a full disk: the owner is told, and it may be over later.
+                self.status = Status("waiting", (f"{error}",))
+                wait = UNREACHABLE[1]
             if self.stopping.wait(wait):
                 return
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fairyring.core.errors import MissingExtra, PlanError, TrainingFailed
+from fairyring.core.errors import PlanError, TrainingFailed
 from fairyring.core.platforms import end_group
 from fairyring.device.fitted import Fitted
 
@@ -39,7 +39,7 @@ class Command:
 
         Raises:
             TrainingFailed: it failed, took too long, or wrote something else than it should.
-            MissingExtra: the package safetensors is missing.
+            PlanError: the package safetensors is missing.
         """
         with tempfile.TemporaryDirectory(prefix="fairyring-") as name:
             folder = Path(name)
@@ -125,5 +125,10 @@ def _safetensors() -> Any:
     try:
         import safetensors.numpy
     except ImportError as error:
-        raise MissingExtra("safetensors", extra="device", purpose="files as safetensors") from error
+        raise PlanError(
+            "files='safetensors'",
+            given="no package safetensors",
+            expected="the package",
+            do="Install safetensors, or give files='npz'.",
+        ) from error
     return safetensors.numpy

@@ -6,7 +6,6 @@ It has NumPy and a runtime, and none of the device's keys. It ends with the devi
 import os
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 
@@ -29,8 +28,7 @@ def main() -> None:
     settings, program = receive(requests, _EVERYTHING)
     yield_to_others(settings["nice"], settings["cores"])
     try:
-        content = program[0].tobytes() if program else Path(settings["program"]).read_bytes()
-        run = loaded(settings["target"], content)
+        run = loaded(settings["target"], program[0].tobytes())
     except Exception as error:
         send(results, {"failed": "crashed", "said": _said(error)})
         return

@@ -231,14 +231,16 @@ class ExampleStore:
                 f"SELECT source, data FROM examples WHERE source IN ({marks}) ORDER BY number DESC LIMIT ?",
                 *(*places, most),
             )[::-1]
-        loaded: dict[str, np.ndarray] = {}
-        for column in columns:
-            pieces = []
-            for source, data in rows:
-                at = places[source][column.name][0]
-                pieces.append(data[at : at + column.nbytes])
-            array = np.frombuffer(b"".join(pieces), np.uint8).view(np.dtype(column.dtype))
-            loaded[column.name] = array.reshape(len(rows), *column.shape)
+        loaded = {column.name: np.empty((len(rows), *column.shape), column.dtype) for column in columns}
+        for source, found in places.items():
+            at = [place for place, (of, _) in enumerate(rows) if of == source]
+            table = np.frombuffer(b"".join(rows[place][1] for place in at), np.uint8)
+            table = table.reshape(len(at), sum(form.nbytes for _, form in found.values()))
+            for column in columns:
+                begin = found[column.name][0]
+                part = np.ascontiguousarray(table[:, begin : begin + column.nbytes])
+                values = part.reshape(-1).view(np.dtype(column.dtype))
+                loaded[column.name][at] = values.reshape(len(at), *column.shape)
         return loaded
 
     def close(self) -> None:

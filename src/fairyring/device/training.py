@@ -123,10 +123,10 @@ class Trainer:
         Raises:
             TrainingFailed: it took more than it may, it ended, or its results are not what the manifest says.
         """
+        bounds = self.bounds(manifest)
+        _check_size((*manifest.arguments, *manifest.results), bounds)
         arguments = _complete(manifest, values)
-        ran = self.run(
-            target, program, manifest.arguments, manifest.results, arguments, self.bounds(manifest)
-        )
+        ran = self.run(target, program, manifest.arguments, manifest.results, arguments, bounds)
         return trained(manifest.results, ran)
 
     def run(
@@ -139,6 +139,7 @@ class Trainer:
         bounds: Bounds,
     ) -> Ran:
         """Run a program of these arguments and results; see `train` for what is raised."""
+        _check_size((*arguments, *results), bounds)
         given = [_checked(argument, values.get(argument.name)) for argument in arguments]
         most = sum(result.nbytes for result in results) + _ANSWER
         with self._lock:
@@ -172,15 +173,14 @@ class Trainer:
         self.close()
 
     def _ready(self, target: str, program: Program, bounds: Bounds) -> "_Child":
-        name = str(program) if isinstance(program, Path) else hashlib.sha256(program).hexdigest()
-        stamp = program.stat().st_mtime_ns if isinstance(program, Path) else 0
-        key = target, name, stamp, bounds.memory
+        content = program.read_bytes() if isinstance(program, Path) else program
+        key = target, hashlib.sha256(content).digest(), bounds.memory
         if self._expiry is not None:
             self._expiry.cancel()
         if self._child is not None and (self._child.key != key or not self._child.alive):
             self._end()
         if self._child is None:
-            self._child = _Child(key, target, program, bounds.memory, self._nice, self._cores)
+            self._child = _Child(key, target, content, bounds.memory, self._nice, self._cores)
         return self._child
 
     def _rest(self) -> None:
@@ -211,7 +211,7 @@ class _Child:
     """A child process with a program."""
 
     def __init__(
-        self, key: Any, target: str, program: Program, memory: int, nice: int, cores: int | None
+        self, key: Any, target: str, program: bytes, memory: int, nice: int, cores: int | None
     ) -> None:
         self.key = key
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 it lives as long as the child
@@ -227,16 +227,10 @@ class _Child:
             # Ctrl-C is for the device, which ends its child itself.
             start_new_session=True,
         )
-        is_path = isinstance(program, Path)
+        facts = {"target": target, "nice": nice, "cores": cores, "memory": memory}
         self._first: tuple[dict[str, Any], list[np.ndarray]] | None = (
-            {
-                "target": target,
-                "program": str(program.resolve()) if is_path else None,
-                "nice": nice,
-                "cores": cores,
-                "memory": memory,
-            },
-            [] if is_path else [np.frombuffer(program, np.uint8)],
+            facts,
+            [np.frombuffer(program, np.uint8)],
         )
 
     @property
@@ -335,6 +329,15 @@ def trained(results: Sequence[Array], ran: Ran) -> Trained:
         ran.seconds,
         ran.memory,
     )
+
+
+def _check_size(arrays: Sequence[Array], bounds: Bounds) -> None:
+    """Refuse a program whose arrays alone are larger than its memory may be, before this process makes one of them."""
+    size = sum(array.nbytes for array in arrays)
+    if size > bounds.memory:
+        raise _failure(
+            "memory", f"arguments and results of {size:,} bytes, where {bounds.memory:,} are allowed"
+        )
 
 
 def _complete(manifest: Manifest, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -6,12 +6,11 @@ It takes an update that was made elsewhere and gives the report: the second half
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import export
 
 from fairyring.core.errors import PlanError
 from fairyring.learning.device import seal
 from fairyring.learning.plan import Plan
-from fairyring.learning.program import Argument, Program
+from fairyring.learning.program import Argument, Program, exported
 
 
 def encoding(plan: Plan) -> Program:
@@ -45,12 +44,8 @@ def encoding(plan: Plan) -> Program:
     shapes = jax.eval_shape(encode, *arguments)
     names = ("vector", "side", "finite")
     returned = [(n, i, s) for i, (n, s) in enumerate(zip(names, shapes, strict=True)) if s.shape != (0,)]
-    exported = export.export(
-        jax.jit(lambda *values: tuple(encode(*values)[i] for _, i, _ in returned), keep_unused=True),
-        platforms=["cpu"],
-    )(*arguments)
     return Program(
-        exported,
+        exported(lambda *values: tuple(encode(*values)[i] for _, i, _ in returned), arguments),
         tuple(Argument(name, shape, np.dtype(dtype)) for name, shape, dtype in kinds),
         tuple(Argument(name, shape.shape, np.dtype(shape.dtype)) for name, _, shape in returned),
     )

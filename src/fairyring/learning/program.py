@@ -4,7 +4,7 @@ The program takes flat arrays and raw key words, so a device needs to know nothi
 It is the same function as in simulation, so it computes the same numbers, up to what compilers round differently.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +54,22 @@ class Program:
     def serialize(self) -> bytes:
         """The program as bytes, as `jax.export` stores it."""
         return bytes(self.exported.serialize())
+
+
+def exported(
+    function: Callable[..., tuple[jax.Array, ...]], shapes: Sequence[jax.ShapeDtypeStruct]
+) -> export.Exported:
+    """A function of arrays as a program for devices. It takes every argument, including those that are not used.
+
+    JAX notes for each operation in which file it was written. That is left out: a program that is sent would tell where its author's files
+    are, and would have another digest on another machine.
+    """
+    frames = jax.config.values["jax_traceback_in_locations_limit"]
+    jax.config.update("jax_traceback_in_locations_limit", 0)
+    try:
+        return export.export(jax.jit(function, keep_unused=True), platforms=["cpu"])(*shapes)
+    finally:
+        jax.config.update("jax_traceback_in_locations_limit", frames)
 
 
 def program(plan: Plan, columns: Mapping[str, tuple[tuple[int, ...], Any]], examples: int) -> Program:
@@ -130,13 +146,8 @@ def program(plan: Plan, columns: Mapping[str, tuple[tuple[int, ...], Any]], exam
     shapes_out = jax.eval_shape(device, *arguments)
     names = ("vector", "side", "client_state", "finite")
     returned = [(n, i, s) for i, (n, s) in enumerate(zip(names, shapes_out, strict=True)) if s.shape != (0,)]
-    exported = export.export(
-        # A device passes every argument, including those that this plan's program does not use.
-        jax.jit(lambda *values: tuple(device(*values)[i] for _, i, _ in returned), keep_unused=True),
-        platforms=["cpu"],
-    )(*arguments)
     return Program(
-        exported,
+        exported(lambda *values: tuple(device(*values)[i] for _, i, _ in returned), arguments),
         tuple(Argument(name, shape, np.dtype(dtype)) for name, shape, dtype in taken),
         tuple(Argument(name, shape.shape, np.dtype(shape.dtype)) for name, _, shape in returned),
     )

@@ -31,9 +31,8 @@ class _Store(Protocol):
 
     def put(self, name: str, data: bytes) -> None: ...
     def get(self, name: str, start: int, stop: int) -> bytes: ...
-    def size(self, name: str) -> int: ...
-    def mark(self, name: str) -> Hashable:
-        """What changes when the content does, as far as that can be told without reading it."""
+    def look(self, name: str) -> tuple[int, Hashable]:
+        """The size, and what changes when the content does, as far as that can be told without reading it."""
         ...
 
     def delete(self, name: str) -> None: ...
@@ -80,7 +79,7 @@ class Blobs:
             StorageError: it cannot be read.
         """
         name = _name(digest)
-        data = self._store.get(name, 0, self._store.size(name))
+        data = self._store.get(name, 0, self._store.look(name)[0])
         if hashlib.sha256(data).digest() != digest:
             raise self._damaged(digest)
         return data
@@ -91,7 +90,7 @@ class Blobs:
         Raises:
             BlobMissing, StorageError: as for `get`.
         """
-        return self._store.size(_name(digest))
+        return self._store.look(_name(digest))[0]
 
     def read(self, digest: bytes, start: int, stop: int) -> bytes:
         """A part of a blob: bytes `start` to `stop`, or to its end. The blob is read and verified as a whole once, and when it changes.
@@ -124,7 +123,7 @@ class Blobs:
     def exists(self, digest: bytes) -> bool:
         """Whether there is a blob of this digest."""
         try:
-            self._store.size(_name(digest))
+            self._store.look(_name(digest))
         except BlobMissing:
             return False
         return True
@@ -141,7 +140,7 @@ class Blobs:
     def _verify(self, digest: bytes) -> int:
         """Returns the size."""
         name = _name(digest)
-        size, mark = self._store.size(name), self._store.mark(name)
+        size, mark = self._store.look(name)
         if self._whole.get(digest) == mark:
             return size
         state = hashlib.sha256()
@@ -204,24 +203,18 @@ class _Folder:
         except OSError as error:
             raise self._failed(error, name) from error
 
-    def size(self, name: str) -> int:
-        return self._status(name).st_size
-
-    def mark(self, name: str) -> Hashable:
-        status = self._status(name)
-        return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+    def look(self, name: str) -> tuple[int, Hashable]:
+        try:
+            status = os.stat(self.path(name))
+        except OSError as error:
+            raise self._failed(error, name) from error
+        return status.st_size, (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
     def delete(self, name: str) -> None:
         try:
             self.path(name).unlink(missing_ok=True)
         except OSError as error:
             raise self._failed(error) from error
-
-    def _status(self, name: str) -> os.stat_result:
-        try:
-            return os.stat(self.path(name))
-        except OSError as error:
-            raise self._failed(error, name) from error
 
     def _failed(self, error: OSError, name: str = "") -> RunError:
         if name and isinstance(error, FileNotFoundError):
@@ -269,19 +262,13 @@ class _Bucket:
             self._trying(lambda: self._obstore.get_range(self._bucket, name, start=start, end=stop), name)
         )
 
-    def size(self, name: str) -> int:
-        return self._head(name)["size"]
-
-    def mark(self, name: str) -> Hashable:
-        head = self._head(name)
-        return head["size"], head["e_tag"], head["last_modified"]
+    def look(self, name: str) -> tuple[int, Hashable]:
+        head = self._trying(lambda: self._obstore.head(self._bucket, name), name)
+        return head["size"], (head["size"], head["e_tag"], head["last_modified"])
 
     def delete(self, name: str) -> None:
         with suppress(BlobMissing):
             self._trying(lambda: self._obstore.delete(self._bucket, name), name)
-
-    def _head(self, name: str) -> Any:
-        return self._trying(lambda: self._obstore.head(self._bucket, name), name)
 
     def _trying(self, call: Any, name: str = "") -> Any:
         from obstore.exceptions import BaseError

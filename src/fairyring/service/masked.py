@@ -1,6 +1,8 @@
 """A sum under masks while it is made: the server of the masked protocol, and who of its devices may still send something."""
 
 import hashlib
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -14,6 +16,14 @@ from fairyring.service.sums import Received, ReportLog, Summed
 
 # In these phases a device that has nothing to object to sends nothing.
 _SILENT = (Phase.OPENING,)
+
+
+class _Stage(NamedTuple):
+    """A phase as devices see it: what each is told, and who may answer. It changes as one, whoever looks meanwhile."""
+
+    phase: Phase
+    outgoing: Mapping[bytes, bytes]
+    expected: frozenset[bytes]
 
 
 class MaskedSum:
@@ -43,7 +53,7 @@ class MaskedSum:
 
     @property
     def phase(self) -> str:
-        return str(self.server.phase)
+        return str(self._stage.phase)
 
     @property
     def counts(self) -> tuple[int, int]:
@@ -51,8 +61,8 @@ class MaskedSum:
             most = min(len(self._places), self.server.session.terms.maximum_cohort)
             return len(self.server.heard), most
         if self.server.phase in _SILENT:
-            return len(self._ready | self.server.heard), len(self._expected)
-        return len(self.server.heard), len(self._expected)
+            return len(self._ready | self.server.heard), len(self._stage.expected)
+        return len(self.server.heard), len(self._stage.expected)
 
     @property
     def complete(self) -> bool:
@@ -60,7 +70,7 @@ class MaskedSum:
             full = len(self.server.heard) >= self.server.session.terms.maximum_cohort
             return full or not self._places.keys() - self.server.heard - self._left
         quiet = self._ready if self.server.phase in _SILENT else set()
-        return not self._expected - self.server.heard - self._left - quiet
+        return not self._stage.expected - self.server.heard - self._left - quiet
 
     def take(self, message: Received) -> None:
         if self.server.phase != Phase.MASKING:
@@ -74,7 +84,7 @@ class MaskedSum:
         self._up += len(message.data)
 
     def ready(self, device: bytes) -> None:
-        if device in self._expected:
+        if device in self._stage.expected:
             self._ready.add(device)
 
     def leave(self, device: bytes) -> None:
@@ -83,10 +93,11 @@ class MaskedSum:
     def takes(self, device: bytes) -> bool:
         if device in self._left or device not in self._places:
             return False
-        return self.server.phase == Phase.ADVERTISING or device in self._expected
+        stage = self._stage
+        return stage.phase == Phase.ADVERTISING or device in stage.expected
 
     def messages(self, device: bytes) -> tuple[bytes, ...]:
-        message = self._outgoing.get(device)
+        message = self._stage.outgoing.get(device)
         return () if message is None else (message,)
 
     def advance(self) -> None:
@@ -100,10 +111,9 @@ class MaskedSum:
         self.offenders |= set(self.server.liars)
 
     def _announce(self, outgoing: dict[bytes, bytes]) -> None:
-        self._outgoing = outgoing
         self._down += sum(map(len, outgoing.values()))
-        self._expected = set(self.server.expected)
         self._ready = set()
+        self._stage = _Stage(self.server.phase, outgoing, frozenset(self.server.expected))
 
     @property
     def summed(self) -> Summed | None:

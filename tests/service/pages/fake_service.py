@@ -88,7 +88,9 @@ class FakeService:
     Attributes:
         role: of whoever signs in, and of whoever is already there.
         wanted: what pages have asked for: run and word.
-        refuses: a body and a status with which the next wishes are refused.
+        refuses: a status and a body with which wishes are refused.
+        asked: runs that were asked for, with the query.
+        listeners: how many pages wait for events.
     """
 
     def __init__(self, shown: pages.Snapshot, role: str | None = "operator", *, port: int = 0) -> None:
@@ -98,6 +100,7 @@ class FakeService:
         self.refuses: tuple[int, Any] | None = None
         self.asked: list[str] = []
         self.stopping = False
+        self.listeners = 0
 
     def show(self, shown: pages.Snapshot) -> None:
         self.shown = shown
@@ -125,9 +128,10 @@ class FakeService:
         async def login(request: Request) -> Response:
             given = await request.json()
             if not self._means_it(request) or given["password"] != "right":
-                return JSONResponse({"error": {"what": "sign in", "do": "Try again."}}, 401)
+                told = {"what": "sign in", "given": "another", "expected": "a password", "do": "Try again."}
+                return JSONResponse({"error": told}, 401)
             self.role = next(role for role, name in NAMES.items() if name == given["name"])
-            return self._me()
+            return JSONResponse({"name": given["name"], "role": self.role, "token": "for a command"})
 
         async def logout(request: Request) -> Response:
             self.role = None
@@ -144,7 +148,7 @@ class FakeService:
             return JSONResponse({})
 
         async def detail(request: Request) -> Response:
-            self.asked.append(str(request.url.query))
+            self.asked.append(f"{request.path_params['run']} {request.url.query}")
             found = self.detail(request.path_params["run"])
             if found is None or self.role is None:
                 return JSONResponse({}, 404)
@@ -153,7 +157,7 @@ class FakeService:
             return _json(msgspec.structs.replace(found, rounds=rounds))
 
         async def now(request: Request) -> Response:
-            return _json(self.shown) if self.role else JSONResponse({}, 401)
+            return _json(self.shown) if self.role else self._me()
 
         async def me(request: Request) -> Response:
             return self._me()
@@ -197,21 +201,31 @@ class FakeService:
 
     async def _events(self) -> Any:
         sent = None
-        yield b"retry: 300\n\n"
-        while not self.stopping:
-            if self.shown is not sent:
-                sent = self.shown
-                yield b"event: snapshot\ndata: " + msgspec.json.encode(sent) + b"\n\n"
-            await asyncio.sleep(0.02)
+        self.listeners += 1
+        try:
+            yield b"retry: 300\n\n"
+            while not self.stopping:
+                if self.shown is not sent:
+                    sent = self.shown
+                    yield b"event: snapshot\ndata: " + msgspec.json.encode(sent) + b"\n\n"
+                await asyncio.sleep(0.02)
+        finally:
+            self.listeners -= 1
 
     def _me(self) -> Response:
         if self.role is None:
-            return JSONResponse({}, 401)
+            told = {
+                "what": "nobody who has signed in",
+                "given": "none",
+                "expected": "an operator",
+                "do": "Sign in.",
+            }
+            return JSONResponse({"error": told}, 401)
         return JSONResponse({"name": NAMES[self.role], "role": self.role})
 
     def _means_it(self, request: Request) -> bool:
         header, value = pages.INTENT
-        return request.headers.get(header) == value
+        return request.headers.get(header) in (value, "command")
 
 
 def _json(value: msgspec.Struct) -> Response:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -24,6 +25,14 @@ WATCH = """() => {
     .filter(({ addedNodes, removedNodes }) => [...addedNodes, ...removedNodes].some((node) => node.nodeType === 1))
     .map(({ target }) => target.className || target.tagName))).observe(document.body, { childList: true, subtree: true });
 }"""
+
+
+def until(what: Callable[[], object]) -> None:
+    """Wait for something that another thread brings about."""
+    end = time.monotonic() + 10
+    while not what():
+        assert time.monotonic() < end, "it did not come about"
+        time.sleep(0.01)
 
 
 def failed_run() -> pages.RunRow:
@@ -173,8 +182,9 @@ FORWARDS = """(node, words) => {
 }"""
 
 
-def test_a_text_that_runs_backwards_turns_nothing_else_round(visit: Callable) -> None:
-    turned = "\u202eeno\u2069\u202e"  # it also ends what it is put within
+# The first also ends what it is put within; the second is a language.
+@pytest.mark.parametrize("turned", ["\u202eeno\u2069\u202e", "תוצאות"])
+def test_a_text_that_runs_backwards_turns_nothing_else_round(turned: str, visit: Callable) -> None:
     run = run_row(
         name=turned, phase=turned, failures=(pages.Failure(reason=turned, count=3),), metrics={turned: 1.0}
     )
@@ -190,6 +200,7 @@ def test_numbers_change_in_place(visit: Callable) -> None:
     with FakeService(snapshot([row])) as service:
         page = visit(service.url)
         pause = page.get_by_role("button", name="Pause")
+        page.locator("article figure svg text").first.wait_for()
         pause.focus()
         page.evaluate(WATCH)
         later = changed(
@@ -225,13 +236,23 @@ def test_curves_grow_and_only_new_rounds_are_asked_for(visit: Callable) -> None:
         page.wait_for_function(
             "(old) => document.querySelector('figure path.line.faint').getAttribute('d') !== old", arg=before
         )
-        assert service.asked == ["after=0", "after=6"]
+        assert service.asked == ["digits-7 after=0", "digits-7 after=6"]
         page.locator("summary", has_text="The numbers").click()
         assert page.locator(".numbers tbody tr").count() == 19
         aborted = page.locator(".numbers tr.aborted").inner_text()
         assert "none: masking: too few devices were left" in aborted
         # The fourth round had no sum: its line has two parts there.
         assert page.locator("figure path.line.faint").first.get_attribute("d").count("M") == 2
+
+
+def test_runs_under_way_are_drawn_but_not_any_number_of_them(visit: Callable) -> None:
+    runs = [run_row(f"run-{n}", metrics={"unheard_of": 0.5} if n else {"accuracy": 0.5}) for n in range(8)]
+    with FakeService(snapshot(runs)) as service:
+        page = visit(service.url)
+        page.locator("article").nth(5).locator("figure svg text").first.wait_for()
+        assert sorted(service.asked) == [f"run-{n} after=0" for n in range(6)]
+        # Where the measure that a run is judged by is not recorded, the loss is drawn.
+        assert page.locator("article h3").all_text_contents() == ["Accuracy", *["Loss"] * 5]
 
 
 def test_a_chart_is_read_with_keys(visit: Callable) -> None:
@@ -292,17 +313,64 @@ def test_a_refusal_is_shown_with_its_reason(visit: Callable) -> None:
 
 def test_a_lost_connection_is_shown_with_the_age_of_the_numbers_and_ends(visit: Callable) -> None:
     with FakeService(snapshot([run_row()])) as service:
-        page = visit(service.url)
+        page = visit(service.url, clocked=True)
         page.get_by_text("● live").wait_for()
-    banner = page.locator("#banner")
-    page.get_by_text("○ lost").wait_for()
-    page.get_by_text(re.compile(r"These numbers are [1-9]\d?\s*s old")).wait_for()
+    banner, lost = page.locator("#banner"), page.get_by_text("○ lost")
+    page.clock.run_for(3000)  # the browser may still open another stream
+    assert not lost.is_visible()
+
+    def goes_on() -> bool:
+        page.clock.run_for(1000)
+        return lost.is_visible()
+
+    until(goes_on)
+    assert re.search(r"These numbers are ([4-9]|[1-3]\d)\s*s old", banner.inner_text())
     assert banner.evaluate("(one) => getComputedStyle(one).position") == "sticky"
     assert page.locator("article").is_visible()  # the numbers stay
     with FakeService(snapshot([run_row(loss=0.1234)]), port=service.port):
         page.get_by_text("0.1234").wait_for()
         banner.wait_for(state="hidden")
         assert page.get_by_text("● live").is_visible()
+
+
+def test_silence_is_asked_about(visit: Callable) -> None:
+    """Nothing comes while nothing changes; a connection that is dead is as silent."""
+    with FakeService(snapshot([run_row()])) as service:
+        page = visit(service.url, clocked=True)
+        page.get_by_text("● live").wait_for()
+        with page.expect_response("**/v1/snapshot"):
+            page.clock.run_for(11_500)
+        page.clock.run_for(9_000)
+        assert page.get_by_text("● live").is_visible()
+        page.route("**/v1/snapshot", lambda route: route.abort())
+        page.clock.run_for(3_000)
+        page.get_by_text("○ lost").wait_for()
+        assert re.search(r"These numbers are 1[0-4]\s*s old", page.locator("#banner").inner_text())
+        page.unroute("**/v1/snapshot")
+        page.clock.run_for(2_000)
+        page.get_by_text("● live").wait_for()
+        service.role = None  # whose session has ended
+        page.clock.run_for(11_500)
+        page.get_by_label("Password").wait_for()
+        assert not page.locator("article").is_visible()
+
+
+def test_a_page_that_nobody_looks_at_holds_no_connection(visit: Callable) -> None:
+    hide = """(hidden) => {
+      Object.defineProperty(document, "hidden", { get: () => hidden, configurable: true });
+      document.dispatchEvent(new Event("visibilitychange"));
+    }"""
+    with FakeService(snapshot([run_row()])) as service:
+        page = visit(service.url)
+        page.locator("article").wait_for()
+        page.evaluate(hide, True)
+        until(lambda: service.listeners == 0)
+        page.wait_for_timeout(200)  # it has not only opened another
+        assert service.listeners == 0
+        service.show(snapshot([run_row(loss=0.1234)]))
+        page.evaluate(hide, False)
+        page.get_by_text("0.1234").wait_for()
+        assert service.listeners == 1
 
 
 def test_a_service_that_is_not_there_yet_is_waited_for(visit: Callable) -> None:

@@ -5,6 +5,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from sqlalchemy.exc import OperationalError
 from fairyring.core.errors import FairyringError, LeaseLost, MissingExtra, PlanError, StorageError
 from fairyring.service.storage import Database, Storage, migrating, schema
 from fairyring.service.storage.engines import shown
-from fairyring.service.storage.schema import audit, nonces
+from fairyring.service.storage.schema import audit, nonces, receipts
 from tests.service import postgres
 from tests.service.storage.conftest import Clock
 
@@ -179,6 +180,40 @@ def test_a_connection_that_the_server_ends_is_replaced(
     assert numbers(database) == [1]
     assert len(set(tries)) == 2
     database.close()
+
+
+def test_a_process_that_is_paused_within_a_transaction_blocks_nobody_for_ever(
+    postgres_server: postgres.Server, postgres_template: str
+) -> None:
+    url = postgres_server.url(postgres_server.create(postgres_template))
+    paused = Database(f"{url}&options=-c%20idle_in_transaction_session_timeout%3D100").open()
+    other = Database(url).open()
+    tries: list[int] = []
+
+    def pause(connection: Any) -> None:
+        connection.execute(text("LOCK TABLE nonces"))
+        tries.append(1)
+        add(len(tries))(connection)
+        if len(tries) == 1:
+            other.run("meanwhile", add(100))  # waits until the server has ended the first attempt
+
+    paused.run("paused", pause)
+    assert numbers(other) == [2, 100]
+    paused.close()
+    other.close()
+
+
+def test_old_receipts_are_forgotten_and_new_ones_kept(kept: Storage) -> None:
+    database, count = kept.database, select(receipts.c.at)
+    database.run(
+        "a day ago",
+        lambda c: c.execute(receipts.insert(), {"id": b"old", "at": time.time() - 86_400}) and None,
+    )
+    database._pruned = 0.0
+    database.run("now", add(1))
+    left = database.read("receipts", lambda c: c.scalars(count).all())
+    assert len(left) == 2
+    assert min(left) > time.time() - 60
 
 
 def test_the_tables_are_those_that_migrations_make(kept: Storage) -> None:

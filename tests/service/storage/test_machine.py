@@ -388,14 +388,16 @@ def test_two_processes_do_what_one_model_says(
     if kind == "sqlite":
         template, made = request.getfixturevalue("sqlite_template"), iter(range(10**6))
         Here.url = staticmethod(lambda: str(shutil.copy(template, tmp_path / f"{next(made)}.sqlite")))  # type: ignore[assignment]
-        examples = 25
+        examples = 15
     else:
         server, name = (
             request.getfixturevalue("postgres_server"),
             request.getfixturevalue("postgres_database"),
         )
         Here.url = staticmethod(lambda: server.emptied(name))  # type: ignore[assignment]
-        examples = 8
+        examples = 6
+    if request.config.getoption("soak"):
+        examples *= 20
     run_state_machine_as_test(
         Here,
         settings=settings(

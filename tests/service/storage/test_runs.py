@@ -87,6 +87,9 @@ def test_leases_pass_on_with_a_growing_fence(opened: Callable[[], Storage], cloc
     assert other.acquire("run/1", "other", 10) == Lease("run/1", "other", 3)
     clock.time += 10
     assert other.holder("run/1") is None
+    assert not other.renew(
+        Lease("run/1", "other", 3), 10
+    )  # nobody took it, but somebody may have waited for that
     assert one.acquire("run/1", "one", 10) == Lease("run/1", "one", 4)
     assert one.holder("never") is None
 

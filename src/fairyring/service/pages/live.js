@@ -3,6 +3,7 @@
 import { ask } from "./session.js";
 
 const SILENCE = 10_000; // milliseconds after which the service is asked whether it is still there
+const GRACE = 4000; // in which a stream that has ended is opened again, as every one ends at some time
 const SOONEST = 1000; // between two tries
 const LATEST = 15_000;
 
@@ -13,6 +14,7 @@ export class Live {
     Object.assign(this, { take, changed, out });
     this.source = null;
     this.lost = false;
+    this.failing = null; // since when there is no stream
     this.heard = 0; // when the numbers were known to be right, by the clock of this page
     this.wait = SOONEST;
     this.asking = false;
@@ -44,7 +46,7 @@ export class Live {
     this.source = source;
     source.addEventListener("snapshot", ({ data }) => this.hear(data));
     source.onerror = () => {
-      this.set(true);
+      this.failing ??= performance.now();
       // The browser tries again by itself, but not after an answer that is no stream.
       if (source.readyState === EventSource.CLOSED) this.later();
     };
@@ -74,6 +76,7 @@ export class Live {
 
   /** While nothing changes nothing comes: ask whether that is why. */
   async check() {
+    if (this.failing !== null && performance.now() - this.failing > GRACE) this.set(true);
     if (this.asking || this.age * 1000 < SILENCE || (this.lost && this.source?.readyState !== EventSource.OPEN)) return;
     this.asking = true;
     const { ok, status, body } = await ask("/v1/snapshot");
@@ -96,6 +99,7 @@ export class Live {
 
   took(snapshot) {
     this.heard = performance.now();
+    this.failing = null;
     this.wait = SOONEST;
     this.take(snapshot);
     this.set(false);

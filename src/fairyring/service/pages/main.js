@@ -20,7 +20,7 @@ let served = null; // the service and its clock when the last snapshot came
 
 const session = new Session(begin, end);
 const details = new Details(() => show());
-const overview = new Overview($("overview"), session);
+const overview = new Overview($("overview"), session, details);
 const run = new Run($("run"), session, details);
 const compare = new Compare($("compare"), details);
 const devices = new Devices($("devices"));

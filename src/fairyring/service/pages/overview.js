@@ -1,11 +1,14 @@
 // All runs: those that go on as cards, those that have ended as a table.
 
 import { Actions } from "./actions.js";
+import { Chart } from "./chart.js";
+import { tested, trained } from "./details.js";
 import { element, fill, keep, keepStats, put, say } from "./elements.js";
 import { keepFunnel, phaseOf } from "./funnel.js";
-import { apart, atLeast, atMost, count, duration, goesOn, headline, metric, nameOf, number, size, stateOf, title } from "./words.js";
+import { apart, atLeast, atMost, count, duration, goesOn, headline, metric, nameOf, number, size, stateOf, tick, title } from "./words.js";
 
 const FIRST = 25; // ended runs that are shown at once
+const DRAWN = 6; // runs under way whose curve is shown here: each of them is asked for
 
 /** A run's state as a badge. */
 export function keepState(node, run) {
@@ -44,8 +47,9 @@ export function statsOf(run) {
 }
 
 export class Overview {
-  constructor(root, session) {
+  constructor(root, session, details) {
     this.session = session;
+    this.details = details;
     this.all = false;
     this.summary = element("p", { class: "lead" });
     this.active = element("div", { class: "cards" });
@@ -70,7 +74,11 @@ export class Overview {
     say(this.summary, going.length ? `${count(going.length, "run")} under way, ${seen}` : seen);
     say(this.none, runs.length ? "No run is under way." : "There is no run yet. An author submits one with: fairyring submit");
     this.none.hidden = going.length > 0;
-    keep(this.active, going, ({ id }) => id, (run) => this.card(run), (node, run) => node.card.show(run, service.now));
+    keep(this.active, going, ({ id }) => id, (run) => this.card(run), (node, run) => {
+      const drawn = going.indexOf(run) < DRAWN;
+      node.card.show(run, service.now, drawn ? (this.details.of(run).detail?.rounds ?? []) : []);
+    });
+    put(this.active, "class", going.length === 1 ? "cards single" : "cards");
     this.past.hidden = past.length === 0;
     const shown = this.all ? past : past.slice(0, FIRST);
     keep(this.ended, shown, ({ id }) => id, (run) => this.line(run), (node, run) => this.showLine(node, run));
@@ -108,34 +116,36 @@ class Card {
     this.name = element("bdi");
     this.state = element("span");
     this.where = element("p", { class: "where" });
-    this.why = element("p", { class: "note" });
+    this.why = element("p", { class: "note why" }, element("bdi"));
     this.progress = element("div", { class: "progress", role: "progressbar", "aria-label": "Rounds", "aria-valuemin": "0" }, element("i"));
     this.stats = element("dl", { class: "stats" });
     this.funnel = element("ol", { class: "funnel" });
     this.failures = element("p", { class: "quiet failures" });
     this.actions = new Actions(session);
+    this.measured = ""; // what the chart shows
+    this.chart = element("div");
     this.node = element(
       "article",
       { class: "card" },
       element("h2", {}, element("a", { href: `#/run/${encodeURIComponent(run.id)}` }, this.name)),
       this.state,
-      this.where,
-      this.why,
-      this.progress,
-      this.stats,
-      this.funnel,
-      this.failures,
+      element(
+        "div",
+        { class: "body" },
+        element("div", {}, this.where, this.why, this.progress, this.stats, this.funnel, this.failures),
+        this.chart,
+      ),
       this.actions.node,
     );
   }
 
-  show(run, now) {
+  show(run, now, rounds) {
     say(this.name, nameOf(run));
     keepState(this.state, run);
     const phase = phaseOf(run, now);
     const pace = run.rounds_per_hour === null ? "" : `${paceOf(run)} an hour`;
     say(this.where, [`Round ${count(run.round)} of ${count(run.rounds)}`, pace, phase].filter(Boolean).join(" · "));
-    say(this.why, run.why);
+    say(this.why.firstChild, run.why);
     this.why.hidden = !run.why;
     put(this.progress, "aria-valuemax", run.rounds);
     put(this.progress, "aria-valuenow", run.round);
@@ -146,5 +156,24 @@ class Card {
     const most = run.failures[0];
     say(this.failures, many ? `${count(many, "failure")} so far, most often: ${apart(most.reason)} (${count(most.count)})` : "No failures so far.");
     this.actions.show(run);
+    this.draw(run, rounds);
+  }
+
+  /** The measure by which the run is judged, round by round. */
+  draw(run, rounds) {
+    const linesOf = (name) => [
+      { name: "evaluation", look: 0, points: tested(rounds, name) },
+      { name: "training", look: 1, points: trained(rounds, name), faint: true },
+    ];
+    const recorded = (name) => linesOf(name).some(({ points }) => points.some(([, value]) => value !== null));
+    const name = [headline(run.metrics), "loss"].find((each) => each !== null && recorded(each));
+    this.chart.hidden = name === undefined;
+    if (this.chart.hidden) return;
+    if (this.measured !== name) {
+      this.measured = name;
+      this.drawing = new Chart(title(name), (value) => metric(name, value), (value) => tick(name, value));
+      this.chart.replaceChildren(this.drawing.node);
+    }
+    this.drawing.show(linesOf(name));
   }
 }

@@ -106,7 +106,7 @@ const STATES = {
   cancelled: ["Cancelled", "×"],
   failed: ["Failed", "!"],
 };
-const GOES_ON = ["queued", "running", "paused"];
+const OVER = ["finished", "cancelled", "failed"];
 
 /** A run's state in words and as a sign; what an operator wants is said while it is not yet so. */
 export function stateOf({ state, wanted }) {
@@ -119,7 +119,7 @@ export function stateOf({ state, wanted }) {
   return { words: coming ? `${coming} …` : words, sign, kind: STATES[state] ? state : "other" };
 }
 
-export const goesOn = ({ state }) => GOES_ON.includes(state);
+export const goesOn = ({ state }) => !OVER.includes(state);
 
 /** A word of the protocol for people: `checked_in` is `checked in`. */
 export const plain = (name) => name.replaceAll("_", " ");

@@ -20,8 +20,8 @@ _OPTIONS = "-c idle_in_transaction_session_timeout=30000 -c lock_timeout=10000"
 _POOL: dict[str, Any] = {"pool_size": 10, "max_overflow": 30}  # a web server has 40 threads
 # Of two transactions that insert the same key, PostgreSQL may tell one of a duplicate where it means a conflict.
 DUPLICATE = "23505"
-# Serialisation failure, deadlock, lock timeout, too many connections, server shutting down or starting.
-_PASSING_STATES = {"40001", "40P01", "55P03", "53300", "57P01", "57P02", "57P03"}
+# Serialisation failure, deadlock, idle for too long, lock timeout, too many connections, server shutting down or starting.
+_PASSING_STATES = {"40001", "40P01", "25P03", "55P03", "53300", "57P01", "57P02", "57P03"}
 _PASSING_CODES = {5, 6, 10}  # SQLITE_BUSY, SQLITE_LOCKED, SQLITE_IOERR
 
 
