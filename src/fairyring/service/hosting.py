@@ -21,6 +21,7 @@ from fairyring.service.sums import ABORTED, DONE, PlainSum, Received, ReportLog,
 BATCH = 64  # messages of one transaction
 HELD = 20.0  # seconds that a device waits for an answer before it asks again
 FIRST = ("advertising", "reporting")  # the phases that wait for training
+AGAIN = Turn("", (), "", 0.5)  # nobody serves the session at this moment
 
 
 class BatchedLog(ReportLog, Protocol):
@@ -82,9 +83,8 @@ class HostedSession:
         self._inbox: list[tuple[Received | None, asyncio.Future[None] | None]] = []
         self._turn = asyncio.Lock()
         self._changed = asyncio.Condition()
-        self._heard: set[bytes] = set()
-        if self.sum.phase in (DONE, ABORTED):
-            self.over = "aborted"
+        # What another process had decided, and could not say any more.
+        self._decided = self.sum.phase in (DONE, ABORTED)
 
     @property
     def phase(self) -> str:
@@ -109,9 +109,10 @@ class HostedSession:
             data: the message; empty to ask only.
             seen: the phase that the device was told of last.
 
+        Where the message could not be stored, or another process goes on with the session, the answer names no phase: the device sends the same again.
+
         Raises:
             MessageRefused: the message does not count.
-            StorageError, LeaseLost: it could not be stored; the device may try again.
         """
         if not self.over:
             if data:
@@ -129,6 +130,8 @@ class HostedSession:
                     await asyncio.wait_for(self._changed.wait(), left)
                 except TimeoutError:
                     break
+        if self.over == "lost":
+            return AGAIN
         if self.over:
             return Turn(self.phase, (), self.over)
         if not self.sum.takes(device):
@@ -137,23 +140,33 @@ class HostedSession:
 
     async def leave(self, device: bytes, reason: str) -> None:
         """A device leaves, for a reason that is counted."""
-        if device in self.places and not self.over:
+        if not self.over and self.sum.takes(device):
             self.failures[reason] += 1
             self.sum.leave(device)
             await self._progress()
 
     async def tick(self) -> None:
-        """End the phase if its time is over."""
-        if not self.over and self._now() >= self.deadline:
-            async with self._turn:
-                if not self.over and self._now() >= self.deadline:
-                    await self._advance()
-
-    async def abort(self, reason: str) -> None:
-        """End the session without a sum."""
+        """End the phase if its time is over, or if nothing more can come."""
+        if self.over or not (self._decided or self.sum.complete or self._now() >= self.deadline):
+            return
         async with self._turn:
-            if not self.over:
-                await self._end(None, reason)
+            if self.over:
+                return
+            if self._decided:
+                why = (
+                    ""
+                    if self.sum.summed is not None
+                    else "the sum was given up before another process took it over"
+                )
+                await self._end(self.sum.summed, why)
+            elif self.sum.complete or self._now() >= self.deadline:
+                await self._advance()
+
+    async def close(self, over: str, reason: str) -> None:
+        """Tell all devices that the session is over here: `aborted` or `summed` by somebody else, or `lost` to another process."""
+        if not self.over:
+            self.over, self.reason = over, reason
+        await self._tell()
 
     # -- one batch after another ------------------------------------------------------------------------------
 
@@ -172,8 +185,10 @@ class HostedSession:
                 messages = [message for message, _ in batch if message is not None]
                 try:
                     outcomes = await loop.run_in_executor(self._executor, self._take, messages)
-                except Exception as error:  # nothing of the batch is stored
-                    outcomes = [error] * len(messages)
+                except (
+                    Exception
+                ) as error:  # nothing of the batch is acknowledged: whoever sent it sends it again
+                    outcomes = [None] * len(messages)
                     self.over, self.reason = "lost", f"{error}"
                 for (_, future), outcome in zip(batch, outcomes, strict=True):
                     if future is None or future.done():
@@ -213,9 +228,7 @@ class HostedSession:
             except SessionAborted as error:
                 await self._end(None, f"{error.phase}: {error.given}; expected {error.expected}")
                 return
-            except (
-                FairyringError
-            ) as error:  # the log could not be written: another process may own the session
+            except Exception as error:  # the log could not be written: another process may own the session
                 self.over, self.reason = "lost", f"{error}"
                 await self._tell()
                 return

@@ -4,8 +4,6 @@ import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 
-from fairyring.core.errors import FairyringError
-
 Remember = Callable[[Sequence[tuple[bytes, bytes, float]]], list[bool]]
 
 
@@ -43,7 +41,7 @@ class NonceKeeper:
                     found = await loop.run_in_executor(
                         self._executor, self._remember, [seen for seen, _ in batch]
                     )
-                except FairyringError as error:
+                except Exception as error:  # whatever it is, who waits is told
                     for _, future in batch:
                         if not future.done():
                             future.set_exception(error)

@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import Connection, Row, and_, bindparam, delete, func, insert, select, update
 
-from fairyring.core.errors import PlanError, RunError, RunMismatch
+from fairyring.core.errors import LeaseLost, PlanError, RunError, RunMismatch, StorageError
 from fairyring.service.storage.database import Database, Lease
 from fairyring.service.storage.schema import records, reports, runs, sessions
 from fairyring.service.storage.values import document, identifier, whole
@@ -259,6 +259,30 @@ class Sessions:
         while self._database.run("forget records", drop):
             pass
         self._database.settle()
+
+    def clear(self, run: str, reason: str, *, keep: bytes | None = None, lease: Lease | None = None) -> None:
+        """End the sessions of a run that go on, and forget all of them.
+
+        Args:
+            run: its id.
+            reason: why they end.
+            keep: identity of a session that stays as it is.
+            lease: see `Database.run`.
+
+        Raises:
+            LeaseLost: see `Database.run`.
+        """
+        for session in self._list(and_(sessions.c.run == run, sessions.c.forgotten == 0)):
+            if session.id == keep:
+                continue
+            if session.outcome is None:
+                try:
+                    self.end(session.id, "aborted", reason=reason, lease=lease)
+                except (LeaseLost, StorageError):
+                    raise
+                except RunError:  # it has ended meanwhile
+                    pass
+            self.forget(session.id)
 
     def _list(self, condition: Any) -> list[StoredSession]:
         wanted = (
