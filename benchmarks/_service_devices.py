@@ -73,7 +73,9 @@ class Line(asyncio.Protocol):
             if end < 0:
                 return
             first, *lines = self._read[:end].decode("latin-1").split("\r\n")
-            headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+            headers = {
+                name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)
+            }
             del self._read[: end + 4]
             self._head = int(first.split()[1]), headers, int(headers.get("content-length", 0))
         status, headers, length = self._head
@@ -145,9 +147,7 @@ class LoadDevice:
             _, self._line = await loop.create_connection(Line, load.host, load.port)
         signed = ""
         if sign:
-            headers = signed_request(
-                self.identity, load.service, method, target, body, time.time()
-            ).headers()
+            headers = signed_request(self.identity, load.service, method, target, body, time.time()).headers()
             signed = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         head = (
             f"{method} {target} HTTP/1.1\r\nhost: {load.host}:{load.port}\r\ncontent-type: {MEDIA}\r\n"
@@ -280,7 +280,8 @@ async def check_ins(devices: list[LoadDevice], rate: float, seconds: float) -> d
             failed.append(str(error)[:80])
         else:
             took.append(loop.time() - due)
-            if took[-1] > 0.1: slow.append((due - began, took[-1]))
+            if took[-1] > 0.1:
+                slow.append((due - began, took[-1]))
 
     for number, time_of in enumerate(times):
         due = began + time_of

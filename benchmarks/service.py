@@ -132,14 +132,22 @@ class Served:
         del example, defined
         columns = {"x": ((self.features,), "float32"), "y": ((), "int32")}
         signed = package(
-            plan, Identity.generate(), name="load", rounds=rounds, columns=columns, examples=10, targets=("jax",)
+            plan,
+            Identity.generate(),
+            name="load",
+            rounds=rounds,
+            columns=columns,
+            examples=10,
+            targets=("jax",),
         )
         for digest, blob in signed.blobs.items():
             self.client.put(f"/v1/blobs/{digest.hex()}", content=blob).raise_for_status()
         options = RunOptions(
             rounds=rounds, devices=[key.hex() for key in devices], tries=1, seconds=300.0, stage_seconds=120.0
         )
-        body = Submission(secrets.token_bytes(16), signed.signed, options, {"plan.py": text.encode()}, "plan.py")
+        body = Submission(
+            secrets.token_bytes(16), signed.signed, options, {"plan.py": text.encode()}, "plan.py"
+        )
         answer = self.client.post("/v1/runs", content=msgspec.msgpack.encode(body))
         answer.raise_for_status()
         return answer.json()["run"]
@@ -161,7 +169,16 @@ def serving(**options: str) -> Iterator[Served]:
     """`fairyring serve` with a new folder."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        command = [sys.executable, "-m", "fairyring", "serve", "--data", str(folder / "service"), "--port", "0"]
+        command = [
+            sys.executable,
+            "-m",
+            "fairyring",
+            "serve",
+            "--data",
+            str(folder / "service"),
+            "--port",
+            "0",
+        ]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
         said = process.stdout.readline()
@@ -218,14 +235,19 @@ def round_of_many(table: Table, devices: int) -> None:
             after = cpu(served.pid), cpu(conductor), cpu(load.pid)
             peak, conducting = resident(served.pid, "VmHWM"), resident(conductor, "VmHWM")
             found = finish(load, 120.0)
-            while (stored := storage.runs.get(run)) is not None and stored.state not in ("finished", "failed"):
+            while (stored := storage.runs.get(run)) is not None and stored.state not in (
+                "finished",
+                "failed",
+            ):
                 time.sleep(0.05)
         assert session is not None
         assert session.ended is not None
         wall = session.ended - session.opened
         spent = [b - a for a, b in zip(before, after, strict=True)]
         what = f"round: {devices} devices, 10^5 parameters"
-        table.row(what, wall, 90.0, "s", f"{session.outcome} {session.count}, {found['outcomes']} {session.reason}")
+        table.row(
+            what, wall, 90.0, "s", f"{session.outcome} {session.count}, {found['outcomes']} {session.reason}"
+        )
         at, last = session.opened, "opened"
         for phase, when in sorted(found["phases"]["1"].items(), key=lambda one: one[1]):
             table.row(f"  {last} -> {phase}", when - at, None, "s")
@@ -236,7 +258,9 @@ def round_of_many(table: Table, devices: int) -> None:
         table.row("  CPU: devices", spent[2], None, "s", f"of it the secure sum {found['secagg']:.2f}")
         limit = max(server, found["secagg"], (server + found["secagg"]) / (os.cpu_count() or 1))
         table.row("  limit: the secure sum on these cores", limit, None, "s", f"{wall / limit:.1f} times")
-        table.row("  requests a second", found["requests"] / wall, None, "", f"{found['requests']:,} requests")
+        table.row(
+            "  requests a second", found["requests"] / wall, None, "", f"{found['requests']:,} requests"
+        )
         table.row("  up", found["up"] / MIB, None, "MiB")
         table.row("  down", found["down"] / MIB, None, "MiB")
         table.row("  resident at most: service", peak / MIB, None, "MiB", f"conductor {conducting / MIB:.0f}")
@@ -262,8 +286,20 @@ def check_ins(table: Table, devices: int, rate: float, seconds: float) -> None:
     what = f"check-ins: {rate:g} a second for {seconds:g} s, p99"
     note = f"{found['count']} of {devices:,} devices in {found['seconds']:.1f} s, {len(found['failed'])} failed, {found['refused']}"
     table.row(what, 1e3 * found["p99"], 250.0, "ms", note)
-    table.row("  p50", 1e3 * found["p50"], None, "ms", f"most {1e3 * found['most']:.0f}, generator late {1e3 * found['late']:.0f}")
-    table.row("  CPU of the service a check-in", 1e3 * spent / found["count"], None, "ms", f"{spent / found['seconds']:.2f} cores")
+    table.row(
+        "  p50",
+        1e3 * found["p50"],
+        None,
+        "ms",
+        f"most {1e3 * found['most']:.0f}, generator late {1e3 * found['late']:.0f}",
+    )
+    table.row(
+        "  CPU of the service a check-in",
+        1e3 * spent / found["count"],
+        None,
+        "ms",
+        f"{spent / found['seconds']:.2f} cores",
+    )
     table.row("  CPU of the generator a check-in", 1e3 * found["cpu"] / found["count"], None, "ms")
     table.row("  resident at most", peak / MIB, None, "MiB")
 
@@ -296,7 +332,9 @@ def memory(table: Table, devices: int, rounds: tuple[int, int]) -> None:
     first, last = (sizes[wanted] for wanted in rounds)
     what = f"memory: service after {rounds[1]} rounds / after {rounds[0]}"
     table.row(what, last[0] / first[0], 1.05, "times", f"{first[0] / MIB:.1f} -> {last[0] / MIB:.1f} MiB")
-    table.row("  conductor", last[1] / first[1], None, "times", f"{first[1] / MIB:.1f} -> {last[1] / MIB:.1f} MiB")
+    table.row(
+        "  conductor", last[1] / first[1], None, "times", f"{first[1] / MIB:.1f} -> {last[1] / MIB:.1f} MiB"
+    )
     table.row(f"  a round of {devices} devices", seconds / (rounds[1] - 1), None, "s")
 
 
@@ -304,7 +342,17 @@ def up(table: Table, rounds: int) -> None:
     """A service and devices, from one command."""
     with tempfile.TemporaryDirectory() as place:
         example = HERE.parent / "examples" / "on_devices.py"
-        command = [sys.executable, "-m", "fairyring", "up", str(example), "--rounds", str(rounds), "--out", f"{place}/up"]
+        command = [
+            sys.executable,
+            "-m",
+            "fairyring",
+            "up",
+            str(example),
+            "--rounds",
+            str(rounds),
+            "--out",
+            f"{place}/up",
+        ]
         began = time.time()
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         wall = time.time() - began
@@ -322,7 +370,13 @@ def up(table: Table, rounds: int) -> None:
     table.row("  from there to the first session", opened[0] - run.created, None, "s")
     first = sessions[0].ended or 0.0
     table.row("  first session: until all devices are there", first - opened[0], None, "s")
-    table.row("  a round after that, median", statistics.median(between[1:]), 1.0, "s", f"{min(between[1:]):.2f} to {max(between[1:]):.2f}")
+    table.row(
+        "  a round after that, median",
+        statistics.median(between[1:]),
+        1.0,
+        "s",
+        f"{min(between[1:]):.2f} to {max(between[1:]):.2f}",
+    )
     inside = [s.ended - s.opened for s in sessions[2:] if s.ended is not None]
     table.row("    of it the session", statistics.median(inside), None, "s")
     table.row("  from the last sum to the end", began + wall - (sessions[-1].ended or 0.0), None, "s")

@@ -187,7 +187,7 @@ class Rehearsal:
             ),
         )
 
-    def wait(self, run: str, seconds: float = 60.0):
+    def wait(self, run: str, seconds: float = 150.0):
         import time
 
         until = time.monotonic() + seconds

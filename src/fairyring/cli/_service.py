@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import msgspec
 
@@ -295,23 +295,14 @@ class Server:
         import httpx2
 
         self.url, self._http = url.rstrip("/"), httpx2
-        verify = _trusting(self.url, fingerprint) if fingerprint is not None else True
-        self._client = httpx2.Client(verify=verify, timeout=patience, headers={"fairyring-intent": "command"})
+        self._verify = _trusting(self.url, fingerprint) if fingerprint is not None else True
+        self._patience = patience
+        self._headers = {"fairyring-intent": "command"}
         token = os.environ.get(TOKEN)
         if token is None and name is not None:
-            try:
-                token = self.post("/v1/login", {"name": name, "password": _password(name)})["token"]
-            except FairyringError:
-                self._client.close()
-                raise
+            token = self.post("/v1/login", {"name": name, "password": _password(name)})["token"]
         if token is not None:
-            self._client.headers["authorization"] = f"Bearer {token}"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._client.close()
+            self._headers["authorization"] = f"Bearer {token}"
 
     def get(self, path: str) -> Any:
         """What JSON is there."""
@@ -338,7 +329,10 @@ class Server:
 
     def _ask(self, method: str, path: str, body: bytes | None = None) -> Any:
         try:
-            answer = self._client.request(method, self.url + path, content=body)
+            with self._http.Client(
+                verify=self._verify, timeout=self._patience, headers=self._headers
+            ) as client:
+                answer = client.request(method, self.url + path, content=body)
         except self._http.HTTPError as error:
             raise RunError(
                 self.url,

@@ -8,7 +8,7 @@ from fairyring.messages import CheckIn, Enrol, Leave, Signature, decode, encode
 from fairyring.messages.forms import MEDIA
 from fairyring.messages.signing import KEY, NONCE, SIGNATURE, TIME
 from fairyring.service.front import Front
-from fairyring.service.http import answered, body_of, target_of
+from fairyring.service.http import answered, body_of, length_of, target_of
 from fairyring.service.refusals import Refused
 
 if TYPE_CHECKING:
@@ -69,14 +69,20 @@ def device_routes(front: Front, forward: Forward | None = None) -> "list[Route]"
         _limit_address(front, request)
         # Long bodies are read of those only who may send one, or say so.
         await front.check_standing(signature_of(request).key)
-        body = await body_of(request, await front.longest(session))
-        if forward is not None and (address := await elsewhere(request, session)):
+        longest = await front.longest(session)
+        async with front.room.of(length_of(request, longest)):
+            body = await body_of(request, longest)
+            address = await elsewhere(request, session) if forward is not None else ""
+            if not address:
+                key = await signed(request, body)
+                answer = await front.take(key, session, body, request.query_params.get("seen", "")[:40])
+                del body  # the answer is held, and thousands wait at a time
+        if forward is not None and address:
             signature_of(request).check(
                 front.identity.public, request.method, target_of(request), body, front.now()
             )
             return await forward(request, address, body)
-        key = await signed(request, body)
-        return form(await front.exchange(key, session, body, request.query_params.get("seen", "")[:40]))
+        return form(await answer())
 
     async def leave(request: Request) -> Response:
         session = _session_of(request)

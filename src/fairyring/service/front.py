@@ -8,9 +8,10 @@ import asyncio
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
@@ -41,12 +42,14 @@ from fairyring.service.hosting import AGAIN, HostedSession
 from fairyring.service.limits import Rates
 from fairyring.service.pace import Pace
 from fairyring.service.refusals import Refused
+from fairyring.service.room import Room
 from fairyring.service.storage import Device, Lease, Storage, StoredSession
 from fairyring.service.sums import Summed
 
 LEASE_SECONDS = 10.0
-LOOK = 0.1  # seconds between two looks for new sessions
+LOOK = 0.05  # seconds between two looks for new sessions
 KNOWN = 5.0  # seconds that a device's standing is remembered: a revocation is obeyed after so long at most
+HELD_BODIES = 64 << 20  # bytes of messages that are being received and stored, together
 OFFENCES = 3  # sessions that a device may break before it is barred
 
 
@@ -108,16 +111,28 @@ class Front:
         self._nonces = Batches(storage.nonces.remember, self._executor)
         self._standings = Batches(storage.devices.several, self._executor)
         self._tasks: list[asyncio.Task[None]] = []
+        self._opened, self._woken = asyncio.Event(), asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping = False
+        self.room = Room(HELD_BODIES)
         self.checked_in = 0
 
     # -- its life ---------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Begin to look for sessions, and to keep leases."""
+        self._loop = asyncio.get_running_loop()
         self._tasks = [asyncio.create_task(self._look()), asyncio.create_task(self._keep())]
+
+    def wake(self) -> None:
+        """Look for sessions at once; from any thread."""
+        if self._loop is not None and not self._stopping:
+            self._loop.call_soon_threadsafe(self._woken.set)
 
     async def stop(self) -> None:
         """Stop serving, and give all leases back, so that other processes can take over at once."""
+        self._stopping = True
+        self._tell_opened()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -136,7 +151,9 @@ class Front:
                 await self._look_once()
             except Exception as error:  # whatever it is: who looks no more serves nobody
                 self.refused[type(error).__name__] += 1
-            await asyncio.sleep(LOOK)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._woken.wait(), LOOK)
+            self._woken.clear()
 
     async def _look_once(self) -> None:
         before = set(self.sessions)
@@ -210,6 +227,12 @@ class Front:
             await self._in_thread(ended, stored.id, None, f"restarted: {error.given}")
             return
         self.sessions[stored.id] = _Served(hosted, lease)
+        self._tell_opened()
+
+    def _tell_opened(self) -> None:
+        """Let go of check-ins that are held."""
+        opened, self._opened = self._opened, asyncio.Event()
+        opened.set()
 
     def _take_lease(self, session: bytes) -> Lease | None:
         return self.storage.leases.acquire(
@@ -309,28 +332,34 @@ class Front:
                 "unsupported", f"versions {list(form.speaks)} of the protocol", f"version {VERSION}",
                 "Update the software of this device.", 3600.0,
             )  # fmt: skip
-        if form.eligible:
+        until = time.monotonic() + self.pace.hold(len(self._active))
+        while form.eligible:
             for served in self.sessions.values():
                 hosted = served.hosted
                 if hosted.wants(key) and bytes.fromhex(hosted.facts.manifest) not in form.refused:
                     if not set(form.targets) & hosted.manifest.programs.keys():
                         continue
                     return _invitation(hosted, key, time.monotonic())
+            left = until - time.monotonic()
+            if left <= 0 or self._stopping:
+                break
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._opened.wait(), left)
         waiting = bool(self.sessions) or self._runs_go_on
         return Later(self.pace.seconds(len(self._active), waiting=waiting))
 
     _runs_go_on = True
 
-    async def exchange(self, key: bytes, session: bytes, data: bytes, seen: str) -> Turn:
-        """Take a message of a session, and answer.
+    async def take(self, key: bytes, session: bytes, data: bytes, seen: str) -> Callable[[], Awaitable[Turn]]:
+        """Take a message of a session. What is returned gives the answer, and may hold it back for long; it holds no message.
 
         Raises:
-            MessageRefused: it does not count.
-            Refused: there is no such session here.
+            MessageRefused: the message does not count.
+            Refused: there is no such session, the device is not in it, or sends too much.
         """
         served = self.sessions.get(session)
         if served is None:
-            return await self._elsewhere(session)
+            return partial(self._elsewhere, session)
         hosted = served.hosted
         if key not in hosted.places:
             raise Refused("not_found", "a session that this device is not in", "its own", "Check in again.")
@@ -338,7 +367,9 @@ class Front:
         if len(data) > longest:
             await self._offend(key, session)
             raise Refused("too_large", f"{len(data)} bytes", f"at most {longest}", "Send no more than that.")
-        return await hosted.exchange(key, data, seen)
+        if data:
+            await hosted.take(key, data)
+        return partial(hosted.turn, key, seen)
 
     async def longest(self, session: bytes) -> int:
         """Bytes that a message of a session may have.

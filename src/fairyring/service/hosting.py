@@ -101,25 +101,27 @@ class HostedSession:
         """Whether a device may still join: it is invited, has not left, and the session waits for reports or goes on with it."""
         return not self.over and self.sum.takes(device)
 
-    async def exchange(self, device: bytes, data: bytes, seen: str) -> Turn:
-        """Take a message of a device, or none, and answer once there is something new.
-
-        Args:
-            device: that sends it.
-            data: the message; empty to ask only.
-            seen: the phase that the device was told of last.
-
-        Where the message could not be stored, or another process goes on with the session, the answer names no phase: the device sends the same again.
+    async def take(self, device: bytes, data: bytes) -> None:
+        """Take a message of a device. It is stored when this returns; nothing keeps its bytes in memory then.
 
         Raises:
             MessageRefused: the message does not count.
         """
         if not self.over:
-            if data:
-                await self._submit(Received(device, data))
-            elif seen == self.phase:
-                self.sum.ready(device)
-                await self._progress()
+            await self._submit(Received(device, data))
+
+    async def turn(self, device: bytes, seen: str) -> Turn:
+        """What a device does next, once there is something new. One that asks without a message has none in this phase.
+
+        Args:
+            device: that asks.
+            seen: the phase that it was told of last.
+
+        Where its message could not be stored, or another process goes on with the session, the answer names no phase: it sends the same again.
+        """
+        if not self.over and seen == self.phase:
+            self.sum.ready(device)
+            await self._progress()
         until = self._now() + HELD
         async with self._changed:
             while not self.over and self.phase == seen:

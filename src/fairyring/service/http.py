@@ -41,6 +41,12 @@ async def body_of(request: "Request", most: int = SMALL) -> bytes:
     return b"".join(pieces)
 
 
+def length_of(request: "Request", most: int) -> int:
+    """Bytes that the body of a request may have, as far as it says."""
+    declared = request.headers.get("content-length", "")
+    return min(most, int(declared[:20])) if declared.isascii() and declared.isdecimal() else most
+
+
 def target_of(request: "Request") -> str:
     """Path and query of a request, as they were sent."""
     path = request.scope.get("raw_path", b"").decode("latin-1") or request.url.path

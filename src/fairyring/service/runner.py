@@ -68,6 +68,7 @@ class Runner:
         runs: the folder of the runs' folders.
         owner: a name that no other process has.
         poll: seconds between two looks at a session, at least.
+        opened: is called when a session is there to be served; a service in another process looks for it.
 
     Raises:
         LeaseLost: another process conducts the run.
@@ -86,7 +87,9 @@ class Runner:
         *,
         owner: str,
         poll: float = 0.01,
+        opened: Callable[[], object] = lambda: None,
     ) -> None:
+        self._opened = opened
         self.storage, self.blobs, self.run, self.plan, self.poll = storage, blobs, run, plan, poll
         self.options = RunOptions.read(run.settings)
         self.manifest = read_manifest(blobs.get(run.manifest))
@@ -282,6 +285,7 @@ class Runner:
         self.storage.sessions.open(self.run.id, work.cohort.round, session, facts.plain(), lease=self.lease)
         # Another run that has the same model may have deleted it before this session named it.
         self.blobs.put(self._models[-1][1])
+        self._opened()
         return session
 
     def _session(self, run: Coordinator, work: Work, session: bytes) -> tuple[Total, np.ndarray]:
@@ -298,7 +302,7 @@ class Runner:
             if stored.outcome is not None:
                 break
             time.sleep(pause)
-            pause = min(0.25, pause * 1.1)
+            pause = min(0.05, pause * 1.1)
             if time.monotonic() - looked > 0.5:
                 looked = time.monotonic()
                 try:
