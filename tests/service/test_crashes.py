@@ -129,7 +129,7 @@ def holder_of(scene, session, seconds=10.0):
 def test_kills_at_random_moments(part, request, tmp_path, url):
     """Processes and devices end at any moment, again and again. No report is in two sums, and none is lost without a word."""
     dice = random.Random(part)
-    seconds = 60.0 if request.config.getoption("soak") else 8.0
+    seconds = 60.0 if request.config.getoption("soak") else 4.0
     with Cluster(tmp_path, url, devices=5, masked=bool(part % 2)) as scene:
         until, number, outcomes = time.monotonic() + seconds, 0, []
         stop = threading.Event()
@@ -183,7 +183,7 @@ def test_a_database_that_fails_at_any_write(part, tmp_path, monkeypatch):
     monkeypatch.setattr(Database, "run", run)
     with Scene(tmp_path, devices=4, masked=bool(part % 2)) as scene:
         failing.set()
-        for number in range(1, 6):
+        for number in range(1, 4):
             session = scene.open(number, seconds=60.0, stage=30.0)
             stored = scene.ended(session)
             failing.clear()
@@ -281,9 +281,9 @@ def test_a_device_that_is_interrupted_goes_on(tmp_path, monkeypatch):
             monkeypatch.setattr("fairyring.device.agent.Agent._forget_session", lambda *_: None)
             session = scene.open(1, seconds=60.0, stage=30.0)
             assert hit.wait(20)
-            monkeypatch.undo()
             agent = scene.agents[0]
             agent.parts[2].join(10)
+            monkeypatch.undo()
             scene.end(agent)
             scene.begin(0)
             stored = scene.ended(session)
