@@ -19,6 +19,7 @@ Load on the machine makes these numbers worth nothing; it is printed.
 """
 
 import argparse
+import itertools
 import json
 import os
 import re
@@ -364,7 +365,7 @@ def up(table: Table, rounds: int) -> None:
             (run,) = storage.runs.all()
             sessions = storage.sessions.of_run(run.id)
     opened = [session.opened for session in sessions]
-    between = [b - a for a, b in zip(opened, opened[1:], strict=False)]
+    between = [b - a for a, b in itertools.pairwise(opened)]
     table.row(f"up: {rounds} rounds of 10 of 20 devices", wall, None, "s")
     table.row("  until the plan was submitted", run.created - began, None, "s")
     table.row("  from there to the first session", opened[0] - run.created, None, "s")

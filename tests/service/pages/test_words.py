@@ -57,7 +57,7 @@ def test_numbers_are_written_as_in_reports(compute: Callable, values: list[float
 
 
 @settings(max_examples=20)
-@given(st.lists(st.floats(1e-6, 1e4), min_size=1, max_size=60))
+@given(st.lists(st.floats(1e-6, 1e4).map(lambda value: float(f"{value:.6g}")), min_size=1, max_size=60))
 def test_what_is_spent_is_rounded_up_and_what_is_left_down(compute: Callable, values: list[float]) -> None:
     given = [[value] for value in values]
     spent = [float(text.replace(",", "")) for text in compute("words", "atMost", given)]
