@@ -10,7 +10,7 @@ settings. `fairyring conduct`, which it starts, computes the server's half of ev
   database has them. All devices have checked in before. The limit is the CPU time of the secure sum alone: the devices' steps as they
   were timed in the generator, and the server's as `secagg.py` times it, here in this process.
 - `check-ins`: 10,000 enrolled devices, 300 check-ins a second for 20 seconds at random times, each from a device with a new
-  connection. A time counts from when the check-in was due, so that a generator that is late shows.
+  connection. They say that they may not train now, so no answer is held back until a round begins. A time counts from when the check-in was due, so that a generator that is late shows.
 - `memory`: resident memory of the service after 10 and after 50 rounds of 20 devices.
 - `up`: `fairyring up examples/on_devices.py`, which starts a service and 20 devices, each a process: what it takes to start, and a
   round.
