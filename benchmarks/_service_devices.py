@@ -161,9 +161,9 @@ class LoadDevice:
             raise Refused(decode(data, Problem))
         return answered, data
 
-    async def check_in(self) -> Later | Invitation:
+    async def check_in(self, *, eligible: bool = True) -> Later | Invitation:
         """Say that this device is there."""
-        form = CheckIn(__version__, (VERSION,), ("jax",))
+        form = CheckIn(__version__, (VERSION,), ("jax",), (), eligible)
         _, data = await self.request("POST", "/v1/check-in", encode(form))
         return decode(data, Later | Invitation)
 
@@ -275,7 +275,7 @@ async def check_ins(devices: list[LoadDevice], rate: float, seconds: float) -> d
 
     async def one(device: LoadDevice, due: float) -> None:
         try:
-            await device.check_in()
+            await device.check_in(eligible=False)
         except (Refused, OSError) as error:
             failed.append(str(error)[:80])
         else:

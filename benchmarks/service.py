@@ -10,7 +10,7 @@ settings. `fairyring conduct`, which it starts, computes the server's half of ev
   database has them. All devices have checked in before. The limit is the CPU time of the secure sum alone: the devices' steps as they
   were timed in the generator, and the server's as `secagg.py` times it, here in this process.
 - `check-ins`: 10,000 enrolled devices, 300 check-ins a second for 20 seconds at random times, each from a device with a new
-  connection. A time counts from when the check-in was due, so that a generator that is late shows.
+  connection. They say that they may not train now, so no answer is held back until a round begins. A time counts from when the check-in was due, so that a generator that is late shows.
 - `memory`: resident memory of the service after 10 and after 50 rounds of 20 devices.
 - `up`: `fairyring up examples/on_devices.py`, which starts a service and 20 devices, each a process: what it takes to start, and a
   round.
@@ -19,6 +19,7 @@ Load on the machine makes these numbers worth nothing; it is printed.
 """
 
 import argparse
+import itertools
 import json
 import os
 import re
@@ -364,7 +365,7 @@ def up(table: Table, rounds: int) -> None:
             (run,) = storage.runs.all()
             sessions = storage.sessions.of_run(run.id)
     opened = [session.opened for session in sessions]
-    between = [b - a for a, b in zip(opened, opened[1:], strict=False)]
+    between = [b - a for a, b in itertools.pairwise(opened)]
     table.row(f"up: {rounds} rounds of 10 of 20 devices", wall, None, "s")
     table.row("  until the plan was submitted", run.created - began, None, "s")
     table.row("  from there to the first session", opened[0] - run.created, None, "s")

@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -299,6 +300,8 @@ class Server:
         self._patience = patience
         self._headers = {"fairyring-intent": "command"}
         token = os.environ.get(TOKEN)
+        if token is not None or name is not None:
+            _refuse_plain(self.url)
         if token is None and name is not None:
             token = self.post("/v1/login", {"name": name, "password": _password(name)})["token"]
         if token is not None:
@@ -352,6 +355,20 @@ class Server:
                 expected="an answer of a fairyring service",
                 do="Check the address.",
             ) from None
+
+
+def _refuse_plain(url: str) -> None:
+    """Raise `RunError` where a password or a token would travel unencrypted to another machine."""
+    from fairyring.service.serving import is_local
+
+    parts = urlsplit(url)
+    if parts.scheme != "https" and not is_local(parts.hostname or ""):
+        raise RunError(
+            url,
+            given="an address without TLS, on another machine",
+            expected="https: a password or a token is sent there",
+            do="Give the https address of the service, with --fingerprint if its certificate is its own.",
+        )
 
 
 def _trusting(url: str, fingerprint: str) -> ssl.SSLContext:

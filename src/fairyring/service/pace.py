@@ -25,12 +25,14 @@ class Pace:
     held: float = 0.0
 
     def hold(self, devices: int) -> float:
-        """Seconds for which an answer waits: as short as the number of check-ins allows, so that whoever stops need not wait long.
+        """Seconds for which an answer waits: as short as the number of check-ins allows, so that whoever stops need not wait long; none
+        where there are too many devices to have a connection each.
 
         Args:
             devices: how many check in at present.
         """
-        return min(self.held, max(self.soonest, devices / self.check_ins, min(1.0, self.held)))
+        usual = max(self.soonest, 1.0, devices / self.check_ins)
+        return usual if usual <= self.held else 0.0
 
     def seconds(self, devices: int, *, waiting: bool, draw: Callable[[], float] = random.random) -> float:
         """In how many seconds a device comes back.
