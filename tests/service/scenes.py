@@ -4,7 +4,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -172,7 +172,12 @@ class Scene:
             folder, transport, Rows(), ledger, Numbers(number), Own(folder.secret),
             authors=[self.author.public], conditions=Always(), targets=[TARGET],
         )  # fmt: skip
-        thread = threading.Thread(target=made.run, daemon=True, name=f"device {number}")
+
+        def run() -> None:
+            with suppress(SystemExit):  # a test lets it end there
+                made.run()
+
+        thread = threading.Thread(target=run, daemon=True, name=f"device {number}")
         made.parts = transport, ledger, thread
         thread.start()
         self.agents.append(made)
