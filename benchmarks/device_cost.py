@@ -24,12 +24,12 @@ from pathlib import Path
 
 from _machine import introduce
 
-PEERS = Path(__file__).resolve().parent / "peers"
-sys.path.insert(0, str(PEERS))
+sys.path.insert(0, str(Path(__file__).resolve().parent / "peers"))
 
 from environments import python
 from work import WORKS
 
+PEERS = Path(__file__).resolve().parent / "peers"
 MIB = 1 << 20
 TICK = os.sysconf("SC_CLK_TCK")
 PLAN = """

@@ -19,9 +19,11 @@ Load on the machine makes these numbers worth nothing; it is printed.
 """
 
 import argparse
+import itertools
 import json
 import os
 import re
+import secrets
 import signal
 import statistics
 import subprocess
@@ -93,6 +95,8 @@ def child_of(process: int) -> int:
 class Served:
     """A service, and what an operator of it does."""
 
+    features = 0  # of an example of the plan
+
     def __init__(self, folder: Path, process: subprocess.Popen[str], url: str) -> None:
         import httpx2
 
@@ -117,19 +121,13 @@ class Served:
 
     def submit(self, text: str, rounds: int, devices: list[bytes]) -> str:
         """Submit a plan, signed; the id of the run."""
-        import secrets
-
+        from fairyring.cli._plan_file import PlanFile
         from fairyring.publishing import package
         from fairyring.service.options import RunOptions, Submission
 
-        defined: dict[str, Any] = {}
         file = self.folder / "plan.py"
         file.write_text(text)
-        from fairyring.cli._plan_file import PlanFile
-
         plan = PlanFile.read(file, population=False).plan
-        example = plan.task.model
-        del example, defined
         columns = {"x": ((self.features,), "float32"), "y": ((), "int32")}
         signed = package(
             plan,
@@ -152,8 +150,6 @@ class Served:
         answer.raise_for_status()
         return answer.json()["run"]
 
-    features = 0
-
     def devices(self, keys: Path, *what: str) -> subprocess.Popen[str]:
         """Start the devices, and wait until they are ready."""
         command = [sys.executable, str(HERE / "_service_devices.py"), self.url, str(keys), *what]
@@ -165,7 +161,7 @@ class Served:
 
 
 @contextmanager
-def serving(**options: str) -> Iterator[Served]:
+def serving() -> Iterator[Served]:
     """`fairyring serve` with a new folder."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
@@ -364,7 +360,7 @@ def up(table: Table, rounds: int) -> None:
             (run,) = storage.runs.all()
             sessions = storage.sessions.of_run(run.id)
     opened = [session.opened for session in sessions]
-    between = [b - a for a, b in zip(opened, opened[1:], strict=False)]
+    between = [b - a for a, b in itertools.pairwise(opened)]
     table.row(f"up: {rounds} rounds of 10 of 20 devices", wall, None, "s")
     table.row("  until the plan was submitted", run.created - began, None, "s")
     table.row("  from there to the first session", opened[0] - run.created, None, "s")
