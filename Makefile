@@ -74,7 +74,7 @@ bench: $(VENV)/.installed-demo
 
 # Each stamp says which extras are in the environment; one that needs more adds to it.
 $(VENV)/.installed-demo: EXTRAS := data,device,export,privacy,report,service
-$(VENV)/.installed-test: EXTRAS := data,export,flax,keras,live,mlflow,onnx,privacy,ray,report,service,sklearn,tensorboard,test,torch,video,wandb
+$(VENV)/.installed-test: EXTRAS := data,device,export,flax,keras,live,mlflow,onnx,privacy,ray,report,service,sklearn,tensorboard,test,torch,video,wandb
 $(VENV)/.installed-dev: EXTRAS := dev
 
 $(STAMPS): pyproject.toml constraints.txt | $(BIN)/python

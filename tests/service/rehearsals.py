@@ -75,11 +75,12 @@ class InThread:
                     service.runs,
                     owner=f"r{secrets.token_hex(4)}",
                 )
+                self.runner = runner
                 try:
                     runner.end(runner.go())
                 finally:
                     runner.close()
-                self.runner, self.status = runner, 0
+                self.status = 0
             except BaseException as error:
                 traceback.print_exc()
                 self.error, self.status = error, 1
@@ -186,7 +187,7 @@ class Rehearsal:
             ),
         )
 
-    def wait(self, run: str, seconds: float = 60.0):
+    def wait(self, run: str, seconds: float = 150.0):
         import time
 
         until = time.monotonic() + seconds

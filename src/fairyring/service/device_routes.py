@@ -70,18 +70,20 @@ def device_routes(front: Front, forward: Forward | None = None) -> "list[Route]"
         # Long bodies are read of those only who may send one, or say so.
         await front.check_standing(signature_of(request).key)
         longest = await front.longest(session)
+        body, address, answer = b"", "", None
         async with front.room.of(length_of(request, longest)):
             body = await body_of(request, longest)
             address = await elsewhere(request, session) if forward is not None else ""
             if not address:
                 key = await signed(request, body)
                 answer = await front.take(key, session, body, request.query_params.get("seen", "")[:40])
-                del body  # the answer is held, and thousands wait at a time
+                body = b""  # the answer is held, and thousands wait at a time
         if forward is not None and address:
             signature_of(request).check(
                 front.identity.public, request.method, target_of(request), body, front.now()
             )
             return await forward(request, address, body)
+        assert answer is not None, "what is not forwarded is taken"
         return form(await answer())
 
     async def leave(request: Request) -> Response:

@@ -115,7 +115,6 @@ class Front:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = False
         self.room = Room(HELD_BODIES)
-        self.checked_in = 0
 
     # -- its life ---------------------------------------------------------------------------------------------
 
@@ -324,7 +323,6 @@ class Front:
         """What a device is to do now."""
         _check_printable(form.version, *form.targets)
         now = self.now()
-        self.checked_in += 1
         self._seen[key] = (now, form.version, form.targets[0] if form.targets else "")
         self._active[key] = now
         if VERSION not in form.speaks:
@@ -339,6 +337,7 @@ class Front:
                 if hosted.wants(key) and bytes.fromhex(hosted.facts.manifest) not in form.refused:
                     if not set(form.targets) & hosted.manifest.programs.keys():
                         continue
+                    hosted.came(key)
                     return _invitation(hosted, key, time.monotonic())
             left = until - time.monotonic()
             if left <= 0 or self._stopping:

@@ -78,6 +78,7 @@ class HostedSession:
         self.over = ""
         self.reason = ""
         self.funnel: dict[str, int] = {"invited": len(self.places)}
+        self._came: set[bytes] = set()
         self.failures: Counter[str] = Counter()
         self.refused = 0
         self._inbox: list[tuple[Received | None, asyncio.Future[None] | None]] = []

@@ -481,6 +481,7 @@ class Runner:
         records = run.records
         last = records[-1] if records else None
         test = next((record.test for record in reversed(records) if record.test is not None), None)
+        lost = last is not None and last.lost_in_noise is not None and last.lost_in_noise.loss
         recent = records[-20:]
         seconds = sum(record.seconds for record in recent)
         spent = run.spending.spent().epsilon if run.spending is not None and records else None
@@ -488,7 +489,7 @@ class Runner:
             "round": run.round,
             "rounds": run.timetable.rounds,
             "cohort": self.plan.rule.maximum,
-            "loss": finite(last.loss) if last is not None else None,
+            "loss": finite(last.loss) if last is not None and not lost else None,
             "metrics": means_of(test) or (plain_means(last.metrics) if last is not None else {}),
             "epsilon": finite(spent),
             "bytes_up": sum(record.bytes_up for record in records),

@@ -13,9 +13,11 @@ from fairyring.core.errors import FairyringError, PlanError, RunError, StorageEr
 from fairyring.core.extras import require
 from fairyring.core.files import make_folder, replace_file
 from fairyring.core.lock import Lock
+from fairyring.core.platforms import open_many
 from fairyring.secagg import Identity
 from fairyring.service.app import application
 from fairyring.service.blobs import Blobs
+from fairyring.service.connections import impatient
 from fairyring.service.front import Front, new_owner
 from fairyring.service.limits import Rates
 from fairyring.service.operator_routes import Operating
@@ -24,6 +26,7 @@ from fairyring.service.snapshots import Snapshots
 from fairyring.service.storage import OVER, Storage
 from fairyring.service.tls import Certificate, own_certificate
 
+AT_MOST = 20_000  # connections at a time
 AT_ONCE = 2  # runs that one process conducts
 LOOK = 1.0  # seconds between two looks for runs that nobody conducts
 RESTARTS = 5  # of what conducts a run, before the run counts as failed
@@ -82,6 +85,7 @@ class Service:
         addresses: Rates | None = None,
     ) -> None:
         require("uvicorn", extra="service", purpose="a service")
+        open_many(2 * AT_MOST)
         make_folder(data, private=True)
         self.data, self._conduct = data, conduct
         self.runs = data / "runs"
@@ -230,9 +234,11 @@ class Service:
             app,
             log_level="warning",
             access_log=False,
+            http=impatient(),
+            ws="none",
             lifespan="on",
             timeout_keep_alive=75,
-            limit_concurrency=20_000,
+            limit_concurrency=AT_MOST,
             backlog=4096,
             server_header=False,
             ssl_certfile=str(certificate.file) if certificate is not None else None,

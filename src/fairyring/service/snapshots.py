@@ -28,6 +28,7 @@ from fairyring.service.storage import OVER, Run, Storage
 
 # Phases of a session -> the stage of the funnel that a device has passed when it has sent that phase's message.
 STAGES = {
+    "checked_in": "checked_in",
     "invited": "invited",
     "reporting": "summed",
     "advertising": "advertised",
@@ -119,6 +120,7 @@ class Snapshots:
             signed=manifest is not None,
             privacy=manifest.statements[-1] if manifest is not None and manifest.statements else "",
             masked=manifest is not None and manifest.terms is not None,
+            why=str(progress.get("error", "")),
         )
 
     def detail(self, run: Run, after: int = 0) -> RunDetail:

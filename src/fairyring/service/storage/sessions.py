@@ -171,9 +171,9 @@ class Sessions:
         def finish(connection: Connection) -> None:
             row = _held(connection, session)
             if row.outcome is not None:
-                if (row.outcome, row.reason, row.count, row.result) != (outcome, reason, count, result) or (
-                    _in_sum(connection, session) != set(keys)
-                ):
+                before, again = (row.outcome, row.reason, row.count), (outcome, reason, count)
+                other_sum = row.result != result and not row.forgotten
+                if before != again or other_sum or (_in_sum(connection, session) != set(keys)):
                     raise _refused(session, f"another end of a session that was {row.outcome}", "one end")
                 return
             held = set(connection.scalars(select(reports.c.device).where(reports.c.session == session)))
