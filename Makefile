@@ -73,8 +73,8 @@ bench: $(VENV)/.installed-demo
 	$(BIN)/fairyring bench $(NAME) $(ARGS)
 
 # Each stamp says which extras are in the environment; one that needs more adds to it.
-$(VENV)/.installed-demo: EXTRAS := data,privacy,report
-$(VENV)/.installed-test: EXTRAS := data,export,flax,keras,live,mlflow,onnx,privacy,ray,report,service,sklearn,tensorboard,test,torch,video,wandb
+$(VENV)/.installed-demo: EXTRAS := data,device,export,privacy,report,service
+$(VENV)/.installed-test: EXTRAS := data,device,export,flax,keras,live,mlflow,onnx,privacy,ray,report,service,sklearn,tensorboard,test,torch,video,wandb
 $(VENV)/.installed-dev: EXTRAS := dev
 
 $(STAMPS): pyproject.toml constraints.txt | $(BIN)/python

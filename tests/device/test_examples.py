@@ -144,6 +144,10 @@ def test_what_is_forgotten_is_in_no_file(tmp_path, clock):
     assert bytes_of(tmp_path).count(PLANTED) == 1
     assert store.forget() == 1
     assert PLANTED not in bytes_of(tmp_path)
+    store.add("big", {"x": np.zeros((2000, 500), np.uint8)}, consent="training")
+    assert len(bytes_of(tmp_path)) > 1e6
+    store.forget("big")
+    assert (tmp_path / "examples.sqlite").stat().st_size < 1e5  # the disk has its room back
     # So it is with what has become too old, or too much.
     for bound in ({"seconds": 5.0}, {"count": 3}):
         store.add("c", planted, consent="training")

@@ -263,7 +263,7 @@ from fairyring.messages import Limits
 plan = SimpleNamespace(plan=b"p" * 32, name="plan", author=b"a" * 32, limits=Limits(1 << 30, 1 << 30), promise=None, terms=None,
                        message=SimpleNamespace(bytes=1), expires=None)
 ledger = DeviceLedger(sys.argv[1])
-round = max((one.round for one in ledger.history(10**6)), default=0)
+round = max((one.round for one in ledger.history(10**6) if one.contributed is not None), default=0)
 while True:
     round += 1
     number = ledger.begin(plan, b"d" * 32, "run", round, round.to_bytes(16, "little"))

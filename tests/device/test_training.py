@@ -175,6 +175,20 @@ def test_a_child_stays_for_the_next_round_of_a_program_and_no_longer(native, dou
         assert trainer._child is None
 
 
+def test_a_child_outlives_the_thread_that_first_used_it(trainer, native, doubling):
+    given = {"numbers": np.ones(4, np.float32)}
+    first = threading.Thread(
+        target=trainer.run, args=(native, doubling, NUMBERS, RESULT, given, Bounds(30, 1 << 30))
+    )
+    first.start()
+    first.join()
+    child = trainer._child
+    time.sleep(0.2)
+    assert child.alive
+    trainer.run(native, doubling, NUMBERS, RESULT, given, Bounds(30, 1 << 30))
+    assert trainer._child is child
+
+
 def test_a_program_that_does_not_end_is_ended(trainer, native, doubling, endless):
     given = {"numbers": np.ones(4, np.float32)}
     began = time.monotonic()
@@ -208,6 +222,7 @@ def test_a_program_of_arrays_larger_than_its_memory_is_refused_before_any_is_mad
         trainer.train(vast, "iree-x86_64", b"", values())
     assert caught.value.reason == "memory"
     assert trainer._child is None
+    assert Array("more than 64 bits", (1 << 40, 1 << 40), "<f4").nbytes == 1 << 82
 
 
 def test_what_is_no_program_or_gives_something_else_is_said(trainer, native, doubling):

@@ -31,6 +31,8 @@ from fairyring.service.serving import Service
 class InProcess:
     """Trains in this process, with one loaded program for all devices: what is tested is not the child process."""
 
+    reads_examples = True
+    targets = ("jax",)
     programs: ClassVar[dict[str, Any]] = {}
     lock = threading.Lock()
 
@@ -73,11 +75,12 @@ class InThread:
                     service.runs,
                     owner=f"r{secrets.token_hex(4)}",
                 )
+                self.runner = runner
                 try:
                     runner.end(runner.go())
                 finally:
                     runner.close()
-                self.runner, self.status = runner, 0
+                self.status = 0
             except BaseException as error:
                 traceback.print_exc()
                 self.error, self.status = error, 1
@@ -184,7 +187,7 @@ class Rehearsal:
             ),
         )
 
-    def wait(self, run: str, seconds: float = 60.0):
+    def wait(self, run: str, seconds: float = 150.0):
         import time
 
         until = time.monotonic() + seconds

@@ -10,10 +10,9 @@ import msgspec
 
 from fairyring.cli._plan_file import PlanFile
 from fairyring.cli._result import Result
-from fairyring.core.errors import LeaseLost, MissingExtra, RunError
+from fairyring.core.errors import LeaseLost, MissingExtra, RunError, StorageError
 from fairyring.service.blobs import Blobs
 from fairyring.service.options import RunOptions, Source
-from fairyring.service.runner import Runner
 from fairyring.service.serving import Service
 from fairyring.service.storage import Storage
 
@@ -38,6 +37,8 @@ def conductor(service: Service, run: str) -> "subprocess.Popen[bytes]":
 
 def conduct(run: str, data: Path) -> Result:
     """Conduct a run to its end; see the command `conduct`."""
+    from fairyring.service.runner import Runner  # and with it JAX, which whoever serves needs not
+
     runs = data / "runs"
     with Storage(os.environ.get(DATABASE, str(data / "service.sqlite"))) as storage:
         blobs = Blobs(os.environ.get(BLOBS, str(data / "blobs")))
@@ -60,8 +61,11 @@ def conduct(run: str, data: Path) -> Result:
                 runner.close()
         except LeaseLost:
             return Result({"run": run, "state": "taken over"}, lambda: None)
+        except StorageError:  # the run is as good as before: whoever begins anew goes on with it
+            raise
         except Exception as error:
             storage.runs.update(run, "failed", stored.progress | {"error": f"{error}"[:2000]})
+            storage.sessions.clear(run, "the run has failed")
             raise
     return Result({"run": run, "state": state}, lambda: None)
 
@@ -80,6 +84,13 @@ def _written(source: Source, folder: Path) -> Path:
             )
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
+    if source.entry not in source.files:
+        raise RunError(
+            "files of a plan",
+            given=f"{source.entry[:100]!r}, which is none of them",
+            expected="the file that defines the plan",
+            do="Submit it again.",
+        )
     return root / source.entry
 
 

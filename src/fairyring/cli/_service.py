@@ -10,7 +10,8 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -295,23 +296,16 @@ class Server:
         import httpx2
 
         self.url, self._http = url.rstrip("/"), httpx2
-        verify = _trusting(self.url, fingerprint) if fingerprint is not None else True
-        self._client = httpx2.Client(verify=verify, timeout=patience, headers={"fairyring-intent": "command"})
+        self._verify = _trusting(self.url, fingerprint) if fingerprint is not None else True
+        self._patience = patience
+        self._headers = {"fairyring-intent": "command"}
         token = os.environ.get(TOKEN)
+        if token is not None or name is not None:
+            _refuse_plain(self.url)
         if token is None and name is not None:
-            try:
-                token = self.post("/v1/login", {"name": name, "password": _password(name)})["token"]
-            except FairyringError:
-                self._client.close()
-                raise
+            token = self.post("/v1/login", {"name": name, "password": _password(name)})["token"]
         if token is not None:
-            self._client.headers["authorization"] = f"Bearer {token}"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._client.close()
+            self._headers["authorization"] = f"Bearer {token}"
 
     def get(self, path: str) -> Any:
         """What JSON is there."""
@@ -338,7 +332,10 @@ class Server:
 
     def _ask(self, method: str, path: str, body: bytes | None = None) -> Any:
         try:
-            answer = self._client.request(method, self.url + path, content=body)
+            with self._http.Client(
+                verify=self._verify, timeout=self._patience, headers=self._headers
+            ) as client:
+                answer = client.request(method, self.url + path, content=body)
         except self._http.HTTPError as error:
             raise RunError(
                 self.url,
@@ -358,6 +355,20 @@ class Server:
                 expected="an answer of a fairyring service",
                 do="Check the address.",
             ) from None
+
+
+def _refuse_plain(url: str) -> None:
+    """Raise `RunError` where a password or a token would travel unencrypted to another machine."""
+    from fairyring.service.serving import is_local
+
+    parts = urlsplit(url)
+    if parts.scheme != "https" and not is_local(parts.hostname or ""):
+        raise RunError(
+            url,
+            given="an address without TLS, on another machine",
+            expected="https: a password or a token is sent there",
+            do="Give the https address of the service, with --fingerprint if its certificate is its own.",
+        )
 
 
 def _trusting(url: str, fingerprint: str) -> ssl.SSLContext:

@@ -205,8 +205,8 @@ def top(
     """
     from fairyring.cli import _service, _top
 
-    with _service.Server(server, user, fingerprint, patience=_top.PATIENCE) as one:
-        return _top.top(one, once=once)
+    one = _service.Server(server, user, fingerprint, patience=_top.PATIENCE)
+    return _top.top(one, once=once)
 
 
 def pause(run: str, /, *, server: Url = _HERE, user: User = None, fingerprint: str | None = None) -> Result:

@@ -240,7 +240,14 @@ class _Served:
         try:
             stored = service.storage.runs.get(run)
             runner = Runner(
-                service.storage, service.blobs, stored, self._plan, self._test, service.runs, owner="up"
+                service.storage,
+                service.blobs,
+                stored,
+                self._plan,
+                self._test,
+                service.runs,
+                owner="up",
+                opened=service.front.wake,
             )
             try:
                 state = runner.go(self._round)

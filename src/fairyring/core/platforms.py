@@ -125,6 +125,17 @@ def yield_to_others(by: int, cores: int | None = None) -> None:
             os.sched_setaffinity(0, chosen)
 
 
+def open_many(files: int) -> None:
+    """Let this process have so many files and connections open, or as many as the system allows it."""
+    if resource is None:
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = files if hard == resource.RLIM_INFINITY else min(files, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
 def end_with_parent() -> None:
     """End this process at once when its parent ends, where the system can do that."""
     with suppress(AttributeError, OSError):

@@ -8,8 +8,9 @@ import random
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -28,7 +29,7 @@ from fairyring.core.errors import (
 from fairyring.core.files import replace_file
 from fairyring.device.eligibility import Conditions
 from fairyring.device.folder import DeviceFolder
-from fairyring.device.ledger import DeviceLedger
+from fairyring.device.ledger import ENDS, DeviceLedger
 from fairyring.device.randomness import Randomness
 from fairyring.device.training import Trained, model_values
 from fairyring.device.transport import Transport
@@ -49,7 +50,12 @@ from fairyring.secagg import Device, FileLog, Session
 
 PROGRAM = 256 << 20  # bytes of a program, at most
 UNREACHABLE = 5.0, 300.0  # seconds until the service is tried again: first, and at most
-REPEATED = 5  # times that a message is tried again while a session lasts
+PATIENCE = 180.0  # seconds without an answer after which a session is given up
+PAUSE = 0.5, 60.0  # seconds until the next check-in after a session that was left: first, and at most
+LONGEST_WAIT = 86400.0  # seconds that a device stays away at most, whatever it is told
+ABANDONED = 86400.0  # seconds after which a session that was interrupted is not gone on with
+T = TypeVar("T")
+REFUSALS = 256  # manifests that are refused at a time
 KEPT = 8  # files that were fetched: the ones used last
 
 
@@ -143,6 +149,7 @@ class Agent:
         self.status = Status("starting")
         self._refused: dict[bytes, float] = {}  # manifests, and until when
         self._model: Path | None = None
+        self._pause = PAUSE[0]
 
     def received(self) -> int:
         """Bytes that the device has received since it runs."""
@@ -160,10 +167,16 @@ class Agent:
                 self.status = Status("waiting for the service", (f"{error.given}",))
                 wait, pause = pause * random.uniform(0.5, 1.5), min(2 * pause, UNREACHABLE[1])
             except ServiceRefused as error:
-                self._ledger.refused("the service refused this device", f"{error.given}")
+                self._note_refusal("the service refused this device", f"{error.given}")
                 self.status = Status("waiting", (f"the service refused: {error.given}",))
                 wait = UNREACHABLE[1] if error.retry is None else error.retry
-            if self.stopping.wait(wait):
+            except (FairyringError, OSError, ValueError, ArithmeticError, MemoryError) as error:
+                # Whatever a service sends, or a full disk refuses: the device is there again later.
+                why = f"{type(error).__name__}: {error}"[:500]
+                self._note_refusal("something that could not be done", why)
+                self.status = Status("waiting", (why,))
+                wait, pause = pause * random.uniform(0.5, 1.5), min(2 * pause, UNREACHABLE[1])
+            if self.stopping.wait(min(wait, LONGEST_WAIT)):
                 return
 
     def step(self) -> float:
@@ -178,25 +191,55 @@ class Agent:
             return 60.0
         now = self._clock()
         self._refused = {digest: until for digest, until in self._refused.items() if until > now}
-        form = CheckIn(__version__, (VERSION,), self._targets, tuple(self._refused), eligibility.eligible)
+        refused = tuple(self._refused)[-REFUSALS:]
+        form = CheckIn(__version__, (VERSION,), self._targets, refused, eligibility.eligible)
         answer: Later | Invitation = self._transport.post("/v1/check-in", form, Later | Invitation)
         if isinstance(answer, Later):
             self.status = Status("waiting", eligibility.reasons)
+            self._abandon()
             return answer.seconds
         try:
             self._take_part(answer)
         except Left as left:
-            self._transport.leave(answer.session, left.reason)
-            self.status = Status("waiting", (left.why,))
+            return self._went_away(answer, left.reason, left.why)
         except ServiceRefused as error:
-            self.status = Status("waiting", (f"the service refused: {error.given}",))
-            return error.retry if error.retry is not None else 1.0
+            return self._went_away(answer, "refused", f"the service refused: {error.given}")
+        except ServiceUnreachable:
+            raise
+        except FairyringError as error:
+            why = f"{type(error).__name__}: {error.given}"
+            self._note_refusal("a round", why)
+            return self._went_away(answer, "failed", why)
+        self._pause = PAUSE[0]
         return 0.0
+
+    def _went_away(self, invitation: Invitation, reason: str, why: str) -> float:
+        """Tell the service; returns the seconds after which to check in. They grow where session after session is left."""
+        self._transport.leave(invitation.session, reason)
+        self.status = Status("waiting", (why,))
+        pause, self._pause = self._pause, min(2 * self._pause, PAUSE[1])
+        return pause * random.uniform(0.5, 1.0)
+
+    def _note_refusal(self, what: str, why: str) -> None:
+        with suppress(FairyringError):  # the disk may be full
+            self._ledger.refused(what, why)
+
+    def _abandon(self) -> None:
+        """End sessions that were interrupted long ago: nobody asks for them any more."""
+        long_ago = self._clock() - ABANDONED
+        for one in self._ledger.unfinished():
+            if one.began < long_ago:
+                self._ledger.ended(one.number, "left")
+                self._forget_session(one.session)
 
     # -- a round ----------------------------------------------------------------------------------------------
 
     def _take_part(self, invitation: Invitation) -> None:
-        begun = next((one for one in self._ledger.unfinished() if one.session == invitation.session), None)
+        asked = invitation.session, invitation.run, invitation.round, invitation.manifest
+        unfinished = (
+            (one.session, one.run, one.round, one.manifest, one) for one in self._ledger.unfinished()
+        )
+        begun = next((one for *of, one in unfinished if tuple(of) == asked), None)
         manifest = self._read_manifest(invitation)
         target = next((target for target in self._targets if target in manifest.programs), None)
         if target is None:
@@ -214,7 +257,9 @@ class Agent:
             number = begun.number
         outcome = "left"
         try:
-            outcome = self._report(invitation, manifest, target, number)
+            contributed = begun is not None and begun.state == "contributed"
+            outcome = self._report(invitation, manifest, target, number, contributed)
+            outcome = outcome if outcome in ENDS else "left"
         finally:
             if not self.stopping.is_set() or outcome != "left":
                 self._ledger.ended(number, outcome)
@@ -232,8 +277,13 @@ class Agent:
             raise self._refusal(invitation.manifest, manifest, "untrusted_author", why)
         return manifest
 
-    def _report(self, invitation: Invitation, manifest: Manifest, target: str, number: int) -> str:
-        """Train, and report; returns how the session ended."""
+    def _report(
+        self, invitation: Invitation, manifest: Manifest, target: str, number: int, contributed: bool
+    ) -> str:
+        """Train, and report; returns how the session ended. `contributed`: the ledger has noted it before an interruption."""
+        kept = self._report_path(invitation.session)
+        if manifest.terms is None and kept.exists():
+            return self._send_plain(invitation, manifest, kept.read_bytes(), number, contributed)
         self.status = Status(f"training for {manifest.name}")
         model = self._fetch(invitation.model, manifest.model_bytes, self._model)
         arrays = model_arrays(model.read_bytes(), manifest.model)
@@ -243,11 +293,14 @@ class Agent:
             trained = self._train(invitation, manifest, target, arrays)
             self.status = Status(f"reporting to {manifest.name}")
             if manifest.terms is None or log is None:
-                return self._send_plain(invitation, manifest, trained, number)
+                report = pack(Message(trained.vector, trained.auxiliary), manifest.message)
+                # What was sent once is all that is ever sent: trained again, it might be something else.
+                replace_file(kept, report, mode=0o600)
+                return self._send_plain(invitation, manifest, report, number, contributed)
             context = model_digest(arrays)
             session = Session(manifest.terms, invitation.round, context, invitation.previous)
             device = Device(session, self._folder.identity, log)
-            return self._send_masked(invitation, manifest, device, trained, number)
+            return self._send_masked(invitation, manifest, device, trained, number, contributed)
         finally:
             if log is not None:
                 log.close()
@@ -293,9 +346,11 @@ class Agent:
             replace_file(state.with_suffix(".new"), trained.client_state.astype("<f4").tobytes(), mode=0o600)
         return trained
 
-    def _send_plain(self, invitation: Invitation, manifest: Manifest, trained: Trained, number: int) -> str:
-        report = pack(Message(trained.vector, trained.auxiliary), manifest.message)
-        self._contributed(manifest, number, len(report))
+    def _send_plain(
+        self, invitation: Invitation, manifest: Manifest, report: bytes, number: int, contributed: bool
+    ) -> str:
+        if not contributed:
+            self._contributed(manifest, number, len(report))
         turn = self._exchange(invitation, report, "reporting")
         while not turn.over:
             turn = self._exchange(invitation, b"", turn.phase)
@@ -303,7 +358,13 @@ class Agent:
         return turn.over
 
     def _send_masked(
-        self, invitation: Invitation, manifest: Manifest, device: Device, trained: Trained, number: int
+        self,
+        invitation: Invitation,
+        manifest: Manifest,
+        device: Device,
+        trained: Trained,
+        number: int,
+        contributed: bool,
     ) -> str:
         message, seen = device.start(), "advertising"
         while True:
@@ -316,7 +377,8 @@ class Agent:
                 for received in turn.messages:
                     message = device.receive(received) or message
                 if turn.phase == "masking" and device.phase in ("ready", "masked") and not message:
-                    if device.phase == "ready":
+                    # Noted, and not in the log of the session: nothing was sent.
+                    if device.phase == "ready" and not contributed:
                         self._contributed(
                             manifest, number, manifest.terms.vector_bytes if manifest.terms else 0
                         )
@@ -338,36 +400,45 @@ class Agent:
 
     def _exchange(self, invitation: Invitation, message: bytes, seen: str) -> Turn:
         """Send a message until there is an answer; the service takes one that it has already as the same."""
-        tries = 0
+        while True:
+            turn = self._patiently(lambda: self._transport.exchange(invitation.session, message, seen))
+            if turn.wait:
+                self.stopping.wait(min(turn.wait, 60.0))
+            if turn.phase or turn.over:
+                return turn
+            if not turn.wait:
+                self.stopping.wait(0.5)
+
+    def _patiently(self, ask: Callable[[], T]) -> T:
+        """What the service answers, tried again while it does not, or is busy.
+
+        Raises:
+            ServiceUnreachable: it did not answer for long.
+            Left: it refused, or this device ends.
+        """
+        until, tries = time.monotonic() + PATIENCE, 0
         while True:
             if self.stopping.is_set():
                 raise Left("stopped", "the device is shutting down")
             try:
-                turn = self._transport.exchange(invitation.session, message, seen)
+                return ask()
             except ServiceUnreachable:
-                tries += 1
-                if tries > REPEATED:
+                if time.monotonic() > until:
                     raise
-                self.stopping.wait(min(10.0, 0.2 * 2**tries) * random.uniform(0.5, 1.0))
-                continue
+                wait = min(5.0, 0.2 * 2**tries) * random.uniform(0.5, 1.0)
             except ServiceRefused as error:
-                if error.retry is None or tries >= REPEATED:
+                if error.retry is None or time.monotonic() > until:
                     raise Left("refused", f"{error.given}") from error
-                tries += 1
-                self.stopping.wait(error.retry + random.uniform(0.0, 0.2))
-                continue
-            if turn.wait:
-                self.stopping.wait(turn.wait)
-                if not turn.phase:
-                    continue
-            return turn
+                wait = min(error.retry, 60.0) + random.uniform(0.0, 0.2)
+            tries += 1
+            self.stopping.wait(wait)
 
     # -- what it keeps ----------------------------------------------------------------------------------------
 
     def _fetch(self, digest: bytes, most: int, earlier: Path | None = None) -> Path:
         earlier = earlier if earlier is not None and earlier.exists() else None
         try:
-            path = self._transport.blob(digest, self._folder.blobs, most, earlier)
+            path = self._patiently(lambda: self._transport.blob(digest, self._folder.blobs, most, earlier))
         except FairyringError as error:
             if isinstance(error, ServiceRefused | ServiceUnreachable):
                 raise
@@ -391,17 +462,23 @@ class Agent:
     def _log_of(self, session: bytes) -> FileLog:
         return FileLog(self._session_path(session))
 
+    def _report_path(self, session: bytes) -> Path:
+        """The report of a session without masks, kept until the session is over."""
+        return self._folder.sessions / f"{session.hex()}.report"
+
     def _forget_session(self, session: bytes) -> None:
+        self._report_path(session).unlink(missing_ok=True)
         path = self._session_path(session)
         if path.exists():
             FileLog(path).erase()
 
     def _tidy(self) -> None:
         """Forget logs of sessions that are over."""
-        open_sessions = {self._session_path(one.session) for one in self._ledger.unfinished()}
-        for path in self._folder.sessions.glob("*.sqlite"):
-            if path not in open_sessions:
-                FileLog(path).erase()
+        self._abandon()
+        going = {one.session.hex() for one in self._ledger.unfinished()}
+        for path in (*self._folder.sessions.glob("*.sqlite"), *self._folder.sessions.glob("*.report")):
+            if path.stem not in going:
+                self._forget_session(bytes.fromhex(path.stem))
 
     def _state_path(self, manifest: Manifest) -> Path:
         """Where the algorithm's state on this device is kept, for one plan."""

@@ -6,28 +6,20 @@ device runs only programs that an author signed whom its owner trusts.
 """
 
 import hashlib
-import os
-import signal
-import subprocess
-import sys
-import tempfile
 import threading
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from fairyring.core.errors import TrainingFailed
-from fairyring.device._pipe import receive, send
+from fairyring.device._child_process import Child, failure
 from fairyring.device.runtimes import targets_here
 from fairyring.messages import Array, Manifest
 
 Program = bytes | Path
-_TAIL = 2000  # bytes of what a child said before it ended
 _ANSWER = 1 << 20  # bytes of an answer beside its arrays
-_SAYS_MEMORY = (b"bad_alloc", b"MemoryError", b"RESOURCE_EXHAUSTED", b"ut of memory", b"annot allocate")
 
 
 class Trained(NamedTuple):
@@ -100,7 +92,7 @@ class Trainer:
         self._own = Bounds(seconds, memory)
         self._nice, self._cores, self._keep_warm = nice, cores, keep_warm
         self._lock = threading.RLock()
-        self._child: _Child | None = None
+        self._child: Child | None = None
         self._expiry: threading.Timer | None = None
 
     @property
@@ -172,7 +164,7 @@ class Trainer:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _ready(self, target: str, program: Program, bounds: Bounds) -> "_Child":
+    def _ready(self, target: str, program: Program, bounds: Bounds) -> Child:
         content = program.read_bytes() if isinstance(program, Path) else program
         key = target, hashlib.sha256(content).digest(), bounds.memory
         if self._expiry is not None:
@@ -180,7 +172,7 @@ class Trainer:
         if self._child is not None and (self._child.key != key or not self._child.alive):
             self._end()
         if self._child is None:
-            self._child = _Child(key, target, content, bounds.memory, self._nice, self._cores)
+            self._child = Child(key, target, content, bounds.memory, self._nice, self._cores)
         return self._child
 
     def _rest(self) -> None:
@@ -205,100 +197,6 @@ class Trainer:
         if self._child is not None:
             self._child.end()
             self._child = None
-
-
-class _Child:
-    """A child process with a program."""
-
-    def __init__(
-        self, key: Any, target: str, program: bytes, memory: int, nice: int, cores: int | None
-    ) -> None:
-        self.key = key
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115 it lives as long as the child
-        threads = (
-            {} if cores is None else dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(cores))
-        )
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "fairyring.device.child"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._said,
-            env={**os.environ, **threads},
-            # Ctrl-C is for the device, which ends its child itself.
-            start_new_session=True,
-        )
-        facts = {"target": target, "nice": nice, "cores": cores, "memory": memory}
-        self._first: tuple[dict[str, Any], list[np.ndarray]] | None = (
-            facts,
-            [np.frombuffer(program, np.uint8)],
-        )
-
-    @property
-    def alive(self) -> bool:
-        return self._process.poll() is None
-
-    def ask(
-        self, arguments: list[np.ndarray], most: int, seconds: float
-    ) -> tuple[dict[str, Any], list[np.ndarray]]:
-        """What the program gives for these arguments. The child is killed when the time is over, which ends every wait for it."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        is_late = threading.Event()
-
-        def late() -> None:
-            is_late.set()
-            self._process.kill()
-
-        timer = threading.Timer(min(seconds, threading.TIMEOUT_MAX), late)
-        timer.daemon = True
-        timer.start()
-        try:
-            try:
-                if self._first is not None:
-                    send(self._process.stdin, *self._first)
-                    self._first = None
-                send(self._process.stdin, {}, arguments)
-            except BrokenPipeError:
-                pass  # it may have said why
-            facts, found = receive(self._process.stdout, most)
-        except (EOFError, OSError):
-            if is_late.is_set():
-                raise TrainingFailed(
-                    "timeout",
-                    given=f"more than {seconds:g} s",
-                    expected="a result within the limits of the plan and of this device",
-                    do="Give this device more time, or leave the plan to faster ones.",
-                ) from None
-            raise self._ended() from None
-        finally:
-            timer.cancel()
-        if "failed" in facts:
-            kind = "memory" if facts["failed"] == "memory" else "crashed"
-            raise _failure(kind, str(facts.get("said", ""))[:500])
-        return facts, found
-
-    def end(self) -> None:
-        """End the process, at once."""
-        self._process.kill()
-        self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                with suppress(BrokenPipeError):
-                    pipe.close()
-        self._said.close()
-
-    def _ended(self) -> TrainingFailed:
-        status = self._process.wait()
-        size = self._said.seek(0, os.SEEK_END)
-        self._said.seek(max(0, size - _TAIL))
-        said = self._said.read()
-        # Linux kills who takes the last memory of a machine.
-        killed = status == -getattr(signal, "SIGKILL", 9)
-        short = killed or any(word in said for word in _SAYS_MEMORY)
-        last = said.decode(errors="replace").strip().splitlines()[-1:] or [""]
-        return _failure(
-            "memory" if short else "crashed", f"the process ended with {status} {last[0][:300]}".strip()
-        )
 
 
 def model_values(manifest: Manifest, arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
@@ -335,7 +233,7 @@ def _check_size(arrays: Sequence[Array], bounds: Bounds) -> None:
     """Refuse a program whose arrays alone are larger than its memory may be, before this process makes one of them."""
     size = sum(array.nbytes for array in arrays)
     if size > bounds.memory:
-        raise _failure(
+        raise failure(
             "memory", f"arguments and results of {size:,} bytes, where {bounds.memory:,} are allowed"
         )
 
@@ -401,14 +299,3 @@ def _nonsense(given: str) -> TrainingFailed:
         expected="what the manifest says of the program",
         do="Nothing is sent; the plan's author must publish another program.",
     )
-
-
-def _failure(reason: str, said: str) -> TrainingFailed:
-    if reason == "memory":
-        expected, do = (
-            "no more memory than the plan and this device allow",
-            "Give this device's training more memory.",
-        )
-    else:
-        expected, do = "a program that runs here", "Nothing is sent; see what the runtime said."
-    return TrainingFailed(reason, given=said or "nothing said", expected=expected, do=do)

@@ -4,8 +4,9 @@ import hashlib
 import ssl
 import time
 from collections.abc import Callable
+from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from fairyring.core.errors import ServiceRefused, ServiceUnreachable, WireError
@@ -13,11 +14,13 @@ from fairyring.core.extras import require
 from fairyring.core.files import replace_file
 from fairyring.messages import About, Leave, Left, Problem, Turn, decode, encode, patched, signed_request
 from fairyring.messages.forms import MEDIA, SMALL
+from fairyring.messages.signing import WINDOW
 from fairyring.secagg.identity import Identity
 
 HOLD = 60.0  # seconds for an answer that the service may hold back
 PIECE = 4 << 20  # bytes of a blob that are asked for at a time
 LARGEST_TURN = 256 << 20
+LONGEST = 900.0  # seconds that an answer may take to arrive
 _CHANGE = "fairyring-change"
 
 
@@ -34,7 +37,6 @@ class Transport:
 
     Raises:
         MissingExtra: the HTTP client is not installed.
-        ServiceRefused: the service has another certificate or key.
     """
 
     def __init__(
@@ -51,9 +53,21 @@ class Transport:
 
         self._http = httpx2
         self.server, self.identity, self._service, self._clock = server.rstrip("/"), identity, service, clock
-        verify = pinned(self.server, fingerprint) if fingerprint is not None else True
-        self._client = httpx2.Client(verify=verify, timeout=httpx2.Timeout(HOLD, connect=10.0))
+        self._fingerprint, self._opened = fingerprint, None
+        self._ahead = 0.0  # seconds by which the service's clock is ahead of this device's
         self.sent = self.received = 0  # bytes, for the device's owner
+
+    @property
+    def _client(self) -> Any:
+        """Opened when it is needed: a device waits for a service that is not there."""
+        if self._opened is None:
+            verify = True if self._fingerprint is None else pinned(self.server, self._fingerprint)
+            timeout = self._http.Timeout(HOLD, connect=10.0)
+            # What is compressed may be any size.
+            self._opened = self._http.Client(
+                verify=verify, timeout=timeout, headers={"accept-encoding": "identity"}
+            )
+        return self._opened
 
     @property
     def service(self) -> bytes:
@@ -83,7 +97,7 @@ class Transport:
     def exchange(self, session: bytes, message: bytes, seen: str) -> Turn:
         """Send a message of a session, or none, and receive what comes next; see `post` for what is raised."""
         path = f"/v1/sessions/{session.hex()}?seen={seen}"
-        return decode(self._request("POST", path, message), Turn, LARGEST_TURN)
+        return decode(self._request("POST", path, message, most=LARGEST_TURN), Turn, LARGEST_TURN)
 
     def leave(self, session: bytes, reason: str) -> None:
         """Tell the service that this device leaves a session. Nothing is raised if that cannot be told."""
@@ -117,9 +131,13 @@ class Transport:
         size = part.stat().st_size if part.exists() else 0
         while True:
             answer = self._answer(
-                "GET", f"/v1/blobs/{digest.hex()}", b"", headers={"range": f"bytes={size}-{size + PIECE - 1}"}
+                "GET",
+                f"/v1/blobs/{digest.hex()}",
+                b"",
+                headers={"range": f"bytes={size}-{size + PIECE - 1}"},
+                most=max(most, SMALL),
             )
-            if answer.status_code == 416:
+            if answer.status_code == 416 or not answer.content:
                 break
             if size + len(answer.content) > most:
                 part.unlink(missing_ok=True)
@@ -144,16 +162,24 @@ class Transport:
         old = earlier.read_bytes()
         if len(old) > most:
             return None
-        answer = self._answer("GET", f"/v1/blobs/{digest.hex()}?from={earlier.name}", b"")
-        data = answer.content if _CHANGE not in answer.headers else patched(old, answer.content)
+        try:
+            answer = self._answer(
+                "GET", f"/v1/blobs/{digest.hex()}?from={earlier.name}", b"", most=max(most, SMALL)
+            )
+            data = answer.content if _CHANGE not in answer.headers else patched(old, answer.content)
+        except WireError:  # the whole model may be right
+            return None
         return data if hashlib.sha256(data).digest() == digest else None
 
     def close(self) -> None:
         """Close all connections."""
-        self._client.close()
+        if self._opened is not None:
+            self._opened.close()
 
-    def _request(self, method: str, target: str, body: bytes, *, sign: bool = True) -> bytes:
-        return self._answer(method, target, body, sign=sign).content
+    def _request(
+        self, method: str, target: str, body: bytes, *, sign: bool = True, most: int = SMALL
+    ) -> bytes:
+        return self._answer(method, target, body, sign=sign, most=most).content
 
     def _answer(
         self,
@@ -163,23 +189,11 @@ class Transport:
         *,
         sign: bool = True,
         headers: dict[str, str] | None = None,
-    ) -> Any:
-        given = {"content-type": MEDIA, **(headers or {})}
-        if sign:
-            given |= signed_request(
-                self.identity, self.service, method, target, body, self._clock()
-            ).headers()
-        try:
-            answer = self._client.request(method, self.server + target, content=body, headers=given)
-        except self._http.HTTPError as error:
-            raise ServiceUnreachable(
-                self.server,
-                given=f"{type(error).__name__}: {error}"[:200],
-                expected="a service that answers",
-                do="Check address and network; a device tries again by itself.",
-            ) from None
-        self.sent += len(body)
-        self.received += len(answer.content)
+        most: int = SMALL,
+    ) -> "_Answer":
+        answer = self._asked(method, target, body, sign, headers, most)
+        if answer.status_code == 401 and sign and self._set_clock(answer):
+            answer = self._asked(method, target, body, sign, headers, most)
         if answer.status_code < 400 or answer.status_code == 416:
             return answer
         try:
@@ -194,6 +208,61 @@ class Transport:
         raise ServiceRefused(
             problem.kind, given=problem.given, expected=problem.expected, do=problem.do, retry=problem.retry
         )
+
+    def _asked(
+        self, method: str, target: str, body: bytes, sign: bool, headers: dict[str, str] | None, most: int
+    ) -> "_Answer":
+        """One request, and its answer of at most so many bytes."""
+        given = {"content-type": MEDIA, **(headers or {})}
+        if sign:
+            now = self._clock() + self._ahead
+            given |= signed_request(self.identity, self.service, method, target, body, now).headers()
+        until = time.monotonic() + LONGEST
+        pieces: list[bytes] = []
+        size = 0
+        try:
+            with self._client.stream(method, self.server + target, content=body, headers=given) as answer:
+                if answer.headers.get("content-encoding", "identity") != "identity":
+                    raise _wrong("a compressed answer", "one as it is")
+                for piece in answer.iter_raw():
+                    size += len(piece)
+                    if size > most:
+                        raise _wrong(f"more than {most} bytes", "no more than there can be")
+                    if time.monotonic() > until:
+                        raise self._unreachable(f"an answer of more than {LONGEST:g} s")
+                    pieces.append(piece)
+                found = _Answer(answer.status_code, answer.headers, b"".join(pieces))
+        except self._http.HTTPError as error:
+            raise self._unreachable(f"{type(error).__name__}: {error}"[:200]) from None
+        self.sent += len(body)
+        self.received += size
+        return found
+
+    def _set_clock(self, answer: "_Answer") -> bool:
+        """Follow the service's clock where it differs by much; what is signed is for this service alone. Returns whether it does."""
+        try:
+            theirs = parsedate_to_datetime(answer.headers.get("date", "")).timestamp()
+        except (ValueError, TypeError, OverflowError):
+            return False
+        ahead = theirs - self._clock()
+        if abs(ahead - self._ahead) < WINDOW / 2:
+            return False
+        self._ahead = ahead
+        return True
+
+    def _unreachable(self, given: str) -> ServiceUnreachable:
+        return ServiceUnreachable(
+            self.server,
+            given=given,
+            expected="a service that answers",
+            do="Check address and network; a device tries again by itself.",
+        )
+
+
+class _Answer(NamedTuple):
+    status_code: int
+    headers: Any
+    content: bytes
 
 
 def pinned(server: str, fingerprint: str) -> ssl.SSLContext:

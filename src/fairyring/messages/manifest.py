@@ -4,6 +4,7 @@ A device believes a manifest because of its author's signature, and a service fo
 named in it by their digests; secure sums follow its terms; how often a device takes part is bounded by its limits. It is read without JAX.
 """
 
+import math
 from typing import Annotated, Any
 
 import msgspec
@@ -41,7 +42,7 @@ class Array(_Strict, frozen=True):
     @property
     def size(self) -> int:
         """Number of its elements."""
-        return int(np.prod(self.shape, dtype=np.int64))
+        return math.prod(self.shape)
 
     @property
     def nbytes(self) -> int:

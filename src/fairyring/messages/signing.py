@@ -80,12 +80,11 @@ class Signature(NamedTuple):
         try:
             if not all(fits) or time is None or not time.isdigit():
                 raise ValueError
-            return cls(
-                bytes.fromhex(key or ""),
-                int(time),
-                bytes.fromhex(nonce or ""),
-                bytes.fromhex(signature or ""),
-            )
+            parts = [bytes.fromhex(text or "") for text in (key, nonce, signature)]
+            # `fromhex` skips spaces.
+            if [len(part) for part in parts] != [KEY_BYTES, NONCE_BYTES, SIGNATURE_BYTES]:
+                raise ValueError
+            return cls(parts[0], int(time), parts[1], parts[2])
         except ValueError:
             raise WireError(
                 "request",

@@ -1,11 +1,14 @@
 """The service as an ASGI application: routes for devices, operators, pages and machines that watch it."""
 
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fairyring.core.errors import StorageError
 from fairyring.core.extras import require
-from fairyring.service.device_routes import device_routes
+from fairyring.service.device_routes import PASSED, device_routes
 from fairyring.service.front import Front
 from fairyring.service.operator_routes import Operating, operator_routes
 
@@ -13,12 +16,13 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
 
-def application(front: Front, operating: Operating) -> "Starlette":
+def application(front: Front, operating: Operating, certificate: Path | None = None) -> "Starlette":
     """The application.
 
     Args:
         front: serves devices.
         operating: serves operators.
+        certificate: file of the service's certificate; None without TLS.
 
     Raises:
         MissingExtra: Starlette is not installed.
@@ -30,17 +34,29 @@ def application(front: Front, operating: Operating) -> "Starlette":
     from starlette.requests import Request
     from starlette.responses import Response
 
-    passing = httpx2.AsyncClient(timeout=60.0)
+    # A held answer holds its connection, and each device may wait for one. Processes of one service have one certificate.
+    passing = httpx2.AsyncClient(
+        timeout=60.0,
+        verify=_trusting(certificate),
+        limits=httpx2.Limits(max_connections=None),
+        trust_env=False,
+    )
 
     async def forward(request: Request, address: str, body: bytes) -> Response:
         """Pass a request on to the process that serves its session."""
         query = request.scope["query_string"].decode("latin-1")
-        url = address.rstrip("/") + request.scope["path"] + (f"?{query}" if query else "")
+        url = address.rstrip("/") + request.url.path + (f"?{query}" if query else "")
         kept = {name: value for name, value in request.headers.items() if name.startswith("fairyring-")}
+        kept[PASSED] = "1"
         try:
             answer = await passing.request(request.method, url, content=body, headers=kept)
         except httpx2.HTTPError:
-            return Response(status_code=503, headers={"retry-after": "1"})
+            raise StorageError(
+                "session",
+                given="a process that does not answer",
+                expected="one that serves it",
+                do="Try again.",
+            ) from None
         return Response(answer.content, answer.status_code, media_type=answer.headers.get("content-type"))
 
     @asynccontextmanager
@@ -54,3 +70,15 @@ def application(front: Front, operating: Operating) -> "Starlette":
 
     routes = [*device_routes(front, forward), *operator_routes(front, operating)]
     return Starlette(routes=routes, lifespan=lifespan)
+
+
+def _trusting(certificate: Path | None) -> ssl.SSLContext | bool:
+    """What other processes of the service are known by: the certificate that all of them have."""
+    if certificate is None:
+        return True
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.check_hostname = False  # the certificate itself is what is known
+    context.load_verify_locations(cafile=certificate)
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # also one that an authority has signed
+    return context

@@ -49,6 +49,10 @@ class Chooser:
         self._last = set(there[: math.ceil(self._size * self._invite)])
         return list(self._last)
 
+    def invited(self, keys: Collection[bytes]) -> None:
+        """Who is in a session that was opened before."""
+        self._last = set(keys)
+
     def heard(self, round: int, summed: Sequence[bytes], outcome: str) -> None:
         """How a session ended, and which devices are in its sum."""
         if outcome == "summed":

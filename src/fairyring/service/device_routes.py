@@ -8,7 +8,7 @@ from fairyring.messages import CheckIn, Enrol, Leave, Signature, decode, encode
 from fairyring.messages.forms import MEDIA
 from fairyring.messages.signing import KEY, NONCE, SIGNATURE, TIME
 from fairyring.service.front import Front
-from fairyring.service.http import answered, body_of, target_of
+from fairyring.service.http import answered, body_of, length_of, target_of
 from fairyring.service.refusals import Refused
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.routing import Route
 
-LARGEST = 256 << 20  # bytes of a message of a session; a session's own bound is lower
+PASSED = "fairyring-passed"  # the header of a request that one process passes on to another
 CHANGE = "fairyring-change"  # the header of an answer that is a change from the model that was named
 _RANGE = re.compile(r"bytes=(\d{1,15})-(\d{0,15})")
 _HEX = re.compile(r"[0-9a-f]{64}")
@@ -44,36 +44,53 @@ def device_routes(front: Front, forward: Forward | None = None) -> "list[Route]"
         return form(front.about())
 
     async def signed(request: Request, body: bytes, *, enrolled: bool = True) -> bytes:
-        _limit_address(front, request)
         return await front.sender(
             signature_of(request), request.method, target_of(request), body, enrolled=enrolled
         )
 
+    async def elsewhere(request: Request, session: bytes) -> str:
+        """The address of the process that serves a session; empty if this one is to answer, as it is after one pass."""
+        return "" if PASSED in request.headers else await front.holder(session)
+
     async def enrol(request: Request) -> Response:
+        _limit_address(front, request)
         body = await body_of(request)
         key = await signed(request, body, enrolled=False)
         return form(await front.enrol(key, decode(body, Enrol)))
 
     async def check_in(request: Request) -> Response:
+        _limit_address(front, request)
         body = await body_of(request)
         key = await signed(request, body)
         return form(await front.check_in(key, decode(body, CheckIn)))
 
     async def exchange(request: Request) -> Response:
         session = _session_of(request)
-        body = await body_of(request, LARGEST)
-        if forward is not None and (address := await front.holder(session)):
+        _limit_address(front, request)
+        # Long bodies are read of those only who may send one, or say so.
+        await front.check_standing(signature_of(request).key)
+        longest = await front.longest(session)
+        body, address, answer = b"", "", None
+        async with front.room.of(length_of(request, longest)):
+            body = await body_of(request, longest)
+            address = await elsewhere(request, session) if forward is not None else ""
+            if not address:
+                key = await signed(request, body)
+                answer = await front.take(key, session, body, request.query_params.get("seen", "")[:40])
+                body = b""  # the answer is held, and thousands wait at a time
+        if forward is not None and address:
             signature_of(request).check(
                 front.identity.public, request.method, target_of(request), body, front.now()
             )
             return await forward(request, address, body)
-        key = await signed(request, body)
-        return form(await front.exchange(key, session, body, request.query_params.get("seen", "")[:40]))
+        assert answer is not None, "what is not forwarded is taken"
+        return form(await answer())
 
     async def leave(request: Request) -> Response:
         session = _session_of(request)
+        _limit_address(front, request)
         body = await body_of(request)
-        if forward is not None and (address := await front.holder(session)):
+        if forward is not None and (address := await elsewhere(request, session)):
             signature_of(request).check(
                 front.identity.public, request.method, target_of(request), body, front.now()
             )
@@ -82,6 +99,7 @@ def device_routes(front: Front, forward: Forward | None = None) -> "list[Route]"
         return form(await front.leave(key, session, decode(body, Leave)))
 
     async def blob(request: Request) -> Response:
+        _limit_address(front, request)
         await signed(request, b"")
         name = request.path_params["digest"]
         if not _HEX.fullmatch(name):

@@ -8,14 +8,16 @@ import asyncio
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
 
 from fairyring._version import __version__
-from fairyring.core.errors import FairyringError, LeaseLost, StorageError
+from fairyring.core.errors import LeaseLost, RunDamaged, RunMismatch, StorageError
 from fairyring.messages import (
     About,
     CheckIn,
@@ -33,19 +35,21 @@ from fairyring.messages import (
 from fairyring.messages.forms import VERSION
 from fairyring.messages.signing import WINDOW
 from fairyring.secagg import Identity
+from fairyring.service.batching import Batches
 from fairyring.service.blobs import BlobMissing, Blobs
 from fairyring.service.facts import SessionFacts
-from fairyring.service.hosting import HostedSession
+from fairyring.service.hosting import AGAIN, HostedSession
 from fairyring.service.limits import Rates
-from fairyring.service.nonces import NonceKeeper
 from fairyring.service.pace import Pace
 from fairyring.service.refusals import Refused
+from fairyring.service.room import Room
 from fairyring.service.storage import Device, Lease, Storage, StoredSession
 from fairyring.service.sums import Summed
 
 LEASE_SECONDS = 10.0
-LOOK = 0.1  # seconds between two looks for new sessions
+LOOK = 0.05  # seconds between two looks for new sessions
 KNOWN = 5.0  # seconds that a device's standing is remembered: a revocation is obeyed after so long at most
+HELD_BODIES = 64 << 20  # bytes of messages that are being received and stored, together
 OFFENCES = 3  # sessions that a device may break before it is barred
 
 
@@ -103,24 +107,38 @@ class Front:
         self._seen: dict[bytes, tuple[float, str, str]] = {}
         self._active: dict[bytes, float] = {}
         self._manifests: dict[bytes, Manifest] = {}
-        self._offences: Counter[bytes] = Counter()
-        self.nonces = NonceKeeper(storage.nonces.remember, self._executor)
+        self._longest: dict[bytes, int] = {}
+        self._nonces = Batches(storage.nonces.remember, self._executor)
+        self._standings = Batches(storage.devices.several, self._executor)
         self._tasks: list[asyncio.Task[None]] = []
-        self.checked_in = 0
+        self._opened, self._woken = asyncio.Event(), asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping = False
+        self.room = Room(HELD_BODIES)
 
     # -- its life ---------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Begin to look for sessions, and to keep leases."""
+        self._loop = asyncio.get_running_loop()
         self._tasks = [asyncio.create_task(self._look()), asyncio.create_task(self._keep())]
+
+    def wake(self) -> None:
+        """Look for sessions at once; from any thread."""
+        if self._loop is not None and not self._stopping:
+            self._loop.call_soon_threadsafe(self._woken.set)
 
     async def stop(self) -> None:
         """Stop serving, and give all leases back, so that other processes can take over at once."""
+        self._stopping = True
+        self._tell_opened()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for served in self.sessions.values():
-            await self._in_thread(self.storage.leases.release, served.lease)
+        for served in list(self.sessions.values()):
+            await served.hosted.close("lost", "the process ends")
+            with suppress(StorageError):  # it expires by itself
+                await self._in_thread(self.storage.leases.release, served.lease)
         self.sessions.clear()
         self._executor.shutdown(wait=True)
         self._computing.shutdown(wait=True)
@@ -129,16 +147,30 @@ class Front:
         """Take over sessions that nobody serves, and end phases in time."""
         while True:
             try:
-                for stored in await self._in_thread(self.storage.sessions.unfinished):
-                    if stored.id not in self.sessions and stored.id not in self.ended:
-                        await self._host(stored)
-                for session, served in list(self.sessions.items()):
-                    await served.hosted.tick()
-                    if served.hosted.over:
-                        self._drop(session)
-            except FairyringError as error:
+                await self._look_once()
+            except Exception as error:  # whatever it is: who looks no more serves nobody
                 self.refused[type(error).__name__] += 1
-            await asyncio.sleep(LOOK)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._woken.wait(), LOOK)
+            self._woken.clear()
+
+    async def _look_once(self) -> None:
+        before = set(self.sessions)
+        unfinished = {one.id: one for one in await self._in_thread(self.storage.sessions.unfinished)}
+        for session, served in list(self.sessions.items()):
+            if session in before and session not in unfinished and not served.hosted.over:
+                stored = await self._in_thread(self.storage.sessions.get, session)
+                if stored is None or stored.outcome is not None:  # the run was cancelled, say
+                    await served.hosted.close(stored.outcome if stored else "aborted", "ended by the run")
+            await served.hosted.tick()
+            if served.hosted.over:
+                await self._drop(session)
+        for session, stored in unfinished.items():
+            if session not in self.sessions and session not in self.ended:
+                try:
+                    await self._host(stored)
+                except Exception as error:  # this one; others go on
+                    self.refused[type(error).__name__] += 1
 
     async def _keep(self) -> None:
         """Renew leases, and note who was seen and how far sessions are."""
@@ -146,8 +178,11 @@ class Front:
             await asyncio.sleep(1.0)
             try:
                 for session, served in list(self.sessions.items()):
+                    if served.hosted.over:
+                        continue
                     if not await self._in_thread(self.storage.leases.renew, served.lease, LEASE_SECONDS):
-                        self._drop(session)
+                        await served.hosted.close("lost", "its lease")
+                        await self._drop(session)
                         continue
                     progress = progress_of(served.hosted, self.now())
                     await self._in_thread(self._note, session, progress, served.lease)
@@ -156,7 +191,7 @@ class Front:
                     await self._in_thread(self.storage.devices.seen, seen)
                 long_ago = self.now() - 3600
                 self._active = {key: at for key, at in self._active.items() if at > long_ago}
-            except FairyringError as error:
+            except Exception as error:
                 self.refused[type(error).__name__] += 1
 
     def _note(self, session: bytes, progress: dict[str, Any], lease: Lease) -> None:
@@ -185,31 +220,49 @@ class Front:
                 stored.id, stored.run, facts, manifest, log, ended, self._computing, time.monotonic
             )
 
-        hosted = await self._in_thread(open_session)
+        try:
+            hosted = await self._in_thread(open_session)
+        except (RunDamaged, RunMismatch) as error:  # it cannot be gone on with, by anybody
+            await self._in_thread(ended, stored.id, None, f"restarted: {error.given}")
+            return
         self.sessions[stored.id] = _Served(hosted, lease)
+        self._tell_opened()
+
+    def _tell_opened(self) -> None:
+        """Let go of check-ins that are held."""
+        opened, self._opened = self._opened, asyncio.Event()
+        opened.set()
 
     def _take_lease(self, session: bytes) -> Lease | None:
         return self.storage.leases.acquire(
             _lease_of(session), self.owner, LEASE_SECONDS, address=self.address
         )
 
-    def _drop(self, session: bytes) -> None:
-        served = self.sessions.pop(session)
+    async def _drop(self, session: bytes) -> None:
+        served = self.sessions.pop(session, None)
+        if served is None:
+            return
         if served.hosted.over in ("summed", "aborted"):
             self.ended[session] = served.hosted.over
             for old in list(self.ended)[:-1000]:
                 del self.ended[old]
-            for device in served.hosted.sum.offenders:
-                self._offend(device)
+            for device in sorted(served.hosted.sum.offenders):
+                await self._offend(device, session)
 
-    def _offend(self, device: bytes) -> None:
-        """Count an offence; who offends again and again may take part no more."""
-        self._offences[device] += 1
-        if self._offences[device] >= OFFENCES:
-            reason = f"broke the protocol in {self._offences[device]} sessions"
-            if self.storage.devices.revoke(device, reason):
-                self.storage.audit.note("service", "bar", {"device": device.hex(), "reason": reason})
+    async def _offend(self, device: bytes, session: bytes) -> None:
+        """Count an offence; who offends in several sessions may take part no more."""
+        if await self._in_thread(self._noted_offence, device, session):
             self._known.pop(device, None)
+
+    def _noted_offence(self, device: bytes, session: bytes) -> bool:
+        """Note an offence, and bar its device if there were others. They are kept: a service that begins anew does not forget them."""
+        offences = self.storage.devices.offend(device, session)
+        if offences < OFFENCES:
+            return False
+        reason = f"broke the protocol in {offences} sessions"
+        if self.storage.devices.revoke(device, reason):
+            self.storage.audit.note("service", "bar", {"device": device.hex(), "reason": reason})
+        return True
 
     # -- requests ---------------------------------------------------------------------------------------------
 
@@ -233,18 +286,26 @@ class Front:
         """
         signature.check(self.identity.public, method, target, body, self.now())
         self.rates.check(signature.key.hex(), self.now())
-        if not await self.nonces.fresh(signature.key, signature.nonce, self.now() + 2 * WINDOW):
+        if enrolled:  # first: strangers leave nothing in the database
+            await self.check_standing(signature.key)
+        if not await self._nonces.ask((signature.key, signature.nonce, self.now() + 2 * WINDOW)):
             raise Refused("replayed", "a request that was sent before", "a new one", "Sign it again.", 0.0)
-        if enrolled:
-            device = await self._standing(signature.key)
-            if device is None:
-                raise Refused("unknown_device", "a device that is not enrolled", "one that is", "Enrol it.")
-            if device.revoked is not None:
-                raise Refused(
-                    "revoked", f"a device that was revoked: {device.reason}", "one in good standing",
-                    "Ask the operator of the service.",
-                )  # fmt: skip
         return signature.key
+
+    async def check_standing(self, key: bytes) -> None:
+        """Check that a device may take part.
+
+        Raises:
+            Refused: it is not enrolled, or was revoked.
+        """
+        device = await self._standing(key)
+        if device is None:
+            raise Refused("unknown_device", "a device that is not enrolled", "one that is", "Enrol it.")
+        if device.revoked is not None:
+            raise Refused(
+                "revoked", f"a device that was revoked: {device.reason}", "one in good standing",
+                "Ask the operator of the service.",
+            )  # fmt: skip
 
     async def enrol(self, key: bytes, form: Enrol) -> Enrolled:
         """Enrol a device.
@@ -252,6 +313,7 @@ class Front:
         Raises:
             EnrolmentRefused: its token does not allow that.
         """
+        _check_printable(form.name)
         device = await self._in_thread(self.storage.devices.enrol, form.token, key, form.name)
         self._known.pop(key, None)
         authors = sorted({run.author for run in await self._in_thread(self.storage.runs.all)})
@@ -259,8 +321,8 @@ class Front:
 
     async def check_in(self, key: bytes, form: CheckIn) -> Later | Invitation:
         """What a device is to do now."""
+        _check_printable(form.version, *form.targets)
         now = self.now()
-        self.checked_in += 1
         self._seen[key] = (now, form.version, form.targets[0] if form.targets else "")
         self._active[key] = now
         if VERSION not in form.speaks:
@@ -268,39 +330,64 @@ class Front:
                 "unsupported", f"versions {list(form.speaks)} of the protocol", f"version {VERSION}",
                 "Update the software of this device.", 3600.0,
             )  # fmt: skip
-        if form.eligible:
+        until = time.monotonic() + self.pace.hold(len(self._active))
+        while form.eligible:
             for served in self.sessions.values():
                 hosted = served.hosted
                 if hosted.wants(key) and bytes.fromhex(hosted.facts.manifest) not in form.refused:
                     if not set(form.targets) & hosted.manifest.programs.keys():
                         continue
+                    hosted.came(key)
                     return _invitation(hosted, key, time.monotonic())
+            left = until - time.monotonic()
+            if left <= 0 or self._stopping:
+                break
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._opened.wait(), left)
         waiting = bool(self.sessions) or self._runs_go_on
         return Later(self.pace.seconds(len(self._active), waiting=waiting))
 
     _runs_go_on = True
 
-    async def exchange(self, key: bytes, session: bytes, data: bytes, seen: str) -> Turn:
-        """Take a message of a session, and answer.
+    async def take(self, key: bytes, session: bytes, data: bytes, seen: str) -> Callable[[], Awaitable[Turn]]:
+        """Take a message of a session. What is returned gives the answer, and may hold it back for long; it holds no message.
 
         Raises:
-            MessageRefused: it does not count.
-            Refused: there is no such session here.
+            MessageRefused: the message does not count.
+            Refused: there is no such session, the device is not in it, or sends too much.
         """
         served = self.sessions.get(session)
         if served is None:
-            return await self._elsewhere(session)
+            return partial(self._elsewhere, session)
         hosted = served.hosted
         if key not in hosted.places:
             raise Refused("not_found", "a session that this device is not in", "its own", "Check in again.")
-        longest = (
-            hosted.manifest.message.bytes if hosted.manifest.terms is None else _longest(hosted.manifest)
-        )
+        longest = _longest(hosted.manifest)
         if len(data) > longest:
-            self._offend(key)
+            await self._offend(key, session)
             raise Refused("too_large", f"{len(data)} bytes", f"at most {longest}", "Send no more than that.")
-        turn = await hosted.exchange(key, data, seen)
-        return turn if hosted.over != "lost" else Turn(turn.phase, (), "", 1.0)
+        if data:
+            await hosted.take(key, data)
+        return partial(hosted.turn, key, seen)
+
+    async def longest(self, session: bytes) -> int:
+        """Bytes that a message of a session may have.
+
+        Raises:
+            Refused: there is no such session.
+        """
+        served = self.sessions.get(session)
+        if served is not None:
+            return _longest(served.hosted.manifest) + 1  # one more tells who sends too much
+        if session not in self._longest:
+            stored = await self._in_thread(self.storage.sessions.get, session)
+            if stored is None:
+                raise _no_session()
+            manifest = await self._manifest(bytes.fromhex(SessionFacts.read(stored.facts).manifest))
+            self._longest[session] = _longest(manifest)
+            for old in list(self._longest)[:-1000]:
+                del self._longest[old]
+        return self._longest[session]
 
     async def leave(self, key: bytes, session: bytes, form: Leave) -> Left:
         """A device leaves a session."""
@@ -314,10 +401,10 @@ class Front:
             return Turn("done", (), self.ended[session])
         stored = await self._in_thread(self.storage.sessions.get, session)
         if stored is None:
-            raise Refused("not_found", "a session that there is not", "one that goes on", "Check in again.")
+            raise _no_session()
         if stored.outcome is not None:
             return Turn("done", (), stored.outcome)
-        return Turn("", (), "", 0.5)  # nobody serves it at this moment
+        return AGAIN
 
     def change(self, old: str, new: str) -> bytes | None:
         """The blob with what changed from one model to another, by their digests; None if there is none."""
@@ -364,7 +451,10 @@ class Front:
         if session in self.sessions or session in self.ended:
             return ""
         holder = await self._in_thread(self.storage.leases.holder, _lease_of(session))
-        return holder.address if holder is not None and holder.owner != self.owner else ""
+        # A process before this one may have had its address, and a lease that goes on for some seconds.
+        if holder is None or holder.owner == self.owner or holder.address == self.address:
+            return ""
+        return holder.address
 
     # -- what it knows ----------------------------------------------------------------------------------------
 
@@ -372,7 +462,7 @@ class Front:
         known = self._known.get(key)
         now = self.now()
         if known is None or now - known[1] > KNOWN:
-            device = await self._in_thread(self.storage.devices.get, key)
+            device = await self._standings.ask(key)
             if len(self._known) > 100_000:
                 self._known.clear()
             self._known[key] = known = (device, now)
@@ -427,10 +517,20 @@ def _invitation(hosted: HostedSession, key: bytes, now: float) -> Invitation:
 
 
 def _longest(manifest: Manifest) -> int:
-    """The longest message of a device in a secure sum."""
+    """The longest message of a device."""
     terms = manifest.terms
-    assert terms is not None
+    if terms is None:
+        return manifest.message.bytes
     return 4096 + max(terms.vector_bytes, 256 * terms.maximum_cohort)
+
+
+def _no_session() -> Refused:
+    return Refused("not_found", "a session that there is not", "one that goes on", "Check in again.")
+
+
+def _check_printable(*texts: str) -> None:
+    if not all(text.isprintable() for text in texts):
+        raise Refused("malformed", "a name with characters that are not printed", "a name", "Choose another.")
 
 
 def _lease_of(session: bytes) -> str:

@@ -21,6 +21,7 @@ from fairyring.service.sums import ABORTED, DONE, PlainSum, Received, ReportLog,
 BATCH = 64  # messages of one transaction
 HELD = 20.0  # seconds that a device waits for an answer before it asks again
 FIRST = ("advertising", "reporting")  # the phases that wait for training
+AGAIN = Turn("", (), "", 0.5)  # nobody serves the session at this moment
 
 
 class BatchedLog(ReportLog, Protocol):
@@ -77,14 +78,14 @@ class HostedSession:
         self.over = ""
         self.reason = ""
         self.funnel: dict[str, int] = {"invited": len(self.places)}
+        self._came: set[bytes] = set()
         self.failures: Counter[str] = Counter()
         self.refused = 0
         self._inbox: list[tuple[Received | None, asyncio.Future[None] | None]] = []
         self._turn = asyncio.Lock()
         self._changed = asyncio.Condition()
-        self._heard: set[bytes] = set()
-        if self.sum.phase in (DONE, ABORTED):
-            self.over = "aborted"
+        # What another process had decided, and could not say any more.
+        self._decided = self.sum.phase in (DONE, ABORTED)
 
     @property
     def phase(self) -> str:
@@ -101,24 +102,27 @@ class HostedSession:
         """Whether a device may still join: it is invited, has not left, and the session waits for reports or goes on with it."""
         return not self.over and self.sum.takes(device)
 
-    async def exchange(self, device: bytes, data: bytes, seen: str) -> Turn:
-        """Take a message of a device, or none, and answer once there is something new.
-
-        Args:
-            device: that sends it.
-            data: the message; empty to ask only.
-            seen: the phase that the device was told of last.
+    async def take(self, device: bytes, data: bytes) -> None:
+        """Take a message of a device. It is stored when this returns; nothing keeps its bytes in memory then.
 
         Raises:
             MessageRefused: the message does not count.
-            StorageError, LeaseLost: it could not be stored; the device may try again.
         """
         if not self.over:
-            if data:
-                await self._submit(Received(device, data))
-            elif seen == self.phase:
-                self.sum.ready(device)
-                await self._progress()
+            await self._submit(Received(device, data))
+
+    async def turn(self, device: bytes, seen: str) -> Turn:
+        """What a device does next, once there is something new. One that asks without a message has none in this phase.
+
+        Args:
+            device: that asks.
+            seen: the phase that it was told of last.
+
+        Where its message could not be stored, or another process goes on with the session, the answer names no phase: it sends the same again.
+        """
+        if not self.over and seen == self.phase:
+            self.sum.ready(device)
+            await self._progress()
         until = self._now() + HELD
         async with self._changed:
             while not self.over and self.phase == seen:
@@ -129,6 +133,8 @@ class HostedSession:
                     await asyncio.wait_for(self._changed.wait(), left)
                 except TimeoutError:
                     break
+        if self.over == "lost":
+            return AGAIN
         if self.over:
             return Turn(self.phase, (), self.over)
         if not self.sum.takes(device):
@@ -137,23 +143,33 @@ class HostedSession:
 
     async def leave(self, device: bytes, reason: str) -> None:
         """A device leaves, for a reason that is counted."""
-        if device in self.places and not self.over:
+        if not self.over and self.sum.takes(device):
             self.failures[reason] += 1
             self.sum.leave(device)
             await self._progress()
 
     async def tick(self) -> None:
-        """End the phase if its time is over."""
-        if not self.over and self._now() >= self.deadline:
-            async with self._turn:
-                if not self.over and self._now() >= self.deadline:
-                    await self._advance()
-
-    async def abort(self, reason: str) -> None:
-        """End the session without a sum."""
+        """End the phase if its time is over, or if nothing more can come."""
+        if self.over or not (self._decided or self.sum.complete or self._now() >= self.deadline):
+            return
         async with self._turn:
-            if not self.over:
-                await self._end(None, reason)
+            if self.over:
+                return
+            if self._decided:
+                why = (
+                    ""
+                    if self.sum.summed is not None
+                    else "the sum was given up before another process took it over"
+                )
+                await self._end(self.sum.summed, why)
+            elif self.sum.complete or self._now() >= self.deadline:
+                await self._advance()
+
+    async def close(self, over: str, reason: str) -> None:
+        """Tell all devices that the session is over here: `aborted` or `summed` by somebody else, or `lost` to another process."""
+        if not self.over:
+            self.over, self.reason = over, reason
+        await self._tell()
 
     # -- one batch after another ------------------------------------------------------------------------------
 
@@ -172,8 +188,10 @@ class HostedSession:
                 messages = [message for message, _ in batch if message is not None]
                 try:
                     outcomes = await loop.run_in_executor(self._executor, self._take, messages)
-                except Exception as error:  # nothing of the batch is stored
-                    outcomes = [error] * len(messages)
+                except (
+                    Exception
+                ) as error:  # nothing of the batch is acknowledged: whoever sent it sends it again
+                    outcomes = [None] * len(messages)
                     self.over, self.reason = "lost", f"{error}"
                 for (_, future), outcome in zip(batch, outcomes, strict=True):
                     if future is None or future.done():
@@ -213,9 +231,7 @@ class HostedSession:
             except SessionAborted as error:
                 await self._end(None, f"{error.phase}: {error.given}; expected {error.expected}")
                 return
-            except (
-                FairyringError
-            ) as error:  # the log could not be written: another process may own the session
+            except Exception as error:  # the log could not be written: another process may own the session
                 self.over, self.reason = "lost", f"{error}"
                 await self._tell()
                 return

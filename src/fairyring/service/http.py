@@ -23,7 +23,7 @@ async def body_of(request: "Request", most: int = SMALL) -> bytes:
         Refused: it is longer than `most` bytes, which are not read, or does not arrive in time.
     """
     declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > most:
+    if declared.isdecimal() and declared.isascii() and int(declared[:20]) > most:
         raise Refused("too_large", f"{declared[:20]} bytes", f"at most {most}", "Send no more than that.")
     pieces: list[bytes] = []
     length = 0
@@ -39,6 +39,12 @@ async def body_of(request: "Request", most: int = SMALL) -> bytes:
             "late", "a body that did not arrive", f"one within {BODY_SECONDS:g} s", "Try again."
         ) from None
     return b"".join(pieces)
+
+
+def length_of(request: "Request", most: int) -> int:
+    """Bytes that the body of a request may have, as far as it says."""
+    declared = request.headers.get("content-length", "")
+    return min(most, int(declared[:20])) if declared.isascii() and declared.isdecimal() else most
 
 
 def target_of(request: "Request") -> str:

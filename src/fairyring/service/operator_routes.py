@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from ipaddress import ip_address
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -58,7 +58,7 @@ class Operating:
 
 def operator_routes(front: Front, operating: Operating) -> "list[Route]":
     """The routes."""
-    from starlette.requests import Request
+    from starlette.requests import ClientDisconnect, Request
     from starlette.responses import FileResponse, PlainTextResponse, Response, StreamingResponse
     from starlette.routing import Route
 
@@ -74,9 +74,7 @@ def operator_routes(front: Front, operating: Operating) -> "list[Route]":
 
     async def viewer(request: Request) -> Viewer:
         """Who asks; refused if nobody has signed in."""
-        bearer = request.headers.get("authorization", "")
-        token = bearer[7:] if bearer.startswith("Bearer ") else request.cookies.get(COOKIE, "")
-        if token:
+        if token := _bearer(request) or request.cookies.get(COOKIE, ""):
             operator = await thread(storage.operators.by_token, token[:200])
             if operator is not None:
                 return Viewer(name=operator.name, role=operator.role)
@@ -91,8 +89,8 @@ def operator_routes(front: Front, operating: Operating) -> "list[Route]":
     async def operator(request: Request) -> Viewer:
         """Who asks for a change."""
         who = await viewer(request)
-        by_cookie = not request.headers.get("authorization")
-        if by_cookie and request.headers.get(INTENT[0]) not in (INTENT[1], "command"):
+        # A browser adds other credentials than a bearer's token by itself, for whatever page asks.
+        if not _bearer(request) and request.headers.get(INTENT[0]) not in (INTENT[1], "command"):
             raise Refused(
                 "forbidden",
                 "a change that no page of this service asked for",
@@ -155,7 +153,10 @@ def operator_routes(front: Front, operating: Operating) -> "list[Route]":
         async def stream() -> AsyncIterator[bytes]:
             last = b""
             for _ in range(3600):  # the page connects again
-                now = msgspec.json.encode(await thread(snapshots.snapshot))
+                try:
+                    now = msgspec.json.encode(await thread(snapshots.snapshot))
+                except FairyringError:  # the database cannot be reached
+                    now = last
                 yield b"event: snapshot\ndata: " + now + b"\n\n" if now != last else b": still here\n\n"
                 last = now
                 if await request.is_disconnected():
@@ -228,6 +229,8 @@ def operator_routes(front: Front, operating: Operating) -> "list[Route]":
                 "all programs of the manifest",
                 "Send them first.",
             )
+        for name in given.files:
+            _check_name(name)
         digest = await thread(front.blobs.put, given.manifest)
         source = await thread(front.blobs.put, msgspec.msgpack.encode(Source(given.files, given.entry)))
         options = msgspec.structs.replace(given.options, source=source.hex())
@@ -306,21 +309,23 @@ def operator_routes(front: Front, operating: Operating) -> "list[Route]":
 
     async def metrics(request: Request) -> Response:
         await viewer(request)
-        return PlainTextResponse(
-            await thread(metrics_text, snapshots.snapshot()), media_type="text/plain; version=0.0.4"
-        )
+        text = await thread(lambda: metrics_text(snapshots.snapshot()))
+        return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
 
     def answered(handler: Callable[[Request], Any]) -> Callable[[Request], Any]:
         async def handle(request: Request) -> Response:
             try:
                 return await handler(request)
-            except (FairyringError, ValueError) as error:
+            except ClientDisconnect:
+                return Response(status_code=400)
+            except (FairyringError, ValueError, ArithmeticError) as error:
                 if not isinstance(error, FairyringError):
                     error = Refused(
                         "malformed", f"{error}"[:200], "a request of this version", "See the docs."
                     )
                 problem = problem_of(error)
-                kind = problem.kind if isinstance(error, Refused | WireError) else "late"
+                told = isinstance(error, Refused | WireError) or problem.kind == "busy"
+                kind = problem.kind if told else "late"
                 front.count_refused(kind)
                 fields = {
                     "what": error.what,
@@ -362,6 +367,21 @@ async def _json(request: "Request", kind: Any) -> Any:
         return msgspec.json.decode(await body_of(request, 8 << 20), type=kind)
     except msgspec.DecodeError as error:
         raise Refused("malformed", f"{error}"[:200], "JSON of another form", "See the docs.") from None
+
+
+def _check_name(name: str) -> None:
+    """Raise `Refused` for a file that would not lie within a plan's folder."""
+    parts = PurePosixPath(name).parts
+    if not parts or name.startswith("/") or ".." in parts or "\\" in name or "\0" in name or ":" in name:
+        raise Refused(
+            "malformed", f"a file {name[:100]!r}", "a path within the plan's folder", "Submit again."
+        )
+
+
+def _bearer(request: "Request") -> str:
+    """The token that a program sends; empty for a browser."""
+    given = request.headers.get("authorization", "")
+    return given[7:] if given.startswith("Bearer ") else ""
 
 
 def _from_here(request: "Request", hosts: tuple[str, ...]) -> bool:

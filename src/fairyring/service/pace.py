@@ -14,12 +14,25 @@ class Pace:
         latest: at most.
         check_ins: a second, of all devices together, that the service is to have at most.
         idle: how many times as long a device stays away where no run waits for devices.
+        held: seconds for which the answer to a check-in waits for a round to begin, at most; 0 to answer at once. A device that waits keeps
+            a connection, but it is there when the round begins.
     """
 
     soonest: float = 5.0
     latest: float = 600.0
     check_ins: float = 100.0
     idle: float = 10.0
+    held: float = 0.0
+
+    def hold(self, devices: int) -> float:
+        """Seconds for which an answer waits: as short as the number of check-ins allows, so that whoever stops need not wait long; none
+        where there are too many devices to have a connection each.
+
+        Args:
+            devices: how many check in at present.
+        """
+        usual = max(self.soonest, 1.0, devices / self.check_ins)
+        return usual if usual <= self.held else 0.0
 
     def seconds(self, devices: int, *, waiting: bool, draw: Callable[[], float] = random.random) -> float:
         """In how many seconds a device comes back.
@@ -35,4 +48,4 @@ class Pace:
 
 
 # Devices of this machine, which cost nothing to ask often.
-REHEARSAL = Pace(soonest=0.1, latest=1.0, idle=2.0)
+REHEARSAL = Pace(soonest=0.1, latest=1.0, idle=2.0, held=20.0)

@@ -17,7 +17,8 @@ import numpy as np
 
 from fairyring.aggregation.contract import Message
 from fairyring.core.cores import machine
-from fairyring.core.errors import FairyringError, LeaseLost, PlanError, RunError
+from fairyring.core.errors import FairyringError, LeaseLost, PlanError, RunError, StorageError
+from fairyring.core.files import OWNER, replace_file
 from fairyring.core.keys import Purpose, of_first_model, of_round, root, shared
 from fairyring.learning.plan import Plan
 from fairyring.lowering import hardware
@@ -44,7 +45,7 @@ from fairyring.service.facts import SessionFacts, SumOfReports
 from fairyring.service.options import RunOptions
 from fairyring.service.roll import Roll
 from fairyring.service.snapshots import finite, means_of, plain_means
-from fairyring.service.storage import Lease, Run, State, Storage
+from fairyring.service.storage import Lease, Run, State, Storage, StoredSession
 from fairyring.simulation import Tests
 
 LEASE_SECONDS = 15.0
@@ -67,9 +68,11 @@ class Runner:
         runs: the folder of the runs' folders.
         owner: a name that no other process has.
         poll: seconds between two looks at a session, at least.
+        opened: is called when a session is there to be served; a service in another process looks for it.
 
     Raises:
-        RunError: another process conducts the run, or the plan is not the one that was signed.
+        LeaseLost: another process conducts the run.
+        RunError: the plan is not the one that was signed.
         PlanError: the plan cannot be run with these devices.
     """
 
@@ -84,7 +87,9 @@ class Runner:
         *,
         owner: str,
         poll: float = 0.01,
+        opened: Callable[[], object] = lambda: None,
     ) -> None:
+        self._opened = opened
         self.storage, self.blobs, self.run, self.plan, self.poll = storage, blobs, run, plan, poll
         self.options = RunOptions.read(run.settings)
         self.manifest = read_manifest(blobs.get(run.manifest))
@@ -98,7 +103,7 @@ class Runner:
             )
         lease = storage.leases.acquire(f"run {run.id}", owner, LEASE_SECONDS)
         if lease is None:
-            raise RunError(
+            raise LeaseLost(
                 f"run {run.id}",
                 given="one that another process conducts",
                 expected="one process a run",
@@ -123,7 +128,8 @@ class Runner:
         plan, options = self.plan, self.options
         self.key = root(options.seed)
         on = hardware(plan.layout.size, processors=1)
-        self.roll = Roll(self._keys(), options.sizes)
+        self._roll = runs / f"{self.run.id}.roll"
+        self.roll = Roll(self._first_keys(self._roll), options.sizes)
         self.chooser = Chooser(self.storage, self.run.id, plan.rule.maximum, options.invite)
         masked = plan.terms is not None
         self.cohorts: CohortSampler | None = None
@@ -183,15 +189,18 @@ class Runner:
 
     def go(self, on_round: Callable[[Any], object] = lambda record: None) -> State:
         """All rounds that are left. Returns the state that the run ends in."""
-        for stored in self.storage.sessions.unfinished(self.run.id):
-            self._abort(stored.id, "restarted: the process that conducts the run has begun anew")
         with self.coordinator as run:
+            earlier = self._begun_before(run)
+            why = "restarted: the process that conducts the run has begun anew"
+            keep = earlier.id if earlier is not None else None
+            self.storage.sessions.clear(self.run.id, why, keep=keep, lease=self.lease)
             state: State = "finished"
             self._say("running")
             try:
                 while run.goes_on:
                     self._obey()
-                    record = self._round(run)
+                    record = self._round(run, earlier)
+                    earlier = None
                     if record is None:
                         break
                     self._say("running")
@@ -204,6 +213,7 @@ class Runner:
 
     def end(self, state: State) -> None:
         """Say how the run has ended, once all that it leaves behind is written."""
+        self.storage.sessions.clear(self.run.id, "the run is over", lease=self.lease)
         self.storage.runs.update(
             self.run.id,
             state,
@@ -218,15 +228,30 @@ class Runner:
             self.storage.leases.release(self.lease)
         self._keeper.join(timeout=5.0)
 
-    def _round(self, run: Coordinator) -> Any:
+    def _begun_before(self, run: Coordinator) -> StoredSession | None:
+        """A session of the next round that another process began: its devices need not report again. Its sum may be there already."""
+        if not run.goes_on:
+            return None
+        for stored in reversed(self.storage.sessions.of_run(self.run.id)):
+            if stored.round != run.round + 1 or stored.forgotten or stored.outcome == "aborted":
+                continue
+            facts = SessionFacts.read(stored.facts)
+            known = facts.places.items() <= {key: place for place, key in enumerate(self.roll.keys)}.items()
+            if known and facts.manifest == self.run.manifest.hex() and facts.context == run.model().hex():
+                return stored
+        return None
+
+    def _round(self, run: Coordinator, earlier: StoredSession | None) -> Any:
         """One round, tried again if it ends without a sum; None where the budget allows no more."""
         number = run.round + 1
         for left in range(self.options.tries - 1, -1, -1):
-            cohort = self._cohort(number)
+            cohort = self._cohort(number, earlier)
             work = run.open(cohort)
             if work is None:
                 return None
-            total, staying = self._session(run, work)
+            session = earlier.id if earlier is not None else self._open(run, work)
+            earlier = None
+            total, staying = self._session(run, work, session)
             summed = total.summed
             aborted = summed is not None and summed.aborted is not None
             aborted = aborted or (summed is None and not len(staying))
@@ -236,6 +261,7 @@ class Runner:
             if aborted and left:
                 if work.noise is not None:
                     work.noise.cancel(seen=summed is not None and summed.seen)
+                self.storage.sessions.forget(session)
                 continue
             work = work._replace(cohort=cohort._replace(staying=staying))
             if not run.accept(work, total):
@@ -244,29 +270,44 @@ class Runner:
             several: dict[str, Means] | None = None
             if run.evaluates and self.tests is not None:
                 means, several = self.tests(run.state.params), self.tests.means()
-            return run.record(means, several)
+            record = run.record(means, several)
+            # Only now: whoever goes on from here needs the sum no more.
+            self.storage.sessions.forget(session)
+            return record
         raise AssertionError("the last try is accepted or ends the run")
 
     # -- one session ------------------------------------------------------------------------------------------
 
-    def _session(self, run: Coordinator, work: Work) -> tuple[Total, np.ndarray]:
-        """The total of a round, and the places of the devices that are in it."""
+    def _open(self, run: Coordinator, work: Work) -> bytes:
+        """Open a session for a round."""
         session = secrets.token_bytes(16)
         facts = self._facts(run, work)
         self.storage.sessions.open(self.run.id, work.cohort.round, session, facts.plain(), lease=self.lease)
+        # Another run that has the same model may have deleted it before this session named it.
+        self.blobs.put(self._models[-1][1])
+        self._opened()
+        return session
+
+    def _session(self, run: Coordinator, work: Work, session: bytes) -> tuple[Total, np.ndarray]:
+        """The total of a round from its session, and the places of the devices that are in it."""
         pause = self.poll
         looked = time.monotonic()
         while True:
-            stored = self.storage.sessions.get(session)
+            try:
+                stored = self.storage.sessions.get(session)
+            except StorageError:  # the session waits for the database, too
+                self._still_conducting()
+                continue
             assert stored is not None
             if stored.outcome is not None:
                 break
             time.sleep(pause)
-            pause = min(0.25, pause * 1.1)
+            pause = min(0.05, pause * 1.1)
             if time.monotonic() - looked > 0.5:
                 looked = time.monotonic()
                 try:
-                    self._obey(pausing=False)
+                    with suppress(StorageError):
+                        self._obey(pausing=False)
                 except Cancelled:
                     self._abort(session, "cancelled: by an operator")
                     raise
@@ -280,7 +321,6 @@ class Runner:
         total = self._total(
             run, stored.outcome, stored.reason, self.storage.sessions.result(session), len(places)
         )
-        self.storage.sessions.forget(session)
         self.chooser.heard(work.cohort.round, [self.roll.keys[p] for p in places], stored.outcome)
         return total, np.array(sorted(places), np.int64)
 
@@ -341,12 +381,34 @@ class Runner:
                 changes.append(self.blobs.put(change))
                 self._earlier[old.hex()] = changes[-1].hex()
         self._models.append((digest, data, [digest, *changes]))
+        needed: set[bytes] = {digest}
+        if len(self._models) > KEPT_MODELS:
+            for other in self.storage.sessions.unfinished():
+                facts = SessionFacts.read(other.facts)
+                needed.update(map(bytes.fromhex, (facts.model, *facts.earlier.values())))
         while len(self._models) > KEPT_MODELS:
-            for blob in self._models.pop(0)[2]:
+            gone = self._models.pop(0)[2]
+            for blob in set(gone) - needed - {blob for _, _, blobs in self._models for blob in blobs}:
                 self.blobs.delete(blob)
         return digest, self._earlier
 
     # -- who takes part ---------------------------------------------------------------------------------------
+
+    def _first_keys(self, path: Path) -> list[bytes]:
+        """The clients of the run when it was begun. A process that goes on with it finds the same in the same places."""
+        if self.options.devices is not None:
+            return self._keys()
+        if not path.exists():
+            replace_file(path, b"".join(self._keys()), mode=OWNER)
+        kept = path.read_bytes()
+        return [kept[at : at + 32] for at in range(0, len(kept), 32)]
+
+    def _meet(self, keys: list[bytes]) -> None:
+        """Note those that were enrolled since, after all others."""
+        before = len(self.roll)
+        self.roll.add(keys)
+        if len(self.roll) > before:
+            replace_file(self._roll, b"".join(self.roll.keys), mode=OWNER)
 
     def _keys(self) -> list[bytes]:
         if self.options.devices is not None:
@@ -354,11 +416,16 @@ class Runner:
         enrolled = sorted(self.storage.devices.all(), key=lambda device: (device.enrolled, device.key))
         return [device.key for device in enrolled if device.revoked is None]
 
-    def _cohort(self, number: int) -> RoundCohort:
+    def _cohort(self, number: int, earlier: StoredSession | None) -> RoundCohort:
         if self.cohorts is not None:
             return self.cohorts.of(number)
+        if earlier is not None:
+            invited = SessionFacts.read(earlier.facts).places
+            self.chooser.invited(invited.keys())
+            places = np.array(sorted(invited.values()), np.int64)
+            return RoundCohort(number, places, places)
         if self.options.devices is None:
-            self.roll.add(self._keys())
+            self._meet(self._keys())
         while True:
             self._obey()
             chosen = self.chooser.choose(set(self.roll.keys))
@@ -379,13 +446,7 @@ class Runner:
         """
         said = False
         while True:
-            if self._lost.is_set():
-                raise LeaseLost(
-                    f"run {self.run.id}",
-                    given="a lease that was lost",
-                    expected="one process a run",
-                    do="Another process goes on with it.",
-                )
+            self._still_conducting()
             now = self.storage.runs.get(self.run.id)
             if now is None or now.wanted == "cancel":
                 raise Cancelled
@@ -397,6 +458,15 @@ class Runner:
             time.sleep(0.2)
         if said:
             self._say("running")
+
+    def _still_conducting(self) -> None:
+        if self._lost.is_set():
+            raise LeaseLost(
+                f"run {self.run.id}",
+                given="a lease that was lost",
+                expected="one process a run",
+                do="Another process goes on with it.",
+            )
 
     def _say(self, state: State) -> None:
         self.storage.runs.update(
@@ -411,6 +481,7 @@ class Runner:
         records = run.records
         last = records[-1] if records else None
         test = next((record.test for record in reversed(records) if record.test is not None), None)
+        lost = last is not None and last.lost_in_noise is not None and last.lost_in_noise.loss
         recent = records[-20:]
         seconds = sum(record.seconds for record in recent)
         spent = run.spending.spent().epsilon if run.spending is not None and records else None
@@ -418,7 +489,7 @@ class Runner:
             "round": run.round,
             "rounds": run.timetable.rounds,
             "cohort": self.plan.rule.maximum,
-            "loss": finite(last.loss) if last is not None else None,
+            "loss": finite(last.loss) if last is not None and not lost else None,
             "metrics": means_of(test) or (plain_means(last.metrics) if last is not None else {}),
             "epsilon": finite(spent),
             "bytes_up": sum(record.bytes_up for record in records),
@@ -432,7 +503,6 @@ class Runner:
     def _abort(self, session: bytes, reason: str) -> None:
         with suppress(RunError):  # it has ended meanwhile
             self.storage.sessions.end(session, "aborted", reason=reason, lease=self.lease)
-            self.storage.sessions.forget(session)
 
     def _keep(self) -> None:
         """Renew the lease for as long as the run goes on."""

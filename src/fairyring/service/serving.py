@@ -3,17 +3,21 @@
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Protocol, Self
 
-from fairyring.core.errors import FairyringError, PlanError, StorageError
+from fairyring.core.errors import FairyringError, PlanError, RunError, StorageError
 from fairyring.core.extras import require
 from fairyring.core.files import make_folder, replace_file
+from fairyring.core.lock import Lock
+from fairyring.core.platforms import open_many
 from fairyring.secagg import Identity
 from fairyring.service.app import application
 from fairyring.service.blobs import Blobs
+from fairyring.service.connections import impatient
 from fairyring.service.front import Front, new_owner
 from fairyring.service.limits import Rates
 from fairyring.service.operator_routes import Operating
@@ -22,6 +26,7 @@ from fairyring.service.snapshots import Snapshots
 from fairyring.service.storage import OVER, Storage
 from fairyring.service.tls import Certificate, own_certificate
 
+AT_MOST = 20_000  # connections at a time
 AT_ONCE = 2  # runs that one process conducts
 LOOK = 1.0  # seconds between two looks for runs that nobody conducts
 RESTARTS = 5  # of what conducts a run, before the run counts as failed
@@ -80,6 +85,7 @@ class Service:
         addresses: Rates | None = None,
     ) -> None:
         require("uvicorn", extra="service", purpose="a service")
+        open_many(2 * AT_MOST)
         make_folder(data, private=True)
         self.data, self._conduct = data, conduct
         self.runs = data / "runs"
@@ -90,14 +96,15 @@ class Service:
         )
         self.local = local = is_local(host)
         self._certificate: Certificate | None = None
-        if certificate is not None:
-            from fairyring.service.tls import fingerprint_of
+        with _alone(data):  # processes of one service have one key and one certificate
+            self.identity = _identity(data / "service.key")
+            if certificate is not None:
+                from fairyring.service.tls import fingerprint_of
 
-            file, key = certificate
-            self._certificate = Certificate(file, key, fingerprint_of(file))
-        elif not local and not plain:
-            self._certificate = own_certificate(data, host)
-        self.identity = _identity(data / "service.key")
+                file, key = certificate
+                self._certificate = Certificate(file, key, fingerprint_of(file))
+            elif not local and not plain:
+                self._certificate = own_certificate(data, host)
         self.owner = new_owner()
         self.storage = Storage(self.database).open()
         self._socket = _listening(host, port)
@@ -129,10 +136,14 @@ class Service:
             submitted=self._woken.set,
         )
         self.snapshots = snapshots
-        self._server = self._uvicorn(application(self.front, operating))
+        self._server = self._uvicorn(
+            application(
+                self.front, operating, self._certificate.file if self._certificate is not None else None
+            )
+        )
         self._threads: list[threading.Thread] = []
         self._conducting: dict[str, Conductor] = {}
-        self._restarts: dict[str, int] = {}
+        self._restarts: dict[str, tuple[int, int]] = {}  # in which round of a run, and how often
 
     @property
     def fingerprint(self) -> str | None:
@@ -200,10 +211,13 @@ class Service:
             stored = self.storage.runs.get(run)
             if stored is None or stored.state in OVER:
                 continue
-            self._restarts[run] = self._restarts.get(run, 0) + 1
-            if self._restarts[run] > RESTARTS:
-                why = f"what conducts it ended {RESTARTS} times, the last time with {status}; see its log"
+            round = stored.progress.get("round", 0)
+            at, times = self._restarts.get(run, (round, 0))
+            self._restarts[run] = round, times + 1 if at == round else 1
+            if self._restarts[run][1] > RESTARTS:
+                why = f"what conducts it ended {RESTARTS} times in one round, the last time with {status}; see its log"
                 self.storage.runs.update(run, "failed", stored.progress | {"error": why})
+                self.storage.sessions.clear(run, "the run has failed")
         for stored in self.storage.runs.all():
             if self._ending.is_set() or len(self._conducting) >= AT_ONCE:
                 return
@@ -220,9 +234,11 @@ class Service:
             app,
             log_level="warning",
             access_log=False,
+            http=impatient(),
+            ws="none",
             lifespan="on",
             timeout_keep_alive=75,
-            limit_concurrency=20_000,
+            limit_concurrency=AT_MOST,
             backlog=4096,
             server_header=False,
             ssl_certfile=str(certificate.file) if certificate is not None else None,
@@ -248,6 +264,26 @@ def is_local(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+@contextmanager
+def _alone(data: Path) -> Iterator[None]:
+    """Wait until no other process begins."""
+    until = time.monotonic() + 30.0
+    while True:
+        try:
+            lock = Lock(data / "begin.lock", what="folder of a service", why="both would make its key")
+            break
+        except StorageError:
+            raise
+        except RunError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.05)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _identity(path: Path) -> Identity:

@@ -28,6 +28,7 @@ from fairyring.service.storage import OVER, Run, Storage
 
 # Phases of a session -> the stage of the funnel that a device has passed when it has sent that phase's message.
 STAGES = {
+    "checked_in": "checked_in",
     "invited": "invited",
     "reporting": "summed",
     "advertising": "advertised",
@@ -119,6 +120,7 @@ class Snapshots:
             signed=manifest is not None,
             privacy=manifest.statements[-1] if manifest is not None and manifest.statements else "",
             masked=manifest is not None and manifest.terms is not None,
+            why=str(progress.get("error", "")),
         )
 
     def detail(self, run: Run, after: int = 0) -> RunDetail:
@@ -143,7 +145,7 @@ class Snapshots:
 
     def _session(self, run: Run) -> Mapping[str, Any]:
         """How far the session of a run is that goes on; empty without one."""
-        for served in self._front.sessions.values():
+        for served in list(self._front.sessions.values()):  # another thread changes them
             if served.hosted.run == run.id and not served.hosted.over:
                 return progress_of(served.hosted, self._front.now())
         if run.state in OVER:
@@ -193,10 +195,14 @@ def _funnel(by_phase: Mapping[str, int]) -> Funnel:
 
 
 def _round(record: RoundRecord) -> RoundRow:
+    lost = record.lost_in_noise.columns() if record.lost_in_noise is not None else {}
+    said = {
+        name: None if lost.get(name) else finite(mean) for name, mean in record.training.columns().items()
+    }
     return RoundRow(
         round=record.round,
-        loss=finite(record.loss),
-        metrics=plain_means(record.metrics),
+        loss=said.pop("loss"),
+        metrics={name.removeprefix("metrics."): mean for name, mean in said.items()},
         test=means_of(record.test),
         clients=record.clients,
         sampled=record.sampled,

@@ -55,7 +55,7 @@ def test_a_session_is_opened_once(kept: Storage, run: str, clock: Clock) -> None
     clock.time += 1
     kept.sessions.open(run, 3, SESSION, {"cohort": 5})
     assert kept.sessions.get(SESSION) == StoredSession(
-        SESSION, run, 3, opened, {"cohort": 5}, None, None, "", None, False
+        SESSION, run, 3, opened, {"cohort": 5}, {}, None, None, "", None, False
     )
     for other in ((run, 4, SESSION, {"cohort": 5}), (run, 3, SESSION, {})):
         with pytest.raises(RunMismatch):
@@ -211,7 +211,7 @@ def test_records_are_forgotten_and_the_outcome_is_not(kept: Storage, log: Sessio
     kept.sessions.forget(SESSION)
     stored = kept.sessions.get(SESSION)
     assert stored is not None
-    assert (stored.forgotten, stored.outcome, kept.sessions.result(SESSION)) == (True, "summed", b"sum")
+    assert (stored.forgotten, stored.outcome, kept.sessions.result(SESSION)) == (True, "summed", None)
     assert outcomes(kept) == {A: "summed"}
     assert kept.database.read("left", lambda c: c.execute(records.select()).all()) == []
 

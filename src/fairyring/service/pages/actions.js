@@ -34,7 +34,7 @@ export class Actions {
   async end() {
     const { run } = this;
     const says =
-      `It has done ${count(run.round)} of ${count(run.rounds, "round")}. The rounds it has done and its model are kept. ` +
+      `It is in round ${count(run.round)} of ${count(run.rounds)}. The rounds it has finished and its model are kept. ` +
       "Privacy that is spent stays spent. A cancelled run cannot go on.";
     if (await sure(`Cancel ${apart(nameOf(run).slice(0, 60))}?`, says, "Cancel the run", "Keep it running")) await this.want("cancel");
   }

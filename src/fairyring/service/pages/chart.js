@@ -33,9 +33,10 @@ export class Chart {
     new ResizeObserver(() => this.draw()).observe(this.drawing);
   }
 
-  /** Show series `{ name, look, points: [[round, value or null]], faint }`; `limit` is a value to compare with, and its name. */
-  show(series, { limit = null } = {}) {
-    const data = { series: series.filter(({ points }) => points.some(([, value]) => value !== null)), limit };
+  /** Show series `{ name, look, points: [[round, value or null]], faint }`; `limit` is a value to compare with, and its name; `low` a value to
+   * begin at. */
+  show(series, { limit = null, low = Infinity } = {}) {
+    const data = { series: series.filter(({ points }) => points.some(([, value]) => value !== null)), limit, low };
     const seen = JSON.stringify(data);
     if (seen === this.seen) return;
     this.seen = seen;
@@ -46,7 +47,7 @@ export class Chart {
   draw() {
     const wide = this.drawing.clientWidth;
     if (!this.data || !wide) return;
-    const { series, limit } = this.data;
+    const { series, limit, low: floor } = this.data;
     const rounds = series.flatMap(({ points }) => points.map(([round]) => round));
     const values = series.flatMap(({ points }) => points.map(([, value]) => value)).filter((value) => value !== null);
     put(this.drawing, "viewBox", `0 0 ${wide} ${HEIGHT}`);
@@ -55,7 +56,7 @@ export class Chart {
       say(this.reading, "Nothing is recorded yet.");
       return;
     }
-    const ticks = ticksOf(Math.min(...least(values), limit?.value ?? Infinity), Math.max(...most(values), limit?.value ?? -Infinity));
+    const ticks = ticksOf(Math.min(...least(values), limit?.value ?? Infinity, floor ?? Infinity), Math.max(...most(values), limit?.value ?? -Infinity));
     const labels = ticks.map((value) => this.tick(value));
     const left = 8 + LETTER * Math.max(...labels.map((label) => label.length));
     const [low, high] = [ticks[0], ticks.at(-1)];

@@ -21,7 +21,8 @@ const MEANS = {
 export function keepFunnel(list, run) {
   const { funnel } = run;
   const widest = Math.max(1, ...Object.values(funnel));
-  const stages = STAGES.filter((stage) => run.masked || !OF_MASKS.has(stage));
+  const unknown = !funnel.checked_in && funnel.invited > 0;
+  const stages = STAGES.filter((stage) => (run.masked || !OF_MASKS.has(stage)) && !(unknown && stage === "checked_in"));
   const shown = funnel.failed ? [...stages, "failed"] : stages;
   keep(
     list,

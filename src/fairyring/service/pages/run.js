@@ -134,7 +134,7 @@ export class Run {
     const spent = rounds.filter(({ epsilon }) => epsilon !== null && epsilon !== undefined).map(({ round, epsilon }) => [round, epsilon]);
     if (spent.length) {
       const limit = run.epsilon === null ? null : { name: "budget", value: run.epsilon };
-      this.chart("\0epsilon", "Privacy spent (ε)", number).show([{ name: "spent", look: 0, points: spent }], { limit });
+      this.chart("\0epsilon", "Privacy spent (ε)", number).show([{ name: "spent", look: 0, points: spent }], { limit, low: 0 });
     }
     const asked = rounds.map(({ round, sampled }) => [round, sampled]);
     const summed = rounds.map(({ round, clients }) => [round, clients]);
@@ -142,9 +142,9 @@ export class Run {
       { name: "in the sum", look: 0, points: summed },
       { name: "asked", look: 1, points: asked, faint: true },
     ];
-    this.chart("\0devices", "Devices", number).show(devices);
+    this.chart("\0devices", "Devices", number).show(devices, { low: 0 });
     const times = rounds.map(({ round, seconds }) => [round, seconds]);
-    this.chart("\0seconds", "Seconds a round", number).show([{ name: "seconds", look: 0, points: times }]);
+    this.chart("\0seconds", "Seconds a round", number).show([{ name: "seconds", look: 0, points: times }], { low: 0 });
   }
 
   chart(key, name, format, ticks = format) {

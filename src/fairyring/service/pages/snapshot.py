@@ -40,7 +40,10 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Funnel(msgspec.Struct, frozen=True, kw_only=True):
-    """How many devices have come how far in the round that is shown. Without masks, the stages of the protocol stay 0."""
+    """How many devices have come how far in the round that is shown. Without masks, the stages of the protocol stay 0.
+
+    `checked_in` is 0, too, where it is not known.
+    """
 
     checked_in: int = 0
     invited: int = 0

@@ -82,20 +82,20 @@ export function headline(metrics) {
 /** An upper bound, no less than 0, to four digits: rounded up so that it stays one. */
 export function atMost(value) {
   if (value === null || value === undefined) return UNKNOWN;
-  return rounded(value, Math.ceil);
+  return rounded(value, true);
 }
 
 /** A lower bound to four digits, rounded down. */
-export const atLeast = (value) => rounded(value, Math.floor);
+export const atLeast = (value) => rounded(value, false);
 
-function rounded(value, to) {
+/** By the decimal digits that the number is written with: arithmetic would miss some by their last bit. */
+function rounded(value, up) {
   if (!value) return "0";
+  const [mantissa, power] = value.toExponential().split("e");
+  const all = mantissa.replace(".", "");
   const digits = value < 1e-3 ? 3 : 4; // that `number` writes
-  const scale = 10 ** (digits - 1 - Math.floor(Math.log10(value)));
-  // A decimal number times a power of ten may miss a whole number by its last bit.
-  const near = Math.round(value * scale);
-  const whole = Math.abs(value * scale - near) < 1e-9 * Math.abs(near) ? near : to(value * scale);
-  return number(whole / scale);
+  const more = up && /[1-9]/.test(all.slice(digits)) ? 1 : 0;
+  return number(Number(`${Number(all.slice(0, digits).padEnd(digits, "0")) + more}e${Number(power) - digits + 1}`));
 }
 
 const STATES = {

@@ -21,7 +21,7 @@ from fairyring.service.storage.schema import leases, receipts
 ATTEMPTS = 10
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.005, 0.5  # seconds
 _DUPLICATES = 3  # after so many a key is there for good, and no conflict
-_RECEIPTS_KEPT, _PRUNED_EVERY = 3_600.0, 600.0  # seconds
+_RECEIPTS_KEPT, _PRUNED_EVERY = 3_600.0, 30.0  # seconds; often, so that a transaction deletes few
 
 T = TypeVar("T")
 

@@ -2,16 +2,16 @@
 
 import hashlib
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, bindparam, func, insert, or_, select, update
 
 from fairyring.core.errors import EnrolmentRefused
 from fairyring.service.storage.database import Database
-from fairyring.service.storage.schema import devices, tokens
+from fairyring.service.storage.schema import devices, offences, tokens
+from fairyring.service.storage.values import identifier, line, time_of, whole
 from fairyring.service.storage.values import key as checked_key
-from fairyring.service.storage.values import line, time_of, whole
 
 _TOKEN_BYTES = 24
 _LONGEST_TOKEN = 200  # characters
@@ -174,6 +174,19 @@ class Devices:
         row = self._database.read("a device", lambda c: c.execute(_with(key)).one_or_none())
         return None if row is None else _device(row)
 
+    def several(self, keys: Sequence[bytes]) -> list[Device | None]:
+        """The devices with these keys, in their order; None for those that were never enrolled."""
+
+        def find(connection: Connection) -> dict[bytes, Device]:
+            found: dict[bytes, Device] = {}
+            for start in range(0, len(keys), _CHUNK):
+                some = devices.c.key.in_(keys[start : start + _CHUNK])
+                found |= {row.key: _device(row) for row in connection.execute(select(devices).where(some))}
+            return found
+
+        found = self._database.read("devices", find)
+        return [found.get(key) for key in keys]
+
     def all(self) -> list[Device]:
         """All devices, by key."""
         rows = self._database.read(
@@ -209,6 +222,22 @@ class Devices:
         held = update(devices).where(devices.c.key == key, devices.c.revoked.is_(None))
         values = {"revoked": self._database.now(), "reason": reason}
         return self._database.run("revoke a device", lambda c: c.execute(held, values).rowcount == 1)
+
+    def offend(self, key: bytes, session: bytes) -> int:
+        """Note that a device broke the protocol in a session; once, however often it is said. Returns in how many sessions it did."""
+        values = {
+            "device": checked_key(key, "key of a device"),
+            "session": identifier(session, "identity of a session"),
+        }
+        of = offences.c.device == key
+
+        def note(connection: Connection) -> int:
+            known = select(offences.c.at).where(of, offences.c.session == session)
+            if connection.execute(known).first() is None:
+                connection.execute(insert(offences), {**values, "at": self._database.now()})
+            return connection.execute(select(func.count()).select_from(offences).where(of)).scalar_one()
+
+        return self._database.run("note an offence", note)
 
     def seen(self, devices_seen: Mapping[bytes, tuple[float, str, str]]) -> None:
         """Note what devices said, all in one transaction. Unknown keys, and older news than is known, are left out.

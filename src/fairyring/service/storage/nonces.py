@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, delete
+from sqlalchemy import Connection, delete, select, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 
 from fairyring.service.storage.database import Database
@@ -11,6 +11,7 @@ from fairyring.service.storage.schema import nonces
 from fairyring.service.storage.values import identifier, time_of
 
 _PRUNED_EVERY = 60.0  # seconds
+_PRUNED_AT_ONCE = 1000  # nonces, so that other writers wait little
 
 
 class Nonces:
@@ -58,6 +59,7 @@ class Nonces:
             if abs(now - self._pruned) < _PRUNED_EVERY:
                 return
             self._pruned = now
-        self._database.run(
-            "forget nonces", lambda c: c.execute(delete(nonces).where(nonces.c.until < now)) and None
-        )
+        expired = select(nonces.c.key, nonces.c.nonce).where(nonces.c.until < now).limit(_PRUNED_AT_ONCE)
+        some = delete(nonces).where(tuple_(nonces.c.key, nonces.c.nonce).in_(expired))
+        while self._database.run("forget nonces", lambda c: c.execute(some).rowcount) == _PRUNED_AT_ONCE:
+            pass

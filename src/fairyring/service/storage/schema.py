@@ -50,6 +50,14 @@ devices = Table(
     Column("runtime", Text, nullable=False),
 )
 
+offences = Table(
+    "offences",
+    metadata,
+    Column("device", LargeBinary, primary_key=True),
+    Column("session", LargeBinary, primary_key=True),
+    Column("at", Double, nullable=False),
+)
+
 operators = Table(
     "operators",
     metadata,

@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import Connection, Row, and_, bindparam, delete, func, insert, select, update
 
-from fairyring.core.errors import PlanError, RunError, RunMismatch
+from fairyring.core.errors import LeaseLost, PlanError, RunError, RunMismatch, StorageError
 from fairyring.service.storage.database import Database, Lease
 from fairyring.service.storage.schema import records, reports, runs, sessions
 from fairyring.service.storage.values import document, identifier, whole
@@ -171,9 +171,9 @@ class Sessions:
         def finish(connection: Connection) -> None:
             row = _held(connection, session)
             if row.outcome is not None:
-                if (row.outcome, row.reason, row.count, row.result) != (outcome, reason, count, result) or (
-                    _in_sum(connection, session) != set(keys)
-                ):
+                before, again = (row.outcome, row.reason, row.count), (outcome, reason, count)
+                other_sum = row.result != result and not row.forgotten
+                if before != again or other_sum or (_in_sum(connection, session) != set(keys)):
                     raise _refused(session, f"another end of a session that was {row.outcome}", "one end")
                 return
             held = set(connection.scalars(select(reports.c.device).where(reports.c.session == session)))
@@ -259,6 +259,30 @@ class Sessions:
         while self._database.run("forget records", drop):
             pass
         self._database.settle()
+
+    def clear(self, run: str, reason: str, *, keep: bytes | None = None, lease: Lease | None = None) -> None:
+        """End the sessions of a run that go on, and forget all of them.
+
+        Args:
+            run: its id.
+            reason: why they end.
+            keep: identity of a session that stays as it is.
+            lease: see `Database.run`.
+
+        Raises:
+            LeaseLost: see `Database.run`.
+        """
+        for session in self._list(and_(sessions.c.run == run, sessions.c.forgotten == 0)):
+            if session.id == keep:
+                continue
+            if session.outcome is None:
+                try:
+                    self.end(session.id, "aborted", reason=reason, lease=lease)
+                except (LeaseLost, StorageError):
+                    raise
+                except RunError:  # it has ended meanwhile
+                    pass
+            self.forget(session.id)
 
     def _list(self, condition: Any) -> list[StoredSession]:
         wanted = (

@@ -36,6 +36,13 @@ def upgrade() -> None:
     )
     op.create_index("nonces_until", "nonces", ["until"], unique=False)
     op.create_table(
+        "offences",
+        sa.Column("device", sa.LargeBinary(), nullable=False),
+        sa.Column("session", sa.LargeBinary(), nullable=False),
+        sa.Column("at", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("device", "session"),
+    )
+    op.create_table(
         "operators",
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("password", sa.Text(), nullable=False),
