@@ -46,7 +46,14 @@ def tagged(purpose, *pieces):
 
 
 def request_payload(service, method, target, body, time_ms, nonce):
-    pieces = service, method.encode(), target.encode(), hashlib.sha256(body).digest(), time_ms.to_bytes(8, "little"), nonce
+    pieces = (
+        service,
+        method.encode(),
+        target.encode(),
+        hashlib.sha256(body).digest(),
+        time_ms.to_bytes(8, "little"),
+        nonce,
+    )
     return tagged("request", *pieces)
 
 
@@ -125,7 +132,11 @@ def packed_report(vector, auxiliary, message):
     """A report that is sent in the clear: all coordinates, then what travels with them."""
     if message["nonzero"] is not None:
         raise Leaves("unsupported", for_good=True)
-    body = pack_words(vector.astype("<i8").view("<u8"), message["bits"]) if message["integer"] else vector.astype("<f4").tobytes()
+    body = (
+        pack_words(vector.astype("<i8").view("<u8"), message["bits"])
+        if message["integer"]
+        else vector.astype("<f4").tobytes()
+    )
     return body + auxiliary.astype("<f4").tobytes()
 
 
@@ -151,7 +162,9 @@ def fold_in(key, number):
 
 
 def sixteen_bits(key, count):
-    return (threefry(key, np.arange(count, dtype=np.uint32), np.zeros(count, np.uint32))[0] >> 16).astype(np.int64)
+    return (threefry(key, np.arange(count, dtype=np.uint32), np.zeros(count, np.uint32))[0] >> 16).astype(
+        np.int64
+    )
 
 
 def own_key(manifest, invitation):
@@ -182,7 +195,9 @@ class LogisticRegression:
         stages = {name: settings for stage in plan["aggregation"] for name, settings in stage.items()}
         local, masked = plan["local"], manifest["terms"] is not None
         known = list(stages) == ["weight_uniformly", "clip", "quantize", *["secure_sum"] * masked]
-        known &= (local["epochs"], list(local["optimizer"])) == (1, ["sgd"]) and len(self.y) <= local["batch_size"]
+        known &= (local["epochs"], list(local["optimizer"])) == (1, ["sgd"]) and len(self.y) <= local[
+            "batch_size"
+        ]
         known &= plan["task"]["name"] == "classification" and list(plan["algorithm"]) == ["averaging"]
         if not known:
             raise Leaves("unsupported", for_good=True)
@@ -256,7 +271,9 @@ class SecondDevice:
             given = {"content-type": "application/msgpack", **(headers or {})}
             if sign:
                 now = int(time.time() * 1000)
-                given |= signed_headers(self.identity, self.service, method, target, body, now, os.urandom(16))
+                given |= signed_headers(
+                    self.identity, self.service, method, target, body, now, os.urandom(16)
+                )
             try:
                 self.http.request(method, target, body, given)
                 answer = self.http.getresponse()
@@ -324,7 +341,9 @@ class SecondDevice:
                 self.refused[answer["manifest"]] = now + 86400
             reason = why.reason if isinstance(why, Leaves) else "protocol"
             self.ends.append(f"left: {why}")
-            self.post(f"/v1/sessions/{answer['session'].hex()}/leave", {"form": "leave", "reason": reason}, "left")
+            self.post(
+                f"/v1/sessions/{answer['session'].hex()}/leave", {"form": "leave", "reason": reason}, "left"
+            )
         return 0.0
 
     def take_part(self, invitation):

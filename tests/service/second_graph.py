@@ -15,7 +15,9 @@ def part(rate, devices):
 def chances(n, marked, draws):
     """Chances that 0, 1, .. of the drawn are marked, without putting back."""
     every = math.comb(n, draws)
-    return [Fraction(math.comb(marked, x) * math.comb(n - marked, draws - x), every) for x in range(draws + 1)]
+    return [
+        Fraction(math.comb(marked, x) * math.comb(n - marked, draws - x), every) for x in range(draws + 1)
+    ]
 
 
 def most_marked(n, marked, draws, chance):

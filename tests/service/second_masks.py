@@ -47,7 +47,9 @@ def pack(value):
                 raise ValueError(value)
             if value < 128:
                 return bytes([value])
-            first, size = next((f, s) for f, s in zip(b"\xcc\xcd\xce\xcf", (1, 2, 4, 8), strict=True) if value < 256**s)
+            first, size = next(
+                (f, s) for f, s in zip(b"\xcc\xcd\xce\xcf", (1, 2, 4, 8), strict=True) if value < 256**s
+            )
             return bytes([first]) + value.to_bytes(size, "big")
         case float():
             return b"\xcb" + struct.pack(">d", value)
@@ -100,7 +102,9 @@ def members(bits, count):
 def pack_words(words, bits):
     """The low bits of each number, one after another, least significant first."""
     octets = words.astype("<u8").view(np.uint8).reshape(-1, 8)
-    return np.packbits(np.unpackbits(octets, axis=1, count=bits, bitorder="little"), bitorder="little").tobytes()
+    return np.packbits(
+        np.unpackbits(octets, axis=1, count=bits, bitorder="little"), bitorder="little"
+    ).tobytes()
 
 
 def keystream(key, size):
@@ -132,7 +136,8 @@ def shares(secret, places, threshold, stream):
     cut = [stream[48 * i : 48 * i + 48] for i in range(threshold - 1)]
     coefficients = [int.from_bytes(piece, "little") for piece in (secret, *cut)]
     return [
-        (sum(c * pow(x, e, PRIME) for e, c in enumerate(coefficients)) % PRIME).to_bytes(33, "little") for x in places
+        (sum(c * pow(x, e, PRIME) for e, c in enumerate(coefficients)) % PRIME).to_bytes(33, "little")
+        for x in places
     ]
 
 
@@ -181,13 +186,17 @@ class Party:
         self.phase, self.answers, self.input = "new", {}, None
         self.barred, self.complaints = set(), {}
         self.named = terms["threat"] == "semi_malicious" and terms["most"] > 60
-        self.drawn = {name: derive(secret, b"", name.encode()) for name in ("encryption", "masking", "seed", "nonce")}
+        self.drawn = {
+            name: derive(secret, b"", name.encode()) for name in ("encryption", "masking", "seed", "nonce")
+        }
 
     def start(self):
         self.encryption, self.masking = (
             X25519PrivateKey.from_private_bytes(self.drawn[name]) for name in ("encryption", "masking")
         )
-        public = [key.public_key().public_bytes_raw() for key in (self.identity, self.encryption, self.masking)]
+        public = [
+            key.public_key().public_bytes_raw() for key in (self.identity, self.encryption, self.masking)
+        ]
         fields = [*public, self.drawn["nonce"], digest("commitment", self.drawn["seed"])]
         self.advert = ["advertise", *fields, self.identity.sign(digest("advertise", self.context, *fields))]
         self.phase = "advertised"
@@ -250,7 +259,10 @@ class Party:
             require(self.entry(advert) == entries[place], "an advert of somebody else")
         self.adverts, self.members = adverts[: self.degree], adverts[self.degree :]
         for advert in self.adverts:
-            require(verified(advert[1], advert[6], digest("advertise", self.context, *advert[1:6])), "a forged advert")
+            require(
+                verified(advert[1], advert[6], digest("advertise", self.context, *advert[1:6])),
+                "a forged advert",
+            )
             self.agreed(self.encryption, advert[2])
             self.agreed(self.masking, advert[3])
         for field in (1, 2, 3):
@@ -278,7 +290,9 @@ class Party:
         return AESGCM(derive(agreed, self.root, b"envelope", self.context, number(sender), number(receiver)))
 
     def seal(self, place):
-        return self.envelope(place, self.index, self.near[place]).encrypt(bytes(12), self.pairs[place], self.root)
+        return self.envelope(place, self.index, self.near[place]).encrypt(
+            bytes(12), self.pairs[place], self.root
+        )
 
     def on_mailbox(self, sealed):
         require(len(sealed) == self.degree, "entries of another number")
@@ -295,7 +309,9 @@ class Party:
                 self.held[place] = halves
             except InvalidTag:
                 ends = number(self.index), number(self.near[place])
-                self.complaints[place] = self.identity.sign(digest("complaint", self.context, self.root, *ends, entry))
+                self.complaints[place] = self.identity.sign(
+                    digest("complaint", self.context, self.root, *ends, entry)
+                )
         require(len(self.held) + len(self.complaints) >= self.threshold, "shares of too few")
         self.phase = "complaining" if self.complaints else "ready"
         if self.complaints:
@@ -326,7 +342,10 @@ class Party:
             if due:
                 pair, ends = entry[:66], (number(self.near[place]), number(self.index))
                 said = digest("disclosure", self.context, self.root, *ends, pair)
-                fits = len(entry) == 130 and max(int.from_bytes(h, "little") for h in (pair[:33], pair[33:])) < PRIME
+                fits = (
+                    len(entry) == 130
+                    and max(int.from_bytes(h, "little") for h in (pair[:33], pair[33:])) < PRIME
+                )
                 require(fits and verified(self.adverts[place][1], entry[66:], said), "a false disclosure")
                 self.held[place] = pair[:33], pair[33:]
         self.held = {place: pair for place, pair in self.held.items() if place not in out}
@@ -364,7 +383,10 @@ class Party:
         alive = members(bits, self.devices)
         near = {place for place, index in enumerate(self.near) if index in alive}
         require(self.index in alive and len(alive) >= self.terms["fewest"], "too few, or not this device")
-        require(near <= self.held.keys() and len(near) >= self.threshold, "neighbours that did not share, or too few")
+        require(
+            near <= self.held.keys() and len(near) >= self.threshold,
+            "neighbours that did not share, or too few",
+        )
         self.alive, self.agreed_set = alive, bits
         self.payload, self.phase = digest("survivors", self.context, self.root, bits), "signed"
         return pack(["consistency", self.root, self.index, self.identity.sign(self.payload)])

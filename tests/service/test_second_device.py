@@ -133,7 +133,7 @@ def test_second_devices_and_ours_make_sums_together(masked, tmp_path):
             np.testing.assert_allclose(np.asarray(ours), theirs, atol=rounds * len(SECOND) * level / CLIENTS)
             assert np.mean(np.abs(np.asarray(ours) - theirs) > 1e-5) < 0.05
         for ours, theirs in zip(coordinator.records, simulated.records, strict=True):
-            assert ours.reporting == theirs.reporting == CLIENTS
+            assert ours.clients == theirs.clients == CLIENTS
             assert ours.loss == pytest.approx(theirs.loss, rel=1e-2)
     for device in devices:
         assert device.ends == ["summed"] * rounds
@@ -152,6 +152,8 @@ def test_a_second_device_refuses_what_it_should(tmp_path):
         sessions = served.service.storage.sessions.of_run(run)
         assert sessions[0].progress["failures"] == {"untrusted_author": 1}
         sums = [served.service.storage.sessions.reports(session.id) for session in sessions]
-        assert [sum(report.outcome == "summed" for report in reports) for reports in sums] == [CLIENTS - 1] * 2
+        assert [sum(report.outcome == "summed" for report in reports) for reports in sums] == [
+            CLIENTS - 1
+        ] * 2
     assert device.ends == ["left: untrusted_author"]
     assert not device.ledger.exists()
