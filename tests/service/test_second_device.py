@@ -67,6 +67,8 @@ def in_place(served: Rehearsal, clients, authors=None):
         for thread in threads:
             thread.join(30)
             assert not thread.is_alive()
+        for device in devices:
+            device.http.close()
 
 
 @pytest.mark.parametrize("masked", [True, False])
