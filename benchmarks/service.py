@@ -23,6 +23,7 @@ import itertools
 import json
 import os
 import re
+import secrets
 import signal
 import statistics
 import subprocess
@@ -94,6 +95,8 @@ def child_of(process: int) -> int:
 class Served:
     """A service, and what an operator of it does."""
 
+    features = 0  # of an example of the plan
+
     def __init__(self, folder: Path, process: subprocess.Popen[str], url: str) -> None:
         import httpx2
 
@@ -118,19 +121,13 @@ class Served:
 
     def submit(self, text: str, rounds: int, devices: list[bytes]) -> str:
         """Submit a plan, signed; the id of the run."""
-        import secrets
-
+        from fairyring.cli._plan_file import PlanFile
         from fairyring.publishing import package
         from fairyring.service.options import RunOptions, Submission
 
-        defined: dict[str, Any] = {}
         file = self.folder / "plan.py"
         file.write_text(text)
-        from fairyring.cli._plan_file import PlanFile
-
         plan = PlanFile.read(file, population=False).plan
-        example = plan.task.model
-        del example, defined
         columns = {"x": ((self.features,), "float32"), "y": ((), "int32")}
         signed = package(
             plan,
@@ -153,8 +150,6 @@ class Served:
         answer.raise_for_status()
         return answer.json()["run"]
 
-    features = 0
-
     def devices(self, keys: Path, *what: str) -> subprocess.Popen[str]:
         """Start the devices, and wait until they are ready."""
         command = [sys.executable, str(HERE / "_service_devices.py"), self.url, str(keys), *what]
@@ -166,7 +161,7 @@ class Served:
 
 
 @contextmanager
-def serving(**options: str) -> Iterator[Served]:
+def serving() -> Iterator[Served]:
     """`fairyring serve` with a new folder."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)

@@ -4,13 +4,15 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from fairyring.aggregation.contract import MessageSpec
+from fairyring.device import agent as agents
 from fairyring.device.agent import Agent
 from fairyring.device.eligibility import Always
 from fairyring.device.folder import DeviceFolder
@@ -125,6 +127,8 @@ class Scene:
         self.threads: list[threading.Thread] = []
 
     def __enter__(self) -> "Scene":
+        patch = self.stack.enter_context(pytest.MonkeyPatch.context())
+        patch.setattr(agents, "PAUSE", (0.05, 0.2))  # tests have no time for a device that leaves a session
         self.service = self.stack.enter_context(self.serving())
         self.model = np.zeros(SIZE, np.float32)
         self.submit()
@@ -168,7 +172,12 @@ class Scene:
             folder, transport, Rows(), ledger, Numbers(number), Own(folder.secret),
             authors=[self.author.public], conditions=Always(), targets=[TARGET],
         )  # fmt: skip
-        thread = threading.Thread(target=made.run, daemon=True, name=f"device {number}")
+
+        def run() -> None:
+            with suppress(SystemExit):  # a test lets it end there
+                made.run()
+
+        thread = threading.Thread(target=run, daemon=True, name=f"device {number}")
         made.parts = transport, ledger, thread
         thread.start()
         self.agents.append(made)

@@ -2,6 +2,7 @@
 
 import hashlib
 import ssl
+import threading
 import time
 from collections.abc import Callable
 from email.utils import parsedate_to_datetime
@@ -53,21 +54,22 @@ class Transport:
 
         self._http = httpx2
         self.server, self.identity, self._service, self._clock = server.rstrip("/"), identity, service, clock
-        self._fingerprint, self._opened = fingerprint, None
+        self._fingerprint, self._opened, self._opening = fingerprint, None, threading.Lock()
         self._ahead = 0.0  # seconds by which the service's clock is ahead of this device's
         self.sent = self.received = 0  # bytes, for the device's owner
 
     @property
     def _client(self) -> Any:
         """Opened when it is needed: a device waits for a service that is not there."""
-        if self._opened is None:
-            verify = True if self._fingerprint is None else pinned(self.server, self._fingerprint)
-            timeout = self._http.Timeout(HOLD, connect=10.0)
-            # What is compressed may be any size.
-            self._opened = self._http.Client(
-                verify=verify, timeout=timeout, headers={"accept-encoding": "identity"}
-            )
-        return self._opened
+        with self._opening:
+            if self._opened is None:
+                verify = True if self._fingerprint is None else pinned(self.server, self._fingerprint)
+                timeout = self._http.Timeout(HOLD, connect=10.0)
+                # What is compressed may be any size.
+                self._opened = self._http.Client(
+                    verify=verify, timeout=timeout, headers={"accept-encoding": "identity"}
+                )
+            return self._opened
 
     @property
     def service(self) -> bytes:

@@ -61,6 +61,12 @@ def device_routes(front: Front, forward: Forward | None = None) -> "list[Route]"
     async def check_in(request: Request) -> Response:
         _limit_address(front, request)
         body = await body_of(request)
+        signature = signature_of(request)
+        if forward is not None and PASSED not in request.headers:
+            address = await front.invited_elsewhere(signature.key)
+            if address:
+                signature.check(front.identity.public, request.method, target_of(request), body, front.now())
+                return await forward(request, address, body)
         key = await signed(request, body)
         return form(await front.check_in(key, decode(body, CheckIn)))
 

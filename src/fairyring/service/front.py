@@ -108,6 +108,7 @@ class Front:
         self._active: dict[bytes, float] = {}
         self._manifests: dict[bytes, Manifest] = {}
         self._longest: dict[bytes, int] = {}
+        self._others: dict[bytes, frozenset[bytes]] = {}  # sessions of other processes: who is invited
         self._nonces = Batches(storage.nonces.remember, self._executor)
         self._standings = Batches(storage.devices.several, self._executor)
         self._tasks: list[asyncio.Task[None]] = []
@@ -171,6 +172,11 @@ class Front:
                     await self._host(stored)
                 except Exception as error:  # this one; others go on
                     self.refused[type(error).__name__] += 1
+        others = {one: stored for one, stored in unfinished.items() if one not in self.sessions}
+        self._others = {
+            one: self._others.get(one) or frozenset(map(bytes.fromhex, stored.facts.get("invited", ())))
+            for one, stored in others.items()
+        }
 
     async def _keep(self) -> None:
         """Renew leases, and note who was seen and how far sessions are."""
@@ -459,6 +465,15 @@ class Front:
         if holder is None or holder.owner == self.owner or holder.address == self.address:
             return ""
         return holder.address
+
+    async def invited_elsewhere(self, key: bytes) -> str:
+        """The address of a process with a session to which a device is invited; empty if this process is to answer."""
+        if any(served.hosted.wants(key) for served in self.sessions.values()):
+            return ""
+        for session, invited in list(self._others.items()):
+            if key in invited and (address := await self.holder(session)):
+                return address
+        return ""
 
     # -- what it knows ----------------------------------------------------------------------------------------
 

@@ -146,6 +146,11 @@ class HostedSession:
             return Turn(self.phase, (), "left")
         return Turn(self.phase, self.sum.messages(device))
 
+    def came(self, device: bytes) -> None:
+        """Count a device that was told of the session; once, however often it asks."""
+        self._came.add(device)
+        self.funnel["checked_in"] = len(self._came)
+
     async def leave(self, device: bytes, reason: str) -> None:
         """A device leaves, for a reason that is counted."""
         if not self.over and self.sum.takes(device):
