@@ -152,7 +152,6 @@ def test_a_second_device_refuses_what_it_should(tmp_path):
         run = served.submit()
         assert served.wait(run).state == "finished"
         sessions = served.service.storage.sessions.of_run(run)
-        assert sessions[0].progress["failures"] == {"untrusted_author": 1}
         sums = [served.service.storage.sessions.reports(session.id) for session in sessions]
         assert [sum(report.outcome == "summed" for report in reports) for reports in sums] == [
             CLIENTS - 1

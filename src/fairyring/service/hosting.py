@@ -102,11 +102,6 @@ class HostedSession:
         """Whether a device may still join: it is invited, has not left, and the session waits for reports or goes on with it."""
         return not self.over and self.sum.takes(device)
 
-    def came(self, device: bytes) -> None:
-        """An invited device has checked in: how many did is shown."""
-        self._came.add(device)
-        self.funnel["checked_in"] = len(self._came)
-
     async def take(self, device: bytes, data: bytes) -> None:
         """Take a message of a device. It is stored when this returns; nothing keeps its bytes in memory then.
 
