@@ -5,7 +5,6 @@ Written from `docs/secure_aggregation_protocol.md`; nothing of fairyring is impo
 
 import math
 from fractions import Fraction
-from functools import cache
 
 
 def part(rate, devices):

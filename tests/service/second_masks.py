@@ -6,6 +6,7 @@ It has every step of a device: adverts, rosters, shares, complaints, disclosures
 import hashlib
 import hmac
 import struct
+from itertools import pairwise
 
 import msgspec
 import numpy as np
@@ -241,7 +242,7 @@ class Party:
         n = len(entries)
         require(self.terms["fewest"] <= n <= self.terms["most"], f"{n} devices")
         hashes = [entry[:32] for entry in entries]
-        require(all(a < b for a, b in zip(hashes, hashes[1:], strict=False)), "entries out of order")
+        require(all(a < b for a, b in pairwise(hashes)), "entries out of order")
         require(not self.named or len({entry[32:] for entry in entries}) == n, "an identity twice")
         require(self.entry(self.advert) in entries, "a roster without this device")
         self.index, self.devices = entries.index(self.entry(self.advert)), n

@@ -67,6 +67,8 @@ def in_place(served: Rehearsal, clients, authors=None):
         for thread in threads:
             thread.join(30)
             assert not thread.is_alive()
+        for device in devices:
+            device.http.close()
 
 
 @pytest.mark.parametrize("masked", [True, False])
@@ -133,7 +135,7 @@ def test_second_devices_and_ours_make_sums_together(masked, tmp_path):
             np.testing.assert_allclose(np.asarray(ours), theirs, atol=rounds * len(SECOND) * level / CLIENTS)
             assert np.mean(np.abs(np.asarray(ours) - theirs) > 1e-5) < 0.05
         for ours, theirs in zip(coordinator.records, simulated.records, strict=True):
-            assert ours.reporting == theirs.reporting == CLIENTS
+            assert ours.clients == theirs.clients == CLIENTS
             assert ours.loss == pytest.approx(theirs.loss, rel=1e-2)
     for device in devices:
         assert device.ends == ["summed"] * rounds
@@ -150,7 +152,6 @@ def test_a_second_device_refuses_what_it_should(tmp_path):
         run = served.submit()
         assert served.wait(run).state == "finished"
         sessions = served.service.storage.sessions.of_run(run)
-        assert sessions[0].progress["failures"] == {"untrusted_author": 1}
         sums = [served.service.storage.sessions.reports(session.id) for session in sessions]
         assert [sum(report.outcome == "summed" for report in reports) for reports in sums] == [
             CLIENTS - 1

@@ -60,8 +60,7 @@ class CheckIn(_Form, tag="check_in", frozen=True):
         version: of its software.
         speaks: versions of this protocol.
         targets: programs that it can run, such as `iree-x86_64`, the best first.
-        manifests: digests of manifests that it can take part in now; None if it has not looked at any.
-        refused: digests of manifests that it will not take part in.
+        refused: digests of manifests that it will not take part in: nobody waits for it in their sessions.
         eligible: whether it may train now: idle, charging, on a free network. One that may not only learns when to come back.
     """
 

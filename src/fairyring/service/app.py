@@ -10,6 +10,7 @@ from fairyring.core.errors import StorageError
 from fairyring.core.extras import require
 from fairyring.service.device_routes import PASSED, device_routes
 from fairyring.service.front import Front
+from fairyring.service.openapi import document
 from fairyring.service.operator_routes import Operating, operator_routes
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def application(front: Front, operating: Operating, certificate: Path | None = N
     from starlette.applications import Starlette
     from starlette.requests import Request
     from starlette.responses import Response
+    from starlette.routing import Route
 
     # A held answer holds its connection, and each device may wait for one. Processes of one service have one certificate.
     passing = httpx2.AsyncClient(
@@ -68,7 +70,11 @@ def application(front: Front, operating: Operating, certificate: Path | None = N
             await front.stop()
             await passing.aclose()
 
+    async def described(request: Request) -> Response:
+        return Response(document(), media_type="application/json")
+
     routes = [*device_routes(front, forward), *operator_routes(front, operating)]
+    routes.append(Route("/v1/openapi.json", described, methods=["GET"]))
     return Starlette(routes=routes, lifespan=lifespan)
 
 

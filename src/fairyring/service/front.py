@@ -338,9 +338,13 @@ class Front:
             )  # fmt: skip
         until = time.monotonic() + self.pace.hold(len(self._active))
         while form.eligible:
-            for served in self.sessions.values():
+            for served in list(self.sessions.values()):
                 hosted = served.hosted
-                if hosted.wants(key) and bytes.fromhex(hosted.facts.manifest) not in form.refused:
+                if hosted.wants(key):
+                    if bytes.fromhex(hosted.facts.manifest) in form.refused:
+                        # Nobody waits for who will not come.
+                        await hosted.leave(key, "refused_before")
+                        continue
                     if not set(form.targets) & hosted.manifest.programs.keys():
                         continue
                     hosted.came(key)
