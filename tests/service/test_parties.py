@@ -138,18 +138,14 @@ def test_a_device_that_enters_and_sends_nothing_does_not_end_rounds(tmp_path):
             assert stored.progress == {} or "failures" in stored.progress
 
 
-def test_a_device_that_returns_wrong_shares_is_named_and_barred(tmp_path):
-    """Sums come out right without its shares, and after some sessions it may take part no more; nobody else is barred."""
+def test_a_device_that_returns_wrong_shares_does_no_harm_and_nobody_is_barred_for_it(tmp_path):
+    """Sums come out right without its shares. Who sealed a wrong share could have its honest neighbours named, so that bars nobody."""
     with Scene(tmp_path, devices=7) as scene:
         scene.end(scene.agents[0])
         scene.begin(0, WrongShares)
-        for number in range(1, OFFENCES + 1):
+        for number in range(1, OFFENCES + 2):
             assert scene.round(number).outcome == "summed"
-        until = time.monotonic() + 10
-        while scene.storage.devices.get(scene.keys[0]).revoked is None:
-            assert time.monotonic() < until
-            time.sleep(0.05)
-        assert all(scene.storage.devices.get(key).revoked is None for key in scene.keys[1:])
+        assert all(scene.storage.devices.get(key).revoked is None for key in scene.keys)
         assert scene.round(50, invited=range(1, 7)).count == 6
 
 

@@ -256,6 +256,8 @@ class HostedSession:
             self.over, self.reason = "lost", f"{error}"
         else:
             self.over, self.reason = ("summed" if summed is not None else "aborted"), reason
+            if self.sum.named:
+                self.failures["named_for_wrong_shares"] += self.sum.named
             self.funnel["summed"] = len(summed.devices) if summed is not None else 0
         await self._tell()
 

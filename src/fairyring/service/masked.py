@@ -46,6 +46,7 @@ class MaskedSum:
         self._log, self._places = log, facts.places
         self.server = Server(session, log, policy=Enrolled(self._places))
         self.offenders: set[bytes] = set()
+        self.named = 0
         self._left: set[bytes] = set()
         self._ready: set[bytes] = set()
         self._up = self._down = 0
@@ -108,7 +109,8 @@ class MaskedSum:
             self._announce(dict(self.server.close()))
         finally:
             self.offenders |= set(self.server.barred) - barred
-        self.offenders |= set(self.server.liars)
+        # Those to whom wrong shares are attributed are no offenders: any one of them may be innocent, and the sum is right without them.
+        self.named = len(self.server.liars)
 
     def _announce(self, outgoing: dict[bytes, bytes]) -> None:
         self._down += sum(map(len, outgoing.values()))

@@ -46,9 +46,11 @@ class Sum(Protocol):
     Attributes:
         phase: what it waits for.
         offenders: devices that sent what no device should, or broke the protocol.
+        named: how many devices wrong shares are attributed to, of whom any one may be innocent.
     """
 
     offenders: set[bytes]
+    named: int
 
     @property
     def phase(self) -> str: ...
@@ -114,6 +116,7 @@ class PlainSum:
         self.facts, self.spec, self._log = facts, manifest.message, log
         self.phase = REPORTING
         self.offenders: set[bytes] = set()
+        self.named = 0
         self.summed: Summed | None = None
         self._places = facts.places
         self._reports: dict[bytes, int] = {}  # device -> number of its record
