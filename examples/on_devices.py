@@ -24,4 +24,5 @@ rounds = 20
 
 if __name__ == "__main__":
     run = fr.simulate(plan, population, rounds=rounds, test=test, secure_sum="protocol")
-    print(run)
+    print(f"held-out accuracy {run.records[-1].test.metrics['accuracy']:.3f}")
+    print(f"epsilon spent {run.header['privacy']['spent']:.2f}")

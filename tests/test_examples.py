@@ -25,6 +25,10 @@ EXPECTED = {
     "own_flax_model": {"held-out accuracy": (0.85, 1.0)},
     "own_sklearn_model": {"held-out accuracy": (0.9, 1.0), "the same in scikit-learn": (0.9, 1.0)},
     "own_torch_model": {"held-out accuracy": (0.8, 1.0), "the same in PyTorch": (0.8, 1.0)},
+    "on_devices": {"held-out accuracy": (0.6, 0.9), "epsilon spent": (40.0, 40.3)},
+    "participant_command": {r"held-out +loss [\d.]+, accuracy": (80, 95)},
+    "participant_sklearn": {r"held-out +loss [\d.]+, accuracy": (80, 95)},
+    "participant_torch": {r"held-out +loss [\d.]+, accuracy": (80, 97)},
     "private": {"epsilon spent": (4.85, 5.1), "held-out accuracy": (0.8, 0.95)},
     "private_counts": {
         "RandomizedResponse largest error, as a share of the people": (0, 0.02),
@@ -50,6 +54,10 @@ NEEDS_PACKAGE = {
     "own_torch_model": "torch",
     "digits": "sklearn",
     "hospitals_private": "dp_accounting",
+    "on_devices": "dp_accounting",
+    "participant_command": "starlette",
+    "participant_sklearn": "starlette",
+    "participant_torch": "torch",
     "private": "dp_accounting",
     "regression": "sklearn",
     "sweep": "sklearn",
@@ -78,7 +86,8 @@ def test_example(name: str, tmp_path: Path) -> None:
         found = re.search(rf"{label} ([\d.]+)", ran.stdout)
         assert found, f"{name} does not print {label}:\n{ran.stdout}"
         assert least <= float(found[1]) <= most
-    assert list(tmp_path.iterdir()) == [], "an example leaves nothing behind"
+    served = ["runs"] if name.startswith("participant") else []  # the folder of a service and its devices
+    assert [path.name for path in tmp_path.iterdir()] == served, "an example leaves nothing else behind"
 
 
 def test_the_demo_reaches_what_it_promises(

@@ -175,7 +175,9 @@ def _facts(records: Sequence[RoundRecord], facts: Mapping[str, Any]) -> list[tup
             rows.append(("stopped", "the next round would have exceeded the budget"))
     if facts.get("secure_sum") == "protocol":
         summed = [record.clients for record in records if record.aborted is None]
-        rows.append(("secure sum", _secure(summed, len(records) - len(summed))))
+        rows.append(
+            ("secure sum", _secure(summed, len(records) - len(summed), verifiable="history" in facts))
+        )
     rows += [("warning", caution) for caution in facts.get("cautions", ())]
     bad = sum(record.nonfinite for record in records)
     if bad:
@@ -183,11 +185,11 @@ def _facts(records: Sequence[RoundRecord], facts: Mapping[str, Any]) -> list[tup
     return rows
 
 
-def _secure(summed: Sequence[int], aborted: int) -> str:
-    """The outcome of a run's secure sums."""
+def _secure(summed: Sequence[int], aborted: int, *, verifiable: bool) -> str:
+    """The outcome of a run's secure sums; `verifiable`: whether its devices signed its history."""
     words = f"{units.count(len(summed), 'masked sum')}"
     if summed:
         words += f", the smallest of {units.count(min(summed), 'client')}"
     if aborted:
         words += f"; {units.count(aborted, 'round')} without a sum"
-    return f"{words}; check with fairyring verify"
+    return f"{words}; check with fairyring verify" if verifiable else words

@@ -42,7 +42,10 @@ def _sessions(folder: ReportedRun) -> str:
     words = f"{units.count(len(summed), 'sum')} {'was' if len(summed) == 1 else 'were'} released"
     if summed:
         words += f", the smallest of {units.count(min(summed), 'client')}"
-    text = f"<p>{escaped(words)}. <code>fairyring verify</code> checks the transcript of each.</p>"
+    checks = (
+        " <code>fairyring verify</code> checks the transcript of each." if "history" in folder.run else ""
+    )
+    text = f"<p>{escaped(words)}.{checks}</p>"
     if aborted:
         reasons = Counter(f"{one.stage}: {one.reason}" for one in aborted)
         counted = [(units.count(n, "round"), why) for why, n in reasons.items()]
