@@ -213,12 +213,15 @@ class Front:
         facts = SessionFacts.read(stored.facts)
         manifest = await self._manifest(bytes.fromhex(facts.manifest))
 
-        def ended(session: bytes, summed: Summed | None, reason: str) -> None:
+        def ended(hosted: HostedSession, summed: Summed | None, reason: str) -> None:
+            sessions, progress = self.storage.sessions, progress_of(hosted, self.now())
             if summed is None:
-                self.storage.sessions.end(session, "aborted", reason=reason, lease=lease)
+                sessions.end(stored.id, "aborted", reason=reason, progress=progress, lease=lease)
             else:
                 total = msgspec.msgpack.encode(summed.total)
-                self.storage.sessions.end(session, "summed", summed=summed.devices, result=total, lease=lease)
+                sessions.end(
+                    stored.id, "summed", summed=summed.devices, result=total, progress=progress, lease=lease
+                )
 
         def open_session() -> HostedSession:
             log = self.storage.log(stored.id, lease)
@@ -229,7 +232,10 @@ class Front:
         try:
             hosted = await self._in_thread(open_session)
         except (RunDamaged, RunMismatch) as error:  # it cannot be gone on with, by anybody
-            await self._in_thread(ended, stored.id, None, f"restarted: {error.given}")
+            why = f"restarted: {error.given}"
+            await self._in_thread(
+                lambda: self.storage.sessions.end(stored.id, "aborted", reason=why, lease=lease)
+            )
             return
         self.sessions[stored.id] = _Served(hosted, lease)
         self._tell_opened()

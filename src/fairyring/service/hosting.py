@@ -35,7 +35,7 @@ class BatchedLog(ReportLog, Protocol):
 class Ended(Protocol):
     """Stores how a session ended."""
 
-    def __call__(self, session: bytes, summed: Summed | None, reason: str) -> None: ...
+    def __call__(self, hosted: "HostedSession", summed: Summed | None, reason: str) -> None: ...
 
 
 class HostedSession:
@@ -250,15 +250,15 @@ class HostedSession:
 
     async def _end(self, summed: Summed | None, reason: str) -> None:
         loop = asyncio.get_running_loop()
+        self.funnel["summed"] = len(summed.devices) if summed is not None else 0
+        if self.sum.named:
+            self.failures["named_for_wrong_shares"] += self.sum.named
         try:
-            await loop.run_in_executor(self._executor, self._ended, self.session, summed, reason)
+            await loop.run_in_executor(self._executor, self._ended, self, summed, reason)
         except FairyringError as error:
             self.over, self.reason = "lost", f"{error}"
         else:
             self.over, self.reason = ("summed" if summed is not None else "aborted"), reason
-            if self.sum.named:
-                self.failures["named_for_wrong_shares"] += self.sum.named
-            self.funnel["summed"] = len(summed.devices) if summed is not None else 0
         await self._tell()
 
     async def _tell(self) -> None:

@@ -134,6 +134,7 @@ class Sessions:
         reason: str = "",
         summed: Collection[bytes] = (),
         result: bytes | None = None,
+        progress: Mapping[str, Any] | None = None,
         lease: Lease | None = None,
     ) -> None:
         """End a session, and with it every report that it accepted: each is summed or aborted. The same again changes nothing.
@@ -144,6 +145,7 @@ class Sessions:
             reason: why it was aborted.
             summed: keys of the devices whose reports are in the sum. All others' are aborted.
             result: the sum, in bytes.
+            progress: how far it came; by default as was noted last.
             lease: see `Database.run`.
 
         Raises:
@@ -191,6 +193,8 @@ class Sessions:
                 "count": count,
                 "result": result,
             }
+            if progress is not None:
+                ended["progress"] = document(progress, "progress of a session")
             connection.execute(update(sessions).where(sessions.c.id == session), ended)
 
         self._database.run("end a session", finish, lease=lease)
