@@ -40,7 +40,9 @@ def test_masked_rounds_over_sockets_are_those_of_a_simulation(noise, tmp_path):
         same(served, run_id, simulated)
         assert of_ledger(served.service.runs / run_id) == of_ledger(tmp_path / "simulated")
         funnel = served.service.storage.runs.get(run_id).progress["funnel"]
-        assert {funnel[stage] for stage in ("checked_in", "invited", "advertising", "masking", "summed")} == {3}
+        assert {funnel[stage] for stage in ("checked_in", "invited", "advertising", "masking", "summed")} == {
+            3
+        }
         sessions = served.service.storage.sessions.of_run(run_id)
         assert [one.outcome for one in sessions] == ["summed"] * 3
         for one in sessions:

@@ -333,7 +333,10 @@ class _Processes:
             with (folder / "log").open("ab") as log:
                 self._running.append(
                     subprocess.Popen(
-                        [sys.executable, "-m", "fairyring.device.command", "run", "--folder", str(folder)],
+                        [
+                            *(sys.executable, "-m", "fairyring.device.command", "run", "--with-parent"),
+                            *("--folder", str(folder)),
+                        ],
                         stdin=subprocess.DEVNULL,
                         stdout=log,
                         stderr=log,

@@ -11,6 +11,7 @@ import msgspec
 
 from fairyring._version import __version__
 from fairyring.core.errors import FairyringError, RunError
+from fairyring.core.platforms import end_with_parent
 from fairyring.device.eligibility import Always
 from fairyring.device.examples import ExampleStore
 from fairyring.device.folder import DeviceFolder
@@ -148,6 +149,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run.add_argument("--examples", action="append", default=[], type=Path, help=".npz, .csv or .parquet")
     run.add_argument("--consent", action="store_true", help="their people agree to training with them")
     run.add_argument("--page", type=int, help="port of the owner's page")
+    run.add_argument(
+        "--with-parent", action="store_true", help="end when the process that started this one does"
+    )
     for name, about in (
         ("status", "what it holds, took part in and refused"),
         ("on", "let it take part"),
@@ -164,6 +168,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         match command:
             case "run":
+                if given.pop("with_parent"):
+                    end_with_parent()
                 begin(folder, **given)
             case "status":
                 print("\n".join(told(status(folder))))
