@@ -232,6 +232,7 @@ class Service:
         certificate = self._certificate
         config = uvicorn.Config(
             app,
+            log_config=None,  # whoever runs the service decides where its log goes
             log_level="warning",
             access_log=False,
             http=impatient(),
