@@ -161,9 +161,11 @@ def described(name: str, folder: Path) -> dict[str, Any]:
 
 
 def machine() -> str:
-    """Machines of one name give the same bits."""
-    cpu = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), "")
-    return f"{cpu.split(':')[-1].strip()}, jaxlib {jax.lib.__version__}, numpy {np.__version__}, {platform.machine()}"
+    """Machines of one name give the same bits. Processors of one name may be of several generations."""
+    lines = [line.partition(":") for line in Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()]
+    about = {key.strip(): value.strip() for key, _, value in lines}
+    cpu = " ".join(about.get(key, "") for key in ("model name", "cpu family", "model", "stepping"))
+    return f"{cpu}, jaxlib {jax.lib.__version__}, numpy {np.__version__}, {platform.machine()}"
 
 
 @pytest.mark.parametrize("name", RUNS)
