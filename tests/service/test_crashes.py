@@ -102,6 +102,7 @@ class Cluster(Scene):
         return super().begin(number, agent, url or self.processes[number % 2].url)
 
 
+@pytest.mark.dealt(2, "url")
 def test_a_session_goes_on_in_another_process(tmp_path, url):
     """Of two processes one is killed in whatever phase a session is; devices of both are in the sum, and it is begun again on its port."""
     with Cluster(tmp_path, url) as scene:
@@ -126,6 +127,7 @@ def holder_of(scene, session, seconds=10.0):
 
 
 @pytest.mark.campaign(PARTS)
+@pytest.mark.dealt(2, "url")
 def test_kills_at_random_moments(part, request, tmp_path, url):
     """Processes and devices end at any moment, again and again. No report is in two sums, and none is lost without a word."""
     dice = random.Random(part)
