@@ -53,3 +53,21 @@ def test_masked_rounds_over_sockets_are_those_of_a_simulation(noise, tmp_path):
             )  # nobody's masked vector, nor the sum, is kept
     for agent in served.agents:
         assert agent.status.why_not == ()
+
+
+def test_a_run_of_devices_says_what_is_true_of_devices(tmp_path):
+    """Not what is true of a simulation, where one process has all secrets and draws who comes."""
+    given = plan(
+        fr.distributed_noise("skellam", 1.5, shares=2),
+        cohort=fr.cohort.in_turn(3, separation=1),
+        secure={"minimum_cohort": 3},
+    )
+    with Rehearsal(tmp_path, given, PEOPLE, seed=5, entropy=ENTROPY, rounds=1) as served:
+        run_id = served.submit()
+        assert served.wait(run_id).state == "finished"
+        header = served.conductors[-1].runner.coordinator.header
+    said = {one["title"]: one["text"] for one in header["assumptions"]}
+    assert "One process played all parties" not in said
+    assert "Nobody drops out" not in said
+    assert "not at random" in said["Who drops out"]
+    assert "not there in time" in said["Who takes part"]

@@ -203,7 +203,9 @@ def who_is_in_a_batch(context: PrivacyContext) -> Sentence | None:
     return Sentence(
         ASSUMED,
         "Who is in a batch is a secret",
-        "Coins and noise come from the run's entropy, which stays with the client. Here one process had that of all.",
+        "Coins and noise come from the run's entropy, which stays with the client. Here one process had that of all."
+        if context.selection is None
+        else "Coins and noise are made of each device's own secret, which stays on it.",
     )
 
 

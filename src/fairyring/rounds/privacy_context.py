@@ -35,6 +35,7 @@ class PrivacyContext:
         rounds: records of the rounds so far.
         spent: `RunSpending.summary` at the end; None before.
         audit: the result of an audit during the run; None without one.
+        selection: of the devices of a service, how a round's are chosen: `plan`, or `available` for those that are there; None in a simulation.
     """
 
     plan: Plan
@@ -56,6 +57,7 @@ class PrivacyContext:
     rounds: Sequence[RoundRecord] = ()
     spent: Mapping[str, Any] | None = None
     audit: Mapping[str, Any] | None = None
+    selection: str | None = None
 
     @property
     def protection(self) -> Protection | None:

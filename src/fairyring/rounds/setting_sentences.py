@@ -41,7 +41,7 @@ def only_sums_are_seen(context: PrivacyContext) -> Sentence | None:
 
 
 def one_process(context: PrivacyContext) -> Sentence | None:
-    if not context.masked:
+    if not context.masked or context.selection is not None:
         return None
     return Sentence(
         ASSUMED,
@@ -75,6 +75,15 @@ def who_takes_part(context: PrivacyContext) -> Sentence:
         InTurn: "taken in turn, in a random order that stays the same",
         Available: "drawn uniformly from those that are available at its hour, by a trace of each client, which rounds reveal",
     }[type(context.plan.rule)]
+    if context.selection == "available":
+        text = (
+            "Devices came when they could, and those of a round were chosen among them with equal chances: the model learns more "
+            "from devices that come often. The promise of privacy counts on no chance in that."
+        )
+        return Sentence(ASSUMED, "Who takes part", text)
+    if context.selection is not None:
+        text = f"The devices of a round were {how}; those of them that were not there in time are not in it."
+        return Sentence(ASSUMED, "Who takes part", text)
     return Sentence(
         ASSUMED,
         "Who takes part",
@@ -102,12 +111,23 @@ def turns_are_kept(context: PrivacyContext) -> Sentence | None:
     return Sentence(
         ASSUMED,
         "Clients keep to their turn",
-        f"The promise counts on no client being in two of {participation.separation:,} rounds that follow each other. Here the "
-        "draw sees to it; of real devices somebody must.",
+        f"The promise counts on no client being in two of {participation.separation:,} rounds that follow each other. "
+        + (
+            "Here the draw sees to it; of real devices somebody must."
+            if context.selection is None
+            else "Each device sees to that itself, by its own ledger and the limits that the plan's author signed."
+        ),
     )
 
 
 def who_vanishes(context: PrivacyContext) -> Sentence:
+    if context.selection is not None:
+        return Sentence(
+            ASSUMED,
+            "Who drops out",
+            "Devices that were asked vanished as they would, not at random: the record of each round says how many did. The model learns "
+            "less from those that vanish often.",
+        )
     if isinstance(context.dropout, str):
         return Sentence(
             ASSUMED,

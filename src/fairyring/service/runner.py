@@ -162,6 +162,7 @@ class Runner:
             secure_sum="protocol",
             tested=tests is not None,
             entropy_given=options.entropy is not None,
+            selection=options.selection,
         )
         folder = runs / self.run.id
         resume = (folder / RUN).is_file()
